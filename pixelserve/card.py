@@ -1,0 +1,234 @@
+"""A model version's evidence: card.json, golden.npz, and the replay of the one against the other.
+
+Training writes these files and the server checks them before the version takes traffic; this module is the only code
+that the two share. It needs pydantic, which the extras `server` and `training` bring.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+CARD_FILE = "card.json"
+GOLDEN_FILE = "golden.npz"
+MODEL_FILE = "model.onnx"
+SCHEMA_VERSION = 1
+
+# Where a card has no entry for the provider in use, float32 kernels of another device are held to this.
+UNLISTED_TOLERANCE = 1e-3
+
+Tensors = Mapping[str, npt.NDArray[np.generic]]
+
+
+class CardError(Exception):
+    """A card or golden file that cannot be read or does not hold; the message names the file and the remedy."""
+
+
+class GoldenMismatchError(CardError):
+    """The model did not reproduce its golden outputs."""
+
+
+class _Part(BaseModel):
+    # A field that a newer minor revision added is no reason to refuse a model.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Reference(_Part):
+    """What the exported model was compared with."""
+
+    framework: str = Field(description="name of the framework that gave the golden outputs, such as keras")
+    version: str = Field(description="its version")
+
+
+class DataSet(_Part):
+    """The data that the model was trained and measured on."""
+
+    name: str = Field(description="the data set's usual name")
+    sha256: str = Field(description="hash over the names and bytes of its files, in hex")
+    note: str = Field(default="", description="anything that makes its figures differ from published ones")
+
+
+class Evaluation(_Part):
+    """Figures measured by ONNX Runtime on the exported file."""
+
+    split: str = Field(description="the split measured on, such as test")
+    samples: int = Field(description="how many samples that is", ge=1)
+    metrics: dict[str, float] = Field(description="figure by name; accuracy is a fraction of 1")
+    per_class_recall: dict[str, float] = Field(default_factory=dict, description="recall by label, a fraction of 1")
+
+
+class Calibration(_Part):
+    """How far confidence is from accuracy (Guo et al. 2017, equal-width bins of the highest probability)."""
+
+    expected_calibration_error: float = Field(description="ECE, a fraction of 1")
+    bins: int = Field(ge=1)
+    temperature: float | None = Field(default=None, description="what the logits were divided by; None: nothing")
+
+
+class Baseline(_Part):
+    """What predictions look like on data of the kind trained for; drift is measured against it."""
+
+    predicted_classes: dict[str, float] = Field(description="share of each predicted label, a fraction of 1")
+    confidence: list[float] = Field(description="share of samples in each of equal-width bins of the top probability")
+
+
+class Parity(_Part):
+    """How closely one precision on one provider must reproduce the golden outputs."""
+
+    precision: str = Field(description="float32, int8, ...")
+    provider: str = Field(description="ONNX Runtime's name of it, such as CPUExecutionProvider")
+    tolerance: float = Field(description="largest absolute difference of an output element that is accepted", gt=0)
+    max_abs_error: float | None = Field(default=None, description="largest one measured at export; None: not measured")
+    samples: int = Field(default=0, description="how many samples it was measured on")
+
+
+class Card(_Part):
+    """The evidence that travels with a model version."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    task: Literal["image", "tabular", "regression"]
+    sha256: str = Field(description="of model.onnx, in hex: proves that the file is whole, not where it came from")
+    created: str = Field(description="time of the export, ISO 8601, UTC")
+    reference: Reference | None = None
+    dataset: DataSet | None = None
+    evaluation: Evaluation | None = None
+    calibration: Calibration | None = None
+    baseline: Baseline | None = None
+    parity: list[Parity] = Field(default_factory=list)
+    parameters: int | None = Field(default=None, description="weights in the model")
+    recipe: str | None = None
+    seed: int | None = None
+    versions: dict[str, str] = Field(default_factory=dict, description="version by library that made the file")
+
+    def tolerance(self, provider: str) -> float:
+        """Returns the largest absolute output difference accepted on `provider` (ONNX Runtime's name)."""
+        return next((entry.tolerance for entry in self.parity if entry.provider == provider), UNLISTED_TOLERANCE)
+
+    def write(self, path: Path) -> None:
+        """Writes the card as indented JSON."""
+        path.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+
+
+def read_card(path: Path) -> Card:
+    """Reads a card.
+
+    Raises:
+        CardError: the file is not a card of schema version 1; the first wrong field is named.
+    """
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise CardError(f"{path}: {field}: {first['msg']}; export the model again, or remove the card") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Returns a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_model_file(card: Card, model: Path) -> None:
+    """Checks that the model file is the one that the card describes.
+
+    Raises:
+        CardError: it is another one, or it is damaged.
+    """
+    found = sha256_of(model)
+    if found != card.sha256:
+        raise CardError(
+            f"{model}: SHA-256 is {found[:12]}…, its card says {card.sha256[:12]}…; "
+            f"the file is damaged or not the one that was exported: copy the version again, or export it again"
+        )
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A few real inputs with the outputs that the reference framework gave for them."""
+
+    inputs: dict[str, npt.NDArray[np.generic]]
+    """Input tensors by name, each with samples along the first axis."""
+    outputs: dict[str, npt.NDArray[np.generic]]
+    """Output tensors by name, each with samples along the first axis."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.inputs.values())))
+
+
+def write_golden(path: Path, golden: Golden) -> None:
+    """Writes golden samples: arrays named `inputs/<tensor>` and `outputs/<tensor>` in a compressed npz."""
+    arrays = {f"inputs/{name}": array for name, array in golden.inputs.items()}
+    arrays |= {f"outputs/{name}": array for name, array in golden.outputs.items()}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # savez takes any keyword, its stub one flag more
+
+
+def read_golden(path: Path) -> Golden:
+    """Reads golden samples.
+
+    Raises:
+        CardError: the file is not an npz with at least one input and one output of equally many samples.
+    """
+    golden = Golden({}, {})
+    groups = {"inputs": golden.inputs, "outputs": golden.outputs}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                group, _, tensor = key.partition("/")
+                groups[group][tensor] = arrays[key]
+    except Exception as error:  # numpy and zipfile raise half a dozen kinds for a damaged file
+        raise CardError(f"{path}: cannot be read as golden samples: {error}; export the model again") from error
+    lengths = {len(array) if array.ndim else 0 for group in groups.values() for array in group.values()}
+    if not golden.inputs or not golden.outputs or len(lengths) != 1 or 0 in lengths:
+        raise CardError(
+            f"{path}: expected arrays named inputs/<tensor> and outputs/<tensor>, all with the same number of samples; "
+            f"export the model again"
+        )
+    return golden
+
+
+def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float) -> float:
+    """Runs the golden inputs through `infer` and compares the outputs.
+
+    Args:
+        golden: the samples.
+        infer: takes input tensors by name, returns at least the golden output tensors by name.
+        tolerance: largest absolute difference of an output element that is accepted.
+
+    Returns:
+        The largest absolute difference found.
+
+    Raises:
+        GoldenMismatchError: an output is missing, has another shape, or differs by more than `tolerance`.
+    """
+    found = infer(golden.inputs)
+    worst = 0.0
+    for name, expected in golden.outputs.items():
+        if name not in found or found[name].shape != expected.shape:
+            shape = found[name].shape if name in found else "no such output"
+            raise GoldenMismatchError(f"output {name}: the golden shape is {expected.shape}, the model gave {shape}")
+        worst = max(worst, _max_abs_difference(found[name], expected))
+    if worst > tolerance:
+        raise GoldenMismatchError(
+            f"golden outputs differ by up to {worst:.3g}, the tolerance is {tolerance:.3g}: "
+            f"this runtime computes something else than the model that was exported; export it again with this runtime"
+        )
+    return worst
+
+
+def _max_abs_difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
+    if not np.issubdtype(expected.dtype, np.number):
+        return 0.0 if np.array_equal(found, expected) else float("inf")
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    # Equal infinities agree although their difference is NaN; any other NaN is as wrong as can be.
+    difference = np.where(found == expected, 0.0, np.nan_to_num(difference, nan=np.inf))
+    return float(difference.max(initial=0.0))
