@@ -1,0 +1,233 @@
+"""Between ModelInfer's messages and tensors: everything that makes a request well-formed is checked here.
+
+The tensor bytes are never copied on the way in: arrays view the received message.
+"""
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from pixelserve.oip import inference_pb2 as pb
+
+from ..engine.tensors import FREE, Array, TensorSpec, format_shape
+from ..errors import InvalidRequest
+from ..repository.config import ModelConfig
+from .wire import split_field
+
+_RAW_INPUT_CONTENTS = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+
+# Where typed contents of each datatype travel (public protocol, InferTensorContents); FP16 has no field.
+_CONTENTS_FIELD = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A ModelInfer request, split but not yet checked against a model."""
+
+    head: pb.ModelInferRequest
+    """Everything but the raw tensor bytes."""
+    raw: Sequence[memoryview]
+    """The raw tensor bytes, one view into the message for each input that has any."""
+
+
+def parse(message: bytes) -> InferRequest:
+    """Parses a serialized ModelInferRequest.
+
+    Raises:
+        InvalidRequest: the bytes are no such message.
+    """
+    try:
+        head, raw = split_field(message, _RAW_INPUT_CONTENTS)
+        return InferRequest(pb.ModelInferRequest.FromString(head), raw)
+    except (DecodeError, ValueError) as error:
+        raise InvalidRequest(f"the request is not a ModelInferRequest: {error}") from error
+
+
+def decode_inputs(request: InferRequest, config: ModelConfig) -> tuple[dict[str, Array], int]:
+    """Checks a request's inputs against the model and returns them.
+
+    Returns:
+        The input tensors by name, in the model's order, and their rows (1 for a model without a batch dimension).
+
+    Raises:
+        InvalidRequest: an input is missing, unknown, duplicate, or of a wrong datatype, shape or size.
+    """
+    tensors = list(request.head.inputs)
+    contents = _contents(request, tensors, config.name)
+    by_name = {tensor.name: index for index, tensor in enumerate(tensors)}
+    _check_names(by_name, len(tensors), config)
+    arrays: dict[str, Array] = {}
+    for spec in config.inputs:
+        index = by_name[spec.name]
+        shape = _checked_shape(tensors[index], spec, config)
+        arrays[spec.name] = _array(contents[index], spec, shape, config.name)
+    return arrays, _rows(arrays, config)
+
+
+def _contents(
+    request: InferRequest, tensors: Sequence[pb.ModelInferRequest.InferInputTensor], model: str
+) -> Sequence[memoryview | pb.InferTensorContents]:
+    """Returns where each input's elements are: all raw, or all typed."""
+    typed = [tensor.name for tensor in tensors if tensor.HasField("contents")]
+    if not request.raw:
+        if len(typed) < len(tensors):
+            missing = next(tensor.name for tensor in tensors if not tensor.HasField("contents"))
+            raise InvalidRequest(
+                f"model {model}: input {missing} has no data; send it in raw_input_contents or in its contents"
+            )
+        return [tensor.contents for tensor in tensors]
+    if typed:
+        raise InvalidRequest(
+            f"model {model}: input {typed[0]} has typed contents and the request has raw_input_contents too; send one"
+        )
+    if len(request.raw) != len(tensors):
+        raise InvalidRequest(
+            f"model {model}: {len(tensors)} inputs and {len(request.raw)} buffers in raw_input_contents; "
+            f"expected one buffer an input, in the same order"
+        )
+    return request.raw
+
+
+def _check_names(by_name: Mapping[str, int], sent: int, config: ModelConfig) -> None:
+    known = [spec.name for spec in config.inputs]
+    unknown = [name for name in by_name if name not in known]
+    if unknown:
+        raise InvalidRequest(f'model {config.name} has no input "{unknown[0]}"; it has {", ".join(known)}')
+    if len(by_name) != sent:
+        raise InvalidRequest(f"model {config.name}: an input is there twice; send each of {', '.join(known)} once")
+    missing = [name for name in known if name not in by_name]
+    if missing:
+        raise InvalidRequest(f"model {config.name}: input {missing[0]} is missing; expected {', '.join(known)}")
+
+
+def _checked_shape(
+    tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec, config: ModelConfig
+) -> tuple[int, ...]:
+    where = f"model {config.name}: input {spec.name}"
+    if tensor.datatype != spec.datatype.name:
+        raise InvalidRequest(f'{where} has datatype "{tensor.datatype}"; expected {spec.datatype.name}')
+    shape = tuple(tensor.shape)
+    fits = len(shape) == len(spec.shape) and all(
+        sent >= 0 if wanted == FREE else sent == wanted for sent, wanted in zip(shape, spec.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidRequest(f"{where} has shape {format_shape(shape)}; expected {format_shape(spec.shape)}")
+    limit = config.batching.max_batch_size
+    if limit and not 1 <= shape[0] <= limit:
+        raise InvalidRequest(f"{where} has {shape[0]} rows; expected 1 to {limit} (max_batch_size)")
+    return shape
+
+
+def _rows(arrays: Mapping[str, Array], config: ModelConfig) -> int:
+    if not config.batching.max_batch_size:
+        return 1
+    rows = {name: len(array) for name, array in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise InvalidRequest(f"model {config.name}: inputs disagree on the rows: {rows}; expected one number for all")
+    return next(iter(rows.values()))
+
+
+def _array(
+    contents: memoryview | pb.InferTensorContents, spec: TensorSpec, shape: tuple[int, ...], model: str
+) -> Array:
+    where = f"model {model}: input {spec.name}"
+    elements = math.prod(shape)
+    if isinstance(contents, memoryview):
+        return _from_raw(contents, spec, elements, where).reshape(shape)
+    return _from_typed(contents, spec, elements, where).reshape(shape)
+
+
+def _from_raw(raw: memoryview, spec: TensorSpec, elements: int, where: str) -> Array:
+    if spec.datatype.is_bytes:
+        return _strings(_split_bytes(raw, where), elements, where)
+    expected = elements * spec.datatype.dtype.itemsize
+    if raw.nbytes != expected:
+        raise InvalidRequest(f"{where} has {raw.nbytes} raw bytes; its shape and datatype make {expected}")
+    array: Array = np.frombuffer(raw, spec.datatype.dtype)
+    # A float tensor may begin at any byte of the message; kernels want it aligned.
+    return array if array.flags.aligned else array.copy()
+
+
+def _from_typed(contents: pb.InferTensorContents, spec: TensorSpec, elements: int, where: str) -> Array:
+    expected = _CONTENTS_FIELD.get(spec.datatype.name)
+    if expected is None:
+        raise InvalidRequest(f"{where}: {spec.datatype.name} has no typed contents; send it in raw_input_contents")
+    wrong = [descriptor.name for descriptor, _ in contents.ListFields() if descriptor.name != expected]
+    if wrong:
+        raise InvalidRequest(f"{where}: {spec.datatype.name} came in {wrong[0]}; expected {expected}")
+    values = getattr(contents, expected)
+    if len(values) != elements:
+        raise InvalidRequest(f"{where} has {len(values)} elements in {expected}; its shape makes {elements}")
+    if spec.datatype.is_bytes:
+        return _strings(values, elements, where)
+    return _narrowed(np.array(values, dtype=_wide(spec.datatype.dtype)), spec, where)
+
+
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Returns the type in which a small integer travels."""
+    return np.dtype("i8") if dtype.kind == "i" else np.dtype("u8") if dtype.kind == "u" else dtype
+
+
+def _narrowed(values: Array, spec: TensorSpec, where: str) -> Array:
+    narrow = values.astype(spec.datatype.dtype)
+    if values.dtype.kind in "iu" and not np.array_equal(narrow, values):
+        raise InvalidRequest(f"{where} has an element that does not fit {spec.datatype.name}")
+    return narrow
+
+
+def _split_bytes(raw: memoryview, where: str) -> list[bytes]:
+    """Splits a BYTES tensor: each element is its length, a little-endian uint32, and that many bytes."""
+    elements: list[bytes] = []
+    position = 0
+    while position < raw.nbytes:
+        end = position + 4
+        if end <= raw.nbytes:
+            end += struct.unpack_from("<I", raw, position)[0]
+        if end > raw.nbytes or end < position + 4:
+            raise InvalidRequest(f"{where}: element {len(elements)} of the BYTES tensor is longer than the buffer")
+        elements.append(bytes(raw[position + 4 : end]))
+        position = end
+    return elements
+
+
+def _strings(values: Sequence[bytes], elements: int, where: str) -> Array:
+    if len(values) != elements:
+        raise InvalidRequest(f"{where} has {len(values)} BYTES elements; its shape makes {elements}")
+    try:
+        # ONNX strings are UTF-8, and ONNX Runtime takes them as str.
+        return np.array([bytes(value).decode() for value in values], dtype=object)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{where} has an element that is not UTF-8, which ONNX strings are: {error}") from error
+
+
+def encode_bytes(elements: Sequence[bytes]) -> bytes:
+    """Returns a BYTES tensor's raw contents: each element's length as a little-endian uint32, then its bytes."""
+    return b"".join(struct.pack("<I", len(element)) + element for element in elements)
+
+
+def encode_output(response: pb.ModelInferResponse, spec: TensorSpec, array: Array) -> None:
+    """Adds an output tensor and its raw bytes to a response."""
+    response.outputs.add(name=spec.name, datatype=spec.datatype.name, shape=array.shape)
+    if spec.datatype.is_bytes:
+        elements = (item if isinstance(item, bytes) else str(item).encode() for item in array.ravel())
+        response.raw_output_contents.append(encode_bytes(list(elements)))
+    else:
+        response.raw_output_contents.append(array.tobytes())

@@ -1,0 +1,37 @@
+"""From a method's name to its handler, and from whatever goes wrong to an answer."""
+
+import uuid
+from collections.abc import Callable, Mapping
+
+from ..errors import InternalError, RequestError
+from .call import Call, Handler
+from .status import status_of
+
+
+class Dispatcher:
+    """Routes the calls of every transport. `handle` may be called from any thread and raises nothing."""
+
+    def __init__(self, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException, str], None]) -> None:
+        """Stores what it is handed.
+
+        Args:
+            handlers: handler by full method name, such as `/inference.GRPCInferenceService/ModelInfer`.
+            log_failure: is given an unexpected exception and the id under which the caller was told of it.
+        """
+        self._handlers = handlers
+        self._log_failure = log_failure
+
+    def serves(self, method: str) -> bool:
+        """Returns whether there is a handler for a full method name."""
+        return method in self._handlers
+
+    def handle(self, method: str, message: bytes, call: Call) -> None:
+        """Handles one call; it is answered now or later."""
+        try:
+            self._handlers[method](message, call)
+        except RequestError as error:
+            call.fail(status_of(error))
+        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            request_id = uuid.uuid4().hex[:12]
+            self._log_failure(error, request_id)
+            call.fail(status_of(InternalError(f"internal error; the server's log has the details under {request_id}")))

@@ -1,0 +1,49 @@
+"""What an error becomes on the wire: one table."""
+
+from dataclasses import dataclass
+
+import grpc
+
+from ..errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    QueueFull,
+    RequestError,
+    Unavailable,
+    Unimplemented,
+)
+
+CODES: dict[type[RequestError], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Cancelled: grpc.StatusCode.CANCELLED,
+    Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+    InternalError: grpc.StatusCode.INTERNAL,
+}
+
+# Milliseconds after which a client that retries may come back to a full queue: a few batches' time.
+_PUSHBACK_MS = "20"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A gRPC status other than OK."""
+
+    code: grpc.StatusCode
+    """The status code."""
+    message: str
+    """For people: what was expected, what came, what to do."""
+    trailing: tuple[tuple[str, str], ...] = ()
+    """Trailing metadata."""
+
+
+def status_of(error: RequestError) -> Status:
+    """Returns what the caller gets for an error."""
+    trailing = (("grpc-retry-pushback-ms", _PUSHBACK_MS),) if isinstance(error, QueueFull) else ()
+    return Status(CODES[type(error)], str(error), trailing)

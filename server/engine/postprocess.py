@@ -1,0 +1,30 @@
+"""What is made of a model's outputs before they are answered."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .tensors import Array
+
+
+def top_classes(scores: Array, k: int, labels: Sequence[str]) -> list[list[bytes]]:
+    """Returns each row's `k` best classes as Triton's classification extension writes them.
+
+    Args:
+        scores: shape [rows, classes], any real type.
+        k: how many; more than there are classes means all.
+        labels: class labels in index order; empty where there are none.
+
+    Returns:
+        For each row, best first, `value:index` or `value:index:label`, the value with six decimals; equal scores in
+        the order of their index.
+    """
+    k = min(k, scores.shape[1])
+    # A stable sort of the negated scores keeps equal ones in index order.
+    best = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
+    return [[_element(scores[row, index], int(index), labels) for index in indices] for row, indices in enumerate(best)]
+
+
+def _element(score: float, index: int, labels: Sequence[str]) -> bytes:
+    text = f"{score:f}:{index}"
+    return (f"{text}:{labels[index]}" if labels else text).encode()

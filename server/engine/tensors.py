@@ -1,0 +1,73 @@
+"""Element types and tensor descriptions, as the protocol, ONNX and NumPy name them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+FREE = -1
+"""A dimension that a request chooses."""
+
+
+@dataclass(frozen=True)
+class DataType:
+    """One element type under its three names."""
+
+    name: str
+    """Name in the Open Inference Protocol, such as UINT8; config.pbtxt says TYPE_UINT8."""
+    onnx: str
+    """Name in ONNX Runtime's type strings, such as uint8 in tensor(uint8)."""
+    dtype: np.dtype[Any]
+    """NumPy's type: little-endian, as on the wire."""
+
+    @property
+    def config_name(self) -> str:
+        """Name in config.pbtxt."""
+        return "TYPE_STRING" if self.name == "BYTES" else f"TYPE_{self.name}"
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether elements are byte strings, which have no fixed size."""
+        return self.name == "BYTES"
+
+
+_ALL = (
+    DataType("BOOL", "bool", np.dtype("?")),
+    DataType("UINT8", "uint8", np.dtype("u1")),
+    DataType("UINT16", "uint16", np.dtype("<u2")),
+    DataType("UINT32", "uint32", np.dtype("<u4")),
+    DataType("UINT64", "uint64", np.dtype("<u8")),
+    DataType("INT8", "int8", np.dtype("i1")),
+    DataType("INT16", "int16", np.dtype("<i2")),
+    DataType("INT32", "int32", np.dtype("<i4")),
+    DataType("INT64", "int64", np.dtype("<i8")),
+    DataType("FP16", "float16", np.dtype("<f2")),
+    DataType("FP32", "float", np.dtype("<f4")),
+    DataType("FP64", "double", np.dtype("<f8")),
+    DataType("BYTES", "string", np.dtype("O")),
+)
+BY_NAME = {datatype.name: datatype for datatype in _ALL}
+BY_ONNX = {f"tensor({datatype.onnx})": datatype for datatype in _ALL}
+BY_CONFIG_NAME = {datatype.config_name: datatype for datatype in _ALL}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A model's input or output."""
+
+    name: str
+    """The tensor's name in the ONNX graph."""
+    datatype: DataType
+    """Its element type."""
+    shape: tuple[int, ...]
+    """Its shape in the ONNX graph, batch dimension included; FREE where a request chooses."""
+    labels: tuple[str, ...] = ()
+    """Class labels in index order; empty where it has none."""
+
+
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Returns a shape as error messages show it: [-1, 28, 28, 1]."""
+    return f"[{', '.join(map(str, shape))}]"

@@ -1,0 +1,70 @@
+"""Everything that can go wrong, by whose fault it is.
+
+    ServerError
+    ├── StartupError          the operator's: this server cannot start as configured
+    ├── RepositoryError       the operator's: a model on disk cannot be served
+    └── RequestError          one call's
+        ├── InvalidRequest    the sender's: the request itself is wrong
+        ├── NotFound          the sender's: no such model or version
+        ├── Unavailable       nobody's: not now, another time or another server may answer
+        ├── QueueFull         nobody's: too many requests are waiting
+        ├── DeadlineExceeded  nobody's: the time that the sender allowed has passed
+        ├── Cancelled         nobody's: the sender has gone
+        ├── Unimplemented     the sender's: a method or a feature that this server does not serve
+        └── InternalError     ours
+
+A message says what was expected, what came, and what to do, and names the model, the tensor and the version. What each
+class becomes on the wire is one table, in api/status.py.
+"""
+
+
+class ServerError(Exception):
+    """Base of all errors that the server raises on purpose."""
+
+
+class StartupError(ServerError):
+    """The server cannot start as configured; the message names the setting and the remedy."""
+
+    exit_code = 1
+
+
+class RepositoryError(ServerError):
+    """A model on disk cannot be served; the message names the file and the remedy."""
+
+    exit_code = 1
+
+
+class RequestError(ServerError):
+    """A call that gets an error for an answer."""
+
+
+class InvalidRequest(RequestError):
+    """The request is wrong and will be wrong again."""
+
+
+class NotFound(RequestError):
+    """No such model, or no such version, or no version of it is ready."""
+
+
+class Unavailable(RequestError):
+    """A named version that is not ready, or a server that is draining."""
+
+
+class QueueFull(RequestError):
+    """The model's queue holds as many requests as it may."""
+
+
+class DeadlineExceeded(RequestError):
+    """The caller's deadline, or the queue's timeout, passed before the request ran."""
+
+
+class Cancelled(RequestError):
+    """The caller left before the request ran."""
+
+
+class Unimplemented(RequestError):
+    """A method or feature of the protocol that this server does not serve."""
+
+
+class InternalError(RequestError):
+    """Something that should not happen; the details are in the log under the request id, never in the answer."""

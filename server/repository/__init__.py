@@ -1,0 +1,1 @@
+"""Models on disk (layout, config.pbtxt) and in memory (loader, catalogue)."""

@@ -1,0 +1,121 @@
+"""What is loaded: the versions that take requests, and why others do not."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InvalidRequest, NotFound, RepositoryError, Unavailable
+from .config import read_config, select_versions
+from .layout import ModelFolder, find_models
+from .loader import LoadedVersion, Loader
+
+_VERSION = re.compile(r"[1-9][0-9]*")
+
+
+@dataclass
+class _Model:
+    # Replaced as a whole, never changed in place, so that look-ups need no lock.
+    ready: dict[int, LoadedVersion] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+class Catalogue:
+    """The models of one repository. Look-ups may come from any thread."""
+
+    def __init__(self, repository: Path, loader: Loader) -> None:
+        """Stores what it is handed; `load_all` loads."""
+        self._repository = repository
+        self._loader = loader
+        self._models: dict[str, _Model] = {}
+
+    def load_all(
+        self, *, on_loaded: Callable[[LoadedVersion], None], on_failed: Callable[[str, RepositoryError], None]
+    ) -> None:
+        """Loads every version that the models' version policies serve, and tells of each how it went.
+
+        Raises:
+            RepositoryError: the repository cannot be read or holds no model.
+        """
+        for folder in find_models(self._repository):
+            self._models[folder.name] = model = _Model()
+            try:
+                versions = _served_versions(folder)
+            except RepositoryError as error:
+                on_failed(folder.name, error)
+                continue
+            for version in versions:
+                try:
+                    loaded = self._loader.load(folder, version)
+                except RepositoryError as error:
+                    model.failed[version] = str(error)
+                    on_failed(folder.name, error)
+                else:
+                    model.ready = {**model.ready, version: loaded}
+                    on_loaded(loaded)
+
+    def get(self, name: str, version: str = "") -> LoadedVersion:
+        """Returns the version that answers a request: the one named, else the highest that is ready.
+
+        Raises:
+            NotFound: no such model or version, or no version of the model is ready.
+            Unavailable: the version exists and failed to load.
+            InvalidRequest: the version is not a positive integer.
+        """
+        model = self._models.get(name)
+        if model is None:
+            raise NotFound(f'there is no model "{name}"; this server has {_listing(self._models)}')
+        ready = model.ready
+        if not version:
+            if not ready:
+                raise NotFound(f"no version of model {name} is ready; see the server's log for the reason")
+            return ready[max(ready)]
+        if not _VERSION.fullmatch(version):
+            raise InvalidRequest(f'model version "{version}": expected a positive integer, or nothing for the latest')
+        number = int(version)
+        if number in model.failed:
+            raise Unavailable(f"version {version} of model {name} failed to load: {model.failed[number]}")
+        if number not in ready:
+            raise NotFound(f"model {name} has no version {version}; it has {_listing(map(str, sorted(ready)))}")
+        return ready[number]
+
+    def is_ready(self, name: str, version: str = "") -> bool:
+        """Returns whether a request for this model and version would be taken."""
+        try:
+            self.get(name, version)
+        except (NotFound, Unavailable):
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        """Returns the models' names, whether ready or not."""
+        return sorted(self._models)
+
+    def ready_versions(self, name: str) -> list[LoadedVersion]:
+        """Returns a model's ready versions, lowest first."""
+        ready = self._models[name].ready if name in self._models else {}
+        return [ready[version] for version in sorted(ready)]
+
+    def all_ready(self) -> list[LoadedVersion]:
+        """Returns every ready version of every model."""
+        return [loaded for name in self.names() for loaded in self.ready_versions(name)]
+
+    def drain(self) -> None:
+        """Finishes what every batcher has accepted and ends its thread."""
+        for loaded in self.all_ready():
+            loaded.batcher.drain()
+
+
+def _served_versions(folder: ModelFolder) -> list[int]:
+    versions = folder.versions()
+    if not versions:
+        raise RepositoryError(f"{folder.path}: no version folder; expected {folder.path / '1'} with the model in it")
+    served = select_versions(read_config(folder), versions)
+    if not served:
+        raise RepositoryError(f"{folder.config_file}: version_policy serves none of the versions on disk: {versions}")
+    return served
+
+
+def _listing(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "") or "none"

@@ -1,0 +1,58 @@
+"""The server's settings: one frozen class, where a field is a flag, an environment variable and a line of docs."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Serves a model repository over gRPC.
+
+    A flag wins over its environment variable (PIXELSERVE_ and the name in capitals), which wins over the default.
+
+    Examples:
+      pixelserve serve --model-repository models
+      pixelserve serve --model-repository models --host 0.0.0.0 --device cuda
+      PIXELSERVE_GRPC_PORT=0 pixelserve serve --model-repository models    (a free port; the start-up line says which)
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PIXELSERVE_", frozen=True, extra="forbid")
+
+    model_repository: Path = Field(description="folder of models, in Triton's layout: <name>/<version>/model.onnx")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
+    grpc_port: int = Field(8001, ge=0, le=65535, description="port of the gRPC API; 0 picks a free one")
+    metrics_port: int = Field(
+        8002, ge=0, le=65535, description="port of /metrics, /live and /ready over HTTP; 0 picks a free one"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where models run: auto takes CUDA where this ONNX Runtime has it and a GPU is there"
+    )
+    exit_on_error: bool = Field(
+        True, description="end at once where a model fails at start-up; otherwise serve the others and stay not ready"
+    )
+    require_card: bool = Field(False, description="refuse a version without a card instead of marking it unverified")
+    default_max_batch_size: int = Field(
+        64, ge=1, description="images a batch, for a model that batches and has no config.pbtxt"
+    )
+    max_queue_size: int = Field(
+        1024, ge=1, description="requests that may wait for one model, where its config.pbtxt does not say"
+    )
+    max_message_mib: int = Field(64, ge=1, le=2047, description="largest gRPC message taken or sent, in MiB")
+    grpc_threads: int = Field(
+        64, ge=1, description="threads that carry calls; each holds one call from its arrival to its answer"
+    )
+    intra_op_threads: int = Field(
+        0,
+        ge=0,
+        description="threads that compute one batch; 0: one for each core that this process may use",
+    )
+    drain_settle_s: float = Field(
+        0.0, ge=0, description="seconds to go on accepting after health says NOT_SERVING, for balancers to notice"
+    )
+    grace_s: float = Field(30.0, gt=0, description="seconds that accepted requests get to finish when the server stops")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
+    log_format: Literal["json", "text"] = Field("json", description="json: one object a line; text: for people")

@@ -1,0 +1,147 @@
+"""grpcio's server: carries every method.
+
+A thread of the pool carries a call from its arrival to its answer: it hands the request on and sleeps until the
+engine's thread has answered. Answering from the engine's thread needs no such thread, but it is private to grpcio and
+was measured to be only 2 to 8 % faster (docs/adr/0002-seam.md).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+
+from ..api.dispatch import Dispatcher
+from ..api.status import Status
+from ..errors import StartupError
+
+# grpcio gives a call without a deadline one that is centuries away.
+_NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
+
+
+class _GrpcioCall:
+    """One call, waited for by the thread that carries it."""
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        remaining_s = context.time_remaining()
+        has_deadline = remaining_s is not None and remaining_s < _NO_DEADLINE_S
+        self.deadline_s = time.monotonic() + remaining_s if has_deadline else None
+        self._context = context
+        self._message: bytes | None = None
+        self._status: Status | None = None
+        # A bare lock is the cheapest thing one thread can wait on and another set.
+        self._answered = threading.Lock()
+        self._answered.acquire()
+        self._answer_lock = threading.Lock()
+        self._is_answered = False
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        def left() -> None:
+            # Called when the call ends for whatever reason; after an answer there is nothing to cancel.
+            if self._answer(None, None):
+                callback()
+
+        if not self._context.add_callback(left):
+            left()
+
+    def reply(self, message: bytes) -> None:
+        self._answer(message, None)
+
+    def fail(self, status: Status) -> None:
+        self._answer(None, status)
+
+    def _answer(self, message: bytes | None, status: Status | None) -> bool:
+        with self._answer_lock:
+            if self._is_answered:
+                return False
+            self._is_answered = True
+        self._message, self._status = message, status
+        self._answered.release()
+        return True
+
+    def wait(self) -> bytes:
+        """Sleeps until the call is answered or its caller has left; returns the answer, or aborts with its status."""
+        self._answered.acquire()
+        if self._status is not None:
+            self._context.set_trailing_metadata(self._status.trailing)
+            self._context.abort(self._status.code, self._status.message)
+        # Nothing that is sent to a caller who has left arrives.
+        return self._message or b""
+
+
+class _Handler(grpc.GenericRpcHandler):
+    """Hands the dispatcher serialized requests, so that this transport and any other run the same code."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        method = details.method
+        if not self._dispatcher.serves(method):
+            return None
+
+        def carry(message: bytes, context: grpc.ServicerContext) -> bytes:
+            call = _GrpcioCall(context)
+            self._dispatcher.handle(method, message, call)
+            return call.wait()
+
+        return grpc.unary_unary_rpc_method_handler(carry)
+
+
+class GrpcioTransport:
+    """Owns the gRPC port."""
+
+    def __init__(self, *, threads: int, max_message_bytes: int) -> None:
+        """Builds a server that listens nowhere yet.
+
+        Args:
+            threads: how many calls are carried at once; more wait their turn.
+            max_message_bytes: largest message taken or sent.
+        """
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
+        self.server = grpc.server(
+            self._pool,
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+                # Two servers on one port would share its calls at random; let the second one fail instead.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+
+    def bind(self, host: str, port: int) -> str:
+        """Takes the port (0: a free one) and returns the address, host:port.
+
+        Raises:
+            StartupError: the port is in use or not ours to take.
+        """
+        shown = f"[{host}]" if ":" in host else host
+        try:
+            bound = self.server.add_insecure_port(f"{shown}:{port}")
+        except RuntimeError as error:
+            raise StartupError(
+                f"cannot listen on {shown}:{port} for gRPC: it is in use, or not ours to take; "
+                f"choose another with --grpc-port (0: a free one) or --host"
+            ) from error
+        return f"{shown}:{bound}"
+
+    def add(self, dispatcher: Dispatcher, reflected_services: Iterable[str]) -> None:
+        """Adds the dispatcher's methods, and server reflection that lists `reflected_services`."""
+        self.server.add_generic_rpc_handlers((_Handler(dispatcher),))
+        reflection.enable_server_reflection((*reflected_services, reflection.SERVICE_NAME), self.server)
+
+    def start(self) -> None:
+        """Starts taking calls."""
+        self.server.start()
+
+    def stop(self, grace_s: float) -> bool:
+        """Refuses new calls and waits for the accepted ones; returns whether all ended within `grace_s`.
+
+        Those that did not are cancelled.
+        """
+        start_s = time.monotonic()
+        self.server.stop(grace_s).wait()
+        self._pool.shutdown(wait=False)
+        return time.monotonic() - start_s < grace_s
