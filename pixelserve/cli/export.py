@@ -1,0 +1,105 @@
+"""`pixelserve export`: puts a trained model into a model repository."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import extras
+
+_EPILOG = """What `pixelserve train` wrote:
+
+\b
+  pixelserve export runs/mnist-cnn-20260101T120000Z --to models
+
+A model of your own, served with its classes' names (one a line in labels.txt):
+
+\b
+  pixelserve export pets.keras --name pets --labels labels.txt --to models
+
+The same, trained on pixels divided by 255, so that clients may send raw uint8 pixels; and compared and measured on
+real samples, so that a server can verify it. samples.npz holds the inputs as x and, where known, their labels as y:
+
+\b
+  python -c "import numpy; numpy.savez('samples.npz', x=images, y=labels)"
+  pixelserve export pets.keras --name pets --labels labels.txt --samples samples.npz --pixel-scale 1/255 --to models
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command(epilog=_EPILOG)(export)
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        scale = 0.0
+    if scale <= 0:
+        raise typer.BadParameter(f"{text!r}: expected a number above 0, such as 1/255")
+    return scale
+
+
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A run's folder, a .keras, .h5 or .onnx file, or a SavedModel folder.", metavar="SOURCE"),
+    ],
+    to: Annotated[Path, typer.Option(help="The model repository to write to.", metavar="DIR")],
+    name: Annotated[str | None, typer.Option(help="The model's name; default for a run: its recipe's.")] = None,
+    version: Annotated[int | None, typer.Option(help="The version's number; default: the next one free.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A file of one class label a line.", metavar="FILE")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="An .npz file of real inputs x and, where known, labels y.", metavar="FILE")
+    ] = None,
+    pixel_scale: Annotated[
+        float | None,
+        typer.Option(
+            parser=_scale,
+            help="What the model was trained on pixels multiplied by, such as 1/255; clients then send raw uint8.",
+            metavar="NUMBER",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            parser=_scale, help="Largest accepted difference of an output from the original's.", metavar="NUMBER"
+        ),
+    ] = 1e-5,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIXELSERVE_DATA_DIR",
+            help="Folder of the data set's official files, for a run; without it, Keras downloads them.",
+            metavar="DIR",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Export a trained model as ONNX, with its evidence, into a model repository."""
+    exporter = extras.load("pixelserve_training.export", extra="training")
+    target = exporter.Target(to, name, version, tolerance)
+    if exporter.is_run(source):
+        if labels or samples or pixel_scale:
+            raise typer.BadParameter(f"{source} is a run, which brings its own --labels, --samples and --pixel-scale")
+        exported = exporter.export_run(source, target, data_dir=data_dir)
+    else:
+        exported = exporter.export_file(source, target, labels=labels, samples=samples, pixel_scale=pixel_scale)
+    typer.echo(json.dumps(exported.as_json(), indent=2) if as_json else _summary(exported))
+
+
+def _summary(exported: Any) -> str:
+    slot = exported.slot
+    lines = [f"{slot.model} version {slot.version}: {', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"]
+    if exported.max_abs_error is not None:
+        lines.append(f"differs from the original by at most {exported.max_abs_error:.2g}")
+    if exported.accuracy is not None:
+        evaluation = exported.card.evaluation
+        lines.append(f"accuracy {exported.accuracy:.2%} on {evaluation.samples:,} samples ({evaluation.split})")
+    if not exported.golden_samples:
+        lines.append("unverified: without --samples nothing was compared, and a server has nothing to check it with")
+    lines.append(f"next: pixelserve serve --model-repository {slot.repository}")
+    return "\n".join(lines)

@@ -1,0 +1,27 @@
+"""Loads the parts of PixelServe that an extra brings, or says which extra to install."""
+
+import importlib
+from typing import Any
+
+
+class MissingExtraError(Exception):
+    """A command needs an extra that is not installed."""
+
+    exit_code = 3
+
+
+def load(module: str, *, extra: str) -> Any:
+    """Imports `module`, which needs what `pixelserve[extra]` installs.
+
+    Raises:
+        MissingExtraError: a library of that extra is missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # A module of our own that is missing is a bug, not a missing extra.
+        if error.name is None or error.name.startswith("pixelserve"):
+            raise
+        raise MissingExtraError(
+            f"this command needs the library {error.name}; install it with: pip install 'pixelserve[{extra}]'"
+        ) from error

@@ -1,0 +1,57 @@
+"""`pixelserve train`: trains a recipe."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import extras
+
+_EPILOG = """Examples:
+
+\b
+  pixelserve train mnist-cnn
+  pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
+  pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
+
+Then put the model into a repository that pixelserve serve can serve:
+
+\b
+  pixelserve export runs/quick --to models
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command(epilog=_EPILOG)(train)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="The recipe's name, such as mnist-cnn.", metavar="RECIPE")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIXELSERVE_DATA_DIR",
+            help="Folder of the data set's official files; without it, Keras downloads them.",
+            metavar="DIR",
+        ),
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the run is written to; default: runs/RECIPE-TIME. Must be new.", metavar="DIR"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Train a recipe on its data set, measure it on the official test split and write a run folder."""
+    fit = extras.load("pixelserve_training.fit", extra="training")
+    overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, seed=seed)
+    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, overrides=overrides)
+    if as_json:
+        typer.echo(json.dumps(run.as_json(), indent=2))
+        return
+    typer.echo(f"test accuracy {run.accuracy:.2%}; the recipe claims {run.recipe.claimed_accuracy:.2%}")
+    typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")

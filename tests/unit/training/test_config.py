@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from pixelserve_training import config
+from pixelserve_training.config import check_agrees, parse, render
+from pixelserve_training.errors import UsageError
+from pixelserve_training.runtime import OnnxModel
+
+LABELS = ("cat", "dog", "owl")
+EDITED = """
+# An owner's edits: comments, list syntax, other settings, other order.
+max_batch_size: 8, name: 'own' backend: "onnxruntime"
+output [ { dims: 3  data_type: TYPE_FP32; name: "scores" label_filename: "labels.txt" } ]
+input [
+  { name: "pixels", data_type: TYPE_FP32, dims: [ 6, -1, 1 ], dims: [ 1 ] }
+]
+instance_group [ { count: 2 kind: KIND_CPU } ]
+"""
+
+
+@pytest.fixture
+def model(own_onnx: Path) -> OnnxModel:
+    return OnnxModel(own_onnx.read_bytes(), source="own.onnx")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / config.LABELS_FILE).write_text("cat\ndog\nowl\n")
+    return tmp_path / config.CONFIG_FILE
+
+
+def test_a_rendered_configuration_agrees_with_its_model(model: OnnxModel, path: Path) -> None:
+    path.write_text(render("own", model, labelled="scores"))
+    check_agrees(path, model, LABELS)
+
+
+def test_edits_that_do_not_concern_the_tensors_agree(model: OnnxModel, path: Path) -> None:
+    path.write_text(EDITED.replace("[ 6, -1, 1 ], dims: [ 1 ]", "[ 6, -1 ], dims: [ 1 ]"))
+    check_agrees(path, model, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"pixels"', '"image"'), ("TYPE_FP32\n", "TYPE_UINT8\n"), ("[ 6, 6, 1 ]", "[ 6, 7, 1 ]"), ("[ 3 ]", "[ 4 ]")],
+)
+def test_another_name_type_or_shape_disagrees(model: OnnxModel, path: Path, old: str, new: str) -> None:
+    text = render("own", model, labelled="scores")
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UsageError, match="export under another --name"):
+        check_agrees(path, model, LABELS)
+
+
+def test_other_labels_disagree(model: OnnxModel, path: Path) -> None:
+    path.write_text(render("own", model, labelled="scores"))
+    with pytest.raises(UsageError, match="labels are cat, dog, owl, the new version's are cat, dog, bat"):
+        check_agrees(path, model, ("cat", "dog", "bat"))
+
+
+@pytest.mark.parametrize(
+    "text", ["input {", "input { name: }", "name: %", "input: 3", "max_batch_size: many", "[", "}"]
+)
+def test_a_broken_configuration_is_named(model: OnnxModel, path: Path, text: str) -> None:
+    path.write_text(text)
+    with pytest.raises(UsageError, match="correct it first"):
+        check_agrees(path, model, LABELS)
+
+
+def test_repeated_fields_and_lists_are_joined() -> None:
+    assert parse("dims: [1, 2] dims: 3 a { b: 'x' }") == {"dims": ["1", "2", "3"], "a": [{"b": ["x"]}]}

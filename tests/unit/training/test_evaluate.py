@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from pixelserve_training.evaluate import expected_calibration_error, measure
+
+PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.4, 0.6, 0.0], [0.5, 0.3, 0.2]], np.float32)
+LABELS = np.array([0, 1, 0, 0])
+NAMES = ("cat", "dog", "owl")
+
+
+def test_accuracy_and_recall_are_counted_by_hand() -> None:
+    evaluation = measure(PROBABILITIES, LABELS, NAMES, split="test").evaluation
+    assert evaluation.metrics == {"accuracy": 0.75}
+    assert evaluation.samples == 4
+    # No sample shows an owl, so its recall is unknown rather than 0.
+    assert evaluation.per_class_recall == pytest.approx({"cat": 2 / 3, "dog": 1.0})
+
+
+def test_calibration_error_of_two_bins_is_computed_by_hand() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
+    correct = np.array([True, True, True, False, True, False])
+    expected = 4 / 6 * abs(0.75 - 0.95) + 2 / 6 * abs(0.5 - 0.55)
+    assert expected_calibration_error(confidence, correct) == pytest.approx(expected)
+
+
+def test_certain_and_right_predictions_have_no_calibration_error() -> None:
+    assert expected_calibration_error(np.ones(3), np.ones(3, bool)) == 0.0
+
+
+def test_baseline_holds_shares_of_predictions_and_confidence() -> None:
+    baseline = measure(PROBABILITIES, LABELS, NAMES, split="test").baseline
+    assert baseline is not None
+    assert baseline.predicted_classes == {"cat": 0.5, "dog": 0.5, "owl": 0.0}
+    assert len(baseline.confidence) == 20
+    assert sum(baseline.confidence) == pytest.approx(1)
+    assert baseline.confidence[10] == 0.25
+
+
+def test_logits_have_accuracy_but_no_calibration() -> None:
+    figures = measure(PROBABILITIES * 10 - 3, LABELS, NAMES, split="test")
+    assert figures.accuracy == 0.75
+    assert figures.calibration is None
+    assert figures.baseline is None
+
+
+def test_a_single_score_tells_two_classes_apart_at_a_half() -> None:
+    scores = np.array([[0.9], [0.2], [0.7], [0.1]], np.float32)
+    figures = measure(scores, np.array([1, 0, 0, 0]), ("spam",), split="test")
+    assert figures.accuracy == 0.75
+    assert figures.evaluation.per_class_recall == {"not spam": pytest.approx(2 / 3), "spam": 1.0}

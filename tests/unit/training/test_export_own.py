@@ -1,0 +1,286 @@
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pixelserve_training.errors import SamplesError, SourceError, TrainingError, UsageError
+from pixelserve_training.export import Exported, Target, export_file
+from pixelserve_training.runtime import OnnxModel
+
+from pixelserve.card import Card, read_card, read_golden, replay
+
+Command = Callable[..., Any]
+Own = Any
+
+# Keras saves weights in a way that NumPy will not take much longer.
+_KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
+
+
+def _export(path: Path, to: Path, **options: Any) -> Exported:
+    given = {"labels": None, "samples": None, "pixel_scale": None} | options
+    return export_file(path, Target(to, "own"), **given)
+
+
+def _replayed(exported: Exported) -> float:
+    folder = exported.slot.folder
+    model = OnnxModel((folder / "model.onnx").read_bytes(), source="model.onnx")
+    return replay(read_golden(folder / "golden.npz"), model.run, exported.card.tolerance("CPUExecutionProvider"))
+
+
+@pytest.mark.parametrize(
+    ("form", "tensors", "framework"),
+    [
+        ("keras", ("image float32 [-1, 6, 6, 1]", "probabilities float32 [-1, 3]"), "keras"),
+        ("h5", ("image float32 [-1, 6, 6, 1]", "probabilities float32 [-1, 3]"), "keras"),
+        ("saved_model", ("image float32 [-1, 6, 6, 1]", "output float32 [-1, 3]"), "tensorflow"),
+        ("onnx", ("pixels float32 [-1, 6, 6, 1]", "scores float32 [-1, 3]"), "onnxruntime"),
+    ],
+)
+def test_every_form_of_model_becomes_a_verified_version(
+    own: Own, tmp_path: Path, form: str, tensors: tuple[str, str], framework: str
+) -> None:
+    exported = _export(getattr(own, form), tmp_path, labels=own.labels, samples=own.samples)
+    assert (*exported.inputs, *exported.outputs) == tensors
+    assert exported.golden_samples == 16
+    assert _replayed(exported) <= 1e-5
+    card = read_card(exported.slot.folder / "card.json")
+    assert card.reference is not None
+    assert card.reference.framework == framework
+    assert card.evaluation is not None
+    assert card.evaluation.samples == 20
+    assert card.dataset is not None
+    assert card.dataset.name == "samples.npz"
+
+
+@pytest.mark.parametrize("form", ["keras", "h5", "saved_model", "onnx"])
+def test_without_samples_a_version_is_written_and_called_unverified(
+    pixelserve: Command, own: Own, tmp_path: Path, form: str
+) -> None:
+    ran = pixelserve("export", getattr(own, form), "--name", "own", "--labels", own.labels, "--to", tmp_path)
+    assert ran.exit_code == 0, ran.err
+    assert "unverified" in ran.out
+    folder = tmp_path / "own" / "1"
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx"]
+    card: Card = read_card(folder / "card.json")
+    assert card.evaluation is None
+    assert card.parity == []
+
+
+@pytest.mark.parametrize("form", ["keras", "saved_model"])
+def test_a_pixel_scale_lets_clients_send_raw_pixels(own: Own, tmp_path: Path, form: str) -> None:
+    path = getattr(own, form)
+    scaled = _export(path, tmp_path / "scaled", labels=own.labels, samples=own.samples)
+    raw = _export(path, tmp_path / "raw", labels=own.labels, samples=own.raw_samples, pixel_scale=1 / 255)
+    assert raw.inputs == ["image uint8 [-1, 6, 6, 1]"]
+    outputs = [read_golden(exported.slot.folder / "golden.npz").outputs for exported in (scaled, raw)]
+    for name, array in outputs[0].items():
+        np.testing.assert_allclose(array, outputs[1][name], atol=1e-6)
+
+
+def test_a_pixel_scale_may_be_a_fraction_on_the_command_line(pixelserve: Command, own: Own, tmp_path: Path) -> None:
+    options = ("--name", "own", "--labels", own.labels, "--samples", own.raw_samples, "--pixel-scale", "1/255")
+    ran = pixelserve("export", own.keras, *options, "--to", tmp_path, "--json")
+    assert ran.exit_code == 0, ran.err
+    assert json.loads(ran.out)["inputs"] == ["image uint8 [-1, 6, 6, 1]"]
+
+
+def test_raw_pixels_for_a_model_of_floats_get_a_note(own: Own, tmp_path: Path, capsys: Any) -> None:
+    _export(own.keras, tmp_path, labels=own.labels, samples=own.raw_samples)
+    assert "wants --pixel-scale" in capsys.readouterr().err
+
+
+def test_a_model_without_a_batch_dimension_is_exported_one_sample_a_run(
+    own: Own, single_onnx: Path, tmp_path: Path
+) -> None:
+    pixels = np.load(own.samples)["x"]
+    np.savez(tmp_path / "single.npz", x=pixels[:, np.newaxis], y=np.zeros(20, int))
+    exported = _export(single_onnx, tmp_path / "models", labels=own.labels, samples=tmp_path / "single.npz")
+    config = (exported.slot.model_folder / "config.pbtxt").read_text()
+    assert "max_batch_size: 0" in config
+    assert "dims: [ 1, 6, 6, 1 ]" in config
+    assert "dynamic_batching" not in config
+    assert read_golden(exported.slot.folder / "golden.npz").outputs["scores"].shape == (16, 1, 3)
+    assert _replayed(exported) == 0
+
+
+def test_a_regression_needs_no_labels(keras: Any, tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "line.keras")
+    np.savez(tmp_path / "samples.npz", x=np.ones((4, 2)), y=np.ones(4))
+    exported = _export(tmp_path / "line.keras", tmp_path / "models", samples=tmp_path / "samples.npz")
+    assert exported.card.task == "regression"
+    assert exported.inputs == ["features float32 [-1, 2]"]
+    assert exported.outputs == ["output float32 [-1, 1]"]
+    assert not (exported.slot.model_folder / "labels.txt").exists()
+    assert exported.card.evaluation is None
+
+
+def test_a_classifier_needs_labels(own: Own, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name its classes with --labels"):
+        _export(own.keras, tmp_path)
+
+
+def test_a_wrong_number_of_labels_is_refused(own: Own, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\ndog\n")
+    with pytest.raises(SamplesError, match="2 labels are given, but probabilities has 3 classes"):
+        _export(own.keras, tmp_path / "models", labels=labels)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_model_needs_a_name(own: Own, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        export_file(own.onnx, Target(tmp_path), labels=own.labels, samples=None, pixel_scale=None)
+
+
+@pytest.mark.parametrize("text", ["", "cat\n\nowl\n", "cat\ncat\nowl\n"])
+def test_a_bad_label_file_is_refused(own: Own, tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(SamplesError, match=r"labels\.txt: "):
+        _export(own.onnx, tmp_path / "models", labels=tmp_path / "labels.txt")
+
+
+def test_a_version_with_other_tensors_is_refused(own: Own, tmp_path: Path) -> None:
+    _export(own.keras, tmp_path, labels=own.labels)
+    with pytest.raises(UsageError, match="has the input image TYPE_FP32"):
+        _export(own.onnx, tmp_path, labels=own.labels)
+    assert not (tmp_path / "own" / "2").exists()
+
+
+PIXELS = np.zeros((4, 6, 6, 1), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"x": np.zeros((4, 5, 6, 1))}, r"has shape \[4, 5, 6, 1\], expected \[samples, 6, 6, 1\]"),
+        ({"x": PIXELS.astype(complex)}, "is complex128, the model takes float32"),
+        ({"a": PIXELS, "b": PIXELS}, 'no array "pixels"'),
+        ({"x": PIXELS, "y": np.zeros(3, int)}, r"labels are int64 \[3\]"),
+        ({"x": PIXELS, "y": np.zeros(4)}, r"labels are float64"),
+        ({"x": PIXELS, "y": np.full(4, 3)}, "a sample's label is 3; expected 0 to 2"),
+        ({"x": PIXELS[:0]}, "at least one"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(own: Own, tmp_path: Path, arrays: dict[str, Any], reason: str) -> None:
+    np.savez(tmp_path / "samples.npz", **arrays)
+    with pytest.raises(SamplesError, match=reason):
+        _export(own.onnx, tmp_path / "models", labels=own.labels, samples=tmp_path / "samples.npz")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("name", ["missing.npz", "garbage.npz", "array.npy"])
+def test_samples_that_cannot_be_read_are_named(own: Own, tmp_path: Path, name: str) -> None:
+    (tmp_path / "garbage.npz").write_bytes(b"garbage")
+    np.save(tmp_path / "array.npy", PIXELS)
+    with pytest.raises(SamplesError, match=name):
+        _export(own.onnx, tmp_path / "models", labels=own.labels, samples=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing.keras", "no such file"),
+        ("model.pt", "expected a run's folder, a .keras, .h5 or .onnx file"),
+        ("garbage.keras", "cannot load it"),
+        ("garbage.h5", "cannot load it"),
+        ("garbage.onnx", "not a valid ONNX model"),
+        ("garbage", "cannot load it"),
+        ("empty", "not a model that can be exported"),
+        ("unsigned", "no signature serving_default"),
+        ("custom.keras", "Could not locate class 'Doubled'"),
+        ("custom.h5", "Unknown layer: 'Doubled'"),
+        ("two.keras", "found 2 and 1"),
+    ],
+)
+def test_a_model_that_cannot_be_read_is_named(
+    odd_models: Path, own: Own, tmp_path: Path, name: str, reason: str
+) -> None:
+    with pytest.raises(SourceError) as raised:
+        _export(odd_models / name, tmp_path / "models", labels=own.labels)
+    message = str(raised.value)
+    assert name in message
+    assert reason in message
+    assert "\n" not in message
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.fixture(scope="module")
+def odd_models(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
+    import tensorflow as tf
+
+    class Doubled(keras.layers.Layer):  # type: ignore[misc,name-defined]
+        def call(self, inputs: Any) -> Any:
+            return inputs * 2
+
+    folder = tmp_path_factory.mktemp("odd")
+    for name in ("model.pt", "garbage.keras", "garbage.h5", "garbage.onnx"):
+        (folder / name).write_bytes(b"garbage")
+    (folder / "garbage").mkdir()
+    (folder / "garbage" / "saved_model.pb").write_bytes(b"garbage")
+    (folder / "empty").mkdir()
+    tf.saved_model.save(tf.Module(), str(folder / "unsigned"))
+    custom = keras.Sequential([keras.Input((2,)), Doubled()])
+    custom.save(folder / "custom.keras")
+    custom.save(folder / "custom.h5")
+    inputs = [keras.Input((2,)), keras.Input((2,))]
+    keras.Model(inputs, keras.layers.Add()(inputs)).save(folder / "two.keras")
+    return folder
+
+
+def test_a_truncated_keras_file_is_named(own: Own, tmp_path: Path) -> None:
+    path = tmp_path / "cut.keras"
+    path.write_bytes(own.keras.read_bytes()[:-200])
+    assert not zipfile.is_zipfile(path)
+    with pytest.raises(SourceError, match=r"cut\.keras"):
+        _export(path, tmp_path / "models", labels=own.labels)
+
+
+def test_a_pixel_scale_is_refused_where_it_has_no_meaning(own: Own, run_folder: Path, tmp_path: Path) -> None:
+    for path, reason in (
+        (own.onnx, "scale inside the ONNX graph"),
+        (run_folder / "model.keras", "takes uint8 already"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            _export(path, tmp_path / "models", labels=own.labels, pixel_scale=1 / 255)
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "1/0", "half"])
+def test_a_bad_pixel_scale_is_refused(pixelserve: Command, own: Own, tmp_path: Path, scale: str) -> None:
+    ran = pixelserve("export", own.keras, "--name", "own", "--to", tmp_path, "--pixel-scale", scale)
+    assert ran.exit_code == 2
+    assert "expected a number above 0, such as 1/255" in ran.err
+
+
+def test_an_error_is_one_sentence_without_a_traceback(pixelserve: Command, tmp_path: Path) -> None:
+    ran = pixelserve("export", tmp_path / "missing.keras", "--name", "own", "--to", tmp_path / "models")
+    assert ran.exit_code == SourceError.exit_code
+    assert ran.err.splitlines()[-1] == f"pixelserve: {tmp_path / 'missing.keras'}: no such file or folder"
+    assert issubclass(SourceError, TrainingError)
+
+
+def test_help_and_an_onnx_export_do_without_tensorflow(own_onnx: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\ndog\nowl\n")
+    script = f"""
+import sys
+from pixelserve import cli
+def run(*arguments):
+    sys.argv = ["pixelserve", *arguments]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code
+run("train", "--help")
+run("export", "--help")
+run("export", "{own_onnx}", "--name", "own", "--labels", "{labels}", "--to", "{tmp_path}")
+assert not {{"tensorflow", "keras", "tf2onnx"}} & sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "own version 1" in done.stdout

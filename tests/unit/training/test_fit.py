@@ -1,0 +1,103 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pixelserve_training import fit, frameworks, zoo
+from pixelserve_training.errors import DivergedError, UsageError
+from pixelserve_training.fit import Overrides
+
+Command = Callable[..., Any]
+
+# Keras saves weights in a way that NumPy will not take much longer.
+_KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
+
+
+def test_mnist_cnn_has_93322_parameters(keras: Any) -> None:
+    model = zoo.find("mnist-cnn").build()
+    assert model.count_params() == 93_322
+    assert model.inputs[0].dtype == "uint8"
+
+
+def test_the_train_command_writes_a_whole_run_folder(pixelserve: Command, data_dir: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ran = pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--run-dir", run, "--epochs", 1, "--json")
+    assert ran.exit_code == 0, ran.err
+    result = json.loads(ran.out)
+    assert result["run"] == str(run)
+    assert "epoch 1/1" in ran.err
+    assert sorted(path.name for path in run.iterdir()) == [
+        "history.json",
+        "metrics.json",
+        "model.keras",
+        "settings.json",
+        "versions.json",
+    ]
+    assert json.loads((run / "metrics.json").read_text())["metrics"]["accuracy"] == result["accuracy"]
+    assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
+
+
+def test_the_same_seed_gives_the_same_weights(data_dir: Path, run_folder: Path, tmp_path: Path) -> None:
+    overrides = Overrides(epochs=1)
+    fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "again", overrides=overrides)
+    for first, second in zip(_weights(run_folder), _weights(tmp_path / "again"), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_another_seed_gives_other_weights(data_dir: Path, run_folder: Path, tmp_path: Path) -> None:
+    overrides = Overrides(epochs=1, seed=1)
+    fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "other", overrides=overrides)
+    assert not np.array_equal(_weights(run_folder)[0], _weights(tmp_path / "other")[0])
+
+
+def test_a_run_folder_that_exists_is_refused_before_training(
+    pixelserve: Command, data_dir: Path, run_folder: Path
+) -> None:
+    ran = pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--run-dir", run_folder)
+    assert ran.exit_code == 2
+    assert (
+        ran.err == f"pixelserve: {run_folder} exists already and is not overwritten; give another place, or remove it\n"
+    )
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_writes_nothing(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = zoo.mnist_cnn.RECIPE.__class__(**{**vars(zoo.mnist_cnn.RECIPE), "learning_rate": float("nan")})
+    monkeypatch.setattr(zoo, "find", lambda _: broken)
+    with pytest.raises(DivergedError, match="step 2 of epoch 1") as raised:
+        fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "run", overrides=Overrides(batch_size=32))
+    assert (raised.value.epoch, raised.value.step) == (1, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_the_run_is_written_leaves_nothing(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.runs, "library_versions", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "run", overrides=Overrides(epochs=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_recipe_gets_the_nearest_names(pixelserve: Command) -> None:
+    ran = pixelserve("train", "mnist-cn")
+    assert ran.exit_code == 2
+    assert "did you mean mnist-cnn?" in ran.err
+
+
+@pytest.mark.parametrize("overrides", [Overrides(epochs=0), Overrides(batch_size=-1), Overrides(seed=-1)])
+def test_a_count_that_cannot_be_is_refused(overrides: Overrides) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        overrides.apply(zoo.find("mnist-cnn"))
+
+
+def _weights(run: Path) -> list[Any]:
+    weights: list[Any] = frameworks.load().keras.saving.load_model(run / "model.keras").get_weights()
+    return weights

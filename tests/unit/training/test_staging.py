@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+from pixelserve_training.errors import TargetExistsError, WriteError
+from pixelserve_training.staging import check_free, staged
+
+
+def test_nothing_shows_until_all_is_written(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b"
+    with staged(target) as folder:
+        (folder / "file").write_text("whole")
+        assert not target.exists()
+        assert folder.name.startswith(".")
+    assert (target / "file").read_text() == "whole"
+    assert [path.name for path in target.parent.iterdir()] == ["b"]
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    with pytest.raises(TargetExistsError, match="not overwritten"), staged(tmp_path):
+        pytest.fail("the block ran")
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    with staged(tmp_path / "empty") as folder:
+        (tmp_path / "empty").mkdir()
+        (folder / "file").touch()
+    assert (tmp_path / "empty" / "file").exists()
+
+
+def test_a_target_that_appears_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+
+    def write_both() -> None:
+        with staged(target) as folder:
+            (folder / "late").touch()
+            target.mkdir()
+            (target / "early").touch()
+
+    with pytest.raises(TargetExistsError):
+        write_both()
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "early"]
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    def fill() -> None:
+        with staged(tmp_path / "target") as folder:
+            (folder / "part").touch()
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(WriteError, match="No space left on device; nothing was left behind"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="cannot be written"), staged(tmp_path / "file" / "target"):
+        pytest.fail("the block ran")
+
+
+def test_a_file_in_the_way_is_found_before_any_work_is_done(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WriteError, match="is no folder"):
+        check_free(tmp_path / "file" / "run")

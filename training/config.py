@@ -1,0 +1,170 @@
+"""config.pbtxt, Triton's model configuration as protobuf text: writes it, and compares one on disk with a model."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .runtime import OnnxModel, Tensor
+
+CONFIG_FILE = "config.pbtxt"
+LABELS_FILE = "labels.txt"
+MAX_BATCH_SIZE = 64
+
+_STRING = r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*\'"""
+_SYMBOL = re.compile(rf"(?:\s|\#[^\n]*)+|({_STRING}|[\w.+-]+|[{{}}\[\]:,;])")
+
+Message = dict[str, list[Any]]
+
+
+def render(name: str, model: OnnxModel, *, labelled: str | None) -> str:
+    """Returns the configuration of a model.
+
+    Args:
+        name: the model's name.
+        model: the exported model.
+        labelled: the output whose last dimension the label file names; None: there is no label file.
+    """
+    lines = [f'name: "{name}"', 'backend: "onnxruntime"', 'platform: "onnxruntime_onnx"']
+    lines.append(f"max_batch_size: {MAX_BATCH_SIZE if model.batches else 0}")
+    for tensor in model.inputs:
+        lines += ["input {", *_tensor_lines(tensor, model), "}"]
+    for tensor in model.outputs:
+        label_lines = [f'  label_filename: "{LABELS_FILE}"'] if tensor.name == labelled else []
+        lines += ["output {", *_tensor_lines(tensor, model), *label_lines, "}"]
+    if model.batches:
+        lines.append("dynamic_batching { }")
+    return "\n".join(lines) + "\n"
+
+
+def _tensor_lines(tensor: Tensor, model: OnnxModel) -> list[str]:
+    lines = [f'  name: "{tensor.name}"', f"  data_type: {tensor.config_type}"]
+    dims = model.sample_shape(tensor)
+    if dims:
+        return [*lines, f"  dims: [ {', '.join(map(str, dims))} ]"]
+    # Triton has no empty dims: a tensor of one number a sample is [ 1 ], reshaped to nothing.
+    return [*lines, "  dims: [ 1 ]", "  reshape { shape: [ ] }"]
+
+
+def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str]) -> None:
+    """Checks that a configuration on disk, which may have been edited, describes `model` and its labels as well.
+
+    What does not concern the tensors (instance groups, batching, version policy) is the owner's and may differ.
+
+    Raises:
+        UsageError: it cannot be read, or a tensor has another name, type or shape, or other labels.
+    """
+    try:
+        config = parse(path.read_text(encoding="utf-8"))
+        batches = int(config.get("max_batch_size", ["0"])[-1]) > 0
+        entries = {group: [_entry(entry, batches) for entry in config.get(group, [])] for group in ("input", "output")}
+        label_files = [path.with_name(entry.label_file) for entry in entries["output"] if entry.label_file]
+        found_labels = label_files[0].read_text(encoding="utf-8").splitlines() if label_files else []
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as this model's configuration: {error}; correct it first") from error
+    for group, tensors in (("input", model.inputs), ("output", model.outputs)):
+        for entry in entries[group]:
+            _check_entry(path, group, entry, tensors)
+    if found_labels != list(labels):
+        raise UsageError(
+            f"{label_files[0] if label_files else path}: its labels are {_listing(found_labels)}, "
+            f"the new version's are {_listing(labels)}; {_SHARED}"
+        )
+
+
+_SHARED = "all versions of a model share them: export under another --name"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    config_type: str
+    # As in the graph: batch dimension included.
+    shape: tuple[int, ...]
+    label_file: str
+
+
+def _entry(message: Any, batches: bool) -> _Entry:
+    if not isinstance(message, dict) or not {"name", "data_type", "dims"} <= message.keys():
+        raise ValueError("an input or output lacks one of name, data_type, dims")
+    reshape = message.get("reshape", [{"shape": message["dims"]}])[-1]
+    dims = tuple(int(size) for size in reshape.get("shape", []))
+    label_file = message.get("label_filename", [""])[-1]
+    return _Entry(message["name"][-1], message["data_type"][-1], (-1, *dims) if batches else dims, label_file)
+
+
+def _check_entry(path: Path, group: str, entry: _Entry, tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        same_type = (entry.name, entry.config_type) == (tensor.name, tensor.config_type)
+        if same_type and _compatible(entry.shape, tensor.shape):
+            return
+    expected = " and ".join(f"{tensor.name} {tensor.config_type} {list(tensor.shape)}" for tensor in tensors)
+    raise UsageError(
+        f"{path}: has the {group} {entry.name} {entry.config_type} {list(entry.shape)}, "
+        f"the new version has {expected}; {_SHARED}"
+    )
+
+
+def _compatible(configured: tuple[int, ...], graph: tuple[int, ...]) -> bool:
+    return len(configured) == len(graph) and all(
+        -1 in (wanted, found) or wanted == found for wanted, found in zip(configured, graph, strict=True)
+    )
+
+
+def _listing(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "") or "none"
+
+
+def parse(text: str) -> Message:
+    """Returns the fields of a protobuf text message: each name with all its values, in order.
+
+    Raises:
+        ValueError: it is no protobuf text.
+    """
+    return _message(_symbols(text), end="")
+
+
+def _symbols(text: str) -> Iterator[str]:
+    position = 0
+    while position < len(text):
+        match = _SYMBOL.match(text, position)
+        if match is None:
+            raise ValueError(f"line {text.count(chr(10), 0, position) + 1}: unexpected {text[position]!r}")
+        position = match.end()
+        if match[1]:
+            yield match[1]
+    yield ""
+
+
+def _message(symbols: Iterator[str], *, end: str) -> Message:
+    message: Message = {}
+    while (symbol := next(symbols)) != end:
+        if symbol in (",", ";"):
+            continue
+        if not re.fullmatch(r"\w+", symbol):
+            raise ValueError(f"expected a field's name, found {symbol!r}")
+        message.setdefault(symbol, []).extend(_values(symbols))
+    return message
+
+
+def _values(symbols: Iterator[str]) -> Sequence[Any]:
+    symbol = next(symbols)
+    if symbol == ":":
+        symbol = next(symbols)
+    if symbol == "[":
+        values = []
+        while (symbol := next(symbols)) != "]":
+            if symbol != ",":
+                values.append(_value(symbol, symbols))
+        return values
+    return [_value(symbol, symbols)]
+
+
+def _value(symbol: str, symbols: Iterator[str]) -> Any:
+    if symbol == "{":
+        return _message(symbols, end="}")
+    if symbol in ("", "}", "]", ":"):
+        raise ValueError(f"expected a value, found {symbol or 'the end'!r}")
+    return symbol.strip("\"'")

@@ -1,0 +1,93 @@
+"""Figures of a classifier, from its scores and the true labels; NumPy alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pixelserve.card import Baseline, Calibration, Evaluation
+
+CALIBRATION_BINS = 15
+BASELINE_BINS = 20
+
+Scores = npt.NDArray[np.floating[Any]]
+Labels = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured on one split."""
+
+    evaluation: Evaluation
+    """Accuracy, and recall by label."""
+    calibration: Calibration | None
+    """How far confidence is from accuracy; None: the scores are no probabilities."""
+    baseline: Baseline | None
+    """What predictions look like; None: the scores are no probabilities."""
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples whose highest score is the true label's, a fraction of 1."""
+        return self.evaluation.metrics["accuracy"]
+
+
+def measure(scores: Scores, labels: Labels, names: Sequence[str], *, split: str) -> Figures:
+    """Measures a classifier.
+
+    Args:
+        scores: float [N, classes], the highest one is the prediction; of a single one, it is whether the score is above
+            a half.
+        labels: integer [N], the index of each sample's label.
+        names: the labels in index order.
+        split: what the samples are, such as test.
+    """
+    if scores.shape[1] == 1:
+        scores, names = np.concatenate([1 - scores, scores], axis=1), [f"not {names[0]}", names[0]]
+    correct = scores.argmax(axis=1) == labels
+    evaluation = Evaluation(
+        split=split,
+        samples=len(labels),
+        metrics={"accuracy": float(correct.mean())},
+        per_class_recall={
+            name: float(correct[labels == index].mean()) for index, name in enumerate(names) if (labels == index).any()
+        },
+    )
+    if not _are_probabilities(scores):
+        return Figures(evaluation, None, None)
+    ece = expected_calibration_error(scores.max(axis=1), correct)
+    return Figures(
+        evaluation,
+        Calibration(expected_calibration_error=ece, bins=CALIBRATION_BINS),
+        _baseline(scores, names),
+    )
+
+
+def expected_calibration_error(confidence: Scores, correct: npt.NDArray[np.bool_]) -> float:
+    """Returns the mean distance of accuracy from confidence over equal-width bins, weighted by their samples.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+
+    Args:
+        confidence: float [N], each prediction's probability, in 0 to 1.
+        correct: bool [N], whether the prediction is the true label.
+    """
+    # A bin holds its upper edge, as in the paper.
+    bins = np.ceil(confidence.astype(np.float64) * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS) - 1
+    gaps = np.bincount(bins, weights=correct - confidence.astype(np.float64), minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _baseline(scores: Scores, names: Sequence[str]) -> Baseline:
+    shares = np.bincount(scores.argmax(axis=1), minlength=len(names)) / len(scores)
+    counts, _ = np.histogram(scores.max(axis=1), bins=BASELINE_BINS, range=(0, 1))
+    return Baseline(
+        predicted_classes={name: float(share) for name, share in zip(names, shares, strict=True)},
+        confidence=[float(share) for share in counts / len(scores)],
+    )
+
+
+def _are_probabilities(scores: Scores) -> bool:
+    in_range = bool((scores >= 0).all() and (scores <= 1).all())
+    return in_range and bool(np.allclose(scores.sum(axis=1), 1, atol=1e-3))

@@ -1,0 +1,185 @@
+"""Exports a run, or a model that somebody else trained, as a version in a model repository."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pixelserve.card import Card, DataSet, sha256_of
+
+from . import config, datasets, runs, sources, zoo
+from .errors import SourceError, UsageError
+from .evidence import Origin, labelled_output, make_card, measure_model
+from .progress import say
+from .publish import Slot, Version, check_siblings, choose_slot, publish
+from .runtime import OnnxModel, Tensor
+from .samples import Samples, read_labels, read_samples
+from .sources import Source
+from .verify import DEFAULT_TOLERANCE, Comparison, compare
+
+_RUN_PARITY_SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an export goes, and what it must hold to."""
+
+    repository: Path
+    """The model repository."""
+    name: str | None = None
+    """The model's name; None: the recipe's."""
+    version: int | None = None
+    """The version's number; None: the next one free."""
+    tolerance: float = DEFAULT_TOLERANCE
+    """Largest absolute difference of an output element from the original's that is accepted."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A version that was written."""
+
+    slot: Slot
+    """Where it is."""
+    card: Card
+    """Its evidence."""
+    inputs: list[str]
+    """Its inputs, each as name, element type and shape."""
+    outputs: list[str]
+    """Its outputs, in the same form."""
+    golden_samples: int
+    """How many samples a server replays before the version takes traffic; 0: it stays unverified."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Measured by ONNX Runtime on the exported file, a fraction of 1; None: not measured."""
+        return self.card.evaluation.metrics["accuracy"] if self.card.evaluation else None
+
+    @property
+    def max_abs_error(self) -> float | None:
+        """Largest absolute difference of an output element from the original's; None: not compared."""
+        return self.card.parity[0].max_abs_error if self.card.parity else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what `pixelserve export --json` prints."""
+        return {
+            "model": self.slot.model,
+            "version": self.slot.version,
+            "folder": str(self.slot.folder),
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "verified": self.golden_samples > 0,
+            "accuracy": self.accuracy,
+            "max_abs_error": self.max_abs_error,
+        }
+
+
+def is_run(path: Path) -> bool:
+    """Returns whether a path is a run's folder."""
+    return (path / runs.SETTINGS).is_file()
+
+
+def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
+    """Exports what `pixelserve train` wrote.
+
+    Compares Keras and ONNX Runtime on 1,000 test images and measures the exported file on the whole test split.
+    Where anything fails, nothing is written.
+
+    Args:
+        run: the run's folder.
+        target: where it goes.
+        data_dir: folder of the data set's official files; None: Keras's downloader.
+
+    Raises:
+        SourceError: the run's folder is damaged, or the run was trained on other data.
+        UsageError: the target does not fit the model.
+        DataError: the data set cannot be had.
+        ParityError: the exported model computes something else than the original.
+    """
+    settings = runs.read_settings(run)
+    recipe = zoo.find(settings.recipe)
+    slot = choose_slot(target.repository, target.name or recipe.name, target.version)
+    dataset = datasets.load(recipe.dataset, data_dir)
+    if dataset.sha256 != settings.dataset_sha256:
+        raise SourceError(f"{run} was trained on other {dataset.name} files than these; give the same --data-dir")
+    say(f"converting {run}")
+    source = sources.from_keras_file(run / runs.MODEL, pixel_scale=None)
+    model = OnnxModel(source.onnx, source=str(run))
+    origin = Origin(
+        labels=dataset.labels,
+        dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
+        split="test",
+        recipe=recipe.name,
+        seed=settings.seed,
+    )
+    samples = Samples({model.inputs[0].name: dataset.test.images}, dataset.test.labels)
+    return _export(slot, source, model, samples, origin, target.tolerance, parity_samples=_RUN_PARITY_SAMPLES)
+
+
+def export_file(
+    path: Path, target: Target, *, labels: Path | None, samples: Path | None, pixel_scale: float | None
+) -> Exported:
+    """Exports a .keras, .h5 or .onnx file or a SavedModel folder.
+
+    Where anything fails, nothing is written.
+
+    Args:
+        path: the file or folder.
+        target: where it goes; it must name the model.
+        labels: a file of one class label a line; None: the model's outputs are no classes.
+        samples: an .npz file of real inputs, as `samples.read_samples` reads it; None: nothing is compared or
+            measured, and a server will show the version as unverified.
+        pixel_scale: see `sources.read`.
+
+    Raises:
+        SourceError: the model cannot be read or converted.
+        SamplesError: the samples or labels do not fit it.
+        UsageError: the target does not fit the model.
+        ParityError: the exported model computes something else than the original.
+    """
+    if target.name is None:
+        raise UsageError(f"{path}: give the model a name with --name")
+    slot = choose_slot(target.repository, target.name, target.version)
+    names = read_labels(labels) if labels is not None else ()
+    say(f"converting {path}")
+    source = sources.read(path, pixel_scale=pixel_scale)
+    if source.is_classifier and not names:
+        raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")
+    model = OnnxModel(source.onnx, source=str(path))
+    given = read_samples(samples, model, labelled=bool(names)) if samples is not None else None
+    dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None
+    origin = Origin(names, dataset, split="samples")
+    return _export(slot, source, model, given, origin, target.tolerance)
+
+
+def _export(
+    slot: Slot,
+    source: Source,
+    model: OnnxModel,
+    samples: Samples | None,
+    origin: Origin,
+    tolerance: float,
+    *,
+    parity_samples: int | None = None,
+) -> Exported:
+    labelled = labelled_output(model, origin.labels)
+    check_siblings(slot, model, origin.labels)
+    comparison = None
+    if samples is not None:
+        comparison = _compare(source, model, samples.first(parity_samples), labelled, tolerance)
+    figures = measure_model(model, samples, origin, labelled)
+    card = make_card(slot.model, source, model, origin, comparison=comparison, figures=figures, tolerance=tolerance)
+    golden = comparison.golden if comparison else None
+    config_text = config.render(slot.model, model, labelled=labelled)
+    publish(slot, Version(source.onnx, card, golden), config_text=config_text, labels=origin.labels)
+    say(f"wrote {slot.folder}")
+    return Exported(slot, card, _described(model.inputs), _described(model.outputs), golden.samples if golden else 0)
+
+
+def _compare(source: Source, model: OnnxModel, samples: Samples, labelled: str | None, tolerance: float) -> Comparison:
+    if source.reference is not None:
+        say(f"comparing with {source.framework} on {samples.count:,} samples")
+    return compare(model, source.reference, samples.inputs, labelled=labelled, tolerance=tolerance)
+
+
+def _described(tensors: Sequence[Tensor]) -> list[str]:
+    return [f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors]

@@ -1,0 +1,95 @@
+"""Imports TensorFlow, Keras and tf2onnx when they are first needed, and keeps their chatter off the terminal."""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from .errors import MissingLibraryError
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_STDERR = 2
+
+
+@dataclass(frozen=True)
+class Frameworks:
+    """The imported libraries."""
+
+    tf: Any
+    """The module tensorflow."""
+    keras: Any
+    """The module keras, on TensorFlow."""
+
+
+@cache
+def load() -> Frameworks:
+    """Imports TensorFlow and Keras, which takes seconds, the first time that it is called.
+
+    TensorFlow's C++ log stays silent unless the environment sets TF_CPP_MIN_LOG_LEVEL.
+
+    Raises:
+        MissingLibraryError: one of them is not installed.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if _LOG_LEVEL in os.environ:
+        return _load()
+    os.environ[_LOG_LEVEL] = "3"
+    with _silent_stderr():
+        return _load()
+
+
+def load_tf2onnx() -> Any:
+    """Imports tf2onnx.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
+    load()
+    with _named_where_missing():
+        import tf2onnx
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    return tf2onnx
+
+
+def _load() -> Frameworks:
+    with _named_where_missing():
+        import keras
+        import tensorflow as tf
+    tf.get_logger().setLevel(logging.ERROR)
+    return Frameworks(tf=tf, keras=keras)
+
+
+@contextlib.contextmanager
+def _named_where_missing() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingLibraryError(
+            f"this needs the library {error.name}; install it with: pip install 'pixelserve[training]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Swallows what native code writes to stderr; shows it after all where the block fails.
+
+    TensorFlow's log level holds only once its logging is set up, and its banners come before that.
+    """
+    sys.stderr.flush()
+    original = os.dup(_STDERR)
+    with tempfile.TemporaryFile() as swallowed:
+        os.dup2(swallowed.fileno(), _STDERR)
+        try:
+            yield
+        except BaseException:
+            swallowed.seek(0)
+            os.write(original, swallowed.read())
+            raise
+        finally:
+            os.dup2(original, _STDERR)
+            os.close(original)

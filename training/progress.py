@@ -1,0 +1,71 @@
+"""Tells the user on stderr what a long step is doing; stdout is kept for results."""
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .errors import DivergedError
+
+
+def say(line: str) -> None:
+    """Prints one line on stderr at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class TrainingProgress:
+    """A bar an epoch, with loss and accuracy so far, and a line for each epoch that is over.
+
+    Where stderr is no terminal, the lines alone.
+    """
+
+    def __init__(self, *, epochs: int, steps: int) -> None:
+        """Stores the number of epochs, and of steps an epoch."""
+        self._epochs = epochs
+        self._steps = steps
+        self._epoch_started_s = 0.0
+        console = Console(stderr=True, highlight=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=steps, figures="")
+
+    def start(self) -> None:
+        """Shows the bar."""
+        self._bar.start()
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        self._bar.stop()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Starts an epoch, counted from 0."""
+        self._epoch_started_s = time.monotonic()
+        self._bar.reset(self._task, description=f"epoch {epoch + 1}/{self._epochs}", figures="")
+
+    def end_step(self, epoch: int, step: int, figures: Mapping[str, float]) -> None:
+        """Shows a step that is done; both count from 0.
+
+        Raises:
+            DivergedError: the loss is NaN or infinite.
+        """
+        if not math.isfinite(figures["loss"]):
+            raise DivergedError(epoch=epoch + 1, step=step + 1)
+        self._bar.update(self._task, completed=step + 1, figures=_format(figures))
+
+    def end_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Prints an epoch's line."""
+        took_s = time.monotonic() - self._epoch_started_s
+        self._bar.console.print(f"epoch {epoch + 1}/{self._epochs}  {_format(figures)}  {took_s:.1f} s")
+
+
+def _format(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())

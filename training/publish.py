@@ -1,0 +1,121 @@
+"""Puts a version into a model repository, whole or not at all."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, write_golden
+
+from . import config
+from .errors import TargetExistsError, UsageError
+from .runtime import OnnxModel
+from .staging import staged
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VERSION = re.compile(r"[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a model repository where a version is to be put."""
+
+    repository: Path
+    """The model repository; made where it is missing."""
+    model: str
+    """The model's name."""
+    version: int
+    """The version's number."""
+
+    @property
+    def model_folder(self) -> Path:
+        """The model's folder; there already where the model has other versions."""
+        return self.repository / self.model
+
+    @property
+    def folder(self) -> Path:
+        """The version's folder; not there yet."""
+        return self.model_folder / str(self.version)
+
+
+def choose_slot(repository: Path, model: str, version: int | None) -> Slot:
+    """Returns where a version goes: the number asked for, else the next one free.
+
+    Raises:
+        UsageError: the model's name cannot be a folder's, or the number is below 1.
+        TargetExistsError: the version is there already.
+    """
+    if not _NAME.fullmatch(model):
+        raise UsageError(f'model name "{model}": expected letters, digits, ".", "_" and "-", a letter or digit first')
+    if version is not None and version < 1:
+        raise UsageError(f"--version {version}: expected 1 or more")
+    taken = _versions(repository / model)
+    free = max(taken, default=0) + 1
+    if version in taken:
+        raise TargetExistsError(
+            f"{repository / model / str(version)} exists already and is not overwritten; "
+            f"leave out --version to write version {free}"
+        )
+    return Slot(repository, model, version or free)
+
+
+def _versions(model_folder: Path) -> list[int]:
+    if not model_folder.is_dir():
+        return []
+    return [int(entry.name) for entry in model_folder.iterdir() if _VERSION.fullmatch(entry.name)]
+
+
+def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str]) -> None:
+    """Checks that the model's other versions, where there are any, have the same tensors and labels.
+
+    Raises:
+        UsageError: they differ, or the model's folder has no config.pbtxt to compare with.
+    """
+    if not slot.model_folder.exists():
+        return
+    path = slot.model_folder / config.CONFIG_FILE
+    if not path.is_file():
+        raise UsageError(
+            f"{slot.model_folder} has no {config.CONFIG_FILE} that a new version could be compared with; "
+            f"write one, or export under another --name"
+        )
+    config.check_agrees(path, model, labels)
+
+
+@dataclass(frozen=True)
+class Version:
+    """Everything that a version folder holds."""
+
+    onnx: bytes
+    """model.onnx."""
+    card: Card
+    """card.json."""
+    golden: Golden | None
+    """golden.npz; None: there is none."""
+
+
+def publish(slot: Slot, version: Version, *, config_text: str, labels: Sequence[str]) -> None:
+    """Writes a version, and for a new model its config.pbtxt and labels.txt.
+
+    All of it appears at once under its final name; where writing fails or is interrupted, nothing does.
+
+    Raises:
+        TargetExistsError: somebody else has written the version in the meantime.
+    """
+    if slot.model_folder.exists():
+        with staged(slot.folder) as folder:
+            _write_version(folder, version)
+        return
+    with staged(slot.model_folder) as folder:
+        (folder / config.CONFIG_FILE).write_text(config_text, encoding="utf-8")
+        if labels:
+            (folder / config.LABELS_FILE).write_text("\n".join(labels) + "\n", encoding="utf-8")
+        (folder / str(slot.version)).mkdir()
+        _write_version(folder / str(slot.version), version)
+
+
+def _write_version(folder: Path, version: Version) -> None:
+    (folder / MODEL_FILE).write_bytes(version.onnx)
+    version.card.write(folder / CARD_FILE)
+    if version.golden is not None:
+        write_golden(folder / GOLDEN_FILE, version.golden)

@@ -1,0 +1,114 @@
+"""A run's folder: the trained model with everything that it takes to repeat it and to export it.
+
+settings.json   recipe, seed, epochs, batch size, data set
+history.json    loss and accuracy on the training split, an entry an epoch
+metrics.json    figures on the test split, and the training time
+versions.json   version by library
+model.keras     the trained model
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import SourceError
+from .staging import staged
+
+MODEL = "model.keras"
+SETTINGS = "settings.json"
+
+_LIBRARIES = ("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "tensorflow", "tf2onnx")
+
+
+class Settings(BaseModel):
+    """What a run was made of."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    recipe: str
+    """The recipe's name."""
+    seed: int
+    """Fixes the initial weights and the order of the images."""
+    epochs: int
+    """Passes over the training split."""
+    batch_size: int
+    """Images a step."""
+    optimizer: str
+    """Keras's name of it."""
+    learning_rate: float
+    """The optimizer's step size."""
+    averaging: float | None = None
+    """Momentum of the weights' moving average; None: they were not averaged."""
+    dataset: str
+    """The data set's usual name."""
+    dataset_sha256: str
+    """Its hash, as `datasets.Dataset` defines it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run brought."""
+
+    model: Any
+    """The trained Keras model."""
+    history: dict[str, list[float]]
+    """Figures on the training split by name, an entry an epoch."""
+    metrics: dict[str, Any]
+    """Figures on the test split, and `training_s`."""
+
+
+def default_folder(recipe: str) -> Path:
+    """Returns the folder that a run starting now is written to."""
+    return Path("runs") / f"{recipe}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
+    """Writes a run's folder, whole or not at all.
+
+    Raises:
+        TargetExistsError: the folder is there and not empty.
+    """
+    with staged(folder) as staging:
+        outcome.model.save(staging / MODEL)
+        _write_json(staging / SETTINGS, settings.model_dump())
+        _write_json(staging / "history.json", outcome.history)
+        _write_json(staging / "metrics.json", outcome.metrics)
+        _write_json(staging / "versions.json", library_versions())
+
+
+def read_settings(folder: Path) -> Settings:
+    """Reads what a run was made of.
+
+    Raises:
+        SourceError: the folder is no run's, or its settings are damaged.
+    """
+    path = folder / SETTINGS
+    try:
+        return Settings.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise SourceError(
+            f"{folder} is not a run's folder: {path.name}: {error.strerror}; give one that pixelserve train wrote"
+        ) from error
+    except ValidationError as error:
+        raise SourceError(f"{path}: not the settings of a run ({error.errors()[0]['msg']}); train again") from error
+
+
+def library_versions() -> dict[str, str]:
+    """Returns the version of Python and of each library that has a hand in a model and is installed."""
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,127 @@
+"""Samples that a user gives along with a model: real inputs, and their labels where known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import SamplesError
+from .progress import say
+from .runtime import Array, OnnxModel, Tensor
+
+_LABELS = ("y", "labels")
+_INPUTS = ("x", "inputs")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Real inputs of a model."""
+
+    inputs: dict[str, Array]
+    """Input tensors by name, in the model's element types, samples along the first axis."""
+    labels: Array | None
+    """The index of each sample's label, integers [N]; None: not known."""
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int | None) -> "Samples":
+        """Returns the first `count` samples; None: all of them."""
+        labels = None if self.labels is None else self.labels[:count]
+        return Samples({name: array[:count] for name, array in self.inputs.items()}, labels)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Reads a label file: one class label a line, in index order.
+
+    Raises:
+        SamplesError: it cannot be read, is empty, or has an empty line or the same label twice.
+    """
+    try:
+        labels = tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SamplesError(f"{path}: cannot be read: {error}; expected one class label a line") from error
+    if not labels or not all(label.strip() for label in labels):
+        raise SamplesError(f"{path}: empty, or an empty line in it; expected one class label a line")
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise SamplesError(f'{path}: "{twice}" is there twice; expected a label of its own for each class')
+    return labels
+
+
+def read_samples(path: Path, model: OnnxModel, *, labelled: bool) -> Samples:
+    """Reads an .npz file of inputs for `model`, and of labels where it holds an array `y` or `labels`.
+
+    A model's only input may be called `x`, `inputs`, or anything else where it is the file's only other array.
+
+    Args:
+        path: the file.
+        model: what the samples are for.
+        labelled: whether the model's outputs are classes; otherwise `y` and `labels` are left alone.
+
+    Raises:
+        SamplesError: the file cannot be read, or its arrays do not fit the model or each other.
+    """
+    arrays = _read_npz(path)
+    label_key = next((key for key in _LABELS if key in arrays), None)
+    labels = arrays.pop(label_key) if label_key else None
+    inputs = {tensor.name: _fit(path, _find(path, arrays, tensor, model), tensor, model) for tensor in model.inputs}
+    counts = {len(array) for array in inputs.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise SamplesError(f"{path}: expected equally many samples in each array, at least one, found {sorted(counts)}")
+    wanted = labels if labelled else None
+    return Samples(inputs, None if wanted is None else _check_labels(path, wanted, counts.pop()))
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    try:
+        # Opened here, because NumPy leaves a file open that it opened itself and then found damaged.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise SamplesError(f"{path}: one array; expected an .npz file: numpy.savez('{path.stem}.npz', x=array)")
+            return {key: loaded[key] for key in loaded.files}
+    except SamplesError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
+        raise SamplesError(f"{path}: cannot be read as an .npz file: {error}") from error
+
+
+def _find(path: Path, arrays: Mapping[str, Array], tensor: Tensor, model: OnnxModel) -> Array:
+    if tensor.name in arrays:
+        return arrays[tensor.name]
+    if len(model.inputs) == 1:
+        named = [key for key in _INPUTS if key in arrays] or (list(arrays) if len(arrays) == 1 else [])
+        if len(named) == 1:
+            return arrays[named[0]]
+    raise SamplesError(
+        f'{path}: no array "{tensor.name}" for the model\'s input of that name; it has: {", ".join(arrays) or "none"}'
+    )
+
+
+def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
+    expected = model.sample_shape(tensor)
+    fits = array.ndim == len(expected) + 1 and all(
+        size in (-1, found) for size, found in zip(expected, array.shape[1:], strict=True)
+    )
+    if not fits:
+        raise SamplesError(
+            f"{path}: {tensor.name} has shape {list(array.shape)}, expected [samples, {', '.join(map(str, expected))}]"
+        )
+    # float64 for float32 is what NumPy users have at hand; float for uint8 would be another picture.
+    if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
+        raise SamplesError(f"{path}: {tensor.name} is {array.dtype}, the model takes {tensor.dtype}; convert it first")
+    if array.dtype == np.uint8 and tensor.dtype.kind == "f":
+        say(f"note: {path} holds uint8 for a model of {tensor.dtype}; one trained on scaled pixels wants --pixel-scale")
+    return array.astype(tensor.dtype)
+
+
+def _check_labels(path: Path, labels: Array, samples: int) -> Array:
+    if not np.issubdtype(labels.dtype, np.integer) or labels.size != samples:
+        raise SamplesError(
+            f"{path}: labels are {labels.dtype} {list(labels.shape)}, expected an integer for each of {samples} samples"
+        )
+    return labels.reshape(-1)

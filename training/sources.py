@@ -1,0 +1,138 @@
+"""Reads trained models of every kind that can be exported, and brings them to ONNX."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx.external_data_helper import uses_external_data
+
+from . import convert, frameworks, runtime
+from .errors import SourceError, UsageError
+from .runtime import Array
+
+Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained model, as ONNX and in the framework that it comes from."""
+
+    onnx: bytes
+    """The ONNX file's content."""
+    reference: Reference | None
+    """Computes outputs by name of inputs by name in the original framework, samples along the first axis; None: the
+    model came as ONNX, and nothing else could compute it."""
+    framework: str
+    """The original framework's name."""
+    framework_version: str
+    """Its version."""
+    parameters: int | None
+    """Weights in the model; None: not known."""
+    is_classifier: bool
+    """Whether the last layer is known to be a softmax, so that the outputs want labels."""
+
+
+def read(path: Path, *, pixel_scale: float | None) -> Source:
+    """Reads a .keras, .h5 or .onnx file or a SavedModel folder.
+
+    Args:
+        path: the file or folder.
+        pixel_scale: what a Keras model or SavedModel expects raw pixels to be multiplied by; the exported model then
+            takes raw uint8 pixels and does it itself. None: the exported model takes what the original takes.
+
+    Raises:
+        SourceError: it is missing, unreadable, or no model with one input and one output.
+        UsageError: `pixel_scale` does not fit the model.
+    """
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    if (path / "saved_model.pb").is_file():
+        return _from_saved_model(path, pixel_scale)
+    if path.is_file() and path.suffix in (".keras", ".h5"):
+        return from_keras_file(path, pixel_scale=pixel_scale)
+    if path.is_file() and path.suffix == ".onnx":
+        if pixel_scale is not None:
+            raise UsageError("--pixel-scale wraps Keras models and SavedModels only; scale inside the ONNX graph")
+        return _from_onnx(path)
+    raise SourceError(
+        f"{path}: not a model that can be exported; expected a run's folder, a .keras, .h5 or .onnx file, "
+        f"or a SavedModel folder (one that holds saved_model.pb)"
+    )
+
+
+def from_keras_file(path: Path, *, pixel_scale: float | None) -> Source:
+    """Reads a .keras or .h5 file; see `read`."""
+    keras = frameworks.load().keras
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds
+        raise SourceError(
+            f"{path}: Keras {keras.__version__} cannot load it: {_keras_reason(error)}; where it needs layers of "
+            f"your own, save it with model.export(FOLDER) and export that SavedModel"
+        ) from error
+    signature = convert.keras_signature(model, source=str(path))
+    return _converted(
+        signature, pixel_scale, path, framework="keras", version=keras.__version__, parameters=model.count_params()
+    )
+
+
+def _from_saved_model(path: Path, pixel_scale: float | None) -> Source:
+    tf = frameworks.load().tf
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # TensorFlow and protobuf raise a dozen kinds
+        raise SourceError(f"{path}: TensorFlow {tf.__version__} cannot load it: {_first_line(error)}") from error
+    signature = convert.saved_model_signature(loaded, source=str(path))
+    return _converted(signature, pixel_scale, path, framework="tensorflow", version=tf.__version__, parameters=None)
+
+
+def _converted(
+    signature: convert.Signature,
+    pixel_scale: float | None,
+    path: Path,
+    *,
+    framework: str,
+    version: str,
+    parameters: int | None,
+) -> Source:
+    if pixel_scale is not None:
+        signature = convert.with_raw_pixels(signature, pixel_scale, source=str(path))
+    return Source(
+        onnx=convert.to_onnx(signature, source=str(path)),
+        reference=signature.run,
+        framework=framework,
+        framework_version=version,
+        parameters=parameters,
+        is_classifier=signature.activation == "softmax",
+    )
+
+
+def _from_onnx(path: Path) -> Source:
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf and the checker share no base class
+        raise SourceError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
+    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+        raise SourceError(
+            f"{path}: keeps weights in other files; merge them first: "
+            f"onnx.save(onnx.load('{path.name}'), 'merged.onnx')"
+        )
+    return Source(path.read_bytes(), None, "onnxruntime", runtime.version(), _count(model), is_classifier=False)
+
+
+def _count(model: Any) -> int:
+    return sum(int(onnx.numpy_helper.to_array(tensor).size) for tensor in model.graph.initializer)
+
+
+def _keras_reason(error: Exception) -> str:
+    # Keras prints a model's whole configuration before it says which class is missing.
+    missing = re.search(r"(?:Could not locate|Unknown) [^.:]*(?:: '[^']*')?", str(error))
+    return missing[0] if missing else _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

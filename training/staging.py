@@ -1,0 +1,68 @@
+"""Writes a folder whole: beside its place first, then renamed in, so that nobody ever sees half of it."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import TargetExistsError, WriteError
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Yields a new hidden folder on the target's file system, and renames it to `target` when the block succeeds.
+
+    Where the block fails or is interrupted, the folder is removed and the target is as before. A target that is an
+    empty folder is replaced.
+
+    Raises:
+        TargetExistsError: the target is there and not empty.
+        WriteError: the disk does not take it.
+    """
+    check_free(target)
+    try:
+        with _staged(target) as staging:
+            yield staging
+    except OSError as error:
+        raise WriteError(
+            f"{target} cannot be written: {error.strerror or error}; nothing was left behind: "
+            f"make room or give another place"
+        ) from error
+
+
+@contextlib.contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile.mkdtemp: its folder is closed to everybody else, a server under another user included.
+    staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+    staging.mkdir()
+    try:
+        yield staging
+        _rename(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_free(target: Path) -> None:
+    """Checks that nothing would be overwritten at `target`.
+
+    Raises:
+        TargetExistsError: it is there and not an empty folder.
+        WriteError: what it would lie in is no folder.
+    """
+    nearest = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    if not nearest.is_dir():
+        raise WriteError(f"{target} cannot be written: {nearest} is no folder; give another place")
+    if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
+        raise TargetExistsError(f"{target} exists already and is not overwritten; give another place, or remove it")
+
+
+def _rename(staging: Path, target: Path) -> None:
+    try:
+        staging.rename(target)
+    except OSError:
+        # Somebody else may have written it in the meantime.
+        check_free(target)
+        raise

@@ -1,0 +1,27 @@
+"""The recipes, one file each."""
+
+import difflib
+
+from ..errors import UsageError
+from ..recipe import Recipe
+from . import mnist_cnn
+
+_RECIPES = {recipe.name: recipe for recipe in (mnist_cnn.RECIPE,)}
+
+
+def names() -> list[str]:
+    """Returns the recipes' names."""
+    return sorted(_RECIPES)
+
+
+def find(name: str) -> Recipe:
+    """Returns the recipe called `name`.
+
+    Raises:
+        UsageError: there is none; the nearest names are given.
+    """
+    if name in _RECIPES:
+        return _RECIPES[name]
+    near = difflib.get_close_matches(name, names(), cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names())}"
+    raise UsageError(f'there is no recipe "{name}"; {hint}')

@@ -1,0 +1,54 @@
+"""mnist-cnn: the course's convolutional network for handwritten digits, 93,322 parameters.
+
+accuracy   99.33 % on the 10,000 test images: the median of three runs, 99.32 % to 99.34 %
+runs       seeds 0, 1 and 2, named before the first run; no run was left out
+time       10 s an epoch, 52 s a run
+hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
+versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
+command    pixelserve train mnist-cnn --seed SEED
+origin     the three-convolution network that introductory Keras courses use for MNIST
+
+The course's own recipe, without averaging, was measured first and gave 98.89 %, 98.51 % and 99.17 %: Adam's step size
+stays as it is to the end, so the last steps decide. Averaging was then chosen on training images alone (50,000 to fit,
+10,000 held out, three seeds each): 98.75 % without, 99.05 % with a cosine schedule, 99.13 % with averaging.
+"""
+
+from typing import Any
+
+from .. import frameworks
+from ..recipe import Recipe
+
+
+def build() -> Any:
+    """Returns the untrained model: uint8 pixels [N, 28, 28, 1] in, probabilities float32 [N, 10] out."""
+    keras = frameworks.load().keras
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1), dtype="uint8", name="image"),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(10, activation="softmax", name="probabilities"),
+        ],
+        name="mnist-cnn",
+    )
+
+
+RECIPE = Recipe(
+    name="mnist-cnn",
+    dataset="mnist",
+    build=build,
+    optimizer="adam",
+    learning_rate=0.001,
+    averaging=0.999,
+    epochs=5,
+    batch_size=64,
+    seed=0,
+    measured={0: 0.9934, 1: 0.9932, 2: 0.9933},
+)
