@@ -1,0 +1,230 @@
+"""Starts a server with the committed models, classifies real MNIST test images, and shows what the server measured.
+
+Run it with `make demo`; `make serve` leaves the server running.
+"""
+
+import argparse
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from pixelserve.oip import inference_pb2, inference_pb2_grpc
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "mnist-cnn"
+TOP = 3
+START_TIMEOUT_S = 60
+BURST_REQUESTS = 3000
+BURST_IN_FLIGHT = 32
+
+console = Console(width=110)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server process that is ready."""
+
+    grpc: str
+    """Address of its gRPC API."""
+    metrics: str
+    """URL of its metrics page."""
+    process: subprocess.Popen[str]
+    """The process."""
+
+
+@contextmanager
+def running_server(grpc_port: int, metrics_port: int) -> Iterator[Server]:
+    """Starts a server on the committed models and stops it at the end, however that comes."""
+    command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(ROOT / "models")]
+    command += ["--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        event = _wait_until_serving(process)
+        yield Server(event["grpc"], event["metrics"], process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait()
+    if code:
+        sys.exit(f"the server ended with exit code {code}")
+
+
+def _wait_until_serving(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Returns the fields of the server's start-up line; shows what it said where it does not start."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        # Read to the end, or a full pipe would block the server.
+        for line in process.stderr or ():
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    end_s = time.monotonic() + START_TIMEOUT_S
+    while (line := lines.get(timeout=max(0.1, end_s - time.monotonic()))) is not None:
+        event = json.loads(line) if line.startswith("{") else {"event": line.strip()}
+        if event["event"] == "serving":
+            return dict(event)
+        console.print(f"  {event['event']}: " + ", ".join(f"{event[k]}" for k in ("model", "evidence") if k in event))
+    sys.exit("the server did not start; what it said is above")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Returns a picture as the model takes it: uint8 [28, 28, 1], light on dark."""
+    return np.asarray(Image.open(path).convert("L"))[:, :, None]
+
+
+def infer_request(image: np.ndarray) -> inference_pb2.ModelInferRequest:
+    """Returns a request for the best classes of one image, uint8 [28, 28, 1]."""
+    request = inference_pb2.ModelInferRequest(model_name=MODEL, raw_input_contents=[image.tobytes()])
+    request.inputs.add(name="image", datatype="UINT8", shape=[1, *image.shape])
+    request.outputs.add(name="probabilities").parameters["classification"].int64_param = TOP
+    return request
+
+
+def top_classes(response: inference_pb2.ModelInferResponse) -> list[str]:
+    """Returns the best classes as `label probability`: each element is a length and `value:index:label`."""
+    raw, found = response.raw_output_contents[0], []
+    while raw:
+        length = int.from_bytes(raw[:4], "little")
+        value, _, label = raw[4 : 4 + length].decode().split(":", 2)
+        found.append(f"{label}  {float(value):.2%}")
+        raw = raw[4 + length :]
+    return found
+
+
+def classify_pictures(stub: inference_pb2_grpc.GRPCInferenceServiceStub, pictures: Mapping[str, np.ndarray]) -> Table:
+    """Classifies pictures one by one; returns a table of what came back."""
+    table = Table("picture", "true label", "1st", "2nd", "3rd", "latency", title=f"MNIST test images, model {MODEL}")
+    # The first call also opens the connection.
+    stub.ServerLive(inference_pb2.ServerLiveRequest(), wait_for_ready=True, timeout=10)
+    for name, image in pictures.items():
+        start_s = time.perf_counter()
+        response = stub.ModelInfer(infer_request(image), timeout=10)
+        latency_ms = (time.perf_counter() - start_s) * 1e3
+        best = top_classes(response)
+        true_label = name.split("-")[1]
+        mark = "[green]" if best[0].startswith(true_label) else "[red]"
+        table.add_row(name, true_label, mark + best[0], *best[1:], f"{latency_ms:.2f} ms")
+    return table
+
+
+def send_burst(stub: inference_pb2_grpc.GRPCInferenceServiceStub, pictures: Mapping[str, np.ndarray]) -> float:
+    """Sends the pictures over and over with many requests in flight; returns the seconds that it took."""
+    requests = [infer_request(image) for image in pictures.values()]
+    in_flight = threading.Semaphore(BURST_IN_FLIGHT)
+    start_s = time.perf_counter()
+    futures: list[Future[inference_pb2.ModelInferResponse]] = []
+    for number in range(BURST_REQUESTS):
+        in_flight.acquire()
+        futures.append(stub.ModelInfer.future(requests[number % len(requests)], timeout=10))
+        futures[-1].add_done_callback(lambda _: in_flight.release())
+    for future in futures:
+        future.result()
+    return time.perf_counter() - start_s
+
+
+Samples = dict[tuple[str, str], float]
+"""Value by metric sample name and upper bound (empty where the sample is no histogram bucket), of the demo's model."""
+
+
+def read_metrics(url: str) -> Samples:
+    """Reads the server's metrics page."""
+    with urllib.request.urlopen(url, timeout=10) as page:
+        families = text_string_to_metric_families(page.read().decode())
+    return {
+        (sample.name, sample.labels.get("le", "")): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.labels.get("model") == MODEL
+    }
+
+
+def buckets(before: Samples, after: Samples, histogram: str) -> list[tuple[float, float]]:
+    """Returns how often each upper bound's bucket was hit between two readings, lowest first."""
+    bounds = sorted((float(le), le) for name, le in after if name == f"{histogram}_bucket")
+    counts = [after[f"{histogram}_bucket", le] - before.get((f"{histogram}_bucket", le), 0) for _, le in bounds]
+    below = [0.0, *counts[:-1]]
+    return [(bound, count - less) for (bound, _), count, less in zip(bounds, counts, below, strict=True)]
+
+
+def percentile(histogram: list[tuple[float, float]], share: float) -> float:
+    """Returns the upper bound of the bucket that holds the given share (0 to 1) of all values."""
+    wanted = share * sum(count for _, count in histogram)
+    for bound, count in histogram:
+        wanted -= count
+        if wanted <= 0:
+            return bound
+    return float("inf")
+
+
+def figures(before: Samples, after: Samples, seconds: float) -> str:
+    """Returns the line of figures that the metrics page gives for the time between two readings."""
+    images = after["nv_inference_count", ""] - before.get(("nv_inference_count", ""), 0)
+    latency = buckets(before, after, "pixelserve_request_duration_seconds")
+    batches = buckets(before, after, "pixelserve_batch_rows")
+    lowest = [0.0, *(bound for bound, _ in batches)]
+    sizes = ", ".join(
+        f"{count:.0f} of {bound:.0f}" if bound == below + 1 else f"{count:.0f} of {below + 1:.0f}-{bound:.0f}"
+        for below, (bound, count) in zip(lowest, batches, strict=False)
+        if count
+    )
+    return (
+        f"{images / seconds:,.0f} images/s with {BURST_IN_FLIGHT} in flight, in the server p50 ≤ "
+        f"{percentile(latency, 0.5) * 1e3:.2f} ms, p99 ≤ {percentile(latency, 0.99) * 1e3:.2f} ms, "
+        f"batches of images: {sizes}"
+    )
+
+
+def wait_for_ctrl_c(server: Server) -> None:
+    """Stays until the user has had enough, or the server ends by itself."""
+    console.print(f"\nServing at {server.grpc} (gRPC) and {server.metrics}. Stop with Ctrl-C.")
+    # SIGTERM ends this process in the same way, so that the server is stopped with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        server.process.wait()
+    except KeyboardInterrupt:
+        console.print("\nstopping")
+
+
+def main() -> None:
+    """Runs the demonstration."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grpc-port", type=int, default=0, help="the server's gRPC port (default: a free one)")
+    parser.add_argument("--metrics-port", type=int, default=0, help="the server's metrics port (default: a free one)")
+    parser.add_argument("--stay", action="store_true", help="leave the server running until Ctrl-C")
+    args = parser.parse_args()
+
+    paths = sorted((ROOT / "examples" / "mnist").glob("*.png"))
+    pictures = {path.stem: read_picture(path) for path in paths}
+    console.print("==> Starting the server")
+    with running_server(args.grpc_port, args.metrics_port) as server, grpc.insecure_channel(server.grpc) as channel:
+        stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        console.print(f"==> Classifying {len(pictures)} pictures")
+        console.print(classify_pictures(stub, pictures))
+        console.print(f"==> Sending them {BURST_REQUESTS:,} times, {BURST_IN_FLIGHT} in flight")
+        before = read_metrics(server.metrics)
+        seconds = send_burst(stub, pictures)
+        console.print(f"From {server.metrics}:\n{figures(before, read_metrics(server.metrics), seconds)}")
+        if args.stay:
+            wait_for_ctrl_c(server)
+
+
+if __name__ == "__main__":
+    main()
