@@ -1,0 +1,84 @@
+# Two commands: `make demo` and `make test`. Each installs what it needs into .venv, once. `make help` lists the rest.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format proto lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
+STUBS := pixelserve/oip
+# Where `make serve` listens; 0 picks a free port.
+GRPC_PORT ?= 8001
+METRICS_PORT ?= 8002
+# More arguments for pytest, such as: make test ARGS="-m 'not slow'"
+ARGS ?=
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s $$'\t'
+
+demo: $(STAMPS)/server ## start a server, classify real digits, show the figures, stop
+	@$(BIN)/python examples/demo.py
+
+serve: $(STAMPS)/server ## the same, and leave the server running (GRPC_PORT=8001 METRICS_PORT=8002)
+	@$(BIN)/python examples/demo.py --stay --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
+
+test: lint $(STAMPS)/tritonclient $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+	@echo "==> Running the tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMPS)/dev ## formatting, style and types
+	@echo "==> Checking style and types"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+format: $(STAMPS)/dev ## rewrite the code in the project's format
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+proto: $(STAMPS)/proto ## write the stubs anew from proto/
+	@$(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. proto/$(STUBS)/*.proto
+	@$(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto --grpc_python_out=. proto/$(STUBS)/inference.proto
+
+lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin them, with hashes
+	@echo "==> Resolving dependencies"
+	@$(BIN)/python -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv
+	@resolve="$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate"; \
+	$$resolve requirements/build.in -o requirements/build.txt; \
+	$$resolve pyproject.toml --extra server --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
+	$$resolve pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt; \
+	$$resolve requirements/proto.in -o requirements/proto.txt; \
+	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt
+
+clean: ## remove the environment, caches and build results
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(STAMPS)/venv:
+	@for python in python3.11 python3.12 python3.13 python3; do \
+		if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+			echo "==> Making $(VENV) with $$($$python --version)"; \
+			$$python -m venv $(VENV); mkdir -p $(STAMPS); touch $@; exit 0; \
+		fi; \
+	done; \
+	echo "PixelServe needs Python 3.11, 3.12 or 3.13 with the venv module (Debian: apt install python3 python3-venv)" >&2; exit 1
+
+$(STAMPS)/server: requirements/build.txt requirements/server.txt pyproject.toml | $(STAMPS)/venv
+	@echo "==> Installing the server (about 60 MB the first time)"
+	@$(BIN)/python $(PIP_INSTALL) -r requirements/build.txt -r requirements/server.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/dev: requirements/dev.txt $(STAMPS)/server
+	@echo "==> Installing TensorFlow and the development tools (about 700 MB the first time)"
+	@$(BIN)/python $(PIP_INSTALL) -r requirements/build.txt -r requirements/dev.txt
+	@touch $@
+
+# Environments of their own: these need other versions of protobuf than the server.
+$(STAMPS)/tritonclient $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
+	@echo "==> Making the environment $(VENV)/$*"
+	@$(BIN)/python -m venv $(VENV)/$*
+	@$(VENV)/$*/bin/python $(PIP_INSTALL) -r requirements/$*.txt
+	@touch $@
