@@ -180,7 +180,8 @@ def read_golden(path: Path) -> Golden:
     golden = Golden({}, {})
     groups = {"inputs": golden.inputs, "outputs": golden.outputs}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, because numpy leaves a file open that it opened itself and then found damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for key in arrays.files:
                 group, _, tensor = key.partition("/")
                 groups[group][tensor] = arrays[key]

@@ -80,6 +80,8 @@ class Application:
         self._is_draining = True
         self._health.not_serving()
         time.sleep(settings.drain_settle_s)
+        # Watchers have been told; left open, their calls would last as long as the grace does.
+        self._health.end_watches()
         # Refuse new calls and finish the accepted ones, which needs the batchers alive.
         finished = self._transport.stop(settings.grace_s)
         # Nothing is left to submit to them.

@@ -151,8 +151,14 @@ def _array(
     where = f"model {model}: input {spec.name}"
     elements = math.prod(shape)
     if isinstance(contents, memoryview):
-        return _from_raw(contents, spec, elements, where).reshape(shape)
-    return _from_typed(contents, spec, elements, where).reshape(shape)
+        flat = _from_raw(contents, spec, elements, where)
+    else:
+        flat = _from_typed(contents, spec, elements, where)
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:
+        # A dimension of 0 makes no elements of any others, but NumPy multiplies the others all the same.
+        raise InvalidRequest(f"{where} has shape {format_shape(shape)}, which is too large for an array") from error
 
 
 def _from_raw(raw: memoryview, spec: TensorSpec, elements: int, where: str) -> Array:

@@ -1,6 +1,8 @@
 """grpc.health.v1, from its library, told by the application what is serving."""
 
-from collections.abc import Iterable
+import threading
+import weakref
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -12,6 +14,54 @@ HEALTH_SERVICE = health.SERVICE_NAME
 _SERVER = ""
 
 
+_Send = Callable[[health_pb2.HealthCheckResponse | None], None]
+
+
+class _Watch:
+    """Sends a watcher its messages, the end (None) once and nothing behind it."""
+
+    def __init__(self, send: _Send) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._has_ended = False
+
+    def __call__(self, response: health_pb2.HealthCheckResponse | None) -> None:
+        with self._lock:
+            if self._has_ended:
+                return
+            self._has_ended = response is None
+            self._send(response)
+
+
+class _Servicer(health.HealthServicer):
+    """The library's servicer with watches that can be ended."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
+        self._watches_lock = threading.Lock()
+        # The library holds a watch as long as its caller is there.
+        self._watches: weakref.WeakSet[_Watch] = weakref.WeakSet()
+        self._has_ended = False
+
+    # The library's type stubs know nothing of the callback.
+    def Watch(  # type: ignore[override]  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send_response_callback: _Send
+    ) -> None:
+        watch = _Watch(send_response_callback)
+        with self._watches_lock:
+            self._watches.add(watch)
+        super().Watch(request, context, watch)
+        if self._has_ended:
+            watch(None)
+
+    def end_watches(self) -> None:
+        self._has_ended = True
+        with self._watches_lock:
+            watches = list(self._watches)
+        for watch in watches:
+            watch(None)
+
+
 class Health:
     """Says of the server, of the inference service and of every model whether it is serving."""
 
@@ -19,7 +69,7 @@ class Health:
         """Starts out with the server known and not serving."""
         # Watchers must hold no thread of the pool that carries inference.
         pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="health")
-        self._servicer = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=pool)
+        self._servicer = _Servicer(pool)
         self._pool = pool
         for service in (_SERVER, SERVICE):
             self._set(service, serving=False)
@@ -38,6 +88,10 @@ class Health:
     def not_serving(self) -> None:
         """Says of everything, for good, that it serves no longer."""
         self._servicer.enter_graceful_shutdown()
+
+    def end_watches(self) -> None:
+        """Ends every watch, open or yet to come; a server with an open one would take all its grace to stop."""
+        self._servicer.end_watches()
 
     def close(self) -> None:
         """Ends the threads."""

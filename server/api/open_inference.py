@@ -11,7 +11,7 @@ from pixelserve.oip import inference_pb2 as pb
 from ..engine.batcher import Answer, Request
 from ..engine.postprocess import top_classes
 from ..engine.tensors import FREE, TensorSpec
-from ..errors import InvalidRequest, RequestError
+from ..errors import InternalError, InvalidRequest, RequestError
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call, Handler
@@ -75,8 +75,14 @@ class OpenInference:
         def on_done(answer: Answer | RequestError) -> None:
             if isinstance(answer, RequestError):
                 call.fail(status_of(answer))
-            else:
-                call.reply(_response(head.id, loaded, outputs, answer).SerializeToString())
+                return
+            try:
+                response = _response(head.id, loaded, outputs, answer).SerializeToString()
+            except Exception:
+                # Raised again for the log; the caller must not wait for an answer that never comes.
+                call.fail(status_of(InternalError(f"model {loaded.name}: its outputs cannot be written as an answer")))
+                raise
+            call.reply(response)
 
         deadline_s = _deadline_s(head.parameters, call, arrived_ns)
         request = Request(inputs, rows, on_done, deadline_s, arrived_ns)

@@ -27,6 +27,9 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     InternalError: grpc.StatusCode.INTERNAL,
 }
 
+# A message travels as a header, up to three bytes for one; clients refuse all headers together above 8 KiB.
+_MAX_MESSAGE_BYTES = 2000
+
 # Milliseconds after which a client that retries may come back to a full queue: a few batches' time.
 _PUSHBACK_MS = "20"
 
@@ -46,4 +49,11 @@ class Status:
 def status_of(error: RequestError) -> Status:
     """Returns what the caller gets for an error."""
     trailing = (("grpc-retry-pushback-ms", _PUSHBACK_MS),) if isinstance(error, QueueFull) else ()
-    return Status(CODES[type(error)], str(error), trailing)
+    return Status(CODES[type(error)], _shortened(str(error)), trailing)
+
+
+def _shortened(message: str) -> str:
+    encoded = message.encode(errors="replace")
+    if len(encoded) <= _MAX_MESSAGE_BYTES:
+        return message
+    return encoded[:_MAX_MESSAGE_BYTES].decode(errors="ignore") + "…"

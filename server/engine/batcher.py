@@ -193,11 +193,20 @@ class Batcher:
         if not delay_ns or not self._policy.merge:
             return
         end_ns = self._queue[0].arrived_ns + delay_ns
-        while not self._draining and sum(request.rows for request in self._queue) < self._policy.max_batch_size:
+        while not self._draining and not self._is_closed():
             left_ns = end_ns - time.monotonic_ns()
             if left_ns <= 0:
                 return
             self._changed.wait(left_ns / 1e9)
+
+    def _is_closed(self) -> bool:
+        """Returns whether nothing that may yet come would run with the oldest request."""
+        rows = 0
+        for request in self._queue:
+            if rows and not self._fits(request, self._queue[0], rows):
+                return True
+            rows += request.rows
+        return rows >= self._policy.max_batch_size
 
     def _pop_batch(self, dropped: list[Request]) -> list[Request]:
         batch: list[Request] = []
@@ -242,6 +251,7 @@ class Batcher:
             assembled_ns = time.monotonic_ns()
             outputs = self._session.run(inputs)
             computed_ns = time.monotonic_ns()
+            parts = _take_apart(batch, outputs, rows)
         except Exception as error:  # noqa: BLE001  whatever a session raises costs its batch only
             self._log_failure(error)
             assembled_ns = computed_ns = time.monotonic_ns()
@@ -249,8 +259,7 @@ class Batcher:
             self._answer_all(batch, lambda _: failure)
             failed = True
         else:
-            slices = _slices(batch)
-            self._answer_all(batch, lambda index: Answer(_rows(outputs, slices[index]), rows))
+            self._answer_all(batch, lambda index: Answer(parts[index], rows))
             failed = False
         done_ns = time.monotonic_ns()
         self._observer.on_batch(
@@ -282,13 +291,16 @@ def _assemble(batch: list[Request]) -> Mapping[str, Array]:
     return {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
 
 
-def _slices(batch: list[Request]) -> list[slice | None]:
-    """Returns each request's rows in the batch's outputs; None: all of them, whatever their shape."""
+def _take_apart(batch: list[Request], outputs: Mapping[str, Array], rows: int) -> list[Mapping[str, Array]]:
+    """Returns each request's own rows of the outputs; one that ran alone gets all of them, whatever their shape."""
     if len(batch) == 1:
-        return [None]
+        return [outputs]
+    for name, array in outputs.items():
+        # Rows cut from anything else would be another caller's.
+        if array.shape[:1] != (rows,):
+            raise ValueError(f"output {name} has shape {array.shape} for a batch of {rows} rows")
     ends = np.cumsum([request.rows for request in batch]).tolist()
-    return [slice(end - request.rows, end) for request, end in zip(batch, ends, strict=True)]
-
-
-def _rows(outputs: Mapping[str, Array], rows: slice | None) -> Mapping[str, Array]:
-    return outputs if rows is None else {name: array[rows] for name, array in outputs.items()}
+    return [
+        {name: array[end - request.rows : end] for name, array in outputs.items()}
+        for request, end in zip(batch, ends, strict=True)
+    ]

@@ -27,4 +27,5 @@ def top_classes(scores: Array, k: int, labels: Sequence[str]) -> list[list[bytes
 
 def _element(score: float, index: int, labels: Sequence[str]) -> bytes:
     text = f"{score:f}:{index}"
-    return (f"{text}:{labels[index]}" if labels else text).encode()
+    # A model that leaves the number of classes open may have more than there are labels.
+    return (f"{text}:{labels[index]}" if index < len(labels) else text).encode()

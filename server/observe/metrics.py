@@ -241,7 +241,8 @@ class MetricsServer:
                 f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
                 f"choose another with --metrics-port (0: a free one) or --host"
             ) from error
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        # `close` waits until the thread looks up; half a second, the default, is long for a server that stops.
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
         return f"{host}:{self._server.server_port}"
 
     def close(self) -> None:

@@ -10,7 +10,8 @@ from .config import read_config, select_versions
 from .layout import ModelFolder, find_models
 from .loader import LoadedVersion, Loader
 
-_VERSION = re.compile(r"[1-9][0-9]*")
+# A folder's name cannot be longer either, and Python refuses to read thousands of digits.
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass

@@ -1,0 +1,220 @@
+"""What every kind of test uses: tiny ONNX models, repositories of them, and real server processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from pixelserve.oip import inference_pb2_grpc
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60
+
+
+Signature = dict[str, tuple[str, list[int | str]]]
+"""Tensors by name: ONNX's name of the element type, and the shape, where a free dimension has a name."""
+
+
+def write_graph(
+    path: Path, inputs: Signature, outputs: Signature, *nodes: tuple[str, str, str], **attributes: object
+) -> Path:
+    """Writes a model: each node is an operator, its inputs and its outputs; `attributes` are the last node's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    last = len(nodes) - 1
+    graph = helper.make_graph(
+        [
+            helper.make_node(operator, taken.split(), given.split(), **(attributes if index == last else {}))
+            for index, (operator, taken, given) in enumerate(nodes)
+        ],
+        path.parent.parent.name,
+        *(
+            [
+                helper.make_tensor_value_info(name, TensorProto.DataType.Value(kind), shape)
+                for name, (kind, shape) in tensors.items()
+            ]
+            for tensors in (inputs, outputs)
+        ),
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def write_model(path: Path, *, rows: int | str = "N", width: int = 4, output: str = "doubled") -> Path:
+    """Writes a model that doubles float32 rows: `values` [rows, width] -> `doubled` [rows, width]."""
+    tensor = ("FLOAT", [rows, width])
+    return write_graph(path, {"values": tensor}, {output: tensor}, ("Add", "values values", output))
+
+
+@pytest.fixture(scope="session")
+def model_writer() -> Callable[..., Path]:
+    """`write_model`, for tests in other folders."""
+    return write_model
+
+
+@pytest.fixture(scope="session")
+def graph_writer() -> Callable[..., Path]:
+    """`write_graph`, for tests in other folders."""
+    return write_graph
+
+
+@pytest.fixture
+def doubler_repository(tmp_path: Path) -> Path:
+    """A repository with one model, `doubler`, without config.pbtxt and without a card."""
+    write_model(tmp_path / "repository" / "doubler" / "1" / "model.onnx")
+    return tmp_path / "repository"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root folder."""
+    return ROOT
+
+
+@dataclass
+class ServerProcess:
+    """A `pixelserve serve` process that is serving."""
+
+    process: subprocess.Popen[str]
+    fields: dict[str, str]
+    """Fields of its start-up line."""
+    lines: list[str] = field(default_factory=list)
+    """What it has written to stderr so far; after `stop`, all of it."""
+    reader: threading.Thread | None = None
+    """Reads its stderr."""
+
+    @property
+    def grpc(self) -> str:
+        return self.fields["grpc"]
+
+    @property
+    def metrics(self) -> str:
+        return self.fields["metrics"]
+
+    def events(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def stub(self) -> inference_pb2_grpc.GRPCInferenceServiceStub:
+        """A stub on a channel of its own, closed with the process."""
+        self._channel = grpc.insecure_channel(self.grpc)
+        return inference_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signals the process and returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(STOP_TIMEOUT_S)
+        if self.reader is not None:
+            self.reader.join(STOP_TIMEOUT_S)
+        if channel := getattr(self, "_channel", None):
+            channel.close()
+        return code
+
+
+def _start(repository: Path, *args: str, env: dict[str, str] | None = None) -> ServerProcess:
+    command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(repository)]
+    command += ["--grpc-port", "0", "--metrics-port", "0", *args]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+    server = ServerProcess(process, {})
+    started = threading.Event()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            server.lines.append(line)
+            if '"event": "serving"' in line:
+                server.fields = json.loads(line)
+                started.set()
+        process.stderr.close()
+        started.set()
+
+    server.reader = threading.Thread(target=read, daemon=True)
+    server.reader.start()
+    if not started.wait(START_TIMEOUT_S) or not server.fields:
+        process.kill()
+        process.wait()
+        pytest.fail("the server did not start; it said:\n" + "".join(server.lines))
+    return server
+
+
+@contextmanager
+def _server_processes() -> Iterator[Callable[..., ServerProcess]]:
+    servers: list[ServerProcess] = []
+
+    def start(repository: Path, *args: str, env: dict[str, str] | None = None) -> ServerProcess:
+        servers.append(_start(repository, *args, env=env))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., ServerProcess]]:
+    """Starts server processes on free ports, with any further arguments, and ends them after the test."""
+    with _server_processes() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_module_server() -> Iterator[Callable[..., ServerProcess]]:
+    """The same, for servers that the tests of a module share."""
+    with _server_processes() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ServerProcess]:
+    """One server on the committed models, shared by the tests that only talk to it."""
+    process = _start(ROOT / "models")
+    yield process
+    assert process.stop() == 0
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """Waits until a condition holds, and fails where it does not within the time."""
+
+    def wait(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end_s, "it did not come to be in time"
+            time.sleep(0.01)
+
+    return wait
+
+
+@dataclass
+class Failure:
+    """How a command ended that was to fail."""
+
+    code: int
+    message: str
+
+
+@pytest.fixture
+def failing_serve() -> Callable[..., Failure]:
+    """Runs `pixelserve serve` with arguments that must make it fail; checks that no traceback shows."""
+
+    def run(*args: str, env: dict[str, str] | None = None) -> Failure:
+        command = [sys.executable, "-m", "pixelserve", "serve", "--grpc-port", "0", "--metrics-port", "0", *args]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=START_TIMEOUT_S, env={**os.environ, **(env or {})}
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Failure(done.returncode, done.stderr.strip().splitlines()[-1])
+
+    return run

@@ -1,0 +1,109 @@
+"""Who may import what: the boundaries of ARCHITECTURE.md, read from the source."""
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Installed name by folder.
+PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
+# What the server and training may take from pixelserve; `pixelserve` itself is its version.
+SHARED_WITH_SERVER = ("pixelserve.oip", "pixelserve.v1", "pixelserve.card")
+SHARED_WITH_TRAINING = ("pixelserve.card",)
+
+# Library: the only places, as path prefixes, that may import it.
+CONFINED = {
+    "tensorflow": ("training/",),
+    "keras": ("training/",),
+    "tf2onnx": ("training/",),
+    "onnxruntime": ("training/", "server/engine/session.py"),
+    "prometheus_client": ("server/observe/metrics.py", "examples/"),
+    "structlog": ("server/observe/logs.py",),
+    "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
+    "grpc_health": ("server/api/health.py",),
+    "grpc_reflection": ("server/transport/",),
+    "google.protobuf": ("server/api/", "server/transport/", "server/repository/config.py", "pixelserve/"),
+    "pixelserve.oip": ("server/api/", "server/transport/", "server/repository/config.py", "pixelserve/", "examples/"),
+}
+
+
+def sources(*folders: str) -> list[Path]:
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert files
+    return [path for path in files if "_pb2" not in path.name]
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Yields the full names of what a file imports, relative ones made absolute."""
+    folder, *inner = path.relative_to(ROOT).parts
+    package = [PACKAGES.get(folder, folder), *inner[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def is_within(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def violations(folder: str, is_forbidden: Callable[[str], bool]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources(folder)
+        for name in imported_names(path)
+        if is_forbidden(name)
+    ]
+
+
+def test_pixelserve_imports_neither_server_nor_training() -> None:
+    assert not violations("pixelserve", lambda name: is_within(name, ("pixelserve_server", "pixelserve_training")))
+
+
+@pytest.mark.parametrize(
+    ("folder", "other", "shared"),
+    [("server", "pixelserve_training", SHARED_WITH_SERVER), ("training", "pixelserve_server", SHARED_WITH_TRAINING)],
+)
+def test_server_and_training_share_only_what_pixelserve_offers_them(
+    folder: str, other: str, shared: tuple[str, ...]
+) -> None:
+    def is_forbidden(name: str) -> bool:
+        if is_within(name, (other, "server", "training")):
+            return True
+        return is_within(name, ("pixelserve",)) and name != "pixelserve" and not is_within(name, shared)
+
+    assert not violations(folder, is_forbidden)
+
+
+@pytest.mark.parametrize("library", CONFINED)
+def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
+    strays = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources("pixelserve", "server", "training", "examples")
+        for name in imported_names(path)
+        if is_within(name, (library,)) and not str(path.relative_to(ROOT)).startswith(CONFINED[library])
+    ]
+    assert not strays
+
+
+def test_the_confined_libraries_are_really_used_where_they_are_allowed() -> None:
+    # A rule for a library that nobody imports under that name would hold whatever happens.
+    used = {name for path in sources("server", "training") for name in imported_names(path)}
+    assert not [library for library in CONFINED if not any(is_within(name, (library,)) for name in used)]
+
+
+def test_only_app_constructs_the_servers_parts() -> None:
+    parts = {"Application", "Catalogue", "Dispatcher", "GrpcioTransport", "Health", "Loader", "MetricsServer"}
+    constructed = [
+        f"{path.relative_to(ROOT)} constructs {node.func.id}"
+        for path in sources("server")
+        if path.name != "app.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in parts
+    ]
+    assert not constructed

@@ -1,0 +1,33 @@
+"""What a newcomer sees first."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_shows_pictures_and_figures_and_leaves_nothing_running(root: Path) -> None:
+    # A variable of our own finds the demo's descendants, whoever has become their parent.
+    marker = f"PIXELSERVE_TEST_MARKER={os.getpid()}"
+    env = {**os.environ, "PIXELSERVE_TEST_MARKER": str(os.getpid())}
+    done = subprocess.run(
+        [sys.executable, root / "examples" / "demo.py"], capture_output=True, text=True, timeout=120, env=env
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for picture in (root / "examples" / "mnist").glob("*.png"):
+        assert picture.stem in done.stdout
+    for figure in ("images/s", "p50", "p99", "batches of images", "latency"):
+        assert figure in done.stdout
+    left = [entry.name for entry in Path("/proc").glob("[0-9]*") if marker in environment_of(entry)]
+    assert left == []
+
+
+def environment_of(process: Path) -> str:
+    try:
+        return (process / "environ").read_text(errors="replace")
+    except OSError:
+        # It has ended, or is a kernel's.
+        return ""

@@ -1,0 +1,71 @@
+"""The public Triton client, in a process and an environment of its own, against the server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).with_name("triton_client_script.py")
+
+
+@pytest.fixture(scope="module")
+def pictures(root: Path) -> dict[str, Any]:
+    """The committed pictures: `images` uint8 [N, 28, 28, 1] and `labels` [N]."""
+    paths = sorted((root / "examples" / "mnist").glob("*.png"))
+    assert len(paths) == 10
+    images = np.stack([np.asarray(Image.open(path)) for path in paths])[..., None]
+    return {"images": images, "labels": [int(path.stem.split("-")[1]) for path in paths]}
+
+
+@pytest.fixture(scope="module")
+def answer(server: Any, pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the client got."""
+    python = Path(sys.prefix) / "tritonclient" / "bin" / "python"
+    assert python.exists(), f"there is no {python}; run `make test`, which makes it"
+    file = tmp_path_factory.mktemp("pictures") / "images.npz"
+    np.savez(file, images=pictures["images"])
+    # -I: neither the working directory nor the environment leads the client to our code.
+    done = subprocess.run([python, "-I", SCRIPT, server.grpc, file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_none_of_our_code_is_in_the_clients_process(answer: dict[str, Any]) -> None:
+    assert answer["own_modules"] == []
+
+
+def test_it_sees_a_live_and_ready_server_and_model(answer: dict[str, Any]) -> None:
+    assert (answer["live"], answer["ready"], answer["model_ready"]) == (True, True, True)
+    assert answer["server"]["name"] == "pixelserve"
+
+
+def test_it_gets_the_models_metadata(answer: dict[str, Any]) -> None:
+    metadata = answer["metadata"]
+    assert metadata["platform"] == "onnxruntime_onnx"
+    assert metadata["versions"] == ["1"]
+    assert metadata["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": ["-1", "28", "28", "1"]}]
+    assert metadata["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": ["-1", "10"]}]
+
+
+def test_it_classifies_every_picture_right(answer: dict[str, Any], pictures: dict[str, Any]) -> None:
+    assert (answer["shape"], answer["dtype"]) == ([10, 10], "float32")
+    assert answer["labels"] == pictures["labels"]
+    assert (answer["id"], answer["version"]) == ("whole", "1")
+
+
+def test_it_gets_labels_by_the_classification_extension(answer: dict[str, Any], pictures: dict[str, Any]) -> None:
+    values, indices, labels = zip(*(element.split(":") for element in answer["top"]), strict=True)
+    assert len(labels) == 3
+    assert (indices[0], labels[0]) == (str(pictures["labels"][0]),) * 2
+    assert sorted(map(float, values), reverse=True) == list(map(float, values))
+
+
+def test_it_understands_a_refusal(answer: dict[str, Any]) -> None:
+    assert answer["refusal"] == "StatusCode.INVALID_ARGUMENT"

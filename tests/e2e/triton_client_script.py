@@ -1,0 +1,59 @@
+"""A stranger's client: the public tritonclient, in its own environment, with none of this project's code.
+
+Usage: python triton_client_script.py HOST:PORT IMAGES.npz; prints what it got as one JSON object.
+IMAGES.npz holds `images`, uint8 [N, 28, 28, 1].
+"""
+
+import json
+import sys
+
+import numpy as np
+from tritonclient import grpc as triton
+from tritonclient.utils import InferenceServerException
+
+
+def main() -> None:
+    client = triton.InferenceServerClient(sys.argv[1])
+    images = np.load(sys.argv[2])["images"]
+    metadata = client.get_model_metadata("mnist-cnn", as_json=True)
+
+    batch = triton.InferInput("image", list(images.shape), "UINT8")
+    batch.set_data_from_numpy(images)
+    whole = client.infer("mnist-cnn", [batch], request_id="whole")
+
+    one = triton.InferInput("image", [1, 28, 28, 1], "UINT8")
+    one.set_data_from_numpy(images[:1])
+    best_three = triton.InferRequestedOutput("probabilities", class_count=3)
+    top = client.infer("mnist-cnn", [one], outputs=[best_three], model_version="1")
+
+    wrong = triton.InferInput("image", [1, 28, 28], "UINT8")
+    wrong.set_data_from_numpy(images[:1, :, :, 0])
+    try:
+        client.infer("mnist-cnn", [wrong])
+        refusal = None
+    except InferenceServerException as error:
+        refusal = error.status()
+
+    probabilities = whole.as_numpy("probabilities")
+    print(
+        json.dumps(
+            {
+                "live": client.is_server_live(),
+                "ready": client.is_server_ready(),
+                "model_ready": client.is_model_ready("mnist-cnn", "1"),
+                "server": client.get_server_metadata(as_json=True),
+                "metadata": metadata,
+                "id": whole.get_response().id,
+                "version": whole.get_response().model_version,
+                "shape": list(probabilities.shape),
+                "dtype": str(probabilities.dtype),
+                "labels": probabilities.argmax(axis=1).tolist(),
+                "top": [element.decode() for element in top.as_numpy("probabilities")[0]],
+                "refusal": refusal,
+                "own_modules": sorted(name for name in sys.modules if name.startswith("pixelserve")),
+            }
+        )
+    )
+
+
+main()

@@ -1,0 +1,299 @@
+"""config.pbtxt: what is read, what is refused, and how it is settled with the graph."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pixelserve_server.engine.batcher import BatchingPolicy
+from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
+from pixelserve_server.errors import RepositoryError
+from pixelserve_server.repository.config import (
+    Defaults,
+    ModelConfig,
+    model_file_name,
+    read_config,
+    select_versions,
+    settle,
+)
+from pixelserve_server.repository.layout import ModelFolder
+
+DEFAULTS = Defaults(max_batch_size=64, max_queue_size=100)
+IMAGE = TensorSpec("image", BY_NAME["UINT8"], (FREE, 28, 28, 1))
+SCORES = TensorSpec("scores", BY_NAME["FP32"], (FREE, 3))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ModelFolder:
+    """An empty model folder named digits."""
+    (tmp_path / "digits").mkdir()
+    return ModelFolder(tmp_path / "digits")
+
+
+def settled(
+    folder: ModelFolder, text: str | None, inputs: tuple[Any, ...] = (IMAGE,), outputs: tuple[Any, ...] = (SCORES,)
+) -> ModelConfig:
+    """Settles a config.pbtxt of this text; None: there is none."""
+    if text is not None:
+        folder.config_file.write_text(text)
+    return settle(folder, read_config(folder), inputs, outputs, DEFAULTS)
+
+
+def tensor(side: str, name: str, data_type: str, *dims: int, more: str = "") -> str:
+    """Returns config.pbtxt's text for an input or an output."""
+    return f'{side} [ {{ name: "{name}" data_type: TYPE_{data_type} dims: {list(dims)} {more} }} ] '
+
+
+BATCHES = "max_batch_size: 8 "
+NO_TYPE = 'input [ { name: "image" dims: [ 28, 28, 1 ] } ]'
+
+
+def test_a_model_without_config_has_none(folder: ModelFolder) -> None:
+    assert read_config(folder) is None
+
+
+def test_a_parse_error_names_file_line_and_what_is_wrong(folder: ModelFolder) -> None:
+    folder.config_file.write_text('name: "digits"\nmax_batch_size: 8\nmax_batch_sizes: 9\n')
+    with pytest.raises(RepositoryError) as caught:
+        read_config(folder)
+    assert str(caught.value).startswith(f"{folder.config_file}:3:1 : ")
+    assert "max_batch_sizes" in str(caught.value)
+
+
+def test_a_config_that_is_not_text_is_refused(folder: ModelFolder) -> None:
+    folder.config_file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RepositoryError, match=r"config\.pbtxt: cannot be read"):
+        read_config(folder)
+
+
+def test_a_config_that_is_a_folder_is_refused(folder: ModelFolder) -> None:
+    folder.config_file.mkdir()
+    with pytest.raises(RepositoryError, match=r"config\.pbtxt: cannot be read"):
+        read_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param('name: "letters"', 'name is "letters", the folder\'s is "digits"', id="another name"),
+        pytest.param('backend: "python"', '"python" is not served; only backend: "onnxruntime"', id="another backend"),
+        pytest.param('platform: "tensorrt_plan"', '"tensorrt_plan" is not served', id="another platform"),
+        pytest.param("sequence_batching { }", "sequence_batching is not served", id="sequence batching"),
+        pytest.param("ensemble_scheduling { }", "ensemble_scheduling is not served", id="an ensemble"),
+        pytest.param("max_batch_size: -1", "max_batch_size is -1; expected 0 or more", id="a negative batch"),
+    ],
+)
+def test_what_is_not_served_is_refused(folder: ModelFolder, text: str, said: str) -> None:
+    folder.config_file.write_text(text)
+    with pytest.raises(RepositoryError, match=said) as caught:
+        read_config(folder)
+    assert str(caught.value).startswith(f"{folder.config_file}: ")
+
+
+def test_what_changes_nothing_for_this_server_is_read(folder: ModelFolder) -> None:
+    text = """
+        name: "digits" platform: "onnxruntime_onnx" backend: "onnxruntime" max_batch_size: 8
+        instance_group [ { count: 1 kind: KIND_CPU } ]  # a comment
+        optimization { graph { level: 1 } }
+        dynamic_batching { preferred_batch_size: [ 4, 8 ] preserve_ordering: true }
+    """
+    assert settled(folder, text).batching.max_batch_size == 8
+
+
+CONTRADICTIONS = {
+    "an input that is not there": (
+        BATCHES + tensor("input", "picture", "UINT8", 28, 28, 1),
+        'the model has no tensor "picture" there; it has image',
+    ),
+    "an output among the inputs": (
+        BATCHES + tensor("input", "scores", "FP32", 3),
+        'the model has no tensor "scores" there; it has image',
+    ),
+    "an output that is not there": (
+        BATCHES + tensor("output", "logits", "FP32", 3),
+        'the model has no tensor "logits" there; it has scores',
+    ),
+    "another type": (
+        BATCHES + tensor("input", "image", "FP32", 28, 28, 1),
+        "data_type of image is TYPE_FP32, the model's is TYPE_UINT8",
+    ),
+    "no type": (
+        BATCHES + NO_TYPE,
+        "data_type of image is TYPE_INVALID, the model's is TYPE_UINT8",
+    ),
+    "another dimension": (
+        BATCHES + tensor("output", "scores", "FP32", 4),
+        r"dims of scores are \[4\], the model's are \[3\]",
+    ),
+    "another rank": (
+        BATCHES + tensor("input", "image", "UINT8", 28, 28),
+        r"dims of image are \[28, 28\], the model's are \[28, 28, 1\]",
+    ),
+    "the batch dimension among the dims": (
+        BATCHES + tensor("output", "scores", "FP32", -1, 3),
+        r"dims of scores are \[-1, 3\], the model's are \[3\]",
+    ),
+    "the batch dimension missing where there is no batching": (
+        tensor("output", "scores", "FP32", 3),
+        r"dims of scores are \[3\], the model's are \[-1, 3\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_config_that_contradicts_the_graph_is_refused(folder: ModelFolder, text: str, said: str) -> None:
+    with pytest.raises(RepositoryError, match=said) as caught:
+        settled(folder, text)
+    assert str(caught.value).startswith(f"{folder.config_file}: ")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "tensor"),
+    [
+        pytest.param((TensorSpec("image", BY_NAME["UINT8"], (1, 28)),), (SCORES,), "image", id="of an input"),
+        pytest.param((IMAGE,), (TensorSpec("scores", BY_NAME["FP32"], (3,)),), "scores", id="of an output"),
+        pytest.param((IMAGE,), (TensorSpec("scores", BY_NAME["FP32"], ()),), "scores", id="which is not there"),
+    ],
+)
+def test_batching_without_a_free_first_dimension_is_refused(
+    folder: ModelFolder, inputs: tuple[Any, ...], outputs: tuple[Any, ...], tensor: str
+) -> None:
+    with pytest.raises(RepositoryError, match=f"the first dimension of {tensor} is fixed.*max_batch_size: 0"):
+        settled(folder, "max_batch_size: 8", inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(BATCHES + tensor("input", "image", "UINT8", 28, 28, 1), id="equal"),
+        pytest.param(
+            BATCHES + tensor("input", "image", "UINT8", -1, -1, 1),
+            id="freer than the graph",
+        ),
+        pytest.param(tensor("input", "image", "UINT8", 5, 28, 28, 1), id="narrower than the graph"),
+        pytest.param("max_batch_size: 8", id="silent"),
+    ],
+)
+def test_the_graphs_own_signature_holds_where_the_config_agrees(folder: ModelFolder, text: str) -> None:
+    config = settled(folder, text)
+    assert (config.name, config.inputs, config.outputs) == ("digits", (IMAGE,), (SCORES,))
+
+
+def test_dims_of_one_stand_for_a_tensor_with_only_the_batch_dimension(folder: ModelFolder) -> None:
+    age = TensorSpec("age", BY_NAME["FP32"], (FREE,))
+    text = BATCHES + tensor("input", "age", "FP32", 1)
+    assert settled(folder, text, inputs=(age,)).inputs == (age,)
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        pytest.param("", BatchingPolicy(0, False, 100), id="nothing said"),
+        pytest.param("max_batch_size: 8", BatchingPolicy(8, False, 100), id="no dynamic_batching: not merged"),
+        pytest.param("max_batch_size: 8 dynamic_batching { }", BatchingPolicy(8, True, 100), id="dynamic_batching"),
+        pytest.param("dynamic_batching { }", BatchingPolicy(0, False, 100), id="nothing to merge"),
+        pytest.param(
+            "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 1500 }",
+            BatchingPolicy(8, True, 100, 0.0015),
+            id="a delay in microseconds",
+        ),
+        pytest.param(
+            "max_batch_size: 8 dynamic_batching { default_queue_policy { max_queue_size: 7 } }",
+            BatchingPolicy(8, True, 7),
+            id="a queue size",
+        ),
+    ],
+)
+def test_a_config_says_how_requests_are_merged(folder: ModelFolder, text: str, policy: BatchingPolicy) -> None:
+    assert settled(folder, text).batching == policy
+
+
+FIXED = TensorSpec("image", BY_NAME["UINT8"], (1, 28, 28, 1))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "policy"),
+    [
+        pytest.param((IMAGE,), (SCORES,), BatchingPolicy(64, True, 100), id="all free: batched"),
+        pytest.param((FIXED,), (SCORES,), BatchingPolicy(0, False, 100), id="an input is fixed"),
+        pytest.param((IMAGE, FIXED), (SCORES,), BatchingPolicy(0, False, 100), id="one of two inputs is fixed"),
+        pytest.param(
+            (IMAGE,),
+            (SCORES, TensorSpec("count", BY_NAME["INT64"], ())),
+            BatchingPolicy(0, False, 100),
+            id="an output has no dimension",
+        ),
+    ],
+)
+def test_without_a_config_a_model_is_batched_where_every_first_dimension_is_free(
+    folder: ModelFolder, inputs: tuple[Any, ...], outputs: tuple[Any, ...], policy: BatchingPolicy
+) -> None:
+    config = settled(folder, None, inputs, outputs)
+    assert (config.name, config.batching, config.inputs, config.outputs) == ("digits", policy, inputs, outputs)
+
+
+LABELLED = BATCHES + tensor("output", "scores", "FP32", 3, more='label_filename: "labels.txt"')
+
+
+def test_labels_come_from_their_file_one_a_line(folder: ModelFolder) -> None:
+    (folder.path / "labels.txt").write_text("zero\neins\nübrige\n")
+    config = settled(folder, LABELLED)
+    assert config.outputs[0].labels == ("zero", "eins", "übrige")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, r"labels\.txt: cannot be read.*one class label a line", id="missing"),
+        pytest.param(b"a\nb\n", r"labels\.txt: 2 labels; scores has 3 classes", id="too few"),
+        pytest.param(b"a\nb\nc\nd\n", r"labels\.txt: 4 labels; scores has 3 classes", id="too many"),
+        pytest.param(b"", r"labels\.txt: 0 labels; scores has 3 classes", id="empty"),
+        pytest.param(b"\xff\n\xfe\n\xfd\n", r"labels\.txt: cannot be read", id="not text"),
+    ],
+)
+def test_a_label_file_that_does_not_fit_is_refused(folder: ModelFolder, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (folder.path / "labels.txt").write_bytes(content)
+    with pytest.raises(RepositoryError, match=said):
+        settled(folder, LABELLED)
+
+
+@pytest.mark.parametrize("name", ["../labels.txt", "/etc/hostname", "1/labels.txt", ".", ".."])
+def test_a_label_file_elsewhere_is_refused(folder: ModelFolder, name: str) -> None:
+    (folder.path.parent / "labels.txt").write_text("a\nb\nc\n")
+    text = LABELLED.replace("labels.txt", name)
+    with pytest.raises(RepositoryError, match=f"label_filename {name} is not a file beside config.pbtxt"):
+        settled(folder, text)
+
+
+def test_any_number_of_labels_fits_a_free_number_of_classes(folder: ModelFolder) -> None:
+    (folder.path / "labels.txt").write_text("a\nb\n")
+    scores = TensorSpec("scores", BY_NAME["FP32"], (FREE, FREE))
+    config = settled(folder, LABELLED, outputs=(scores,))
+    assert config.outputs[0].labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("policy", "served"),
+    [
+        pytest.param("", [10], id="the latest by default"),
+        pytest.param("version_policy { latest { } }", [10], id="latest without a number"),
+        pytest.param("version_policy { latest { num_versions: 2 } }", [2, 10], id="the latest two, by number"),
+        pytest.param("version_policy { latest { num_versions: 9 } }", [1, 2, 10], id="more than there are"),
+        pytest.param("version_policy { all { } }", [1, 2, 10], id="all"),
+        pytest.param("version_policy { specific { versions: [ 10, 1, 7 ] } }", [1, 10], id="specific ones on disk"),
+        pytest.param("version_policy { specific { versions: [ 7 ] } }", [], id="specific ones, none on disk"),
+    ],
+)
+def test_the_version_policy_selects_versions(folder: ModelFolder, policy: str, served: list[int]) -> None:
+    folder.config_file.write_text(policy)
+    assert select_versions(read_config(folder), [10, 1, 2]) == served
+
+
+def test_without_a_config_the_latest_version_is_served() -> None:
+    assert select_versions(None, [10, 1, 2]) == [10]
+
+
+def test_the_model_file_has_a_default_name_and_may_have_another(folder: ModelFolder) -> None:
+    assert model_file_name(None) == "model.onnx"
+    folder.config_file.write_text('default_model_filename: "net.onnx"')
+    assert model_file_name(read_config(folder)) == "net.onnx"

@@ -1,0 +1,183 @@
+"""A version proves itself before it serves."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pixelserve_server.engine.batcher import Answer, Request
+from pixelserve_server.errors import RepositoryError
+from pixelserve_server.repository.layout import ModelFolder
+from pixelserve_server.repository.loader import LoadedVersion, Loader
+
+from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+
+VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model_writer: Callable[..., Path]) -> ModelFolder:
+    """A model with one version that doubles, without a card."""
+    model_writer(tmp_path / "doubler" / "1" / "model.onnx")
+    return ModelFolder(tmp_path / "doubler")
+
+
+@pytest.fixture
+def load(loader: Loader) -> Iterator[Callable[..., LoadedVersion]]:
+    """Loads version 1 of a folder, with changes to the loader."""
+    versions: list[LoadedVersion] = []
+
+    def load(folder: ModelFolder, **changes: Any) -> LoadedVersion:
+        versions.append(dataclasses.replace(loader, **changes).load(folder, 1))
+        return versions[-1]
+
+    yield load
+    for version in versions:
+        version.batcher.drain()
+
+
+def write_card(folder: ModelFolder, **changes: Any) -> None:
+    version = folder.version_path(1)
+    parity = [Parity(precision="float32", provider="CPUExecutionProvider", tolerance=0.25)]
+    card = Card(
+        name="doubler",
+        task="tabular",
+        sha256=changes.pop("sha256", sha256_of(version / "model.onnx")),
+        created="2026-01-02T03:04:05Z",
+        parity=parity,
+    )
+    card.write(version / "card.json")
+
+
+def write_golden_samples(folder: ModelFolder, *, name: str = "values", off_by: float = 0.0) -> None:
+    golden = Golden({name: VALUES}, {"doubled": VALUES * 2 + np.float32(off_by)})
+    write_golden(folder.version_path(1) / "golden.npz", golden)
+
+
+def test_a_loaded_version_takes_requests(folder: ModelFolder, load: Callable[..., LoadedVersion]) -> None:
+    loaded = load(folder)
+    answers: list[Any] = []
+    loaded.batcher.submit(Request({"values": VALUES}, 3, answers.append))
+    loaded.batcher.drain()
+    (answer,) = answers
+    assert isinstance(answer, Answer)
+    np.testing.assert_array_equal(answer.outputs["doubled"], VALUES * 2)
+    assert (loaded.name, loaded.version, loaded.provider) == ("doubler", 1, "CPUExecutionProvider")
+
+
+def test_a_version_without_a_card_is_unverified(folder: ModelFolder, load: Callable[..., LoadedVersion]) -> None:
+    evidence = load(folder).evidence
+    assert (evidence.card, evidence.verified, evidence.summary) == (None, False, "unverified: no card.json")
+
+
+def test_a_version_without_a_card_is_refused_where_one_is_required(
+    folder: ModelFolder, load: Callable[..., LoadedVersion]
+) -> None:
+    with pytest.raises(RepositoryError, match=r"1: no card\.json, and --require-card is on; .*`pixelserve export`"):
+        load(folder, require_card=True)
+
+
+def test_a_version_with_a_card_and_no_golden_samples_is_unverified(
+    folder: ModelFolder, load: Callable[..., LoadedVersion]
+) -> None:
+    write_card(folder)
+    evidence = load(folder, require_card=True).evidence
+    assert evidence.card is not None
+    assert not evidence.verified
+    assert "no golden.npz" in evidence.summary
+
+
+@pytest.mark.parametrize(
+    ("config", "rows"),
+    [
+        pytest.param(None, "N", id="all samples in one run"),
+        pytest.param("max_batch_size: 2", "N", id="more samples than fit a run"),
+        pytest.param("max_batch_size: 0", "N", id="no batch dimension: a sample at a time"),
+    ],
+)
+def test_a_version_that_reproduces_its_golden_samples_is_verified(
+    folder: ModelFolder, load: Callable[..., LoadedVersion], config: str | None, rows: str
+) -> None:
+    if config is not None:
+        folder.config_file.write_text(config)
+    write_card(folder)
+    if config == "max_batch_size: 0":
+        # Each sample is a whole input then, of the model's own rank.
+        samples = VALUES[:, None, :]
+        write_golden(folder.version_path(1) / "golden.npz", Golden({"values": samples}, {"doubled": samples * 2}))
+    else:
+        write_golden_samples(folder)
+    evidence = load(folder).evidence
+    assert evidence.verified
+    assert evidence.summary.startswith("verified: 3 golden samples reproduced, largest difference 0")
+
+
+def test_the_cards_tolerance_for_the_provider_decides(folder: ModelFolder, load: Callable[..., LoadedVersion]) -> None:
+    write_card(folder)
+    write_golden_samples(folder, off_by=0.25)
+    assert load(folder).evidence.verified
+    write_golden_samples(folder, off_by=0.5)
+    with pytest.raises(RepositoryError, match=r"differ by up to 0\.5, the tolerance is 0\.25"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        pytest.param(lambda f: write_card(f, sha256="00" * 32), r"SHA-256 is .*the file is damaged", id="other hash"),
+        pytest.param(
+            lambda f: (f.version_path(1) / "card.json").write_text("{"), r"card\.json: the whole file", id="no card"
+        ),
+        pytest.param(
+            lambda f: (f.version_path(1) / "golden.npz").write_bytes(b"PK"),
+            r"golden\.npz: cannot be read",
+            id="damaged golden samples",
+        ),
+        pytest.param(
+            lambda f: write_golden_samples(f, name="image"),
+            r"golden inputs are \['image'\], the model's are \['values'\]",
+            id="golden samples of another model",
+        ),
+        pytest.param(
+            lambda f: write_golden(
+                f.version_path(1) / "golden.npz", Golden({"values": VALUES[:, :2]}, {"doubled": VALUES})
+            ),
+            "the model cannot run its golden inputs",
+            id="golden inputs of another shape",
+        ),
+        pytest.param(
+            lambda f: write_golden(
+                f.version_path(1) / "golden.npz", Golden({"values": VALUES}, {"probabilities": VALUES})
+            ),
+            "output probabilities: .*no such output",
+            id="golden outputs of another model",
+        ),
+    ],
+)
+def test_evidence_that_does_not_hold_keeps_a_version_from_serving(
+    folder: ModelFolder, load: Callable[..., LoadedVersion], spoil: Callable[[ModelFolder], object], said: str
+) -> None:
+    write_card(folder)
+    write_golden_samples(folder)
+    spoil(folder)
+    with pytest.raises(RepositoryError, match=said) as caught:
+        load(folder)
+    assert str(caught.value).startswith(f"{folder.version_path(1)}: ")
+
+
+def test_a_model_that_cannot_compute_is_refused_before_it_serves(
+    tmp_path: Path, graph_writer: Callable[..., Path], load: Callable[..., LoadedVersion]
+) -> None:
+    """Its graph is valid and takes one row only, whatever it says."""
+    graph_writer(
+        tmp_path / "liar" / "1" / "model.onnx",
+        {"x": ("FLOAT", ["N", 4])},
+        {"y": ("FLOAT", ["N", 2])},
+        ("Identity", "x", "same"),
+        ("Split", "same", "y z"),
+        axis=0,
+    )
+    with pytest.raises(RepositoryError, match=r"model\.onnx: cannot compute 1 rows: "):
+        load(ModelFolder(tmp_path / "liar"))

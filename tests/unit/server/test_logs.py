@@ -1,0 +1,52 @@
+"""The log's two formats."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+import structlog
+from pixelserve_server.observe.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _restore_structlog() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_an_event_is_one_json_object_with_event_level_and_timestamp(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json").info("model loaded", model="digits", load_s=0.5)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line = json.loads(captured.err)
+    assert datetime.fromisoformat(line.pop("timestamp")).utcoffset() is not None
+    assert line == {"event": "model loaded", "level": "info", "model": "digits", "load_s": 0.5}
+
+
+def test_an_exception_is_in_the_same_line(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError as error:
+        configure_logs("info", "json").error("call failed", exc_info=error)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Traceback" in json.loads(line)["exception"]
+    assert "ValueError: two\nlines" in json.loads(line)["exception"]
+
+
+def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "text").info("model loaded", model="digits")
+    shown = capsys.readouterr().err
+    assert "model loaded" in shown
+    assert "model=digits" in shown
+    assert not shown.startswith("{")
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_events_below_the_level_are_left_out(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log = configure_logs("warning", log_format)
+    log.info("quiet")
+    log.warning("loud")
+    shown = capsys.readouterr().err
+    assert "loud" in shown
+    assert "quiet" not in shown

@@ -1,0 +1,254 @@
+"""The metrics page: Triton's exact names, their values, and the probes beside it."""
+
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+from pixelserve_server.engine.batcher import BatchRecord
+from pixelserve_server.errors import Cancelled, DeadlineExceeded, StartupError
+from pixelserve_server.observe.metrics import BATCH_ROWS, REQUEST_SECONDS, Metrics, MetricsServer
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+TRITON_NAMES = {
+    "nv_inference_request_success",
+    "nv_inference_request_failure",
+    "nv_inference_count",
+    "nv_inference_exec_count",
+    "nv_inference_request_duration_us",
+    "nv_inference_queue_duration_us",
+    "nv_inference_compute_input_duration_us",
+    "nv_inference_compute_infer_duration_us",
+    "nv_inference_compute_output_duration_us",
+    "nv_inference_pending_request_count",
+    "nv_model_load_duration_secs",
+}
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+FORMATS = {"text": ("text/plain", parse_text), "OpenMetrics": (OPENMETRICS, parse_openmetrics)}
+MODEL = {"model": "digits", "version": "3"}
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """Metrics of one loaded version, digits 3, in front of which four requests wait."""
+    metrics = Metrics()
+    metrics.observer("digits", 3)
+    metrics.loaded("digits", 3, provider="CPUExecutionProvider", verified=True, load_s=1.5)
+    metrics.watch_queue("digits", 3, lambda: 4)
+    return metrics
+
+
+def batch(*request_ms: float, rows: int = 1, failed: bool = False) -> BatchRecord:
+    """Returns a run of so many requests, of which each waited 1 ms; its phases took 10, 20 and 30 us."""
+    return BatchRecord(
+        rows=rows,
+        request_ns=[int(each * 1e6) for each in request_ms],
+        queue_ns=[1_000_000] * len(request_ms),
+        input_ns=10_000,
+        infer_ns=20_000,
+        output_ns=30_000,
+        failed=failed,
+    )
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves metrics on a free loopback port and returns the address."""
+    servers: list[MetricsServer] = []
+
+    def start(metrics: Metrics, *, ready: Callable[[], bool] = lambda: True) -> str:
+        servers.append(MetricsServer(metrics, ready))
+        return "http://" + servers[-1].bind("127.0.0.1", 0)
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def get(url: str, accept: str = "*/*") -> tuple[int, str, str]:
+    """Returns a page's status, content type and text."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=10) as page:
+            return page.status, page.headers["Content-Type"], page.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Content-Type"], error.read().decode()
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {**MODEL, **labels})
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_page_has_tritons_exact_names_in_every_format(metrics: Metrics, serve: Serve, kind: str) -> None:
+    accept, parse = FORMATS[kind]
+    status, content_type, page = get(serve(metrics) + "/metrics", accept)
+    assert status == 200
+    assert content_type.startswith(accept.split(";")[0])
+    samples = {sample.name for family in parse(page) for sample in family.samples}
+    assert {name for name in samples if name.startswith("nv_")} == TRITON_NAMES
+    # The parsers forgive some suffixes; a dashboard does not.
+    written = set(re.findall(r"^(nv_\w+)\{", page, re.MULTILINE))
+    assert written == TRITON_NAMES
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_sample_carries_model_and_version(metrics: Metrics, serve: Serve, kind: str) -> None:
+    accept, parse = FORMATS[kind]
+    _, _, page = get(serve(metrics) + "/metrics", accept)
+    samples = [sample for family in parse(page) for sample in family.samples]
+    assert samples
+    assert all(sample.labels["model"] == "digits" and sample.labels["version"] == "3" for sample in samples)
+
+
+def test_every_family_explains_itself(metrics: Metrics) -> None:
+    assert [family.name for family in metrics.collect() if not family.documentation] == []
+
+
+def test_a_version_that_has_done_nothing_has_zeros(metrics: Metrics) -> None:
+    for name in TRITON_NAMES - {"nv_inference_pending_request_count", "nv_model_load_duration_secs"}:
+        reasons = [{"reason": each} for each in ("BACKEND", "CANCELED", "REJECTED")]
+        for labels in reasons if name == "nv_inference_request_failure" else [{}]:
+            assert value(metrics, name, **labels) == 0, name
+
+
+def test_batches_add_up(metrics: Metrics) -> None:
+    stats = metrics.observer("digits", 3)
+    stats.on_batch(batch(2, 3, rows=5))
+    stats.on_batch(batch(4, rows=1))
+    assert {
+        name: value(metrics, f"nv_inference_{name}")
+        for name in (
+            "request_success",
+            "count",
+            "exec_count",
+            "request_duration_us",
+            "queue_duration_us",
+            "compute_input_duration_us",
+            "compute_infer_duration_us",
+            "compute_output_duration_us",
+        )
+    } == {
+        "request_success": 3,
+        "count": 6,
+        "exec_count": 2,
+        "request_duration_us": 9000,
+        "queue_duration_us": 3000,
+        # A request's share of a batch is all of it.
+        "compute_input_duration_us": 30,
+        "compute_infer_duration_us": 60,
+        "compute_output_duration_us": 90,
+    }
+
+
+def test_versions_are_counted_apart(metrics: Metrics) -> None:
+    metrics.observer("digits", 4).on_batch(batch(1))
+    assert value(metrics, "nv_inference_count") == 0
+    assert value(metrics, "nv_inference_count", version="4") == 1
+
+
+def test_failures_are_counted_by_tritons_reasons(metrics: Metrics) -> None:
+    stats = metrics.observer("digits", 3)
+    stats.on_batch(batch(1, 1, 1, rows=7, failed=True))
+    stats.on_dropped(Cancelled())
+    stats.on_dropped(DeadlineExceeded())
+    stats.on_dropped(DeadlineExceeded())
+    counted = {
+        reason: value(metrics, "nv_inference_request_failure", reason=reason)
+        for reason in ("BACKEND", "CANCELED", "REJECTED")
+    }
+    assert counted == {"BACKEND": 3, "CANCELED": 1, "REJECTED": 2}
+    assert value(metrics, "nv_inference_request_success") == 0
+    assert value(metrics, "nv_inference_count") == 0
+    assert value(metrics, "nv_inference_request_duration_us") == 0
+
+
+def test_the_queue_the_load_and_the_provider_are_shown(metrics: Metrics) -> None:
+    assert value(metrics, "nv_inference_pending_request_count") == 4
+    assert value(metrics, "nv_model_load_duration_secs") == 1.5
+    assert value(metrics, "pixelserve_model_info", provider="CPUExecutionProvider", verified="true") == 1
+
+
+def test_a_version_that_is_not_loaded_shows_no_provider() -> None:
+    metrics = Metrics()
+    metrics.observer("digits", 3)
+    samples = [sample.name for family in metrics.collect() for sample in family.samples]
+    assert "pixelserve_model_info" not in samples
+    assert "nv_inference_count" in samples
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "observed", "total"),
+    [
+        pytest.param("pixelserve_request_duration_seconds", REQUEST_SECONDS, [0.001, 0.001, 0.1, 6.0], 6.102, id="s"),
+        pytest.param("pixelserve_batch_rows", BATCH_ROWS, [1, 1, 7, 1000], 1009, id="rows"),
+    ],
+)
+def test_histograms_are_cumulative(
+    metrics: Metrics, name: str, bounds: tuple[float, ...], observed: list[float], total: float
+) -> None:
+    stats = metrics.observer("digits", 3)
+    for each in observed:
+        stats.on_batch(batch(each * 1000) if name.endswith("seconds") else batch(1, rows=int(each)))
+    counts = {bound: value(metrics, f"{name}_bucket", le=str(bound)) for bound in bounds}
+    assert counts == {bound: sum(each <= bound for each in observed) for bound in bounds}
+    assert value(metrics, f"{name}_bucket", le="+Inf") == len(observed)
+    assert value(metrics, f"{name}_count") == len(observed)
+    assert value(metrics, f"{name}_sum") == pytest.approx(total)
+
+
+def test_bounds_of_histograms_rise() -> None:
+    for bounds in (REQUEST_SECONDS, BATCH_ROWS):
+        assert list(bounds) == sorted(set(bounds))
+
+
+@pytest.mark.parametrize(
+    ("path", "ready", "status", "text"),
+    [
+        pytest.param("/live", True, 200, "live\n", id="live and ready"),
+        pytest.param("/live", False, 200, "live\n", id="live and not ready"),
+        pytest.param("/ready", True, 200, "ready: true\n", id="ready"),
+        pytest.param("/ready", False, 503, "ready: false\n", id="not ready"),
+        pytest.param("/", True, 404, "here are /metrics, /live and /ready\n", id="another path"),
+    ],
+)
+def test_the_probes_answer(metrics: Metrics, serve: Serve, path: str, ready: bool, status: int, text: str) -> None:
+    found, content_type, page = get(serve(metrics, ready=lambda: ready) + path)
+    assert (found, content_type, page) == (status, "text/plain; charset=utf-8", text)
+
+
+def test_readiness_is_asked_anew_for_every_probe(metrics: Metrics, serve: Serve) -> None:
+    states = [False, True, False]
+    address = serve(metrics, ready=lambda: states.pop(0))
+    assert [get(address + "/ready")[0] for _ in range(3)] == [503, 200, 503]
+
+
+def test_a_port_in_use_is_an_error_that_names_it_and_the_remedy(metrics: Metrics) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupError, match=rf"127\.0\.0\.1:{port} for metrics: .*in use.*--metrics-port"):
+            MetricsServer(metrics, lambda: True).bind("127.0.0.1", port)
+
+
+def test_a_host_that_does_not_exist_is_an_error_that_names_it_and_the_remedy(metrics: Metrics) -> None:
+    with pytest.raises(StartupError, match=r"192\.0\.2\.1:0 for metrics: .*--host"):
+        MetricsServer(metrics, lambda: True).bind("192.0.2.1", 0)
+
+
+def test_a_closed_server_takes_no_connections_and_frees_its_port(metrics: Metrics) -> None:
+    server = MetricsServer(metrics, lambda: True)
+    port = int(server.bind("127.0.0.1", 0).rpartition(":")[2])
+    server.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10)
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_closing_what_never_listened_is_no_error(metrics: Metrics) -> None:
+    MetricsServer(metrics, lambda: True).close()

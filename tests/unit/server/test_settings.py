@@ -1,0 +1,157 @@
+"""Settings: flag over environment over default, and what is said of a bad one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pixelserve_server.command import parse_settings
+from pixelserve_server.errors import StartupError
+from pixelserve_server.settings import Settings
+from pydantic import ValidationError
+
+REPOSITORY = ["--model-repository", "models"]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PIXELSERVE_{name.upper()}", raising=False)
+
+
+def test_a_setting_that_nobody_gives_has_its_default() -> None:
+    settings = parse_settings(REPOSITORY)
+    assert settings.model_repository == Path("models")
+    assert (settings.host, settings.grpc_port, settings.metrics_port) == ("127.0.0.1", 8001, 8002)
+    assert (settings.device, settings.exit_on_error, settings.require_card) == ("auto", True, False)
+
+
+def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELSERVE_GRPC_PORT", "9001")
+    assert parse_settings(REPOSITORY).grpc_port == 9001
+
+
+def test_a_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELSERVE_GRPC_PORT", "9001")
+    monkeypatch.setenv("PIXELSERVE_MODEL_REPOSITORY", "elsewhere")
+    settings = parse_settings([*REPOSITORY, "--grpc-port", "9002"])
+    assert (settings.grpc_port, settings.model_repository) == (9002, Path("models"))
+
+
+def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELSERVE_MODEL_REPOSITORY", "elsewhere")
+    assert parse_settings([]).model_repository == Path("elsewhere")
+
+
+# One value other than the default for each setting, as it is written.
+VALUES: dict[str, tuple[str, Any]] = {
+    "model_repository": ("elsewhere", Path("elsewhere")),
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "grpc_port": ("0", 0),
+    "metrics_port": ("65535", 65535),
+    "device": ("cpu", "cpu"),
+    "exit_on_error": ("false", False),
+    "require_card": ("true", True),
+    "default_max_batch_size": ("4", 4),
+    "max_queue_size": ("5", 5),
+    "max_message_mib": ("6", 6),
+    "grpc_threads": ("7", 7),
+    "intra_op_threads": ("8", 8),
+    "drain_settle_s": ("0.5", 0.5),
+    "grace_s": ("1.5", 1.5),
+    "log_level": ("debug", "debug"),
+    "log_format": ("text", "text"),
+}
+
+
+def test_the_table_of_values_has_every_setting() -> None:
+    assert VALUES.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_setting_is_one_environment_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELSERVE_MODEL_REPOSITORY", "models")
+    monkeypatch.setenv(f"PIXELSERVE_{name.upper()}", VALUES[name][0])
+    assert getattr(parse_settings([]), name) == VALUES[name][1]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELSERVE_MODEL_REPOSITORY", "models")
+    text, value = VALUES[name]
+    flag = "--" + name.replace("_", "-")
+    args = [flag, text]
+    if isinstance(value, bool):
+        args = [flag if value else flag.replace("--", "--no-")]
+    assert getattr(parse_settings(args), name) == value
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        pytest.param(
+            ["--grpc-port", "70000"],
+            r"^--grpc-port \(or PIXELSERVE_GRPC_PORT\) is '70000': input should be less than or equal to 65535$",
+            id="too large",
+        ),
+        pytest.param(
+            ["--grpc-port", "many"],
+            r"^--grpc-port \(or PIXELSERVE_GRPC_PORT\) is 'many': input should be a valid integer",
+            id="no number",
+        ),
+        pytest.param(
+            ["--device", "tpu"],
+            r"^--device \(or PIXELSERVE_DEVICE\) is 'tpu': input should be 'auto', 'cpu' or 'cuda'$",
+            id="no such choice",
+        ),
+        pytest.param(["--grace-s", "0"], r"^--grace-s \(or PIXELSERVE_GRACE_S\) is '0': .*greater than 0$", id="zero"),
+        pytest.param(
+            ["--grpc-port", "-1", "--grace-s", "x"],
+            r"--grpc-port \(or PIXELSERVE_GRPC_PORT\) is '-1'.*; --grace-s \(or PIXELSERVE_GRACE_S\) is 'x'",
+            id="two at once",
+        ),
+    ],
+)
+def test_a_bad_value_names_flag_variable_and_what_is_wrong(args: list[str], said: str) -> None:
+    with pytest.raises(StartupError, match=said):
+        parse_settings([*REPOSITORY, *args])
+
+
+def test_a_bad_value_from_the_environment_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELSERVE_EXIT_ON_ERROR", "perhaps")
+    with pytest.raises(StartupError, match=r"--exit-on-error \(or PIXELSERVE_EXIT_ON_ERROR\) is 'perhaps'"):
+        parse_settings(REPOSITORY)
+
+
+def test_a_setting_without_default_that_nobody_gives_is_missing() -> None:
+    with pytest.raises(StartupError, match=r"^--model-repository \(or PIXELSERVE_MODEL_REPOSITORY\) is missing$"):
+        parse_settings([])
+
+
+@pytest.mark.parametrize("args", [["--grpc-prot", "1"], ["surplus"], ["--grpc-port"]], ids=" ".join)
+def test_arguments_that_do_not_exist_or_are_cut_off_exit_with_two(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_settings([*REPOSITORY, *args])
+    assert caught.value.code == 2
+    assert args[0] in capsys.readouterr().err
+
+
+def test_help_shows_every_flag_with_its_description(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_settings(["--help"])
+    assert caught.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        assert "--" + name.replace("_", "-") in shown
+        assert field.description in shown
+
+
+def test_every_field_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_settings_are_frozen() -> None:
+    settings = parse_settings(REPOSITORY)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.grpc_port = 1

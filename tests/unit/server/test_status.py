@@ -1,0 +1,49 @@
+"""What an error becomes on the wire."""
+
+import inspect
+
+import grpc
+import pytest
+from pixelserve_server import errors
+from pixelserve_server.api.status import CODES, status_of
+
+EXPECTED = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+    errors.InternalError: grpc.StatusCode.INTERNAL,
+}
+
+
+def test_every_request_error_has_a_code() -> None:
+    concrete = {
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value) and issubclass(value, errors.RequestError) and value is not errors.RequestError
+    }
+    assert concrete == CODES.keys() == EXPECTED.keys()
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_an_error_becomes_its_code_and_its_message(kind: type[errors.RequestError]) -> None:
+    status = status_of(kind("what to do"))
+    assert (status.code, status.message) == (EXPECTED[kind], "what to do")
+
+
+def test_only_a_full_queue_tells_when_to_come_back() -> None:
+    pushback = {kind: dict(status_of(kind("x")).trailing).get("grpc-retry-pushback-ms") for kind in CODES}
+    assert int(pushback.pop(errors.QueueFull) or 0) > 0
+    assert set(pushback.values()) == {None}
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "€", "\N{GRINNING FACE}"])
+def test_a_message_that_quotes_too_much_is_cut_between_letters(letter: str) -> None:
+    message = status_of(errors.NotFound("no model " + letter * 100_000)).message
+    assert message.startswith(f"no model {letter}{letter}")
+    assert set(message[9:-1]) == {letter}
+    # On the wire a byte above 127 takes three.
+    assert len(message.encode()) * 3 < 8192
