@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
-STUBS := pixelserve/oip
+PROTOC := $(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto
 # Where `make serve` listens; 0 picks a free port.
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
@@ -39,8 +39,8 @@ format: $(STAMPS)/dev ## rewrite the code in the project's format
 	@$(BIN)/ruff format --quiet .
 
 proto: $(STAMPS)/proto ## write the stubs anew from proto/
-	@$(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. proto/$(STUBS)/*.proto
-	@$(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto --grpc_python_out=. proto/$(STUBS)/inference.proto
+	@$(PROTOC) --python_out=. --pyi_out=. proto/pixelserve/*/*.proto
+	@$(PROTOC) --grpc_python_out=. $$(grep -l '^service ' proto/pixelserve/*/*.proto)
 
 lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin them, with hashes
 	@echo "==> Resolving dependencies"
@@ -48,8 +48,8 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	@resolve="$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate"; \
 	$$resolve requirements/build.in -o requirements/build.txt; \
-	$$resolve pyproject.toml --extra server --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
-	$$resolve pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt; \
+	$$resolve pyproject.toml --extra server --extra fast --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
+	$$resolve pyproject.toml --extra server --extra fast -c requirements/dev.txt -o requirements/server.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt
 

@@ -1,34 +1,52 @@
 """Constructs the server's parts, wires them, and runs their life: start, serve, drain, stop."""
 
+import importlib.util
+import ipaddress
 import signal
-import threading
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import pixelserve
 
-from .api.dispatch import Dispatcher
+from .api import classifier, open_inference
+from .api.admission import Admission
+from .api.call import Handler
+from .api.dispatch import Dispatcher, Guard
 from .api.health import HEALTH_SERVICE, Health
-from .api.open_inference import SERVICE, OpenInference
 from .engine.session import check_runtime, runtime_version
-from .errors import RepositoryError
+from .errors import RepositoryError, StartupError
+from .imaging.pool import DecodePool
 from .observe.logs import Log, configure_logs
 from .observe.metrics import Metrics, MetricsServer
 from .repository.catalogue import Catalogue
 from .repository.config import Defaults
 from .repository.loader import LoadedVersion, Loader
 from .settings import MIB, Settings
+from .transport import Transport
 from .transport.grpcio import GrpcioTransport
+
+UNFINISHED = 13
+"""Exit code of a server whose grace ran out before every accepted request was answered (docs/cli.md)."""
+
+# What a transport gets to send answers that it already has.
+_FLUSH_S = 5.0
+# A stopping server that has refused nobody for this long has probably been left by its clients.
+_QUIET_S = 0.1
 
 
 class Application:
     """One server: one process, one repository, one gRPC port."""
 
     def __init__(self, settings: Settings, log: Log) -> None:
-        """Builds the parts; nothing listens and nothing is loaded yet."""
+        """Builds the parts; nothing listens and nothing is loaded yet.
+
+        Raises:
+            StartupError: the transport that the settings ask for is not installed.
+        """
         self._settings = settings
         self._log = log
         self._is_complete = False
@@ -37,9 +55,11 @@ class Application:
         self._metrics_server = MetricsServer(self._metrics, lambda: self.is_ready)
         self._health = Health()
         self._catalogue = Catalogue(settings.model_repository, self._loader())
-        self._transport = GrpcioTransport(
-            threads=settings.grpc_threads, max_message_bytes=settings.max_message_mib * MIB
-        )
+        self._pool = DecodePool(settings.decode_threads, settings.decode_queue_size)
+        self._admission = Admission(settings.max_inflight_mib * MIB)
+        self._guard = Guard(self._log_call_failure)
+        self._handlers = self._all_handlers()
+        self._transport = _transport(settings, self._handlers, self._log_failure)
 
     @property
     def is_ready(self) -> bool:
@@ -59,8 +79,8 @@ class Application:
         grpc_address = self._transport.bind(settings.host, settings.grpc_port)
         metrics_address = self._metrics_server.bind(settings.host, settings.metrics_port)
         self._load()
-        open_inference = OpenInference(self._catalogue, self, pixelserve.__version__)
-        self._transport.add(Dispatcher(open_inference.handlers(), self._log_call_failure), (SERVICE, HEALTH_SERVICE))
+        dispatcher = Dispatcher(self._handlers, self._admission, self._guard)
+        self._transport.add(dispatcher, (open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE))
         self._health.register(self._transport.server)
         self._health.serving({loaded.name for loaded in self._catalogue.all_ready()}, server=self.is_ready)
         self._transport.start()
@@ -70,6 +90,7 @@ class Application:
             metrics=f"http://{metrics_address}/metrics",
             models=[f"{loaded.name}/{loaded.version}" for loaded in self._catalogue.all_ready()],
             ready=self.is_ready,
+            transport=self._transport.name,
         )
 
     def drain_and_stop(self) -> bool:
@@ -80,26 +101,37 @@ class Application:
         self._is_draining = True
         self._health.not_serving()
         time.sleep(settings.drain_settle_s)
-        # Watchers have been told; left open, their calls would last as long as the grace does.
+        # Refuse new calls and finish the accepted ones, which needs decoders and batchers alive.
+        unfinished = self._admission.drain(settings.grace_s)
+        self._admission.linger(_QUIET_S, _FLUSH_S)
+        # Watchers have been told; left open, their calls would last as long as the transport waits.
         self._health.end_watches()
-        # Refuse new calls and finish the accepted ones, which needs the batchers alive.
-        finished = self._transport.stop(settings.grace_s)
-        # Nothing is left to submit to them.
-        self._catalogue.drain()
-        self._close()
-        self._log.info("stopped", finished=finished)
-        return finished
+        # Every answer is with the transport, which needs a moment to send it.
+        self._transport.stop(_FLUSH_S)
+        self._let_go()
+        self._log.info("stopped", answered=self._admission.replied, unfinished=unfinished)
+        return not unfinished
 
     def abandon(self) -> None:
         """Lets go of what a failed start has taken."""
         self._transport.stop(0)
-        self._catalogue.drain()
-        self._close()
+        self._let_go()
 
-    def _close(self) -> None:
+    def _let_go(self) -> None:
+        self._pool.close()
+        # A run that never ends must not keep the process alive.
+        self._catalogue.drain(_FLUSH_S)
         # Last, so that the final scrape sees the last request.
         self._metrics_server.close()
         self._health.close()
+
+    def _all_handlers(self) -> dict[str, Handler]:
+        settings = self._settings
+        limits = classifier.PictureLimits(settings.max_images, settings.max_image_pixels)
+        return {
+            **open_inference.OpenInference(self._catalogue, self, pixelserve.__version__).handlers(),
+            **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
+        }
 
     def _load(self) -> None:
         failed: list[str] = []
@@ -121,7 +153,7 @@ class Application:
             defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
             require_card=settings.require_card,
             observer=self._metrics.observer,
-            log_failure=lambda error: self._log.error("session failed", exc_info=error),
+            log_failure=self._log_failure,
         )
 
     def _on_loaded(self, loaded: LoadedVersion) -> None:
@@ -141,45 +173,92 @@ class Application:
             load_s=round(loaded.load_s, 3),
         )
 
+    def _log_failure(self, error: BaseException) -> None:
+        self._log.error("unexpected failure", exc_info=error)
+
     def _log_call_failure(self, error: BaseException, request_id: str) -> None:
         self._log.error("call failed", request_id=request_id, exc_info=error)
+
+
+def _transport(
+    settings: Settings, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException], None]
+) -> Transport:
+    """Builds the transport that the settings ask for."""
+    max_message_bytes, max_streams = settings.max_message_mib * MIB, settings.max_concurrent_streams
+    grpcio = GrpcioTransport(
+        threads=settings.grpc_threads, max_message_bytes=max_message_bytes, max_streams=max_streams
+    )
+    is_installed = importlib.util.find_spec("pygrpc_native") is not None
+    suits = settings.transport == "auto" and is_installed and _is_loopback(settings.host)
+    if settings.transport != "fast" and not suits:
+        return grpcio
+    if not is_installed:
+        raise StartupError(
+            "--transport fast needs pygrpc-native; pip install 'pixelserve[fast]', or take --transport grpcio"
+        )
+    from .transport.fast import FastTransport
+
+    return FastTransport(
+        grpcio,
+        methods=handlers,
+        max_message_bytes=max_message_bytes,
+        max_streams=max_streams,
+        log_failure=log_failure,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def run(settings: Settings) -> int:
     """Runs a server until SIGTERM or SIGINT; returns the process's exit code.
 
-    0: everything accepted was answered. 1: `grace_s` ran out first.
+    0: everything accepted was answered. UNFINISHED: `grace_s` ran out first, and the rest was told UNAVAILABLE.
 
     Raises:
         StartupError, RepositoryError: the server could not start; nothing is left running.
     """
     log = configure_logs(settings.log_level, settings.log_format)
     application = Application(settings, log)
-    with _stop_signal() as stop:
+    with _stop_signal() as wait_for_stop:
         try:
             application.start()
         except BaseException:
             application.abandon()
             raise
-        stop.wait()
-        return 0 if application.drain_and_stop() else 1
+        wait_for_stop()
+        return 0 if application.drain_and_stop() else UNFINISHED
+
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """Gives an event that the first SIGTERM or SIGINT sets; a second one ends the process at once."""
-    stop = threading.Event()
+def _stop_signal() -> Iterator[Callable[[], object]]:
+    """Gives a function that waits for the first SIGTERM or SIGINT; a second one ends the process at once.
 
-    def on_signal(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            # Back to the default action, which ends the process with the signal's own status.
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
+    The wait is for a byte that Python's own C handler writes: an event set by a handler could be missed, since handlers
+    run on the main thread only when it wakes, and could lock up where the signal comes while the wait begins.
+    """
+    woken, waker = socket.socketpair()
+    waker.setblocking(False)
 
-    old: dict[signal.Signals, Any] = {each: signal.signal(each, on_signal) for each in (signal.SIGTERM, signal.SIGINT)}
+    def on_signal(_: int, __: FrameType | None) -> None:
+        # From now on the default action, which ends the process without waiting for its main thread to wake.
+        for each in _STOP_SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    old_waker = signal.set_wakeup_fd(waker.fileno())
+    old: dict[signal.Signals, Any] = {each: signal.signal(each, on_signal) for each in _STOP_SIGNALS}
     try:
-        yield stop
+        yield lambda: woken.recv(1)
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(old_waker)
+        woken.close()
+        waker.close()

@@ -1,18 +1,30 @@
 """`pixelserve serve` behind its command line: parse, build, run, exit code."""
 
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 from pydantic import ValidationError
-from pydantic_settings import CliSettingsSource, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsError,
+    TomlConfigSettingsSource,
+    YamlConfigSettingsSource,
+)
 
 from .app import run
 from .errors import StartupError
-from .settings import Settings
+from .settings import ENV_PREFIX, Settings
 
 
 def parse_settings(args: list[str]) -> Settings:
-    """Returns the settings that flags, the environment and defaults make.
+    """Returns the settings that flags, the environment, a configuration file and defaults make, in this order.
 
     Raises:
-        StartupError: a value is wrong; the setting is named.
+        StartupError: a value is wrong, or the configuration file cannot be read; the setting or file is named.
         SystemExit: --help, or a flag that does not exist.
     """
     cli: CliSettingsSource[Settings] = CliSettingsSource(
@@ -23,10 +35,40 @@ def parse_settings(args: list[str]) -> Settings:
         cli_implicit_flags=True,
         cli_avoid_json=True,
     )
+    path = cli().get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
+
+    class Configured(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            *_: PydanticBaseSettingsSource,
+            **__: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            file = (_file_source(settings_cls, Path(path)),) if path else ()
+            return (init_settings, env_settings, *file)
+
     try:
-        return Settings(_cli_settings_source=cli)
+        return Configured(_cli_settings_source=cli)
     except (ValidationError, SettingsError) as error:
         raise StartupError(_explain(error)) from error
+
+
+def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
+    sources: dict[str, Callable[[type[BaseSettings], Path], PydanticBaseSettingsSource]]
+    sources = {".toml": TomlConfigSettingsSource, ".yaml": YamlConfigSettingsSource, ".yml": YamlConfigSettingsSource}
+    source = sources.get(path.suffix)
+    if source is None:
+        raise StartupError(f"--config {path}: expected a .toml, .yaml or .yml file")
+    if not path.is_file():
+        raise StartupError(f"--config {path}: there is no such file")
+    try:
+        return source(settings_cls, path)
+    # The two parsers' errors, and whatever the file's encoding and its top level bring.
+    except Exception as error:
+        raise StartupError(f"--config {path}: it cannot be parsed: {error}") from error
 
 
 def _explain(error: ValidationError | SettingsError) -> str:
@@ -35,8 +77,11 @@ def _explain(error: ValidationError | SettingsError) -> str:
     problems = []
     for problem in error.errors():
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"the configuration file names {name}, which is no setting; see pixelserve serve --help")
+            continue
         flag = "--" + name.replace("_", "-")
-        where = f"{flag} (or PIXELSERVE_{name.upper()})"
+        where = f"{flag} (or {ENV_PREFIX}{name.upper()})"
         problems.append(f"{where} {_reason(problem['type'], problem['msg'], problem.get('input'))}")
     return "; ".join(problems)
 
@@ -45,6 +90,17 @@ def _reason(kind: str, message: str, value: object) -> str:
     return "is missing" if kind == "missing" else f"is {value!r}: {message[0].lower()}{message[1:]}"
 
 
+def describe(settings: Settings) -> str:
+    """Returns settings as TOML that `--config` takes."""
+    values = settings.model_dump(mode="json", exclude={"config", "print_config"}, exclude_none=True)
+    # What JSON writes for strings, numbers and booleans is TOML too.
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+
+
 def main(args: list[str]) -> int:
     """Runs the server; returns the process's exit code."""
-    return run(parse_settings(args))
+    settings = parse_settings(args)
+    if settings.print_config:
+        print(describe(settings), end="")
+        return 0
+    return run(settings)

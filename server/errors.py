@@ -3,6 +3,7 @@
     ServerError
     ├── StartupError          the operator's: this server cannot start as configured
     ├── RepositoryError       the operator's: a model on disk cannot be served
+    ├── ImageError            the sender's: one picture of a request, which costs its batch-mates nothing
     └── RequestError          one call's
         ├── InvalidRequest    the sender's: the request itself is wrong
         ├── NotFound          the sender's: no such model or version
@@ -32,6 +33,10 @@ class RepositoryError(ServerError):
     """A model on disk cannot be served; the message names the file and the remedy."""
 
     exit_code = 1
+
+
+class ImageError(ServerError):
+    """A picture that cannot be read or is too large; the request's other pictures are answered."""
 
 
 class RequestError(ServerError):

@@ -6,13 +6,15 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+ENV_PREFIX = "PIXELSERVE_"
 MIB = 1024 * 1024
 
 
 class Settings(BaseSettings):
     """Serves a model repository over gRPC.
 
-    A flag wins over its environment variable (PIXELSERVE_ and the name in capitals), which wins over the default.
+    A flag wins over its environment variable (PIXELSERVE_ and the name in capitals), which wins over the file that
+    --config names, which wins over the default.
 
     Examples:
       pixelserve serve --model-repository models
@@ -20,7 +22,7 @@ class Settings(BaseSettings):
       PIXELSERVE_GRPC_PORT=0 pixelserve serve --model-repository models    (a free port; the start-up line says which)
     """
 
-    model_config = SettingsConfigDict(env_prefix="PIXELSERVE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     model_repository: Path = Field(description="folder of models, in Triton's layout: <name>/<version>/model.onnx")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
@@ -42,6 +44,23 @@ class Settings(BaseSettings):
         1024, ge=1, description="requests that may wait for one model, where its config.pbtxt does not say"
     )
     max_message_mib: int = Field(64, ge=1, le=2047, description="largest gRPC message taken or sent, in MiB")
+    max_inflight_mib: int = Field(
+        512, ge=1, description="MiB of requests that the whole server works on at once; more are refused"
+    )
+    max_concurrent_streams: int = Field(
+        1024, ge=1, description="calls that one connection may have in flight; the client holds more back"
+    )
+    max_images: int = Field(64, ge=1, description="images a Classify request, and no more than the model's batch")
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="pixels (width × height) of a picture sent to Classify, checked before decoding"
+    )
+    decode_threads: int = Field(2, ge=1, description="threads that decode pictures")
+    decode_queue_size: int = Field(256, ge=0, description="Classify requests that may wait for these threads")
+    transport: Literal["auto", "fast", "grpcio"] = Field(
+        "auto",
+        description="who owns the gRPC port: grpcio, or pygrpc-native's fast front with grpcio behind it; auto takes "
+        "the front on loopback where it is installed",
+    )
     grpc_threads: int = Field(
         64, ge=1, description="threads that carry calls; each holds one call from its arrival to its answer"
     )
@@ -55,4 +74,8 @@ class Settings(BaseSettings):
     )
     grace_s: float = Field(30.0, gt=0, description="seconds that accepted requests get to finish when the server stops")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
+    config: Path | None = Field(
+        None, description="a .toml or .yaml file of settings by name; flags and environment variables win over it"
+    )
+    print_config: bool = Field(False, description="print the settings that result, as TOML, and exit")
     log_format: Literal["json", "text"] = Field("json", description="json: one object a line; text: for people")

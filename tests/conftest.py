@@ -149,12 +149,18 @@ def _start(repository: Path, *args: str, env: dict[str, str] | None = None) -> S
     return server
 
 
+@pytest.fixture(scope="session", params=["grpcio", "fast"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Who owns the gRPC port: a test that talks to a server runs once for each, since both must behave alike."""
+    return str(request.param)
+
+
 @contextmanager
-def _server_processes() -> Iterator[Callable[..., ServerProcess]]:
+def _server_processes(transport: str) -> Iterator[Callable[..., ServerProcess]]:
     servers: list[ServerProcess] = []
 
     def start(repository: Path, *args: str, env: dict[str, str] | None = None) -> ServerProcess:
-        servers.append(_start(repository, *args, env=env))
+        servers.append(_start(repository, "--transport", transport, *args, env=env))
         return servers[-1]
 
     yield start
@@ -163,23 +169,23 @@ def _server_processes() -> Iterator[Callable[..., ServerProcess]]:
 
 
 @pytest.fixture
-def start_server() -> Iterator[Callable[..., ServerProcess]]:
+def start_server(transport: str) -> Iterator[Callable[..., ServerProcess]]:
     """Starts server processes on free ports, with any further arguments, and ends them after the test."""
-    with _server_processes() as start:
+    with _server_processes(transport) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def start_module_server() -> Iterator[Callable[..., ServerProcess]]:
+def start_module_server(transport: str) -> Iterator[Callable[..., ServerProcess]]:
     """The same, for servers that the tests of a module share."""
-    with _server_processes() as start:
+    with _server_processes(transport) as start:
         yield start
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[ServerProcess]:
+def server(transport: str) -> Iterator[ServerProcess]:
     """One server on the committed models, shared by the tests that only talk to it."""
-    process = _start(ROOT / "models")
+    process = _start(ROOT / "models", "--transport", transport)
     yield process
     assert process.stop() == 0
 

@@ -7,10 +7,10 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from pixelserve.oip import inference_pb2 as pb
 
@@ -38,6 +38,9 @@ _CONTENTS_FIELD = {
 }
 
 
+M = TypeVar("M", bound=Message)
+
+
 @dataclass(frozen=True)
 class InferRequest:
     """A ModelInfer request, split but not yet checked against a model."""
@@ -59,6 +62,18 @@ def parse(message: bytes) -> InferRequest:
         return InferRequest(pb.ModelInferRequest.FromString(head), raw)
     except (DecodeError, ValueError) as error:
         raise InvalidRequest(f"the request is not a ModelInferRequest: {error}") from error
+
+
+def parse_message(message_type: type[M], message: bytes) -> M:
+    """Parses a serialized message.
+
+    Raises:
+        InvalidRequest: the bytes are no such message.
+    """
+    try:
+        return message_type.FromString(message)
+    except DecodeError as error:
+        raise InvalidRequest(f"the request is not a {message_type.DESCRIPTOR.name}: {error}") from error
 
 
 def decode_inputs(request: InferRequest, config: ModelConfig) -> tuple[dict[str, Array], int]:

@@ -4,22 +4,48 @@ import uuid
 from collections.abc import Callable, Mapping
 
 from ..errors import InternalError, RequestError
+from .admission import Admission
 from .call import Call, Handler
 from .status import status_of
+
+
+class Guard:
+    """Runs work for a call and answers the call with whatever the work raises. May be called from any thread."""
+
+    def __init__(self, log_failure: Callable[[BaseException, str], None]) -> None:
+        """Stores what it is handed.
+
+        Args:
+            log_failure: is given an unexpected exception and the id under which the caller was told of it.
+        """
+        self._log_failure = log_failure
+
+    def __call__(self, call: Call, work: Callable[[], None]) -> None:
+        """Runs `work`, which answers the call now or later; raises nothing."""
+        try:
+            work()
+        except RequestError as error:
+            call.fail(status_of(error))
+        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            request_id = uuid.uuid4().hex[:12]
+            self._log_failure(error, request_id)
+            call.fail(status_of(InternalError(f"internal error; the server's log has the details under {request_id}")))
 
 
 class Dispatcher:
     """Routes the calls of every transport. `handle` may be called from any thread and raises nothing."""
 
-    def __init__(self, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException, str], None]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], admission: Admission, guard: Guard) -> None:
         """Stores what it is handed.
 
         Args:
             handlers: handler by full method name, such as `/inference.GRPCInferenceService/ModelInfer`.
-            log_failure: is given an unexpected exception and the id under which the caller was told of it.
+            admission: decides which calls are taken, and counts them.
+            guard: answers calls that fail.
         """
         self._handlers = handlers
-        self._log_failure = log_failure
+        self._admission = admission
+        self._guard = guard
 
     def serves(self, method: str) -> bool:
         """Returns whether there is a handler for a full method name."""
@@ -28,10 +54,8 @@ class Dispatcher:
     def handle(self, method: str, message: bytes, call: Call) -> None:
         """Handles one call; it is answered now or later."""
         try:
-            self._handlers[method](message, call)
+            admitted = self._admission.admit(call, len(message))
         except RequestError as error:
             call.fail(status_of(error))
-        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
-            request_id = uuid.uuid4().hex[:12]
-            self._log_failure(error, request_id)
-            call.fail(status_of(InternalError(f"internal error; the server's log has the details under {request_id}")))
+            return
+        self._guard(admitted, lambda: self._handlers[method](message, admitted))

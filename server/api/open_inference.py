@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from pixelserve.oip import inference_pb2 as pb
 
@@ -15,7 +15,7 @@ from ..errors import InternalError, InvalidRequest, RequestError
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call, Handler
-from .codec import decode_inputs, encode_bytes, encode_output, parse
+from .codec import decode_inputs, encode_bytes, encode_output, parse, parse_message
 from .status import status_of
 
 SERVICE = "inference.GRPCInferenceService"
@@ -122,11 +122,7 @@ def _immediate(message_type: type[Any], answer: Callable[[Any], Message]) -> Han
     """Returns a handler for a method that is answered on the spot."""
 
     def handle(message: bytes, call: Call) -> None:
-        try:
-            request = message_type.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"the request is not a {message_type.DESCRIPTOR.name}: {error}") from error
-        call.reply(answer(request).SerializeToString())
+        call.reply(answer(parse_message(message_type, message)).SerializeToString())
 
     return handle
 

@@ -48,7 +48,9 @@ class Status:
 
 def status_of(error: RequestError) -> Status:
     """Returns what the caller gets for an error."""
-    trailing = (("grpc-retry-pushback-ms", _PUSHBACK_MS),) if isinstance(error, QueueFull) else ()
+    # gRPC's own key; and one that a transport can carry which keeps gRPC's keys to itself.
+    keys = ("grpc-retry-pushback-ms", "retry-pushback-ms") if isinstance(error, QueueFull) else ()
+    trailing = tuple((key, _PUSHBACK_MS) for key in keys)
     return Status(CODES[type(error)], _shortened(str(error)), trailing)
 
 

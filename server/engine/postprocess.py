@@ -3,8 +3,23 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from .tensors import Array
+
+
+def best_classes(scores: Array, k: int) -> npt.NDArray[np.intp]:
+    """Returns the indices of each row's `k` best classes, best first; equal scores in the order of their index.
+
+    Args:
+        scores: shape [rows, classes], any real type.
+        k: how many; more than there are classes means all.
+
+    Returns:
+        Shape [rows, min(k, classes)].
+    """
+    # A stable sort of the negated scores keeps equal ones in index order.
+    return np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
 
 
 def top_classes(scores: Array, k: int, labels: Sequence[str]) -> list[list[bytes]]:
@@ -19,9 +34,7 @@ def top_classes(scores: Array, k: int, labels: Sequence[str]) -> list[list[bytes
         For each row, best first, `value:index` or `value:index:label`, the value with six decimals; equal scores in
         the order of their index.
     """
-    k = min(k, scores.shape[1])
-    # A stable sort of the negated scores keeps equal ones in index order.
-    best = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
+    best = best_classes(scores, k)
     return [[_element(scores[row, index], int(index), labels) for index in indices] for row, indices in enumerate(best)]
 
 

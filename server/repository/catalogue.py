@@ -11,6 +11,8 @@ from .layout import ModelFolder, find_models
 from .loader import LoadedVersion, Loader
 
 # A folder's name cannot be longer either, and Python refuses to read thousands of digits.
+# In place of a version's number, where no version could even be chosen.
+_WHOLE_MODEL = 0
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -43,6 +45,7 @@ class Catalogue:
             try:
                 versions = _served_versions(folder)
             except RepositoryError as error:
+                model.failed[_WHOLE_MODEL] = str(error)
                 on_failed(folder.name, error)
                 continue
             for version in versions:
@@ -97,14 +100,22 @@ class Catalogue:
         ready = self._models[name].ready if name in self._models else {}
         return [ready[version] for version in sorted(ready)]
 
+    def failures(self, name: str) -> list[tuple[str, str]]:
+        """Returns a model's versions that failed to load, lowest first, each with the reason.
+
+        The version is empty where the model failed as a whole.
+        """
+        failed = self._models[name].failed if name in self._models else {}
+        return [(str(version or ""), failed[version]) for version in sorted(failed)]
+
     def all_ready(self) -> list[LoadedVersion]:
         """Returns every ready version of every model."""
         return [loaded for name in self.names() for loaded in self.ready_versions(name)]
 
-    def drain(self) -> None:
-        """Finishes what every batcher has accepted and ends its thread."""
+    def drain(self, timeout_s: float | None = None) -> None:
+        """Finishes what every batcher has accepted and ends its thread, or gives it up after `timeout_s`."""
         for loaded in self.all_ready():
-            loaded.batcher.drain()
+            loaded.batcher.drain(timeout_s)
 
 
 def _served_versions(folder: ModelFolder) -> list[int]:

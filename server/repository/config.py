@@ -5,6 +5,7 @@ The one module outside api/ and transport/ that knows protobuf.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 from google.protobuf import text_format
 
@@ -13,9 +14,12 @@ from pixelserve.oip import model_config_pb2 as pb
 from ..engine.batcher import BatchingPolicy
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError
+from ..imaging.prepare import Inversion, PictureSpec
 from .layout import DEFAULT_MODEL_FILE, ModelFolder
 
 _BACKENDS = ("", "onnxruntime")
+# A parameter of ours in config.pbtxt, which Triton hands to backends and otherwise ignores.
+_INVERSION = "inversion"
 _PLATFORMS = ("", "onnxruntime_onnx")
 
 
@@ -41,6 +45,8 @@ class ModelConfig:
     """The graph's inputs, in its order."""
     outputs: tuple[TensorSpec, ...]
     """The graph's outputs, in its order, with their labels."""
+    pictures: PictureSpec | None = None
+    """What pictures it takes; None: it takes none."""
 
 
 def read_config(folder: ModelFolder) -> pb.ModelConfig | None:
@@ -112,7 +118,7 @@ def settle(
     if config is None:
         batches = all(spec.shape[:1] == (FREE,) for spec in (*inputs, *outputs))
         policy = BatchingPolicy(defaults.max_batch_size if batches else 0, batches, defaults.max_queue_size)
-        return ModelConfig(folder.name, policy, tuple(inputs), tuple(outputs))
+        return ModelConfig(folder.name, policy, tuple(inputs), tuple(outputs), _pictures(inputs, outputs, "never"))
     policy = _batching(config, defaults)
     _check_tensors(folder, config.input, inputs, policy.max_batch_size)
     _check_tensors(folder, config.output, outputs, policy.max_batch_size)
@@ -120,7 +126,33 @@ def settle(
         _check_batch_dimension(folder, (*inputs, *outputs))
     files = {output.name: output.label_filename for output in config.output if output.label_filename}
     labelled = (replace(spec, labels=_labels(folder, files.get(spec.name), spec)) for spec in outputs)
-    return ModelConfig(folder.name, policy, tuple(inputs), tuple(labelled))
+    pictures = _pictures(inputs, outputs, _inversion(folder, config)) if policy.max_batch_size else None
+    return ModelConfig(folder.name, policy, tuple(inputs), tuple(labelled), pictures)
+
+
+def _inversion(folder: ModelFolder, config: pb.ModelConfig) -> Inversion:
+    """Returns the model's rule for dark-on-light pictures: the parameter `inversion`."""
+    if _INVERSION not in config.parameters:
+        return "never"
+    value = config.parameters[_INVERSION].string_value
+    for known in get_args(Inversion):
+        if value == known:
+            return cast(Inversion, known)
+    raise RepositoryError(
+        f'{folder.config_file}: parameter {_INVERSION} is "{value}"; expected one of {", ".join(get_args(Inversion))}'
+    )
+
+
+def _pictures(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], inversion: Inversion) -> PictureSpec | None:
+    """Returns what pictures a model takes: one uint8 input [rows, H, W, 1 or 3] and one output [rows, classes]."""
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].datatype.name != "UINT8":
+        return None
+    shape, scores = inputs[0].shape, outputs[0]
+    if len(shape) != 4 or shape[0] != FREE or FREE in shape[1:] or shape[3] not in (1, 3):
+        return None
+    if len(scores.shape) != 2 or not scores.datatype.name.startswith("FP"):
+        return None
+    return PictureSpec(height=shape[1], width=shape[2], channels=shape[3], inversion=inversion)
 
 
 def _batching(config: pb.ModelConfig, defaults: Defaults) -> BatchingPolicy:

@@ -1,1 +1,35 @@
 """How bytes arrive. A transport hands the dispatcher (method, bytes, call) and knows nothing of what they mean."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import grpc
+
+from ..api.dispatch import Dispatcher
+
+
+class Transport(Protocol):
+    """Owns the gRPC port. `bind`, `add`, `start` and `stop` are called once, in this order."""
+
+    name: str
+    """What --transport calls it."""
+
+    @property
+    def server(self) -> grpc.Server:
+        """grpcio's server, for services that bring their own handlers."""
+
+    def bind(self, host: str, port: int) -> str:
+        """Takes the port (0: a free one) and returns the address, host:port.
+
+        Raises:
+            StartupError: the port is in use or not ours to take.
+        """
+
+    def add(self, dispatcher: Dispatcher, reflected_services: Iterable[str]) -> None:
+        """Adds the dispatcher's methods, and server reflection that lists `reflected_services`."""
+
+    def start(self) -> None:
+        """Starts taking calls."""
+
+    def stop(self, grace_s: float) -> None:
+        """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""

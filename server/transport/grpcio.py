@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -90,15 +91,26 @@ class _Handler(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(carry)
 
 
-class GrpcioTransport:
-    """Owns the gRPC port."""
+def cannot_listen(host: str, port: int) -> StartupError:
+    """Returns the error of a gRPC port that cannot be taken."""
+    return StartupError(
+        f"cannot listen on {host}:{port} for gRPC: it is in use, or not ours to take; "
+        f"choose another with --grpc-port (0: a free one) or --host"
+    )
 
-    def __init__(self, *, threads: int, max_message_bytes: int) -> None:
+
+class GrpcioTransport:
+    """Owns the gRPC port, or a Unix socket behind the front that does."""
+
+    name = "grpcio"
+
+    def __init__(self, *, threads: int, max_message_bytes: int, max_streams: int) -> None:
         """Builds a server that listens nowhere yet.
 
         Args:
             threads: how many calls are carried at once; more wait their turn.
             max_message_bytes: largest message taken or sent.
+            max_streams: most calls in flight on one connection.
         """
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
         self.server = grpc.server(
@@ -106,6 +118,7 @@ class GrpcioTransport:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
+                ("grpc.max_concurrent_streams", max_streams),
                 # Two servers on one port would share its calls at random; let the second one fail instead.
                 ("grpc.so_reuseport", 0),
             ],
@@ -121,11 +134,12 @@ class GrpcioTransport:
         try:
             bound = self.server.add_insecure_port(f"{shown}:{port}")
         except RuntimeError as error:
-            raise StartupError(
-                f"cannot listen on {shown}:{port} for gRPC: it is in use, or not ours to take; "
-                f"choose another with --grpc-port (0: a free one) or --host"
-            ) from error
+            raise cannot_listen(shown, port) from error
         return f"{shown}:{bound}"
+
+    def bind_socket(self, path: Path) -> None:
+        """Listens on a Unix socket, for a front that owns the port."""
+        self.server.add_insecure_port(f"unix:{path}")
 
     def add(self, dispatcher: Dispatcher, reflected_services: Iterable[str]) -> None:
         """Adds the dispatcher's methods, and server reflection that lists `reflected_services`."""
@@ -136,12 +150,7 @@ class GrpcioTransport:
         """Starts taking calls."""
         self.server.start()
 
-    def stop(self, grace_s: float) -> bool:
-        """Refuses new calls and waits for the accepted ones; returns whether all ended within `grace_s`.
-
-        Those that did not are cancelled.
-        """
-        start_s = time.monotonic()
+    def stop(self, grace_s: float) -> None:
+        """Refuses new calls, waits at most `grace_s` seconds until the others have ended, and cancels what is left."""
         self.server.stop(grace_s).wait()
         self._pool.shutdown(wait=False)
-        return time.monotonic() - start_s < grace_s

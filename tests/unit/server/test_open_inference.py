@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from pixelserve_server.api.dispatch import Dispatcher
+from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.open_inference import OpenInference
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.loader import Loader
@@ -35,7 +36,9 @@ class Service:
         self.catalogue = Catalogue(repository, dataclasses.replace(loader, log_failure=self.logged.append))
         self.catalogue.load_all(on_loaded=lambda loaded: None, on_failed=self._fail)
         handlers = OpenInference(self.catalogue, Ready(), "1.2.3").handlers()
-        self._dispatcher = Dispatcher(handlers, lambda error, request_id: self.logged.append(error))
+        self._dispatcher = Dispatcher(
+            handlers, Admission(10**9), Guard(lambda error, request_id: self.logged.append(error))
+        )
 
     def _fail(self, model: str, error: Exception) -> None:
         raise error

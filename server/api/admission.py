@@ -1,0 +1,130 @@
+"""Which calls are taken at all, and which are still unanswered: the whole server's own count, whatever carries them."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from ..errors import QueueFull, Unavailable
+from .call import Call
+from .status import Status, status_of
+
+_STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
+
+
+class AdmittedCall:
+    """A call that was taken, counted until it is answered."""
+
+    __slots__ = ("_admission", "_call", "deadline_s", "size_bytes")
+
+    def __init__(self, call: Call, size_bytes: int, admission: "Admission") -> None:
+        self._call = call
+        self._admission = admission
+        self.size_bytes = size_bytes
+        self.deadline_s = call.deadline_s
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        self._call.on_cancel(callback)
+
+    def reply(self, message: bytes) -> None:
+        # Whoever takes the call off the list answers it: the engine, or the end of the grace period.
+        if self._admission.forget(self):
+            self._call.reply(message)
+            self._admission.answered(replied=True)
+
+    def fail(self, status: Status) -> None:
+        if self._admission.forget(self):
+            self._call.fail(status)
+            self._admission.answered()
+
+
+class Admission:
+    """Counts calls and their bytes, and refuses new ones while draining. Every method may be called from any thread."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Starts out open.
+
+        Args:
+            max_bytes: most request bytes that may be unanswered at once, in the whole server. A single request is taken
+                whatever its size when nothing else is there.
+        """
+        self._max_bytes = max_bytes
+        self._calls: set[AdmittedCall] = set()
+        self._bytes = 0
+        self._answering = 0
+        self.replied = 0
+        """How many calls were answered with a result."""
+        self._is_draining = False
+        # When a call was last refused because of draining.
+        self._refused_s = 0.0
+        self._changed = threading.Condition()
+
+    def admit(self, call: Call, size_bytes: int) -> AdmittedCall:
+        """Takes a call.
+
+        Args:
+            call: the transport's.
+            size_bytes: size of its request.
+
+        Raises:
+            Unavailable: the server is draining.
+            QueueFull: too many bytes are unanswered.
+        """
+        with self._changed:
+            if self._is_draining:
+                self._refused_s = time.monotonic()
+                raise Unavailable(_STOPPING)
+            if self._bytes and self._bytes + size_bytes > self._max_bytes:
+                raise QueueFull(
+                    f"{self._bytes:,} bytes of requests are being worked on, this one has {size_bytes:,}, and at most "
+                    f"{self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
+                )
+            admitted = AdmittedCall(call, size_bytes, self)
+            self._calls.add(admitted)
+            self._bytes += size_bytes
+            return admitted
+
+    def forget(self, call: AdmittedCall) -> bool:
+        """Takes a call off the list in order to answer it; returns whether it was still there."""
+        with self._changed:
+            if call not in self._calls:
+                return False
+            self._calls.remove(call)
+            self._bytes -= call.size_bytes
+            self._answering += 1
+            return True
+
+    def answered(self, *, replied: bool = False) -> None:
+        """Tells that a forgotten call's answer, a result where `replied`, is with its transport."""
+        with self._changed:
+            self._answering -= 1
+            self.replied += replied
+            if self._is_draining:
+                self._changed.notify_all()
+
+    def drain(self, grace_s: float) -> int:
+        """Refuses new calls and waits for the taken ones; what is left after `grace_s` seconds is told UNAVAILABLE.
+
+        Returns:
+            How many were left.
+        """
+        with self._changed:
+            self._is_draining = True
+            self._changed.wait_for(lambda: not self._calls and not self._answering, grace_s)
+            left = list(self._calls)
+        for call in left:
+            call.fail(status_of(Unavailable(_STOPPING)))
+        return len(left)
+
+    def linger(self, quiet_s: float, at_most_s: float) -> None:
+        """Goes on refusing until no call has come for `quiet_s` seconds, but no longer than `at_most_s`.
+
+        A transport that is stopped while a call arrives ends it as cancelled or broken, where this server can still say
+        that it is unavailable. It also gives the transport the time to send its last answers.
+        """
+        start_s = time.monotonic()
+        end_s = start_s + at_most_s
+        while (now_s := time.monotonic()) < end_s:
+            left_s = max(self._refused_s, start_s) + quiet_s - now_s
+            if left_s <= 0:
+                return
+            time.sleep(min(left_s, end_s - now_s))

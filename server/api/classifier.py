@@ -1,0 +1,223 @@
+"""The methods of pixelserve.v1.Classifier: pictures in, labels out."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pixelserve.v1 import classifier_pb2 as pb
+
+from ..engine.batcher import Answer, Request
+from ..engine.postprocess import best_classes
+from ..engine.tensors import Array, TensorSpec
+from ..errors import ImageError, InvalidRequest, NotFound, RequestError
+from ..imaging.decode import decode_file, decode_raw
+from ..imaging.pool import DecodePool
+from ..imaging.prepare import Inversion, Pixels, prepare
+from ..repository.catalogue import Catalogue
+from ..repository.loader import LoadedVersion
+from .call import Call, Handler
+from .codec import parse_message
+from .status import status_of
+
+SERVICE = "pixelserve.v1.Classifier"
+_INVERSIONS: dict[int, Inversion | None] = {
+    pb.INVERSION_UNSPECIFIED: None,
+    pb.INVERSION_NEVER: "never",
+    pb.INVERSION_ALWAYS: "always",
+    pb.INVERSION_AUTO: "auto",
+}
+
+
+@dataclass(frozen=True)
+class PictureLimits:
+    """What one Classify request may hold."""
+
+    max_images: int
+    """Most images."""
+    max_pixels: int
+    """Most pixels, width × height, an image."""
+
+
+class Classifier:
+    """Handles the service's methods. Handlers may be called from any thread."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        pool: DecodePool,
+        limits: PictureLimits,
+        guard: Callable[[Call, Callable[[], None]], None],
+    ) -> None:
+        """Stores what it is handed.
+
+        Args:
+            catalogue: the loaded models.
+            pool: decodes pictures.
+            limits: what a request may hold.
+            guard: runs work for a call and answers the call with whatever that raises.
+        """
+        self._catalogue = catalogue
+        self._pool = pool
+        self._limits = limits
+        self._guard = guard
+
+    def handlers(self) -> dict[str, Handler]:
+        """Returns a handler for each served method's full name."""
+        return {f"/{SERVICE}/Classify": self.classify, f"/{SERVICE}/ListModels": self.list_models}
+
+    def classify(self, message: bytes, call: Call) -> None:
+        """Has a request's pictures decoded and queued; the call is answered when its batch has run.
+
+        Raises:
+            RequestError: the request is wrong, or is not taken now.
+        """
+        arrived_ns = time.monotonic_ns()
+        request = parse_message(pb.ClassifyRequest, message)
+        loaded = self._catalogue.get(request.model, request.version)
+        self._check(request, loaded)
+        job = _Job(request, loaded, call, self._limits.max_pixels, arrived_ns)
+        call.on_cancel(job.cancel)
+        self._pool.submit(lambda: self._guard(call, job.run))
+
+    def _check(self, request: pb.ClassifyRequest, loaded: LoadedVersion) -> None:
+        if loaded.config.pictures is None:
+            raise InvalidRequest(
+                f"model {loaded.name} takes no pictures, which takes one uint8 input [rows, height, width, 1 or 3] and "
+                f"one output of class scores; send it tensors with ModelInfer"
+            )
+        most = min(self._limits.max_images, loaded.config.batching.max_batch_size)
+        if not 1 <= len(request.images) <= most:
+            raise InvalidRequest(f"the request has {len(request.images)} images; expected 1 to {most}")
+        if request.HasField("top_k") and request.top_k < 1:
+            raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or nothing for 1")
+        if request.inversion not in _INVERSIONS:
+            raise InvalidRequest(f"inversion is {request.inversion}; expected one of {pb.Inversion.keys()}")
+
+    def list_models(self, message: bytes, call: Call) -> None:
+        """Answers with every version that was loaded or failed to load.
+
+        Raises:
+            NotFound: a model is named and there is none of that name.
+        """
+        request = parse_message(pb.ListModelsRequest, message)
+        names = self._catalogue.names()
+        if request.name and request.name not in names:
+            raise NotFound(f'there is no model "{request.name}"; this server has {", ".join(names)}')
+        names = [request.name] if request.name else names
+        response = pb.ListModelsResponse()
+        for name in names:
+            response.versions.extend(map(_ready, self._catalogue.ready_versions(name)))
+            response.versions.extend(
+                pb.ModelVersion(name=name, version=version, state=pb.ModelVersion.STATE_UNAVAILABLE, reason=reason)
+                for version, reason in self._catalogue.failures(name)
+            )
+        call.reply(response.SerializeToString())
+
+
+class _Job:
+    """One Classify call on its way: decoded on a thread of the pool, computed by the batcher, then answered."""
+
+    def __init__(
+        self, request: pb.ClassifyRequest, loaded: LoadedVersion, call: Call, max_pixels: int, arrived_ns: int
+    ) -> None:
+        self._request = request
+        self._loaded = loaded
+        self._call = call
+        self._max_pixels = max_pixels
+        self._arrived_ns = arrived_ns
+        self._submitted: Request | None = None
+        self._is_cancelled = False
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._submitted is not None:
+            self._submitted.cancelled = True
+
+    def run(self) -> None:
+        """Decodes the pictures and queues those that can be read."""
+        results = [self._prepare(image) for image in self._request.images if not self._is_cancelled]
+        pixels = [result for result in results if not isinstance(result, ImageError)]
+        if not pixels or self._is_cancelled:
+            self._answer(results, None)
+            return
+        image = self._loaded.config.inputs[0]
+        request = Request(
+            {image.name: np.stack(pixels)},
+            len(pixels),
+            lambda answer: self._on_done(results, answer),
+            self._call.deadline_s,
+            self._arrived_ns,
+        )
+        self._submitted = request
+        # The caller may have left between the last look and the line above.
+        request.cancelled = self._is_cancelled
+        self._loaded.batcher.submit(request)
+
+    def _prepare(self, image: pb.Image) -> Pixels | ImageError:
+        spec = self._loaded.config.pictures
+        assert spec is not None  # noqa: S101  checked before the job was made
+        try:
+            content = image.WhichOneof("content")
+            if content is None:
+                raise ImageError("the image is empty; send an encoded file or raw pixels")
+            raw = image.raw
+            decoded = (
+                decode_file(image.encoded, self._max_pixels)
+                if content == "encoded"
+                else decode_raw(raw.data, raw.height, raw.width, raw.channels, self._max_pixels)
+            )
+            return prepare(decoded, spec, _INVERSIONS[self._request.inversion])
+        except ImageError as error:
+            return error
+
+    def _on_done(self, results: Sequence[Pixels | ImageError], answer: Answer | RequestError) -> None:
+        if isinstance(answer, RequestError):
+            self._call.fail(status_of(answer))
+        else:
+            output = self._loaded.config.outputs[0]
+            self._answer(results, (output, answer.outputs[output.name]))
+
+    def _answer(self, results: Sequence[Pixels | ImageError], scores: tuple[TensorSpec, Array] | None) -> None:
+        response = pb.ClassifyResponse(model=self._loaded.name, version=str(self._loaded.version))
+        classes = iter(_classes(*scores, self._request) if scores else ())
+        for result in results:
+            if isinstance(result, ImageError):
+                response.results.add(error=str(result))
+            else:
+                response.results.add(classes=next(classes))
+        self._call.reply(response.SerializeToString())
+
+
+def _classes(output: TensorSpec, scores: Array, request: pb.ClassifyRequest) -> list[list[pb.Class]]:
+    """Returns each row's best classes."""
+    k = request.top_k if request.HasField("top_k") else 1
+    return [
+        [
+            pb.Class(label=output.labels[index] if output.labels else str(index), index=index, probability=row[index])
+            for index in best.tolist()
+        ]
+        for row, best in zip(scores, best_classes(scores, k), strict=True)
+    ]
+
+
+def _ready(loaded: LoadedVersion) -> pb.ModelVersion:
+    evidence, config = loaded.evidence, loaded.config
+    return pb.ModelVersion(
+        name=loaded.name,
+        version=str(loaded.version),
+        state=pb.ModelVersion.STATE_READY,
+        provider=loaded.provider,
+        verified=evidence.verified,
+        evidence=evidence.summary,
+        card_json=evidence.card.model_dump_json(exclude_none=True) if evidence.card else "",
+        inputs=map(_tensor, config.inputs),
+        outputs=map(_tensor, config.outputs),
+        max_batch_size=config.batching.max_batch_size,
+        takes_images=config.pictures is not None,
+    )
+
+
+def _tensor(spec: TensorSpec) -> pb.Tensor:
+    return pb.Tensor(name=spec.name, datatype=spec.datatype.name, shape=spec.shape, labels=spec.labels)
