@@ -1,0 +1,208 @@
+"""Where the servers are, how to reach them, and who is asking: everything both clients are built from.
+
+Several addresses become one gRPC channel with gRPC's own round robin where gRPC has a way to say so (a DNS name, or a
+list of IP addresses); otherwise a channel each, in turn.
+"""
+
+import ipaddress
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from .errors import SettingsError
+from .limits import Retry, Tls
+
+CLASSIFY = "/pixelserve.v1.Classifier/Classify"
+LIST_MODELS = "/pixelserve.v1.Classifier/ListModels"
+CHECK = "/grpc.health.v1.Health/Check"
+
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    # Ours are the only retries: gRPC's would multiply them and know nothing of the caller's `Retry`.
+    ("grpc.enable_retries", 0),
+    # Without this, a DNS record could bring a policy of its own, with retries.
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # A restarted server is found again within the attempts that `Retry` makes, not after gRPC's second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    # Lists of models carry their cards.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+)
+
+_Channel = TypeVar("_Channel")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What one gRPC channel is made from."""
+
+    target: str
+    """gRPC's name of it."""
+    address: str
+    """The same as the caller gave it, for messages."""
+    options: tuple[tuple[str, Any], ...] = _OPTIONS
+    """gRPC's channel arguments."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A client's arguments, checked."""
+
+    endpoints: tuple[Endpoint, ...]
+    """One for each channel."""
+    credentials: grpc.ChannelCredentials | None
+    """For TLS; None: plain text."""
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)
+    """Sent with every call; not shown, since it may hold the token."""
+    timeout_s: float
+    """Seconds for a call, all attempts included, unless the call says otherwise."""
+    retry: Retry
+    """How often a call is tried."""
+    batch_size: int
+    """Most pictures in a request."""
+    max_in_flight: int
+    """Most requests at once, of those that one client makes for many pictures."""
+
+    @classmethod
+    def of(
+        cls,
+        target: str | Sequence[str],
+        *,
+        timeout_s: float,
+        retry: Retry,
+        tls: Tls | None,
+        token: str | None,
+        batch_size: int,
+        max_in_flight: int,
+    ) -> "Configuration":
+        """Checks a client's arguments and reads the certificates.
+
+        Raises:
+            SettingsError: one of them is no good; the message names it.
+        """
+        addresses = [target] if isinstance(target, str) else list(target)
+        if not addresses or not all(addresses):
+            raise SettingsError("target must be an address such as 127.0.0.1:8001, or a list of them, and is empty")
+        if wrong := next((each for each in addresses if each.startswith(("http://", "https://"))), None):
+            raise SettingsError(
+                f"target must be host:port, without http://, and is {wrong}; for encryption there is tls"
+            )
+        for name, value in (("batch_size", batch_size), ("max_in_flight", max_in_flight)):
+            if value < 1:
+                raise SettingsError(f"{name} must be at least 1, and is {value}")
+        return cls(
+            endpoints=_endpoints(addresses, tls),
+            credentials=_credentials(tls) if tls else None,
+            metadata=_metadata(token, addresses, tls),
+            timeout_s=checked_timeout_s(timeout_s),
+            retry=retry,
+            batch_size=batch_size,
+            max_in_flight=max_in_flight,
+        )
+
+    def timeout_s_or(self, timeout_s: float | None) -> float:
+        """Returns a call's own timeout, or the client's where it has none.
+
+        Raises:
+            SettingsError: it is not more than 0.
+        """
+        return self.timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
+
+
+class Rotation(Generic[_Channel]):
+    """Channels in turn. Any thread may ask."""
+
+    def __init__(self, channels: Sequence[_Channel]) -> None:
+        self.channels = tuple(channels)
+        # `next` of an itertools object is one step under the GIL.
+        self._turns: Iterator[_Channel] = itertools.cycle(self.channels)
+
+    def next(self) -> _Channel:
+        """Returns the channel whose turn it is."""
+        return next(self._turns)
+
+
+def checked_timeout_s(timeout_s: float) -> float:
+    """Returns the timeout.
+
+    Raises:
+        SettingsError: it is not more than 0.
+    """
+    if not timeout_s > 0:
+        raise SettingsError(f"timeout_s must be more than 0 (math.inf: no limit), and is {timeout_s}")
+    return math.inf if math.isinf(timeout_s) else float(timeout_s)
+
+
+def _endpoints(addresses: Sequence[str], tls: Tls | None) -> tuple[Endpoint, ...]:
+    options = _OPTIONS
+    if tls and tls.server_name:
+        options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
+    # One channel has one name to check certificates against: without a given one, each address needs its own.
+    scheme = _common_ip_scheme(addresses) if not tls or tls.server_name else None
+    if len(addresses) == 1 or scheme is None:
+        return tuple(Endpoint(address, address, options) for address in addresses)
+    # Without this the whole list would be sent as the name of the host.
+    options = (*options, ("grpc.default_authority", addresses[0]))
+    return (Endpoint(f"{scheme}:{','.join(addresses)}", ", ".join(addresses), options),)
+
+
+def _common_ip_scheme(addresses: Sequence[str]) -> str | None:
+    versions = {address.version if (address := _ip(host_of(each))) else None for each in addresses}
+    return {(4,): "ipv4", (6,): "ipv6"}.get(tuple(versions))  # type: ignore[arg-type]
+
+
+def host_of(address: str) -> str:
+    """Returns the host in host:port, [host]:port or a URI such as dns:///host:port."""
+    authority = address.rpartition("/")[2].removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    host = authority if authority.count(":") > 1 and "]" not in authority else authority.rpartition(":")[0] or authority
+    return host.strip("[]")
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_local(address: str) -> bool:
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = host_of(address)
+    ip = _ip(host)
+    return host == "localhost" or (ip is not None and ip.is_loopback)
+
+
+def _metadata(token: str | None, addresses: Sequence[str], tls: Tls | None) -> tuple[tuple[str, str], ...]:
+    if token is None:
+        return ()
+    # The messages must not show the token.
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise SettingsError("token must be printable ASCII without spaces, and is something else; was it read whole?")
+    if tls is None and not all(map(_is_local, addresses)):
+        raise SettingsError("token would travel readable to another machine; encrypt the connection with tls=Tls()")
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(_read("ca", tls.ca), _read("key", tls.key), _read("cert", tls.cert))
+
+
+def _read(field: str, path: str | PathLike[str] | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"tls {field} cannot be read: {path}: {error.strerror}") from error
+    if b"-----BEGIN " not in content:
+        raise SettingsError(f"tls {field} must be a PEM file, and {path} is none")
+    return content

@@ -1,0 +1,36 @@
+"""grpc.health.v1 without its library, which is no dependency of the client.
+
+Its two messages have one field each, numbered 1: a string, and an enumeration, which travels as an integer does. On the
+wire they are therefore protobuf's own StringValue and Int32Value, and no definition is needed that could collide with
+the library's where a process has both.
+https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+"""
+
+import grpc
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+from .errors import CallError
+
+SERVICE_UNKNOWN = "SERVICE_UNKNOWN"
+_STATUSES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: SERVICE_UNKNOWN}
+
+
+def request(service: str) -> StringValue:
+    """Returns a HealthCheckRequest."""
+    return StringValue(value=service)
+
+
+def status_of(response: Int32Value) -> str:
+    """Returns the status in a HealthCheckResponse."""
+    return _STATUSES.get(response.value, "UNKNOWN")
+
+
+def status_of_failure(error: CallError) -> str:
+    """Returns the status that a failed check stands for: a server that does not know the service answers NOT_FOUND.
+
+    Raises:
+        CallError: it stands for none.
+    """
+    if error.code is not grpc.StatusCode.NOT_FOUND:
+        raise error
+    return SERVICE_UNKNOWN
