@@ -7,7 +7,7 @@ import typer
 
 import pixelserve
 
-from . import export, serve, train
+from . import bench, classify, export, health, models, serve, train
 
 app = typer.Typer(
     name="pixelserve",
@@ -20,6 +20,10 @@ app = typer.Typer(
 serve.register(app)
 train.register(app)
 export.register(app)
+classify.register(app)
+models.register(app)
+health.register(app)
+bench.register(app)
 
 
 def _print_version(wanted: bool) -> None:

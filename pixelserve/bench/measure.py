@@ -1,0 +1,86 @@
+"""One measurement from beginning to end."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from .caller import Caller
+from .errors import BenchError, NoModelError
+from .loops import ClosedLoop, Extent, OpenLoop
+from .record import OK, Record
+from .report import Report
+from .timeline import RealTime
+from .workload import Workload
+
+if TYPE_CHECKING:
+    from pixelserve.client import ModelVersion
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much is sent: so many at a time, or so many a second."""
+
+    concurrency: int
+    """Requests at a time; not used where there is a rate."""
+    rate_per_s: float | None = None
+    """Requests a second; None: `concurrency` counts."""
+
+    def __str__(self) -> str:
+        """Returns it in words."""
+        return f"{self.concurrency} at a time" if self.rate_per_s is None else f"{self.rate_per_s:g} a second"
+
+
+def choose(versions: "Sequence[ModelVersion]", name: str, version: str) -> "ModelVersion":
+    """Returns the named one of a model's versions, or else the newest that is ready.
+
+    Raises:
+        NoModelError: there is none.
+    """
+    for one in reversed(versions):
+        if one.is_ready and version in ("", one.version):
+            return one
+    if not versions:
+        raise NoModelError(f"the server has no model {name}; `pixelserve models list` shows what it has")
+    known = ", ".join(f"version {one.version}: {one.state} {one.reason}".rstrip() for one in versions)
+    wanted = f"version {version} of {name}" if version else f"no version of {name}"
+    raise NoModelError(f"{wanted} is {'not ' if version else ''}ready; the server has {known}")
+
+
+def measure(
+    version: "ModelVersion",
+    workload: Workload,
+    load: Load,
+    extent: Extent,
+    *,
+    channels: Sequence[grpc.Channel],
+    timeout_s: float,
+    metadata: Sequence[tuple[str, str]] = (),
+) -> Report:
+    """Sends the load and returns what came of it.
+
+    Raises:
+        BenchError: the first request failed, or no request was answered.
+    """
+    caller = Caller(channels, workload, timeout_s=timeout_s, metadata=metadata)
+    caller.connect()
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    record = _run(caller, load, extent)
+    cores = (time.process_time() - cpu_s) / max(time.perf_counter() - wall_s, 1e-9)
+    if not record.by_status[OK]:
+        raise BenchError(f"no request was answered: {_counts(record) or 'none was sent'}")
+    return Report(version.name, version.version, workload.method, str(load), workload.images, record, cores)
+
+
+def _run(caller: Caller, load: Load, extent: Extent) -> Record:
+    timeline = RealTime()
+    with timeline.taking_ctrl_c():
+        if load.rate_per_s is None:
+            return ClosedLoop(caller.send, timeline, concurrency=load.concurrency).run(extent)
+        return OpenLoop(caller.send, timeline, rate_per_s=load.rate_per_s).run(extent)
+
+
+def _counts(record: Record) -> str:
+    return ", ".join(f"{status} {count:,} times" for status, count in record.errors.items())

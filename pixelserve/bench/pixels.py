@@ -1,0 +1,28 @@
+"""Turns picture files into a model's raw pixels, for requests that skip the server's own decoding."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import WorkloadError
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def read_pixels(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """Reads a picture as uint8 [height, width, channels], resized where it has another size.
+
+    Raises:
+        WorkloadError: the file is no picture.
+        ModuleNotFoundError: Pillow is not installed.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    height, width, channels = shape
+    try:
+        with Image.open(path) as picture:
+            pixels = picture.convert(_MODES[channels]).resize((width, height))
+    except (UnidentifiedImageError, OSError) as error:
+        raise WorkloadError(f"{path} cannot be read as a picture: {error}") from error
+    return np.asarray(pixels, np.uint8).reshape(height, width, channels)

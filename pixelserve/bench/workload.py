@@ -1,0 +1,160 @@
+"""The requests to send, as bytes made beforehand: while load is generated, no time goes into making them."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import WorkloadError
+
+if TYPE_CHECKING:
+    from pixelserve.client import ModelVersion, Tensor
+
+CLASSIFY = "/pixelserve.v1.Classifier/Classify"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+# Different bodies, so that neither side works on what its caches hold; no more than fit into memory beside a server.
+_MADE_UP_BODIES = 64
+_MAX_BYTES = 256 * 1024 * 1024
+# What stands in for a dimension that a request chooses.
+_FREE_SIDE = 224
+_DTYPES = {
+    "BOOL": "?",
+    **{f"INT{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
+    **{f"UINT{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
+    **{f"FP{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Requests that are sent in turn, again and again."""
+
+    method: str
+    """gRPC method as /service/method."""
+    bodies: Sequence[bytes]
+    """Serialized requests."""
+    images: int
+    """Images, or rows, in each request."""
+
+
+def make(version: "ModelVersion", method: str, *, batch: int, files: Sequence[Path] = ()) -> Workload:
+    """Makes the requests for a version of a model.
+
+    Args:
+        version: what the server says of it.
+        method: CLASSIFY or INFER.
+        batch: images in each request.
+        files: pictures to send; none: pixels are made up to fit the model's input.
+
+    Raises:
+        WorkloadError: the model does not take such requests; the message says what to do instead.
+    """
+    if method == CLASSIFY and not version.takes_images:
+        raise WorkloadError(f"{version.name} takes no pictures; use --method infer")
+    if batch > max(version.max_batch_size, 1):
+        raise WorkloadError(
+            f"{version.name} takes at most {max(version.max_batch_size, 1)} images a request, not {batch}"
+        )
+    rng = np.random.default_rng(0)
+    if method == CLASSIFY:
+        bodies = _classify_files(version, batch, files) if files else _classify_made_up(version, batch, rng)
+    else:
+        bodies = _infer_files(version, batch, files) if files else _infer_made_up(version, batch, rng)
+    return Workload(method, _within_memory(bodies), batch)
+
+
+def _within_memory(bodies: Iterator[bytes]) -> list[bytes]:
+    kept: list[bytes] = []
+    used = 0
+    for body in bodies:
+        used += len(body)
+        if kept and used > _MAX_BYTES:
+            break
+        kept.append(body)
+    return kept
+
+
+def _groups(files: Sequence[Path], batch: int) -> Iterator[list[Path]]:
+    """Yields full batches that hold every file; the last one is filled up from the beginning."""
+    endless = itertools.cycle(files)
+    for _ in range(-(-len(files) // batch)):
+        yield list(itertools.islice(endless, batch))
+
+
+def _classify_files(version: "ModelVersion", batch: int, files: Sequence[Path]) -> Iterator[bytes]:
+    from pixelserve.v1 import classifier_pb2 as pb
+
+    for group in _groups(files, batch):
+        images = [pb.Image(encoded=path.read_bytes()) for path in group]
+        yield pb.ClassifyRequest(model=version.name, version=version.version, images=images).SerializeToString()
+
+
+def _classify_made_up(version: "ModelVersion", batch: int, rng: np.random.Generator) -> Iterator[bytes]:
+    from pixelserve.v1 import classifier_pb2 as pb
+
+    height, width, channels = picture_shape(version)
+    for _ in range(_MADE_UP_BODIES):
+        pixels = rng.integers(0, 256, (batch, height, width, channels), np.uint8)
+        raws = [pb.RawPixels(height=height, width=width, channels=channels, data=one.tobytes()) for one in pixels]
+        images = [pb.Image(raw=raw) for raw in raws]
+        yield pb.ClassifyRequest(model=version.name, version=version.version, images=images).SerializeToString()
+
+
+def _infer_files(version: "ModelVersion", batch: int, files: Sequence[Path]) -> Iterator[bytes]:
+    from .pixels import read_pixels
+
+    shape = picture_shape(version)
+    if len(version.inputs) != 1 or version.inputs[0].datatype != "UINT8":
+        raise WorkloadError(f"{version.name} does not take one UINT8 picture; leave --images out, and rows are made up")
+    for group in _groups(files, batch):
+        yield _infer_body(version, [np.stack([read_pixels(path, shape) for path in group])])
+
+
+def _infer_made_up(version: "ModelVersion", batch: int, rng: np.random.Generator) -> Iterator[bytes]:
+    shapes = [_request_shape(version, tensor, batch) for tensor in version.inputs]
+    for _ in range(_MADE_UP_BODIES):
+        yield _infer_body(version, [_made_up(t, shape, rng) for t, shape in zip(version.inputs, shapes, strict=True)])
+
+
+def _infer_body(version: "ModelVersion", arrays: Sequence[npt.NDArray[np.generic]]) -> bytes:
+    from pixelserve.oip import inference_pb2 as pb
+
+    request = pb.ModelInferRequest(model_name=version.name, model_version=version.version)
+    for tensor, array in zip(version.inputs, arrays, strict=True):
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
+        request.raw_input_contents.append(array.tobytes())
+    return request.SerializeToString()
+
+
+def picture_shape(version: "ModelVersion") -> tuple[int, int, int]:
+    """Returns the height, width and channels of the pictures that a model takes.
+
+    Raises:
+        WorkloadError: its input is no picture.
+    """
+    shape: tuple[int, ...] = version.inputs[0].shape if version.inputs else ()
+    if len(shape) != 4 or shape[3] not in (1, 3, 4):
+        raise WorkloadError(f"{version.name} takes {list(shape)}, not pictures as [N, height, width, channels]")
+    height, width, channels = (_FREE_SIDE if size < 0 else size for size in shape[1:])
+    return height, width, channels
+
+
+def _request_shape(version: "ModelVersion", tensor: "Tensor", batch: int) -> tuple[int, ...]:
+    inner = tensor.shape[1:] if version.max_batch_size else tensor.shape
+    fixed = tuple(_FREE_SIDE if size < 0 else size for size in inner)
+    return (batch, *fixed) if version.max_batch_size else fixed
+
+
+def _made_up(tensor: "Tensor", shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.generic]:
+    if tensor.datatype not in _DTYPES:
+        raise WorkloadError(f"no values can be made up for input {tensor.name} of type {tensor.datatype}")
+    dtype = np.dtype(_DTYPES[tensor.datatype])
+    if dtype.kind == "f":
+        return rng.random(shape, np.float32).astype(dtype)
+    # Small numbers, which any integer input can be expected to take.
+    return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)

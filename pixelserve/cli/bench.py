@@ -1,0 +1,160 @@
+"""`pixelserve bench`: measures a server under load."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from . import extras, pictures, terminal
+from .exits import CommandError, Exit
+from .options import Connection, with_connection
+
+if TYPE_CHECKING:
+    from pixelserve.bench.loops import Extent
+    from pixelserve.bench.measure import Load
+    from pixelserve.bench.report import Report
+    from pixelserve.bench.workload import Workload
+    from pixelserve.client import ModelVersion
+
+_DURATION_S = 10.0
+_CONCURRENCY = 32
+_EPILOG = """How many requests a server can do, 32 at a time for ten seconds; pixels are made up to fit the model:
+
+\b
+  pixelserve bench --model mnist-cnn
+  pixelserve bench --model mnist-cnn --concurrency 8 --batch 32 --images scans/
+
+How long a user waits at 500 requests a second. Latency counts from when a request was to start, so a server that stalls
+cannot hide it by being asked less in the meantime:
+
+\b
+  pixelserve bench --model mnist-cnn --rate 500 --duration-s 60
+
+A gate for a build: exit code 12 where p99 is above 20 ms, a failed request counting as slower than any:
+
+\b
+  pixelserve bench --model mnist-cnn --rate 500 --requests 10000 --assert-p99-ms 20 --json > bench.json
+
+Raw tensors by the Open Inference Protocol rather than pictures:
+
+\b
+  pixelserve bench --model mnist-cnn --method infer
+
+Send load only to servers that are yours.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command("bench", epilog=_EPILOG)(with_connection(bench))
+
+
+def bench(
+    model: Annotated[str, typer.Option(help="The model's name.", metavar="NAME")],
+    model_version: Annotated[str, typer.Option(help="Its version; default: the newest ready.", metavar="NUMBER")] = "",
+    method: Annotated[
+        Literal["classify", "infer"] | None,
+        typer.Option(help="Pictures or raw tensors; default: pictures where the model takes them."),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, help="Send these pictures, in turn; may be repeated.", metavar="FILE|FOLDER"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help=f"Requests at a time; default: {_CONCURRENCY}.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Requests a second, however long they take.", metavar="NUMBER")
+    ] = None,
+    duration_s: Annotated[
+        float | None, typer.Option(min=0.001, help=f"Seconds to measure; default: {_DURATION_S:g}.", metavar="SECONDS")
+    ] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Requests to measure, instead of a time.")] = None,
+    warmup_s: Annotated[
+        float, typer.Option(min=0, help="Seconds of load before that, left out of all figures.", metavar="SECONDS")
+    ] = 1.0,
+    assert_p99_ms: Annotated[
+        float | None, typer.Option(min=0, help="Exit with code 12 where p99 is above this.", metavar="MS")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    *,
+    connection: Connection,
+) -> None:
+    """Measure a server under load: rates, latency percentiles and errors."""
+    from pixelserve.bench.loops import Extent
+    from pixelserve.bench.measure import Load
+
+    if concurrency is not None and rate is not None:
+        raise typer.BadParameter("--concurrency and --rate exclude each other: so many at a time, or so many a second")
+    if duration_s is not None and requests is not None:
+        raise typer.BadParameter("--duration-s and --requests exclude each other: either ends the measurement")
+    seconds = duration_s or (None if requests else _DURATION_S)
+    load, extent = Load(concurrency or _CONCURRENCY, rate), Extent(warmup_s, seconds, requests)
+    version = _ask(connection, model, model_version)
+    workload = _workload(version, method, batch, images or [])
+    _say(version, load, extent.warmup_s, f"{requests:,} requests" if requests else f"{seconds:g} s")
+    _finish(_measure(connection, version, workload, load, extent), as_json, assert_p99_ms)
+
+
+def _ask(connection: Connection, model: str, version: str) -> "ModelVersion":
+    from pixelserve.bench.measure import choose
+
+    with connection.client() as client:
+        return choose(client.models(model), model, version)
+
+
+def _workload(version: "ModelVersion", method: str | None, batch: int, images: list[Path]) -> "Workload":
+    from pixelserve.bench import workload
+
+    name = method or ("classify" if version.takes_images else "infer")
+    files = list(pictures.find(images))
+    if images and not files:
+        raise CommandError(f"no pictures in {', '.join(map(str, images))}", Exit.USAGE)
+    if name == "infer" and files:
+        # Raw pixels of files have to be decoded here.
+        extras.load("PIL.Image", extra="server")
+    chosen = workload.INFER if name == "infer" else workload.CLASSIFY
+    return workload.make(version, chosen, batch=batch, files=files)
+
+
+def _say(version: "ModelVersion", load: "Load", warmup_s: float, extent: str) -> None:
+    if sys.stderr.isatty():
+        line = f"{version.name} version {version.version}: {load}, {warmup_s:g} s to warm up, then {extent}"
+        print(terminal.printable(line), file=sys.stderr)
+
+
+def _measure(
+    connection: Connection, version: "ModelVersion", workload: "Workload", load: "Load", extent: "Extent"
+) -> "Report":
+    from pixelserve.bench.channels import open_channels
+    from pixelserve.bench.measure import measure
+
+    configuration = connection.configuration()
+    with open_channels(configuration) as channels:
+        return measure(
+            version,
+            workload,
+            load,
+            extent,
+            channels=channels,
+            timeout_s=connection.timeout_s,
+            metadata=configuration.metadata,
+        )
+
+
+def _finish(report: "Report", as_json: bool, assert_p99_ms: float | None) -> None:
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        block = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+        typer.echo("\n".join(terminal.printable(line) for line in report.lines(block)))
+    if assert_p99_ms is None:
+        return
+    p99_ms = report.record.percentile_with_failures_s(99) * 1e3
+    if p99_ms > assert_p99_ms:
+        failures = sum(report.record.errors.values())
+        counted = f" with the {failures:,} failed" if failures else ""
+        raise CommandError(f"p99 is {p99_ms:.3f} ms{counted}, above {assert_p99_ms:g} ms", Exit.TOO_SLOW)

@@ -1,0 +1,110 @@
+"""A model card as lines for people.
+
+The card is read as plain JSON, leniently: it comes from a server that may be newer, and pydantic, which
+`pixelserve.card` needs, is no part of the client's installation.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Facts = list[tuple[str, str]]
+
+
+def parse(card_json: str) -> dict[str, Any]:
+    """Returns a card's fields; none where there is no card or it is not one."""
+    try:
+        card = json.loads(card_json or "{}")
+    except ValueError:
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+def accuracy(card: Mapping[str, Any]) -> str:
+    """Returns the card's accuracy as a percentage; empty where it names none."""
+    return _percent(_part(_part(card, "evaluation"), "metrics").get("accuracy"))
+
+
+def facts(card: Mapping[str, Any]) -> Facts:
+    """Returns a card's figures as labels and values; what it does not say is left out."""
+    found = [("task", _text(card.get("task")))]
+    found += _origin(card) + _figures(_part(card, "evaluation")) + _calibration(_part(card, "calibration"))
+    found += [("parity", _parity(entry)) for entry in card.get("parity") or [] if isinstance(entry, dict)]
+    found += _file(card)
+    return [(label, value) for label, value in found if value]
+
+
+def _origin(card: Mapping[str, Any]) -> Facts:
+    data, reference = _part(card, "dataset"), _part(card, "reference")
+    return [
+        ("data set", _text(data.get("name"))),
+        ("data SHA-256", _text(data.get("sha256"))),
+        ("data note", _text(data.get("note"))),
+        ("trained with", f"{_text(reference.get('framework'))} {_text(reference.get('version'))}".strip()),
+        ("recipe", _text(card.get("recipe"))),
+        ("seed", _text(card.get("seed"))),
+        ("parameters", _number(card["parameters"]) if card.get("parameters") else ""),
+    ]
+
+
+def _figures(evaluation: Mapping[str, Any]) -> Facts:
+    measured_on = f"{_number(evaluation.get('samples'))} samples ({_text(evaluation.get('split'))})"
+    found = []
+    for name, value in _part(evaluation, "metrics").items():
+        if name == "accuracy":
+            found.append((name, f"{_percent(value)} on {measured_on}"))
+        else:
+            found.append((name, _figure(value)))
+    recall = _part(evaluation, "per_class_recall")
+    if recall:
+        worst = min(recall, key=lambda label: recall[label])
+        found.append(("lowest recall", f"{_percent(recall[worst])} ({worst})"))
+    return found
+
+
+def _calibration(calibration: Mapping[str, Any]) -> Facts:
+    error = calibration.get("expected_calibration_error")
+    if error is None:
+        return []
+    temperature = calibration.get("temperature")
+    scaled = f", temperature {_figure(temperature)}" if temperature is not None else ""
+    return [("ECE", f"{_figure(error)} over {_number(calibration.get('bins'))} bins{scaled}")]
+
+
+def _parity(entry: Mapping[str, Any]) -> str:
+    where = f"{_text(entry.get('precision'))} on {_text(entry.get('provider'))}"
+    tolerance = f"tolerance {_figure(entry.get('tolerance'))}"
+    if entry.get("max_abs_error") is None:
+        return f"{where}: {tolerance}, not measured"
+    measured = f"{_figure(entry['max_abs_error'])} at most on {_number(entry.get('samples'))} samples"
+    return f"{where}: differs by {measured}, {tolerance}"
+
+
+def _file(card: Mapping[str, Any]) -> Facts:
+    versions = ", ".join(f"{name} {_text(version)}" for name, version in _part(card, "versions").items())
+    return [
+        ("model SHA-256", _text(card.get("sha256"))),
+        ("exported", _text(card.get("created"))),
+        ("made with", versions),
+    ]
+
+
+def _part(card: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = card.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "?" if value is None else str(value)
+
+
+def _percent(value: object) -> str:
+    return f"{value:.2%}" if isinstance(value, int | float) else ""
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "?"

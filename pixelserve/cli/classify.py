@@ -1,0 +1,153 @@
+"""`pixelserve classify`: says what is on pictures."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from . import pictures, terminal
+from .exits import CommandError, Exit
+from .options import Connection, with_connection
+from .predictions import Csv, JsonLines, Rows, Sink, new_file
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from pixelserve.client import Prediction
+
+_EPILOG = """One picture, or several:
+
+\b
+  pixelserve classify digit.png --model mnist-cnn
+  pixelserve classify examples/mnist/*.png --model mnist-cnn --top 1
+
+A folder with all that is below it, with a progress bar, into a file that appears when it is complete:
+
+\b
+  pixelserve classify scans/ --model mnist-cnn --csv digits.csv
+
+One JSON object a line, for other programs:
+
+\b
+  pixelserve classify scans/ --model mnist-cnn --json | jq -r '[.path, .classes[0].label] | @tsv'
+
+Dark ink on white paper, for a model that was trained on light digits on black:
+
+\b
+  pixelserve classify photo.jpg --model mnist-cnn --inversion auto
+
+A picture that cannot be read is reported in its row and costs the others nothing; the exit code is then 10.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command("classify", epilog=_EPILOG)(with_connection(classify))
+
+
+def classify(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True, help="Pictures, or folders of them (PNG, JPEG, BMP, WebP, GIF).", metavar="PICTURE"
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="The model's name; `pixelserve models list` shows them.", metavar="NAME")],
+    model_version: Annotated[
+        str, typer.Option(help="Its version; default: the server's choice.", metavar="NUMBER")
+    ] = "",
+    top: Annotated[int, typer.Option(min=1, max=1000, help="How many of the best classes to show.")] = 3,
+    inversion: Annotated[
+        Literal["auto", "never", "always"] | None,
+        typer.Option(help="Invert pictures; default: as the model's configuration says."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture, one a line.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write a CSV file, complete or not at all.", metavar="FILE")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures a request; default: 32.")] = None,
+    in_flight: Annotated[int | None, typer.Option(min=1, help="Requests under way at once; default: 8.")] = None,
+    *,
+    connection: Connection,
+) -> None:
+    """Say what is on pictures, one row each."""
+    _check(images, as_json, csv)
+    with connection.client(batch_size=batch_size, max_in_flight=in_flight) as client, _sink(as_json, csv, top) as sink:
+        started_s = time.monotonic()
+        predictions = client.classify_iter(
+            pictures.find(images),
+            model=model,
+            version=model_version,
+            top_k=top,
+            inversion=inversion,
+        )
+        found = _write(predictions, sink, images)
+    _finish(found, time.monotonic() - started_s)
+
+
+def _check(images: Sequence[Path], as_json: bool, csv: Path | None) -> None:
+    if csv is None:
+        return
+    if as_json:
+        raise typer.BadParameter("--json and --csv exclude each other: one prints on stdout, the other writes a file")
+    if csv.exists() and not csv.is_file():
+        raise typer.BadParameter(f"--csv: {csv} is there and no ordinary file; for a pipe use --json")
+    if any(csv.resolve() == image.resolve() for image in images):
+        raise typer.BadParameter(f"--csv: {csv} is one of the pictures")
+
+
+@contextmanager
+def _sink(as_json: bool, csv: Path | None, top: int) -> Iterator[Sink]:
+    if csv is not None:
+        with new_file(csv) as file:
+            yield Csv(file, top)
+        return
+    sink: Sink = JsonLines() if as_json else Rows()
+    try:
+        yield sink
+    except Exception:
+        # Where the server fails half-way, what it has said so far is worth as much as lines already printed.
+        sink.close()
+        raise
+    sink.close()
+
+
+def _write(predictions: "Iterator[Prediction]", sink: Sink, images: Sequence[Path]) -> Counter[bool]:
+    """Writes all predictions; returns how many there were, by whether they have an error."""
+    found: Counter[bool] = Counter()
+    with _progress(images) as bar:
+        (task,) = bar.task_ids
+        for prediction in predictions:
+            sink.add(prediction)
+            found[bool(prediction.error)] += 1
+            bar.advance(task)
+    if not found:
+        raise CommandError(
+            f"no pictures in {', '.join(map(str, images))}; expected files that end in {', '.join(pictures.SUFFIXES)}",
+            Exit.USAGE,
+        )
+    return found
+
+
+def _progress(images: Sequence[Path]) -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = terminal.console(stderr=True)
+    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Rows go above the bar where both are on one screen; elsewhere the bar must leave stdout alone.
+    both = sys.stdout.isatty()
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=both)
+    bar.add_task("", total=pictures.count(images) if console.is_terminal else None)
+    return bar
+
+
+def _finish(found: Counter[bool], took_s: float) -> None:
+    total, failed = found.total(), found[True]
+    rate = total / took_s if took_s else 0.0
+    noun = "picture" if total == 1 else "pictures"
+    print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s", file=sys.stderr)
+    if failed:
+        raise typer.Exit(Exit.SOME_PICTURES_FAILED)

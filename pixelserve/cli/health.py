@@ -1,0 +1,83 @@
+"""`pixelserve health`: asks a server whether it serves."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from . import terminal
+from .exits import Exit
+from .options import Connection, with_connection
+
+SERVING = "SERVING"
+_POLL_S = 0.2
+_EPILOG = """The server, or one model:
+
+\b
+  pixelserve health
+  pixelserve health mnist-cnn
+
+In a script that has just started a server:
+
+\b
+  pixelserve health --wait-s 30 && pixelserve classify scans/ --model mnist-cnn --csv digits.csv
+
+Exit code 0 means SERVING; 11 that the server answered something else, such as NOT_SERVING while it loads or drains;
+docs/cli.md lists what the errors of a server that cannot be asked exit with.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command("health", epilog=_EPILOG)(with_connection(health))
+
+
+def health(
+    service: Annotated[
+        str, typer.Argument(help="A model's or a gRPC service's name; default: the whole server.", metavar="[SERVICE]")
+    ] = "",
+    wait_s: Annotated[
+        float, typer.Option(min=0, help="Seconds to go on asking until it serves.", metavar="SECONDS")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    *,
+    connection: Connection,
+) -> None:
+    """Ask a server, or one model of it, whether it serves."""
+    with connection.client() as client:
+        status = wait_until_serving(lambda: client.health(service), wait_s)
+    if as_json:
+        typer.echo(json.dumps({"service": service, "status": status}))
+    else:
+        typer.echo(terminal.printable(status))
+    if status != SERVING:
+        raise typer.Exit(Exit.NOT_SERVING)
+
+
+def wait_until_serving(
+    ask: Callable[[], str],
+    wait_s: float,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Asks until the answer is SERVING or the time is over; returns the last answer.
+
+    A server that is not there yet is asked again like one that is not ready.
+
+    Raises:
+        Exception: the last attempt's error, where it had no answer.
+    """
+    end_s = now() + wait_s
+    while True:
+        try:
+            status = ask()
+        except Exception as error:
+            if now() >= end_s or getattr(error, "exit_code", None) != Exit.NOT_NOW:
+                raise
+        else:
+            if status == SERVING or now() >= end_s:
+                return status
+        sleep(max(0.0, min(_POLL_S, end_s - now())))

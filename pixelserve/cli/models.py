@@ -1,0 +1,131 @@
+"""`pixelserve models`: what a server has, and the evidence for it."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import card_text, terminal
+from .exits import CommandError, Exit
+from .options import Connection, with_connection
+
+if TYPE_CHECKING:
+    from pixelserve.client import ModelVersion
+
+_LIST_EPILOG = """Every version that the server has loaded or tried to load, with the reason where one is not ready:
+
+\b
+  pixelserve models list
+  pixelserve models list --address 10.0.0.5:8001
+
+The names of all that are ready:
+
+\b
+  pixelserve models list --json | jq -r '.[] | select(.state == "READY") | .name'
+"""
+_SHOW_EPILOG = """What one model takes and gives, where it runs, and what its card says about data, accuracy and parity:
+
+\b
+  pixelserve models show mnist-cnn
+
+One figure of the card:
+
+\b
+  pixelserve models show mnist-cnn --json | jq '.[0].card.evaluation.metrics.accuracy'
+"""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: a list of versions, with their cards.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the application."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what a server has, and the evidence.")
+    group.command("list", epilog=_LIST_EPILOG)(with_connection(list_models))
+    group.command("show", epilog=_SHOW_EPILOG)(with_connection(show))
+    app.add_typer(group, name="models")
+
+
+def list_models(as_json: Json = False, *, connection: Connection) -> None:
+    """List the models of a server, ready or not."""
+    versions = _ask(connection)
+    if as_json:
+        _print_json(versions)
+        return
+    shown = terminal.table("model", "version", "state", "accuracy", "provider", "evidence", right=("accuracy",))
+    for one in versions:
+        accuracy = card_text.accuracy(card_text.parse(one.card_json))
+        terminal.add_row(shown, one.name, one.version, one.state, accuracy, one.provider, one.reason or one.evidence)
+    terminal.print_table(shown)
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")],
+    as_json: Json = False,
+    *,
+    connection: Connection,
+) -> None:
+    """Show one model: signature, provider, state, and the figures of its card."""
+    versions = _ask(connection, name)
+    if not versions:
+        raise CommandError(f"the server has no model {name}; `pixelserve models list` shows what it has", Exit.REFUSED)
+    if as_json:
+        _print_json(versions)
+        return
+    for number, one in enumerate(versions):
+        if number:
+            typer.echo()
+        _print_version(one)
+
+
+def _ask(connection: Connection, name: str = "") -> "list[ModelVersion]":
+    with connection.client() as client:
+        return client.models(name)
+
+
+def _print_version(one: "ModelVersion") -> None:
+    shown = terminal.table("", "")
+    shown.show_header = False
+    for label, value in _facts(one):
+        terminal.add_row(shown, label, value)
+    typer.echo(terminal.printable(f"{one.name} version {one.version}"))
+    terminal.print_table(shown)
+
+
+def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
+    facts = [("state", one.state + (f": {one.reason}" if one.reason else "")), ("provider", one.provider)]
+    facts += [("input", _signature(tensor)) for tensor in one.inputs]
+    facts += [("output", _signature(tensor)) for tensor in one.outputs]
+    facts += [("batch", f"at most {one.max_batch_size}" if one.max_batch_size else "no batch dimension")]
+    facts += [("takes pictures", "yes" if one.takes_images else "no; ModelInfer only")]
+    facts += [("evidence", one.evidence)]
+    facts += card_text.facts(card_text.parse(one.card_json))
+    return [(label, value) for label, value in facts if value]
+
+
+def _signature(tensor: Any) -> str:
+    shape = ", ".join("any" if size < 0 else str(size) for size in tensor.shape)
+    text = f"{tensor.name} {tensor.datatype} [{shape}]"
+    return f"{text}: {', '.join(tensor.labels)}" if tensor.labels else text
+
+
+def _print_json(versions: "list[ModelVersion]") -> None:
+    typer.echo(json.dumps([_as_json(one) for one in versions], indent=2))
+
+
+def _as_json(one: "ModelVersion") -> dict[str, Any]:
+    plain = ("name", "version", "state", "reason", "provider", "verified", "evidence", "max_batch_size", "takes_images")
+    return {
+        **{field: getattr(one, field) for field in plain},
+        "inputs": [_tensor_json(tensor) for tensor in one.inputs],
+        "outputs": [_tensor_json(tensor) for tensor in one.outputs],
+        "card": card_text.parse(one.card_json) or None,
+    }
+
+
+def _tensor_json(tensor: Any) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "datatype": tensor.datatype,
+        "shape": list(tensor.shape),
+        "labels": list(tensor.labels),
+    }

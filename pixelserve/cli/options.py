@@ -1,0 +1,117 @@
+"""The options that every command which talks to a server shares, and the connection that they make."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pixelserve.client import Client, Tls
+    from pixelserve.client.channel import Configuration
+
+DEFAULT_ADDRESSES = ["127.0.0.1:8001"]
+_DEFAULT_TIMEOUT_S = 10.0
+_PEM = {"exists": True, "dir_okay": False, "metavar": "FILE"}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the server is and how to speak to it."""
+
+    address: list[str]
+    """Addresses as host:port, used in turn."""
+    timeout_s: float
+    """Seconds that a request may take, all its attempts together."""
+    token: str | None
+    """Bearer token sent with every request; None: none."""
+    tls: bool
+    """Whether to speak TLS although no certificate is named."""
+    tls_ca: Path | None
+    """PEM file of the authorities trusted; None: the system's."""
+    tls_cert: Path | None
+    """PEM file of the client's own certificate."""
+    tls_key: Path | None
+    """PEM file of its key."""
+    tls_server_name: str | None
+    """The name in the server's certificate; None: the address's."""
+
+    @property
+    def tls_settings(self) -> "Tls | None":
+        """TLS as the client takes it; None: plain text."""
+        from pixelserve.client import Tls
+
+        if not (self.tls or self.tls_ca or self.tls_cert or self.tls_key or self.tls_server_name):
+            return None
+        return Tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key, server_name=self.tls_server_name)
+
+    def client(self, **limits: Any) -> "Client":
+        """Returns a client for the server; `limits` are further arguments of it, left out where None."""
+        from pixelserve.client import Client
+
+        given = {name: value for name, value in limits.items() if value is not None}
+        return Client(self.address, timeout_s=self.timeout_s, tls=self.tls_settings, token=self.token, **given)
+
+    def configuration(self) -> "Configuration":
+        """Returns what channels to the server are made from, for requests that the client does not make."""
+        from pixelserve.client import Retry
+        from pixelserve.client.channel import Configuration
+
+        return Configuration.of(
+            self.address,
+            timeout_s=self.timeout_s,
+            retry=Retry(attempts=1),
+            tls=self.tls_settings,
+            token=self.token,
+            batch_size=1,
+            max_in_flight=1,
+        )
+
+
+def _options(
+    address: Annotated[
+        list[str],
+        typer.Option(
+            envvar="PIXELSERVE_ADDRESS", help="The server; given several times, all in turn.", metavar="HOST:PORT"
+        ),
+    ] = DEFAULT_ADDRESSES,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.001, help="Seconds that a request may take, retries included.", metavar="SECONDS")
+    ] = _DEFAULT_TIMEOUT_S,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PIXELSERVE_TOKEN",
+            help="Bearer token; the variable keeps it out of the process list.",
+            metavar="TOKEN",
+        ),
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS and trust the system's authorities.")] = False,
+    tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS and trust these authorities (PEM).", **_PEM)] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The client's certificate (PEM).", **_PEM)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).", **_PEM)] = None,
+    tls_server_name: Annotated[
+        str | None,
+        typer.Option(help="The name in the server's certificate, where it is not the address's.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Holds the options' definitions."""
+
+
+def with_connection(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command that takes a keyword `connection` the options of one, after its own."""
+    shared = inspect.signature(_options).parameters
+    own = [one for one in inspect.signature(command).parameters.values() if one.name != "connection"]
+
+    def run(**arguments: Any) -> None:
+        connection = Connection(**{name: arguments.pop(name) for name in shared})
+        command(connection=connection, **arguments)
+
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own, *shared.values()]]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    return run

@@ -1,0 +1,130 @@
+"""Writes predictions as they come: a table, JSON Lines, or a CSV file that appears when it is complete."""
+
+import csv
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+import typer
+
+from . import terminal
+from .exits import CommandError
+
+if TYPE_CHECKING:
+    from pixelserve.client import Prediction
+
+# More rows than these are printed as they come, unaligned: aligning takes all of them in memory.
+TABLE_ROWS = 50
+
+
+class Sink(Protocol):
+    """Where predictions go."""
+
+    def add(self, prediction: "Prediction") -> None:
+        """Writes one."""
+
+    def close(self) -> None:
+        """Writes what is still held back."""
+
+
+class JsonLines:
+    """One JSON object a picture on stdout, each on a line of its own."""
+
+    def add(self, prediction: "Prediction") -> None:
+        """Prints one."""
+        classes = [{"label": c.label, "index": c.index, "probability": c.probability} for c in prediction.classes]
+        row = {"path": _path(prediction), "classes": classes, "error": prediction.error or None}
+        typer.echo(json.dumps(row | {"model": prediction.model, "version": prediction.version}))
+
+    def close(self) -> None:
+        """Holds nothing back."""
+
+
+class Rows:
+    """An aligned table of a few pictures; tab-separated lines where there are many."""
+
+    def __init__(self) -> None:
+        """Starts without rows."""
+        self._held: list[list[str]] | None = []
+
+    def add(self, prediction: "Prediction") -> None:
+        """Prints one, or holds it back for the table."""
+        best = [f"{one.label} {one.probability:.2%}" for one in prediction.classes]
+        row = [_path(prediction), *(best or [f"error: {prediction.error}"])]
+        if self._held is None:
+            _print_line(row)
+            return
+        self._held.append(row)
+        if len(self._held) > TABLE_ROWS:
+            for held in self._held:
+                _print_line(held)
+            self._held = None
+
+    def close(self) -> None:
+        """Prints the table."""
+        if not self._held:
+            return
+        width = max(map(len, self._held))
+        shown = terminal.table("picture", *(_ordinal(rank) for rank in range(1, width)))
+        for row in self._held:
+            terminal.add_row(shown, *row, *[""] * (width - len(row)))
+        terminal.print_table(shown)
+
+
+class Csv:
+    """A CSV file of one row a picture."""
+
+    def __init__(self, file: TextIO, top: int) -> None:
+        """Writes the header; `top` is how many classes a row has room for."""
+        self._writer = csv.writer(file)
+        self._top = top
+        ranks = [f"{column}_{rank}" for rank in range(1, top + 1) for column in ("label", "index", "probability")]
+        self._writer.writerow(["path", "error", "model", "version", *ranks])
+
+    def add(self, prediction: "Prediction") -> None:
+        """Writes one row."""
+        row = [_path(prediction), prediction.error, prediction.model, prediction.version]
+        for one in prediction.classes[: self._top]:
+            row += [one.label, str(one.index), f"{one.probability:.6g}"]
+        self._writer.writerow(row + [""] * (4 + 3 * self._top - len(row)))
+
+    def close(self) -> None:
+        """Holds nothing back."""
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """Opens a text file beside `path` that takes its place at the end, and goes without a trace on any error.
+
+    Raises:
+        CommandError: the file cannot be written there.
+    """
+    # A link stays a link; what it points to is replaced.
+    target = path.resolve()
+    staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        file = staged.open("x", newline="", encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}; name a file in a folder of yours") from error
+    try:
+        with file:
+            yield file
+        staged.replace(target)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+
+
+def _path(prediction: "Prediction") -> str:
+    return "" if prediction.source is None else str(prediction.source)
+
+
+def _print_line(row: list[str]) -> None:
+    typer.echo("\t".join(map(terminal.printable, row)))
+
+
+def _ordinal(rank: int) -> str:
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(rank, f"{rank}th")

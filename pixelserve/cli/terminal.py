@@ -1,0 +1,58 @@
+"""What the commands share about terminals: safe text, tables, and consoles that know where they print.
+
+rich is loaded only where something is drawn: it takes as long to load as the rest of the command line.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# Where nobody watches, a table is as wide as it needs to be: a path that is wrapped is no path any more.
+_UNWATCHED_WIDTH = 400
+
+
+def printable(text: str) -> str:
+    """Returns text with all escaped that could steer a terminal: names come from strangers' files and servers."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Returns a console for stdout or stderr as they are now."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, markup=False)
+    if not made.is_terminal:
+        made.width = _UNWATCHED_WIDTH
+    return made
+
+
+def table(*columns: str, right: Sequence[str] = ()) -> "Table":
+    """Returns an empty table in the house style; the columns named in `right` are aligned there."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def add_row(to: "Table", *cells: str) -> None:
+    """Adds a row of plain texts, made printable."""
+    from rich.text import Text
+
+    to.add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def print_table(shown: "Table") -> None:
+    """Prints a table on stdout, without the spaces that fill up its last column."""
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(shown)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -1,0 +1,234 @@
+"""`pixelserve bench` against a server of this machine."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from pixelserve.oip import inference_pb2
+from pixelserve.v1 import classifier_pb2 as pb
+
+SHORT = ("--model", "digits", "--requests", 20, "--warmup-s", 0, "--concurrency", 4)
+
+
+def test_json_says_everything_in_milliseconds(ask: Callable[..., Any]) -> None:
+    ran = ask("bench", *SHORT, "--batch", 3, "--json")
+    assert ran.code == 0
+    found = json.loads(ran.out)
+    assert found["model"] == "digits"
+    assert found["method"] == "/pixelserve.v1.Classifier/Classify"
+    assert found["load"] == "4 at a time"
+    assert (found["requests"], found["answered"], found["errors"]) == (20, 20, {})
+    assert found["images_per_s"] == pytest.approx(3 * found["requests_per_s"], rel=1e-3)
+    assert list(found["latency_ms"]) == ["mean", "p50", "p90", "p95", "p99", "p99.9", "max"]
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["max"]
+    assert sum(count for _, count in found["histogram_ms"]) == 20
+
+
+def test_the_report_for_people_has_rates_percentiles_and_a_histogram(ask: Callable[..., Any]) -> None:
+    ran = ask("bench", *SHORT)
+    assert ran.code == 0
+    assert ran.err == ""
+    lines = ran.out.splitlines()
+    assert lines[0] == "digits version 1, /pixelserve.v1.Classifier/Classify, 1 image a request, 4 at a time"
+    assert lines[1].startswith("20 of 20 requests answered in ")
+    names = [line.split()[0] for line in lines[3:10]]
+    assert names == ["mean", "p50", "p90", "p95", "p99", "p99.9", "max"]
+    assert "█" in ran.out
+
+
+def test_made_up_pixels_fit_the_models_input(ask: Callable[..., Any], fake: Any) -> None:
+    assert ask("bench", *SHORT, "--batch", 2).code == 0
+    request = fake.requests[0]
+    assert isinstance(request, pb.ClassifyRequest)
+    assert [(one.raw.height, one.raw.width, one.raw.channels) for one in request.images] == [(2, 3, 1)] * 2
+    assert all(len(one.raw.data) == 6 for one in request.images)
+
+
+def test_infer_sends_raw_tensors_of_the_models_signature(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].inputs.append(pb.Tensor(name="bias", datatype="FP32", shape=[-1, 5]))
+    assert ask("bench", *SHORT, "--batch", 2, "--method", "infer").code == 0
+    request = fake.requests[0]
+    assert isinstance(request, inference_pb2.ModelInferRequest)
+    assert (request.model_name, request.model_version) == ("digits", "1")
+    assert [(one.name, one.datatype, list(one.shape)) for one in request.inputs] == [
+        ("image", "UINT8", [2, 2, 3, 1]),
+        ("bias", "FP32", [2, 5]),
+    ]
+    assert [len(raw) for raw in request.raw_input_contents] == [12, 40]
+
+
+def test_a_model_that_takes_no_pictures_is_asked_by_infer(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].takes_images = False
+    found = json.loads(ask("bench", *SHORT, "--json").out)
+    assert found["method"] == "/inference.GRPCInferenceService/ModelInfer"
+
+
+def test_pictures_are_sent_in_turn_and_every_request_is_full(ask: Callable[..., Any], fake: Any, folder: Path) -> None:
+    (folder / "b" / "d.webp").unlink()
+    ran = ask(
+        "bench",
+        "--model",
+        "digits",
+        "--requests",
+        4,
+        "--warmup-s",
+        0,
+        "--concurrency",
+        1,
+        "--batch",
+        2,
+        "--images",
+        folder,
+    )
+    assert ran.code == 0
+    sent = [[one.encoded.decode() for one in request.images] for request in fake.requests]
+    # The first one is sent before the measurement, to see that it is answered.
+    assert sent == [["4", "2"], ["4", "2"], ["9", "4"], ["4", "2"], ["9", "4"]]
+
+
+def test_files_become_raw_pixels_for_infer(ask: Callable[..., Any], fake: Any, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (30, 20), (255, 255, 255)).save(tmp_path / "white.png")
+    ran = ask("bench", *SHORT, "--method", "infer", "--images", tmp_path / "white.png")
+    assert ran.code == 0
+    assert fake.requests[0].raw_input_contents[0] == b"\xff" * 6
+
+
+def test_the_rate_is_kept_and_said(ask: Callable[..., Any], fake: Any) -> None:
+    ran = ask("bench", "--model", "digits", "--requests", 10, "--rate", 1000, "--warmup-s", 0, "--json")
+    found = json.loads(ran.out)
+    assert found["load"] == "1000 a second"
+    assert found["requests"] == 10
+    assert len(fake.requests) == 11
+
+
+@pytest.mark.slow
+def test_a_stall_of_a_real_server_is_in_the_percentiles(ask: Callable[..., Any], fake: Any) -> None:
+    """
+    1. 50 requests are to start 10 ms apart; the server answers none before it has received the last.
+    2. So the first, which was to start 490 ms before the last, waited at least 490 ms, and so on: whatever the
+       machine's speed, half of all waited 240 ms or more.
+    """
+    received = iter(range(10**6))
+
+    def begin(request: object, context: object) -> None:
+        # The request that opens the connection is number 0, and is answered at once.
+        arrived = next(received)
+        if arrived == 0:
+            fake.gate.clear()
+        elif arrived == 50:
+            fake.gate.set()
+        else:
+            fake.gate.wait(30)
+
+    fake.begin = begin
+    ran = ask(
+        "bench", "--model", "digits", "--requests", 50, "--rate", 100, "--warmup-s", 0, "--json", "--timeout-s", 60
+    )
+    latency_ms = json.loads(ran.out)["latency_ms"]
+    assert latency_ms["max"] >= 490
+    assert latency_ms["p50"] >= 240
+    assert latency_ms["p90"] >= 440
+
+
+def test_errors_are_counted_by_status(ask: Callable[..., Any], fake: Any) -> None:
+    fake.fails = lambda number: grpc.StatusCode.RESOURCE_EXHAUSTED if number % 21 in (1, 5, 9) else None
+    ran = ask("bench", *SHORT, "--json")
+    assert ran.code == 0
+    found = json.loads(ran.out)
+    assert found["errors"] == {"RESOURCE_EXHAUSTED": 3}
+    assert (found["requests"], found["answered"]) == (20, 17)
+    assert "RESOURCE_EXHAUSTED: 3 requests" in ask("bench", *SHORT).out
+
+
+def test_too_slow_is_an_exit_code_of_its_own_after_the_report(ask: Callable[..., Any]) -> None:
+    ran = ask("bench", *SHORT, "--json", "--assert-p99-ms", 0)
+    assert ran.code == 12
+    assert json.loads(ran.out)["answered"] == 20
+    assert ran.err.startswith("pixelserve: p99 is ")
+    assert ask("bench", *SHORT, "--assert-p99-ms", 1e9).code == 0
+
+
+def test_a_failed_request_is_slower_than_any_limit(ask: Callable[..., Any], fake: Any) -> None:
+    fake.fails = lambda number: grpc.StatusCode.UNAVAILABLE if number == 5 else None
+    ran = ask("bench", *SHORT, "--assert-p99-ms", 1e9)
+    assert ran.code == 12
+    assert "with the 1 failed" in ran.err
+
+
+def test_a_first_request_that_fails_ends_it_before_any_load(ask: Callable[..., Any], fake: Any) -> None:
+    fake.fails = lambda number: grpc.StatusCode.PERMISSION_DENIED
+    ran = ask("bench", *SHORT)
+    assert ran.code == 1
+    assert "PERMISSION_DENIED: as it was told" in ran.err
+    assert len(fake.requests) == 1
+
+
+def test_broken_pictures_are_not_measured(ask: Callable[..., Any], fake: Any, folder: Path) -> None:
+    ran = ask("bench", *SHORT, "--images", folder / "b" / "d.webp")
+    assert ran.code == 1
+    assert "this is no picture" in ran.err
+    assert len(fake.requests) == 1
+
+
+def test_no_answer_at_all_is_a_failure(ask: Callable[..., Any], fake: Any) -> None:
+    fake.fails = lambda number: grpc.StatusCode.UNAVAILABLE if number else None
+    ran = ask("bench", *SHORT)
+    assert ran.code == 1
+    assert "UNAVAILABLE 20 times" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--concurrency", 2, "--rate", 5], 2, "exclude each other"),
+        (["--requests", 2, "--duration-s", 5], 2, "exclude each other"),
+        (["--batch", 65], 2, "at most 64 images a request"),
+        (["--images", "nothing"], 2, "nothing"),
+        (["--rate", 0], 2, "--rate"),
+        (["--model-version", "9"], 4, "version 9 of digits is not ready; the server has version 1: READY"),
+        (["--model", "letters"], 4, "the server has no model letters"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(
+    ask: Callable[..., Any], fake: Any, arguments: list[object], code: int, told: str
+) -> None:
+    ran = ask("bench", "--model", "digits", *arguments)
+    assert ran.code == code
+    assert told in ran.err
+    assert not fake.requests
+
+
+def test_a_model_that_is_not_ready_is_said_with_its_reason(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].state = pb.ModelVersion.STATE_UNAVAILABLE
+    fake.versions[0].reason = "golden outputs differ"
+    ran = ask("bench", *SHORT)
+    assert ran.code == 4
+    assert "no version of digits is ready; the server has version 1: UNAVAILABLE golden outputs differ" in ran.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [("--concurrency", "4"), ("--rate", "200")], ids=["closed", "open"])
+def test_ctrl_c_ends_it_cleanly(interrupt: Callable[..., Any], fake: Any, load: tuple[str, str]) -> None:
+    """
+    1. The server answers the first request, and no further one.
+    2. SIGINT, while requests are under way.
+    3. The command ends with 130; no thread of it complains.
+    """
+    started = iter(range(10**6))
+    asked = fake.asked
+
+    def begin(request: object, context: object) -> None:
+        if next(started) >= 3:
+            asked.set()
+            fake.gate.wait(30)
+
+    fake.begin = begin
+    ran = interrupt("bench", "--model", "digits", *load, "--duration-s", "60")
+    assert ran.code == 130
+    assert ran.err == ""
+    assert ran.out == ""

@@ -1,0 +1,56 @@
+"""Ctrl-C ends a wait of the generator, and nothing else."""
+
+import signal
+import threading
+
+import pytest
+
+from pixelserve.bench.timeline import RealTime
+
+
+def test_ctrl_c_between_waits_is_kept_for_the_next_wait() -> None:
+    """
+    1. SIGINT comes while a request is being started: nothing is raised there.
+    2. The next wait raises, although what it waits for has happened.
+    """
+    timeline = RealTime()
+    happened = threading.Event()
+    happened.set()
+    with timeline.taking_ctrl_c():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            timeline.wait(happened)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_during_a_wait_ends_it() -> None:
+    class Event(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("the wait went on")
+
+    timeline = RealTime()
+    with timeline.taking_ctrl_c(), pytest.raises(KeyboardInterrupt):
+        timeline.wait(Event())
+
+
+def test_somebody_elses_handler_is_left_alone() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with RealTime().taking_ctrl_c():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_that_gets_no_signals_takes_none() -> None:
+    found: list[object] = []
+
+    def run() -> None:
+        with RealTime().taking_ctrl_c():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]

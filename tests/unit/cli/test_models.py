@@ -1,0 +1,95 @@
+"""`pixelserve models`: what a server has, for people and for programs."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pixelserve.cli import card_text
+from pixelserve.v1 import classifier_pb2 as pb
+
+
+def test_list_shows_one_line_a_version_with_accuracy_and_evidence(ask: Callable[..., Any], fake: Any) -> None:
+    broken = pb.ModelVersion(
+        name="letters", version="2", state=pb.ModelVersion.STATE_UNAVAILABLE, reason="golden outputs differ"
+    )
+    fake.versions.append(broken)
+    ran = ask("models", "list")
+    assert ran.code == 0
+    header, digits, letters = ran.out.splitlines()
+    assert header.split() == ["model", "version", "state", "accuracy", "provider", "evidence"]
+    assert digits.split(maxsplit=5) == [
+        *("digits", "1", "READY", "99.12%", "CPUExecutionProvider"),
+        "verified: reproduced 8 golden samples",
+    ]
+    assert "UNAVAILABLE" in letters
+    assert "golden outputs differ" in letters
+
+
+def test_list_as_json_holds_the_cards(ask: Callable[..., Any]) -> None:
+    (one,) = json.loads(ask("models", "list", "--json").out)
+    assert one["state"] == "READY"
+    assert one["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 2, 3, 1], "labels": []}]
+    assert one["card"]["evaluation"]["metrics"]["accuracy"] == 0.9912
+
+
+def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
+    ran = ask("models", "show", "digits")
+    assert ran.code == 0
+    title, *lines = ran.out.splitlines()
+    assert title == "digits version 1"
+    shown = [line.split("  ", 1) for line in lines]
+    facts = [(label, value.strip()) for label, value in shown]
+    expected = [
+        ("state", "READY"),
+        ("provider", "CPUExecutionProvider"),
+        ("input", "image UINT8 [any, 2, 3, 1]"),
+        ("output", "probabilities FP32 [any, 3]: a, b, c"),
+        ("batch", "at most 64"),
+        ("takes pictures", "yes"),
+        ("evidence", "verified: reproduced 8 golden samples"),
+        ("task", "image"),
+        ("data set", "MNIST"),
+        ("data SHA-256", "cd" * 32),
+        ("trained with", "keras 3.8"),
+        ("recipe", "mnist-cnn"),
+        ("seed", "42"),
+        ("parameters", "93,322"),
+        ("accuracy", "99.12% on 10,000 samples (test)"),
+        ("log_loss", "0.03012"),
+        ("lowest recall", "97.00% (1)"),
+        ("ECE", "0.00412 over 15 bins"),
+        ("parity", "float32 on CPUExecutionProvider: differs by 4.2e-07 at most on 1,000 samples, tolerance 1e-05"),
+        ("parity", "float32 on CUDAExecutionProvider: tolerance 0.0001, not measured"),
+        ("model SHA-256", "ab" * 32),
+        ("exported", "2026-01-01T12:00:00+00:00"),
+        ("made with", "keras 3.8, onnx 1.17"),
+    ]
+    assert facts == expected
+
+
+def test_show_of_an_unknown_model_is_one_sentence_and_exit_code_4(ask: Callable[..., Any], fake: Any) -> None:
+    ran = ask("models", "show", "letters")
+    assert ran.code == 4
+    assert "letters" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_show_says_that_there_is_no_card_by_saying_nothing(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].card_json = ""
+    fake.versions[0].evidence = "unverified: it has no card"
+    ran = ask("models", "show", "digits")
+    assert ran.code == 0
+    assert "unverified: it has no card" in ran.out
+    assert "accuracy" not in ran.out
+    assert json.loads(ask("models", "show", "digits", "--json").out)[0]["card"] is None
+
+
+@pytest.mark.parametrize(
+    "card",
+    ["", "{", "[]", "null", '{"evaluation": 7, "parity": [1], "calibration": {}}', '{"dataset": {"name": null}}'],
+)
+def test_a_card_that_is_none_has_no_facts(card: str) -> None:
+    assert card_text.facts(card_text.parse(card)) == []
+    assert card_text.accuracy(card_text.parse(card)) == ""
