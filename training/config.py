@@ -19,13 +19,14 @@ _SYMBOL = re.compile(rf"(?:\s|\#[^\n]*)+|({_STRING}|[\w.+-]+|[{{}}\[\]:,;])")
 Message = dict[str, list[Any]]
 
 
-def render(name: str, model: OnnxModel, *, labelled: str | None) -> str:
+def render(name: str, model: OnnxModel, *, labelled: str | None, inversion: str = "never") -> str:
     """Returns the configuration of a model.
 
     Args:
         name: the model's name.
         model: the exported model.
         labelled: the output whose last dimension the label file names; None: there is no label file.
+        inversion: whether pictures are inverted for it: never, always, or auto.
     """
     lines = [f'name: "{name}"', 'backend: "onnxruntime"', 'platform: "onnxruntime_onnx"']
     lines.append(f"max_batch_size: {MAX_BATCH_SIZE if model.batches else 0}")
@@ -36,6 +37,8 @@ def render(name: str, model: OnnxModel, *, labelled: str | None) -> str:
         lines += ["output {", *_tensor_lines(tensor, model), *label_lines, "}"]
     if model.batches:
         lines.append("dynamic_batching { }")
+    if inversion != "never":
+        lines.append(f'parameters {{ key: "inversion" value {{ string_value: "{inversion}" }} }}')
     return "\n".join(lines) + "\n"
 
 

@@ -28,6 +28,8 @@ class Origin:
     """What it is measured on; None: nothing."""
     split: str
     """Which part of that it is measured on."""
+    inversion: str = "never"
+    """Whether pictures sent to the served model are inverted: never, always, or auto."""
     recipe: str | None = None
     """The recipe that trained it; None: it is somebody else's."""
     seed: int | None = None

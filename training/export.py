@@ -108,6 +108,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split="test",
+        inversion=recipe.inversion,
         recipe=recipe.name,
         seed=settings.seed,
     )
@@ -116,7 +117,13 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
 
 
 def export_file(
-    path: Path, target: Target, *, labels: Path | None, samples: Path | None, pixel_scale: float | None
+    path: Path,
+    target: Target,
+    *,
+    labels: Path | None,
+    samples: Path | None,
+    pixel_scale: float | None,
+    inversion: str = "never",
 ) -> Exported:
     """Exports a .keras, .h5 or .onnx file or a SavedModel folder.
 
@@ -129,6 +136,7 @@ def export_file(
         samples: an .npz file of real inputs, as `samples.read_samples` reads it; None: nothing is compared or
             measured, and a server will show the version as unverified.
         pixel_scale: see `sources.read`.
+        inversion: whether pictures sent to the served model are inverted: never, always, or auto.
 
     Raises:
         SourceError: the model cannot be read or converted.
@@ -147,7 +155,7 @@ def export_file(
     model = OnnxModel(source.onnx, source=str(path))
     given = read_samples(samples, model, labelled=bool(names)) if samples is not None else None
     dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None
-    origin = Origin(names, dataset, split="samples")
+    origin = Origin(names, dataset, split="samples", inversion=inversion)
     return _export(slot, source, model, given, origin, target.tolerance)
 
 
@@ -169,7 +177,7 @@ def _export(
     figures = measure_model(model, samples, origin, labelled)
     card = make_card(slot.model, source, model, origin, comparison=comparison, figures=figures, tolerance=tolerance)
     golden = comparison.golden if comparison else None
-    config_text = config.render(slot.model, model, labelled=labelled)
+    config_text = config.render(slot.model, model, labelled=labelled, inversion=origin.inversion)
     publish(slot, Version(source.onnx, card, golden), config_text=config_text, labels=origin.labels)
     say(f"wrote {slot.folder}")
     return Exported(slot, card, _described(model.inputs), _described(model.outputs), golden.samples if golden else 0)

@@ -26,6 +26,8 @@ class Recipe:
     """Passes over the training split."""
     batch_size: int
     """Images a step."""
+    inversion: str
+    """Whether pictures sent to the served model are inverted: never, always, or auto (docs/pictures.md)."""
     seed: int
     """Fixes the initial weights and the order of the images."""
     measured: dict[int, float]

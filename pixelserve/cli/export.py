@@ -1,6 +1,7 @@
 """`pixelserve export`: puts a trained model into a model repository."""
 
 import json
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,14 @@ real samples, so that a server can verify it. samples.npz holds the inputs as x 
   python -c "import numpy; numpy.savez('samples.npz', x=images, y=labels)"
   pixelserve export pets.keras --name pets --labels labels.txt --samples samples.npz --pixel-scale 1/255 --to models
 """
+
+
+class Inversion(StrEnum):
+    """When pictures are inverted for a model."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    AUTO = "auto"
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +72,12 @@ def export(
             metavar="NUMBER",
         ),
     ] = None,
+    inversion: Annotated[
+        Inversion,
+        typer.Option(
+            help="Invert pictures that are sent to it; auto: dark drawings on light ground. See docs/pictures.md."
+        ),
+    ] = Inversion.NEVER,
     tolerance: Annotated[
         float,
         typer.Option(
@@ -83,11 +98,15 @@ def export(
     exporter = extras.load("pixelserve_training.export", extra="training")
     target = exporter.Target(to, name, version, tolerance)
     if exporter.is_run(source):
-        if labels or samples or pixel_scale:
-            raise typer.BadParameter(f"{source} is a run, which brings its own --labels, --samples and --pixel-scale")
+        if labels or samples or pixel_scale or inversion is not Inversion.NEVER:
+            raise typer.BadParameter(
+                f"{source} is a run, which brings its own --labels, --samples, --pixel-scale and --inversion"
+            )
         exported = exporter.export_run(source, target, data_dir=data_dir)
     else:
-        exported = exporter.export_file(source, target, labels=labels, samples=samples, pixel_scale=pixel_scale)
+        exported = exporter.export_file(
+            source, target, labels=labels, samples=samples, pixel_scale=pixel_scale, inversion=inversion.value
+        )
     typer.echo(json.dumps(exported.as_json(), indent=2) if as_json else _summary(exported))
 
 

@@ -49,6 +49,7 @@ RECIPE = Recipe(
     averaging=0.999,
     epochs=5,
     batch_size=64,
+    inversion="auto",
     seed=0,
     measured={0: 0.9934, 1: 0.9932, 2: 0.9933},
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pixelserve_server.command import parse_settings
+from pixelserve_server.command import main, parse_settings
 from pixelserve_server.errors import StartupError
 from pixelserve_server.settings import Settings
 from pydantic import ValidationError
@@ -164,3 +164,57 @@ def test_settings_are_frozen() -> None:
     settings = parse_settings(REPOSITORY)
     with pytest.raises(ValidationError, match="frozen"):
         settings.grpc_port = 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"), [("toml", 'host = "::1"\ngrpc_port = 7\n'), ("yaml", "host: '::1'\ngrpc_port: 7\n")]
+)
+def test_a_configuration_file_loses_against_variables_and_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, text: str
+) -> None:
+    path = tmp_path / f"server.{suffix}"
+    path.write_text(text)
+    args = ["--model-repository", "models", "--config", str(path)]
+    assert (parse_settings(args).host, parse_settings(args).grpc_port) == ("::1", 7)
+    monkeypatch.setenv("PIXELSERVE_GRPC_PORT", "8")
+    assert parse_settings(args).grpc_port == 8
+    assert parse_settings([*args, "--grpc-port", "9"]).grpc_port == 9
+
+
+def test_the_configuration_file_may_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "server.toml"
+    path.write_text('model_repository = "elsewhere"\n')
+    monkeypatch.setenv("PIXELSERVE_CONFIG", str(path))
+    assert parse_settings([]).model_repository == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("server.toml", "grpc_prot = 7", "names grpc_prot, which is no setting"),
+        ("server.toml", "grpc_port = ", "cannot be parsed"),
+        ("server.yaml", "a: [", "cannot be parsed"),
+        ("server.toml", "grpc_port = 70000", "--grpc-port (or PIXELSERVE_GRPC_PORT) is 70000"),
+        ("server.ini", "", "expected a .toml, .yaml or .yml file"),
+    ],
+    ids=["an unknown key", "broken TOML", "broken YAML", "a wrong value", "another format"],
+)
+def test_a_wrong_configuration_file_is_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(StartupError) as caught:
+        parse_settings(["--model-repository", "models", "--config", str(tmp_path / name)])
+    assert said in str(caught.value)
+
+
+def test_a_configuration_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="there is no such file"):
+        parse_settings(["--model-repository", "models", "--config", str(tmp_path / "none.toml")])
+
+
+def test_the_printed_configuration_is_a_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--model-repository", "models", "--grpc-port", "7", "--no-exit-on-error", "--drain-settle-s", "0.5"]
+    assert main([*args, "--print-config"]) == 0
+    path = tmp_path / "printed.toml"
+    path.write_text(capsys.readouterr().out)
+    again = parse_settings(["--config", str(path)])
+    assert again.model_dump(exclude={"config"}) == parse_settings(args).model_dump(exclude={"config"})

@@ -1,0 +1,34 @@
+"""docs/settings.md lists every setting as it is."""
+
+from pathlib import Path
+
+import pytest
+from pixelserve_server.settings import ENV_PREFIX, Settings
+from pydantic.fields import FieldInfo
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "settings.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("| \n").split(" | ")]
+    for line in PAGE.read_text().splitlines()
+    if "`--" in line
+]
+
+
+def default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return "none" if field.default is None else f"`{field.default}`"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_has_its_flag_variable_default_and_meaning(name: str) -> None:
+    field = Settings.model_fields[name]
+    row = [f"`--{name.replace('_', '-')}`", f"`{ENV_PREFIX}{name.upper()}`", default(field), field.description]
+    assert row in ROWS
+
+
+def test_no_row_is_about_a_setting_that_is_gone() -> None:
+    rows = [row for row in ROWS if row[0].startswith("`--") and len(row) == 4]
+    assert len(rows) == len(Settings.model_fields)
