@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format proto lock clean
+.PHONY: help demo serve test bench lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,6 +27,9 @@ serve: $(STAMPS)/server ## the same, and leave the server running (GRPC_PORT=800
 test: lint $(STAMPS)/tritonclient $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMPS)/dev ## print the measurements of benchmarks/ (keep the machine quiet meanwhile)
+	@$(BIN)/python benchmarks/classify_rate.py
 
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"
