@@ -5,6 +5,7 @@ import ipaddress
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -57,7 +58,7 @@ class Application:
         self._catalogue = Catalogue(settings.model_repository, self._loader())
         self._pool = DecodePool(settings.decode_threads, settings.decode_queue_size)
         self._admission = Admission(settings.max_inflight_mib * MIB)
-        self._guard = Guard(self._log_call_failure)
+        self._guard = Guard(self._log_failure)
         self._handlers = self._all_handlers()
         self._transport = _transport(settings, self._handlers, self._log_failure)
 
@@ -82,7 +83,9 @@ class Application:
         dispatcher = Dispatcher(self._handlers, self._admission, self._guard)
         self._transport.add(dispatcher, (open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE))
         self._health.register(self._transport.server)
-        self._health.serving({loaded.name for loaded in self._catalogue.all_ready()}, server=self.is_ready)
+        self._health.report(
+            {name: self._catalogue.is_ready(name) for name in self._catalogue.names()}, server=self.is_ready
+        )
         self._transport.start()
         self._log.info(
             "serving",
@@ -173,20 +176,23 @@ class Application:
             load_s=round(loaded.load_s, 3),
         )
 
-    def _log_failure(self, error: BaseException) -> None:
-        self._log.error("unexpected failure", exc_info=error)
-
-    def _log_call_failure(self, error: BaseException, request_id: str) -> None:
-        self._log.error("call failed", request_id=request_id, exc_info=error)
+    def _log_failure(self, error: BaseException) -> str:
+        """Logs what should not happen; returns the id under which whoever is concerned may be told of it."""
+        request_id = uuid.uuid4().hex[:12]
+        self._log.error("unexpected failure", request_id=request_id, exc_info=error)
+        return request_id
 
 
 def _transport(
-    settings: Settings, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException], None]
+    settings: Settings, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException], object]
 ) -> Transport:
     """Builds the transport that the settings ask for."""
     max_message_bytes, max_streams = settings.max_message_mib * MIB, settings.max_concurrent_streams
     grpcio = GrpcioTransport(
-        threads=settings.grpc_threads, max_message_bytes=max_message_bytes, max_streams=max_streams
+        threads=settings.grpc_threads,
+        max_waiting=settings.max_queue_size,
+        max_message_bytes=max_message_bytes,
+        max_streams=max_streams,
     )
     is_installed = importlib.util.find_spec("pygrpc_native") is not None
     suits = settings.transport == "auto" and is_installed and _is_loopback(settings.host)

@@ -1,10 +1,12 @@
 """config.pbtxt, Triton's model configuration as protobuf text: writes it, and compares one on disk with a model."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from google.protobuf import text_format
+
+from pixelserve.oip import model_config_pb2 as pb
 
 from .errors import UsageError
 from .runtime import OnnxModel, Tensor
@@ -12,11 +14,6 @@ from .runtime import OnnxModel, Tensor
 CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 MAX_BATCH_SIZE = 64
-
-_STRING = r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*\'"""
-_SYMBOL = re.compile(rf"(?:\s|\#[^\n]*)+|({_STRING}|[\w.+-]+|[{{}}\[\]:,;])")
-
-Message = dict[str, list[Any]]
 
 
 def render(name: str, model: OnnxModel, *, labelled: str | None, inversion: str = "never") -> str:
@@ -60,12 +57,15 @@ def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str]) -> None:
         UsageError: it cannot be read, or a tensor has another name, type or shape, or other labels.
     """
     try:
-        config = parse(path.read_text(encoding="utf-8"))
-        batches = int(config.get("max_batch_size", ["0"])[-1]) > 0
-        entries = {group: [_entry(entry, batches) for entry in config.get(group, [])] for group in ("input", "output")}
+        config = text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
+        batches = config.max_batch_size > 0
+        entries = {
+            "input": [_entry(entry, batches) for entry in config.input],
+            "output": [_entry(entry, batches) for entry in config.output],
+        }
         label_files = [path.with_name(entry.label_file) for entry in entries["output"] if entry.label_file]
         found_labels = label_files[0].read_text(encoding="utf-8").splitlines() if label_files else []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, text_format.ParseError) as error:
         raise UsageError(f"{path}: cannot be read as this model's configuration: {error}; correct it first") from error
     for group, tensors in (("input", model.inputs), ("output", model.outputs)):
         for entry in entries[group]:
@@ -89,13 +89,10 @@ class _Entry:
     label_file: str
 
 
-def _entry(message: Any, batches: bool) -> _Entry:
-    if not isinstance(message, dict) or not {"name", "data_type", "dims"} <= message.keys():
-        raise ValueError("an input or output lacks one of name, data_type, dims")
-    reshape = message.get("reshape", [{"shape": message["dims"]}])[-1]
-    dims = tuple(int(size) for size in reshape.get("shape", []))
-    label_file = message.get("label_filename", [""])[-1]
-    return _Entry(message["name"][-1], message["data_type"][-1], (-1, *dims) if batches else dims, label_file)
+def _entry(entry: pb.ModelInput | pb.ModelOutput, batches: bool) -> _Entry:
+    dims = tuple(entry.reshape.shape if entry.HasField("reshape") else entry.dims)
+    label_file = entry.label_filename if isinstance(entry, pb.ModelOutput) else ""
+    return _Entry(entry.name, pb.DataType.Name(entry.data_type), (-1, *dims) if batches else dims, label_file)
 
 
 def _check_entry(path: Path, group: str, entry: _Entry, tensors: Sequence[Tensor]) -> None:
@@ -118,56 +115,3 @@ def _compatible(configured: tuple[int, ...], graph: tuple[int, ...]) -> bool:
 
 def _listing(labels: Sequence[str]) -> str:
     return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "") or "none"
-
-
-def parse(text: str) -> Message:
-    """Returns the fields of a protobuf text message: each name with all its values, in order.
-
-    Raises:
-        ValueError: it is no protobuf text.
-    """
-    return _message(_symbols(text), end="")
-
-
-def _symbols(text: str) -> Iterator[str]:
-    position = 0
-    while position < len(text):
-        match = _SYMBOL.match(text, position)
-        if match is None:
-            raise ValueError(f"line {text.count(chr(10), 0, position) + 1}: unexpected {text[position]!r}")
-        position = match.end()
-        if match[1]:
-            yield match[1]
-    yield ""
-
-
-def _message(symbols: Iterator[str], *, end: str) -> Message:
-    message: Message = {}
-    while (symbol := next(symbols)) != end:
-        if symbol in (",", ";"):
-            continue
-        if not re.fullmatch(r"\w+", symbol):
-            raise ValueError(f"expected a field's name, found {symbol!r}")
-        message.setdefault(symbol, []).extend(_values(symbols))
-    return message
-
-
-def _values(symbols: Iterator[str]) -> Sequence[Any]:
-    symbol = next(symbols)
-    if symbol == ":":
-        symbol = next(symbols)
-    if symbol == "[":
-        values = []
-        while (symbol := next(symbols)) != "]":
-            if symbol != ",":
-                values.append(_value(symbol, symbols))
-        return values
-    return [_value(symbol, symbols)]
-
-
-def _value(symbol: str, symbols: Iterator[str]) -> Any:
-    if symbol == "{":
-        return _message(symbols, end="}")
-    if symbol in ("", "}", "]", ":"):
-        raise ValueError(f"expected a value, found {symbol or 'the end'!r}")
-    return symbol.strip("\"'")

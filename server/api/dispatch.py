@@ -1,6 +1,5 @@
 """From a method's name to its handler, and from whatever goes wrong to an answer."""
 
-import uuid
 from collections.abc import Callable, Mapping
 
 from ..errors import InternalError, RequestError
@@ -12,11 +11,11 @@ from .status import status_of
 class Guard:
     """Runs work for a call and answers the call with whatever the work raises. May be called from any thread."""
 
-    def __init__(self, log_failure: Callable[[BaseException, str], None]) -> None:
+    def __init__(self, log_failure: Callable[[BaseException], str]) -> None:
         """Stores what it is handed.
 
         Args:
-            log_failure: is given an unexpected exception and the id under which the caller was told of it.
+            log_failure: logs an unexpected exception, and returns the id under which it did.
         """
         self._log_failure = log_failure
 
@@ -27,8 +26,7 @@ class Guard:
         except RequestError as error:
             call.fail(status_of(error))
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
-            request_id = uuid.uuid4().hex[:12]
-            self._log_failure(error, request_id)
+            request_id = self._log_failure(error)
             call.fail(status_of(InternalError(f"internal error; the server's log has the details under {request_id}")))
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -78,12 +78,10 @@ class Health:
         """Adds the health service to a gRPC server."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
-    def serving(self, models: Iterable[str], *, server: bool) -> None:
-        """Says that these models serve and, where `server` is true, that the server does."""
-        for model in models:
-            self._set(model, serving=True)
-        for service in (_SERVER, SERVICE):
-            self._set(service, serving=server)
+    def report(self, models: Mapping[str, bool], *, server: bool) -> None:
+        """Says of each model, and of the server, whether it serves."""
+        for service, serving in {**models, _SERVER: server, SERVICE: server}.items():
+            self._set(service, serving=serving)
 
     def not_serving(self) -> None:
         """Says of everything, for good, that it serves no longer."""

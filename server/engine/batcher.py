@@ -113,7 +113,7 @@ class Batcher:
         session: Runner,
         policy: BatchingPolicy,
         observer: Observer,
-        log_failure: Callable[[BaseException], None],
+        log_failure: Callable[[BaseException], str],
     ) -> None:
         """Stores what it is handed; `start` starts the thread.
 
@@ -122,7 +122,7 @@ class Batcher:
             session: computes a batch.
             policy: when requests are merged.
             observer: is told what happened.
-            log_failure: is given whatever a session or an `on_done` raised.
+            log_failure: logs whatever a session or an `on_done` raised, and returns the id under which it did.
         """
         self._name = name
         self._session = session
@@ -253,9 +253,11 @@ class Batcher:
             computed_ns = time.monotonic_ns()
             parts = _take_apart(batch, outputs, rows)
         except Exception as error:  # noqa: BLE001  whatever a session raises costs its batch only
-            self._log_failure(error)
+            request_id = self._log_failure(error)
             assembled_ns = computed_ns = time.monotonic_ns()
-            failure = InternalError(f"{self._name}: the model failed to run")
+            failure = InternalError(
+                f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
+            )
             self._answer_all(batch, lambda _: failure)
             failed = True
         else:

@@ -4,6 +4,7 @@ Triton's names keep Triton's meaning, so that its dashboards work. They are cumu
 `_total`, which the library insists on for its counters, so they are exposed as untyped.
 """
 
+import socket
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -209,6 +210,10 @@ class _Server(ThreadingMixIn, WSGIServer):
     # Looking the host's name up can take seconds and nothing needs it.
     allow_reuse_address = True
 
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
     def server_bind(self) -> None:
         super(WSGIServer, self).server_bind()
         self.setup_environ()
@@ -234,16 +239,17 @@ class MetricsServer:
         Raises:
             StartupError: the port is in use or not ours to take.
         """
+        shown = f"[{host}]" if ":" in host else host
         try:
             self._server = make_server(host, port, self._app, _Server, _QuietHandler)
         except OSError as error:
             raise StartupError(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
+                f"cannot listen on {shown}:{port} for metrics: {error.strerror}; "
                 f"choose another with --metrics-port (0: a free one) or --host"
             ) from error
         # `close` waits until the thread looks up; half a second, the default, is long for a server that stops.
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
-        return f"{host}:{self._server.server_port}"
+        return f"{shown}:{self._server.server_port}"
 
     def close(self) -> None:
         """Stops serving."""

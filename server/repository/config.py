@@ -5,6 +5,7 @@ The one module outside api/ and transport/ that knows protobuf.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast, get_args
 
 from google.protobuf import text_format
@@ -86,9 +87,21 @@ def _check_served(folder: ModelFolder, config: pb.ModelConfig) -> None:
         raise RepositoryError(f"{path}: max_batch_size is {config.max_batch_size}; expected 0 or more")
 
 
+def _is_plain(file_name: str) -> bool:
+    """Returns whether a name is that of a file in its folder, and no way out of it."""
+    return Path(file_name).name == file_name and file_name != ".."
+
+
 def model_file_name(config: pb.ModelConfig | None) -> str:
-    """Returns the name of the model file in a version folder."""
-    return (config.default_model_filename if config else "") or DEFAULT_MODEL_FILE
+    """Returns the name of the model file in a version folder.
+
+    Raises:
+        RepositoryError: it leads out of the folder.
+    """
+    name = (config.default_model_filename if config else "") or DEFAULT_MODEL_FILE
+    if not _is_plain(name):
+        raise RepositoryError(f'default_model_filename "{name}" is not the name of a file in the version folder')
+    return name
 
 
 def select_versions(config: pb.ModelConfig | None, versions: Sequence[int]) -> list[int]:
@@ -214,8 +227,8 @@ def _labels(folder: ModelFolder, file_name: str | None, spec: TensorSpec) -> tup
     if file_name is None:
         return ()
     path = folder.path / file_name
-    # A name that leads out of the model's folder is a mistake or an attack.
-    if path.resolve().parent != folder.path.resolve():
+    # A name that leads out of the model's folder is a mistake or an attack; a link is how Kubernetes mounts one.
+    if not _is_plain(file_name):
         raise RepositoryError(f"{folder.config_file}: label_filename {file_name} is not a file beside config.pbtxt")
     try:
         labels = tuple(path.read_text(encoding="utf-8").splitlines())

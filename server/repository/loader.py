@@ -76,8 +76,8 @@ class Loader:
     """Whether a version without a card is refused."""
     observer: Callable[[str, int], Observer]
     """Gives the observer of a model's version."""
-    log_failure: Callable[[BaseException], None]
-    """Is given whatever a session raises while it serves."""
+    log_failure: Callable[[BaseException], str]
+    """Logs whatever a session raises while it serves, and returns the id under which it did."""
 
     def load(self, folder: ModelFolder, version: int) -> LoadedVersion:
         """Loads a version, checks its evidence, warms it and starts its batcher.

@@ -75,7 +75,7 @@ class FastTransport:
         methods: Iterable[str],
         max_message_bytes: int,
         max_streams: int,
-        log_failure: Callable[[BaseException], None],
+        log_failure: Callable[[BaseException], object],
     ) -> None:
         """Stores what it is handed; `bind` takes the port.
 

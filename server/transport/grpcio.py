@@ -104,17 +104,19 @@ class GrpcioTransport:
 
     name = "grpcio"
 
-    def __init__(self, *, threads: int, max_message_bytes: int, max_streams: int) -> None:
+    def __init__(self, *, threads: int, max_waiting: int, max_message_bytes: int, max_streams: int) -> None:
         """Builds a server that listens nowhere yet.
 
         Args:
-            threads: how many calls are carried at once; more wait their turn.
+            threads: how many calls are carried at once.
+            max_waiting: how many more may wait for a thread; what comes then is refused with RESOURCE_EXHAUSTED.
             max_message_bytes: largest message taken or sent.
             max_streams: most calls in flight on one connection.
         """
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
         self.server = grpc.server(
             self._pool,
+            maximum_concurrent_rpcs=threads + max_waiting,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
 # What the server and training may take from pixelserve; `pixelserve` itself is its version.
 SHARED_WITH_SERVER = ("pixelserve.oip", "pixelserve.v1", "pixelserve.card")
-SHARED_WITH_TRAINING = ("pixelserve.card",)
+SHARED_WITH_TRAINING = ("pixelserve.card", "pixelserve.oip.model_config_pb2")
 
 # Library: the only places, as path prefixes, that may import it.
 CONFINED = {
@@ -24,8 +24,14 @@ CONFINED = {
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "grpc_health": ("server/api/health.py",),
     "grpc_reflection": ("server/transport/",),
-    "google.protobuf": ("server/api/", "server/transport/", "server/repository/config.py", "pixelserve/"),
-    "pixelserve.oip": ("server/api/", "server/transport/", "server/repository/config.py", "pixelserve/", "examples/"),
+    "google.protobuf": (
+        *("server/api/", "server/transport/", "server/repository/config.py"),
+        *("training/config.py", "pixelserve/"),
+    ),
+    "pixelserve.oip": (
+        *("server/api/", "server/transport/", "server/repository/config.py"),
+        *("training/config.py", "pixelserve/", "examples/"),
+    ),
 }
 
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from pixelserve_server.settings import ENV_PREFIX, Settings
 from pydantic.fields import FieldInfo
+
+from pixelserve_server.settings import ENV_PREFIX, Settings
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "settings.md"
 ROWS = [

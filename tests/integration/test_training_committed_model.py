@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from pixelserve.card import Card, read_card, read_golden, replay, verify_model_file
 from pixelserve_training import idx, zoo
 from pixelserve_training.config import check_agrees
 from pixelserve_training.evaluate import measure
 from pixelserve_training.runtime import OnnxModel
-
-from pixelserve.card import Card, read_card, read_golden, replay, verify_model_file
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "mnist-cnn"

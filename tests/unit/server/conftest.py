@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from pixelserve_server.api.status import Status
 from pixelserve_server.engine.batcher import BatchingPolicy
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec

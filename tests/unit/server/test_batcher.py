@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pixelserve_server.engine.batcher import Answer, Batcher, BatchingPolicy, BatchRecord, Request
 from pixelserve_server.errors import (
     Cancelled,

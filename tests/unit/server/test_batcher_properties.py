@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pixelserve_server.engine.batcher import Answer, Batcher, BatchingPolicy, BatchRecord, Request
 from pixelserve_server.engine.tensors import Array
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from pixelserve_server.errors import InvalidRequest, NotFound, RepositoryError, Unavailable
 
 Open = Callable[[Path], SimpleNamespace]

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.codec import decode_inputs, encode_bytes, encode_output, parse
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import InvalidRequest
 from pixelserve_server.repository.config import ModelConfig
-
-from pixelserve.oip import inference_pb2 as pb
 
 Configure = Callable[..., ModelConfig]
 Tensor = pb.ModelInferRequest.InferInputTensor

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pixelserve_server.engine.batcher import BatchingPolicy
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import RepositoryError
@@ -297,3 +298,18 @@ def test_the_model_file_has_a_default_name_and_may_have_another(folder: ModelFol
     assert model_file_name(None) == "model.onnx"
     folder.config_file.write_text('default_model_filename: "net.onnx"')
     assert model_file_name(read_config(folder)) == "net.onnx"
+
+
+@pytest.mark.parametrize("name", ["../../secret.onnx", "/etc/hostname", ".."])
+def test_a_model_file_elsewhere_is_refused(folder: ModelFolder, name: str) -> None:
+    folder.config_file.write_text(f'default_model_filename: "{name}"')
+    with pytest.raises(RepositoryError, match="is not the name of a file in the version folder"):
+        model_file_name(read_config(folder))
+
+
+def test_a_label_file_may_be_a_link_as_kubernetes_mounts_it(folder: ModelFolder) -> None:
+    mounted = folder.path.parent / "labels-of-today.txt"
+    mounted.write_text("a\nb\nc\n")
+    (folder.path / "labels.txt").unlink(missing_ok=True)
+    (folder.path / "labels.txt").symlink_to(mounted)
+    assert settled(folder, LABELLED).outputs[0].labels == ("a", "b", "c")

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.errors import NotFound
@@ -18,8 +19,9 @@ class Log:
     def __init__(self) -> None:
         self.failures: list[tuple[BaseException, str]] = []
 
-    def __call__(self, error: BaseException, request_id: str) -> None:
-        self.failures.append((error, request_id))
+    def __call__(self, error: BaseException) -> str:
+        self.failures.append((error, f"id-{len(self.failures)}"))
+        return self.failures[-1][1]
 
 
 def dispatching(handlers: dict[str, Any], log: Log, max_bytes: int = 1000) -> Dispatcher:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from pixelserve_server.api.health import Health
 
 STATUS = health_pb2.HealthCheckResponse
@@ -50,22 +51,22 @@ def test_until_told_otherwise_nothing_serves(bench: Bench) -> None:
 
 @pytest.mark.parametrize("server", [True, False])
 def test_models_serve_whether_or_not_the_server_as_a_whole_does(bench: Bench, server: bool) -> None:
-    bench.health.serving({"digits"}, server=server)
+    bench.health.report({"digits": True}, server=server)
     whole = STATUS.SERVING if server else STATUS.NOT_SERVING
     assert [bench.check(service) for service in ("digits", "", SERVICE)] == [STATUS.SERVING, whole, whole]
 
 
 def test_not_serving_is_for_good(bench: Bench) -> None:
-    bench.health.serving({"digits"}, server=True)
+    bench.health.report({"digits": True}, server=True)
     bench.health.not_serving()
-    bench.health.serving({"digits"}, server=True)
+    bench.health.report({"digits": True}, server=True)
     assert [bench.check(service) for service in ("digits", "", SERVICE)] == [STATUS.NOT_SERVING] * 3
 
 
 def test_a_watcher_sees_every_change_and_the_end(bench: Bench) -> None:
     watch = bench.watch()
     assert next(watch).status == STATUS.NOT_SERVING
-    bench.health.serving((), server=True)
+    bench.health.report({}, server=True)
     assert next(watch).status == STATUS.SERVING
     bench.health.not_serving()
     bench.health.end_watches()
@@ -91,3 +92,8 @@ def test_watchers_that_have_left_do_not_disturb_the_end(bench: Bench) -> None:
     gone.cancel()
     bench.health.end_watches()
     assert list(there) == []
+
+
+def test_a_model_that_is_not_ready_is_known_and_not_serving(bench: Bench) -> None:
+    bench.health.report({"digits": True, "broken": False}, server=False)
+    assert (bench.check("digits"), bench.check("broken")) == (STATUS.SERVING, STATUS.NOT_SERVING)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from pixelserve_server.errors import ImageError
 from pixelserve_server.imaging.decode import decode_file, decode_raw
 from pixelserve_server.imaging.prepare import PictureSpec, prepare

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 from pixelserve_server.engine.batcher import Answer, Request
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader
-
-from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 import structlog
+
 from pixelserve_server.observe.logs import configure_logs
 
 

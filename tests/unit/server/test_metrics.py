@@ -7,11 +7,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
 from pixelserve_server.engine.batcher import BatchRecord
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, StartupError
 from pixelserve_server.observe.metrics import BATCH_ROWS, REQUEST_SECONDS, Metrics, MetricsServer
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 TRITON_NAMES = {
     "nv_inference_request_success",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from pixelserve_server.engine.postprocess import top_classes
 
 

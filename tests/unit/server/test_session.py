@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+
 from pixelserve_server.engine.session import CPU, CUDA, Session, check_runtime
 from pixelserve_server.engine.tensors import BY_NAME, FREE
 from pixelserve_server.errors import RepositoryError, StartupError

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from pixelserve_server.command import main, parse_settings
 from pixelserve_server.errors import StartupError
 from pixelserve_server.settings import Settings
-from pydantic import ValidationError
 
 REPOSITORY = ["--model-repository", "models"]
 

@@ -4,6 +4,7 @@ import inspect
 
 import grpc
 import pytest
+
 from pixelserve_server import errors
 from pixelserve_server.api.status import CODES, status_of
 

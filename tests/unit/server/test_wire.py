@@ -2,9 +2,9 @@
 
 import pytest
 from google.protobuf.message import DecodeError
-from pixelserve_server.api.wire import split_field
 
 from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.api.wire import split_field
 
 RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from pixelserve_training import fit, frameworks, idx
 
 from pixelserve import cli
+from pixelserve_training import fit, frameworks, idx
 
 ROOT = Path(__file__).resolve().parents[3]
 LABELS = ("cat", "dog", "owl")

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+
 from pixelserve_training import config
-from pixelserve_training.config import check_agrees, parse, render
+from pixelserve_training.config import check_agrees, render
 from pixelserve_training.errors import UsageError
 from pixelserve_training.runtime import OnnxModel
 
@@ -64,7 +65,3 @@ def test_a_broken_configuration_is_named(model: OnnxModel, path: Path, text: str
     path.write_text(text)
     with pytest.raises(UsageError, match="correct it first"):
         check_agrees(path, model, LABELS)
-
-
-def test_repeated_fields_and_lists_are_joined() -> None:
-    assert parse("dims: [1, 2] dims: 3 a { b: 'x' }") == {"dims": ["1", "2", "3"], "a": [{"b": ["x"]}]}

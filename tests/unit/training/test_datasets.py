@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from pixelserve_training import datasets, frameworks, idx
 from pixelserve_training.errors import DataError, UsageError
 

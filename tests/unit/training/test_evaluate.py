@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from pixelserve_training.evaluate import expected_calibration_error, measure
 
 PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.4, 0.6, 0.0], [0.5, 0.3, 0.2]], np.float32)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from pixelserve.card import Card, read_card, read_golden, replay
 from pixelserve_training.errors import SamplesError, SourceError, TrainingError, UsageError
 from pixelserve_training.export import Exported, Target, export_file
 from pixelserve_training.runtime import OnnxModel
-
-from pixelserve.card import Card, read_card, read_golden, replay
 
 Command = Callable[..., Any]
 Own = Any

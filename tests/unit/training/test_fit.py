@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pixelserve_training import fit, frameworks, zoo
 from pixelserve_training.errors import DivergedError, UsageError
 from pixelserve_training.fit import Overrides

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from pixelserve_training.errors import TargetExistsError, WriteError
 from pixelserve_training.staging import check_free, staged
 
