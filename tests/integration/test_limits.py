@@ -1,0 +1,71 @@
+"""What one sender may cost, over both transports."""
+
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from pixelserve.oip import inference_pb2 as pb
+from pixelserve.oip import inference_pb2_grpc
+
+pytestmark = pytest.mark.slow
+
+TIMEOUT_S = 30
+
+
+def pending(server: Any) -> int:
+    """Returns how many requests wait in the server's only queue."""
+    with urllib.request.urlopen(server.metrics, timeout=TIMEOUT_S) as page:
+        lines = page.read().decode().splitlines()
+    (line,) = [line for line in lines if line.startswith("nv_inference_pending_request_count{")]
+    return int(float(line.split()[-1]))
+
+
+def test_a_connection_has_no_more_calls_in_flight_than_it_may(
+    tmp_path: Path, start_server: Any, write_patient_model: Any, make_request: Any, eventually: Callable[..., None]
+) -> None:
+    """Timeline: 1. one connection sends three calls and may have two; 2. another sends one, which makes three in the
+    queue, so that the third of the first was held back; 3. all leave."""
+    write_patient_model(tmp_path / "repository" / "patient", rows=8)
+    server = start_server(tmp_path / "repository", "--max-concurrent-streams", "2")
+    with grpc.insecure_channel(server.grpc) as first:
+        stub = inference_pb2_grpc.GRPCInferenceServiceStub(first)
+        # A connection learns of the limit with its first answer.
+        assert stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S).live
+        sent = [stub.ModelInfer.future(make_request("patient")) for _ in range(3)]
+        eventually(lambda: pending(server) == 2)
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(server.grpc, options=options) as second:
+            other = inference_pb2_grpc.GRPCInferenceServiceStub(second).ModelInfer.future(make_request("patient"))
+            eventually(lambda: pending(server) == 3)
+            for call in (*sent, other):
+                call.cancel()
+
+
+def test_bytes_in_flight_of_the_whole_server_are_bounded(
+    tmp_path: Path, start_server: Any, model_writer: Any, eventually: Callable[..., None]
+) -> None:
+    """Timeline: 1. a request of most of a MiB waits for company; 2. another of its size is refused; 3. a small one is
+    not."""
+    width = 200_000
+    folder = tmp_path / "repository" / "wide"
+    model_writer(folder / "1" / "model.onnx", width=width)
+    (folder / "config.pbtxt").write_text(
+        "max_batch_size: 4 dynamic_batching { max_queue_delay_microseconds: 3600000000 }"
+    )
+    server = start_server(tmp_path / "repository", "--max-inflight-mib", "1")
+    request = pb.ModelInferRequest(model_name="wide", raw_input_contents=[np.zeros((1, width), np.float32).tobytes()])
+    request.inputs.add(name="values", datatype="FP32", shape=[1, width])
+    stub = server.stub()
+    waiting = stub.ModelInfer.future(request)
+    eventually(lambda: pending(server) == 1)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request, timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "--max-inflight-mib" in caught.value.details()
+    assert stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S).live
+    waiting.cancel()
