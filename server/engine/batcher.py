@@ -114,6 +114,7 @@ class Batcher:
         policy: BatchingPolicy,
         observer: Observer,
         log_failure: Callable[[BaseException], str],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Stores what it is handed; `start` starts the thread.
 
@@ -123,12 +124,14 @@ class Batcher:
             policy: when requests are merged.
             observer: is told what happened.
             log_failure: logs whatever a session or an `on_done` raised, and returns the id under which it did.
+            clock_ns: the time in nanoseconds that deadlines and arrivals are read against.
         """
         self._name = name
         self._session = session
         self._policy = policy
         self._observer = observer
         self._log_failure = log_failure
+        self._clock_ns = clock_ns
         self._queue: deque[Request] = deque()
         self._changed = threading.Condition()
         self._draining = False
@@ -194,7 +197,7 @@ class Batcher:
             return
         end_ns = self._queue[0].arrived_ns + delay_ns
         while not self._draining and not self._is_closed():
-            left_ns = end_ns - time.monotonic_ns()
+            left_ns = end_ns - self._clock_ns()
             if left_ns <= 0:
                 return
             self._changed.wait(left_ns / 1e9)
@@ -211,7 +214,7 @@ class Batcher:
     def _pop_batch(self, dropped: list[Request]) -> list[Request]:
         batch: list[Request] = []
         rows = 0
-        now_s = time.monotonic()
+        now_s = self._clock_ns() / 1e9
         while self._queue:
             request = self._queue[0]
             if request.cancelled or (request.deadline_s is not None and request.deadline_s <= now_s):
@@ -235,7 +238,7 @@ class Batcher:
         if request.cancelled:
             error = Cancelled(f"{self._name}: the caller left before the request ran")
         else:
-            waited_ms = (time.monotonic_ns() - request.arrived_ns) / 1e6
+            waited_ms = (self._clock_ns() - request.arrived_ns) / 1e6
             error = DeadlineExceeded(
                 f"{self._name}: the deadline passed after {waited_ms:.1f} ms in the queue, before the request ran; "
                 f"allow more time or send to fewer at once"
@@ -244,17 +247,17 @@ class Batcher:
         self._observer.on_dropped(error)
 
     def _run(self, batch: list[Request]) -> None:
-        start_ns = time.monotonic_ns()
+        start_ns = self._clock_ns()
         rows = sum(request.rows for request in batch)
         try:
             inputs = _assemble(batch)
-            assembled_ns = time.monotonic_ns()
+            assembled_ns = self._clock_ns()
             outputs = self._session.run(inputs)
-            computed_ns = time.monotonic_ns()
+            computed_ns = self._clock_ns()
             parts = _take_apart(batch, outputs, rows)
         except Exception as error:  # noqa: BLE001  whatever a session raises costs its batch only
             request_id = self._log_failure(error)
-            assembled_ns = computed_ns = time.monotonic_ns()
+            assembled_ns = computed_ns = self._clock_ns()
             failure = InternalError(
                 f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
             )
@@ -263,7 +266,7 @@ class Batcher:
         else:
             self._answer_all(batch, lambda index: Answer(parts[index], rows))
             failed = False
-        done_ns = time.monotonic_ns()
+        done_ns = self._clock_ns()
         self._observer.on_batch(
             BatchRecord(
                 rows=rows,

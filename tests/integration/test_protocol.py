@@ -339,6 +339,9 @@ def late(**choice: int) -> dict[str, pb.InferParameter]:
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown model": ({"model": "none"}, "NOT_FOUND", 'no model "none"'),
     "no model": ({"model": ""}, "NOT_FOUND", 'no model ""'),
+    "a model name with a slash": ({"model": "../doubler"}, "NOT_FOUND", "no model"),
+    "a model name of dots": ({"model": ".."}, "NOT_FOUND", "no model"),
+    "a model name with a NUL": ({"model": "doubler\0"}, "NOT_FOUND", "no model"),
     "an unknown version": ({"model_version": "3"}, "NOT_FOUND", "no version 3"),
     "version zero": ({"model_version": "0"}, "INVALID_ARGUMENT", "positive integer"),
     "a version with a leading zero": ({"model_version": "01"}, "INVALID_ARGUMENT", "positive integer"),
@@ -493,7 +496,12 @@ def python_threads(pid: int) -> int:
     return names.count(own)
 
 
-def test_after_all_wrong_requests_the_server_answers_and_has_as_many_threads(
+def resident_kib(process: int) -> int:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+
+def test_after_all_wrong_requests_the_server_is_as_before(
     server: Any, channel: grpc.Channel, stub: Any, make_request: Any
 ) -> None:
     """Timeline: 1. as many requests as threads wait for each other, so that every thread is started; 2. all that is
@@ -504,13 +512,16 @@ def test_after_all_wrong_requests_the_server_answers_and_has_as_many_threads(
         assert [len(each.result().outputs) for each in waiting] == [1] * THREADS
 
     use_every_thread()
-    before = python_threads(server.process.pid)
+    before, memory_kib = python_threads(server.process.pid), resident_kib(server.process.pid)
     for _ in range(2):
         for changes, code, _ in WRONG.values():
             assert refusal(lambda changes=changes: stub.ModelInfer(make_request(**changes)))[0] == code
-        assert refusal(lambda: send(channel, "ModelInfer", b"\xff"))[0] == "INVALID_ARGUMENT"
+        # No message; and raw contents of a gigabyte, declared in a few bytes.
+        for body in (b"\xff", b"\x3a\x80\x80\x80\x80\x04abc"):
+            assert refusal(lambda body=body: send(channel, "ModelInfer", body))[0] == "INVALID_ARGUMENT"
     use_every_thread()
     assert python_threads(server.process.pid) == before
+    assert resident_kib(server.process.pid) < memory_kib + 8 * 1024
     assert [event for event in server.events() if event["level"] == "error"] == []
 
 

@@ -1,4 +1,5 @@
-"""The batcher's promises, for any requests in any order: hypothesis makes them up, a gated fake session runs them."""
+"""The batcher's promises, for any requests in any order: hypothesis makes them up, a gated fake session
+runs them, on a fake clock."""
 
 import threading
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pixelserve_server.engine.tensors import Array
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError
 
 POISON = -1.0
-LONG_AGO_S = 0.0
+OPENED_S = 50.0
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,14 @@ class Plan:
     width: int
     poisoned: bool
     """Whether the session fails on it, and so on its whole batch."""
-    fate: str
-    """wait, leave (cancelled while it waits) or expired (its deadline has passed)."""
+    leaves: bool
+    """Whether its caller leaves while it waits."""
+    deadline_s: float | None
+    """On the fake clock, which stands at `OPENED_S` when the session is free for it."""
+
+    @property
+    def runs(self) -> bool:
+        return not self.leaves and (self.deadline_s is None or self.deadline_s > OPENED_S)
 
 
 plans = st.builds(
@@ -33,13 +40,14 @@ plans = st.builds(
     rows=st.integers(1, 8),
     width=st.sampled_from([2, 3]),
     poisoned=st.sampled_from([False] * 7 + [True]),
-    fate=st.sampled_from(["wait", "wait", "wait", "leave", "expired"]),
+    leaves=st.sampled_from([False, False, False, True]),
+    deadline_s=st.none() | st.none() | st.floats(0, 100),
 )
 policies = st.builds(
     BatchingPolicy,
     max_batch_size=st.integers(8, 20),
-    merge=st.booleans(),
-    max_queue_size=st.integers(1, 40),
+    merge=st.sampled_from([True, True, False]),
+    max_queue_size=st.integers(5, 40),
 )
 
 
@@ -83,35 +91,41 @@ def pixels(number: int, plan: Plan) -> Array:
     return array
 
 
-@settings(max_examples=150, deadline=None)
-@given(policy=policies, requests=st.lists(plans, max_size=30))
+@settings(max_examples=300, deadline=None)
+@given(policy=policies, requests=st.lists(plans, min_size=5, max_size=30))
 def test_every_request_gets_one_answer_of_its_own(policy: BatchingPolicy, requests: list[Plan]) -> None:
-    """1. A first request holds the session. 2. The others are queued or refused. 3. Some leave. 4. The gate opens."""
+    """1. A first request holds the session. 2. The others are queued or refused. 3. Some leave, and time passes, beyond
+    some deadlines. 4. The gate opens."""
     session, told = GatedSession(), Told()
-    batcher = Batcher("model", session, policy, told, lambda _: None)
+    now_ns = [0]
+    batcher = Batcher("model", session, policy, told, lambda _: "id", clock_ns=lambda: now_ns[0])
     batcher.start()
     answers: dict[int, list[Answer | RequestError]] = {number: [] for number in range(len(requests) + 1)}
-    batcher.submit(Request({"x": pixels(0, Plan(1, 2, False, "wait"))}, 1, answers[0].append))
+    first = {"x": pixels(0, Plan(1, 2, False, False, None))}
+    batcher.submit(Request(first, 1, answers[0].append, arrived_ns=0))
     session.entered.wait()
     queued: dict[int, Request] = {}
     for number, plan in enumerate(requests, start=1):
-        deadline_s = LONG_AGO_S if plan.fate == "expired" else None
-        request = Request({"x": pixels(number, plan)}, plan.rows, answers[number].append, deadline_s)
+        rows = {"x": pixels(number, plan)}
+        request = Request(rows, plan.rows, answers[number].append, plan.deadline_s, arrived_ns=0)
         try:
             batcher.submit(request)
             queued[number] = request
         except QueueFull:
             assert len(queued) == policy.max_queue_size
     for number, request in queued.items():
-        request.cancelled = requests[number - 1].fate == "leave"
+        request.cancelled = requests[number - 1].leaves
+    now_ns[0] = int(OPENED_S * 1e9)
     session.gate.set()
     assert batcher.drain(30)
 
     for number, plan in enumerate(requests, start=1):
         check_answer(number, plan, answers[number], is_queued=number in queued)
     check_batches(session.batches, policy)
-    ran = [number for number in queued if requests[number - 1].fate == "wait"]
+    ran = [number for number in queued if requests[number - 1].runs]
     assert sum(len(record.request_ns) for record in told.records) == 1 + len(ran)
+    # Only poison makes a batch fail: those that cannot run together never meet.
+    assert sum(record.failed for record in told.records) == sum((batch == POISON).any() for batch in session.batches)
     assert len(told.dropped) == len(queued) - len(ran)
 
 
@@ -120,8 +134,8 @@ def check_answer(number: int, plan: Plan, answers: list[Answer | RequestError], 
     if not is_queued:
         return
     answer = answers[0]
-    if plan.fate != "wait":
-        assert type(answer) is (Cancelled if plan.fate == "leave" else DeadlineExceeded)
+    if not plan.runs:
+        assert type(answer) is (Cancelled if plan.leaves else DeadlineExceeded)
     elif plan.poisoned:
         assert type(answer) is InternalError
     elif isinstance(answer, Answer):
