@@ -54,7 +54,8 @@ def running_server(grpc_port: int, metrics_port: int) -> Iterator[Server]:
     """Starts a server on the committed models and stops it at the end, however that comes."""
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(ROOT / "models")]
     command += ["--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # In a session of its own, so that Ctrl-C reaches this process alone, which then stops the server properly.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         event = _wait_until_serving(process)
         yield Server(event["grpc"], event["metrics"], process)

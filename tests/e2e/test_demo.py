@@ -1,6 +1,7 @@
 """What a newcomer sees first."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,15 @@ def environment_of(process: Path) -> str:
     except OSError:
         # It has ended, or is a kernel's.
         return ""
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_demo_that_stays_and_its_server(root: Path) -> None:
+    """Timeline: 1. the server is up; 2. Ctrl-C, which a terminal sends to the whole process group; 3. the server is
+    drained, and the exit code is 0."""
+    command = [sys.executable, root / "examples" / "demo.py", "--stay"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as demo:
+        assert demo.stdout is not None
+        assert any("Stop with Ctrl-C" in line for line in demo.stdout)
+        os.killpg(demo.pid, signal.SIGINT)
+        assert demo.wait(60) == 0
