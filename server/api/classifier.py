@@ -11,7 +11,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 from ..engine.batcher import Answer, Request
 from ..engine.postprocess import best_classes
 from ..engine.tensors import Array, TensorSpec
-from ..errors import ImageError, InvalidRequest, NotFound, RequestError
+from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestError
 from ..imaging.decode import decode_file, decode_raw
 from ..imaging.pool import DecodePool
 from ..imaging.prepare import Inversion, Pixels, prepare
@@ -28,6 +28,10 @@ _INVERSIONS: dict[int, Inversion | None] = {
     pb.INVERSION_ALWAYS: "always",
     pb.INVERSION_AUTO: "auto",
 }
+
+
+Guarded = Callable[[Call, Callable[[], None]], None]
+"""Runs work for a call and answers the call with whatever the work raises."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Classifier:
         catalogue: Catalogue,
         pool: DecodePool,
         limits: PictureLimits,
-        guard: Callable[[Call, Callable[[], None]], None],
+        guard: Guarded,
     ) -> None:
         """Stores what it is handed.
 
@@ -77,15 +81,15 @@ class Classifier:
         request = parse_message(pb.ClassifyRequest, message)
         loaded = self._catalogue.get(request.model, request.version)
         self._check(request, loaded)
-        job = _Job(request, loaded, call, self._limits.max_pixels, arrived_ns)
+        job = _Job(request, loaded, call, self._limits.max_pixels, arrived_ns, self._guard)
         call.on_cancel(job.cancel)
         self._pool.submit(lambda: self._guard(call, job.run))
 
     def _check(self, request: pb.ClassifyRequest, loaded: LoadedVersion) -> None:
         if loaded.config.pictures is None:
             raise InvalidRequest(
-                f"model {loaded.name} takes no pictures, which takes one uint8 input [rows, height, width, 1 or 3] and "
-                f"one output of class scores; send it tensors with ModelInfer"
+                f"model {loaded.name} takes no pictures, having not one uint8 input [rows, height, width, 1 or 3] "
+                f"and one output of class scores; send it tensors with ModelInfer"
             )
         most = min(self._limits.max_images, loaded.config.batching.max_batch_size)
         if not 1 <= len(request.images) <= most:
@@ -120,13 +124,20 @@ class _Job:
     """One Classify call on its way: decoded on a thread of the pool, computed by the batcher, then answered."""
 
     def __init__(
-        self, request: pb.ClassifyRequest, loaded: LoadedVersion, call: Call, max_pixels: int, arrived_ns: int
+        self,
+        request: pb.ClassifyRequest,
+        loaded: LoadedVersion,
+        call: Call,
+        max_pixels: int,
+        arrived_ns: int,
+        guard: Guarded,
     ) -> None:
         self._request = request
         self._loaded = loaded
         self._call = call
         self._max_pixels = max_pixels
         self._arrived_ns = arrived_ns
+        self._guard = guard
         self._submitted: Request | None = None
         self._is_cancelled = False
 
@@ -138,8 +149,10 @@ class _Job:
     def run(self) -> None:
         """Decodes the pictures and queues those that can be read."""
         results = [self._prepare(image) for image in self._request.images if not self._is_cancelled]
+        if self._is_cancelled:
+            raise Cancelled(f"model {self._loaded.name}: the caller left before its pictures were decoded")
         pixels = [result for result in results if not isinstance(result, ImageError)]
-        if not pixels or self._is_cancelled:
+        if not pixels:
             self._answer(results, None)
             return
         image = self._loaded.config.inputs[0]
@@ -177,7 +190,9 @@ class _Job:
             self._call.fail(status_of(answer))
         else:
             output = self._loaded.config.outputs[0]
-            self._answer(results, (output, answer.outputs[output.name]))
+            scores = (output, answer.outputs[output.name])
+            # On the batcher's thread, where nobody else would answer the caller if this failed.
+            self._guard(self._call, lambda: self._answer(results, scores))
 
     def _answer(self, results: Sequence[Pixels | ImageError], scores: tuple[TensorSpec, Array] | None) -> None:
         response = pb.ClassifyResponse(model=self._loaded.name, version=str(self._loaded.version))
@@ -194,12 +209,14 @@ def _classes(output: TensorSpec, scores: Array, request: pb.ClassifyRequest) -> 
     """Returns each row's best classes."""
     k = request.top_k if request.HasField("top_k") else 1
     return [
-        [
-            pb.Class(label=output.labels[index] if output.labels else str(index), index=index, probability=row[index])
-            for index in best.tolist()
-        ]
+        [pb.Class(label=_label(output, index), index=index, probability=row[index]) for index in best.tolist()]
         for row, best in zip(scores, best_classes(scores, k), strict=True)
     ]
+
+
+def _label(output: TensorSpec, index: int) -> str:
+    # A model that leaves the number of classes open may have more than there are labels.
+    return output.labels[index] if index < len(output.labels) else str(index)
 
 
 def _ready(loaded: LoadedVersion) -> pb.ModelVersion:
