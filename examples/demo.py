@@ -195,10 +195,12 @@ def figures(before: Samples, after: Samples, seconds: float) -> str:
 
 def wait_for_ctrl_c(server: Server) -> None:
     """Stays until the user has had enough, or the server ends by itself."""
-    console.print(f"\nServing at {server.grpc} (gRPC) and {server.metrics}. Stop with Ctrl-C.")
-    # SIGTERM ends this process in the same way, so that the server is stopped with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM ends this process in the same way, so that the server is stopped with it. SIGINT is ignored where a shell
+    # has started this in the background.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     try:
+        console.print(f"\nServing at {server.grpc} (gRPC) and {server.metrics}. Stop with Ctrl-C.")
         server.process.wait()
     except KeyboardInterrupt:
         console.print("\nstopping")

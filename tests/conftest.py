@@ -58,6 +58,12 @@ def write_model(path: Path, *, rows: int | str = "N", width: int = 4, output: st
     return write_graph(path, {"values": tensor}, {output: tensor}, ("Add", "values values", output))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _processes_of_tests_can_be_interrupted() -> None:
+    """A shell that runs the suite in the background has SIGINT ignored, and what the tests start would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def model_writer() -> Callable[..., Path]:
     """`write_model`, for tests in other folders."""
