@@ -2,7 +2,7 @@
 
 A thread of the pool carries a call from its arrival to its answer: it hands the request on and sleeps until the
 engine's thread has answered. Answering from the engine's thread needs no such thread, but it is private to grpcio and
-was measured to be only 2 to 8 % faster (docs/adr/0002-seam.md).
+was measured to be only 1 to 10 % faster (docs/adr/0002-seam.md).
 """
 
 import threading
