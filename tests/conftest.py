@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,6 +112,13 @@ class ServerProcess:
 
     def events(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def pending(self) -> int:
+        """How many requests wait in the server's only queue."""
+        with urllib.request.urlopen(self.metrics, timeout=STOP_TIMEOUT_S) as page:
+            lines = page.read().decode().splitlines()
+        (line,) = [line for line in lines if line.startswith("nv_inference_pending_request_count{")]
+        return int(float(line.split()[-1]))
 
     def stub(self) -> inference_pb2_grpc.GRPCInferenceServiceStub:
         """A stub on a channel of its own, closed with the process."""

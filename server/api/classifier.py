@@ -14,7 +14,7 @@ from ..engine.tensors import Array, TensorSpec
 from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestError
 from ..imaging.decode import decode_file, decode_raw
 from ..imaging.pool import DecodePool
-from ..imaging.prepare import Inversion, Pixels, prepare
+from ..imaging.prepare import Inversion, PictureSpec, Pixels, prepare
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call, Handler
@@ -80,13 +80,14 @@ class Classifier:
         arrived_ns = time.monotonic_ns()
         request = parse_message(pb.ClassifyRequest, message)
         loaded = self._catalogue.get(request.model, request.version)
-        self._check(request, loaded)
-        job = _Job(request, loaded, call, self._limits.max_pixels, arrived_ns, self._guard)
+        pictures = self._check(request, loaded)
+        job = _Job(request, loaded, pictures, call, self._limits.max_pixels, arrived_ns, self._guard)
         call.on_cancel(job.cancel)
         self._pool.submit(lambda: self._guard(call, job.run))
 
-    def _check(self, request: pb.ClassifyRequest, loaded: LoadedVersion) -> None:
-        if loaded.config.pictures is None:
+    def _check(self, request: pb.ClassifyRequest, loaded: LoadedVersion) -> PictureSpec:
+        pictures = loaded.config.pictures
+        if pictures is None:
             raise InvalidRequest(
                 f"model {loaded.name} takes no pictures, having not one uint8 input [rows, height, width, 1 or 3] "
                 f"and one output of class scores; send it tensors with ModelInfer"
@@ -98,6 +99,7 @@ class Classifier:
             raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or nothing for 1")
         if request.inversion not in _INVERSIONS:
             raise InvalidRequest(f"inversion is {request.inversion}; expected one of {pb.Inversion.keys()}")
+        return pictures
 
     def list_models(self, message: bytes, call: Call) -> None:
         """Answers with every version that was loaded or failed to load.
@@ -127,6 +129,7 @@ class _Job:
         self,
         request: pb.ClassifyRequest,
         loaded: LoadedVersion,
+        pictures: PictureSpec,
         call: Call,
         max_pixels: int,
         arrived_ns: int,
@@ -134,6 +137,7 @@ class _Job:
     ) -> None:
         self._request = request
         self._loaded = loaded
+        self._pictures = pictures
         self._call = call
         self._max_pixels = max_pixels
         self._arrived_ns = arrived_ns
@@ -169,8 +173,6 @@ class _Job:
         self._loaded.batcher.submit(request)
 
     def _prepare(self, image: pb.Image) -> Pixels | ImageError:
-        spec = self._loaded.config.pictures
-        assert spec is not None  # noqa: S101  checked before the job was made
         try:
             content = image.WhichOneof("content")
             if content is None:
@@ -181,7 +183,7 @@ class _Job:
                 if content == "encoded"
                 else decode_raw(raw.data, raw.height, raw.width, raw.channels, self._max_pixels)
             )
-            return prepare(decoded, spec, _INVERSIONS[self._request.inversion])
+            return prepare(decoded, self._pictures, _INVERSIONS[self._request.inversion])
         except ImageError as error:
             return error
 

@@ -49,14 +49,6 @@ def patient_repository(tmp_path: Path, write_patient_model: Callable[..., None])
     return tmp_path / "repository"
 
 
-def pending(server: Any) -> int:
-    """Returns how many requests wait in the server's only queue."""
-    with urllib.request.urlopen(server.metrics, timeout=TIMEOUT_S) as page:
-        lines = page.read().decode().splitlines()
-    (line,) = [line for line in lines if line.startswith("nv_inference_pending_request_count{")]
-    return int(float(line.split()[-1]))
-
-
 def probe(server: Any, path: str) -> int:
     """Returns the status of a page on the metrics port."""
     try:
@@ -134,7 +126,7 @@ def test_a_stopping_server_refuses_new_requests_and_finishes_those_that_it_accep
     server = start_server(tmp_path)
     stub = inference_pb2_grpc.GRPCInferenceServiceStub(connect(server))
     accepted = [stub.ModelInfer.future(make_request("patient", id=str(index))) for index in range(7)]
-    eventually(lambda: pending(server) == 7)
+    eventually(lambda: server.pending() == 7)
     server.process.send_signal(signal.SIGTERM)
 
     late = inference_pb2_grpc.GRPCInferenceServiceStub(connect(server))
@@ -162,7 +154,7 @@ def test_a_settling_server_says_that_it_stops_and_still_accepts(
     channel = connect(server)
     stub, health = inference_pb2_grpc.GRPCInferenceServiceStub(channel), health_pb2_grpc.HealthStub(channel)
     waiting = [stub.ModelInfer.future(make_request("patient")) for _ in range(7)]
-    eventually(lambda: pending(server) == 7)
+    eventually(lambda: server.pending() == 7)
     server.process.send_signal(signal.SIGTERM)
     eventually(lambda: probe(server, "/ready") == 503)
     assert probe(server, "/live") == 200
@@ -193,7 +185,7 @@ def test_requests_that_outlast_the_grace_are_cut_off_and_the_exit_code_says_so(
     server = start_server(patient_repository, "--grace-s", "0.1")
     stub = inference_pb2_grpc.GRPCInferenceServiceStub(connect(server))
     waiting = stub.ModelInfer.future(make_request("patient"))
-    eventually(lambda: pending(server) == 1)
+    eventually(lambda: server.pending() == 1)
     assert server.stop() == 13
     assert waiting.exception(TIMEOUT_S).code() is grpc.StatusCode.UNAVAILABLE
     assert event(server, "stopped")["unfinished"] > 0

@@ -1,6 +1,5 @@
 """What one sender may cost, over both transports."""
 
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,6 @@ pytestmark = pytest.mark.slow
 TIMEOUT_S = 30
 
 
-def pending(server: Any) -> int:
-    """Returns how many requests wait in the server's only queue."""
-    with urllib.request.urlopen(server.metrics, timeout=TIMEOUT_S) as page:
-        lines = page.read().decode().splitlines()
-    (line,) = [line for line in lines if line.startswith("nv_inference_pending_request_count{")]
-    return int(float(line.split()[-1]))
-
-
 def test_a_connection_has_no_more_calls_in_flight_than_it_may(
     tmp_path: Path, start_server: Any, write_patient_model: Any, make_request: Any, eventually: Callable[..., None]
 ) -> None:
@@ -37,11 +28,11 @@ def test_a_connection_has_no_more_calls_in_flight_than_it_may(
         # A connection learns of the limit with its first answer.
         assert stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S).live
         sent = [stub.ModelInfer.future(make_request("patient")) for _ in range(3)]
-        eventually(lambda: pending(server) == 2)
+        eventually(lambda: server.pending() == 2)
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(server.grpc, options=options) as second:
             other = inference_pb2_grpc.GRPCInferenceServiceStub(second).ModelInfer.future(make_request("patient"))
-            eventually(lambda: pending(server) == 3)
+            eventually(lambda: server.pending() == 3)
             for call in (*sent, other):
                 call.cancel()
 
@@ -62,7 +53,7 @@ def test_bytes_in_flight_of_the_whole_server_are_bounded(
     request.inputs.add(name="values", datatype="FP32", shape=[1, width])
     stub = server.stub()
     waiting = stub.ModelInfer.future(request)
-    eventually(lambda: pending(server) == 1)
+    eventually(lambda: server.pending() == 1)
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(request, timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
