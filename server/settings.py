@@ -56,10 +56,32 @@ class Settings(BaseSettings):
     )
     decode_threads: int = Field(2, ge=1, description="threads that decode pictures")
     decode_queue_size: int = Field(256, ge=0, description="Classify requests that may wait for these threads")
+    batch_buckets: str = Field(
+        "auto",
+        pattern=r"^(auto|none|powers|[1-9][0-9]{0,6}(,[1-9][0-9]{0,6})*)$",
+        description="batch sizes that runs are padded to: none, powers (of two), or sizes such as 1,8,64; auto: powers "
+        "on CUDA, none on the CPU, where padding costs as much as images",
+    )
+    limit_batches: bool = Field(
+        True,
+        description="merge no more images than the smallest batch that was measured at load to be as fast per image "
+        "as any; otherwise as many as the model's batch allows",
+    )
+    refuse_late: bool = Field(
+        False,
+        description="refuse a request at once where the run times measured at load say that its deadline would pass "
+        "in the queue",
+    )
     transport: Literal["auto", "fast", "grpcio"] = Field(
         "auto",
         description="who owns the gRPC port: grpcio, or pygrpc-native's fast front with grpcio behind it; auto takes "
         "the front on loopback where it is installed",
+    )
+    io_threads: int = Field(1, ge=1, description="threads of the fast front that read and write the network")
+    io_priority: Literal["quiet", "normal"] = Field(
+        "quiet",
+        description="quiet: the front's network threads do not interrupt the others when they wake (Linux's "
+        "SCHED_BATCH), so that a batch's answers leave together; normal: as the system schedules any thread",
     )
     grpc_threads: int = Field(
         64, ge=1, description="threads that carry calls; each holds one call from its arrival to its answer"

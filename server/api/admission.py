@@ -2,39 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 from ..errors import QueueFull, Unavailable
 from .call import Call
-from .status import Status, status_of
+from .status import status_of
 
 _STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
-
-
-class AdmittedCall:
-    """A call that was taken, counted until it is answered."""
-
-    __slots__ = ("_admission", "_call", "deadline_s", "size_bytes")
-
-    def __init__(self, call: Call, size_bytes: int, admission: "Admission") -> None:
-        self._call = call
-        self._admission = admission
-        self.size_bytes = size_bytes
-        self.deadline_s = call.deadline_s
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        self._call.on_cancel(callback)
-
-    def reply(self, message: bytes) -> None:
-        # Whoever takes the call off the list answers it: the engine, or the end of the grace period.
-        if self._admission.forget(self):
-            self._call.reply(message)
-            self._admission.answered(replied=True)
-
-    def fail(self, status: Status) -> None:
-        if self._admission.forget(self):
-            self._call.fail(status)
-            self._admission.answered()
 
 
 class Admission:
@@ -48,18 +21,19 @@ class Admission:
                 whatever its size when nothing else is there.
         """
         self._max_bytes = max_bytes
-        self._calls: set[AdmittedCall] = set()
+        self._open: dict[Call, None] = {}
         self._bytes = 0
-        self._answering = 0
         self.replied = 0
         """How many calls were answered with a result."""
         self._is_draining = False
         # When a call was last refused because of draining.
         self._refused_s = 0.0
-        self._changed = threading.Condition()
+        # A bare lock is cheaper to take than a condition.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
-    def admit(self, call: Call, size_bytes: int) -> AdmittedCall:
-        """Takes a call.
+    def admit(self, call: Call, size_bytes: int) -> None:
+        """Takes a call, and counts it until it is answered.
 
         Args:
             call: the transport's.
@@ -69,7 +43,7 @@ class Admission:
             Unavailable: the server is draining.
             QueueFull: too many bytes are unanswered.
         """
-        with self._changed:
+        with self._lock:
             if self._is_draining:
                 self._refused_s = time.monotonic()
                 raise Unavailable(_STOPPING)
@@ -78,25 +52,16 @@ class Admission:
                     f"{self._bytes:,} bytes of requests are being worked on, this one has {size_bytes:,}, and at most "
                     f"{self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
                 )
-            admitted = AdmittedCall(call, size_bytes, self)
-            self._calls.add(admitted)
             self._bytes += size_bytes
-            return admitted
+            self._open[call] = None
+        call.size_bytes = size_bytes
+        call.admission = self
 
-    def forget(self, call: AdmittedCall) -> bool:
-        """Takes a call off the list in order to answer it; returns whether it was still there."""
-        with self._changed:
-            if call not in self._calls:
-                return False
-            self._calls.remove(call)
+    def answered(self, call: Call, *, replied: bool = False) -> None:
+        """Tells that a call's answer, a result where `replied`, is with its transport."""
+        with self._lock:
+            del self._open[call]
             self._bytes -= call.size_bytes
-            self._answering += 1
-            return True
-
-    def answered(self, *, replied: bool = False) -> None:
-        """Tells that a forgotten call's answer, a result where `replied`, is with its transport."""
-        with self._changed:
-            self._answering -= 1
             self.replied += replied
             if self._is_draining:
                 self._changed.notify_all()
@@ -109,8 +74,8 @@ class Admission:
         """
         with self._changed:
             self._is_draining = True
-            self._changed.wait_for(lambda: not self._calls and not self._answering, grace_s)
-            left = list(self._calls)
+            self._changed.wait_for(lambda: not self._open, grace_s)
+            left = list(self._open)
         for call in left:
             call.fail(status_of(Unavailable(_STOPPING)))
         return len(left)

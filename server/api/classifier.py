@@ -8,8 +8,8 @@ import numpy as np
 
 from pixelserve.v1 import classifier_pb2 as pb
 
-from ..engine.batcher import Answer, Request
 from ..engine.postprocess import best_classes
+from ..engine.request import Answer, Request
 from ..engine.tensors import Array, TensorSpec
 from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestError
 from ..imaging.decode import decode_file, decode_raw
@@ -148,7 +148,7 @@ class _Job:
     def cancel(self) -> None:
         self._is_cancelled = True
         if self._submitted is not None:
-            self._submitted.cancelled = True
+            self._submitted.cancel()
 
     def run(self) -> None:
         """Decodes the pictures and queues those that can be read."""

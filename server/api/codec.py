@@ -246,9 +246,14 @@ def encode_bytes(elements: Sequence[bytes]) -> bytes:
 
 def encode_output(response: pb.ModelInferResponse, spec: TensorSpec, array: Array) -> None:
     """Adds an output tensor and its raw bytes to a response."""
-    response.outputs.add(name=spec.name, datatype=spec.datatype.name, shape=array.shape)
+    describe_output(response, spec, array.shape)
     if spec.datatype.is_bytes:
         elements = (item if isinstance(item, bytes) else str(item).encode() for item in array.ravel())
         response.raw_output_contents.append(encode_bytes(list(elements)))
     else:
         response.raw_output_contents.append(array.tobytes())
+
+
+def describe_output(response: pb.ModelInferResponse, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+    """Adds an output tensor's name, datatype and shape to a response, without its elements."""
+    response.outputs.add(name=spec.name, datatype=spec.datatype.name, shape=shape)

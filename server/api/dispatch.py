@@ -23,11 +23,15 @@ class Guard:
         """Runs `work`, which answers the call now or later; raises nothing."""
         try:
             work()
-        except RequestError as error:
-            call.fail(status_of(error))
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            self.fail(call, error)
+
+    def fail(self, call: Call, error: Exception) -> None:
+        """Answers a call with what went wrong; an error that nobody expected is logged, and told by an id only."""
+        if not isinstance(error, RequestError):
             request_id = self._log_failure(error)
-            call.fail(status_of(InternalError(f"internal error; the server's log has the details under {request_id}")))
+            error = InternalError(f"internal error; the server's log has the details under {request_id}")
+        call.fail(status_of(error))
 
 
 class Dispatcher:
@@ -52,8 +56,7 @@ class Dispatcher:
     def handle(self, method: str, message: bytes, call: Call) -> None:
         """Handles one call; it is answered now or later."""
         try:
-            admitted = self._admission.admit(call, len(message))
-        except RequestError as error:
-            call.fail(status_of(error))
-            return
-        self._guard(admitted, lambda: self._handlers[method](message, admitted))
+            self._admission.admit(call, len(message))
+            self._handlers[method](message, call)
+        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            self._guard.fail(call, error)

@@ -1,78 +1,42 @@
-"""The queue and the thread in front of a model version's session: requests in, one answer each out.
+"""The queue and the threads in front of a model version's sessions: requests in, one answer each out.
 
 Promises:
 - a submitted request gets exactly one answer, through its `on_done`, whatever fails;
 - the queue is bounded and refuses at once when it is full;
 - a request is never split across batches, and its answer holds its own rows;
-- one whose deadline has passed, or whose caller has left, is dropped before it is batched and delays nobody;
+- one whose deadline passes, or whose caller leaves, while it waits is answered then, and delays nobody;
 - `drain` finishes all that was accepted; nothing is accepted after it.
 """
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from ..errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError, Unavailable
+from .curve import UNMEASURED, LatencyCurve
+from .instance import BrokenInstance, Instance
+from .ordering import Turnstile
+from .policy import BatchingPolicy
+from .queue import RequestQueue
+from .request import ComputedBatch, Request
 from .tensors import Array
+from .timer import Timer
+
+# A run that is measured to be shorter may be done on the thread that brought the request: handing it over costs about
+# 35 µs, and nothing that waits behind it (other models, refusals, cancellations) notices so little.
+INLINE_NS = 300_000
+
+_NEVER_NS = 1 << 62
 
 
-@dataclass(frozen=True)
-class BatchingPolicy:
-    """When requests are merged into one run."""
-
-    max_batch_size: int
-    """Most rows (images) in a run; 0: the model has no batch dimension, and a request is a run."""
-    merge: bool
-    """Whether requests are merged at all; False: every request is a run of its own."""
-    max_queue_size: int
-    """Most requests that may wait."""
-    max_queue_delay_s: float = 0.0
-    """Seconds that the oldest request may wait for others; 0: run at once with what is there."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request gets when its batch has run."""
-
-    outputs: Mapping[str, Array]
-    """Output tensors by name, the request's own rows along the first axis."""
-    batch_rows: int
-    """Rows that were computed together."""
-
-
-@dataclass(eq=False, slots=True)
-class Request:
-    """Tensors that wait to be computed, and whom to tell."""
-
-    inputs: Mapping[str, Array]
-    """All input tensors by name; rows along the first axis where the model has a batch dimension."""
-    rows: int
-    """Rows of every input; 1 for a model without a batch dimension."""
-    on_done: Callable[[Answer | RequestError], None]
-    """Called exactly once, on the batcher's thread. It must not block."""
-    deadline_s: float | None = None
-    """`time.monotonic()` after which nobody wants the answer."""
-    arrived_ns: int = field(default_factory=time.monotonic_ns)
-    """`time.monotonic_ns()` when the request was received."""
-    cancelled: bool = False
-    """Set from any thread when the caller has left."""
-
-    def signature(self) -> tuple[object, ...]:
-        """Returns what must be equal for two requests to share a run: every input's shape without its rows."""
-        return tuple(array.shape[1:] for array in self.inputs.values())
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BatchRecord:
     """What one run of a model was and took; all times in nanoseconds."""
 
     rows: int
-    """Rows computed together."""
+    """Rows of requests computed together."""
     request_ns: list[int]
     """For each request, from its arrival to its answer."""
     queue_ns: list[int]
@@ -83,6 +47,8 @@ class BatchRecord:
     """The model."""
     output_ns: int
     """Taking the batch apart and answering."""
+    padding: int = 0
+    """Rows of zeros computed besides, to fill the bucket."""
     failed: bool = False
     """Whether the session failed; then no request got an answer but an error."""
 
@@ -93,219 +59,437 @@ class Observer(Protocol):
     def on_batch(self, record: BatchRecord) -> None:
         """Called after a batch's requests were answered."""
 
-    def on_dropped(self, error: RequestError) -> None:
+    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
         """Called for a request that was accepted and then dropped: its deadline passed or its caller left."""
 
+    def on_worker_restarted(self) -> None:
+        """Called when a thread that runs batches died and another took its place."""
 
-class Runner(Protocol):
-    """What a batcher drives; a `Session`, or a fake in tests."""
+    def on_session_rebuilt(self) -> None:
+        """Called when a session that kept failing was loaded anew."""
 
-    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Computes all outputs of input tensors, both by name."""
+
+@dataclass(slots=True)
+class _Run:
+    """A batch on its way."""
+
+    instance: Instance
+    requests: list[Request]
+    rows: int
+    ticket: int
 
 
 class Batcher:
-    """Merges requests for one session. `submit` may be called from any thread."""
+    """Merges requests for the sessions of one model version. `submit` may be called from any thread."""
 
     def __init__(
         self,
         name: str,
-        session: Runner,
+        instances: Sequence[Instance],
         policy: BatchingPolicy,
         observer: Observer,
-        log_failure: Callable[[BaseException], str],
+        log_failure: Callable[[BaseException], object],
+        *,
+        curve: LatencyCurve = UNMEASURED,
+        timer: Timer | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Stores what it is handed; `start` starts the thread.
+        """Stores what it is handed; `start` starts a thread for each instance.
 
         Args:
-            name: what error messages and the thread are called after, such as `mnist-cnn version 1`.
-            session: computes a batch.
+            name: what error messages and the threads are called after, such as `mnist-cnn version 1`.
+            instances: sessions that compute batches, one at a time each.
             policy: when requests are merged.
             observer: is told what happened.
             log_failure: logs whatever a session or an `on_done` raised, and returns the id under which it did.
+            curve: what a run takes, by its size.
+            timer: drops requests when their deadlines pass; None: they are dropped when a batch is taken.
             clock_ns: the time in nanoseconds that deadlines and arrivals are read against.
         """
         self._name = name
-        self._session = session
         self._policy = policy
         self._observer = observer
         self._log_failure = log_failure
+        self._curve = curve
+        self._timer = timer
         self._clock_ns = clock_ns
-        self._queue: deque[Request] = deque()
-        self._changed = threading.Condition()
+        self._limit = policy.limit
+        self._delay_ns = int(policy.max_queue_delay_s * 1e9) if policy.merge else 0
+        self._queue = RequestQueue(policy)
+        self._free = list(instances)
+        self._turnstile = Turnstile() if policy.preserve_ordering else None
+        self._tickets = 0
+        # Runs that are not answered yet.
+        self._running = 0
+        self._sleeping = 0
         self._draining = False
-        self._thread = threading.Thread(target=self._work, name=f"batcher {name}", daemon=True)
+        self._broken = ""
+        # When the timer will look for expired requests.
+        self._alarm_ns = _NEVER_NS
+        # A bare lock is cheaper to take than a condition.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._threads = [self._new_thread() for _ in instances]
+        self._instances = len(self._threads)
 
     def start(self) -> None:
-        """Starts the thread that runs batches."""
-        self._thread.start()
+        """Starts the threads that run batches."""
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
         """How many requests are in the queue."""
         return len(self._queue)
 
-    def submit(self, request: Request) -> None:
-        """Queues a request; its `on_done` is called later, unless this raises.
+    @property
+    def broken(self) -> str:
+        """Why no session computes any more; empty while one does."""
+        return self._broken
+
+    def submit(self, request: Request, may_run: bool = False) -> None:
+        """Queues a request; its `on_done` is called later, or before this returns, unless this raises.
+
+        Args:
+            request: the request.
+            may_run: whether this thread may compute it, where that takes less time than handing it over.
 
         Raises:
-            QueueFull: as many requests wait as may.
-            Unavailable: the batcher is draining.
+            QueueFull: as many requests wait as may, or (where the policy says so) too many for its deadline.
+            Unavailable: the batcher is draining, or its sessions are broken.
         """
-        with self._changed:
-            if self._draining:
-                raise Unavailable(f"{self._name} is being unloaded; send the request to another replica or retry")
-            if len(self._queue) >= self._policy.max_queue_size:
+        run: _Run | None = None
+        dropped: list[Request] = []
+        with self._lock:
+            if self._draining or self._broken:
+                raise Unavailable(self._refusal())
+            if self._policy.refuse_late and request.deadline_ns is not None:
+                self._refuse_late(request)
+            if not self._queue.push(request):
                 raise QueueFull(f"{self._name}: {len(self._queue)} requests wait, no more are taken; retry later")
-            self._queue.append(request)
-            self._changed.notify()
+            request.owner = self
+            if request.deadline_ns is not None or request.patience_ns is not None:
+                self._watch(request.deadline_ns, request.patience_ns)
+            if self._free:
+                if may_run and self._may_run_here(request):
+                    run = self._next_run(dropped)
+                elif self._sleeping:
+                    self._changed.notify()
+        if dropped:
+            self._drop_all(dropped)
+        if run is not None:
+            self._run_here(run)
+
+    def drop(self, request: Request) -> None:
+        """Takes a cancelled request out of the queue, if it is still there, and answers it."""
+        with self._lock:
+            found = self._queue.remove(request)
+        if found:
+            self._drop(request)
 
     def drain(self, timeout_s: float | None = None) -> bool:
-        """Refuses new requests, finishes the accepted ones and ends the thread; returns whether that took no longer
+        """Refuses new requests, finishes the accepted ones and ends the threads; returns whether that took no longer
         than `timeout_s`."""
-        with self._changed:
+        with self._lock:
             self._draining = True
-            self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+            self._changed.notify_all()
+            if not any(thread.ident for thread in self._threads):
+                return True
+            return self._changed.wait_for(lambda: not self._threads and not self._running, timeout_s)
+
+    def _refusal(self) -> str:
+        if self._broken:
+            return f"{self._name} is not ready: {self._broken}; see the server's log, and load the model again"
+        return f"{self._name} is being unloaded; send the request to another replica or retry"
+
+    def _refuse_late(self, request: Request) -> None:
+        """Raises where what waits before a request leaves too little time for it."""
+        limit = self._limit or 1
+        backlog_ns = self._curve.backlog_ns(self._queue.rows, limit) // self._instances
+        own_ns = self._curve.run_ns(request.rows) or 0
+        left_ns = (request.deadline_ns or 0) - self._clock_ns()
+        if backlog_ns + own_ns > left_ns:
+            raise QueueFull(
+                f"{self._name}: {self._queue.rows} rows wait and will take about {backlog_ns / 1e6:.1f} ms, its "
+                f"deadline leaves {left_ns / 1e6:.1f} ms; allow more time, or retry elsewhere"
+            )
+
+    def _may_run_here(self, request: Request) -> bool:
+        if self._delay_ns or len(self._queue) > 1:
+            return False
+        run_ns = self._curve.run_ns(request.rows)
+        return run_ns is not None and run_ns < INLINE_NS
+
+    # The threads that run batches.
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._work, name=f"batcher {self._name}", daemon=True)
 
     def _work(self) -> None:
-        while (batch := self._take_batch()) is not None:
-            if batch:
-                self._run(batch)
-
-    def _take_batch(self) -> list[Request] | None:
-        """Waits for requests; returns those to run together (none, where all were dropped), or None at the end."""
-        dropped: list[Request] = []
-        with self._changed:
-            while not self._queue:
-                if self._draining:
-                    return None
-                self._changed.wait()
-            self._wait_for_company()
-            batch = self._pop_batch(dropped)
-        for request in dropped:
-            self._drop(request)
-        return batch
-
-    def _wait_for_company(self) -> None:
-        """Waits, at most the queue delay of the oldest request, until there is a full batch."""
-        delay_ns = int(self._policy.max_queue_delay_s * 1e9)
-        if not delay_ns or not self._policy.merge:
+        me = threading.current_thread()
+        try:
+            while (run := self._take_run()) is not None:
+                self._run(run)
+        except BaseException as error:  # noqa: BLE001  without its thread a model would be silent for ever
+            self._log_failure(error)
+            self._replace(me)
             return
-        end_ns = self._queue[0].arrived_ns + delay_ns
-        while not self._draining and not self._is_closed():
-            left_ns = end_ns - self._clock_ns()
-            if left_ns <= 0:
-                return
-            self._changed.wait(left_ns / 1e9)
+        with self._lock:
+            self._threads.remove(me)
+            # The others look again whether there is anything left for them.
+            self._changed.notify_all()
 
-    def _is_closed(self) -> bool:
-        """Returns whether nothing that may yet come would run with the oldest request."""
-        rows = 0
-        for request in self._queue:
-            if rows and not self._fits(request, self._queue[0], rows):
-                return True
+    def _replace(self, dead: threading.Thread) -> None:
+        thread = self._new_thread()
+        with self._lock:
+            self._threads[self._threads.index(dead)] = thread
+        thread.start()
+        self._observer.on_worker_restarted()
+
+    def _take_run(self) -> _Run | None:
+        """Waits for requests and a free instance; returns what to run, or None at the end."""
+        while True:
+            dropped: list[Request] = []
+            with self._lock:
+                if not self._wait():
+                    return None
+                run = self._next_run(dropped)
+            self._drop_all(dropped)
+            if run is not None:
+                return run
+
+    def _wait(self) -> bool:
+        """Waits until a batch can be taken; returns False where there will be none."""
+        while True:
+            wait_s: float | None = None
+            if not self._queue:
+                if self._draining:
+                    return False
+            elif self._free:
+                wait_s = self._company_s()
+                if wait_s <= 0:
+                    return True
+            self._sleeping += 1
+            try:
+                self._changed.wait(wait_s)
+            finally:
+                self._sleeping -= 1
+
+    def _company_s(self) -> float:
+        """Returns how many seconds to wait for requests that would make a better batch."""
+        if not self._delay_ns or self._draining:
+            return 0.0
+        now_ns = self._clock_ns()
+        rows, preferred, oldest_ns, closed = self._outlook(now_ns)
+        if preferred or closed or rows >= self._limit:
+            return 0.0
+        return (oldest_ns + self._delay_ns - now_ns) / 1e9
+
+    def _outlook(self, now_ns: int) -> tuple[int, int, int, bool]:
+        """Looks at what would run together now.
+
+        Returns:
+            The rows; the largest preferred size among them (0: none); the earliest arrival; and whether it can grow no
+            more, since a request waits that cannot run with it.
+        """
+        rows = preferred = 0
+        oldest_ns = now_ns
+        first: Request | None = None
+        for request in self._queue.waiting():
+            if first is None:
+                first = request
+            elif rows + request.rows > self._limit or request.layout.key != first.layout.key:
+                return rows, preferred, oldest_ns, True
             rows += request.rows
-        return rows >= self._policy.max_batch_size
+            oldest_ns = min(oldest_ns, request.arrived_ns)
+            if rows in self._policy.preferred_batch_sizes:
+                preferred = rows
+        return rows, preferred, oldest_ns, False
 
-    def _pop_batch(self, dropped: list[Request]) -> list[Request]:
-        batch: list[Request] = []
-        rows = 0
-        now_s = self._clock_ns() / 1e9
-        while self._queue:
-            request = self._queue[0]
-            if request.cancelled or (request.deadline_s is not None and request.deadline_s <= now_s):
-                dropped.append(self._queue.popleft())
-                continue
-            if batch and not self._fits(request, batch[0], rows):
-                break
-            batch.append(self._queue.popleft())
-            rows += request.rows
-        return batch
+    def _next_run(self, dropped: list[Request]) -> _Run | None:
+        """Takes the next batch and an instance for it; adds requests that are to be dropped to `dropped`."""
+        now_ns = self._clock_ns()
+        limit = self._limit
+        if self._policy.preferred_batch_sizes:
+            _, preferred, oldest_ns, _ = self._outlook(now_ns)
+            # One that has waited its time takes all the others along.
+            if preferred and not (self._delay_ns and now_ns - oldest_ns >= self._delay_ns):
+                limit = preferred
+        requests, rows, gone = self._queue.take(limit, merge=self._policy.merge, now_ns=now_ns)
+        dropped += gone
+        if not requests:
+            return None
+        self._running += 1
+        self._tickets += 1
+        return _Run(self._free.pop(), requests, rows, self._tickets - 1)
 
-    def _fits(self, request: Request, first: Request, rows: int) -> bool:
-        return (
-            self._policy.merge
-            and rows + request.rows <= self._policy.max_batch_size
-            and request.signature() == first.signature()
+    # One run.
+
+    def _run_here(self, run: _Run) -> None:
+        """Runs a batch on a thread that is not ours, and which must not die of it."""
+        try:
+            self._run(run)
+        except BaseException as error:  # noqa: BLE001  the callers have been told
+            self._log_failure(error)
+
+    def _run(self, run: _Run) -> None:
+        policy = self._policy
+        start_ns = assembled_ns = self._clock_ns()
+        padded = policy.bucket(run.rows) if policy.buckets else run.rows
+        result: ComputedBatch | RequestError
+        fatal: BaseException | None = None
+        try:
+            inputs = run.requests[0].layout.merge(run.requests, run.rows, padded)
+            assembled_ns = self._clock_ns()
+            outputs = run.instance.run(inputs)
+            result = _cut(outputs, run.rows, padded, alone=len(run.requests) == 1)
+        except BaseException as error:  # noqa: BLE001  whatever a session raises costs its batch only
+            result = self._failure(error)
+            # The thread is to die of it, but not before its callers have been told.
+            fatal = None if isinstance(error, Exception) else error
+        computed_ns = self._clock_ns()
+        self._give_back(run.instance, suspect=isinstance(result, RequestError))
+
+        def conclude() -> None:
+            self._conclude(run, result, (start_ns, assembled_ns, computed_ns), padded - run.rows)
+
+        if self._turnstile is None:
+            conclude()
+        else:
+            self._turnstile.enter(run.ticket, conclude)
+        if fatal is not None:
+            raise fatal
+
+    def _failure(self, error: BaseException) -> RequestError:
+        request_id = self._log_failure(error)
+        return InternalError(
+            f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
         )
 
-    def _drop(self, request: Request) -> None:
-        error: RequestError
-        if request.cancelled:
-            error = Cancelled(f"{self._name}: the caller left before the request ran")
-        else:
-            waited_ms = (self._clock_ns() - request.arrived_ns) / 1e6
-            error = DeadlineExceeded(
-                f"{self._name}: the deadline passed after {waited_ms:.1f} ms in the queue, before the request ran; "
-                f"allow more time or send to fewer at once"
-            )
-        self._answer(request, error)
-        self._observer.on_dropped(error)
-
-    def _run(self, batch: list[Request]) -> None:
-        start_ns = self._clock_ns()
-        rows = sum(request.rows for request in batch)
+    def _conclude(
+        self, run: _Run, result: ComputedBatch | RequestError, times_ns: tuple[int, int, int], padding: int
+    ) -> None:
+        """Answers a batch's requests and tells the observer."""
         try:
-            inputs = _assemble(batch)
-            assembled_ns = self._clock_ns()
-            outputs = self._session.run(inputs)
-            computed_ns = self._clock_ns()
-            parts = _take_apart(batch, outputs, rows)
-        except Exception as error:  # noqa: BLE001  whatever a session raises costs its batch only
-            request_id = self._log_failure(error)
-            assembled_ns = computed_ns = self._clock_ns()
-            failure = InternalError(
-                f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
-            )
-            self._answer_all(batch, lambda _: failure)
-            failed = True
-        else:
-            self._answer_all(batch, lambda index: Answer(parts[index], rows))
-            failed = False
+            if isinstance(result, RequestError):
+                for request in run.requests:
+                    self._answer(request, result)
+            else:
+                self._answer_each(run.requests, result)
+            self._tell(run, times_ns, padding, failed=isinstance(result, RequestError))
+        finally:
+            with self._lock:
+                self._running -= 1
+                if self._draining:
+                    self._changed.notify_all()
+
+    def _give_back(self, instance: Instance, *, suspect: bool) -> None:
+        if suspect:
+            try:
+                if instance.repair():
+                    self._observer.on_session_rebuilt()
+            except BrokenInstance as error:
+                self._log_failure(error)
+                self._lose_instance(error)
+                return
+        with self._lock:
+            self._free.append(instance)
+            if self._sleeping and len(self._queue):
+                self._changed.notify()
+
+    def _lose_instance(self, error: BrokenInstance) -> None:
+        """Goes on with the other instances; without one, nothing that waits will ever be computed."""
+        with self._lock:
+            self._instances -= 1
+            if self._instances:
+                return
+            self._broken = f"its session failed, and failed again when it was loaded anew ({error})"
+            stranded = self._queue.clear()
+            self._changed.notify_all()
+        for request in stranded:
+            self._answer(request, Unavailable(self._refusal()))
+
+    def _answer_each(self, requests: list[Request], computed: ComputedBatch) -> None:
+        start = 0
+        for request in requests:
+            end = start + request.rows
+            try:
+                request.succeed(computed, start, end)
+            except Exception as error:  # noqa: BLE001  a caller that cannot be answered must not strand the others
+                self._log_failure(error)
+            start = end
+
+    def _tell(self, run: _Run, times_ns: tuple[int, int, int], padding: int, *, failed: bool) -> None:
+        start_ns, assembled_ns, computed_ns = times_ns
         done_ns = self._clock_ns()
+        arrivals = [request.arrived_ns for request in run.requests]
         self._observer.on_batch(
             BatchRecord(
-                rows=rows,
-                request_ns=[done_ns - request.arrived_ns for request in batch],
-                queue_ns=[start_ns - request.arrived_ns for request in batch],
+                rows=run.rows,
+                request_ns=[done_ns - arrived_ns for arrived_ns in arrivals],
+                queue_ns=[start_ns - arrived_ns for arrived_ns in arrivals],
                 input_ns=assembled_ns - start_ns,
                 infer_ns=computed_ns - assembled_ns,
                 output_ns=done_ns - computed_ns,
+                padding=padding,
                 failed=failed,
             )
         )
 
-    def _answer_all(self, batch: list[Request], answer: Callable[[int], Answer | RequestError]) -> None:
-        for index, request in enumerate(batch):
-            self._answer(request, answer(index))
+    # Requests that do not run.
 
-    def _answer(self, request: Request, answer: Answer | RequestError) -> None:
+    def _watch(self, *times_ns: int | None) -> None:
+        """Has the timer look for expired requests at the earliest of these times, if not sooner."""
+        first_ns = min(each for each in times_ns if each is not None)
+        if self._timer is not None and first_ns < self._alarm_ns:
+            self._alarm_ns = first_ns
+            self._timer.at(first_ns, self._expire)
+
+    def _expire(self) -> None:
+        """Drops what has expired; called by the timer."""
+        with self._lock:
+            self._alarm_ns = _NEVER_NS
+            dropped = self._queue.expire(self._clock_ns())
+            if (next_ns := self._queue.next_event_ns()) is not None:
+                self._watch(next_ns)
+        self._drop_all(dropped)
+
+    def _drop_all(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._drop(request)
+
+    def _drop(self, request: Request) -> None:
+        error: RequestError
+        waited_ns = self._clock_ns() - request.arrived_ns
+        if request.cancelled:
+            error = Cancelled(f"{self._name}: the caller left before the request ran")
+        else:
+            error = DeadlineExceeded(
+                f"{self._name}: the deadline passed after {waited_ns / 1e6:.1f} ms in the queue, before the request "
+                f"ran; allow more time or send to fewer at once"
+            )
+        self._answer(request, error)
+        self._observer.on_dropped(error, waited_ns)
+
+    def _answer(self, request: Request, error: RequestError) -> None:
         try:
-            request.on_done(answer)
-        except Exception as error:  # noqa: BLE001  a caller that cannot be answered must not strand the others
-            self._log_failure(error)
+            request.fail(error)
+        except Exception as failure:  # noqa: BLE001  a caller that cannot be answered must not strand the others
+            self._log_failure(failure)
 
 
-def _assemble(batch: list[Request]) -> Mapping[str, Array]:
-    if len(batch) == 1:
-        return batch[0].inputs
-    return {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
+def _cut(outputs: Mapping[str, Array], rows: int, padded: int, *, alone: bool) -> ComputedBatch:
+    """Returns a run's outputs without the padding; one request that ran alone may have outputs of any shape.
 
-
-def _take_apart(batch: list[Request], outputs: Mapping[str, Array], rows: int) -> list[Mapping[str, Array]]:
-    """Returns each request's own rows of the outputs; one that ran alone gets all of them, whatever their shape."""
-    if len(batch) == 1:
-        return [outputs]
+    Raises:
+        ValueError: an output has not one row for each of the inputs', so that rows cannot be told apart.
+    """
+    if alone and rows == padded:
+        return ComputedBatch(outputs, rows, is_alone=True)
     for name, array in outputs.items():
         # Rows cut from anything else would be another caller's.
-        if array.shape[:1] != (rows,):
-            raise ValueError(f"output {name} has shape {array.shape} for a batch of {rows} rows")
-    ends = np.cumsum([request.rows for request in batch]).tolist()
-    return [
-        {name: array[end - request.rows : end] for name, array in outputs.items()}
-        for request, end in zip(batch, ends, strict=True)
-    ]
+        if array.shape[:1] != (padded,):
+            raise ValueError(f"output {name} has shape {array.shape} for a batch of {padded} rows")
+    if padded > rows:
+        outputs = {name: array[:rows] for name, array in outputs.items()}
+    return ComputedBatch(outputs, rows, is_alone=False)

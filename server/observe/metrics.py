@@ -47,6 +47,12 @@ class _Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    def observe_all(self, values: Iterable[float]) -> None:
+        counts, bounds = self._counts, self._bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self._sum += value
+
     def add_to(self, family: HistogramMetricFamily, labels: list[str]) -> None:
         bounds = [*map(str, self._bounds), "+Inf"]
         family.add_metric(labels, list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
@@ -66,6 +72,9 @@ class VersionStats:
     input_ns: int = 0
     infer_ns: int = 0
     output_ns: int = 0
+    failed_ns: int = 0
+    worker_restarts: int = 0
+    session_rebuilds: int = 0
     request_seconds: _Histogram = field(default_factory=lambda: _Histogram(REQUEST_SECONDS))
     batch_rows: _Histogram = field(default_factory=lambda: _Histogram(BATCH_ROWS))
 
@@ -84,14 +93,24 @@ class VersionStats:
             self.input_ns += record.input_ns * requests
             self.infer_ns += record.infer_ns * requests
             self.output_ns += record.output_ns * requests
-            for request_ns in record.request_ns:
-                self.request_seconds.observe(request_ns / 1e9)
+            self.request_seconds.observe_all([request_ns / 1e9 for request_ns in record.request_ns])
             self.batch_rows.observe(record.rows)
 
-    def on_dropped(self, error: RequestError) -> None:
+    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
         """Adds a request that was dropped before it ran."""
         with self.lock:
+            self.failed_ns += waited_ns
             self.failure[_CANCELED if isinstance(error, Cancelled) else _REJECTED] += 1
+
+    def on_worker_restarted(self) -> None:
+        """Adds a thread that died and was replaced."""
+        with self.lock:
+            self.worker_restarts += 1
+
+    def on_session_rebuilt(self) -> None:
+        """Adds a session that kept failing and was loaded anew."""
+        with self.lock:
+            self.session_rebuilds += 1
 
 
 @dataclass

@@ -31,6 +31,8 @@ class Catalogue:
         self._repository = repository
         self._loader = loader
         self._models: dict[str, _Model] = {}
+        self.generation = 0
+        """Changes whenever `get` may give another answer than before."""
 
     def load_all(
         self, *, on_loaded: Callable[[LoadedVersion], None], on_failed: Callable[[str, RepositoryError], None]
@@ -56,6 +58,7 @@ class Catalogue:
                     on_failed(folder.name, error)
                 else:
                     model.ready = {**model.ready, version: loaded}
+                    self.generation += 1
                     on_loaded(loaded)
 
     def get(self, name: str, version: str = "") -> LoadedVersion:

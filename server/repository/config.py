@@ -1,6 +1,6 @@
 """Reads config.pbtxt (Triton's ModelConfig as protobuf text) and settles it with what the ONNX graph says.
 
-The one module outside api/ and transport/ that knows protobuf.
+With `scheduling`, the one module outside api/ and transport/ that knows protobuf.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,11 +12,12 @@ from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
 
-from ..engine.batcher import BatchingPolicy
+from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError
 from ..imaging.prepare import Inversion, PictureSpec
 from .layout import DEFAULT_MODEL_FILE, ModelFolder
+from .scheduling import read_batching
 
 _BACKENDS = ("", "onnxruntime")
 # A parameter of ours in config.pbtxt, which Triton hands to backends and otherwise ignores.
@@ -130,9 +131,10 @@ def settle(
     """
     if config is None:
         batches = all(spec.shape[:1] == (FREE,) for spec in (*inputs, *outputs))
-        policy = BatchingPolicy(defaults.max_batch_size if batches else 0, batches, defaults.max_queue_size)
+        queue = QueuePolicy(defaults.max_queue_size)
+        policy = BatchingPolicy(defaults.max_batch_size if batches else 0, batches, queue)
         return ModelConfig(folder.name, policy, tuple(inputs), tuple(outputs), _pictures(inputs, outputs, "never"))
-    policy = _batching(config, defaults)
+    policy = read_batching(folder, config, defaults.max_queue_size)
     _check_tensors(folder, config.input, inputs, policy.max_batch_size)
     _check_tensors(folder, config.output, outputs, policy.max_batch_size)
     if policy.max_batch_size:
@@ -166,16 +168,6 @@ def _pictures(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], inver
     if len(scores.shape) != 2 or not scores.datatype.name.startswith("FP"):
         return None
     return PictureSpec(height=shape[1], width=shape[2], channels=shape[3], inversion=inversion)
-
-
-def _batching(config: pb.ModelConfig, defaults: Defaults) -> BatchingPolicy:
-    dynamic = config.dynamic_batching
-    return BatchingPolicy(
-        max_batch_size=config.max_batch_size,
-        merge=config.HasField("dynamic_batching") and config.max_batch_size > 0,
-        max_queue_size=dynamic.default_queue_policy.max_queue_size or defaults.max_queue_size,
-        max_queue_delay_s=dynamic.max_queue_delay_microseconds / 1e6,
-    )
 
 
 def _check_batch_dimension(folder: ModelFolder, specs: Iterable[TensorSpec]) -> None:

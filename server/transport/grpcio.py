@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from ..api.call import Call
 from ..api.dispatch import Dispatcher
 from ..api.status import Status
 from ..errors import StartupError
@@ -22,13 +23,14 @@ from ..errors import StartupError
 _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
 
 
-class _GrpcioCall:
+class _GrpcioCall(Call):
     """One call, waited for by the thread that carries it."""
 
     def __init__(self, context: grpc.ServicerContext) -> None:
         remaining_s = context.time_remaining()
         has_deadline = remaining_s is not None and remaining_s < _NO_DEADLINE_S
-        self.deadline_s = time.monotonic() + remaining_s if has_deadline else None
+        # Its thread sleeps until the answer is there, and might as well compute it.
+        super().__init__(time.monotonic() + remaining_s if has_deadline else None, may_compute=True)
         self._context = context
         self._message: bytes | None = None
         self._status: Status | None = None
@@ -37,30 +39,39 @@ class _GrpcioCall:
         self._answered.acquire()
         self._answer_lock = threading.Lock()
         self._is_answered = False
+        self._is_awake = False
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         def left() -> None:
             # Called when the call ends for whatever reason; after an answer there is nothing to cancel.
-            if self._answer(None, None):
+            if not self._is_answered:
+                # Whatever works on it will answer it, if only to be done with it; its thread need not wait for that.
+                self._wake()
                 callback()
 
         if not self._context.add_callback(left):
             left()
 
-    def reply(self, message: bytes) -> None:
-        self._answer(message, None)
-
-    def fail(self, status: Status) -> None:
-        self._answer(None, status)
-
-    def _answer(self, message: bytes | None, status: Status | None) -> bool:
+    def claim(self) -> bool:
         with self._answer_lock:
             if self._is_answered:
                 return False
             self._is_answered = True
-        self._message, self._status = message, status
-        self._answered.release()
-        return True
+            return True
+
+    def send(self, message: bytes) -> None:
+        self._message = message
+        self._wake()
+
+    def send_status(self, status: Status) -> None:
+        self._status = status
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._answer_lock:
+            if not self._is_awake:
+                self._is_awake = True
+                self._answered.release()
 
     def wait(self) -> bytes:
         """Sleeps until the call is answered or its caller has left; returns the answer, or aborts with its status."""

@@ -29,7 +29,7 @@ CONFINED = {
         *("training/config.py", "pixelserve/"),
     ),
     "pixelserve.oip": (
-        *("server/api/", "server/transport/", "server/repository/config.py"),
+        *("server/api/", "server/transport/", "server/repository/config.py", "server/repository/scheduling.py"),
         *("training/config.py", "pixelserve/", "examples/"),
     ),
 }

@@ -98,7 +98,7 @@ def repository(
     graph_writer(path / "free" / "1" / "model.onnx", {"x": free}, {"y": free}, ("Identity", "x", "y"))
     # Waits until as many requests are there as the server has threads; until there is one more; refuses the second.
     write_patient_model(path / "patient", rows=THREADS)
-    write_patient_model(path / "roomy", rows=THREADS + 1)
+    write_patient_model(path / "roomy", rows=THREADS)
     write_patient_model(path / "narrow", rows=8, max_queue_size=1)
     return path
 
@@ -541,11 +541,12 @@ def metric(server: Any, name: str, **labels: str) -> float:
 def test_a_caller_who_leaves_is_dropped_and_its_mates_are_answered(
     server: Any, stub: Any, make_request: Any, eventually: Any
 ) -> None:
-    """Timeline: 1. a request waits for company; 2. its caller leaves, and its thread is free again; 3. as many others
-    come as there are threads, and with the one who left they fill a batch; 4. they alone are computed."""
+    """Timeline: 1. a request waits for company; 2. its caller leaves: it is dropped at once, and its thread is free
+    again; 3. as many others come as there are threads, and fill a batch; 4. they alone are computed."""
     leaving = stub.ModelInfer.future(make_request("roomy"))
     eventually(lambda: metric(server, "nv_inference_pending_request_count", model="roomy") == 1)
     leaving.cancel()
+    eventually(lambda: metric(server, "nv_inference_pending_request_count", model="roomy") == 0)
     mates = [stub.ModelInfer.future(make_request("roomy"), timeout=TIMEOUT_S) for _ in range(THREADS)]
     assert [len(each.result().outputs) for each in mates] == [1] * THREADS
     eventually(lambda: metric(server, "nv_inference_count", model="roomy") == THREADS)

@@ -1,38 +1,43 @@
 """What the server's unit tests share: calls without a transport, settled configurations, and loading for real."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pixelserve_server.api.call import Call
 from pixelserve_server.api.status import Status
-from pixelserve_server.engine.batcher import BatchingPolicy
+from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.config import Defaults, ModelConfig
-from pixelserve_server.repository.loader import Loader
+from pixelserve_server.repository.loader import Loader, Tuning
 
 
-@dataclass
-class RecordedCall:
+class RecordedCall(Call):
     """A call that keeps what it is answered with."""
 
-    deadline_s: float | None = None
-    replies: list[bytes] = field(default_factory=list)
-    failures: list[Status] = field(default_factory=list)
-    leave: Callable[[], None] = lambda: None
-    """Has the caller leave."""
+    def __init__(self, deadline_s: float | None = None, *, may_compute: bool = False) -> None:
+        super().__init__(deadline_s, may_compute=may_compute)
+        self.replies: list[bytes] = []
+        self.failures: list[Status] = []
+        self.leave: Callable[[], None] = lambda: None
+        """Has the caller leave."""
+        self._is_answered = False
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         self.leave = callback
 
-    def reply(self, message: bytes) -> None:
+    def claim(self) -> bool:
+        is_first, self._is_answered = not self._is_answered, True
+        return is_first
+
+    def send(self, message: bytes) -> None:
         self.replies.append(message)
 
-    def fail(self, status: Status) -> None:
+    def send_status(self, status: Status) -> None:
         self.failures.append(status)
 
 
@@ -49,7 +54,7 @@ def model_config() -> Callable[..., ModelConfig]:
     def make(
         max_batch_size: int = 8, outputs: dict[str, Any] | None = None, **inputs: tuple[str, tuple[int, ...]]
     ) -> ModelConfig:
-        policy = BatchingPolicy(max_batch_size, max_batch_size > 0, max_queue_size=16)
+        policy = BatchingPolicy(max_batch_size, max_batch_size > 0, QueuePolicy(16))
         outputs = outputs or {"y": ("FP32", (FREE, 2))}
         specs = [
             tuple(TensorSpec(name, BY_NAME[datatype], shape) for name, (datatype, shape) in tensors.items())
@@ -66,7 +71,13 @@ class NullObserver:
     def on_batch(self, record: Any) -> None:
         pass
 
-    def on_dropped(self, error: Any) -> None:
+    def on_dropped(self, error: Any, waited_ns: int) -> None:
+        pass
+
+    def on_worker_restarted(self) -> None:
+        pass
+
+    def on_session_rebuilt(self) -> None:
         pass
 
 
@@ -81,6 +92,7 @@ def loader() -> Loader:
         device="cpu",
         intra_op_threads=1,
         defaults=Defaults(max_batch_size=64, max_queue_size=16),
+        tuning=Tuning(),
         require_card=False,
         observer=lambda model, version: NullObserver(),
         log_failure=fail,

@@ -16,7 +16,8 @@ STATUS = Status(grpc.StatusCode.NOT_FOUND, "no")
 
 def test_bytes_of_unanswered_calls_are_bounded(recorded_call: Callable[..., Any]) -> None:
     admission = Admission(100)
-    first = admission.admit(recorded_call(), 60)
+    first = recorded_call()
+    admission.admit(first, 60)
     with pytest.raises(QueueFull, match=r"60 bytes .* this one has 41, and at most 100"):
         admission.admit(recorded_call(), 41)
     admission.admit(recorded_call(), 40)
@@ -25,22 +26,29 @@ def test_bytes_of_unanswered_calls_are_bounded(recorded_call: Callable[..., Any]
 
 
 def test_a_single_request_is_taken_whatever_its_size(recorded_call: Callable[..., Any]) -> None:
-    Admission(100).admit(recorded_call(), 1_000).reply(b"done")
+    call = recorded_call()
+    Admission(100).admit(call, 1_000)
+    call.reply(b"done")
+    assert call.replies == [b"done"]
 
 
 def test_a_call_is_answered_once_whoever_comes_first(recorded_call: Callable[..., Any]) -> None:
     call = recorded_call()
-    admitted = Admission(100).admit(call, 1)
-    admitted.reply(b"first")
-    admitted.fail(STATUS)
-    admitted.reply(b"again")
-    assert (call.replies, call.failures) == ([b"first"], [])
+    admission = Admission(100)
+    admission.admit(call, 1)
+    call.reply(b"first")
+    call.fail(STATUS)
+    call.reply(b"again")
+    assert (call.replies, call.failures, admission.replied) == ([b"first"], [], 1)
 
 
 def test_only_results_count_as_replied(recorded_call: Callable[..., Any]) -> None:
     admission = Admission(100)
-    admission.admit(recorded_call(), 1).reply(b"")
-    admission.admit(recorded_call(), 1).fail(STATUS)
+    calls = [recorded_call(), recorded_call()]
+    for call in calls:
+        admission.admit(call, 1)
+    calls[0].reply(b"")
+    calls[1].fail(STATUS)
     assert admission.replied == 1
 
 
@@ -48,26 +56,28 @@ def test_a_drain_refuses_new_calls_and_waits_for_the_taken_ones(recorded_call: C
     """Timeline: 1. a call is taken; 2. the drain begins; 3. another call is refused; 4. the first is answered, and the
     drain ends with nothing left over."""
     admission, call = Admission(100), recorded_call()
-    admitted = admission.admit(call, 1)
+    admission.admit(call, 1)
     left: list[int] = []
     drain = threading.Thread(target=lambda: left.append(admission.drain(60)))
     drain.start()
     while True:
         try:
-            admission.admit(recorded_call(), 1).reply(b"")
+            another = recorded_call()
+            admission.admit(another, 1)
+            another.reply(b"")
         except Unavailable:
             break
     assert not left
-    admitted.reply(b"done")
+    call.reply(b"done")
     drain.join(60)
     assert (left, call.replies) == ([0], [b"done"])
 
 
 def test_what_outlasts_the_grace_is_told_unavailable(recorded_call: Callable[..., Any]) -> None:
     admission, call = Admission(100), recorded_call()
-    admitted = admission.admit(call, 1)
+    admission.admit(call, 1)
     assert admission.drain(0) == 1
-    admitted.reply(b"too late")
+    call.reply(b"too late")
     assert [status.code for status in call.failures] == [grpc.StatusCode.UNAVAILABLE]
     assert call.replies == []
 

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_server.engine.batcher import Answer, Batcher, BatchingPolicy, BatchRecord, Request
+from pixelserve_server.engine.batcher import Batcher, BatchRecord
+from pixelserve_server.engine.instance import Instance
+from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
+from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -58,8 +61,14 @@ class Recorder:
     def on_batch(self, record: BatchRecord) -> None:
         self.batches.append(record)
 
-    def on_dropped(self, error: RequestError) -> None:
+    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
         self.dropped.append(error)
+
+    def on_worker_restarted(self) -> None:
+        raise AssertionError("no thread may die here")
+
+    def on_session_rebuilt(self) -> None:
+        raise AssertionError("no session is to be rebuilt here")
 
 
 class Sent:
@@ -118,8 +127,8 @@ def bench() -> Iterator[Callable[..., Bench]]:
         max_batch_size: int = 8, *, merge: bool = True, max_queue_size: int = 100, max_queue_delay_s: float = 0.0
     ) -> Bench:
         session, observer, failures = HeldSession(), Recorder(), []
-        policy = BatchingPolicy(max_batch_size, merge, max_queue_size, max_queue_delay_s)
-        batcher = Batcher("m version 1", session, policy, observer, failures.append)
+        policy = BatchingPolicy(max_batch_size, merge, QueuePolicy(max_queue_size), max_queue_delay_s)
+        batcher = Batcher("m version 1", [Instance(session)], policy, observer, failures.append)
         batcher.start()
         benches.append(Bench(batcher, session, observer, failures))
         return benches[-1]
@@ -363,7 +372,8 @@ def test_an_idle_batcher_drains_at_once(bench: Callable[..., Bench]) -> None:
 
 
 def test_a_batcher_that_was_never_started_drains() -> None:
-    batcher = Batcher("m", HeldSession(), BatchingPolicy(8, True, 1), Recorder(), lambda error: None)
+    policy = BatchingPolicy(8, True, QueuePolicy(1))
+    batcher = Batcher("m", [Instance(HeldSession())], policy, Recorder(), lambda error: None)
     assert batcher.drain()
 
 

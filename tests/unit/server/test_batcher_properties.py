@@ -9,7 +9,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelserve_server.engine.batcher import Answer, Batcher, BatchingPolicy, BatchRecord, Request
+from pixelserve_server.engine.batcher import Batcher, BatchRecord
+from pixelserve_server.engine.instance import Instance
+from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
+from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.engine.tensors import Array
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError
 
@@ -47,7 +50,7 @@ policies = st.builds(
     BatchingPolicy,
     max_batch_size=st.integers(8, 20),
     merge=st.sampled_from([True, True, False]),
-    max_queue_size=st.integers(5, 40),
+    queue=st.builds(QueuePolicy, max_queue_size=st.integers(5, 40)),
 )
 
 
@@ -78,8 +81,14 @@ class Told:
     def on_batch(self, record: BatchRecord) -> None:
         self.records.append(record)
 
-    def on_dropped(self, error: RequestError) -> None:
+    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
         self.dropped.append(error)
+
+    def on_worker_restarted(self) -> None:
+        raise AssertionError("no thread may die here")
+
+    def on_session_rebuilt(self) -> None:
+        raise AssertionError("no session is to be rebuilt here")
 
 
 def pixels(number: int, plan: Plan) -> Array:
@@ -98,7 +107,7 @@ def test_every_request_gets_one_answer_of_its_own(policy: BatchingPolicy, reques
     some deadlines. 4. The gate opens."""
     session, told = GatedSession(), Told()
     now_ns = [0]
-    batcher = Batcher("model", session, policy, told, lambda _: "id", clock_ns=lambda: now_ns[0])
+    batcher = Batcher("model", [Instance(session)], policy, told, lambda _: "id", clock_ns=lambda: now_ns[0])
     batcher.start()
     answers: dict[int, list[Answer | RequestError]] = {number: [] for number in range(len(requests) + 1)}
     first = {"x": pixels(0, Plan(1, 2, False, False, None))}
@@ -112,7 +121,7 @@ def test_every_request_gets_one_answer_of_its_own(policy: BatchingPolicy, reques
             batcher.submit(request)
             queued[number] = request
         except QueueFull:
-            assert len(queued) == policy.max_queue_size
+            assert len(queued) == policy.queue.max_queue_size
     for number, request in queued.items():
         request.cancelled = requests[number - 1].leaves
     now_ns[0] = int(OPENED_S * 1e9)

@@ -14,7 +14,7 @@ from PIL import Image
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve_server.api.classifier import Classifier, PictureLimits
 from pixelserve_server.api.dispatch import Guard
-from pixelserve_server.engine.batcher import Answer, Request
+from pixelserve_server.engine.request import Answer, ComputedBatch, Request
 from pixelserve_server.errors import InternalError
 from pixelserve_server.imaging.prepare import PictureSpec
 
@@ -52,6 +52,10 @@ def bench(model_config: Callable[..., Any]) -> Bench:
     return Bench(config)
 
 
+def answer(outputs: dict[str, Any]) -> Answer:
+    return Answer(ComputedBatch(outputs, 1, is_alone=True), 0, 1)
+
+
 def request(images: int = 1, **fields: Any) -> bytes:
     return pb.ClassifyRequest(
         model="m", images=[pb.Image(encoded=BLACK.getvalue())] * images, **fields
@@ -60,7 +64,7 @@ def request(images: int = 1, **fields: Any) -> bytes:
 
 def test_pictures_are_decoded_in_the_pool_and_not_on_the_callers_thread(bench: Bench, recorded_call: Any) -> None:
     call = recorded_call()
-    bench.answer = Answer({"scores": np.array([[0.1, 0.9]], np.float32)}, batch_rows=1)
+    bench.answer = answer({"scores": np.array([[0.1, 0.9]], np.float32)})
     bench.classifier.classify(request(), call)
     assert (len(bench.work), bench.submitted, call.replies) == (1, [], [])
     bench.work[0]()
@@ -102,7 +106,7 @@ def test_an_answer_that_cannot_be_written_is_an_internal_error_and_not_silence(
     bench: Bench, recorded_call: Any
 ) -> None:
     call = recorded_call()
-    bench.answer = Answer({"scores": np.array([["text"]], object)}, batch_rows=1)
+    bench.answer = answer({"scores": np.array([["text"]], object)})
     bench.classifier.classify(request(), call)
     bench.work[0]()
     assert [status.code for status in call.failures] == [grpc.StatusCode.INTERNAL]
@@ -112,7 +116,7 @@ def test_an_answer_that_cannot_be_written_is_an_internal_error_and_not_silence(
 
 def test_a_class_without_a_label_is_called_by_its_index(bench: Bench, recorded_call: Any) -> None:
     call = recorded_call()
-    bench.answer = Answer({"scores": np.array([[0.1, 0.2, 0.7]], np.float32)}, batch_rows=1)
+    bench.answer = answer({"scores": np.array([[0.1, 0.2, 0.7]], np.float32)})
     bench.classifier.classify(request(top_k=2), call)
     bench.work[0]()
     (result,) = pb.ClassifyResponse.FromString(call.replies[0]).results

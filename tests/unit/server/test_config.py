@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pixelserve_server.engine.batcher import BatchingPolicy
+from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.config import (
@@ -188,18 +188,22 @@ def test_dims_of_one_stand_for_a_tensor_with_only_the_batch_dimension(folder: Mo
 @pytest.mark.parametrize(
     ("text", "policy"),
     [
-        pytest.param("", BatchingPolicy(0, False, 100), id="nothing said"),
-        pytest.param("max_batch_size: 8", BatchingPolicy(8, False, 100), id="no dynamic_batching: not merged"),
-        pytest.param("max_batch_size: 8 dynamic_batching { }", BatchingPolicy(8, True, 100), id="dynamic_batching"),
-        pytest.param("dynamic_batching { }", BatchingPolicy(0, False, 100), id="nothing to merge"),
+        pytest.param("", BatchingPolicy(0, False, QueuePolicy(100)), id="nothing said"),
+        pytest.param(
+            "max_batch_size: 8", BatchingPolicy(8, False, QueuePolicy(100)), id="no dynamic_batching: not merged"
+        ),
+        pytest.param(
+            "max_batch_size: 8 dynamic_batching { }", BatchingPolicy(8, True, QueuePolicy(100)), id="dynamic_batching"
+        ),
+        pytest.param("dynamic_batching { }", BatchingPolicy(0, False, QueuePolicy(100)), id="nothing to merge"),
         pytest.param(
             "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 1500 }",
-            BatchingPolicy(8, True, 100, 0.0015),
+            BatchingPolicy(8, True, QueuePolicy(100), 0.0015),
             id="a delay in microseconds",
         ),
         pytest.param(
             "max_batch_size: 8 dynamic_batching { default_queue_policy { max_queue_size: 7 } }",
-            BatchingPolicy(8, True, 7),
+            BatchingPolicy(8, True, QueuePolicy(7)),
             id="a queue size",
         ),
     ],
@@ -214,13 +218,15 @@ FIXED = TensorSpec("image", BY_NAME["UINT8"], (1, 28, 28, 1))
 @pytest.mark.parametrize(
     ("inputs", "outputs", "policy"),
     [
-        pytest.param((IMAGE,), (SCORES,), BatchingPolicy(64, True, 100), id="all free: batched"),
-        pytest.param((FIXED,), (SCORES,), BatchingPolicy(0, False, 100), id="an input is fixed"),
-        pytest.param((IMAGE, FIXED), (SCORES,), BatchingPolicy(0, False, 100), id="one of two inputs is fixed"),
+        pytest.param((IMAGE,), (SCORES,), BatchingPolicy(64, True, QueuePolicy(100)), id="all free: batched"),
+        pytest.param((FIXED,), (SCORES,), BatchingPolicy(0, False, QueuePolicy(100)), id="an input is fixed"),
+        pytest.param(
+            (IMAGE, FIXED), (SCORES,), BatchingPolicy(0, False, QueuePolicy(100)), id="one of two inputs is fixed"
+        ),
         pytest.param(
             (IMAGE,),
             (SCORES, TensorSpec("count", BY_NAME["INT64"], ())),
-            BatchingPolicy(0, False, 100),
+            BatchingPolicy(0, False, QueuePolicy(100)),
             id="an output has no dimension",
         ),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
-from pixelserve_server.engine.batcher import Answer, Request
+from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader
@@ -179,5 +179,5 @@ def test_a_model_that_cannot_compute_is_refused_before_it_serves(
         ("Split", "same", "y z"),
         axis=0,
     )
-    with pytest.raises(RepositoryError, match=r"model\.onnx: cannot compute 1 rows: "):
+    with pytest.raises(RepositoryError, match=r"model\.onnx: cannot compute a batch of 1 to 64 rows: "):
         load(ModelFolder(tmp_path / "liar"))

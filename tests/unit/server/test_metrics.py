@@ -156,9 +156,9 @@ def test_versions_are_counted_apart(metrics: Metrics) -> None:
 def test_failures_are_counted_by_tritons_reasons(metrics: Metrics) -> None:
     stats = metrics.observer("digits", 3)
     stats.on_batch(batch(1, 1, 1, rows=7, failed=True))
-    stats.on_dropped(Cancelled())
-    stats.on_dropped(DeadlineExceeded())
-    stats.on_dropped(DeadlineExceeded())
+    stats.on_dropped(Cancelled(), 5_000)
+    stats.on_dropped(DeadlineExceeded(), 5_000)
+    stats.on_dropped(DeadlineExceeded(), 5_000)
     counted = {
         reason: value(metrics, "nv_inference_request_failure", reason=reason)
         for reason in ("BACKEND", "CANCELED", "REJECTED")

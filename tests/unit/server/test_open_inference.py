@@ -111,9 +111,9 @@ def test_a_caller_that_leaves_marks_its_request_as_cancelled(
     call = recorded_call()
     submit = batcher.submit
 
-    def leave_first(request: Any) -> None:
+    def leave_first(request: Any, may_run: bool) -> None:
         call.leave()
-        submit(request)
+        submit(request, may_run)
 
     batcher.submit = leave_first
     service.infer(call)

@@ -1,0 +1,97 @@
+"""ModelInfer: from a serialized request to the batcher, and from its answer to a serialized response."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pixelserve.oip import inference_pb2 as pb
+
+from ..engine.request import ComputedBatch, Layout, Request
+from ..engine.tensors import Array
+from ..errors import InternalError, RequestError
+from ..repository.catalogue import Catalogue
+from .call import Call
+from .codec import parse
+from .plan import Plan, PlanCache, dissect
+from .status import status_of
+
+
+class _InferRequest(Request):
+    """A call's tensors on their way through the batcher."""
+
+    def __init__(
+        self, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, layout: Layout, buffers: Sequence[Any]
+    ) -> None:
+        # Written out rather than inherited: this is done for every request.
+        self._call = call
+        self._plan = plan
+        self._id_field = id_field
+        self.arrived_ns = arrived_ns
+        self.layout = layout
+        self.buffers = buffers
+        self.rows = plan.rows
+        deadline_s = call.deadline_s
+        self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
+        if plan.waits_specially:
+            self.timeout_ns = plan.timeout_ns
+            self.priority = plan.priority
+
+    @classmethod
+    def of_arrays(
+        cls, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, inputs: dict[str, Array]
+    ) -> "_InferRequest":
+        """Returns the request of a call whose tensors were parsed."""
+        request = cls(call, plan, id_field, arrived_ns, Layout.of(inputs), tuple(inputs.values()))
+        request._inputs = inputs
+        return request
+
+    def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
+        try:
+            response = self._plan.encode(self._id_field, batch, start, end)
+        except Exception:
+            # Raised again for the log; the caller must not wait for an answer that never comes.
+            name = self._plan.loaded.name
+            self._call.fail(status_of(InternalError(f"model {name}: its outputs cannot be written as an answer")))
+            raise
+        self._call.reply(response)
+
+    def fail(self, error: RequestError) -> None:
+        self._call.fail(status_of(error))
+
+
+class ModelInfer:
+    """Handles ModelInfer. May be called from any thread."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        """Stores what it is handed: the loaded models."""
+        self._catalogue = catalogue
+        self._plans = PlanCache()
+
+    def __call__(self, message: bytes, call: Call) -> None:
+        """Queues a request; the call is answered when its batch has run.
+
+        Raises:
+            RequestError: the request is wrong, or is not taken now.
+        """
+        arrived_ns = time.monotonic_ns()
+        generation = self._catalogue.generation
+        parts = dissect(message)
+        plan = None if parts is None else self._plans.get(parts[0], generation)
+        if parts is None or plan is None or plan.layout is None:
+            request, plan = self._parse(message, call, arrived_ns)
+            if parts is not None and plan.is_reusable:
+                self._plans.put(parts[0], plan, generation)
+        else:
+            _, id_field, data_at = parts
+            buffers = (memoryview(message)[data_at:],)
+            request = _InferRequest(call, plan, id_field, arrived_ns, plan.layout, buffers)
+        call.on_cancel(request.cancel)
+        plan.batcher.submit(request, call.may_compute)
+
+    def _parse(self, message: bytes, call: Call, arrived_ns: int) -> tuple[_InferRequest, Plan]:
+        parsed = parse(message)
+        head = parsed.head
+        plan = Plan(parsed, self._catalogue.get(head.model_name, head.model_version))
+        inputs = plan.decode(parsed)
+        id_field: bytes = pb.ModelInferResponse(id=head.id).SerializeToString()
+        return _InferRequest.of_arrays(call, plan, id_field, arrived_ns, inputs), plan

@@ -1,0 +1,265 @@
+"""What a ModelInfer request's head asks for, checked once and remembered.
+
+A head is everything but the request's id and its tensor's bytes. Clients send the same one again and again, so it is
+parsed and checked against the model the first time, and found by its bytes from then on.
+"""
+
+from collections.abc import Mapping
+
+from pixelserve.oip import inference_pb2 as pb
+
+from ..engine.postprocess import top_classes
+from ..engine.request import ComputedBatch, Layout
+from ..engine.tensors import Array, TensorSpec
+from ..errors import InvalidRequest
+from ..repository.loader import LoadedVersion
+from .codec import InferRequest, decode_inputs, describe_output, encode_bytes, encode_output
+
+_CLASSIFICATION = "classification"
+_TIMEOUT = "timeout"
+_PRIORITY = "priority"
+
+# Field numbers and types on the wire (public protocol, ModelInferRequest and ModelInferResponse): number << 3 | 2.
+_ID, _RAW_INPUT, _RAW_OUTPUT = 3 << 3 | 2, 7 << 3 | 2, 6 << 3 | 2
+_LENGTH_DELIMITED = 2
+
+RequestedOutput = tuple[TensorSpec, int]
+"""An output to send, and how many best classes to send in place of its numbers (0: the numbers)."""
+
+
+def dissect(message: bytes) -> tuple[bytes, bytes, int] | None:
+    """Finds the parts of a serialized ModelInferRequest whose only raw tensor is at its end, as clients write it.
+
+    Returns:
+        The head, with the tensor's length and without the id; the id's field as it was sent, tag included (empty: there
+        is none); and where the tensor's bytes begin. None for a message of any other form, right or wrong.
+    """
+    size = len(message)
+    at = id_at = id_end = 0
+    try:
+        while at < size:
+            tag = message[at]
+            length = message[at + 1]
+            body = at + 2
+            if length > 0x7F:
+                # Seven bits a byte, the lowest first; three bytes reach 2 MiB; beyond, parsing is cheap.
+                length = length & 0x7F | message[body] << 7
+                body += 1
+                if length > 0x3FFF:
+                    length = length & 0x3FFF | message[body] << 14
+                    body += 1
+                    if length > 0x1FFFFF:
+                        return None
+            if tag == _RAW_INPUT:
+                if body + length != size:
+                    return None
+                return message[:id_at] + message[id_end:body], message[id_at:id_end], body
+            if tag & 7 != _LENGTH_DELIMITED or tag > 0x7F:
+                return None
+            if tag == _ID:
+                if id_end or not message[body : body + length].isascii():
+                    return None
+                id_at, id_end = at, body + length
+            at = body + length
+    except IndexError:
+        return None
+    return None
+
+
+class Plan:
+    """A checked head: which model computes, from what, and what is answered."""
+
+    def __init__(self, request: InferRequest, loaded: LoadedVersion) -> None:
+        """Checks everything about a request but its tensors.
+
+        Raises:
+            InvalidRequest: a parameter or a requested output is wrong.
+        """
+        head = request.head
+        _check_parameters(head.parameters, loaded.name)
+        self.loaded = loaded
+        self.batcher = loaded.batcher
+        self.timeout_ns = _timeout_ns(head.parameters)
+        self.priority = _priority(head.parameters)
+        self.waits_specially = bool(self.timeout_ns or self.priority)
+        self._outputs = _requested_outputs(head, loaded)
+        # Classes and strings have no rows of equal length.
+        self._is_plain = bool(loaded.config.batching.max_batch_size) and not any(
+            classes or spec.datatype.is_bytes for spec, classes in self._outputs
+        )
+        response = pb.ModelInferResponse(model_name=loaded.name, model_version=str(loaded.version))
+        self._start: bytes = response.SerializeToString()
+        # Descriptions of outputs by their shapes, of which a model may have several.
+        self._heads: dict[object, bytes] = {}
+        self.rows = 0
+        self.layout: Layout | None = None
+
+    def decode(self, request: InferRequest) -> dict[str, Array]:
+        """Checks a request's tensors and returns them by name; from then on the plan holds for others like it.
+
+        Raises:
+            InvalidRequest: an input is missing, unknown, duplicate, or of a wrong datatype, shape or size.
+        """
+        inputs, self.rows = decode_inputs(request, self.loaded.config)
+        self.layout = Layout.of(inputs)
+        return inputs
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether a request with the same head needs no more than its bytes."""
+        layout = self.layout
+        batches = self.loaded.config.batching.max_batch_size > 0
+        return batches and layout is not None and len(layout.names) == 1 and layout.is_joinable
+
+    def encode(self, id_field: bytes, batch: ComputedBatch, start: int, end: int) -> bytes:
+        """Returns the serialized ModelInferResponse.
+
+        Args:
+            id_field: the request's id as a field of the message, tag included; it has the same number in both messages.
+            batch: the outputs, of which the request's rows go from `start` to the one before `end`.
+        """
+        encoded = batch.encoded
+        if encoded is None or encoded[0] is not self:
+            if not self._is_plain or not batch.is_by_row:
+                return self._encode_any(id_field, batch.rows_of(start, end))
+            encoded = batch.encoded = (self, *self._tensors(batch))
+        _, head, tensors = encoded
+        parts = [self._start, id_field, head]
+        for prefix, data, row_bytes in tensors:
+            parts.append(prefix)
+            parts.append(data[start * row_bytes : end * row_bytes])
+        return b"".join(parts)
+
+    def _tensors(self, batch: ComputedBatch) -> tuple[bytes, list[tuple[bytes, bytes, int]]]:
+        """Returns the description of a batch's outputs, and for each what stands before a request's bytes, the whole
+        batch's bytes, and how many a row has."""
+        arrays = [batch.outputs[spec.name] for spec, _ in self._outputs]
+        shapes = tuple(array.shape[1:] for array in arrays)
+        head = self._heads.get(shapes)
+        if head is None:
+            response = pb.ModelInferResponse()
+            for (spec, _), shape in zip(self._outputs, shapes, strict=True):
+                describe_output(response, spec, (self.rows, *shape))
+            head = self._heads[shapes] = response.SerializeToString()
+        tensors: list[tuple[bytes, bytes, int]] = []
+        for array in arrays:
+            row_bytes = array.nbytes // batch.rows
+            prefix = bytes([_RAW_OUTPUT]) + _varint(row_bytes * self.rows)
+            tensors.append((prefix, array.tobytes(), row_bytes))
+        return head, tensors
+
+    def _encode_any(self, id_field: bytes, outputs: Mapping[str, Array]) -> bytes:
+        response = pb.ModelInferResponse()
+        for spec, class_count in self._outputs:
+            array = outputs[spec.name]
+            if not class_count:
+                encode_output(response, spec, array)
+                continue
+            rows = top_classes(array if array.ndim == 2 else array[None], class_count, spec.labels)
+            shape = [len(rows), len(rows[0])] if array.ndim == 2 else [len(rows[0])]
+            response.outputs.add(name=spec.name, datatype="BYTES", shape=shape)
+            response.raw_output_contents.append(encode_bytes([element for row in rows for element in row]))
+        return self._start + id_field + response.SerializeToString()
+
+
+class PlanCache:
+    """Plans by their heads' bytes, bounded. Not shared between threads without the interpreter's lock."""
+
+    def __init__(self, max_plans: int = 512, max_head_bytes: int = 4096) -> None:
+        """Starts out empty.
+
+        Args:
+            max_plans: most plans that are kept; when there are more, all are forgotten and it starts anew.
+            max_head_bytes: size of the largest head that is kept.
+        """
+        self._max_plans = max_plans
+        self._max_head_bytes = max_head_bytes
+        self._plans: dict[bytes, Plan] = {}
+        self._generation = -1
+
+    def get(self, head: bytes, generation: int) -> Plan | None:
+        """Returns the plan for a head, unless it is not known or the catalogue has changed since."""
+        if generation != self._generation:
+            self._plans = {}
+            self._generation = generation
+            return None
+        return self._plans.get(head)
+
+    def put(self, head: bytes, plan: Plan, generation: int) -> None:
+        """Remembers a plan that was made when the catalogue was of a generation."""
+        if generation != self._generation or len(head) > self._max_head_bytes:
+            return
+        if len(self._plans) >= self._max_plans:
+            self._plans = {}
+        self._plans[head] = plan
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _check_parameters(parameters: Mapping[str, pb.InferParameter], model: str) -> None:
+    # Triton reserves this prefix; silently dropping one would change what the caller asked for.
+    unknown = [name for name in parameters if name.startswith("triton_")]
+    if unknown:
+        raise InvalidRequest(f"model {model}: request parameter {unknown[0]} is not served; leave it out")
+
+
+def _timeout_ns(parameters: Mapping[str, pb.InferParameter]) -> int:
+    """Returns how long the request may wait, by its parameter `timeout` in microseconds; 0: it does not say."""
+    # A look-up in a protobuf map would add the key.
+    if _TIMEOUT not in parameters:
+        return 0
+    timeout = parameters[_TIMEOUT]
+    timeout_us = timeout.int64_param or timeout.uint64_param
+    if timeout_us <= 0:
+        raise InvalidRequest("request parameter timeout: expected a positive number of microseconds, as int64_param")
+    return timeout_us * 1000
+
+
+def _priority(parameters: Mapping[str, pb.InferParameter]) -> int:
+    """Returns the request's priority level; 0: the model's default."""
+    if _PRIORITY not in parameters:
+        return 0
+    priority = parameters[_PRIORITY]
+    level = priority.uint64_param or priority.int64_param
+    if level < 0:
+        raise InvalidRequest(f"request parameter priority is {level}; expected 0 or more, as uint64_param")
+    return level
+
+
+def _requested_outputs(head: pb.ModelInferRequest, loaded: LoadedVersion) -> list[RequestedOutput]:
+    """Returns what to answer with, in the order asked for; all outputs where the request names none."""
+    specs = {spec.name: spec for spec in loaded.config.outputs}
+    if not head.outputs:
+        return [(spec, 0) for spec in specs.values()]
+    outputs: list[RequestedOutput] = []
+    for asked in head.outputs:
+        spec = specs.get(asked.name)
+        if spec is None:
+            raise InvalidRequest(f'model {loaded.name} has no output "{asked.name}"; it has {", ".join(specs)}')
+        outputs.append((spec, _class_count(asked, spec, loaded)))
+    if len({spec.name for spec, _ in outputs}) != len(outputs):
+        raise InvalidRequest(f"model {loaded.name}: an output is asked for twice; name each once")
+    return outputs
+
+
+def _class_count(
+    asked: pb.ModelInferRequest.InferRequestedOutputTensor, spec: TensorSpec, loaded: LoadedVersion
+) -> int:
+    if _CLASSIFICATION not in asked.parameters:
+        return 0
+    count = asked.parameters[_CLASSIFICATION].int64_param
+    if count < 1:
+        raise InvalidRequest(f"output {spec.name}: classification is {count}; expected 1 or more, as int64_param")
+    rank = 2 if loaded.config.batching.max_batch_size else 1
+    if len(spec.shape) != rank or spec.datatype.is_bytes:
+        raise InvalidRequest(
+            f"output {spec.name} of model {loaded.name} is no row of class scores; ask for it without classification"
+        )
+    return count

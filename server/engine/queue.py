@@ -1,0 +1,156 @@
+"""Where requests wait, by priority and in the order of their arrival. Not thread-safe: the batcher's lock guards it."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from .policy import BatchingPolicy, QueuePolicy
+from .request import Request
+
+
+class _Level:
+    """The requests of one priority."""
+
+    __slots__ = ("delayed", "policy", "ready")
+
+    def __init__(self, policy: QueuePolicy) -> None:
+        self.policy = policy
+        self.ready: deque[Request] = deque()
+        # Those that have waited too long where that makes them last rather than refused.
+        self.delayed: deque[Request] = deque()
+
+    def __len__(self) -> int:
+        return len(self.ready) + len(self.delayed)
+
+
+class RequestQueue:
+    """A bounded queue with priorities and deadlines."""
+
+    def __init__(self, policy: BatchingPolicy) -> None:
+        """Starts out empty."""
+        self._policy = policy
+        self._levels = [_Level(policy.queue_of(level)) for level in range(1, policy.priority_levels + 1)]
+        # Most models have one level and delay nobody: then this is all there is to look through.
+        self._only = self._levels[0] if len(self._levels) == 1 else None
+        self.rows = 0
+        """Rows of all that waits."""
+
+    def __len__(self) -> int:
+        return len(self._only) if self._only else sum(map(len, self._levels))
+
+    def push(self, request: Request) -> bool:
+        """Takes a request; returns False where its level is full."""
+        level = self._only or self._levels[self._policy.level_of(request.priority) - 1]
+        if len(level.ready) + len(level.delayed) >= level.policy.max_queue_size:
+            return False
+        if request.timeout_ns or level.policy.default_timeout_s:
+            _limit_wait(request, level.policy)
+        level.ready.append(request)
+        self.rows += request.rows
+        return True
+
+    def remove(self, request: Request) -> bool:
+        """Takes a request out; returns whether it was there."""
+        for waiting in self._deques():
+            if request in waiting:
+                waiting.remove(request)
+                self.rows -= request.rows
+                return True
+        return False
+
+    def clear(self) -> list[Request]:
+        """Takes all requests out and returns them."""
+        everything = list(self.waiting())
+        for requests in self._deques():
+            requests.clear()
+        self.rows = 0
+        return everything
+
+    def waiting(self) -> Iterator[Request]:
+        """Yields the requests in the order in which they are to run."""
+        for requests in self._deques():
+            yield from requests
+
+    def take(self, limit: int, *, merge: bool, now_ns: int) -> tuple[list[Request], int, list[Request]]:
+        """Takes the requests of the next run out.
+
+        Args:
+            limit: most rows to merge; the first request is taken whatever its rows.
+            merge: whether more than one may be taken.
+            now_ns: the time.
+
+        Returns:
+            The requests that run together; their rows; and those that are to be dropped, being expired or cancelled.
+        """
+        batch: list[Request] = []
+        dropped: list[Request] = []
+        rows = 0
+        key: object = None
+        for waiting in self._deques():
+            while waiting:
+                request = waiting[0]
+                deadline_ns = request.deadline_ns
+                if request.cancelled or (deadline_ns is not None and deadline_ns <= now_ns):
+                    dropped.append(waiting.popleft())
+                    self.rows -= request.rows
+                    continue
+                if batch:
+                    if not merge or rows + request.rows > limit:
+                        return batch, rows, dropped
+                    if request.layout is not batch[0].layout and request.layout.key != key:
+                        return batch, rows, dropped
+                else:
+                    key = request.layout.key
+                batch.append(waiting.popleft())
+                self.rows -= request.rows
+                rows += request.rows
+        return batch, rows, dropped
+
+    def expire(self, now_ns: int) -> list[Request]:
+        """Takes out what has expired, and puts behind the others what may only be late; returns what to drop."""
+        dropped: list[Request] = []
+        for level in self._levels:
+            for requests in (level.ready, level.delayed):
+                gone = {id(each) for each in requests if each.deadline_ns is not None and each.deadline_ns <= now_ns}
+                dropped += _extract(requests, gone)
+            late = {id(each) for each in level.ready if each.patience_ns is not None and each.patience_ns <= now_ns}
+            level.delayed.extend(_extract(level.ready, late))
+        self.rows -= sum(request.rows for request in dropped)
+        return dropped
+
+    def next_event_ns(self) -> int | None:
+        """Returns when `expire` will next have something to do; None: never, as it is."""
+        times = [each.deadline_ns for each in self.waiting() if each.deadline_ns is not None]
+        times += [each.patience_ns for level in self._levels for each in level.ready if each.patience_ns is not None]
+        return min(times, default=None)
+
+    def _deques(self) -> Iterator[deque[Request]]:
+        for level in self._levels:
+            yield level.ready
+            if level.delayed:
+                yield level.delayed
+
+
+def _extract(requests: deque[Request], ids: set[int]) -> list[Request]:
+    """Takes the requests with these identities out of a deque, and returns them in their order."""
+    if not ids:
+        return []
+    found = [each for each in requests if id(each) in ids]
+    kept = [each for each in requests if id(each) not in ids]
+    requests.clear()
+    requests.extend(kept)
+    return found
+
+
+def _limit_wait(request: Request, policy: QueuePolicy) -> None:
+    """Settles how long a request may wait, and what becomes of it then."""
+    default_ns = int(policy.default_timeout_s * 1e9)
+    own_ns = request.timeout_ns
+    if default_ns and own_ns and policy.allow_timeout_override:
+        wait_ns = min(default_ns, own_ns)
+    else:
+        wait_ns = default_ns or own_ns
+    end_ns = request.arrived_ns + wait_ns
+    if policy.timeout_action == "delay":
+        request.patience_ns = end_ns
+    elif request.deadline_ns is None or end_ns < request.deadline_ns:
+        request.deadline_ns = end_ns
