@@ -19,6 +19,7 @@ from .api.admission import Admission
 from .api.call import Handler
 from .api.dispatch import Dispatcher, Guard
 from .api.health import HEALTH_SERVICE, Health
+from .engine.providers import CudaOptions, SessionOptions
 from .engine.session import check_runtime, runtime_version
 from .engine.timer import Timer
 from .errors import RepositoryError, StartupError
@@ -78,7 +79,7 @@ class Application:
             RepositoryError: a model cannot be served, and `exit_on_error` is on.
         """
         settings = self._settings
-        check_runtime(settings.device)
+        check_runtime(settings.device, require_gpu=settings.require_gpu)
         self._timer.start()
         # Ports first: one in use should not cost the time of loading models.
         grpc_address = self._transport.bind(settings.host, settings.grpc_port)
@@ -157,10 +158,14 @@ class Application:
     def _loader(self) -> Loader:
         settings = self._settings
         return Loader(
-            device=settings.device,
-            intra_op_threads=settings.intra_op_threads,
+            session_options=_session_options(settings),
             defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
-            tuning=Tuning(settings.batch_buckets, settings.limit_batches, settings.refuse_late),
+            tuning=Tuning(
+                buckets=settings.batch_buckets,
+                limit_batches=settings.limit_batches,
+                refuse_late=settings.refuse_late,
+                run_on_arrival=settings.run_on_arrival,
+            ),
             require_card=settings.require_card,
             observer=self._metrics.observer,
             log_failure=self._log_failure,
@@ -179,10 +184,15 @@ class Application:
             model=loaded.name,
             version=loaded.version,
             provider=loaded.provider,
+            device_id=loaded.in_use.device_id,
+            threads=loaded.in_use.threads,
+            cuda_graphs=loaded.in_use.graphs,
             runtime=runtime_version(),
             evidence=loaded.evidence.summary,
             load_s=round(loaded.load_s, 3),
         )
+        for note in loaded.in_use.notes:
+            self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=note)
 
     def _log_failure(self, error: BaseException) -> str:
         """Logs what should not happen; returns the id under which whoever is concerned may be told of it."""
@@ -199,6 +209,25 @@ def _settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def _session_options(settings: Settings) -> SessionOptions:
+    """Takes from the settings what sessions need."""
+    return SessionOptions(
+        device=settings.device,
+        device_id=settings.device_id,
+        require_gpu=settings.require_gpu,
+        intra_op_threads=settings.intra_op_threads,
+        spinning=settings.intra_op_spinning,
+        cuda=CudaOptions(
+            memory_limit_mib=settings.cuda_memory_limit_mib,
+            arena=settings.cuda_arena,
+            arena_shrink=settings.cuda_arena_shrink,
+            cudnn_algorithms=settings.cuda_cudnn_algorithms,
+            graphs=settings.cuda_graphs,
+            tf32=settings.cuda_tf32,
+        ),
+    )
 
 
 def _transport(

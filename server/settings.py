@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run: auto takes CUDA where this ONNX Runtime has it and a GPU is there"
     )
+    device_id: int = Field(0, ge=0, description="CUDA's number of the GPU, for a model whose config.pbtxt names none")
+    require_gpu: bool = Field(False, description="refuse to start where any model would be computed on the CPU")
     exit_on_error: bool = Field(
         True, description="end at once where a model fails at start-up; otherwise serve the others and stay not ready"
     )
@@ -67,6 +69,11 @@ class Settings(BaseSettings):
         description="merge no more images than the smallest batch that was measured at load to be as fast per image "
         "as any; otherwise as many as the model's batch allows",
     )
+    run_on_arrival: bool = Field(
+        True,
+        description="compute a request that finds its model idle on the thread that brought it, where that was "
+        "measured to take less than 300 µs; handing it over costs about 35 µs",
+    )
     refuse_late: bool = Field(
         False,
         description="refuse a request at once where the run times measured at load say that its deadline would pass "
@@ -89,7 +96,32 @@ class Settings(BaseSettings):
     intra_op_threads: int = Field(
         0,
         ge=0,
-        description="threads that compute one batch; 0: one for each core that this process may use",
+        description="threads that compute one batch; 0: what its sessions share of the usable cores",
+    )
+    intra_op_spinning: bool = Field(
+        False, description="let these threads burn their cores while they wait, for a few microseconds less a batch"
+    )
+    cuda_memory_limit_mib: int = Field(
+        0, ge=0, description="MiB of GPU memory that each session's arena may hold; 0: no limit"
+    )
+    cuda_arena: Literal["same_as_requested", "power_of_two"] = Field(
+        "same_as_requested",
+        description="how that arena grows: as batches need it, or by powers of two, which asks the driver less often",
+    )
+    cuda_arena_shrink: bool = Field(
+        False,
+        description="give unused GPU memory back after a batch of a size that is not warmed; not with CUDA graphs",
+    )
+    cuda_cudnn_algorithms: Literal["heuristic", "exhaustive", "default"] = Field(
+        "heuristic",
+        description="how convolutions are chosen: by rule, by measuring all of them at each size's first run, or "
+        "cuDNN's default",
+    )
+    cuda_graphs: bool = Field(
+        False, description="launch each warmed batch size as one CUDA graph, where the model allows"
+    )
+    cuda_tf32: bool = Field(
+        False, description="let matrix products round to TF32, which is faster; golden samples may refuse the model"
     )
     drain_settle_s: float = Field(
         0.0, ge=0, description="seconds to go on accepting after health says NOT_SERVING, for balancers to notice"

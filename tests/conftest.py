@@ -1,7 +1,9 @@
 """What every kind of test uses: tiny ONNX models, repositories of them, and real server processes."""
 
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import grpc
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -57,6 +60,23 @@ def write_model(path: Path, *, rows: int | str = "N", width: int = 4, output: st
     """Writes a model that doubles float32 rows: `values` [rows, width] -> `doubled` [rows, width]."""
     tensor = ("FLOAT", [rows, width])
     return write_graph(path, {"values": tensor}, {output: tensor}, ("Add", "values values", output))
+
+
+@functools.cache
+def _why_no_gpu() -> str:
+    """Returns why tests cannot use a GPU; empty where they can."""
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this ONNX Runtime has no CUDA provider"
+    listing = shutil.which("nvidia-smi")
+    if listing is None or subprocess.run([listing, "-L"], capture_output=True, timeout=60).returncode:
+        return "no GPU answers nvidia-smi"
+    return ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is marked `gpu` where there is none."""
+    if item.get_closest_marker("gpu") and (reason := _why_no_gpu()):
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session", autouse=True)

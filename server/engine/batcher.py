@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError, Unavailable
 from .curve import UNMEASURED, LatencyCurve
@@ -73,10 +73,26 @@ class Observer(Protocol):
 class _Run:
     """A batch on its way."""
 
-    instance: Instance
+    instance: Instance[Any]
     requests: list[Request]
     rows: int
     ticket: int
+
+
+class _Start:
+    """How the warming of an instance went, on the thread that will use it."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.curve = UNMEASURED
+        self.error: BaseException | None = None
+
+    def run(self, instance: Instance[Any]) -> None:
+        try:
+            self.curve = instance.warm()
+        except BaseException as error:  # noqa: BLE001  raised where the batcher is started
+            self.error = error
+        self.done.set()
 
 
 class Batcher:
@@ -85,7 +101,7 @@ class Batcher:
     def __init__(
         self,
         name: str,
-        instances: Sequence[Instance],
+        instances: Sequence[Instance[Any]],
         policy: BatchingPolicy,
         observer: Observer,
         log_failure: Callable[[BaseException], object],
@@ -94,7 +110,7 @@ class Batcher:
         timer: Timer | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Stores what it is handed; `start` starts a thread for each instance.
+        """Stores what it is handed; `start` starts a thread for each instance and warms it.
 
         Args:
             name: what error messages and the threads are called after, such as `mnist-cnn version 1`.
@@ -102,7 +118,7 @@ class Batcher:
             policy: when requests are merged.
             observer: is told what happened.
             log_failure: logs whatever a session or an `on_done` raised, and returns the id under which it did.
-            curve: what a run takes, by its size.
+            curve: what a run takes, by its size, until `start` has measured it.
             timer: drops requests when their deadlines pass; None: they are dropped when a batch is taken.
             clock_ns: the time in nanoseconds that deadlines and arrivals are read against.
         """
@@ -113,7 +129,7 @@ class Batcher:
         self._curve = curve
         self._timer = timer
         self._clock_ns = clock_ns
-        self._limit = policy.limit
+        self._limit = policy.limit(curve.best_size)
         self._delay_ns = int(policy.max_queue_delay_s * 1e9) if policy.merge else 0
         self._queue = RequestQueue(policy)
         self._free = list(instances)
@@ -129,18 +145,43 @@ class Batcher:
         # A bare lock is cheaper to take than a condition.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._threads = [self._new_thread() for _ in instances]
-        self._instances = len(self._threads)
+        self._threads: list[threading.Thread] = []
+        self._instances = len(instances)
 
     def start(self) -> None:
-        """Starts the threads that run batches."""
+        """Starts the threads that run batches, each of which warms its instance first.
+
+        Raises:
+            Exception: whatever warming raised; no thread is left.
+        """
+        starts = [_Start() for _ in self._free]
+        self._threads = [self._new_thread(instance, start) for instance, start in zip(self._free, starts, strict=True)]
         for thread in self._threads:
             thread.start()
+        for start in starts:
+            start.done.wait()
+        for start in starts:
+            if start.error is not None:
+                self.drain()
+                raise start.error
+        if starts[0].curve.sizes:
+            self._curve = starts[0].curve
+            self._limit = self._policy.limit(self._curve.best_size)
 
     @property
     def waiting(self) -> int:
         """How many requests are in the queue."""
         return len(self._queue)
+
+    @property
+    def curve(self) -> LatencyCurve:
+        """What a run takes, by its size."""
+        return self._curve
+
+    @property
+    def limit(self) -> int:
+        """Most rows that are merged."""
+        return self._limit
 
     @property
     def broken(self) -> str:
@@ -193,8 +234,6 @@ class Batcher:
         with self._lock:
             self._draining = True
             self._changed.notify_all()
-            if not any(thread.ident for thread in self._threads):
-                return True
             return self._changed.wait_for(lambda: not self._threads and not self._running, timeout_s)
 
     def _refusal(self) -> str:
@@ -215,45 +254,47 @@ class Batcher:
             )
 
     def _may_run_here(self, request: Request) -> bool:
-        if self._delay_ns or len(self._queue) > 1:
+        if self._delay_ns or len(self._queue) > 1 or not self._policy.run_on_arrival:
             return False
         run_ns = self._curve.run_ns(request.rows)
         return run_ns is not None and run_ns < INLINE_NS
 
     # The threads that run batches.
 
-    def _new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self._work, name=f"batcher {self._name}", daemon=True)
+    def _new_thread(self, instance: Instance[Any], start: "_Start | None" = None) -> threading.Thread:
+        return threading.Thread(target=self._work, args=(instance, start), name=f"batcher {self._name}", daemon=True)
 
-    def _work(self) -> None:
+    def _work(self, own: Instance[Any], start: "_Start | None") -> None:
         me = threading.current_thread()
         try:
-            while (run := self._take_run()) is not None:
+            if start is not None:
+                start.run(own)
+            while (run := self._take_run(own)) is not None:
                 self._run(run)
         except BaseException as error:  # noqa: BLE001  without its thread a model would be silent for ever
             self._log_failure(error)
-            self._replace(me)
+            self._replace(me, own)
             return
         with self._lock:
             self._threads.remove(me)
             # The others look again whether there is anything left for them.
             self._changed.notify_all()
 
-    def _replace(self, dead: threading.Thread) -> None:
-        thread = self._new_thread()
+    def _replace(self, dead: threading.Thread, instance: Instance[Any]) -> None:
+        thread = self._new_thread(instance)
         with self._lock:
             self._threads[self._threads.index(dead)] = thread
         thread.start()
         self._observer.on_worker_restarted()
 
-    def _take_run(self) -> _Run | None:
-        """Waits for requests and a free instance; returns what to run, or None at the end."""
+    def _take_run(self, own: Instance[Any]) -> _Run | None:
+        """Waits for requests and a free instance, best its own; returns what to run, or None at the end."""
         while True:
             dropped: list[Request] = []
             with self._lock:
                 if not self._wait():
                     return None
-                run = self._next_run(dropped)
+                run = self._next_run(dropped, own)
             self._drop_all(dropped)
             if run is not None:
                 return run
@@ -306,8 +347,8 @@ class Batcher:
                 preferred = rows
         return rows, preferred, oldest_ns, False
 
-    def _next_run(self, dropped: list[Request]) -> _Run | None:
-        """Takes the next batch and an instance for it; adds requests that are to be dropped to `dropped`."""
+    def _next_run(self, dropped: list[Request], own: Instance[Any] | None = None) -> _Run | None:
+        """Takes the next batch, and an instance for it, `own` where it is free; adds requests to drop to `dropped`."""
         now_ns = self._clock_ns()
         limit = self._limit
         if self._policy.preferred_batch_sizes:
@@ -321,7 +362,10 @@ class Batcher:
             return None
         self._running += 1
         self._tickets += 1
-        return _Run(self._free.pop(), requests, rows, self._tickets - 1)
+        # The newest to be free is the one whose memory is warmest.
+        instance = own if own in self._free else self._free[-1]
+        self._free.remove(instance)
+        return _Run(instance, requests, rows, self._tickets - 1)
 
     # One run.
 
@@ -383,7 +427,7 @@ class Batcher:
                 if self._draining:
                     self._changed.notify_all()
 
-    def _give_back(self, instance: Instance, *, suspect: bool) -> None:
+    def _give_back(self, instance: Instance[Any], *, suspect: bool) -> None:
         if suspect:
             try:
                 if instance.repair():

@@ -1,8 +1,9 @@
 """A session that computes, and what is done about one that keeps failing."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+from .curve import UNMEASURED, LatencyCurve
 from .tensors import Array
 
 # So many failed runs in a row make a session suspect.
@@ -16,35 +17,52 @@ class Runner(Protocol):
         """Computes all outputs of input tensors, both by name."""
 
 
+R = TypeVar("R", bound=Runner)
+
+
 class BrokenInstance(Exception):
     """A session fails even on the sample that it computed when it was loaded, and so does its successor."""
 
 
-def _never_broken(_: Runner) -> None:
-    """Finds nothing wrong."""
+def _nothing_wrong(_: Runner) -> None:
+    pass
 
 
-class Instance:
+def _unmeasured(_: Runner) -> LatencyCurve:
+    return UNMEASURED
+
+
+class Instance(Generic[R]):
     """A session of a model. One run at a time."""
 
     def __init__(
         self,
-        session: Runner,
+        session: R,
         *,
-        check: Callable[[Runner], None] = _never_broken,
-        rebuild: Callable[[], Runner] | None = None,
+        warm: Callable[[R], LatencyCurve] = _unmeasured,
+        check: Callable[[R], None] = _nothing_wrong,
+        rebuild: Callable[[], R] | None = None,
     ) -> None:
         """Stores what it is handed.
 
         Args:
             session: computes.
+            warm: runs every batch size that is to come, and times it.
             check: raises where a session cannot compute a sample that it must be able to compute.
             rebuild: loads the session anew; None: it cannot be.
         """
         self._session = session
+        self._warm = warm
         self._check = check
         self._rebuild = rebuild
         self._failures = 0
+
+    def warm(self) -> LatencyCurve:
+        """Warms the session; raises whatever that raises.
+
+        It is done on the thread that will run its batches: CUDA graphs belong to the thread that captured them.
+        """
+        return self._warm(self._session)
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Computes all outputs of input tensors, both by name; raises whatever the session raises."""
@@ -75,11 +93,12 @@ class Instance:
             return True
         return False
 
-    def _successor(self, cause: Exception) -> Runner:
+    def _successor(self, cause: Exception) -> R:
         if self._rebuild is None:
             raise BrokenInstance(str(cause)) from cause
         try:
             session = self._rebuild()
+            self._warm(session)
             self._check(session)
         except Exception as error:
             raise BrokenInstance(str(error)) from error

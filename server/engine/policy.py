@@ -42,18 +42,23 @@ class BatchingPolicy:
     """Whether answers leave in the order of their requests, where several sessions compute."""
     buckets: tuple[int, ...] = ()
     """Batch sizes, rising, that a run is padded to; empty: it is not padded."""
-    best_batch_size: int = 0
-    """Rows beyond which merging was measured not to pay; 0: merge up to `max_batch_size`."""
+    limit_batches: bool = False
+    """Whether merging stops at the smallest size that was measured to serve about as many rows a second as any."""
     refuse_late: bool = False
     """Whether a request is refused at once where the measured run times say that its deadline will pass first."""
+    run_on_arrival: bool = True
+    """Whether a request that finds everything idle may be computed on the thread that brought it."""
 
-    @property
-    def limit(self) -> int:
-        """Most rows that are merged; a single request may have more, up to `max_batch_size`."""
+    def limit(self, best_size: int) -> int:
+        """Returns the most rows that are merged; a single request may have more, up to `max_batch_size`.
+
+        Args:
+            best_size: the best batch size by measurement; 0: not measured.
+        """
         # Sizes that somebody chose are not second-guessed.
-        if self.preferred_batch_sizes or not self.best_batch_size:
+        if not self.limit_batches or self.preferred_batch_sizes or not best_size:
             return self.max_batch_size
-        return min(self.best_batch_size, self.max_batch_size)
+        return min(best_size, self.max_batch_size)
 
     def level_of(self, priority: int) -> int:
         """Returns the level at which a request of this priority waits."""

@@ -1,28 +1,29 @@
 """One loaded ONNX model. The only module that imports onnxruntime."""
 
 import importlib.metadata
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
 from ..errors import RepositoryError, StartupError
+from .binding import BoundBatch, Buffer, is_view, sample
+from .cores import usable_cores
+from .gpu import GATE, CaptureError, GpuRuns
+from .providers import CPU, CUDA, InUse, SessionOptions, choose_threads, provider_list, session_config
 from .tensors import BY_ONNX, FREE, Array, TensorSpec
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-
-# TF32 keeps 10 bits of the mantissa, which the golden samples' tolerance would not forgive.
-_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+__all__ = ["CPU", "CUDA", "Session", "check_runtime", "runtime_version"]
 
 
-def check_runtime(device: str) -> None:
+def check_runtime(device: str, *, require_gpu: bool = False) -> None:
     """Checks that ONNX Runtime is installed once and can serve `device` (auto, cpu or cuda).
 
     Raises:
-        StartupError: both packages are installed, or CUDA is asked for and this ONNX Runtime has none.
+        StartupError: both packages are installed; CUDA is asked for, and this ONNX Runtime has none; or a GPU is
+            required, and the CPU asked for.
     """
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
     if len(installed) > 1:
@@ -31,10 +32,13 @@ def check_runtime(device: str) -> None:
             "remove both with: pip uninstall -y onnxruntime onnxruntime-gpu, "
             "then install one: pip install 'pixelserve[server]' or 'pixelserve[server-cuda]'"
         )
-    if device == "cuda" and CUDA not in ort.get_available_providers():
+    if require_gpu and device == "cpu":
+        raise StartupError("--require-gpu and --device cpu contradict each other; leave one of them out")
+    asked, remedy = _asked(SessionOptions(device="cuda" if device == "cuda" else "auto", require_gpu=require_gpu))
+    if asked and CUDA not in ort.get_available_providers():
         raise StartupError(
-            "--device cuda: this ONNX Runtime has no CUDA provider; "
-            "pip uninstall -y onnxruntime, then pip install 'pixelserve[server-cuda]', or take --device auto"
+            f"{asked}: this ONNX Runtime has no CUDA provider; "
+            f"pip uninstall -y onnxruntime, then pip install 'pixelserve[server-cuda]', or take {remedy}"
         )
 
 
@@ -46,58 +50,226 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
+def _asked(options: SessionOptions) -> tuple[str, str]:
+    """Returns the flag that asks for a GPU, and what to take where there is none; nothing where no flag does."""
+    if options.require_gpu:
+        return "--require-gpu", "--no-require-gpu"
+    return ("--device cuda", "--device auto") if options.device == "cuda" else ("", "")
+
+
 def runtime_version() -> str:
     """Returns ONNX Runtime's version."""
     return str(ort.__version__)
 
 
 class Session:
-    """A model that computes. `run` may be called from any thread, from several at once, and releases the GIL."""
+    """A model that computes, and releases the GIL meanwhile.
 
-    def __init__(self, model: Path, *, device: str, intra_op_threads: int) -> None:
+    `run` may be called from any thread: on the CPU by several at once, on a GPU by one at a time.
+    """
+
+    def __init__(self, model: Path, options: SessionOptions) -> None:
         """Loads a model.
 
         Args:
             model: the ONNX file.
-            device: auto, cpu or cuda.
-            intra_op_threads: threads that compute one run; 0: as many as this process may use cores.
+            options: where and how it computes.
 
         Raises:
             RepositoryError: the file is missing, damaged, or uses something that this ONNX Runtime has not.
-            StartupError: CUDA is asked for and no GPU answers.
+            StartupError: a GPU is asked for or required, and the model would be computed on the CPU.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = intra_op_threads or len(os.sched_getaffinity(0))
-        options.inter_op_num_threads = 1
-        # A spinning thread burns the core that the network needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._session = _open(model, options, _providers(device))
-        self.provider: str = self._session.get_providers()[0]
-        if device == "cuda" and self.provider != CUDA:
-            raise StartupError(
-                f"--device cuda: {model} was loaded on {self.provider}, because no GPU or no CUDA library answers; "
-                f"check nvidia-smi, or take --device auto"
+        self._model = model
+        self._options = options
+        self._threads = choose_threads(options, usable_cores())
+        self._notes: list[str] = []
+        self._announced: list[int] = []
+        may_use_gpu = options.device != "cpu" and CUDA in ort.get_available_providers()
+        # Where one session captures, all must keep out of its way, also those that gave up on graphs.
+        self._shares_gate = may_use_gpu and options.cuda.graphs
+        self._start(graphs=self._shares_gate)
+
+    def _start(self, *, graphs: bool) -> None:
+        with self._beside_captures():
+            self._runtime, graphs = self._open(graphs=graphs)
+        self.provider: str = self._runtime.provider
+        if self.provider != CUDA:
+            self._accept_cpu()
+        self.inputs: tuple[TensorSpec, ...] = tuple(_spec(self._model, node) for node in self._runtime.inputs)
+        self.outputs: tuple[TensorSpec, ...] = tuple(_spec(self._model, node) for node in self._runtime.outputs)
+        self._gpu: GpuRuns | None = None
+        if self.provider == CUDA:
+            self._gpu = GpuRuns(
+                self._runtime, self.inputs, self.outputs, self._options, graphs=graphs, note=self._notes.append
             )
-        self.inputs = tuple(_spec(model, node) for node in self._session.get_inputs())
-        self.outputs = tuple(_spec(model, node) for node in self._session.get_outputs())
-        self._output_names = [spec.name for spec in self.outputs]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and is not used, and why: sentences for the log."""
+        return tuple(self._notes)
+
+    @property
+    def in_use(self) -> InUse:
+        """What this session really uses."""
+        gpu = self._gpu
+        device_id = None if gpu is None else self._options.device_id
+        return InUse(self.provider, device_id, self._threads, gpu.graphs if gpu else 0, self.notes)
+
+    def warm(self, rows: int) -> None:
+        """Announces a batch size and computes it, so that no request pays for its first run.
+
+        On a GPU it gets memory of its own, and a CUDA graph where they are asked for. Only the thread that captured a
+        graph can replay it: announce a size on the thread that will run it, which any other does without the graph.
+
+        Args:
+            rows: rows of the batch; 0: the model has no batch dimension.
+
+        Raises:
+            Exception: the model cannot compute it.
+        """
+        zeros = sample(self.inputs, rows)
+        if zeros is None:
+            return
+        if self._gpu is not None:
+            self._announce(self._gpu, rows)
+        self.run(zeros)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Computes all outputs, by name, of input tensors, by name."""
-        return dict(zip(self._output_names, self._session.run(self._output_names, inputs), strict=True))
+        if self._gpu is None:
+            return self._runtime.run(inputs)
+        with self._beside_captures():
+            return self._gpu.run(inputs)
+
+    def _announce(self, gpu: GpuRuns, rows: int) -> None:
+        with self._beside_captures():
+            gpu.bind(rows)
+        if rows not in self._announced:
+            self._announced.append(rows)
+        try:
+            with GATE.capturing() if self._shares_gate else nullcontext():
+                gpu.capture(rows)
+        except CaptureError as error:
+            # A run that broke off while it captured may leave its session unusable.
+            self._notes = [f"CUDA graphs are off: {_first_line(error)}"]
+            self._start(graphs=False)
+            for known in self._announced:
+                self.warm(known)
+
+    def _beside_captures(self) -> AbstractContextManager[None]:
+        return GATE.running() if self._shares_gate else nullcontext()
+
+    def _open(self, *, graphs: bool) -> tuple["_Runtime", bool]:
+        """Opens the model; without graphs where it cannot be captured as a whole, which ONNX Runtime refuses then."""
+        if not graphs:
+            return _Runtime(self._model, self._options, self._threads, graphs=False), False
+        refused = "it would leave the GPU"
+        try:
+            runtime = _Runtime(self._model, self._options, self._threads, graphs=True)
+            if runtime.provider == CUDA:
+                return runtime, True
+        except RepositoryError as error:
+            refused = _first_line(error.__cause__ or error)
+        runtime = _Runtime(self._model, self._options, self._threads, graphs=False)
+        if runtime.provider == CUDA:
+            self._notes.append(f"CUDA graphs are off: ONNX Runtime does not capture this model ({refused})")
+        return runtime, False
+
+    def _accept_cpu(self) -> None:
+        """Raises StartupError where a GPU is asked for, and notes what has no meaning on the CPU."""
+        asked, remedy = _asked(self._options)
+        if asked and self._options.device == "cpu":
+            raise StartupError(
+                f"{asked}: {self._model} is to be computed on the CPU; "
+                f"change instance_group in its config.pbtxt to KIND_GPU, or take {remedy}"
+            )
+        if asked:
+            raise StartupError(
+                f"{asked}: {self._model} was loaded on {self.provider}, because no GPU or no CUDA library answers; "
+                f"check nvidia-smi, or take {remedy}"
+            )
+        if self._options.cuda.graphs:
+            self._notes.append("CUDA graphs are off: the model is computed on the CPU")
 
 
-def _providers(device: str) -> list[Any]:
-    if device == "cpu" or CUDA not in ort.get_available_providers():
-        return [CPU]
-    if hasattr(ort, "preload_dlls"):
-        # Finds the CUDA and cuDNN libraries of the nvidia-* wheels, which no loader path leads to.
-        ort.preload_dlls()
-    return [(CUDA, _CUDA_OPTIONS), CPU]
+class _Runtime:
+    """A model in ONNX Runtime's hands."""
+
+    def __init__(self, model: Path, options: SessionOptions, threads: int, *, graphs: bool) -> None:
+        """Loads a model; raises RepositoryError where that fails."""
+        available = ort.get_available_providers()
+        providers = provider_list(options, available, graphs=graphs)
+        if providers[0][0] == CUDA and hasattr(ort, "preload_dlls"):
+            # Finds the CUDA and cuDNN libraries of the nvidia-* wheels, which no loader path leads to.
+            ort.preload_dlls()
+        self._device_id = options.device_id
+        self._session = _load(model, _session_options(options, threads), providers)
+        # Or a run that failed on the GPU would move the session to the CPU without a word.
+        self._session.disable_fallback()
+        self.provider: str = self._session.get_providers()[0]
+        self.inputs: Sequence[Any] = self._session.get_inputs()
+        self.outputs: Sequence[Any] = self._session.get_outputs()
+        self._names = [node.name for node in self.outputs]
+
+    def run(self, inputs: Mapping[str, Array], options: Any = None) -> dict[str, Array]:
+        return dict(zip(self._names, self._session.run(self._names, inputs, options), strict=True))
+
+    def run_options(self, entries: Mapping[str, str]) -> Any:
+        options = ort.RunOptions()
+        for key, value in entries.items():
+            options.add_run_config_entry(key, value)
+        return options
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> BoundBatch:
+        binding = self._session.io_binding()
+        read = {name: self._allocate(array) for name, array in inputs.items()}
+        written = {name: self._allocate(array) for name, array in outputs.items()}
+        for name, buffer in read.items():
+            binding.bind_ortvalue_input(name, buffer)
+        for name, buffer in written.items():
+            binding.bind_ortvalue_output(name, buffer)
+
+        def launch(options: Any) -> None:
+            # The copies before it are on another stream than the model's; neither may overtake the other.
+            binding.synchronize_inputs()
+            self._session.run_with_iobinding(binding, options)
+            binding.synchronize_outputs()
+
+        page_locked = {name: _page_locked(array) for name, array in inputs.items()}
+        staging = {name: buffer for name, buffer in page_locked.items() if buffer is not None}
+        return BoundBatch(read, staging, written, launch)
+
+    def _allocate(self, like: Array) -> Buffer:
+        buffer: Buffer = ort.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, "cuda", self._device_id)
+        return buffer
 
 
-def _open(model: Path, options: Any, providers: list[Any]) -> Any:
+def _page_locked(like: Array) -> Buffer | None:
+    """Allocates page-locked memory on the host; None where this ONNX Runtime offers none to Python.
+
+    It does where its CUDA provider is a plugin, which lists its devices. Whichever GPU the memory is asked of, all of
+    them can use it.
+    """
+    for device in getattr(ort, "get_ep_devices", list)():
+        if device.ep_name == CUDA:
+            memory = device.memory_info(ort.OrtDeviceMemoryType.HOST_ACCESSIBLE)
+            if memory is not None:
+                buffer: Buffer = ort.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, memory_info=memory)
+                return buffer if is_view(buffer) else None
+    return None
+
+
+def _session_options(options: SessionOptions, threads: int) -> Any:
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = threads
+    chosen.inter_op_num_threads = 1
+    for key, value in session_config(options).items():
+        chosen.add_session_config_entry(key, value)
+    chosen.log_severity_level = 3
+    return chosen
+
+
+def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
     if not model.is_file():
         raise RepositoryError(f"{model}: no such file; a version folder must hold the model")
     try:
@@ -109,7 +281,7 @@ def _open(model: Path, options: Any, providers: list[Any]) -> Any:
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 

@@ -1,7 +1,7 @@
 """Loads one version of a model and makes it prove itself before it serves."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,12 @@ from pixelserve.card import (
 )
 
 from ..engine.batcher import Batcher, Observer
+from ..engine.binding import sample
 from ..engine.curve import UNMEASURED, LatencyCurve, measure, powers_of_two
-from ..engine.instance import Instance, Runner
-from ..engine.session import CUDA, Session
+from ..engine.instance import Instance
+from ..engine.policy import BatchingPolicy
+from ..engine.providers import CUDA, InUse, SessionOptions
+from ..engine.session import Session
 from ..engine.tensors import Array
 from ..engine.timer import Timer
 from ..errors import RepositoryError
@@ -52,16 +55,19 @@ class LoadedVersion:
     """The model's settled configuration."""
     version: int
     """The version's number."""
-    provider: str
-    """Where it computes: ONNX Runtime's name of the execution provider."""
+    in_use: InUse
+    """Where and how it computes."""
     evidence: Evidence
     """What is known of it."""
     batcher: Batcher
     """Takes its requests."""
-    curve: LatencyCurve
-    """What a run takes, by its size."""
     load_s: float
     """Seconds that loading, replaying and warming took."""
+
+    @property
+    def provider(self) -> str:
+        """Where it computes: ONNX Runtime's name of the execution provider."""
+        return self.in_use.provider
 
     @property
     def name(self) -> str:
@@ -79,6 +85,8 @@ class Tuning:
     """Whether merging stops at the smallest size that was measured to compute as many rows a second as any."""
     refuse_late: bool = False
     """Whether a request is refused at once where the measured times say that its deadline will pass first."""
+    run_on_arrival: bool = True
+    """Whether a request that comes alone may be computed on the thread that brought it."""
 
 
 def choose_buckets(choice: str, max_batch_size: int, provider: str) -> tuple[int, ...]:
@@ -103,10 +111,8 @@ def choose_buckets(choice: str, max_batch_size: int, provider: str) -> tuple[int
 class Loader:
     """Turns version folders into `LoadedVersion`s."""
 
-    device: str
-    """auto, cpu or cuda."""
-    intra_op_threads: int
-    """Threads that compute one run; 0: as many as there are usable cores."""
+    session_options: SessionOptions
+    """Where and how models compute."""
     defaults: Defaults
     """What holds where config.pbtxt is silent."""
     tuning: Tuning
@@ -125,61 +131,55 @@ class Loader:
 
         Raises:
             RepositoryError: the version cannot be served; the message names the file and the remedy.
-            StartupError: CUDA is asked for and no GPU answers.
+            StartupError: a GPU is asked for or required, and the model would be computed on the CPU.
         """
         start_s = time.monotonic()
         path = folder.version_path(version)
         proto = read_config(folder)
         model = path / model_file_name(proto)
-        openers = [partial(self._open, model, placement) for placement in read_instances(folder, proto)]
+        placements = read_instances(folder, proto)
+        openers = [partial(self._open, model, placement, len(placements)) for placement in placements]
         sessions = [opener() for opener in openers]
-        session = sessions[0]
-        config = settle(folder, proto, session.inputs, session.outputs, self.defaults)
-        evidence = self._examine(path, model, session, config)
-        buckets = choose_buckets(self.tuning.buckets, config.batching.max_batch_size, session.provider)
-        curve = self._warm(model, sessions, config, buckets)
-        best_size = curve.best_size if self.tuning.limit_batches else 0
-        policy = replace(
-            config.batching, buckets=buckets, best_batch_size=best_size, refuse_late=self.tuning.refuse_late
-        )
-        config = replace(config, batching=policy)
+        first = sessions[0]
+        config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
+        evidence = self._examine(path, model, first, config)
+        config = replace(config, batching=self._tune(config.batching, first.provider))
         batcher = Batcher(
             f"{folder.name} version {version}",
             [
-                Instance(session, check=partial(_run_zeros, config=config, rows=1), rebuild=opener)
+                Instance(
+                    session,
+                    warm=partial(_warm, model, config.batching),
+                    check=partial(_check, config.batching),
+                    rebuild=opener,
+                )
                 for session, opener in zip(sessions, openers, strict=True)
             ],
-            policy,
+            config.batching,
             self.observer(folder.name, version),
             self.log_failure,
-            curve=curve,
             timer=self.timer,
         )
         batcher.start()
         load_s = time.monotonic() - start_s
-        return LoadedVersion(config, version, session.provider, evidence, batcher, curve, load_s)
+        # Only now, since sessions settle what they use when they are warmed.
+        return LoadedVersion(config, version, first.in_use, evidence, batcher, load_s)
 
-    def _open(self, model: Path, placement: Placement) -> Session:
-        device = self.device if placement.device == "auto" else placement.device
-        return Session(model, device=device, intra_op_threads=self.intra_op_threads)
+    def _open(self, model: Path, placement: Placement, instances: int) -> Session:
+        options = replace(self.session_options, instances=instances)
+        if placement.device != "auto":
+            options = replace(options, device=placement.device, device_id=placement.device_id)
+        return Session(model, options)
 
-    def _warm(
-        self, model: Path, sessions: Sequence[Session], config: ModelConfig, buckets: Sequence[int]
-    ) -> LatencyCurve:
-        """Runs every batch size on every session, so that no request pays for a first run, and times the first one."""
-        sizes = buckets or powers_of_two(config.batching.max_batch_size) or (1,)
-        if _zeros(config, 1) is None:
-            return UNMEASURED
-        curves: list[LatencyCurve] = []
-        for session in sessions:
-            try:
-                curves.append(measure(partial(_run_zeros, session, config), sizes))
-            except Exception as error:
-                raise RepositoryError(
-                    f"{model}: cannot compute a batch of {sizes[0]} to {sizes[-1]} rows: {error}; export the model "
-                    f"again, or write a smaller max_batch_size"
-                ) from error
-        return curves[0]
+    def _tune(self, policy: BatchingPolicy, provider: str) -> BatchingPolicy:
+        return replace(
+            policy,
+            buckets=choose_buckets(self.tuning.buckets, policy.max_batch_size, provider),
+            limit_batches=self.tuning.limit_batches,
+            refuse_late=self.tuning.refuse_late,
+            # A CUDA graph is replayed on its own thread only.
+            run_on_arrival=self.tuning.run_on_arrival and not (provider == CUDA and self.session_options.cuda.graphs),
+        )
 
     def _examine(self, path: Path, model: Path, session: Session, config: ModelConfig) -> Evidence:
         if not (path / CARD_FILE).is_file():
@@ -226,20 +226,26 @@ def _in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Te
     return infer
 
 
-def _zeros(config: ModelConfig, rows: int) -> dict[str, Array] | None:
-    """Returns a batch of zeros; None where a free dimension beside the batch's has no size to choose."""
-    batches = config.batching.max_batch_size > 0
-    shapes = {spec.name: (rows, *spec.shape[1:]) if batches else spec.shape for spec in config.inputs}
-    if any(dimension < 0 for shape in shapes.values() for dimension in shape):
-        return None
-    return {
-        spec.name: np.full(shapes[spec.name], "" if spec.datatype.is_bytes else 0, spec.datatype.dtype)
-        for spec in config.inputs
-    }
+def _warm(model: Path, policy: BatchingPolicy, session: Session) -> LatencyCurve:
+    """Runs every batch size, so that no request pays for a first run, and times it."""
+    sizes = policy.buckets or powers_of_two(policy.max_batch_size) or (1,)
+    batches = policy.max_batch_size > 0
+    samples = {rows: sample(session.inputs, rows if batches else 0) for rows in sizes}
+    if None in samples.values():
+        return UNMEASURED
+    try:
+        for rows in sizes:
+            session.warm(rows if batches else 0)
+        return measure(lambda rows: session.run(samples[rows] or {}), sizes)
+    except Exception as error:
+        raise RepositoryError(
+            f"{model}: cannot compute a batch of {sizes[0]} to {sizes[-1]} rows: {error}; export the model again, or "
+            f"write a smaller max_batch_size"
+        ) from error
 
 
-def _run_zeros(session: Runner, config: ModelConfig, rows: int) -> None:
-    """Computes a batch of zeros; raises whatever the session raises."""
-    zeros = _zeros(config, rows)
+def _check(policy: BatchingPolicy, session: Session) -> None:
+    """Raises where a session cannot compute what it was warmed with."""
+    zeros = sample(session.inputs, 1 if policy.max_batch_size else 0)
     if zeros is not None:
         session.run(zeros)

@@ -103,6 +103,17 @@ def test_log_metadata_and_metric_agree_on_the_provider(
     assert 'provider="CPUExecutionProvider"' in line
 
 
+def test_the_log_says_what_a_session_uses_and_what_it_was_asked_for_in_vain(
+    doubler_repository: Path, start_server: Start
+) -> None:
+    server = start_server(doubler_repository, "--device", "cpu", "--intra-op-threads", "3", "--cuda-graphs")
+    loaded = event(server, "model loaded")
+    assert (loaded["device_id"], loaded["threads"], loaded["cuda_graphs"]) == (None, 3, 0)
+    said = event(server, "not as asked")
+    assert (said["model"], said["version"], said["level"]) == ("doubler", 1, "warning")
+    assert said["reason"] == "CUDA graphs are off: the model is computed on the CPU"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_stops_an_idle_server_with_exit_code_zero(
     doubler_repository: Path, start_server: Start, number: signal.Signals

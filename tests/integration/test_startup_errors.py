@@ -247,3 +247,9 @@ def test_without_exit_on_error_the_others_are_served(
     failures = {event["model"]: event["reason"] for event in server.events() if event["level"] == "error"}
     assert failures.keys() == {"broken", "half"}
     assert str(doubler_repository / "broken" / "1" / "model.onnx") in str(failures["broken"])
+
+
+def test_a_server_that_requires_a_gpu_does_not_start_on_the_cpu(doubler_repository: Path, failing_serve: Fail) -> None:
+    failure = failing_serve("--model-repository", str(doubler_repository), "--require-gpu", "--device", "cpu")
+    assert failure.code == 1
+    assert "--require-gpu and --device cpu contradict each other" in failure.message

@@ -10,6 +10,7 @@ import pytest
 from pixelserve_server.api.call import Call
 from pixelserve_server.api.status import Status
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
+from pixelserve_server.engine.providers import SessionOptions
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.config import Defaults, ModelConfig
@@ -89,8 +90,7 @@ def loader() -> Loader:
         raise AssertionError("a session raised") from error
 
     return Loader(
-        device="cpu",
-        intra_op_threads=1,
+        session_options=SessionOptions(device="cpu", intra_op_threads=1),
         defaults=Defaults(max_batch_size=64, max_queue_size=16),
         tuning=Tuning(),
         require_card=False,

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from pixelserve_server.engine.providers import Device, InUse, SessionOptions
 from pixelserve_server.engine.session import CPU, CUDA, Session, check_runtime
 from pixelserve_server.engine.tensors import BY_NAME, FREE
 from pixelserve_server.errors import RepositoryError, StartupError
@@ -26,8 +27,8 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "m" / "1" / "model.onnx"
 
 
-def open_session(model: Path, *, device: str = "cpu") -> Session:
-    return Session(model, device=device, intra_op_threads=1)
+def open_session(model: Path, *, device: Device = "cpu") -> Session:
+    return Session(model, SessionOptions(device=device, intra_op_threads=1))
 
 
 def test_a_session_computes_on_the_cpu(model: Path, model_writer: Write) -> None:
@@ -129,7 +130,7 @@ def test_cuda_without_its_provider_does_not_start() -> None:
 
 @pytest.mark.usefixtures("_without_cuda")
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_without_cuda_the_cpu_serves(device: str, model: Path, model_writer: Write) -> None:
+def test_without_cuda_the_cpu_serves(device: Device, model: Path, model_writer: Write) -> None:
     check_runtime(device)
     assert open_session(model_writer(model), device=device).provider == CPU
 
@@ -146,6 +147,27 @@ def test_cuda_that_falls_back_to_the_cpu_does_not_start(
     with pytest.raises(StartupError, match=r"--device cuda: .*CPUExecutionProvider.*--device auto"):
         open_session(model, device="cuda")
     assert open_session(model, device="auto").provider == CPU
+
+
+def test_sessions_that_share_the_cores_say_how_many_they_have(model: Path, model_writer: Write) -> None:
+    model_writer(model)
+    shared = Session(model, SessionOptions(device="cpu", instances=1000)).in_use
+    told = Session(model, SessionOptions(device="cpu", intra_op_threads=3)).in_use
+    assert shared == InUse(CPU, device_id=None, threads=1, graphs=0, notes=())
+    assert told == InUse(CPU, device_id=None, threads=3, graphs=0, notes=())
+
+
+def test_warming_raises_what_the_model_raises(model: Path, graph_writer: Write) -> None:
+    tensor = ("FLOAT", ["N", 2])
+    session = open_session(graph_writer(model, {"x": tensor}, {"y": tensor}, ("MatMul", "x x", "y")))
+    session.warm(2)
+    with pytest.raises(Exception, match="dimension mismatch"):
+        session.warm(3)
+
+
+def test_warming_leaves_a_model_alone_whose_sizes_it_cannot_know(model: Path, graph_writer: Write) -> None:
+    tensor = ("FLOAT", ["N", "width"])
+    open_session(graph_writer(model, {"x": tensor}, {"y": tensor}, ("MatMul", "x x", "y"))).warm(3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""How a model's batches are run on a GPU: memory allocated once, and CUDA graphs where the model allows."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .binding import BoundBatch, Signature, agree, sample, signature, why_unbindable
+from .gate import CaptureGate
+from .providers import NO_GRAPH, SessionOptions, run_config
+from .tensors import Array, TensorSpec
+
+# ONNX Runtime captures a batch at its third run at the latest: the first ones allocate, which a capture must not.
+_RUNS_TO_CAPTURE = 3
+# One for the process, since CUDA's way of capturing concerns all of it.
+GATE = CaptureGate()
+"""Everything that a session with graphs does on the GPU goes through it."""
+
+
+class CaptureError(Exception):
+    """A batch was not captured, or its graph computes something else; the session may be unusable."""
+
+
+class Runtime(Protocol):
+    """What is needed of ONNX Runtime; a session's, or a fake in tests."""
+
+    def run(self, inputs: Mapping[str, Array], options: Any) -> dict[str, Array]:
+        """Computes all outputs of input tensors, both by name; `options` come from `run_options`."""
+
+    def run_options(self, entries: Mapping[str, str]) -> Any:
+        """Makes the options of a run."""
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> BoundBatch:
+        """Allocates memory for tensors of these shapes and types."""
+
+
+@dataclass
+class _Announced:
+    """A batch size that somebody announced."""
+
+    batch: BoundBatch
+    """Its memory."""
+    replay: Any
+    """Run options that capture and replay its graph."""
+    thread: threading.local = field(default_factory=threading.local)
+    """Holds whether the running thread captured it: ONNX Runtime keeps a graph for that thread alone."""
+
+    @property
+    def captured(self) -> bool:
+        return getattr(self.thread, "captured", False)
+
+
+class GpuRuns:
+    """The batches of one session on a GPU. One run at a time."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        options: SessionOptions,
+        *,
+        graphs: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        """Allocates nothing yet.
+
+        Args:
+            runtime: computes.
+            inputs, outputs: the model's.
+            options: how the GPU is used.
+            graphs: whether the runtime was opened with them.
+            note: is told, in a sentence, what was asked for and is not used.
+        """
+        self._runtime = runtime
+        self._inputs = inputs
+        self._options = options
+        self._graphs = graphs
+        self._note = note
+        self._announced: dict[Signature, _Announced] = {}
+        self._unbindable = why_unbindable(inputs, outputs)
+        if self._unbindable and graphs:
+            note(f"CUDA graphs are not used: {self._unbindable}")
+        shrink = options.cuda.arena_shrink
+        if shrink and graphs:
+            note("the GPU's arena does not shrink: CUDA graphs use the memory that it held when they were captured")
+        self._plain = self._run_options()
+        # A shape that nobody announced is what lets the arena grow past what serving needs.
+        self._unannounced = self._run_options(shrink=shrink and not graphs)
+
+    @property
+    def graphs(self) -> int:
+        """How many batch sizes the running thread replays as graphs."""
+        return sum(each.captured for each in self._announced.values())
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Computes all outputs of input tensors, both by name."""
+        announced = self._announced.get(signature(self._inputs, inputs))
+        if announced is None:
+            return self._runtime.run(inputs, self._unannounced)
+        return announced.batch.run(inputs, announced.replay if announced.captured else self._plain)
+
+    def bind(self, rows: int) -> None:
+        """Announces a batch size and allocates its memory; see `Session.warm`.
+
+        Raises:
+            Exception: the model cannot compute it.
+        """
+        zeros = sample(self._inputs, rows)
+        if zeros is None or self._unbindable or signature(self._inputs, zeros) in self._announced:
+            return
+        outputs = self._runtime.run(zeros, self._plain)
+        try:
+            batch = self._runtime.bind(zeros, outputs)
+        except Exception as error:  # noqa: BLE001  whatever ONNX Runtime raises, it can still allocate as it goes
+            self._note(f"batches of {rows} rows have no memory of their own on the GPU: {error}")
+            return
+        replay = self._run_options(graph=len(self._announced) + 1)
+        self._announced[signature(self._inputs, zeros)] = _Announced(batch, replay)
+
+    def capture(self, rows: int) -> None:
+        """Captures a batch size that was announced, on the running thread; nothing else may be on the GPU meanwhile.
+
+        Its replay has to give what the model gives without it, for other pixels than those of the capture.
+
+        Raises:
+            CaptureError: it was not captured, or its replay is wrong.
+        """
+        zeros, ones = sample(self._inputs, rows), sample(self._inputs, rows, ones=True)
+        announced = self._announced.get(signature(self._inputs, zeros or {}))
+        if zeros is None or ones is None or announced is None or announced.captured or not self._graphs:
+            return
+        try:
+            expected = self._runtime.run(ones, self._plain)
+            for _ in range(_RUNS_TO_CAPTURE):
+                announced.batch.run(zeros, announced.replay)
+            replayed = announced.batch.run(ones, announced.replay)
+        except Exception as error:
+            raise CaptureError(f"{rows} rows: {error}") from error
+        if not agree(expected, replayed):
+            raise CaptureError(f"{rows} rows: the graph's outputs differ from the model's")
+        announced.thread.captured = True
+
+    def _run_options(self, *, graph: int = NO_GRAPH, shrink: bool = False) -> Any:
+        return self._runtime.run_options(run_config(self._options, graphs=self._graphs, graph=graph, shrink=shrink))
