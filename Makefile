@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench lint format proto lock clean
+.PHONY: help demo serve test bench bench-gpu lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ METRICS_PORT ?= 8002
 ARGS ?=
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s $$'\t'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
 
 demo: $(STAMPS)/server ## start a server, classify real digits, show the figures, stop
 	@$(BIN)/python examples/demo.py
@@ -30,6 +30,9 @@ test: lint $(STAMPS)/tritonclient $(STAMPS)/proto ## check the code and run ever
 
 bench: $(STAMPS)/dev ## print the measurements of benchmarks/ (keep the machine quiet meanwhile)
 	@$(BIN)/python benchmarks/classify_rate.py
+
+bench-gpu: $(STAMPS)/server ## print how well the server uses a GPU, and save it (needs one, and onnxruntime-gpu)
+	@$(BIN)/python benchmarks/gpu_rate.py
 
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"

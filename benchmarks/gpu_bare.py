@@ -1,0 +1,121 @@
+"""ONNX Runtime alone in this process: images/s by batch size, from arrays in the host's memory to arrays there."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+INSTALL = (
+    "remove the one for CPUs with `.venv/bin/python -m pip uninstall -y onnxruntime`, then take "
+    "`.venv/bin/python -m pip install 'onnxruntime-gpu[cuda,cudnn]'`"
+)
+
+
+class NoGpuError(Exception):
+    """This machine cannot measure a GPU; the message is one sentence that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was measured on."""
+
+    card: str
+    """The card's name as nvidia-smi gives it, or CPU."""
+    driver: str
+    """Version of NVIDIA's driver; empty on a CPU."""
+    runtime: str
+    """ONNX Runtime's version."""
+
+
+def find_machine(provider: str) -> Machine:
+    """Returns what there is to measure on.
+
+    Raises:
+        NoGpuError: CUDA is asked for and cannot be had.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise NoGpuError(f"make bench-gpu needs onnxruntime-gpu, and there is no ONNX Runtime: {INSTALL}") from None
+    if provider == "cpu":
+        return Machine("CPU", "", ort.__version__)
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise NoGpuError(
+            f"make bench-gpu measures a GPU, and ONNX Runtime {ort.__version__} here has no CUDA provider: {INSTALL}"
+        )
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoGpuError(f"make bench-gpu measures a GPU, and nvidia-smi finds none here ({error})") from None
+    card, driver = (part.strip() for part in said.strip().splitlines()[0].rsplit(",", 1))
+    return Machine(card, driver, ort.__version__)
+
+
+def plain_runner(model: Path, provider: str) -> Callable[[Mapping[str, Any]], object]:
+    """Returns ONNX Runtime's `run`, with the options that the server takes by default.
+
+    That goes for threads too: by ONNX Runtime's own default they spin, which slows it down where the machine does other
+    work as well, and would flatter the server.
+    """
+    import onnxruntime as ort
+
+    from pixelserve_server.engine.cores import usable_cores
+
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if provider == "cuda":
+        ort.preload_dlls()
+        chosen = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+        providers.insert(0, ("CUDAExecutionProvider", chosen))
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(model, options, providers=providers)
+    if provider == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+        sys.exit("ONNX Runtime took the CPU, because no CUDA library answers; check the installation")
+    return lambda inputs: session.run(None, inputs)
+
+
+def graph_runner(model: Path, provider: str, sizes: list[int]) -> tuple[Callable[[Mapping[str, Any]], object], str]:
+    """Returns `run` of the server's session with CUDA graphs, and why it has none; empty where it has."""
+    from pixelserve_server.engine.providers import CudaOptions, SessionOptions
+    from pixelserve_server.engine.session import Session
+
+    device: Any = provider
+    session = Session(model, SessionOptions(device=device, cuda=CudaOptions(graphs=True)))
+    for rows in sizes:
+        session.warm(rows)
+    missing = "" if session.in_use.graphs == len(sizes) else " ".join(session.notes) or "not every size was captured"
+    return session.run, missing
+
+
+def made_up_inputs(model: Path, rows: int) -> dict[str, Any]:
+    """Returns random inputs of a batch."""
+    import onnxruntime as ort
+
+    rng = np.random.default_rng(0)
+    inputs: dict[str, Any] = {}
+    for node in ort.InferenceSession(model, providers=["CPUExecutionProvider"]).get_inputs():
+        shape = (rows, *node.shape[1:])
+        is_pixels = node.type == "tensor(uint8)"
+        inputs[node.name] = (
+            rng.integers(0, 256, shape, dtype=np.uint8) if is_pixels else rng.random(shape, dtype=np.float32)
+        )
+    return inputs
+
+
+def measure_rate(run: Callable[[Mapping[str, Any]], object], inputs: Mapping[str, Any], seconds: float) -> float:
+    """Returns rows a second of runs one after another, after a tenth of the time to warm up."""
+    rows = len(next(iter(inputs.values())))
+    for time_s in (seconds / 10, seconds):
+        runs, start_s = 0, time.perf_counter()
+        while (took_s := time.perf_counter() - start_s) < time_s or not runs:
+            run(inputs)
+            runs += 1
+    return runs * rows / took_s
