@@ -170,6 +170,7 @@ class Application:
             observer=self._metrics.observer,
             log_failure=self._log_failure,
             timer=self._timer,
+            on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),
         )
 
     def _on_loaded(self, loaded: LoadedVersion) -> None:

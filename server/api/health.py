@@ -83,6 +83,10 @@ class Health:
         for service, serving in {**models, _SERVER: server, SERVICE: server}.items():
             self._set(service, serving=serving)
 
+    def report_model(self, model: str, *, serving: bool) -> None:
+        """Says of one model whether it serves."""
+        self._set(model, serving=serving)
+
     def not_serving(self) -> None:
         """Says of everything, for good, that it serves no longer."""
         self._servicer.enter_graceful_shutdown()

@@ -10,18 +10,18 @@ Promises:
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError, Unavailable
 from .curve import UNMEASURED, LatencyCurve
+from .former import BatchFormer
 from .instance import BrokenInstance, Instance
 from .ordering import Turnstile
 from .policy import BatchingPolicy
 from .queue import RequestQueue
 from .request import ComputedBatch, Request
-from .tensors import Array
+from .run import Observer, Run
 from .timer import Timer
 
 # A run that is measured to be shorter may be done on the thread that brought the request: handing it over costs about
@@ -29,54 +29,6 @@ from .timer import Timer
 INLINE_NS = 300_000
 
 _NEVER_NS = 1 << 62
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRecord:
-    """What one run of a model was and took; all times in nanoseconds."""
-
-    rows: int
-    """Rows of requests computed together."""
-    request_ns: list[int]
-    """For each request, from its arrival to its answer."""
-    queue_ns: list[int]
-    """For each request, from its arrival to the start of its batch."""
-    input_ns: int
-    """Assembling the batch."""
-    infer_ns: int
-    """The model."""
-    output_ns: int
-    """Taking the batch apart and answering."""
-    padding: int = 0
-    """Rows of zeros computed besides, to fill the bucket."""
-    failed: bool = False
-    """Whether the session failed; then no request got an answer but an error."""
-
-
-class Observer(Protocol):
-    """Told what happens in a batcher; must be quick, and is called from several threads."""
-
-    def on_batch(self, record: BatchRecord) -> None:
-        """Called after a batch's requests were answered."""
-
-    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
-        """Called for a request that was accepted and then dropped: its deadline passed or its caller left."""
-
-    def on_worker_restarted(self) -> None:
-        """Called when a thread that runs batches died and another took its place."""
-
-    def on_session_rebuilt(self) -> None:
-        """Called when a session that kept failing was loaded anew."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """A batch on its way."""
-
-    instance: Instance[Any]
-    requests: list[Request]
-    rows: int
-    ticket: int
 
 
 class _Start:
@@ -108,6 +60,7 @@ class Batcher:
         *,
         curve: LatencyCurve = UNMEASURED,
         timer: Timer | None = None,
+        on_broken: Callable[[], object] = lambda: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Stores what it is handed; `start` starts a thread for each instance and warms it.
@@ -120,6 +73,7 @@ class Batcher:
             log_failure: logs whatever a session or an `on_done` raised, and returns the id under which it did.
             curve: what a run takes, by its size, until `start` has measured it.
             timer: drops requests when their deadlines pass; None: they are dropped when a batch is taken.
+            on_broken: called once, when the last session is given up.
             clock_ns: the time in nanoseconds that deadlines and arrivals are read against.
         """
         self._name = name
@@ -128,10 +82,10 @@ class Batcher:
         self._log_failure = log_failure
         self._curve = curve
         self._timer = timer
+        self._on_broken = on_broken
         self._clock_ns = clock_ns
-        self._limit = policy.limit(curve.best_size)
-        self._delay_ns = int(policy.max_queue_delay_s * 1e9) if policy.merge else 0
         self._queue = RequestQueue(policy)
+        self._former = BatchFormer(self._queue, policy, policy.limit(curve.best_size))
         self._free = list(instances)
         self._turnstile = Turnstile() if policy.preserve_ordering else None
         self._tickets = 0
@@ -166,7 +120,7 @@ class Batcher:
                 raise start.error
         if starts[0].curve.sizes:
             self._curve = starts[0].curve
-            self._limit = self._policy.limit(self._curve.best_size)
+            self._former.limit = self._policy.limit(self._curve.best_size)
 
     @property
     def waiting(self) -> int:
@@ -181,7 +135,7 @@ class Batcher:
     @property
     def limit(self) -> int:
         """Most rows that are merged."""
-        return self._limit
+        return self._former.limit
 
     @property
     def broken(self) -> str:
@@ -199,7 +153,7 @@ class Batcher:
             QueueFull: as many requests wait as may, or (where the policy says so) too many for its deadline.
             Unavailable: the batcher is draining, or its sessions are broken.
         """
-        run: _Run | None = None
+        run: Run | None = None
         dropped: list[Request] = []
         with self._lock:
             if self._draining or self._broken:
@@ -243,7 +197,7 @@ class Batcher:
 
     def _refuse_late(self, request: Request) -> None:
         """Raises where what waits before a request leaves too little time for it."""
-        limit = self._limit or 1
+        limit = self._former.limit or 1
         backlog_ns = self._curve.backlog_ns(self._queue.rows, limit) // self._instances
         own_ns = self._curve.run_ns(request.rows) or 0
         left_ns = (request.deadline_ns or 0) - self._clock_ns()
@@ -254,7 +208,7 @@ class Batcher:
             )
 
     def _may_run_here(self, request: Request) -> bool:
-        if self._delay_ns or len(self._queue) > 1 or not self._policy.run_on_arrival:
+        if self._former.delay_ns or len(self._queue) > 1 or not self._policy.run_on_arrival:
             return False
         run_ns = self._curve.run_ns(request.rows)
         return run_ns is not None and run_ns < INLINE_NS
@@ -287,7 +241,7 @@ class Batcher:
         thread.start()
         self._observer.on_worker_restarted()
 
-    def _take_run(self, own: Instance[Any]) -> _Run | None:
+    def _take_run(self, own: Instance[Any]) -> Run | None:
         """Waits for requests and a free instance, best its own; returns what to run, or None at the end."""
         while True:
             dropped: list[Request] = []
@@ -307,56 +261,19 @@ class Batcher:
                 if self._draining:
                     return False
             elif self._free:
-                wait_s = self._company_s()
-                if wait_s <= 0:
+                wait_ns = 0 if self._draining else self._former.wait_ns(self._clock_ns())
+                if wait_ns <= 0:
                     return True
+                wait_s = wait_ns / 1e9
             self._sleeping += 1
             try:
                 self._changed.wait(wait_s)
             finally:
                 self._sleeping -= 1
 
-    def _company_s(self) -> float:
-        """Returns how many seconds to wait for requests that would make a better batch."""
-        if not self._delay_ns or self._draining:
-            return 0.0
-        now_ns = self._clock_ns()
-        rows, preferred, oldest_ns, closed = self._outlook(now_ns)
-        if preferred or closed or rows >= self._limit:
-            return 0.0
-        return (oldest_ns + self._delay_ns - now_ns) / 1e9
-
-    def _outlook(self, now_ns: int) -> tuple[int, int, int, bool]:
-        """Looks at what would run together now.
-
-        Returns:
-            The rows; the largest preferred size among them (0: none); the earliest arrival; and whether it can grow no
-            more, since a request waits that cannot run with it.
-        """
-        rows = preferred = 0
-        oldest_ns = now_ns
-        first: Request | None = None
-        for request in self._queue.waiting():
-            if first is None:
-                first = request
-            elif rows + request.rows > self._limit or request.layout.key != first.layout.key:
-                return rows, preferred, oldest_ns, True
-            rows += request.rows
-            oldest_ns = min(oldest_ns, request.arrived_ns)
-            if rows in self._policy.preferred_batch_sizes:
-                preferred = rows
-        return rows, preferred, oldest_ns, False
-
-    def _next_run(self, dropped: list[Request], own: Instance[Any] | None = None) -> _Run | None:
+    def _next_run(self, dropped: list[Request], own: Instance[Any] | None = None) -> Run | None:
         """Takes the next batch, and an instance for it, `own` where it is free; adds requests to drop to `dropped`."""
-        now_ns = self._clock_ns()
-        limit = self._limit
-        if self._policy.preferred_batch_sizes:
-            _, preferred, oldest_ns, _ = self._outlook(now_ns)
-            # One that has waited its time takes all the others along.
-            if preferred and not (self._delay_ns and now_ns - oldest_ns >= self._delay_ns):
-                limit = preferred
-        requests, rows, gone = self._queue.take(limit, merge=self._policy.merge, now_ns=now_ns)
+        requests, rows, gone = self._former.take(self._clock_ns())
         dropped += gone
         if not requests:
             return None
@@ -365,42 +282,31 @@ class Batcher:
         # The newest to be free is the one whose memory is warmest.
         instance = own if own in self._free else self._free[-1]
         self._free.remove(instance)
-        return _Run(instance, requests, rows, self._tickets - 1)
+        return Run(instance, requests, rows, self._tickets - 1)
 
     # One run.
 
-    def _run_here(self, run: _Run) -> None:
+    def _run_here(self, run: Run) -> None:
         """Runs a batch on a thread that is not ours, and which must not die of it."""
         try:
             self._run(run)
         except BaseException as error:  # noqa: BLE001  the callers have been told
             self._log_failure(error)
 
-    def _run(self, run: _Run) -> None:
-        policy = self._policy
-        start_ns = assembled_ns = self._clock_ns()
-        padded = policy.bucket(run.rows) if policy.buckets else run.rows
+    def _run(self, run: Run) -> None:
         result: ComputedBatch | RequestError
         fatal: BaseException | None = None
         try:
-            inputs = run.requests[0].layout.merge(run.requests, run.rows, padded)
-            assembled_ns = self._clock_ns()
-            outputs = run.instance.run(inputs)
-            result = _cut(outputs, run.rows, padded, alone=len(run.requests) == 1)
+            result = run.compute(self._policy.bucket(run.rows), self._clock_ns)
         except BaseException as error:  # noqa: BLE001  whatever a session raises costs its batch only
             result = self._failure(error)
             # The thread is to die of it, but not before its callers have been told.
             fatal = None if isinstance(error, Exception) else error
-        computed_ns = self._clock_ns()
         self._give_back(run.instance, suspect=isinstance(result, RequestError))
-
-        def conclude() -> None:
-            self._conclude(run, result, (start_ns, assembled_ns, computed_ns), padded - run.rows)
-
         if self._turnstile is None:
-            conclude()
+            self._conclude(run, result)
         else:
-            self._turnstile.enter(run.ticket, conclude)
+            self._turnstile.enter(run.ticket, lambda: self._conclude(run, result))
         if fatal is not None:
             raise fatal
 
@@ -410,9 +316,7 @@ class Batcher:
             f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
         )
 
-    def _conclude(
-        self, run: _Run, result: ComputedBatch | RequestError, times_ns: tuple[int, int, int], padding: int
-    ) -> None:
+    def _conclude(self, run: Run, result: ComputedBatch | RequestError) -> None:
         """Answers a batch's requests and tells the observer."""
         try:
             if isinstance(result, RequestError):
@@ -420,7 +324,7 @@ class Batcher:
                     self._answer(request, result)
             else:
                 self._answer_each(run.requests, result)
-            self._tell(run, times_ns, padding, failed=isinstance(result, RequestError))
+            self._observer.on_batch(run.record(self._clock_ns(), failed=isinstance(result, RequestError)))
         finally:
             with self._lock:
                 self._running -= 1
@@ -452,6 +356,7 @@ class Batcher:
             self._changed.notify_all()
         for request in stranded:
             self._answer(request, Unavailable(self._refusal()))
+        self._on_broken()
 
     def _answer_each(self, requests: list[Request], computed: ComputedBatch) -> None:
         start = 0
@@ -462,23 +367,6 @@ class Batcher:
             except Exception as error:  # noqa: BLE001  a caller that cannot be answered must not strand the others
                 self._log_failure(error)
             start = end
-
-    def _tell(self, run: _Run, times_ns: tuple[int, int, int], padding: int, *, failed: bool) -> None:
-        start_ns, assembled_ns, computed_ns = times_ns
-        done_ns = self._clock_ns()
-        arrivals = [request.arrived_ns for request in run.requests]
-        self._observer.on_batch(
-            BatchRecord(
-                rows=run.rows,
-                request_ns=[done_ns - arrived_ns for arrived_ns in arrivals],
-                queue_ns=[start_ns - arrived_ns for arrived_ns in arrivals],
-                input_ns=assembled_ns - start_ns,
-                infer_ns=computed_ns - assembled_ns,
-                output_ns=done_ns - computed_ns,
-                padding=padding,
-                failed=failed,
-            )
-        )
 
     # Requests that do not run.
 
@@ -520,20 +408,3 @@ class Batcher:
             request.fail(error)
         except Exception as failure:  # noqa: BLE001  a caller that cannot be answered must not strand the others
             self._log_failure(failure)
-
-
-def _cut(outputs: Mapping[str, Array], rows: int, padded: int, *, alone: bool) -> ComputedBatch:
-    """Returns a run's outputs without the padding; one request that ran alone may have outputs of any shape.
-
-    Raises:
-        ValueError: an output has not one row for each of the inputs', so that rows cannot be told apart.
-    """
-    if alone and rows == padded:
-        return ComputedBatch(outputs, rows, is_alone=True)
-    for name, array in outputs.items():
-        # Rows cut from anything else would be another caller's.
-        if array.shape[:1] != (padded,):
-            raise ValueError(f"output {name} has shape {array.shape} for a batch of {padded} rows")
-    if padded > rows:
-        outputs = {name: array[:rows] for name, array in outputs.items()}
-    return ComputedBatch(outputs, rows, is_alone=False)

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..engine.batcher import BatchRecord
+from ..engine.run import BatchRecord
 from ..errors import Cancelled, RequestError, StartupError
 
 # From the shortest request seen on loopback to one that has waited for seconds; about four buckets an octave near the

@@ -89,10 +89,9 @@ class Catalogue:
     def is_ready(self, name: str, version: str = "") -> bool:
         """Returns whether a request for this model and version would be taken."""
         try:
-            self.get(name, version)
+            return not self.get(name, version).batcher.broken
         except (NotFound, Unavailable):
             return False
-        return True
 
     def names(self) -> list[str]:
         """Returns the models' names, whether ready or not."""

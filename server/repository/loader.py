@@ -20,12 +20,13 @@ from pixelserve.card import (
     verify_model_file,
 )
 
-from ..engine.batcher import Batcher, Observer
+from ..engine.batcher import Batcher
 from ..engine.binding import sample
 from ..engine.curve import UNMEASURED, LatencyCurve, measure, powers_of_two
 from ..engine.instance import Instance
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA, InUse, SessionOptions
+from ..engine.run import Observer
 from ..engine.session import Session
 from ..engine.tensors import Array
 from ..engine.timer import Timer
@@ -125,6 +126,8 @@ class Loader:
     """Logs whatever a session raises while it serves, and returns the id under which it did."""
     timer: Timer | None = None
     """Drops requests when their deadlines pass."""
+    on_broken: Callable[[str], object] = lambda _: None
+    """Told the name of a model whose last session was given up."""
 
     def load(self, folder: ModelFolder, version: int) -> LoadedVersion:
         """Loads a version, checks its evidence, warms and measures it, and starts its batcher.
@@ -159,6 +162,7 @@ class Loader:
             self.observer(folder.name, version),
             self.log_failure,
             timer=self.timer,
+            on_broken=partial(self.on_broken, folder.name),
         )
         batcher.start()
         load_s = time.monotonic() - start_s

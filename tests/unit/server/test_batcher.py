@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_server.engine.batcher import Batcher, BatchRecord
+from pixelserve_server.engine.batcher import Batcher
 from pixelserve_server.engine.instance import Instance
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.request import Answer, Request
+from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.errors import (
     Cancelled,
     DeadlineExceeded,

@@ -9,10 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelserve_server.engine.batcher import Batcher, BatchRecord
+from pixelserve_server.engine.batcher import Batcher
 from pixelserve_server.engine.instance import Instance
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.request import Answer, Request
+from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.engine.tensors import Array
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from pixelserve_server.engine.batcher import BatchRecord
+from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, StartupError
 from pixelserve_server.observe.metrics import BATCH_ROWS, REQUEST_SECONDS, Metrics, MetricsServer
 

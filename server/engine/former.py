@@ -1,0 +1,68 @@
+"""Decides which waiting requests run together, and when. Not thread-safe: the batcher's lock guards it."""
+
+from .policy import BatchingPolicy
+from .queue import RequestQueue
+from .request import Request
+
+
+class BatchFormer:
+    """Forms batches from a queue as a policy says (Triton's dynamic batcher)."""
+
+    def __init__(self, queue: RequestQueue, policy: BatchingPolicy, limit: int) -> None:
+        """Stores what it is handed.
+
+        Args:
+            queue: where requests wait.
+            policy: when they are merged.
+            limit: see the attribute.
+        """
+        self._queue = queue
+        self._policy = policy
+        self.limit = limit
+        """Most rows that are merged."""
+        self.delay_ns = int(policy.max_queue_delay_s * 1e9) if policy.merge else 0
+        """Nanoseconds that the oldest request may wait for others."""
+
+    def wait_ns(self, now_ns: int) -> int:
+        """Returns how long to wait for requests that would make a better batch; 0 or less: not at all."""
+        if not self.delay_ns:
+            return 0
+        rows, preferred, oldest_ns, is_closed = self._outlook(now_ns)
+        if preferred or is_closed or rows >= self.limit:
+            return 0
+        return oldest_ns + self.delay_ns - now_ns
+
+    def take(self, now_ns: int) -> tuple[list[Request], int, list[Request]]:
+        """Takes the requests of the next run out of the queue.
+
+        Returns:
+            The requests that run together; their rows; and those that are to be dropped, being expired or cancelled.
+        """
+        limit = self.limit
+        if self._policy.preferred_batch_sizes:
+            _, preferred, oldest_ns, _ = self._outlook(now_ns)
+            # One that has waited its time takes all the others along.
+            if preferred and not (self.delay_ns and now_ns - oldest_ns >= self.delay_ns):
+                limit = preferred
+        return self._queue.take(limit, merge=self._policy.merge, now_ns=now_ns)
+
+    def _outlook(self, now_ns: int) -> tuple[int, int, int, bool]:
+        """Looks at what would run together now.
+
+        Returns:
+            The rows; the largest preferred size among them (0: none); the earliest arrival; and whether it can grow no
+            more, since a request waits that cannot run with it.
+        """
+        rows = preferred = 0
+        oldest_ns = now_ns
+        first: Request | None = None
+        for request in self._queue.waiting():
+            if first is None:
+                first = request
+            elif rows + request.rows > self.limit or request.layout.key != first.layout.key:
+                return rows, preferred, oldest_ns, True
+            rows += request.rows
+            oldest_ns = min(oldest_ns, request.arrived_ns)
+            if rows in self._policy.preferred_batch_sizes:
+                preferred = rows
+        return rows, preferred, oldest_ns, False

@@ -1,0 +1,117 @@
+"""One run of a model: requests merged, computed, taken apart; and what is told of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..errors import RequestError
+from .instance import Instance
+from .request import ComputedBatch, Request
+from .tensors import Array
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """What one run of a model was and took; all times in nanoseconds."""
+
+    rows: int
+    """Rows of requests computed together."""
+    request_ns: list[int]
+    """For each request, from its arrival to its answer."""
+    queue_ns: list[int]
+    """For each request, from its arrival to the start of its batch."""
+    input_ns: int
+    """Assembling the batch."""
+    infer_ns: int
+    """The model."""
+    output_ns: int
+    """Taking the batch apart and answering."""
+    padding: int = 0
+    """Rows of zeros computed besides, to fill the bucket."""
+    failed: bool = False
+    """Whether the session failed; then no request got an answer but an error."""
+
+
+class Observer(Protocol):
+    """Told what happens in a batcher; must be quick, and is called from several threads."""
+
+    def on_batch(self, record: BatchRecord) -> None:
+        """Called after a batch's requests were answered."""
+
+    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
+        """Called for a request that was accepted and then dropped: its deadline passed or its caller left."""
+
+    def on_worker_restarted(self) -> None:
+        """Called when a thread that runs batches died and another took its place."""
+
+    def on_session_rebuilt(self) -> None:
+        """Called when a session that kept failing was loaded anew."""
+
+
+class Run:
+    """A batch on its way, from the queue to its answers."""
+
+    def __init__(self, instance: Instance[Any], requests: list[Request], rows: int, ticket: int) -> None:
+        """Takes requests that run together.
+
+        Args:
+            instance: computes them.
+            requests: the requests, all of one layout.
+            rows: their rows.
+            ticket: how many batches were taken before this one.
+        """
+        self.instance = instance
+        self.requests = requests
+        self.ticket = ticket
+        self.rows = rows
+        self._padded = rows
+        self._started_ns = self._assembled_ns = self._computed_ns = 0
+
+    def compute(self, padded: int, clock_ns: Callable[[], int]) -> ComputedBatch:
+        """Computes the batch.
+
+        Args:
+            padded: rows to fill it up to.
+            clock_ns: the time.
+
+        Raises:
+            BaseException: whatever the session raises.
+            ValueError: an output has not one row for each of the inputs', so that rows cannot be told apart.
+        """
+        self._padded = padded
+        self._started_ns = self._assembled_ns = self._computed_ns = clock_ns()
+        try:
+            inputs = self.requests[0].layout.merge(self.requests, self.rows, padded)
+            self._assembled_ns = clock_ns()
+            outputs = self.instance.run(inputs)
+            return _cut(outputs, self.rows, padded, alone=len(self.requests) == 1)
+        finally:
+            self._computed_ns = clock_ns()
+
+    def record(self, done_ns: int, *, failed: bool) -> BatchRecord:
+        """Returns what the run was, its requests having been answered at `done_ns`."""
+        arrivals = [request.arrived_ns for request in self.requests]
+        started_ns = self._started_ns
+        return BatchRecord(
+            rows=self.rows,
+            request_ns=[done_ns - arrived_ns for arrived_ns in arrivals],
+            queue_ns=[started_ns - arrived_ns for arrived_ns in arrivals],
+            input_ns=self._assembled_ns - started_ns,
+            infer_ns=self._computed_ns - self._assembled_ns,
+            output_ns=done_ns - self._computed_ns,
+            padding=self._padded - self.rows,
+            failed=failed,
+        )
+
+
+def _cut(outputs: Mapping[str, Array], rows: int, padded: int, *, alone: bool) -> ComputedBatch:
+    """Returns a run's outputs without the padding; one request that ran alone may have outputs of any shape."""
+    if alone and rows == padded:
+        return ComputedBatch(outputs, rows, is_alone=True)
+    for name, array in outputs.items():
+        # Rows cut from anything else would be another caller's.
+        if array.shape[:1] != (padded,):
+            raise ValueError(f"output {name} has shape {array.shape} for a batch of {padded} rows")
+    if padded > rows:
+        outputs = {name: array[:rows] for name, array in outputs.items()}
+    return ComputedBatch(outputs, rows, is_alone=False)
