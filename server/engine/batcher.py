@@ -125,7 +125,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """How many requests are in the queue."""
-        return len(self._queue)
+        return self._queue.size
 
     @property
     def curve(self) -> LatencyCurve:
@@ -161,7 +161,7 @@ class Batcher:
             if self._policy.refuse_late and request.deadline_ns is not None:
                 self._refuse_late(request)
             if not self._queue.push(request):
-                raise QueueFull(f"{self._name}: {len(self._queue)} requests wait, no more are taken; retry later")
+                raise QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
             request.owner = self
             if request.deadline_ns is not None or request.patience_ns is not None:
                 self._watch(request.deadline_ns, request.patience_ns)
@@ -208,7 +208,7 @@ class Batcher:
             )
 
     def _may_run_here(self, request: Request) -> bool:
-        if self._former.delay_ns or len(self._queue) > 1 or not self._policy.run_on_arrival:
+        if self._former.delay_ns or self._queue.size > 1 or not self._policy.run_on_arrival:
             return False
         run_ns = self._curve.run_ns(request.rows)
         return run_ns is not None and run_ns < INLINE_NS
@@ -257,7 +257,7 @@ class Batcher:
         """Waits until a batch can be taken; returns False where there will be none."""
         while True:
             wait_s: float | None = None
-            if not self._queue:
+            if not self._queue.size:
                 if self._draining:
                     return False
             elif self._free:
@@ -342,7 +342,7 @@ class Batcher:
                 return
         with self._lock:
             self._free.append(instance)
-            if self._sleeping and len(self._queue):
+            if self._sleeping and self._queue.size:
                 self._changed.notify()
 
     def _lose_instance(self, error: BrokenInstance) -> None:

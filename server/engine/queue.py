@@ -18,9 +18,6 @@ class _Level:
         # Those that have waited too long where that makes them last rather than refused.
         self.delayed: deque[Request] = deque()
 
-    def __len__(self) -> int:
-        return len(self.ready) + len(self.delayed)
-
 
 class RequestQueue:
     """A bounded queue with priorities and deadlines."""
@@ -31,11 +28,11 @@ class RequestQueue:
         self._levels = [_Level(policy.queue_of(level)) for level in range(1, policy.priority_levels + 1)]
         # Most models have one level and delay nobody: then this is all there is to look through.
         self._only = self._levels[0] if len(self._levels) == 1 else None
+        # Counted rather than added up: this is asked several times for every request.
+        self.size = 0
+        """Requests that wait."""
         self.rows = 0
         """Rows of all that waits."""
-
-    def __len__(self) -> int:
-        return len(self._only) if self._only else sum(map(len, self._levels))
 
     def push(self, request: Request) -> bool:
         """Takes a request; returns False where its level is full."""
@@ -45,6 +42,7 @@ class RequestQueue:
         if request.timeout_ns or level.policy.default_timeout_s:
             _limit_wait(request, level.policy)
         level.ready.append(request)
+        self.size += 1
         self.rows += request.rows
         return True
 
@@ -53,6 +51,7 @@ class RequestQueue:
         for waiting in self._deques():
             if request in waiting:
                 waiting.remove(request)
+                self.size -= 1
                 self.rows -= request.rows
                 return True
         return False
@@ -62,7 +61,7 @@ class RequestQueue:
         everything = list(self.waiting())
         for requests in self._deques():
             requests.clear()
-        self.rows = 0
+        self.size = self.rows = 0
         return everything
 
     def waiting(self) -> Iterator[Request]:
@@ -83,27 +82,31 @@ class RequestQueue:
         """
         batch: list[Request] = []
         dropped: list[Request] = []
+        rows = self._collect(batch, dropped, limit if merge else 0, now_ns)
+        self.size -= len(batch) + len(dropped)
+        self.rows -= rows + sum(request.rows for request in dropped)
+        return batch, rows, dropped
+
+    def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int) -> int:
+        """Moves requests from the front into `batch`, and such as nobody waits for into `dropped`; returns the
+        batch's rows."""
         rows = 0
-        key: object = None
         for waiting in self._deques():
             while waiting:
                 request = waiting[0]
                 deadline_ns = request.deadline_ns
                 if request.cancelled or (deadline_ns is not None and deadline_ns <= now_ns):
                     dropped.append(waiting.popleft())
-                    self.rows -= request.rows
                     continue
                 if batch:
-                    if not merge or rows + request.rows > limit:
-                        return batch, rows, dropped
-                    if request.layout is not batch[0].layout and request.layout.key != key:
-                        return batch, rows, dropped
-                else:
-                    key = request.layout.key
+                    if rows + request.rows > limit:
+                        return rows
+                    first = batch[0].layout
+                    if request.layout is not first and request.layout.key != first.key:
+                        return rows
                 batch.append(waiting.popleft())
-                self.rows -= request.rows
                 rows += request.rows
-        return batch, rows, dropped
+        return rows
 
     def expire(self, now_ns: int) -> list[Request]:
         """Takes out what has expired, and puts behind the others what may only be late; returns what to drop."""
@@ -114,6 +117,7 @@ class RequestQueue:
                 dropped += _extract(requests, gone)
             late = {id(each) for each in level.ready if each.patience_ns is not None and each.patience_ns <= now_ns}
             level.delayed.extend(_extract(level.ready, late))
+        self.size -= len(dropped)
         self.rows -= sum(request.rows for request in dropped)
         return dropped
 
