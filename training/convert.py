@@ -12,6 +12,7 @@ import numpy as np
 from . import frameworks
 from .errors import SourceError, UsageError
 from .runtime import Array, run_in_parts
+from .simplify import simplify
 
 # The newest that tf2onnx is tested with, and old enough for any ONNX Runtime of recent years.
 _OPSET = 17
@@ -132,6 +133,7 @@ def to_onnx(signature: Signature, *, source: str) -> bytes:
     except Exception as error:  # whatever a layer or tf2onnx raises
         reason = str(error).strip().partition("\n")[0]
         raise SourceError(f"{source}: tf2onnx cannot convert it: {reason}") from error
+    simplify(model)
     content: bytes = model.SerializeToString()
     return content
 
