@@ -176,7 +176,13 @@ class Application:
     def _on_loaded(self, loaded: LoadedVersion) -> None:
         verified = loaded.evidence.verified
         self._metrics.loaded(
-            loaded.name, loaded.version, provider=loaded.provider, verified=verified, load_s=loaded.load_s
+            loaded.name,
+            loaded.version,
+            provider=loaded.provider,
+            verified=verified,
+            load_s=loaded.load_s,
+            batch_limit=loaded.batch_limit,
+            curve=loaded.curve,
         )
         self._metrics.watch_queue(loaded.name, loaded.version, lambda: loaded.batcher.waiting)
         emit = self._log.info if verified else self._log.warning

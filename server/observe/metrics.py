@@ -6,111 +6,25 @@ Triton's names keep Triton's meaning, so that its dashboards work. They are cumu
 
 import socket
 import threading
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
-from ..engine.run import BatchRecord
-from ..errors import Cancelled, RequestError, StartupError
-
-# From the shortest request seen on loopback to one that has waited for seconds; about four buckets an octave near the
-# usual latencies, so that a percentile read from them is within a fifth.
-REQUEST_SECONDS = (
-    *(50e-6, 75e-6, 100e-6, 125e-6, 150e-6, 200e-6, 250e-6, 300e-6, 400e-6, 500e-6, 600e-6, 800e-6),
-    *(1e-3, 1.25e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3, 4e-3, 5e-3, 6e-3, 8e-3),
-    *(10e-3, 12.5e-3, 15e-3, 20e-3, 25e-3, 30e-3, 40e-3, 50e-3, 75e-3),
-    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
-)
-BATCH_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
-
-# Triton's reasons for a failed request.
-_BACKEND, _CANCELED, _REJECTED = "BACKEND", "CANCELED", "REJECTED"
-
-
-class _Histogram:
-    """Counts by upper bound."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def observe_all(self, values: Iterable[float]) -> None:
-        counts, bounds = self._counts, self._bounds
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            self._sum += value
-
-    def add_to(self, family: HistogramMetricFamily, labels: list[str]) -> None:
-        bounds = [*map(str, self._bounds), "+Inf"]
-        family.add_metric(labels, list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
-
-
-@dataclass
-class VersionStats:
-    """What one model version has done since it was loaded; a batcher's observer."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    success: int = 0
-    failure: dict[str, int] = field(default_factory=lambda: dict.fromkeys((_BACKEND, _CANCELED, _REJECTED), 0))
-    rows: int = 0
-    runs: int = 0
-    request_ns: int = 0
-    queue_ns: int = 0
-    input_ns: int = 0
-    infer_ns: int = 0
-    output_ns: int = 0
-    failed_ns: int = 0
-    worker_restarts: int = 0
-    session_rebuilds: int = 0
-    request_seconds: _Histogram = field(default_factory=lambda: _Histogram(REQUEST_SECONDS))
-    batch_rows: _Histogram = field(default_factory=lambda: _Histogram(BATCH_ROWS))
-
-    def on_batch(self, record: BatchRecord) -> None:
-        """Adds a batch; a request's share of a batch's time is all of it, as in Triton."""
-        requests = len(record.request_ns)
-        with self.lock:
-            if record.failed:
-                self.failure[_BACKEND] += requests
-                return
-            self.success += requests
-            self.rows += record.rows
-            self.runs += 1
-            self.request_ns += sum(record.request_ns)
-            self.queue_ns += sum(record.queue_ns)
-            self.input_ns += record.input_ns * requests
-            self.infer_ns += record.infer_ns * requests
-            self.output_ns += record.output_ns * requests
-            self.request_seconds.observe_all([request_ns / 1e9 for request_ns in record.request_ns])
-            self.batch_rows.observe(record.rows)
-
-    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
-        """Adds a request that was dropped before it ran."""
-        with self.lock:
-            self.failed_ns += waited_ns
-            self.failure[_CANCELED if isinstance(error, Cancelled) else _REJECTED] += 1
-
-    def on_worker_restarted(self) -> None:
-        """Adds a thread that died and was replaced."""
-        with self.lock:
-            self.worker_restarts += 1
-
-    def on_session_rebuilt(self) -> None:
-        """Adds a session that kept failing and was loaded anew."""
-        with self.lock:
-            self.session_rebuilds += 1
+from ..engine.curve import UNMEASURED, LatencyCurve
+from ..errors import StartupError
+from .statistics import Histogram, VersionStats
 
 
 @dataclass
@@ -118,6 +32,8 @@ class _Version:
     stats: VersionStats
     waiting: Callable[[], int] | None = None
     load_s: float = 0.0
+    batch_limit: int | None = None
+    curve: LatencyCurve = UNMEASURED
     info: dict[str, str] = field(default_factory=dict)
 
 
@@ -140,6 +56,16 @@ _COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ("nv_inference_compute_infer_duration_us", "Running the model, summed over requests", lambda s: s.infer_ns // 1000),
     ("nv_inference_compute_output_duration_us", "Answering, summed over requests", lambda s: s.output_ns // 1000),
 )
+# The same for our own counters, which get the suffix `_total`.
+_OWN_COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
+    ("pixelserve_padding_rows", "Rows of zeros computed to fill buckets", lambda s: s.padding_rows),
+    ("pixelserve_worker_restarts", "Threads that run batches, died and were replaced", lambda s: s.worker_restarts),
+    (
+        "pixelserve_session_rebuilds",
+        "Sessions that kept failing and were loaded anew",
+        lambda s: s.session_rebuilds,
+    ),
+)
 _LABELS = ["model", "version"]
 
 
@@ -158,11 +84,37 @@ class Metrics(Collector):
         self._versions[model, str(version)] = _Version(stats)
         return stats
 
-    def loaded(self, model: str, version: int, *, provider: str, verified: bool, load_s: float) -> None:
-        """Tells that a version is ready."""
+    def loaded(
+        self,
+        model: str,
+        version: int,
+        *,
+        provider: str,
+        verified: bool,
+        load_s: float,
+        batch_limit: int,
+        curve: LatencyCurve,
+    ) -> None:
+        """Tells that a version is ready.
+
+        Args:
+            model: its model's name.
+            version: its number.
+            provider: ONNX Runtime's name of where it computes.
+            verified: whether its evidence held.
+            load_s: seconds that loading took.
+            batch_limit: most rows that are merged into a run; 0: requests are not merged.
+            curve: what a run takes, by its size.
+        """
         entry = self._versions[model, str(version)]
         entry.load_s = load_s
+        entry.batch_limit = batch_limit
+        entry.curve = curve
         entry.info = {"provider": provider, "verified": str(verified).lower()}
+
+    def statistics(self, model: str, version: int) -> VersionStats:
+        """Returns what a loaded version has done."""
+        return self._versions[model, str(version)].stats
 
     def watch_queue(self, model: str, version: int, waiting: Callable[[], int]) -> None:
         """Hands over the way to read how many requests wait for a version."""
@@ -179,7 +131,13 @@ class Metrics(Collector):
             for reason, count in entry.stats.failure.items()
         )
         yield _untyped("nv_inference_request_failure", "Accepted requests that got no result, by reason", failures)
+        for name, text, value in _OWN_COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=_LABELS)
+            for labels, entry in versions:
+                counter.add_metric(labels, value(entry.stats))
+            yield counter
         yield from _gauges(versions)
+        yield _run_times(versions)
         yield from _histograms(versions)
         info = InfoMetricFamily("pixelserve_model", "Where a loaded version computes, and its evidence", labels=_LABELS)
         for labels, entry in versions:
@@ -201,12 +159,28 @@ def _untyped(name: str, text: str, samples: Iterable[tuple[dict[str, str], list[
 def _gauges(versions: _Versions) -> Iterator[Metric]:
     pending = GaugeMetricFamily("nv_inference_pending_request_count", "Requests in the queue", labels=_LABELS)
     load = GaugeMetricFamily("nv_model_load_duration_secs", "Seconds that loading took", labels=_LABELS)
+    limit = GaugeMetricFamily(
+        "pixelserve_batch_limit", "Most rows merged into one run; 0: requests are not merged", labels=_LABELS
+    )
     for labels, entry in versions:
         if entry.waiting is not None:
             pending.add_metric(labels, entry.waiting())
         load.add_metric(labels, entry.load_s)
-    yield pending
-    yield load
+        if entry.batch_limit is not None:
+            limit.add_metric(labels, entry.batch_limit)
+    yield from (pending, load, limit)
+
+
+def _run_times(versions: _Versions) -> Metric:
+    family = GaugeMetricFamily(
+        "pixelserve_measured_run_seconds",
+        "The fastest run of a batch size, measured when the version was loaded",
+        labels=[*_LABELS, "batch_size"],
+    )
+    for labels, entry in versions:
+        for size, time_ns in zip(entry.curve.sizes, entry.curve.times_ns, strict=True):
+            family.add_metric([*labels, str(size)], time_ns / 1e9)
+    return family
 
 
 def _histograms(versions: _Versions) -> Iterator[Metric]:
@@ -216,10 +190,14 @@ def _histograms(versions: _Versions) -> Iterator[Metric]:
     rows = HistogramMetricFamily("pixelserve_batch_rows", "Rows (images) computed in one run", labels=_LABELS)
     for labels, entry in versions:
         with entry.stats.lock:
-            entry.stats.request_seconds.add_to(seconds, labels)
-            entry.stats.batch_rows.add_to(rows, labels)
+            _add(seconds, labels, entry.stats.request_seconds)
+            _add(rows, labels, entry.stats.batch_rows)
     yield seconds
     yield rows
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    family.add_metric(labels, histogram.cumulative(), histogram.sum)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

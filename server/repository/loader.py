@@ -75,6 +75,16 @@ class LoadedVersion:
         """The model's name."""
         return self.config.name
 
+    @property
+    def curve(self) -> LatencyCurve:
+        """What a run takes, by its size."""
+        return self.batcher.curve
+
+    @property
+    def batch_limit(self) -> int:
+        """Most rows that are merged into a run; 0: requests are not merged."""
+        return self.batcher.limit if self.config.batching.merge else 0
+
 
 @dataclass(frozen=True)
 class Tuning:

@@ -10,9 +10,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from pixelserve_server.engine.curve import LatencyCurve
 from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, StartupError
-from pixelserve_server.observe.metrics import BATCH_ROWS, REQUEST_SECONDS, Metrics, MetricsServer
+from pixelserve_server.observe.metrics import Metrics, MetricsServer
+from pixelserve_server.observe.statistics import BATCH_ROWS, REQUEST_SECONDS, VersionStats
 
 TRITON_NAMES = {
     "nv_inference_request_success",
@@ -39,12 +41,20 @@ def metrics() -> Metrics:
     """Metrics of one loaded version, digits 3, in front of which four requests wait."""
     metrics = Metrics()
     metrics.observer("digits", 3)
-    metrics.loaded("digits", 3, provider="CPUExecutionProvider", verified=True, load_s=1.5)
+    metrics.loaded(
+        "digits",
+        3,
+        provider="CPUExecutionProvider",
+        verified=True,
+        load_s=1.5,
+        batch_limit=16,
+        curve=LatencyCurve((1, 8), (50_000, 250_000)),
+    )
     metrics.watch_queue("digits", 3, lambda: 4)
     return metrics
 
 
-def batch(*request_ms: float, rows: int = 1, failed: bool = False) -> BatchRecord:
+def batch(*request_ms: float, rows: int = 1, padding: int = 0, failed: bool = False) -> BatchRecord:
     """Returns a run of so many requests, of which each waited 1 ms; its phases took 10, 20 and 30 us."""
     return BatchRecord(
         rows=rows,
@@ -53,6 +63,7 @@ def batch(*request_ms: float, rows: int = 1, failed: bool = False) -> BatchRecor
         input_ns=10_000,
         infer_ns=20_000,
         output_ns=30_000,
+        padding=padding,
         failed=failed,
     )
 
@@ -175,12 +186,44 @@ def test_the_queue_the_load_and_the_provider_are_shown(metrics: Metrics) -> None
     assert value(metrics, "pixelserve_model_info", provider="CPUExecutionProvider", verified="true") == 1
 
 
-def test_a_version_that_is_not_loaded_shows_no_provider() -> None:
+def test_a_version_that_is_not_loaded_shows_counters_and_nothing_that_loading_tells() -> None:
     metrics = Metrics()
     metrics.observer("digits", 3)
-    samples = [sample.name for family in metrics.collect() for sample in family.samples]
-    assert "pixelserve_model_info" not in samples
-    assert "nv_inference_count" in samples
+    samples = {sample.name for family in metrics.collect() for sample in family.samples}
+    assert not samples & {"pixelserve_model_info", "pixelserve_batch_limit", "pixelserve_measured_run_seconds"}
+    assert {"nv_inference_count", "pixelserve_worker_restarts_total"} <= samples
+
+
+def test_the_run_times_measured_at_load_are_shown_by_batch_size(metrics: Metrics) -> None:
+    shown = {size: value(metrics, "pixelserve_measured_run_seconds", batch_size=size) for size in ("1", "8", "16")}
+    assert shown == {"1": 50e-6, "8": 250e-6, "16": None}
+
+
+def test_the_batch_limit_in_use_is_shown(metrics: Metrics) -> None:
+    assert value(metrics, "pixelserve_batch_limit") == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "happen"),
+    [
+        pytest.param("pixelserve_worker_restarts_total", VersionStats.on_worker_restarted, id="a dead worker"),
+        pytest.param("pixelserve_session_rebuilds_total", VersionStats.on_session_rebuilt, id="a bad session"),
+    ],
+)
+def test_repairs_are_counted(metrics: Metrics, name: str, happen: Callable[[VersionStats], None]) -> None:
+    assert value(metrics, name) == 0
+    for _ in range(2):
+        happen(metrics.statistics("digits", 3))
+    assert value(metrics, name) == 2
+
+
+def test_rows_of_padding_are_counted_apart_from_rows_of_requests(metrics: Metrics) -> None:
+    stats = metrics.statistics("digits", 3)
+    stats.on_batch(batch(1, rows=5, padding=3))
+    stats.on_batch(batch(1, rows=8))
+    stats.on_batch(batch(1, rows=6, padding=2, failed=True))
+    assert value(metrics, "pixelserve_padding_rows_total") == 3
+    assert value(metrics, "nv_inference_count") == 13
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""What a model version has done since it was loaded, in plain numbers: for the metrics page and for ModelStatistics."""
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from ..engine.run import BatchRecord
+from ..errors import Cancelled, RequestError
+
+# From the shortest request seen on loopback to one that has waited for seconds; about four buckets an octave near the
+# usual latencies, so that a percentile read from them is within a fifth.
+REQUEST_SECONDS = (
+    *(50e-6, 75e-6, 100e-6, 125e-6, 150e-6, 200e-6, 250e-6, 300e-6, 400e-6, 500e-6, 600e-6, 800e-6),
+    *(1e-3, 1.25e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3, 4e-3, 5e-3, 6e-3, 8e-3),
+    *(10e-3, 12.5e-3, 15e-3, 20e-3, 25e-3, 30e-3, 40e-3, 50e-3, 75e-3),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
+)
+BATCH_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
+
+# Triton's reasons for a failed request.
+_BACKEND, _CANCELED, _REJECTED = "BACKEND", "CANCELED", "REJECTED"
+
+
+class Histogram:
+    """Counts by upper bound."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Starts out empty, with these upper bounds, rising."""
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+        """All values together."""
+
+    def observe(self, value: float) -> None:
+        """Adds a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Adds values."""
+        counts, bounds = self._counts, self._bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self.sum += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Returns how many values are at most each bound, the last of which is +Inf."""
+        return list(zip([*map(str, self._bounds), "+Inf"], accumulate(self._counts), strict=True))
+
+
+@dataclass(slots=True)
+class SizeStats:
+    """The runs of one batch size."""
+
+    runs: int = 0
+    """How many there were."""
+    input_ns: int = 0
+    """Nanoseconds that they took to assemble."""
+    infer_ns: int = 0
+    """Nanoseconds that the model took."""
+    output_ns: int = 0
+    """Nanoseconds that answering took."""
+
+
+@dataclass
+class VersionStats:
+    """What one model version has done since it was loaded; a batcher's observer.
+
+    Counters only grow. Whoever wants numbers that belong together reads them under `lock`, which batches wait for.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    unix_ns: Callable[[], int] = time.time_ns
+    """The time of day, nanoseconds since 1970."""
+    success: int = 0
+    """Requests answered with a result."""
+    failure: dict[str, int] = field(default_factory=lambda: dict.fromkeys((_BACKEND, _CANCELED, _REJECTED), 0))
+    """Accepted requests that got no result, by Triton's reasons."""
+    rows: int = 0
+    """Rows computed, padding not counted."""
+    padding_rows: int = 0
+    """Rows of zeros computed besides, to fill buckets."""
+    runs: int = 0
+    """Runs of the model that did not fail."""
+    request_ns: int = 0
+    """From arrival to answer, summed over successful requests, as are the four below."""
+    queue_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+    failed_ns: int = 0
+    """From arrival to the error, summed over the requests in `failure`."""
+    last_run_unix_ns: int = 0
+    """When the last run that did not fail was answered, in nanoseconds since 1970; 0: there was none."""
+    worker_restarts: int = 0
+    """Threads that died and were replaced."""
+    session_rebuilds: int = 0
+    """Sessions that kept failing and were loaded anew."""
+    sizes: dict[int, SizeStats] = field(default_factory=dict)
+    """The runs in `runs`, by their rows."""
+    request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS))
+    batch_rows: Histogram = field(default_factory=lambda: Histogram(BATCH_ROWS))
+
+    def on_batch(self, record: BatchRecord) -> None:
+        """Adds a batch; a request's share of a batch's time is all of it, as in Triton."""
+        requests = len(record.request_ns)
+        with self.lock:
+            if record.failed:
+                self.failure[_BACKEND] += requests
+                self.failed_ns += sum(record.request_ns)
+                return
+            self.success += requests
+            self.rows += record.rows
+            self.padding_rows += record.padding
+            self.runs += 1
+            self.request_ns += sum(record.request_ns)
+            self.queue_ns += sum(record.queue_ns)
+            self.input_ns += record.input_ns * requests
+            self.infer_ns += record.infer_ns * requests
+            self.output_ns += record.output_ns * requests
+            self.last_run_unix_ns = self.unix_ns()
+            self.request_seconds.observe_all([request_ns / 1e9 for request_ns in record.request_ns])
+            self.batch_rows.observe(record.rows)
+            size = self.sizes.get(record.rows)
+            if size is None:
+                size = self.sizes[record.rows] = SizeStats()
+            size.runs += 1
+            size.input_ns += record.input_ns
+            size.infer_ns += record.infer_ns
+            size.output_ns += record.output_ns
+
+    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
+        """Adds a request that was dropped before it ran."""
+        with self.lock:
+            self.failed_ns += waited_ns
+            self.failure[_CANCELED if isinstance(error, Cancelled) else _REJECTED] += 1
+
+    def on_worker_restarted(self) -> None:
+        """Adds a thread that died and was replaced."""
+        with self.lock:
+            self.worker_restarts += 1
+
+    def on_session_rebuilt(self) -> None:
+        """Adds a session that kept failing and was loaded anew."""
+        with self.lock:
+            self.session_rebuilds += 1
