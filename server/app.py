@@ -197,6 +197,7 @@ class Application:
             runtime=runtime_version(),
             evidence=loaded.evidence.summary,
             load_s=round(loaded.load_s, 3),
+            **_tuning(loaded),
         )
         for note in loaded.in_use.notes:
             self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=note)
@@ -206,6 +207,17 @@ class Application:
         request_id = uuid.uuid4().hex[:12]
         self._log.error("unexpected failure", request_id=request_id, exc_info=error)
         return request_id
+
+
+def _tuning(loaded: LoadedVersion) -> dict[str, Any]:
+    """Returns how a version's requests will be merged, for the log."""
+    buckets, run_ns = loaded.config.batching.buckets, loaded.curve.run_ns(1)
+    tuning: dict[str, Any] = {"batch_limit": loaded.batch_limit}
+    if buckets:
+        tuning["buckets"] = buckets
+    if run_ns is not None:
+        tuning["one_image_us"] = round(run_ns / 1e3, 1)
+    return tuning
 
 
 def _settle_memory() -> None:

@@ -114,6 +114,23 @@ def test_the_log_says_what_a_session_uses_and_what_it_was_asked_for_in_vain(
     assert said["reason"] == "CUDA graphs are off: the model is computed on the CPU"
 
 
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        pytest.param(["--no-limit-batches"], {"batch_limit": 64}, id="every batch is allowed"),
+        pytest.param(
+            ["--no-limit-batches", "--batch-buckets", "4,16"], {"batch_limit": 64, "buckets": [4, 16, 64]}, id="buckets"
+        ),
+    ],
+)
+def test_the_log_says_how_a_models_requests_are_merged(
+    doubler_repository: Path, start_server: Start, args: list[str], shown: dict[str, Any]
+) -> None:
+    line = event(start_server(doubler_repository, *args), "model loaded")
+    assert {key: line[key] for key in ("batch_limit", "buckets") if key in line} == shown
+    assert line["one_image_us"] > 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_stops_an_idle_server_with_exit_code_zero(
     doubler_repository: Path, start_server: Start, number: signal.Signals
