@@ -139,7 +139,9 @@ class Application:
         settings = self._settings
         limits = classifier.PictureLimits(settings.max_images, settings.max_image_pixels)
         return {
-            **open_inference.OpenInference(self._catalogue, self, pixelserve.__version__).handlers(),
+            **open_inference.OpenInference(
+                self._catalogue, self, pixelserve.__version__, self._metrics.statistics
+            ).handlers(),
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
         }
 

@@ -13,11 +13,12 @@ from ..repository.loader import LoadedVersion
 from .call import Call, Handler
 from .codec import parse_message
 from .infer import ModelInfer
+from .statistics import ModelStatistics, Statistics
 
 SERVICE = "inference.GRPCInferenceService"
 PLATFORM = "onnxruntime_onnx"
 # Only what is really served: clients switch features on by this list.
-EXTENSIONS = ("classification",)
+EXTENSIONS = ("classification", "statistics")
 
 
 class Readiness(Protocol):
@@ -31,11 +32,12 @@ class Readiness(Protocol):
 class OpenInference:
     """Handles the service's methods. Handlers may be called from any thread."""
 
-    def __init__(self, catalogue: Catalogue, readiness: Readiness, version: str) -> None:
-        """Stores what it is handed: the loaded models, the server's readiness and its version."""
+    def __init__(self, catalogue: Catalogue, readiness: Readiness, version: str, statistics: Statistics) -> None:
+        """Stores what it is handed: the loaded models, the server's readiness and version, what models have done."""
         self._catalogue = catalogue
         self._readiness = readiness
         self._version = version
+        self._statistics = statistics
 
     def handlers(self) -> dict[str, Handler]:
         """Returns a handler for each served method's full name."""
@@ -45,6 +47,7 @@ class OpenInference:
             "ModelReady": (pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self._model_metadata),
+            "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
         }
         handlers: dict[str, Handler] = {
             f"/{SERVICE}/{method}": _immediate(message_type, answer)

@@ -23,7 +23,11 @@ class LatencyCurve:
     sizes: tuple[int, ...]
     """Batch sizes that were measured, in rows, rising."""
     times_ns: tuple[int, ...]
-    """Nanoseconds that a run of each size took."""
+    """Nanoseconds that a run of each size took: the fastest that was timed."""
+    runs: tuple[int, ...] = ()
+    """How many runs of each size were timed; empty: not known."""
+    spent_ns: tuple[int, ...] = ()
+    """Nanoseconds that these took together; empty: not known."""
 
     @property
     def best_size(self) -> int:
@@ -74,16 +78,16 @@ def measure(
         Exception: whatever `run` raises.
     """
     end_ns = clock_ns() + int(budget_s * 1e9)
-    times_ns: list[int] = []
+    times_ns: list[list[int]] = []
     for size in sizes:
         run(size)
-        best_ns = _time(run, size, clock_ns)
-        for _ in range(_RUNS - 1):
-            if clock_ns() >= end_ns:
-                break
-            best_ns = min(best_ns, _time(run, size, clock_ns))
-        times_ns.append(best_ns)
-    return LatencyCurve(tuple(sizes), tuple(times_ns))
+        timed_ns = [_time(run, size, clock_ns)]
+        while len(timed_ns) < _RUNS and clock_ns() < end_ns:
+            timed_ns.append(_time(run, size, clock_ns))
+        times_ns.append(timed_ns)
+    return LatencyCurve(
+        tuple(sizes), tuple(map(min, times_ns)), runs=tuple(map(len, times_ns)), spent_ns=tuple(map(sum, times_ns))
+    )
 
 
 def _time(run: Callable[[int], object], size: int, clock_ns: Callable[[], int]) -> int:

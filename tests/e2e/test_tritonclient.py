@@ -69,3 +69,15 @@ def test_it_gets_labels_by_the_classification_extension(answer: dict[str, Any], 
 
 def test_it_understands_a_refusal(answer: dict[str, Any]) -> None:
     assert answer["refusal"] == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_it_gets_the_statistics_of_one_version_and_of_all(answer: dict[str, Any]) -> None:
+    assert "statistics" in answer["server"]["extensions"]
+    (one,) = answer["statistics"]["model_stats"]
+    assert (one["name"], one["version"]) == ("mnist-cnn", "1")
+    # The requests of ten images and of one; other tests may have sent more, and the last may not be counted yet.
+    assert int(one["inference_count"]) >= 10
+    assert int(one["inference_stats"]["success"]["count"]) >= 1
+    assert {"1", "8", "64"} <= {each["batch_size"] for each in one["batch_stats"]}
+    everything = answer["statistics_of_all"]["model_stats"]
+    assert ("mnist-cnn", "1") in [(each["name"], each["version"]) for each in everything]

@@ -50,6 +50,8 @@ def main() -> None:
                 "labels": probabilities.argmax(axis=1).tolist(),
                 "top": [element.decode() for element in top.as_numpy("probabilities")[0]],
                 "refusal": refusal,
+                "statistics": client.get_inference_statistics("mnist-cnn", "1", as_json=True),
+                "statistics_of_all": client.get_inference_statistics(as_json=True),
                 "own_modules": sorted(name for name in sys.modules if name.startswith("pixelserve")),
             }
         )
