@@ -29,8 +29,9 @@ class _GrpcioCall(Call):
     def __init__(self, context: grpc.ServicerContext) -> None:
         remaining_s = context.time_remaining()
         has_deadline = remaining_s is not None and remaining_s < _NO_DEADLINE_S
-        # Its thread sleeps until the answer is there, and might as well compute it.
-        super().__init__(time.monotonic() + remaining_s if has_deadline else None, may_compute=True)
+        # Its thread only sleeps and might compute, but calls come one by one: each would find the model idle, and there
+        # would be no batches (measured at 32 in flight: 3,300 requests/s instead of 4,600).
+        super().__init__(time.monotonic() + remaining_s if has_deadline else None)
         self._context = context
         self._message: bytes | None = None
         self._status: Status | None = None
