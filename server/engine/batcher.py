@@ -355,7 +355,9 @@ class Batcher:
             stranded = self._queue.clear()
             self._changed.notify_all()
         for request in stranded:
-            self._answer(request, Unavailable(self._refusal()))
+            refused = Unavailable(self._refusal())
+            self._answer(request, refused)
+            self._observer.on_dropped(refused, self._clock_ns() - request.arrived_ns)
         self._on_broken()
 
     def _answer_each(self, requests: list[Request], computed: ComputedBatch) -> None:

@@ -39,7 +39,8 @@ class Observer(Protocol):
         """Called after a batch's requests were answered."""
 
     def on_dropped(self, error: RequestError, waited_ns: int) -> None:
-        """Called for a request that was accepted and then dropped: its deadline passed or its caller left."""
+        """Called for a request that was accepted and then dropped: its deadline passed, its caller left, or the last
+        session was given up."""
 
     def on_worker_restarted(self) -> None:
         """Called when a thread that runs batches died and another took its place."""
