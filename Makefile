@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench bench-gpu lint format proto lock clean
+.PHONY: help demo serve test bench bench-classify bench-gpu lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ PROTOC := $(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto
 # Where `make serve` listens; 0 picks a free port.
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
-# More arguments for pytest, such as: make test ARGS="-m 'not slow'"
+# More arguments for pytest or a benchmark, such as: make test ARGS="-m 'not slow'"
 ARGS ?=
 
 help: ## list the targets
@@ -28,8 +28,11 @@ test: lint $(STAMPS)/tritonclient $(STAMPS)/proto ## check the code and run ever
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
-bench: $(STAMPS)/dev ## print the measurements of benchmarks/ (keep the machine quiet meanwhile)
-	@$(BIN)/python benchmarks/classify_rate.py
+bench: $(STAMPS)/dev ## compare the server with Triton, which it installs (ARGS="--peer none" without; ARGS=--help)
+	@$(BIN)/python -m benchmarks.compare $(ARGS)
+
+bench-classify: $(STAMPS)/dev ## compare the folder command with the bare load generator
+	@$(BIN)/python benchmarks/classify_rate.py $(ARGS)
 
 bench-gpu: $(STAMPS)/server ## print how well the server uses a GPU, and save it (needs one, and onnxruntime-gpu)
 	@$(BIN)/python benchmarks/gpu_rate.py
@@ -57,7 +60,8 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve pyproject.toml --extra server --extra fast --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
 	$$resolve pyproject.toml --extra server --extra fast -c requirements/dev.txt -o requirements/server.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
-	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt
+	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
+	$$resolve requirements/triton.in -c <(grep -o '^onnxruntime==[^ ]*' requirements/server.txt) -o requirements/triton.txt
 
 clean: ## remove the environment, caches and build results
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
 """How fast `pixelserve classify FOLDER` is, against what `pixelserve bench` gets from the same server.
 
 Both send requests of 32 pictures with 8 in flight, in turn, over the 10,000 images of MNIST's test split as PNG files.
-Only ratios of one run count. Run it with `make bench`.
+Only ratios of one run count. Run it with `make bench-classify`.
 """
 
 import argparse

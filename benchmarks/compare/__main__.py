@@ -1,0 +1,160 @@
+"""The command behind `make bench`."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import cores, figures, machine, peer, plot, report
+from .bodies import ROOT
+from .errors import CompareError
+from .figures import Figure, Kind, Round
+from .load import h2load_version
+from .measure import Measurer, Plan, servers
+
+WARM_UP_S = 1.0
+EXIT_MISSED, EXIT_ERROR = 1, 2
+errors = Console(stderr=True)
+app = typer.Typer(add_completion=False)
+
+
+class Peer(StrEnum):
+    """What to compare with beside what needs no installation."""
+
+    TRITON = "triton"
+    NONE = "none"
+
+
+def _groups(text: str) -> set[str]:
+    names = {name.strip() for name in text.split(",")} if text else set(figures.GROUPS)
+    if unknown := names.difference(figures.GROUPS):
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(figures.GROUPS)}")
+    return names
+
+
+@app.command()
+def main(
+    peer: Annotated[Peer, typer.Option(help="triton is installed at the first run (440 MB); none leaves it out")] = (
+        Peer.TRITON
+    ),
+    rounds: Annotated[int, typer.Option(min=1, help="how often each rate and latency is measured, in turn")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="how long one measurement counts, after 1 s of load")] = 3,
+    requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is looked at again")] = 1_000_000,
+    only: Annotated[str, typer.Option(help=f"some of {','.join(figures.GROUPS)}")] = "",
+    out: Annotated[Path | None, typer.Option(help="folder of what is saved (default: benchmarks/results/DATE)")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print JSON instead of the table")] = False,
+) -> None:
+    """Compares PixelServe with Triton, ONNX Runtime alone and a bare grpcio server, all in one run.
+
+    One core serves, another sends. Saves compare.md, compare.json, throughput.png and p99.png. The exit code is 1
+    where a floor is missed, and 2 where something could not be measured. Keep the machine quiet meanwhile.
+    """
+    # What ends the children is the unwinding of this process, so that a polite end must be an exception too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    groups = _groups(only)
+    try:
+        outcome = compare(groups, peer == Peer.TRITON, rounds, seconds, requests)
+        folder = out or ROOT / "benchmarks" / "results" / datetime.now().strftime("%Y-%m-%d-%H%M")
+        save(outcome, folder)
+    except CompareError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_ERROR) from None
+    if json:
+        sys.stdout.write(report.as_json(outcome))
+    else:
+        Console(width=None if sys.stdout.isatty() else 160).print(report.as_table(outcome))
+    errors.print(f"saved in {folder}", soft_wrap=True)
+    if outcome.missed:
+        errors.print(f"below the floor: {'; '.join(outcome.missed)}", style="red", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_MISSED)
+
+
+def compare(groups: set[str], with_triton: bool, rounds: int, seconds: float, requests: int) -> report.Report:
+    """Measures everything and returns the outcome.
+
+    Raises:
+        CompareError: something could not be measured.
+    """
+    plan = Plan(cores.choose(), seconds, WARM_UP_S)
+    h2load_version()
+    triton = _install() if with_triton else None
+    chosen = figures.chosen(figures.all_figures(requests), groups, with_triton=with_triton)
+    if not chosen and "curve" not in groups:
+        raise CompareError(f"nothing to measure: {', '.join(sorted(groups))} needs Triton")
+    timed = [figure for figure in chosen if figure.ours.kind != Kind.RESIDENT]
+    # Children that name no core of their own stay on the load's as well.
+    os.sched_setaffinity(0, {plan.cores.load})
+    # Drawn only when a step begins: a thread that draws would take time from the generator.
+    with Progress(
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+        console=errors,
+        auto_refresh=False,
+    ) as progress:
+        steps = _Steps(progress, _count(timed, rounds, "curve" in groups, with_triton))
+        measured: list[Round] = []
+        curve = {}
+        names = {name for figure in timed for name in figure.servers}
+        if "curve" in groups:
+            names |= {figures.OURS, figures.TRITON}
+        with servers(names, plan.cores, triton) as running:
+            measurer = Measurer(plan, running)
+            measured += [measurer.round(timed, number, steps.next) for number in range(rounds)]
+            if "curve" in groups:
+                brief = replace(plan, seconds=seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
+                curve = Measurer(brief, running).curve(steps.next)
+            steps.next("done")
+        measured += [_memory(plan, figure, steps) for figure in chosen if figure not in timed]
+    return report.Report(machine.facts(triton), rounds, seconds, figures.rows(chosen, measured), curve)
+
+
+def _install() -> peer.Installation:
+    errors.print("looking for Triton, or installing it (about 440 MB the first time)")
+    return peer.install()
+
+
+def _memory(plan: Plan, figure: Figure, steps: "_Steps") -> Round:
+    # A server of its own: the others have already answered more than the early number of requests.
+    with servers({figures.OURS}, plan.cores, None) as running:
+        return Measurer(plan, running).memory(figure, steps.same)
+
+
+def _count(timed: Sequence[Figure], rounds: int, with_curve: bool, with_triton: bool) -> int:
+    return rounds * len(figures.order(timed, 0)) + with_curve * figures.SWEEPS * len(figures.LEVELS) * (1 + with_triton)
+
+
+class _Steps:
+    """Shows what is measured and how much is left."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._task, self._done = progress, progress.add_task("starting the servers", total=total), -1
+
+    def next(self, text: str) -> None:
+        """Begins another measurement."""
+        self._done += 1
+        self._progress.update(self._task, completed=self._done, description=text, refresh=True)
+
+    def same(self, text: str) -> None:
+        """Goes on with what was counted already."""
+        self._progress.update(self._task, completed=self._done, description=text, refresh=True)
+
+
+def save(outcome: report.Report, folder: Path) -> None:
+    """Writes the page, the figures and, where the curve was measured, its pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "compare.md").write_text(report.as_markdown(outcome))
+    (folder / "compare.json").write_text(report.as_json(outcome))
+    if outcome.curve:
+        plot.draw(outcome.curve, folder)
+
+
+if __name__ == "__main__":
+    app()

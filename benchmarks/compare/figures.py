@@ -1,0 +1,196 @@
+"""What is compared: the measurements, the figures made of them, and the bars that these have to pass."""
+
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+OURS, OURS_GRPCIO, TRITON, BARE = "PixelServe", "PixelServe on grpcio", "Triton", "bare grpcio"
+ALONE = "ONNX Runtime alone"
+LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Requests in flight in the pictures."""
+SWEEPS = 3
+"""How often each of them is measured: a burst of somebody else's work must not bend the line."""
+EARLY_REQUESTS = 10_000
+"""When memory is looked at first."""
+# The ends may not move through rounding.
+_EXACT = 1e-9
+
+
+class Kind(StrEnum):
+    """How something is measured."""
+
+    H2LOAD = "h2load"
+    """By h2load, one body."""
+    FIXED = "fixed body"
+    """By our own generator, one body."""
+    DISTINCT = "distinct bodies"
+    """By our own generator, an id and pixels of its own in every request."""
+    ALONE = "alone"
+    """In-process, without a server."""
+    RESIDENT = "resident memory"
+    """The server's memory after so many requests."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing that is measured."""
+
+    kind: Kind
+    """How."""
+    server: str
+    """What answers."""
+    in_flight: int = 1
+    """Requests that wait for an answer at any time."""
+    images: int = 1
+    """Images a request."""
+    requests: int = 0
+    """Requests before the server's memory is looked at."""
+
+    def __str__(self) -> str:
+        """Returns it in words."""
+        if self.kind == Kind.ALONE:
+            return self.server
+        if self.kind == Kind.RESIDENT:
+            return f"after {self.requests:,}"
+        images = f", {self.images} images each" if self.images > 1 else ""
+        return f"{self.server}, {self.in_flight} in flight{images}, {self.kind}"
+
+
+Values = Mapping[str, float]
+"""What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, resident_mib, as far as it gives them."""
+
+Round = Mapping[Measurement, Values]
+"""What one round gave."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A ratio with its bars."""
+
+    group: str
+    """Name for --only."""
+    title: str
+    """What it says, without the unit."""
+    value: str
+    """Key of the compared value."""
+    ours: Measurement
+    """Numerator."""
+    against: Measurement
+    """Denominator."""
+    floor: float
+    """What must be reached."""
+    goal: float | None = None
+    """What is wanted, where more is wanted than the floor."""
+    more_is_better: bool = True
+    """Whether the bars are lower or upper ones."""
+
+    @property
+    def servers(self) -> set[str]:
+        """What has to run for it."""
+        return {self.ours.server, self.against.server}
+
+    def passes(self, ratio: float, bar: float) -> bool:
+        """Says whether a ratio is on the right side of a bar, or on it."""
+        return ratio >= bar - _EXACT if self.more_is_better else ratio <= bar + _EXACT
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure as it was measured."""
+
+    figure: Figure
+    """What was compared."""
+    ours: Sequence[float]
+    """Our value in each round."""
+    against: Sequence[float]
+    """The other's in the same rounds."""
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours by the other's, in each round."""
+        return [ours / against for ours, against in zip(self.ours, self.against, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """Median of the rounds' ratios."""
+        return statistics.median(self.ratios)
+
+    @property
+    def floor_met(self) -> bool:
+        """Whether the median reaches the floor."""
+        return self.figure.passes(self.ratio, self.figure.floor)
+
+    @property
+    def goal_met(self) -> bool:
+        """Whether the median reaches the goal, or the floor where there is no goal."""
+        return self.figure.passes(self.ratio, self.figure.floor if self.figure.goal is None else self.figure.goal)
+
+
+def all_figures(requests: int = 1_000_000) -> list[Figure]:
+    """Returns the figures in the order in which they are shown; memory is looked at after `requests` requests."""
+    load, alone = Kind.H2LOAD, Measurement(Kind.ALONE, ALONE)
+
+    def pair(kind: Kind, one: str, other: str, in_flight: int) -> tuple[Measurement, Measurement]:
+        return Measurement(kind, one, in_flight), Measurement(kind, other, in_flight)
+
+    def after(count: int) -> Measurement:
+        return Measurement(Kind.RESIDENT, OURS, 32, requests=count)
+
+    eights, single = Measurement(load, OURS, 32, 8), Measurement(load, OURS, 128)
+    distinct = Measurement(Kind.DISTINCT, OURS, 32), Measurement(Kind.FIXED, OURS, 32)
+    memory = f"resident memory after {requests:,} distinct requests"
+    return [
+        Figure("rates", "requests/s at 32 in flight", "requests_per_s", *pair(load, OURS, TRITON, 32), 1.6, 1.9),
+        Figure("rates", "requests/s at 128 in flight", "requests_per_s", *pair(load, OURS, TRITON, 128), 1.6, 1.9),
+        Figure("latency", "p50 at 1 in flight", "p50_us", *pair(load, OURS, TRITON, 1), 0.70, 0.60, False),
+        Figure("latency", "p99 at 1 in flight", "p99_us", *pair(load, OURS, TRITON, 1), 1.0, None, False),
+        Figure("tail", "p99 at 32 in flight", "p99_us", *pair(load, OURS, TRITON, 32), 0.70, 0.55, False),
+        Figure("eights", "images/s by 8 a request, 32 in flight", "images_per_s", eights, alone, 0.72, 0.80),
+        Figure("alone", "images/s by 1 a request, 128 in flight", "images_per_s", single, alone, 0.52, 0.62),
+        Figure("distinct", "distinct ids and pixels, 32 in flight", "requests_per_s", *distinct, 0.90),
+        Figure(
+            *("grpcio", "grpcio transport, 32 in flight", "requests_per_s"),
+            *pair(load, OURS_GRPCIO, BARE, 32),
+            *(0.9, 1.0),
+        ),
+        Figure("memory", memory, "resident_mib", after(requests), after(EARLY_REQUESTS), 1.02, None, False),
+    ]
+
+
+GROUPS = (*dict.fromkeys(figure.group for figure in all_figures()), "curve")
+"""What --only takes: the figures' groups, and the pictures."""
+
+
+def chosen(figures: Iterable[Figure], groups: Collection[str], *, with_triton: bool) -> list[Figure]:
+    """Returns the figures of some groups that can be measured with or without Triton."""
+    return [
+        figure
+        for figure in figures
+        if figure.group in groups and (with_triton or not figure.servers.intersection({TRITON}))
+    ]
+
+
+def order(figures: Iterable[Figure], number: int) -> list[Measurement]:
+    """Returns what round `number` measures, each once: a figure's two measurements are neighbours.
+
+    The other comes first in even rounds, ours in odd ones, so that a drift of the machine's speed favours neither.
+    """
+    wanted: dict[Measurement, None] = {}
+    for figure in figures:
+        if figure.ours.kind != Kind.RESIDENT:
+            pair = (figure.against, figure.ours) if number % 2 == 0 else (figure.ours, figure.against)
+            wanted.update(dict.fromkeys(pair))
+    return list(wanted)
+
+
+def rows(figures: Iterable[Figure], rounds: Sequence[Round]) -> list[Row]:
+    """Returns the figures with what the rounds gave for them."""
+    return [
+        Row(
+            figure,
+            [results[figure.ours][figure.value] for results in rounds if figure.ours in results],
+            [results[figure.against][figure.value] for results in rounds if figure.ours in results],
+        )
+        for figure in figures
+    ]

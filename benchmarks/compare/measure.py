@@ -1,0 +1,150 @@
+"""Makes the measurements: the servers that are needed, the rounds, the memory, the curve."""
+
+import statistics
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+
+import grpc
+
+from pixelserve.oip import inference_pb2_grpc
+
+from . import alone, bare, bodies, ours, peer
+from .cores import Cores
+from .errors import ServerError
+from .figures import (
+    BARE,
+    EARLY_REQUESTS,
+    LEVELS,
+    OURS,
+    OURS_GRPCIO,
+    SWEEPS,
+    TRITON,
+    Figure,
+    Kind,
+    Measurement,
+    Values,
+    order,
+)
+from .load import Load, h2load
+from .process import Server
+from .stream import StreamLoad
+
+CHECK_TIMEOUT_S = 20.0
+CHECK_ID = "checked by a real client"
+Say = Callable[[str], None]
+"""Is told what is measured next."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and where everything is measured."""
+
+    cores: Cores
+    """Where."""
+    seconds: float
+    """How long one measurement counts."""
+    warm_up_s: float
+    """How long each is loaded before."""
+
+
+@contextmanager
+def servers(names: Collection[str], cores: Cores, triton: peer.Installation | None) -> Iterator[dict[str, Server]]:
+    """Runs the servers with these names until the block ends; other names are left out."""
+    makers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
+        OURS: lambda: ours.serve(OURS, cores),
+        OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, "grpcio"),
+        BARE: lambda: bare.serve(BARE, cores),
+    }
+    if triton is not None:
+        makers[TRITON] = lambda: peer.serve(TRITON, cores, triton)
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(make()) for name, make in makers.items() if name in names}
+
+
+class Measurer:
+    """Measures servers that run, one after the other."""
+
+    def __init__(self, plan: Plan, running: Mapping[str, Server]) -> None:
+        """Loads the images and the model that says what the answers must be."""
+        self._plan, self._servers = plan, running
+        self._images, self._oracle = bodies.mnist_images(), bodies.Oracle()
+
+    def round(self, figures: Sequence[Figure], number: int, say: Say) -> dict[Measurement, Values]:
+        """Measures everything that these figures need, once."""
+        return {wanted: self._tell_and_measure(wanted, say) for wanted in order(figures, number)}
+
+    def curve(self, say: Say) -> dict[str, list[Values]]:
+        """Measures ours and, where it runs, Triton at each of LEVELS, SWEEPS times; returns the medians by server."""
+        names = [name for name in (OURS, TRITON) if name in self._servers]
+        wanted = [Measurement(Kind.H2LOAD, name, in_flight) for in_flight in LEVELS for name in names]
+        sweeps = [{each: self._tell_and_measure(each, say) for each in wanted} for _ in range(SWEEPS)]
+        return {
+            name: [_medians([sweep[each] for sweep in sweeps], each) for each in wanted if each.server == name]
+            for name in names
+        }
+
+    def memory(self, figure: Figure, say: Say) -> dict[Measurement, Values]:
+        """Sends requests to ours, which must be fresh; returns its resident memory early and at the end."""
+        server, goal = self._servers[OURS], figure.ours.requests
+        generator = self._generator(figure.ours)
+        found: dict[Measurement, Values] = {}
+        for wanted, count in ((figure.against, EARLY_REQUESTS), (figure.ours, max(0, goal - EARLY_REQUESTS))):
+            so_far = goal - count if wanted is figure.ours else 0
+
+            def progress(answered: int, before: int = so_far) -> None:
+                say(f"memory: {before + answered:,} of {goal:,} requests")
+
+            progress(0)
+            generator.send(count, progress)
+            found[wanted] = {"resident_mib": server.resident_kib() / 1024}
+        return found
+
+    def _tell_and_measure(self, wanted: Measurement, say: Say) -> Values:
+        say(str(wanted))
+        return self._measure(wanted)
+
+    def _measure(self, wanted: Measurement) -> Values:
+        plan = self._plan
+        if wanted.kind == Kind.ALONE:
+            return {"images_per_s": alone.images_per_s(plan.cores, plan.seconds, plan.warm_up_s)}
+        self._check(wanted)
+        if wanted.kind == Kind.H2LOAD:
+            return _values(self._h2load(wanted), wanted.images)
+        rate = self._generator(wanted).requests_per_s(
+            distinct=wanted.kind == Kind.DISTINCT, seconds=plan.seconds, warm_up_s=plan.warm_up_s
+        )
+        return {"requests_per_s": rate}
+
+    def _h2load(self, wanted: Measurement) -> Load:
+        plan, port = self._plan, self._servers[wanted.server].port
+        body = bodies.grpc_message(bodies.infer_request(self._images[: wanted.images]).SerializeToString())
+        return h2load(port, body, wanted.in_flight, seconds=plan.seconds, warm_up_s=plan.warm_up_s, cores=plan.cores)
+
+    def _generator(self, wanted: Measurement) -> StreamLoad:
+        return StreamLoad(self._servers[wanted.server].port, self._images, self._oracle, wanted.in_flight)
+
+    def _check(self, wanted: Measurement) -> None:
+        """Asks with a real gRPC client whether the answers are right, which h2load cannot see.
+
+        Raises:
+            ServerError: they are not.
+        """
+        server, images = self._servers[wanted.server], self._images[: wanted.images]
+        with grpc.insecure_channel(server.address) as channel:
+            stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            try:
+                response = stub.ModelInfer(bodies.infer_request(images, CHECK_ID), timeout=CHECK_TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise ServerError(f"{server.name} refused a good request: {error}") from error
+        if not self._oracle.is_right(response, images, CHECK_ID):
+            raise ServerError(f"{server.name} gave a wrong answer to {wanted.images} images")
+
+
+def _medians(found: Sequence[Values], wanted: Measurement) -> Values:
+    medians = {name: statistics.median(values[name] for values in found) for name in found[0]}
+    return {"in_flight": wanted.in_flight, **medians}
+
+
+def _values(load: Load, images: int) -> Values:
+    return {**asdict(load), "images_per_s": load.requests_per_s * images}

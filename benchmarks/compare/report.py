@@ -1,0 +1,114 @@
+"""What is kept of a run: a table for people, Markdown and JSON for files."""
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from .figures import Row, Values
+
+COLUMNS = ("figure", "ours", "against", "ratio, median (lowest to highest)", "floor", "goal", "met")
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "requests_per_s": lambda value: f"{value:,.0f}/s",
+    "images_per_s": lambda value: f"{value:,.0f}/s",
+    "p50_us": lambda value: f"{value:,.0f} µs",
+    "p99_us": lambda value: f"{value:,.0f} µs",
+    "resident_mib": lambda value: f"{value:,.1f} MiB",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's outcome."""
+
+    facts: Mapping[str, str]
+    """When, where and with which versions."""
+    rounds: int
+    """How often each rate and latency was measured."""
+    seconds: float
+    """How long each measurement counted."""
+    rows: Sequence[Row]
+    """The figures."""
+    curve: Mapping[str, Sequence[Values]]
+    """Values by server at several numbers of requests in flight; empty where it was not asked for."""
+
+    @property
+    def missed(self) -> list[str]:
+        """Titles of the figures below their floor."""
+        return [row.figure.title for row in self.rows if not row.floor_met]
+
+
+def cells(row: Row) -> list[str]:
+    """Returns a row's text for each of COLUMNS."""
+    figure, ratios = row.figure, row.ratios
+    show = _FORMATS[figure.value]
+    bound = "≥" if figure.more_is_better else "≤"
+    against = figure.against.server
+    if against == figure.ours.server:
+        against = str(figure.against) if figure.against.requests else str(figure.against.kind)
+    return [
+        figure.title,
+        show(statistics.median(row.ours)),
+        f"{against}: {show(statistics.median(row.against))}",
+        f"{row.ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else f"{row.ratio:.3f}",
+        f"{bound} {figure.floor:.2f}",
+        "" if figure.goal is None else f"{bound} {figure.goal:.2f}",
+        _verdict(row),
+    ]
+
+
+def _verdict(row: Row) -> str:
+    if not row.floor_met:
+        return "no"
+    if row.figure.goal is None:
+        return "yes"
+    return "goal" if row.goal_met else "floor"
+
+
+def caption(report: Report) -> str:
+    """Returns what the table was measured by."""
+    return f"rounds: {report.rounds}, of {report.seconds:g} s a measurement; ours and against are medians of the rounds"
+
+
+def as_table(report: Report) -> Table:
+    """Returns the table for a terminal."""
+    table = Table(*COLUMNS, title=f"PixelServe, {report.facts['date']}", caption=caption(report))
+    for row in report.rows:
+        *texts, met = cells(row)
+        table.add_row(*texts, f"[{'green' if row.floor_met else 'red'}]{met}")
+    return table
+
+
+def as_markdown(report: Report) -> str:
+    """Returns facts and table as a page."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in report.rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
+    return f"# PixelServe compared, {report.facts['date']}\n\n{table}\n\n{caption(report)}.\n\n{facts}\n"
+
+
+def as_json(report: Report) -> str:
+    """Returns everything that was measured."""
+    figures = [
+        {
+            "group": row.figure.group,
+            "title": row.figure.title,
+            "value": row.figure.value,
+            "ours": str(row.figure.ours),
+            "against": str(row.figure.against),
+            "ours_values": list(row.ours),
+            "against_values": list(row.against),
+            "ratios": row.ratios,
+            "ratio": row.ratio,
+            "floor": row.figure.floor,
+            "goal": row.figure.goal,
+            "more_is_better": row.figure.more_is_better,
+            "floor_met": row.floor_met,
+            "goal_met": row.goal_met,
+        }
+        for row in report.rows
+    ]
+    whole = {"facts": report.facts, "rounds": report.rounds, "seconds": report.seconds}
+    return json.dumps({**whole, "figures": figures, "curve": report.curve}, indent=2) + "\n"

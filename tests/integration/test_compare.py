@@ -1,0 +1,46 @@
+"""`make bench`, in small and without what has to be installed for it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("h2load") is None, reason="needs h2load (Debian: nghttp2-client)"),
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores"),
+]
+
+
+def compare(root: Path, *args: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.compare", "--peer", "none", *args]
+    env = os.environ if path is None else {**os.environ, "PATH": path}
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=200)
+
+
+def test_it_measures_all_servers_and_saves_what_it_found(root: Path, tmp_path: Path) -> None:
+    quick = ["--rounds", "1", "--seconds", "1", "--requests", "20000"]
+    groups = ["eights", "alone", "distinct", "grpcio", "memory"]
+    done = compare(root, *quick, "--only", ",".join(groups), "--json", "--out", str(tmp_path))
+    # 1 says that a floor was missed, which so short a run on a machine with other work cannot tell.
+    assert done.returncode in (0, 1), done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert [figure["group"] for figure in figures] == groups
+    assert all(figure["ratio"] > 0 for figure in figures)
+    assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.md"}
+
+
+def test_without_h2load_it_names_the_package(root: Path, tmp_path: Path) -> None:
+    done = compare(root, path=str(tmp_path))
+    assert done.returncode == 2
+    assert "apt install nghttp2-client" in done.stderr
+
+
+def test_an_unknown_figure_is_refused_with_the_known_ones(root: Path) -> None:
+    done = compare(root, "--only", "speed")
+    assert done.returncode == 2
+    assert "rates" in done.stderr

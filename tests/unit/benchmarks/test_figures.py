@@ -1,0 +1,107 @@
+"""Which figures there are, in which order they are measured, and when they pass."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.compare import figures, plot, report
+from benchmarks.compare.figures import GROUPS, OURS, TRITON, Figure, Kind, Measurement, Row
+from benchmarks.compare.report import Report
+
+OUR_LOAD, THEIR_LOAD = Measurement(Kind.H2LOAD, OURS, 32), Measurement(Kind.H2LOAD, TRITON, 32)
+RATE = Figure("rates", "requests/s", "requests_per_s", OUR_LOAD, THEIR_LOAD, 1.6, 1.9)
+LATENCY = Figure("tail", "p99", "p99_us", OUR_LOAD, THEIR_LOAD, 0.7, 0.55, more_is_better=False)
+NO_WORSE = Figure("latency", "p99", "p99_us", OUR_LOAD, THEIR_LOAD, 1.0, None, more_is_better=False)
+
+
+def verdict(figure: Figure, *ratios: float) -> str:
+    return report.cells(Row(figure, [100 * ratio for ratio in ratios], [100] * len(ratios)))[-1]
+
+
+@pytest.mark.parametrize(
+    ("figure", "ratio", "expected"),
+    [
+        *((RATE, 1.59, "no"), (RATE, 1.6, "floor"), (RATE, 1.89, "floor"), (RATE, 1.9, "goal")),
+        *((LATENCY, 0.71, "no"), (LATENCY, 0.7, "floor"), (LATENCY, 0.56, "floor"), (LATENCY, 0.55, "goal")),
+        *((NO_WORSE, 1.01, "no"), (NO_WORSE, 1.0, "yes")),
+    ],
+)
+def test_a_bar_is_met_on_it_and_on_its_right_side(figure: Figure, ratio: float, expected: str) -> None:
+    assert verdict(figure, ratio) == expected
+
+
+def test_the_median_of_the_rounds_ratios_decides() -> None:
+    row = Row(RATE, [100, 200, 340], [100, 100, 200])
+    assert row.ratios == [1.0, 2.0, 1.7]
+    assert row.ratio == 1.7
+    assert (row.floor_met, row.goal_met) == (True, False)
+
+
+def test_the_table_shows_the_spread() -> None:
+    assert report.cells(Row(RATE, [100, 200, 340], [100, 100, 200]))[3] == "1.70 (1.00 to 2.00)"
+
+
+def test_a_round_measures_each_thing_once_and_turns_the_pairs_around() -> None:
+    both = [RATE, LATENCY]
+    assert figures.order(both, 0) == [THEIR_LOAD, OUR_LOAD]
+    assert figures.order(both, 1) == [OUR_LOAD, THEIR_LOAD]
+
+
+def test_memory_is_no_part_of_a_round() -> None:
+    assert {each.kind for each in figures.order(figures.all_figures(), 0)} == set(Kind) - {Kind.RESIDENT}
+
+
+def test_without_triton_nothing_of_it_is_left() -> None:
+    left = figures.chosen(figures.all_figures(), GROUPS, with_triton=False)
+    assert [figure.group for figure in left] == ["eights", "alone", "distinct", "grpcio", "memory"]
+    assert all(TRITON not in figure.servers for figure in left)
+
+
+def test_only_the_groups_that_were_asked_for_are_measured() -> None:
+    left = figures.chosen(figures.all_figures(), {"tail", "rates"}, with_triton=True)
+    assert {figure.group for figure in left} == {"tail", "rates"}
+
+
+def test_rows_take_a_figures_values_from_the_rounds_that_have_them() -> None:
+    rounds = [
+        {OUR_LOAD: {"requests_per_s": 3.0, "p99_us": 5.0}, THEIR_LOAD: {"requests_per_s": 2.0, "p99_us": 10.0}},
+        {Measurement(Kind.RESIDENT, OURS): {"resident_mib": 1.0}},
+    ]
+    rate, latency = figures.rows([RATE, LATENCY], rounds)
+    assert (rate.ratios, latency.ratios) == ([1.5], [0.5])
+
+
+@pytest.fixture
+def whole() -> Report:
+    """A report in which one of two figures misses its floor."""
+    rows = [Row(RATE, [200, 210], [100, 100]), Row(LATENCY, [90, 90], [100, 100])]
+    return Report({"date": "2026-01-02", "CPU": "some"}, 2, 3, rows, {OURS: [{"in_flight": 1, "p99_us": 7.0}]})
+
+
+def test_the_report_says_which_floors_were_missed(whole: Report) -> None:
+    assert whole.missed == ["p99"]
+
+
+def test_markdown_has_a_line_a_figure_and_the_facts(whole: Report) -> None:
+    lines = report.as_markdown(whole).splitlines()
+    assert "| requests/s | 205/s | Triton: 100/s | 2.05 (2.00 to 2.10) | ≥ 1.60 | ≥ 1.90 | goal |" in lines
+    assert "| p99 | 90 µs | Triton: 100 µs | 0.90 (0.90 to 0.90) | ≤ 0.70 | ≤ 0.55 | no |" in lines
+    assert "- CPU: some" in lines
+
+
+def test_json_has_every_value_that_was_measured(whole: Report) -> None:
+    read = json.loads(report.as_json(whole))
+    assert [(each["ours_values"], each["floor_met"]) for each in read["figures"]] == [
+        ([200, 210], True),
+        ([90, 90], False),
+    ]
+    assert read["curve"] == {OURS: [{"in_flight": 1, "p99_us": 7.0}]}
+
+
+@pytest.mark.slow
+def test_two_pictures_are_drawn(tmp_path: Path) -> None:
+    points = [{"in_flight": level, "requests_per_s": 10.0 * level, "p99_us": 9.0 * level} for level in figures.LEVELS]
+    pictures = plot.draw({OURS: points, TRITON: points}, tmp_path)
+    assert [path.name for path in pictures] == ["throughput.png", "p99.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
