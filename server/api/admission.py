@@ -57,7 +57,7 @@ class Admission:
         call.size_bytes = size_bytes
         call.admission = self
 
-    def answered(self, call: Call, *, replied: bool = False) -> None:
+    def answered(self, call: Call, replied: bool = False) -> None:
         """Tells that a call's answer, a result where `replied`, is with its transport."""
         with self._lock:
             del self._open[call]

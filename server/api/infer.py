@@ -75,18 +75,22 @@ class ModelInfer:
         """
         arrived_ns = time.monotonic_ns()
         generation = self._catalogue.generation
-        parts = dissect(message)
-        plan = None if parts is None else self._plans.get(parts[0], generation)
-        if parts is None or plan is None or plan.layout is None:
+        known = self._plans.recall(message, generation) or self._look_up(message, generation)
+        if known is None:
             request, plan = self._parse(message, call, arrived_ns)
+            parts = dissect(message)
             if parts is not None and plan.is_reusable:
-                self._plans.put(parts[0], plan, generation)
+                self._plans.put(parts, plan, generation)
         else:
-            _, id_field, data_at = parts
-            buffers = (memoryview(message)[data_at:],)
-            request = _InferRequest(call, plan, id_field, arrived_ns, plan.layout, buffers)
+            plan, id_field, data_at = known
+            request = _InferRequest(call, plan, id_field, arrived_ns, plan.layout, (memoryview(message)[data_at:],))
         call.on_cancel(request.cancel)
         plan.batcher.submit(request, call.may_compute)
+
+    def _look_up(self, message: bytes, generation: int) -> tuple[Plan, bytes, int] | None:
+        parts = dissect(message)
+        plan = None if parts is None else self._plans.get(message, parts, generation)
+        return None if parts is None or plan is None else (plan, parts.id_field, parts.data_at)
 
     def _parse(self, message: bytes, call: Call, arrived_ns: int) -> tuple[_InferRequest, Plan]:
         parsed = parse(message)

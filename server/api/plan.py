@@ -4,7 +4,8 @@ A head is everything but the request's id and its tensor's bytes. Clients send t
 parsed and checked against the model the first time, and found by its bytes from then on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pixelserve.oip import inference_pb2 as pb
 
@@ -23,17 +24,29 @@ _PRIORITY = "priority"
 _ID, _RAW_INPUT, _RAW_OUTPUT = 3 << 3 | 2, 7 << 3 | 2, 6 << 3 | 2
 _LENGTH_DELIMITED = 2
 
+_Head = tuple[bytes, Sequence[tuple[bytes, int]]]
+"""What answers with outputs of some shapes begin with; for each output, what precedes its bytes, and a row's size."""
+
 RequestedOutput = tuple[TensorSpec, int]
 """An output to send, and how many best classes to send in place of its numbers (0: the numbers)."""
 
 
-def dissect(message: bytes) -> tuple[bytes, bytes, int] | None:
-    """Finds the parts of a serialized ModelInferRequest whose only raw tensor is at its end, as clients write it.
+class Parts(NamedTuple):
+    """A serialized ModelInferRequest whose only raw tensor is at its end."""
 
-    Returns:
-        The head, with the tensor's length and without the id; the id's field as it was sent, tag included (empty: there
-        is none); and where the tensor's bytes begin. None for a message of any other form, right or wrong.
-    """
+    before: bytes
+    """The fields before the id, or before where it would be."""
+    after: bytes
+    """The fields behind the id, with the tag and the length of the tensor."""
+    id_field: bytes
+    """The id's field as it was sent, tag included; empty: there is none."""
+    data_at: int
+    """Where the tensor's bytes begin."""
+
+
+def dissect(message: bytes) -> Parts | None:
+    """Finds the parts of a serialized ModelInferRequest as clients write it; None for one of any other form, right or
+    wrong."""
     size = len(message)
     at = id_at = id_end = 0
     try:
@@ -53,13 +66,16 @@ def dissect(message: bytes) -> tuple[bytes, bytes, int] | None:
             if tag == _RAW_INPUT:
                 if body + length != size:
                     return None
-                return message[:id_at] + message[id_end:body], message[id_at:id_end], body
+                return Parts(message[:id_at], message[id_end:body], message[id_at:id_end], body)
             if tag & 7 != _LENGTH_DELIMITED or tag > 0x7F:
                 return None
             if tag == _ID:
-                if id_end or not message[body : body + length].isascii():
+                if id_end != id_at or not message[body : body + length].isascii():
                     return None
                 id_at, id_end = at, body + length
+            elif tag < _ID and id_end == id_at:
+                # The name and the version go before the id.
+                id_at = id_end = body + length
             at = body + length
     except IndexError:
         return None
@@ -89,10 +105,11 @@ class Plan:
         )
         response = pb.ModelInferResponse(model_name=loaded.name, model_version=str(loaded.version))
         self._start: bytes = response.SerializeToString()
-        # Descriptions of outputs by their shapes, of which a model may have several.
-        self._heads: dict[object, bytes] = {}
+        # By the outputs' shapes, of which a model may have several.
+        self._heads: dict[object, _Head] = {}
         self.rows = 0
-        self.layout: Layout | None = None
+        # Of no tensors, until `decode` has seen them.
+        self.layout = Layout((), (), ())
 
     def decode(self, request: InferRequest) -> dict[str, Array]:
         """Checks a request's tensors and returns them by name; from then on the plan holds for others like it.
@@ -109,7 +126,7 @@ class Plan:
         """Whether a request with the same head needs no more than its bytes."""
         layout = self.layout
         batches = self.loaded.config.batching.max_batch_size > 0
-        return batches and layout is not None and len(layout.names) == 1 and layout.is_joinable
+        return batches and len(layout.names) == 1 and layout.is_joinable
 
     def encode(self, id_field: bytes, batch: ComputedBatch, start: int, end: int) -> bytes:
         """Returns the serialized ModelInferResponse.
@@ -124,6 +141,9 @@ class Plan:
                 return self._encode_any(id_field, batch.rows_of(start, end))
             encoded = batch.encoded = (self, *self._tensors(batch))
         _, head, tensors = encoded
+        if len(tensors) == 1:
+            prefix, data, row_bytes = tensors[0]
+            return b"".join((self._start, id_field, head, prefix, data[start * row_bytes : end * row_bytes]))
         parts = [self._start, id_field, head]
         for prefix, data, row_bytes in tensors:
             parts.append(prefix)
@@ -134,19 +154,22 @@ class Plan:
         """Returns the description of a batch's outputs, and for each what stands before a request's bytes, the whole
         batch's bytes, and how many a row has."""
         arrays = [batch.outputs[spec.name] for spec, _ in self._outputs]
-        shapes = tuple(array.shape[1:] for array in arrays)
-        head = self._heads.get(shapes)
-        if head is None:
-            response = pb.ModelInferResponse()
-            for (spec, _), shape in zip(self._outputs, shapes, strict=True):
-                describe_output(response, spec, (self.rows, *shape))
-            head = self._heads[shapes] = response.SerializeToString()
-        tensors: list[tuple[bytes, bytes, int]] = []
-        for array in arrays:
-            row_bytes = array.nbytes // batch.rows
-            prefix = bytes([_RAW_OUTPUT]) + _varint(row_bytes * self.rows)
-            tensors.append((prefix, array.tobytes(), row_bytes))
-        return head, tensors
+        row_shapes = tuple([array.shape[1:] for array in arrays])
+        known = self._heads.get(row_shapes)
+        if known is None:
+            known = self._heads[row_shapes] = self._describe(arrays, batch.rows)
+        head, rows = known
+        data = [array.tobytes() for array in arrays]
+        return head, [(prefix, each, row_bytes) for each, (prefix, row_bytes) in zip(data, rows, strict=True)]
+
+    def _describe(self, arrays: Sequence[Array], batch_rows: int) -> "_Head":
+        response = pb.ModelInferResponse()
+        rows: list[tuple[bytes, int]] = []
+        for (spec, _), array in zip(self._outputs, arrays, strict=True):
+            describe_output(response, spec, (self.rows, *array.shape[1:]))
+            row_bytes = array.nbytes // batch_rows
+            rows.append((bytes([_RAW_OUTPUT]) + _varint(row_bytes * self.rows), row_bytes))
+        return response.SerializeToString(), rows
 
     def _encode_any(self, id_field: bytes, outputs: Mapping[str, Array]) -> bytes:
         response = pb.ModelInferResponse()
@@ -176,17 +199,44 @@ class PlanCache:
         self._max_head_bytes = max_head_bytes
         self._plans: dict[bytes, Plan] = {}
         self._generation = -1
+        # The head that came last, as what is before and behind the id, and its tensor's size: most come again at once.
+        self._last: tuple[bytes, bytes, int, Plan] | None = None
 
-    def get(self, head: bytes, generation: int) -> Plan | None:
-        """Returns the plan for a head, unless it is not known or the catalogue has changed since."""
+    def recall(self, message: bytes, generation: int) -> tuple[Plan, bytes, int] | None:
+        """Returns the plan for a message whose head is the one that came last, its id's field, and where its tensor
+        begins; None: it is not, or the catalogue has changed since."""
+        last = self._last
+        if last is None or generation != self._generation:
+            return None
+        before, after, data_bytes, plan = last
+        at = len(before)
+        if not message.startswith(before) or len(message) < at + 2:
+            return None
+        end = at
+        if message[at] == _ID:
+            end += 2 + message[at + 1]
+        data_at = end + len(after)
+        if data_at + data_bytes != len(message) or not message.startswith(after, end):
+            return None
+        id_field = message[at:end]
+        # Its length is a byte of the field too, and one that is no ASCII is only a part of the length.
+        return (plan, id_field, data_at) if id_field.isascii() else None
+
+    def get(self, message: bytes, parts: Parts, generation: int) -> Plan | None:
+        """Returns the plan for a message's head, unless it is not known or the catalogue has changed since."""
         if generation != self._generation:
             self._plans = {}
+            self._last = None
             self._generation = generation
             return None
-        return self._plans.get(head)
+        plan = self._plans.get(parts.before + parts.after)
+        if plan is not None:
+            self._last = (parts.before, parts.after, len(message) - parts.data_at, plan)
+        return plan
 
-    def put(self, head: bytes, plan: Plan, generation: int) -> None:
+    def put(self, parts: Parts, plan: Plan, generation: int) -> None:
         """Remembers a plan that was made when the catalogue was of a generation."""
+        head = parts.before + parts.after
         if generation != self._generation or len(head) > self._max_head_bytes:
             return
         if len(self._plans) >= self._max_plans:

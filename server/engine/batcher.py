@@ -154,26 +154,26 @@ class Batcher:
             Unavailable: the batcher is draining, or its sessions are broken.
         """
         run: Run | None = None
-        dropped: list[Request] = []
         with self._lock:
             if self._draining or self._broken:
                 raise Unavailable(self._refusal())
             if self._policy.refuse_late and request.deadline_ns is not None:
                 self._refuse_late(request)
-            if not self._queue.push(request):
-                raise QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
-            request.owner = self
-            if request.deadline_ns is not None or request.patience_ns is not None:
-                self._watch(request.deadline_ns, request.patience_ns)
-            if self._free:
-                if may_run and self._may_run_here(request):
-                    run = self._next_run(dropped)
-                elif self._sleeping:
-                    self._changed.notify()
-        if dropped:
-            self._drop_all(dropped)
+            if may_run and self._may_run_here(request):
+                run = self._begin(self._free[-1], [request], request.rows)
+            else:
+                self._enqueue(request)
         if run is not None:
             self._run_here(run)
+
+    def _enqueue(self, request: Request) -> None:
+        if not self._queue.push(request):
+            raise QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
+        request.owner = self
+        if request.deadline_ns is not None or request.patience_ns is not None:
+            self._watch(request.deadline_ns, request.patience_ns)
+        if self._sleeping and self._free:
+            self._changed.notify()
 
     def drop(self, request: Request) -> None:
         """Takes a cancelled request out of the queue, if it is still there, and answers it."""
@@ -208,7 +208,12 @@ class Batcher:
             )
 
     def _may_run_here(self, request: Request) -> bool:
-        if self._former.delay_ns or self._queue.size > 1 or not self._policy.run_on_arrival:
+        """Returns whether a request that has just come need not wait, and would not keep this thread for long."""
+        if self._queue.size or not self._free or self._former.delay_ns or not self._policy.run_on_arrival:
+            return False
+        deadline_ns = request.deadline_ns
+        # The queue knows what a timeout is counted from, and when it has passed.
+        if request.timeout_ns or request.cancelled or (deadline_ns is not None and deadline_ns <= self._clock_ns()):
             return False
         run_ns = self._curve.run_ns(request.rows)
         return run_ns is not None and run_ns < INLINE_NS
@@ -271,17 +276,20 @@ class Batcher:
             finally:
                 self._sleeping -= 1
 
-    def _next_run(self, dropped: list[Request], own: Instance[Any] | None = None) -> Run | None:
+    def _next_run(self, dropped: list[Request], own: Instance[Any]) -> Run | None:
         """Takes the next batch, and an instance for it, `own` where it is free; adds requests to drop to `dropped`."""
         requests, rows, gone = self._former.take(self._clock_ns())
         dropped += gone
         if not requests:
             return None
+        # The newest to be free is the one whose memory is warmest.
+        return self._begin(own if own in self._free else self._free[-1], requests, rows)
+
+    def _begin(self, instance: Instance[Any], requests: list[Request], rows: int) -> Run:
+        """Takes a free instance for requests that are out of the queue, or never were in it."""
+        self._free.remove(instance)
         self._running += 1
         self._tickets += 1
-        # The newest to be free is the one whose memory is warmest.
-        instance = own if own in self._free else self._free[-1]
-        self._free.remove(instance)
         return Run(instance, requests, rows, self._tickets - 1)
 
     # One run.

@@ -165,14 +165,16 @@ class Request:
     @property
     def inputs(self) -> dict[str, Array]:
         """All input tensors by name; views of the buffers where these are aligned, which kernels want."""
-        if self._inputs is None:
-            layout = self.layout
-            arrays = map(np.frombuffer, self.buffers, layout.dtypes)
-            self._inputs = {
-                name: (array if array.flags.aligned else array.copy()).reshape(self.rows, *tail)
-                for name, array, tail in zip(layout.names, arrays, layout.tails, strict=True)
-            }
-        return self._inputs
+        inputs = self._inputs
+        if inputs is None:
+            layout, rows = self.layout, self.rows
+            inputs = self._inputs = {}
+            for index, buffer in enumerate(self.buffers):
+                array = np.frombuffer(buffer, layout.dtypes[index])
+                if not array.flags.aligned:
+                    array = array.copy()
+                inputs[layout.names[index]] = array.reshape(rows, *layout.tails[index])
+        return inputs
 
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
         """Gives it its rows of a batch, from `start` to the one before `end`."""
