@@ -214,6 +214,9 @@ class PlanCache:
             return None
         end = at
         if message[at] == _ID:
+            if not message[at + 1]:
+                # An empty id is none, and is not sent back.
+                return None
             end += 2 + message[at + 1]
         data_at = end + len(after)
         if data_at + data_bytes != len(message) or not message.startswith(after, end):

@@ -58,13 +58,17 @@ class _FastCall(Call):
 
     def cancel(self) -> None:
         self._is_cancelled = True
-        if self._on_cancel is not None:
-            self._on_cancel()
+        # Taken first, since an answer may remove it at any moment.
+        callback = self._on_cancel
+        if callback is not None:
+            callback()
 
     def reply(self, message: bytes) -> None:
         # The inherited steps in one: this is done for every call.
         if self._open.pop(self._id, None) is None:
             return
+        # The request knows its call: without this the two would wait for the garbage collector.
+        self._on_cancel = None
         try:
             self.send(message)
         finally:
@@ -74,7 +78,9 @@ class _FastCall(Call):
 
     def claim(self) -> bool:
         # One operation of the interpreter, so it needs no lock.
-        return self._open.pop(self._id, None) is not None
+        is_first = self._open.pop(self._id, None) is not None
+        self._on_cancel = None
+        return is_first
 
     def send(self, message: bytes) -> None:
         self._front.respond(self._id, message)
