@@ -55,14 +55,17 @@ def dissect(message: bytes) -> Parts | None:
             length = message[at + 1]
             body = at + 2
             if length > 0x7F:
-                # Seven bits a byte, the lowest first; three bytes reach 2 MiB; beyond, parsing is cheap.
+                # Seven bits a byte, the lowest first; three bytes reach 2 MiB; beyond, parsing is cheap. What has more
+                # bytes than it needs is not as protobuf writes it, and must not be sent back as an id.
                 length = length & 0x7F | message[body] << 7
                 body += 1
                 if length > 0x3FFF:
                     length = length & 0x3FFF | message[body] << 14
                     body += 1
-                    if length > 0x1FFFFF:
+                    if not 0x3FFF < length <= 0x1FFFFF:
                         return None
+                elif length <= 0x7F:
+                    return None
             if tag == _RAW_INPUT:
                 if body + length != size:
                     return None
@@ -70,7 +73,7 @@ def dissect(message: bytes) -> Parts | None:
             if tag & 7 != _LENGTH_DELIMITED or tag > 0x7F:
                 return None
             if tag == _ID:
-                if id_end != id_at or not message[body : body + length].isascii():
+                if id_end != id_at or not length or not message[body : body + length].isascii():
                     return None
                 id_at, id_end = at, body + length
             elif tag < _ID and id_end == id_at:

@@ -165,6 +165,9 @@ class Batcher:
                 self._enqueue(request)
         if run is not None:
             self._run_here(run)
+        elif request.cancelled:
+            # Its caller left before there was anybody to tell.
+            self.drop(request)
 
     def _enqueue(self, request: Request) -> None:
         if not self._queue.push(request):

@@ -88,18 +88,18 @@ class Instance(Generic[R]):
         self._failures = 0
         try:
             self._check(self._session)
-        except Exception as error:  # noqa: BLE001  whatever it raises, it cannot compute
+        except BaseException as error:  # noqa: BLE001  whatever it raises, it cannot compute
             self._session = self._successor(error)
             return True
         return False
 
-    def _successor(self, cause: Exception) -> R:
+    def _successor(self, cause: BaseException) -> R:
         if self._rebuild is None:
             raise BrokenInstance(str(cause)) from cause
         try:
             session = self._rebuild()
             self._warm(session)
             self._check(session)
-        except Exception as error:
+        except BaseException as error:
             raise BrokenInstance(str(error)) from error
         return session

@@ -15,15 +15,23 @@ class Turnstile:
 
     def enter(self, ticket: int, work: Callable[[], None]) -> None:
         """Has `work` done once that of every earlier ticket is done, by this thread or the one that brought the last
-        of these. Every ticket must come, once."""
+        of these. Every ticket must come, once.
+
+        Raises:
+            BaseException: what the first to fail raised, after all that was ready is done.
+        """
+        failure: BaseException | None = None
         with self._lock:
             self._ready[ticket] = work
         while (ready := self._claim()) is not None:
             try:
                 ready()
-            finally:
-                with self._lock:
-                    self._next += 1
+            except BaseException as error:  # noqa: BLE001  those behind it may have nobody else to do their work
+                failure = failure or error
+            with self._lock:
+                self._next += 1
+        if failure is not None:
+            raise failure
 
     def _claim(self) -> Callable[[], None] | None:
         # What is taken out is being done: until its ticket is counted, the next one is not there to be claimed.

@@ -182,7 +182,9 @@ class Loader:
     def _open(self, model: Path, placement: Placement, instances: int) -> Session:
         options = replace(self.session_options, instances=instances)
         if placement.device != "auto":
-            options = replace(options, device=placement.device, device_id=placement.device_id)
+            options = replace(options, device=placement.device)
+        if placement.device_id is not None:
+            options = replace(options, device_id=placement.device_id)
         return Session(model, options)
 
     def _tune(self, policy: BatchingPolicy, provider: str) -> BatchingPolicy:

@@ -21,8 +21,8 @@ class Placement:
 
     device: Literal["auto", "cpu", "cuda"]
     """auto: on a GPU where there is one."""
-    device_id: int = 0
-    """The GPU's number."""
+    device_id: int | None = None
+    """The GPU's number; None: the one that the settings name."""
 
 
 def read_batching(folder: ModelFolder, config: pb.ModelConfig, default_queue_size: int) -> BatchingPolicy:
@@ -33,7 +33,8 @@ def read_batching(folder: ModelFolder, config: pb.ModelConfig, default_queue_siz
     """
     dynamic = config.dynamic_batching
     levels = int(dynamic.priority_levels) or 1
-    default_level = int(dynamic.default_priority_level) or 1
+    # Without levels a default has no meaning, and Triton does not read it.
+    default_level = int(dynamic.default_priority_level) if dynamic.priority_levels else 1
     preferred = tuple(sorted(set(dynamic.preferred_batch_size)))
     _require(folder, 1 <= levels <= _MAX_LEVELS, f"priority_levels is {levels}; expected 1 to {_MAX_LEVELS}")
     _require(
@@ -90,7 +91,8 @@ def _placements(folder: ModelFolder, group: pb.ModelInstanceGroup) -> Sequence[P
             _require(folder, not gpus, f"instance_group is KIND_CPU and names GPUs {gpus}; remove one of the two")
             return [Placement("cpu")] * count
         case pb.ModelInstanceGroup.KIND_GPU:
-            return [Placement("cuda", gpu) for gpu in gpus or [0] for _ in range(count)]
+            chosen: list[int | None] = [*gpus] or [None]
+            return [Placement("cuda", gpu) for gpu in chosen for _ in range(count)]
         case pb.ModelInstanceGroup.KIND_AUTO:
             # Triton's meaning: with GPUs named, it is for these.
             if gpus:

@@ -225,10 +225,10 @@ def _quiet_wakeups(enabled: bool) -> Iterator[None]:
     woken it, so that each answer of a batch costs two switches and a write of its own; under SCHED_BATCH it comes to
     run when the others wait, and finds the answers of the whole batch. Needs no privilege.
     """
-    if not enabled or not hasattr(os, "SCHED_BATCH"):
+    # Whoever runs the server under another policy, such as a real-time one, keeps it.
+    if not enabled or not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
         yield
         return
-    before = os.sched_getscheduler(0)
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except OSError:
@@ -238,7 +238,7 @@ def _quiet_wakeups(enabled: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        os.sched_setscheduler(0, before, os.sched_param(0))
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _too_large(size_bytes: int, max_bytes: int) -> Status:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+from pixelserve_server.engine.providers import CPU, CUDA, SessionOptions
 from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.errors import RepositoryError
+from pixelserve_server.repository import loader as loader_module
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.loader import LoadedVersion, Loader, choose_buckets
+from pixelserve_server.repository.scheduling import Placement
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -181,3 +184,65 @@ def test_a_model_that_cannot_compute_is_refused_before_it_serves(
     )
     with pytest.raises(RepositoryError, match=r"model\.onnx: cannot compute a batch of 1 to 64 rows: "):
         load(ModelFolder(tmp_path / "liar"))
+
+
+@pytest.mark.parametrize(
+    ("placement", "device", "device_id"),
+    [
+        pytest.param(Placement("auto"), "auto", 3, id="the settings' device"),
+        pytest.param(Placement("cuda"), "cuda", 3, id="the settings' GPU"),
+        pytest.param(Placement("cuda", 0), "cuda", 0, id="another GPU"),
+        pytest.param(Placement("cpu"), "cpu", 3, id="the CPU"),
+    ],
+)
+def test_a_session_is_opened_where_its_instance_group_says(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, placement: Placement, device: str, device_id: int
+) -> None:
+    opened: list[SessionOptions] = []
+    monkeypatch.setattr(loader_module, "Session", lambda model, options: opened.append(options))
+    loader = dataclasses.replace(loader, session_options=SessionOptions(device_id=3))
+    loader._open(Path("model.onnx"), placement, 2)
+    (options,) = opened
+    assert (options.device, options.device_id, options.instances) == (device, device_id, 2)
+
+
+@pytest.mark.parametrize(
+    ("choice", "max_batch_size", "provider", "buckets"),
+    [
+        pytest.param("auto", 6, CUDA, (1, 2, 4, 6), id="auto on CUDA: powers of two, and the largest"),
+        pytest.param("auto", 6, CPU, (), id="auto on the CPU: none"),
+        pytest.param("powers", 8, CPU, (1, 2, 4, 8), id="powers anywhere"),
+        pytest.param("none", 8, CUDA, (), id="none"),
+        pytest.param("8,1,3", 8, CPU, (1, 3, 8), id="sizes in any order"),
+        pytest.param("3,3", 8, CPU, (3, 8), id="the largest is always there"),
+        pytest.param("4,16,64", 8, CPU, (4, 8), id="and nothing beyond it"),
+        pytest.param("64", 1, CPU, (1,), id="a batch of one"),
+        pytest.param("powers", 0, CUDA, (), id="powers without a batch dimension"),
+        pytest.param("1,2", 0, CPU, (), id="sizes without a batch dimension"),
+    ],
+)
+def test_batches_are_padded_to(choice: str, max_batch_size: int, provider: str, buckets: tuple[int, ...]) -> None:
+    assert choose_buckets(choice, max_batch_size, provider) == buckets
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes"),
+    [
+        pytest.param({}, (1, 2, 4, 8, 16, 32, 64), id="without buckets, powers of two"),
+        pytest.param({"tuning": loader_module.Tuning(buckets="5")}, (5, 64), id="every bucket"),
+    ],
+)
+def test_every_size_that_may_come_is_warmed_and_measured(
+    folder: ModelFolder, load: Callable[..., LoadedVersion], changes: dict[str, Any], sizes: tuple[int, ...]
+) -> None:
+    curve = load(folder, **changes).batcher.curve
+    assert curve.sizes == sizes
+    assert all(time_ns > 0 for time_ns in curve.times_ns)
+
+
+def test_a_model_without_a_batch_dimension_is_measured_as_it_is(
+    folder: ModelFolder, load: Callable[..., LoadedVersion], model_writer: Callable[..., Path]
+) -> None:
+    model_writer(folder.version_path(1) / "model.onnx", rows=3)
+    folder.config_file.write_text("max_batch_size: 0")
+    assert load(folder).batcher.curve.sizes == (1,)

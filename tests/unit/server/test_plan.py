@@ -1,0 +1,405 @@
+"""What is remembered of a request's head, and the answers that are written from it."""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.api.codec import encode_bytes, encode_output, parse
+from pixelserve_server.api.plan import Parts, Plan, PlanCache, dissect
+from pixelserve_server.engine.postprocess import top_classes
+from pixelserve_server.engine.request import ComputedBatch
+from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
+from pixelserve_server.repository.config import ModelConfig
+
+Output = pb.ModelInferRequest.InferRequestedOutputTensor
+
+
+def part(**fields: Any) -> bytes:
+    """Returns a serialized piece of a request; pieces may be strung together."""
+    return pb.ModelInferRequest(**fields).SerializeToString()
+
+
+def image(rows: int = 1) -> bytes:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[rows, 28, 28, 1])
+    return part(model_name="mnist-cnn", inputs=[tensor])
+
+
+def raw(data: bytes) -> bytes:
+    return part(raw_input_contents=[data])
+
+
+PIXELS = bytes(784)
+OUTPUTS = part(outputs=[Output(name="probabilities")])
+
+
+@pytest.mark.parametrize(
+    ("head", "request_id"),
+    [
+        pytest.param(image(), "", id="no id"),
+        pytest.param(image(), "7", id="an id behind the inputs"),
+        pytest.param(image() + OUTPUTS, "x" * 127, id="the longest id whose length is one byte"),
+        pytest.param(image() + OUTPUTS, "x" * 128, id="an id whose length is two bytes"),
+        pytest.param(image() + OUTPUTS, "x" * 20_000, id="an id whose length is three bytes"),
+        pytest.param(part(parameters={"p" * 300: pb.InferParameter(string_param="q")}), "7", id="long parameters"),
+        pytest.param(b"", "7", id="nothing but an id"),
+        pytest.param(b"", "", id="nothing"),
+    ],
+)
+@pytest.mark.parametrize("data", [b"", PIXELS[:127], PIXELS[:128], PIXELS, PIXELS * 64], ids=len)
+@pytest.mark.parametrize("where", ["first", "in the middle", "last"])
+def test_a_request_is_parted_into_head_id_and_tensor(head: bytes, request_id: str, data: bytes, where: str) -> None:
+    id_field = part(id=request_id)
+    tensor = raw(data)
+    before, behind = {"first": (b"", head), "in the middle": (head, OUTPUTS), "last": (head, b"")}[where]
+    message = before + id_field + behind + tensor
+    parts = dissect(message)
+    assert parts is not None
+    assert parts.before + parts.after == before + behind + tensor[: len(tensor) - len(data)]
+    assert (parts.id_field, message[parts.data_at :]) == (id_field, data)
+
+
+UNKNOWN_LONG_TAG = b"\xa2\x06\x02ab"
+UNDISSECTED = {
+    "nothing": b"",
+    "no tensor": image(),
+    "two tensors": image() + raw(PIXELS) + raw(PIXELS),
+    "a tensor that is not last": raw(PIXELS) + image(),
+    "a tensor that is not last, an id behind it": image() + raw(PIXELS) + part(id="7"),
+    "two ids": part(id="6") + image() + part(id="7") + raw(PIXELS),
+    "an id that is not ASCII": part(id="größe") + image() + raw(PIXELS),
+    "an id that is no text": b"\x1a\x01\xff" + image() + raw(PIXELS),
+    "an empty id that is there all the same": b"\x1a\x00" + image() + raw(PIXELS),
+    "an id whose length is longer than it need be": b"\x1a\x81\x007" + image() + raw(PIXELS),
+    "the same, three bytes": b"\x1a\x81\x80\x007" + image() + raw(PIXELS),
+    "a tensor of 2 MiB, whose length takes four bytes": image() + raw(bytes(2**21)),
+    "an unknown field with a longer tag": image() + UNKNOWN_LONG_TAG + raw(PIXELS),
+    "an unknown number": image() + b"\x48\x01" + raw(PIXELS),
+    "an unknown fixed32": image() + b"\x4d" + bytes(4) + raw(PIXELS),
+    "a longer tag than need be": b"\xba\x00\x03abc",
+    "a length of eleven bytes": b"\x3a" + b"\xff" * 10 + b"\x01",
+    "bytes behind the tensor": image() + raw(PIXELS) + b"\x00",
+    "a tensor that says it is longer": image() + raw(PIXELS)[:-1],
+}
+
+
+@pytest.mark.parametrize("message", UNDISSECTED.values(), ids=UNDISSECTED)
+def test_any_other_form_is_left_to_the_parser(message: bytes) -> None:
+    assert dissect(message) is None
+
+
+def test_a_message_cut_off_anywhere_is_left_to_the_parser() -> None:
+    message = image(64) + part(id="x" * 200) + OUTPUTS + raw(bytes(40_000))
+    for length in (*range(400), *range(400, len(message), 997), len(message) - 1):
+        assert dissect(message[:length]) is None, length
+
+
+def test_the_same_head_with_another_id_and_other_pixels_is_the_same() -> None:
+    first = dissect(image() + part(id="1") + raw(PIXELS))
+    second = dissect(part(id="another") + image() + raw(b"\xff" * 784))
+    assert first is not None
+    assert second is not None
+    assert first.before + first.after == second.before + second.after
+    other_size = dissect(image() + raw(PIXELS[:-1]))
+    assert other_size is not None
+    assert other_size.after != first.after
+
+
+heads = [image(), image(3), OUTPUTS, part(id="7"), part(id="x" * 130), part(id="ü"), b"\x1a\x00", b"\x1a\x81\x007"]
+oddities = [UNKNOWN_LONG_TAG, b"\x48\x01", b"\xba\x00\x01a", b"\x02\x00", b"\x12\x82\x80\x00ab", b"\x00", b"\x1a"]
+tensors = [raw(b""), raw(b"abc"), raw(PIXELS), b"\x3a\x83\x00abc", raw(b"abc") * 2, raw(b"abc")[:-1], b""]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.lists(st.sampled_from(heads) | st.sampled_from(heads + oddities), max_size=4).map(b"".join),
+    st.sampled_from(tensors),
+    st.none() | st.tuples(st.integers(0, 60), st.binary(min_size=1, max_size=1)),
+)
+def test_a_dissected_message_is_what_protobuf_makes_of_its_parts(
+    head: bytes, tensor: bytes, change: tuple[int, bytes] | None
+) -> None:
+    message = head + tensor
+    if change is not None:
+        at, byte = change
+        message = message[:at] + byte + message[at + 1 :]
+    parts = dissect(message)
+    if parts is None:
+        return
+    head, id_field, data_at = parts.before + parts.after, parts.id_field, parts.data_at
+    try:
+        whole = pb.ModelInferRequest.FromString(message)
+    except DecodeError:
+        # Whoever parses it the first time refuses it, so such a head is never remembered.
+        with pytest.raises(DecodeError):
+            pb.ModelInferRequest.FromString(head + message[data_at:])
+        return
+    assert list(whole.raw_input_contents) == [message[data_at:]]
+    # It goes back as it came, so it must have come as protobuf writes it.
+    assert part(id=whole.id) == id_field
+    put_together = pb.ModelInferRequest.FromString(head + message[data_at:])
+    put_together.id = whole.id
+    assert put_together == whole
+
+
+Configure = Callable[..., ModelConfig]
+LABELLED = TensorSpec("scores", BY_NAME["FP32"], (FREE, 3), ("cat", "dog", "owl"))
+
+
+def plan(config: ModelConfig, rows: int, *outputs: Output) -> Plan:
+    """Returns the plan of a request of this many rows of `x`, two floats each."""
+    loaded = SimpleNamespace(name="m", version=12, config=config, batcher=None)
+    shape = (rows, 2) if config.batching.max_batch_size else (2,)
+    message = pb.ModelInferRequest(model_name="m", outputs=outputs, raw_input_contents=[bytes(8 * rows)])
+    message.inputs.add(name="x", datatype="FP32", shape=shape)
+    request = parse(message.SerializeToString())
+    made = Plan(request, loaded)
+    made.decode(request)
+    return made
+
+
+def expected(request_id: str, *outputs: tuple[TensorSpec, Any]) -> bytes:
+    """Returns the answer as protobuf writes it."""
+    response = pb.ModelInferResponse(model_name="m", model_version="12", id=request_id)
+    for spec, array in outputs:
+        encode_output(response, spec, array)
+    return response.SerializeToString()
+
+
+def numbers(dtype: str, *shape: int) -> Any:
+    return np.random.default_rng(7).integers(0, 100, shape).astype(dtype)
+
+
+def ids(request_id: str) -> bytes:
+    return pb.ModelInferResponse(id=request_id).SerializeToString()
+
+
+def check_all(plans: Sequence[Plan], batch: ComputedBatch, specs: Sequence[TensorSpec]) -> None:
+    """Checks the answers of requests that share a batch."""
+    start = 0
+    for number, each in enumerate(plans):
+        end = start + each.rows
+        request_id = ("", "7", "x" * 300)[number % 3]
+        rows = [(spec, batch.outputs[spec.name][start:end]) for spec in specs]
+        assert each.encode(ids(request_id), batch, start, end) == expected(request_id, *rows)
+        start = end
+
+
+SHAPES = {
+    "a row of floats": ("FP32", (3,)),
+    "one number a row": ("INT64", ()),
+    "pictures": ("UINT8", (4, 4, 3)),
+    "truth": ("BOOL", (2,)),
+    "halves": ("FP16", (5,)),
+    "rows of nothing": ("FP64", (0,)),
+    "rows of many bytes": ("FP64", (3000,)),
+}
+
+
+@pytest.mark.parametrize(("datatype", "tail"), SHAPES.values(), ids=SHAPES)
+def test_answers_are_what_protobuf_writes(model_config: Configure, datatype: str, tail: tuple[int, ...]) -> None:
+    config = model_config(outputs={"y": (datatype, (FREE, *tail))}, x=("FP32", (FREE, 2)))
+    one, two = plan(config, 1), plan(config, 2)
+    for plans in ([one], [two], [one, one, one], [one, two, one, two, two]):
+        rows = sum(each.rows for each in plans)
+        outputs = {"y": numbers(BY_NAME[datatype].dtype.str, rows, *tail)}
+        for is_alone in {False, len(plans) == 1}:
+            check_all(plans, ComputedBatch(outputs, rows, is_alone=is_alone), config.outputs)
+
+
+@pytest.fixture
+def several(model_config: Configure) -> ModelConfig:
+    """A model of three outputs."""
+    outputs = {"y": ("FP32", (FREE, 3)), "class": ("INT64", (FREE,)), "map": ("UINT8", (FREE, 2, FREE))}
+    return model_config(outputs=outputs, x=("FP32", (FREE, 2)))
+
+
+@pytest.mark.parametrize("asked", [(), ("map",), ("class", "y"), ("map", "y", "class")], ids=str)
+def test_outputs_are_answered_in_the_order_asked_for(several: ModelConfig, asked: tuple[str, ...]) -> None:
+    made = plan(several, 2, *(Output(name=name) for name in asked))
+    specs = {spec.name: spec for spec in several.outputs}
+    # A plan lasts, and a free dimension may be another each time.
+    for width in (5, 6, 5):
+        outputs = {"y": numbers("f4", 4, 3), "class": numbers("i8", 4), "map": numbers("u1", 4, 2, width)}
+        chosen = [specs[name] for name in asked or specs]
+        check_all([made, made], ComputedBatch(outputs, 4, is_alone=False), chosen)
+
+
+def test_requests_that_ask_for_different_outputs_share_a_batch(several: ModelConfig) -> None:
+    outputs = {"y": numbers("f4", 4, 3), "class": numbers("i8", 4), "map": numbers("u1", 4, 2, 2)}
+    batch = ComputedBatch(outputs, 4, is_alone=False)
+    y, _, pixels = several.outputs
+    asks_y, asks_map = plan(several, 1, Output(name="y")), plan(several, 1, Output(name="map"))
+    for start, (each, spec) in enumerate([(asks_y, y), (asks_map, pixels), (asks_y, y), (asks_map, pixels)]):
+        rows = outputs[spec.name][start : start + 1]
+        assert each.encode(b"", batch, start, start + 1) == expected("", (spec, rows))
+
+
+def test_outputs_that_do_not_lie_in_order_in_memory_are_written_in_order(model_config: Configure) -> None:
+    config = model_config(outputs={"y": ("FP32", (FREE, 3))}, x=("FP32", (FREE, 2)))
+    transposed = numbers("f4", 3, 4).T
+    every_second = numbers("f4", 8, 3)[::2]
+    for array in (transposed, every_second):
+        check_all([plan(config, 2)] * 2, ComputedBatch({"y": array}, 4, is_alone=False), config.outputs)
+
+
+def test_one_that_ran_alone_is_answered_whatever_the_shape_of_the_outputs(model_config: Configure) -> None:
+    config = model_config(outputs={"y": ("FP32", (FREE, 3)), "sum": ("FP32", (FREE,))}, x=("FP32", (FREE, 2)))
+    y, total = config.outputs
+    for shape in ((5,), (), (0,)):
+        outputs = {"y": numbers("f4", 2, 3), "sum": numbers("f4", *shape)}
+        answer = plan(config, 2).encode(ids("7"), ComputedBatch(outputs, 2, is_alone=True), 0, 2)
+        assert answer == expected("7", (y, outputs["y"]), (total, outputs["sum"]))
+
+
+def test_a_model_without_a_batch_dimension_is_answered_with_all_there_is(model_config: Configure) -> None:
+    config = model_config(0, outputs={"y": ("FP32", (2, 3)), "sum": ("FP32", ())}, x=("FP32", (2,)))
+    y, total = config.outputs
+    outputs = {"y": numbers("f4", 2, 3), "sum": numbers("f4")}
+    answer = plan(config, 1).encode(ids("7"), ComputedBatch(outputs, 1, is_alone=True), 0, 1)
+    assert answer == expected("7", (y, outputs["y"]), (total, outputs["sum"]))
+
+
+def test_strings_are_answered_row_by_row(model_config: Configure) -> None:
+    config = model_config(outputs={"y": ("BYTES", (FREE, 2))}, x=("FP32", (FREE, 2)))
+    words = np.array([["a", "größer"], ["", "b"], ["cc", "d"]], dtype=object)
+    check_all([plan(config, 1), plan(config, 2)], ComputedBatch({"y": words}, 3, is_alone=False), config.outputs)
+
+
+@pytest.mark.parametrize("batches", [True, False], ids=["with a batch dimension", "without"])
+def test_classes_are_answered_with_their_labels(model_config: Configure, batches: bool) -> None:
+    config = model_config(8 if batches else 0, x=("FP32", (FREE, 2) if batches else (2,)))
+    spec = TensorSpec("scores", BY_NAME["FP32"], (FREE, 3) if batches else (3,), LABELLED.labels)
+    config = ModelConfig("m", config.batching, config.inputs, (spec,))
+    asked = Output(name="scores")
+    asked.parameters["classification"].int64_param = 2
+    scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25], [0, 0, 1]], np.float32)
+    made = plan(config, 2 if batches else 1, asked)
+    if batches:
+        answer, rows, shape = (
+            made.encode(ids("7"), ComputedBatch({"scores": scores}, 3, is_alone=False), 1, 3),
+            2,
+            [2, 2],
+        )
+    else:
+        answer, rows, shape = (
+            made.encode(ids("7"), ComputedBatch({"scores": scores[1]}, 1, is_alone=True), 0, 1),
+            1,
+            [2],
+        )
+    best = top_classes(scores[1 : 1 + rows], 2, spec.labels)
+    assert best[0] == [b"0.500000:0:cat", b"0.250000:1:dog"]
+    response = pb.ModelInferResponse(model_name="m", model_version="12", id="7")
+    response.outputs.add(name="scores", datatype="BYTES", shape=shape)
+    response.raw_output_contents.append(encode_bytes([element for row in best for element in row]))
+    assert answer == response.SerializeToString()
+
+
+def test_a_plan_holds_for_more_requests_where_they_need_no_more_than_their_bytes(model_config: Configure) -> None:
+    assert plan(model_config(x=("FP32", (FREE, 2))), 3).is_reusable
+    assert not plan(model_config(0, x=("FP32", (2,))), 1).is_reusable
+
+
+def test_a_plan_that_is_not_decoded_is_not_reusable(model_config: Configure) -> None:
+    loaded = SimpleNamespace(name="m", version=1, config=model_config(x=("FP32", (FREE, 2))), batcher=None)
+    assert not Plan(parse(b""), loaded).is_reusable
+
+
+def parts(head: bytes) -> Parts:
+    """Returns a message of this head, without an id."""
+    return Parts(head, b"", b"", len(head))
+
+
+def get(cache: PlanCache, head: bytes, generation: int) -> Any:
+    return cache.get(head, parts(head), generation)
+
+
+def test_a_cache_gives_back_what_it_was_given() -> None:
+    cache, first, second = PlanCache(), object(), object()
+    assert get(cache, b"a", 1) is None
+    cache.put(parts(b"a"), first, 1)
+    cache.put(parts(b"b"), second, 1)
+    assert (get(cache, b"a", 1), get(cache, b"b", 1), get(cache, b"c", 1)) == (first, second, None)
+
+
+def test_a_cache_forgets_everything_when_the_catalogue_changes() -> None:
+    cache = PlanCache()
+    get(cache, b"a", 1)
+    cache.put(parts(b"a"), object(), 1)
+    assert get(cache, b"a", 2) is None
+    assert get(cache, b"a", 1) is None
+
+
+def test_a_cache_takes_no_plan_that_was_made_before_the_catalogue_changed() -> None:
+    cache = PlanCache()
+    get(cache, b"a", 2)
+    cache.put(parts(b"a"), object(), 1)
+    assert get(cache, b"a", 2) is None
+
+
+def test_a_cache_is_bounded() -> None:
+    cache, heads = PlanCache(max_plans=3), [bytes([number]) for number in range(10)]
+    get(cache, b"", 1)
+    for head in heads:
+        cache.put(parts(head), object(), 1)
+        assert get(cache, head, 1) is not None
+        assert sum(get(cache, each, 1) is not None for each in heads) <= 3
+
+
+def test_a_cache_keeps_no_large_heads() -> None:
+    cache = PlanCache(max_head_bytes=4)
+    get(cache, b"", 1)
+    for head in (b"1234", b"12345"):
+        cache.put(parts(head), object(), 1)
+    assert get(cache, b"1234", 1) is not None
+    assert get(cache, b"12345", 1) is None
+
+
+def test_the_head_that_came_last_is_recalled_with_any_id_and_any_pixels() -> None:
+    cache, known = PlanCache(), object()
+    for message in (image() + OUTPUTS + raw(PIXELS), image() + part(id="7") + OUTPUTS + raw(PIXELS)):
+        found = dissect(message)
+        assert found is not None
+        cache.get(message, found, 1)
+        cache.put(found, known, 1)
+        cache.get(message, found, 1)
+        at = len(found.before)
+        for id_field in (b"", part(id="x"), part(id="y" * 127)):
+            again = message[:at] + id_field + message[at + len(found.id_field) : -784] + b"\xff" * 784
+            assert cache.recall(again, 1) == (known, id_field, len(again) - 784)
+            assert cache.recall(again, 2) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda m: part(model_name="m") + m[len(part(model_name="mnist-cnn")) :], id="another model"),
+        pytest.param(lambda m: m[:-1], id="a pixel less"),
+        pytest.param(lambda m: m + b"\x00", id="a byte more"),
+        pytest.param(lambda m: m.replace(OUTPUTS, b""), id="no outputs"),
+        pytest.param(lambda m: m.replace(part(id="7"), b"\x1a\x00"), id="an empty id"),
+        pytest.param(lambda m: m.replace(part(id="7"), part(id="ü")), id="an id that is not ASCII"),
+        pytest.param(lambda m: m.replace(part(id="7"), part(id="x" * 128)), id="an id whose length is two bytes"),
+        pytest.param(lambda m: m.replace(part(id="7"), part(id="7") * 2), id="two ids"),
+        pytest.param(lambda m: m[: len(part(model_name="mnist-cnn"))], id="the end after the name"),
+        pytest.param(lambda m: m[: len(part(model_name="mnist-cnn")) + 1], id="the end within the id's field"),
+        pytest.param(lambda m: b"", id="nothing"),
+    ],
+)
+def test_what_is_not_the_same_head_is_not_recalled(change: Callable[[bytes], bytes]) -> None:
+    cache = PlanCache()
+    message = part(model_name="mnist-cnn") + part(id="7") + image()[len(part(model_name="mnist-cnn")) :]
+    message += OUTPUTS + raw(PIXELS)
+    found = dissect(message)
+    assert found is not None
+    cache.get(message, found, 1)
+    cache.put(found, object(), 1)
+    cache.get(message, found, 1)
+    assert cache.recall(message, 1) is not None
+    assert cache.recall(change(message), 1) is None
