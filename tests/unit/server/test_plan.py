@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.codec import encode_bytes, encode_output, parse
-from pixelserve_server.api.plan import Parts, Plan, PlanCache, dissect
+from pixelserve_server.api.plan import Plan, PlanCache, dissect
 from pixelserve_server.engine.postprocess import top_classes
 from pixelserve_server.engine.request import ComputedBatch
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
@@ -100,15 +100,17 @@ def test_a_message_cut_off_anywhere_is_left_to_the_parser() -> None:
         assert dissect(message[:length]) is None, length
 
 
+def head_of(message: bytes) -> bytes:
+    parts = dissect(message)
+    assert parts is not None
+    return parts.before + parts.after
+
+
 def test_the_same_head_with_another_id_and_other_pixels_is_the_same() -> None:
-    first = dissect(image() + part(id="1") + raw(PIXELS))
-    second = dissect(part(id="another") + image() + raw(b"\xff" * 784))
-    assert first is not None
-    assert second is not None
-    assert first.before + first.after == second.before + second.after
-    other_size = dissect(image() + raw(PIXELS[:-1]))
-    assert other_size is not None
-    assert other_size.after != first.after
+    first = head_of(image() + part(id="1") + raw(PIXELS))
+    assert head_of(part(id="another") + image() + raw(b"\xff" * 784)) == first
+    assert head_of(image() + raw(PIXELS)) == first
+    assert head_of(image() + raw(PIXELS[:-1])) != first
 
 
 heads = [image(), image(3), OUTPUTS, part(id="7"), part(id="x" * 130), part(id="ü"), b"\x1a\x00", b"\x1a\x81\x007"]
@@ -132,7 +134,8 @@ def test_a_dissected_message_is_what_protobuf_makes_of_its_parts(
     parts = dissect(message)
     if parts is None:
         return
-    head, id_field, data_at = parts.before + parts.after, parts.id_field, parts.data_at
+    before, after, id_field, data_at = parts
+    head = before + after
     try:
         whole = pb.ModelInferRequest.FromString(message)
     except DecodeError:
@@ -311,95 +314,126 @@ def test_a_plan_that_is_not_decoded_is_not_reusable(model_config: Configure) -> 
     assert not Plan(parse(b""), loaded).is_reusable
 
 
-def parts(head: bytes) -> Parts:
-    """Returns a message of this head, without an id."""
-    return Parts(head, b"", b"", len(head))
+def message(number: int, *, request_id: str = "", data: bytes = PIXELS) -> bytes:
+    """Returns a request; each number's has a head of its own."""
+    return part(model_name=f"m{number}", id=request_id, outputs=[Output(name="y")]) + raw(data)
 
 
-def get(cache: PlanCache, head: bytes, generation: int) -> Any:
-    return cache.get(head, parts(head), generation)
+class Cache:
+    """A cache that is asked for messages, by the numbers of their heads."""
+
+    def __init__(self, **limits: int) -> None:
+        self.plans = PlanCache(**limits)
+        self.get(0, 1)
+
+    def get(self, number: int, generation: int = 1) -> Any:
+        sent = message(number)
+        return self.plans.get(sent, dissect(sent), generation)
+
+    def put(self, number: int, generation: int = 1) -> Any:
+        plan = object()
+        self.plans.put(dissect(message(number)), plan, generation)
+        return plan
 
 
 def test_a_cache_gives_back_what_it_was_given() -> None:
-    cache, first, second = PlanCache(), object(), object()
-    assert get(cache, b"a", 1) is None
-    cache.put(parts(b"a"), first, 1)
-    cache.put(parts(b"b"), second, 1)
-    assert (get(cache, b"a", 1), get(cache, b"b", 1), get(cache, b"c", 1)) == (first, second, None)
+    cache = Cache()
+    assert cache.get(1) is None
+    first, second = cache.put(1), cache.put(2)
+    assert (cache.get(1), cache.get(2), cache.get(3)) == (first, second, None)
 
 
 def test_a_cache_forgets_everything_when_the_catalogue_changes() -> None:
-    cache = PlanCache()
-    get(cache, b"a", 1)
-    cache.put(parts(b"a"), object(), 1)
-    assert get(cache, b"a", 2) is None
-    assert get(cache, b"a", 1) is None
+    cache = Cache()
+    cache.put(1)
+    cache.get(1)
+    assert cache.plans.recall(message(1), 2) is None
+    assert cache.get(1, 2) is None
+    assert [cache.plans.recall(message(1), generation) for generation in (1, 2)] == [None, None]
+    assert cache.get(1, 1) is None
 
 
 def test_a_cache_takes_no_plan_that_was_made_before_the_catalogue_changed() -> None:
-    cache = PlanCache()
-    get(cache, b"a", 2)
-    cache.put(parts(b"a"), object(), 1)
-    assert get(cache, b"a", 2) is None
+    cache = Cache()
+    cache.get(1, 2)
+    cache.put(1, 1)
+    assert cache.get(1, 2) is None
 
 
 def test_a_cache_is_bounded() -> None:
-    cache, heads = PlanCache(max_plans=3), [bytes([number]) for number in range(10)]
-    get(cache, b"", 1)
-    for head in heads:
-        cache.put(parts(head), object(), 1)
-        assert get(cache, head, 1) is not None
-        assert sum(get(cache, each, 1) is not None for each in heads) <= 3
+    cache = Cache(max_plans=3)
+    for number in range(10):
+        cache.put(number)
+        assert cache.get(number) is not None
+        assert sum(cache.get(each) is not None for each in range(10)) <= 3
 
 
 def test_a_cache_keeps_no_large_heads() -> None:
-    cache = PlanCache(max_head_bytes=4)
-    get(cache, b"", 1)
-    for head in (b"1234", b"12345"):
-        cache.put(parts(head), object(), 1)
-    assert get(cache, b"1234", 1) is not None
-    assert get(cache, b"12345", 1) is None
+    cache = Cache(max_head_bytes=len(head_of(message(9))))
+    cache.put(9)
+    cache.put(10)
+    assert cache.get(9) is not None
+    assert cache.get(10) is None
 
 
-def test_the_head_that_came_last_is_recalled_with_any_id_and_any_pixels() -> None:
-    cache, known = PlanCache(), object()
-    for message in (image() + OUTPUTS + raw(PIXELS), image() + part(id="7") + OUTPUTS + raw(PIXELS)):
-        found = dissect(message)
-        assert found is not None
-        cache.get(message, found, 1)
-        cache.put(found, known, 1)
-        cache.get(message, found, 1)
-        at = len(found.before)
-        for id_field in (b"", part(id="x"), part(id="y" * 127)):
-            again = message[:at] + id_field + message[at + len(found.id_field) : -784] + b"\xff" * 784
-            assert cache.recall(again, 1) == (known, id_field, len(again) - 784)
-            assert cache.recall(again, 2) is None
+@pytest.mark.parametrize("first_id", ["", "7", "x" * 300], ids=["no id", "an id", "a long id"])
+@pytest.mark.parametrize("request_id", ["", "8", "x" * 127], ids=["no id", "an id", "the longest id"])
+def test_the_head_that_came_last_is_recalled_whatever_the_id_and_the_pixels(first_id: str, request_id: str) -> None:
+    cache, first = Cache(), message(1, request_id=first_id)
+    plan = cache.put(1)
+    assert cache.plans.recall(first, 1) is None
+    assert cache.plans.get(first, dissect(first), 1) is plan
+    again = message(1, request_id=request_id, data=b"\xff" * 784)
+    assert cache.plans.recall(again, 1) == (plan, part(id=request_id), len(again) - 784)
 
 
 @pytest.mark.parametrize(
-    "change",
+    "other",
     [
-        pytest.param(lambda m: part(model_name="m") + m[len(part(model_name="mnist-cnn")) :], id="another model"),
-        pytest.param(lambda m: m[:-1], id="a pixel less"),
-        pytest.param(lambda m: m + b"\x00", id="a byte more"),
-        pytest.param(lambda m: m.replace(OUTPUTS, b""), id="no outputs"),
-        pytest.param(lambda m: m.replace(part(id="7"), b"\x1a\x00"), id="an empty id"),
-        pytest.param(lambda m: m.replace(part(id="7"), part(id="ü")), id="an id that is not ASCII"),
-        pytest.param(lambda m: m.replace(part(id="7"), part(id="x" * 128)), id="an id whose length is two bytes"),
-        pytest.param(lambda m: m.replace(part(id="7"), part(id="7") * 2), id="two ids"),
-        pytest.param(lambda m: m[: len(part(model_name="mnist-cnn"))], id="the end after the name"),
-        pytest.param(lambda m: m[: len(part(model_name="mnist-cnn")) + 1], id="the end within the id's field"),
-        pytest.param(lambda m: b"", id="nothing"),
+        pytest.param(message(2), id="another head"),
+        pytest.param(message(1, data=PIXELS[:-1]), id="another size"),
+        pytest.param(message(1) + b"\x00", id="bytes behind it"),
+        pytest.param(message(1)[:-1], id="cut off"),
+        pytest.param(message(1, request_id="ü"), id="an id that is not ASCII"),
+        pytest.param(message(1, request_id="x" * 128), id="an id whose length is two bytes"),
+        pytest.param(part(id="7") + message(1), id="the id in front of the name"),
+        pytest.param(b"", id="nothing"),
     ],
 )
-def test_what_is_not_the_same_head_is_not_recalled(change: Callable[[bytes], bytes]) -> None:
-    cache = PlanCache()
-    message = part(model_name="mnist-cnn") + part(id="7") + image()[len(part(model_name="mnist-cnn")) :]
-    message += OUTPUTS + raw(PIXELS)
-    found = dissect(message)
-    assert found is not None
-    cache.get(message, found, 1)
-    cache.put(found, object(), 1)
-    cache.get(message, found, 1)
-    assert cache.recall(message, 1) is not None
-    assert cache.recall(change(message), 1) is None
+def test_any_other_message_is_not_recalled(other: bytes) -> None:
+    cache = Cache()
+    cache.put(1)
+    cache.get(1)
+    assert cache.plans.recall(other, 1) is None
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.lists(st.sampled_from(heads), max_size=3).map(b"".join),
+    st.sampled_from(
+        [b"", part(id="7"), part(id="x" * 127), part(id="ü"), b"\x1a\x00", b"\x1a\x81\x007", b"\x1a\x01\xff"]
+    ),
+    st.sampled_from(tensors),
+    st.none() | st.tuples(st.integers(0, 60), st.binary(max_size=1)),
+)
+def test_what_is_recalled_is_what_would_have_been_looked_up(
+    head: bytes, other_id: bytes, tensor: bytes, change: tuple[int, bytes] | None
+) -> None:
+    first = head + tensor
+    parts = dissect(first)
+    if parts is None:
+        return
+    cache, plan = PlanCache(), object()
+    cache.get(first, parts, 1)
+    cache.put(parts, plan, 1)
+    cache.get(first, parts, 1)
+    other = parts.before + other_id + parts.after + first[parts.data_at :]
+    if change is not None:
+        at, byte = change
+        other = other[:at] + byte + other[at + 1 :]
+    recalled = cache.recall(other, 1)
+    if recalled is not None:
+        found = dissect(other)
+        assert found is not None
+        assert found.before + found.after == parts.before + parts.after
+        assert recalled == (plan, found.id_field, found.data_at)
