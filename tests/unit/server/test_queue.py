@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.queue import RequestQueue
@@ -218,3 +220,56 @@ def test_an_own_timeout_has_the_levels_action(action: Any) -> None:
     queue, waiting = make(QueuePolicy(4, timeout_action=action)), request("a", timeout_ns=SECOND_NS)
     queue.push(waiting)
     assert names(queue.expire(SECOND_NS)) == ("a" if action == "reject" else "")
+
+
+pushes = st.tuples(st.just("push"), st.integers(1, 9), st.integers(0, 3), st.sampled_from([None, 2.0, 4.0]))
+steps = st.one_of(
+    pushes,
+    pushes,
+    st.tuples(st.just("take"), st.integers(0, 12), st.booleans()),
+    st.tuples(st.just("remove"), st.integers(0, 9)),
+    st.tuples(st.just("cancel"), st.integers(0, 9)),
+    st.tuples(st.just("expire"), st.integers(1, 3)),
+    st.just(("clear",)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(steps, max_size=40), st.sampled_from(["reject", "delay"]))
+def test_whatever_is_done_to_it_nothing_is_lost_and_the_counts_hold(done: list[Any], action: Any) -> None:
+    queue = make(QueuePolicy(5, 3.0, action), priority_levels=2, levels={2: QueuePolicy(4)})
+    inside: list[Request] = []
+    now_ns = 0
+
+    def leave(*left: Request) -> None:
+        for each in left:
+            inside.remove(each)
+
+    for what, *values in done:
+        waiting = list(queue.waiting())
+        match what:
+            case "push":
+                made = request(rows=values[0], priority=values[1], deadline_s=values[2])
+                made.arrived_ns = now_ns
+                inside.extend([made] if queue.push(made) else [])
+            case "take":
+                batch, rows, dropped = queue.take(values[0], merge=values[1], now_ns=now_ns)
+                assert rows == sum(each.rows for each in batch)
+                assert len(batch) <= 1 or (values[1] and rows <= values[0])
+                leave(*batch, *dropped)
+            case "remove" if waiting:
+                gone = waiting[values[0] % len(waiting)]
+                assert queue.remove(gone)
+                leave(gone)
+            case "cancel" if waiting:
+                waiting[values[0] % len(waiting)].cancelled = True
+            case "expire":
+                now_ns += values[0] * SECOND_NS
+                leave(*queue.expire(now_ns))
+                next_ns = queue.next_event_ns()
+                assert next_ns is None or next_ns > now_ns
+            case "clear":
+                leave(*queue.clear())
+        waiting = list(queue.waiting())
+        assert sorted(map(id, waiting)) == sorted(map(id, inside))
+        assert (queue.size, queue.rows) == (len(waiting), sum(each.rows for each in waiting))
