@@ -180,6 +180,7 @@ def test_a_model_whose_rebuilt_session_fails_too_refuses_what_waits_and_what_com
     assert it.batcher.broken
     it.finish()
     assert told == ["broken"]
+    assert [type(error) for error in it.observer.dropped] == [Unavailable] * 2
     assert len(session.runs) == 3
 
 

@@ -198,8 +198,8 @@ def test_a_session_that_ends_the_arriving_threads_run_costs_its_request_only(
 
 def test_an_expired_request_is_not_computed_on_the_thread_that_brought_it(bench: Callable[..., Any]) -> None:
     it = bench(batcher=curve(1))
-    sent = it.submit(1, may_run=True, deadline_s=time.monotonic() - FOREVER_S)
-    assert isinstance(sent.answer(), DeadlineExceeded)
+    for limits in ({"deadline_s": time.monotonic() - FOREVER_S}, {"timeout_ns": 1, "arrived_ns": 0}):
+        assert isinstance(it.submit(1, may_run=True, **limits).answer(), DeadlineExceeded)
     assert it.session.runs == []
 
 

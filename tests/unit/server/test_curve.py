@@ -85,15 +85,14 @@ class Machine:
 
 def test_the_fastest_of_several_runs_counts_and_the_first_never_does() -> None:
     machine = Machine(1, 900, 800, 700, 850, 950)
-    curve = machine.measure(1, 4)
-    assert (curve.sizes, curve.times_ns) == ((1, 4), (700, 2800))
+    assert machine.measure(1, 4) == LatencyCurve((1, 4), (700, 2800), runs=(5, 5), spent_ns=(4200, 16_800))
     assert machine.runs == [1] * 6 + [4] * 6
 
 
 def test_a_model_that_is_too_large_to_measure_is_warmed_and_timed_once() -> None:
     machine = Machine(10**9)
-    curve = machine.measure(1, 2, budget_s=1.0)
-    assert (curve.sizes, curve.times_ns) == ((1, 2), (10**9, 2 * 10**9))
+    times_ns = (10**9, 2 * 10**9)
+    assert machine.measure(1, 2, budget_s=1.0) == LatencyCurve((1, 2), times_ns, runs=(1, 1), spent_ns=times_ns)
     assert machine.runs == [1, 1, 2, 2]
 
 
