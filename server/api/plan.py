@@ -200,18 +200,18 @@ class PlanCache:
         """
         self._max_plans = max_plans
         self._max_head_bytes = max_head_bytes
-        self._plans: dict[bytes, Plan] = {}
-        self._generation = -1
+        # With the generation that they are of, in one: a thread that still works on an older one must not mix them.
+        self._known: tuple[int, dict[bytes, Plan]] = (-1, {})
         # The head that came last, as what is before and behind the id, and its tensor's size: most come again at once.
-        self._last: tuple[bytes, bytes, int, Plan] | None = None
+        self._last: tuple[int, bytes, bytes, int, Plan] | None = None
 
     def recall(self, message: bytes, generation: int) -> tuple[Plan, bytes, int] | None:
         """Returns the plan for a message whose head is the one that came last, its id's field, and where its tensor
         begins; None: it is not, or the catalogue has changed since."""
         last = self._last
-        if last is None or generation != self._generation:
+        if last is None or last[0] != generation:
             return None
-        before, after, data_bytes, plan = last
+        _, before, after, data_bytes, plan = last
         at = len(before)
         if not message.startswith(before) or len(message) < at + 2:
             return None
@@ -230,24 +230,25 @@ class PlanCache:
 
     def get(self, message: bytes, parts: Parts, generation: int) -> Plan | None:
         """Returns the plan for a message's head, unless it is not known or the catalogue has changed since."""
-        if generation != self._generation:
-            self._plans = {}
+        known_generation, plans = self._known
+        if generation != known_generation:
+            self._known = (generation, {})
             self._last = None
-            self._generation = generation
             return None
-        plan = self._plans.get(parts.before + parts.after)
+        plan = plans.get(parts.before + parts.after)
         if plan is not None:
-            self._last = (parts.before, parts.after, len(message) - parts.data_at, plan)
+            self._last = (generation, parts.before, parts.after, len(message) - parts.data_at, plan)
         return plan
 
     def put(self, parts: Parts, plan: Plan, generation: int) -> None:
         """Remembers a plan that was made when the catalogue was of a generation."""
         head = parts.before + parts.after
-        if generation != self._generation or len(head) > self._max_head_bytes:
+        known_generation, plans = self._known
+        if generation != known_generation or len(head) > self._max_head_bytes:
             return
-        if len(self._plans) >= self._max_plans:
-            self._plans = {}
-        self._plans[head] = plan
+        if len(plans) >= self._max_plans:
+            plans.clear()
+        plans[head] = plan
 
 
 def _varint(value: int) -> bytes:

@@ -223,7 +223,7 @@ def test_remembering_heads_and_sharing_batches_changes_no_byte_of_any_answer(
         assert remembering.answers(sent) == forgetful.answers(sent)
         assert remembering.answers(sent[::-1]) == forgetful.answers(sent[::-1])
         remembering.catalogue.generation += 1
-    assert not forgetful.handler._plans._plans
+    assert not forgetful.handler._plans._known[1]
     for name, loaded in remembering.catalogue.loaded.items():
         assert loaded.batcher.ran == forgetful.catalogue.loaded[name].batcher.ran
 
@@ -254,7 +254,7 @@ def test_requests_of_one_head_get_their_own_ids_and_rows(server: Server) -> None
     for _ in range(2):
         answers = server.answers([request(number, request_id=str(number)) for number in range(5)])
         assert [rows(answer) for answer in answers] == [(str(number), [-float(number)]) for number in range(5)]
-    assert len(server.handler._plans._plans) == 1
+    assert len(server.handler._plans._known[1]) == 1
 
 
 def test_a_head_is_parsed_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

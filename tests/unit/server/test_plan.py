@@ -360,6 +360,39 @@ def test_a_cache_takes_no_plan_that_was_made_before_the_catalogue_changed() -> N
     assert cache.get(1, 2) is None
 
 
+class Interrupted(dict[bytes, Any]):
+    """Plans that another thread gets between to, while one looks up or puts."""
+
+    def __init__(self, interrupt: Callable[[], object]) -> None:
+        super().__init__()
+        self._interrupt = interrupt
+
+    def get(self, head: bytes) -> Any:
+        plan = super().get(head)
+        self._interrupt()
+        return plan
+
+    def __len__(self) -> int:
+        self._interrupt()
+        return super().__len__()
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["while it looks up", "while it puts"])
+def test_a_thread_that_is_overtaken_by_a_change_leaves_nothing_old_behind(is_known: bool) -> None:
+    """Timeline: 1. a thread looks up or puts a head; 2. the catalogue changes, and another thread asks; 3. the first
+    goes on; 4. nobody gets its plan any more."""
+    cache = Cache()
+    interrupted = Interrupted(lambda: cache.get(2, generation=2))
+    cache.plans._known = (1, interrupted)
+    if is_known:
+        dict.__setitem__(interrupted, head_of(message(1)), object())
+        cache.get(1, generation=1)
+    else:
+        cache.put(1, generation=1)
+    assert cache.plans.recall(message(1), 2) is None
+    assert cache.get(1, generation=2) is None
+
+
 def test_a_cache_is_bounded() -> None:
     cache = Cache(max_plans=3)
     for number in range(10):
