@@ -24,6 +24,9 @@ _PRIORITY = "priority"
 _ID, _RAW_INPUT, _RAW_OUTPUT = 3 << 3 | 2, 7 << 3 | 2, 6 << 3 | 2
 _LENGTH_DELIMITED = 2
 
+# Most shapes of outputs that one plan remembers; a model's outputs may have another shape for every request.
+_MAX_SHAPES = 64
+
 _Head = tuple[bytes, Sequence[tuple[bytes, int]]]
 """What answers with outputs of some shapes begin with; for each output, what precedes its bytes, and a row's size."""
 
@@ -160,6 +163,8 @@ class Plan:
         row_shapes = tuple([array.shape[1:] for array in arrays])
         known = self._heads.get(row_shapes)
         if known is None:
+            if len(self._heads) >= _MAX_SHAPES:
+                self._heads.clear()
             known = self._heads[row_shapes] = self._describe(arrays, batch.rows)
         head, rows = known
         data = [array.tobytes() for array in arrays]

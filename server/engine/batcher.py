@@ -313,11 +313,17 @@ class Batcher:
             result = self._failure(error)
             # The thread is to die of it, but not before its callers have been told.
             fatal = None if isinstance(error, Exception) else error
-        self._give_back(run.instance, suspect=isinstance(result, RequestError))
+        failed = isinstance(result, RequestError)
+        if not failed:
+            # Another thread may use it while this one answers.
+            self._give_back(run.instance, suspect=False)
         if self._turnstile is None:
             self._conclude(run, result)
         else:
             self._turnstile.enter(run.ticket, lambda: self._conclude(run, result))
+        if failed:
+            # Looking after a session takes time, for which nobody should wait.
+            self._give_back(run.instance, suspect=True)
         if fatal is not None:
             raise fatal
 
