@@ -192,7 +192,6 @@ def test_no_server_is_one_sentence_and_exit_code_5(run: Callable[..., Any], fold
     assert len(ran.err.splitlines()) == 1
 
 
-@pytest.mark.slow
 @pytest.fixture
 def small_heap() -> Iterator[None]:
     """Hides what other tests have loaded from the garbage collector, which looks the less often the more there is."""
@@ -203,6 +202,7 @@ def small_heap() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_heap")
 def test_ten_thousand_pictures_take_no_more_memory_than_one_thousand(
     ask: Callable[..., Any], fake: Any, tmp_path: Path
