@@ -10,9 +10,9 @@ from .config import read_config, select_versions
 from .layout import ModelFolder, find_models
 from .loader import LoadedVersion, Loader
 
-# A folder's name cannot be longer either, and Python refuses to read thousands of digits.
 # In place of a version's number, where no version could even be chosen.
 _WHOLE_MODEL = 0
+# A folder's name cannot be longer either, and Python refuses to read thousands of digits.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
