@@ -112,7 +112,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         recipe=recipe.name,
         seed=settings.seed,
     )
-    samples = Samples({model.inputs[0].name: dataset.test.images}, dataset.test.labels)
+    samples = Samples({model.inputs[0].name: dataset.test.inputs}, dataset.test.targets)
     return _export(slot, source, model, samples, origin, target.tolerance, parity_samples=_RUN_PARITY_SAMPLES)
 
 

@@ -5,15 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import datasets, frameworks, runs, zoo
-from .datasets import Dataset, Split
+from . import datasets, learners, runs, zoo
+from .datasets import Dataset, Split, hold_out
 from .errors import UsageError
 from .evaluate import Figures, measure
-from .progress import TrainingProgress, say
-from .recipe import Recipe
+from .progress import say
+from .recipe import KerasRecipe, Recipe
 from .staging import check_free
-
-_EVALUATION_BATCH = 500
+from .trained import Trained
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,32 @@ class Overrides:
     epochs: int | None = None
     """Passes over the training split."""
     batch_size: int | None = None
-    """Images a step."""
+    """Samples a step."""
+    learning_rate: float | None = None
+    """The optimizer's step size; with a schedule, its greatest."""
     seed: int | None = None
-    """Fixes the initial weights and the order of the images."""
+    """Fixes the initial weights and the order of the samples."""
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with what is given here in its place.
 
         Raises:
-            UsageError: a count below 1, or a seed that NumPy does not take.
+            UsageError: a count below 1, a rate that is not above 0, a seed that NumPy does not take, or an option that
+                the recipe's learner knows nothing of.
         """
+        self._check()
+        if self.seed is not None:
+            recipe = replace(recipe, seed=self.seed)
+        given = {name: getattr(self, name) for name in ("epochs", "batch_size") if getattr(self, name) is not None}
+        if not given and self.learning_rate is None:
+            return recipe
+        if not isinstance(recipe, KerasRecipe):
+            raise UsageError(f"{recipe.name} has no epochs, batches or learning rate to choose; leave the options out")
+        if self.learning_rate is not None:
+            given["optimizer"] = replace(recipe.optimizer, learning_rate=self.learning_rate)
+        return replace(recipe, **given)
+
+    def _check(self) -> None:
         for option, value, least in (
             ("epochs", self.epochs, 1),
             ("batch-size", self.batch_size, 1),
@@ -40,7 +55,8 @@ class Overrides:
         ):
             if value is not None and not least <= value < 2**32:
                 raise UsageError(f"--{option} {value}: expected {least} to {2**32 - 1}")
-        return replace(recipe, **{name: value for name, value in vars(self).items() if value is not None})
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise UsageError(f"--lr {self.learning_rate}: expected a number above 0")
 
 
 @dataclass(frozen=True)
@@ -51,19 +67,21 @@ class Run:
     """What was run, overrides included."""
     folder: Path
     """Where it was written to."""
-    accuracy: float
-    """On the official test split, a fraction of 1."""
+    figure: float
+    """What the recipe's goal is about, measured on this run's model: an accuracy, a fraction of 1, or an error."""
     training_s: float
     """How long the training took, in seconds."""
 
     def as_json(self) -> dict[str, Any]:
         """Returns what `pixelserve train --json` prints."""
+        goal = self.recipe.goal
         return {
             "run": str(self.folder),
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
-            "accuracy": self.accuracy,
-            "claimed_accuracy": self.recipe.claimed_accuracy,
+            "split": goal.split,
+            goal.metric: self.figure,
+            f"claimed_{goal.metric}": self.recipe.claimed,
             "training_s": round(self.training_s, 1),
         }
 
@@ -90,90 +108,58 @@ def train(recipe_name: str, *, data_dir: Path | None, run_dir: Path | None, over
     dataset = datasets.load(recipe.dataset, data_dir)
     if dataset.note:
         say(f"note: {dataset.note}; figures are not comparable with published ones")
-    model = _untrained(recipe)
-    say(f"training {recipe.name} on {len(dataset.train.labels):,} images: {model.count_params():,} parameters")
     started_s = time.monotonic()
-    history = _fit(recipe, model, dataset.train)
+    trained = learners.fit(recipe, dataset)
     training_s = time.monotonic() - started_s
-    say(f"measuring on {len(dataset.test.labels):,} images")
-    figures = _measure(model, dataset)
-    metrics = _metrics(figures) | {"training_s": round(training_s, 1)}
-    runs.write(folder, _settings(recipe, dataset), runs.Outcome(model, history, metrics))
-    return Run(recipe, folder, figures.accuracy, training_s)
+    figures = _measure(recipe, trained, dataset)
+    metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
+    runs.write(folder, _settings(recipe, dataset), runs.Outcome(trained, metrics))
+    figure = figures[recipe.goal.split].evaluation.metrics[recipe.goal.metric]
+    return Run(recipe, folder, figure, training_s)
 
 
-def _untrained(recipe: Recipe) -> Any:
-    libraries = frameworks.load()
-    libraries.keras.utils.set_random_seed(recipe.seed)
-    # Sums whose order changes from run to run would give other weights for the same seed.
-    libraries.tf.config.experimental.enable_op_determinism()
-    model = recipe.build()
-    averaging = {} if recipe.averaging is None else {"use_ema": True, "ema_momentum": recipe.averaging}
-    config = {"learning_rate": recipe.learning_rate, **averaging}
-    # Keras replaces the weights by their average at the end of fit.
-    optimizer = libraries.keras.optimizers.get({"class_name": recipe.optimizer, "config": config})
-    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+def _measure(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, Figures]:
+    """Returns figures by split: the test split's, and the held-out samples' where there are any."""
+    splits = {"test": dataset.test}
+    if isinstance(recipe, KerasRecipe) and recipe.held_out:
+        splits["validation"] = hold_out(dataset.train, recipe.held_out)[1]
+    return {name: _measure_split(name, split, trained, dataset) for name, split in splits.items()}
 
 
-def _fit(recipe: Recipe, model: Any, split: Split) -> dict[str, list[float]]:
-    steps = -(-len(split.labels) // recipe.batch_size)
-    progress = TrainingProgress(epochs=recipe.epochs, steps=steps)
-    progress.start()
-    try:
-        history = model.fit(
-            split.images,
-            split.labels,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            verbose=0,
-            callbacks=[_callback(progress)],
-        )
-    finally:
-        progress.stop()
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
+def _measure_split(name: str, split: Split, trained: Trained, dataset: Dataset) -> Figures:
+    say(f"measuring on {len(split):,} {name} samples")
+    return measure(trained.predict(split.inputs), split.targets, dataset.labels, split=name)
 
 
-def _callback(progress: TrainingProgress) -> Any:
-    """Returns a Keras callback that tells `progress`; its base class is there only once Keras is loaded."""
-
-    class Callback(frameworks.load().keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        epoch = 0
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.epoch = epoch
-            progress.begin_epoch(epoch)
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            progress.end_step(self.epoch, batch, logs)
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            progress.end_epoch(epoch, logs)
-
-    return Callback()
-
-
-def _measure(model: Any, dataset: Dataset) -> Figures:
-    scores = model.predict(dataset.test.images, batch_size=_EVALUATION_BATCH, verbose=0)
-    return measure(scores, dataset.test.labels, dataset.labels, split="test")
-
-
-def _metrics(figures: Figures) -> dict[str, Any]:
-    metrics = figures.evaluation.model_dump()
-    if figures.calibration is not None:
-        metrics["expected_calibration_error"] = figures.calibration.expected_calibration_error
-    return metrics
+def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:
+    return {
+        name: {
+            **of_split.evaluation.model_dump(exclude={"split"}),
+            "expected_calibration_error": of_split.calibration and of_split.calibration.expected_calibration_error,
+        }
+        for name, of_split in figures.items()
+    }
 
 
 def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
     return runs.Settings(
         recipe=recipe.name,
         seed=recipe.seed,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        averaging=recipe.averaging,
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
+        learner=_plain(recipe) if isinstance(recipe, KerasRecipe) else {},
     )
+
+
+def _plain(recipe: KerasRecipe) -> dict[str, Any]:
+    optimizer = {f"optimizer_{name}": value for name, value in vars(recipe.optimizer).items() if name != "name"}
+    return {
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "loss": recipe.loss,
+        "label_smoothing": recipe.label_smoothing,
+        "held_out": recipe.held_out,
+        "precision": recipe.precision,
+        "optimizer": recipe.optimizer.name,
+        **optimizer,
+    }

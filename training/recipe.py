@@ -1,39 +1,104 @@
-"""What a recipe is: the plain values that one training run is made of."""
+"""What a recipe is: the plain values that one training run is made of, and what it claims."""
 
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Loss = Literal[
+    "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
+]
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a recipe's model must reach."""
+
+    bound: float
+    """The least accuracy, a fraction of 1, or the greatest mean squared error."""
+    metric: Literal["accuracy", "mean_squared_error"] = "accuracy"
+    """What is measured."""
+    split: Literal["test", "validation", "cross-validation", "training"] = "test"
+    """The samples that it is measured on."""
+    slowdown: float | None = None
+    """The longest that an image may take, as a multiple of mnist-cnn's time (batch 64, one core); None: any time."""
+
+    def reached(self, figure: float) -> bool:
+        """Returns whether a measured figure is good enough."""
+        return figure >= self.bound if self.metric == "accuracy" else figure <= self.bound
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A model, the data it learns from, and how; everything that a run can be repeated from."""
+    """A model, the data it learns from, and what came of it; each learner adds what it learns by."""
 
     name: str
     """What the command line calls it, and the exported model's name."""
+    summary: str
+    """What it is, in one line."""
     dataset: str
     """The data set's name, as `datasets.load` knows it."""
-    build: Callable[[], Any]
-    """Returns the untrained Keras model: raw uint8 pixels [N, H, W, C] in, probabilities float32 [N, classes] out."""
-    optimizer: str
+    parameters: int
+    """Weights in the model."""
+    goal: Goal
+    """What it must reach."""
+    inversion: str = "never"
+    """Whether pictures sent to the served model are inverted: never, always, or auto (docs/pictures.md)."""
+    seed: int = 0
+    """Fixes the initial weights and the order of the samples."""
+    measured: Mapping[int, float]
+    """The goal's figure by seed; the seeds were named before the runs."""
+    training_s: float
+    """How long one run took on the machine that the recipe's header names, in seconds."""
+
+    @property
+    def claimed(self) -> float:
+        """The median of the measured figures."""
+        return statistics.median(self.measured.values())
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How the weights follow the gradient."""
+
+    name: str = "adam"
     """Keras's name of it."""
-    learning_rate: float
-    """The optimizer's step size."""
-    averaging: float | None
+    learning_rate: float = 0.001
+    """The step size; with a schedule, its greatest."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the step size goes: always the same, or up in a line over `warmup`, then down half a cosine to 0."""
+    warmup: float = 0.0
+    """The share of the run in which the step size rises, a fraction of 1."""
+    averaging: float | None = None
     """Momentum of the moving average of the weights, which is what the run ends with; None: the last step's weights."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """More of its arguments, by Keras's names, such as momentum and weight_decay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KerasRecipe(Recipe):
+    """A network that Keras trains."""
+
+    build: Callable[[], Any]
+    """Returns the untrained model: uint8 pixels [N, H, W, C] or rows float32 [N, features] in; probabilities
+    float32 [N, classes], or values float32 [N, 1], out."""
+    optimizer: Optimizer = Optimizer()
+    """How the weights follow the gradient."""
+    loss: Loss = "sparse_categorical_crossentropy"
+    """Keras's name of what is minimised; categorical_crossentropy takes labels as one-hot vectors."""
+    label_smoothing: float = 0.0
+    """The share of a one-hot label's weight that is spread evenly over all classes, a fraction of 1."""
     epochs: int
     """Passes over the training split."""
     batch_size: int
-    """Images a step."""
-    inversion: str
-    """Whether pictures sent to the served model are inverted: never, always, or auto (docs/pictures.md)."""
-    seed: int
-    """Fixes the initial weights and the order of the images."""
-    measured: dict[int, float]
-    """Accuracy on the official test split, a fraction of 1, by seed; the seeds were named before the runs."""
-
-    @property
-    def claimed_accuracy(self) -> float:
-        """The median of the measured accuracies, a fraction of 1."""
-        return statistics.median(self.measured.values())
+    """Samples a step."""
+    held_out: float = 0.0
+    """The share of the training split that the model is watched on and never learns from, a fraction of 1."""
+    augmentation: Callable[[], list[Any]] | None = None
+    """Returns Keras layers that change images [N, H, W, C] while training; None: images are learned as they are."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What training computes in; the trained model's weights and the exported model are float32 always."""
+    calibrated: bool = False
+    """Whether probabilities are made honest by a temperature found on the held-out samples (Guo et al. 2017)."""
+    also_saved_as: tuple[str, ...] = ()
+    """Suffixes of more files that the run keeps its model in, such as .h5."""

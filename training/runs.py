@@ -1,8 +1,8 @@
 """A run's folder: the trained model with everything that it takes to repeat it and to export it.
 
-settings.json   recipe, seed, epochs, batch size, data set
-history.json    loss and accuracy on the training split, an entry an epoch
-metrics.json    figures on the test split, and the training time
+settings.json   recipe, seed, data set, and what the recipe's learner was told
+history.json    loss and accuracy by split, an entry an epoch
+metrics.json    figures by split, the temperature, and the training time
 versions.json   version by library
 model.keras     the trained model
 """
@@ -19,9 +19,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import SourceError
 from .staging import staged
+from .trained import Trained
 
 MODEL = "model.keras"
 SETTINGS = "settings.json"
+METRICS = "metrics.json"
 
 _LIBRARIES = ("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "tensorflow", "tf2onnx")
 
@@ -35,32 +37,22 @@ class Settings(BaseModel):
     """The recipe's name."""
     seed: int
     """Fixes the initial weights and the order of the images."""
-    epochs: int
-    """Passes over the training split."""
-    batch_size: int
-    """Images a step."""
-    optimizer: str
-    """Keras's name of it."""
-    learning_rate: float
-    """The optimizer's step size."""
-    averaging: float | None = None
-    """Momentum of the weights' moving average; None: they were not averaged."""
     dataset: str
     """The data set's usual name."""
     dataset_sha256: str
     """Its hash, as `datasets.Dataset` defines it."""
+    learner: dict[str, Any] = {}
+    """What the recipe's learner was told, such as epochs and batch size."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run brought."""
 
-    model: Any
-    """The trained Keras model."""
-    history: dict[str, list[float]]
-    """Figures on the training split by name, an entry an epoch."""
+    trained: Trained
+    """The trained model, with its history."""
     metrics: dict[str, Any]
-    """Figures on the test split, and `training_s`."""
+    """Figures by split, `temperature`, and `training_s`."""
 
 
 def default_folder(recipe: str) -> Path:
@@ -75,10 +67,10 @@ def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
         TargetExistsError: the folder is there and not empty.
     """
     with staged(folder) as staging:
-        outcome.model.save(staging / MODEL)
+        outcome.trained.save(staging)
         _write_json(staging / SETTINGS, settings.model_dump())
-        _write_json(staging / "history.json", outcome.history)
-        _write_json(staging / "metrics.json", outcome.metrics)
+        _write_json(staging / "history.json", outcome.trained.history)
+        _write_json(staging / METRICS, outcome.metrics)
         _write_json(staging / "versions.json", library_versions())
 
 
@@ -97,6 +89,20 @@ def read_settings(folder: Path) -> Settings:
         ) from error
     except ValidationError as error:
         raise SourceError(f"{path}: not the settings of a run ({error.errors()[0]['msg']}); train again") from error
+
+
+def read_temperature(folder: Path) -> float | None:
+    """Returns what the logits of a run's model are divided by; None: nothing.
+
+    Raises:
+        SourceError: the run's metrics are missing or damaged.
+    """
+    path = folder / METRICS
+    try:
+        temperature = json.loads(path.read_text(encoding="utf-8"))["temperature"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: not the metrics of a run ({error}); train again") from error
+    return None if temperature is None else float(temperature)
 
 
 def library_versions() -> dict[str, str]:

@@ -42,16 +42,22 @@ def train(
         typer.Option(help="Where the run is written to; default: runs/RECIPE-TIME. Must be new.", metavar="DIR"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", help="Step size of the optimizer; with a schedule, its greatest.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
     fit = extras.load("pixelserve_training.fit", extra="training")
-    overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, seed=seed)
+    overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, overrides=overrides)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return
-    typer.echo(f"test accuracy {run.accuracy:.2%}; the recipe claims {run.recipe.claimed_accuracy:.2%}")
+    goal = run.recipe.goal
+    form = ".2%" if goal.metric == "accuracy" else ".4g"
+    what = f"{goal.split} {goal.metric.replace('_', ' ')}"
+    typer.echo(f"{what} {run.figure:{form}}; the recipe claims {run.recipe.claimed:{form}}")
     typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")

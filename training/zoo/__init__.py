@@ -4,9 +4,9 @@ import difflib
 
 from ..errors import UsageError
 from ..recipe import Recipe
-from . import mnist_cnn
+from . import cifar10, mnist_cnn
 
-_RECIPES = {recipe.name: recipe for recipe in (mnist_cnn.RECIPE,)}
+_RECIPES = {recipe.name: recipe for recipe in (cifar10.RECIPE, mnist_cnn.RECIPE)}
 
 
 def names() -> list[str]:

@@ -16,7 +16,7 @@ stays as it is to the end, so the last steps decide. Averaging was then chosen o
 from typing import Any
 
 from .. import frameworks
-from ..recipe import Recipe
+from ..recipe import Goal, KerasRecipe, Optimizer
 
 
 def build() -> Any:
@@ -40,16 +40,17 @@ def build() -> Any:
     )
 
 
-RECIPE = Recipe(
+RECIPE = KerasRecipe(
     name="mnist-cnn",
+    summary="three convolutions and a dense layer",
     dataset="mnist",
+    parameters=93_322,
+    goal=Goal(0.990),
     build=build,
-    optimizer="adam",
-    learning_rate=0.001,
-    averaging=0.999,
+    optimizer=Optimizer("adam", 0.001, averaging=0.999),
     epochs=5,
     batch_size=64,
     inversion="auto",
-    seed=0,
     measured={0: 0.9934, 1: 0.9932, 2: 0.9933},
+    training_s=52,
 )

@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from pixelserve import cli
-from pixelserve_training import fit, frameworks, idx
+from pixelserve_training import fit, frameworks
+from pixelserve_training.datasets import idx
 
 ROOT = Path(__file__).resolve().parents[3]
 LABELS = ("cat", "dog", "owl")

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pixelserve_training import datasets, frameworks, idx
+from pixelserve_training import datasets, frameworks
+from pixelserve_training.datasets import idx
 from pixelserve_training.errors import DataError, UsageError
 
 MakeIdx = Callable[..., Path]
@@ -16,20 +17,20 @@ TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 def test_gzipped_and_plain_files_hold_the_same_data_set(make_idx: MakeIdx, tmp_path: Path) -> None:
     gzipped = datasets.load("mnist", make_idx(tmp_path / "a" / "mnist").parent)
     plain = datasets.load("mnist", make_idx(tmp_path / "b" / "mnist", compressed=False).parent)
-    assert gzipped.train.images.shape == (64, 28, 28, 1)
-    assert gzipped.test.labels.tolist() == [index % 10 for index in range(32)]
+    assert gzipped.train.inputs.shape == (64, 28, 28, 1)
+    assert gzipped.test.targets.tolist() == [index % 10 for index in range(32)]
     assert gzipped.sha256 == plain.sha256
 
 
 def test_files_may_lie_in_the_data_dir_itself(make_idx: MakeIdx, tmp_path: Path) -> None:
-    assert len(datasets.load("mnist", make_idx(tmp_path)).test.labels) == 32
+    assert len(datasets.load("mnist", make_idx(tmp_path)).test.targets) == 32
 
 
 def test_keras_download_gives_the_same_hash_as_the_files(
     make_idx: MakeIdx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = datasets.load("mnist", make_idx(tmp_path))
-    splits = [(split.images[..., 0], split.labels) for split in (files.train, files.test)]
+    splits = [(split.inputs[..., 0], split.targets) for split in (files.train, files.test)]
     _replace_downloader(monkeypatch, lambda: splits)
     assert datasets.load("mnist", None).sha256 == files.sha256
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pixelserve_training import fit, frameworks, zoo
 from pixelserve_training.errors import DivergedError, UsageError
 from pixelserve_training.fit import Overrides
+from pixelserve_training.recipe import Optimizer
 
 Command = Callable[..., Any]
 
@@ -37,7 +39,7 @@ def test_the_train_command_writes_a_whole_run_folder(pixelserve: Command, data_d
         "settings.json",
         "versions.json",
     ]
-    assert json.loads((run / "metrics.json").read_text())["metrics"]["accuracy"] == result["accuracy"]
+    assert json.loads((run / "metrics.json").read_text())["test"]["metrics"]["accuracy"] == result["accuracy"]
     assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
 
 
@@ -67,7 +69,7 @@ def test_a_run_folder_that_exists_is_refused_before_training(
 def test_a_loss_that_is_no_number_stops_the_run_and_writes_nothing(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = zoo.mnist_cnn.RECIPE.__class__(**{**vars(zoo.mnist_cnn.RECIPE), "learning_rate": float("nan")})
+    broken = replace(zoo.mnist_cnn.RECIPE, optimizer=Optimizer(learning_rate=float("nan")))
     monkeypatch.setattr(zoo, "find", lambda _: broken)
     with pytest.raises(DivergedError, match="step 2 of epoch 1") as raised:
         fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "run", overrides=Overrides(batch_size=32))

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from pixelserve_training import convert, idx, sources, zoo
+from pixelserve_training import convert, sources, zoo
+from pixelserve_training.datasets import idx
 from pixelserve_training.runtime import Array, OnnxModel
 from pixelserve_training.simplify import simplify
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError
+from ..errors import DataError
 
 _UINT8 = 8
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -1,0 +1,32 @@
+"""The public data sets that recipes learn from."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ..errors import UsageError
+from . import cifar10, mnist
+from .dataset import Array, Dataset, Split, Task, hold_out
+
+__all__ = ["Array", "Dataset", "Split", "Task", "hold_out", "load"]
+
+_LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
+    "mnist": partial(mnist.load, "mnist"),
+    "fashion-mnist": partial(mnist.load, "fashion-mnist"),
+    "cifar10": cifar10.load,
+}
+
+
+def load(name: str, data_dir: Path | None) -> Dataset:
+    """Loads a data set from its official files in `data_dir`, else through Keras's downloader and its cache.
+
+    Raises:
+        UsageError: `data_dir` is no folder.
+        DataError: a file is missing or damaged, or there are none and Keras cannot download them.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise UsageError(
+            f"--data-dir {data_dir}: no such folder; give the one that holds the data sets' official files, "
+            f"or leave it out to have Keras download them"
+        )
+    return _LOADERS[name](data_dir)

@@ -1,0 +1,67 @@
+"""What a data set is: samples with what is to be predicted of them, in the split that figures are quoted for."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Task = Literal["image", "tabular", "regression"]
+Array = npt.NDArray[Any]
+
+# Not the run's seed: what is chosen on held-out samples must not see them in the next run.
+_HOLD_OUT_SEED = 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples with what is to be predicted of them."""
+
+    inputs: Array
+    """Images, raw pixels, uint8 [N, H, W, C]; or rows of a table, float32 [N, features]."""
+    targets: Array
+    """The index of each sample's label, uint8 [N]; in a regression the value, float32 [N]."""
+
+    def __len__(self) -> int:
+        """Returns the number of samples."""
+        return len(self.targets)
+
+    def take(self, indices: npt.NDArray[np.integer[Any]]) -> "Split":
+        """Returns the samples at `indices`, in that order."""
+        return Split(self.inputs[indices], self.targets[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in its official split."""
+
+    name: str
+    """Its usual name, such as MNIST."""
+    task: Task
+    """What its samples are, and what is predicted: the class of an image or of a table's row, or a value."""
+    labels: tuple[str, ...]
+    """The classes' names in index order; empty in a regression."""
+    train: Split
+    """What a model learns from."""
+    test: Split
+    """What it is measured on, once."""
+    sha256: str
+    """Hash over the names of its official files, each followed by its file's uncompressed bytes, in hex."""
+    note: str = ""
+    """What makes figures measured on it differ from published ones; empty for the official files."""
+    features: tuple[str, ...] = ()
+    """The names of a table's columns, with units; empty for images."""
+
+
+def hold_out(split: Split, share: float) -> tuple[Split, Split]:
+    """Returns the samples to learn from and those held out of it, which are the same ones in every run.
+
+    Args:
+        split: the training split.
+        share: how much of it is held out, a fraction of 1.
+    """
+    order = np.random.default_rng(_HOLD_OUT_SEED).permutation(len(split))
+    held = round(len(split) * share)
+    if not held:
+        return split, split.take(order[:0])
+    return split.take(order[held:]), split.take(order[:held])

@@ -1,0 +1,19 @@
+"""Those who learn: one module for each kind of recipe, each with a `fit` that returns a `Trained` model."""
+
+from ..datasets import Dataset
+from ..recipe import KerasRecipe, Recipe
+from ..trained import Trained
+from . import network
+
+__all__ = ["fit"]
+
+
+def fit(recipe: Recipe, dataset: Dataset) -> Trained:
+    """Trains a recipe on its data set's training split; the test split is not looked at.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+    """
+    if isinstance(recipe, KerasRecipe):
+        return network.fit(recipe, dataset)
+    raise TypeError(f"no learner for a {type(recipe).__name__}")
