@@ -68,6 +68,7 @@ class Calibration(_Part):
     expected_calibration_error: float = Field(description="ECE, a fraction of 1")
     bins: int = Field(ge=1)
     temperature: float | None = Field(default=None, description="what the logits were divided by; None: nothing")
+    uncalibrated_error: float | None = Field(default=None, description="ECE without the temperature, same samples")
 
 
 class Baseline(_Part):

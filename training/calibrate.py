@@ -7,7 +7,6 @@ negative log-likelihood on samples that the model has not learned from.
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from .datasets import Array
 from .errors import SourceError
@@ -24,6 +23,9 @@ def find_temperature(probabilities: Array, labels: Array) -> float:
             does not see what is added to all of them.
         labels: integer [N], the index of each sample's label.
     """
+    # Loaded here, since exporting and measuring do without it.
+    from scipy.optimize import minimize_scalar
+
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY))
 
     def loss(log_temperature: float) -> float:

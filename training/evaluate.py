@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from pixelserve.card import Baseline, Calibration, Evaluation
 
+from .calibrate import apply_temperature
+
 CALIBRATION_BINS = 15
 BASELINE_BINS = 20
 
@@ -33,7 +35,9 @@ class Figures:
         return self.evaluation.metrics["accuracy"]
 
 
-def measure(scores: Scores, labels: Labels, names: Sequence[str], *, split: str) -> Figures:
+def measure(
+    scores: Scores, labels: Labels, names: Sequence[str], *, split: str, temperature: float | None = None
+) -> Figures:
     """Measures a classifier.
 
     Args:
@@ -42,6 +46,7 @@ def measure(scores: Scores, labels: Labels, names: Sequence[str], *, split: str)
         labels: integer [N], the index of each sample's label.
         names: the labels in index order.
         split: what the samples are, such as test.
+        temperature: what the model divides its logits by, to tell calibration without it as well; None: nothing.
     """
     if scores.shape[1] == 1:
         scores, names = np.concatenate([1 - scores, scores], axis=1), [f"not {names[0]}", names[0]]
@@ -56,11 +61,19 @@ def measure(scores: Scores, labels: Labels, names: Sequence[str], *, split: str)
     )
     if not _are_probabilities(scores):
         return Figures(evaluation, None, None)
-    ece = expected_calibration_error(scores.max(axis=1), correct)
-    return Figures(
-        evaluation,
-        Calibration(expected_calibration_error=ece, bins=CALIBRATION_BINS),
-        _baseline(scores, names),
+    return Figures(evaluation, _calibration(scores, correct, temperature), _baseline(scores, names))
+
+
+def _calibration(scores: Scores, correct: npt.NDArray[np.bool_], temperature: float | None) -> Calibration:
+    uncalibrated = None
+    if temperature is not None:
+        as_learned = apply_temperature(scores, 1 / temperature)
+        uncalibrated = expected_calibration_error(as_learned.max(axis=1), correct)
+    return Calibration(
+        expected_calibration_error=expected_calibration_error(scores.max(axis=1), correct),
+        bins=CALIBRATION_BINS,
+        temperature=temperature,
+        uncalibrated_error=uncalibrated,
     )
 
 

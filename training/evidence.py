@@ -34,6 +34,8 @@ class Origin:
     """The recipe that trained it; None: it is somebody else's."""
     seed: int | None = None
     """The seed that it was trained with."""
+    temperature: float | None = None
+    """What its logits are divided by for the sake of honest probabilities; None: nothing."""
 
 
 def labelled_output(model: OnnxModel, labels: Sequence[str]) -> str | None:
@@ -70,7 +72,8 @@ def measure_model(model: OnnxModel, samples: Samples | None, origin: Origin, lab
         raise SamplesError(f"a sample's label is {highest}; expected 0 to {classes - 1}, its index in --labels")
     say(f"measuring on {len(samples.labels):,} samples")
     scores = model.run(samples.inputs)[labelled]
-    return measure(scores.reshape(len(samples.labels), -1), samples.labels, origin.labels, split=origin.split)
+    rows = scores.reshape(len(samples.labels), -1)
+    return measure(rows, samples.labels, origin.labels, split=origin.split, temperature=origin.temperature)
 
 
 def make_card(

@@ -111,6 +111,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         inversion=recipe.inversion,
         recipe=recipe.name,
         seed=settings.seed,
+        temperature=runs.read_temperature(run),
     )
     samples = Samples({model.inputs[0].name: dataset.test.inputs}, dataset.test.targets)
     return _export(slot, source, model, samples, origin, target.tolerance, parity_samples=_RUN_PARITY_SAMPLES)

@@ -128,14 +128,15 @@ def _measure(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, Fi
 
 def _measure_split(name: str, split: Split, trained: Trained, dataset: Dataset) -> Figures:
     say(f"measuring on {len(split):,} {name} samples")
-    return measure(trained.predict(split.inputs), split.targets, dataset.labels, split=name)
+    scores = trained.predict(split.inputs)
+    return measure(scores, split.targets, dataset.labels, split=name, temperature=trained.temperature)
 
 
 def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:
     return {
         name: {
             **of_split.evaluation.model_dump(exclude={"split"}),
-            "expected_calibration_error": of_split.calibration and of_split.calibration.expected_calibration_error,
+            "calibration": of_split.calibration and of_split.calibration.model_dump(exclude_none=True),
         }
         for name, of_split in figures.items()
     }
