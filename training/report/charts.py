@@ -1,0 +1,212 @@
+"""Charts of figures: class counts, training curves, confusion matrix, reliability, and a fitted plane."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ..evaluate import CALIBRATION_BINS, expected_calibration_error
+from .content import Labels, Regression, Scores
+from .style import BLUE, GREY, LIGHT_GREY, ORANGE, WIDTH_IN, figure, picture, shorten
+
+CURVES = (("loss", "val_loss"), ("accuracy", "val_accuracy"))
+"""Names in a history: of what is drawn in one panel, that of the training split and that of the validation split."""
+
+# Above these, a class has no room for its figures, and then none for its name.
+_MOST_COUNTED = 20
+_MOST_NAMED = 60
+
+
+@picture
+def class_counts(splits: Mapping[str, Labels], names: Sequence[str]) -> Figure:
+    """Draws how many samples each class has, a panel a split.
+
+    Args:
+        splits: by the split's name, integer [N], the index of each sample's label.
+        names: the labels in index order.
+    """
+    positions = range(len(names))
+    drawn = figure(min(2 + 0.22 * len(names), 16))
+    panels = drawn.subplots(1, len(splits), sharey=True, squeeze=False)[0]
+    for axes, (split, labels) in zip(panels, splits.items(), strict=True):
+        counts = np.bincount(labels, minlength=len(names))
+        bars = axes.barh(positions, counts, color=BLUE)
+        if len(names) <= _MOST_NAMED:
+            axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=8)
+        axes.margins(x=0.2, y=0.02)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_xlabel("samples")
+        axes.set_title(f"{split}: {len(labels):,} samples")
+    _name_ticks(panels[0], names, on="y")
+    panels[0].invert_yaxis()
+    return drawn
+
+
+@picture
+def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Draws loss and accuracy over the epochs, whichever of CURVES the history holds.
+
+    Args:
+        history: an entry an epoch by name; accuracies are fractions of 1.
+    """
+    pairs = [[name for name in pair if len(history.get(name, ()))] for pair in CURVES]
+    pairs = [pair for pair in pairs if pair]
+    drawn = figure(3.4, WIDTH_IN if len(pairs) > 1 else WIDTH_IN * 0.7)
+    for axes, pair in zip(drawn.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
+        for name in pair:
+            values = np.asarray(history[name], np.float64) * (100 if "accuracy" in name else 1)
+            validation = name.startswith("val_")
+            axes.plot(
+                *(range(1, len(values) + 1), values),
+                color=ORANGE if validation else BLUE,
+                # Told apart without colour too.
+                linestyle="--" if validation else "-",
+                marker="s" if validation else "o",
+                # Of many epochs, markers would hide the line.
+                markersize=4 if len(values) <= 30 else 0,
+                label="validation" if validation else "training",
+            )
+        axes.set_title("Accuracy" if "accuracy" in pair[0] else "Loss")
+        axes.set_ylabel("accuracy, %" if "accuracy" in pair[0] else "loss")
+        axes.set_xlabel("epoch")
+        epochs = max(len(history[name]) for name in pair)
+        margin = min(0.5, 0.04 * epochs)
+        axes.set_xlim(1 - margin, epochs + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid()
+        axes.legend()
+    return drawn
+
+
+@picture
+def confusion_matrix(labels: Labels, predicted: Labels, names: Sequence[str]) -> Figure:
+    """Draws how often each label was predicted as each: a row a true label, coloured by the share of the row.
+
+    Args:
+        labels: integer [N], the index of each sample's true label.
+        predicted: integer [N], that of its prediction.
+        names: the labels in index order.
+    """
+    counts = confusion(labels, predicted, len(names))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side_in = min(max(4.6, 0.62 * len(names)), max(WIDTH_IN, 0.22 * len(names)), 2 * WIDTH_IN)
+    drawn = figure(side_in * 0.88, side_in * 1.04)
+    axes = drawn.subplots()
+    # Small shares are spread: the errors of a good classifier would all look like none.
+    norm = PowerNorm(0.4, 0, 1)
+    image = axes.imshow(shares, cmap="Blues", norm=norm)
+    for row in np.flatnonzero(counts.sum(axis=1) == 0):
+        axes.axhspan(row - 0.5, row + 0.5, color=LIGHT_GREY)
+    if len(names) <= _MOST_COUNTED:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if norm(shares[row, column]) > 0.6 else "black"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8, color=colour)
+    _name_ticks(axes, names, on="x")
+    _name_ticks(axes, names, on="y")
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("label")
+    correct = int(np.trace(counts))
+    axes.set_title(f"Confusion matrix: {correct:,} of {len(labels):,} correct")
+    bar = drawn.colorbar(
+        image, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1], format=PercentFormatter(1, 0, " %")
+    )
+    bar.set_label("share of the label's samples")
+    return drawn
+
+
+def confusion(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
+    """Returns how often each label was predicted as each, int64 [classes, classes], a row a true label."""
+    flat = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
+    return flat.reshape(classes, classes)
+
+
+@picture
+def reliability(scores: Scores, labels: Labels) -> Figure:
+    """Draws accuracy against confidence in equal-width bins, and how many samples each bin has.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
+
+    Args:
+        scores: float [N, classes], probabilities.
+        labels: integer [N], the index of each sample's true label.
+    """
+    confidence, correct = scores.max(axis=1).astype(np.float64), scores.argmax(axis=1) == labels
+    bins = bin_of(confidence)
+    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
+    filled = counts > 0
+    accuracy = np.bincount(bins, correct, CALIBRATION_BINS)[filled] / counts[filled]
+    mean_confidence = np.bincount(bins, confidence, CALIBRATION_BINS)[filled] / counts[filled]
+    edges = np.arange(CALIBRATION_BINS) / CALIBRATION_BINS * 100
+    width = 100 / CALIBRATION_BINS
+
+    drawn = figure(6.2, 5.6)
+    upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.bar(edges[filled], accuracy * 100, width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
+    upper.plot([0, 100], [0, 100], color=GREY, linestyle="--", label="accuracy = confidence")
+    upper.plot(
+        mean_confidence * 100, accuracy * 100, "D", color=ORANGE, markersize=4, label="mean confidence of the bin"
+    )
+    upper.set_ylim(0, 103)
+    upper.set_ylabel("accuracy, %")
+    upper.legend(loc="upper left")
+    error = expected_calibration_error(confidence, correct)
+    upper.set_title(f"Expected calibration error {error:.4f} ({CALIBRATION_BINS} bins)")
+    lower.bar(edges, counts / len(labels) * 100, width, align="edge", color=GREY, edgecolor="white")
+    lower.set_xlim(0, 100)
+    lower.set_xlabel("confidence (probability of the prediction), %")
+    lower.set_ylabel("samples, %")
+    return drawn
+
+
+def bin_of(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Returns each sample's bin, int64 [N]; a bin holds its upper edge, as in `expected_calibration_error`."""
+    return np.ceil(confidence * CALIBRATION_BINS).astype(np.int64).clip(1, CALIBRATION_BINS) - 1
+
+
+@picture
+def plane(regression: Regression) -> Figure:
+    """Draws samples over two features with the fitted plane, and how far each lies from it."""
+    first, second = regression.features.T
+    targets = regression.targets
+    fitted = regression.features @ np.asarray(regression.coefficients) + regression.intercept
+    drawn = figure(5.6, 6.4)
+    # What lies on the plane is seen through it from either side.
+    axes: Any = drawn.add_subplot(projection="3d", computed_zorder=False)
+    grid = np.meshgrid(*(np.linspace(values.min(), values.max(), 12) for values in (first, second)))
+    heights = regression.coefficients[0] * grid[0] + regression.coefficients[1] * grid[1] + regression.intercept
+    axes.plot_surface(*grid, heights, color=BLUE, alpha=0.3, linewidth=0, zorder=1)
+    for x, y, target, height in zip(first, second, targets, fitted, strict=True):
+        axes.plot([x, x], [y, y], [height, target], color=GREY, linewidth=1, zorder=2)
+    above = targets >= fitted
+    for where, side, colour in ((above, "above the plane", ORANGE), (~above, "below the plane", "white")):
+        points = (first[where], second[where], targets[where])
+        axes.scatter(*points, color=colour, edgecolor=ORANGE, s=28, depthshade=False, zorder=3, label=side)
+    names = (*regression.feature_names, regression.target_name)
+    for set_label, name in zip((axes.set_xlabel, axes.set_ylabel, axes.set_zlabel), names, strict=True):
+        set_label(shorten(name, 30), labelpad=8)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(MaxNLocator(6))
+    axes.view_init(elev=20, azim=-55)
+    axes.set_box_aspect((1, 1, 0.9), zoom=0.9)
+    axes.legend(loc="upper left")
+    mean_squared_error = float(np.mean((targets - fitted) ** 2))
+    axes.set_title(f"{len(targets)} samples and the fitted plane; mean squared error {mean_squared_error:,.4g}")
+    return drawn
+
+
+def _name_ticks(axes: Axes, names: Sequence[str], *, on: str) -> None:
+    step = -(-len(names) // _MOST_NAMED)
+    positions = range(0, len(names), step)
+    texts = [shorten(name, 18) for name in names[::step]]
+    size = 10 if len(names) <= _MOST_COUNTED else 7.5
+    if on == "y":
+        axes.set_yticks(positions, texts, fontsize=size)
+    else:
+        axes.set_xticks(positions, texts, fontsize=size, rotation=90 if max(map(len, texts)) > 3 else 0)
