@@ -1,0 +1,131 @@
+"""A report's sections: which there are for a content, and what each shows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..evaluate import measure
+from . import charts, gallery, layers
+from .content import Labels, Pixels, ReportContent, Scores
+
+
+@dataclass(frozen=True)
+class Section:
+    """One picture with what belongs to it."""
+
+    name: str
+    """Its name in `texts.TEXTS`, and the picture's file name without its ending."""
+    note: str
+    """What this picture shows, in figures; what those get who do not see it."""
+    picture: bytes | None = None
+    """A PNG file; None: there is nothing to draw, and the note says why."""
+    table: Sequence[Sequence[str]] = ()
+    """The same as text, headings first; empty: there is none."""
+
+
+def draw(content: ReportContent) -> list[Section]:
+    """Draws every picture that the content has data for."""
+    return [*_data(content), *_training(content), *_predictions(content), *_plane(content), *_layers(content)]
+
+
+def _data(content: ReportContent) -> Iterator[Section]:
+    names = _names(content)
+    splits: dict[str, Labels] = {}
+    if content.samples is not None:
+        images, labels = content.samples.images, content.samples.labels
+        splits["training split"] = labels
+        picture = gallery.sample_grid(images, labels, names)
+        yield Section("samples", f"The first images of {len(np.unique(labels))} classes.", picture)
+    if content.predictions is not None:
+        splits["test split"] = content.predictions.labels
+    if splits:
+        counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in splits.items()}
+        ranges = [f"{split}: {_range(count)} samples a class" for split, count in counts.items()]
+        columns = [[f"{samples:,}" for samples in count] for count in counts.values()]
+        table = [("class", *counts), *zip(names, *columns, strict=True)]
+        yield Section("class-counts", f"{'; '.join(ranges)}.".capitalize(), charts.class_counts(splits, names), table)
+
+
+def _training(content: ReportContent) -> Iterator[Section]:
+    curves = {name: content.history[name] for pair in charts.CURVES for name in pair if name in content.history}
+    epochs = max(map(len, curves.values()), default=0)
+    if not epochs:
+        return
+    last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in curves.items() if len(values))
+    columns = [[f"{value:.4f}" for value in values] + [""] * (epochs - len(values)) for values in curves.values()]
+    table = [("epoch", *curves), *zip(map(str, range(1, epochs + 1)), *columns, strict=True)]
+    yield Section("training-curves", f"Last of {epochs} epochs: {last}.", charts.training_curves(curves), table)
+
+
+def _predictions(content: ReportContent) -> Iterator[Section]:
+    if content.predictions is None:
+        return
+    names, labels, images = _names(content), content.predictions.labels, content.predictions.images
+    scores = _a_score_a_class(content.predictions.scores)
+    # None where the scores are no probabilities.
+    calibration = measure(scores, labels, names, split="test").calibration
+    yield _confusion(scores, labels, names)
+    if images is not None:
+        yield _errors(images, labels, scores, names, as_probability=calibration is not None)
+    if images is not None and calibration is not None:
+        yield _doubt(images, labels, scores, names)
+    if calibration is not None:
+        error = f"{calibration.expected_calibration_error:.4f} over {calibration.bins} bins"
+        yield Section("reliability", f"Expected calibration error: {error}.", charts.reliability(scores, labels))
+
+
+def _confusion(scores: Scores, labels: Labels, names: Sequence[str]) -> Section:
+    predicted = scores.argmax(axis=1)
+    counts = charts.confusion(labels, predicted, len(names))
+    note = f"{np.trace(counts):,} of {len(labels):,} samples are classified rightly."
+    rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, counts, strict=True)]
+    table = [("label \\ prediction", *names), *rows]
+    return Section("confusion-matrix", note, charts.confusion_matrix(labels, predicted, names), table)
+
+
+def _errors(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str], *, as_probability: bool) -> Section:
+    wrong = int((scores.argmax(axis=1) != labels).sum())
+    if not wrong:
+        return Section("errors", f"There are none: all {len(labels):,} samples are classified rightly.")
+    picture = gallery.errors(images, labels, scores, names, as_probability=as_probability)
+    return Section("errors", f"{min(wrong, gallery.ERRORS)} of {wrong:,} wrongly classified images.", picture)
+
+
+def _doubt(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str]) -> Section:
+    ascending = np.sort(scores, axis=1)
+    place = int(np.argmin(ascending[:, -1] - ascending[:, -2]))
+    note = f"The label is {names[labels[place]]}, the prediction {names[scores[place].argmax()]}."
+    return Section(
+        "probabilities", note, gallery.probability_bars(images[place], scores[place], names, int(labels[place]))
+    )
+
+
+def _plane(content: ReportContent) -> Iterator[Section]:
+    fit = content.regression
+    if fit is not None:
+        terms = [f"{slope:.5g} · {name}" for slope, name in zip(fit.coefficients, fit.feature_names, strict=True)]
+        plane = " + ".join([*terms, f"{fit.intercept:.5g}"]).replace("+ -", "− ")
+        yield Section("plane", f"{fit.target_name} = {plane}", charts.plane(fit))
+
+
+def _layers(content: ReportContent) -> Iterator[Section]:
+    if content.layers:
+        table = layers.table(content.layers)
+        note = f"Layers: {len(content.layers)}, parameters: {table[-1][-1]}."
+        yield Section("layers", note, layers.layer_table(content.layers), table)
+
+
+def _range(counts: npt.NDArray[np.int64]) -> str:
+    least, most = counts.min(), counts.max()
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _names(content: ReportContent) -> Sequence[str]:
+    # A single score is whether it is the label.
+    return (f"not {content.labels[0]}", content.labels[0]) if len(content.labels) == 1 else content.labels
+
+
+def _a_score_a_class(scores: Scores) -> Scores:
+    return np.concatenate([1 - scores, scores], axis=1) if scores.shape[1] == 1 else scores
