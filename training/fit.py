@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import datasets, learners, runs, zoo
-from .datasets import Dataset, Split, hold_out
+from . import datasets, learners, run_report, runs, zoo
+from .datasets import Array, Dataset, Split, hold_out
 from .errors import UsageError
 from .evaluate import Figures, measure
 from .progress import say
@@ -111,25 +111,27 @@ def train(recipe_name: str, *, data_dir: Path | None, run_dir: Path | None, over
     started_s = time.monotonic()
     trained = learners.fit(recipe, dataset)
     training_s = time.monotonic() - started_s
-    figures = _measure(recipe, trained, dataset)
+    scores = _predict(recipe, trained, dataset)
+    figures = {
+        name: measure(of_split, split.targets, dataset.labels, split=name, temperature=trained.temperature)
+        for name, (split, of_split) in scores.items()
+    }
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
-    runs.write(folder, _settings(recipe, dataset), runs.Outcome(trained, metrics))
+    settings = _settings(recipe, dataset)
+    report = run_report.gather(settings, trained, dataset, scores["test"][1], metrics)
+    runs.write(folder, settings, runs.Outcome(trained, metrics, report))
     figure = figures[recipe.goal.split].evaluation.metrics[recipe.goal.metric]
     return Run(recipe, folder, figure, training_s)
 
 
-def _measure(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, Figures]:
-    """Returns figures by split: the test split's, and the held-out samples' where there are any."""
+def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
+    """Returns the splits that are measured, each with the model's scores: the test split, and what was held out."""
     splits = {"test": dataset.test}
     if isinstance(recipe, KerasRecipe) and recipe.held_out:
         splits["validation"] = hold_out(dataset.train, recipe.held_out)[1]
-    return {name: _measure_split(name, split, trained, dataset) for name, split in splits.items()}
-
-
-def _measure_split(name: str, split: Split, trained: Trained, dataset: Dataset) -> Figures:
-    say(f"measuring on {len(split):,} {name} samples")
-    scores = trained.predict(split.inputs)
-    return measure(scores, split.targets, dataset.labels, split=name, temperature=trained.temperature)
+    for name, split in splits.items():
+        say(f"measuring on {len(split):,} {name} samples")
+    return {name: (split, trained.predict(split.inputs)) for name, split in splits.items()}
 
 
 def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ history.json    loss and accuracy by split, an entry an epoch
 metrics.json    figures by split, the temperature, and the training time
 versions.json   version by library
 model.keras     the trained model
+report.html     all of it for people, with pictures; pictures/ holds them one by one
 """
 
 import json
@@ -17,7 +18,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from . import report
 from .errors import SourceError
+from .report import ReportContent
 from .staging import staged
 from .trained import Trained
 
@@ -53,6 +56,8 @@ class Outcome:
     """The trained model, with its history."""
     metrics: dict[str, Any]
     """Figures by split, `temperature`, and `training_s`."""
+    report: ReportContent
+    """What the run's report shows."""
 
 
 def default_folder(recipe: str) -> Path:
@@ -72,6 +77,7 @@ def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
         _write_json(staging / "history.json", outcome.trained.history)
         _write_json(staging / METRICS, outcome.metrics)
         _write_json(staging / "versions.json", library_versions())
+        report.write(staging, outcome.report)
 
 
 def read_settings(folder: Path) -> Settings:

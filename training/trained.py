@@ -1,9 +1,11 @@
 """What a learner gives back."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from .datasets import Array
+from .report import Layer
 
 
 class Trained(Protocol):
@@ -20,6 +22,10 @@ class Trained(Protocol):
     @property
     def temperature(self) -> float | None:
         """What the logits are divided by so that confidence is honest; None: they are as they were learned."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """A network's layers in order; empty: it is no network."""
 
     def predict(self, inputs: Array) -> Array:
         """Returns scores float [N, classes], or values float [N, 1], of samples along the first axis."""

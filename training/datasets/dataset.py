@@ -51,6 +51,8 @@ class Dataset:
     """What makes figures measured on it differ from published ones; empty for the official files."""
     features: tuple[str, ...] = ()
     """The names of a table's columns, with units; empty for images."""
+    target: str = ""
+    """The name of the value that a regression predicts, with its unit; empty for classes."""
 
 
 def hold_out(split: Split, share: float) -> tuple[Split, Split]:

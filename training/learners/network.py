@@ -13,6 +13,7 @@ from ..calibrate import divide_logits, find_temperature
 from ..datasets import Array, Dataset, Split, hold_out
 from ..progress import TrainingProgress, say
 from ..recipe import KerasRecipe, Optimizer
+from ..report import Layer
 from ..runs import MODEL
 
 _PREDICTION_BATCH = 500
@@ -35,6 +36,14 @@ class Network:
     def parameters(self) -> int:
         """Weights in the model."""
         return int(self.model.count_params())
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The model's layers in order."""
+        return [
+            Layer(layer.name, type(layer).__name__, tuple(layer.output.shape), int(layer.count_params()))
+            for layer in self.model.layers
+        ]
 
     def predict(self, inputs: Array) -> Array:
         """Returns the model's outputs."""

@@ -36,6 +36,8 @@ def test_the_train_command_writes_a_whole_run_folder(pixelserve: Command, data_d
         "history.json",
         "metrics.json",
         "model.keras",
+        "pictures",
+        "report.html",
         "settings.json",
         "versions.json",
     ]

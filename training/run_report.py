@@ -1,0 +1,55 @@
+"""Puts a run's report together: what was learned from, what the model makes of the test split, how it came there."""
+
+from typing import Any
+
+import numpy as np
+
+from . import runs
+from .datasets import Array, Dataset
+from .report import Predictions, Regression, ReportContent, Samples
+from .trained import Trained
+
+
+def gather(
+    settings: runs.Settings, trained: Trained, dataset: Dataset, scores: Array, metrics: dict[str, Any]
+) -> ReportContent:
+    """Returns the content of a run's report.
+
+    Args:
+        settings: what the run was made of.
+        trained: the model.
+        dataset: what it learned from and is measured on.
+        scores: the model's outputs for the test split, float [N, classes] or values float [N, 1].
+        metrics: what metrics.json holds.
+    """
+    images = dataset.test.inputs if dataset.task == "image" else None
+    classifies = dataset.task != "regression"
+    return ReportContent(
+        title=settings.recipe,
+        settings=settings.model_dump(exclude_none=True),
+        metrics=metrics,
+        versions=runs.library_versions(),
+        labels=dataset.labels,
+        history=trained.history,
+        samples=Samples(dataset.train.inputs, dataset.train.targets) if dataset.task == "image" else None,
+        predictions=Predictions(scores, dataset.test.targets, images) if classifies else None,
+        layers=trained.layers,
+        regression=None if classifies else _plane(trained, dataset),
+    )
+
+
+def _plane(trained: Trained, dataset: Dataset) -> Regression | None:
+    """Returns the plane of a regression on two features; None: it is one on more."""
+    if len(dataset.features) != 2:
+        return None
+    # A plane is known by its height at three points.
+    corners = np.array([[0, 0], [1, 0], [0, 1]], dataset.train.inputs.dtype)
+    intercept, first, second = (float(value) for value in trained.predict(corners)[:, 0])
+    return Regression(
+        features=dataset.train.inputs,
+        targets=dataset.train.targets,
+        feature_names=(dataset.features[0], dataset.features[1]),
+        target_name=dataset.target,
+        coefficients=(first - intercept, second - intercept),
+        intercept=intercept,
+    )
