@@ -13,6 +13,7 @@ from .calibrate import apply_temperature
 
 CALIBRATION_BINS = 15
 BASELINE_BINS = 20
+_HALF = 0.5
 
 Scores = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
@@ -48,8 +49,9 @@ def measure(
         split: what the samples are, such as test.
         temperature: what the model divides its logits by, to tell calibration without it as well; None: nothing.
     """
+    names = class_names(names)
     if scores.shape[1] == 1:
-        scores, names = np.concatenate([1 - scores, scores], axis=1), [f"not {names[0]}", names[0]]
+        scores = np.concatenate([1 - scores, scores], axis=1)
     correct = scores.argmax(axis=1) == labels
     evaluation = Evaluation(
         split=split,
@@ -75,6 +77,23 @@ def _calibration(scores: Scores, correct: npt.NDArray[np.bool_], temperature: fl
         temperature=temperature,
         uncalibrated_error=uncalibrated,
     )
+
+
+def class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of all classes: a model that has a single label tells two apart."""
+    return (f"not {names[0]}", names[0]) if len(names) == 1 else tuple(names)
+
+
+def confusion(scores: Scores, labels: Labels) -> npt.NDArray[np.int64]:
+    """Returns how often each label was taken for each, int64 [classes, classes]: a row a true label.
+
+    Args:
+        scores: float [N, classes], as `measure` takes them.
+        labels: integer [N], the index of each sample's label.
+    """
+    classes = max(scores.shape[1], 2)
+    predicted = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > _HALF).astype(int)
+    return np.bincount(labels.astype(int) * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def expected_calibration_error(confidence: Scores, correct: npt.NDArray[np.bool_]) -> float:

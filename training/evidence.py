@@ -4,18 +4,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pixelserve.card import Card, DataSet, Reference
 
 from . import runs
 from .errors import SamplesError
-from .evaluate import Figures, measure
+from .evaluate import Figures, Labels, measure
 from .progress import say
 from .runtime import OnnxModel
 from .samples import Samples
-from .sources import Source
 from .verify import Comparison, parity
+
+if TYPE_CHECKING:
+    from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,30 @@ def measure_model(model: OnnxModel, samples: Samples | None, origin: Origin, lab
     """
     if samples is None or samples.labels is None or labelled is None:
         return None
-    highest = int(samples.labels.max())
-    # A single score tells two classes apart.
-    classes = max(len(origin.labels), 2)
-    if samples.labels.min() < 0 or highest >= classes:
-        raise SamplesError(f"a sample's label is {highest}; expected 0 to {classes - 1}, its index in --labels")
+    check_range(samples.labels, origin.labels)
     say(f"measuring on {len(samples.labels):,} samples")
     scores = model.run(samples.inputs)[labelled]
     rows = scores.reshape(len(samples.labels), -1)
     return measure(rows, samples.labels, origin.labels, split=origin.split, temperature=origin.temperature)
 
 
+def check_range(labels: Labels, names: Sequence[str]) -> None:
+    """Checks that samples' labels, integers [N], are indices of a model's.
+
+    Raises:
+        SamplesError: one is not.
+    """
+    # A single score tells two classes apart.
+    classes = max(len(names), 2)
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        wrong = lowest if lowest < 0 else highest
+        raise SamplesError(f"a sample's label is {wrong}; expected 0 to {classes - 1}, its index in the model's labels")
+
+
 def make_card(
     name: str,
-    source: Source,
+    source: "Source",
     model: OnnxModel,
     origin: Origin,
     *,

@@ -3,17 +3,26 @@
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from .errors import DivergedError
+
+Item = TypeVar("Item")
 
 
 def say(line: str) -> None:
     """Prints one line on stderr at once."""
     print(line, file=sys.stderr, flush=True)
+
+
+def tracked(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """Yields items, and shows on stderr how many are done, where that is a terminal."""
+    console = Console(stderr=True, highlight=False)
+    yield from track(items, description, console=console, transient=True, disable=not console.is_terminal)
 
 
 class TrainingProgress:

@@ -49,7 +49,7 @@ def choose_slot(repository: Path, model: str, version: int | None) -> Slot:
         raise UsageError(f'model name "{model}": expected letters, digits, ".", "_" and "-", a letter or digit first')
     if version is not None and version < 1:
         raise UsageError(f"--version {version}: expected 1 or more")
-    taken = _versions(repository / model)
+    taken = versions(repository / model)
     free = max(taken, default=0) + 1
     if version in taken:
         raise TargetExistsError(
@@ -59,7 +59,8 @@ def choose_slot(repository: Path, model: str, version: int | None) -> Slot:
     return Slot(repository, model, version or free)
 
 
-def _versions(model_folder: Path) -> list[int]:
+def versions(model_folder: Path) -> list[int]:
+    """Returns the numbers of a model's versions, in no order; none where there is no such folder."""
     if not model_folder.is_dir():
         return []
     return [int(entry.name) for entry in model_folder.iterdir() if _VERSION.fullmatch(entry.name)]

@@ -83,12 +83,12 @@ class OnnxModel:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Returns all outputs, by name, of inputs by name; both have samples along the first axis."""
+        return run_in_parts(self.run_once, inputs, batches=self.batches)
+
+    def run_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns all outputs, by name, of one run on inputs that have the shapes of the graph."""
         names = [tensor.name for tensor in self.outputs]
-
-        def run_part(part: Mapping[str, Array]) -> dict[str, Array]:
-            return dict(zip(names, self._session.run(names, part), strict=True))
-
-        return run_in_parts(run_part, inputs, batches=self.batches)
+        return dict(zip(names, self._session.run(names, inputs), strict=True))
 
 
 def run_in_parts(

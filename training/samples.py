@@ -11,6 +11,7 @@ from .progress import say
 from .runtime import Array, OnnxModel, Tensor
 
 _LABELS = ("y", "labels")
+_TARGETS = ("y", "targets")
 _INPUTS = ("x", "inputs")
 
 
@@ -74,6 +75,31 @@ def read_samples(path: Path, model: OnnxModel, *, labelled: bool) -> Samples:
         raise SamplesError(f"{path}: expected equally many samples in each array, at least one, found {sorted(counts)}")
     wanted = labels if labelled else None
     return Samples(inputs, None if wanted is None else _check_labels(path, wanted, counts.pop()))
+
+
+def read_targets(path: Path, samples: int) -> Array:
+    """Reads the values that a regression is to predict from an .npz file's array `y` or `targets`.
+
+    Args:
+        path: the file.
+        samples: how many samples it holds.
+
+    Returns:
+        A number a sample, or several: float64 [samples, values].
+
+    Raises:
+        SamplesError: the file cannot be read, has no such array, or not numbers for each sample.
+    """
+    arrays = _read_npz(path)
+    key = next((key for key in _TARGETS if key in arrays), None)
+    if key is None:
+        raise SamplesError(f"{path}: no array y with the values to predict; it has: {', '.join(arrays) or 'none'}")
+    targets = arrays[key]
+    if targets.dtype.kind not in "fiu" or targets.ndim == 0 or len(targets) != samples:
+        raise SamplesError(
+            f"{path}: {key} is {targets.dtype} {list(targets.shape)}, expected a number for each of {samples} samples"
+        )
+    return targets.astype(np.float64).reshape(samples, -1)
 
 
 def _read_npz(path: Path) -> dict[str, Array]:

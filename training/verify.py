@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,7 +10,9 @@ from pixelserve.card import Golden, Parity
 
 from .errors import ParityError
 from .runtime import CPU, CUDA, Array, OnnxModel
-from .sources import Reference
+
+if TYPE_CHECKING:
+    from .sources import Reference
 
 DEFAULT_TOLERANCE = 1e-5
 # Another device sums in another order; ten times the error of rounding is still far from another answer.
@@ -31,7 +34,7 @@ class Comparison:
 
 def compare(
     model: OnnxModel,
-    reference: Reference | None,
+    reference: "Reference | None",
     inputs: Mapping[str, Array],
     *,
     labelled: str | None,

@@ -7,7 +7,7 @@ import typer
 
 import pixelserve
 
-from . import bench, classify, export, health, models, serve, train
+from . import bench, classify, evaluate, export, health, models, serve, train
 
 app = typer.Typer(
     name="pixelserve",
@@ -20,6 +20,7 @@ app = typer.Typer(
 serve.register(app)
 train.register(app)
 export.register(app)
+evaluate.register(app)
 classify.register(app)
 models.register(app)
 health.register(app)

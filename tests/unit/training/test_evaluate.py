@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pixelserve_training.evaluate import expected_calibration_error, measure
+from pixelserve_training.evaluate import class_names, confusion, expected_calibration_error, measure
 
 PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.4, 0.6, 0.0], [0.5, 0.3, 0.2]], np.float32)
 LABELS = np.array([0, 1, 0, 0])
@@ -48,3 +48,14 @@ def test_a_single_score_tells_two_classes_apart_at_a_half() -> None:
     figures = measure(scores, np.array([1, 0, 0, 0]), ("spam",), split="test")
     assert figures.accuracy == 0.75
     assert figures.evaluation.per_class_recall == {"not spam": pytest.approx(2 / 3), "spam": 1.0}
+
+
+def test_confusion_has_a_row_for_each_true_label() -> None:
+    counts = confusion(PROBABILITIES, LABELS)
+    assert counts.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_confusion_of_a_single_score_tells_two_classes_apart() -> None:
+    counts = confusion(np.array([[0.9], [0.2], [0.7], [0.5]], np.float32), np.array([1, 0, 0, 0]))
+    assert counts.tolist() == [[2, 1], [0, 1]]
+    assert class_names(("spam",)) == ("not spam", "spam")

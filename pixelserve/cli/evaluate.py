@@ -1,0 +1,154 @@
+"""`pixelserve evaluate`: measures an exported version again and holds it against its card."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import extras, terminal
+from .exits import Exit
+
+_EPILOG = """The highest version of a model in ./models, on the data set that its card names:
+
+\b
+  pixelserve evaluate mnist-cnn --data-dir data     # data/mnist/t10k-images-idx3-ubyte.gz and so on
+
+One version, in any repository, or by its folder:
+
+\b
+  pixelserve evaluate mnist-cnn:1 --model-repository models
+  pixelserve evaluate models/mnist-cnn/1
+
+A model of your own, on the samples that it was exported with, or on new ones. samples.npz holds inputs x and labels y:
+
+\b
+  pixelserve evaluate pets --samples samples.npz
+
+One figure for a program; the exit code is 14 where a figure of the card is another one now:
+
+\b
+  pixelserve evaluate mnist-cnn --json | jq .metrics.accuracy
+"""
+
+# A confusion table of more columns is wider than most terminals.
+_MOST_COLUMNS = 20
+_MOST_CONFUSIONS = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command(epilog=_EPILOG)(evaluate)
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(help="NAME or NAME:VERSION in the repository, or a model's or a version's folder."),
+    ],
+    model_repository: Annotated[
+        Path, typer.Option(envvar="PIXELSERVE_MODEL_REPOSITORY", help="Where NAME is looked for.", metavar="DIR")
+    ] = Path("models"),
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIXELSERVE_DATA_DIR",
+            help="Folder of the data set's official files; without it, Keras downloads them.",
+            metavar="DIR",
+        ),
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="An .npz file of inputs x and labels y, in place of the card's data set.", metavar="FILE"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Measure an exported version again, with ONNX Runtime alone, and compare the figures with its card's."""
+    remeasure = extras.load("pixelserve_training.remeasure", extra="training")
+    found = remeasure.remeasure(model, repository=model_repository, data_dir=data_dir, samples=samples)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        _print(found)
+    if found.differences:
+        raise typer.Exit(Exit.OTHER_FIGURES)
+
+
+def _print(found: Any) -> None:
+    source = f"{found.held.dataset.name} ({found.held.split})"
+    typer.echo(terminal.printable(f"{found.version.title}: {found.held.count:,} samples of {source}"))
+    if found.held.dataset.note:
+        typer.echo(terminal.printable(f"note: {found.held.dataset.note}"))
+    _print_figures(found)
+    if found.confusion is not None:
+        typer.echo()
+        _print_confusion(found)
+    typer.echo()
+    typer.echo(terminal.printable(_verdict(found)))
+
+
+def _print_figures(found: Any) -> None:
+    shown = terminal.table("", "measured", "card", right=("measured", "card"))
+    measured, card = found.figures, found.version.card
+    claims = card.evaluation
+    for name, value in measured.evaluation.metrics.items():
+        show = _percent if name == "accuracy" else _plain
+        terminal.add_row(shown, name, show(value), show(claims.metrics.get(name)) if claims else "")
+    for label, recall in measured.evaluation.per_class_recall.items():
+        terminal.add_row(
+            shown,
+            f"recall of {label}",
+            _percent(recall),
+            _percent(claims.per_class_recall.get(label) if claims else None),
+        )
+    if measured.calibration:
+        claimed = card.calibration.expected_calibration_error if card.calibration else None
+        name = f"ECE ({measured.calibration.bins} bins)"
+        terminal.add_row(shown, name, _plain(measured.calibration.expected_calibration_error), _plain(claimed))
+    for size, latency in found.latency_us.items():
+        name = "time of one sample" if size == 1 else f"time of a sample in {size}"
+        terminal.add_row(shown, name, f"{latency:,.1f} µs", "")
+    terminal.print_table(shown)
+
+
+def _print_confusion(found: Any) -> None:
+    classes, counts = found.classes, found.confusion
+    if len(classes) > _MOST_COLUMNS:
+        _print_confusions(found)
+        return
+    columns = [str(index) for index in range(len(classes))]
+    shown = terminal.table("true label", *columns, right=columns)
+    for index, (label, row) in enumerate(zip(classes, counts, strict=True)):
+        terminal.add_row(shown, label if label == str(index) else f"{index} {label}", *map(str, row))
+    typer.echo("confusion: predicted label by column")
+    terminal.print_table(shown)
+
+
+def _print_confusions(found: Any) -> None:
+    pairs = [
+        (int(count), label, other)
+        for label, row in zip(found.classes, found.confusion, strict=True)
+        for other, count in zip(found.classes, row, strict=True)
+        if count and label != other
+    ]
+    shown = terminal.table("samples", "true label", "predicted", right=("samples",))
+    for count, label, other in sorted(pairs, reverse=True)[:_MOST_CONFUSIONS]:
+        terminal.add_row(shown, f"{count:,}", label, other)
+    typer.echo(f"the most frequent confusions of {len(found.classes)} labels; --json has all")
+    terminal.print_table(shown)
+
+
+def _verdict(found: Any) -> str:
+    if found.incomparable:
+        return f"not comparable with the card: {found.incomparable}"
+    if found.differences:
+        return f"DIFFERS FROM ITS CARD: {'; '.join(found.differences)}"
+    return "agrees with its card"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,51 @@
+"""Holds measured figures against a card's, and says where they differ by more than rounding."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from pixelserve.card import Card, Evaluation
+
+from .evaluate import Figures
+
+# Another ONNX Runtime or processor sums in another order, which turns the label of a sample or so that is on the edge.
+_SAMPLES_A_TURNED_LABEL = 10_000
+_CALIBRATION_ROUNDING = 1e-3
+_RELATIVE_ROUNDING = 1e-4
+
+
+def differences(card: Card, figures: Figures, support: Mapping[str, int]) -> list[str]:
+    """Returns a clause for each figure of the card that is another on the same samples.
+
+    Rounding is one turned label in 10,000 samples, 0.001 of the calibration error, and 0.01 % of any other figure.
+
+    Args:
+        card: what the figures are held against.
+        figures: as measured.
+        support: samples of each label; empty in a regression.
+    """
+    if card.evaluation is None:
+        return []
+    return [
+        f"{name} is {measured:.6g}, the card says {claimed:.6g}"
+        for name, measured, claimed, rounding in _compared(card, card.evaluation, figures, support)
+        # A figure is a quotient: what differs by exactly one sample must not fail by its last bit.
+        if abs(measured - claimed) > rounding * (1 + 1e-9)
+    ]
+
+
+def _compared(
+    card: Card, claimed: Evaluation, figures: Figures, support: Mapping[str, int]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Yields what both have, as name, measured, the card's, and what rounding may make of it."""
+    measured = figures.evaluation
+    turned = math.ceil(measured.samples / _SAMPLES_A_TURNED_LABEL)
+    for name in sorted(measured.metrics.keys() & claimed.metrics.keys()):
+        value = claimed.metrics[name]
+        rounding = turned / measured.samples if name == "accuracy" else abs(value) * _RELATIVE_ROUNDING
+        yield name, measured.metrics[name], value, rounding
+    for label, recall in measured.per_class_recall.items():
+        if label in claimed.per_class_recall:
+            yield f"recall of {label}", recall, claimed.per_class_recall[label], turned / support[label]
+    if figures.calibration and card.calibration:
+        error, expected = (part.expected_calibration_error for part in (figures.calibration, card.calibration))
+        yield "calibration error", error, expected, _CALIBRATION_ROUNDING

@@ -1,0 +1,123 @@
+"""The data that an exported version is measured on again: its card's data set, or a user's samples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelserve.card import DataSet, sha256_of
+
+from . import datasets, zoo
+from .errors import SamplesError, UsageError
+from .evidence import check_range, labelled_output
+from .published import Published
+from .runtime import Array, OnnxModel
+from .samples import read_samples, read_targets
+
+
+@dataclass(frozen=True)
+class Held:
+    """Samples with what a model is to predict of them."""
+
+    inputs: dict[str, Array]
+    """Input tensors by name, samples along the first axis."""
+    targets: Array
+    """The index of each sample's label, integers [N]; in a regression its values, floats [N, values]."""
+    labels: tuple[str, ...]
+    """The classes' names in index order; empty in a regression."""
+    output: str
+    """The output that predicts them."""
+    dataset: DataSet
+    """Where the samples come from."""
+    split: str
+    """Which part of that they are."""
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(self.targets)
+
+
+def from_dataset(version: Published, data_dir: Path | None) -> Held:
+    """Returns the test split of the data set that a version's card names.
+
+    Args:
+        version: the version.
+        data_dir: folder of the data set's official files; None: Keras's downloader.
+
+    Raises:
+        UsageError: the card names none, or one that is not known here.
+        DataError: the data set cannot be had.
+        SamplesError: its samples or labels are not the model's.
+    """
+    dataset = datasets.load(_dataset_name(version), data_dir)
+    source = DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note)
+    if version.labels and version.labels != dataset.labels:
+        raise SamplesError(
+            f"{version.title}: its labels.txt has {_listing(version.labels)}, {dataset.name} has "
+            f"{_listing(dataset.labels)}; give inputs x and labels y that fit with --samples FILE.npz"
+        )
+    inputs, targets = dataset.test.inputs, dataset.test.targets
+    _check_inputs(version, dataset.name, inputs)
+    if version.card.task == "regression":
+        targets = targets.reshape(len(targets), -1)
+    output = _output(version.model, dataset.labels)
+    return Held({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split="test")
+
+
+def from_file(version: Published, path: Path) -> Held:
+    """Returns the samples of an .npz file: inputs x and labels y, in a regression values y.
+
+    Raises:
+        SamplesError: the file cannot be read, has no labels, or does not fit the model; or the model has no labels.txt.
+    """
+    classifies = version.card.task != "regression"
+    if classifies and not version.labels:
+        raise SamplesError(
+            f"{version.folder.parent}: no labels.txt beside the version, which names the classes one a line; write one"
+        )
+    samples = read_samples(path, version.model, labelled=classifies)
+    source = DataSet(name=path.name, sha256=sha256_of(path))
+    if not classifies:
+        targets = read_targets(path, samples.count)
+        return Held(samples.inputs, targets, (), _output(version.model, ()), source, split="samples")
+    if samples.labels is None:
+        raise SamplesError(f"{path}: no array y with the samples' labels; there is nothing to measure without them")
+    check_range(samples.labels, version.labels)
+    output = _output(version.model, version.labels)
+    return Held(samples.inputs, samples.labels, version.labels, output, source, split="samples")
+
+
+def _dataset_name(version: Published) -> str:
+    claimed = version.card.dataset
+    known = {_plain(name): name for name in (zoo.find(recipe).dataset for recipe in zoo.names())}
+    if claimed is not None and _plain(claimed.name) in known:
+        return known[_plain(claimed.name)]
+    says = "names no data set" if claimed is None else f'names the data set "{claimed.name}"'
+    raise UsageError(
+        f"{version.title}: its card {says}, and only {', '.join(sorted(known.values()))} can be loaded by name; "
+        f"give inputs x and labels y with --samples FILE.npz"
+    )
+
+
+def _plain(name: str) -> str:
+    # A card has the usual name, such as Fashion-MNIST, `datasets.load` one in lower case and with other hyphens.
+    return "".join(char for char in name.lower() if char.isalnum())
+
+
+def _check_inputs(version: Published, name: str, inputs: Array) -> None:
+    tensor, *others = version.model.inputs
+    expected = version.model.sample_shape(tensor)
+    shape = inputs.shape[1:]
+    fits = len(shape) == len(expected) and all(size in (-1, found) for size, found in zip(expected, shape, strict=True))
+    if others or not fits or inputs.dtype != tensor.dtype:
+        raise SamplesError(
+            f"{version.title} takes {tensor.dtype} {list(expected)} for {tensor.name}, {name} has {inputs.dtype} "
+            f"{list(shape)}; give inputs that fit with --samples FILE.npz"
+        )
+
+
+def _output(model: OnnxModel, labels: tuple[str, ...]) -> str:
+    return labelled_output(model, labels) or model.outputs[0].name
+
+
+def _listing(labels: tuple[str, ...]) -> str:
+    return f"{len(labels)} ({', '.join(labels[:3])}{', …' if len(labels) > 3 else ''})"

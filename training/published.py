@@ -1,0 +1,81 @@
+"""Finds a version that was exported, and reads it once its file has been held against its card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelserve.card import CARD_FILE, MODEL_FILE, Card, CardError, read_card, verify_model_file
+
+from . import config, samples
+from .errors import SourceError
+from .publish import versions
+from .runtime import OnnxModel
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version on disk whose file is the one that its card describes."""
+
+    folder: Path
+    """The version's folder."""
+    card: Card
+    """Its evidence."""
+    model: OnnxModel
+    """Its model, loaded."""
+    labels: tuple[str, ...]
+    """Its classes' names in index order; empty: labels.txt is missing, or it has no classes."""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{self.card.name} version {self.folder.resolve().name}"
+
+
+def find(model: str, repository: Path) -> Path:
+    """Returns the folder of the version that `model` means.
+
+    Args:
+        model: a version's folder, a model's folder (its highest version), or NAME or NAME:VERSION in the repository.
+        repository: the model repository.
+
+    Raises:
+        SourceError: there is none.
+    """
+    name, _, number = model.partition(":")
+    if found := _version_in(Path(model)) or _version_in(repository / name / number):
+        return found
+    folders = sorted(repository.iterdir()) if repository.is_dir() else []
+    known = [f"{folder.name}:{version}" for folder in folders for version in sorted(versions(folder))]
+    raise SourceError(
+        f"{model}: no such model; give a version's or a model's folder, or NAME or NAME:VERSION of one in "
+        f"--model-repository {repository}, which has: {', '.join(known) or 'none'}"
+    )
+
+
+def _version_in(folder: Path) -> Path | None:
+    if any((folder / file).is_file() for file in (MODEL_FILE, CARD_FILE)):
+        return folder
+    numbers = versions(folder)
+    return folder / str(max(numbers)) if numbers else None
+
+
+def read(folder: Path) -> Published:
+    """Reads a version's folder.
+
+    Raises:
+        SourceError: a file is missing or damaged, or the model is not the one that the card describes.
+        SamplesError: labels.txt is damaged.
+    """
+    for file, remedy in (
+        (MODEL_FILE, "give a version that pixelserve export wrote"),
+        (CARD_FILE, "without its card there is no evidence to measure again: export the model with pixelserve export"),
+    ):
+        if not (folder / file).is_file():
+            raise SourceError(f"{folder}: no {file}; {remedy}")
+    try:
+        card = read_card(folder / CARD_FILE)
+        verify_model_file(card, folder / MODEL_FILE)
+    except CardError as error:
+        raise SourceError(str(error)) from error
+    model = OnnxModel((folder / MODEL_FILE).read_bytes(), source=str(folder / MODEL_FILE))
+    labels = folder.resolve().parent / config.LABELS_FILE
+    return Published(folder, card, model, samples.read_labels(labels) if labels.is_file() else ())

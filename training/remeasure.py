@@ -1,0 +1,148 @@
+"""Measures an exported version again, with ONNX Runtime alone, and holds the figures against its card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pixelserve.card import Evaluation
+
+from . import held, published, runtime, timing
+from .agreement import differences
+from .errors import SamplesError
+from .evaluate import Figures, class_names, confusion, measure
+from .held import Held
+from .progress import say, tracked
+from .published import Published
+from .runtime import Array
+
+# Samples between two steps of the progress bar.
+_PART = 500
+
+
+@dataclass(frozen=True)
+class Remeasured:
+    """What was found."""
+
+    version: Published
+    """The version measured."""
+    held: Held
+    """What it was measured on."""
+    figures: Figures
+    """What was measured."""
+    confusion: npt.NDArray[np.int64] | None
+    """How often each label (row) was taken for each (column), [classes, classes]; None: it is a regression."""
+    latency_us: dict[int, float]
+    """Median time of a sample by batch size, in microseconds, on one thread of the CPU."""
+
+    @property
+    def incomparable(self) -> str:
+        """Why the card's figures cannot be held against these; empty: they can."""
+        card, source = self.version.card, self.held.dataset
+        if card.evaluation is None or card.dataset is None:
+            return "its card holds no figures"
+        if source.sha256 != card.dataset.sha256:
+            return f"{source.name} is other data than its card's {card.dataset.name}, by the hash"
+        if card.evaluation.split != self.held.split:
+            return f"its card's figures are of the split {card.evaluation.split}, these of {self.held.split}"
+        return ""
+
+    @property
+    def differences(self) -> list[str]:
+        """Where the card says something else of the same samples, a clause a figure."""
+        return [] if self.incomparable else differences(self.version.card, self.figures, self.support)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the confusion's rows and columns."""
+        return class_names(self.held.labels)
+
+    @property
+    def support(self) -> dict[str, int]:
+        """The number of samples of each label; none in a regression."""
+        if self.confusion is None:
+            return {}
+        return dict(zip(self.classes, self.confusion.sum(axis=1).tolist(), strict=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what `pixelserve evaluate --json` prints."""
+        card, calibration = self.version.card, self.figures.calibration
+        counts = None if self.confusion is None else {"labels": self.classes, "counts": self.confusion.tolist()}
+        return {
+            "model": card.name,
+            "folder": str(self.version.folder),
+            "sha256": card.sha256,
+            "onnxruntime": runtime.version(),
+            "dataset": self.held.dataset.model_dump(),
+            **self.figures.evaluation.model_dump(),
+            "confusion": counts,
+            "calibration": calibration.model_dump(exclude_none=True) if calibration else None,
+            "latency_us": {str(size): round(latency, 2) for size, latency in self.latency_us.items()},
+            "card": card.model_dump(include={"dataset", "evaluation", "calibration"}, exclude_none=True),
+            "incomparable": self.incomparable,
+            "differences": self.differences,
+        }
+
+
+def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: Path | None) -> Remeasured:
+    """Measures an exported version again; its file is held against its card's hash first.
+
+    TensorFlow is loaded only where Keras is to download the data set.
+
+    Args:
+        model: a version's or a model's folder, or NAME or NAME:VERSION in the repository.
+        repository: the model repository.
+        data_dir: folder of the card's data set's official files; None: Keras's downloader.
+        samples: an .npz file of inputs x and labels y (in a regression: values y) in place of the card's data set.
+
+    Raises:
+        SourceError: there is no such version, it has no card, or its file is not the one that its card describes.
+        UsageError: the data set is not known.
+        DataError: the data set cannot be had.
+        SamplesError: samples or labels do not fit the model.
+    """
+    version = published.read(published.find(model, repository))
+    data = held.from_dataset(version, data_dir) if samples is None else held.from_file(version, samples)
+    say(f"measuring {version.title} on {data.count:,} samples of {data.dataset.name}")
+    outputs = _outputs(version, data)
+    if data.labels:
+        _check_classes(outputs, data)
+        figures = measure(outputs, data.targets, data.labels, split=data.split)
+        counts = confusion(outputs, data.targets)
+    else:
+        figures, counts = _regression(outputs, data), None
+    say("measuring its latency")
+    return Remeasured(version, data, figures, counts, _latency_us(version, data))
+
+
+def _outputs(version: Published, data: Held) -> Array:
+    """Returns the predicting output, [N, classes or values]."""
+    starts = range(0, data.count, _PART)
+    parts = [
+        version.model.run({name: array[start : start + _PART] for name, array in data.inputs.items()})[data.output]
+        for start in tracked(starts, "measuring")
+    ]
+    return np.concatenate(parts).reshape(data.count, -1)
+
+
+def _check_classes(outputs: Array, data: Held) -> None:
+    # A graph need not say how many classes it has.
+    if outputs.shape[1] != len(data.labels):
+        raise SamplesError(f"{len(data.labels)} labels are given, but {data.output} has {outputs.shape[1]} classes")
+
+
+def _regression(outputs: Array, data: Held) -> Figures:
+    if outputs.shape != data.targets.shape:
+        raise SamplesError(
+            f"{data.dataset.name}: {data.targets.shape[1]} values a sample, but the model predicts {outputs.shape[1]}"
+        )
+    error = float(np.mean((outputs.astype(np.float64) - data.targets) ** 2))
+    evaluation = Evaluation(split=data.split, samples=data.count, metrics={"mean_squared_error": error})
+    return Figures(evaluation, calibration=None, baseline=None)
+
+
+def _latency_us(version: Published, data: Held) -> dict[int, float]:
+    sizes = timing.batch_sizes(version.model)
+    return {size: float(np.median(timing.sample_times_s([version.model], data.inputs, size))) * 1e6 for size in sizes}
