@@ -88,6 +88,22 @@ class Parity(_Part):
     samples: int = Field(default=0, description="how many samples it was measured on")
 
 
+class Quantization(_Part):
+    """What a version of whole numbers was made from, and how the two compare; measured at export."""
+
+    precision: str = Field(description="what weights and activations are: int8")
+    original: Reference = Field(description="the framework that gave the float32 model, and was compared with that")
+    calibration_split: str = Field(description="what the ranges of activations were found on, such as train")
+    calibration_samples: int = Field(description="how many samples that is", ge=1)
+    float32_accuracy: float = Field(description="accuracy of the float32 model on the same samples, a fraction of 1")
+    changed_labels: int = Field(description="samples for which the two predict another label")
+    max_abs_error: float = Field(description="largest absolute difference of an output element from float32's")
+    relative_bytes: float = Field(description="size of the file divided by float32's")
+    relative_time: dict[str, float] = Field(
+        description="time of a sample divided by float32's, by batch size; on one thread of the CPU that exported it"
+    )
+
+
 class Card(_Part):
     """The evidence that travels with a model version."""
 
@@ -102,6 +118,7 @@ class Card(_Part):
     calibration: Calibration | None = None
     baseline: Baseline | None = None
     parity: list[Parity] = Field(default_factory=list)
+    quantization: Quantization | None = Field(default=None, description="None: the model computes in float32")
     parameters: int | None = Field(default=None, description="weights in the model")
     recipe: str | None = None
     seed: int | None = None

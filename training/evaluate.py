@@ -92,8 +92,13 @@ def confusion(scores: Scores, labels: Labels) -> npt.NDArray[np.int64]:
         labels: integer [N], the index of each sample's label.
     """
     classes = max(scores.shape[1], 2)
-    predicted = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > _HALF).astype(int)
-    return np.bincount(labels.astype(int) * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    pairs = labels.astype(int) * classes + predictions(scores)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def predictions(scores: Scores) -> npt.NDArray[np.int64]:
+    """Returns the index of each sample's predicted label, int64 [N], of scores as `measure` takes them."""
+    return (scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > _HALF).astype(np.int64)
 
 
 def expected_calibration_error(confidence: Scores, correct: npt.NDArray[np.bool_]) -> float:

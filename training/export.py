@@ -10,8 +10,10 @@ from pixelserve.card import Card, DataSet, sha256_of
 from . import config, datasets, runs, sources, zoo
 from .errors import SourceError, UsageError
 from .evidence import Origin, labelled_output, make_card, measure_model
+from .precision import FLOAT32, INT8, to_int8
 from .progress import say
 from .publish import Slot, Version, check_siblings, choose_slot, publish
+from .quantize import Calibration
 from .runtime import OnnxModel, Tensor
 from .samples import Samples, read_labels, read_samples
 from .sources import Source
@@ -31,7 +33,9 @@ class Target:
     version: int | None = None
     """The version's number; None: the next one free."""
     tolerance: float = DEFAULT_TOLERANCE
-    """Largest absolute difference of an output element from the original's that is accepted."""
+    """Largest absolute difference of an output element from the original's that is accepted of a float32 model."""
+    precision: str = FLOAT32
+    """What the model computes in: float32, or int8."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Exported:
     @property
     def max_abs_error(self) -> float | None:
         """Largest absolute difference of an output element from the original's; None: not compared."""
+        if self.card.quantization:
+            return self.card.quantization.max_abs_error
         return self.card.parity[0].max_abs_error if self.card.parity else None
 
     def as_json(self) -> dict[str, Any]:
@@ -70,6 +76,7 @@ class Exported:
             "verified": self.golden_samples > 0,
             "accuracy": self.accuracy,
             "max_abs_error": self.max_abs_error,
+            "quantization": self.card.quantization.model_dump() if self.card.quantization else None,
         }
 
 
@@ -81,8 +88,8 @@ def is_run(path: Path) -> bool:
 def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """Exports what `pixelserve train` wrote.
 
-    Compares Keras and ONNX Runtime on 1,000 test images and measures the exported file on the whole test split.
-    Where anything fails, nothing is written.
+    Compares Keras and ONNX Runtime on 1,000 test images and measures the exported file on the whole test split. An int8
+    version is calibrated on training images. Where anything fails, nothing is written.
 
     Args:
         run: the run's folder.
@@ -114,7 +121,11 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         temperature=runs.read_temperature(run),
     )
     samples = Samples({model.inputs[0].name: dataset.test.inputs}, dataset.test.targets)
-    return _export(slot, source, model, samples, origin, target.tolerance, parity_samples=_RUN_PARITY_SAMPLES)
+    # Ranges are chosen like anything else: on data that the figures are not measured on.
+    calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
+    return _export(
+        *(slot, source, model, samples, origin, target), calibration=calibration, parity_samples=_RUN_PARITY_SAMPLES
+    )
 
 
 def export_file(
@@ -128,7 +139,7 @@ def export_file(
 ) -> Exported:
     """Exports a .keras, .h5 or .onnx file or a SavedModel folder.
 
-    Where anything fails, nothing is written.
+    An int8 version is calibrated on the samples that it is measured on. Where anything fails, nothing is written.
 
     Args:
         path: the file or folder.
@@ -157,7 +168,7 @@ def export_file(
     given = read_samples(samples, model, labelled=bool(names)) if samples is not None else None
     dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None
     origin = Origin(names, dataset, split="samples", inversion=inversion)
-    return _export(slot, source, model, given, origin, target.tolerance)
+    return _export(slot, source, model, given, origin, target)
 
 
 def _export(
@@ -166,18 +177,27 @@ def _export(
     model: OnnxModel,
     samples: Samples | None,
     origin: Origin,
-    tolerance: float,
+    target: Target,
     *,
+    calibration: Calibration | None = None,
     parity_samples: int | None = None,
 ) -> Exported:
     labelled = labelled_output(model, origin.labels)
     check_siblings(slot, model, origin.labels)
     comparison = None
     if samples is not None:
-        comparison = _compare(source, model, samples.first(parity_samples), labelled, tolerance)
-    figures = measure_model(model, samples, origin, labelled)
-    card = make_card(slot.model, source, model, origin, comparison=comparison, figures=figures, tolerance=tolerance)
+        comparison = _compare(source, model, samples.first(parity_samples), labelled, target.tolerance)
     golden = comparison.golden if comparison else None
+    int8 = None
+    if target.precision == INT8:
+        int8 = to_int8(source, model, samples, origin, labelled, calibration=calibration)
+        source, model, golden = int8.source, int8.model, int8.golden
+    figures = int8.figures if int8 else measure_model(model, samples, origin, labelled)
+    card = make_card(
+        slot.model, source, model, origin, comparison=comparison, figures=figures, tolerance=target.tolerance
+    )
+    if int8 is not None:
+        card = int8.describe(card)
     config_text = config.render(slot.model, model, labelled=labelled, inversion=origin.inversion)
     publish(slot, Version(source.onnx, card, golden), config_text=config_text, labels=origin.labels)
     say(f"wrote {slot.folder}")

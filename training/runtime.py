@@ -1,4 +1,4 @@
-"""Runs an exported model on the CPU; the only module of training that imports ONNX Runtime."""
+"""Runs an exported model on the CPU; beside `quantize`, the only module of training that imports ONNX Runtime."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,12 +51,13 @@ class Tensor:
 class OnnxModel:
     """An ONNX model that computes on one thread of the CPU."""
 
-    def __init__(self, content: bytes, *, source: str) -> None:
+    def __init__(self, content: bytes, *, source: str, as_written: bool = False) -> None:
         """Loads a model.
 
         Args:
             content: the ONNX file's bytes.
             source: what an error calls it.
+            as_written: whether every node is computed as it is there; otherwise ONNX Runtime merges some of them.
 
         Raises:
             SourceError: ONNX Runtime cannot load it, or a tensor is of a kind that is not served.
@@ -64,6 +65,8 @@ class OnnxModel:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        if as_written:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = ort.InferenceSession(content, options, providers=[CPU])
         except Exception as error:  # ONNX Runtime's exceptions share no base class

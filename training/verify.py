@@ -55,7 +55,7 @@ def compare(
     found = model.run(inputs)
     expected = found if reference is None else reference(inputs)
     samples = len(next(iter(inputs.values())))
-    golden = Golden(_first(inputs), _first(expected))
+    golden = Golden(first(inputs), first(expected))
     if reference is None:
         return Comparison(golden, None, 0)
     worst = max(_difference(name, found[name], expected[name]) for name in expected)
@@ -84,7 +84,8 @@ def parity(comparison: Comparison, tolerance: float) -> list[Parity]:
     ]
 
 
-def _first(tensors: Mapping[str, Array]) -> dict[str, Array]:
+def first(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the samples of tensors by name that become golden ones."""
     return {name: array[:_GOLDEN_SAMPLES] for name, array in tensors.items()}
 
 

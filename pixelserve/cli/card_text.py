@@ -29,6 +29,7 @@ def facts(card: Mapping[str, Any]) -> Facts:
     """Returns a card's figures as labels and values; what it does not say is left out."""
     found = [("task", _text(card.get("task")))]
     found += _origin(card) + _figures(_part(card, "evaluation")) + _calibration(_part(card, "calibration"))
+    found += _quantization(_part(card, "quantization"))
     found += [("parity", _parity(entry)) for entry in card.get("parity") or [] if isinstance(entry, dict)]
     found += _file(card)
     return [(label, value) for label, value in found if value]
@@ -36,6 +37,8 @@ def facts(card: Mapping[str, Any]) -> Facts:
 
 def _origin(card: Mapping[str, Any]) -> Facts:
     data, reference = _part(card, "dataset"), _part(card, "reference")
+    # Golden outputs of whole numbers are ONNX Runtime's, but something else trained the model.
+    reference = _part(_part(card, "quantization"), "original") or reference
     return [
         ("data set", _text(data.get("name"))),
         ("data SHA-256", _text(data.get("sha256"))),
@@ -69,6 +72,21 @@ def _calibration(calibration: Mapping[str, Any]) -> Facts:
     temperature = calibration.get("temperature")
     scaled = f", temperature {_figure(temperature)}" if temperature is not None else ""
     return [("ECE", f"{_figure(error)} over {_number(calibration.get('bins'))} bins{scaled}")]
+
+
+def _quantization(quantization: Mapping[str, Any]) -> Facts:
+    if not quantization:
+        return []
+    calibrated = f"{_number(quantization.get('calibration_samples'))} samples"
+    had = f"that had {_percent(quantization.get('float32_accuracy'))} accuracy"
+    changed = f"{_number(quantization.get('changed_labels'))} labels changed"
+    shares = [f"{_percent(quantization.get('relative_bytes'))} of its size"]
+    for size, share in _part(quantization, "relative_time").items():
+        shares.append(f"{_percent(share)} of its time in batches of {size}")
+    return [
+        ("precision", f"{_text(quantization.get('precision'))}, calibrated on {calibrated}"),
+        ("against float32", ", ".join([had, changed, *shares])),
+    ]
 
 
 def _parity(entry: Mapping[str, Any]) -> str:

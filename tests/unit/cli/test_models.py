@@ -69,6 +69,25 @@ def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
     assert facts == expected
 
 
+def test_what_int8_costs_and_brings_is_among_the_facts() -> None:
+    quantization = {
+        "precision": "int8",
+        "original": {"framework": "keras", "version": "3.8"},
+        "calibration_samples": 500,
+        "float32_accuracy": 0.9934,
+        "changed_labels": 2,
+        "relative_bytes": 0.3,
+        "relative_time": {"1": 0.76, "64": 0.69},
+    }
+    facts = dict(card_text.facts({"reference": {"framework": "onnxruntime"}, "quantization": quantization}))
+    assert facts == {
+        "trained with": "keras 3.8",
+        "precision": "int8, calibrated on 500 samples",
+        "against float32": "that had 99.34% accuracy, 2 labels changed, 30.00% of its size, "
+        "76.00% of its time in batches of 1, 69.00% of its time in batches of 64",
+    }
+
+
 def test_show_of_an_unknown_model_is_one_sentence_and_exit_code_4(ask: Callable[..., Any], fake: Any) -> None:
     ran = ask("models", "show", "letters")
     assert ran.code == 4

@@ -1,0 +1,153 @@
+"""Holds an int8 version against the float32 model that it was made from, and refuses it where too much is lost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pixelserve.card import Card, Golden, Parity, Quantization, Reference
+
+from . import runtime, timing
+from .errors import ParityError, UsageError
+from .evaluate import Figures, measure, predictions
+from .evidence import Origin, check_range
+from .progress import say
+from .quantize import Calibration, quantize
+from .runtime import CPU, CUDA, Array, OnnxModel
+from .samples import Samples
+from .verify import first
+
+if TYPE_CHECKING:
+    from .sources import Source
+
+FLOAT32 = "float32"
+INT8 = "int8"
+
+# Of accuracy, a fraction of 1.
+_MOST_LOSS = 0.003
+_KERNEL_SAMPLES = 1000
+_HEADROOM = 4
+# An activation that is rounded the other way moved a probability of mnist-cnn by up to 0.002 in 10,000 images.
+_LEAST_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An int8 version, and what is known of it."""
+
+    source: "Source"
+    """The original, with the int8 ONNX file."""
+    model: OnnxModel
+    """That file, loaded."""
+    golden: Golden
+    """A few inputs with the int8 version's own outputs."""
+    figures: Figures
+    """Measured on it."""
+    parity: list[Parity]
+    """How closely it must reproduce its golden outputs."""
+    quantization: Quantization
+    """How it compares with the float32 model."""
+
+    def describe(self, card: Card) -> Card:
+        """Returns a card with what an int8 version's has otherwise."""
+        # Golden outputs are to show that a server computes what was exported. Rounding takes some outputs so far from
+        # the original's (`max_abs_error`) that a tolerance for those would let nearly anything pass: they are its own.
+        reference = Reference(framework="onnxruntime", version=runtime.version())
+        changed = {"reference": reference, "parity": self.parity, "quantization": self.quantization}
+        return card.model_copy(update=changed)
+
+
+def to_int8(
+    source: "Source",
+    model: OnnxModel,
+    samples: Samples | None,
+    origin: Origin,
+    labelled: str | None,
+    *,
+    calibration: Calibration | None,
+) -> Variant:
+    """Quantises a float32 classifier and holds the result against it.
+
+    Args:
+        source: the original, with the float32 ONNX file.
+        model: that file, loaded.
+        samples: labelled samples that both are measured on.
+        origin: what is known of the model.
+        labelled: the output whose classes the labels name.
+        calibration: the samples on which the ranges of activations are found; None: those that it is measured on.
+
+    Raises:
+        UsageError: there are no labelled samples, or the model has nothing that could be quantised.
+        SamplesError: a sample's label is none of the model's.
+        SourceError: ONNX Runtime cannot quantise it.
+        ParityError: accuracy falls by more than 0.3 points.
+    """
+    if labelled is None:
+        raise UsageError("--precision int8 is for classifiers, since accuracy shows what it costs; leave it out")
+    if samples is None or samples.labels is None:
+        raise UsageError(
+            "--precision int8 needs inputs to calibrate on, and their labels to see what it costs; "
+            "give x and y with --samples FILE.npz"
+        )
+    check_range(samples.labels, origin.labels)
+    calibration = calibration or Calibration.choose(samples.inputs, origin.split)
+    content = quantize(source.onnx, model, calibration, source=origin.recipe or "the model")
+    made = OnnxModel(content, source="the int8 version")
+    say(f"holding int8 against float32 on {samples.count:,} samples")
+    before, after = model.run(samples.inputs), made.run(samples.inputs)
+    was, now = (outputs[labelled].reshape(samples.count, -1) for outputs in (before, after))
+    figures = measure(now, samples.labels, origin.labels, split=origin.split)
+    accuracy = measure(was, samples.labels, origin.labels, split=origin.split).accuracy
+    _check_loss(accuracy, figures.accuracy)
+    quantization = Quantization(
+        precision=INT8,
+        original=Reference(framework=source.framework, version=source.framework_version),
+        calibration_split=calibration.split,
+        calibration_samples=calibration.count,
+        float32_accuracy=accuracy,
+        changed_labels=int((predictions(was) != predictions(now)).sum()),
+        max_abs_error=_largest_difference(before, after),
+        relative_bytes=round(len(content) / len(source.onnx), 4),
+        relative_time=_relative_time(model, made, samples),
+    )
+    parity = _parity(content, after, samples.first(_KERNEL_SAMPLES))
+    golden = Golden(first(samples.inputs), first(after))
+    return Variant(replace(source, onnx=content), made, golden, figures, parity, quantization)
+
+
+def _check_loss(before: float, after: float) -> None:
+    # What is exactly 0.3 points must not fail by the last bit of a quotient.
+    if before - after > _MOST_LOSS + 1e-9:
+        raise ParityError(
+            f"int8 costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), accepted are "
+            f"{_MOST_LOSS * 100:.1f}; nothing was written: leave out --precision, or give other samples to calibrate on"
+        )
+
+
+def _largest_difference(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
+    return max(float(np.abs(after[name].astype(np.float64) - before[name]).max(initial=0.0)) for name in before)
+
+
+def _relative_time(before: OnnxModel, after: OnnxModel, samples: Samples) -> dict[str, float]:
+    """Returns the median over rounds of the int8 version's time divided by the float32 model's, by batch size."""
+    say("timing int8 against float32")
+    found = {}
+    for size in timing.batch_sizes(before):
+        times_s = timing.sample_times_s([before, after], samples.inputs, size)
+        found[str(size)] = round(float(np.median(times_s[:, 1] / times_s[:, 0])), 3)
+    return found
+
+
+def _parity(content: bytes, outputs: Mapping[str, Array], samples: Samples) -> list[Parity]:
+    """Returns the card's entries, from how far another kind of kernel takes the outputs.
+
+    A provider without kernels for whole numbers, such as CUDA, computes in floats from one rounding to the next, as
+    ONNX Runtime does on the CPU where it merges no nodes. Sums then differ in their last bits, and now and then an
+    activation is rounded the other way.
+    """
+    floats = OnnxModel(content, source="the int8 version", as_written=True).run(samples.inputs)
+    error = _largest_difference(floats, {name: array[: samples.count] for name, array in outputs.items()})
+    tolerance = max(_HEADROOM * error, _LEAST_TOLERANCE)
+    measured = Parity(precision=INT8, provider=CPU, tolerance=tolerance, max_abs_error=error, samples=samples.count)
+    return [measured, Parity(precision=INT8, provider=CUDA, tolerance=tolerance)]

@@ -1,0 +1,141 @@
+"""Makes a version of whole numbers, int8, of a float32 classifier: ONNX Runtime's static quantisation.
+
+Weights get a scale for each channel, activations one for each tensor, from their ranges on calibration samples. The
+graph says where it rounds (QDQ), so that any provider can compute it. Inputs and outputs keep their types.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto
+
+from .errors import SourceError, UsageError
+from .progress import say
+from .runtime import Array, OnnxModel
+
+CALIBRATION_SAMPLES = 500
+
+_CALIBRATION_BATCH = 50
+_CALIBRATION_SEED = 0
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The samples on which the ranges of activations are found."""
+
+    inputs: dict[str, Array]
+    """Input tensors by name, samples along the first axis."""
+    split: str
+    """What they are, such as train."""
+
+    @classmethod
+    def choose(cls, inputs: Mapping[str, Array], split: str) -> "Calibration":
+        """Returns 500 of the samples, the same ones each time; all of them where there are fewer."""
+        count = len(next(iter(inputs.values())))
+        # Data sets may be sorted by label, so neither the first ones nor every nth are like all of them.
+        chosen = np.random.default_rng(_CALIBRATION_SEED).permutation(count)[:CALIBRATION_SAMPLES]
+        return cls({name: array[chosen] for name, array in inputs.items()}, split)
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.inputs.values())))
+
+
+def quantize(content: bytes, model: OnnxModel, calibration: Calibration, *, source: str) -> bytes:
+    """Returns the ONNX file of the int8 version of a float32 model.
+
+    Args:
+        content: the float32 model's ONNX file.
+        model: the same, loaded.
+        calibration: the samples on which the ranges of activations are found.
+        source: what an error calls it.
+
+    Raises:
+        UsageError: the model has nothing that could be quantised.
+        SourceError: ONNX Runtime cannot quantise it.
+    """
+    say(f"quantising, calibrated on {calibration.count:,} samples")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = _prepare(content, Path(folder))
+            last = _last_layer(prepared.graph)
+            if not any(node.op_type in _WEIGHTED and node.name not in last for node in prepared.graph.node):
+                raise UsageError(
+                    f"{source}: nothing to quantise: only the last layer has weights, and that stays float32; "
+                    f"leave out --precision"
+                )
+            return _quantize(prepared, model, calibration, last, Path(folder) / "int8.onnx")
+    except UsageError:
+        raise
+    except Exception as error:  # ONNX Runtime's quantiser and onnx raise a dozen kinds
+        reason = str(error).strip().partition("\n")[0]
+        raise SourceError(f"{source}: ONNX Runtime cannot quantise it: {reason}; leave out --precision") from error
+
+
+def _prepare(content: bytes, folder: Path) -> ModelProto:
+    """Returns a model with its constants folded, its normalisations merged, its shapes known and its nodes named."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    (folder / "float32.onnx").write_bytes(content)
+    # Symbolic shapes want another library and matter to transformers only.
+    quant_pre_process(str(folder / "float32.onnx"), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
+    model = onnx.load(folder / "prepared.onnx")
+    # Nodes are left alone by name, and nodes need none in ONNX.
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{index}"
+    return model
+
+
+def _last_layer(graph: GraphProto) -> list[str]:
+    """Returns the names of the last nodes with weights on the way to an output, and of all that come after them.
+
+    They stay float32: in 256 steps neighbouring probabilities would tie, and no longer add up to 1. They are small.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    pending = [tensor.name for tensor in graph.output]
+    found: dict[str, None] = {}
+    while pending:
+        node = producers.get(pending.pop())
+        if node is not None and node.name not in found:
+            found[node.name] = None
+            if node.op_type not in _WEIGHTED:
+                pending.extend(node.input)
+    return list(found)
+
+
+def _quantize(model: ModelProto, runs: OnnxModel, calibration: Calibration, kept: list[str], path: Path) -> bytes:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
+        parts = _parts(calibration, runs)
+
+        def get_next(self) -> dict[str, Array] | None:
+            return next(self.parts, None)
+
+    quantize_static(
+        model,
+        path,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        # Processors without VNNI add pairs of 8-bit products in 16 bits, which weights of 7 bits cannot exceed.
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=kept,
+    )
+    return path.read_bytes()
+
+
+def _parts(calibration: Calibration, model: OnnxModel) -> Iterator[dict[str, Array]]:
+    step = _CALIBRATION_BATCH if model.batches else 1
+    for start in range(0, calibration.count, step):
+        part: Any = slice(start, start + step) if model.batches else start
+        yield {name: array[part] for name, array in calibration.inputs.items()}
