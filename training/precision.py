@@ -134,7 +134,7 @@ def _relative_time(before: OnnxModel, after: OnnxModel, samples: Samples) -> dic
     say("timing int8 against float32")
     found = {}
     for size in timing.batch_sizes(before):
-        times_s = timing.sample_times_s([before, after], samples.inputs, size)
+        times_s = timing.sample_times_s([(before, samples.inputs), (after, samples.inputs)], size)
         found[str(size)] = round(float(np.median(times_s[:, 1] / times_s[:, 0])), 3)
     return found
 

@@ -107,14 +107,26 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
     data = held.from_dataset(version, data_dir) if samples is None else held.from_file(version, samples)
     say(f"measuring {version.title} on {data.count:,} samples of {data.dataset.name}")
     outputs = _outputs(version, data)
-    if data.labels:
-        _check_classes(outputs, data)
-        figures = measure(outputs, data.targets, data.labels, split=data.split)
-        counts = confusion(outputs, data.targets)
-    else:
-        figures, counts = _regression(outputs, data), None
+    figures = _figures(outputs, data)
+    counts = confusion(outputs, data.targets) if data.labels else None
     say("measuring its latency")
     return Remeasured(version, data, figures, counts, _latency_us(version, data))
+
+
+def figures_of(version: Published, data: Held) -> Figures:
+    """Returns what a version measures on samples.
+
+    Raises:
+        SamplesError: the samples' labels or values do not fit the model.
+    """
+    return _figures(_outputs(version, data), data)
+
+
+def _figures(outputs: Array, data: Held) -> Figures:
+    if not data.labels:
+        return _regression(outputs, data)
+    _check_classes(outputs, data)
+    return measure(outputs, data.targets, data.labels, split=data.split)
 
 
 def _outputs(version: Published, data: Held) -> Array:
@@ -145,4 +157,4 @@ def _regression(outputs: Array, data: Held) -> Figures:
 
 def _latency_us(version: Published, data: Held) -> dict[int, float]:
     sizes = timing.batch_sizes(version.model)
-    return {size: float(np.median(timing.sample_times_s([version.model], data.inputs, size))) * 1e6 for size in sizes}
+    return {size: float(np.median(timing.sample_times_s([(version.model, data.inputs)], size))) * 1e6 for size in sizes}

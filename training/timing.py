@@ -21,26 +21,26 @@ def batch_sizes(model: OnnxModel) -> tuple[int, ...]:
     return BATCH_SIZES if model.batches else BATCH_SIZES[:1]
 
 
-def sample_times_s(models: Sequence[OnnxModel], inputs: Mapping[str, Array], batch_size: int) -> Array:
+def sample_times_s(timed: Sequence[tuple[OnnxModel, Mapping[str, Array]]], batch_size: int) -> Array:
     """Returns the time that each model takes for a sample, in seconds, float64 [rounds, models].
 
     Every round times all models, one after the other: a machine's speed drifts, so that times of the same round alone
     may be compared. Rounds are repeated for about a second, but at least 20 times.
 
     Args:
-        models: models of the same inputs.
-        inputs: tensors by name, samples along the first axis; fewer than a batch are repeated.
+        timed: models, each with its inputs: tensors by name, samples along the first axis; fewer than a batch are
+            repeated.
         batch_size: samples a run.
     """
-    batch = _batch(models[0], inputs, batch_size)
-    for model in models:
+    batches = [(model, _batch(model, inputs, batch_size)) for model, inputs in timed]
+    for model, batch in batches:
         for _ in range(_WARM_RUNS):
             model.run_once(batch)
     repeats = max(1, _SAMPLES_A_ROUND // batch_size)
     rounds: list[list[float]] = []
     end_s = time.perf_counter() + _BUDGET_S
     while len(rounds) < _LEAST_ROUNDS or time.perf_counter() < end_s:
-        rounds.append([_time_s(model, batch, repeats) / (repeats * batch_size) for model in models])
+        rounds.append([_time_s(model, batch, repeats) / (repeats * batch_size) for model, batch in batches])
     return np.array(rounds)
 
 

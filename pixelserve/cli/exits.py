@@ -26,7 +26,7 @@ class Exit(IntEnum):
     NOT_SERVING = 11, "health: the server answered, and is not serving"
     TOO_SLOW = 12, "bench: p99 is above --assert-p99-ms"
     UNFINISHED = 13, "serve: the grace ran out before every accepted request was answered"
-    OTHER_FIGURES = 14, "evaluate: a figure measured again is not the one that the card holds"
+    OTHER_FIGURES = 14, "evaluate: a figure measured again is not the card's; zoo: it misses the recipe's goal"
     INTERRUPTED = 130, "stopped by Ctrl-C; nothing half-written is left"
 
 

@@ -4,9 +4,16 @@ import difflib
 
 from ..errors import UsageError
 from ..recipe import Recipe
-from . import cifar10, mnist_cnn
+from . import mnist_cnn
 
-_RECIPES = {recipe.name: recipe for recipe in (cifar10.RECIPE, mnist_cnn.RECIPE)}
+# In the order in which `pixelserve zoo` lists them: from the simplest to the flagships.
+_MODULES = (mnist_cnn,)
+_RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
+
+
+def recipes() -> list[Recipe]:
+    """Returns the recipes, from the simplest to the flagships."""
+    return list(_RECIPES.values())
 
 
 def names() -> list[str]:

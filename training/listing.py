@@ -1,0 +1,132 @@
+"""The zoo as a table: what each recipe must reach and claims, and what its exported model measures now."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import datasets, held, published, timing, zoo
+from .datasets import hold_out
+from .errors import SourceError
+from .held import Held
+from .progress import say
+from .published import Published
+from .recipe import KerasRecipe, Recipe
+from .remeasure import figures_of
+
+# What times are multiples of.
+_YARDSTICK = "mnist-cnn"
+_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found on a recipe's exported model."""
+
+    version: int
+    """Its highest version's number."""
+    figure: float
+    """An accuracy, a fraction of 1, or a mean squared error: the metric of the recipe's goal."""
+    split: str
+    """The samples that it was measured on."""
+    slowdown: float | None
+    """A sample's time as a multiple of mnist-cnn's, batch 64, one core; None: there is no mnist-cnn, or no batches."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe."""
+
+    recipe: Recipe
+    """It."""
+    measured: Measured | None = None
+    """What was found; None: nothing was measured."""
+    problem: str = ""
+    """Why nothing was measured; empty: nobody asked, or all went well."""
+
+    @property
+    def goal_met(self) -> bool | None:
+        """Whether the exported model reaches the goal; None: not measured, or not on the goal's samples."""
+        goal, found = self.recipe.goal, self.measured
+        if found is None or found.split != goal.split:
+            return None
+        in_time = goal.slowdown is None or (found.slowdown is not None and found.slowdown <= goal.slowdown)
+        return goal.reached(found.figure) and in_time
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what `pixelserve zoo --json` prints for it."""
+        recipe, found = self.recipe, self.measured
+        return {
+            "recipe": recipe.name,
+            "summary": recipe.summary,
+            "dataset": recipe.dataset,
+            "parameters": recipe.parameters,
+            "goal": vars(recipe.goal),
+            "claimed": recipe.claimed,
+            "claimed_by_seed": {str(seed): figure for seed, figure in recipe.measured.items()},
+            "training_s": recipe.training_s,
+            "measured": found and vars(found),
+            "goal_met": self.goal_met,
+            "problem": self.problem,
+        }
+
+
+def rows() -> list[Row]:
+    """Returns a row for each recipe, from the simplest to the flagships; nothing is measured."""
+    return [Row(recipe) for recipe in zoo.recipes()]
+
+
+def measured_rows(repository: Path, data_dir: Path | None) -> list[Row]:
+    """Returns the rows with what the recipes' exported models measure now, by ONNX Runtime alone.
+
+    Args:
+        repository: the model repository that the recipes were exported to, under their own names.
+        data_dir: folder of the data sets' official files; None: Keras's downloader.
+
+    Raises:
+        DataError: a data set cannot be had.
+    """
+    yardstick = _yardstick(repository, data_dir)
+    return [_measure(recipe, repository, data_dir, yardstick) for recipe in zoo.recipes()]
+
+
+def _yardstick(repository: Path, data_dir: Path | None) -> tuple[Published, Held] | None:
+    if not (repository / _YARDSTICK).is_dir():
+        say(f"no {_YARDSTICK} in {repository}, so there are no times to compare with")
+        return None
+    version = published.read(published.find(_YARDSTICK, repository))
+    return version, held.from_dataset(version, data_dir)
+
+
+def _measure(recipe: Recipe, repository: Path, data_dir: Path | None, yardstick: tuple[Published, Held] | None) -> Row:
+    if not (repository / recipe.name).is_dir():
+        return Row(recipe, problem=f"not in {repository}: pixelserve train {recipe.name}, then pixelserve export")
+    try:
+        version = published.read(published.find(recipe.name, repository))
+    except SourceError as error:
+        return Row(recipe, problem=str(error))
+    if version.card.recipe != recipe.name:
+        return Row(recipe, problem=f"{version.title} is not this recipe's, by its card")
+    data = _goal_samples(recipe, held.from_dataset(version, data_dir), data_dir)
+    say(f"measuring {version.title} on {data.count:,} {data.split} samples")
+    figure = figures_of(version, data).evaluation.metrics[recipe.goal.metric]
+    slowdown = None if yardstick is None else _slowdown(version, data, *yardstick)
+    return Row(recipe, Measured(int(version.folder.resolve().name), figure, data.split, slowdown))
+
+
+def _goal_samples(recipe: Recipe, test: Held, data_dir: Path | None) -> Held:
+    """Returns the samples that the goal is about; where a trained model cannot be measured on them, the test split."""
+    if recipe.goal.split != "validation" or not isinstance(recipe, KerasRecipe):
+        return test
+    _, held_out = hold_out(datasets.load(recipe.dataset, data_dir).train, recipe.held_out)
+    (name,) = test.inputs
+    return replace(test, inputs={name: held_out.inputs}, targets=held_out.targets, split="validation")
+
+
+def _slowdown(version: Published, data: Held, yardstick: Published, yardstick_data: Held) -> float | None:
+    if not version.model.batches or not yardstick.model.batches:
+        return None
+    pairs = ((version.model, data.inputs), (yardstick.model, yardstick_data.inputs))
+    times_s = timing.sample_times_s(pairs, _BATCH_SIZE)
+    return float(np.median(times_s[:, 0] / times_s[:, 1]))
