@@ -1,4 +1,4 @@
-"""Starts a server with the committed models, classifies real MNIST test images, and shows what the server measured.
+"""Starts a server with the committed models, shows real test images to each, and shows what the server measured.
 
 Run it with `make demo`; `make serve` leaves the server running.
 """
@@ -6,6 +6,7 @@ Run it with `make demo`; `make serve` leaves the server running.
 import argparse
 import json
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,9 @@ from rich.table import Table
 from pixelserve.oip import inference_pb2, inference_pb2_grpc
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = "mnist-cnn"
+# The pictures in this folder that each committed model is shown.
+PICTURES = {"mnist-cnn": "mnist", "mnist": "mnist", "fashion-mnist": "fashion-mnist", "cifar10": "cifar10"}
+BURST_MODEL = "mnist-cnn"
 TOP = 3
 START_TIMEOUT_S = 60
 BURST_REQUESTS = 3000
@@ -86,49 +89,61 @@ def _wait_until_serving(process: subprocess.Popen[str]) -> dict[str, str]:
     sys.exit("the server did not start; what it said is above")
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Returns a picture as the model takes it: uint8 [28, 28, 1], light on dark."""
-    return np.asarray(Image.open(path).convert("L"))[:, :, None]
+def read_pictures(folder: str) -> dict[str, np.ndarray]:
+    """Returns a folder's pictures by name, as its models take them: uint8 [H, W, C], C 1 for grey and 3 for colour."""
+    paths = sorted((ROOT / "examples" / folder).glob("*.png"))
+    pixels = {path.stem: np.asarray(Image.open(path)) for path in paths}
+    return {name: image if image.ndim == 3 else image[:, :, None] for name, image in pixels.items()}
 
 
-def infer_request(image: np.ndarray) -> inference_pb2.ModelInferRequest:
-    """Returns a request for the best classes of one image, uint8 [28, 28, 1]."""
-    request = inference_pb2.ModelInferRequest(model_name=MODEL, raw_input_contents=[image.tobytes()])
+def infer_request(model: str, image: np.ndarray) -> inference_pb2.ModelInferRequest:
+    """Returns a request for the best classes of one image, uint8 [H, W, C]."""
+    request = inference_pb2.ModelInferRequest(model_name=model, raw_input_contents=[image.tobytes()])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, *image.shape])
     request.outputs.add(name="probabilities").parameters["classification"].int64_param = TOP
     return request
 
 
-def top_classes(response: inference_pb2.ModelInferResponse) -> list[str]:
-    """Returns the best classes as `label probability`: each element is a length and `value:index:label`."""
+def top_classes(response: inference_pb2.ModelInferResponse) -> list[tuple[str, float]]:
+    """Returns the best classes with their probabilities: each element is a length and `value:index:label`."""
     raw, found = response.raw_output_contents[0], []
     while raw:
         length = int.from_bytes(raw[:4], "little")
         value, _, label = raw[4 : 4 + length].decode().split(":", 2)
-        found.append(f"{label}  {float(value):.2%}")
+        found.append((label, float(value)))
         raw = raw[4 + length :]
     return found
 
 
-def classify_pictures(stub: inference_pb2_grpc.GRPCInferenceServiceStub, pictures: Mapping[str, np.ndarray]) -> Table:
+def true_label(picture: str) -> str:
+    """Returns the label in a picture's name: t-shirt-top of t-shirt-top-test-00019, 7 of digit-7-test-00000."""
+    return picture.rpartition("-test")[0].removeprefix("digit-")
+
+
+def is_right(label: str, picture: str) -> bool:
+    """Returns whether a label is the one in a picture's name."""
+    return re.sub("[^a-z0-9]+", "-", label.lower()) == true_label(picture)
+
+
+def classify_pictures(
+    stub: inference_pb2_grpc.GRPCInferenceServiceStub, model: str, pictures: Mapping[str, np.ndarray]
+) -> Table:
     """Classifies pictures one by one; returns a table of what came back."""
-    table = Table("picture", "true label", "1st", "2nd", "3rd", "latency", title=f"MNIST test images, model {MODEL}")
-    # The first call also opens the connection.
-    stub.ServerLive(inference_pb2.ServerLiveRequest(), wait_for_ready=True, timeout=10)
+    table = Table("picture", "true label", "1st", "2nd", "3rd", "latency", title=f"model {model}")
     for name, image in pictures.items():
         start_s = time.perf_counter()
-        response = stub.ModelInfer(infer_request(image), timeout=10)
+        response = stub.ModelInfer(infer_request(model, image), timeout=10)
         latency_ms = (time.perf_counter() - start_s) * 1e3
         best = top_classes(response)
-        true_label = name.split("-")[1]
-        mark = "[green]" if best[0].startswith(true_label) else "[red]"
-        table.add_row(name, true_label, mark + best[0], *best[1:], f"{latency_ms:.2f} ms")
+        mark = "[green]" if is_right(best[0][0], name) else "[red]"
+        shown = [f"{label}  {probability:.2%}" for label, probability in best]
+        table.add_row(name, true_label(name), mark + shown[0], *shown[1:], f"{latency_ms:.2f} ms")
     return table
 
 
 def send_burst(stub: inference_pb2_grpc.GRPCInferenceServiceStub, pictures: Mapping[str, np.ndarray]) -> float:
     """Sends the pictures over and over with many requests in flight; returns the seconds that it took."""
-    requests = [infer_request(image) for image in pictures.values()]
+    requests = [infer_request(BURST_MODEL, image) for image in pictures.values()]
     in_flight = threading.Semaphore(BURST_IN_FLIGHT)
     start_s = time.perf_counter()
     futures: list[Future[inference_pb2.ModelInferResponse]] = []
@@ -142,7 +157,7 @@ def send_burst(stub: inference_pb2_grpc.GRPCInferenceServiceStub, pictures: Mapp
 
 
 Samples = dict[tuple[str, str], float]
-"""Value by metric sample name and upper bound (empty where the sample is no histogram bucket), of the demo's model."""
+"""Value by metric sample name and upper bound (empty where the sample is no histogram bucket), of the burst's model."""
 
 
 def read_metrics(url: str) -> Samples:
@@ -153,7 +168,7 @@ def read_metrics(url: str) -> Samples:
         (sample.name, sample.labels.get("le", "")): sample.value
         for family in families
         for sample in family.samples
-        if sample.labels.get("model") == MODEL
+        if sample.labels.get("model") == BURST_MODEL
     }
 
 
@@ -214,16 +229,19 @@ def main() -> None:
     parser.add_argument("--stay", action="store_true", help="leave the server running until Ctrl-C")
     args = parser.parse_args()
 
-    paths = sorted((ROOT / "examples" / "mnist").glob("*.png"))
-    pictures = {path.stem: read_picture(path) for path in paths}
+    shown = {model: read_pictures(folder) for model, folder in PICTURES.items() if (ROOT / "models" / model).is_dir()}
+    burst = shown[BURST_MODEL]
     console.print("==> Starting the server")
     with running_server(args.grpc_port, args.metrics_port) as server, grpc.insecure_channel(server.grpc) as channel:
         stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-        console.print(f"==> Classifying {len(pictures)} pictures")
-        console.print(classify_pictures(stub, pictures))
-        console.print(f"==> Sending them {BURST_REQUESTS:,} times, {BURST_IN_FLIGHT} in flight")
+        # The first call also opens the connection.
+        stub.ServerLive(inference_pb2.ServerLiveRequest(), wait_for_ready=True, timeout=10)
+        for model, pictures in shown.items():
+            console.print(f"==> Classifying {len(pictures)} test images")
+            console.print(classify_pictures(stub, model, pictures))
+        console.print(f"==> Sending {BURST_MODEL} its pictures {BURST_REQUESTS:,} times, {BURST_IN_FLIGHT} in flight")
         before = read_metrics(server.metrics)
-        seconds = send_burst(stub, pictures)
+        seconds = send_burst(stub, burst)
         console.print(f"From {server.metrics}:\n{figures(before, read_metrics(server.metrics), seconds)}")
         if args.stay:
             wait_for_ctrl_c(server)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# The folder of examples that each committed model is shown.
+PICTURES = {"mnist-cnn": "mnist", "mnist": "mnist", "fashion-mnist": "fashion-mnist", "cifar10": "cifar10"}
+
 
 @pytest.mark.slow
 def test_the_demo_shows_pictures_and_figures_and_leaves_nothing_running(root: Path) -> None:
@@ -18,8 +21,10 @@ def test_the_demo_shows_pictures_and_figures_and_leaves_nothing_running(root: Pa
         [sys.executable, root / "examples" / "demo.py"], capture_output=True, text=True, timeout=120, env=env
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for picture in (root / "examples" / "mnist").glob("*.png"):
-        assert picture.stem in done.stdout
+    for model in (root / "models").iterdir():
+        assert f"model {model.name} " in done.stdout
+        for picture in (root / "examples" / PICTURES[model.name]).glob("*.png"):
+            assert picture.stem in done.stdout
     for figure in ("images/s", "p50", "p99", "batches of images", "latency"):
         assert figure in done.stdout
     left = [entry.name for entry in Path("/proc").glob("[0-9]*") if marker in environment_of(entry)]
