@@ -79,9 +79,9 @@ class Optimizer:
 class KerasRecipe(Recipe):
     """A network that Keras trains."""
 
-    build: Callable[[], Any]
-    """Returns the untrained model: uint8 pixels [N, H, W, C] or rows float32 [N, features] in; probabilities
-    float32 [N, classes], or values float32 [N, 1], out."""
+    build: Callable[[int], Any]
+    """Returns the untrained model for so many classes (a regression has 0): uint8 pixels [N, H, W, C] or rows float32
+    [N, features] in; probabilities float32 [N, classes], or values float32 [N, 1], out."""
     optimizer: Optimizer = Optimizer()
     """How the weights follow the gradient."""
     loss: Loss = "sparse_categorical_crossentropy"

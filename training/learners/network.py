@@ -66,7 +66,7 @@ def fit(recipe: KerasRecipe, dataset: Dataset) -> Network:
     # Sums whose order changes from run to run would give other weights for the same seed.
     libraries.tf.config.experimental.enable_op_determinism()
     train, held_out = hold_out(dataset.train, recipe.held_out)
-    learner = _learner(recipe)
+    learner = _learner(recipe, len(dataset.labels))
     say(f"training {recipe.name} on {len(train):,} samples: {learner.model.count_params():,} parameters")
     learner.compile(len(train))
     history = learner.fit(train, held_out)
@@ -80,6 +80,7 @@ class _Learner:
     """A model in training: what is saved in the end, and what fit is called on."""
 
     recipe: KerasRecipe
+    classes: int
     model: Any
     # The model with the layers before it that change images while it learns.
     augmented: Any
@@ -116,27 +117,26 @@ class _Learner:
     def _targets(self, split: Split) -> Array:
         if self.recipe.loss != "categorical_crossentropy":
             return split.targets
-        classes = int(self.model.output_shape[-1])
-        return np.asarray(frameworks.load().keras.utils.to_categorical(split.targets, classes))
+        return np.asarray(frameworks.load().keras.utils.to_categorical(split.targets, self.classes))
 
     def in_float32(self) -> Any:
         if self.recipe.precision == "float32":
             return self.model
-        model = self.recipe.build()
+        model = self.recipe.build(self.classes)
         model.set_weights(self.model.get_weights())
         return model
 
 
-def _learner(recipe: KerasRecipe) -> _Learner:
+def _learner(recipe: KerasRecipe, classes: int) -> _Learner:
     keras = frameworks.load().keras
     with _precision(recipe.precision):
-        model = recipe.build()
+        model = recipe.build(classes)
     if recipe.augmentation is None:
-        return _Learner(recipe, model, model)
+        return _Learner(recipe, classes, model, model)
     # Augmentation stays in front of the model, so that nothing of it is exported.
     shape = model.input_shape[1:]
     image = keras.Input(shape, dtype="float32")
-    return _Learner(recipe, model, keras.Sequential([image, *recipe.augmentation(), model]))
+    return _Learner(recipe, classes, model, keras.Sequential([image, *recipe.augmentation(), model]))
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ from .. import frameworks
 from ..recipe import Goal, KerasRecipe, Optimizer
 
 
-def build() -> Any:
-    """Returns the untrained model: uint8 pixels [N, 28, 28, 1] in, probabilities float32 [N, 10] out."""
+def build(classes: int) -> Any:
+    """Returns the untrained model: uint8 pixels [N, 28, 28, 1] in, probabilities float32 [N, classes] out."""
     keras = frameworks.load().keras
     layers = keras.layers
     return keras.Sequential(
@@ -34,7 +34,7 @@ def build() -> Any:
             layers.Conv2D(64, 3, activation="relu"),
             layers.Flatten(),
             layers.Dense(64, activation="relu"),
-            layers.Dense(10, activation="softmax", name="probabilities"),
+            layers.Dense(classes, activation="softmax", name="probabilities"),
         ],
         name="mnist-cnn",
     )

@@ -20,9 +20,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
 
 
 def test_mnist_cnn_has_93322_parameters(keras: Any) -> None:
-    model = zoo.find("mnist-cnn").build()
+    model = zoo.find("mnist-cnn").build(10)
     assert model.count_params() == 93_322
     assert model.inputs[0].dtype == "uint8"
+
+
+def test_mnist_cnn_is_built_for_as_many_classes_as_there_are(keras: Any) -> None:
+    assert zoo.find("mnist-cnn").build(3).output_shape == (None, 3)
 
 
 def test_the_train_command_writes_a_whole_run_folder(pixelserve: Command, data_dir: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def assert_same_bits(model: onnx.ModelProto, other: onnx.ModelProto, images: Arr
 def test_mnist_cnn_is_reshaped_first_and_computes_no_shapes_and_the_same_bits(
     as_tf2onnx_writes_it: Callable[[Any], onnx.ModelProto], images: Array
 ) -> None:
-    model = as_tf2onnx_writes_it(zoo.find("mnist-cnn").build())
+    model = as_tf2onnx_writes_it(zoo.find("mnist-cnn").build(10))
     assert operations(model)[:4] == ["Cast", "Mul", "Add", "Reshape"]
     other = rewritten(model)
     assert operations(other)[:4] == ["Reshape", "Cast", "Mul", "Add"]
