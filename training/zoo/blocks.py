@@ -21,14 +21,15 @@ def batch_normalization() -> Any:
     return layer(momentum=0.9)
 
 
-def residual_network(name: str, shape: tuple[int, int, int], widths: tuple[int, int, int, int]) -> Any:
+def residual_network(classes: int, *, name: str, shape: tuple[int, int, int], widths: tuple[int, int, int, int]) -> Any:
     """Returns the network of the flagships: eight convolutions, of which four lie in two residual blocks.
 
     Wide and shallow, it learns more in little time than a deep one: the shape won DAWNBench's contest of fast training
     on CIFAR-10 (D. Page, "How to Train Your ResNet", 2018). It takes uint8 pixels [N, H, W, C] and gives probabilities
-    float32 [N, 10].
+    float32 [N, classes].
 
     Args:
+        classes: how many there are.
         name: the model's name.
         shape: an image's height, width and channels.
         widths: channels of the first convolution, and after each halving of the image.
@@ -45,7 +46,7 @@ def residual_network(name: str, shape: tuple[int, int, int], widths: tuple[int, 
     features = _residual(features)
     # An eighth keeps the first logits small, where the steps are large.
     features = layers.Rescaling(1 / 8)(layers.GlobalMaxPooling2D()(features))
-    probabilities = layers.Dense(10, use_bias=False, activation="softmax", dtype="float32", name="probabilities")
+    probabilities = layers.Dense(classes, use_bias=False, activation="softmax", dtype="float32", name="probabilities")
     return keras.Model(image, probabilities(features), name=name)
 
 
