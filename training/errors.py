@@ -50,13 +50,13 @@ class SamplesError(TrainingError):
 
 
 class DivergedError(TrainingError):
-    """The loss is no number any more, so going on would train nothing."""
+    """The loss, or a weight, is no number any more, so going on would train nothing."""
 
     def __init__(self, *, epoch: int, step: int) -> None:
         """Stores where it happened; `epoch` and `step` count from 1."""
         super().__init__(
-            f"the loss became NaN or infinite at step {step} of epoch {epoch}, so training stopped and wrote nothing; "
-            f"try a larger --batch-size or another --seed"
+            f"the loss or a weight became NaN or infinite at step {step} of epoch {epoch}, so training stopped and "
+            f"wrote no run; try a smaller --lr first, then a larger --batch-size or another --seed"
         )
         self.epoch = epoch
         self.step = step

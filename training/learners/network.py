@@ -11,6 +11,7 @@ import numpy as np
 from .. import frameworks
 from ..calibrate import divide_logits, find_temperature
 from ..datasets import Array, Dataset, Split, hold_out
+from ..errors import DivergedError
 from ..progress import TrainingProgress, say
 from ..recipe import KerasRecipe, Optimizer
 from ..report import Layer
@@ -172,15 +173,20 @@ def _callback(progress: TrainingProgress) -> Any:
 
     class Callback(frameworks.load().keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         epoch = 0
+        step = 0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.epoch = epoch
             progress.begin_epoch(epoch)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.step = batch
             progress.end_step(self.epoch, batch, logs)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            # A step's loss is that of the weights before it, so the last step's weights are not in any.
+            if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
+                raise DivergedError(epoch=epoch + 1, step=self.step + 1)
             progress.end_epoch(epoch, logs)
 
     return Callback()

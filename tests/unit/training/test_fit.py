@@ -83,6 +83,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_that_the_last_step_made_no_numbers_stop_the_run_as_well(
+    pixelserve: Command, data_dir: Path, tmp_path: Path
+) -> None:
+    options = ("--data-dir", data_dir, "--run-dir", tmp_path / "run", "--epochs", 1, "--batch-size", 64, "--lr", 1e39)
+    ran = pixelserve("train", "mnist-cnn", *options)
+    assert ran.exit_code == 1
+    assert "became NaN or infinite at step 1 of epoch 1" in ran.err
+    assert "try a smaller --lr first" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupt_while_the_run_is_written_leaves_nothing(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
