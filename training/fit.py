@@ -11,6 +11,7 @@ from .errors import UsageError
 from .evaluate import Figures, measure
 from .progress import say
 from .recipe import KerasRecipe, Recipe
+from .remedies import NONE, Remedies, settings_of
 from .staging import check_free
 from .trained import Trained
 
@@ -86,7 +87,14 @@ class Run:
         }
 
 
-def train(recipe_name: str, *, data_dir: Path | None, run_dir: Path | None, overrides: Overrides) -> Run:
+def train(
+    recipe_name: str,
+    *,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    overrides: Overrides,
+    remedies: Remedies = NONE,
+) -> Run:
     """Trains a recipe, measures the model on the test split and writes the run's folder.
 
     The same recipe, data and seed give the same weights on the same machine. Nothing is written where it fails.
@@ -96,13 +104,14 @@ def train(recipe_name: str, *, data_dir: Path | None, run_dir: Path | None, over
         data_dir: folder of the data set's official files; None: Keras's downloader.
         run_dir: the run's folder; None: one under runs/ named after the recipe and the time.
         overrides: what differs from the recipe.
+        remedies: what is done against overfitting.
 
     Raises:
-        UsageError: an unknown recipe, a bad override, or a run folder that exists.
+        UsageError: an unknown recipe, a bad override or remedy, or a run folder that exists.
         DataError: the data set cannot be had.
         DivergedError: the loss became NaN or infinite.
     """
-    recipe = overrides.apply(zoo.find(recipe_name))
+    recipe = remedies.apply(overrides.apply(zoo.find(recipe_name)))
     folder = run_dir or runs.default_folder(recipe.name)
     check_free(folder)
     dataset = datasets.load(recipe.dataset, data_dir)
@@ -165,4 +174,5 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
         "precision": recipe.precision,
         "optimizer": recipe.optimizer.name,
         **optimizer,
+        **settings_of(recipe),
     }

@@ -75,6 +75,21 @@ class Optimizer:
     """More of its arguments, by Keras's names, such as momentum and weight_decay."""
 
 
+@dataclass(frozen=True)
+class Regularization:
+    """What keeps a network from learning its training samples by heart."""
+
+    l1: float = 0.0
+    """Factor of the sum of all kernels' absolute values in the loss (biases are free); 0: not in the loss."""
+    l2: float = 0.0
+    """Factor of the sum of all kernels' squares in the loss; 0: not in the loss."""
+    dropout: float = 0.0
+    """The share of the last Dense layer's inputs that each step leaves out, a fraction of 1."""
+    patience: int | None = None
+    """Epochs without a lower held-out loss after which training stops, and the best epoch's weights are kept; None: it
+    never stops early."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KerasRecipe(Recipe):
     """A network that Keras trains."""
@@ -102,3 +117,5 @@ class KerasRecipe(Recipe):
     """Whether probabilities are made honest by a temperature found on the held-out samples (Guo et al. 2017)."""
     also_saved_as: tuple[str, ...] = ()
     """Suffixes of more files that the run keeps its model in, such as .h5."""
+    regularization: Regularization = Regularization()
+    """What is done against overfitting."""

@@ -14,6 +14,7 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
+  pixelserve train mnist-cnn --l2 1e-4 --dropout 0.3 --early-stopping 3 --epochs 50
 
 Then put the model into a repository that pixelserve serve can serve:
 
@@ -47,12 +48,25 @@ def train(
         float | None, typer.Option("--lr", help="Step size of the optimizer; with a schedule, its greatest.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
+    l1: Annotated[float | None, typer.Option(help="Factor of the weights' absolute values in the loss.")] = None,
+    l2: Annotated[float | None, typer.Option(help="Factor of the weights' squares in the loss.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of the last Dense layer's inputs that each step drops.", metavar="RATE")
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many epochs without a lower held-out loss, and keep the best epoch's weights.",
+            metavar="PATIENCE",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
     fit = extras.load("pixelserve_training.fit", extra="training")
     overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, overrides=overrides)
+    remedies = fit.Remedies(l1=l1, l2=l2, dropout=dropout, early_stopping=early_stopping)
+    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, overrides=overrides, remedies=remedies)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return

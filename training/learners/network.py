@@ -16,6 +16,7 @@ from ..progress import TrainingProgress, say
 from ..recipe import KerasRecipe, Optimizer
 from ..report import Layer
 from ..runs import MODEL
+from . import regularize, stopping
 
 _PREDICTION_BATCH = 500
 
@@ -60,14 +61,19 @@ def fit(recipe: KerasRecipe, dataset: Dataset) -> Network:
     """Trains a network; the same recipe, data and seed give the same weights on the same machine.
 
     Raises:
+        UsageError: the network cannot be regularised as the recipe says.
         DivergedError: the loss became NaN or infinite.
     """
+    return fit_splits(recipe, *hold_out(dataset.train, recipe.held_out), classes=len(dataset.labels))
+
+
+def fit_splits(recipe: KerasRecipe, train: Split, held_out: Split, *, classes: int) -> Network:
+    """Trains a network of so many classes on `train` and watches it on `held_out`, which may be empty; see `fit`."""
     libraries = frameworks.load()
     libraries.keras.utils.set_random_seed(recipe.seed)
     # Sums whose order changes from run to run would give other weights for the same seed.
     libraries.tf.config.experimental.enable_op_determinism()
-    train, held_out = hold_out(dataset.train, recipe.held_out)
-    learner = _learner(recipe, len(dataset.labels))
+    learner = _learner(recipe, classes)
     say(f"training {recipe.name} on {len(train):,} samples: {learner.model.count_params():,} parameters")
     learner.compile(len(train))
     history = learner.fit(train, held_out)
@@ -109,7 +115,7 @@ class _Learner:
                 validation_data=watched,
                 validation_batch_size=_PREDICTION_BATCH,
                 verbose=0,
-                callbacks=[_callback(progress)],
+                callbacks=[_callback(progress), *stopping.callbacks(self.recipe)],
             )
         finally:
             progress.stop()
@@ -123,7 +129,7 @@ class _Learner:
     def in_float32(self) -> Any:
         if self.recipe.precision == "float32":
             return self.model
-        model = self.recipe.build(self.classes)
+        model = regularize.build(self.recipe, self.classes)
         model.set_weights(self.model.get_weights())
         return model
 
@@ -131,7 +137,7 @@ class _Learner:
 def _learner(recipe: KerasRecipe, classes: int) -> _Learner:
     keras = frameworks.load().keras
     with _precision(recipe.precision):
-        model = recipe.build(classes)
+        model = regularize.build(recipe, classes)
     if recipe.augmentation is None:
         return _Learner(recipe, classes, model, model)
     # Augmentation stays in front of the model, so that nothing of it is exported.

@@ -13,8 +13,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from pixelserve import cli
-from pixelserve_training import fit, frameworks
+from pixelserve_training import fit, frameworks, zoo
 from pixelserve_training.datasets import idx
+from pixelserve_training.recipe import Goal, KerasRecipe
 
 ROOT = Path(__file__).resolve().parents[3]
 LABELS = ("cat", "dog", "owl")
@@ -173,3 +174,41 @@ def own_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "own.onnx"
     write_onnx(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def small_recipe(keras: Any) -> KerasRecipe:
+    """A network of one hidden layer for MNIST's files, learned in one epoch of a few steps."""
+
+    def build(classes: int) -> Any:
+        layers = keras.layers
+        return keras.Sequential(
+            [
+                keras.Input((28, 28, 1), dtype="uint8", name="image"),
+                layers.Rescaling(1 / 255),
+                layers.Flatten(),
+                layers.Dense(8, activation="relu"),
+                layers.Dense(classes, activation="softmax", name="probabilities"),
+            ],
+            name="small",
+        )
+
+    return KerasRecipe(
+        name="small",
+        summary="for tests",
+        dataset="mnist",
+        parameters=6_370,
+        goal=Goal(0.0),
+        build=build,
+        epochs=1,
+        batch_size=32,
+        measured={0: 0.1},
+        training_s=1,
+    )
+
+
+@pytest.fixture
+def small_in_zoo(small_recipe: KerasRecipe, monkeypatch: pytest.MonkeyPatch) -> KerasRecipe:
+    """The same, found in the zoo whatever name is asked for."""
+    monkeypatch.setattr(zoo, "find", lambda _: small_recipe)
+    return small_recipe

@@ -1,0 +1,35 @@
+"""Stops training when the held-out loss no longer falls."""
+
+from typing import Any
+
+from .. import frameworks
+from ..progress import say
+from ..recipe import KerasRecipe
+
+
+def callbacks(recipe: KerasRecipe) -> list[Any]:
+    """Returns the Keras callbacks that stop a recipe's training early; none where it has no patience.
+
+    At the end the model has the weights of the epoch with the lowest held-out loss. Where the recipe averages its
+    weights, it is the average that is measured and kept.
+    """
+    patience = recipe.regularization.patience
+    if patience is None:
+        return []
+    # It puts the average in place at an epoch's end, and must do so before the weights are looked at.
+    averaged = recipe.optimizer.averaging is not None
+    swap = [frameworks.load().keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaged else []
+    return [*swap, _early_stopping(patience)]
+
+
+def _early_stopping(patience: int) -> Any:
+    base: Any = frameworks.load().keras.callbacks.EarlyStopping
+
+    class EarlyStopping(base):  # type: ignore[misc]  # Keras has no types
+        def on_train_end(self, logs: Any = None) -> None:
+            super().on_train_end(logs)
+            if self.best_weights is not None:
+                stopped = f"stopped after epoch {self.stopped_epoch + 1}" if self.stopped_epoch else "never stopped"
+                say(f"early stopping: {stopped}; kept epoch {self.best_epoch + 1}, held-out loss {self.best:.4f}")
+
+    return EarlyStopping(monitor="val_loss", mode="min", patience=patience, restore_best_weights=True)
