@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import datasets, learners, run_report, runs, zoo
+from .cross_validation import CrossValidation, cross_validate
 from .datasets import Array, Dataset, Split, hold_out
 from .errors import UsageError
 from .evaluate import Figures, measure
@@ -71,7 +72,9 @@ class Run:
     figure: float
     """What the recipe's goal is about, measured on this run's model: an accuracy, a fraction of 1, or an error."""
     training_s: float
-    """How long the training took, in seconds."""
+    """How long the training took, in seconds; without cross-validation."""
+    cross_validation: CrossValidation | None = None
+    """How models did on samples that they had not learned from; None: it was not asked for."""
 
     def as_json(self) -> dict[str, Any]:
         """Returns what `pixelserve train --json` prints."""
@@ -84,6 +87,7 @@ class Run:
             goal.metric: self.figure,
             f"claimed_{goal.metric}": self.recipe.claimed,
             "training_s": round(self.training_s, 1),
+            **_of_folds(self.cross_validation),
         }
 
 
@@ -117,6 +121,8 @@ def train(
     dataset = datasets.load(recipe.dataset, data_dir)
     if dataset.note:
         say(f"note: {dataset.note}; figures are not comparable with published ones")
+    folds = recipe.folds if isinstance(recipe, KerasRecipe) else None
+    validation = cross_validate(recipe, dataset, folds) if folds else None
     started_s = time.monotonic()
     trained = learners.fit(recipe, dataset)
     training_s = time.monotonic() - started_s
@@ -126,11 +132,12 @@ def train(
         for name, (split, of_split) in scores.items()
     }
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
+    metrics |= _of_folds(validation)
     settings = _settings(recipe, dataset)
     report = run_report.gather(settings, trained, dataset, scores["test"][1], metrics)
     runs.write(folder, settings, runs.Outcome(trained, metrics, report))
     figure = figures[recipe.goal.split].evaluation.metrics[recipe.goal.metric]
-    return Run(recipe, folder, figure, training_s)
+    return Run(recipe, folder, figure, training_s, validation)
 
 
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
@@ -151,6 +158,10 @@ def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:
         }
         for name, of_split in figures.items()
     }
+
+
+def _of_folds(validation: CrossValidation | None) -> dict[str, Any]:
+    return {} if validation is None else {"cross_validation": validation.as_json()}
 
 
 def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:

@@ -119,3 +119,5 @@ class KerasRecipe(Recipe):
     """Suffixes of more files that the run keeps its model in, such as .h5."""
     regularization: Regularization = Regularization()
     """What is done against overfitting."""
+    folds: int | None = None
+    """In how many parts the training split is cross-validated before the model is trained; None: it is not."""

@@ -10,6 +10,7 @@ from .recipe import KerasRecipe, Recipe, Regularization
 
 _HELD_OUT = 0.1
 _MOST_EPOCHS = 2**32 - 1
+_MOST_FOLDS = 100
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Remedies:
     """The share of the last Dense layer's inputs that each step leaves out, a fraction of 1."""
     early_stopping: int | None = None
     """Epochs without a lower held-out loss after which training stops."""
+    folds: int | None = None
+    """In how many parts the training split is cross-validated."""
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with what is asked for.
 
         Raises:
-            UsageError: a value out of range, or a recipe that is no network.
+            UsageError: a value out of range, or a recipe that is no network, or one that does not classify.
         """
         self._check()
         asked = [_option(name) for name, value in asdict(self).items() if value is not None]
@@ -40,9 +43,10 @@ class Remedies:
         return self._apply(recipe)
 
     def _apply(self, recipe: KerasRecipe) -> KerasRecipe:
+        self._check_classifies(recipe)
         named = {"l1": self.l1, "l2": self.l2, "dropout": self.dropout, "patience": self.early_stopping}
         given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
-        recipe = replace(recipe, regularization=replace(recipe.regularization, **given))
+        recipe = replace(recipe, folds=self.folds, regularization=replace(recipe.regularization, **given))
         if self.early_stopping is not None and not recipe.held_out:
             say(f"early stopping holds out {_HELD_OUT:.0%} of the training samples")
             recipe = replace(recipe, held_out=_HELD_OUT)
@@ -53,9 +57,21 @@ class Remedies:
             if rate is not None and not 0 <= rate < end:
                 below = "" if end == math.inf else f", below {end:g}"
                 raise UsageError(f"{_option(name)} {rate}: expected a number of 0 or more{below}")
-        patience = self.early_stopping
-        if patience is not None and not 1 <= patience <= _MOST_EPOCHS:
-            raise UsageError(f"--early-stopping {patience}: expected 1 to {_MOST_EPOCHS}")
+        for name, count, least, most in (
+            ("early_stopping", self.early_stopping, 1, _MOST_EPOCHS),
+            ("folds", self.folds, 2, _MOST_FOLDS),
+        ):
+            if count is not None and not least <= count <= most:
+                raise UsageError(f"{_option(name)} {count}: expected {least} to {most}")
+
+    def _check_classifies(self, recipe: KerasRecipe) -> None:
+        if recipe.loss in ("sparse_categorical_crossentropy", "categorical_crossentropy"):
+            return
+        if self.folds is not None:
+            raise UsageError(
+                f"--folds wants a recipe with a probability for each class, and {recipe.name} learns by "
+                f"{recipe.loss}; leave it out"
+            )
 
 
 NONE = Remedies()
@@ -69,6 +85,7 @@ def settings_of(recipe: KerasRecipe) -> dict[str, Any]:
         "l2": regularization.l2,
         "dropout": regularization.dropout,
         "early_stopping": regularization.patience,
+        "folds": recipe.folds,
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
   pixelserve train mnist-cnn --l2 1e-4 --dropout 0.3 --early-stopping 3 --epochs 50
+  pixelserve train mnist-cnn --folds 5
 
 Then put the model into a repository that pixelserve serve can serve:
 
@@ -60,18 +61,30 @@ def train(
             metavar="PATIENCE",
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Cross-validate first: train so many models, each measured on its part.", metavar="K"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
     fit = extras.load("pixelserve_training.fit", extra="training")
     overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    remedies = fit.Remedies(l1=l1, l2=l2, dropout=dropout, early_stopping=early_stopping)
+    remedies = fit.Remedies(l1=l1, l2=l2, dropout=dropout, early_stopping=early_stopping, folds=folds)
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, overrides=overrides, remedies=remedies)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return
+    if run.cross_validation is not None:
+        _print_folds(run.cross_validation)
     goal = run.recipe.goal
     form = ".2%" if goal.metric == "accuracy" else ".4g"
     what = f"{goal.split} {goal.metric.replace('_', ' ')}"
     typer.echo(f"{what} {run.figure:{form}}; the recipe claims {run.recipe.claimed:{form}}")
     typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")
+
+
+def _print_folds(validation: Any) -> None:
+    for number, accuracy in enumerate(validation.accuracies, start=1):
+        typer.echo(f"fold {number} accuracy {accuracy:.2%}")
+    typer.echo(f"mean {validation.mean:.2%}, standard deviation {100 * validation.spread:.2f} points")

@@ -7,8 +7,9 @@ from pathlib import Path
 from ..errors import UsageError
 from . import cifar10, mnist
 from .dataset import Array, Dataset, Split, Task, hold_out
+from .folds import stratified_folds
 
-__all__ = ["Array", "Dataset", "Split", "Task", "hold_out", "load"]
+__all__ = ["Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
 
 _LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
     "mnist": partial(mnist.load, "mnist"),

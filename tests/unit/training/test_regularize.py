@@ -85,7 +85,7 @@ def test_early_stopping_keeps_the_epoch_with_the_lowest_held_out_loss(
         optimizer=Optimizer("adam", 0.01, averaging=averaging),
         regularization=Regularization(patience=2),
     )
-    trained = network.fit_splits(recipe, train, held_out)
+    trained = network.fit_splits(recipe, train, held_out, classes=10)
     losses = trained.history["val_loss"]
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 40

@@ -50,6 +50,7 @@ def test_early_stopping_takes_what_the_recipe_holds_out_already(capsys: pytest.C
         (Remedies(l2=float("inf")), "--l2 inf: expected a number of 0 or more"),
         (Remedies(dropout=1.0), "--dropout 1.0: expected a number of 0 or more, below 1"),
         (Remedies(early_stopping=0), "--early-stopping 0: expected 1 to"),
+        (Remedies(folds=1), "--folds 1: expected 2 to 100"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_options_name(remedies: Remedies, message: str) -> None:

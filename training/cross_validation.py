@@ -1,0 +1,59 @@
+"""How well a recipe does on samples that its model has not learned from, whichever those are."""
+
+import statistics
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import learners
+from .datasets import Dataset, stratified_folds
+from .evaluate import measure
+from .progress import say
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The accuracy of each fold's model on the fold, which it has not learned from."""
+
+    accuracies: tuple[float, ...]
+    """By fold, fractions of 1."""
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return statistics.mean(self.accuracies)
+
+    @property
+    def spread(self) -> float:
+        """Their sample standard deviation."""
+        return statistics.stdev(self.accuracies)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what a run's metrics and `pixelserve train --json` say of it."""
+        return {"accuracies": list(self.accuracies), "mean": self.mean, "spread": self.spread}
+
+
+def cross_validate(recipe: Recipe, dataset: Dataset, count: int) -> CrossValidation:
+    """Trains a model for each fold of the training split, on the other folds, and measures it on the fold.
+
+    Each learns just as the recipe says, from the recipe's seed on: what the recipe holds out is held out of the other
+    folds. The test split is not looked at.
+
+    Args:
+        recipe: a classifier's.
+        dataset: where its samples come from.
+        count: how many folds.
+
+    Raises:
+        UsageError: a class has fewer training samples than there are folds.
+        DivergedError: a loss became NaN or infinite.
+    """
+    accuracies = []
+    for number, (others, fold) in enumerate(stratified_folds(dataset.train, count), start=1):
+        say(f"fold {number} of {count}")
+        trained = learners.fit(recipe, replace(dataset, train=dataset.train.take(others)))
+        held_out = dataset.train.take(fold)
+        figures = measure(trained.predict(held_out.inputs), held_out.targets, dataset.labels, split="cross-validation")
+        say(f"fold {number} of {count}: accuracy {figures.accuracy:.2%} on its {len(held_out):,} samples")
+        accuracies.append(figures.accuracy)
+    return CrossValidation(tuple(accuracies))

@@ -1,0 +1,38 @@
+"""Cuts samples into folds, each of which is predicted by a model that learned from the others alone."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from .dataset import Split
+
+Indices = npt.NDArray[np.integer]
+
+# As `hold_out`'s: not the run's seed, so that figures of two seeds are figures on the same samples.
+_FOLDS_SEED = 1
+
+
+def stratified_folds(split: Split, count: int) -> Iterator[tuple[Indices, Indices]]:
+    """Yields for each fold the indices of the samples outside of it and in it; the same ones in every run.
+
+    Every sample is in exactly one fold, and every class has its share of each.
+
+    Args:
+        split: the samples, with labels.
+        count: how many folds.
+
+    Raises:
+        UsageError: a class has fewer samples than there are folds.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    classes, sizes = np.unique(split.targets, return_counts=True)
+    if sizes.min() < count:
+        raise UsageError(
+            f"{count} folds want {count} training samples of every class, and the class of index "
+            f"{classes[sizes.argmin()]} has {sizes.min()}; ask for fewer folds, or give more samples"
+        )
+    cut = StratifiedKFold(count, shuffle=True, random_state=_FOLDS_SEED)
+    yield from cut.split(np.zeros(len(split)), split.targets)
