@@ -1,0 +1,102 @@
+"""Every recipe is what it says, and its real loop runs on real images."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelserve_training import datasets, fit, frameworks, zoo
+from pixelserve_training.fit import Overrides
+from pixelserve_training.learners import network
+from pixelserve_training.recipe import KerasRecipe
+from pixelserve_training.zoo import blocks
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "tests" / "data" / "tiny"
+NETWORKS = [recipe for recipe in zoo.recipes() if isinstance(recipe, KerasRecipe)]
+IMAGE_NETWORKS = [recipe for recipe in NETWORKS if recipe.dataset in ("mnist", "fashion-mnist", "cifar10")]
+FLAGSHIPS = [recipe for recipe in NETWORKS if recipe.goal.slowdown is not None]
+
+# Keras saves weights in a way that NumPy will not take much longer.
+_KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
+
+
+@pytest.mark.parametrize("recipe", NETWORKS, ids=lambda recipe: recipe.name)
+def test_a_network_has_the_parameters_that_its_recipe_says(recipe: KerasRecipe) -> None:
+    assert recipe.build(10).count_params() == recipe.parameters
+
+
+@pytest.mark.parametrize("recipe", IMAGE_NETWORKS, ids=lambda recipe: recipe.name)
+def test_an_image_network_takes_raw_pixels_and_gives_probabilities(recipe: KerasRecipe) -> None:
+    model = recipe.build(10)
+    assert model.inputs[0].dtype == "uint8"
+    images = datasets.load(recipe.dataset, TINY).test.inputs[:4]
+    np.testing.assert_allclose(model.predict(images, verbose=0).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", zoo.recipes(), ids=lambda recipe: recipe.name)
+def test_the_header_names_the_figure_that_the_recipe_claims(recipe: Any) -> None:
+    module = recipe.name.replace("-", "_")
+    header = (ROOT / "training" / "zoo" / f"{module}.py").read_text(encoding="utf-8").split('"""')[1]
+    shown = f"{100 * recipe.claimed:.2f} %" if recipe.goal.metric == "accuracy" else f"{recipe.claimed:.4g}"
+    assert header.startswith(f"{recipe.name}: ")
+    assert shown in header
+    assert f"pixelserve train {recipe.name}" in header
+
+
+@pytest.mark.parametrize("recipe", zoo.recipes(), ids=lambda recipe: recipe.name)
+def test_a_recipe_claims_to_reach_its_goal(recipe: Any) -> None:
+    assert recipe.goal.reached(recipe.claimed)
+
+
+@pytest.mark.parametrize("recipe", IMAGE_NETWORKS, ids=lambda recipe: recipe.name)
+def test_the_real_loop_runs_on_real_images(recipe: KerasRecipe, tmp_path: Path) -> None:
+    run = fit.train(recipe.name, data_dir=TINY, run_dir=tmp_path / "run", overrides=Overrides(epochs=1, batch_size=64))
+    history = json.loads((run.folder / "history.json").read_text())
+    assert len(history["loss"]) == 1
+    assert ("val_accuracy" in history) == (recipe.held_out > 0)
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["test"]["samples"] == 100
+    assert (metrics["temperature"] is not None) == recipe.calibrated
+    assert all((run.folder / f"model{suffix}").is_file() for suffix in (".keras", *recipe.also_saved_as))
+
+
+@pytest.mark.parametrize("recipe", FLAGSHIPS, ids=lambda recipe: recipe.name)
+def test_a_flagship_is_calibrated(recipe: KerasRecipe) -> None:
+    assert recipe.calibrated
+    assert recipe.held_out > 0
+
+
+def test_what_is_trained_in_mixed_precision_is_kept_in_float32(small_recipe: KerasRecipe) -> None:
+    build = partial(blocks.residual_network, name="small", shape=(28, 28, 1), widths=(2, 2, 4, 4))
+    recipe = replace(small_recipe, build=build, precision="mixed_bfloat16", batch_size=100)
+    trained = network.fit(recipe, datasets.load("mnist", TINY))
+    assert {layer.dtype_policy.name for layer in trained.model.layers} <= {"float32", "uint8"}
+    kinds = {layer.__class__ for layer in trained.model.layers}
+    assert frameworks.load().keras.layers.BatchNormalization in kinds
+    assert blocks._fused_batch_normalization() not in kinds
+
+
+def test_the_fused_normalisation_computes_what_keras_computes(keras: Any) -> None:
+    features = np.random.default_rng(0).normal(3, 2, size=(8, 4, 4, 16)).astype(np.float32)
+    fused, plain = blocks._fused_batch_normalization()(momentum=0.9), keras.layers.BatchNormalization(momentum=0.9)
+    np.testing.assert_allclose(fused(features, training=True), plain(features, training=True), atol=1e-4)
+    for ours, theirs in zip(fused.get_weights(), plain.get_weights(), strict=True):
+        # TensorFlow's kernel takes the unbiased variance: 128 samples a channel here.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-4)
+    np.testing.assert_allclose(fused(features, training=False), plain(features, training=False), rtol=0.02, atol=0.02)
+
+
+def test_held_out_samples_are_never_learned_from() -> None:
+    split = datasets.load("mnist", TINY).train
+    learned, held_out = datasets.hold_out(split, 0.25)
+    assert (len(learned), len(held_out)) == (150, 50)
+    rows = [image.tobytes() for image in (*learned.inputs, *held_out.inputs)]
+    assert sorted(rows) == sorted(image.tobytes() for image in split.inputs)
+    again = datasets.hold_out(split, 0.25)[1]
+    np.testing.assert_array_equal(held_out.inputs, again.inputs)
