@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto, numpy_helper
 
 from . import frameworks
 from .errors import SourceError, UsageError
@@ -133,9 +134,21 @@ def to_onnx(signature: Signature, *, source: str) -> bytes:
     except Exception as error:  # whatever a layer or tf2onnx raises
         reason = str(error).strip().partition("\n")[0]
         raise SourceError(f"{source}: tf2onnx cannot convert it: {reason}") from error
+    _fix_captured(model, function.get_concrete_function())
     simplify(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+def _fix_captured(model: ModelProto, function: Any) -> None:
+    """Writes down the tensors that a traced function takes from outside of it, such as a Normalization layer's mean.
+
+    tf2onnx leaves them as inputs that every caller would have to give.
+    """
+    taken = {inside.name: outside for outside, inside in function.graph.captures}
+    for value in [value for value in model.graph.input if value.name in taken]:
+        model.graph.initializer.append(numpy_helper.from_array(taken[value.name].numpy(), value.name))
+        model.graph.input.remove(value)
 
 
 def _input_name(shape: tuple[int | None, ...]) -> str:

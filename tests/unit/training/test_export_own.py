@@ -120,6 +120,20 @@ def test_a_regression_needs_no_labels(keras: Any, tmp_path: Path) -> None:
     assert exported.card.evaluation is None
 
 
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+def test_a_normalization_layer_keeps_its_mean_and_variance_inside(keras: Any, tmp_path: Path, kind: str) -> None:
+    layers = keras.layers
+    normalized = layers.Normalization(mean=(39.0, 69.0), variance=(144.0, 156.0))
+    model = keras.Sequential([keras.Input((2,)), normalized, layers.Dense(1)])
+    path = tmp_path / ("line.keras" if kind == "keras" else "line")
+    model.save(path) if kind == "keras" else model.export(path, verbose=False)
+    np.savez(tmp_path / "samples.npz", x=np.array([[46.0, 84.0], [20.0, 73.0]], np.float32))
+    exported = _export(path, tmp_path / "models", samples=tmp_path / "samples.npz")
+    assert exported.inputs == ["features float32 [-1, 2]"]
+    assert exported.max_abs_error is not None
+    assert _replayed(exported) <= 1e-5
+
+
 def test_a_classifier_needs_labels(own: Own, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name its classes with --labels"):
         _export(own.keras, tmp_path)
