@@ -119,6 +119,17 @@ def with_raw_pixels(signature: Signature, scale: float, *, source: str) -> Signa
     )
 
 
+def with_both_classes(signature: Signature) -> Signature:
+    """Returns a function that gives 1 − p and p, the two classes' probabilities, where `signature` gives p, [N, 1]."""
+    tf = frameworks.load().tf
+
+    def call(tensor: Any) -> Any:
+        second = signature.call(tensor)
+        return tf.concat([1 - second, second], axis=-1)
+
+    return replace(signature, call=call)
+
+
 def to_onnx(signature: Signature, *, source: str) -> bytes:
     """Returns the ONNX file of a function.
 

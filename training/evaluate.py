@@ -1,4 +1,4 @@
-"""Figures of a classifier, from its scores and the true labels; NumPy alone."""
+"""Figures of a model, from its outputs and what it was to predict; NumPy alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class Figures:
     """What was measured on one split."""
 
     evaluation: Evaluation
-    """Accuracy, and recall by label."""
-    calibration: Calibration | None
-    """How far confidence is from accuracy; None: the scores are no probabilities."""
-    baseline: Baseline | None
-    """What predictions look like; None: the scores are no probabilities."""
+    """Accuracy, and recall by label; of a regression, its error."""
+    calibration: Calibration | None = None
+    """How far confidence is from accuracy; None: the outputs are no probabilities."""
+    baseline: Baseline | None = None
+    """What predictions look like; None: the outputs are no probabilities."""
 
     @property
     def accuracy(self) -> float:
@@ -62,7 +62,7 @@ def measure(
         },
     )
     if not _are_probabilities(scores):
-        return Figures(evaluation, None, None)
+        return Figures(evaluation)
     return Figures(evaluation, _calibration(scores, correct, temperature), _baseline(scores, names))
 
 
@@ -77,6 +77,44 @@ def _calibration(scores: Scores, correct: npt.NDArray[np.bool_], temperature: fl
         temperature=temperature,
         uncalibrated_error=uncalibrated,
     )
+
+
+def measure_regression(
+    values: Scores, targets: npt.NDArray[Any], *, split: str, inputs: npt.NDArray[Any] | None = None
+) -> Figures:
+    """Measures a regression by its mean squared error, and where there are inputs, the best plane's beside it.
+
+    The plane is the one of least squares in closed form, which no other plane can beat on the samples it is fitted to.
+
+    Args:
+        values: float [N, values], what the model predicts.
+        targets: real [N] or [N, values], what is true.
+        split: what the samples are, such as training.
+        inputs: real [N, features], the rows that it was predicted from; None: no plane is fitted.
+    """
+    wanted = targets.astype(np.float64).reshape(len(targets), -1)
+    metrics = {"mean_squared_error": _mean_squared_error(values, wanted)}
+    if inputs is not None:
+        # A column of ones is the intercept.
+        rows = np.column_stack([inputs.astype(np.float64), np.ones(len(inputs))])
+        coefficients = np.linalg.lstsq(rows, wanted)[0]
+        metrics["least_squares_mean_squared_error"] = _mean_squared_error(rows @ coefficients, wanted)
+    return Figures(Evaluation(split=split, samples=len(targets), metrics=metrics))
+
+
+def _mean_squared_error(values: Scores, targets: Scores) -> float:
+    return float(np.mean((values.astype(np.float64) - targets) ** 2))
+
+
+def score_each_class(scores: Scores, names: Sequence[str]) -> Scores:
+    """Returns scores [N, classes]: a single score p of two classes becomes 1 − p and p, any others stay as they are.
+
+    Args:
+        scores: float [N, scores].
+        names: the classes' names in index order.
+    """
+    # More than one name for a single score can only be two.
+    return np.concatenate([1 - scores, scores], axis=1) if scores.shape[1] == 1 < len(names) else scores
 
 
 def class_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pixelserve.card import Card, DataSet, Reference
 
 from . import runs
 from .errors import SamplesError
-from .evaluate import Figures, Labels, measure
+from .evaluate import Figures, Labels, measure, measure_regression
 from .progress import say
 from .runtime import OnnxModel
 from .samples import Samples
@@ -65,8 +65,11 @@ def measure_model(model: OnnxModel, samples: Samples | None, origin: Origin, lab
     Raises:
         SamplesError: a sample's label is none of the model's.
     """
-    if samples is None or samples.labels is None or labelled is None:
+    if samples is None or samples.labels is None:
         return None
+    if labelled is None:
+        (inputs,), values = samples.inputs.values(), model.run(samples.inputs)[model.outputs[0].name]
+        return measure_regression(values, samples.labels, split=origin.split, inputs=inputs)
     check_range(samples.labels, origin.labels)
     say(f"measuring on {len(samples.labels):,} samples")
     scores = model.run(samples.inputs)[labelled]

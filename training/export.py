@@ -1,9 +1,11 @@
 """Exports a run, or a model that somebody else trained, as a version in a model repository."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pixelserve.card import Card, DataSet, sha256_of
 
@@ -55,8 +57,8 @@ class Exported:
 
     @property
     def accuracy(self) -> float | None:
-        """Measured by ONNX Runtime on the exported file, a fraction of 1; None: not measured."""
-        return self.card.evaluation.metrics["accuracy"] if self.card.evaluation else None
+        """Measured by ONNX Runtime on the exported file, a fraction of 1; None: not measured, or it is a regression."""
+        return self.card.evaluation.metrics.get("accuracy") if self.card.evaluation else None
 
     @property
     def max_abs_error(self) -> float | None:
@@ -75,6 +77,7 @@ class Exported:
             "outputs": self.outputs,
             "verified": self.golden_samples > 0,
             "accuracy": self.accuracy,
+            "metrics": self.card.evaluation.metrics if self.card.evaluation else {},
             "max_abs_error": self.max_abs_error,
             "quantization": self.card.quantization.model_dump() if self.card.quantization else None,
         }
@@ -88,8 +91,10 @@ def is_run(path: Path) -> bool:
 def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """Exports what `pixelserve train` wrote.
 
-    Compares Keras and ONNX Runtime on 1,000 test images and measures the exported file on the whole test split. An int8
-    version is calibrated on training images. Where anything fails, nothing is written.
+    Compares ONNX Runtime with the library that trained the model on 1,000 test images and measures the exported file on
+    the whole test split, or on all samples where there are too few for a split. In a regression the tolerance is
+    multiplied by the largest value that was learned from. An int8 version is calibrated on training images. Where
+    anything fails, nothing is written.
 
     Args:
         run: the run's folder.
@@ -109,18 +114,22 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     if dataset.sha256 != settings.dataset_sha256:
         raise SourceError(f"{run} was trained on other {dataset.name} files than these; give the same --data-dir")
     say(f"converting {run}")
-    source = sources.from_keras_file(run / runs.MODEL, pixel_scale=None)
+    source = sources.from_run(run, dataset.labels)
     model = OnnxModel(source.onnx, source=str(run))
+    split, quoted = dataset.quoted
     origin = Origin(
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
-        split="test",
+        split=split,
         inversion=recipe.inversion,
         recipe=recipe.name,
         seed=settings.seed,
         temperature=runs.read_temperature(run),
     )
-    samples = Samples({model.inputs[0].name: dataset.test.inputs}, dataset.test.targets)
+    samples = Samples({model.inputs[0].name: quoted.inputs}, quoted.targets)
+    if dataset.task == "regression":
+        # float32 is exact to a share of a value, not to a part of its unit.
+        target = replace(target, tolerance=target.tolerance * max(1.0, float(np.abs(dataset.train.targets).max())))
     # Ranges are chosen like anything else: on data that the figures are not measured on.
     calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
     return _export(

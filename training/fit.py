@@ -1,7 +1,7 @@
 """Trains a recipe: the run that `pixelserve train` starts."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from . import datasets, learners, run_report, runs, zoo
 from .cross_validation import CrossValidation, cross_validate
 from .datasets import Array, Dataset, Split, hold_out
 from .errors import UsageError
-from .evaluate import Figures, measure
+from .evaluate import Figures, measure, measure_regression, score_each_class
 from .progress import say
 from .recipe import KerasRecipe, Recipe
 from .remedies import NONE, Remedies, settings_of
@@ -40,13 +40,13 @@ class Overrides:
         self._check()
         if self.seed is not None:
             recipe = replace(recipe, seed=self.seed)
-        given = {name: getattr(self, name) for name in ("epochs", "batch_size") if getattr(self, name) is not None}
-        if not given and self.learning_rate is None:
-            return recipe
-        if not isinstance(recipe, KerasRecipe):
-            raise UsageError(f"{recipe.name} has no epochs, batches or learning rate to choose; leave the options out")
-        if self.learning_rate is not None:
-            given["optimizer"] = replace(recipe.optimizer, learning_rate=self.learning_rate)
+        options = ("epochs", "batch_size", "learning_rate")
+        given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
+        if isinstance(recipe, KerasRecipe) and "learning_rate" in given:
+            given["optimizer"] = replace(recipe.optimizer, learning_rate=given.pop("learning_rate"))
+        unknown = [name.replace("_", " ") for name in given if not hasattr(recipe, name)]
+        if unknown:
+            raise UsageError(f"{recipe.name} has no {' and no '.join(unknown)} to choose; leave the option out")
         return replace(recipe, **given)
 
     def _check(self) -> None:
@@ -127,27 +127,36 @@ def train(
     trained = learners.fit(recipe, dataset)
     training_s = time.monotonic() - started_s
     scores = _predict(recipe, trained, dataset)
-    figures = {
-        name: measure(of_split, split.targets, dataset.labels, split=name, temperature=trained.temperature)
-        for name, (split, of_split) in scores.items()
-    }
+    figures = _measure(scores, trained, dataset)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
     settings = _settings(recipe, dataset)
-    report = run_report.gather(settings, trained, dataset, scores["test"][1], metrics)
+    report = run_report.gather(settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
     runs.write(folder, settings, runs.Outcome(trained, metrics, report))
     figure = figures[recipe.goal.split].evaluation.metrics[recipe.goal.metric]
     return Run(recipe, folder, figure, training_s, validation)
 
 
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
-    """Returns the splits that are measured, each with the model's scores: the test split, and what was held out."""
-    splits = {"test": dataset.test}
+    """Returns the splits that are measured, each with the model's outputs: the quoted one, and what was held out."""
+    splits: dict[str, Split] = dict([dataset.quoted])
     if isinstance(recipe, KerasRecipe) and recipe.held_out:
         splits["validation"] = hold_out(dataset.train, recipe.held_out)[1]
     for name, split in splits.items():
         say(f"measuring on {len(split):,} {name} samples")
-    return {name: (split, trained.predict(split.inputs)) for name, split in splits.items()}
+    return {
+        name: (split, score_each_class(trained.predict(split.inputs), dataset.labels)) for name, split in splits.items()
+    }
+
+
+def _measure(scores: dict[str, tuple[Split, Array]], trained: Trained, dataset: Dataset) -> dict[str, Figures]:
+    """Returns figures by split."""
+    return {
+        name: measure_regression(outputs, split.targets, split=name, inputs=split.inputs)
+        if dataset.task == "regression"
+        else measure(outputs, split.targets, dataset.labels, split=name, temperature=trained.temperature)
+        for name, (split, outputs) in scores.items()
+    }
 
 
 def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
         seed=recipe.seed,
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
-        learner=_plain(recipe) if isinstance(recipe, KerasRecipe) else {},
+        learner=_plain(recipe) if isinstance(recipe, KerasRecipe) else _own(recipe),
     )
 
 
@@ -183,7 +192,14 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
         "label_smoothing": recipe.label_smoothing,
         "held_out": recipe.held_out,
         "precision": recipe.precision,
+        "repeats": recipe.repeats,
         "optimizer": recipe.optimizer.name,
         **optimizer,
         **settings_of(recipe),
     }
+
+
+def _own(recipe: Recipe) -> dict[str, Any]:
+    """Returns what a recipe has beyond what all of them have."""
+    common = {entry.name for entry in fields(Recipe)}
+    return {name: value for name, value in vars(recipe).items() if name not in common}

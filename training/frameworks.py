@@ -50,14 +50,14 @@ def load_tf2onnx() -> Any:
         MissingLibraryError: it is not installed.
     """
     load()
-    with _named_where_missing():
+    with named_where_missing():
         import tf2onnx
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     return tf2onnx
 
 
 def _load() -> Frameworks:
-    with _named_where_missing():
+    with named_where_missing():
         import keras
         import tensorflow as tf
     tf.get_logger().setLevel(logging.ERROR)
@@ -65,7 +65,12 @@ def _load() -> Frameworks:
 
 
 @contextlib.contextmanager
-def _named_where_missing() -> Iterator[None]:
+def named_where_missing() -> Iterator[None]:
+    """Says which library is missing, and how it is installed, where an import in the block fails.
+
+    Raises:
+        MissingLibraryError: one is not installed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:

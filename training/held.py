@@ -37,7 +37,7 @@ class Held:
 
 
 def from_dataset(version: Published, data_dir: Path | None) -> Held:
-    """Returns the test split of the data set that a version's card names.
+    """Returns the samples of a card's data set that figures are quoted for: the test split, where it has one.
 
     Args:
         version: the version.
@@ -55,12 +55,13 @@ def from_dataset(version: Published, data_dir: Path | None) -> Held:
             f"{version.title}: its labels.txt has {_listing(version.labels)}, {dataset.name} has "
             f"{_listing(dataset.labels)}; give inputs x and labels y that fit with --samples FILE.npz"
         )
-    inputs, targets = dataset.test.inputs, dataset.test.targets
+    split, samples = dataset.quoted
+    inputs, targets = samples.inputs, samples.targets
     _check_inputs(version, dataset.name, inputs)
     if version.card.task == "regression":
         targets = targets.reshape(len(targets), -1)
     output = _output(version.model, dataset.labels)
-    return Held({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split="test")
+    return Held({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
 
 
 def from_file(version: Published, path: Path) -> Held:

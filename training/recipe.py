@@ -107,6 +107,8 @@ class KerasRecipe(Recipe):
     """Passes over the training split."""
     batch_size: int
     """Samples a step."""
+    repeats: int = 1
+    """How often an epoch goes over each sample; above 1 where there are few, since an epoch has costs of its own."""
     held_out: float = 0.0
     """The share of the training split that the model is watched on and never learns from, a fraction of 1."""
     augmentation: Callable[[], list[Any]] | None = None

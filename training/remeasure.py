@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pixelserve.card import Evaluation
-
 from . import held, published, runtime, timing
 from .agreement import differences
 from .errors import SamplesError
-from .evaluate import Figures, class_names, confusion, measure
+from .evaluate import Figures, class_names, confusion, measure, measure_regression
 from .held import Held
 from .progress import say, tracked
 from .published import Published
@@ -150,9 +148,7 @@ def _regression(outputs: Array, data: Held) -> Figures:
         raise SamplesError(
             f"{data.dataset.name}: {data.targets.shape[1]} values a sample, but the model predicts {outputs.shape[1]}"
         )
-    error = float(np.mean((outputs.astype(np.float64) - data.targets) ** 2))
-    evaluation = Evaluation(split=data.split, samples=data.count, metrics={"mean_squared_error": error})
-    return Figures(evaluation, calibration=None, baseline=None)
+    return measure_regression(outputs, data.targets, split=data.split)
 
 
 def _latency_us(version: Published, data: Held) -> dict[int, float]:

@@ -28,7 +28,10 @@ MODEL = "model.keras"
 SETTINGS = "settings.json"
 METRICS = "metrics.json"
 
-_LIBRARIES = ("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "tensorflow", "tf2onnx")
+_LIBRARIES = (
+    *("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "scikit-learn", "tensorflow"),
+    "tf2onnx",
+)
 
 
 class Settings(BaseModel):

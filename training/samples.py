@@ -22,7 +22,7 @@ class Samples:
     inputs: dict[str, Array]
     """Input tensors by name, in the model's element types, samples along the first axis."""
     labels: Array | None
-    """The index of each sample's label, integers [N]; None: not known."""
+    """The index of each sample's label, integers [N]; of a run's regression its value, floats [N]; None: not known."""
 
     @property
     def count(self) -> int:

@@ -1,7 +1,7 @@
 """Reads trained models of every kind that can be exported, and brings them to ONNX."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ from typing import Any
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from . import convert, frameworks, runtime
+from . import convert, frameworks, runs, runtime
 from .errors import SourceError, UsageError
 from .runtime import Array
+
+_TWO_CLASSES = 2
 
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -63,8 +65,25 @@ def read(path: Path, *, pixel_scale: float | None) -> Source:
     )
 
 
-def from_keras_file(path: Path, *, pixel_scale: float | None) -> Source:
-    """Reads a .keras or .h5 file; see `read`."""
+def from_run(run: Path, labels: Sequence[str]) -> Source:
+    """Reads the model in a run's folder, whichever learner left it there.
+
+    A model of two classes gives a probability for each, also where it was trained with a single one: so the classes'
+    labels, their order and the highest score mean the same as with any other model.
+
+    Args:
+        run: the folder.
+        labels: the classes' names in index order; empty in a regression.
+
+    Raises:
+        SourceError: the model is missing or unreadable.
+        MissingLibraryError: the library that trained it is not installed.
+    """
+    return from_keras_file(run / runs.MODEL, pixel_scale=None, labels=labels)
+
+
+def from_keras_file(path: Path, *, pixel_scale: float | None, labels: Sequence[str] = ()) -> Source:
+    """Reads a .keras or .h5 file; see `read`, and for two labels `from_run`."""
     keras = frameworks.load().keras
     try:
         model = keras.saving.load_model(path, compile=False)
@@ -74,6 +93,8 @@ def from_keras_file(path: Path, *, pixel_scale: float | None) -> Source:
             f"your own, save it with model.export(FOLDER) and export that SavedModel"
         ) from error
     signature = convert.keras_signature(model, source=str(path))
+    if signature.activation == "sigmoid" and len(labels) == _TWO_CLASSES and model.output_shape[-1] == 1:
+        signature = convert.with_both_classes(signature)
     return _converted(
         signature, pixel_scale, path, framework="keras", version=keras.__version__, parameters=model.count_params()
     )

@@ -131,15 +131,20 @@ def _summary(exported: Any) -> str:
     lines = [f"{slot.model} version {slot.version}: {', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"]
     if exported.max_abs_error is not None:
         lines.append(f"differs from the original by at most {exported.max_abs_error:.2g}")
-    if exported.accuracy is not None:
-        evaluation = exported.card.evaluation
-        lines.append(f"accuracy {exported.accuracy:.2%} on {evaluation.samples:,} samples ({evaluation.split})")
+    evaluation = exported.card.evaluation
+    if evaluation is not None:
+        figures = ", ".join(_figure(name, value) for name, value in evaluation.metrics.items())
+        lines.append(f"{figures} on {evaluation.samples:,} samples ({evaluation.split})")
     if exported.card.quantization is not None:
         lines.append(_against_float32(exported))
     if not exported.golden_samples:
         lines.append("unverified: without --samples nothing was compared, and a server has nothing to check it with")
     lines.append(f"next: pixelserve serve --model-repository {slot.repository}")
     return "\n".join(lines)
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{name.replace('_', ' ')} {value:{'.2%' if name == 'accuracy' else '.6g'}}"
 
 
 def _against_float32(exported: Any) -> str:

@@ -1,11 +1,11 @@
-"""The public data sets that recipes learn from."""
+"""The data sets that recipes learn from: public ones of images, and small tables that need no download."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from ..errors import UsageError
-from . import cifar10, mnist
+from . import cifar10, mnist, tables
 from .dataset import Array, Dataset, Split, Task, hold_out
 from .folds import stratified_folds
 
@@ -15,11 +15,17 @@ _LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
     "mnist": partial(mnist.load, "mnist"),
     "fashion-mnist": partial(mnist.load, "fashion-mnist"),
     "cifar10": cifar10.load,
+    "xor": lambda _: tables.load_xor(),
+    "and": lambda _: tables.load_and(),
+    "blood-fat": lambda _: tables.load_blood_fat(),
+    "iris": lambda _: tables.load_iris(),
 }
 
 
 def load(name: str, data_dir: Path | None) -> Dataset:
     """Loads a data set from its official files in `data_dir`, else through Keras's downloader and its cache.
+
+    The tables come with the project or a library, whatever `data_dir` is.
 
     Raises:
         UsageError: `data_dir` is no folder.

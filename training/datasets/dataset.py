@@ -44,15 +44,21 @@ class Dataset:
     train: Split
     """What a model learns from."""
     test: Split
-    """What it is measured on, once."""
+    """What it is measured on, once; the same as `train` where there is too little for two splits."""
     sha256: str
-    """Hash over the names of its official files, each followed by its file's uncompressed bytes, in hex."""
+    """Hash over the names of its official files, each followed by its file's uncompressed bytes, in hex; of a table,
+    over its name and the bytes of its arrays."""
     note: str = ""
     """What makes figures measured on it differ from published ones; empty for the official files."""
     features: tuple[str, ...] = ()
     """The names of a table's columns, with units; empty for images."""
     target: str = ""
     """The name of the value that a regression predicts, with its unit; empty for classes."""
+
+    @property
+    def quoted(self) -> tuple[Literal["test", "training"], Split]:
+        """The split that a model's figures are quoted for, with its name: test, where it is one of its own."""
+        return ("training", self.train) if self.test is self.train else ("test", self.test)
 
 
 def hold_out(split: Split, share: float) -> tuple[Split, Split]:

@@ -19,6 +19,7 @@ from ..runs import MODEL
 from . import regularize, stopping
 
 _PREDICTION_BATCH = 500
+_STEPS_TOGETHER = 100
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def fit_splits(recipe: KerasRecipe, train: Split, held_out: Split, *, classes: i
     libraries.keras.utils.set_random_seed(recipe.seed)
     # Sums whose order changes from run to run would give other weights for the same seed.
     libraries.tf.config.experimental.enable_op_determinism()
+    if recipe.repeats > 1:
+        train = train.take(np.tile(np.arange(len(train)), recipe.repeats))
     learner = _learner(recipe, classes)
     say(f"training {recipe.name} on {len(train):,} samples: {learner.model.count_params():,} parameters")
     learner.compile(len(train))
@@ -99,7 +102,10 @@ class _Learner:
         if self.recipe.label_smoothing:
             loss = keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing)
         metrics = [] if self.recipe.loss == "mean_squared_error" else ["accuracy"]
-        self.augmented.compile(optimizer=_optimizer(self.recipe.optimizer, steps), loss=loss, metrics=metrics)
+        # Steps on a handful of rows take less time than a return to Python after each.
+        together = _STEPS_TOGETHER if self.recipe.repeats > 1 else 1
+        optimizer = _optimizer(self.recipe.optimizer, steps)
+        self.augmented.compile(optimizer=optimizer, loss=loss, metrics=metrics, steps_per_execution=together)
 
     def fit(self, train: Split, held_out: Split) -> dict[str, list[float]]:
         steps = -(-len(train) // self.recipe.batch_size)

@@ -4,10 +4,10 @@ import difflib
 
 from ..errors import UsageError
 from ..recipe import Recipe
-from . import mnist_cnn
+from . import blood_fat, iris, logical_and, mnist_cnn, xor
 
 # In the order in which `pixelserve zoo` lists them: from the simplest to the flagships.
-_MODULES = (mnist_cnn,)
+_MODULES = (logical_and, xor, blood_fat, iris, mnist_cnn)
 _RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
 
 

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from pixelserve_training.evaluate import class_names, confusion, expected_calibration_error, measure
+from pixelserve_training.evaluate import (
+    class_names,
+    confusion,
+    expected_calibration_error,
+    measure,
+    measure_regression,
+    score_each_class,
+)
 
 PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.4, 0.6, 0.0], [0.5, 0.3, 0.2]], np.float32)
 LABELS = np.array([0, 1, 0, 0])
@@ -59,3 +66,27 @@ def test_confusion_of_a_single_score_tells_two_classes_apart() -> None:
     counts = confusion(np.array([[0.9], [0.2], [0.7], [0.5]], np.float32), np.array([1, 0, 0, 0]))
     assert counts.tolist() == [[2, 1], [0, 1]]
     assert class_names(("spam",)) == ("not spam", "spam")
+
+
+def test_a_regressions_error_is_told_beside_that_of_least_squares() -> None:
+    inputs, targets = np.array([[0.0], [1.0], [2.0]]), np.array([0.0, 1.0, 5.0])
+    figures = measure_regression(np.array([[0.0], [1.0], [2.0]], np.float32), targets, split="training", inputs=inputs)
+    # The best line is 2.5 x − 0.5, which is off by 0.5, 1 and 0.5.
+    assert figures.evaluation.metrics == {
+        "mean_squared_error": pytest.approx(3.0),
+        "least_squares_mean_squared_error": pytest.approx(0.5),
+    }
+    assert (figures.evaluation.split, figures.evaluation.samples) == ("training", 3)
+
+
+def test_a_regression_without_its_inputs_has_its_own_error_alone() -> None:
+    figures = measure_regression(np.zeros((2, 1)), np.array([1.0, 3.0]), split="samples")
+    assert figures.evaluation.metrics == {"mean_squared_error": 5.0}
+
+
+def test_a_single_score_of_two_classes_becomes_one_of_each() -> None:
+    single = np.array([[0.25], [1.0]])
+    assert score_each_class(single, ("false", "true")).tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    # A single label's stays: `measure` knows that it is whether the sample is that. A regression has no labels.
+    assert score_each_class(single, ("spam",)) is single
+    assert score_each_class(single, ()) is single

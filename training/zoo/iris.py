@@ -1,0 +1,52 @@
+"""iris: three species of iris, told apart by the length and width of their sepals and petals.
+
+accuracy   100.00 % on the 30 test flowers: the median of three runs, 96.67 % (29 of 30) to 100.00 %
+runs       seeds 0, 1 and 2, named before the first run; no run was left out. The split is the same for all
+time       4 s a run
+hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
+versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1, scikit-learn 1.9.1
+command    pixelserve train iris --seed SEED
+origin     R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936; scikit-learn's copy
+
+The number of epochs was chosen on a quarter of the 120 training flowers, with other seeds: after 50 passes their loss
+falls no more. An epoch goes over each flower 10 times, since an epoch has costs of its own. 30 flowers tell no more
+than that nearly all are right: one is 3.3 points.
+"""
+
+from typing import Any
+
+from .. import frameworks
+from ..recipe import Goal, KerasRecipe, Optimizer
+
+
+def build(classes: int) -> Any:
+    """Returns the untrained model: four lengths in cm, float32 [N, 4], in; probabilities float32 [N, classes] out."""
+    keras = frameworks.load().keras
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((4,), name="features"),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(classes, activation="softmax", name="probabilities"),
+        ],
+        name="iris",
+    )
+
+
+RECIPE = KerasRecipe(
+    name="iris",
+    summary="three dense layers of 32 and a softmax of 3",
+    dataset="iris",
+    parameters=2371,
+    goal=Goal(0.93),
+    build=build,
+    optimizer=Optimizer("adam", 0.001),
+    loss="categorical_crossentropy",
+    epochs=5,
+    batch_size=8,
+    repeats=10,
+    measured={0: 1.0, 1: 1.0, 2: 0.9667},
+    training_s=4,
+)
