@@ -123,3 +123,17 @@ class KerasRecipe(Recipe):
     """What is done against overfitting."""
     folds: int | None = None
     """In how many parts the training split is cross-validated before the model is trained; None: it is not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackpropRecipe(Recipe):
+    """A network of sigmoid units that tells two classes apart, and learns by back-propagation written out in NumPy."""
+
+    hidden: int
+    """Units in the hidden layer; 0: there is no such layer."""
+    loss: Literal["squared_error", "cross_entropy"]
+    """What is minimised (learners/backprop.py)."""
+    learning_rate: float
+    """The step size."""
+    epochs: int
+    """Steps; each goes down the gradient of all rows together."""

@@ -4,7 +4,7 @@ settings.json   recipe, seed, data set, and what the recipe's learner was told
 history.json    loss and accuracy by split, an entry an epoch
 metrics.json    figures by split, the temperature, and the training time
 versions.json   version by library
-model.keras     the trained model
+model.keras     the trained model; network.npz where NumPy did
 report.html     all of it for people, with pictures; pictures/ holds them one by one
 """
 

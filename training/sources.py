@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from . import convert, frameworks, runs, runtime
+from . import convert, frameworks, graphs, runs, runtime
 from .errors import SourceError, UsageError
+from .evaluate import score_each_class
+from .learners import backprop
 from .runtime import Array
 
 _TWO_CLASSES = 2
@@ -79,7 +82,19 @@ def from_run(run: Path, labels: Sequence[str]) -> Source:
         SourceError: the model is missing or unreadable.
         MissingLibraryError: the library that trained it is not installed.
     """
+    if (run / backprop.FILE).is_file():
+        return _from_layers(run / backprop.FILE, labels)
     return from_keras_file(run / runs.MODEL, pixel_scale=None, labels=labels)
+
+
+def _from_layers(path: Path, labels: Sequence[str]) -> Source:
+    trained = backprop.load(path)
+
+    def reference(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"probabilities": score_each_class(trained.predict(inputs["features"]), labels)}
+
+    content = graphs.sigmoid_network(trained.network)
+    return Source(content, reference, "numpy", np.__version__, trained.parameters, is_classifier=True)
 
 
 def from_keras_file(path: Path, *, pixel_scale: float | None, labels: Sequence[str] = ()) -> Source:

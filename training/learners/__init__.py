@@ -1,9 +1,9 @@
 """Those who learn: one module for each kind of recipe, each with a `fit` that returns a `Trained` model."""
 
 from ..datasets import Dataset
-from ..recipe import KerasRecipe, Recipe
+from ..recipe import BackpropRecipe, KerasRecipe, Recipe
 from ..trained import Trained
-from . import network
+from . import backprop, network
 
 __all__ = ["fit"]
 
@@ -16,4 +16,6 @@ def fit(recipe: Recipe, dataset: Dataset) -> Trained:
     """
     if isinstance(recipe, KerasRecipe):
         return network.fit(recipe, dataset)
+    if isinstance(recipe, BackpropRecipe):
+        return backprop.fit(recipe, dataset)
     raise TypeError(f"no learner for a {type(recipe).__name__}")

@@ -4,10 +4,10 @@ import difflib
 
 from ..errors import UsageError
 from ..recipe import Recipe
-from . import blood_fat, iris, logical_and, mnist_cnn, xor
+from . import blood_fat, iris, logical_and, mnist_cnn, numpy_and, numpy_xor, xor
 
 # In the order in which `pixelserve zoo` lists them: from the simplest to the flagships.
-_MODULES = (logical_and, xor, blood_fat, iris, mnist_cnn)
+_MODULES = (logical_and, xor, numpy_and, numpy_xor, blood_fat, iris, mnist_cnn)
 _RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixelserve.card import read_card
 from pixelserve_training import datasets, fit, zoo
 from pixelserve_training.errors import MissingLibraryError
 from pixelserve_training.export import Target, export_run
@@ -87,6 +88,19 @@ def test_a_single_score_is_exported_as_a_probability_of_each_class(tmp_path: Pat
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     # true is the second class: both inputs true make it more probable than both false do.
     assert found[3, 1] > found[0, 1]
+
+
+def test_an_exported_gate_measures_again_as_its_card_says(pixelserve: Command, tmp_path: Path) -> None:
+    run = trained("numpy-xor", tmp_path / "runs", epochs=1000)
+    export_run(run, Target(tmp_path / "models"), data_dir=None)
+    ran = pixelserve("evaluate", "numpy-xor", "--model-repository", tmp_path / "models", "--json")
+    assert ran.exit_code == 0, ran.err
+    result = json.loads(ran.out)
+    assert (result["split"], result["metrics"]) == ("training", {"accuracy": 1.0})
+    assert (result["incomparable"], result["differences"]) == ("", [])
+    card = read_card(tmp_path / "models" / "numpy-xor" / "1" / "card.json")
+    assert card.reference is not None
+    assert card.reference.framework == "numpy"
 
 
 def test_repeated_rows_are_an_epochs_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
