@@ -7,8 +7,9 @@ from typing import Any
 from . import learners
 from .datasets import Dataset, stratified_folds
 from .evaluate import measure
+from .learners import logistic
 from .progress import say
-from .recipe import Recipe
+from .recipe import LogisticRecipe, Recipe
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def cross_validate(recipe: Recipe, dataset: Dataset, count: int) -> CrossValidat
         UsageError: a class has fewer training samples than there are folds.
         DivergedError: a loss became NaN or infinite.
     """
+    if isinstance(recipe, LogisticRecipe):
+        return CrossValidation(logistic.cross_validate(recipe, dataset, count))
     accuracies = []
     for number, (others, fold) in enumerate(stratified_folds(dataset.train, count), start=1):
         say(f"fold {number} of {count}")

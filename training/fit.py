@@ -11,7 +11,7 @@ from .datasets import Array, Dataset, Split, hold_out
 from .errors import UsageError
 from .evaluate import Figures, measure, measure_regression, score_each_class
 from .progress import say
-from .recipe import KerasRecipe, Recipe
+from .recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
 from .remedies import NONE, Remedies, settings_of
 from .staging import check_free
 from .trained import Trained
@@ -121,7 +121,7 @@ def train(
     dataset = datasets.load(recipe.dataset, data_dir)
     if dataset.note:
         say(f"note: {dataset.note}; figures are not comparable with published ones")
-    folds = recipe.folds if isinstance(recipe, KerasRecipe) else None
+    folds = recipe.folds if isinstance(recipe, KerasRecipe | LogisticRecipe) else None
     validation = cross_validate(recipe, dataset, folds) if folds else None
     started_s = time.monotonic()
     trained = learners.fit(recipe, dataset)
@@ -133,8 +133,7 @@ def train(
     settings = _settings(recipe, dataset)
     report = run_report.gather(settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
     runs.write(folder, settings, runs.Outcome(trained, metrics, report))
-    figure = figures[recipe.goal.split].evaluation.metrics[recipe.goal.metric]
-    return Run(recipe, folder, figure, training_s, validation)
+    return Run(recipe, folder, _figure(recipe.goal, figures, validation), training_s, validation)
 
 
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
@@ -157,6 +156,12 @@ def _measure(scores: dict[str, tuple[Split, Array]], trained: Trained, dataset: 
         else measure(outputs, split.targets, dataset.labels, split=name, temperature=trained.temperature)
         for name, (split, outputs) in scores.items()
     }
+
+
+def _figure(goal: Goal, figures: dict[str, Figures], validation: CrossValidation | None) -> float:
+    if goal.split == "cross-validation" and validation is not None:
+        return validation.mean
+    return figures[goal.split].evaluation.metrics[goal.metric]
 
 
 def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:

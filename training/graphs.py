@@ -1,12 +1,16 @@
 """Writes models that did not come from TensorFlow as ONNX graphs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from . import frameworks
 from .learners.backprop import SigmoidLayer
+from .learners.logistic import WHITE, Logistic
 from .runtime import Array
+from .simplify import drop_unused
 
 # The newest that skl2onnx and tf2onnx are both tested with.
 _OPSET = 17
@@ -36,6 +40,53 @@ def sigmoid_network(layers: Sequence[SigmoidLayer]) -> bytes:
         [_constant(name, np.asarray(value, np.float32)) for name, value in constants.items()],
     )
     return _content(helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION))
+
+
+def logistic(model: Logistic) -> bytes:
+    """Returns the ONNX file of a logistic regression, by skl2onnx.
+
+    It takes `image` uint8 [N, H, W, C] and gives `probabilities` float32 [N, classes]. skl2onnx's other output, the
+    label, is left out: it is the highest probability's index, and a model of two outputs would be sent no pictures.
+
+    Raises:
+        MissingLibraryError: skl2onnx is not installed.
+    """
+    with frameworks.named_where_missing():
+        from skl2onnx import convert_sklearn
+        from skl2onnx.common.data_types import FloatTensorType
+    pixels = model.estimator.n_features_in_
+    converted = convert_sklearn(
+        model.estimator,
+        initial_types=[("rows", FloatTensorType([None, pixels]))],
+        options={id(model.estimator): {"zipmap": False}},
+        target_opset={"": _OPSET, "ai.onnx.ml": 3},
+    )
+    _take_pixels(converted, model.image_shape, pixels)
+    classes = len(model.estimator.classes_)
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes])]
+    _replace(converted.graph.output, outputs)
+    drop_unused(converted.graph)
+    return _content(converted)
+
+
+def _take_pixels(model: ModelProto, shape: tuple[int, ...], pixels: int) -> None:
+    """Puts in front of a graph that takes `rows` what makes them out of images: the same as in training."""
+    graph = model.graph
+    graph.initializer.append(_constant("white", np.array(WHITE, np.float32)))
+    graph.initializer.append(_constant("row", np.array([-1, pixels], np.int64)))
+    steps = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["pixels", "white"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "row"], ["rows"]),
+    ]
+    _replace(graph.node, [*steps, *graph.node])
+    _replace(graph.input, [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *shape])])
+
+
+def _replace(entries: Any, others: Sequence[Any]) -> None:
+    kept = list(others)
+    del entries[:]
+    entries.extend(kept)
 
 
 def _constant(name: str, value: Array) -> TensorProto:

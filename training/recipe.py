@@ -137,3 +137,17 @@ class BackpropRecipe(Recipe):
     """The step size."""
     epochs: int
     """Steps; each goes down the gradient of all rows together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticRecipe(Recipe):
+    """Logistic regression on images' pixels, one class against the others, by scikit-learn's SGDClassifier."""
+
+    alpha: float
+    """How much weights are drawn to 0 (l2)."""
+    learning_rate: float
+    """The step size, the same throughout."""
+    epochs: int
+    """Passes over the training split."""
+    folds: int
+    """In how many parts the training split is cross-validated before the model is trained."""

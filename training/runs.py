@@ -4,7 +4,7 @@ settings.json   recipe, seed, data set, and what the recipe's learner was told
 history.json    loss and accuracy by split, an entry an epoch
 metrics.json    figures by split, the temperature, and the training time
 versions.json   version by library
-model.keras     the trained model; network.npz where NumPy did
+model.keras     the trained model; network.npz or logistic.npz where another library than Keras trained it
 report.html     all of it for people, with pictures; pictures/ holds them one by one
 """
 
@@ -29,7 +29,7 @@ SETTINGS = "settings.json"
 METRICS = "metrics.json"
 
 _LIBRARIES = (
-    *("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "scikit-learn", "tensorflow"),
+    *("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "scikit-learn", "skl2onnx", "tensorflow"),
     "tf2onnx",
 )
 

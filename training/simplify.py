@@ -52,7 +52,7 @@ def _fix_shapes(model: ModelProto) -> bool:
             node.input[1] = name
             changed = True
     if changed:
-        _drop_unused(graph)
+        drop_unused(graph)
     return changed
 
 
@@ -107,7 +107,8 @@ def _chain_above(graph: GraphProto, reshape: NodeProto) -> list[NodeProto]:
     return chain if name in {tensor.name for tensor in graph.input} else []
 
 
-def _drop_unused(graph: GraphProto) -> None:
+def drop_unused(graph: GraphProto) -> None:
+    """Takes away the nodes and constants of a graph that no output needs; its nodes are in the order of computation."""
     used = {tensor.name for tensor in (*graph.input, *graph.output)}
     for node in reversed(list(graph.node)):
         if used.isdisjoint(node.output):

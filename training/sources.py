@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from onnx.external_data_helper import uses_external_data
 from . import convert, frameworks, graphs, runs, runtime
 from .errors import SourceError, UsageError
 from .evaluate import score_each_class
-from .learners import backprop
+from .learners import backprop, logistic
 from .runtime import Array
 
 _TWO_CLASSES = 2
@@ -84,6 +85,8 @@ def from_run(run: Path, labels: Sequence[str]) -> Source:
     """
     if (run / backprop.FILE).is_file():
         return _from_layers(run / backprop.FILE, labels)
+    if (run / logistic.FILE).is_file():
+        return _from_logistic(run / logistic.FILE)
     return from_keras_file(run / runs.MODEL, pixel_scale=None, labels=labels)
 
 
@@ -95,6 +98,16 @@ def _from_layers(path: Path, labels: Sequence[str]) -> Source:
 
     content = graphs.sigmoid_network(trained.network)
     return Source(content, reference, "numpy", np.__version__, trained.parameters, is_classifier=True)
+
+
+def _from_logistic(path: Path) -> Source:
+    trained = logistic.load(path)
+
+    def reference(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"probabilities": trained.predict(inputs["image"])}
+
+    version = metadata.version("scikit-learn")
+    return Source(graphs.logistic(trained), reference, "scikit-learn", version, trained.parameters, is_classifier=True)
 
 
 def from_keras_file(path: Path, *, pixel_scale: float | None, labels: Sequence[str] = ()) -> Source:

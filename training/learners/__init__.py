@@ -1,9 +1,9 @@
 """Those who learn: one module for each kind of recipe, each with a `fit` that returns a `Trained` model."""
 
 from ..datasets import Dataset
-from ..recipe import BackpropRecipe, KerasRecipe, Recipe
+from ..recipe import BackpropRecipe, KerasRecipe, LogisticRecipe, Recipe
 from ..trained import Trained
-from . import backprop, network
+from . import backprop, logistic, network
 
 __all__ = ["fit"]
 
@@ -18,4 +18,6 @@ def fit(recipe: Recipe, dataset: Dataset) -> Trained:
         return network.fit(recipe, dataset)
     if isinstance(recipe, BackpropRecipe):
         return backprop.fit(recipe, dataset)
+    if isinstance(recipe, LogisticRecipe):
+        return logistic.fit(recipe, dataset)
     raise TypeError(f"no learner for a {type(recipe).__name__}")

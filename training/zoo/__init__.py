@@ -4,10 +4,10 @@ import difflib
 
 from ..errors import UsageError
 from ..recipe import Recipe
-from . import blood_fat, iris, logical_and, mnist_cnn, numpy_and, numpy_xor, xor
+from . import blood_fat, fashion_logistic, iris, logical_and, mnist_cnn, numpy_and, numpy_xor, xor
 
 # In the order in which `pixelserve zoo` lists them: from the simplest to the flagships.
-_MODULES = (logical_and, xor, numpy_and, numpy_xor, blood_fat, iris, mnist_cnn)
+_MODULES = (logical_and, xor, numpy_and, numpy_xor, blood_fat, iris, fashion_logistic, mnist_cnn)
 _RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
 
 
@@ -29,6 +29,6 @@ def find(name: str) -> Recipe:
     """
     if name in _RECIPES:
         return _RECIPES[name]
-    near = difflib.get_close_matches(name, names(), cutoff=0.4)
+    near = difflib.get_close_matches(name, names(), cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names())}"
     raise UsageError(f'there is no recipe "{name}"; {hint}')

@@ -109,7 +109,7 @@ def test_an_interrupt_while_the_run_is_written_leaves_nothing(
 def test_an_unknown_recipe_gets_the_nearest_names(pixelserve: Command) -> None:
     ran = pixelserve("train", "mnist-cn")
     assert ran.exit_code == 2
-    assert "did you mean mnist-cnn?" in ran.err
+    assert "did you mean mnist-cnn" in ran.err
 
 
 @pytest.mark.parametrize("overrides", [Overrides(epochs=0), Overrides(batch_size=-1), Overrides(seed=-1)])

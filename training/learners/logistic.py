@@ -1,0 +1,132 @@
+"""Learns a logistic regression on images' pixels with scikit-learn.
+
+For each class there is one probability, 1 / (1 + exp(−(x · w + b))), that an image is of it rather than of any other;
+they are divided by their sum. The weights follow the gradient image by image (stochastic gradient descent), and what
+the run ends with is their average over all steps.
+
+scikit-learn's own way of keeping a model is a pickle, which runs code when it is read. A run keeps the numbers
+alone, and they are put back into a classifier of scikit-learn where it is needed.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import frameworks
+from ..datasets import Array, Dataset, stratified_folds
+from ..errors import SourceError
+from ..progress import say
+from ..recipe import LogisticRecipe
+from ..report import Layer
+
+FILE = "logistic.npz"
+WHITE = 255
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A trained logistic regression; see `Trained`."""
+
+    estimator: Any
+    """scikit-learn's fitted SGDClassifier, in float32."""
+    image_shape: tuple[int, ...]
+    """An image's height, width and channels."""
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """Empty: scikit-learn tells nothing of an epoch."""
+    temperature: None = None
+    """Nothing: it is not calibrated."""
+
+    @property
+    def parameters(self) -> int:
+        """Weights in the model, biases included."""
+        return int(self.estimator.coef_.size + self.estimator.intercept_.size)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Empty: it is no network."""
+        return []
+
+    def predict(self, inputs: Array) -> Array:
+        """Returns probabilities, float32 [N, classes], of images uint8 [N, H, W, C]."""
+        return np.asarray(self.estimator.predict_proba(_rows(inputs)))
+
+    def save(self, folder: Path) -> None:
+        """Writes logistic.npz: coefficients float32 [classes, pixels], intercepts float32 [classes], image_shape."""
+        np.savez(
+            folder / FILE,
+            coefficients=self.estimator.coef_,
+            intercepts=self.estimator.intercept_,
+            image_shape=np.array(self.image_shape),
+        )
+
+
+def load(path: Path) -> Logistic:
+    """Reads what `save` wrote.
+
+    Raises:
+        SourceError: the file is missing, damaged, or another one.
+        MissingLibraryError: scikit-learn is not installed.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            coefficients, intercepts = arrays["coefficients"], arrays["intercepts"]
+            image_shape = tuple(int(size) for size in arrays["image_shape"])
+    except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
+        raise SourceError(f"{path}: cannot be read as a regression's weights: {error}; train again") from error
+    estimator = _classifier()
+    estimator.coef_, estimator.intercept_ = coefficients, intercepts
+    estimator.classes_ = np.arange(len(intercepts), dtype=np.int64)
+    estimator.n_features_in_ = coefficients.shape[1]
+    return Logistic(estimator, image_shape)
+
+
+def cross_validate(recipe: LogisticRecipe, dataset: Dataset, count: int) -> tuple[float, ...]:
+    """Returns the accuracy on each of `count` folds of the training split, of a model that learned from the others.
+
+    The models are trained side by side, one a core.
+
+    Raises:
+        UsageError: a class has fewer training samples than there are folds.
+        MissingLibraryError: scikit-learn is not installed.
+    """
+    with frameworks.named_where_missing():
+        from sklearn import model_selection
+    rows, labels = _learned(dataset)
+    say(f"cross-validating {recipe.name} on {len(rows):,} samples in {count} folds")
+    folds = list(stratified_folds(dataset.train, count))
+    scored = model_selection.cross_validate(_untrained(recipe), rows, labels, cv=folds, n_jobs=-1)
+    return tuple(float(accuracy) for accuracy in scored["test_score"])
+
+
+def fit(recipe: LogisticRecipe, dataset: Dataset) -> Logistic:
+    """Trains a logistic regression; the same recipe, data and seed give the same weights on the same machine.
+
+    Raises:
+        MissingLibraryError: scikit-learn is not installed.
+    """
+    rows, labels = _learned(dataset)
+    say(f"training {recipe.name} on {len(rows):,} samples")
+    return Logistic(_untrained(recipe).fit(rows, labels), dataset.train.inputs.shape[1:])
+
+
+def _learned(dataset: Dataset) -> tuple[Array, Array]:
+    # int64, because that is what ONNX has labels in.
+    return _rows(dataset.train.inputs), dataset.train.targets.astype(np.int64)
+
+
+def _untrained(recipe: LogisticRecipe) -> Any:
+    return _classifier(alpha=recipe.alpha, eta0=recipe.learning_rate, max_iter=recipe.epochs, random_state=recipe.seed)
+
+
+def _classifier(**options: Any) -> Any:
+    with frameworks.named_where_missing():
+        from sklearn.linear_model import SGDClassifier
+    # tol=None: exactly max_iter epochs, so that no fold stops before another.
+    return SGDClassifier(loss="log_loss", learning_rate="constant", average=True, tol=None, **options)
+
+
+def _rows(images: Array) -> Array:
+    """Returns images uint8 [N, H, W, C] as rows float32 [N, H · W · C] in 0 to 1."""
+    return np.asarray(images.reshape(len(images), -1) / np.float32(WHITE))
