@@ -61,12 +61,14 @@ def keras_signature(model: Any, *, source: str) -> Signature:
         )
     shape = tuple(inputs[0].shape)
     activation = _last_activation(model)
+    # An ensemble that ends in a mean of probabilities has no activation, and says by its name what it gives.
+    gives_probabilities = activation in _PROBABILITIES or model.layers[-1].name == "probabilities"
     return Signature(
         call=lambda tensor: model(tensor, training=False),
         input_name=_input_name(shape),
         shape=shape,
         dtype=str(inputs[0].dtype),
-        output_name="probabilities" if activation in _PROBABILITIES else "output",
+        output_name="probabilities" if gives_probabilities else "output",
         activation=activation,
     )
 

@@ -7,6 +7,7 @@
     ├── SourceError               the model file's: it cannot be read, or it is no model that can be exported
     ├── SamplesError              the samples' or labels': they do not fit the model
     ├── DivergedError             the run's: the loss is no number any more
+    ├── WeakMemberError           the run's: an ensemble's member is no better than guessing
     ├── ParityError               the conversion's: the exported model computes something else than the original
     ├── WriteError                the disk's: no space left, or no permission
     └── MissingLibraryError       the installation's: a library of the extra `training` is missing
@@ -60,6 +61,10 @@ class DivergedError(TrainingError):
         )
         self.epoch = epoch
         self.step = step
+
+
+class WeakMemberError(TrainingError):
+    """A member of an ensemble is no better than guessing, so there is nothing to build on."""
 
 
 class ParityError(TrainingError):

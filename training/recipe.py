@@ -90,6 +90,18 @@ class Regularization:
     never stops early."""
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """Several models of one recipe that are exported as one."""
+
+    kind: Literal["bagging", "boosting", "stacking"]
+    """How the members come to differ, and how they are combined; see `learners.ensemble`."""
+    members: int = 5
+    """How many there are."""
+    folds: int = 5
+    """Stacking alone: in how many parts the training samples are cut for predictions of samples not learned from."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KerasRecipe(Recipe):
     """A network that Keras trains."""
@@ -123,6 +135,8 @@ class KerasRecipe(Recipe):
     """What is done against overfitting."""
     folds: int | None = None
     """In how many parts the training split is cross-validated before the model is trained; None: it is not."""
+    ensemble: Ensemble | None = None
+    """How several models become one; None: there is only one."""
 
 
 @dataclass(frozen=True, kw_only=True)

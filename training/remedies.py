@@ -2,15 +2,17 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from .errors import UsageError
 from .progress import say
-from .recipe import KerasRecipe, Recipe, Regularization
+from .recipe import Ensemble, KerasRecipe, Recipe, Regularization
 
 _HELD_OUT = 0.1
 _MOST_EPOCHS = 2**32 - 1
 _MOST_FOLDS = 100
+_MOST_MEMBERS = 100
+_KINDS = ("bagging", "boosting", "stacking")
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,17 @@ class Remedies:
     """Epochs without a lower held-out loss after which training stops."""
     folds: int | None = None
     """In how many parts the training split is cross-validated."""
+    ensemble: Literal["bagging", "boosting", "stacking"] | None = None
+    """How several models become one."""
+    members: int | None = None
+    """How many models those are."""
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with what is asked for.
 
         Raises:
-            UsageError: a value out of range, or a recipe that is no network, or one that does not classify.
+            UsageError: a value out of range, members without an ensemble, or a recipe that is no network, or one that
+                does not classify.
         """
         self._check()
         asked = [_option(name) for name, value in asdict(self).items() if value is not None]
@@ -50,7 +57,12 @@ class Remedies:
         if self.early_stopping is not None and not recipe.held_out:
             say(f"early stopping holds out {_HELD_OUT:.0%} of the training samples")
             recipe = replace(recipe, held_out=_HELD_OUT)
-        return recipe
+        if self.ensemble is None:
+            return recipe
+        if recipe.calibrated:
+            say(f"an ensemble is not calibrated, as {recipe.name} alone is")
+        members = Ensemble.members if self.members is None else self.members
+        return replace(recipe, calibrated=False, ensemble=Ensemble(self.ensemble, members))
 
     def _check(self) -> None:
         for name, rate, end in (("l1", self.l1, math.inf), ("l2", self.l2, math.inf), ("dropout", self.dropout, 1.0)):
@@ -60,18 +72,24 @@ class Remedies:
         for name, count, least, most in (
             ("early_stopping", self.early_stopping, 1, _MOST_EPOCHS),
             ("folds", self.folds, 2, _MOST_FOLDS),
+            ("members", self.members, 2, _MOST_MEMBERS),
         ):
             if count is not None and not least <= count <= most:
                 raise UsageError(f"{_option(name)} {count}: expected {least} to {most}")
+        if self.ensemble is not None and self.ensemble not in _KINDS:
+            raise UsageError(f'--ensemble "{self.ensemble}": expected {", ".join(_KINDS[:-1])} or {_KINDS[-1]}')
+        if self.members is not None and self.ensemble is None:
+            raise UsageError(f"--members {self.members}: of what? give --ensemble {'|'.join(_KINDS)} as well")
 
     def _check_classifies(self, recipe: KerasRecipe) -> None:
         if recipe.loss in ("sparse_categorical_crossentropy", "categorical_crossentropy"):
             return
-        if self.folds is not None:
-            raise UsageError(
-                f"--folds wants a recipe with a probability for each class, and {recipe.name} learns by "
-                f"{recipe.loss}; leave it out"
-            )
+        for name in ("folds", "ensemble"):
+            if getattr(self, name) is not None:
+                raise UsageError(
+                    f"{_option(name)} wants a recipe with a probability for each class, and {recipe.name} learns by "
+                    f"{recipe.loss}; leave it out"
+                )
 
 
 NONE = Remedies()
@@ -86,6 +104,7 @@ def settings_of(recipe: KerasRecipe) -> dict[str, Any]:
         "dropout": regularization.dropout,
         "early_stopping": regularization.patience,
         "folds": recipe.folds,
+        "ensemble": asdict(recipe.ensemble) if recipe.ensemble else None,
     }
 
 

@@ -16,6 +16,7 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
   pixelserve train mnist-cnn --l2 1e-4 --dropout 0.3 --early-stopping 3 --epochs 50
   pixelserve train mnist-cnn --folds 5
+  pixelserve train mnist-cnn --ensemble bagging --members 5
 
 Then put the model into a repository that pixelserve serve can serve:
 
@@ -65,12 +66,25 @@ def train(
         int | None,
         typer.Option(help="Cross-validate first: train so many models, each measured on its part.", metavar="K"),
     ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(help="Train several models and make one of them.", metavar="bagging|boosting|stacking"),
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="How many models an ensemble has; default: 5.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
     fit = extras.load("pixelserve_training.fit", extra="training")
     overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    remedies = fit.Remedies(l1=l1, l2=l2, dropout=dropout, early_stopping=early_stopping, folds=folds)
+    remedies = fit.Remedies(
+        l1=l1,
+        l2=l2,
+        dropout=dropout,
+        early_stopping=early_stopping,
+        folds=folds,
+        ensemble=ensemble,
+        members=members,
+    )
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, overrides=overrides, remedies=remedies)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))

@@ -3,7 +3,7 @@
 from ..datasets import Dataset
 from ..recipe import BackpropRecipe, KerasRecipe, LogisticRecipe, Recipe
 from ..trained import Trained
-from . import backprop, logistic, network
+from . import backprop, ensemble, logistic, network
 
 __all__ = ["fit"]
 
@@ -12,10 +12,12 @@ def fit(recipe: Recipe, dataset: Dataset) -> Trained:
     """Trains a recipe on its data set's training split; the test split is not looked at.
 
     Raises:
+        UsageError: the network cannot be learned as the recipe says.
         DivergedError: the loss became NaN or infinite.
+        WeakMemberError: an ensemble's members are no better than guessing.
     """
     if isinstance(recipe, KerasRecipe):
-        return network.fit(recipe, dataset)
+        return ensemble.fit(recipe, dataset) if recipe.ensemble else network.fit(recipe, dataset)
     if isinstance(recipe, BackpropRecipe):
         return backprop.fit(recipe, dataset)
     if isinstance(recipe, LogisticRecipe):

@@ -1,6 +1,5 @@
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +101,3 @@ def test_a_cross_validated_run_says_each_folds_accuracy_and_keeps_a_model_of_all
     assert json.loads((run / "settings.json").read_text())["learner"]["folds"] == 2
     again = pixelserve("train", "small", "--data-dir", data_dir, "--run-dir", tmp_path / "2", "--folds", 2, "--json")
     assert json.loads(again.out)["cross_validation"] == kept
-
-
-def test_a_recipe_that_does_not_classify_has_no_folds(
-    pixelserve: Command, small_recipe: KerasRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    regression = replace(small_recipe, name="line", loss="mean_squared_error")
-    monkeypatch.setattr("pixelserve_training.zoo.find", lambda _: regression)
-    ran = pixelserve("train", "line", "--run-dir", tmp_path / "run", "--folds", 2)
-    assert ran.exit_code == 2
-    assert "--folds wants a recipe with a probability for each class, and line learns by mean_squared_error" in ran.err

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pixelserve_training.errors import UsageError
-from pixelserve_training.recipe import Goal, KerasRecipe, Recipe, Regularization
+from pixelserve_training.recipe import Ensemble, Goal, KerasRecipe, Recipe, Regularization
 from pixelserve_training.remedies import Remedies, settings_of
 
 
@@ -42,6 +42,22 @@ def test_early_stopping_takes_what_the_recipe_holds_out_already(capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
+def test_an_ensemble_has_five_members_unless_told_otherwise_and_is_not_calibrated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = Remedies(ensemble="stacking").apply(made(calibrated=True))
+    assert (recipe.ensemble, recipe.calibrated) == (Ensemble("stacking", members=5), False)
+    assert "an ensemble is not calibrated, as plain alone is" in capsys.readouterr().err
+    assert Remedies(ensemble="bagging", members=7).apply(made()).ensemble == Ensemble("bagging", members=7)
+    assert Remedies(l1=0.1).apply(made(calibrated=True)).calibrated
+
+
+@pytest.mark.parametrize("remedies", [Remedies(folds=2), Remedies(ensemble="bagging")])
+def test_a_recipe_that_does_not_classify_has_neither_folds_nor_ensembles(remedies: Remedies) -> None:
+    with pytest.raises(UsageError, match="wants a recipe with a probability for each class, and plain learns by mean"):
+        remedies.apply(made(loss="mean_squared_error"))
+
+
 @pytest.mark.parametrize(
     ("remedies", "message"),
     [
@@ -51,6 +67,9 @@ def test_early_stopping_takes_what_the_recipe_holds_out_already(capsys: pytest.C
         (Remedies(dropout=1.0), "--dropout 1.0: expected a number of 0 or more, below 1"),
         (Remedies(early_stopping=0), "--early-stopping 0: expected 1 to"),
         (Remedies(folds=1), "--folds 1: expected 2 to 100"),
+        (Remedies(ensemble="bagging", members=1), "--members 1: expected 2 to 100"),
+        (Remedies(members=3), "--members 3: of what? give --ensemble bagging|boosting|stacking as well"),
+        (Remedies(ensemble="voting"), '--ensemble "voting": expected bagging, boosting or stacking'),  # type: ignore[arg-type]
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_options_name(remedies: Remedies, message: str) -> None:

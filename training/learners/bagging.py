@@ -1,0 +1,22 @@
+"""Bagging: members that learned from different bootstrap samples, and the mean of what they say.
+
+Breiman 1996, "Bagging Predictors", which takes the mean of the members' probabilities beside their vote.
+"""
+
+import numpy as np
+
+from .. import frameworks
+from ..datasets import Split
+from ..recipe import Ensemble, KerasRecipe
+from . import members
+from .network import Network
+
+
+def fit(recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int) -> Network:
+    """Trains an ensemble by bagging; see `learners.ensemble.fit`."""
+    trained = []
+    for number, seed in enumerate(members.seeds(recipe, ensemble.members), start=1):
+        members.tell(number, ensemble.members)
+        sample = train.take(members.draw(np.random.default_rng(seed), len(train)))
+        trained.append(members.train(recipe, seed, sample, held_out, classes))
+    return members.join(recipe, trained, frameworks.load().keras.layers.Average(name=members.OUTPUT))

@@ -1,0 +1,69 @@
+"""What the ensembles share: the members' seeds and training, and how networks become one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import frameworks
+from ..datasets import Split
+from ..progress import say
+from ..recipe import KerasRecipe
+from . import network
+from .network import Network
+
+OUTPUT = "probabilities"
+
+
+def seeds(recipe: KerasRecipe, count: int) -> list[int]:
+    """Returns a seed for each member, all of them made from the recipe's."""
+    return [int(seed) for seed in np.random.SeedSequence(recipe.seed).generate_state(count)]
+
+
+def draw(random: np.random.Generator, samples: int, weights: npt.NDArray[Any] | None = None) -> npt.NDArray[np.int64]:
+    """Returns a bootstrap sample: as many indices as there are samples, drawn with replacement.
+
+    Efron 1979, "Bootstrap Methods: Another Look at the Jackknife": of equally likely samples, 1 - 1/e = 63 % are in it.
+
+    Args:
+        random: where the draws come from.
+        samples: how many there are.
+        weights: float [samples], the probability of each, summing to 1; None: all the same.
+    """
+    return random.choice(samples, size=samples, p=weights)
+
+
+def train(recipe: KerasRecipe, seed: int, split: Split, held_out: Split, classes: int) -> Network:
+    """Trains one member: the recipe's network alone, from a seed of its own."""
+    return network.fit_splits(replace(recipe, seed=seed, ensemble=None), split, held_out, classes=classes)
+
+
+def tell(number: int, count: int, what: str = "") -> None:
+    """Says which member is next; `number` counts from 1."""
+    say(f"member {number} of {count}{what}")
+
+
+def join(recipe: KerasRecipe, members: Sequence[Network], combine: Callable[[list[Any]], Any]) -> Network:
+    """Returns members as one network with their input, whose output is made of all of theirs.
+
+    Each is kept in it as a layer called member_1 and so on, and its history under names that begin so.
+
+    Args:
+        recipe: what they were trained by.
+        members: the trained members.
+        combine: takes the members' outputs, each probabilities [N, classes], and returns their combination in the same
+            form, from a layer whose name is `OUTPUT`.
+    """
+    keras = frameworks.load().keras
+    first = members[0].model.inputs[0]
+    image = keras.Input(first.shape[1:], dtype=first.dtype, name="image" if len(first.shape) == 4 else "features")
+    outputs: list[Any] = []
+    history: dict[str, list[float]] = {}
+    for number, member in enumerate(members, start=1):
+        name = f"member_{number}"
+        outputs.append(keras.Model(member.model.inputs[0], member.model.outputs[0], name=name)(image))
+        history |= {f"{name}_{figure}": values for figure, values in member.history.items()}
+    model = keras.Model(image, combine(outputs), name=f"{recipe.name}-ensemble")
+    return Network(model, history, temperature=None, also_saved_as=recipe.also_saved_as)

@@ -1,0 +1,84 @@
+"""Stacking: a meta-learner that combines its members by what they say of samples that they have not learned from.
+
+Wolpert 1992, "Stacked Generalization". That it learns from class probabilities, by a linear model, is Ting and Witten
+1999, "Issues in Stacked Generalization"; the linear model here is multinomial logistic regression.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import frameworks
+from ..datasets import Array, Split, stratified_folds
+from ..progress import say
+from ..recipe import Ensemble, KerasRecipe
+from . import members
+from .network import Network
+
+# A class that no training sample has gets this logit: a probability that is 0 in float32.
+_NEVER = -200.0
+
+
+def fit(recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int) -> Network:
+    """Trains an ensemble by stacking; see `learners.ensemble.fit`.
+
+    Each member is trained once for each fold, on the other folds, to say what it makes of samples that it has not
+    learned from, and once more on all samples, to be used.
+
+    Raises:
+        UsageError: a class has fewer training samples than there are folds.
+    """
+    trained, said = [], []
+    for number, seed in enumerate(members.seeds(recipe, ensemble.members), start=1):
+        said.append(_out_of_fold(recipe, ensemble, number, seed, train, held_out, classes))
+        members.tell(number, ensemble.members, ", on all samples")
+        trained.append(members.train(recipe, seed, train, held_out, classes))
+    say(f"learning to combine {ensemble.members} members from {len(train):,} samples")
+    kernel, bias = learn_to_combine(said, train.targets)
+    return members.join(recipe, trained, lambda outputs: _combined(outputs, kernel, bias))
+
+
+def _out_of_fold(
+    recipe: KerasRecipe, ensemble: Ensemble, number: int, seed: int, train: Split, held_out: Split, classes: int
+) -> Array:
+    """Returns float [N, classes]: what a member says of each sample, by its model that has not learned from it."""
+    places, scores = [], []
+    for fold_number, (others, fold) in enumerate(stratified_folds(train, ensemble.folds), start=1):
+        members.tell(number, ensemble.members, f", fold {fold_number} of {ensemble.folds}")
+        places.append(fold)
+        scores.append(members.train(recipe, seed, train.take(others), held_out, classes).predict(train.inputs[fold]))
+    by_fold = np.concatenate(scores)
+    said = np.empty_like(by_fold)
+    said[np.concatenate(places)] = by_fold
+    return said
+
+
+def learn_to_combine(said: Sequence[Array], labels: Array) -> tuple[Array, Array]:
+    """Returns kernel float32 [members * classes, classes] and bias float32 [classes] of the meta-learner.
+
+    Args:
+        said: what each member says of every sample, float [N, classes].
+        labels: the index of each sample's label, integer [N].
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    features, classes = np.concatenate(said, axis=1), said[0].shape[1]
+    learned = LogisticRegression(max_iter=1000).fit(features, labels)
+    kernel, bias = np.zeros((features.shape[1], classes)), np.full(classes, _NEVER)
+    if len(learned.classes_) == 2:
+        # Of two classes scikit-learn has the second one's logit only; the first one's is 0 then.
+        bias[learned.classes_[0]] = 0
+        kernel[:, learned.classes_[1]], bias[learned.classes_[1]] = learned.coef_[0], learned.intercept_[0]
+    else:
+        kernel[:, learned.classes_], bias[learned.classes_] = learned.coef_.T, learned.intercept_
+    return kernel.astype(np.float32), bias.astype(np.float32)
+
+
+def _combined(outputs: list[Any], kernel: Array, bias: Array) -> Any:
+    layers = frameworks.load().keras.layers
+    features = layers.Concatenate(name="members")(outputs)
+    meta_learner = layers.Dense(len(bias), activation="softmax", name=members.OUTPUT)
+    probabilities = meta_learner(features)
+    meta_learner.set_weights([kernel, bias])
+    return probabilities
