@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench bench-classify bench-gpu lint format proto lock clean
+.PHONY: help demo serve test bench bench-classify bench-gpu bench-overfitting lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,6 +36,9 @@ bench-classify: $(STAMPS)/dev ## compare the folder command with the bare load g
 
 bench-gpu: $(STAMPS)/server ## print how well the server uses a GPU, and save it (needs one, and onnxruntime-gpu)
 	@$(BIN)/python benchmarks/gpu_rate.py
+
+bench-overfitting: $(STAMPS)/dev ## train one network with each remedy against overfitting, and compare (ARGS=--help)
+	@$(BIN)/python benchmarks/overfitting.py $(ARGS)
 
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"
