@@ -14,9 +14,10 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto
 
-from .errors import SourceError, UsageError
+from .errors import SourceError, UsageError, WriteError
 from .progress import say
 from .runtime import Array, OnnxModel
+from .staging import reason
 
 CALIBRATION_SAMPLES = 500
 
@@ -60,6 +61,7 @@ def quantize(content: bytes, model: OnnxModel, calibration: Calibration, *, sour
     Raises:
         UsageError: the model has nothing that could be quantised.
         SourceError: ONNX Runtime cannot quantise it.
+        WriteError: the disk of temporary files does not take it.
     """
     say(f"quantising, calibrated on {calibration.count:,} samples")
     try:
@@ -74,9 +76,13 @@ def quantize(content: bytes, model: OnnxModel, calibration: Calibration, *, sour
             return _quantize(prepared, model, calibration, last, Path(folder) / "int8.onnx")
     except UsageError:
         raise
+    except OSError as error:
+        raise WriteError(
+            f"{tempfile.gettempdir()} cannot be written: {reason(error)}; make room, or set TMPDIR to another place"
+        ) from error
     except Exception as error:  # ONNX Runtime's quantiser and onnx raise a dozen kinds
-        reason = str(error).strip().partition("\n")[0]
-        raise SourceError(f"{source}: ONNX Runtime cannot quantise it: {reason}; leave out --precision") from error
+        why = str(error).strip().partition("\n")[0]
+        raise SourceError(f"{source}: ONNX Runtime cannot quantise it: {why}; leave out --precision") from error
 
 
 def _prepare(content: bytes, folder: Path) -> ModelProto:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -27,8 +28,7 @@ def staged(target: Path) -> Iterator[Path]:
             yield staging
     except OSError as error:
         raise WriteError(
-            f"{target} cannot be written: {error.strerror or error}; nothing was left behind: "
-            f"make room or give another place"
+            f"{target} cannot be written: {reason(error)}; nothing was left behind: make room or give another place"
         ) from error
 
 
@@ -57,6 +57,14 @@ def check_free(target: Path) -> None:
         raise WriteError(f"{target} cannot be written: {nearest} is no folder; give another place")
     if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
         raise TargetExistsError(f"{target} exists already and is not overwritten; give another place, or remove it")
+
+
+def reason(error: OSError) -> str:
+    """Returns why a write failed, in the system's words: HDF5 puts paths and addresses around them."""
+    code = error.errno
+    if code is None and (named := re.search(r"errno = (\d+)", str(error))):
+        code = int(named[1])
+    return os.strerror(code) if code is not None else str(error)
 
 
 def _rename(staging: Path, target: Path) -> None:

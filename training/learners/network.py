@@ -55,7 +55,11 @@ class Network:
     def save(self, folder: Path) -> None:
         """Writes model.keras and what else the recipe asks for."""
         for path in (folder / MODEL, *((folder / MODEL).with_suffix(suffix) for suffix in self.also_saved_as)):
-            self.model.save(path)
+            try:
+                self.model.save(path)
+            except RuntimeError as error:
+                # What HDF5 says of a full disk where it notices when it closes an .h5 file.
+                raise OSError(str(error)) from error
 
 
 def fit(recipe: KerasRecipe, dataset: Dataset) -> Network:

@@ -1,8 +1,11 @@
 """Tiny data sets and models that the tests of training share; TensorFlow is loaded once a session."""
 
+import contextlib
 import gzip
+import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,22 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path
     folder = tmp_path_factory.mktemp("runs") / "mnist-cnn"
     fit.train("mnist-cnn", data_dir=data_dir, run_dir=folder, overrides=fit.Overrides(epochs=1))
     return folder
+
+
+@contextlib.contextmanager
+def _small_files(most_bytes: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_files() -> Callable[[int], AbstractContextManager[None]]:
+    """Has the system refuse to write larger files inside a block, as it does on a full disk."""
+    return _small_files
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from pixelserve.card import read_card, read_golden, replay, verify_model_file
 from pixelserve_training import export, publish, sources, verify
-from pixelserve_training.errors import ParityError, SourceError, TargetExistsError, UsageError
+from pixelserve_training.errors import ParityError, SourceError, TargetExistsError, UsageError, WriteError
 from pixelserve_training.export import Target, export_run
 from pixelserve_training.runtime import OnnxModel
 
@@ -115,6 +115,27 @@ def test_an_interrupted_export_leaves_the_repository_as_it_was(
     with pytest.raises(KeyboardInterrupt):
         export_run(run_folder, Target(tmp_path), data_dir=data_dir)
     assert _listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_disk_that_is_full_in_mid_export_leaves_the_repository_as_it_was(
+    run_folder: Path, data_dir: Path, tmp_path: Path, small_files: Callable[..., Any], existing: bool
+) -> None:
+    if existing:
+        export_run(run_folder, Target(tmp_path), data_dir=data_dir)
+    before = _listing(tmp_path)
+    # The graph takes 370 KB.
+    with small_files(100_000), pytest.raises(WriteError, match=r"cannot be written: File too large; nothing was left"):
+        export_run(run_folder, Target(tmp_path), data_dir=data_dir)
+    assert _listing(tmp_path) == before
+
+
+def test_a_full_disk_of_temporary_files_is_named(
+    run_folder: Path, data_dir: Path, tmp_path: Path, small_files: Callable[..., Any]
+) -> None:
+    with small_files(100_000), pytest.raises(WriteError, match=r"File too large; make room, or set TMPDIR"):
+        export_run(run_folder, Target(tmp_path, precision="int8"), data_dir=data_dir)
+    assert _listing(tmp_path) == []
 
 
 def test_other_data_than_the_run_was_trained_on_is_refused(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pixelserve_training.errors import TargetExistsError, WriteError
-from pixelserve_training.staging import check_free, staged
+from pixelserve_training.staging import check_free, reason, staged
 
 
 def test_nothing_shows_until_all_is_written(tmp_path: Path) -> None:
@@ -52,6 +52,12 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="No space left on device; nothing was left behind"):
         fill()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_what_hdf5_says_the_systems_words_are_left() -> None:
+    assert reason(OSError(28, "Can't write data (file = '/x', buf = 0x55ad)")) == "No space left on device"
+    assert reason(OSError("Can't decrement id ref (errno = 28, error message = '…')")) == "No space left on device"
+    assert reason(OSError("something else")) == "something else"
 
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
