@@ -8,6 +8,7 @@
     ├── SamplesError              the samples' or labels': they do not fit the model
     ├── DivergedError             the run's: the loss is no number any more
     ├── WeakMemberError           the run's: an ensemble's member is no better than guessing
+    ├── RunInterruptedError       nobody's: Ctrl-C or SIGTERM stopped the run
     ├── ParityError               the conversion's: the exported model computes something else than the original
     ├── WriteError                the disk's: no space left, or no permission
     └── MissingLibraryError       the installation's: a library of the extra `training` is missing
@@ -65,6 +66,12 @@ class DivergedError(TrainingError):
 
 class WeakMemberError(TrainingError):
     """A member of an ensemble is no better than guessing, so there is nothing to build on."""
+
+
+class RunInterruptedError(TrainingError):
+    """Ctrl-C or SIGTERM stopped the run; the message says what is kept and how to go on."""
+
+    exit_code = 130
 
 
 class ParityError(TrainingError):

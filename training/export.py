@@ -9,7 +9,7 @@ import numpy as np
 
 from pixelserve.card import Card, DataSet, sha256_of
 
-from . import config, datasets, runs, sources, zoo
+from . import checkpoint, config, datasets, runs, sources, zoo
 from .errors import SourceError, UsageError
 from .evidence import Origin, labelled_output, make_card, measure_model
 from .precision import FLOAT32, INT8, to_int8
@@ -84,7 +84,16 @@ class Exported:
 
 
 def is_run(path: Path) -> bool:
-    """Returns whether a path is a run's folder."""
+    """Returns whether a path is a run's folder.
+
+    Raises:
+        SourceError: it is an unfinished one's.
+    """
+    if (path / checkpoint.STATE).is_file():
+        raise SourceError(
+            f"{path} is an unfinished run: finish it with pixelserve train --resume, or export the .keras file in it "
+            f"with --name and --labels"
+        )
     return (path / runs.SETTINGS).is_file()
 
 

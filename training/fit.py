@@ -1,64 +1,22 @@
 """Trains a recipe: the run that `pixelserve train` starts."""
 
-import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import datasets, learners, run_report, runs, zoo
+from . import interrupts, learners, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .datasets import Array, Dataset, Split, hold_out
-from .errors import UsageError
 from .evaluate import Figures, measure, measure_regression, score_each_class
+from .job import Job, prepare
+from .overrides import Overrides
 from .progress import say
 from .recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
-from .remedies import NONE, Remedies, settings_of
-from .staging import check_free
+from .remedies import NONE, Remedies
+from .resume import Request
 from .trained import Trained
 
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the caller wants other than the recipe has it; None leaves it as it is."""
-
-    epochs: int | None = None
-    """Passes over the training split."""
-    batch_size: int | None = None
-    """Samples a step."""
-    learning_rate: float | None = None
-    """The optimizer's step size; with a schedule, its greatest."""
-    seed: int | None = None
-    """Fixes the initial weights and the order of the samples."""
-
-    def apply(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe with what is given here in its place.
-
-        Raises:
-            UsageError: a count below 1, a rate that is not above 0, a seed that NumPy does not take, or an option that
-                the recipe's learner knows nothing of.
-        """
-        self._check()
-        if self.seed is not None:
-            recipe = replace(recipe, seed=self.seed)
-        options = ("epochs", "batch_size", "learning_rate")
-        given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
-        if isinstance(recipe, KerasRecipe) and "learning_rate" in given:
-            given["optimizer"] = replace(recipe.optimizer, learning_rate=given.pop("learning_rate"))
-        unknown = [name.replace("_", " ") for name in given if not hasattr(recipe, name)]
-        if unknown:
-            raise UsageError(f"{recipe.name} has no {' and no '.join(unknown)} to choose; leave the option out")
-        return replace(recipe, **given)
-
-    def _check(self) -> None:
-        for option, value, least in (
-            ("epochs", self.epochs, 1),
-            ("batch-size", self.batch_size, 1),
-            ("seed", self.seed, 0),
-        ):
-            if value is not None and not least <= value < 2**32:
-                raise UsageError(f"--{option} {value}: expected {least} to {2**32 - 1}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise UsageError(f"--lr {self.learning_rate}: expected a number above 0")
+__all__ = ["Overrides", "Remedies", "Run", "train"]
 
 
 @dataclass(frozen=True)
@@ -98,10 +56,13 @@ def train(
     run_dir: Path | None,
     overrides: Overrides,
     remedies: Remedies = NONE,
+    tensorboard: bool = False,
+    resumed: bool = False,
 ) -> Run:
     """Trains a recipe, measures the model on the test split and writes the run's folder.
 
-    The same recipe, data and seed give the same weights on the same machine. Nothing is written where it fails.
+    The same recipe, data and seed give the same weights on the same machine. A network is kept after each epoch, in
+    RUN.partial beside the run's folder, until that is written. Where a run fails or is stopped, nothing else is left.
 
     Args:
         recipe_name: its name in the zoo.
@@ -109,31 +70,51 @@ def train(
         run_dir: the run's folder; None: one under runs/ named after the recipe and the time.
         overrides: what differs from the recipe.
         remedies: what is done against overfitting.
+        tensorboard: whether to write logs for TensorBoard into the run's folder.
+        resumed: whether to go on with the run that was stopped before it could write `run_dir`; what it was asked for
+            need not be asked for again, and cannot be changed.
 
     Raises:
-        UsageError: an unknown recipe, a bad override or remedy, or a run folder that exists.
+        UsageError: an unknown recipe, a bad override or remedy, a run folder that exists, or an unfinished run that
+            does not exist or was begun with other settings.
         DataError: the data set cannot be had.
+        SourceError: the unfinished run's state is damaged.
         DivergedError: the loss became NaN or infinite.
+        WriteError: the disk does not take the run.
+        RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
-    recipe = remedies.apply(overrides.apply(zoo.find(recipe_name)))
-    folder = run_dir or runs.default_folder(recipe.name)
-    check_free(folder)
-    dataset = datasets.load(recipe.dataset, data_dir)
-    if dataset.note:
-        say(f"note: {dataset.note}; figures are not comparable with published ones")
-    folds = recipe.folds if isinstance(recipe, KerasRecipe | LogisticRecipe) else None
-    validation = cross_validate(recipe, dataset, folds) if folds else None
-    started_s = time.monotonic()
-    trained = learners.fit(recipe, dataset)
-    training_s = time.monotonic() - started_s
+    with interrupts.terminable():
+        request = Request(overrides, remedies, tensorboard)
+        job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
+        with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
+            return _run(job)
+
+
+def _run(job: Job) -> Run:
+    recipe, dataset, checkpoint = job.recipe, job.dataset, job.checkpoint
+    validation = _cross_validate(job)
+    checkpoint.start()
+    trained = learners.fit(recipe, dataset, checkpoint)
+    training_s = checkpoint.training_s
     scores = _predict(recipe, trained, dataset)
     figures = _measure(scores, trained, dataset)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
-    settings = _settings(recipe, dataset)
-    report = run_report.gather(settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
-    runs.write(folder, settings, runs.Outcome(trained, metrics, report))
-    return Run(recipe, folder, _figure(recipe.goal, figures, validation), training_s, validation)
+    report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
+    runs.write(job.folder, job.settings, runs.Outcome(trained, metrics, report, checkpoint.logs))
+    return Run(recipe, job.folder, _figure(recipe.goal, figures, validation), training_s, validation)
+
+
+def _cross_validate(job: Job) -> CrossValidation | None:
+    """Cross-validates where that is asked for; a run that goes on has its figures already."""
+    folds = job.recipe.folds if isinstance(job.recipe, KerasRecipe | LogisticRecipe) else None
+    if not folds:
+        return None
+    if job.checkpoint.state.folds:
+        return CrossValidation(tuple(job.checkpoint.state.folds))
+    validation = cross_validate(job.recipe, job.dataset, folds)
+    job.checkpoint.note(folds=validation.accuracies)
+    return validation
 
 
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
@@ -176,35 +157,3 @@ def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:
 
 def _of_folds(validation: CrossValidation | None) -> dict[str, Any]:
     return {} if validation is None else {"cross_validation": validation.as_json()}
-
-
-def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
-    return runs.Settings(
-        recipe=recipe.name,
-        seed=recipe.seed,
-        dataset=dataset.name,
-        dataset_sha256=dataset.sha256,
-        learner=_plain(recipe) if isinstance(recipe, KerasRecipe) else _own(recipe),
-    )
-
-
-def _plain(recipe: KerasRecipe) -> dict[str, Any]:
-    optimizer = {f"optimizer_{name}": value for name, value in vars(recipe.optimizer).items() if name != "name"}
-    return {
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "loss": recipe.loss,
-        "label_smoothing": recipe.label_smoothing,
-        "held_out": recipe.held_out,
-        "precision": recipe.precision,
-        "repeats": recipe.repeats,
-        "optimizer": recipe.optimizer.name,
-        **optimizer,
-        **settings_of(recipe),
-    }
-
-
-def _own(recipe: Recipe) -> dict[str, Any]:
-    """Returns what a recipe has beyond what all of them have."""
-    common = {entry.name for entry in fields(Recipe)}
-    return {name: value for name, value in vars(recipe).items() if name not in common}

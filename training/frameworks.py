@@ -56,6 +56,16 @@ def load_tf2onnx() -> Any:
     return tf2onnx
 
 
+def check_tensorboard() -> None:
+    """Checks that TensorBoard, which writes its own logs, is there.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
+    with named_where_missing():
+        import tensorboard  # noqa: F401
+
+
 def _load() -> Frameworks:
     with named_where_missing():
         import keras

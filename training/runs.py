@@ -6,10 +6,12 @@ metrics.json    figures by split, the temperature, and the training time
 versions.json   version by library
 model.keras     the trained model; network.npz or logistic.npz where another library than Keras trained it
 report.html     all of it for people, with pictures; pictures/ holds them one by one
+tensorboard/    logs, where they are asked for
 """
 
 import json
 import platform
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -61,6 +63,8 @@ class Outcome:
     """Figures by split, `temperature`, and `training_s`."""
     report: ReportContent
     """What the run's report shows."""
+    logs: Path | None = None
+    """The folder of logs that were written for TensorBoard; None: there are none."""
 
 
 def default_folder(recipe: str) -> Path:
@@ -81,6 +85,8 @@ def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
         _write_json(staging / METRICS, outcome.metrics)
         _write_json(staging / "versions.json", library_versions())
         report.write(staging, outcome.report)
+        if outcome.logs is not None:
+            shutil.copytree(outcome.logs, staging / "tensorboard")
 
 
 def read_settings(folder: Path) -> Settings:

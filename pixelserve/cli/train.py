@@ -18,6 +18,11 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
 
+Ctrl-C keeps the last epoch that was finished and the best one; this goes on from there:
+
+\b
+  pixelserve train mnist-cnn --run-dir runs/quick --resume
+
 Then put the model into a repository that pixelserve serve can serve:
 
 \b
@@ -71,6 +76,12 @@ def train(
         typer.Option(help="Train several models and make one of them.", metavar="bagging|boosting|stacking"),
     ] = None,
     members: Annotated[int | None, typer.Option(help="How many models an ensemble has; default: 5.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was stopped before it could write --run-dir.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
@@ -85,7 +96,8 @@ def train(
         ensemble=ensemble,
         members=members,
     )
-    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, overrides=overrides, remedies=remedies)
+    asked = {"overrides": overrides, "remedies": remedies, "tensorboard": tensorboard}
+    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return

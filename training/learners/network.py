@@ -1,6 +1,7 @@
 """Learns a network with Keras."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,13 @@ import numpy as np
 
 from .. import frameworks
 from ..calibrate import divide_logits, find_temperature
+from ..checkpoint import Checkpoint
 from ..datasets import Array, Dataset, Split, hold_out
-from ..errors import DivergedError
 from ..progress import TrainingProgress, say
 from ..recipe import KerasRecipe, Optimizer
 from ..report import Layer
 from ..runs import MODEL
-from . import regularize, stopping
+from . import keeping, regularize, stopping, watching
 
 _PREDICTION_BATCH = 500
 _STEPS_TOGETHER = 100
@@ -62,17 +63,30 @@ class Network:
                 raise OSError(str(error)) from error
 
 
-def fit(recipe: KerasRecipe, dataset: Dataset) -> Network:
+def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:
     """Trains a network; the same recipe, data and seed give the same weights on the same machine.
+
+    A run that was interrupted goes on after its last finished epoch. Its samples then come in another order than
+    without the interruption, so its weights differ.
+
+    Args:
+        recipe: what is trained.
+        dataset: what it learns from.
+        checkpoint: where it is kept after each epoch, and what it goes on from; None: it is not kept.
 
     Raises:
         UsageError: the network cannot be regularised as the recipe says.
+        SourceError: the checkpoint is damaged.
+        WriteError: the disk does not take the checkpoint.
         DivergedError: the loss became NaN or infinite.
     """
-    return fit_splits(recipe, *hold_out(dataset.train, recipe.held_out), classes=len(dataset.labels))
+    splits = hold_out(dataset.train, recipe.held_out)
+    return fit_splits(recipe, *splits, classes=len(dataset.labels), checkpoint=checkpoint)
 
 
-def fit_splits(recipe: KerasRecipe, train: Split, held_out: Split, *, classes: int) -> Network:
+def fit_splits(
+    recipe: KerasRecipe, train: Split, held_out: Split, *, classes: int, checkpoint: Checkpoint | None = None
+) -> Network:
     """Trains a network of so many classes on `train` and watches it on `held_out`, which may be empty; see `fit`."""
     libraries = frameworks.load()
     libraries.keras.utils.set_random_seed(recipe.seed)
@@ -83,7 +97,7 @@ def fit_splits(recipe: KerasRecipe, train: Split, held_out: Split, *, classes: i
     learner = _learner(recipe, classes)
     say(f"training {recipe.name} on {len(train):,} samples: {learner.model.count_params():,} parameters")
     learner.compile(len(train))
-    history = learner.fit(train, held_out)
+    history = learner.fit(train, held_out, checkpoint)
     model = learner.in_float32()
     temperature = _calibrate(model, held_out) if recipe.calibrated else None
     return Network(model, history, temperature, recipe.also_saved_as)
@@ -111,7 +125,8 @@ class _Learner:
         optimizer = _optimizer(self.recipe.optimizer, steps)
         self.augmented.compile(optimizer=optimizer, loss=loss, metrics=metrics, steps_per_execution=together)
 
-    def fit(self, train: Split, held_out: Split) -> dict[str, list[float]]:
+    def fit(self, train: Split, held_out: Split, checkpoint: Checkpoint | None = None) -> dict[str, list[float]]:
+        before = self._restore(checkpoint) if checkpoint is not None else {}
         steps = -(-len(train) // self.recipe.batch_size)
         progress = TrainingProgress(epochs=self.recipe.epochs, steps=steps)
         watched = (held_out.inputs, self._targets(held_out)) if len(held_out) else None
@@ -120,16 +135,40 @@ class _Learner:
             history = self.augmented.fit(
                 train.inputs,
                 self._targets(train),
+                initial_epoch=self._first_epoch(checkpoint),
                 epochs=self.recipe.epochs,
                 batch_size=self.recipe.batch_size,
                 validation_data=watched,
                 validation_batch_size=_PREDICTION_BATCH,
                 verbose=0,
-                callbacks=[_callback(progress), *stopping.callbacks(self.recipe)],
+                # In this order: stopping may put the averages in place, and what is kept are the weights that learn.
+                callbacks=[
+                    watching.callback(progress),
+                    *keeping.callbacks(checkpoint, self.save),
+                    *stopping.callbacks(self.recipe, checkpoint),
+                ],
             )
         finally:
             progress.stop()
-        return {name: [float(value) for value in values] for name, values in history.history.items()}
+        names = {**before, **history.history}
+        return {name: [*before.get(name, []), *map(float, history.history.get(name, []))] for name in names}
+
+    def _restore(self, checkpoint: Checkpoint) -> dict[str, list[float]]:
+        """Goes back to where a run was interrupted; returns the history of its finished epochs, if any."""
+        epochs = checkpoint.state.epochs
+        checkpoint.start()
+        if epochs:
+            keeping.restore(self.augmented, checkpoint)
+            # Not the order of samples that the first epochs had.
+            frameworks.load().keras.utils.set_random_seed((self.recipe.seed + epochs) % 2**32)
+            say(f"going on after epoch {epochs} of {self.recipe.epochs}")
+        return checkpoint.state.history
+
+    def _first_epoch(self, checkpoint: Checkpoint | None) -> int:
+        """Returns the epoch that training begins with, counted from 0; where all is over, one that there is not."""
+        if checkpoint is None:
+            return 0
+        return self.recipe.epochs if stopping.is_over(self.recipe, checkpoint) else checkpoint.state.epochs
 
     def _targets(self, split: Split) -> Array:
         if self.recipe.loss != "categorical_crossentropy":
@@ -139,9 +178,22 @@ class _Learner:
     def in_float32(self) -> Any:
         if self.recipe.precision == "float32":
             return self.model
-        model = regularize.build(self.recipe, self.classes)
-        model.set_weights(self.model.get_weights())
-        return model
+        self._float32_model.set_weights(self.model.get_weights())
+        return self._float32_model
+
+    @functools.cached_property
+    def _float32_model(self) -> Any:
+        return regularize.build(self.recipe, self.classes)
+
+    def save(self, path: Path) -> None:
+        """Writes the model as the run would end with it now, in float32; training goes on as if nothing had been."""
+        weights = self.model.get_weights()
+        # Puts the averages in place, where weights are averaged.
+        self.augmented.optimizer.finalize_variable_values(self.augmented.trainable_weights)
+        try:
+            self.in_float32().save(path)
+        finally:
+            self.model.set_weights(weights)
 
 
 def _learner(recipe: KerasRecipe, classes: int) -> _Learner:
@@ -182,30 +234,6 @@ def _optimizer(optimizer: Optimizer, steps: int) -> Any:
     averaging = {} if optimizer.averaging is None else {"use_ema": True, "ema_momentum": optimizer.averaging}
     config = {"learning_rate": rate, **averaging, **optimizer.options}
     return keras.optimizers.get({"class_name": optimizer.name, "config": config})
-
-
-def _callback(progress: TrainingProgress) -> Any:
-    """Returns a Keras callback that tells `progress`; its base class is there only once Keras is loaded."""
-
-    class Callback(frameworks.load().keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        epoch = 0
-        step = 0
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.epoch = epoch
-            progress.begin_epoch(epoch)
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self.step = batch
-            progress.end_step(self.epoch, batch, logs)
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            # A step's loss is that of the weights before it, so the last step's weights are not in any.
-            if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
-                raise DivergedError(epoch=epoch + 1, step=self.step + 1)
-            progress.end_epoch(epoch, logs)
-
-    return Callback()
 
 
 def _calibrate(model: Any, held_out: Split) -> float:

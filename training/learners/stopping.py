@@ -3,15 +3,17 @@
 from typing import Any
 
 from .. import frameworks
+from ..checkpoint import Checkpoint
 from ..progress import say
 from ..recipe import KerasRecipe
+from . import keeping
 
 
-def callbacks(recipe: KerasRecipe) -> list[Any]:
+def callbacks(recipe: KerasRecipe, checkpoint: Checkpoint | None = None) -> list[Any]:
     """Returns the Keras callbacks that stop a recipe's training early; none where it has no patience.
 
     At the end the model has the weights of the epoch with the lowest held-out loss. Where the recipe averages its
-    weights, it is the average that is measured and kept.
+    weights, it is the average that is measured and kept. A run that goes on from a checkpoint counts the epochs before.
     """
     patience = recipe.regularization.patience
     if patience is None:
@@ -19,13 +21,27 @@ def callbacks(recipe: KerasRecipe) -> list[Any]:
     # It puts the average in place at an epoch's end, and must do so before the weights are looked at.
     averaged = recipe.optimizer.averaging is not None
     swap = [frameworks.load().keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaged else []
-    return [*swap, _early_stopping(patience)]
+    return [*swap, _early_stopping(patience, checkpoint)]
 
 
-def _early_stopping(patience: int) -> Any:
+def is_over(recipe: KerasRecipe, checkpoint: Checkpoint) -> bool:
+    """Returns whether a run that goes on from a checkpoint had stopped early before."""
+    patience, best = recipe.regularization.patience, checkpoint.state.best
+    return patience is not None and best is not None and checkpoint.state.epochs - best.epoch >= patience
+
+
+def _early_stopping(patience: int, checkpoint: Checkpoint | None) -> Any:
     base: Any = frameworks.load().keras.callbacks.EarlyStopping
 
     class EarlyStopping(base):  # type: ignore[misc]  # Keras has no types
+        def on_train_begin(self, logs: Any = None) -> None:
+            super().on_train_begin(logs)
+            if checkpoint is not None and checkpoint.state.best is not None:
+                best, epochs = checkpoint.state.best, checkpoint.state.epochs
+                self.best, self.best_epoch, self.wait = best.figure, best.epoch - 1, epochs - best.epoch
+                self.best_weights = keeping.best_weights(checkpoint)
+                self.stopped_epoch = epochs - 1 if self.wait >= patience else 0
+
         def on_train_end(self, logs: Any = None) -> None:
             super().on_train_end(logs)
             if self.best_weights is not None:

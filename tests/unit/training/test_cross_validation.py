@@ -84,9 +84,9 @@ def test_a_cross_validated_run_says_each_folds_accuracy_and_keeps_a_model_of_all
     learned_from = []
     original = learners.fit
 
-    def fit(recipe: Any, dataset: Dataset) -> Any:
+    def fit(recipe: Any, dataset: Dataset, *checkpoint: Any) -> Any:
         learned_from.append(len(dataset.train))
-        return original(recipe, dataset)
+        return original(recipe, dataset, *checkpoint)
 
     monkeypatch.setattr(learners, "fit", fit)
     run = tmp_path / "run"

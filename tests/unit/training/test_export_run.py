@@ -146,6 +146,14 @@ def test_other_data_than_the_run_was_trained_on_is_refused(
         export_run(run_folder, Target(tmp_path / "models"), data_dir=other)
 
 
+def test_an_unfinished_run_is_not_exported(pixelserve: Command, tmp_path: Path) -> None:
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "state.json").write_text("{}")
+    ran = pixelserve("export", tmp_path / "run.partial", "--to", tmp_path / "models")
+    assert ran.exit_code == 2
+    assert "run.partial is an unfinished run: finish it with pixelserve train --resume" in ran.err
+
+
 def test_a_run_with_damaged_settings_is_named(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(SourceError, match="not the settings of a run"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pixelserve_training import fit, frameworks, zoo
-from pixelserve_training.errors import DivergedError, UsageError
+from pixelserve_training.errors import DivergedError, RunInterruptedError, UsageError
 from pixelserve_training.fit import Overrides
 from pixelserve_training.recipe import Optimizer
 
@@ -94,16 +94,16 @@ def test_weights_that_the_last_step_made_no_numbers_stop_the_run_as_well(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_while_the_run_is_written_leaves_nothing(
+def test_an_interrupt_while_the_run_is_written_leaves_what_is_kept_alone(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fit.runs, "library_versions", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RunInterruptedError, match="epoch 1 of 1 is kept"):
         fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "run", overrides=Overrides(epochs=1))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
 
 
 def test_an_unknown_recipe_gets_the_nearest_names(pixelserve: Command) -> None:

@@ -1,0 +1,101 @@
+"""What a run is made of: gathered, and checked, before anything is trained."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from . import datasets, resume, runs, zoo
+from .checkpoint import Checkpoint, State
+from .datasets import Dataset
+from .errors import UsageError
+from .progress import say
+from .recipe import KerasRecipe, Recipe
+from .remedies import settings_of
+from .resume import Request
+from .staging import check_free
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is to be."""
+
+    recipe: Recipe
+    """What is run, with what the caller asked for in place."""
+    folder: Path
+    """Where it is written to."""
+    dataset: Dataset
+    """What it learns from and is measured on."""
+    settings: runs.Settings
+    """What its folder says of it."""
+    checkpoint: Checkpoint
+    """What is kept of it until then."""
+
+
+def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool) -> Job:
+    """Returns a run that can be begun, or gone on with.
+
+    Args:
+        recipe_name: its recipe's name in the zoo.
+        data_dir: folder of the data set's official files; None: Keras's downloader.
+        run_dir: the run's folder; None: one under runs/ named after the recipe and the time.
+        request: what the caller asks for.
+        resumed: whether to go on with the unfinished run of that folder.
+
+    Raises:
+        UsageError: an unknown recipe, options that cannot be, a run folder that exists, or an unfinished run that does
+            not exist or was begun with other settings.
+        DataError: the data cannot be had.
+        SourceError: the unfinished run's state is damaged.
+    """
+    recipe = zoo.find(recipe_name)
+    unfinished = resume.read(run_dir, recipe.name) if resumed else None
+    if unfinished is not None:
+        request = resume.completed(request, unfinished.request)
+    recipe = request.remedies.apply(request.overrides.apply(recipe))
+    if request.tensorboard and not isinstance(recipe, KerasRecipe):
+        raise UsageError(f"{recipe.name} has no epochs that could be logged; leave --tensorboard out")
+    folder = run_dir or runs.default_folder(recipe.name)
+    check_free(folder)
+    if unfinished is None:
+        resume.check_none(folder)
+    dataset = datasets.load(recipe.dataset, data_dir)
+    if dataset.note:
+        say(f"note: {dataset.note}; figures are not comparable with published ones")
+    settings = _settings(recipe, dataset)
+    if unfinished is not None:
+        resume.check_same(unfinished.state, settings, folder)
+    state = unfinished.state if unfinished is not None else State(settings=settings, request=request.as_json())
+    checkpoint = Checkpoint(folder, state, logged=request.tensorboard)
+    return Job(recipe, folder, dataset, settings, checkpoint)
+
+
+def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
+    return runs.Settings(
+        recipe=recipe.name,
+        seed=recipe.seed,
+        dataset=dataset.name,
+        dataset_sha256=dataset.sha256,
+        learner=_plain(recipe) if isinstance(recipe, KerasRecipe) else _own(recipe),
+    )
+
+
+def _plain(recipe: KerasRecipe) -> dict[str, Any]:
+    optimizer = {f"optimizer_{name}": value for name, value in vars(recipe.optimizer).items() if name != "name"}
+    return {
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "loss": recipe.loss,
+        "label_smoothing": recipe.label_smoothing,
+        "held_out": recipe.held_out,
+        "precision": recipe.precision,
+        "repeats": recipe.repeats,
+        "optimizer": recipe.optimizer.name,
+        **optimizer,
+        **settings_of(recipe),
+    }
+
+
+def _own(recipe: Recipe) -> dict[str, Any]:
+    """Returns what a recipe has beyond what all of them have."""
+    common = {entry.name for entry in fields(Recipe)}
+    return {name: value for name, value in vars(recipe).items() if name not in common}

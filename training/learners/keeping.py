@@ -1,0 +1,65 @@
+"""Keeps a network after each epoch of its training, logs it, and restores one that was kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import frameworks
+from ..checkpoint import Checkpoint, damaged
+
+
+def callbacks(checkpoint: Checkpoint | None, save: Callable[[Path], None]) -> list[Any]:
+    """Returns the Keras callbacks that keep each epoch, and log it where that is asked for.
+
+    Keras's own BackupAndRestore knows neither the history nor the best epoch, and leaves half a file where it is
+    stopped in mid-write.
+
+    Args:
+        checkpoint: where to; None: there are no callbacks.
+        save: writes the model, as the run would end with it now, to a file.
+    """
+    if checkpoint is None:
+        return []
+    kept = _keeping(checkpoint, save)
+    if checkpoint.logs is None:
+        return [kept]
+    frameworks.check_tensorboard()
+    return [kept, frameworks.load().keras.callbacks.TensorBoard(checkpoint.logs, write_graph=False)]
+
+
+def _keeping(checkpoint: Checkpoint, save: Callable[[Path], None]) -> Any:
+    base: Any = frameworks.load().keras.callbacks.Callback
+
+    class Keeping(base):  # type: ignore[misc]  # Keras has no types
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            checkpoint.keep(logs, self.model.save_weights, save)
+
+    return Keeping()
+
+
+def restore(model: Any, checkpoint: Checkpoint) -> None:
+    """Gives a compiled model the weights, and its optimizer the state, that were kept.
+
+    Raises:
+        SourceError: the file is missing or damaged.
+    """
+    # What an optimizer has not built yet would not be loaded.
+    model.optimizer.build(model.trainable_variables)
+    try:
+        model.load_weights(checkpoint.weights)
+    except Exception as error:  # Keras and h5py raise half a dozen kinds
+        raise damaged(checkpoint.weights, error) from error
+
+
+def best_weights(checkpoint: Checkpoint) -> list[Any]:
+    """Returns the weights of the best model that was kept, arrays in Keras's order.
+
+    Raises:
+        SourceError: the file is missing or damaged.
+    """
+    path = checkpoint.best_model
+    try:
+        weights: list[Any] = frameworks.load().keras.saving.load_model(path, compile=False).get_weights()
+    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds
+        raise damaged(path or checkpoint.folder, error) from error
+    return weights

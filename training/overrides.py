@@ -1,0 +1,50 @@
+"""What the caller wants other than a recipe has it: options of `pixelserve train`."""
+
+from dataclasses import dataclass, replace
+
+from .errors import UsageError
+from .recipe import KerasRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the caller wants other than the recipe has it; None leaves it as it is."""
+
+    epochs: int | None = None
+    """Passes over the training split."""
+    batch_size: int | None = None
+    """Samples a step."""
+    learning_rate: float | None = None
+    """The optimizer's step size; with a schedule, its greatest."""
+    seed: int | None = None
+    """Fixes the initial weights and the order of the samples."""
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe with what is given here in its place.
+
+        Raises:
+            UsageError: a count below 1, a rate that is not above 0, a seed that NumPy does not take, or an option that
+                the recipe's learner knows nothing of.
+        """
+        self._check()
+        if self.seed is not None:
+            recipe = replace(recipe, seed=self.seed)
+        options = ("epochs", "batch_size", "learning_rate")
+        given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
+        if isinstance(recipe, KerasRecipe) and "learning_rate" in given:
+            given["optimizer"] = replace(recipe.optimizer, learning_rate=given.pop("learning_rate"))
+        unknown = [name.replace("_", " ") for name in given if not hasattr(recipe, name)]
+        if unknown:
+            raise UsageError(f"{recipe.name} has no {' and no '.join(unknown)} to choose; leave the option out")
+        return replace(recipe, **given)
+
+    def _check(self) -> None:
+        for option, value, least in (
+            ("epochs", self.epochs, 1),
+            ("batch-size", self.batch_size, 1),
+            ("seed", self.seed, 0),
+        ):
+            if value is not None and not least <= value < 2**32:
+                raise UsageError(f"--{option} {value}: expected {least} to {2**32 - 1}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise UsageError(f"--lr {self.learning_rate}: expected a number above 0")
