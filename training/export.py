@@ -9,7 +9,7 @@ import numpy as np
 
 from pixelserve.card import Card, DataSet, sha256_of
 
-from . import checkpoint, config, datasets, runs, sources, zoo
+from . import checkpoint, config, datasets, kept, runs, sources, zoo
 from .errors import SourceError, UsageError
 from .evidence import Origin, labelled_output, make_card, measure_model
 from .precision import FLOAT32, INT8, to_int8
@@ -102,8 +102,9 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
 
     Compares ONNX Runtime with the library that trained the model on 1,000 test images and measures the exported file on
     the whole test split, or on all samples where there are too few for a split. In a regression the tolerance is
-    multiplied by the largest value that was learned from. An int8 version is calibrated on training images. Where
-    anything fails, nothing is written.
+    multiplied by the largest value that was learned from. An int8 version is calibrated on training images. A run of a
+    user's own pictures brings its samples along, and the model is named after their folder. Where anything fails,
+    nothing is written.
 
     Args:
         run: the run's folder.
@@ -118,8 +119,13 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """
     settings = runs.read_settings(run)
     recipe = zoo.find(settings.recipe)
-    slot = choose_slot(target.repository, target.name or recipe.name, target.version)
-    dataset = datasets.load(recipe.dataset, data_dir)
+    own = kept.are_in(run)
+    name = settings.dataset if own else recipe.name
+    slot = choose_slot(target.repository, target.name or name, target.version)
+    if own:
+        dataset = kept.read(run, name=settings.dataset, sha256=settings.dataset_sha256)
+    else:
+        dataset = datasets.load(recipe.dataset, data_dir)
     if dataset.sha256 != settings.dataset_sha256:
         raise SourceError(f"{run} was trained on other {dataset.name} files than these; give the same --data-dir")
     say(f"converting {run}")
@@ -130,7 +136,8 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
-        inversion=recipe.inversion,
+        # A user's pictures are learned as they are, whatever the recipe's own are like.
+        inversion="never" if own else recipe.inversion,
         recipe=recipe.name,
         seed=settings.seed,
         temperature=runs.read_temperature(run),

@@ -1,6 +1,6 @@
 """Trains a recipe: the run that `pixelserve train` starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ class Run:
     """What the recipe's goal is about, measured on this run's model: an accuracy, a fraction of 1, or an error."""
     training_s: float
     """How long the training took, in seconds; without cross-validation."""
+    claimed: float | None
+    """The same figure as the recipe claims it; None: the run learned other pictures than the claim is about."""
+    split: str
+    """The split that the figure was measured on."""
     cross_validation: CrossValidation | None = None
     """How models did on samples that they had not learned from; None: it was not asked for."""
 
@@ -41,9 +45,9 @@ class Run:
             "run": str(self.folder),
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
-            "split": goal.split,
+            "split": self.split,
             goal.metric: self.figure,
-            f"claimed_{goal.metric}": self.recipe.claimed,
+            f"claimed_{goal.metric}": self.claimed,
             "training_s": round(self.training_s, 1),
             **_of_folds(self.cross_validation),
         }
@@ -57,6 +61,8 @@ def train(
     overrides: Overrides,
     remedies: Remedies = NONE,
     tensorboard: bool = False,
+    images: Path | None = None,
+    skip_broken: bool = False,
     resumed: bool = False,
 ) -> Run:
     """Trains a recipe, measures the model on the test split and writes the run's folder.
@@ -71,6 +77,8 @@ def train(
         overrides: what differs from the recipe.
         remedies: what is done against overfitting.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
+        images: folder of the user's own pictures, one folder a class, in place of the recipe's data set; None: that.
+        skip_broken: whether to leave out pictures that cannot be read.
         resumed: whether to go on with the run that was stopped before it could write `run_dir`; what it was asked for
             need not be asked for again, and cannot be changed.
 
@@ -84,7 +92,7 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(overrides, remedies, tensorboard)
+        request = Request(overrides, remedies, tensorboard, images, skip_broken)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
             return _run(job)
@@ -101,8 +109,12 @@ def _run(job: Job) -> Run:
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
     report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
-    runs.write(job.folder, job.settings, runs.Outcome(trained, metrics, report, checkpoint.logs))
-    return Run(recipe, job.folder, _figure(recipe.goal, figures, validation), training_s, validation)
+    outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None)
+    runs.write(job.folder, job.settings, outcome)
+    # A goal may be about samples that are held out for the recipe's own data set alone.
+    goal = replace(recipe.goal, split="test") if job.own else recipe.goal
+    claimed = None if job.own else recipe.claimed
+    return Run(recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation)
 
 
 def _cross_validate(job: Job) -> CrossValidation | None:
@@ -120,8 +132,8 @@ def _cross_validate(job: Job) -> CrossValidation | None:
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
     """Returns the splits that are measured, each with the model's outputs: the quoted one, and what was held out."""
     splits: dict[str, Split] = dict([dataset.quoted])
-    if isinstance(recipe, KerasRecipe) and recipe.held_out:
-        splits["validation"] = hold_out(dataset.train, recipe.held_out)[1]
+    if isinstance(recipe, KerasRecipe) and len(held_out := hold_out(dataset.train, recipe.held_out)[1]):
+        splits["validation"] = held_out
     for name, split in splits.items():
         say(f"measuring on {len(split):,} {name} samples")
     return {

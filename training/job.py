@@ -1,18 +1,24 @@
 """What a run is made of: gathered, and checked, before anything is trained."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from . import datasets, resume, runs, zoo
 from .checkpoint import Checkpoint, State
-from .datasets import Dataset
+from .datasets import Dataset, hold_out
+from .datasets import folder as own_pictures
 from .errors import UsageError
 from .progress import say
 from .recipe import KerasRecipe, Recipe
 from .remedies import settings_of
 from .resume import Request
 from .staging import check_free
+
+# What a network takes to learn anything; the recipes' own data sets bring several times as many.
+_LEAST_STEPS = 500
+# A moving average still holds about a fiftieth of the initial weights once it has gone over its memory this many times.
+_MEMORIES = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Job:
     """What its folder says of it."""
     checkpoint: Checkpoint
     """What is kept of it until then."""
+    own: bool
+    """Whether it learns a user's own pictures, of which the recipe claims nothing."""
 
 
 def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool) -> Job:
@@ -58,15 +66,51 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     check_free(folder)
     if unfinished is None:
         resume.check_none(folder)
-    dataset = datasets.load(recipe.dataset, data_dir)
-    if dataset.note:
-        say(f"note: {dataset.note}; figures are not comparable with published ones")
+    dataset = _load(recipe, request, data_dir)
+    if request.images is not None and isinstance(recipe, KerasRecipe):
+        recipe = _for_few(recipe, dataset, request)
     settings = _settings(recipe, dataset)
     if unfinished is not None:
         resume.check_same(unfinished.state, settings, folder)
     state = unfinished.state if unfinished is not None else State(settings=settings, request=request.as_json())
     checkpoint = Checkpoint(folder, state, logged=request.tensorboard)
-    return Job(recipe, folder, dataset, settings, checkpoint)
+    return Job(recipe, folder, dataset, settings, checkpoint, own=request.images is not None)
+
+
+def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
+    if request.images is None:
+        if request.skip_broken:
+            raise UsageError(
+                "--skip-broken is about your own pictures; give their folder with --images, or leave it out"
+            )
+        dataset = datasets.load(recipe.dataset, data_dir)
+        if dataset.note:
+            say(f"note: {dataset.note}; figures are not comparable with published ones")
+        return dataset
+    shape = datasets.IMAGE_SHAPES.get(recipe.dataset)
+    if shape is None or not isinstance(recipe, KerasRecipe):
+        networks = [each for each in zoo.recipes() if isinstance(each, KerasRecipe)]
+        able = [each.name for each in networks if each.dataset in datasets.IMAGE_SHAPES]
+        raise UsageError(f"--images: {recipe.name} cannot learn pictures of your own; these can: {', '.join(able)}")
+    return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
+
+
+def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRecipe:
+    """Returns a recipe that learns from few pictures as well, which make few steps an epoch.
+
+    There are more epochs, unless the caller has chosen their number, and where weights are averaged, the average
+    forgets the initial ones: its memory is at most a quarter of the run.
+    """
+    samples = len(hold_out(dataset.train, recipe.held_out)[0])
+    steps = -(-samples // recipe.batch_size)
+    if request.overrides.epochs is None and recipe.epochs * steps < _LEAST_STEPS:
+        recipe = replace(recipe, epochs=-(-_LEAST_STEPS // steps))
+        say(f"{recipe.epochs} epochs, for {samples:,} pictures make few steps each; --epochs takes another number")
+    averaging = recipe.optimizer.averaging
+    if averaging is None:
+        return recipe
+    forgetful = max(1 - _MEMORIES / (recipe.epochs * steps), 0.0)
+    return replace(recipe, optimizer=replace(recipe.optimizer, averaging=min(averaging, forgetful)))
 
 
 def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:

@@ -29,6 +29,10 @@ class Request:
     """What is done against overfitting."""
     tensorboard: bool = False
     """Whether to write logs for TensorBoard."""
+    images: Path | None = None
+    """The folder of the user's own pictures; None: the recipe's data set."""
+    skip_broken: bool = False
+    """Whether to leave out pictures that cannot be read."""
 
     def as_json(self) -> dict[str, Any]:
         """Returns it as plain values."""

@@ -7,6 +7,7 @@ versions.json   version by library
 model.keras     the trained model; network.npz or logistic.npz where another library than Keras trained it
 report.html     all of it for people, with pictures; pictures/ holds them one by one
 tensorboard/    logs, where they are asked for
+samples.npz     where it learned a user's own pictures: see `kept`
 """
 
 import json
@@ -20,7 +21,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from . import report
+from . import kept, report
+from .datasets import Dataset
 from .errors import SourceError
 from .report import ReportContent
 from .staging import staged
@@ -65,6 +67,8 @@ class Outcome:
     """What the run's report shows."""
     logs: Path | None = None
     """The folder of logs that were written for TensorBoard; None: there are none."""
+    pictures: Dataset | None = None
+    """The user's own pictures that were learned; None: the recipe's data set was."""
 
 
 def default_folder(recipe: str) -> Path:
@@ -87,6 +91,8 @@ def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
         report.write(staging, outcome.report)
         if outcome.logs is not None:
             shutil.copytree(outcome.logs, staging / "tensorboard")
+        if outcome.pictures is not None:
+            kept.write(staging, outcome.pictures)
 
 
 def read_settings(folder: Path) -> Settings:

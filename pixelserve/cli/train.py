@@ -18,6 +18,11 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
 
+Pictures of your own, pets/cat/*.jpg and pets/dog/*.jpg:
+
+\b
+  pixelserve train mnist-cnn --images pets --run-dir runs/pets
+
 Ctrl-C keeps the last epoch that was finished and the best one; this goes on from there:
 
 \b
@@ -76,6 +81,15 @@ def train(
         typer.Option(help="Train several models and make one of them.", metavar="bagging|boosting|stacking"),
     ] = None,
     members: Annotated[int | None, typer.Option(help="How many models an ensemble has; default: 5.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of your own pictures, one folder a class, in place of the recipe's data set.", metavar="DIR"
+        ),
+    ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out those of your own pictures that cannot be read.")
+    ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,
@@ -97,6 +111,7 @@ def train(
         members=members,
     )
     asked = {"overrides": overrides, "remedies": remedies, "tensorboard": tensorboard}
+    asked |= {"images": images, "skip_broken": skip_broken}
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
@@ -105,8 +120,9 @@ def train(
         _print_folds(run.cross_validation)
     goal = run.recipe.goal
     form = ".2%" if goal.metric == "accuracy" else ".4g"
-    what = f"{goal.split} {goal.metric.replace('_', ' ')}"
-    typer.echo(f"{what} {run.figure:{form}}; the recipe claims {run.recipe.claimed:{form}}")
+    what = f"{run.split} {goal.metric.replace('_', ' ')}"
+    claim = "" if run.claimed is None else f"; the recipe claims {run.claimed:{form}}"
+    typer.echo(f"{what} {run.figure:{form}}{claim}")
     typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")
 
 

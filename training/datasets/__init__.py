@@ -9,7 +9,10 @@ from . import cifar10, mnist, tables
 from .dataset import Array, Dataset, Split, Task, hold_out
 from .folds import stratified_folds
 
-__all__ = ["Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
+__all__ = ["IMAGE_SHAPES", "Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
+
+IMAGE_SHAPES = {"mnist": (28, 28, 1), "fashion-mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+"""Height, width and channels by data set, of those that hold images."""
 
 _LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
     "mnist": partial(mnist.load, "mnist"),

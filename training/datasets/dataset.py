@@ -20,7 +20,7 @@ class Split:
     inputs: Array
     """Images, raw pixels, uint8 [N, H, W, C]; or rows of a table, float32 [N, features]."""
     targets: Array
-    """The index of each sample's label, uint8 [N]; in a regression the value, float32 [N]."""
+    """The index of each sample's label, unsigned integers [N]; in a regression the value, float32 [N]."""
 
     def __len__(self) -> int:
         """Returns the number of samples."""
@@ -47,7 +47,8 @@ class Dataset:
     """What it is measured on, once; the same as `train` where there is too little for two splits."""
     sha256: str
     """Hash over the names of its official files, each followed by its file's uncompressed bytes, in hex; of a table,
-    over its name and the bytes of its arrays."""
+    over its name and the bytes of its arrays; of a user's own pictures over their names, each followed by its file's
+    hash."""
     note: str = ""
     """What makes figures measured on it differ from published ones; empty for the official files."""
     features: tuple[str, ...] = ()

@@ -99,7 +99,8 @@ def fit_splits(
     learner.compile(len(train))
     history = learner.fit(train, held_out, checkpoint)
     model = learner.in_float32()
-    temperature = _calibrate(model, held_out) if recipe.calibrated else None
+    # Of a user's few pictures none may be held out.
+    temperature = _calibrate(model, held_out) if recipe.calibrated and len(held_out) else None
     return Network(model, history, temperature, recipe.also_saved_as)
 
 

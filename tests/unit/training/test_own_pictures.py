@@ -1,0 +1,216 @@
+"""A folder of a user's pictures as a data set, and what is said where it is none."""
+
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelserve_training import job
+from pixelserve_training.datasets import folder
+from pixelserve_training.errors import DataError, UsageError
+from pixelserve_training.overrides import Overrides
+from pixelserve_training.recipe import KerasRecipe
+from pixelserve_training.remedies import Remedies
+from pixelserve_training.resume import Request
+
+Command = Callable[..., Any]
+SHAPE = (28, 28, 1)
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Ten cats, and five dogs of which some lie deeper."""
+    root = tmp_path / "pets"
+    for number in range(10):
+        draw(root / "cat" / f"{number}.png", number)
+    for number in range(5):
+        draw(root / "dog" / ("old" if number % 2 else ".") / f"{number}.PNG", 100 + number)
+    return root
+
+
+def test_the_folders_names_are_the_labels_and_a_fifth_of_each_class_is_held_out(
+    pets: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dataset = folder.load(pets, SHAPE, skip_broken=False)
+    assert (dataset.name, dataset.task, dataset.labels) == ("pets", "image", ("cat", "dog"))
+    assert dataset.train.inputs.shape == (12, 28, 28, 1)
+    assert dataset.train.inputs.dtype == np.uint8
+    assert sorted(dataset.test.targets.tolist()) == [0, 0, 1]
+    assert "15 pictures of 2 classes; 3 of them, a fixed fifth of each class" in capfd.readouterr().err
+
+
+def test_the_held_out_pictures_are_the_same_whatever_the_files_are_called(pets: Path) -> None:
+    before = folder.load(pets, SHAPE, skip_broken=False)
+    for path in (pets / "cat").iterdir():
+        path.rename(path.with_stem(f"{9 - int(path.stem)}-renamed"))
+    after = folder.load(pets, SHAPE, skip_broken=False)
+    np.testing.assert_array_equal(after.test.inputs, before.test.inputs)
+    assert after.sha256 != before.sha256
+
+
+def test_another_picture_gives_another_hash(pets: Path) -> None:
+    before = folder.load(pets, SHAPE, skip_broken=False).sha256
+    assert folder.load(pets, SHAPE, skip_broken=False).sha256 == before
+    draw(pets / "cat" / "0.png", 77)
+    assert folder.load(pets, SHAPE, skip_broken=False).sha256 != before
+
+
+def test_labels_of_many_classes_do_not_wrap(tmp_path: Path) -> None:
+    for label in range(257):
+        draw(tmp_path / f"{label:03}" / "a.png", label, (4, 4))
+        draw(tmp_path / f"{label:03}" / "b.png", 1000 + label, (4, 4))
+    dataset = folder.load(tmp_path, (4, 4, 3), skip_broken=False)
+    assert dataset.train.targets.max() == 256
+
+
+def test_files_that_are_no_pictures_are_left_out_and_counted(pets: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (pets / "cat" / "notes.txt").touch()
+    (pets / "cat" / ".DS_Store").touch()
+    (pets / ".git").mkdir()
+    draw(pets / "loose.png", 1)
+    assert len(folder.load(pets, SHAPE, skip_broken=False).labels) == 2
+    said = capfd.readouterr().err
+    assert f"note: 1 files in {pets / 'cat'} are left out" in said
+    assert f"note: 1 pictures in {pets} itself are left out" in said
+
+
+def test_a_wrong_path_is_the_callers_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="typo: no such folder; give one that holds a folder of pictures"):
+        folder.load(tmp_path / "typo", SHAPE, skip_broken=False)
+
+
+def test_a_folder_without_folders_is_refused(pets: Path) -> None:
+    with pytest.raises(DataError, match=r"no folders in it; expected one for each class"):
+        folder.load(pets / "cat", SHAPE, skip_broken=False)
+
+
+def test_a_single_class_is_refused(pets: Path) -> None:
+    shutil.rmtree(pets / "dog")
+    with pytest.raises(DataError, match=r"one folder in it \(cat\); expected one for each class, at least two"):
+        folder.load(pets, SHAPE, skip_broken=False)
+
+
+def test_a_class_without_pictures_is_named(pets: Path) -> None:
+    (pets / "owl").mkdir()
+    with pytest.raises(DataError, match=r"pets/owl: no pictures in it"):
+        folder.load(pets, SHAPE, skip_broken=False)
+
+
+def test_a_class_with_a_single_picture_is_named(pets: Path) -> None:
+    draw(pets / "owl" / "only.png", 1)
+    with pytest.raises(DataError, match=r"pets/owl: 1 pictures that can be read; expected at least 2"):
+        folder.load(pets, SHAPE, skip_broken=False)
+
+
+def test_a_name_that_cannot_be_a_line_of_the_labels_is_named(pets: Path) -> None:
+    draw(pets / "two\nlines" / "a.png", 1)
+    with pytest.raises(DataError, match=r"the folder 'two\\nlines' cannot be a label; rename it"):
+        folder.load(pets, SHAPE, skip_broken=False)
+
+
+def bomb(path: Path) -> None:
+    """Writes a PNG whose header claims 20,000 × 20,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b""))
+
+
+def large(path: Path) -> None:
+    """Writes a picture of more pixels than are taken, and fewer than Pillow itself minds."""
+    Image.new("1", (10_000, 6_000)).save(path)
+
+
+def truncate(path: Path) -> None:
+    draw(path, 1)
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def write_text(path: Path) -> None:
+    path.write_text("no picture")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (write_text, r"no picture: expected one of PNG"),
+        (truncate, "damaged: "),
+        (bomb, r"more than 50,000,000 pixels"),
+        (large, r"10000 × 6000 = 60,000,000 pixels, more than 50,000,000"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_named_or_skipped(
+    pets: Path, damage: Callable[[Path], None], why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    damage(pets / "dog" / "broken.png")
+    with pytest.raises(DataError, match=rf"1 of 16 pictures cannot be read: .*dog/broken\.png \({why}.*--skip-broken"):
+        folder.load(pets, SHAPE, skip_broken=False)
+    assert len(folder.load(pets, SHAPE, skip_broken=True).train.targets) == 12
+    assert "skipped 1 of 16 pictures, which cannot be read: " in capfd.readouterr().err
+
+
+def test_many_broken_pictures_are_counted_and_the_first_ones_named(pets: Path) -> None:
+    for number in range(5):
+        (pets / "cat" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(DataError) as raised:
+        folder.load(pets, SHAPE, skip_broken=False)
+    message = str(raised.value)
+    assert "5 of 15 pictures" in message
+    assert message.count("cat/") == 3
+    assert "…" in message
+
+
+def test_where_all_of_a_class_is_skipped_the_class_is_named(pets: Path) -> None:
+    for path in (pets / "cat").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"pets/cat: 0 pictures that can be read"):
+        folder.load(pets, SHAPE, skip_broken=True)
+
+
+def test_pictures_are_read_before_training_begins(pixelserve: Command, pets: Path, tmp_path: Path) -> None:
+    (pets / "cat" / "0.png").write_bytes(b"")
+    ran = pixelserve("train", "mnist-cnn", "--images", pets, "--run-dir", tmp_path / "run")
+    assert ran.exit_code == 2
+    assert "cat/0.png" in ran.err
+    assert "training mnist-cnn" not in ran.err
+
+
+def prepare(pets: Path, run: Path, **overrides: Any) -> KerasRecipe:
+    request = Request(Overrides(**overrides), Remedies(), images=pets)
+    recipe = job.prepare("mnist-cnn", None, run, request, resumed=False).recipe
+    assert isinstance(recipe, KerasRecipe)
+    return recipe
+
+
+def test_few_pictures_get_more_epochs_unless_their_number_is_chosen(
+    pets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare(pets, tmp_path / "run", batch_size=5).epochs == 167
+    assert "167 epochs, for 12 pictures make few steps each" in capfd.readouterr().err
+    assert prepare(pets, tmp_path / "run", batch_size=5, epochs=2).epochs == 2
+
+
+def test_an_average_over_few_steps_forgets_the_initial_weights(pets: Path, tmp_path: Path) -> None:
+    assert prepare(pets, tmp_path / "run", batch_size=4, epochs=10).optimizer.averaging == pytest.approx(1 - 4 / 30)
+    assert prepare(pets, tmp_path / "run", batch_size=12, epochs=1).optimizer.averaging == 0
+    assert prepare(pets, tmp_path / "run", batch_size=1, epochs=10_000).optimizer.averaging == 0.999
+
+
+def test_skipping_wants_pictures(pixelserve: Command, data_dir: Path) -> None:
+    ran = pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--skip-broken")
+    assert ran.exit_code == 2
+    assert "--skip-broken is about your own pictures" in ran.err

@@ -1,0 +1,59 @@
+"""The samples that a run of a user's own pictures keeps, so that it can be exported without the pictures.
+
+samples.npz holds the test split as `x` and `y`, which `pixelserve evaluate --samples` takes as well, a few hundred
+pictures of the training split for an int8 version's calibration, and the labels.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from .datasets import Dataset, Split
+from .datasets.folder import NOTE
+from .errors import SourceError
+
+SAMPLES = "samples.npz"
+
+_CALIBRATION_SAMPLES = 500
+_CALIBRATION_SEED = 0
+
+
+def write(folder: Path, dataset: Dataset) -> None:
+    """Writes samples.npz into a run's folder."""
+    train = dataset.train
+    chosen = np.random.default_rng(_CALIBRATION_SEED).permutation(len(train))[:_CALIBRATION_SAMPLES]
+    np.savez_compressed(
+        folder / SAMPLES,
+        x=dataset.test.inputs,
+        y=dataset.test.targets,
+        train_x=train.inputs[chosen],
+        train_y=train.targets[chosen],
+        classes=np.array(dataset.labels),
+    )
+
+
+def are_in(run: Path) -> bool:
+    """Returns whether a run keeps its samples, because it was trained on a user's own pictures."""
+    return (run / SAMPLES).is_file()
+
+
+def read(run: Path, *, name: str, sha256: str) -> Dataset:
+    """Returns the data set of a run's samples, of its training split a few hundred.
+
+    Args:
+        run: the run's folder.
+        name: the data set's name, from the run's settings.
+        sha256: its hash, likewise.
+
+    Raises:
+        SourceError: the file is damaged.
+    """
+    path = run / SAMPLES
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            train, test = Split(arrays["train_x"], arrays["train_y"]), Split(arrays["x"], arrays["y"])
+            labels = tuple(str(label) for label in arrays["classes"])
+    except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
+        raise SourceError(f"{path}: not the samples of a run ({error}); train again") from error
+    return Dataset(name=name, task="image", labels=labels, train=train, test=test, sha256=sha256, note=NOTE)
