@@ -60,8 +60,8 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     if unfinished is not None:
         request = resume.completed(request, unfinished.request)
     recipe = request.remedies.apply(request.overrides.apply(recipe))
-    if request.tensorboard and not isinstance(recipe, KerasRecipe):
-        raise UsageError(f"{recipe.name} has no epochs that could be logged; leave --tensorboard out")
+    if request.tensorboard and not (isinstance(recipe, KerasRecipe) and not recipe.ensemble):
+        raise UsageError(f"--tensorboard logs a single network, which this run of {recipe.name} is not; leave it out")
     folder = run_dir or runs.default_folder(recipe.name)
     check_free(folder)
     if unfinished is None:

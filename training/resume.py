@@ -144,7 +144,7 @@ def kept(checkpoint: Checkpoint, command: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         checkpoint.tidy()
-        what = _kept(checkpoint, command) or "nothing is kept, since its first epoch was not over"
+        what = _kept(checkpoint, command) or "nothing is kept, for no epoch of a single network was over"
         raise RunInterruptedError(f"the run was stopped; {what}") from None
     except BaseException:
         checkpoint.tidy()

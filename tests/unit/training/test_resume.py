@@ -239,6 +239,14 @@ def test_a_disk_that_is_full_in_the_end_costs_no_epoch(
     assert names(tmp_path) == ["run"]
 
 
+def test_logs_are_of_a_single_network(train: Command, pixelserve: Command, tmp_path: Path) -> None:
+    ensemble = train("--ensemble", "bagging", "--members", 2, "--tensorboard")
+    other = pixelserve("train", "numpy-and", "--run-dir", tmp_path / "run", "--tensorboard")
+    for ran in (ensemble, other):
+        assert ran.exit_code == 2
+        assert "--tensorboard logs a single network" in ran.err
+
+
 def test_logs_for_tensorboard_go_on_with_the_run(train: Command, at_epoch: At, tmp_path: Path) -> None:
     at_epoch(2, lambda: signal.raise_signal(signal.SIGINT))
     train("--epochs", 3, "--tensorboard")
