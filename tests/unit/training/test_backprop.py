@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import datasets, fit, frameworks, graphs, learners, sources, zoo
-from pixelserve_training.errors import DivergedError, SourceError
+from pixelserve_training import datasets, frameworks, graphs, learners, sources, zoo
+from pixelserve_training.errors import DivergedError, SourceError, UsageError
 from pixelserve_training.fit import Overrides
 from pixelserve_training.learners import backprop
 from pixelserve_training.learners.backprop import SigmoidLayer
@@ -147,5 +147,5 @@ def test_steps_and_step_size_can_be_chosen_and_are_kept(pixelserve: Command, tmp
 
 
 def test_an_option_that_a_learner_knows_nothing_of_is_refused() -> None:
-    with pytest.raises(fit.UsageError, match="numpy-xor has no batch size to choose"):
+    with pytest.raises(UsageError, match="numpy-xor has no batch size to choose"):
         Overrides(batch_size=2).apply(zoo.find("numpy-xor"))

@@ -20,7 +20,6 @@ TINY = ROOT / "tests" / "data" / "tiny"
 NETWORKS = [recipe for recipe in zoo.recipes() if isinstance(recipe, KerasRecipe)]
 IMAGE_NETWORKS = [recipe for recipe in NETWORKS if recipe.dataset in ("mnist", "fashion-mnist", "cifar10")]
 MODULES: dict[str, Any] = {module.RECIPE.name: module for module in zoo._MODULES}
-FLAGSHIPS = [recipe for recipe in NETWORKS if recipe.goal.slowdown is not None]
 
 # Keras saves weights in a way that NumPy will not take much longer.
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -65,12 +64,6 @@ def test_the_real_loop_runs_on_real_images(recipe: KerasRecipe, tmp_path: Path) 
     assert metrics["test"]["samples"] == 100
     assert (metrics["temperature"] is not None) == recipe.calibrated
     assert all((run.folder / f"model{suffix}").is_file() for suffix in (".keras", *recipe.also_saved_as))
-
-
-@pytest.mark.parametrize("recipe", FLAGSHIPS, ids=lambda recipe: recipe.name)
-def test_a_flagship_is_calibrated(recipe: KerasRecipe) -> None:
-    assert recipe.calibrated
-    assert recipe.held_out > 0
 
 
 def test_what_is_trained_in_mixed_precision_is_kept_in_float32(small_recipe: KerasRecipe) -> None:
