@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from pixelserve_training import convert, datasets, frameworks, learners, runs
-from pixelserve_training.cross_validation import cross_validate
+from pixelserve_training import datasets, frameworks, learners
 from pixelserve_training.datasets import Dataset, Split, hold_out
+from pixelserve_training.exporting import convert
 from pixelserve_training.progress import say
 from pixelserve_training.recipe import Ensemble, Goal, KerasRecipe, Regularization
+from pixelserve_training.running import runs
+from pixelserve_training.running.cross_validation import cross_validate
 from pixelserve_training.runtime import OnnxModel
 
 SINGLE = "single model"

@@ -64,7 +64,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Measure an exported version again, with ONNX Runtime alone, and compare the figures with its card's."""
-    remeasure = extras.load("pixelserve_training.remeasure", extra="training")
+    remeasure = extras.load("pixelserve_training.measuring.remeasure", extra="training")
     found = remeasure.remeasure(model, repository=model_repository, data_dir=data_dir, samples=samples)
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=2))

@@ -111,7 +111,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Export a trained model as ONNX, with its evidence, into a model repository."""
-    exporter = extras.load("pixelserve_training.export", extra="training")
+    exporter = extras.load("pixelserve_training.exporting.export", extra="training")
     target = exporter.Target(to, name, version, tolerance, precision.value)
     if exporter.is_run(source):
         if labels or samples or pixel_scale or inversion is not Inversion.NEVER:

@@ -99,7 +99,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
-    fit = extras.load("pixelserve_training.fit", extra="training")
+    fit = extras.load("pixelserve_training.running.fit", extra="training")
     overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     remedies = fit.Remedies(
         l1=l1,

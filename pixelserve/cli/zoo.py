@@ -50,7 +50,7 @@ def zoo(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of recipes as JSON.")] = False,
 ) -> None:
     """List the recipes with data set, parameters, goal, claimed figure and training time; or measure them again."""
-    listing = extras.load("pixelserve_training.listing", extra="training")
+    listing = extras.load("pixelserve_training.measuring.listing", extra="training")
     rows = listing.measured_rows(model_repository, data_dir) if measure else listing.rows()
     if as_json:
         typer.echo(json.dumps([row.as_json() for row in rows], indent=2))

@@ -26,11 +26,11 @@ CONFINED = {
     "grpc_reflection": ("server/transport/",),
     "google.protobuf": (
         *("server/api/", "server/transport/", "server/repository/config.py"),
-        *("training/config.py", "pixelserve/"),
+        *("training/exporting/config.py", "pixelserve/"),
     ),
     "pixelserve.oip": (
         *("server/api/", "server/transport/", "server/repository/config.py", "server/repository/scheduling.py"),
-        *("training/config.py", "pixelserve/", "examples/"),
+        *("training/exporting/config.py", "pixelserve/", "examples/"),
     ),
 }
 

@@ -11,7 +11,7 @@ from pixelserve.cli.pictures import SUFFIXES
 from pixelserve_server.errors import ImageError
 from pixelserve_server.imaging import decode, prepare
 from pixelserve_server.settings import Settings
-from pixelserve_training import pictures
+from pixelserve_training.datasets import pictures
 from pixelserve_training.errors import DataError
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (24, 40, 3)]

@@ -11,9 +11,9 @@ import pytest
 from pixelserve.card import read_card
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve.v1 import classifier_pb2_grpc
-from pixelserve_training import timing
 from pixelserve_training.datasets import idx
-from pixelserve_training.export import Target, export_file
+from pixelserve_training.exporting.export import Target, export_file
+from pixelserve_training.measuring import timing
 
 pytestmark = pytest.mark.slow
 TIMEOUT_S = 30

@@ -7,9 +7,9 @@ import pytest
 
 from pixelserve.card import Card, read_card, read_golden, replay, verify_model_file
 from pixelserve_training import zoo
-from pixelserve_training.config import check_agrees
 from pixelserve_training.datasets import idx
-from pixelserve_training.evaluate import measure
+from pixelserve_training.exporting.config import check_agrees
+from pixelserve_training.measuring.evaluate import measure
 from pixelserve_training.runtime import OnnxModel
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,9 +12,9 @@ import pytest
 
 from pixelserve.card import read_card, read_golden
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve_training import fit
-from pixelserve_training.export import Target, export_run
-from pixelserve_training.fit import Overrides
+from pixelserve_training.exporting.export import Target, export_run
+from pixelserve_training.running import fit
+from pixelserve_training.running.fit import Overrides
 
 # Keras saves weights in a way that NumPy will not take much longer.
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, UsageError
-from ..pictures import SUFFIXES, Shape, read
 from ..progress import say, tracked
 from .dataset import Array, Dataset, Split
+from .pictures import SUFFIXES, Shape, read
 
 TEST_SHARE = 0.2
 NOTE = "the user's own pictures; the test split is a fixed fifth of each class"

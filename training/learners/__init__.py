@@ -1,8 +1,8 @@
 """Those who learn: one module for each kind of recipe, each with a `fit` that returns a `Trained` model."""
 
-from ..checkpoint import Checkpoint
 from ..datasets import Dataset
 from ..recipe import BackpropRecipe, KerasRecipe, LogisticRecipe, Recipe
+from ..running.checkpoint import Checkpoint
 from ..trained import Trained
 from . import backprop, ensemble, logistic, network
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import frameworks
-from ..checkpoint import Checkpoint, damaged
+from ..running.checkpoint import Checkpoint, damaged
 
 
 def callbacks(checkpoint: Checkpoint | None, save: Callable[[Path], None]) -> list[Any]:

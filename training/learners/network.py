@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from .. import frameworks
-from ..calibrate import divide_logits, find_temperature
-from ..checkpoint import Checkpoint
 from ..datasets import Array, Dataset, Split, hold_out
+from ..measuring.calibrate import divide_logits, find_temperature
 from ..progress import TrainingProgress, say
 from ..recipe import KerasRecipe, Optimizer
 from ..report import Layer
-from ..runs import MODEL
+from ..running.checkpoint import Checkpoint
+from ..running.runs import MODEL
 from . import keeping, regularize, stopping, watching
 
 _PREDICTION_BATCH = 500

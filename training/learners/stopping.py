@@ -3,9 +3,9 @@
 from typing import Any
 
 from .. import frameworks
-from ..checkpoint import Checkpoint
 from ..progress import say
 from ..recipe import KerasRecipe
+from ..running.checkpoint import Checkpoint
 from . import keeping
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..evaluate import CALIBRATION_BINS, expected_calibration_error
+from ..measuring.evaluate import CALIBRATION_BINS, expected_calibration_error
 from .content import Labels, Regression, Scores
 from .style import BLUE, GREY, LIGHT_GREY, ORANGE, WIDTH_IN, figure, picture, shorten
 

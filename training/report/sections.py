@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..evaluate import measure
+from ..measuring.evaluate import measure
 from . import charts, gallery, layers
 from .content import Labels, Pixels, ReportContent, Scores
 

@@ -16,9 +16,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from pixelserve import cli
-from pixelserve_training import fit, frameworks, zoo
+from pixelserve_training import frameworks, zoo
 from pixelserve_training.datasets import idx
 from pixelserve_training.recipe import Goal, KerasRecipe
+from pixelserve_training.running import fit
 
 ROOT = Path(__file__).resolve().parents[3]
 LABELS = ("cat", "dog", "owl")

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import datasets, frameworks, graphs, learners, sources, zoo
+from pixelserve_training import datasets, frameworks, learners, zoo
 from pixelserve_training.errors import DivergedError, SourceError, UsageError
-from pixelserve_training.fit import Overrides
+from pixelserve_training.exporting import graphs, sources
 from pixelserve_training.learners import backprop
 from pixelserve_training.learners.backprop import SigmoidLayer
 from pixelserve_training.recipe import BackpropRecipe
+from pixelserve_training.running.fit import Overrides
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pixelserve_training import calibrate
 from pixelserve_training.errors import SourceError
-from pixelserve_training.evaluate import measure
+from pixelserve_training.measuring import calibrate
+from pixelserve_training.measuring.evaluate import measure
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pixelserve_training.checkpoint import Checkpoint, State
 from pixelserve_training.errors import WriteError
-from pixelserve_training.runs import Settings
+from pixelserve_training.running.checkpoint import Checkpoint, State
+from pixelserve_training.running.runs import Settings
 
 SETTINGS = Settings(recipe="mnist-cnn", seed=0, dataset="MNIST", dataset_sha256="ab", learner={"epochs": 5})
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pixelserve_training import config
-from pixelserve_training.config import check_agrees, render
 from pixelserve_training.errors import UsageError
+from pixelserve_training.exporting import config
+from pixelserve_training.exporting.config import check_agrees, render
 from pixelserve_training.runtime import OnnxModel
 
 LABELS = ("cat", "dog", "owl")

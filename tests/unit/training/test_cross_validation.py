@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import cross_validation, learners
-from pixelserve_training.cross_validation import CrossValidation, cross_validate
+from pixelserve_training import learners
 from pixelserve_training.datasets import Array, Dataset, Split, stratified_folds
 from pixelserve_training.errors import UsageError
 from pixelserve_training.recipe import KerasRecipe
+from pixelserve_training.running import cross_validation
+from pixelserve_training.running.cross_validation import CrossValidation, cross_validate
 
 Command = Callable[..., Any]
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import datasets, fit, learners, zoo
+from pixelserve_training import datasets, learners, zoo
 from pixelserve_training.datasets import Array, Dataset, Split
-from pixelserve_training.export import Target, export_run
-from pixelserve_training.fit import Overrides
+from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.recipe import Ensemble, KerasRecipe, Optimizer
+from pixelserve_training.running import fit
+from pixelserve_training.running.fit import Overrides
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]

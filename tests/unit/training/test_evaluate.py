@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pixelserve_training.evaluate import (
+from pixelserve_training.measuring.evaluate import (
     class_names,
     confusion,
     expected_calibration_error,

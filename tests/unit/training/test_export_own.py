@@ -11,7 +11,7 @@ import pytest
 
 from pixelserve.card import Card, read_card, read_golden, replay
 from pixelserve_training.errors import SamplesError, SourceError, TrainingError, UsageError
-from pixelserve_training.export import Exported, Target, export_file
+from pixelserve_training.exporting.export import Exported, Target, export_file
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pixelserve.card import read_card, read_golden, replay, verify_model_file
-from pixelserve_training import export, publish, sources, verify
 from pixelserve_training.errors import ParityError, SourceError, TargetExistsError, UsageError, WriteError
-from pixelserve_training.export import Target, export_run
+from pixelserve_training.exporting import export, publish, sources, verify
+from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]

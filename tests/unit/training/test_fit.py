@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import fit, frameworks, zoo
+from pixelserve_training import frameworks, zoo
 from pixelserve_training.errors import DivergedError, RunInterruptedError, UsageError
-from pixelserve_training.fit import Overrides
 from pixelserve_training.recipe import Optimizer
+from pixelserve_training.running import fit
+from pixelserve_training.running.fit import Overrides
 
 Command = Callable[..., Any]
 

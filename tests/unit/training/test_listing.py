@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pixelserve_training import datasets, listing, zoo
+from pixelserve_training import datasets, zoo
+from pixelserve_training.measuring import listing
 from pixelserve_training.recipe import Goal
 from pixelserve_training.runtime import OnnxModel
 

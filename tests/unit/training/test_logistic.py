@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from pixelserve.card import read_card
-from pixelserve_training import datasets, graphs, sources, zoo
-from pixelserve_training.cross_validation import cross_validate
+from pixelserve_training import datasets, zoo
 from pixelserve_training.datasets import Dataset
 from pixelserve_training.errors import SourceError, UsageError
+from pixelserve_training.exporting import graphs, sources
 from pixelserve_training.learners import logistic
 from pixelserve_training.recipe import LogisticRecipe
+from pixelserve_training.running.cross_validation import cross_validate
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]

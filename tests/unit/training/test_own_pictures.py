@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve_training import job
 from pixelserve_training.datasets import folder
 from pixelserve_training.errors import DataError, UsageError
-from pixelserve_training.overrides import Overrides
 from pixelserve_training.recipe import KerasRecipe
-from pixelserve_training.remedies import Remedies
-from pixelserve_training.resume import Request
+from pixelserve_training.running import job
+from pixelserve_training.running.overrides import Overrides
+from pixelserve_training.running.remedies import Remedies
+from pixelserve_training.running.resume import Request
 
 Command = Callable[..., Any]
 SHAPE = (28, 28, 1)

@@ -12,12 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pixelserve.card import Card, read_card, read_golden, replay, verify_model_file
-from pixelserve_training import precision, quantize, timing
 from pixelserve_training.datasets import idx
 from pixelserve_training.errors import ParityError, SamplesError, SourceError, UsageError
-from pixelserve_training.export import Exported, Target, export_file, export_run
-from pixelserve_training.quantize import CALIBRATION_SAMPLES, Calibration
-from pixelserve_training.remeasure import remeasure
+from pixelserve_training.exporting import precision, quantize
+from pixelserve_training.exporting.export import Exported, Target, export_file, export_run
+from pixelserve_training.exporting.quantize import CALIBRATION_SAMPLES, Calibration
+from pixelserve_training.measuring import timing
+from pixelserve_training.measuring.remeasure import remeasure
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]

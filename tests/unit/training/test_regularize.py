@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import fit, zoo
+from pixelserve_training import zoo
 from pixelserve_training.datasets import Split
 from pixelserve_training.errors import UsageError
-from pixelserve_training.export import Target, export_run
-from pixelserve_training.fit import Overrides
+from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.learners import network, regularize
 from pixelserve_training.recipe import KerasRecipe, Optimizer, Regularization
-from pixelserve_training.remedies import Remedies
+from pixelserve_training.running import fit
+from pixelserve_training.running.fit import Overrides
+from pixelserve_training.running.remedies import Remedies
 
 Command = Callable[..., Any]
 

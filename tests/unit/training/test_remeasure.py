@@ -14,10 +14,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from pixelserve.card import Card, DataSet, Evaluation, read_card, sha256_of
-from pixelserve_training import timing
 from pixelserve_training.errors import SamplesError, SourceError, UsageError
-from pixelserve_training.export import Target, export_file
-from pixelserve_training.remeasure import Remeasured, remeasure
+from pixelserve_training.exporting.export import Target, export_file
+from pixelserve_training.measuring import timing
+from pixelserve_training.measuring.remeasure import Remeasured, remeasure
 
 Command = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[3]

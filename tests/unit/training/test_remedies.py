@@ -5,7 +5,7 @@ import pytest
 
 from pixelserve_training.errors import UsageError
 from pixelserve_training.recipe import Ensemble, Goal, KerasRecipe, Recipe, Regularization
-from pixelserve_training.remedies import Remedies, settings_of
+from pixelserve_training.running.remedies import Remedies, settings_of
 
 
 def made(**values: Any) -> KerasRecipe:

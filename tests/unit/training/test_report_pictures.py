@@ -11,7 +11,7 @@ from matplotlib import style as mpl_style
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from pixelserve_training.evaluate import CALIBRATION_BINS, expected_calibration_error
+from pixelserve_training.measuring.evaluate import CALIBRATION_BINS, expected_calibration_error
 from pixelserve_training.report import Layer, Regression, charts, gallery, layers, style
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

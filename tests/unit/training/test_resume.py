@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import datasets, fit, frameworks, learners, resume, runs, zoo
-from pixelserve_training.checkpoint import Best, Checkpoint, State
-from pixelserve_training.cross_validation import CrossValidation
+from pixelserve_training import datasets, frameworks, learners, zoo
 from pixelserve_training.errors import DivergedError
 from pixelserve_training.learners import keeping, network, stopping
-from pixelserve_training.overrides import Overrides
 from pixelserve_training.progress import TrainingProgress
 from pixelserve_training.recipe import KerasRecipe, Optimizer, Regularization
-from pixelserve_training.remedies import Remedies
-from pixelserve_training.resume import Request
+from pixelserve_training.running import fit, resume, runs
+from pixelserve_training.running.checkpoint import Best, Checkpoint, State
+from pixelserve_training.running.cross_validation import CrossValidation
+from pixelserve_training.running.overrides import Overrides
+from pixelserve_training.running.remedies import Remedies
+from pixelserve_training.running.resume import Request
 from pixelserve_training.zoo import blocks
 
 Command = Callable[..., Any]

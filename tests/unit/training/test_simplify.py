@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from pixelserve_training import convert, sources, zoo
+from pixelserve_training import zoo
 from pixelserve_training.datasets import idx
+from pixelserve_training.exporting import convert, sources
+from pixelserve_training.exporting.simplify import simplify
 from pixelserve_training.runtime import Array, OnnxModel
-from pixelserve_training.simplify import simplify
 
 MNIST = Path(__file__).resolve().parents[3] / "tests" / "data" / "mnist"
 BATCHES = (1, 16, 64)

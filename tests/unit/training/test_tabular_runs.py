@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from pixelserve.card import read_card
-from pixelserve_training import datasets, fit, zoo
+from pixelserve_training import datasets, zoo
 from pixelserve_training.errors import MissingLibraryError
-from pixelserve_training.export import Target, export_run
-from pixelserve_training.fit import Overrides
+from pixelserve_training.exporting.export import Target, export_run
+from pixelserve_training.exporting.sources import from_run
 from pixelserve_training.recipe import KerasRecipe
+from pixelserve_training.running import fit
+from pixelserve_training.running.fit import Overrides
 from pixelserve_training.runtime import OnnxModel
-from pixelserve_training.sources import from_run
 
 Command = Callable[..., Any]
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import datasets, fit, frameworks, zoo
-from pixelserve_training.fit import Overrides
+from pixelserve_training import datasets, frameworks, zoo
 from pixelserve_training.learners import network
 from pixelserve_training.recipe import KerasRecipe
+from pixelserve_training.running import fit
+from pixelserve_training.running.fit import Overrides
 from pixelserve_training.zoo import blocks
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets import Array, Dataset
+from ..report import Predictions, Regression, ReportContent, Samples
+from ..trained import Trained
 from . import runs
-from .datasets import Array, Dataset
-from .report import Predictions, Regression, ReportContent, Samples
-from .trained import Trained
 
 
 def gather(

@@ -4,16 +4,17 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from . import datasets, resume, runs, zoo
+from .. import datasets, zoo
+from ..datasets import Dataset, hold_out
+from ..datasets import folder as own_pictures
+from ..errors import UsageError
+from ..progress import say
+from ..recipe import KerasRecipe, Recipe
+from ..staging import check_free
+from . import resume, runs
 from .checkpoint import Checkpoint, State
-from .datasets import Dataset, hold_out
-from .datasets import folder as own_pictures
-from .errors import UsageError
-from .progress import say
-from .recipe import KerasRecipe, Recipe
 from .remedies import settings_of
 from .resume import Request
-from .staging import check_free
 
 # What a network takes to learn anything; the recipes' own data sets bring several times as many.
 _LEAST_STEPS = 500

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from .errors import UsageError
-from .recipe import KerasRecipe, Recipe
+from ..errors import UsageError
+from ..recipe import KerasRecipe, Recipe
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pixelserve.card import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, write_golden
 
+from ..errors import TargetExistsError, UsageError
+from ..runtime import OnnxModel
+from ..staging import staged
 from . import config
-from .errors import TargetExistsError, UsageError
-from .runtime import OnnxModel
-from .staging import staged
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[1-9][0-9]*")

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from . import frameworks
-from .learners.backprop import SigmoidLayer
-from .learners.logistic import WHITE, Logistic
-from .runtime import Array
+from .. import frameworks
+from ..learners.backprop import SigmoidLayer
+from ..learners.logistic import WHITE, Logistic
+from ..runtime import Array
 from .simplify import drop_unused
 
 # The newest that skl2onnx and tf2onnx are both tested with.

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from . import datasets, held, published, timing, zoo
-from .datasets import hold_out
-from .errors import SourceError
+from .. import datasets, zoo
+from ..datasets import hold_out
+from ..errors import SourceError
+from ..progress import say
+from ..recipe import KerasRecipe, Recipe
+from . import held, published, timing
 from .held import Held
-from .progress import say
 from .published import Published
-from .recipe import KerasRecipe, Recipe
 from .remeasure import figures_of
 
 # What times are multiples of.

@@ -21,12 +21,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from . import kept, report
-from .datasets import Dataset
-from .errors import SourceError
-from .report import ReportContent
-from .staging import staged
-from .trained import Trained
+from .. import report
+from ..datasets import Dataset
+from ..errors import SourceError
+from ..report import ReportContent
+from ..staging import staged
+from ..trained import Trained
+from . import kept
 
 MODEL = "model.keras"
 SETTINGS = "settings.json"

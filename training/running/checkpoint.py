@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import SourceError, WriteError
+from ..errors import SourceError, WriteError
+from ..staging import reason
 from .runs import Settings
-from .staging import reason
 
 STATE = "state.json"
 LOGS = "tensorboard"

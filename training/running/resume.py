@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..errors import RunInterruptedError, TargetExistsError, UsageError
+from ..progress import say
 from .checkpoint import STATE, Checkpoint, State, damaged, folder_of
-from .errors import RunInterruptedError, TargetExistsError, UsageError
 from .overrides import Overrides
-from .progress import say
 from .remedies import Remedies
 from .runs import Settings
 

@@ -9,14 +9,16 @@ import numpy as np
 
 from pixelserve.card import Card, DataSet, sha256_of
 
-from . import checkpoint, config, datasets, kept, runs, sources, zoo
-from .errors import SourceError, UsageError
+from .. import datasets, zoo
+from ..errors import SourceError, UsageError
+from ..progress import say
+from ..running import checkpoint, kept, runs
+from ..runtime import OnnxModel, Tensor
+from . import config, sources
 from .evidence import Origin, labelled_output, make_card, measure_model
 from .precision import FLOAT32, INT8, to_int8
-from .progress import say
 from .publish import Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
-from .runtime import OnnxModel, Tensor
 from .samples import Samples, read_labels, read_samples
 from .sources import Source
 from .verify import DEFAULT_TOLERANCE, Comparison, compare

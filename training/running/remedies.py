@@ -4,9 +4,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from .errors import UsageError
-from .progress import say
-from .recipe import Ensemble, KerasRecipe, Recipe, Regularization
+from ..errors import UsageError
+from ..progress import say
+from ..recipe import Ensemble, KerasRecipe, Recipe, Regularization
 
 _HELD_OUT = 0.1
 _MOST_EPOCHS = 2**32 - 1

@@ -4,12 +4,12 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import learners
-from .datasets import Dataset, stratified_folds
-from .evaluate import measure
-from .learners import logistic
-from .progress import say
-from .recipe import LogisticRecipe, Recipe
+from .. import learners
+from ..datasets import Dataset, stratified_folds
+from ..learners import logistic
+from ..measuring.evaluate import measure
+from ..progress import say
+from ..recipe import LogisticRecipe, Recipe
 
 
 @dataclass(frozen=True)

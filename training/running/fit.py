@@ -4,17 +4,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import interrupts, learners, resume, run_report, runs
+from .. import learners
+from ..datasets import Array, Dataset, Split, hold_out
+from ..measuring.evaluate import Figures, measure, measure_regression, score_each_class
+from ..progress import say
+from ..recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
+from ..trained import Trained
+from . import interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
-from .datasets import Array, Dataset, Split, hold_out
-from .evaluate import Figures, measure, measure_regression, score_each_class
 from .job import Job, prepare
 from .overrides import Overrides
-from .progress import say
-from .recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
 from .remedies import NONE, Remedies
 from .resume import Request
-from .trained import Trained
 
 __all__ = ["Overrides", "Remedies", "Run", "train"]
 

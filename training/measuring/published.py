@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pixelserve.card import CARD_FILE, MODEL_FILE, Card, CardError, read_card, verify_model_file
 
-from . import config, samples
-from .errors import SourceError
-from .publish import versions
-from .runtime import OnnxModel
+from ..errors import SourceError
+from ..exporting import config, samples
+from ..exporting.publish import versions
+from ..runtime import OnnxModel
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
 
-from .errors import UsageError
-from .runtime import OnnxModel, Tensor
+from ..errors import UsageError
+from ..runtime import OnnxModel, Tensor
 
 CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"

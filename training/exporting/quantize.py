@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto
 
-from .errors import SourceError, UsageError, WriteError
-from .progress import say
-from .runtime import Array, OnnxModel
-from .staging import reason
+from ..errors import SourceError, UsageError, WriteError
+from ..progress import say
+from ..runtime import Array, OnnxModel
+from ..staging import reason
 
 CALIBRATION_SAMPLES = 500
 

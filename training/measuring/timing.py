@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .runtime import Array, OnnxModel
+from ..runtime import Array, OnnxModel
 
 BATCH_SIZES = (1, 64)
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
-from . import frameworks
-from .errors import SourceError, UsageError
-from .runtime import Array, run_in_parts
+from .. import frameworks
+from ..errors import SourceError, UsageError
+from ..runtime import Array, run_in_parts
 from .simplify import simplify
 
 # The newest that tf2onnx is tested with, and old enough for any ONNX Runtime of recent years.

@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from . import convert, frameworks, graphs, runs, runtime
-from .errors import SourceError, UsageError
-from .evaluate import score_each_class
-from .learners import backprop, logistic
-from .runtime import Array
+from .. import frameworks, runtime
+from ..errors import SourceError, UsageError
+from ..learners import backprop, logistic
+from ..measuring.evaluate import score_each_class
+from ..running import runs
+from ..runtime import Array
+from . import convert, graphs
 
 _TWO_CLASSES = 2
 

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import held, published, runtime, timing
+from .. import runtime
+from ..errors import SamplesError
+from ..progress import say, tracked
+from ..runtime import Array
+from . import held, published, timing
 from .agreement import differences
-from .errors import SamplesError
 from .evaluate import Figures, class_names, confusion, measure, measure_regression
 from .held import Held
-from .progress import say, tracked
 from .published import Published
-from .runtime import Array
 
 # Samples between two steps of the progress bar.
 _PART = 500

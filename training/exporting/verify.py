@@ -8,8 +8,8 @@ import numpy as np
 
 from pixelserve.card import Golden, Parity
 
-from .errors import ParityError
-from .runtime import CPU, CUDA, Array, OnnxModel
+from ..errors import ParityError
+from ..runtime import CPU, CUDA, Array, OnnxModel
 
 if TYPE_CHECKING:
     from .sources import Reference

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .datasets import Array
-from .errors import SourceError
+from ..datasets import Array
+from ..errors import SourceError
 
 _SMALLEST_PROBABILITY = 1e-30
 _TEMPERATURES = (0.05, 20.0)

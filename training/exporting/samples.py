@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import SamplesError
-from .progress import say
-from .runtime import Array, OnnxModel, Tensor
+from ..errors import SamplesError
+from ..progress import say
+from ..runtime import Array, OnnxModel, Tensor
 
 _LABELS = ("y", "labels")
 _TARGETS = ("y", "targets")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .datasets import Dataset, Split
-from .datasets.folder import NOTE
-from .errors import SourceError
+from ..datasets import Dataset, Split
+from ..datasets.folder import NOTE
+from ..errors import SourceError
 
 SAMPLES = "samples.npz"
 

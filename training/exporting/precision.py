@@ -8,13 +8,14 @@ import numpy as np
 
 from pixelserve.card import Card, Golden, Parity, Quantization, Reference
 
-from . import runtime, timing
-from .errors import ParityError, UsageError
-from .evaluate import Figures, measure, predictions
+from .. import runtime
+from ..errors import ParityError, UsageError
+from ..measuring import timing
+from ..measuring.evaluate import Figures, measure, predictions
+from ..progress import say
+from ..runtime import CPU, CUDA, Array, OnnxModel
 from .evidence import Origin, check_range
-from .progress import say
 from .quantize import Calibration, quantize
-from .runtime import CPU, CUDA, Array, OnnxModel
 from .samples import Samples
 from .verify import first
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pixelserve.card import Card, DataSet, Reference
 
-from . import runs
-from .errors import SamplesError
-from .evaluate import Figures, Labels, measure, measure_regression
-from .progress import say
-from .runtime import OnnxModel
+from ..errors import SamplesError
+from ..measuring.evaluate import Figures, Labels, measure, measure_regression
+from ..progress import say
+from ..running import runs
+from ..runtime import OnnxModel
 from .samples import Samples
 from .verify import Comparison, parity
 

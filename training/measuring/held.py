@@ -5,12 +5,12 @@ from pathlib import Path
 
 from pixelserve.card import DataSet, sha256_of
 
-from . import datasets, zoo
-from .errors import SamplesError, UsageError
-from .evidence import check_range, labelled_output
+from .. import datasets, zoo
+from ..errors import SamplesError, UsageError
+from ..exporting.evidence import check_range, labelled_output
+from ..exporting.samples import read_samples, read_targets
+from ..runtime import Array, OnnxModel
 from .published import Published
-from .runtime import Array, OnnxModel
-from .samples import read_samples, read_targets
 
 
 @dataclass(frozen=True)

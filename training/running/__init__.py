@@ -1,0 +1,1 @@
+"""A run: `pixelserve train`, from its settings to its folder."""
