@@ -70,6 +70,7 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     dataset = _load(recipe, request, data_dir)
     if request.images is not None and isinstance(recipe, KerasRecipe):
         recipe = _for_few(recipe, dataset, request)
+    _check_watched(recipe, dataset)
     settings = _settings(recipe, dataset)
     if unfinished is not None:
         resume.check_same(unfinished.state, settings, folder)
@@ -112,6 +113,17 @@ def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRe
         return recipe
     forgetful = max(1 - _MEMORIES / (recipe.epochs * steps), 0.0)
     return replace(recipe, optimizer=replace(recipe.optimizer, averaging=min(averaging, forgetful)))
+
+
+def _check_watched(recipe: Recipe, dataset: Dataset) -> None:
+    """Refuses early stopping where there is nothing that it could watch."""
+    if not isinstance(recipe, KerasRecipe) or recipe.regularization.patience is None:
+        return
+    if not len(hold_out(dataset.train, recipe.held_out)[1]):
+        raise UsageError(
+            f"--early-stopping watches samples that are held out, {recipe.held_out:.0%} of the training split, and of "
+            f"{len(dataset.train)} samples that is none; leave it out, and choose --epochs instead"
+        )
 
 
 def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:

@@ -12,7 +12,7 @@ import pytest
 
 from pixelserve.card import read_card
 from pixelserve_training import datasets, zoo
-from pixelserve_training.errors import MissingLibraryError
+from pixelserve_training.errors import MissingLibraryError, UsageError
 from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.exporting.sources import from_run
 from pixelserve_training.recipe import KerasRecipe
@@ -118,3 +118,10 @@ def test_iris_says_which_library_it_lacks(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingLibraryError, match="sklearn"):
         datasets.load("iris", None)
+
+
+def test_early_stopping_is_refused_where_nothing_can_be_held_out(pixelserve: Command, tmp_path: Path) -> None:
+    ran = pixelserve("train", "xor", "--early-stopping", 3, "--run-dir", tmp_path / "run")
+    assert ran.exit_code == UsageError.exit_code
+    assert "--early-stopping watches samples that are held out, 10% of the training split, and of 4 samples" in ran.err
+    assert not list(tmp_path.iterdir())
