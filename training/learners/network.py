@@ -130,17 +130,16 @@ class _Learner:
         before = self._restore(checkpoint) if checkpoint is not None else {}
         steps = -(-len(train) // self.recipe.batch_size)
         progress = TrainingProgress(epochs=self.recipe.epochs, steps=steps)
-        watched = (held_out.inputs, self._targets(held_out)) if len(held_out) else None
+        watched = _batches(held_out.inputs, self._targets(held_out), _PREDICTION_BATCH) if len(held_out) else None
         progress.start()
         try:
             history = self.augmented.fit(
-                train.inputs,
-                self._targets(train),
+                _batches(train.inputs, self._targets(train), self.recipe.batch_size, shuffled=True),
                 initial_epoch=self._first_epoch(checkpoint),
                 epochs=self.recipe.epochs,
-                batch_size=self.recipe.batch_size,
                 validation_data=watched,
-                validation_batch_size=_PREDICTION_BATCH,
+                # Ours are shuffled already.
+                shuffle=False,
                 verbose=0,
                 # In this order: stopping may put the averages in place, and what is kept are the weights that learn.
                 callbacks=[
@@ -218,6 +217,27 @@ def _precision(policy: str) -> Iterator[None]:
         yield
     finally:
         config.set_dtype_policy(before)
+
+
+def _batches(inputs: Array, targets: Array, size: int, *, shuffled: bool = False) -> Any:
+    """Returns a tf.data.Dataset of batches, in an order by the seed, which is that of every epoch, or in the samples'.
+
+    Keras makes the same of arrays, this order included where operations are deterministic, but leaves tf.data's
+    autotuning on. Its thread looks at an iterator at longer and longer intervals, and whoever ends the iterator, as
+    each epoch does, waits until it looks the next time: 40 s of an epoch of 200 s, in which nothing was computed.
+    """
+    tf = frameworks.load().tf
+    arrays = (tf.constant(inputs), tf.constant(targets))
+
+    def order(_: Any) -> Any:
+        indices = tf.range(len(inputs), dtype=tf.int64)
+        return tf.random.shuffle(indices) if shuffled else indices
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = tf.data.Dataset.range(1).map(order).flat_map(tf.data.Dataset.from_tensor_slices).batch(size)
+    counted = batches.apply(tf.data.experimental.assert_cardinality(-(-len(inputs) // size)))
+    return counted.map(lambda indices: tuple(tf.gather(array, indices) for array in arrays)).with_options(options)
 
 
 def _optimizer(optimizer: Optimizer, steps: int) -> Any:

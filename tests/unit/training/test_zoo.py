@@ -95,3 +95,25 @@ def test_held_out_samples_are_never_learned_from() -> None:
     assert sorted(rows) == sorted(image.tobytes() for image in split.inputs)
     again = datasets.hold_out(split, 0.25)[1]
     np.testing.assert_array_equal(held_out.inputs, again.inputs)
+
+
+def test_an_epochs_batches_hold_each_sample_once_in_an_order_by_the_seed() -> None:
+    inputs, targets = np.arange(10, dtype=np.uint8)[:, None], np.arange(10, dtype=np.int64)
+    orders = []
+    for seed in (0, 1):
+        frameworks.load().keras.utils.set_random_seed(seed)
+        batches = network._batches(inputs, targets, 4, shuffled=True)
+        epoch = [(x.numpy()[:, 0].tolist(), y.numpy().tolist()) for x, y in batches]
+        assert [len(x) for x, _ in epoch] == [4, 4, 2]
+        assert all(x == y for x, y in epoch)
+        assert int(batches.cardinality()) == 3
+        orders.append([sample for x, _ in epoch for sample in x])
+    assert [sorted(order) for order in orders] == [list(range(10))] * 2
+    assert orders[0] != orders[1]
+
+
+def test_batches_that_are_not_shuffled_come_in_the_samples_order() -> None:
+    inputs, targets = np.arange(10, dtype=np.uint8)[:, None], np.arange(10, dtype=np.int64)
+    assert [y.numpy().tolist() for _, y in network._batches(inputs, targets, 5)] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    # Its thread would keep an epoch's end waiting.
+    assert not network._batches(inputs, targets, 5).options().autotune.enabled
