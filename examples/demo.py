@@ -37,7 +37,7 @@ START_TIMEOUT_S = 60
 BURST_REQUESTS = 3000
 BURST_IN_FLIGHT = 32
 
-console = Console(width=110)
+console = Console(width=120)
 
 
 @dataclass(frozen=True)

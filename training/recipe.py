@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .datasets import Array
+
 Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
 ]
@@ -109,6 +111,8 @@ class KerasRecipe(Recipe):
     build: Callable[[int], Any]
     """Returns the untrained model for so many classes (a regression has 0): uint8 pixels [N, H, W, C] or rows float32
     [N, features] in; probabilities float32 [N, classes], or values float32 [N, 1], out."""
+    initialize: Callable[[Any, Array], None] | None = None
+    """Sets weights of the untrained model from the samples that it will learn from; None: all stay as drawn."""
     optimizer: Optimizer = Optimizer()
     """How the weights follow the gradient."""
     loss: Loss = "sparse_categorical_crossentropy"

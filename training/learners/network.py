@@ -95,6 +95,8 @@ def fit_splits(
     if recipe.repeats > 1:
         train = train.take(np.tile(np.arange(len(train)), recipe.repeats))
     learner = _learner(recipe, classes)
+    if recipe.initialize is not None:
+        recipe.initialize(learner.model, train.inputs)
     say(f"training {recipe.name} on {len(train):,} samples: {learner.model.count_params():,} parameters")
     learner.compile(len(train))
     history = learner.fit(train, held_out, checkpoint)

@@ -4,10 +4,30 @@ import difflib
 
 from ..errors import UsageError
 from ..recipe import Recipe
-from . import blood_fat, fashion_logistic, iris, logical_and, mnist_cnn, numpy_and, numpy_xor, xor
+from . import (
+    blood_fat,
+    fashion_logistic,
+    fashion_mnist,
+    iris,
+    logical_and,
+    mnist_cnn,
+    numpy_and,
+    numpy_xor,
+    xor,
+)
 
 # In the order in which `pixelserve zoo` lists them: from the simplest to the flagships.
-_MODULES = (logical_and, xor, numpy_and, numpy_xor, blood_fat, iris, fashion_logistic, mnist_cnn)
+_MODULES = (
+    logical_and,
+    xor,
+    numpy_and,
+    numpy_xor,
+    blood_fat,
+    iris,
+    fashion_logistic,
+    mnist_cnn,
+    fashion_mnist,
+)
 _RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
 
 
