@@ -6,11 +6,16 @@ from ..errors import UsageError
 from ..recipe import Recipe
 from . import (
     blood_fat,
+    cifar10_mlp,
     fashion_logistic,
     fashion_mnist,
+    fashion_softmax,
     iris,
     logical_and,
     mnist_cnn,
+    mnist_cnn_5x5,
+    mnist_mlp,
+    mnist_mlp_1000,
     numpy_and,
     numpy_xor,
     xor,
@@ -25,7 +30,12 @@ _MODULES = (
     blood_fat,
     iris,
     fashion_logistic,
+    fashion_softmax,
+    mnist_mlp,
+    mnist_mlp_1000,
+    mnist_cnn_5x5,
     mnist_cnn,
+    cifar10_mlp,
     fashion_mnist,
 )
 _RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}

@@ -1,0 +1,50 @@
+"""fashion-softmax: one dense layer with a softmax on Fashion-MNIST, 7,850 parameters: logistic regression by Keras.
+
+accuracy   85.65 % on the 12,000 held-out training images: the median of three runs, 85.58 % to 85.68 %
+runs       seeds 0, 1 and 2, named before the first run; no run was left out
+time       8 s a run on one core, beside another training on the second
+hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
+versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
+command    pixelserve train fashion-softmax --seed SEED
+origin     logistic regression by one Dense layer, as introductory Keras courses have it on Fashion-MNIST
+
+Averaging was chosen on the same held-out images, with the fixed split of 48,000 to learn from and 12,000 to measure on
+that the course has: 84.7 % without, 85.6 % with. No test image had a part in it.
+"""
+
+from typing import Any
+
+from .. import frameworks
+from ..recipe import Goal, KerasRecipe, Optimizer
+
+
+def build(classes: int) -> Any:
+    """Returns the untrained model: uint8 pixels [N, 28, 28, 1] in, probabilities float32 [N, classes] out."""
+    keras = frameworks.load().keras
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1), dtype="uint8", name="image"),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dense(classes, activation="softmax", name="probabilities"),
+        ],
+        name="fashion-softmax",
+    )
+
+
+RECIPE = KerasRecipe(
+    name="fashion-softmax",
+    summary="one dense layer with a softmax",
+    dataset="fashion-mnist",
+    parameters=7_850,
+    goal=Goal(0.846, split="validation"),
+    build=build,
+    optimizer=Optimizer("adam", 0.001, averaging=0.999),
+    epochs=5,
+    batch_size=32,
+    held_out=0.2,
+    inversion="auto",
+    measured={0: 0.85575, 1: 0.856833, 2: 0.8565},
+    training_s=8,
+)
