@@ -98,7 +98,7 @@ def whiten(model: Any, images: Array) -> None:
 
 def _principal_components(images: Array, size: tuple[int, int]) -> Array:
     """Returns filters float32 [height, width, channels, height * width * channels] that whiten patches of images."""
-    patches = np.lib.stride_tricks.sliding_window_view(images, size, axis=(1, 2))  # type: ignore[call-overload]  # two axes
+    patches = np.lib.stride_tricks.sliding_window_view(images, size, axis=(1, 2))
     channels = images.shape[-1]
     rows = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size[0] * size[1] * channels)
     variances, directions = np.linalg.eigh((rows.T @ rows) / len(rows))
