@@ -12,6 +12,7 @@ from . import (
     fashion_softmax,
     iris,
     logical_and,
+    mnist,
     mnist_cnn,
     mnist_cnn_5x5,
     mnist_mlp,
@@ -36,6 +37,7 @@ _MODULES = (
     mnist_cnn_5x5,
     mnist_cnn,
     cifar10_mlp,
+    mnist,
     fashion_mnist,
 )
 _RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}

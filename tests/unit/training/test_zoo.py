@@ -11,7 +11,8 @@ import pytest
 from pixelserve_training import datasets, frameworks, zoo
 from pixelserve_training.learners import network
 from pixelserve_training.recipe import KerasRecipe
-from pixelserve_training.zoo import blocks
+from pixelserve_training.zoo import augmentation, blocks
+from pixelserve_training.zoo.augmentation import random_affine
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ROOT / "tests" / "data" / "tiny"
@@ -48,8 +49,10 @@ def test_the_header_names_the_figure_that_the_recipe_claims(recipe: Any) -> None
 
 
 @pytest.mark.parametrize("recipe", zoo.recipes(), ids=lambda recipe: recipe.name)
-def test_a_recipe_claims_to_reach_its_goal(recipe: Any) -> None:
-    assert recipe.goal.reached(recipe.claimed)
+def test_a_recipe_reaches_its_goal_or_its_header_says_that_it_does_not(recipe: Any) -> None:
+    header = " ".join(MODULES[recipe.name].__doc__.split())
+    says_missed = f"the goal of {100 * recipe.goal.bound:.2f} % is missed" in header
+    assert says_missed != recipe.goal.reached(recipe.claimed)
 
 
 def test_what_is_trained_in_mixed_precision_is_kept_in_float32(small_recipe: KerasRecipe) -> None:
@@ -143,3 +146,27 @@ def test_batches_that_are_not_shuffled_come_in_the_samples_order() -> None:
     assert [y.numpy().tolist() for _, y in network._batches(inputs, targets, 5)] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     # Its thread would keep an epoch's end waiting.
     assert not network._batches(inputs, targets, 5).options().autotune.enabled
+
+
+def test_an_affine_change_leaves_its_share_of_images_as_they_are(keras: Any) -> None:
+    images = datasets.load("mnist", TINY).train.inputs.astype(np.float32)
+    keras.utils.set_random_seed(0)
+    layer = random_affine(rotation_degrees=15, shear_degrees=10, zoom=0.1, shift_pixels=2, share=0.75)
+    changed = np.asarray(layer(images, training=True))
+    assert changed.shape == images.shape
+    same = [np.array_equal(before, after) for before, after in zip(images, changed, strict=True)]
+    assert 0.15 < np.mean(same) < 0.35
+    np.testing.assert_array_equal(layer(images, training=False), images)
+
+
+def test_an_affine_change_turns_about_the_images_centre(keras: Any) -> None:
+    image = np.zeros((1, 5, 5, 1), np.float32)
+    image[0, 2, 2], image[0, 2, 4] = 1, 2
+    ops = keras.ops
+    quarter, none = ops.convert_to_tensor([np.pi / 2], "float32"), ops.zeros((1,))
+    turn = augmentation._transforms(ops, quarter, none, [none, none], [none, none], (2.0, 2.0))
+    turned = np.asarray(ops.image.affine_transform(image, turn, interpolation="nearest"))[0, :, :, 0]
+    assert turned[2, 2] == 1
+    assert (turned[0, 2], turned[2, 4]) == (2, 0)
+    shift = augmentation._transforms(ops, none, none, [none, none], [ops.ones((1,)), none], (2.0, 2.0))
+    assert np.asarray(ops.image.affine_transform(image, shift, interpolation="nearest"))[0, 2, 3, 0] == 2
