@@ -19,6 +19,7 @@ from .api.admission import Admission
 from .api.call import Handler
 from .api.dispatch import Dispatcher, Guard
 from .api.health import HEALTH_SERVICE, Health
+from .api.stream import InferStreams
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.session import check_runtime, runtime_version
 from .engine.timer import Timer
@@ -64,6 +65,10 @@ class Application:
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._guard = Guard(self._log_failure)
         self._handlers = self._all_handlers()
+        self._dispatcher = Dispatcher(self._handlers, self._admission, self._guard)
+        self._streams = InferStreams(
+            self._dispatcher, self._admission, max_streams=settings.max_infer_streams, window=settings.stream_window
+        )
         self._transport = _transport(settings, self._handlers, self._log_failure)
 
     @property
@@ -85,8 +90,9 @@ class Application:
         grpc_address = self._transport.bind(settings.host, settings.grpc_port)
         metrics_address = self._metrics_server.bind(settings.host, settings.metrics_port)
         self._load()
-        dispatcher = Dispatcher(self._handlers, self._admission, self._guard)
-        self._transport.add(dispatcher, (open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE))
+        self._transport.add(
+            self._dispatcher, self._streams, (open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE)
+        )
         self._health.register(self._transport.server)
         self._health.report(
             {name: self._catalogue.is_ready(name) for name in self._catalogue.names()}, server=self.is_ready
@@ -112,6 +118,8 @@ class Application:
         time.sleep(settings.drain_settle_s)
         # Refuse new calls and finish the accepted ones, which needs decoders and batchers alive.
         unfinished = self._admission.drain(settings.grace_s)
+        # Their answers are there; idle ones would last as long as their clients like.
+        self._streams.end(_FLUSH_S)
         self._admission.linger(_QUIET_S, _FLUSH_S)
         # Watchers have been told; left open, their calls would last as long as the transport waits.
         self._health.end_watches()
@@ -259,6 +267,7 @@ def _transport(
     grpcio = GrpcioTransport(
         threads=settings.grpc_threads,
         max_waiting=settings.max_queue_size,
+        max_infer_streams=settings.max_infer_streams,
         max_message_bytes=max_message_bytes,
         max_streams=max_streams,
     )

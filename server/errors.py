@@ -9,6 +9,7 @@
         ├── NotFound          the sender's: no such model or version
         ├── Unavailable       nobody's: not now, another time or another server may answer
         ├── QueueFull         nobody's: too many requests are waiting
+        ├── TooManyStreams    nobody's: too many streams are open
         ├── DeadlineExceeded  nobody's: the time that the sender allowed has passed
         ├── Cancelled         nobody's: the sender has gone
         ├── Unimplemented     the sender's: a method or a feature that this server does not serve
@@ -57,6 +58,10 @@ class Unavailable(RequestError):
 
 class QueueFull(RequestError):
     """The model's queue holds as many requests as it may."""
+
+
+class TooManyStreams(RequestError):
+    """As many streams are open as may; requests on those that are open are answered."""
 
 
 class DeadlineExceeded(RequestError):

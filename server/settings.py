@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     max_concurrent_streams: int = Field(
         1024, ge=1, description="calls that one connection may have in flight; the client holds more back"
     )
+    max_infer_streams: int = Field(
+        32, ge=1, description="ModelStreamInfer calls open at once in the whole server, on threads of their own"
+    )
+    stream_window: int = Field(
+        64, ge=1, description="requests of one such stream that are read before their answers are sent"
+    )
     max_images: int = Field(64, ge=1, description="images a Classify request, and no more than the model's batch")
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="pixels (width × height) of a picture sent to Classify, checked before decoding"

@@ -7,7 +7,8 @@ from ..errors import QueueFull, Unavailable
 from .call import Call
 from .status import status_of
 
-_STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
+STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
+"""What is said to whoever comes during a drain."""
 
 
 class Admission:
@@ -32,6 +33,11 @@ class Admission:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether new calls are refused."""
+        return self._is_draining
+
     def admit(self, call: Call, size_bytes: int) -> None:
         """Takes a call, and counts it until it is answered.
 
@@ -46,7 +52,7 @@ class Admission:
         with self._lock:
             if self._is_draining:
                 self._refused_s = time.monotonic()
-                raise Unavailable(_STOPPING)
+                raise Unavailable(STOPPING)
             if self._bytes and self._bytes + size_bytes > self._max_bytes:
                 raise QueueFull(
                     f"{self._bytes:,} bytes of requests are being worked on, this one has {size_bytes:,}, and at most "
@@ -77,7 +83,7 @@ class Admission:
             self._changed.wait_for(lambda: not self._open, grace_s)
             left = list(self._open)
         for call in left:
-            call.fail(status_of(Unavailable(_STOPPING)))
+            call.fail(status_of(Unavailable(STOPPING)))
         return len(left)
 
     def linger(self, quiet_s: float, at_most_s: float) -> None:

@@ -15,10 +15,13 @@ from ..engine.tensors import Array, TensorSpec
 from ..errors import InvalidRequest
 from ..repository.loader import LoadedVersion
 from .codec import InferRequest, decode_inputs, describe_output, encode_bytes, encode_output
+from .wire import encode_varint
 
 _CLASSIFICATION = "classification"
 _TIMEOUT = "timeout"
 _PRIORITY = "priority"
+# Asks for an empty answer behind the last of several; here every request has one, which is marked as the last.
+_EMPTY_FINAL = "triton_enable_empty_final_response"
 
 # Field numbers and types on the wire (public protocol, ModelInferRequest and ModelInferResponse): number << 3 | 2.
 _ID, _RAW_INPUT, _RAW_OUTPUT = 3 << 3 | 2, 7 << 3 | 2, 6 << 3 | 2
@@ -176,7 +179,7 @@ class Plan:
         for (spec, _), array in zip(self._outputs, arrays, strict=True):
             describe_output(response, spec, (self.rows, *array.shape[1:]))
             row_bytes = array.nbytes // batch_rows
-            rows.append((bytes([_RAW_OUTPUT]) + _varint(row_bytes * self.rows), row_bytes))
+            rows.append((bytes([_RAW_OUTPUT]) + encode_varint(row_bytes * self.rows), row_bytes))
         return response.SerializeToString(), rows
 
     def _encode_any(self, id_field: bytes, outputs: Mapping[str, Array]) -> bytes:
@@ -256,18 +259,9 @@ class PlanCache:
         plans[head] = plan
 
 
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 def _check_parameters(parameters: Mapping[str, pb.InferParameter], model: str) -> None:
     # Triton reserves this prefix; silently dropping one would change what the caller asked for.
-    unknown = [name for name in parameters if name.startswith("triton_")]
+    unknown = [name for name in parameters if name.startswith("triton_") and name != _EMPTY_FINAL]
     if unknown:
         raise InvalidRequest(f"model {model}: request parameter {unknown[0]} is not served; leave it out")
 

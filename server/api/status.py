@@ -12,6 +12,7 @@ from ..errors import (
     NotFound,
     QueueFull,
     RequestError,
+    TooManyStreams,
     Unavailable,
     Unimplemented,
 )
@@ -21,6 +22,7 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Cancelled: grpc.StatusCode.CANCELLED,
     Unimplemented: grpc.StatusCode.UNIMPLEMENTED,

@@ -60,3 +60,13 @@ def _read_varint(message: bytes, position: int) -> tuple[int, int]:
             return value, position
         shift += 7
     raise ValueError("it is cut off in the middle of a number, or the number is too long")
+
+
+def encode_varint(value: int) -> bytes:
+    """Returns a number of 0 or more as a varint: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -6,6 +6,7 @@ from typing import Protocol
 import grpc
 
 from ..api.dispatch import Dispatcher
+from ..api.stream import InferStreams
 
 
 class Transport(Protocol):
@@ -25,8 +26,8 @@ class Transport(Protocol):
             StartupError: the port is in use or not ours to take.
         """
 
-    def add(self, dispatcher: Dispatcher, reflected_services: Iterable[str]) -> None:
-        """Adds the dispatcher's methods, and server reflection that lists `reflected_services`."""
+    def add(self, dispatcher: Dispatcher, streams: InferStreams, reflected_services: Iterable[str]) -> None:
+        """Adds the dispatcher's methods, the streams' one, and server reflection that lists `reflected_services`."""
 
     def start(self) -> None:
         """Starts taking calls."""

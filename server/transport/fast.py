@@ -20,6 +20,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from ..api.call import Call
 from ..api.dispatch import Dispatcher
 from ..api.status import Status
+from ..api.stream import InferStreams
 from .grpcio import GrpcioTransport, cannot_listen
 
 if TYPE_CHECKING:
@@ -164,10 +165,10 @@ class FastTransport:
         self._front.set_fallback(str(socket))
         return f"{shown}:{self._front.bound_port}"
 
-    def add(self, dispatcher: Dispatcher, reflected_services: Iterable[str]) -> None:
+    def add(self, dispatcher: Dispatcher, streams: InferStreams, reflected_services: Iterable[str]) -> None:
         """Adds the dispatcher's methods; those that are not answered here are grpcio's."""
         self._dispatcher = dispatcher
-        self._behind.add(dispatcher, reflected_services)
+        self._behind.add(dispatcher, streams, reflected_services)
 
     def start(self) -> None:
         """Starts taking calls."""

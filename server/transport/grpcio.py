@@ -7,7 +7,7 @@ was measured to be only 1 to 10 % faster (docs/adr/0002-seam.md).
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from grpc_reflection.v1alpha import reflection
 
 from ..api.call import Call
 from ..api.dispatch import Dispatcher
-from ..api.status import Status
-from ..errors import StartupError
+from ..api.status import Status, status_of
+from ..api.stream import InferStream, InferStreams
+from ..errors import RequestError, StartupError
 
 # grpcio gives a call without a deadline one that is centuries away.
 _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
@@ -27,11 +28,9 @@ class _GrpcioCall(Call):
     """One call, waited for by the thread that carries it."""
 
     def __init__(self, context: grpc.ServicerContext) -> None:
-        remaining_s = context.time_remaining()
-        has_deadline = remaining_s is not None and remaining_s < _NO_DEADLINE_S
         # Its thread only sleeps and might compute, but calls come one by one: each would find the model idle, and there
         # would be no batches (measured at 32 in flight: 3,300 requests/s instead of 4,600).
-        super().__init__(time.monotonic() + remaining_s if has_deadline else None)
+        super().__init__(_deadline_s(context))
         self._context = context
         self._message: bytes | None = None
         self._status: Status | None = None
@@ -87,11 +86,15 @@ class _GrpcioCall(Call):
 class _Handler(grpc.GenericRpcHandler):
     """Hands the dispatcher serialized requests, so that this transport and any other run the same code."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, streams: InferStreams, stream_pool: ThreadPoolExecutor) -> None:
         self._dispatcher = dispatcher
+        self._streams = streams
+        self._stream_handler = _stream_handler(streams, stream_pool)
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         method = details.method
+        if method == self._streams.method:
+            return self._stream_handler
         if not self._dispatcher.serves(method):
             return None
 
@@ -101,6 +104,51 @@ class _Handler(grpc.GenericRpcHandler):
             return call.wait()
 
         return grpc.unary_unary_rpc_method_handler(carry)
+
+
+def _stream_handler(streams: InferStreams, pool: ThreadPoolExecutor) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    """Returns the handler of streams: a thread of the pool writes each one's answers, another reads its requests."""
+
+    def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            stream = streams.open(_deadline_s(context))
+        except RequestError as error:
+            status = status_of(error)
+            context.abort(status.code, status.message)
+        # A client that leaves must be noticed while both threads wait for something else.
+        if not context.add_callback(lambda: streams.close(stream)):
+            streams.close(stream)
+        threading.Thread(target=_read, args=(messages, stream), name="stream", daemon=True).start()
+        try:
+            yield from stream.answers()
+        finally:
+            # Before the client can hear that it has ended, and open the next.
+            streams.close(stream)
+        if stream.status is not None:
+            context.set_code(stream.status.code)
+            context.set_details(stream.status.message)
+
+    # Streams last as long as their clients like, and must leave the threads of the other calls alone.
+    carry.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return grpc.stream_stream_rpc_method_handler(carry)
+
+
+def _read(messages: Iterator[bytes], stream: InferStream) -> None:
+    """Reads a stream's requests, one at a time: what is not read waits with the client, by HTTP/2's flow control."""
+    try:
+        while stream.has_room() and (message := next(messages, None)) is not None:
+            stream.take(message)
+    except grpc.RpcError:
+        # The client has left; whoever waits for that is told by the call's callback.
+        pass
+    finally:
+        stream.finish()
+
+
+def _deadline_s(context: grpc.ServicerContext) -> float | None:
+    remaining_s = context.time_remaining()
+    has_deadline = remaining_s is not None and remaining_s < _NO_DEADLINE_S
+    return time.monotonic() + remaining_s if has_deadline else None
 
 
 def cannot_listen(host: str, port: int) -> StartupError:
@@ -116,19 +164,24 @@ class GrpcioTransport:
 
     name = "grpcio"
 
-    def __init__(self, *, threads: int, max_waiting: int, max_message_bytes: int, max_streams: int) -> None:
+    def __init__(
+        self, *, threads: int, max_waiting: int, max_infer_streams: int, max_message_bytes: int, max_streams: int
+    ) -> None:
         """Builds a server that listens nowhere yet.
 
         Args:
             threads: how many calls are carried at once.
             max_waiting: how many more may wait for a thread; what comes then is refused with RESOURCE_EXHAUSTED.
+            max_infer_streams: how many streams of requests are carried besides.
             max_message_bytes: largest message taken or sent.
             max_streams: most calls in flight on one connection.
         """
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
+        # One thread more than streams, which tells the others that there are too many.
+        self._stream_pool = ThreadPoolExecutor(max_workers=max_infer_streams + 1, thread_name_prefix="stream")
         self.server = grpc.server(
             self._pool,
-            maximum_concurrent_rpcs=threads + max_waiting,
+            maximum_concurrent_rpcs=threads + max_waiting + max_infer_streams,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
@@ -155,9 +208,9 @@ class GrpcioTransport:
         """Listens on a Unix socket, for a front that owns the port."""
         self.server.add_insecure_port(f"unix:{path}")
 
-    def add(self, dispatcher: Dispatcher, reflected_services: Iterable[str]) -> None:
-        """Adds the dispatcher's methods, and server reflection that lists `reflected_services`."""
-        self.server.add_generic_rpc_handlers((_Handler(dispatcher),))
+    def add(self, dispatcher: Dispatcher, streams: InferStreams, reflected_services: Iterable[str]) -> None:
+        """Adds the dispatcher's methods, the streams' one, and server reflection that lists `reflected_services`."""
+        self.server.add_generic_rpc_handlers((_Handler(dispatcher, streams, self._stream_pool),))
         reflection.enable_server_reflection((*reflected_services, reflection.SERVICE_NAME), self.server)
 
     def start(self) -> None:
@@ -168,3 +221,4 @@ class GrpcioTransport:
         """Refuses new calls, waits at most `grace_s` seconds until the others have ended, and cancels what is left."""
         self.server.stop(grace_s).wait()
         self._pool.shutdown(wait=False)
+        self._stream_pool.shutdown(wait=False)

@@ -71,6 +71,12 @@ def test_it_understands_a_refusal(answer: dict[str, Any]) -> None:
     assert answer["refusal"] == "StatusCode.INVALID_ARGUMENT"
 
 
+def test_its_stream_answers_in_order_and_outlives_an_error(answer: dict[str, Any], pictures: dict[str, Any]) -> None:
+    *good, wrong = answer["stream"]
+    assert good == [[str(number), label, True, None] for number, label in enumerate(pictures["labels"])]
+    assert 'NOT_FOUND: there is no model "none"' in wrong[3]
+
+
 def test_it_gets_the_statistics_of_one_version_and_of_all(answer: dict[str, Any]) -> None:
     assert "statistics" in answer["server"]["extensions"]
     (one,) = answer["statistics"]["model_stats"]

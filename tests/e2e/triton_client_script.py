@@ -12,6 +12,32 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 
+def stream(client: triton.InferenceServerClient, images: np.ndarray) -> list[list[object]]:
+    """Sends each picture as one request of a stream, and a wrong request at the end; returns for each answer its id,
+    its digit, whether it is marked as the last, and the error."""
+    answers: list[list[object]] = []
+
+    def take(result: triton.InferResult | None, error: InferenceServerException | None) -> None:
+        if error is not None or result is None:
+            answers.append(["", None, None, str(error)])
+            return
+        response = result.get_response()
+        is_final = response.parameters["triton_final_response"].bool_param
+        answers.append([response.id, int(result.as_numpy("probabilities").argmax()), is_final, None])
+
+    client.start_stream(take)
+    for number, image in enumerate(images):
+        one = triton.InferInput("image", [1, *image.shape], "UINT8")
+        one.set_data_from_numpy(image[None])
+        # An even one asks for an empty last answer, which a model with one answer a request does not give.
+        client.async_stream_infer(
+            "mnist-cnn", [one], request_id=str(number), enable_empty_final_response=number % 2 == 0
+        )
+    client.async_stream_infer("none", [one])
+    client.stop_stream()
+    return answers
+
+
 def main() -> None:
     client = triton.InferenceServerClient(sys.argv[1])
     images = np.load(sys.argv[2])["images"]
@@ -52,6 +78,7 @@ def main() -> None:
                 "refusal": refusal,
                 "statistics": client.get_inference_statistics("mnist-cnn", "1", as_json=True),
                 "statistics_of_all": client.get_inference_statistics(as_json=True),
+                "stream": stream(client, images),
                 "own_modules": sorted(name for name in sys.modules if name.startswith("pixelserve")),
             }
         )

@@ -321,6 +321,7 @@ def test_parameters_that_mean_nothing_here_are_ignored(stub: Any, make_request: 
     parameters = {
         "priority": pb.InferParameter(uint64_param=3),
         "sequence_id": pb.InferParameter(string_param="x"),
+        "triton_enable_empty_final_response": pb.InferParameter(bool_param=True),
         "timeout": pb.InferParameter(int64_param=60_000_000),
     }
     assert stub.ModelInfer(make_request("doubler", parameters=parameters)).outputs
@@ -328,7 +329,7 @@ def test_parameters_that_mean_nothing_here_are_ignored(stub: Any, make_request: 
 
 ROW = bytes(16)
 X = tensor("values", "FP32", 1, 4)
-TRITON = {"triton_enable_empty_final_response": pb.InferParameter(bool_param=True)}
+TRITON = {"triton_custom": pb.InferParameter(bool_param=True)}
 
 
 def late(**choice: int) -> dict[str, pb.InferParameter]:
@@ -433,7 +434,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a triton_ parameter": (
         {"parameters": TRITON},
         "INVALID_ARGUMENT",
-        "triton_enable_empty_final_response is not served",
+        "triton_custom is not served",
     ),
     "a timeout of zero": ({"parameters": late(int64_param=0)}, "INVALID_ARGUMENT", "positive number of microseconds"),
     "a timeout that has passed": ({"parameters": late(int64_param=1)}, "DEADLINE_EXCEEDED", "the deadline passed"),
@@ -483,10 +484,6 @@ def test_a_message_just_below_the_limit_is_read(stub: Any, make_request: Any) ->
 )
 def test_a_method_that_is_not_served_is_unimplemented(channel: grpc.Channel, method: str) -> None:
     assert refusal(lambda: send(channel, method, b""))[0] == "UNIMPLEMENTED"
-
-
-def test_the_stream_that_is_not_served_is_unimplemented(stub: Any, make_request: Any) -> None:
-    assert refusal(lambda: list(stub.ModelStreamInfer(iter([make_request()]))))[0] == "UNIMPLEMENTED"
 
 
 def python_threads(pid: int) -> int:

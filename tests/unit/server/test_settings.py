@@ -60,6 +60,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "grpc_threads": ("7", 7),
     "max_inflight_mib": ("9", 9),
     "max_concurrent_streams": ("10", 10),
+    "max_infer_streams": ("17", 17),
+    "stream_window": ("18", 18),
     "max_images": ("11", 11),
     "max_image_pixels": ("12", 12),
     "decode_threads": ("13", 13),

@@ -1,0 +1,237 @@
+"""ModelStreamInfer without a transport: order, window, errors, leaving, ending."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+
+from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.stream import InferStream, InferStreams
+from pixelserve_server.errors import InvalidRequest, TooManyStreams, Unavailable
+
+# Longer than anything here takes; a test that runs into it has failed.
+PATIENCE_S = 20
+
+
+def message(name: str) -> bytes:
+    return pb.ModelInferRequest(id=name, model_name="m").SerializeToString()
+
+
+@dataclass
+class Service:
+    """A ModelInfer that keeps its calls until it is told to answer them, and the streams in front of it."""
+
+    window: int
+    max_streams: int
+    calls: list[Any] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+    """Which calls were told that their caller has left."""
+    failure: Exception | None = None
+    """What it raises instead."""
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(10**9)
+        handlers = {"/inference.GRPCInferenceService/ModelInfer": self._handle}
+        dispatcher = Dispatcher(handlers, self.admission, Guard(str))
+        self.streams = InferStreams(dispatcher, self.admission, max_streams=self.max_streams, window=self.window)
+
+    def _handle(self, _: bytes, call: Any) -> None:
+        if self.failure is not None:
+            raise self.failure
+        index = len(self.calls)
+        self.calls.append(call)
+        call.on_cancel(lambda: self.left.append(index))
+
+    def answer(self, *indices: int) -> None:
+        for index in indices:
+            self.calls[index].reply(pb.ModelInferResponse(id=str(index), model_name="m").SerializeToString())
+
+
+@pytest.fixture
+def serve() -> Callable[..., Service]:
+    def start(window: int = 8, max_streams: int = 2) -> Service:
+        return Service(window, max_streams)
+
+    return start
+
+
+def parsed(answers: Iterator[bytes]) -> Iterator[pb.ModelStreamInferResponse]:
+    return map(pb.ModelStreamInferResponse.FromString, answers)
+
+
+def in_background(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def send(stream: InferStream, *names: str) -> None:
+    for name in names:
+        assert stream.has_room()
+        stream.take(message(name))
+
+
+def test_answers_come_in_the_order_of_their_requests_whoever_is_done_first(serve: Callable[..., Service]) -> None:
+    service = serve()
+    stream = service.streams.open(None)
+    send(stream, "0", "1", "2")
+    stream.finish()
+    service.answer(2, 0, 1)
+    answers = list(parsed(stream.answers()))
+    assert [answer.infer_response.id for answer in answers] == ["0", "1", "2"]
+    assert [answer.error_message for answer in answers] == [""] * 3
+    assert stream.status is None
+
+
+def test_each_answer_is_marked_as_its_requests_last(serve: Callable[..., Service]) -> None:
+    service = serve()
+    stream = service.streams.open(None)
+    send(stream, "0")
+    service.failure = InvalidRequest("no")
+    send(stream, "1")
+    stream.finish()
+    service.answer(0)
+    good, bad = parsed(stream.answers())
+    assert good.infer_response.parameters["triton_final_response"].bool_param
+    assert bad.infer_response.parameters["triton_final_response"].bool_param
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [(message("übung"), "übung"), (message(""), ""), (b"\xff\xff", ""), (b"", "")],
+    ids=["with an id", "without an id", "no message", "empty"],
+)
+def test_an_error_says_its_code_and_the_requests_id_and_the_next_is_answered(
+    serve: Callable[..., Service], sent: bytes, name: str
+) -> None:
+    service = serve()
+    stream = service.streams.open(None)
+    service.failure = InvalidRequest("send another")
+    stream.take(sent)
+    service.failure = None
+    send(stream, "0")
+    stream.finish()
+    service.answer(0)
+    bad, good = parsed(stream.answers())
+    assert (bad.error_message, bad.infer_response.id) == ("INVALID_ARGUMENT: send another", name)
+    assert (good.error_message, good.infer_response.id) == ("", "0")
+
+
+def test_no_more_is_read_than_the_window_holds(serve: Callable[..., Service]) -> None:
+    """Timeline: 1. two requests fill the window; 2. the reader waits; 3. the first answer is there, and being written;
+    4. it is written, so that the reader may go on."""
+    service = serve(window=2)
+    stream = service.streams.open(None)
+    send(stream, "0", "1")
+    reader = in_background(stream.has_room)
+    service.answer(0, 1)
+    answers = stream.answers()
+    next(answers)
+    assert reader.is_alive()
+    next(answers)
+    reader.join(PATIENCE_S)
+    assert not reader.is_alive()
+
+
+def test_a_client_that_leaves_cancels_what_is_not_answered(serve: Callable[..., Service]) -> None:
+    service = serve()
+    stream = service.streams.open(None)
+    send(stream, "0", "1", "2")
+    service.answer(1)
+    service.streams.close(stream)
+    assert service.left == [0, 2]
+    assert list(stream.answers()) == []
+    assert not stream.has_room()
+    # Whoever works on them answers them all the same, if only to be done with it.
+    service.answer(0, 2)
+    assert service.admission.drain(0) == 0
+
+
+def test_whoever_asks_after_the_client_has_left_is_told_at_once(serve: Callable[..., Service]) -> None:
+    service = serve()
+    stream = service.streams.open(None)
+    send(stream, "0")
+    service.streams.close(stream)
+    told: list[bool] = []
+    service.calls[0].on_cancel(lambda: told.append(True))
+    assert told == [True]
+
+
+def test_leaving_wakes_the_writer_and_the_reader(serve: Callable[..., Service]) -> None:
+    service = serve(window=1)
+    stream = service.streams.open(None)
+    send(stream, "0")
+    threads = [in_background(lambda: list(stream.answers())), in_background(stream.has_room)]
+    service.streams.close(stream)
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+def test_one_stream_too_many_is_refused_until_another_is_closed(serve: Callable[..., Service]) -> None:
+    service = serve(max_streams=2)
+    first, _ = service.streams.open(None), service.streams.open(None)
+    with pytest.raises(TooManyStreams, match=r"2 streams are open .*--max-infer-streams.* close one"):
+        service.streams.open(None)
+    service.streams.close(first)
+    service.streams.close(first)
+    service.streams.open(None)
+    with pytest.raises(TooManyStreams):
+        service.streams.open(None)
+
+
+def test_a_drain_answers_what_was_accepted_refuses_the_next_and_ends_the_stream(serve: Callable[..., Service]) -> None:
+    """Timeline: 1. two requests are accepted; 2. the drain begins; 3. a third comes, and nothing after it is read;
+    4. the two are answered; 5. the drain is over; 6. the client gets all three and then the stream's end."""
+    service = serve()
+    stream = service.streams.open(None)
+    send(stream, "0", "1")
+    begun = threading.Event()
+    left: list[int] = []
+    drain = in_background(lambda: left.append(service.admission.drain(PATIENCE_S)))
+    while not service.admission.is_draining:
+        begun.wait(0.001)
+    send(stream, "2")
+    assert not stream.has_room()
+    service.answer(0, 1)
+    drain.join(PATIENCE_S)
+    assert left == [0]
+    answers = list(parsed(stream.answers()))
+    assert [answer.infer_response.id for answer in answers] == ["0", "1", "2"]
+    assert [answer.error_message[:11] for answer in answers] == ["", "", "UNAVAILABLE"]
+    assert stream.status is not None
+    assert stream.status.code is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(Unavailable, match="stopping"):
+        service.streams.open(None)
+
+
+def test_the_end_of_all_streams_waits_until_they_are_closed(serve: Callable[..., Service]) -> None:
+    service = serve()
+    idle, busy = service.streams.open(None), service.streams.open(None)
+    send(busy, "0")
+    service.answer(0)
+    counts: list[int] = []
+
+    def write(stream: InferStream) -> None:
+        counts.append(len(list(stream.answers())))
+        service.streams.close(stream)
+
+    writers = [in_background(lambda stream=stream: write(stream)) for stream in (idle, busy)]
+    service.streams.end(PATIENCE_S)
+    assert sorted(counts) == [0, 1]
+    for writer in writers:
+        writer.join(PATIENCE_S)
+    assert all(stream.status and stream.status.code is grpc.StatusCode.UNAVAILABLE for stream in (idle, busy))
+
+
+def test_a_stream_that_its_client_has_finished_ends_well_also_in_a_drain(serve: Callable[..., Service]) -> None:
+    service = serve()
+    stream = service.streams.open(None)
+    stream.finish()
+    stream.end()
+    assert stream.status is None
