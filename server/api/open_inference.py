@@ -8,17 +8,18 @@ from google.protobuf.message import Message
 from pixelserve.oip import inference_pb2 as pb
 
 from ..engine.tensors import FREE, TensorSpec
+from ..errors import Unimplemented
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call, Handler
 from .codec import parse_message
 from .infer import ModelInfer
+from .model_config import PLATFORM, describe
 from .statistics import ModelStatistics, Statistics
 
 SERVICE = "inference.GRPCInferenceService"
-PLATFORM = "onnxruntime_onnx"
 # Only what is really served: clients switch features on by this list.
-EXTENSIONS = ("classification", "statistics")
+EXTENSIONS = ("classification", "model_configuration", "statistics")
 
 
 class Readiness(Protocol):
@@ -47,6 +48,8 @@ class OpenInference:
             "ModelReady": (pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self._model_metadata),
+            "ModelConfig": (pb.ModelConfigRequest, self._model_config),
+            "RepositoryIndex": (pb.RepositoryIndexRequest, self._repository_index),
             "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
         }
         handlers: dict[str, Handler] = {
@@ -77,6 +80,24 @@ class OpenInference:
             inputs=map(_tensor_metadata, loaded.config.inputs),
             outputs=map(_tensor_metadata, loaded.config.outputs),
             properties=_properties(loaded),
+        )
+
+    def _model_config(self, request: pb.ModelConfigRequest) -> Message:
+        return pb.ModelConfigResponse(config=describe(self._catalogue.get(request.name, request.version)))
+
+    def _repository_index(self, request: pb.RepositoryIndexRequest) -> Message:
+        if request.repository_name:
+            raise Unimplemented(
+                f'repository_name is "{request.repository_name}"; this server has one repository, leave the name out'
+            )
+        return pb.RepositoryIndexResponse(
+            models=[
+                pb.RepositoryIndexResponse.ModelIndex(
+                    name=each.model, version=each.version, state=each.state, reason=each.reason
+                )
+                for each in self._catalogue.index()
+                if each.state == "READY" or not request.ready
+            ]
         )
 
 

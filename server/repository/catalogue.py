@@ -1,9 +1,10 @@
 """What is loaded: the versions that take requests, and why others do not."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from ..errors import InvalidRequest, NotFound, RepositoryError, Unavailable
 from .config import read_config, select_versions
@@ -21,6 +22,22 @@ class _Model:
     # Replaced as a whole, never changed in place, so that look-ups need no lock.
     ready: dict[int, LoadedVersion] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
+    # On disk, and not among those that the version policy serves.
+    unserved: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """Whether a version takes requests, and why not."""
+
+    model: str
+    """The model's name."""
+    version: str
+    """The version's number; empty where the model failed as a whole."""
+    state: Literal["READY", "UNAVAILABLE"]
+    """As the protocol names it."""
+    reason: str = ""
+    """Why it is not ready; empty for one that is."""
 
 
 class Catalogue:
@@ -45,7 +62,7 @@ class Catalogue:
         for folder in find_models(self._repository):
             self._models[folder.name] = model = _Model()
             try:
-                versions = _served_versions(folder)
+                versions, model.unserved = _served_versions(folder)
             except RepositoryError as error:
                 model.failed[_WHOLE_MODEL] = str(error)
                 on_failed(folder.name, error)
@@ -114,20 +131,39 @@ class Catalogue:
         """Returns every ready version of every model."""
         return [loaded for name in self.names() for loaded in self.ready_versions(name)]
 
+    def index(self) -> list[VersionState]:
+        """Returns the state of every version on disk, by model and number."""
+        index: list[VersionState] = []
+        for name in self.names():
+            states = dict(_states(name, self._models[name]))
+            index += (states[version] for version in sorted(states))
+        return index
+
     def drain(self, timeout_s: float | None = None) -> None:
         """Finishes what every batcher has accepted and ends its thread, or gives it up after `timeout_s`."""
         for loaded in self.all_ready():
             loaded.batcher.drain(timeout_s)
 
 
-def _served_versions(folder: ModelFolder) -> list[int]:
+def _served_versions(folder: ModelFolder) -> tuple[list[int], tuple[int, ...]]:
+    """Returns the versions that the version policy serves, and the others on disk."""
     versions = folder.versions()
     if not versions:
         raise RepositoryError(f"{folder.path}: no version folder; expected {folder.path / '1'} with the model in it")
     served = select_versions(read_config(folder), versions)
     if not served:
         raise RepositoryError(f"{folder.config_file}: version_policy serves none of the versions on disk: {versions}")
-    return served
+    return served, tuple(version for version in versions if version not in served)
+
+
+def _states(name: str, model: _Model) -> Iterator[tuple[int, VersionState]]:
+    for version, loaded in model.ready.items():
+        broken = loaded.batcher.broken
+        yield version, VersionState(name, str(version), "UNAVAILABLE" if broken else "READY", broken)
+    for version, reason in model.failed.items():
+        yield version, VersionState(name, str(version or ""), "UNAVAILABLE", reason)
+    for version in model.unserved:
+        yield version, VersionState(name, str(version), "UNAVAILABLE", "the version policy does not serve it")
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ With `scheduling`, the one module outside api/ and transport/ that knows protobu
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -49,6 +49,8 @@ class ModelConfig:
     """The graph's outputs, in its order, with their labels."""
     pictures: PictureSpec | None = None
     """What pictures it takes; None: it takes none."""
+    written: pb.ModelConfig | None = field(default=None, compare=False, repr=False)
+    """What config.pbtxt says; None: there is none. Not to be changed."""
 
 
 def read_config(folder: ModelFolder) -> pb.ModelConfig | None:
@@ -142,7 +144,7 @@ def settle(
     files = {output.name: output.label_filename for output in config.output if output.label_filename}
     labelled = (replace(spec, labels=_labels(folder, files.get(spec.name), spec)) for spec in outputs)
     pictures = _pictures(inputs, outputs, _inversion(folder, config)) if policy.max_batch_size else None
-    return ModelConfig(folder.name, policy, tuple(inputs), tuple(labelled), pictures)
+    return ModelConfig(folder.name, policy, tuple(inputs), tuple(labelled), pictures, config)
 
 
 def _inversion(folder: ModelFolder, config: pb.ModelConfig) -> Inversion:
