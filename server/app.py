@@ -19,13 +19,14 @@ from .api.admission import Admission
 from .api.call import Handler
 from .api.dispatch import Dispatcher, Guard
 from .api.health import HEALTH_SERVICE, Health
+from .api.log_settings import LogSettings
 from .api.stream import InferStreams
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.session import check_runtime, runtime_version
 from .engine.timer import Timer
 from .errors import RepositoryError, StartupError
 from .imaging.pool import DecodePool
-from .observe.logs import Log, configure_logs
+from .observe.logs import LevelName, Log, LogLevel, configure_logs
 from .observe.metrics import Metrics, MetricsServer
 from .repository.catalogue import Catalogue
 from .repository.config import Defaults
@@ -46,14 +47,20 @@ _QUIET_S = 0.1
 class Application:
     """One server: one process, one repository, one gRPC port."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    def __init__(self, settings: Settings, log: Log, log_level: LogLevel) -> None:
         """Builds the parts; nothing listens and nothing is loaded yet.
+
+        Args:
+            settings: the server's.
+            log: where it says what happens.
+            log_level: what of that is shown.
 
         Raises:
             StartupError: the transport that the settings ask for is not installed.
         """
         self._settings = settings
         self._log = log
+        self._log_level = log_level
         self._is_complete = False
         self._is_draining = False
         self._metrics = Metrics()
@@ -148,10 +155,17 @@ class Application:
         limits = classifier.PictureLimits(settings.max_images, settings.max_image_pixels)
         return {
             **open_inference.OpenInference(
-                self._catalogue, self, pixelserve.__version__, self._metrics.statistics
+                self._catalogue,
+                self,
+                pixelserve.__version__,
+                self._metrics.statistics,
+                LogSettings(self._log_level, settings.log_format, self._on_log_level),
             ).handlers(),
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
         }
+
+    def _on_log_level(self, before: LevelName, after: LevelName) -> None:
+        self._log.warning("log level changed", before=before, after=after)
 
     def _load(self) -> None:
         failed: list[str] = []
@@ -307,8 +321,8 @@ def run(settings: Settings) -> int:
     Raises:
         StartupError, RepositoryError: the server could not start; nothing is left running.
     """
-    log = configure_logs(settings.log_level, settings.log_format)
-    application = Application(settings, log)
+    log_level = LogLevel(settings.log_level)
+    application = Application(settings, configure_logs(log_level, settings.log_format), log_level)
     with _stop_signal() as wait_for_stop:
         try:
             application.start()

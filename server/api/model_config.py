@@ -58,7 +58,7 @@ def _outputs(specs: Sequence[TensorSpec], config: pb.ModelConfig) -> list[pb.Mod
 def _fill(entry: pb.ModelInput | pb.ModelOutput, spec: TensorSpec, max_batch_size: int) -> None:
     """Writes what the graph says of a tensor; the batch dimension is not among Triton's `dims`."""
     entry.name = spec.name
-    entry.data_type = pb.DataType.Value(spec.datatype.config_name)
+    entry.data_type = getattr(pb, spec.datatype.config_name)
     dims = spec.shape[1:] if max_batch_size else spec.shape
     # Triton has no tensor without dims, and says so where there is none beside the batch's.
     if not dims:

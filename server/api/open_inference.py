@@ -14,12 +14,14 @@ from ..repository.loader import LoadedVersion
 from .call import Call, Handler
 from .codec import parse_message
 from .infer import ModelInfer
+from .log_settings import LogSettings
 from .model_config import PLATFORM, describe
 from .statistics import ModelStatistics, Statistics
+from .trace_settings import TraceSettings
 
 SERVICE = "inference.GRPCInferenceService"
 # Only what is really served: clients switch features on by this list.
-EXTENSIONS = ("classification", "model_configuration", "statistics")
+EXTENSIONS = ("classification", "logging", "model_configuration", "statistics")
 
 
 class Readiness(Protocol):
@@ -33,12 +35,21 @@ class Readiness(Protocol):
 class OpenInference:
     """Handles the service's methods. Handlers may be called from any thread."""
 
-    def __init__(self, catalogue: Catalogue, readiness: Readiness, version: str, statistics: Statistics) -> None:
-        """Stores what it is handed: the loaded models, the server's readiness and version, what models have done."""
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        readiness: Readiness,
+        version: str,
+        statistics: Statistics,
+        log_settings: LogSettings,
+    ) -> None:
+        """Stores what it is handed: the loaded models, the server's readiness and version, what models have done, and
+        what answers for the log."""
         self._catalogue = catalogue
         self._readiness = readiness
         self._version = version
         self._statistics = statistics
+        self._log_settings = log_settings
 
     def handlers(self) -> dict[str, Handler]:
         """Returns a handler for each served method's full name."""
@@ -51,6 +62,8 @@ class OpenInference:
             "ModelConfig": (pb.ModelConfigRequest, self._model_config),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self._repository_index),
             "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
+            "LogSettings": (pb.LogSettingsRequest, self._log_settings),
+            "TraceSetting": (pb.TraceSettingRequest, TraceSettings(self._catalogue)),
         }
         handlers: dict[str, Handler] = {
             f"/{SERVICE}/{method}": _immediate(message_type, answer)

@@ -71,6 +71,17 @@ def test_it_understands_a_refusal(answer: dict[str, Any]) -> None:
     assert answer["refusal"] == "StatusCode.INVALID_ARGUMENT"
 
 
+def test_it_gets_the_configuration_and_the_index(answer: dict[str, Any]) -> None:
+    assert answer["config"]["max_batch_size"] == 64
+    assert "dynamic_batching" in answer["config"]
+    assert {"name": "mnist-cnn", "version": "1", "state": "READY"} in answer["index"]
+
+
+def test_it_changes_the_log_level_and_sees_that_nothing_is_traced(answer: dict[str, Any]) -> None:
+    assert [answer[when]["log_info"] for when in ("quiet", "loud")] == [{"bool_param": False}, {"bool_param": True}]
+    assert answer["tracing"]["trace_level"] == {"value": ["OFF"]}
+
+
 def test_its_stream_answers_in_order_and_outlives_an_error(answer: dict[str, Any], pictures: dict[str, Any]) -> None:
     *good, wrong = answer["stream"]
     assert good == [[str(number), label, True, None] for number, label in enumerate(pictures["labels"])]

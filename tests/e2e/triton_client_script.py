@@ -78,6 +78,11 @@ def main() -> None:
                 "refusal": refusal,
                 "statistics": client.get_inference_statistics("mnist-cnn", "1", as_json=True),
                 "statistics_of_all": client.get_inference_statistics(as_json=True),
+                "config": client.get_model_config("mnist-cnn", as_json=True)["config"],
+                "index": client.get_model_repository_index(as_json=True)["models"],
+                "quiet": client.update_log_settings({"log_info": False}, as_json=True)["settings"],
+                "loud": client.update_log_settings({"log_info": True}, as_json=True)["settings"],
+                "tracing": client.get_trace_settings(as_json=True)["settings"],
                 "stream": stream(client, images),
                 "own_modules": sorted(name for name in sys.modules if name.startswith("pixelserve")),
             }

@@ -1,4 +1,4 @@
-"""What is said of models and of the server, beside inference: configurations, the repository's index."""
+"""What is said of models and of the server beside inference: configuration, the repository's index, log, tracing."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,3 +177,123 @@ def test_the_index_says_why_a_version_is_not_ready(stub: Any) -> None:
 def test_the_index_of_another_repository_is_refused(stub: Any) -> None:
     code, details = refusal(lambda: index(stub, repository_name="other"))
     assert (code, "leave the name out" in details) == ("UNIMPLEMENTED", True)
+
+
+def log_settings(stub: Any, **settings: bool | int | str | None) -> dict[str, bool | int | str]:
+    """Sends log settings, each in the field of its type, and returns those that hold then."""
+    request = pb.LogSettingsRequest()
+    for name, value in settings.items():
+        field = {bool: "bool_param", int: "uint32_param", str: "string_param"}.get(type(value))
+        request.settings[name].SetInParent()
+        if field is not None:
+            setattr(request.settings[name], field, value)
+    answer = stub.LogSettings(request).settings
+    return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in answer.items()}
+
+
+AT_INFO = {
+    **{"log_file": "", "log_format": "json", "log_verbose_level": 0},
+    **{"log_info": True, "log_warning": True, "log_error": True},
+}
+
+
+@pytest.fixture
+def at_info(stub: Any) -> Iterator[None]:
+    """Puts the log's level back."""
+    yield
+    log_settings(stub, log_verbose_level=0, log_info=True)
+
+
+def test_log_settings_without_a_change_are_those_that_hold(stub: Any) -> None:
+    assert log_settings(stub) == AT_INFO
+    assert log_settings(stub, log_file="", log_format="json", log_error=None) == AT_INFO
+
+
+@pytest.mark.usefixtures("at_info")
+@pytest.mark.parametrize(
+    ("asked", "differs"),
+    [
+        ({"log_info": True}, {}),
+        ({"log_error": True}, {}),
+        ({"log_verbose_level": 3}, {"log_verbose_level": 1}),
+        ({"log_info": False}, {"log_info": False}),
+        ({"log_warning": False}, {"log_info": False, "log_warning": False}),
+        ({"log_info": False, "log_warning": False, "log_error": True}, {"log_info": False, "log_warning": False}),
+    ],
+)
+def test_the_log_level_is_changed_by_switches(stub: Any, asked: dict[str, Any], differs: dict[str, Any]) -> None:
+    assert log_settings(stub, **asked) == AT_INFO | differs
+    assert log_settings(stub) == AT_INFO | differs
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"log_colour": "red"}, 'log setting "log_colour" is unknown; expected log_verbose_level, log_info'),
+        ({"log_colour": None}, 'log setting "log_colour" is unknown'),
+        ({"log_file": "/tmp/log"}, 'log_file is "" and cannot be changed'),
+        ({"log_format": "ISO8601"}, 'log_format is "json" and cannot be changed'),
+        ({"log_info": 1}, "log_info came as uint32_param; expected bool_param"),
+        ({"log_verbose_level": True}, "log_verbose_level came as bool_param; expected uint32_param"),
+        ({"log_error": False}, "errors are always logged"),
+        ({"log_info": True, "log_warning": False}, "log_info is on and log_warning is off"),
+        ({"log_warning": False, "log_colour": "red"}, "unknown"),
+    ],
+)
+def test_log_settings_that_cannot_be_are_refused_and_change_nothing(
+    stub: Any, asked: dict[str, Any], said: str
+) -> None:
+    code, details = refusal(lambda: log_settings(stub, **asked))
+    assert (code, said in details) == ("INVALID_ARGUMENT", True), details
+    assert log_settings(stub) == AT_INFO
+
+
+@pytest.mark.usefixtures("at_info")
+def test_a_change_of_the_level_is_logged_and_holds(server: Any, stub: Any, eventually: Callable[..., None]) -> None:
+    """Timeline: 1. the level becomes error, which would not show it; 2. it becomes debug."""
+    log_settings(stub, log_warning=False)
+    log_settings(stub, log_verbose_level=1)
+
+    def changes() -> list[tuple[object, object]]:
+        return [(event["before"], event["after"]) for event in server.events() if event["event"] == "log level changed"]
+
+    eventually(lambda: changes()[-2:] == [("info", "error"), ("error", "debug")])
+
+
+TRACING_OFF = {
+    "trace_level": ["OFF"],
+    "trace_rate": ["1000"],
+    "trace_count": ["-1"],
+    "log_frequency": ["0"],
+    "trace_file": [""],
+    "trace_mode": ["triton"],
+}
+
+
+def trace_settings(stub: Any, model: str = "", **settings: list[str]) -> dict[str, list[str]]:
+    request = pb.TraceSettingRequest(model_name=model)
+    for name, values in settings.items():
+        request.settings[name].value.extend(values)
+    return {name: list(value.value) for name, value in stub.TraceSetting(request).settings.items()}
+
+
+@pytest.mark.parametrize("model", ["", "plain"])
+@pytest.mark.parametrize("asked", [{}, {"trace_level": ["OFF"]}, {"trace_rate": []}], ids=["none", "same", "default"])
+def test_trace_settings_say_that_nothing_is_traced(stub: Any, model: str, asked: dict[str, list[str]]) -> None:
+    assert trace_settings(stub, model, **asked) == TRACING_OFF
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "code", "said"),
+    [
+        ("", {"trace_level": ["TIMESTAMPS"]}, "UNIMPLEMENTED", "this server traces nothing"),
+        ("plain", {"trace_rate": ["1"]}, "UNIMPLEMENTED", "trace_rate is ['1000'] and cannot be changed"),
+        ("", {"trace_colour": ["red"]}, "INVALID_ARGUMENT", '"trace_colour" is unknown; expected trace_level'),
+        ("none", {}, "NOT_FOUND", 'no model "none"'),
+    ],
+)
+def test_trace_settings_that_cannot_be_are_refused(
+    stub: Any, model: str, asked: dict[str, list[str]], code: str, said: str
+) -> None:
+    found, details = refusal(lambda: trace_settings(stub, model, **asked))
+    assert (found, said in details) == (code, True), details

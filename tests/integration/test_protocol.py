@@ -148,7 +148,7 @@ def test_the_server_is_live_and_ready(stub: Any) -> None:
 def test_server_metadata_lists_only_what_is_served(stub: Any) -> None:
     metadata = stub.ServerMetadata(pb.ServerMetadataRequest())
     assert (metadata.name, metadata.version) == ("pixelserve", pixelserve.__version__)
-    assert list(metadata.extensions) == ["classification", "model_configuration", "statistics"]
+    assert list(metadata.extensions) == ["classification", "logging", "model_configuration", "statistics"]
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_a_message_just_below_the_limit_is_read(stub: Any, make_request: Any) ->
     "method",
     [
         *("RepositoryModelLoad", "RepositoryModelUnload"),
-        *("SystemSharedMemoryStatus", "CudaSharedMemoryStatus", "TraceSetting", "LogSettings"),
+        *("SystemSharedMemoryStatus", "CudaSharedMemoryStatus"),
         "NoSuchMethod",
     ],
 )

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 import structlog
 
-from pixelserve_server.observe.logs import configure_logs
+from pixelserve_server.observe.logs import LogLevel, configure_logs
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _restore_structlog() -> Iterator[None]:
 
 
 def test_an_event_is_one_json_object_with_event_level_and_timestamp(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("info", "json").info("model loaded", model="digits", load_s=0.5)
+    configure_logs(LogLevel("info"), "json").info("model loaded", model="digits", load_s=0.5)
     captured = capsys.readouterr()
     assert captured.out == ""
     line = json.loads(captured.err)
@@ -29,14 +29,14 @@ def test_an_exception_is_in_the_same_line(capsys: pytest.CaptureFixture[str]) ->
     try:
         raise ValueError("two\nlines")
     except ValueError as error:
-        configure_logs("info", "json").error("call failed", exc_info=error)
+        configure_logs(LogLevel("info"), "json").error("call failed", exc_info=error)
     (line,) = capsys.readouterr().err.splitlines()
     assert "Traceback" in json.loads(line)["exception"]
     assert "ValueError: two\nlines" in json.loads(line)["exception"]
 
 
 def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("info", "text").info("model loaded", model="digits")
+    configure_logs(LogLevel("info"), "text").info("model loaded", model="digits")
     shown = capsys.readouterr().err
     assert "model loaded" in shown
     assert "model=digits" in shown
@@ -45,9 +45,26 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_events_below_the_level_are_left_out(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
-    log = configure_logs("warning", log_format)
+    log = configure_logs(LogLevel("warning"), log_format)
     log.info("quiet")
     log.warning("loud")
     shown = capsys.readouterr().err
     assert "loud" in shown
     assert "quiet" not in shown
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_the_level_may_change_after_lines_were_written(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    level = LogLevel("info")
+    log = configure_logs(level, log_format)
+    for name in ("info", "debug", "warning", "error"):
+        level.name = name  # type: ignore[assignment]
+        for method in ("debug", "info", "warning", "error", "exception"):
+            getattr(log, method)(f"{method} at {name}")
+    shown = capsys.readouterr().err
+    assert [line.split(" at ")[0].split()[-1].split('"')[-1] for line in shown.splitlines() if " at " in line] == [
+        *("info", "warning", "error", "exception"),
+        *("debug", "info", "warning", "error", "exception"),
+        *("warning", "error", "exception"),
+        *("error", "exception"),
+    ]

@@ -14,7 +14,9 @@ import pytest
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
+from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.observe.statistics import VersionStats
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.loader import Loader
@@ -36,7 +38,13 @@ class Service:
         self.logged: list[BaseException] = []
         self.catalogue = Catalogue(repository, dataclasses.replace(loader, log_failure=self.logged.append))
         self.catalogue.load_all(on_loaded=lambda loaded: None, on_failed=self._fail)
-        handlers = OpenInference(self.catalogue, Ready(), "1.2.3", lambda model, version: VersionStats()).handlers()
+        handlers = OpenInference(
+            self.catalogue,
+            Ready(),
+            "1.2.3",
+            lambda model, version: VersionStats(),
+            LogSettings(LogLevel("info"), "json"),
+        ).handlers()
         self._dispatcher = Dispatcher(handlers, Admission(10**9), Guard(lambda error: str(self.logged.append(error))))
 
     def _fail(self, model: str, error: Exception) -> None:

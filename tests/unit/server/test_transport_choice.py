@@ -7,13 +7,14 @@ import pytest
 
 from pixelserve_server.app import Application
 from pixelserve_server.errors import StartupError
-from pixelserve_server.observe.logs import configure_logs
+from pixelserve_server.observe.logs import LogLevel, configure_logs
 from pixelserve_server.settings import Settings
 
 
 def chosen(transport: str, host: str) -> str:
     settings = Settings(model_repository=Path("models"), transport=transport, host=host)
-    application = Application(settings, configure_logs("error", "json"))
+    level = LogLevel("error")
+    application = Application(settings, configure_logs(level, "json"), level)
     name = application._transport.name
     application.abandon()
     return name
