@@ -22,6 +22,7 @@ from .api.health import HEALTH_SERVICE, Health
 from .api.log_settings import LogSettings
 from .api.stream import InferStreams
 from .engine.providers import CudaOptions, SessionOptions
+from .engine.regions import Regions
 from .engine.session import check_runtime, runtime_version
 from .engine.timer import Timer
 from .errors import RepositoryError, StartupError
@@ -160,6 +161,8 @@ class Application:
                 pixelserve.__version__,
                 self._metrics.statistics,
                 LogSettings(self._log_level, settings.log_format, self._on_log_level),
+                Regions(),
+                shared_memory=settings.system_shared_memory,
             ).handlers(),
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
         }

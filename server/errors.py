@@ -6,7 +6,8 @@
     ├── ImageError            the sender's: one picture of a request, which costs its batch-mates nothing
     └── RequestError          one call's
         ├── InvalidRequest    the sender's: the request itself is wrong
-        ├── NotFound          the sender's: no such model or version
+        ├── NotFound          the sender's: no such model, version or shared memory
+        ├── AlreadyExists     the sender's: the name is taken
         ├── Unavailable       nobody's: not now, another time or another server may answer
         ├── QueueFull         nobody's: too many requests are waiting
         ├── TooManyStreams    nobody's: too many streams are open
@@ -49,7 +50,11 @@ class InvalidRequest(RequestError):
 
 
 class NotFound(RequestError):
-    """No such model, or no such version, or no version of it is ready."""
+    """No such model, or no such version, or no version of it is ready; or no such shared memory."""
+
+
+class AlreadyExists(RequestError):
+    """The name of a shared memory region is taken."""
 
 
 class Unavailable(RequestError):

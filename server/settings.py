@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     stream_window: int = Field(
         64, ge=1, description="requests of one such stream that are read before their answers are sent"
     )
+    system_shared_memory: bool = Field(
+        False,
+        description="let clients register POSIX shared memory of this machine, to pass tensors through it; whoever may "
+        "call can then read and write what this process may",
+    )
     max_images: int = Field(64, ge=1, description="images a Classify request, and no more than the model's batch")
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="pixels (width × height) of a picture sent to Classify, checked before decoding"

@@ -53,15 +53,29 @@ class Admission:
             if self._is_draining:
                 self._refused_s = time.monotonic()
                 raise Unavailable(STOPPING)
-            if self._bytes and self._bytes + size_bytes > self._max_bytes:
-                raise QueueFull(
-                    f"{self._bytes:,} bytes of requests are being worked on, this one has {size_bytes:,}, and at most "
-                    f"{self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
-                )
-            self._bytes += size_bytes
+            self._take(size_bytes, self._bytes)
             self._open[call] = None
         call.size_bytes = size_bytes
         call.admission = self
+
+    def add(self, call: Call, size_bytes: int) -> None:
+        """Counts more bytes of a call that was taken, such as came by another way than its request.
+
+        Raises:
+            QueueFull: too many bytes are unanswered.
+        """
+        with self._lock:
+            self._take(size_bytes, self._bytes - call.size_bytes)
+            call.size_bytes += size_bytes
+
+    def _take(self, size_bytes: int, others_bytes: int) -> None:
+        """Counts bytes, or raises where there are too many besides those of other calls, of which there may be none."""
+        if others_bytes and self._bytes + size_bytes > self._max_bytes:
+            raise QueueFull(
+                f"{self._bytes:,} bytes of requests are being worked on, this one has {size_bytes:,}, and at most "
+                f"{self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
+            )
+        self._bytes += size_bytes
 
     def answered(self, call: Call, replied: bool = False) -> None:
         """Tells that a call's answer, a result where `replied`, is with its transport."""

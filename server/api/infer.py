@@ -6,6 +6,7 @@ from typing import Any
 
 from pixelserve.oip import inference_pb2 as pb
 
+from ..engine.regions import Regions
 from ..engine.request import ComputedBatch, Layout, Request
 from ..engine.tensors import Array
 from ..errors import InternalError, RequestError
@@ -13,6 +14,7 @@ from ..repository.catalogue import Catalogue
 from .call import Call
 from .codec import parse
 from .plan import Plan, PlanCache, dissect
+from .shared_memory import fetch_inputs
 from .status import status_of
 
 
@@ -48,6 +50,9 @@ class _InferRequest(Request):
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
         try:
             response = self._plan.encode(self._id_field, batch, start, end)
+        except RequestError as error:
+            self._call.fail(status_of(error))
+            return
         except Exception:
             # Raised again for the log; the caller must not wait for an answer that never comes.
             name = self._plan.loaded.name
@@ -62,9 +67,10 @@ class _InferRequest(Request):
 class ModelInfer:
     """Handles ModelInfer. May be called from any thread."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        """Stores what it is handed: the loaded models."""
+    def __init__(self, catalogue: Catalogue, regions: Regions) -> None:
+        """Stores what it is handed: the loaded models, and the shared memory that requests may point into."""
         self._catalogue = catalogue
+        self._regions = regions
         self._plans = PlanCache()
 
     def __call__(self, message: bytes, call: Call) -> None:
@@ -95,7 +101,8 @@ class ModelInfer:
     def _parse(self, message: bytes, call: Call, arrived_ns: int) -> tuple[_InferRequest, Plan]:
         parsed = parse(message)
         head = parsed.head
-        plan = Plan(parsed, self._catalogue.get(head.model_name, head.model_version))
+        plan = Plan(parsed, self._catalogue.get(head.model_name, head.model_version), self._regions)
+        parsed = fetch_inputs(parsed, self._regions, call)
         inputs = plan.decode(parsed)
         id_field: bytes = pb.ModelInferResponse(id=head.id).SerializeToString()
         return _InferRequest.of_arrays(call, plan, id_field, arrived_ns, inputs), plan

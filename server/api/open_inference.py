@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 
 from pixelserve.oip import inference_pb2 as pb
 
+from ..engine.regions import Regions
 from ..engine.tensors import FREE, TensorSpec
 from ..errors import Unimplemented
 from ..repository.catalogue import Catalogue
@@ -16,12 +17,13 @@ from .codec import parse_message
 from .infer import ModelInfer
 from .log_settings import LogSettings
 from .model_config import PLATFORM, describe
+from .shared_memory import SystemSharedMemory
 from .statistics import ModelStatistics, Statistics
 from .trace_settings import TraceSettings
 
 SERVICE = "inference.GRPCInferenceService"
 # Only what is really served: clients switch features on by this list.
-EXTENSIONS = ("classification", "logging", "model_configuration", "statistics")
+_EXTENSIONS = ("classification", "logging", "model_configuration", "statistics")
 
 
 class Readiness(Protocol):
@@ -42,14 +44,29 @@ class OpenInference:
         version: str,
         statistics: Statistics,
         log_settings: LogSettings,
+        regions: Regions,
+        *,
+        shared_memory: bool,
     ) -> None:
-        """Stores what it is handed: the loaded models, the server's readiness and version, what models have done, and
-        what answers for the log."""
+        """Stores what it is handed.
+
+        Args:
+            catalogue: the loaded models.
+            readiness: the server's.
+            version: the server's.
+            statistics: what models have done.
+            log_settings: answers for the log.
+            regions: shared memory that clients have registered.
+            shared_memory: whether they may.
+        """
         self._catalogue = catalogue
         self._readiness = readiness
         self._version = version
         self._statistics = statistics
         self._log_settings = log_settings
+        self._regions = regions
+        self._extensions = (*_EXTENSIONS, "system_shared_memory") if shared_memory else _EXTENSIONS
+        self._shared_memory = SystemSharedMemory(self._regions, enabled=shared_memory)
 
     def handlers(self) -> dict[str, Handler]:
         """Returns a handler for each served method's full name."""
@@ -64,12 +81,13 @@ class OpenInference:
             "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
             "LogSettings": (pb.LogSettingsRequest, self._log_settings),
             "TraceSetting": (pb.TraceSettingRequest, TraceSettings(self._catalogue)),
+            **self._shared_memory.methods(),
         }
         handlers: dict[str, Handler] = {
             f"/{SERVICE}/{method}": _immediate(message_type, answer)
             for method, (message_type, answer) in immediate.items()
         }
-        return handlers | {f"/{SERVICE}/ModelInfer": ModelInfer(self._catalogue)}
+        return handlers | {f"/{SERVICE}/ModelInfer": ModelInfer(self._catalogue, self._regions)}
 
     def _server_live(self, _: pb.ServerLiveRequest) -> Message:
         return pb.ServerLiveResponse(live=True)
@@ -81,7 +99,7 @@ class OpenInference:
         return pb.ModelReadyResponse(ready=self._catalogue.is_ready(request.name, request.version))
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> Message:
-        return pb.ServerMetadataResponse(name="pixelserve", version=self._version, extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(name="pixelserve", version=self._version, extensions=self._extensions)
 
     def _model_metadata(self, request: pb.ModelMetadataRequest) -> Message:
         loaded = self._catalogue.get(request.name, request.version)

@@ -10,11 +10,13 @@ from typing import NamedTuple
 from pixelserve.oip import inference_pb2 as pb
 
 from ..engine.postprocess import top_classes
+from ..engine.regions import Regions
 from ..engine.request import ComputedBatch, Layout
 from ..engine.tensors import Array, TensorSpec
 from ..errors import InvalidRequest
 from ..repository.loader import LoadedVersion
 from .codec import InferRequest, decode_inputs, describe_output, encode_bytes, encode_output
+from .shared_memory import Place, place_of
 from .wire import encode_varint
 
 _CLASSIFICATION = "classification"
@@ -33,8 +35,9 @@ _MAX_SHAPES = 64
 _Head = tuple[bytes, Sequence[tuple[bytes, int]]]
 """What answers with outputs of some shapes begin with; for each output, what precedes its bytes, and a row's size."""
 
-RequestedOutput = tuple[TensorSpec, int]
-"""An output to send, and how many best classes to send in place of its numbers (0: the numbers)."""
+RequestedOutput = tuple[TensorSpec, int, Place | None]
+"""An output to send; how many best classes to send in place of its numbers (0: the numbers); and where in shared memory
+to put it (None: into the answer)."""
 
 
 class Parts(NamedTuple):
@@ -94,11 +97,17 @@ def dissect(message: bytes) -> Parts | None:
 class Plan:
     """A checked head: which model computes, from what, and what is answered."""
 
-    def __init__(self, request: InferRequest, loaded: LoadedVersion) -> None:
+    def __init__(self, request: InferRequest, loaded: LoadedVersion, regions: Regions) -> None:
         """Checks everything about a request but its tensors.
+
+        Args:
+            request: the request.
+            loaded: the version that it is for.
+            regions: shared memory that outputs may go to.
 
         Raises:
             InvalidRequest: a parameter or a requested output is wrong.
+            NotFound: an output is to go to shared memory that is not registered.
         """
         head = request.head
         _check_parameters(head.parameters, loaded.name)
@@ -107,10 +116,12 @@ class Plan:
         self.timeout_ns = _timeout_ns(head.parameters)
         self.priority = _priority(head.parameters)
         self.waits_specially = bool(self.timeout_ns or self.priority)
-        self._outputs = _requested_outputs(head, loaded)
-        # Classes and strings have no rows of equal length.
+        self._outputs = _requested_outputs(head, loaded, regions)
+        # Regions come and go without a change of the head or of the catalogue.
+        self._keeps_regions = any(place for _, _, place in self._outputs)
+        # Classes and strings have no rows of equal length; what goes to shared memory is not in the answer.
         self._is_plain = bool(loaded.config.batching.max_batch_size) and not any(
-            classes or spec.datatype.is_bytes for spec, classes in self._outputs
+            classes or place or spec.datatype.is_bytes for spec, classes, place in self._outputs
         )
         response = pb.ModelInferResponse(model_name=loaded.name, model_version=str(loaded.version))
         self._start: bytes = response.SerializeToString()
@@ -135,7 +146,7 @@ class Plan:
         """Whether a request with the same head needs no more than its bytes."""
         layout = self.layout
         batches = self.loaded.config.batching.max_batch_size > 0
-        return batches and len(layout.names) == 1 and layout.is_joinable
+        return batches and len(layout.names) == 1 and layout.is_joinable and not self._keeps_regions
 
     def encode(self, id_field: bytes, batch: ComputedBatch, start: int, end: int) -> bytes:
         """Returns the serialized ModelInferResponse.
@@ -162,7 +173,7 @@ class Plan:
     def _tensors(self, batch: ComputedBatch) -> tuple[bytes, list[tuple[bytes, bytes, int]]]:
         """Returns the description of a batch's outputs, and for each what stands before a request's bytes, the whole
         batch's bytes, and how many a row has."""
-        arrays = [batch.outputs[spec.name] for spec, _ in self._outputs]
+        arrays = [batch.outputs[spec.name] for spec, _, _ in self._outputs]
         row_shapes = tuple([array.shape[1:] for array in arrays])
         known = self._heads.get(row_shapes)
         if known is None:
@@ -176,7 +187,7 @@ class Plan:
     def _describe(self, arrays: Sequence[Array], batch_rows: int) -> "_Head":
         response = pb.ModelInferResponse()
         rows: list[tuple[bytes, int]] = []
-        for (spec, _), array in zip(self._outputs, arrays, strict=True):
+        for (spec, _, _), array in zip(self._outputs, arrays, strict=True):
             describe_output(response, spec, (self.rows, *array.shape[1:]))
             row_bytes = array.nbytes // batch_rows
             rows.append((bytes([_RAW_OUTPUT]) + encode_varint(row_bytes * self.rows), row_bytes))
@@ -184,16 +195,23 @@ class Plan:
 
     def _encode_any(self, id_field: bytes, outputs: Mapping[str, Array]) -> bytes:
         response = pb.ModelInferResponse()
-        for spec, class_count in self._outputs:
+        for spec, class_count, place in self._outputs:
             array = outputs[spec.name]
-            if not class_count:
+            if class_count:
+                _encode_classes(response, spec, array, class_count)
+            else:
                 encode_output(response, spec, array)
-                continue
-            rows = top_classes(array if array.ndim == 2 else array[None], class_count, spec.labels)
-            shape = [len(rows), len(rows[0])] if array.ndim == 2 else [len(rows[0])]
-            response.outputs.add(name=spec.name, datatype="BYTES", shape=shape)
-            response.raw_output_contents.append(encode_bytes([element for row in rows for element in row]))
+            if place is not None:
+                place.write(response, response.raw_output_contents.pop())
         return self._start + id_field + response.SerializeToString()
+
+
+def _encode_classes(response: pb.ModelInferResponse, spec: TensorSpec, array: Array, class_count: int) -> None:
+    """Adds an output's best classes to a response."""
+    rows = top_classes(array if array.ndim == 2 else array[None], class_count, spec.labels)
+    shape = [len(rows), len(rows[0])] if array.ndim == 2 else [len(rows[0])]
+    response.outputs.add(name=spec.name, datatype="BYTES", shape=shape)
+    response.raw_output_contents.append(encode_bytes([element for row in rows for element in row]))
 
 
 class PlanCache:
@@ -289,18 +307,19 @@ def _priority(parameters: Mapping[str, pb.InferParameter]) -> int:
     return level
 
 
-def _requested_outputs(head: pb.ModelInferRequest, loaded: LoadedVersion) -> list[RequestedOutput]:
+def _requested_outputs(head: pb.ModelInferRequest, loaded: LoadedVersion, regions: Regions) -> list[RequestedOutput]:
     """Returns what to answer with, in the order asked for; all outputs where the request names none."""
     specs = {spec.name: spec for spec in loaded.config.outputs}
     if not head.outputs:
-        return [(spec, 0) for spec in specs.values()]
+        return [(spec, 0, None) for spec in specs.values()]
     outputs: list[RequestedOutput] = []
     for asked in head.outputs:
         spec = specs.get(asked.name)
         if spec is None:
             raise InvalidRequest(f'model {loaded.name} has no output "{asked.name}"; it has {", ".join(specs)}')
-        outputs.append((spec, _class_count(asked, spec, loaded)))
-    if len({spec.name for spec, _ in outputs}) != len(outputs):
+        place = place_of(asked.parameters, asked.name, regions)
+        outputs.append((spec, _class_count(asked, spec, loaded), place))
+    if len({spec.name for spec, _, _ in outputs}) != len(outputs):
         raise InvalidRequest(f"model {loaded.name}: an output is asked for twice; name each once")
     return outputs
 

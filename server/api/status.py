@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import grpc
 
 from ..errors import (
+    AlreadyExists,
     Cancelled,
     DeadlineExceeded,
     InternalError,
@@ -20,6 +21,7 @@ from ..errors import (
 CODES: dict[type[RequestError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,

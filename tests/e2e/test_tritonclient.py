@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("triton_client_script.py")
+MEMORY_SCRIPT = Path(__file__).with_name("triton_shared_memory_script.py")
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +26,22 @@ def pictures(root: Path) -> dict[str, Any]:
     return {"images": images, "labels": [int(path.stem.split("-")[1]) for path in paths]}
 
 
+def run(script: Path, server: Any, pictures: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Runs a script in the client's environment and returns what it printed."""
+    python = Path(sys.prefix) / "tritonclient" / "bin" / "python"
+    assert python.exists(), f"there is no {python}; run `make test`, which makes it"
+    file = folder / "images.npz"
+    np.savez(file, images=pictures["images"])
+    # -I: neither the working directory nor the environment leads the client to our code.
+    done = subprocess.run([python, "-I", script, server.grpc, file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
 @pytest.fixture(scope="module")
 def answer(server: Any, pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the client got."""
-    python = Path(sys.prefix) / "tritonclient" / "bin" / "python"
-    assert python.exists(), f"there is no {python}; run `make test`, which makes it"
-    file = tmp_path_factory.mktemp("pictures") / "images.npz"
-    np.savez(file, images=pictures["images"])
-    # -I: neither the working directory nor the environment leads the client to our code.
-    done = subprocess.run([python, "-I", SCRIPT, server.grpc, file], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    return run(SCRIPT, server, pictures, tmp_path_factory.mktemp("pictures"))
 
 
 def test_none_of_our_code_is_in_the_clients_process(answer: dict[str, Any]) -> None:
@@ -98,3 +105,14 @@ def test_it_gets_the_statistics_of_one_version_and_of_all(answer: dict[str, Any]
     assert {"1", "8", "64"} <= {each["batch_size"] for each in one["batch_stats"]}
     everything = answer["statistics_of_all"]["model_stats"]
     assert ("mnist-cnn", "1") in [(each["name"], each["version"]) for each in everything]
+
+
+def test_it_passes_pictures_and_probabilities_through_shared_memory(
+    start_server: Callable[..., Any], root: Path, pictures: dict[str, Any], tmp_path: Path
+) -> None:
+    server = start_server(root / "models", "--system-shared-memory")
+    found = run(MEMORY_SCRIPT, server, pictures, tmp_path)
+    assert found["labels"] == pictures["labels"]
+    assert found["shape"] == [10, 10]
+    assert found["parameters"] == ["shared_memory_byte_size", "shared_memory_offset", "shared_memory_region"]
+    assert (list(found["status"]), found["after"]) == (["pictures"], {})

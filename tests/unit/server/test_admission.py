@@ -87,3 +87,19 @@ def test_lingering_ends_when_nobody_comes_or_the_time_is_up() -> None:
     admission.drain(0)
     admission.linger(quiet_s=0.0, at_most_s=60)
     admission.linger(quiet_s=60, at_most_s=0.0)
+
+
+def test_bytes_that_came_by_another_way_count_until_the_call_is_answered(recorded_call: Callable[..., Any]) -> None:
+    admission = Admission(100)
+    first, second = recorded_call(), recorded_call()
+    admission.admit(first, 10)
+    # Alone, whatever the size.
+    admission.add(first, 200)
+    with pytest.raises(QueueFull, match=r"210 bytes .* this one has 1,"):
+        admission.admit(second, 1)
+    first.reply(b"done")
+    admission.admit(second, 40)
+    admission.admit(recorded_call(), 40)
+    with pytest.raises(QueueFull, match=r"80 bytes .* this one has 21,"):
+        admission.add(second, 21)
+    admission.add(second, 20)

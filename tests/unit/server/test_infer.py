@@ -17,6 +17,7 @@ from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.api.plan import PlanCache
 from pixelserve_server.api.status import status_of
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
+from pixelserve_server.engine.regions import Regions
 from pixelserve_server.engine.request import ComputedBatch, Request
 from pixelserve_server.engine.tensors import BY_NAME, FREE, DataType, TensorSpec
 from pixelserve_server.errors import NotFound, QueueFull, RequestError
@@ -110,7 +111,7 @@ class Server:
 
     def __init__(self, make_call: Callable[..., Any], *, merges: bool = True, **limits: int) -> None:
         self.catalogue = FakeCatalogue(merges=merges)
-        self.handler = ModelInfer(self.catalogue)
+        self.handler = ModelInfer(self.catalogue, Regions())
         self.handler._plans = PlanCache(**limits)
         self._make_call = make_call
 

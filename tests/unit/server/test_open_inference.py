@@ -16,6 +16,7 @@ from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
+from pixelserve_server.engine.regions import Regions
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.observe.statistics import VersionStats
 from pixelserve_server.repository.catalogue import Catalogue
@@ -44,6 +45,8 @@ class Service:
             "1.2.3",
             lambda model, version: VersionStats(),
             LogSettings(LogLevel("info"), "json"),
+            Regions(),
+            shared_memory=False,
         ).handlers()
         self._dispatcher = Dispatcher(handlers, Admission(10**9), Guard(lambda error: str(self.logged.append(error))))
 

@@ -14,6 +14,7 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.codec import encode_bytes, encode_output, parse
 from pixelserve_server.api.plan import Plan, PlanCache, dissect
 from pixelserve_server.engine.postprocess import top_classes
+from pixelserve_server.engine.regions import Regions
 from pixelserve_server.engine.request import ComputedBatch
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.repository.config import ModelConfig
@@ -162,7 +163,7 @@ def plan(config: ModelConfig, rows: int, *outputs: Output) -> Plan:
     message = pb.ModelInferRequest(model_name="m", outputs=outputs, raw_input_contents=[bytes(8 * rows)])
     message.inputs.add(name="x", datatype="FP32", shape=shape)
     request = parse(message.SerializeToString())
-    made = Plan(request, loaded)
+    made = Plan(request, loaded, Regions())
     made.decode(request)
     return made
 
@@ -311,7 +312,7 @@ def test_a_plan_holds_for_more_requests_where_they_need_no_more_than_their_bytes
 
 def test_a_plan_that_is_not_decoded_is_not_reusable(model_config: Configure) -> None:
     loaded = SimpleNamespace(name="m", version=1, config=model_config(x=("FP32", (FREE, 2))), batcher=None)
-    assert not Plan(parse(b""), loaded).is_reusable
+    assert not Plan(parse(b""), loaded, Regions()).is_reusable
 
 
 def message(number: int, *, request_id: str = "", data: bytes = PIXELS) -> bytes:

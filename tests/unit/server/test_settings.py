@@ -62,6 +62,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "max_concurrent_streams": ("10", 10),
     "max_infer_streams": ("17", 17),
     "stream_window": ("18", 18),
+    "system_shared_memory": ("true", True),
     "max_images": ("11", 11),
     "max_image_pixels": ("12", 12),
     "decode_threads": ("13", 13),
