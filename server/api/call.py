@@ -17,6 +17,8 @@ class Call:
 
     admission: "Admission | None" = None
     """Counts the call until it is answered."""
+    trailing: tuple[tuple[str, str], ...] = ()
+    """What is told beside the answer, by key; set before `reply`."""
     size_bytes = 0
     """Size of its request, as it was counted."""
 

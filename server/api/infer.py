@@ -11,6 +11,7 @@ from ..engine.request import ComputedBatch, Layout, Request
 from ..engine.tensors import Array
 from ..errors import InternalError, RequestError
 from ..repository.catalogue import Catalogue
+from ..repository.loader import LoadedVersion
 from .call import Call
 from .codec import parse
 from .plan import Plan, PlanCache, dissect
@@ -58,10 +59,24 @@ class _InferRequest(Request):
             name = self._plan.loaded.name
             self._call.fail(status_of(InternalError(f"model {name}: its outputs cannot be written as an answer")))
             raise
+        if self._plan.wants_timings:
+            self._call.trailing = _timings(batch, self.arrived_ns, self._plan.loaded)
         self._call.reply(response)
 
     def fail(self, error: RequestError) -> None:
         self._call.fail(status_of(error))
+
+
+def _timings(batch: ComputedBatch, arrived_ns: int, loaded: LoadedVersion) -> tuple[tuple[str, str], ...]:
+    """Returns what a request's run took and was, as metadata."""
+    return (
+        ("pixelserve-queue-us", str((batch.started_ns - arrived_ns) // 1000)),
+        ("pixelserve-compute-us", str((batch.computed_ns - batch.started_ns) // 1000)),
+        ("pixelserve-batch-size", str(batch.rows)),
+        ("pixelserve-bucket", str(batch.padded)),
+        ("pixelserve-provider", loaded.provider),
+        ("pixelserve-version", str(loaded.version)),
+    )
 
 
 class ModelInfer:

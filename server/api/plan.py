@@ -22,6 +22,8 @@ from .wire import encode_varint
 _CLASSIFICATION = "classification"
 _TIMEOUT = "timeout"
 _PRIORITY = "priority"
+# Ours: asks for what its run took and was, beside the answer.
+_TIMINGS = "pixelserve_timings"
 # Asks for an empty answer behind the last of several; here every request has one, which is marked as the last.
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
@@ -115,6 +117,7 @@ class Plan:
         self.batcher = loaded.batcher
         self.timeout_ns = _timeout_ns(head.parameters)
         self.priority = _priority(head.parameters)
+        self.wants_timings = _wants_timings(head.parameters)
         self.waits_specially = bool(self.timeout_ns or self.priority)
         self._outputs = _requested_outputs(head, loaded, regions)
         # Regions come and go without a change of the head or of the catalogue.
@@ -305,6 +308,15 @@ def _priority(parameters: Mapping[str, pb.InferParameter]) -> int:
     if level < 0:
         raise InvalidRequest(f"request parameter priority is {level}; expected 0 or more, as uint64_param")
     return level
+
+
+def _wants_timings(parameters: Mapping[str, pb.InferParameter]) -> bool:
+    if _TIMINGS not in parameters:
+        return False
+    choice = parameters[_TIMINGS].WhichOneof("parameter_choice")
+    if choice != "bool_param":
+        raise InvalidRequest(f"request parameter {_TIMINGS} came as {choice or 'nothing'}; expected bool_param")
+    return parameters[_TIMINGS].bool_param
 
 
 def _requested_outputs(head: pb.ModelInferRequest, loaded: LoadedVersion, regions: Regions) -> list[RequestedOutput]:

@@ -81,8 +81,11 @@ class _StreamedCall(Call):
     def encode(self) -> bytes:
         """Returns the serialized ModelStreamInferResponse."""
         if self._reply is not None:
-            size = encode_varint(len(self._reply) + len(_IS_FINAL))
-            return b"".join((bytes((_INFER_RESPONSE,)), size, self._reply, _IS_FINAL))
+            # A message of a stream has no metadata of its own.
+            told = {key: pb.InferParameter(string_param=value) for key, value in self.trailing}
+            parameters = pb.ModelInferResponse(parameters=told).SerializeToString() + _IS_FINAL
+            size = encode_varint(len(self._reply) + len(parameters))
+            return b"".join((bytes((_INFER_RESPONSE,)), size, self._reply, parameters))
         status = self.status
         if status is None:
             raise RuntimeError("a request is written when it has its answer")

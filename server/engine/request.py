@@ -67,6 +67,13 @@ class Layout:
 class ComputedBatch:
     """The outputs of one run, shared by its requests."""
 
+    padded = 0
+    """Rows that were computed, padding among them."""
+    started_ns = 0
+    """When the run took its requests, by the batcher's clock."""
+    computed_ns = 0
+    """When its outputs were there."""
+
     def __init__(self, outputs: Mapping[str, Array], rows: int, *, is_alone: bool) -> None:
         """Takes a run's outputs.
 

@@ -85,9 +85,11 @@ class Run:
             inputs = self.requests[0].layout.merge(self.requests, self.rows, padded)
             self._assembled_ns = clock_ns()
             outputs = self.instance.run(inputs)
-            return _cut(outputs, self.rows, padded, alone=len(self.requests) == 1)
+            batch = _cut(outputs, self.rows, padded, alone=len(self.requests) == 1)
         finally:
             self._computed_ns = clock_ns()
+        batch.padded, batch.started_ns, batch.computed_ns = padded, self._started_ns, self._computed_ns
+        return batch
 
     def record(self, done_ns: int, *, failed: bool) -> BatchRecord:
         """Returns what the run was, its requests having been answered at `done_ns`."""

@@ -84,7 +84,10 @@ class _FastCall(Call):
         return is_first
 
     def send(self, message: bytes) -> None:
-        self._front.respond(self._id, message)
+        if self.trailing:
+            self._front.respond(self._id, message, None, list(self.trailing))
+        else:
+            self._front.respond(self._id, message)
         if self.may_compute:
             # It came alone, so nothing will follow to be sent with it: the front's thread gets this core right away.
             os.sched_yield()

@@ -79,6 +79,8 @@ class _GrpcioCall(Call):
         if self._status is not None:
             self._context.set_trailing_metadata(self._status.trailing)
             self._context.abort(self._status.code, self._status.message)
+        if self.trailing:
+            self._context.set_trailing_metadata(self.trailing)
         # Nothing that is sent to a caller who has left arrives.
         return self._message or b""
 
