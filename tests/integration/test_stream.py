@@ -2,8 +2,10 @@
 
 import queue
 import signal
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +269,52 @@ def test_a_server_that_stops_answers_what_it_accepted_and_ends_its_streams(
             assert (code, "the server is stopping" in details) == ("UNAVAILABLE", True)
             stream.close()
     assert server.process.wait(TIMEOUT_S) == 0
+
+
+def drive(stream: Stream, request: pb.ModelInferRequest, on_answer: Callable[[], None]) -> int:
+    """Keeps some requests in flight until the server ends the stream; returns how many were answered."""
+    answered = refused = 0
+    for _ in range(WINDOW):
+        stream.send(request)
+    try:
+        while True:
+            answer = stream.receive()
+            if answer.error_message:
+                assert answer.error_message.startswith("UNAVAILABLE: the server is stopping")
+                refused += 1
+                continue
+            assert refused == 0
+            answered += 1
+            on_answer()
+            stream.send(request)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+    assert refused <= 1
+    return answered
+
+
+@pytest.mark.slow
+def test_a_stop_under_load_loses_no_answer(
+    tmp_path: Path, start_server: Callable[..., Any], model_writer: Callable[..., Path], make_request: Any
+) -> None:
+    """Timeline: 1. four streams always have requests in flight; 2. SIGTERM; 3. every stream ends with UNAVAILABLE;
+    4. the clients have got as many answers as the server says it gave."""
+    model_writer(tmp_path / "doubler" / "1" / "model.onnx")
+    for _ in range(3):
+        server = start_server(tmp_path)
+        enough = threading.Semaphore(0)
+        with grpc.insecure_channel(server.grpc) as channel, ThreadPoolExecutor(4) as pool:
+            streams = [Stream(channel) for _ in range(4)]
+            driven = [pool.submit(drive, stream, make_request(), enough.release) for stream in streams]
+            for _ in range(400):
+                assert enough.acquire(timeout=TIMEOUT_S)
+            server.process.send_signal(signal.SIGTERM)
+            answered = sum(each.result(TIMEOUT_S) for each in driven)
+            for stream in streams:
+                stream.close()
+        assert server.process.wait(TIMEOUT_S) == 0
+        # What it has written is read to the end.
+        server.stop()
+        stopped = next(event for event in server.events() if event["event"] == "stopped")
+        assert (stopped["answered"], stopped["unfinished"]) == (answered, 0)
