@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pixelserve
 
@@ -20,21 +20,27 @@ from .api.call import Handler
 from .api.dispatch import Dispatcher, Guard
 from .api.health import HEALTH_SERVICE, Health
 from .api.log_settings import LogSettings
+from .api.repository import RepositoryControl
 from .api.stream import InferStreams
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.regions import Regions
-from .engine.session import check_runtime, runtime_version
+from .engine.session import check_runtime
 from .engine.timer import Timer
-from .errors import RepositoryError, StartupError
+from .errors import NotFound, RepositoryError, StartupError
 from .imaging.pool import DecodePool
 from .observe.logs import LevelName, Log, LogLevel, configure_logs
 from .observe.metrics import Metrics, MetricsServer
+from .observe.models import ModelEvents
 from .repository.catalogue import Catalogue
 from .repository.config import Defaults
-from .repository.loader import LoadedVersion, Loader, Tuning
+from .repository.loader import Loader, Tuning
+from .repository.manager import RepositoryManager
 from .settings import MIB, Settings
 from .transport import Transport
 from .transport.grpcio import GrpcioTransport
+
+if TYPE_CHECKING:
+    from .repository.watcher import RepositoryWatcher
 
 UNFINISHED = 13
 """Exit code of a server whose grace ran out before every accepted request was answered (docs/cli.md)."""
@@ -68,7 +74,13 @@ class Application:
         self._metrics_server = MetricsServer(self._metrics, lambda: self.is_ready)
         self._health = Health()
         self._timer = Timer(self._log_failure)
-        self._catalogue = Catalogue(settings.model_repository, self._loader())
+        self._catalogue = Catalogue()
+        self._events = ModelEvents(self._metrics, self._health, log, self._catalogue.is_ready)
+        self._manager = RepositoryManager(
+            settings.model_repository, self._catalogue, self._loader(), self._events, drain_s=settings.grace_s
+        )
+        self._watcher = self._repository_watcher()
+        self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
         self._pool = DecodePool(settings.decode_threads, settings.decode_queue_size)
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._guard = Guard(self._log_failure)
@@ -106,6 +118,8 @@ class Application:
             {name: self._catalogue.is_ready(name) for name in self._catalogue.names()}, server=self.is_ready
         )
         self._transport.start()
+        if self._watcher is not None:
+            self._watcher.start()
         _settle_memory()
         self._log.info(
             "serving",
@@ -143,6 +157,9 @@ class Application:
         self._let_go()
 
     def _let_go(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+        self._control.close()
         self._pool.close()
         # A run that never ends must not keep the process alive.
         self._catalogue.drain(_FLUSH_S)
@@ -165,22 +182,51 @@ class Application:
                 shared_memory=settings.system_shared_memory,
             ).handlers(),
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
+            **self._control.handlers(),
         }
 
     def _on_log_level(self, before: LevelName, after: LevelName) -> None:
         self._log.warning("log level changed", before=before, after=after)
 
     def _load(self) -> None:
-        failed: list[str] = []
-
-        def on_failed(model: str, error: RepositoryError) -> None:
-            if self._settings.exit_on_error:
-                raise error
-            self._log.error("model failed to load", model=model, reason=str(error))
-            failed.append(model)
-
-        self._catalogue.load_all(on_loaded=self._on_loaded, on_failed=on_failed)
+        settings = self._settings
+        names = [name.strip() for name in settings.load_models.split(",") if name.strip()]
+        if settings.model_control_mode != "explicit" or "*" in names:
+            failed = self._manager.load_all(stop_on_error=settings.exit_on_error)
+        else:
+            self._announce()
+            failed = [error for name in names for error in self._load_named(name)]
+        if failed and settings.exit_on_error:
+            raise failed[0]
         self._is_complete = not failed
+
+    def _announce(self) -> None:
+        """Has clients see what they may load; there may be nothing yet."""
+        try:
+            self._manager.announce()
+        except RepositoryError:
+            if not self._settings.model_repository.is_dir():
+                raise
+
+    def _load_named(self, name: str) -> list[RepositoryError]:
+        try:
+            return self._manager.load(name)
+        except NotFound as error:
+            return [RepositoryError(f"--load-models {name}: {error}")]
+
+    def _repository_watcher(self) -> "RepositoryWatcher | None":
+        settings = self._settings
+        if settings.model_control_mode != "poll":
+            return None
+        from .repository.watcher import RepositoryWatcher
+
+        return RepositoryWatcher(
+            settings.model_repository,
+            self._manager,
+            interval_s=settings.repository_poll_s,
+            log_problem=lambda problem: self._log.error("repository cannot be read", reason=str(problem)),
+            log_failure=self._log_failure,
+        )
 
     def _loader(self) -> Loader:
         settings = self._settings
@@ -200,51 +246,11 @@ class Application:
             on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),
         )
 
-    def _on_loaded(self, loaded: LoadedVersion) -> None:
-        verified = loaded.evidence.verified
-        self._metrics.loaded(
-            loaded.name,
-            loaded.version,
-            provider=loaded.provider,
-            verified=verified,
-            load_s=loaded.load_s,
-            batch_limit=loaded.batch_limit,
-            curve=loaded.curve,
-        )
-        self._metrics.watch_queue(loaded.name, loaded.version, lambda: loaded.batcher.waiting)
-        emit = self._log.info if verified else self._log.warning
-        emit(
-            "model loaded",
-            model=loaded.name,
-            version=loaded.version,
-            provider=loaded.provider,
-            device_id=loaded.in_use.device_id,
-            threads=loaded.in_use.threads,
-            cuda_graphs=loaded.in_use.graphs,
-            runtime=runtime_version(),
-            evidence=loaded.evidence.summary,
-            load_s=round(loaded.load_s, 3),
-            **_tuning(loaded),
-        )
-        for note in loaded.in_use.notes:
-            self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=note)
-
     def _log_failure(self, error: BaseException) -> str:
         """Logs what should not happen; returns the id under which whoever is concerned may be told of it."""
         request_id = uuid.uuid4().hex[:12]
         self._log.error("unexpected failure", request_id=request_id, exc_info=error)
         return request_id
-
-
-def _tuning(loaded: LoadedVersion) -> dict[str, Any]:
-    """Returns how a version's requests will be merged, for the log."""
-    buckets, run_ns = loaded.config.batching.buckets, loaded.curve.run_ns(1)
-    tuning: dict[str, Any] = {"batch_limit": loaded.batch_limit}
-    if buckets:
-        tuning["buckets"] = buckets
-    if run_ns is not None:
-        tuning["one_image_us"] = round(run_ns / 1e3, 1)
-    return tuning
 
 
 def _settle_memory() -> None:

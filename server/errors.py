@@ -9,6 +9,7 @@
         ├── NotFound          the sender's: no such model, version or shared memory
         ├── AlreadyExists     the sender's: the name is taken
         ├── Unavailable       nobody's: not now, another time or another server may answer
+        │   └── Unloading     nobody's: the version left after it was looked up; what took its place may answer
         ├── QueueFull         nobody's: too many requests are waiting
         ├── TooManyStreams    nobody's: too many streams are open
         ├── DeadlineExceeded  nobody's: the time that the sender allowed has passed
@@ -59,6 +60,10 @@ class AlreadyExists(RequestError):
 
 class Unavailable(RequestError):
     """A named version that is not ready, or a server that is draining."""
+
+
+class Unloading(Unavailable):
+    """The version was unloaded between its look-up and the queue; another look-up finds what serves in its place."""
 
 
 class QueueFull(RequestError):

@@ -38,6 +38,19 @@ class Settings(BaseSettings):
     exit_on_error: bool = Field(
         True, description="end at once where a model fails at start-up; otherwise serve the others and stay not ready"
     )
+    model_control_mode: Literal["none", "poll", "explicit"] = Field(
+        "none",
+        description="who decides what is loaded: none, the repository as it is at start-up; poll, the repository as it "
+        "changes; explicit, RepositoryModelLoad and RepositoryModelUnload",
+    )
+    repository_poll_s: float = Field(
+        15.0, gt=0, description="with poll, seconds between looks at the repository beside the system's file events"
+    )
+    load_models: str = Field(
+        "",
+        description="with explicit, the models to load at start-up, with commas between their names; * for all; empty: "
+        "none",
+    )
     require_card: bool = Field(False, description="refuse a version without a card instead of marking it unverified")
     default_max_batch_size: int = Field(
         64, ge=1, description="images a batch, for a model that batches and has no config.pbtxt"

@@ -11,7 +11,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 from ..engine.postprocess import best_classes
 from ..engine.request import Answer, Request
 from ..engine.tensors import Array, TensorSpec
-from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestError
+from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestError, Unloading
 from ..imaging.decode import decode_file, decode_raw
 from ..imaging.pool import DecodePool
 from ..imaging.prepare import Inversion, PictureSpec, Pixels, prepare
@@ -79,11 +79,14 @@ class Classifier:
         """
         arrived_ns = time.monotonic_ns()
         request = parse_message(pb.ClassifyRequest, message)
-        loaded = self._catalogue.get(request.model, request.version)
-        pictures = self._check(request, loaded)
-        job = _Job(request, loaded, pictures, call, self._limits.max_pixels, arrived_ns, self._guard)
+        job = _Job(request, lambda: self._look_up(request), call, self._limits.max_pixels, arrived_ns, self._guard)
         call.on_cancel(job.cancel)
         self._pool.submit(lambda: self._guard(call, job.run))
+
+    def _look_up(self, request: pb.ClassifyRequest) -> tuple[LoadedVersion, PictureSpec]:
+        """Returns the version that answers, and what pictures it takes."""
+        loaded = self._catalogue.get(request.model, request.version)
+        return loaded, self._check(request, loaded)
 
     def _check(self, request: pb.ClassifyRequest, loaded: LoadedVersion) -> PictureSpec:
         pictures = loaded.config.pictures
@@ -112,12 +115,13 @@ class Classifier:
         if request.name and request.name not in names:
             raise NotFound(f'there is no model "{request.name}"; this server has {", ".join(names)}')
         names = [request.name] if request.name else names
+        unavailable = pb.ModelVersion.STATE_UNAVAILABLE
         response = pb.ListModelsResponse()
         for name in names:
             response.versions.extend(map(_ready, self._catalogue.ready_versions(name)))
             response.versions.extend(
-                pb.ModelVersion(name=name, version=version, state=pb.ModelVersion.STATE_UNAVAILABLE, reason=reason)
-                for version, reason in self._catalogue.failures(name)
+                pb.ModelVersion(name=name, version=version, state=unavailable, reason=status.reason)
+                for version, status in self._catalogue.others(name)
             )
         call.reply(response.SerializeToString())
 
@@ -128,16 +132,15 @@ class _Job:
     def __init__(
         self,
         request: pb.ClassifyRequest,
-        loaded: LoadedVersion,
-        pictures: PictureSpec,
+        look_up: Callable[[], tuple[LoadedVersion, PictureSpec]],
         call: Call,
         max_pixels: int,
         arrived_ns: int,
         guard: Guarded,
     ) -> None:
         self._request = request
-        self._loaded = loaded
-        self._pictures = pictures
+        self._look_up = look_up
+        self._loaded, self._pictures = look_up()
         self._call = call
         self._max_pixels = max_pixels
         self._arrived_ns = arrived_ns
@@ -152,6 +155,17 @@ class _Job:
 
     def run(self) -> None:
         """Decodes the pictures and queues those that can be read."""
+        while True:
+            try:
+                return self._submit()
+            except Unloading:
+                left = self._loaded
+                # What took its place may want other pictures.
+                self._loaded, self._pictures = self._look_up()
+                if self._loaded is left:
+                    raise
+
+    def _submit(self) -> None:
         results = [self._prepare(image) for image in self._request.images if not self._is_cancelled]
         if self._is_cancelled:
             raise Cancelled(f"model {self._loaded.name}: the caller left before its pictures were decoded")

@@ -9,7 +9,7 @@ from pixelserve.oip import inference_pb2 as pb
 from ..engine.regions import Regions
 from ..engine.request import ComputedBatch, Layout, Request
 from ..engine.tensors import Array
-from ..errors import InternalError, RequestError
+from ..errors import InternalError, RequestError, Unloading
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call
@@ -106,7 +106,25 @@ class ModelInfer:
             plan, id_field, data_at = known
             request = _InferRequest(call, plan, id_field, arrived_ns, plan.layout, (memoryview(message)[data_at:],))
         call.on_cancel(request.cancel)
-        plan.batcher.submit(request, call.may_compute)
+        try:
+            plan.batcher.submit(request, call.may_compute)
+        except Unloading:
+            self._submit_elsewhere(message, call, arrived_ns)
+
+    def _submit_elsewhere(self, message: bytes, call: Call, arrived_ns: int) -> None:
+        """Queues a request whose version left after it was looked up, with what took its place."""
+        while True:
+            generation = self._catalogue.generation
+            request, plan = self._parse(message, call, arrived_ns)
+            call.on_cancel(request.cancel)
+            try:
+                plan.batcher.submit(request, call.may_compute)
+            except Unloading:
+                # It has left as well, or nothing has taken its place.
+                if self._catalogue.generation == generation:
+                    raise
+            else:
+                return
 
     def _look_up(self, message: bytes, generation: int) -> tuple[Plan, bytes, int] | None:
         parts = dissect(message)

@@ -16,6 +16,7 @@ from ..errors import (
     TooManyStreams,
     Unavailable,
     Unimplemented,
+    Unloading,
 )
 
 CODES: dict[type[RequestError], grpc.StatusCode] = {
@@ -23,6 +24,7 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Unloading: grpc.StatusCode.UNAVAILABLE,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

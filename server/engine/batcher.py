@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError, Unavailable
+from ..errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError, Unavailable, Unloading
 from .curve import UNMEASURED, LatencyCurve
 from .former import BatchFormer
 from .instance import BrokenInstance, Instance
@@ -151,12 +151,13 @@ class Batcher:
 
         Raises:
             QueueFull: as many requests wait as may, or (where the policy says so) too many for its deadline.
-            Unavailable: the batcher is draining, or its sessions are broken.
+            Unloading: the batcher is draining.
+            Unavailable: its sessions are broken.
         """
         run: Run | None = None
         with self._lock:
             if self._draining or self._broken:
-                raise Unavailable(self._refusal())
+                raise self._refusal()
             if self._policy.refuse_late and request.deadline_ns is not None:
                 self._refuse_late(request)
             if may_run and self._may_run_here(request):
@@ -191,12 +192,18 @@ class Batcher:
         with self._lock:
             self._draining = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._threads and not self._running, timeout_s)
+            has_ended = self._changed.wait_for(lambda: not self._threads and not self._running, timeout_s)
+            if has_ended:
+                # Whoever still knows this batcher must not keep its sessions in memory.
+                self._free.clear()
+            return has_ended
 
-    def _refusal(self) -> str:
+    def _refusal(self) -> Unavailable:
         if self._broken:
-            return f"{self._name} is not ready: {self._broken}; see the server's log, and load the model again"
-        return f"{self._name} is being unloaded; send the request to another replica or retry"
+            return Unavailable(
+                f"{self._name} is not ready: {self._broken}; see the server's log, and load the model again"
+            )
+        return Unloading(f"{self._name} is being unloaded; send the request to another replica or retry")
 
     def _refuse_late(self, request: Request) -> None:
         """Raises where what waits before a request leaves too little time for it."""
@@ -372,7 +379,7 @@ class Batcher:
             stranded = self._queue.clear()
             self._changed.notify_all()
         for request in stranded:
-            refused = Unavailable(self._refusal())
+            refused = self._refusal()
             self._answer(request, refused)
             self._observer.on_dropped(refused, self._clock_ns() - request.arrived_ns)
         self._on_broken()

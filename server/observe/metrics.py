@@ -79,10 +79,12 @@ class Metrics(Collector):
         self.registry.register(self)
 
     def observer(self, model: str, version: int) -> VersionStats:
-        """Returns the observer of a version that is about to be loaded."""
-        stats = VersionStats()
-        self._versions[model, str(version)] = _Version(stats)
-        return stats
+        """Returns the observer of a version that is about to be loaded; one that takes another's place counts on."""
+        return self._versions.setdefault((model, str(version)), _Version(VersionStats())).stats
+
+    def unloaded(self, model: str, version: int) -> None:
+        """Tells that a version has gone, and its figures with it."""
+        self._versions.pop((model, str(version)), None)
 
     def loaded(
         self,
@@ -114,7 +116,9 @@ class Metrics(Collector):
 
     def statistics(self, model: str, version: int) -> VersionStats:
         """Returns what a loaded version has done."""
-        return self._versions[model, str(version)].stats
+        entry = self._versions.get((model, str(version)))
+        # It may have gone since it was looked up.
+        return VersionStats() if entry is None else entry.stats
 
     def watch_queue(self, model: str, version: int, waiting: Callable[[], int]) -> None:
         """Hands over the way to read how many requests wait for a version."""

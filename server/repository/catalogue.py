@@ -1,27 +1,45 @@
 """What is loaded: the versions that take requests, and why others do not."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-from ..errors import InvalidRequest, NotFound, RepositoryError, Unavailable
-from .config import read_config, select_versions
-from .layout import ModelFolder, find_models
-from .loader import LoadedVersion, Loader
+from ..errors import InvalidRequest, NotFound, Unavailable
+from .loader import LoadedVersion
 
-# In place of a version's number, where no version could even be chosen.
-_WHOLE_MODEL = 0
+WHOLE_MODEL = 0
+"""In place of a version's number, where no version could even be chosen."""
+
 # A folder's name cannot be longer either, and Python refuses to read thousands of digits.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
-@dataclass
+class State(StrEnum):
+    """What a version is doing: Triton's names."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A version that takes no requests, or takes them although a newer file of it does not load."""
+
+    state: State
+    """What it is doing."""
+    reason: str
+    """Why it is not ready, for people."""
+
+
+@dataclass(frozen=True)
 class _Model:
     # Replaced as a whole, never changed in place, so that look-ups need no lock.
     ready: dict[int, LoadedVersion] = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
+    others: dict[int, Status] = field(default_factory=dict)
     # On disk, and not among those that the version policy serves.
     unserved: tuple[int, ...] = ()
 
@@ -33,75 +51,89 @@ class VersionState:
     model: str
     """The model's name."""
     version: str
-    """The version's number; empty where the model failed as a whole."""
-    state: Literal["READY", "UNAVAILABLE"]
-    """As the protocol names it."""
+    """The version's number; empty where it is the model as a whole."""
+    state: State
+    """What it is doing."""
     reason: str = ""
     """Why it is not ready; empty for one that is."""
 
 
 class Catalogue:
-    """The models of one repository. Look-ups may come from any thread."""
+    """The models of one repository. Everything may be called from any thread; look-ups wait for nobody."""
 
-    def __init__(self, repository: Path, loader: Loader) -> None:
-        """Stores what it is handed; `load_all` loads."""
-        self._repository = repository
-        self._loader = loader
+    def __init__(self) -> None:
+        """Starts out empty."""
         self._models: dict[str, _Model] = {}
+        self._changing = threading.Lock()
         self.generation = 0
         """Changes whenever `get` may give another answer than before."""
 
-    def load_all(
-        self, *, on_loaded: Callable[[LoadedVersion], None], on_failed: Callable[[str, RepositoryError], None]
-    ) -> None:
-        """Loads every version that the models' version policies serve, and tells of each how it went.
+    def publish(self, loaded: LoadedVersion) -> LoadedVersion | None:
+        """Has a version take the requests for it from now on; returns the one whose place it takes, if any."""
+        with self._changing:
+            model = self._models.get(loaded.name, _Model())
+            others = {version: status for version, status in model.others.items() if version != loaded.version}
+            others.pop(WHOLE_MODEL, None)
+            self._put(loaded.name, replace(model, ready={**model.ready, loaded.version: loaded}, others=others))
+        return model.ready.get(loaded.version)
 
-        Raises:
-            RepositoryError: the repository cannot be read or holds no model.
-        """
-        for folder in find_models(self._repository):
-            self._models[folder.name] = model = _Model()
-            try:
-                versions, model.unserved = _served_versions(folder)
-            except RepositoryError as error:
-                model.failed[_WHOLE_MODEL] = str(error)
-                on_failed(folder.name, error)
-                continue
-            for version in versions:
-                try:
-                    loaded = self._loader.load(folder, version)
-                except RepositoryError as error:
-                    model.failed[version] = str(error)
-                    on_failed(folder.name, error)
-                else:
-                    model.ready = {**model.ready, version: loaded}
-                    self.generation += 1
-                    on_loaded(loaded)
+    def withdraw(self, name: str, version: int, status: Status) -> LoadedVersion | None:
+        """Has a version take no requests any more, and says why; returns it, if it was ready."""
+        with self._changing:
+            model = self._models.get(name, _Model())
+            ready = {number: loaded for number, loaded in model.ready.items() if number != version}
+            self._put(name, replace(model, ready=ready, others={**model.others, version: status}))
+        return model.ready.get(version)
+
+    def report(self, name: str, version: int, status: Status) -> None:
+        """Says what a version is doing that is not ready; one that is ready goes on taking requests."""
+        with self._changing:
+            model = self._models.get(name, _Model())
+            self._put(name, replace(model, others={**model.others, version: status}))
+
+    def set_unserved(self, name: str, versions: Iterable[int]) -> None:
+        """Says which versions are on disk without the version policy serving them."""
+        with self._changing:
+            self._put(name, replace(self._models.get(name, _Model()), unserved=tuple(versions)))
+
+    def forget(self, name: str, version: int | None = None) -> None:
+        """Forgets what was said of a version that is not ready, or of a model, where it has no ready version."""
+        with self._changing:
+            model = self._models.get(name, _Model())
+            others = {} if version is None else {each: told for each, told in model.others.items() if each != version}
+            if model.ready or others or version is not None:
+                self._put(name, replace(model, others=others))
+            elif self._models.pop(name, None):
+                self.generation += 1
+
+    def _put(self, name: str, model: _Model) -> None:
+        self._models[name] = model
+        self.generation += 1
 
     def get(self, name: str, version: str = "") -> LoadedVersion:
         """Returns the version that answers a request: the one named, else the highest that is ready.
 
         Raises:
             NotFound: no such model or version, or no version of the model is ready.
-            Unavailable: the version exists and failed to load.
+            Unavailable: the version exists and is not ready.
             InvalidRequest: the version is not a positive integer.
         """
         model = self._models.get(name)
         if model is None:
-            raise NotFound(f'there is no model "{name}"; this server has {_listing(self._models)}')
+            raise NotFound(f'there is no model "{name}"; this server has {_listing(self.names())}')
         ready = model.ready
         if not version:
             if not ready:
-                raise NotFound(f"no version of model {name} is ready; see the server's log for the reason")
+                raise NotFound(f"no version of model {name} is ready{_because(model)}")
             return ready[max(ready)]
         if not _VERSION.fullmatch(version):
             raise InvalidRequest(f'model version "{version}": expected a positive integer, or nothing for the latest')
         number = int(version)
-        if number in model.failed:
-            raise Unavailable(f"version {version} of model {name} failed to load: {model.failed[number]}")
-        if number not in ready:
-            raise NotFound(f"model {name} has no version {version}; it has {_listing(map(str, sorted(ready)))}")
-        return ready[number]
+        if number in ready:
+            return ready[number]
+        if number in model.others:
+            raise Unavailable(f"version {version} of model {name} {_described(model.others[number])}")
+        raise NotFound(f"model {name} has no version {version}; it has {_listing(map(str, sorted(ready)))}")
 
     def is_ready(self, name: str, version: str = "") -> bool:
         """Returns whether a request for this model and version would be taken."""
@@ -119,13 +151,13 @@ class Catalogue:
         ready = self._models[name].ready if name in self._models else {}
         return [ready[version] for version in sorted(ready)]
 
-    def failures(self, name: str) -> list[tuple[str, str]]:
-        """Returns a model's versions that failed to load, lowest first, each with the reason.
+    def others(self, name: str) -> list[tuple[str, Status]]:
+        """Returns what a model's versions are doing that are not ready, lowest first.
 
-        The version is empty where the model failed as a whole.
+        The version is empty where it is the model as a whole.
         """
-        failed = self._models[name].failed if name in self._models else {}
-        return [(str(version or ""), failed[version]) for version in sorted(failed)]
+        model = self._models.get(name, _Model())
+        return [(str(version or ""), model.others[version]) for version in sorted(model.others.keys() - model.ready)]
 
     def all_ready(self) -> list[LoadedVersion]:
         """Returns every ready version of every model."""
@@ -133,11 +165,19 @@ class Catalogue:
 
     def index(self) -> list[VersionState]:
         """Returns the state of every version on disk, by model and number."""
-        index: list[VersionState] = []
-        for name in self.names():
-            states = dict(_states(name, self._models[name]))
-            index += (states[version] for version in sorted(states))
-        return index
+        return [state for name in self.names() for state in self._states(name)]
+
+    def _states(self, name: str) -> list[VersionState]:
+        model = self._models.get(name, _Model())
+        unserved = Status(State.UNAVAILABLE, "the version policy does not serve it")
+        told = {**dict.fromkeys(model.unserved, unserved), **model.others}
+        for version, loaded in model.ready.items():
+            broken = loaded.batcher.broken
+            told[version] = Status(State.UNAVAILABLE if broken else State.READY, broken)
+        return [
+            VersionState(name, str(version or ""), told[version].state, told[version].reason)
+            for version in sorted(told)
+        ]
 
     def drain(self, timeout_s: float | None = None) -> None:
         """Finishes what every batcher has accepted and ends its thread, or gives it up after `timeout_s`."""
@@ -145,25 +185,15 @@ class Catalogue:
             loaded.batcher.drain(timeout_s)
 
 
-def _served_versions(folder: ModelFolder) -> tuple[list[int], tuple[int, ...]]:
-    """Returns the versions that the version policy serves, and the others on disk."""
-    versions = folder.versions()
-    if not versions:
-        raise RepositoryError(f"{folder.path}: no version folder; expected {folder.path / '1'} with the model in it")
-    served = select_versions(read_config(folder), versions)
-    if not served:
-        raise RepositoryError(f"{folder.config_file}: version_policy serves none of the versions on disk: {versions}")
-    return served, tuple(version for version in versions if version not in served)
+def _described(status: Status) -> str:
+    if status.state is State.UNAVAILABLE:
+        return f"failed to load: {status.reason}"
+    return f"is not ready: {status.state.lower()}"
 
 
-def _states(name: str, model: _Model) -> Iterator[tuple[int, VersionState]]:
-    for version, loaded in model.ready.items():
-        broken = loaded.batcher.broken
-        yield version, VersionState(name, str(version), "UNAVAILABLE" if broken else "READY", broken)
-    for version, reason in model.failed.items():
-        yield version, VersionState(name, str(version or ""), "UNAVAILABLE", reason)
-    for version in model.unserved:
-        yield version, VersionState(name, str(version), "UNAVAILABLE", "the version policy does not serve it")
+def _because(model: _Model) -> str:
+    reasons = [status.reason for _, status in sorted(model.others.items()) if status.reason]
+    return f": {reasons[-1]}" if reasons else "; see the server's log for the reason"
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ CONFINED = {
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "grpc_health": ("server/api/health.py",),
     "grpc_reflection": ("server/transport/",),
+    "watchfiles": ("server/repository/watcher.py",),
     "google.protobuf": (
         *("server/api/", "server/transport/", "server/repository/config.py"),
         *("training/exporting/config.py", "pixelserve/"),
@@ -104,7 +105,16 @@ def test_the_confined_libraries_are_really_used_where_they_are_allowed() -> None
 
 
 def test_only_app_constructs_the_servers_parts() -> None:
-    parts = {"Application", "Catalogue", "Dispatcher", "GrpcioTransport", "Health", "Loader", "MetricsServer"}
+    parts = {
+        "Application",
+        "Catalogue",
+        "Dispatcher",
+        "GrpcioTransport",
+        "Health",
+        "Loader",
+        "MetricsServer",
+        "RepositoryManager",
+    }
     constructed = [
         f"{path.relative_to(ROOT)} constructs {node.func.id}"
         for path in sources("server")

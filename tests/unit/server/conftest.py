@@ -21,10 +21,11 @@ from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.engine.timer import Timer
-from pixelserve_server.errors import RequestError
+from pixelserve_server.errors import RepositoryError, RequestError
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.config import Defaults, ModelConfig
-from pixelserve_server.repository.loader import Loader, Tuning
+from pixelserve_server.repository.loader import LoadedVersion, Loader, Tuning
+from pixelserve_server.repository.manager import RepositoryManager
 
 # Longer than anything here takes; a test that runs into it has failed.
 PATIENCE_S = 20
@@ -112,21 +113,44 @@ def loader() -> Loader:
     )
 
 
+@dataclass
+class Told:
+    """A repository manager's listener that keeps what it was told, each as model/version."""
+
+    loaded: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """The model and the reason."""
+    unloaded: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+
+    def on_loaded(self, loaded: LoadedVersion) -> None:
+        self.loaded.append(f"{loaded.name}/{loaded.version}")
+
+    def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
+        self.failed.append((name, str(error)))
+
+    def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
+        assert finished
+        (self.replaced if replaced else self.unloaded).append(f"{loaded.name}/{loaded.version}")
+
+
+@pytest.fixture
+def told() -> Told:
+    """A repository manager's listener."""
+    return Told()
+
+
 @pytest.fixture
 def open_catalogue(loader: Loader) -> Iterator[Callable[[Path], SimpleNamespace]]:
-    """Loads a repository; gives its catalogue and what it told: `loaded` and `failed`, by model."""
+    """Loads a repository; gives its catalogue, its manager, and what that told: `told`."""
     catalogues: list[Catalogue] = []
 
     def load(repository: Path) -> SimpleNamespace:
-        catalogue = Catalogue(repository, loader)
+        catalogue, told = Catalogue(), Told()
         catalogues.append(catalogue)
-        loaded: list[str] = []
-        failed: list[tuple[str, str]] = []
-        catalogue.load_all(
-            on_loaded=lambda each: loaded.append(f"{each.name}/{each.version}"),
-            on_failed=lambda model, error: failed.append((model, str(error))),
-        )
-        return SimpleNamespace(catalogue=catalogue, loaded=loaded, failed=failed)
+        manager = RepositoryManager(repository, catalogue, loader, told, drain_s=PATIENCE_S)
+        manager.load_all()
+        return SimpleNamespace(catalogue=catalogue, manager=manager, told=told, loaded=told.loaded, failed=told.failed)
 
     yield load
     for catalogue in catalogues:

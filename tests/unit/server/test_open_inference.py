@@ -21,6 +21,7 @@ from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.observe.statistics import VersionStats
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.loader import Loader
+from pixelserve_server.repository.manager import RepositoryManager
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 VALUES = np.ones((1, 4), dtype=np.float32)
@@ -35,10 +36,11 @@ class Ready:
 class Service:
     """The service over one loaded repository."""
 
-    def __init__(self, repository: Path, loader: Loader) -> None:
+    def __init__(self, repository: Path, loader: Loader, told: Any) -> None:
         self.logged: list[BaseException] = []
-        self.catalogue = Catalogue(repository, dataclasses.replace(loader, log_failure=self.logged.append))
-        self.catalogue.load_all(on_loaded=lambda loaded: None, on_failed=self._fail)
+        self.catalogue = Catalogue()
+        own_loader = dataclasses.replace(loader, log_failure=self.logged.append)
+        assert not RepositoryManager(repository, self.catalogue, own_loader, told).load_all()
         handlers = OpenInference(
             self.catalogue,
             Ready(),
@@ -49,9 +51,6 @@ class Service:
             shared_memory=False,
         ).handlers()
         self._dispatcher = Dispatcher(handlers, Admission(10**9), Guard(lambda error: str(self.logged.append(error))))
-
-    def _fail(self, model: str, error: Exception) -> None:
-        raise error
 
     def infer(self, call: Any, **fields: Any) -> None:
         """Sends a request, and waits until all that was accepted is answered."""
@@ -66,13 +65,15 @@ class Service:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, loader: Loader, model_writer: Callable[..., Path]) -> Iterator[Callable[..., Service]]:
+def serve(
+    tmp_path: Path, loader: Loader, model_writer: Callable[..., Path], told: Any
+) -> Iterator[Callable[..., Service]]:
     """Serves one model, `m`, that doubles unless `write` writes another one to the path that it is given."""
     services: list[Service] = []
 
     def start(write: Callable[[Path], object] = model_writer) -> Service:
         write(tmp_path / "m" / "1" / "model.onnx")
-        services.append(Service(tmp_path, loader))
+        services.append(Service(tmp_path, loader, told))
         return services[-1]
 
     yield start

@@ -1,0 +1,82 @@
+"""Tells metrics, health and the log what becomes of models."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..engine.session import runtime_version
+from ..errors import RepositoryError
+from ..repository.loader import LoadedVersion
+from .logs import Log
+from .metrics import Metrics
+
+
+class ModelHealth(Protocol):
+    """Is told which models serve."""
+
+    def report_model(self, model: str, *, serving: bool) -> None:
+        """Says of one model whether it serves."""
+
+
+class ModelEvents:
+    """The repository manager's listener."""
+
+    def __init__(self, metrics: Metrics, health: ModelHealth, log: Log, is_ready: Callable[[str], bool]) -> None:
+        """Stores what it is handed; `is_ready` says whether any version of a model serves."""
+        self._metrics = metrics
+        self._health = health
+        self._log = log
+        self._is_ready = is_ready
+
+    def on_loaded(self, loaded: LoadedVersion) -> None:
+        """Tells of a version that takes requests."""
+        self._metrics.loaded(
+            loaded.name,
+            loaded.version,
+            provider=loaded.provider,
+            verified=loaded.evidence.verified,
+            load_s=loaded.load_s,
+            batch_limit=loaded.batch_limit,
+            curve=loaded.curve,
+        )
+        self._metrics.watch_queue(loaded.name, loaded.version, lambda: loaded.batcher.waiting)
+        self._health.report_model(loaded.name, serving=True)
+        emit = self._log.info if loaded.evidence.verified else self._log.warning
+        emit(
+            "model loaded",
+            model=loaded.name,
+            version=loaded.version,
+            provider=loaded.provider,
+            device_id=loaded.in_use.device_id,
+            threads=loaded.in_use.threads,
+            cuda_graphs=loaded.in_use.graphs,
+            runtime=runtime_version(),
+            evidence=loaded.evidence.summary,
+            load_s=round(loaded.load_s, 3),
+            **_tuning(loaded),
+        )
+        for note in loaded.in_use.notes:
+            self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=note)
+
+    def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
+        """Tells of a version, or of a model as a whole (0), that cannot be served."""
+        self._health.report_model(name, serving=self._is_ready(name))
+        self._log.error("model failed to load", model=name, version=version or None, reason=str(error))
+
+    def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
+        """Tells of a version that has gone."""
+        if not replaced:
+            self._metrics.unloaded(loaded.name, loaded.version)
+            self._health.report_model(loaded.name, serving=self._is_ready(loaded.name))
+        emit = self._log.info if finished else self._log.error
+        emit("model unloaded", model=loaded.name, version=loaded.version, replaced=replaced, finished=finished)
+
+
+def _tuning(loaded: LoadedVersion) -> dict[str, Any]:
+    """Returns how a version's requests will be merged, for the log."""
+    buckets, run_ns = loaded.config.batching.buckets, loaded.curve.run_ns(1)
+    tuning: dict[str, Any] = {"batch_limit": loaded.batch_limit}
+    if buckets:
+        tuning["buckets"] = buckets
+    if run_ns is not None:
+        tuning["one_image_us"] = round(run_ns / 1e3, 1)
+    return tuning

@@ -1,0 +1,279 @@
+"""Keeps what is loaded in step with the repository: loads what is new, swaps what changed, unloads what has gone.
+
+A version that takes another's place is loaded, warmed and checked first, then published; the old one finishes what it
+has accepted and is freed. What cannot be loaded changes nothing for what serves.
+"""
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import NotFound, RepositoryError
+from .catalogue import WHOLE_MODEL, Catalogue, State, Status
+from .config import read_config, select_versions
+from .layout import ModelFolder, find_models
+from .loader import LoadedVersion, Loader
+
+NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
+"""What a model is that nobody has asked for yet."""
+UNLOADED = Status(State.UNAVAILABLE, "unloaded")
+"""What a version is that was asked to leave."""
+
+# Name, size, time of change and inode of each file: what differs when somebody has written something.
+_Print = tuple[tuple[str, int, int, int], ...]
+
+
+class Listener(Protocol):
+    """Is told what the manager does, on the thread that does it."""
+
+    def on_loaded(self, loaded: LoadedVersion) -> None:
+        """A version takes requests."""
+
+    def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
+        """A version, or a model as a whole (0), cannot be served."""
+
+    def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
+        """A version has gone: for another with its number (`replaced`), with all that it accepted answered or not."""
+
+
+@dataclass
+class _Seen:
+    """What the manager last did about a model."""
+
+    prints: dict[int, _Print] = field(default_factory=dict)
+    """What each version's files were when it was loaded, or could not be."""
+    whole: _Print | None = None
+    """What all files were when not even the versions could be chosen."""
+
+
+class RepositoryManager:
+    """Loads and unloads the models of one repository. One change at a time, whichever thread asks for it."""
+
+    def __init__(
+        self,
+        repository: Path,
+        catalogue: Catalogue,
+        loader: Loader,
+        listener: Listener,
+        *,
+        drain_s: float | None = None,
+    ) -> None:
+        """Stores what it is handed.
+
+        Args:
+            repository: folder of models.
+            catalogue: is told what serves.
+            loader: loads versions.
+            listener: is told what happens.
+            drain_s: seconds that a version which leaves gets to finish what it has accepted; None: all it needs.
+        """
+        self._repository = repository
+        self._catalogue = catalogue
+        self._loader = loader
+        self._listener = listener
+        self._drain_s = drain_s
+        self._seen: dict[str, _Seen] = {}
+        self._changing = threading.Lock()
+
+    def load_all(self, *, stop_on_error: bool = False) -> list[RepositoryError]:
+        """Loads every version that the models' version policies serve; returns what cannot be served.
+
+        Args:
+            stop_on_error: whether the first model that has such a version is the last one that is looked at.
+
+        Raises:
+            RepositoryError: the repository cannot be read or holds no model.
+        """
+        errors: list[RepositoryError] = []
+        with self._changing:
+            for folder in find_models(self._repository):
+                errors += self._update(folder)
+                if errors and stop_on_error:
+                    break
+        return errors
+
+    def announce(self) -> None:
+        """Tells the catalogue of the models that are there and not loaded.
+
+        Raises:
+            RepositoryError: the repository cannot be read or holds no model.
+        """
+        with self._changing:
+            for folder in find_models(self._repository):
+                if folder.name not in self._catalogue.names():
+                    self._catalogue.report(folder.name, WHOLE_MODEL, NOT_LOADED)
+
+    def load(self, name: str) -> list[RepositoryError]:
+        """Brings one model up to what its folder holds; returns what cannot be served, also if it could not before.
+
+        Raises:
+            NotFound: the repository has no such folder.
+        """
+        with self._changing:
+            folder = self._folder(name)
+            seen = self._seen.get(name, _Seen())
+            # Asked by name, what failed is tried again although nothing has changed.
+            ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
+            seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
+            seen.whole = None
+            return self._update(folder)
+
+    def unload(self, name: str) -> None:
+        """Unloads all versions of a model; returns when they have answered what they had accepted.
+
+        Raises:
+            NotFound: the server knows no such model.
+        """
+        with self._changing:
+            if name not in self._catalogue.names():
+                raise NotFound(f'there is no model "{name}" to unload')
+            self._seen.pop(name, None)
+            self._unload(name, UNLOADED)
+
+    def refresh(self) -> None:
+        """Brings every model up to what the repository holds, and unloads those whose folder has gone.
+
+        A repository that cannot be read, or is empty of a sudden, is a disk that has gone: what serves goes on.
+
+        Raises:
+            RepositoryError: it is one; or nothing was ever there.
+        """
+        with self._changing:
+            folders = {folder.name: folder for folder in find_models(self._repository)}
+            for folder in folders.values():
+                self._update(folder)
+            for name in self._catalogue.names():
+                if name not in folders:
+                    self._seen.pop(name, None)
+                    self._unload(name, UNLOADED)
+                    self._catalogue.forget(name)
+
+    def fingerprint(self) -> object:
+        """Returns a value that differs where a file of the repository has been written, added or removed.
+
+        Raises:
+            RepositoryError: the repository cannot be read, or is empty.
+        """
+        return {folder.name: _print(folder.path) for folder in find_models(self._repository)}
+
+    def _folder(self, name: str) -> ModelFolder:
+        path = self._repository / name
+        # A name that leads out of the repository is no model's.
+        if not name or Path(name).name != name or name.startswith(".") or not path.is_dir():
+            raise NotFound(f'the repository has no model "{name}"; expected a folder of that name with a version in it')
+        return ModelFolder(path)
+
+    def _update(self, folder: ModelFolder) -> list[RepositoryError]:
+        """Brings a model up to what its folder holds; returns what cannot be served and was not known to be."""
+        name, seen = folder.name, self._seen.setdefault(folder.name, _Seen())
+        try:
+            whole = _print(folder.path)
+            if whole == seen.whole:
+                return []
+            versions, unserved = served_versions(folder)
+        except (RepositoryError, OSError) as error:
+            seen.whole = None if isinstance(error, OSError) else whole
+            return [self._refuse(name, WHOLE_MODEL, RepositoryError(str(error)))]
+        seen.whole = None
+        self._catalogue.forget(name, WHOLE_MODEL)
+        self._catalogue.set_unserved(name, unserved)
+        errors = [error for version in versions for error in self._bring_up(folder, version, seen)]
+        ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
+        # The old ones stay where a new one does not load.
+        if ready.issuperset(versions):
+            for version in ready.difference(versions):
+                seen.prints.pop(version, None)
+                self._retire(name, version, None)
+            self._forget_others(name, versions)
+        return errors
+
+    def _bring_up(self, folder: ModelFolder, version: int, seen: _Seen) -> list[RepositoryError]:
+        """Loads a version that is new or has changed."""
+        name = folder.name
+        # Before it is read: what is written meanwhile shall be seen the next time.
+        found = _print(folder.path, but=_versions_other_than(folder, version))
+        if seen.prints.get(version) == found:
+            return []
+        seen.prints[version] = found
+        self._catalogue.report(name, version, Status(State.LOADING, "is being loaded"))
+        try:
+            loaded = self._loader.load(folder, version)
+        except RepositoryError as error:
+            return [self._refuse(name, version, error)]
+        except BaseException:
+            self._catalogue.forget(name, version)
+            raise
+        replaced = self._catalogue.publish(loaded)
+        if replaced is not None:
+            self._finish(replaced, replaced_by=True)
+        self._listener.on_loaded(loaded)
+        return []
+
+    def _refuse(self, name: str, version: int, error: RepositoryError) -> RepositoryError:
+        self._catalogue.report(name, version, Status(State.UNAVAILABLE, str(error)))
+        self._listener.on_failed(name, version, error)
+        return error
+
+    def _unload(self, name: str, left: Status | None) -> None:
+        for loaded in self._catalogue.ready_versions(name):
+            self._retire(name, loaded.version, left)
+
+    def _retire(self, name: str, version: int, left: Status | None) -> None:
+        """Has a version finish and go; says `left` of it afterwards, or nothing."""
+        loaded = self._catalogue.withdraw(name, version, Status(State.UNLOADING, "is being unloaded"))
+        if loaded is not None:
+            self._finish(loaded, replaced_by=False)
+        if left is None:
+            self._catalogue.forget(name, version)
+        else:
+            self._catalogue.report(name, version, left)
+
+    def _finish(self, loaded: LoadedVersion, *, replaced_by: bool) -> None:
+        finished = loaded.batcher.drain(self._drain_s)
+        self._listener.on_unloaded(loaded, replaced=replaced_by, finished=finished)
+
+    def _forget_others(self, name: str, versions: Iterable[int]) -> None:
+        """Forgets versions that failed and that nobody serves any more."""
+        served = set(map(str, versions))
+        for version, _ in self._catalogue.others(name):
+            if version not in served:
+                self._catalogue.forget(name, int(version or WHOLE_MODEL))
+
+
+def served_versions(folder: ModelFolder) -> tuple[list[int], list[int]]:
+    """Returns the versions of a model that its version policy serves, and the others on disk, lowest first.
+
+    Raises:
+        RepositoryError: there is none, or its config.pbtxt is wrong.
+    """
+    versions = folder.versions()
+    if not versions:
+        raise RepositoryError(f"{folder.path}: no version folder; expected {folder.path / '1'} with the model in it")
+    served = select_versions(read_config(folder), versions)
+    if not served:
+        raise RepositoryError(f"{folder.config_file}: version_policy serves none of the versions on disk: {versions}")
+    return served, [version for version in versions if version not in served]
+
+
+def _versions_other_than(folder: ModelFolder, version: int) -> set[str]:
+    return {str(each) for each in folder.versions() if each != version}
+
+
+def _print(folder: Path, but: Iterable[str] = ()) -> _Print:
+    """Returns what differs when a file below a folder is written, added or removed; without the subfolders `but`."""
+    found: list[tuple[str, int, int, int]] = []
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if Path(root) == folder:
+            folders[:] = [name for name in folders if name not in but]
+        for name in files:
+            path = Path(root, name)
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                # It has gone since it was listed; the next look sees the rest.
+                continue
+            found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(sorted(found))

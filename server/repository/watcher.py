@@ -1,0 +1,102 @@
+"""Looks after a repository that people change while it is served (`--model-control-mode poll`)."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from watchfiles import watch
+
+from ..errors import RepositoryError
+from .manager import RepositoryManager
+
+# What is still being copied changes from look to look; so long nothing must have changed before it is loaded.
+_SETTLE_S = 0.5
+# How long events are gathered before they are told.
+_DEBOUNCE_MS = 200
+
+
+class RepositoryWatcher:
+    """Has the manager follow the repository: at once where the system tells of a change, else at the next look.
+
+    Network file systems and container mounts tell of some changes only, or of none, so that a look at everything
+    follows every few seconds as well.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        manager: RepositoryManager,
+        *,
+        interval_s: float,
+        log_problem: Callable[[RepositoryError], object],
+        log_failure: Callable[[BaseException], object],
+    ) -> None:
+        """Stores what it is handed; `start` starts its thread.
+
+        Args:
+            repository: folder of models.
+            manager: loads and unloads.
+            interval_s: seconds between looks where nothing is told.
+            log_problem: is told once when the repository cannot be read, and why.
+            log_failure: logs whatever should not happen.
+        """
+        self._repository = repository
+        self._manager = manager
+        self._interval_s = interval_s
+        self._log_problem = log_problem
+        self._log_failure = log_failure
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="repository watcher", daemon=True)
+        self._problem = ""
+
+    def start(self) -> None:
+        """Starts looking."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops looking, and waits until a change that is being made is done."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                for _ in watch(
+                    self._repository,
+                    debounce=_DEBOUNCE_MS,
+                    rust_timeout=int(self._interval_s * 1000),
+                    yield_on_timeout=True,
+                    stop_event=self._stop,
+                    ignore_permission_denied=True,
+                    raise_interrupt=False,
+                ):
+                    self._look()
+            except Exception as error:  # noqa: BLE001  a repository that has gone ends the watch, not the thread
+                if not isinstance(error, FileNotFoundError | OSError):
+                    self._log_failure(error)
+                # Without events it looks as often as it would look anyway.
+                if not self._stop.wait(self._interval_s):
+                    self._look()
+
+    def _look(self) -> None:
+        try:
+            if self._is_settled():
+                self._manager.refresh()
+            self._problem = ""
+        except RepositoryError as problem:
+            if str(problem) != self._problem:
+                self._problem = str(problem)
+                self._log_problem(problem)
+        except Exception as error:  # noqa: BLE001  one model's surprise must not end the watch over all others
+            self._log_failure(error)
+
+    def _is_settled(self) -> bool:
+        """Waits until nothing changes any more; returns whether to go on, rather than stop."""
+        before = self._manager.fingerprint()
+        while not self._stop.wait(_SETTLE_S):
+            now = self._manager.fingerprint()
+            if now == before:
+                return True
+            before = now
+        return False

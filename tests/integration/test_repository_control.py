@@ -1,0 +1,191 @@
+"""A running server follows its repository, or its clients, and loses no request over it."""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from pixelserve.oip import inference_pb2 as pb
+
+TIMEOUT_S = 30
+IN_FLIGHT = 32
+SWAPS = 10
+
+pytestmark = pytest.mark.slow
+
+
+def load(server: Any, name: str, **fields: Any) -> None:
+    server.stub().RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name, **fields), timeout=TIMEOUT_S)
+
+
+def unload(server: Any, name: str, **fields: Any) -> None:
+    server.stub().RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=name, **fields), timeout=TIMEOUT_S)
+
+
+def is_ready(server: Any, name: str) -> bool:
+    return bool(server.stub().ModelReady(pb.ModelReadyRequest(name=name), timeout=TIMEOUT_S).ready)
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return error.value.code(), error.value.details()
+
+
+@pytest.fixture
+def explicit_server(start_server: Callable[..., Any], doubler_repository: Path) -> Any:
+    return start_server(doubler_repository, "--model-control-mode", "explicit")
+
+
+def test_with_explicit_control_nothing_is_loaded_until_a_client_asks(
+    explicit_server: Any, make_request: Callable[..., pb.ModelInferRequest]
+) -> None:
+    server = explicit_server
+    code, _ = refused(lambda: server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S))
+    assert code is grpc.StatusCode.NOT_FOUND
+    load(server, "doubler")
+    assert is_ready(server, "doubler")
+    assert server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S).model_version == "1"
+    unload(server, "doubler")
+    assert not is_ready(server, "doubler")
+    code, text = refused(lambda: server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S))
+    assert (code, text) == (grpc.StatusCode.NOT_FOUND, "no version of model doubler is ready: unloaded")
+
+
+def test_models_named_at_start_up_are_loaded_then(
+    start_server: Callable[..., Any], doubler_repository: Path, model_writer: Callable[..., Path]
+) -> None:
+    model_writer(doubler_repository / "other" / "1" / "model.onnx")
+    server = start_server(doubler_repository, "--model-control-mode", "explicit", "--load-models", "doubler")
+    assert server.fields["models"] == ["doubler/1"]
+    assert not is_ready(server, "other")
+
+
+def test_a_load_that_fails_says_why_and_what_served_goes_on(
+    explicit_server: Any, doubler_repository: Path, make_request: Callable[..., pb.ModelInferRequest]
+) -> None:
+    server = explicit_server
+    load(server, "doubler")
+    broken = doubler_repository / "doubler" / "2" / "model.onnx"
+    broken.parent.mkdir()
+    broken.write_bytes(b"damaged")
+    code, text = refused(lambda: load(server, "doubler"))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert str(broken) in text
+    assert server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S).model_version == "1"
+    assert server.stub().ServerReady(pb.ServerReadyRequest(), timeout=TIMEOUT_S).ready
+
+
+REFUSALS = [
+    pytest.param("none", {}, grpc.StatusCode.NOT_FOUND, 'no model "none"', id="no such folder"),
+    pytest.param("../doubler", {}, grpc.StatusCode.NOT_FOUND, "no model", id="a way out of the repository"),
+    pytest.param("", {}, grpc.StatusCode.INVALID_ARGUMENT, "model_name is empty", id="no name"),
+    pytest.param("doubler", {"repository_name": "r"}, grpc.StatusCode.UNIMPLEMENTED, "one repository", id="repository"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "code", "said"), REFUSALS)
+def test_a_load_that_cannot_be_is_refused(
+    explicit_server: Any, name: str, fields: dict[str, str], code: grpc.StatusCode, said: str
+) -> None:
+    found, text = refused(lambda: load(explicit_server, name, **fields))
+    assert (found, said in text) == (code, True), text
+
+
+@pytest.mark.parametrize(
+    ("parameter", "code"),
+    [
+        ("surprise", grpc.StatusCode.INVALID_ARGUMENT),
+        ("config", grpc.StatusCode.UNIMPLEMENTED),
+        ("file:1/model.onnx", grpc.StatusCode.UNIMPLEMENTED),
+    ],
+)
+def test_load_parameters_that_are_not_served_are_named(
+    explicit_server: Any, parameter: str, code: grpc.StatusCode
+) -> None:
+    value = {parameter: pb.ModelRepositoryParameter(string_param="{}")}
+    found, text = refused(lambda: load(explicit_server, "doubler", parameters=value))
+    assert found is code
+    assert f'"{parameter}"' in text
+
+
+@pytest.mark.parametrize("mode", ["none", "poll"])
+def test_clients_load_and_unload_with_explicit_control_only(
+    start_server: Callable[..., Any], doubler_repository: Path, mode: str
+) -> None:
+    server = start_server(doubler_repository, "--model-control-mode", mode)
+    for change in (load, unload):
+        code, text = refused(lambda: change(server, "doubler"))  # noqa: B023
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert f"--model-control-mode explicit; this server runs with {mode}" in text
+    assert is_ready(server, "doubler")
+
+
+def test_a_server_that_polls_follows_its_repository(
+    start_server: Callable[..., Any],
+    doubler_repository: Path,
+    model_writer: Callable[..., Path],
+    eventually: Callable[..., None],
+) -> None:
+    # An hour between looks: what is seen is seen through file events.
+    server = start_server(doubler_repository, "--model-control-mode", "poll", "--repository-poll-s", "3600")
+    model_writer(doubler_repository / "other" / "1" / "model.onnx")
+    eventually(lambda: is_ready(server, "other"), timeout_s=TIMEOUT_S)
+    shutil.rmtree(doubler_repository / "doubler")
+    eventually(lambda: not is_ready(server, "doubler"), timeout_s=TIMEOUT_S)
+    # The disk goes, and what serves stays.
+    shutil.rmtree(doubler_repository)
+    eventually(
+        lambda: any(event["event"] == "repository cannot be read" for event in server.events()), timeout_s=TIMEOUT_S
+    )
+    assert is_ready(server, "other")
+    assert server.stop() == 0
+
+
+async def _swap_under_load(server: Any, body: bytes, swap: Callable[[int], None]) -> Counter[str]:
+    """Keeps 32 requests in flight while versions are swapped; returns how each request ended."""
+    counts: Counter[str] = Counter()
+    over = asyncio.Event()
+    async with grpc.aio.insecure_channel(server.grpc) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+        async def worker() -> None:
+            while not over.is_set():
+                try:
+                    answer = pb.ModelInferResponse.FromString(await infer(body, timeout=TIMEOUT_S))
+                    counts[f"version {answer.model_version}"] += 1
+                except grpc.aio.AioRpcError as error:
+                    counts[f"{error.code().name}: {error.details()}"] += 1
+
+        workers = [asyncio.create_task(worker()) for _ in range(IN_FLIGHT)]
+        for version in range(2, 2 + SWAPS):
+            await asyncio.to_thread(swap, version)
+        over.set()
+        await asyncio.gather(*workers)
+    return counts
+
+
+def test_a_swap_under_load_loses_no_request(
+    explicit_server: Any,
+    doubler_repository: Path,
+    model_writer: Callable[..., Path],
+    make_request: Callable[..., pb.ModelInferRequest],
+) -> None:
+    server = explicit_server
+    load(server, "doubler")
+
+    def swap(version: int) -> None:
+        model_writer(doubler_repository / "doubler" / str(version) / "model.onnx")
+        load(server, "doubler")
+
+    counts = asyncio.run(_swap_under_load(server, make_request().SerializeToString(), swap))
+    assert all(ended.startswith("version ") for ended in counts), counts
+    unloaded = [event["version"] for event in server.events() if event["event"] == "model unloaded"]
+    assert unloaded == list(range(1, 1 + SWAPS))
+    assert server.stop() == 0
