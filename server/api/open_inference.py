@@ -23,7 +23,7 @@ from .trace_settings import TraceSettings
 
 SERVICE = "inference.GRPCInferenceService"
 # Only what is really served: clients switch features on by this list.
-_EXTENSIONS = ("classification", "logging", "model_configuration", "statistics")
+_EXTENSIONS = ("classification", "logging", "model_configuration", "model_repository", "statistics")
 
 
 class Readiness(Protocol):

@@ -175,8 +175,7 @@ class Catalogue:
             broken = loaded.batcher.broken
             told[version] = Status(State.UNAVAILABLE if broken else State.READY, broken)
         return [
-            VersionState(name, str(version or ""), told[version].state, told[version].reason)
-            for version in sorted(told)
+            VersionState(name, str(version or ""), each.state, each.reason) for version, each in sorted(told.items())
         ]
 
     def drain(self, timeout_s: float | None = None) -> None:

@@ -148,7 +148,13 @@ def test_the_server_is_live_and_ready(stub: Any) -> None:
 def test_server_metadata_lists_only_what_is_served(stub: Any) -> None:
     metadata = stub.ServerMetadata(pb.ServerMetadataRequest())
     assert (metadata.name, metadata.version) == ("pixelserve", pixelserve.__version__)
-    assert list(metadata.extensions) == ["classification", "logging", "model_configuration", "statistics"]
+    assert list(metadata.extensions) == [
+        "classification",
+        "logging",
+        "model_configuration",
+        "model_repository",
+        "statistics",
+    ]
 
 
 @pytest.mark.parametrize(

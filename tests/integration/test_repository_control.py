@@ -32,6 +32,12 @@ def is_ready(server: Any, name: str) -> bool:
     return bool(server.stub().ModelReady(pb.ModelReadyRequest(name=name), timeout=TIMEOUT_S).ready)
 
 
+def index(server: Any) -> list[tuple[str, str, str, str]]:
+    """Returns each version's model, number, state and reason."""
+    models = server.stub().RepositoryIndex(pb.RepositoryIndexRequest(), timeout=TIMEOUT_S).models
+    return [(each.name, each.version, each.state, each.reason) for each in models]
+
+
 def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as error:
         call()
@@ -47,13 +53,16 @@ def test_with_explicit_control_nothing_is_loaded_until_a_client_asks(
     explicit_server: Any, make_request: Callable[..., pb.ModelInferRequest]
 ) -> None:
     server = explicit_server
+    assert index(server) == [("doubler", "", "UNAVAILABLE", "not loaded")]
     code, _ = refused(lambda: server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S))
     assert code is grpc.StatusCode.NOT_FOUND
     load(server, "doubler")
     assert is_ready(server, "doubler")
     assert server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S).model_version == "1"
+    assert index(server) == [("doubler", "1", "READY", "")]
     unload(server, "doubler")
     assert not is_ready(server, "doubler")
+    assert index(server) == [("doubler", "1", "UNAVAILABLE", "unloaded")]
     code, text = refused(lambda: server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S))
     assert (code, text) == (grpc.StatusCode.NOT_FOUND, "no version of model doubler is ready: unloaded")
 
