@@ -34,14 +34,33 @@ One figure of the card:
   pixelserve models show mnist-cnn --json | jq '.[0].card.evaluation.metrics.accuracy'
 """
 
+_LOAD_EPILOG = """The server must run with --model-control-mode explicit. A newer version takes the old one's place
+without a lost request; one that does not load changes nothing, and the reason is printed:
+
+\b
+  pixelserve models load mnist-cnn
+  pixelserve models load mnist-cnn --timeout-s 120
+"""
+_UNLOAD_EPILOG = """The server must run with --model-control-mode explicit. What the model has accepted is
+answered first:
+
+\b
+  pixelserve models unload mnist-cnn
+"""
+
+Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: a list of versions, with their cards.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what a server has, and the evidence.")
+    group = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Show what a server has, and the evidence; load and unload."
+    )
     group.command("list", epilog=_LIST_EPILOG)(with_connection(list_models))
     group.command("show", epilog=_SHOW_EPILOG)(with_connection(show))
+    group.command("load", epilog=_LOAD_EPILOG)(with_connection(load))
+    group.command("unload", epilog=_UNLOAD_EPILOG)(with_connection(unload))
     app.add_typer(group, name="models")
 
 
@@ -59,7 +78,7 @@ def list_models(as_json: Json = False, *, connection: Connection) -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")],
+    name: Name,
     as_json: Json = False,
     *,
     connection: Connection,
@@ -75,6 +94,21 @@ def show(
         if number:
             typer.echo()
         _print_version(one)
+
+
+def load(name: Name, *, connection: Connection) -> None:
+    """Have a server load a model, or bring it up to what its folder holds."""
+    with connection.client() as client:
+        client.load_model(name)
+        versions = [one.version for one in client.models(name) if one.is_ready]
+    typer.echo(terminal.printable(f"{name}: version {', '.join(versions)} ready"))
+
+
+def unload(name: Name, *, connection: Connection) -> None:
+    """Have a server unload a model."""
+    with connection.client() as client:
+        client.unload_model(name)
+    typer.echo(terminal.printable(f"{name}: unloaded"))
 
 
 def _ask(connection: Connection, name: str = "") -> "list[ModelVersion]":

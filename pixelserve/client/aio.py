@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from types import TracebackType
 from typing import Self, cast, overload
 
+from pixelserve.oip import inference_pb2 as oip
 from pixelserve.v1 import classifier_pb2 as pb
 
 from . import health, models
 from .async_caller import AsyncCaller
 from .batching import Batch, Inversion, Query, chunks
-from .channel import CHECK, CLASSIFY, LIST_MODELS, Configuration
+from .channel import CHECK, CLASSIFY, LIST_MODELS, LOAD_MODEL, UNLOAD_MODEL, Configuration
 from .errors import CallError
 from .limits import Retry, Tls
 from .models import ModelVersion
@@ -155,6 +156,30 @@ class AsyncClient:
         """
         request = pb.ListModelsRequest(name=name)
         return models.models_of(await self._caller.call(LIST_MODELS, request, self._configuration.timeout_s))
+
+    async def load_model(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Has the server load a model. Arguments and errors are those of `Client.load_model`.
+
+        Example:
+            >>> async def main():
+            ...     async with AsyncClient("127.0.0.1:8001") as client:
+            ...         await client.load_model("mnist-cnn")
+            >>> asyncio.run(main())
+        """
+        request = oip.RepositoryModelLoadRequest(model_name=name)
+        await self._caller.call(LOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
+
+    async def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Has the server unload a model. Arguments and errors are those of `Client.unload_model`.
+
+        Example:
+            >>> async def main():
+            ...     async with AsyncClient("127.0.0.1:8001") as client:
+            ...         await client.unload_model("mnist-cnn")
+            >>> asyncio.run(main())
+        """
+        request = oip.RepositoryModelUnloadRequest(model_name=name)
+        await self._caller.call(UNLOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
 
     async def health(self, service: str = "") -> str:
         """Returns SERVING, NOT_SERVING, SERVICE_UNKNOWN or UNKNOWN. Arguments and errors are those of `Client.health`.

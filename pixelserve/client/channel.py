@@ -21,6 +21,8 @@ from .limits import Retry, Tls
 
 CLASSIFY = "/pixelserve.v1.Classifier/Classify"
 LIST_MODELS = "/pixelserve.v1.Classifier/ListModels"
+LOAD_MODEL = "/inference.GRPCInferenceService/RepositoryModelLoad"
+UNLOAD_MODEL = "/inference.GRPCInferenceService/RepositoryModelUnload"
 CHECK = "/grpc.health.v1.Health/Check"
 
 _OPTIONS: tuple[tuple[str, Any], ...] = (

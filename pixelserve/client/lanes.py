@@ -8,14 +8,17 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value
 
+from pixelserve.oip import inference_pb2 as oip
 from pixelserve.v1 import classifier_pb2 as pb
 
-from .channel import CHECK, CLASSIFY, LIST_MODELS, Configuration, Endpoint
+from .channel import CHECK, CLASSIFY, LIST_MODELS, LOAD_MODEL, UNLOAD_MODEL, Configuration, Endpoint
 from .flight import Flight
 
 _ANSWERS: Mapping[str, type[Message]] = {
     CLASSIFY: pb.ClassifyResponse,
     LIST_MODELS: pb.ListModelsResponse,
+    LOAD_MODEL: oip.RepositoryModelLoadResponse,
+    UNLOAD_MODEL: oip.RepositoryModelUnloadResponse,
     CHECK: Int32Value,
 }
 

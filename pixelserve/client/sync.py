@@ -7,12 +7,13 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, cast, overload
 
+from pixelserve.oip import inference_pb2 as oip
 from pixelserve.v1 import classifier_pb2 as pb
 
 from . import health, models
 from .batching import Batch, Inversion, Query, chunks
 from .caller import Caller
-from .channel import CHECK, CLASSIFY, LIST_MODELS, Configuration
+from .channel import CHECK, CLASSIFY, LIST_MODELS, LOAD_MODEL, UNLOAD_MODEL, Configuration
 from .errors import CLOSED, CallError, ClosedError
 from .flight import Flight
 from .limits import Retry, Tls
@@ -185,6 +186,36 @@ class Client:
         """
         request = pb.ListModelsRequest(name=name)
         return models.models_of(self._caller.call(LIST_MODELS, request, self._configuration.timeout_s))
+
+    def load_model(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Has the server load a model, or bring it up to date; returns when it takes requests.
+
+        The server must run with --model-control-mode explicit. Asked once, without retries, of one of the addresses.
+
+        Args:
+            name: the model's folder in the repository.
+            timeout_s: seconds that loading may take; None: the client's.
+
+        Raises:
+            CallError: the call failed; `InvalidRequest` where the model cannot be served, with the reason, `NotFound`
+                where the repository has no such folder.
+
+        Example:
+            >>> with Client("127.0.0.1:8001") as client:
+            ...     client.load_model("mnist-cnn")
+        """
+        request = oip.RepositoryModelLoadRequest(model_name=name)
+        self._caller.call(LOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
+
+    def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Has the server unload a model; returns when it has answered what it had accepted. See `load_model`.
+
+        Example:
+            >>> with Client("127.0.0.1:8001") as client:
+            ...     client.unload_model("mnist-cnn")
+        """
+        request = oip.RepositoryModelUnloadRequest(model_name=name)
+        self._caller.call(UNLOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
 
     def health(self, service: str = "") -> str:
         """Returns SERVING, NOT_SERVING, SERVICE_UNKNOWN or UNKNOWN.

@@ -122,6 +122,22 @@ class FakeServer(classifier_pb2_grpc.ClassifierServicer):
         """Lists the models, or those of a name."""
         return pb.ListModelsResponse(versions=[one for one in self.versions if request.name in ("", one.name)])
 
+    def load(
+        self, request: inference_pb2.RepositoryModelLoadRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.RepositoryModelLoadResponse:
+        """Loads any model but one called broken."""
+        self.requests.append(request)
+        if request.model_name == "broken":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "broken/1/model.onnx: damaged")
+        return inference_pb2.RepositoryModelLoadResponse()
+
+    def unload(
+        self, request: inference_pb2.RepositoryModelUnloadRequest, _: grpc.ServicerContext
+    ) -> inference_pb2.RepositoryModelUnloadResponse:
+        """Unloads any model."""
+        self.requests.append(request)
+        return inference_pb2.RepositoryModelUnloadResponse()
+
     def infer(self, request: inference_pb2.ModelInferRequest, context: grpc.ServicerContext) -> bytes:
         """Answers any request with an empty message."""
         self.begin(request, context)
@@ -151,10 +167,21 @@ def fake() -> Iterator[FakeServer]:
     server = grpc.server(futures.ThreadPoolExecutor(64))
     classifier_pb2_grpc.add_ClassifierServicer_to_server(made, server)
     infer = grpc.unary_unary_rpc_method_handler(made.infer, inference_pb2.ModelInferRequest.FromString)
+    load = grpc.unary_unary_rpc_method_handler(
+        made.load,
+        inference_pb2.RepositoryModelLoadRequest.FromString,
+        inference_pb2.RepositoryModelLoadResponse.SerializeToString,
+    )
+    unload = grpc.unary_unary_rpc_method_handler(
+        made.unload,
+        inference_pb2.RepositoryModelUnloadRequest.FromString,
+        inference_pb2.RepositoryModelUnloadResponse.SerializeToString,
+    )
+    inference = {"ModelInfer": infer, "RepositoryModelLoad": load, "RepositoryModelUnload": unload}
     check = grpc.unary_unary_rpc_method_handler(made.check, StringValue.FromString, Int32Value.SerializeToString)
     server.add_generic_rpc_handlers(
         [
-            grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": infer}),
+            grpc.method_handlers_generic_handler("inference.GRPCInferenceService", inference),
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check}),
         ]
     )

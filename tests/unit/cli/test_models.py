@@ -112,3 +112,22 @@ def test_show_says_that_there_is_no_card_by_saying_nothing(ask: Callable[..., An
 def test_a_card_that_is_none_has_no_facts(card: str) -> None:
     assert card_text.facts(card_text.parse(card)) == []
     assert card_text.accuracy(card_text.parse(card)) == ""
+
+
+def test_load_asks_the_server_and_says_which_version_is_ready(ask: Callable[..., Any], fake: Any) -> None:
+    ran = ask("models", "load", "digits")
+    assert (ran.code, ran.out) == (0, "digits: version 1 ready\n")
+    assert [request.model_name for request in fake.requests] == ["digits"]
+
+
+def test_a_load_that_fails_is_the_servers_sentence_and_exit_code_4(ask: Callable[..., Any]) -> None:
+    ran = ask("models", "load", "broken")
+    assert ran.code == 4
+    assert ran.out == ""
+    assert "broken/1/model.onnx: damaged" in ran.err
+
+
+def test_unload_asks_the_server(ask: Callable[..., Any], fake: Any) -> None:
+    ran = ask("models", "unload", "digits")
+    assert (ran.code, ran.out) == (0, "digits: unloaded\n")
+    assert [request.model_name for request in fake.requests] == ["digits"]

@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pixelserve.client import AsyncClient, Client, retrying
+from pixelserve.oip import inference_pb2, inference_pb2_grpc
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve.v1 import classifier_pb2_grpc
 
@@ -53,6 +54,22 @@ class Hold:
         self.go_on.set()
 
 
+class FakeRepository(inference_pb2_grpc.GRPCInferenceServiceServicer):
+    """Loads and unloads by doing nothing, but keeps the names."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.unloaded: list[str] = []
+
+    def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.loaded.append(request.model_name)
+        return inference_pb2.RepositoryModelLoadResponse()
+
+    def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.unloaded.append(request.model_name)
+        return inference_pb2.RepositoryModelUnloadResponse()
+
+
 class FakeServer(classifier_pb2_grpc.ClassifierServicer):
     """Answers as its script says, then as `by_picture` says of a first picture; else a file's text is its label."""
 
@@ -72,6 +89,8 @@ class FakeServer(classifier_pb2_grpc.ClassifierServicer):
         servicer = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=self._pool)
         servicer.set("draining", health_pb2.HealthCheckResponse.NOT_SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
+        self.repository = FakeRepository()
+        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self.repository, self._server)
         add = self._server.add_insecure_port
         port = self._server.add_secure_port("127.0.0.1:0", credentials) if credentials else add("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
@@ -179,6 +198,12 @@ class BlockingAsyncClient:
 
     def models(self, *args: Any) -> Any:
         return self._run(self.wrapped.models(*args))
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        self._run(self.wrapped.load_model(*args, **kwargs))
+
+    def unload_model(self, *args: Any, **kwargs: Any) -> None:
+        self._run(self.wrapped.unload_model(*args, **kwargs))
 
     def health(self, *args: Any) -> Any:
         return self._run(self.wrapped.health(*args))

@@ -238,3 +238,10 @@ def test_models_can_be_asked_for_by_name(connect: Callable[..., Any], fake: Any,
     fake.script.append(steps.Fail(grpc.StatusCode.UNIMPLEMENTED))
     with pytest.raises(Unimplemented):
         client.models()
+
+
+def test_models_are_loaded_and_unloaded_by_name(connect: Callable[..., Any], fake: Any) -> None:
+    client = connect(fake.address)
+    client.load_model("a", timeout_s=5)
+    client.unload_model("a")
+    assert (fake.repository.loaded, fake.repository.unloaded) == (["a"], ["a"])
