@@ -10,6 +10,7 @@ STAMPS := $(VENV)/stamps
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
 PROTOC := $(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto
 # Where `make serve` listens; 0 picks a free port.
+HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
 # More arguments for pytest or a benchmark, such as: make test ARGS="-m 'not slow'"
@@ -21,8 +22,8 @@ help: ## list the targets
 demo: $(STAMPS)/server ## start a server, classify real digits, show the figures, stop
 	@$(BIN)/python examples/demo.py
 
-serve: $(STAMPS)/server ## the same, and leave the server running (GRPC_PORT=8001 METRICS_PORT=8002)
-	@$(BIN)/python examples/demo.py --stay --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
+serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
+	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
 test: lint $(STAMPS)/tritonclient $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"

@@ -41,7 +41,7 @@ def write_pictures(folder: Path) -> int:
 def running_server(transport: str) -> Iterator[str]:
     """Runs a server on the committed models; gives its gRPC address."""
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(ROOT / "models")]
-    command += ["--grpc-port", "0", "--metrics-port", "0", "--transport", transport]
+    command += ["--no-http", "--grpc-port", "0", "--metrics-port", "0", "--transport", transport]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             lines = (json.loads(line) for line in process.stderr or ())

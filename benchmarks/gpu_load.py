@@ -41,7 +41,7 @@ class Server:
 def running_server(repository: Path, *options: str) -> Iterator[Server]:
     """Runs a server as its users do, on free ports; ends it at the end."""
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(repository)]
-    command += ["--grpc-port", "0", "--metrics-port", "0", *options]
+    command += ["--no-http", "--grpc-port", "0", "--metrics-port", "0", *options]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log, text=True) as process:
         try:
             yield _wait_for_start(process, log)

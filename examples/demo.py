@@ -46,6 +46,8 @@ class Server:
 
     grpc: str
     """Address of its gRPC API."""
+    http: str
+    """URL of its HTTP API."""
     metrics: str
     """URL of its metrics page."""
     process: subprocess.Popen[str]
@@ -53,15 +55,15 @@ class Server:
 
 
 @contextmanager
-def running_server(grpc_port: int, metrics_port: int) -> Iterator[Server]:
+def running_server(http_port: int, grpc_port: int, metrics_port: int) -> Iterator[Server]:
     """Starts a server on the committed models and stops it at the end, however that comes."""
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(ROOT / "models")]
-    command += ["--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port)]
+    command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port)]
     # In a session of its own, so that Ctrl-C reaches this process alone, which then stops the server properly.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         event = _wait_until_serving(process)
-        yield Server(event["grpc"], event["metrics"], process)
+        yield Server(event["grpc"], event["http"], event["metrics"], process)
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait()
@@ -215,7 +217,7 @@ def wait_for_ctrl_c(server: Server) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     try:
-        console.print(f"\nServing at {server.grpc} (gRPC) and {server.metrics}. Stop with Ctrl-C.")
+        console.print(f"\nServing at {server.grpc} (gRPC), {server.http}/docs and {server.metrics}.\nStop with Ctrl-C.")
         server.process.wait()
     except KeyboardInterrupt:
         console.print("\nstopping")
@@ -224,6 +226,7 @@ def wait_for_ctrl_c(server: Server) -> None:
 def main() -> None:
     """Runs the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--http-port", type=int, default=0, help="the server's HTTP port (default: a free one)")
     parser.add_argument("--grpc-port", type=int, default=0, help="the server's gRPC port (default: a free one)")
     parser.add_argument("--metrics-port", type=int, default=0, help="the server's metrics port (default: a free one)")
     parser.add_argument("--stay", action="store_true", help="leave the server running until Ctrl-C")
@@ -232,7 +235,8 @@ def main() -> None:
     shown = {model: read_pictures(folder) for model, folder in PICTURES.items() if (ROOT / "models" / model).is_dir()}
     burst = shown[BURST_MODEL]
     console.print("==> Starting the server")
-    with running_server(args.grpc_port, args.metrics_port) as server, grpc.insecure_channel(server.grpc) as channel:
+    ports = (args.http_port, args.grpc_port, args.metrics_port)
+    with running_server(*ports) as server, grpc.insecure_channel(server.grpc) as channel:
         stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         # The first call also opens the connection.
         stub.ServerLive(inference_pb2.ServerLiveRequest(), wait_for_ready=True, timeout=10)

@@ -36,7 +36,7 @@ from .repository.config import Defaults
 from .repository.loader import Loader, Tuning
 from .repository.manager import RepositoryManager
 from .settings import MIB, Settings
-from .transport import Transport
+from .transport import HttpPort, Transport
 from .transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _QUIET_S = 0.1
 
 
 class Application:
-    """One server: one process, one repository, one gRPC port."""
+    """One server: one process, one repository, a port each for gRPC, HTTP and metrics."""
 
     def __init__(self, settings: Settings, log: Log, log_level: LogLevel) -> None:
         """Builds the parts; nothing listens and nothing is loaded yet.
@@ -90,6 +90,7 @@ class Application:
             self._dispatcher, self._admission, max_streams=settings.max_infer_streams, window=settings.stream_window
         )
         self._transport = _transport(settings, self._handlers, self._log_failure)
+        self._http = _http_port(settings, self._log_failure)
 
     @property
     def is_ready(self) -> bool:
@@ -108,6 +109,7 @@ class Application:
         self._timer.start()
         # Ports first: one in use should not cost the time of loading models.
         grpc_address = self._transport.bind(settings.host, settings.grpc_port)
+        http_address = self._http.bind(settings.host, settings.http_port) if self._http else None
         metrics_address = self._metrics_server.bind(settings.host, settings.metrics_port)
         self._load()
         self._transport.add(
@@ -118,12 +120,15 @@ class Application:
             {name: self._catalogue.is_ready(name) for name in self._catalogue.names()}, server=self.is_ready
         )
         self._transport.start()
+        if self._http:
+            self._http.start(_rest(settings, self._dispatcher, self._log_failure), _FLUSH_S)
         if self._watcher is not None:
             self._watcher.start()
         _settle_memory()
         self._log.info(
             "serving",
             grpc=grpc_address,
+            http=f"http://{http_address}" if http_address else None,
             metrics=f"http://{metrics_address}/metrics",
             models=[f"{loaded.name}/{loaded.version}" for loaded in self._catalogue.all_ready()],
             ready=self.is_ready,
@@ -147,6 +152,8 @@ class Application:
         self._health.end_watches()
         # Every answer is with the transport, which needs a moment to send it.
         self._transport.stop(_FLUSH_S)
+        if self._http:
+            self._http.stop()
         self._let_go()
         self._log.info("stopped", answered=self._admission.replied, unfinished=unfinished)
         return not unfinished
@@ -154,6 +161,8 @@ class Application:
     def abandon(self) -> None:
         """Lets go of what a failed start has taken."""
         self._transport.stop(0)
+        if self._http:
+            self._http.stop()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -313,6 +322,29 @@ def _transport(
         quiet_wakeups=settings.io_priority == "quiet",
         log_failure=log_failure,
     )
+
+
+def _http_port(settings: Settings, log_failure: Callable[[BaseException], object]) -> HttpPort | None:
+    """Builds what carries the HTTP API; None where it is switched off."""
+    if not settings.http:
+        return None
+    # Imported only where it is used: whoever switches it off pays nothing for it.
+    from .transport.http import HttpTransport
+
+    return HttpTransport(log_failure)
+
+
+def _rest(settings: Settings, dispatcher: Dispatcher, log_failure: Callable[[BaseException], str]) -> Any:
+    """Builds the HTTP API in front of the dispatcher: an ASGI application."""
+    from .api.rest.routes import BodyLimits, Rest
+
+    limits = BodyLimits(
+        max_bytes=settings.max_message_mib * MIB,
+        max_held_bytes=settings.max_inflight_mib * MIB,
+        max_json_bytes=settings.max_json_mib * MIB,
+        max_images=settings.max_images,
+    )
+    return Rest(dispatcher, limits, pixelserve.__version__, log_failure).app()
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 
 class Settings(BaseSettings):
-    """Serves a model repository over gRPC.
+    """Serves a model repository over gRPC and HTTP.
 
     A flag wins over its environment variable (PIXELSERVE_ and the name in capitals), which wins over the file that
     --config names, which wins over the default.
@@ -26,6 +26,8 @@ class Settings(BaseSettings):
 
     model_repository: Path = Field(description="folder of models, in Triton's layout: <name>/<version>/model.onnx")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
+    http: bool = Field(True, description="serve the v2 protocol and picture uploads over HTTP too")
+    http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP API; 0 picks a free one")
     grpc_port: int = Field(8001, ge=0, le=65535, description="port of the gRPC API; 0 picks a free one")
     metrics_port: int = Field(
         8002, ge=0, le=65535, description="port of /metrics, /live and /ready over HTTP; 0 picks a free one"
@@ -58,7 +60,16 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(
         1024, ge=1, description="requests that may wait for one model, where its config.pbtxt does not say"
     )
-    max_message_mib: int = Field(64, ge=1, le=2047, description="largest gRPC message taken or sent, in MiB")
+    max_message_mib: int = Field(
+        64, ge=1, le=2047, description="largest gRPC message taken or sent, and largest HTTP body taken, in MiB"
+    )
+    max_json_mib: int = Field(
+        4,
+        ge=1,
+        le=2047,
+        description="most JSON taken in one HTTP body, in MiB; everything waits while the interpreter reads it, and "
+        "tensors may travel as binary data instead",
+    )
     max_inflight_mib: int = Field(
         512, ge=1, description="MiB of requests that the whole server works on at once; more are refused"
     )

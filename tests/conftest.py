@@ -127,6 +127,10 @@ class ServerProcess:
         return self.fields["grpc"]
 
     @property
+    def http(self) -> str:
+        return self.fields["http"]
+
+    @property
     def metrics(self) -> str:
         return self.fields["metrics"]
 
@@ -159,7 +163,7 @@ class ServerProcess:
 
 def _start(repository: Path, *args: str, env: dict[str, str] | None = None) -> ServerProcess:
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(repository)]
-    command += ["--grpc-port", "0", "--metrics-port", "0", *args]
+    command += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", *args]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     server = ServerProcess(process, {})
     started = threading.Event()
@@ -250,7 +254,8 @@ def failing_serve() -> Callable[..., Failure]:
     """Runs `pixelserve serve` with arguments that must make it fail; checks that no traceback shows."""
 
     def run(*args: str, env: dict[str, str] | None = None) -> Failure:
-        command = [sys.executable, "-m", "pixelserve", "serve", "--grpc-port", "0", "--metrics-port", "0", *args]
+        command = [sys.executable, "-m", "pixelserve", "serve"]
+        command += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", *args]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=START_TIMEOUT_S, env={**os.environ, **(env or {})}
         )

@@ -12,7 +12,8 @@ from .process import Server, running
 def serve(name: str, cores: Cores, transport: str = "auto") -> AbstractContextManager[Server]:
     """Runs `pixelserve serve` on the committed models, with its defaults beside the transport."""
     command = [*cores.pin_server(), sys.executable, "-m", "pixelserve", "serve"]
-    command += ["--model-repository", str(ROOT / "models"), "--grpc-port", "0", "--metrics-port", "0"]
+    command += ["--model-repository", str(ROOT / "models"), "--http-port", "0", "--grpc-port", "0"]
+    command += ["--metrics-port", "0"]
     return running(name, [*command, "--transport", transport], _port)
 
 

@@ -11,7 +11,7 @@ def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
         "serve",
-        help="Serve a model repository over gRPC (see `pixelserve serve --help`).",
+        help="Serve a model repository over gRPC and HTTP (see `pixelserve serve --help`).",
         add_help_option=False,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )(serve)

@@ -178,7 +178,7 @@ def _array(
 
 def _from_raw(raw: memoryview, spec: TensorSpec, elements: int, where: str) -> Array:
     if spec.datatype.is_bytes:
-        return _strings(_split_bytes(raw, where), elements, where)
+        return _strings(split_bytes(raw, where), elements, where)
     expected = elements * spec.datatype.dtype.itemsize
     if raw.nbytes != expected:
         raise InvalidRequest(f"{where} has {raw.nbytes} raw bytes; its shape and datatype make {expected}")
@@ -214,8 +214,12 @@ def _narrowed(values: Array, spec: TensorSpec, where: str) -> Array:
     return narrow
 
 
-def _split_bytes(raw: memoryview, where: str) -> list[bytes]:
-    """Splits a BYTES tensor: each element is its length, a little-endian uint32, and that many bytes."""
+def split_bytes(raw: memoryview, where: str) -> list[bytes]:
+    """Splits a BYTES tensor: each element is its length, a little-endian uint32, and that many bytes.
+
+    Raises:
+        InvalidRequest: an element is longer than what is left; `where` names the tensor.
+    """
     elements: list[bytes] = []
     position = 0
     while position < raw.nbytes:

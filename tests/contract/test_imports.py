@@ -22,6 +22,8 @@ CONFINED = {
     "prometheus_client": ("server/observe/metrics.py", "examples/"),
     "structlog": ("server/observe/logs.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
+    "uvicorn": ("server/transport/http.py",),
+    "starlette": ("server/api/rest/", "server/transport/http.py"),
     "grpc_health": ("server/api/health.py",),
     "grpc_reflection": ("server/transport/",),
     "watchfiles": ("server/repository/watcher.py",),
@@ -105,16 +107,8 @@ def test_the_confined_libraries_are_really_used_where_they_are_allowed() -> None
 
 
 def test_only_app_constructs_the_servers_parts() -> None:
-    parts = {
-        "Application",
-        "Catalogue",
-        "Dispatcher",
-        "GrpcioTransport",
-        "Health",
-        "Loader",
-        "MetricsServer",
-        "RepositoryManager",
-    }
+    parts = {"Application", "Catalogue", "Dispatcher", "GrpcioTransport", "Health", "HttpTransport"}
+    parts |= {"Loader", "MetricsServer", "RepositoryManager", "RepositoryWatcher", "Rest"}
     constructed = [
         f"{path.relative_to(ROOT)} constructs {node.func.id}"
         for path in sources("server")

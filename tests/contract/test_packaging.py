@@ -106,7 +106,8 @@ def install(wheel: Path, tmp_path: Path) -> Path:
 
 def serve_and_stop(command: Path, cwd: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    arguments = ["serve", "--model-repository", ROOT / "models", "--grpc-port", "0", "--metrics-port", "0"]
+    arguments = ["serve", "--model-repository", ROOT / "models", "--http-port", "0", "--grpc-port", "0"]
+    arguments += ["--metrics-port", "0"]
     process = subprocess.Popen([command, *arguments], cwd=cwd, stderr=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stderr is not None

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_client_has_an_example_of_ten_lines() -> None:
-    assert set(EXAMPLES) == {"Command line", *PYTHON}
+    assert set(EXAMPLES) == {"Command line", "HTTP", *PYTHON}
     lengths = {client: len([line for line in code.splitlines() if line.strip()]) for client, code in EXAMPLES.items()}
     assert max(lengths.values()) <= 10, lengths
 
@@ -39,3 +39,11 @@ def test_the_command_lines_run(server: Any) -> None:
         command = [sys.executable, "-m", *words, "--address", server.grpc]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, (line, done.stderr)
+
+
+def test_the_http_examples_run(server: Any) -> None:
+    code = EXAMPLES["HTTP"].replace("http://127.0.0.1:8000", server.http)
+    done = subprocess.run(["bash", "-ec", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert '"label":"7"' in done.stdout
+    assert '"name":"mnist-cnn"' in done.stdout

@@ -1,8 +1,12 @@
 """What the integration tests share: requests, and repositories of small models."""
 
-from collections.abc import Callable, Sequence
+import http.client
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -53,3 +57,43 @@ def write_patient_model(model_writer: Callable[..., Path]) -> Callable[..., None
         )
 
     return write
+
+
+@dataclass
+class HttpAnswer:
+    """What came back over HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By name in small letters."""
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The message of an error; fails where there is anything beside it."""
+        assert list(self.json) == ["error"], self.body
+        return str(self.json["error"])
+
+
+def http_call(
+    server: Any, path: str, body: Any = None, headers: Mapping[str, str] | None = None, method: str | None = None
+) -> HttpAnswer:
+    """Sends one HTTP request on a connection of its own: POST where there is a body, which is JSON unless bytes."""
+    connection = http.client.HTTPConnection(urlsplit(server.http).netloc, timeout=30)
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    try:
+        connection.request(method or ("GET" if body is None else "POST"), path, content, dict(headers or {}))
+        answer = connection.getresponse()
+        return HttpAnswer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def call_http() -> Callable[..., HttpAnswer]:
+    """`http_call`."""
+    return http_call

@@ -23,6 +23,7 @@ def test_a_setting_that_nobody_gives_has_its_default() -> None:
     settings = parse_settings(REPOSITORY)
     assert settings.model_repository == Path("models")
     assert (settings.host, settings.grpc_port, settings.metrics_port) == ("127.0.0.1", 8001, 8002)
+    assert (settings.http, settings.http_port) == (True, 8000)
     assert (settings.device, settings.exit_on_error, settings.require_card) == ("auto", True, False)
 
 
@@ -47,6 +48,8 @@ def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
 VALUES: dict[str, tuple[str, Any]] = {
     "model_repository": ("elsewhere", Path("elsewhere")),
     "host": ("0.0.0.0", "0.0.0.0"),
+    "http": ("false", False),
+    "http_port": ("0", 0),
     "grpc_port": ("0", 0),
     "metrics_port": ("65535", 65535),
     "device": ("cpu", "cpu"),
@@ -60,6 +63,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "default_max_batch_size": ("4", 4),
     "max_queue_size": ("5", 5),
     "max_message_mib": ("6", 6),
+    "max_json_mib": ("16", 16),
     "grpc_threads": ("7", 7),
     "max_inflight_mib": ("9", 9),
     "max_concurrent_streams": ("10", 10),

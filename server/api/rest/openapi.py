@@ -1,0 +1,282 @@
+"""The HTTP API's description, OpenAPI 3.1, with examples that can be sent as they are."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Document = dict[str, Any]
+
+_BASE = "http://127.0.0.1:8000"
+_ERROR = {"error": 'there is no model "none"; this server has mnist-cnn'}
+# What each operation may answer beside 200; one text for all, since the table is one.
+_FAILURES = {
+    "400": "The request is wrong: a name, a datatype, a shape, an element, or no JSON at all.",
+    "404": "There is no such model or version.",
+    "413": "The body is larger than --max-message-mib, or its JSON larger than --max-json-mib.",
+    "429": "A queue is full; the header retry-pushback-ms says when to come back.",
+    "503": "The version failed to load, or the server is stopping.",
+    "504": "The request's timeout passed before it was computed.",
+}
+_TENSORS_IN = [
+    {
+        "name": "image",
+        "datatype": "UINT8",
+        "shape": [1, 28, 28, 1],
+        "data": [0] * 784,
+    }
+]
+_INFER_REQUEST = {
+    "id": "42",
+    "inputs": _TENSORS_IN,
+    "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}],
+}
+_INFER_RESPONSE = {
+    "model_name": "mnist-cnn",
+    "model_version": "1",
+    "id": "42",
+    "outputs": [
+        {"name": "probabilities", "datatype": "BYTES", "shape": [1, 2], "data": ["0.371204:1:1", "0.174403:7:7"]}
+    ],
+}
+_CLASSIFY_RESPONSE = {
+    "model": "mnist-cnn",
+    "version": "1",
+    "results": [
+        {"file": "7.png", "classes": [{"label": "7", "index": 7, "probability": 0.9999}]},
+        {
+            "file": "notes.txt",
+            "error": "14 bytes are no picture that is taken here; expected one of PNG, JPEG, …, whole",
+        },
+    ],
+}
+
+
+def document(version: str) -> Document:
+    """Returns the description, as `json.dumps` takes it.
+
+    Args:
+        version: the server's.
+    """
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "PixelServe",
+            "version": version,
+            "description": "Pictures in, labels out; and the Open Inference Protocol (v2) with Triton's extensions for "
+            "binary tensor data, classification and statistics. An error is a JSON object with one member, error.",
+        },
+        "servers": [{"url": "/"}],
+        "paths": {**_server(), **_models(), **_inference(), **_pictures()},
+        "components": {"schemas": _schemas()},
+    }
+
+
+def _server() -> Document:
+    return {
+        "/v2": _get("Server metadata", "What this server is, and the extensions that it serves.", "curl -s {base}/v2"),
+        "/v2/health/live": _get("Is it live?", "200 where it is; 4xx otherwise.", "curl -f {base}/v2/health/live"),
+        "/v2/health/ready": _get(
+            "Is it ready?",
+            "200 where every model is loaded and the server is not stopping; 4xx or 503 otherwise.",
+            "curl -f {base}/v2/health/ready",
+        ),
+        "/v2/models/stats": _get(
+            "Statistics of all models", "Cumulative counts and nanoseconds.", "curl -s {base}/v2/models/stats"
+        ),
+        "/v2/repository/index": {
+            "post": _operation(
+                "What is in the repository",
+                'Every model and version with its state. {"ready": true} leaves out what is not ready.',
+                "curl -s -X POST {base}/v2/repository/index",
+                body={"application/json": {"schema": {"type": "object"}, "example": {"ready": True}}},
+                required=False,
+            )
+        },
+    }
+
+
+def _models() -> Document:
+    operations = {
+        "": ("Model metadata", "Its inputs and outputs, versions, and the evidence for it."),
+        "/ready": ("Is the model ready?", "200 where it is; 4xx otherwise, also where there is no such model."),
+        "/config": ("Model configuration", "What config.pbtxt says, and what was derived where it does not say."),
+        "/stats": ("Model statistics", "Cumulative counts and nanoseconds, by version."),
+    }
+    return _by_version(
+        "/v2/models/{model}",
+        lambda path: {
+            path + end: _get(summary, text, f"curl -s {{base}}/v2/models/mnist-cnn{end}", path)
+            for end, (summary, text) in operations.items()
+        },
+    )
+
+
+def _inference() -> Document:
+    text = (
+        "Tensors in, tensors out. Elements are in data, flat or nested; or behind the JSON as binary data, in the "
+        "order of the inputs, each as long as binary_data_size in its parameters says, and the header "
+        "Inference-Header-Content-Length says how long the JSON is. binary_data in an output's parameters, or "
+        "binary_data_output in the request's, asks for the answer in the same form. classification in an output's "
+        "parameters asks for that many best classes. The parameter timeout is in microseconds. Bodies may be "
+        "compressed (Content-Encoding: gzip or deflate), and answers are where Accept-Encoding asks for it."
+    )
+    shell = (
+        "curl -s {base}/v2/models/mnist-cnn/infer -H 'Content-Type: application/json' -d @request.json\n"
+        "# with pixels as binary data:\n"
+        "curl -s {base}/v2/models/mnist-cnn/infer -H 'Inference-Header-Content-Length: 97' --data-binary @request.bin"
+    )
+    header = {
+        "name": "Inference-Header-Content-Length",
+        "in": "header",
+        "required": False,
+        "description": "How many bytes of the body are JSON; absent: all.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    body = {
+        "application/json": {"schema": _schema("InferRequest"), "example": _INFER_REQUEST},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    }
+
+    def operations(path: str) -> Document:
+        operation = _operation("Infer", text, shell, path, body=body, example=_INFER_RESPONSE, schema="InferResponse")
+        operation["parameters"].append(header)
+        return {f"{path}/infer": {"post": operation}}
+
+    return _by_version("/v2/models/{model}", operations)
+
+
+def _pictures() -> Document:
+    text = (
+        "Pictures in (PNG, JPEG, BMP, WebP or GIF), labels out. A form has parts named image, as many as --max-images "
+        "and the model's batch allow; or the body is one picture and Content-Type its own. A picture that cannot be "
+        "read has an error of its own and costs the others nothing."
+    )
+    shell = (
+        "curl -F image=@examples/mnist/digit-7-test-00000.png {base}/v1/models/mnist-cnn:classify\n"
+        "curl -H 'Content-Type: image/png' --data-binary @examples/mnist/digit-7-test-00000.png "
+        "'{base}/v1/models/mnist-cnn:classify?top_k=3'"
+    )
+    form = {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}, **_options()}
+    body = {
+        "multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": form}},
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+    }
+
+    def operations(path: str) -> Document:
+        operation = _operation(
+            "Classify pictures", text, shell, path, body=body, example=_CLASSIFY_RESPONSE, schema="ClassifyResponse"
+        )
+        operation["parameters"] += [
+            {"name": name, "in": "query", "required": False, "schema": schema, "description": schema["description"]}
+            for name, schema in _options().items()
+        ]
+        return {f"{path}:classify": {"post": operation}}
+
+    return _by_version("/v1/models/{model}", operations)
+
+
+def _options() -> Document:
+    return {
+        "top_k": {"type": "integer", "minimum": 1, "default": 1, "description": "how many of the best classes"},
+        "inversion": {
+            "type": "string",
+            "enum": ["never", "always", "auto"],
+            "description": "whether pictures are inverted first; absent: as the model's config.pbtxt says",
+        },
+    }
+
+
+def _by_version(path: str, operations: Callable[[str], Document]) -> Document:
+    """Returns operations on the version that the server chooses, and on one that the path names."""
+    return {**operations(path), **operations(f"{path}/versions/{{version}}")}
+
+
+def _get(summary: str, description: str, shell: str, path: str = "") -> Document:
+    failures = ("400", "404", "503") if path else ("503",)
+    return {"get": _operation(summary, description, shell, path, failures=failures)}
+
+
+def _operation(
+    summary: str,
+    description: str,
+    shell: str,
+    path: str = "",
+    *,
+    body: Document | None = None,
+    required: bool = True,
+    example: Any = None,
+    schema: str = "",
+    failures: Sequence[str] = tuple(_FAILURES),
+) -> Document:
+    content: Document = {"schema": _schema(schema) if schema else {}}
+    if example is not None:
+        content["example"] = example
+    operation: Document = {
+        "summary": summary,
+        "description": description,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in ("model", "version")
+            if f"{{{name}}}" in path
+        ],
+        "responses": {
+            "200": {"description": "It is so.", "content": {"application/json": content}},
+            **_failures(failures),
+        },
+        # Known to the usual viewers: an extension of the format for examples on a command line.
+        "x-codeSamples": [{"lang": "Shell", "source": shell.replace("{base}", _BASE)}],
+    }
+    if body is not None:
+        operation["requestBody"] = {"required": required, "content": body}
+    return operation
+
+
+def _failures(of: Sequence[str]) -> Document:
+    content = {"application/json": {"schema": _schema("Error"), "example": _ERROR}}
+    return {status: {"description": _FAILURES[status], "content": content} for status in of}
+
+
+def _schema(name: str) -> Document:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas() -> Document:
+    text, whole = {"type": "string"}, {"type": "integer"}
+    parameters = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+    shape = {"type": "array", "items": whole}
+    data = {"type": "array", "description": "the elements in row-major order, flat or nested as the shape says"}
+    tensor = {"name": text, "datatype": text, "shape": shape, "parameters": parameters, "data": data}
+    asked = {"name": text, "parameters": parameters}
+    return {
+        "Error": _object({"error": text}),
+        "Tensor": _object(tensor, "name", "datatype", "shape"),
+        "InferRequest": _object(
+            {
+                "id": text,
+                "parameters": parameters,
+                "inputs": _array(_schema("Tensor")),
+                "outputs": _array(_object(asked, "name")),
+            },
+            "inputs",
+        ),
+        "InferResponse": _object(
+            {"model_name": text, "model_version": text, "id": text, "outputs": _array(_schema("Tensor"))},
+            *("model_name", "model_version", "outputs"),
+        ),
+        "Class": _object({"label": text, "index": whole, "probability": {"type": "number"}}),
+        "ClassifyResponse": _object(
+            {
+                "model": text,
+                "version": text,
+                "results": _array(_object({"file": text, "classes": _array(_schema("Class")), "error": text})),
+            },
+            *("model", "version", "results"),
+        ),
+    }
+
+
+def _object(properties: Document, *required: str) -> Document:
+    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {})}
+
+
+def _array(items: Document) -> Document:
+    return {"type": "array", "items": items}

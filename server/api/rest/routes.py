@@ -1,0 +1,236 @@
+"""The HTTP API's routes: what each path asks of the core, and how the answer is written."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from pixelserve.oip import inference_pb2 as pb
+
+from ...errors import InvalidRequest, RequestError
+from .. import classifier, open_inference
+from ..dispatch import Dispatcher
+from ..status import status_of
+from . import infer, json_body, openapi, page, pictures
+from .body import BodyReader, compressed
+from .caller import Caller
+from .messages import as_json
+from .status import CallerLeft, HttpError, http_error
+
+# Only over HTTP, where tensors are JSON without it.
+_BINARY_TENSORS = "binary_tensor_data"
+
+# Handing a body over to another thread costs about as much as reading this much JSON.
+_QUICK_BYTES = 16 * 1024
+
+T = TypeVar("T")
+Handle = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """What bodies may hold."""
+
+    max_bytes: int
+    """Most bytes of one body."""
+    max_held_bytes: int
+    """Most bytes of all bodies whose requests are unanswered."""
+    max_json_bytes: int
+    """Most bytes of JSON in one body; the interpreter does nothing else while it reads them."""
+    max_images: int
+    """Most pictures that a form may have."""
+
+
+class Rest:
+    """Answers HTTP requests by calling what gRPC's clients call. Everything runs on the event loop's thread."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, limits: BodyLimits, version: str, log_failure: Callable[[BaseException], str]
+    ) -> None:
+        """Stores what it is handed.
+
+        Args:
+            dispatcher: handles the calls.
+            limits: what bodies may hold.
+            version: the server's.
+            log_failure: logs an unexpected exception, and returns the id under which it did.
+        """
+        self._call = Caller(dispatcher)
+        self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes)
+        self._limits = limits
+        self._log_failure = log_failure
+        self._openapi = openapi.document(version)
+
+    def app(self) -> Starlette:
+        """Returns the ASGI application."""
+        model, of_version = "/v2/models/{model}", "/versions/{version}"
+        get: dict[str, Handle] = {
+            "/v2": self._metadata,
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._ready,
+            "/v2/models/stats": self._stats,
+            "/openapi.json": self._document,
+            "/docs": self._page,
+        }
+        post: dict[str, Handle] = {
+            "/v2/repository/index": self._index,
+            "/v1/models/{model}:classify": self._classify,
+            f"/v1/models/{{model}}{of_version}:classify": self._classify,
+        }
+        for path in (model, model + of_version):
+            get |= {
+                path: self._model_metadata,
+                f"{path}/ready": self._model_ready,
+                f"{path}/config": self._model_config,
+                f"{path}/stats": self._stats,
+            }
+            post[f"{path}/infer"] = self._infer
+        return Starlette(
+            routes=[
+                Route(path, self._guarded(handle), methods=[method])
+                for method, routes in (("GET", get), ("POST", post))
+                for path, handle in routes.items()
+            ],
+            exception_handlers={HTTPException: _no_route},
+        )
+
+    def _guarded(self, handle: Handle) -> Handle:
+        """Returns an endpoint that answers with whatever goes wrong in `handle`."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except HttpError as error:
+                return _error(error)
+            except RequestError as error:
+                return _error(http_error(status_of(error)))
+            except CallerLeft:
+                return Response(status_code=499)
+            except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+                request_id = self._log_failure(error)
+                return _error(HttpError(500, f"internal error; the server's log has the details under {request_id}"))
+
+        return endpoint
+
+    async def _ask(self, request: Request, method: str, message: Message, response: type[Message]) -> Any:
+        """Calls a method of the inference service and returns its response."""
+        name = f"/{open_inference.SERVICE}/{method}"
+        return response.FromString(await self._call(name, message.SerializeToString(), request.receive))
+
+    async def _metadata(self, request: Request) -> Response:
+        metadata = await self._ask(request, "ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
+        metadata.extensions.append(_BINARY_TENSORS)
+        return _json(as_json(metadata))
+
+    async def _live(self, request: Request) -> Response:
+        answer = await self._ask(request, "ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse)
+        return _health(answer.live, {"live": answer.live})
+
+    async def _ready(self, request: Request) -> Response:
+        answer = await self._ask(request, "ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse)
+        return _health(answer.ready, {"ready": answer.ready})
+
+    async def _model_ready(self, request: Request) -> Response:
+        asked = pb.ModelReadyRequest(**_named(request))
+        answer = await self._ask(request, "ModelReady", asked, pb.ModelReadyResponse)
+        return _health(answer.ready, {"name": asked.name, "ready": answer.ready})
+
+    async def _model_metadata(self, request: Request) -> Response:
+        asked = pb.ModelMetadataRequest(**_named(request))
+        return _json(as_json(await self._ask(request, "ModelMetadata", asked, pb.ModelMetadataResponse)))
+
+    async def _model_config(self, request: Request) -> Response:
+        asked = pb.ModelConfigRequest(**_named(request))
+        return _json(as_json((await self._ask(request, "ModelConfig", asked, pb.ModelConfigResponse)).config))
+
+    async def _stats(self, request: Request) -> Response:
+        asked = pb.ModelStatisticsRequest(**_named(request))
+        return _json(as_json(await self._ask(request, "ModelStatistics", asked, pb.ModelStatisticsResponse)))
+
+    async def _index(self, request: Request) -> Response:
+        async with self._bodies.body_of(request) as body:
+            wanted = json_body.parse_object(body) if body else {}
+            asked = pb.RepositoryIndexRequest()
+            ready = wanted.get("ready", False)
+            if not isinstance(ready, bool):
+                raise InvalidRequest("ready is neither true nor false, one of which is expected")
+            asked.ready = ready
+            answer = await self._ask(request, "RepositoryIndex", asked, pb.RepositoryIndexResponse)
+        return _json([as_json(each) for each in answer.models])
+
+    async def _infer(self, request: Request) -> Response:
+        named, header_length = _named(request), request.headers.get(infer.HEADER_LENGTH)
+        async with self._bodies.body_of(request) as body:
+            limit = self._limits.max_json_bytes
+            message, wanted = await _translated(
+                len(body), infer.to_message, named["name"], named["version"], body, header_length, limit
+            )
+            answer = await self._call(f"/{open_inference.SERVICE}/ModelInfer", message, request.receive)
+        content, json_bytes = await _translated(len(answer), infer.to_body, answer, wanted)
+        headers = {} if json_bytes is None else {infer.HEADER_LENGTH: str(json_bytes)}
+        content, encoding = await compressed(content, request.headers.get("accept-encoding", ""))
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
+        kind = "application/json" if json_bytes is None else "application/octet-stream"
+        return Response(content, headers={**headers, "Vary": "Accept-Encoding"}, media_type=kind)
+
+    async def _classify(self, request: Request) -> Response:
+        named = _named(request)
+        async with self._bodies.body_of(request) as body:
+            message, names = await pictures.to_message(
+                named["name"], named["version"], body, request.headers, request.query_params, self._limits.max_images
+            )
+            answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request.receive)
+        return _json(pictures.to_json(answer, names))
+
+    async def _document(self, _: Request) -> Response:
+        return _json(self._openapi)
+
+    async def _page(self, _: Request) -> Response:
+        return HTMLResponse(page.render(self._openapi))
+
+
+async def _translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:
+    """Returns what `translate` makes of so many bytes; many keep another thread busy, so that the loop goes on."""
+    if size_bytes <= _QUICK_BYTES:
+        return translate(*args)
+    return await asyncio.to_thread(translate, *args)
+
+
+def _named(request: Request) -> dict[str, str]:
+    """Returns the name and the version in a path, empty where there is none."""
+    parameters = request.path_params
+    return {"name": parameters.get("model", ""), "version": parameters.get("version", "")}
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(json_body.dump(content), status, media_type="application/json")
+
+
+def _health(is_well: bool, content: object) -> Response:
+    """Returns 200 or, since the protocol wants 4xx where something is not live or not ready, 400."""
+    return _json(content, 200 if is_well else 400)
+
+
+def _error(error: HttpError) -> Response:
+    response = _json({"error": error.message}, error.status)
+    response.headers.update(error.headers)
+    return response
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(getattr(error, "headers", None) or {})
+    path = request.url.path[:200]
+    if status == 405:
+        return _error(
+            HttpError(405, f"{path} is not for {request.method}; use {headers.get('Allow', 'another')}", headers)
+        )
+    return _error(HttpError(status, f"there is no {path} here; GET /docs lists what there is", headers))

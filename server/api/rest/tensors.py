@@ -1,0 +1,128 @@
+"""Between tensors as JSON writes them and as raw bytes, which the core takes and gives."""
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ...engine.tensors import DataType, format_shape
+from ...errors import InvalidRequest
+from ..codec import encode_bytes, split_bytes
+
+# By NumPy's letter for a kind of type: Python's types of the JSON values that are taken, and their name for people.
+_TAKEN: dict[str, tuple[frozenset[type], str]] = {
+    "b": (frozenset({bool}), "true or false"),
+    "i": (frozenset({int}), "whole numbers"),
+    "u": (frozenset({int}), "whole numbers"),
+    "f": (frozenset({int, float}), "numbers"),
+    "O": (frozenset({str}), "strings"),
+}
+_MAX_SHOWN = 40
+
+
+def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> bytes:
+    """Returns a tensor's raw contents.
+
+    Args:
+        data: what JSON holds: a list of all elements in row-major order, or lists in lists as the shape says.
+        shape: the tensor's shape, as the request says it.
+        datatype: its element type.
+        where: names the tensor in messages.
+
+    Raises:
+        InvalidRequest: `data` has another shape, or an element that is not of the datatype.
+    """
+    flat, nesting = _flattened(data, where)
+    if len(nesting) > 1 and nesting != list(shape):
+        raise InvalidRequest(
+            f"{where} has data of shape {format_shape(tuple(nesting))}; its shape says {format_shape(tuple(shape))}"
+        )
+    expected = math.prod(shape)
+    # A negative dimension is the shape's fault, which the model's signature says better.
+    if len(flat) != expected and min(shape, default=0) >= 0:
+        raise InvalidRequest(f"{where} has {len(flat)} elements in data; its shape makes {expected}")
+    _check_types(flat, datatype, where)
+    if datatype.is_bytes:
+        return _strings(flat, where)
+    return _numbers(flat, datatype, where)
+
+
+def _flattened(data: object, where: str) -> tuple[list[Any], list[int]]:
+    """Returns the elements of lists in lists, and how many each level has."""
+    if not isinstance(data, list):
+        raise InvalidRequest(f"{where} has {_shown(data)} for data; expected a list")
+    level, nesting = data, [len(data)]
+    while level and isinstance(level[0], list):
+        width = len(level[0])
+        if not all(isinstance(each, list) and len(each) == width for each in level):
+            raise InvalidRequest(f"{where} has ragged data: lists of one depth differ in length, or some are no lists")
+        level = list(chain.from_iterable(level))
+        nesting.append(width)
+    return level, nesting
+
+
+def _check_types(flat: list[Any], datatype: DataType, where: str) -> None:
+    taken, name = _TAKEN[datatype.dtype.kind]
+    if not set(map(type, flat)) <= taken:
+        stray = next(each for each in flat if type(each) not in taken)
+        raise InvalidRequest(f"{where} has {_shown(stray)} in data; expected {name} for {datatype.name}")
+
+
+def _numbers(flat: list[Any], datatype: DataType, where: str) -> bytes:
+    dtype = datatype.dtype
+    if dtype.kind == "f":
+        return _floats(flat, datatype, where)
+    if dtype.kind in "iu" and flat:
+        limits = np.iinfo(dtype)
+        if min(flat) < limits.min or max(flat) > limits.max:
+            raise _does_not_fit(datatype, where)
+    return np.array(flat, dtype).tobytes()
+
+
+def _floats(flat: list[Any], datatype: DataType, where: str) -> bytes:
+    try:
+        wide = np.array(flat, np.float64)
+    except OverflowError as error:
+        raise _does_not_fit(datatype, where) from error
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(datatype.dtype)
+    # JSON has no infinity, so one is a number that was too large.
+    if not np.isfinite(narrow).all():
+        raise _does_not_fit(datatype, where)
+    return narrow.tobytes()
+
+
+def _does_not_fit(datatype: DataType, where: str) -> InvalidRequest:
+    return InvalidRequest(f"{where} has an element that does not fit {datatype.name}")
+
+
+def _strings(flat: list[str], where: str) -> bytes:
+    try:
+        return encode_bytes([each.encode() for each in flat])
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{where} has an element that is not UTF-8, which ONNX strings are: {error}") from error
+
+
+def unpack(raw: bytes, datatype: DataType, where: str) -> list[Any]:
+    """Returns a tensor's elements in row-major order, as `json.dumps` takes them.
+
+    Raises:
+        InvalidRequest: one of them is NaN or infinite, which JSON cannot say.
+    """
+    if datatype.is_bytes:
+        return [element.decode(errors="replace") for element in split_bytes(memoryview(raw), where)]
+    array = np.frombuffer(raw, datatype.dtype)
+    if datatype.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InvalidRequest(f"{where} has NaN or an infinity, which JSON cannot say; ask for it as binary_data")
+    values: list[Any] = array.tolist()
+    return values
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

@@ -1,0 +1,116 @@
+"""The HTTP port: taken, served, idle, given back."""
+
+import asyncio
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from pixelserve_server.api.rest import body
+from pixelserve_server.api.rest.status import HttpError
+from pixelserve_server.errors import StartupError
+from pixelserve_server.transport.http import HttpTransport
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that says one thing."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.fixture
+def transport() -> Iterator[HttpTransport]:
+    """A port that nobody has taken yet; whatever ends its thread fails the test."""
+    failures: list[BaseException] = []
+    built = HttpTransport(failures.append)
+    yield built
+    built.stop()
+    assert not failures
+
+
+def ask(address: str) -> bytes:
+    connection = http.client.HTTPConnection(address, timeout=30)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_it_answers_on_a_free_port_and_gives_it_back(transport: HttpTransport, host: str) -> None:
+    address = transport.bind(host, 0)
+    transport.start(hello, 1.0)
+    assert ask(address) == b"hello"
+    transport.stop()
+    with pytest.raises(ConnectionRefusedError):
+        ask(address)
+
+
+def test_a_port_that_was_taken_and_never_served_is_given_back(transport: HttpTransport) -> None:
+    address = transport.bind("127.0.0.1", 0)
+    transport.stop()
+    with pytest.raises(ConnectionRefusedError):
+        ask(address)
+
+
+def test_a_port_in_use_is_named_with_the_remedies(transport: HttpTransport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupError, match=rf"127\.0\.0\.1:{port} for HTTP: .*in use.*--http-port.*--no-http"):
+            transport.bind("127.0.0.1", port)
+
+
+def test_a_host_that_is_not_there_is_named(transport: HttpTransport) -> None:
+    with pytest.raises(StartupError, match=r"nowhere\.invalid:0 for HTTP"):
+        transport.bind("nowhere.invalid", 0)
+
+
+@pytest.mark.slow
+def test_its_thread_sleeps_while_nobody_asks(transport: HttpTransport) -> None:
+    """uvicorn's own loop would wake ten times a second, and take the interpreter from whoever computes."""
+    address = transport.bind("127.0.0.1", 0)
+    transport.start(hello, 1.0)
+    assert ask(address) == b"hello"
+    (thread,) = [each for each in threading.enumerate() if each.name == "http"]
+    status = Path(f"/proc/self/task/{thread.native_id}/status")
+
+    def wakes() -> str:
+        return next(line for line in status.read_text().splitlines() if line.startswith("voluntary"))
+
+    # The connection's end is its last event.
+    time.sleep(0.2)
+    before = wakes()
+    time.sleep(0.5)
+    assert wakes() == before
+
+
+def test_the_server_imports_no_http_library_before_it_needs_one() -> None:
+    code = "import sys, pixelserve_server.app; print([m for m in ('uvicorn', 'starlette') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_sender_that_falls_silent_in_the_middle_of_a_body_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "_SILENCE_S", 0.01)
+    events = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> Any:
+        return events.pop() if events else await asyncio.Event().wait()
+
+    async def read() -> None:
+        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+        async with body.BodyReader(1000, 1000).body_of(request):
+            pass
+
+    with pytest.raises(HttpError, match="no byte of the body came") as caught:
+        asyncio.run(read())
+    assert (caught.value.status, caught.value.headers) == (408, {"Connection": "close"})

@@ -1,0 +1,84 @@
+"""Messages and errors of gRPC as HTTP shows them."""
+
+import asyncio
+import json
+
+import pytest
+
+from pixelserve.oip import inference_pb2 as pb
+from pixelserve.oip import model_config_pb2 as config_pb
+from pixelserve_server.api.rest import openapi
+from pixelserve_server.api.rest.body import compressed
+from pixelserve_server.api.rest.messages import as_json
+from pixelserve_server.api.rest.page import render
+from pixelserve_server.api.rest.status import HTTP_STATUS, http_error
+from pixelserve_server.api.status import CODES, status_of
+from pixelserve_server.errors import QueueFull
+
+
+def test_64_bit_numbers_are_numbers_and_defaults_show() -> None:
+    metadata = pb.ModelMetadataResponse(name="m", properties={"b": "2", "a": "1"})
+    metadata.inputs.add(name="x", datatype="FP32", shape=[-1, 2**40])
+    assert as_json(metadata) == {
+        "name": "m",
+        "versions": [],
+        "platform": "",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2**40]}],
+        "outputs": [],
+        "properties": {"a": "1", "b": "2"},
+    }
+
+
+def test_absent_messages_and_choices_do_not_show() -> None:
+    assert as_json(pb.InferParameter(int64_param=7)) == {"int64_param": 7}
+    assert as_json(pb.ModelConfigResponse()) == {}
+
+
+def test_enums_show_by_name() -> None:
+    config = config_pb.ModelConfig(name="m", max_batch_size=8)
+    config.input.add(name="x", data_type=config_pb.TYPE_FP32, dims=[4])
+    shown = json.loads(json.dumps(as_json(config)))
+    assert (shown["max_batch_size"], shown["input"][0]["data_type"], shown["input"][0]["dims"]) == (8, "TYPE_FP32", [4])
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.name)
+def test_every_status_of_the_core_has_one_over_http(code: object) -> None:
+    assert HTTP_STATUS[code] >= 400  # type: ignore[index]
+
+
+def test_a_full_queues_pushback_travels_without_grpcs_own_key() -> None:
+    error = http_error(status_of(QueueFull("full")))
+    assert (error.status, error.message, error.headers) == (429, "full", {"retry-pushback-ms": "20"})
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("", None),
+        ("identity", None),
+        ("br", None),
+        ("gzip", "gzip"),
+        ("deflate", "deflate"),
+        ("br, deflate, gzip", "gzip"),
+        ("GZIP;q=0.5", "gzip"),
+        ("gzip;q=0, deflate", "deflate"),
+        ("gzip; q=0.0", None),
+    ],
+)
+def test_an_answer_is_compressed_as_its_caller_accepts(accepted: str, encoding: str | None) -> None:
+    assert asyncio.run(compressed(bytes(10_000), accepted))[1] == encoding
+
+
+def test_the_description_is_whole() -> None:
+    document = openapi.document("1.2")
+    text = json.dumps(document)
+    assert document["info"]["version"] == "1.2"
+    for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
+        assert reference in document["components"]["schemas"]
+    page = render(document)
+    for path, methods in document["paths"].items():
+        assert path in page
+        for operation in methods.values():
+            named = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
+            assert named == {name for name in ("model", "version") if f"{{{name}}}" in path}
+            assert operation["x-codeSamples"][0]["source"].startswith("curl ")

@@ -1,0 +1,107 @@
+"""What HTTP does with failures that nobody expects, and with callers who leave at any moment."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.call import Call, Handler
+from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.rest.routes import BodyLimits, Rest
+from pixelserve_server.api.status import status_of
+from pixelserve_server.errors import Cancelled
+
+LIVE = "/inference.GRPCInferenceService/ServerLive"
+
+
+class Server:
+    """The HTTP API in front of one handler."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.logged: list[BaseException] = []
+        self.admission = Admission(1000)
+        dispatcher = Dispatcher({LIVE: handler}, self.admission, Guard(self._log))
+        self.app = Rest(dispatcher, BodyLimits(1000, 1000, 1000, 1), "1.2", self._log).app()
+
+    def _log(self, error: BaseException) -> str:
+        self.logged.append(error)
+        return "some-id"
+
+    def get(self, path: str = "/v2/health/live", leaves: Callable[[], Any] | None = None) -> tuple[int, bytes]:
+        """Returns the status and the body of an answer; the caller leaves when `leaves`, a coroutine function, ends."""
+        events: list[dict[str, Any]] = []
+        sent = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> Any:
+            if sent:
+                return sent.pop()
+            await (leaves() if leaves else asyncio.Event().wait())
+            return {"type": "http.disconnect"}
+
+        async def send(event: Any) -> None:
+            events.append(event)
+
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "query_string": b"", "headers": []}
+        asyncio.run(self.app(scope, receive, send))
+        return events[0]["status"], b"".join(event.get("body", b"") for event in events[1:])
+
+
+def fails(_: bytes, __: Call) -> None:
+    raise RuntimeError("a secret")
+
+
+def babbles(_: bytes, call: Call) -> None:
+    call.reply(b"\xff")
+
+
+@pytest.mark.parametrize("handler", [fails, babbles])
+def test_an_unexpected_failure_is_told_by_an_id_only(handler: Handler) -> None:
+    server = Server(handler)
+    status, body = server.get()
+    assert status == 500
+    assert json.loads(body) == {"error": "internal error; the server's log has the details under some-id"}
+    assert len(server.logged) == 1
+
+
+def test_an_answer_from_the_handler_itself_is_an_answer() -> None:
+    server = Server(lambda _, call: call.reply(pb.ServerLiveResponse(live=True).SerializeToString()))
+    assert server.get() == (200, b'{"live":true}')
+    assert server.admission.replied == 1
+
+
+def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered() -> None:
+    cancelled: list[Call] = []
+
+    def waits(_: bytes, call: Call) -> None:
+        call.on_cancel(lambda: cancelled.append(call))
+
+    async def leaves() -> None:
+        await asyncio.sleep(0)
+
+    server = Server(waits)
+    assert server.get(leaves=leaves)[0] == 499
+    (call,) = cancelled
+    # The loop has ended; whoever works on the call may answer it all the same.
+    call.fail(status_of(Cancelled("gone")))
+    call.reply(b"")
+    assert server.admission.replied == 0
+    assert server.admission.drain(0) == 0
+    assert server.logged == []
+
+
+def test_whoever_asks_for_the_caller_after_it_has_left_hears_so_at_once() -> None:
+    calls: list[Call] = []
+    heard: list[bool] = []
+
+    async def leaves() -> None:
+        await asyncio.sleep(0)
+
+    server = Server(lambda _, call: calls.append(call))
+    assert server.get(leaves=leaves)[0] == 499
+    calls[0].on_cancel(lambda: heard.append(True))
+    assert heard == [True]
+    calls[0].fail(status_of(Cancelled("gone")))
