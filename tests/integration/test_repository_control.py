@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +67,29 @@ def test_with_explicit_control_nothing_is_loaded_until_a_client_asks(
     assert index(server) == [("doubler", "1", "UNAVAILABLE", "unloaded")]
     code, text = refused(lambda: server.stub().ModelInfer(make_request(), timeout=TIMEOUT_S))
     assert (code, text) == (grpc.StatusCode.NOT_FOUND, "no version of model doubler is ready: unloaded")
+
+
+def test_models_are_loaded_and_unloaded_over_http_too(
+    start_server: Callable[..., Any], doubler_repository: Path
+) -> None:
+    server = start_server(doubler_repository, "--model-control-mode", "explicit", "--http", "--http-port", "0")
+
+    def post(path: str, body: bytes = b"") -> tuple[int, bytes]:
+        request = urllib.request.Request(f"{server.fields['http']}/v2/repository/models/{path}", body, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    assert post("doubler/load") == (200, b"")
+    assert is_ready(server, "doubler")
+    assert post("doubler/unload", b"{}") == (200, b"")
+    assert not is_ready(server, "doubler")
+    status, said = post("doubler/load", b'{"parameters": {"config": "{}"}}')
+    assert (status, b"load parameter" in said) == (501, True)
+    status, said = post("none/load")
+    assert (status, b"no model" in said) == (404, True)
 
 
 def test_models_named_at_start_up_are_loaded_then(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 
@@ -164,36 +163,25 @@ def test_statistics_count_what_came_over_http(call: Call, eventually: Any, path:
     eventually(lambda: count() == before + 1)
 
 
-def over_grpc(method: Any, request: Any) -> Any:
-    """Returns a method's response; None where it is not served."""
-    try:
-        return method(request, timeout=30)
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return None
-        raise
-
-
-def test_model_config_is_served_where_grpc_serves_it(call: Call, server: Any) -> None:
-    served = over_grpc(server.stub().ModelConfig, pb.ModelConfigRequest(name="doubler"))
+def test_a_models_configuration_is_that_of_grpc(call: Call) -> None:
     answer = call("/v2/models/doubler/config")
-    if served is None:
-        assert (answer.status, "does not serve ModelConfig" in answer.error) == (501, True)
-    else:
-        assert (answer.status, answer.json["name"], answer.json["max_batch_size"]) == (200, "doubler", 8)
+    assert (answer.status, answer.json["name"], answer.json["max_batch_size"]) == (200, "doubler", 8)
 
 
 @pytest.mark.parametrize("body", [b"", {"ready": True}], ids=str)
-def test_the_index_is_served_where_grpc_serves_it(call: Call, server: Any, body: Any) -> None:
-    served = over_grpc(server.stub().RepositoryIndex, pb.RepositoryIndexRequest(ready=bool(body)))
+def test_the_index_is_that_of_grpc(call: Call, server: Any, body: Any) -> None:
+    served = server.stub().RepositoryIndex(pb.RepositoryIndexRequest(ready=bool(body)), timeout=30).models
     answer = call("/v2/repository/index", body)
-    if served is None:
-        assert (answer.status, "does not serve RepositoryIndex" in answer.error) == (501, True)
-    else:
-        assert answer.status == 200
-        assert [(m["name"], m["version"], m["state"]) for m in answer.json] == [
-            (m.name, m.version, m.state) for m in served.models
-        ]
+    assert answer.status == 200
+    assert [(m["name"], m["version"], m["state"]) for m in answer.json] == [
+        (m.name, m.version, m.state) for m in served
+    ]
+
+
+@pytest.mark.parametrize("change", ["load", "unload"])
+def test_without_explicit_control_nobody_loads_or_unloads(call: Call, change: str) -> None:
+    answer = call(f"/v2/repository/models/doubler/{change}", b"")
+    assert (answer.status, "--model-control-mode explicit" in answer.error) == (503, True)
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])

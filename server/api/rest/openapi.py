@@ -91,6 +91,29 @@ def _server() -> Document:
                 required=False,
             )
         },
+        **_control(),
+    }
+
+
+def _control() -> Document:
+    operations = {
+        "load": ("Load a model", "200 when it takes requests, or has been brought up to what its folder holds."),
+        "unload": ("Unload a model", "200 when it has answered what it had accepted."),
+    }
+    body = {"application/json": {"schema": {"type": "object"}, "example": {}}}
+    return {
+        f"/v2/repository/models/{{model}}/{name}": {
+            "post": _operation(
+                summary,
+                f"{text} The server must run with --model-control-mode explicit; otherwise 503.",
+                f"curl -s -X POST {{base}}/v2/repository/models/mnist-cnn/{name}",
+                "{model}",
+                body=body,
+                required=False,
+                failures=("400", "404", "503"),
+            )
+        }
+        for name, (summary, text) in operations.items()
     }
 
 

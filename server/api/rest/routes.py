@@ -81,6 +81,8 @@ class Rest:
         }
         post: dict[str, Handle] = {
             "/v2/repository/index": self._index,
+            "/v2/repository/models/{model}/load": self._load,
+            "/v2/repository/models/{model}/unload": self._unload,
             "/v1/models/{model}:classify": self._classify,
             f"/v1/models/{{model}}{of_version}:classify": self._classify,
         }
@@ -164,6 +166,27 @@ class Rest:
             asked.ready = ready
             answer = await self._ask(request, "RepositoryIndex", asked, pb.RepositoryIndexResponse)
         return _json([as_json(each) for each in answer.models])
+
+    async def _load(self, request: Request) -> Response:
+        asked = pb.RepositoryModelLoadRequest(model_name=_named(request)["name"])
+        await self._change(request, "RepositoryModelLoad", asked, pb.RepositoryModelLoadResponse)
+        return Response()
+
+    async def _unload(self, request: Request) -> Response:
+        asked = pb.RepositoryModelUnloadRequest(model_name=_named(request)["name"])
+        await self._change(request, "RepositoryModelUnload", asked, pb.RepositoryModelUnloadResponse)
+        return Response()
+
+    async def _change(self, request: Request, method: str, asked: Any, response: type[Message]) -> None:
+        """Has the repository control change what is loaded; the body's parameters go along, for it to judge."""
+        async with self._bodies.body_of(request) as body:
+            wanted = json_body.parse_object(body) if body else {}
+            where = f"model {asked.model_name}"
+            for name, value in json_body.member(wanted, "parameters", dict, {}, where).items():
+                asked.parameters[name].string_param = (
+                    value if isinstance(value, str) else json_body.dump(value).decode()
+                )
+            await self._ask(request, method, asked, response)
 
     async def _infer(self, request: Request) -> Response:
         named, header_length = _named(request), request.headers.get(infer.HEADER_LENGTH)
