@@ -204,12 +204,14 @@ class RepositoryManager:
         except RepositoryError as error:
             return [self._refuse(name, version, error)]
         except BaseException:
+            # Nobody's fault that is known: the next look tries again.
+            del seen.prints[version]
             self._catalogue.forget(name, version)
             raise
         replaced = self._catalogue.publish(loaded)
+        self._listener.on_loaded(loaded)
         if replaced is not None:
             self._finish(replaced, replaced_by=True)
-        self._listener.on_loaded(loaded)
         return []
 
     def _refuse(self, name: str, version: int, error: RepositoryError) -> RepositoryError:
@@ -265,7 +267,14 @@ def _versions_other_than(folder: ModelFolder, version: int) -> set[str]:
 def _print(folder: Path, but: Iterable[str] = ()) -> _Print:
     """Returns what differs when a file below a folder is written, added or removed; without the subfolders `but`."""
     found: list[tuple[str, int, int, int]] = []
+    walked: set[tuple[int, int]] = set()
+    # Links are how Kubernetes mounts files; one that leads back up must not be followed for ever.
     for root, folders, files in os.walk(folder, followlinks=True):
+        status = Path(root).stat()
+        if (status.st_dev, status.st_ino) in walked:
+            folders.clear()
+            continue
+        walked.add((status.st_dev, status.st_ino))
         if Path(root) == folder:
             folders[:] = [name for name in folders if name not in but]
         for name in files:

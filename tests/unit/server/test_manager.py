@@ -172,3 +172,28 @@ def test_a_fingerprint_differs_where_a_file_does(repository: Path, open_catalogu
     assert manager.fingerprint() == before
     (repository / "a" / "1" / "card.json").write_text("{}")
     assert manager.fingerprint() != before
+
+
+def test_a_link_that_leads_back_up_is_followed_once(repository: Path, open_catalogue: Open) -> None:
+    (repository / "a" / "loop").symlink_to(repository / "a", target_is_directory=True)
+    it = open_catalogue(repository)
+    it.manager.refresh()
+    assert it.told.loaded == ["a/1", "b/1"]
+
+
+def test_what_nobody_expected_is_tried_again_with_the_next_look(
+    repository: Path, open_catalogue: Open, model_writer: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = open_catalogue(repository)
+    model_writer(repository / "a" / "2" / "model.onnx")
+
+    def fail(*_: object) -> None:
+        raise MemoryError("as it was told")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(it.manager._loader), "load", fail)
+        with pytest.raises(MemoryError):
+            it.manager.refresh()
+    assert served(it) == ["a/1", "b/1"]
+    it.manager.refresh()
+    assert served(it) == ["a/2", "b/1"]
