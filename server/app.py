@@ -199,7 +199,7 @@ class Application:
 
     def _load(self) -> None:
         settings = self._settings
-        names = [name.strip() for name in settings.load_models.split(",") if name.strip()]
+        names = [name.strip() for name in (settings.load_models or "").split(",") if name.strip()]
         if settings.model_control_mode != "explicit" or "*" in names:
             failed = self._manager.load_all(stop_on_error=settings.exit_on_error)
         else:

@@ -48,10 +48,9 @@ class Settings(BaseSettings):
     repository_poll_s: float = Field(
         15.0, gt=0, description="with poll, seconds between looks at the repository beside the system's file events"
     )
-    load_models: str = Field(
-        "",
-        description="with explicit, the models to load at start-up, with commas between their names; * for all; empty: "
-        "none",
+    load_models: str | None = Field(
+        None,
+        description="with explicit, the models to load at start-up, with commas between their names; * for all",
     )
     require_card: bool = Field(False, description="refuse a version without a card instead of marking it unverified")
     default_max_batch_size: int = Field(

@@ -9,6 +9,7 @@ from ..status import Status
 HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     # Nobody reads it: the caller has left. The number is nginx's.
     grpc.StatusCode.CANCELLED: 499,
