@@ -6,6 +6,7 @@ from ..errors import UsageError
 from ..recipe import Recipe
 from . import (
     blood_fat,
+    cifar10_cnn,
     cifar10_mlp,
     fashion_logistic,
     fashion_mnist,
@@ -37,6 +38,7 @@ _MODULES = (
     mnist_cnn_5x5,
     mnist_cnn,
     cifar10_mlp,
+    cifar10_cnn,
     mnist,
     fashion_mnist,
 )
