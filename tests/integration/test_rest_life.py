@@ -141,11 +141,15 @@ def test_the_bytes_of_all_bodies_are_bounded(
     model_writer(tmp_path / "repository" / "patient" / "1" / "model.onnx")
     server = start_server(tmp_path / "repository", "--max-inflight-mib", "1")
     large = json.dumps(REQUEST).encode().ljust(900_000)
-    with socket.create_connection(tuple(urlsplit(server.http).netloc.split(":"))) as connection:
-        head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n"
-        connection.sendall(head.encode() + large[:-1])
-        eventually(lambda: call_http(server, INFER, large).status == 429)
-        assert call_http(server, INFER, REQUEST).status == 200
+    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+
+    def beside_a_body() -> list[int]:
+        with socket.create_connection(tuple(urlsplit(server.http).netloc.split(":"))) as connection:
+            connection.sendall(head + large[:-1])
+            return [call_http(server, INFER, body).status for body in (large, REQUEST)]
+
+    # Of two bodies that arrive at once either may be the one that is refused, so it may take more than one attempt.
+    eventually(lambda: beside_a_body() == [429, 200])
     eventually(lambda: call_http(server, INFER, large).status == 200)
 
 
