@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelserve_training import datasets, frameworks, learners
+from pixelserve_training import datasets, learners
 from pixelserve_training.datasets import Dataset, Split, hold_out
 from pixelserve_training.exporting import convert
 from pixelserve_training.progress import say
@@ -27,27 +27,12 @@ from pixelserve_training.recipe import Ensemble, Goal, KerasRecipe, Regularizati
 from pixelserve_training.running import runs
 from pixelserve_training.running.cross_validation import cross_validate
 from pixelserve_training.runtime import OnnxModel
+from pixelserve_training.zoo import mnist_mlp
 
 SINGLE = "single model"
 BATCH = 64
 CALLS = 30
 BEGIN, END = "<!-- make bench-overfitting: begin -->", "<!-- make bench-overfitting: end -->"
-
-
-def build(classes: int) -> Any:
-    """Returns the untrained network: uint8 pixels [N, 28, 28, 1] in, probabilities float32 [N, classes] out."""
-    keras = frameworks.load().keras
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1), dtype="uint8", name="image"),
-            layers.Rescaling(1 / 255),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dense(classes, activation="softmax", name="probabilities"),
-        ],
-        name="fashion-mlp",
-    )
 
 
 RECIPE = KerasRecipe(
@@ -56,7 +41,7 @@ RECIPE = KerasRecipe(
     dataset="fashion-mnist",
     parameters=407_050,
     goal=Goal(0.0),
-    build=build,
+    build=mnist_mlp.build,
     epochs=10,
     batch_size=256,
     held_out=1 / 6,
