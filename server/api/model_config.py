@@ -1,6 +1,7 @@
 """ModelConfig: a version's configuration as it holds, in Triton's words."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from pixelserve.oip import model_config_pb2 as pb
 
@@ -8,6 +9,8 @@ from ..engine.providers import CUDA
 from ..engine.tensors import TensorSpec
 from ..repository.layout import DEFAULT_MODEL_FILE
 from ..repository.loader import LoadedVersion
+
+_Entry = TypeVar("_Entry", pb.ModelInput, pb.ModelOutput)
 
 BACKEND = "onnxruntime"
 PLATFORM = "onnxruntime_onnx"
@@ -24,8 +27,9 @@ def describe(loaded: LoadedVersion) -> pb.ModelConfig:
     config.default_model_filename = config.default_model_filename or DEFAULT_MODEL_FILE
     if config.version_policy.WhichOneof("policy_choice") is None:
         config.version_policy.latest.num_versions = 1
-    inputs = _inputs(settled.inputs, config)
-    outputs = _outputs(settled.outputs, config)
+    rows = config.max_batch_size
+    inputs = _completed(config.input, pb.ModelInput, settled.inputs, rows)
+    outputs = _completed(config.output, pb.ModelOutput, settled.outputs, rows)
     del config.input[:], config.output[:]
     config.input.extend(inputs)
     config.output.extend(outputs)
@@ -33,24 +37,14 @@ def describe(loaded: LoadedVersion) -> pb.ModelConfig:
     return config
 
 
-def _inputs(specs: Sequence[TensorSpec], config: pb.ModelConfig) -> list[pb.ModelInput]:
-    written = {entry.name: entry for entry in config.input}
+def _completed(written: Sequence[_Entry], kind: type[_Entry], specs: Sequence[TensorSpec], rows: int) -> list[_Entry]:
+    """Returns an entry for each tensor of the graph, beginning with what config.pbtxt says of it."""
+    by_name = {entry.name: entry for entry in written}
     entries = []
     for spec in specs:
-        entry = pb.ModelInput()
-        entry.CopyFrom(written.get(spec.name, entry))
-        _fill(entry, spec, config.max_batch_size)
-        entries.append(entry)
-    return entries
-
-
-def _outputs(specs: Sequence[TensorSpec], config: pb.ModelConfig) -> list[pb.ModelOutput]:
-    written = {entry.name: entry for entry in config.output}
-    entries = []
-    for spec in specs:
-        entry = pb.ModelOutput()
-        entry.CopyFrom(written.get(spec.name, entry))
-        _fill(entry, spec, config.max_batch_size)
+        entry = kind()
+        entry.CopyFrom(by_name.get(spec.name, entry))
+        _fill(entry, spec, rows)
         entries.append(entry)
     return entries
 
