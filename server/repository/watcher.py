@@ -72,12 +72,14 @@ class RepositoryWatcher:
                     raise_interrupt=False,
                 ):
                     self._look()
-            except Exception as error:  # noqa: BLE001  a repository that has gone ends the watch, not the thread
-                if not isinstance(error, FileNotFoundError | OSError):
-                    self._log_failure(error)
-                # Without events it looks as often as it would look anyway.
-                if not self._stop.wait(self._interval_s):
-                    self._look()
+            except OSError:
+                # The repository has gone; the look below says so.
+                pass
+            except Exception as error:  # noqa: BLE001  a watch that fails must not end the looks
+                self._log_failure(error)
+            # Without events it looks as often as it would look anyway.
+            if not self._stop.wait(self._interval_s):
+                self._look()
 
     def _look(self) -> None:
         try:
