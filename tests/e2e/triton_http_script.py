@@ -73,6 +73,8 @@ def main() -> None:
         for binary in (True, False)
     }
     pending = [client.async_infer("mnist-cnn", [image_input(images)]) for _ in range(5)]
+    # Before anything else is asked: an answer that was not taken keeps its connection, of which the client has four.
+    at_once = [labels(each.get_result()) for each in pending]
     wrong = triton.InferInput("image", [1, 28, 28], "UINT8").set_data_from_numpy(images[:1, :, :, 0])
     answer = {
         "live": client.is_server_live(),
@@ -90,7 +92,7 @@ def main() -> None:
         "labels": labels(whole),
         "labels_as_json": labels(as_json),
         "labels_packed": packed,
-        "labels_at_once": [labels(each.get_result()) for each in pending],
+        "labels_at_once": at_once,
         # Text where it came as JSON, bytes where it came as binary data.
         "top": [[e.decode() if isinstance(e, bytes) else e for e in each] for each in top.values()],
         "refusal": refusal(lambda: client.infer("mnist-cnn", [wrong])),
