@@ -222,24 +222,22 @@ def _precision(policy: str) -> Iterator[None]:
 
 
 def _batches(inputs: Array, targets: Array, size: int, *, shuffled: bool = False) -> Any:
-    """Returns a tf.data.Dataset of batches, in an order by the seed, which is that of every epoch, or in the samples'.
+    """Returns a tf.data.Dataset of batches, in the samples' order or, each time that it is gone through, in another.
 
-    Keras makes the same of arrays, this order included where operations are deterministic, but leaves tf.data's
-    autotuning on. Its thread looks at an iterator at longer and longer intervals, and whoever ends the iterator, as
-    each epoch does, waits until it looks the next time: 40 s of an epoch of 200 s, in which nothing was computed.
+    Keras makes nearly the same of arrays. But where operations are deterministic, its batches hold the same samples in
+    every epoch; and it leaves tf.data's autotuning on, whose thread looks at an iterator at longer and longer
+    intervals. Whoever ends the iterator, as each epoch does, waits until it looks the next time: 40 s of an epoch of
+    200 s, in which nothing was computed.
     """
     tf = frameworks.load().tf
     arrays = (tf.constant(inputs), tf.constant(targets))
-
-    def order(_: Any) -> Any:
-        indices = tf.range(len(inputs), dtype=tf.int64)
-        return tf.random.shuffle(indices) if shuffled else indices
-
     options = tf.data.Options()
     options.autotune.enabled = False
-    batches = tf.data.Dataset.range(1).map(order).flat_map(tf.data.Dataset.from_tensor_slices).batch(size)
-    counted = batches.apply(tf.data.experimental.assert_cardinality(-(-len(inputs) // size)))
-    return counted.map(lambda indices: tuple(tf.gather(array, indices) for array in arrays)).with_options(options)
+    indices = tf.data.Dataset.range(len(inputs))
+    if shuffled:
+        indices = indices.shuffle(len(inputs), reshuffle_each_iteration=True)
+    batches = indices.batch(size).map(lambda batch: tuple(tf.gather(array, batch) for array in arrays))
+    return batches.with_options(options)
 
 
 def _optimizer(optimizer: Optimizer, steps: int) -> Any:

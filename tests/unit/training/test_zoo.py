@@ -126,19 +126,41 @@ def test_held_out_samples_are_never_learned_from() -> None:
     np.testing.assert_array_equal(held_out.inputs, again.inputs)
 
 
-def test_an_epochs_batches_hold_each_sample_once_in_an_order_by_the_seed() -> None:
+def test_an_epochs_batches_hold_each_sample_once_in_an_order_by_the_seed_and_the_epoch() -> None:
     inputs, targets = np.arange(10, dtype=np.uint8)[:, None], np.arange(10, dtype=np.int64)
-    orders = []
-    for seed in (0, 1):
+
+    def epochs(seed: int) -> list[list[int]]:
         frameworks.load().keras.utils.set_random_seed(seed)
         batches = network._batches(inputs, targets, 4, shuffled=True)
-        epoch = [(x.numpy()[:, 0].tolist(), y.numpy().tolist()) for x, y in batches]
-        assert [len(x) for x, _ in epoch] == [4, 4, 2]
-        assert all(x == y for x, y in epoch)
         assert int(batches.cardinality()) == 3
-        orders.append([sample for x, _ in epoch for sample in x])
-    assert [sorted(order) for order in orders] == [list(range(10))] * 2
-    assert orders[0] != orders[1]
+        orders = []
+        for _ in range(3):
+            epoch = [(x.numpy()[:, 0].tolist(), y.numpy().tolist()) for x, y in batches]
+            assert [len(x) for x, _ in epoch] == [4, 4, 2]
+            assert all(x == y for x, y in epoch)
+            orders.append([sample for x, _ in epoch for sample in x])
+        return orders
+
+    orders = [*epochs(0), *epochs(1)]
+    assert [sorted(order) for order in orders] == [list(range(10))] * 6
+    assert len({tuple(order) for order in orders}) == 6
+    assert [*epochs(0), *epochs(1)] == orders
+
+
+def test_each_epoch_of_a_fit_has_its_own_order(keras: Any) -> None:
+    keras.utils.set_random_seed(0)
+    seen: list[list[float]] = []
+
+    def watched(targets: Any, predictions: Any) -> Any:
+        seen.append(targets.numpy().tolist())
+        return keras.losses.mean_squared_error(targets, predictions)
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(optimizer="sgd", loss=watched, run_eagerly=True)
+    inputs = np.arange(8, dtype=np.float32)[:, None]
+    model.fit(network._batches(inputs, inputs[:, 0], 8, shuffled=True), epochs=3, shuffle=False, verbose=0)
+    assert [sorted(np.ravel(epoch).tolist()) for epoch in seen] == [list(range(8))] * 3
+    assert len({str(epoch) for epoch in seen}) == 3
 
 
 def test_batches_that_are_not_shuffled_come_in_the_samples_order() -> None:
