@@ -85,7 +85,9 @@ class Application:
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._guard = Guard(self._log_failure)
         self._handlers = self._all_handlers()
-        self._dispatcher = Dispatcher(self._handlers, self._admission, self._guard)
+        self._dispatcher = Dispatcher(
+            self._handlers, self._admission, self._guard, triton_status_codes=settings.triton_status_codes
+        )
         self._streams = InferStreams(
             self._dispatcher, self._admission, max_streams=settings.max_infer_streams, window=settings.stream_window
         )

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         description="let clients register POSIX shared memory of this machine, to pass tensors through it; whoever may "
         "call can then read and write what this process may",
     )
+    triton_status_codes: bool = Field(
+        False,
+        description="answer UNAVAILABLE, as Triton does, where a queue is full or a deadline passed, instead of "
+        "RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED",
+    )
     max_images: int = Field(64, ge=1, description="images a Classify request, and no more than the model's batch")
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="pixels (width × height) of a picture sent to Classify, checked before decoding"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .status import Status
+from .status import Status, as_triton
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -21,6 +21,8 @@ class Call:
     """What is told beside the answer, by key; set before `reply`."""
     size_bytes = 0
     """Size of its request, as it was counted."""
+    triton_status_codes = False
+    """Whether it fails with Triton's status codes where ours differ."""
 
     def __init__(self, deadline_s: float | None, *, may_compute: bool = False) -> None:
         """Starts out unanswered.
@@ -49,7 +51,7 @@ class Call:
         """Answers with a status other than OK. A caller that has left is no error."""
         if self.claim():
             try:
-                self.send_status(status)
+                self.send_status(as_triton(status) if self.triton_status_codes else status)
             finally:
                 if self.admission is not None:
                     self.admission.answered(self)

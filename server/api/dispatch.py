@@ -37,17 +37,26 @@ class Guard:
 class Dispatcher:
     """Routes the calls of every transport. `handle` may be called from any thread and raises nothing."""
 
-    def __init__(self, handlers: Mapping[str, Handler], admission: Admission, guard: Guard) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        admission: Admission,
+        guard: Guard,
+        *,
+        triton_status_codes: bool = False,
+    ) -> None:
         """Stores what it is handed.
 
         Args:
             handlers: handler by full method name, such as `/inference.GRPCInferenceService/ModelInfer`.
             admission: decides which calls are taken, and counts them.
             guard: answers calls that fail.
+            triton_status_codes: whether calls fail with Triton's status codes where ours differ.
         """
         self._handlers = handlers
         self._admission = admission
         self._guard = guard
+        self._triton_status_codes = triton_status_codes
 
     def serves(self, method: str) -> bool:
         """Returns whether there is a handler for a full method name."""
@@ -55,6 +64,8 @@ class Dispatcher:
 
     def handle(self, method: str, message: bytes, call: Call) -> None:
         """Handles one call; it is answered now or later."""
+        if self._triton_status_codes:
+            call.triton_status_codes = True
         try:
             self._admission.admit(call, len(message))
             self._handlers[method](message, call)

@@ -1,6 +1,6 @@
 """What an error becomes on the wire: one table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
@@ -33,6 +33,12 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     InternalError: grpc.StatusCode.INTERNAL,
 }
 
+# Triton has one status for all that may go better another time.
+_TRITON_CODES = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED: grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: grpc.StatusCode.UNAVAILABLE,
+}
+
 # A message travels as a header, up to three bytes for one; clients refuse all headers together above 8 KiB.
 _MAX_MESSAGE_BYTES = 2000
 
@@ -58,6 +64,11 @@ def status_of(error: RequestError) -> Status:
     keys = ("grpc-retry-pushback-ms", "retry-pushback-ms") if isinstance(error, QueueFull) else ()
     trailing = tuple((key, _PUSHBACK_MS) for key in keys)
     return Status(CODES[type(error)], _shortened(str(error)), trailing)
+
+
+def as_triton(status: Status) -> Status:
+    """Returns a status with the code that Triton gives: UNAVAILABLE for a full queue and for a deadline that passed."""
+    return replace(status, code=_TRITON_CODES.get(status.code, status.code))
 
 
 def _shortened(message: str) -> str:

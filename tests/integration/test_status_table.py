@@ -1,7 +1,9 @@
 """The table of statuses in docs/protocol.md: every row of it, over gRPC, with a real server process."""
 
+import json
 import re
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -239,6 +241,39 @@ def test_queue_full(served: Served, make_request: Any, eventually: Any) -> None:
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert int(dict(caught.value.trailing_metadata())["retry-pushback-ms"]) > 0
     waiting.cancel()
+
+
+def test_triton_status_codes(
+    tmp_path: Path,
+    start_server: Callable[..., Any],
+    write_patient_model: Callable[..., None],
+    make_request: Any,
+    eventually: Any,
+) -> None:
+    """With --triton-status-codes, the rows whose status is not Triton's get Triton's: over gRPC, a stream and HTTP."""
+    write_patient_model(tmp_path / "narrow", rows=8, max_queue_size=1)
+    process = start_server(tmp_path, "--triton-status-codes")
+    late = make_request("narrow", parameters={"timeout": pb.InferParameter(int64_param=1000)})
+    body = {
+        "parameters": {"timeout": 1000},
+        "inputs": [{"name": "values", "datatype": "FP32", "shape": [1, 4], "data": [0, 0, 0, 0]}],
+    }
+    http = urllib.request.Request(f"{process.http}/v2/models/narrow/infer", json.dumps(body).encode())
+    with grpc.insecure_channel(process.grpc) as channel:
+        served = Served(process, channel)
+        assert refusal(lambda: served.stub.ModelInfer(late, timeout=TIMEOUT_S))[0] == "UNAVAILABLE"
+        (answer,) = served.stub.ModelStreamInfer(iter([late]), timeout=TIMEOUT_S)
+        assert answer.error_message.startswith("UNAVAILABLE: ")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(http, timeout=TIMEOUT_S)
+        assert caught.value.code == 503
+        caught.value.close()
+        waiting = served.stub.ModelInfer.future(make_request("narrow"), timeout=TIMEOUT_S)
+        eventually(lambda: served.metric("nv_inference_pending_request_count", 'model="narrow"') == 1)
+        code, _ = refusal(lambda: served.stub.ModelInfer(make_request("narrow"), timeout=TIMEOUT_S))
+        assert code == "UNAVAILABLE"
+        assert refusal(lambda: served.stub.ModelInfer(make_request("none")))[0] == "NOT_FOUND"
+        waiting.cancel()
 
 
 def test_the_client_left(served: Served, make_request: Any, eventually: Any) -> None:

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from pixelserve_server import errors
-from pixelserve_server.api.status import CODES, status_of
+from pixelserve_server.api.status import CODES, as_triton, status_of
 
 EXPECTED = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -42,6 +42,12 @@ def test_only_a_full_queue_tells_when_to_come_back() -> None:
     pushback = {kind: dict(status_of(kind("x")).trailing).get("grpc-retry-pushback-ms") for kind in CODES}
     assert int(pushback.pop(errors.QueueFull) or 0) > 0
     assert set(pushback.values()) == {None}
+
+
+def test_triton_has_one_code_for_a_full_queue_and_a_deadline_that_passed() -> None:
+    others = {kind: code for kind, code in EXPECTED.items() if as_triton(status_of(kind("x"))).code is not code}
+    assert others.keys() == {errors.QueueFull, errors.TooManyStreams, errors.DeadlineExceeded}
+    assert {as_triton(status_of(kind("x"))).code for kind in others} == {grpc.StatusCode.UNAVAILABLE}
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "€", "\N{GRINNING FACE}"])
