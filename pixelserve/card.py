@@ -234,7 +234,7 @@ def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float
         if name not in found or found[name].shape != expected.shape:
             shape = found[name].shape if name in found else "no such output"
             raise GoldenMismatchError(f"output {name}: the golden shape is {expected.shape}, the model gave {shape}")
-        worst = max(worst, _max_abs_difference(found[name], expected))
+        worst = max(worst, largest_difference(found[name], expected))
     if worst > tolerance:
         raise GoldenMismatchError(
             f"golden outputs differ by up to {worst:.3g}, the tolerance is {tolerance:.3g}: "
@@ -243,7 +243,8 @@ def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float
     return worst
 
 
-def _max_abs_difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
+def largest_difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
+    """Returns the largest absolute difference of two tensors' elements; infinite where strings differ or one is NaN."""
     if not np.issubdtype(expected.dtype, np.number):
         return 0.0 if np.array_equal(found, expected) else float("inf")
     with np.errstate(invalid="ignore"):

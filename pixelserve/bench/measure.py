@@ -34,13 +34,13 @@ class Load:
 
 
 def choose(versions: "Sequence[ModelVersion]", name: str, version: str) -> "ModelVersion":
-    """Returns the named one of a model's versions, or else the newest that is ready.
+    """Returns the one of a model's versions with a number or an alias, or else the newest that is ready.
 
     Raises:
         NoModelError: there is none.
     """
     for one in reversed(versions):
-        if one.is_ready and version in ("", one.version):
+        if one.is_ready and version in ("", one.version, *one.aliases):
             return one
     if not versions:
         raise NoModelError(f"the server has no model {name}; `pixelserve models list` shows what it has")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import card_text, terminal
+from . import card_text, terminal, versions
 from .exits import CommandError, Exit
-from .options import Connection, with_connection
+from .options import Connection, Name, with_connection
 
 if TYPE_CHECKING:
     from pixelserve.client import ModelVersion
@@ -48,19 +48,22 @@ answered first:
   pixelserve models unload mnist-cnn
 """
 
-Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: a list of versions, with their cards.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
     group = typer.Typer(
-        no_args_is_help=True, rich_markup_mode=None, help="Show what a server has, and the evidence; load and unload."
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Show what a server has, and the evidence; load and unload; move versions' names.",
     )
     group.command("list", epilog=_LIST_EPILOG)(with_connection(list_models))
     group.command("show", epilog=_SHOW_EPILOG)(with_connection(show))
     group.command("load", epilog=_LOAD_EPILOG)(with_connection(load))
     group.command("unload", epilog=_UNLOAD_EPILOG)(with_connection(unload))
+    versions.register(group)
     app.add_typer(group, name="models")
 
 
@@ -73,7 +76,8 @@ def list_models(as_json: Json = False, *, connection: Connection) -> None:
     shown = terminal.table("model", "version", "state", "accuracy", "provider", "evidence", right=("accuracy",))
     for one in versions:
         accuracy = card_text.accuracy(card_text.parse(one.card_json))
-        terminal.add_row(shown, one.name, one.version, one.state, accuracy, one.provider, one.reason or one.evidence)
+        version = " ".join([one.version, *one.aliases])
+        terminal.add_row(shown, one.name, version, one.state, accuracy, one.provider, one.reason or one.evidence)
     terminal.print_table(shown)
 
 
@@ -127,6 +131,7 @@ def _print_version(one: "ModelVersion") -> None:
 
 def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
     facts = [("state", one.state + (f": {one.reason}" if one.reason else "")), ("provider", one.provider)]
+    facts += [("called", ", ".join(one.aliases))]
     facts += [("input", _signature(tensor)) for tensor in one.inputs]
     facts += [("output", _signature(tensor)) for tensor in one.outputs]
     facts += [("batch", f"at most {one.max_batch_size}" if one.max_batch_size else "no batch dimension")]
@@ -150,6 +155,7 @@ def _as_json(one: "ModelVersion") -> dict[str, Any]:
     plain = ("name", "version", "state", "reason", "provider", "verified", "evidence", "max_batch_size", "takes_images")
     return {
         **{field: getattr(one, field) for field in plain},
+        "aliases": list(one.aliases),
         "inputs": [_tensor_json(tensor) for tensor in one.inputs],
         "outputs": [_tensor_json(tensor) for tensor in one.outputs],
         "card": card_text.parse(one.card_json) or None,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESSES = ["127.0.0.1:8001"]
 _DEFAULT_TIMEOUT_S = 10.0
+Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
+"""The model that a command is about."""
 _PEM = {"exists": True, "dir_okay": False, "metavar": "FILE"}
 
 

@@ -65,6 +65,8 @@ class ModelVersion:
     """Most images in a request and in a batch; 0: the model has no batch dimension."""
     takes_images: bool
     """Whether `classify` works with it."""
+    aliases: tuple[str, ...] = ()
+    """What its model's config.pbtxt calls it: stable, candidate, previous."""
 
     @property
     def is_ready(self) -> bool:
@@ -96,6 +98,7 @@ def _version_of(version: pb.ModelVersion) -> ModelVersion:
         outputs=tuple(map(_tensor_of, version.outputs)),
         max_batch_size=version.max_batch_size,
         takes_images=version.takes_images,
+        aliases=tuple(version.aliases),
     )
 
 

@@ -93,7 +93,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images")
+    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images", "aliases")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[ModelVersion.State]
@@ -114,6 +114,7 @@ class ModelVersion(_message.Message):
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     TAKES_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelVersion.State
@@ -126,7 +127,8 @@ class ModelVersion(_message.Message):
     outputs: _containers.RepeatedCompositeFieldContainer[Tensor]
     max_batch_size: int
     takes_images: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ...) -> None: ...
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "datatype", "shape", "labels")

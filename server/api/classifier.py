@@ -1,7 +1,7 @@
 """The methods of pixelserve.v1.Classifier: pictures in, labels out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestErr
 from ..imaging.decode import decode_file, decode_raw
 from ..imaging.pool import DecodePool
 from ..imaging.prepare import Inversion, PictureSpec, Pixels, prepare
+from ..repository.aliases import ALIASES
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call, Handler
@@ -85,7 +86,7 @@ class Classifier:
 
     def _look_up(self, request: pb.ClassifyRequest) -> tuple[LoadedVersion, PictureSpec]:
         """Returns the version that answers, and what pictures it takes."""
-        loaded = self._catalogue.get(request.model, request.version)
+        loaded = self._version(request.model, request.version)
         return loaded, self._check(request, loaded)
 
     def _check(self, request: pb.ClassifyRequest, loaded: LoadedVersion) -> PictureSpec:
@@ -104,6 +105,10 @@ class Classifier:
             raise InvalidRequest(f"inversion is {request.inversion}; expected one of {pb.Inversion.keys()}")
         return pictures
 
+    def _version(self, model: str, version: str) -> LoadedVersion:
+        """Returns the version that answers; `version` is its number, one of its names, or empty."""
+        return (self._catalogue.get_alias if version in ALIASES else self._catalogue.get)(model, version)
+
     def list_models(self, message: bytes, call: Call) -> None:
         """Answers with every version that was loaded or failed to load.
 
@@ -118,7 +123,8 @@ class Classifier:
         unavailable = pb.ModelVersion.STATE_UNAVAILABLE
         response = pb.ListModelsResponse()
         for name in names:
-            response.versions.extend(map(_ready, self._catalogue.ready_versions(name)))
+            aliases = self._catalogue.aliases(name)
+            response.versions.extend(_ready(each, aliases) for each in self._catalogue.ready_versions(name))
             response.versions.extend(
                 pb.ModelVersion(name=name, version=version, state=unavailable, reason=status.reason)
                 for version, status in self._catalogue.others(name)
@@ -235,7 +241,7 @@ def _label(output: TensorSpec, index: int) -> str:
     return output.labels[index] if index < len(output.labels) else str(index)
 
 
-def _ready(loaded: LoadedVersion) -> pb.ModelVersion:
+def _ready(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelVersion:
     evidence, config = loaded.evidence, loaded.config
     return pb.ModelVersion(
         name=loaded.name,
@@ -249,6 +255,7 @@ def _ready(loaded: LoadedVersion) -> pb.ModelVersion:
         outputs=map(_tensor, config.outputs),
         max_batch_size=config.batching.max_batch_size,
         takes_images=config.pictures is not None,
+        aliases=[alias for alias, version in aliases.items() if version == loaded.version],
     )
 
 

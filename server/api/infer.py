@@ -14,7 +14,7 @@ from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call
 from .codec import parse
-from .plan import Plan, PlanCache, dissect
+from .plan import Plan, PlanCache, dissect, find_version
 from .shared_memory import fetch_inputs
 from .status import status_of
 
@@ -134,7 +134,7 @@ class ModelInfer:
     def _parse(self, message: bytes, call: Call, arrived_ns: int) -> tuple[_InferRequest, Plan]:
         parsed = parse(message)
         head = parsed.head
-        plan = Plan(parsed, self._catalogue.get(head.model_name, head.model_version), self._regions)
+        plan = Plan(parsed, find_version(head, self._catalogue), self._regions)
         parsed = fetch_inputs(parsed, self._regions, call)
         inputs = plan.decode(parsed)
         id_field: bytes = pb.ModelInferResponse(id=head.id).SerializeToString()

@@ -1,12 +1,13 @@
 """ModelConfig: a version's configuration as it holds, in Triton's words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from pixelserve.oip import model_config_pb2 as pb
 
 from ..engine.providers import CUDA
 from ..engine.tensors import TensorSpec
+from ..repository.aliases import set_aliases
 from ..repository.layout import DEFAULT_MODEL_FILE
 from ..repository.loader import LoadedVersion
 
@@ -16,8 +17,13 @@ BACKEND = "onnxruntime"
 PLATFORM = "onnxruntime_onnx"
 
 
-def describe(loaded: LoadedVersion) -> pb.ModelConfig:
-    """Returns what config.pbtxt says, completed with what holds where it is silent."""
+def describe(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelConfig:
+    """Returns what config.pbtxt says, completed with what holds where it is silent.
+
+    Args:
+        loaded: the version.
+        aliases: the model's versions that have names, by name; they may have moved since it was loaded.
+    """
     settled = loaded.config
     config = pb.ModelConfig()
     if settled.written is not None:
@@ -34,6 +40,7 @@ def describe(loaded: LoadedVersion) -> pb.ModelConfig:
     config.input.extend(inputs)
     config.output.extend(outputs)
     _complete_scheduling(config, loaded)
+    set_aliases(config, aliases)
     return config
 
 

@@ -114,7 +114,8 @@ class OpenInference:
         )
 
     def _model_config(self, request: pb.ModelConfigRequest) -> Message:
-        return pb.ModelConfigResponse(config=describe(self._catalogue.get(request.name, request.version)))
+        loaded = self._catalogue.get(request.name, request.version)
+        return pb.ModelConfigResponse(config=describe(loaded, self._catalogue.aliases(loaded.name)))
 
     def _repository_index(self, request: pb.RepositoryIndexRequest) -> Message:
         if request.repository_name:

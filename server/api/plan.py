@@ -14,6 +14,7 @@ from ..engine.regions import Regions
 from ..engine.request import ComputedBatch, Layout
 from ..engine.tensors import Array, TensorSpec
 from ..errors import InvalidRequest
+from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .codec import InferRequest, decode_inputs, describe_output, encode_bytes, encode_output
 from .shared_memory import Place, place_of
@@ -24,6 +25,8 @@ _TIMEOUT = "timeout"
 _PRIORITY = "priority"
 # Ours: asks for what its run took and was, beside the answer.
 _TIMINGS = "pixelserve_timings"
+# Ours: names the version by what it is, such as its model's candidate.
+_ALIAS = "pixelserve_alias"
 # Asks for an empty answer behind the last of several; here every request has one, which is marked as the last.
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
@@ -278,6 +281,24 @@ class PlanCache:
         if len(plans) >= self._max_plans:
             plans.clear()
         plans[head] = plan
+
+
+def find_version(head: pb.ModelInferRequest, catalogue: Catalogue) -> LoadedVersion:
+    """Returns the version that answers a request.
+
+    Raises:
+        NotFound: no such model, version or alias, or no version of the model is ready.
+        Unavailable: the version exists and is not ready.
+        InvalidRequest: the version is not a positive integer, or the request names one in both ways.
+    """
+    if _ALIAS not in head.parameters:
+        return catalogue.get(head.model_name, head.model_version)
+    alias = head.parameters[_ALIAS].string_param
+    if head.model_version:
+        raise InvalidRequest(
+            f'model_version is "{head.model_version}" and request parameter {_ALIAS} is "{alias}"; send one of them'
+        )
+    return catalogue.get_alias(head.model_name, alias)
 
 
 def _check_parameters(parameters: Mapping[str, pb.InferParameter], model: str) -> None:

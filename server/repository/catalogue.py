@@ -1,19 +1,17 @@
 """What is loaded: the versions that take requests, and why others do not."""
 
-import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ..errors import InvalidRequest, NotFound, Unavailable
+from .aliases import STABLE
+from .layout import VERSION
 from .loader import LoadedVersion
 
 WHOLE_MODEL = 0
 """In place of a version's number, where no version could even be chosen."""
-
-# A folder's name cannot be longer either, and Python refuses to read thousands of digits.
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class State(StrEnum):
@@ -42,6 +40,7 @@ class _Model:
     others: dict[int, Status] = field(default_factory=dict)
     # On disk, and not among those that the version policy serves.
     unserved: tuple[int, ...] = ()
+    aliases: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,13 @@ class Catalogue:
         with self._changing:
             self._put(name, replace(self._models.get(name, _Model()), unserved=tuple(versions)))
 
+    def set_aliases(self, name: str, aliases: Mapping[str, int]) -> None:
+        """Says which versions have names (see `aliases`), instead of those that were said before."""
+        with self._changing:
+            model = self._models.get(name, _Model())
+            if model.aliases != aliases:
+                self._put(name, replace(model, aliases=dict(aliases)))
+
     def forget(self, name: str, version: int | None = None) -> None:
         """Forgets what was said of a version that is not ready, or of a model, where it has no ready version."""
         with self._changing:
@@ -111,7 +117,7 @@ class Catalogue:
         self.generation += 1
 
     def get(self, name: str, version: str = "") -> LoadedVersion:
-        """Returns the version that answers a request: the one named, else the highest that is ready.
+        """Returns the version that answers a request: the one named, else the stable one, else the highest ready one.
 
         Raises:
             NotFound: no such model or version, or no version of the model is ready.
@@ -125,8 +131,10 @@ class Catalogue:
         if not version:
             if not ready:
                 raise NotFound(f"no version of model {name} is ready{_because(model)}")
-            return ready[max(ready)]
-        if not _VERSION.fullmatch(version):
+            if STABLE not in model.aliases:
+                return ready[max(ready)]
+            version = str(model.aliases[STABLE])
+        if not VERSION.fullmatch(version):
             raise InvalidRequest(f'model version "{version}": expected a positive integer, or nothing for the latest')
         number = int(version)
         if number in ready:
@@ -134,6 +142,24 @@ class Catalogue:
         if number in model.others:
             raise Unavailable(f"version {version} of model {name} {_described(model.others[number])}")
         raise NotFound(f"model {name} has no version {version}; it has {_listing(map(str, sorted(ready)))}")
+
+    def get_alias(self, name: str, alias: str) -> LoadedVersion:
+        """Returns the version that has a name.
+
+        Raises:
+            NotFound: no such model, or none of its versions is called that.
+            Unavailable: the version exists and is not ready.
+        """
+        aliases = self.aliases(name)
+        if alias not in aliases:
+            self.get(name)
+            known = _listing(f"{each} ({version})" for each, version in aliases.items())
+            raise NotFound(f'model {name} has no version called "{alias}"; it has {known}')
+        return self.get(name, str(aliases[alias]))
+
+    def aliases(self, name: str) -> Mapping[str, int]:
+        """Returns the versions of a model that have names, by name."""
+        return self._models[name].aliases if name in self._models else {}
 
     def is_ready(self, name: str, version: str = "") -> bool:
         """Returns whether a request for this model and version would be taken."""

@@ -1,6 +1,6 @@
 """Reads config.pbtxt (Triton's ModelConfig as protobuf text) and settles it with what the ONNX graph says.
 
-With `scheduling`, the one module outside api/ and transport/ that knows protobuf.
+With `scheduling`, `aliases` and `promotion`, what knows protobuf outside of api/ and transport/.
 """
 
 from collections.abc import Iterable, Sequence

@@ -4,12 +4,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import RepositoryError
+from ..errors import NotFound, RepositoryError
 
 CONFIG_FILE = "config.pbtxt"
 DEFAULT_MODEL_FILE = "model.onnx"
-# Triton ignores leading zeros and anything else that is no plain positive number.
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+# A folder's name cannot be longer, and Python refuses to read thousands of digits.
+VERSION = re.compile(r"[1-9][0-9]{0,17}")
+"""A version's number as text, without leading zeros: what Triton takes a folder for a version by."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ModelFolder:
     def versions(self) -> list[int]:
         """Returns the versions on disk, lowest first."""
         names = (entry.name for entry in self.path.iterdir() if entry.is_dir())
-        return sorted(int(name) for name in names if _VERSION.fullmatch(name))
+        return sorted(int(name) for name in names if VERSION.fullmatch(name))
 
     def version_path(self, version: int) -> Path:
         """Returns the folder of one version."""
@@ -57,3 +58,16 @@ def find_models(repository: Path) -> list[ModelFolder]:
             f"model repository {repository} holds no model; expected <model>/<version>/{DEFAULT_MODEL_FILE} in it"
         )
     return [ModelFolder(entry) for entry in entries]
+
+
+def find_model(repository: Path, name: str) -> ModelFolder:
+    """Returns one model's folder.
+
+    Raises:
+        NotFound: the repository has none of that name.
+    """
+    path = repository / name
+    # A name that leads out of the repository is no model's.
+    if not name or Path(name).name != name or name.startswith(".") or not path.is_dir():
+        raise NotFound(f'the repository has no model "{name}"; expected a folder of that name with a version in it')
+    return ModelFolder(path)

@@ -210,7 +210,7 @@ class Loader:
             if not (path / GOLDEN_FILE).is_file():
                 return Evidence(card, False, f"unverified: no {GOLDEN_FILE} to replay")
             golden = read_golden(path / GOLDEN_FILE)
-            infer = _in_batches(session, config.batching.max_batch_size)
+            infer = in_batches(session, config.batching.max_batch_size)
             error = replay(golden, infer, card.tolerance(session.provider))
         except CardError as problem:
             raise RepositoryError(f"{path}: {problem}") from problem
@@ -219,8 +219,12 @@ class Loader:
         )
 
 
-def _in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:
-    """Returns a function that runs samples in runs no larger than the model allows."""
+def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:
+    """Returns a function that computes any number of samples, in runs no larger than the model allows.
+
+    It takes and gives tensors by name with samples along the first axis, also where the model has no batch dimension,
+    and raises CardError where the model takes other inputs or cannot compute them.
+    """
 
     def run_some(inputs: Tensors, start: int) -> dict[str, Array]:
         if max_batch_size:

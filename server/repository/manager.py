@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import NotFound, RepositoryError
+from .aliases import read_aliases, without_aliases
 from .catalogue import WHOLE_MODEL, Catalogue, State, Status
 from .config import read_config, select_versions
-from .layout import ModelFolder, find_models
+from .layout import ModelFolder, find_model, find_models
 from .loader import LoadedVersion, Loader
 
 NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
@@ -24,6 +25,8 @@ UNLOADED = Status(State.UNAVAILABLE, "unloaded")
 
 # Name, size, time of change and inode of each file: what differs when somebody has written something.
 _Print = tuple[tuple[str, int, int, int], ...]
+# The same of a version's files, and of config.pbtxt what all versions of its model are loaded with.
+_VersionPrint = tuple[_Print, bytes]
 
 
 class Listener(Protocol):
@@ -43,7 +46,7 @@ class Listener(Protocol):
 class _Seen:
     """What the manager last did about a model."""
 
-    prints: dict[int, _Print] = field(default_factory=dict)
+    prints: dict[int, _VersionPrint] = field(default_factory=dict)
     """What each version's files were when it was loaded, or could not be."""
     whole: _Print | None = None
     """What all files were when not even the versions could be chosen."""
@@ -113,7 +116,7 @@ class RepositoryManager:
             NotFound: the repository has no such folder.
         """
         with self._changing:
-            folder = self._folder(name)
+            folder = find_model(self._repository, name)
             seen = self._seen.get(name, _Seen())
             # Asked by name, what failed is tried again although nothing has changed.
             ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
@@ -159,13 +162,6 @@ class RepositoryManager:
         """
         return {folder.name: _print(folder.path) for folder in find_models(self._repository)}
 
-    def _folder(self, name: str) -> ModelFolder:
-        path = self._repository / name
-        # A name that leads out of the repository is no model's.
-        if not name or Path(name).name != name or name.startswith(".") or not path.is_dir():
-            raise NotFound(f'the repository has no model "{name}"; expected a folder of that name with a version in it')
-        return ModelFolder(path)
-
     def _update(self, folder: ModelFolder) -> list[RepositoryError]:
         """Brings a model up to what its folder holds; returns what cannot be served and was not known to be."""
         name, seen = folder.name, self._seen.setdefault(folder.name, _Seen())
@@ -173,28 +169,35 @@ class RepositoryManager:
             whole = _print(folder.path)
             if whole == seen.whole:
                 return []
-            versions, unserved = served_versions(folder)
+            chosen = choose_versions(folder)
         except (RepositoryError, OSError) as error:
             seen.whole = None if isinstance(error, OSError) else whole
             return [self._refuse(name, WHOLE_MODEL, RepositoryError(str(error)))]
         seen.whole = None
         self._catalogue.forget(name, WHOLE_MODEL)
-        self._catalogue.set_unserved(name, unserved)
-        errors = [error for version in versions for error in self._bring_up(folder, version, seen)]
+        self._catalogue.set_unserved(name, chosen.others)
+        if not self._catalogue.ready_versions(name):
+            # Or the first that is ready would take the stable one's requests.
+            self._catalogue.set_aliases(name, chosen.aliases)
+        errors = [error for version in chosen.versions for error in self._bring_up(folder, version, chosen, seen)]
         ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
+        if ready.issuperset(chosen.aliases.values()):
+            self._catalogue.set_aliases(name, chosen.aliases)
         # The old ones stay where a new one does not load.
-        if ready.issuperset(versions):
-            for version in ready.difference(versions):
+        if ready.issuperset(chosen.versions):
+            for version in ready.difference(chosen.versions):
                 seen.prints.pop(version, None)
                 self._retire(name, version, None)
-            self._forget_others(name, versions)
+            self._forget_others(name, chosen.versions)
         return errors
 
-    def _bring_up(self, folder: ModelFolder, version: int, seen: _Seen) -> list[RepositoryError]:
+    def _bring_up(
+        self, folder: ModelFolder, version: int, chosen: "ChosenVersions", seen: _Seen
+    ) -> list[RepositoryError]:
         """Loads a version that is new or has changed."""
         name = folder.name
         # Before it is read: what is written meanwhile shall be seen the next time.
-        found = _print(folder.path, but=_versions_other_than(folder, version))
+        found = _version_print(folder, version), chosen.loaded_with
         if seen.prints.get(version) == found:
             return []
         seen.prints[version] = found
@@ -245,8 +248,22 @@ class RepositoryManager:
                 self._catalogue.forget(name, int(version or WHOLE_MODEL))
 
 
-def served_versions(folder: ModelFolder) -> tuple[list[int], list[int]]:
-    """Returns the versions of a model that its version policy serves, and the others on disk, lowest first.
+@dataclass(frozen=True)
+class ChosenVersions:
+    """Which versions of a model are to be served."""
+
+    versions: list[int]
+    """Those that its version policy serves or that have a name, lowest first."""
+    others: list[int]
+    """The others on disk."""
+    aliases: dict[str, int]
+    """Versions by name."""
+    loaded_with: bytes
+    """What config.pbtxt says beside the names: with another, the versions are to be loaded anew."""
+
+
+def choose_versions(folder: ModelFolder) -> ChosenVersions:
+    """Returns which versions of a model are to be served.
 
     Raises:
         RepositoryError: there is none, or its config.pbtxt is wrong.
@@ -254,14 +271,20 @@ def served_versions(folder: ModelFolder) -> tuple[list[int], list[int]]:
     versions = folder.versions()
     if not versions:
         raise RepositoryError(f"{folder.path}: no version folder; expected {folder.path / '1'} with the model in it")
-    served = select_versions(read_config(folder), versions)
+    config = read_config(folder)
+    aliases = read_aliases(folder, config, versions)
+    served = sorted({*select_versions(config, versions), *aliases.values()})
     if not served:
         raise RepositoryError(f"{folder.config_file}: version_policy serves none of the versions on disk: {versions}")
-    return served, [version for version in versions if version not in served]
+    others = [version for version in versions if version not in served]
+    return ChosenVersions(served, others, aliases, without_aliases(config))
 
 
-def _versions_other_than(folder: ModelFolder, version: int) -> set[str]:
-    return {str(each) for each in folder.versions() if each != version}
+def _version_print(folder: ModelFolder, version: int) -> _Print:
+    """Returns what differs when a file of a version changes, or one that is all versions', without config.pbtxt."""
+    others = {str(each) for each in folder.versions() if each != version}
+    config_file = str(folder.config_file)
+    return tuple(entry for entry in _print(folder.path, but=others) if entry[0] != config_file)
 
 
 def _print(folder: Path, but: Iterable[str] = ()) -> _Print:

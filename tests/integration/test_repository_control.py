@@ -1,7 +1,10 @@
 """A running server follows its repository, or its clients, and loses no request over it."""
 
 import asyncio
+import json
 import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -180,6 +183,52 @@ def test_a_server_that_polls_follows_its_repository(
     )
     assert is_ready(server, "other")
     assert server.stop() == 0
+
+
+def test_a_candidate_is_tried_promoted_and_taken_back(
+    start_server: Callable[..., Any],
+    doubler_repository: Path,
+    model_writer: Callable[..., Path],
+    make_request: Callable[..., pb.ModelInferRequest],
+    eventually: Callable[..., None],
+) -> None:
+    """Timeline: 1. version 1 is stable, 2 a candidate, and each answers whoever asks for it; 2. the candidate is
+    promoted; 3. it is rolled back. Nothing is loaded a second time."""
+    model_writer(doubler_repository / "doubler" / "2" / "model.onnx")
+    (doubler_repository / "doubler" / "config.pbtxt").write_text("max_batch_size: 8\n")
+    repository = ("--model-repository", str(doubler_repository))
+
+    def models(*arguments: str) -> str:
+        command = [sys.executable, "-m", "pixelserve", "models", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
+
+    models("promote", "doubler", "1", *repository)
+    models("promote", "doubler", "--to", "candidate", *repository)
+    server = start_server(doubler_repository, "--model-control-mode", "poll", "--http", "--http-port", "0")
+
+    def version(alias: str | None = None) -> str:
+        asked = {"pixelserve_alias": pb.InferParameter(string_param=alias)} if alias else {}
+        answer = server.stub().ModelInfer(make_request(parameters=asked), timeout=TIMEOUT_S)
+        return str(answer.model_version)
+
+    assert (version(), version("stable"), version("candidate")) == ("1", "1", "2")
+    body = {
+        "parameters": {"pixelserve_alias": "candidate"},
+        "inputs": [{"name": "values", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}],
+    }
+    posted = urllib.request.Request(f"{server.fields['http']}/v2/models/doubler/infer", json.dumps(body).encode())
+    with urllib.request.urlopen(posted, timeout=TIMEOUT_S) as answer:
+        assert json.load(answer)["model_version"] == "2"
+    assert "2 candidate" in models("list", "--address", server.grpc)
+    said = models("promote", "doubler", *repository)
+    assert "doubler: stable is version 2 (it was 1)" in said
+    eventually(lambda: version() == "2", timeout_s=TIMEOUT_S)
+    assert json.loads(models("rollback", "doubler", "--json", *repository))["after"]["stable"] == 1
+    eventually(lambda: version() == "1", timeout_s=TIMEOUT_S)
+    assert version("previous") == "2"
+    config = server.stub().ModelConfig(pb.ModelConfigRequest(name="doubler"), timeout=TIMEOUT_S).config
+    assert config.parameters["stable"].string_value == "1"
+    assert len([event for event in server.events() if event["event"] == "model loaded"]) == 2
 
 
 async def _swap_under_load(server: Any, body: bytes, swap: Callable[[int], None]) -> Counter[str]:

@@ -43,6 +43,11 @@ REQUESTS: dict[str, dict[str, tuple[dict[str, Any], str, str]]] = {
     "unknown model, unknown version, or no version ready": {
         "unknown model": ({"model": "none"}, "NOT_FOUND", 'no model "none"'),
         "unknown version": ({"model_version": "9"}, "NOT_FOUND", "doubler has no version 9; it has 1, 2"),
+        "unknown alias": (
+            {"parameters": {"pixelserve_alias": pb.InferParameter(string_param="stable")}},
+            "NOT_FOUND",
+            'doubler has no version called "stable"; it has none',
+        ),
         "no version ready": ({"model": "damaged"}, "NOT_FOUND", "no version of model damaged is ready"),
     },
     "a named version that failed to load": {

@@ -27,6 +27,13 @@ def test_list_shows_one_line_a_version_with_accuracy_and_evidence(ask: Callable[
     assert "golden outputs differ" in letters
 
 
+def test_list_shows_what_versions_are_called(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].aliases.extend(["stable", "previous"])
+    assert "1 stable previous" in ask("models", "list").out
+    assert json.loads(ask("models", "list", "--json").out)[0]["aliases"] == ["stable", "previous"]
+    assert "stable, previous" in ask("models", "show", "digits").out
+
+
 def test_list_as_json_holds_the_cards(ask: Callable[..., Any]) -> None:
     (one,) = json.loads(ask("models", "list", "--json").out)
     assert one["state"] == "READY"

@@ -32,7 +32,11 @@ class Bench:
         self.answer: Any = None
         batcher = SimpleNamespace(submit=self._submit)
         loaded = SimpleNamespace(name="m", version=3, config=config, batcher=batcher)
-        catalogue: Any = SimpleNamespace(get=lambda name, version: loaded)
+        self.asked: list[str] = []
+        catalogue: Any = SimpleNamespace(
+            get=lambda name, version: self.asked.append(f"version {version}") or loaded,
+            get_alias=lambda name, alias: self.asked.append(alias) or loaded,
+        )
         pool: Any = SimpleNamespace(submit=self.work.append)
         self.classifier = Classifier(catalogue, pool, PictureLimits(8, 100), Guard(self._log))
 
@@ -71,6 +75,12 @@ def test_pictures_are_decoded_in_the_pool_and_not_on_the_callers_thread(bench: B
     (result,) = pb.ClassifyResponse.FromString(call.replies[0]).results
     assert [(each.label, each.index) for each in result.classes] == [("b", 1)]
     assert bench.submitted[0].inputs["image"].shape == (1, 4, 4, 1)
+
+
+@pytest.mark.parametrize(("version", "asked"), [("", "version "), ("3", "version 3"), ("candidate", "candidate")])
+def test_a_version_is_a_number_or_a_name(bench: Bench, recorded_call: Any, version: str, asked: str) -> None:
+    bench.classifier.classify(request(version=version), recorded_call())
+    assert bench.asked == [asked]
 
 
 def test_a_caller_who_left_before_decoding_costs_no_run_and_no_log_line(bench: Bench, recorded_call: Any) -> None:

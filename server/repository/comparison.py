@@ -1,0 +1,173 @@
+"""Holds two versions of a model against each other: how often they agree on their golden samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, Card, CardError, Tensors, largest_difference, read_card, read_golden
+
+from ..engine.providers import SessionOptions
+from ..engine.session import Session
+from ..engine.tensors import Array
+from ..errors import NotFound, RepositoryError
+from .aliases import CANDIDATE, STABLE, read_aliases
+from .config import Defaults, model_file_name, read_config, settle
+from .layout import ModelFolder, find_model
+from .loader import in_batches
+
+# What a model without config.pbtxt may compute at once; its queue is not used.
+_DEFAULTS = Defaults(max_batch_size=64, max_queue_size=1)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two versions."""
+
+    version: int
+    """Its number."""
+    aliases: tuple[str, ...]
+    """What config.pbtxt calls it."""
+    size_bytes: int
+    """Size of its model file."""
+    card: Card | None
+    """Its card; None: it has none."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What two versions make of the same samples."""
+
+    samples: int
+    """Golden samples of both versions, each counted once."""
+    same_labels: int | None
+    """Samples that both put into the same class; None: an output is no row of class scores."""
+    largest_difference: float
+    """Largest absolute difference of an element of an output."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions side by side."""
+
+    model: str
+    """The model's name."""
+    sides: tuple[Side, Side]
+    """The two, in the order asked for."""
+    agreement: Agreement | None
+    """None: there is nothing to compare them on."""
+    reason: str = ""
+    """Why there is not."""
+
+
+def compare(repository: Path, name: str, first: str = "", second: str = "") -> Comparison:
+    """Returns two versions of a model side by side, computed on the CPU.
+
+    Args:
+        repository: folder of models.
+        name: the model's.
+        first: a number or a name; empty: the stable version, else the one below the second.
+        second: the same; empty: the candidate, else the highest.
+
+    Raises:
+        RepositoryError: there is no such model or version, or one that cannot be loaded.
+    """
+    try:
+        folder = find_model(repository, name)
+    except NotFound as error:
+        raise RepositoryError(f"{repository}: {error}") from error
+    aliases = read_aliases(folder, read_config(folder), folder.versions())
+    chosen = _choose(folder, aliases, first, second)
+    left, right = (_side(folder, version, aliases) for version in chosen)
+    try:
+        samples = _golden_inputs(folder, chosen)
+        agreement = _agreement(*(_compute(folder, version, samples) for version in chosen))
+    except CardError as error:
+        return Comparison(name, (left, right), None, str(error))
+    return Comparison(name, (left, right), agreement)
+
+
+def _choose(folder: ModelFolder, aliases: Mapping[str, int], first: str, second: str) -> tuple[int, int]:
+    versions = folder.versions()
+    if len(versions) < 2:
+        raise RepositoryError(f"{folder.path} has {len(versions)} versions; expected two to compare")
+    right = _number(folder, aliases, second) if second else aliases.get(CANDIDATE, versions[-1])
+    lower = [version for version in versions if version < right]
+    left = _number(folder, aliases, first) if first else aliases.get(STABLE) or (lower or versions)[-1]
+    return left, right
+
+
+def _number(folder: ModelFolder, aliases: Mapping[str, int], text: str) -> int:
+    version = aliases.get(text) or (int(text) if text.isascii() and text.isdigit() else 0)
+    if version not in folder.versions():
+        known = [*map(str, folder.versions()), *aliases]
+        raise RepositoryError(f'{folder.path} has no version "{text}"; it has {", ".join(known)}')
+    return version
+
+
+def _side(folder: ModelFolder, version: int, aliases: Mapping[str, int]) -> Side:
+    path = folder.version_path(version)
+    try:
+        size_bytes = (path / model_file_name(read_config(folder))).stat().st_size
+        card = read_card(path / CARD_FILE) if (path / CARD_FILE).is_file() else None
+    except (OSError, CardError) as error:
+        raise RepositoryError(f"{path} cannot be read: {error}") from error
+    called = tuple(alias for alias, number in aliases.items() if number == version)
+    return Side(version, called, size_bytes, card)
+
+
+def _golden_inputs(folder: ModelFolder, versions: Sequence[int]) -> Tensors:
+    """Returns the golden inputs of some versions, each sample once.
+
+    Raises:
+        CardError: there are none, they are damaged, or the versions take different inputs.
+    """
+    paths = [folder.version_path(version) / GOLDEN_FILE for version in versions]
+    found = [read_golden(path).inputs for path in paths if path.is_file()]
+    if not found:
+        raise CardError(f"neither version has a {GOLDEN_FILE}; export one with `pixelserve export`")
+    forms = [{name: (array.dtype.str, array.shape[1:]) for name, array in inputs.items()} for inputs in found]
+    if forms[0] != forms[-1]:
+        raise CardError(f"the versions take different inputs: {forms[0]} and {forms[-1]}")
+    together = {name: np.concatenate([inputs[name] for inputs in found]) for name in forms[0]}
+    rows = (b"".join(array[row].tobytes() for array in together.values()) for row in range(_rows(together)))
+    # Versions of one recipe have the same golden samples; of the equal ones the last index is kept.
+    distinct = sorted({row: index for index, row in enumerate(rows)}.values())
+    return {name: array[distinct] for name, array in together.items()}
+
+
+def _rows(tensors: Tensors) -> int:
+    return len(next(iter(tensors.values())))
+
+
+def _compute(folder: ModelFolder, version: int, samples: Tensors) -> Tensors:
+    """Returns a version's outputs for samples, on the CPU."""
+    config = read_config(folder)
+    session = Session(folder.version_path(version) / model_file_name(config), SessionOptions(device="cpu"))
+    settled = settle(folder, config, session.inputs, session.outputs, _DEFAULTS)
+    return in_batches(session, settled.batching.max_batch_size)(samples)
+
+
+def _agreement(first: Tensors, second: Tensors) -> Agreement:
+    """Compares outputs of the same samples, each with samples along the first axis.
+
+    Raises:
+        CardError: the versions have other outputs, or of other shapes.
+    """
+    forms = [{name: array.shape[1:] for name, array in outputs.items()} for outputs in (first, second)]
+    if forms[0] != forms[1]:
+        raise CardError(f"the versions give different outputs: {forms[0]} and {forms[1]}")
+    pairs = [(first[name], second[name]) for name in forms[0]]
+    largest = max(largest_difference(*pair) for pair in pairs)
+    labels = [_same_label(*pair) for pair in pairs if _is_scores(pair[0])]
+    return Agreement(_rows(first), int(np.logical_and.reduce(labels).sum()) if labels else None, largest)
+
+
+def _is_scores(output: Array) -> bool:
+    return output.ndim == 2 and output.shape[1] > 1 and output.dtype.kind == "f"
+
+
+def _same_label(first: Array, second: Array) -> Array:
+    """Returns which samples have their largest score at the same class: bool [N]."""
+    return np.asarray(first.argmax(axis=1) == second.argmax(axis=1))

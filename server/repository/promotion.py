@@ -1,0 +1,141 @@
+"""Moves the names of a model's versions: has a candidate become stable, and takes that back.
+
+The names stand in config.pbtxt (see `aliases`). Of the file nothing else changes, and it is replaced in one step: a
+server that polls the repository sees the names from before or those from after.
+"""
+
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from pixelserve.oip import model_config_pb2 as pb
+
+from ..errors import NotFound, RepositoryError
+from .aliases import CANDIDATE, PREVIOUS, STABLE, as_text, read_aliases, set_aliases
+from .config import model_file_name, read_config, select_versions
+from .layout import ModelFolder, find_model
+
+# A parameter as people and text_format write it: what comes before its value, and the quote behind that.
+_PARAMETER = r"""(\{{\s*key\s*:\s*["']{name}["']\s*[,;]?\s*value\s*:?\s*\{{\s*string_value\s*:\s*["'])[^"'\n]*(["'])"""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What became of a model's names."""
+
+    model: str
+    """The model's name."""
+    before: Mapping[str, int]
+    """Versions by name, as they were."""
+    after: Mapping[str, int]
+    """The same, as they are now."""
+
+
+def promote(repository: Path, name: str, version: int | None = None, alias: str = STABLE) -> Move:
+    """Gives a version a name; the one that was stable is called previous from then on.
+
+    Args:
+        repository: folder of models.
+        name: the model's.
+        version: the version; None: its candidate where it becomes stable, else the highest on disk.
+        alias: `stable` or `candidate`.
+
+    Raises:
+        RepositoryError: there is no such model, version or candidate, or its config.pbtxt cannot be changed.
+    """
+    folder, config, before = _open(repository, name)
+    chosen = version or (before.get(CANDIDATE) if alias == STABLE else max(folder.versions()))
+    if chosen is None:
+        raise RepositoryError(
+            f"model {name} has no candidate; say which of its versions is to be stable: "
+            f"{', '.join(map(str, folder.versions()))}"
+        )
+    _check_version(folder, config, chosen)
+    after = {**before, alias: chosen}
+    if alias == STABLE:
+        # Without a stable version, the highest that is served answers.
+        replaced = before.get(STABLE) or max(select_versions(config, folder.versions()), default=chosen)
+        if replaced != chosen:
+            after[PREVIOUS] = replaced
+    return _move(folder, config, before, after)
+
+
+def rollback(repository: Path, name: str) -> Move:
+    """Has the version that was stable before be stable again; the one that was until now is called previous.
+
+    Raises:
+        RepositoryError: there is no such model, nothing was stable before, or its config.pbtxt cannot be changed.
+    """
+    folder, config, before = _open(repository, name)
+    if PREVIOUS not in before or STABLE not in before:
+        raise RepositoryError(
+            f"model {name} has no previous version to go back to; name one: `models promote {name} 1`"
+        )
+    _check_version(folder, config, before[PREVIOUS])
+    return _move(folder, config, before, {**before, STABLE: before[PREVIOUS], PREVIOUS: before[STABLE]})
+
+
+def _open(repository: Path, name: str) -> tuple[ModelFolder, pb.ModelConfig, dict[str, int]]:
+    """Returns a model's folder, its config.pbtxt, and the versions that have names there."""
+    try:
+        folder = find_model(repository, name)
+    except NotFound as error:
+        raise RepositoryError(f"{repository}: {error}") from error
+    config = read_config(folder)
+    if config is None:
+        raise RepositoryError(
+            f"{folder.config_file} is missing, and names of versions stand there; write it first, with what holds "
+            f"without it: max_batch_size: 64 dynamic_batching {{ }}"
+        )
+    return folder, config, read_aliases(folder, config, folder.versions())
+
+
+def _check_version(folder: ModelFolder, config: pb.ModelConfig, version: int) -> None:
+    model = folder.version_path(version) / model_file_name(config)
+    if not model.is_file():
+        known = ", ".join(map(str, folder.versions()))
+        raise RepositoryError(f"{model} is missing; expected one of the versions on disk: {known}")
+
+
+def _move(folder: ModelFolder, config: pb.ModelConfig, before: Mapping[str, int], after: Mapping[str, int]) -> Move:
+    changed = {alias: version for alias, version in after.items() if before.get(alias) != version}
+    if changed:
+        wanted = pb.ModelConfig()
+        wanted.CopyFrom(config)
+        set_aliases(wanted, after)
+        # Behind a link is the file itself.
+        path = folder.config_file.resolve()
+        _replace(path, _edited(path, path.read_text(encoding="utf-8"), changed, wanted))
+    return Move(folder.name, before, after)
+
+
+def _edited(path: Path, text: str, changed: Mapping[str, int], wanted: pb.ModelConfig) -> str:
+    """Returns config.pbtxt's text with other names, and all the rest as it was written, comments included.
+
+    Raises:
+        RepositoryError: the names are written in a form that this does not know.
+    """
+    for alias, version in changed.items():
+        text, found = re.subn(_PARAMETER.format(name=alias), rf"\g<1>{version}\g<2>", text)
+        if not found:
+            text = f"{text.rstrip()}\n{as_text(alias, version)}\n"
+    if text_format.Parse(text, pb.ModelConfig()) != wanted:
+        lines = ", ".join(as_text(alias, version) for alias, version in changed.items())
+        raise RepositoryError(f"{path}: its parameters are not written as expected; change them by hand to: {lines}")
+    return text
+
+
+def _replace(path: Path, text: str) -> None:
+    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        staging.write_text(text, encoding="utf-8")
+        shutil.copymode(path, staging)
+        staging.replace(path)
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        raise RepositoryError(f"{path} cannot be written: {error.strerror or error}; it is as it was") from error
