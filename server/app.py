@@ -174,6 +174,7 @@ class Application:
         self._pool.close()
         # A run that never ends must not keep the process alive.
         self._catalogue.drain(_FLUSH_S)
+        self._manager.close()
         self._timer.close()
         # Last, so that the final scrape sees the last request.
         self._metrics_server.close()

@@ -1,6 +1,6 @@
 """RepositoryModelLoad and RepositoryModelUnload: a client decides what is loaded (`--model-control-mode explicit`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,14 +8,16 @@ from pixelserve.oip import inference_pb2 as pb
 
 from ..errors import InvalidRequest, RequestError, ServerError, Unavailable, Unimplemented
 from ..repository.manager import RepositoryManager
+from ..repository.overlay import Override, read_override
 from .call import Call, Handler
 from .codec import parse_message
 from .dispatch import Guard
 from .open_inference import SERVICE
 
 _EXPLICIT = "explicit"
-_NOT_SERVED_PARAMETERS = ("config",)
-_FILE_PARAMETER = "file:"
+# Triton's load parameters: the configuration as JSON, and files by path.
+_CONFIG = "config"
+_FILE = "file:"
 
 
 class RepositoryControl:
@@ -51,18 +53,13 @@ class RepositoryControl:
 
         Raises:
             Unavailable: the mode is another.
-            Unimplemented: a repository or a configuration is named, which are this server's to choose.
-            InvalidRequest: no model is named, or a parameter is unknown.
+            Unimplemented: a repository is named.
+            InvalidRequest: no model is named, a parameter is unknown, or what it holds is wrong.
         """
         request = parse_message(pb.RepositoryModelLoadRequest, message)
         self._check(request)
-        for name in request.parameters:
-            if name in _NOT_SERVED_PARAMETERS or name.startswith(_FILE_PARAMETER):
-                raise Unimplemented(
-                    f'load parameter "{name}" is not served; write the file into the repository, and load without it'
-                )
-            raise InvalidRequest(f'load parameter "{name}" is unknown; expected none')
-        self._in_turn(call, lambda: self._load(request.model_name, call))
+        override = _override(request.parameters)
+        self._in_turn(call, lambda: self._load(request.model_name, override, call))
 
     def unload(self, message: bytes, call: Call) -> None:
         """Unloads a model; answered when its versions have finished what they had accepted.
@@ -93,9 +90,9 @@ class RepositoryControl:
     def _in_turn(self, call: Call, change: Callable[[], None]) -> None:
         self._thread.submit(lambda: self._guard(call, change))
 
-    def _load(self, name: str, call: Call) -> None:
+    def _load(self, name: str, override: Override | None, call: Call) -> None:
         try:
-            errors: Sequence[ServerError] = self._manager.load(name)
+            errors: Sequence[ServerError] = self._manager.load(name, override)
         except RequestError:
             raise
         except ServerError as error:
@@ -108,3 +105,23 @@ class RepositoryControl:
     def _unload(self, name: str, call: Call) -> None:
         self._manager.unload(name)
         call.reply(pb.RepositoryModelUnloadResponse().SerializeToString())
+
+
+def _override(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> Override | None:
+    """Returns what a load's parameters put in the place of the model's files."""
+    config, files = None, {}
+    for name, parameter in parameters.items():
+        if name == _CONFIG:
+            config = _value(name, parameter, "string_param")
+        elif name.startswith(_FILE):
+            files[name.removeprefix(_FILE)] = _value(name, parameter, "bytes_param")
+        else:
+            raise InvalidRequest(f'load parameter "{name}" is unknown; expected "{_CONFIG}" or "{_FILE}PATH"')
+    return read_override(config, files)
+
+
+def _value(name: str, parameter: pb.ModelRepositoryParameter, kind: str) -> Any:
+    came = parameter.WhichOneof("parameter_choice")
+    if came != kind:
+        raise InvalidRequest(f'load parameter "{name}" came as {came or "nothing"}; expected {kind}')
+    return getattr(parameter, kind)

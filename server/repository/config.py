@@ -5,7 +5,6 @@ With `scheduling`, `aliases` and `promotion`, what knows protobuf outside of api
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import cast, get_args
 
 from google.protobuf import text_format
@@ -16,7 +15,7 @@ from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError
 from ..imaging.prepare import Inversion, PictureSpec
-from .layout import DEFAULT_MODEL_FILE, ModelFolder
+from .layout import DEFAULT_MODEL_FILE, ModelFolder, is_plain
 from .scheduling import read_batching
 
 _BACKENDS = ("", "onnxruntime")
@@ -90,11 +89,6 @@ def _check_served(folder: ModelFolder, config: pb.ModelConfig) -> None:
         raise RepositoryError(f"{path}: max_batch_size is {config.max_batch_size}; expected 0 or more")
 
 
-def _is_plain(file_name: str) -> bool:
-    """Returns whether a name is that of a file in its folder, and no way out of it."""
-    return Path(file_name).name == file_name and file_name != ".."
-
-
 def model_file_name(config: pb.ModelConfig | None) -> str:
     """Returns the name of the model file in a version folder.
 
@@ -102,7 +96,7 @@ def model_file_name(config: pb.ModelConfig | None) -> str:
         RepositoryError: it leads out of the folder.
     """
     name = (config.default_model_filename if config else "") or DEFAULT_MODEL_FILE
-    if not _is_plain(name):
+    if not is_plain(name):
         raise RepositoryError(f'default_model_filename "{name}" is not the name of a file in the version folder')
     return name
 
@@ -222,7 +216,7 @@ def _labels(folder: ModelFolder, file_name: str | None, spec: TensorSpec) -> tup
         return ()
     path = folder.path / file_name
     # A name that leads out of the model's folder is a mistake or an attack; a link is how Kubernetes mounts one.
-    if not _is_plain(file_name):
+    if not is_plain(file_name):
         raise RepositoryError(f"{folder.config_file}: label_filename {file_name} is not a file beside config.pbtxt")
     try:
         labels = tuple(path.read_text(encoding="utf-8").splitlines())

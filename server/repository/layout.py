@@ -13,6 +13,11 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 """A version's number as text, without leading zeros: what Triton takes a folder for a version by."""
 
 
+def is_plain(name: str) -> bool:
+    """Returns whether a name is that of something in a folder, and no way out of it."""
+    return Path(name).name == name and name not in ("", "..")
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """A model's folder in the repository."""
@@ -68,6 +73,6 @@ def find_model(repository: Path, name: str) -> ModelFolder:
     """
     path = repository / name
     # A name that leads out of the repository is no model's.
-    if not name or Path(name).name != name or name.startswith(".") or not path.is_dir():
+    if not is_plain(name) or name.startswith(".") or not path.is_dir():
         raise NotFound(f'the repository has no model "{name}"; expected a folder of that name with a version in it')
     return ModelFolder(path)

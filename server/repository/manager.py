@@ -17,6 +17,7 @@ from .catalogue import WHOLE_MODEL, Catalogue, State, Status
 from .config import read_config, select_versions
 from .layout import ModelFolder, find_model, find_models
 from .loader import LoadedVersion, Loader
+from .overlay import Overlays, Override
 
 NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
 """What a model is that nobody has asked for yet."""
@@ -79,6 +80,7 @@ class RepositoryManager:
         self._listener = listener
         self._drain_s = drain_s
         self._seen: dict[str, _Seen] = {}
+        self._overlays = Overlays()
         self._changing = threading.Lock()
 
     def load_all(self, *, stop_on_error: bool = False) -> list[RepositoryError]:
@@ -109,20 +111,33 @@ class RepositoryManager:
                 if folder.name not in self._catalogue.names():
                     self._catalogue.report(folder.name, WHOLE_MODEL, NOT_LOADED)
 
-    def load(self, name: str) -> list[RepositoryError]:
+    def load(self, name: str, override: Override | None = None) -> list[RepositoryError]:
         """Brings one model up to what its folder holds; returns what cannot be served, also if it could not before.
+
+        Args:
+            name: the model's.
+            override: what takes the place of its folder's files, until it is loaded again without.
 
         Raises:
             NotFound: the repository has no such folder.
+            InvalidRequest: there is an override, and the name is no folder's.
+            RepositoryError: the disk does not take the override.
         """
         with self._changing:
-            folder = find_model(self._repository, name)
+            if override is None:
+                folder = find_model(self._repository, name)
+            else:
+                folder = self._overlays.make(self._repository, name, override)
             seen = self._seen.get(name, _Seen())
             # Asked by name, what failed is tried again although nothing has changed.
             ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
             seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
             seen.whole = None
-            return self._update(folder)
+            errors = self._update(folder)
+            # Where one failed, others may still be of an earlier override.
+            if not errors:
+                self._overlays.discard(name, but=folder)
+            return errors
 
     def unload(self, name: str) -> None:
         """Unloads all versions of a model; returns when they have answered what they had accepted.
@@ -135,6 +150,12 @@ class RepositoryManager:
                 raise NotFound(f'there is no model "{name}" to unload')
             self._seen.pop(name, None)
             self._unload(name, UNLOADED)
+            self._overlays.discard(name)
+
+    def close(self) -> None:
+        """Removes what it has put on disk, once nothing is served any more."""
+        with self._changing:
+            self._overlays.close()
 
     def refresh(self) -> None:
         """Brings every model up to what the repository holds, and unloads those whose folder has gone.

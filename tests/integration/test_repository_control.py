@@ -1,6 +1,7 @@
 """A running server follows its repository, or its clients, and loses no request over it."""
 
 import asyncio
+import base64
 import json
 import shutil
 import subprocess
@@ -89,8 +90,10 @@ def test_models_are_loaded_and_unloaded_over_http_too(
     assert is_ready(server, "doubler")
     assert post("doubler/unload", b"{}") == (200, b"")
     assert not is_ready(server, "doubler")
-    status, said = post("doubler/load", b'{"parameters": {"config": "{}"}}')
-    assert (status, b"load parameter" in said) == (501, True)
+    status, said = post("doubler/load", b'{"parameters": {"surprise": "{}"}}')
+    assert (status, b"load parameter" in said) == (400, True)
+    status, said = post("doubler/load", b'{"parameters": {"config": "{}", "file:1/model.onnx": "not base64"}}')
+    assert (status, b"is not base64" in said) == (400, True)
     status, said = post("none/load")
     assert (status, b"no model" in said) == (404, True)
 
@@ -136,20 +139,53 @@ def test_a_load_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("parameter", "code"),
+    ("parameters", "said"),
     [
-        ("surprise", grpc.StatusCode.INVALID_ARGUMENT),
-        ("config", grpc.StatusCode.UNIMPLEMENTED),
-        ("file:1/model.onnx", grpc.StatusCode.UNIMPLEMENTED),
+        pytest.param({"surprise": {"string_param": "{}"}}, 'load parameter "surprise" is unknown', id="unknown"),
+        pytest.param({"config": {"string_param": "{"}}, 'load parameter "config": ', id="no JSON"),
+        pytest.param({"config": {"string_param": '{"max_batch": 4}'}}, "max_batch", id="unknown field"),
+        pytest.param({"config": {"int64_param": 1}}, "came as int64_param; expected string_param", id="no text"),
+        pytest.param({"config": {"string_param": '{"max_batch_size": -1}'}}, "max_batch_size is -1", id="wrong value"),
+        pytest.param({"file:1/model.onnx": {"bytes_param": b"x"}}, 'needs "config" beside it', id="no configuration"),
     ],
 )
-def test_load_parameters_that_are_not_served_are_named(
-    explicit_server: Any, parameter: str, code: grpc.StatusCode
+def test_load_parameters_that_are_wrong_are_named(explicit_server: Any, parameters: dict[str, Any], said: str) -> None:
+    load(explicit_server, "doubler")
+    wrong = {name: pb.ModelRepositoryParameter(**value) for name, value in parameters.items()}
+    code, text = refused(lambda: load(explicit_server, "doubler", parameters=wrong))
+    assert (code, said in text) == (grpc.StatusCode.INVALID_ARGUMENT, True), text
+    assert is_ready(explicit_server, "doubler")
+
+
+def test_a_configuration_that_is_sent_holds_until_the_next_load(explicit_server: Any) -> None:
+    server = explicit_server
+
+    def max_batch_size() -> int:
+        asked = pb.ModelConfigRequest(name="doubler")
+        return int(server.stub().ModelConfig(asked, timeout=TIMEOUT_S).config.max_batch_size)
+
+    sent = pb.ModelRepositoryParameter(string_param='{"max_batch_size": 3, "dynamic_batching": {}}')
+    load(server, "doubler", parameters={"config": sent})
+    assert max_batch_size() == 3
+    load(server, "doubler")
+    assert max_batch_size() == 64
+
+
+def test_a_model_that_is_sent_is_served_although_the_repository_has_none(
+    explicit_server: Any, tmp_path: Path, model_writer: Callable[..., Path], make_request: Callable[..., Any]
 ) -> None:
-    value = {parameter: pb.ModelRepositoryParameter(string_param="{}")}
-    found, text = refused(lambda: load(explicit_server, "doubler", parameters=value))
-    assert found is code
-    assert f'"{parameter}"' in text
+    """Over HTTP, where files are base64; the repository has no folder of that name, and gets none."""
+    server = explicit_server
+    content = model_writer(tmp_path / "elsewhere" / "1" / "model.onnx").read_bytes()
+    parameters = {"config": '{"max_batch_size": 4}', "file:7/model.onnx": base64.b64encode(content).decode()}
+    url = f"{server.fields['http']}/v2/repository/models/sent/load"
+    posted = urllib.request.Request(url, json.dumps({"parameters": parameters}).encode())
+    with urllib.request.urlopen(posted, timeout=TIMEOUT_S) as answer:
+        assert answer.status == 200
+    assert server.stub().ModelInfer(make_request("sent"), timeout=TIMEOUT_S).model_version == "7"
+    unload(server, "sent")
+    code, _ = refused(lambda: load(server, "sent"))
+    assert code is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("mode", ["none", "poll"])

@@ -1,6 +1,7 @@
 """The HTTP API's routes: what each path asks of the core, and how the answer is written."""
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -180,12 +181,8 @@ class Rest:
     async def _change(self, request: Request, method: str, asked: Any, response: type[Message]) -> None:
         """Has the repository control change what is loaded; the body's parameters go along, for it to judge."""
         async with self._bodies.body_of(request) as body:
-            wanted = json_body.parse_object(body) if body else {}
-            where = f"model {asked.model_name}"
-            for name, value in json_body.member(wanted, "parameters", dict, {}, where).items():
-                asked.parameters[name].string_param = (
-                    value if isinstance(value, str) else json_body.dump(value).decode()
-                )
+            # A model may be among them.
+            await _translated(len(body), _set_parameters, asked, body)
             await self._ask(request, method, asked, response)
 
     async def _infer(self, request: Request) -> Response:
@@ -225,6 +222,23 @@ async def _translated(size_bytes: int, translate: Callable[..., T], *args: Any) 
     if size_bytes <= _QUICK_BYTES:
         return translate(*args)
     return await asyncio.to_thread(translate, *args)
+
+
+def _set_parameters(asked: Any, body: bytes) -> None:
+    """Copies a JSON body's parameters into a request: files come as base64, all else as text."""
+    wanted = json_body.parse_object(body) if body else {}
+    for name, value in json_body.member(wanted, "parameters", dict, {}, f"model {asked.model_name}").items():
+        if name.startswith("file:"):
+            asked.parameters[name].bytes_param = _from_base64(name, value)
+        else:
+            asked.parameters[name].string_param = value if isinstance(value, str) else json_body.dump(value).decode()
+
+
+def _from_base64(name: str, value: object) -> bytes:
+    try:
+        return base64.b64decode(value if isinstance(value, str) else "", validate=True)
+    except ValueError as error:
+        raise InvalidRequest(f'load parameter "{name}" is not base64: {error}') from error
 
 
 def _named(request: Request) -> dict[str, str]:

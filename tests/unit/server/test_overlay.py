@@ -1,0 +1,108 @@
+"""What a client sends with a load takes the place of the repository's files, and leaves nothing behind."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+
+import pytest
+
+from pixelserve.oip import model_config_pb2 as pb
+from pixelserve_server.errors import InvalidRequest, NotFound, RepositoryError
+from pixelserve_server.repository.overlay import Override, read_override
+
+Open = Callable[[Path], SimpleNamespace]
+Write = Callable[..., Path]
+SMALL = Override(pb.ModelConfig(max_batch_size=2))
+
+
+@pytest.fixture
+def repository(tmp_path: Path, model_writer: Write) -> Path:
+    """Model `a` with version 1."""
+    model_writer(tmp_path / "models" / "a" / "1" / "model.onnx")
+    return tmp_path / "models"
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which what is sent is kept."""
+    path = tmp_path / "kept"
+    path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    return path
+
+
+def limit(it: SimpleNamespace) -> int:
+    return int(it.catalogue.get("a").config.batching.max_batch_size)
+
+
+def test_a_configuration_takes_the_place_of_the_one_on_disk(repository: Path, open_catalogue: Open, kept: Path) -> None:
+    it = open_catalogue(repository)
+    assert it.manager.load("a", SMALL) == []
+    assert limit(it) == 2
+    assert it.told.replaced == ["a/1"]
+    assert it.manager.load("a") == []
+    assert limit(it) == 64
+    assert list(kept.iterdir()) == []
+    assert not (repository / "a" / "config.pbtxt").exists()
+
+
+def test_files_take_the_place_of_all_others(repository: Path, open_catalogue: Open, model_writer: Write) -> None:
+    it = open_catalogue(repository)
+    content = model_writer(repository.parent / "other" / "5" / "model.onnx", output="twice").read_bytes()
+    it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): content}))
+    assert [(loaded.version, loaded.config.outputs[0].name) for loaded in it.catalogue.ready_versions("a")] == [
+        (5, "twice")
+    ]
+
+
+def test_what_cannot_be_loaded_changes_nothing_and_goes_with_the_next_load(
+    repository: Path, open_catalogue: Open, kept: Path
+) -> None:
+    it = open_catalogue(repository)
+    (error,) = it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"damaged"}))
+    assert "5/model.onnx" in str(error)
+    assert it.catalogue.get("a").version == 1
+    assert it.manager.load("a") == []
+    assert list(kept.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["unload", "close"])
+def test_what_was_sent_goes_with_the_model(repository: Path, open_catalogue: Open, kept: Path, how: str) -> None:
+    it = open_catalogue(repository)
+    it.manager.load("a", SMALL)
+    assert len(list(kept.iterdir())) == 1
+    it.manager.unload("a") if how == "unload" else it.manager.close()
+    assert list(kept.iterdir()) == []
+
+
+def test_a_disk_that_does_not_take_it(repository: Path, open_catalogue: Open, kept: Path) -> None:
+    it = open_catalogue(repository)
+    kept.rmdir()
+    with pytest.raises(RepositoryError, match="what was sent cannot be kept"):
+        it.manager.load("a", SMALL)
+    assert limit(it) == 64
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "/etc"])
+def test_a_name_that_is_no_folders(repository: Path, open_catalogue: Open, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not the name of a folder"):
+        open_catalogue(repository).manager.load(name, SMALL)
+
+
+def test_a_configuration_alone_needs_a_model(repository: Path, open_catalogue: Open) -> None:
+    with pytest.raises(NotFound, match='no model "none"'):
+        open_catalogue(repository).manager.load("none", SMALL)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "..", "../a", "1/../../a", "/etc/passwd", "1//model.onnx", "./model.onnx", "1/2/3", "config.pbtxt", "1/"],
+)
+def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
+    with pytest.raises(InvalidRequest, match="expected a path in the model's folder"):
+        read_override("{}", {path: b""})
+
+
+def test_nothing_sent_is_no_override() -> None:
+    assert read_override(None, {}) is None
