@@ -1,19 +1,14 @@
 """Constructs the server's parts, wires them, and runs their life: start, serve, drain, stop."""
 
 import gc
-import importlib.util
-import ipaddress
-import signal
-import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pixelserve
 
+from . import parts
 from .api import classifier, open_inference
 from .api.admission import Admission
 from .api.call import Handler
@@ -22,22 +17,19 @@ from .api.health import HEALTH_SERVICE, Health
 from .api.log_settings import LogSettings
 from .api.repository import RepositoryControl
 from .api.stream import InferStreams
-from .engine.providers import CudaOptions, SessionOptions
 from .engine.regions import Regions
 from .engine.session import check_runtime
 from .engine.timer import Timer
-from .errors import NotFound, RepositoryError, StartupError
+from .errors import NotFound, RepositoryError
 from .imaging.pool import DecodePool
 from .observe.logs import LevelName, Log, LogLevel, configure_logs
 from .observe.metrics import Metrics, MetricsServer
 from .observe.models import ModelEvents
 from .repository.catalogue import Catalogue
-from .repository.config import Defaults
-from .repository.loader import Loader, Tuning
+from .repository.loader import Loader
 from .repository.manager import RepositoryManager
 from .settings import MIB, Settings
-from .transport import HttpPort, Transport
-from .transport.grpcio import GrpcioTransport
+from .signals import stop_signal
 
 if TYPE_CHECKING:
     from .repository.watcher import RepositoryWatcher
@@ -91,8 +83,8 @@ class Application:
         self._streams = InferStreams(
             self._dispatcher, self._admission, max_streams=settings.max_infer_streams, window=settings.stream_window
         )
-        self._transport = _transport(settings, self._handlers, self._log_failure)
-        self._http = _http_port(settings, self._log_failure)
+        self._transport = parts.transport(settings, self._handlers, self._log_failure)
+        self._http = parts.http_port(settings, self._log_failure)
 
     @property
     def is_ready(self) -> bool:
@@ -123,7 +115,7 @@ class Application:
         )
         self._transport.start()
         if self._http:
-            self._http.start(_rest(settings, self._dispatcher, self._log_failure), _FLUSH_S)
+            self._http.start(parts.rest(settings, self._dispatcher, self._log_failure), _FLUSH_S)
         if self._watcher is not None:
             self._watcher.start()
         _settle_memory()
@@ -241,19 +233,8 @@ class Application:
         )
 
     def _loader(self) -> Loader:
-        settings = self._settings
-        return Loader(
-            session_options=_session_options(settings),
-            defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
-            tuning=Tuning(
-                buckets=settings.batch_buckets,
-                limit_batches=settings.limit_batches,
-                refuse_late=settings.refuse_late,
-                run_on_arrival=settings.run_on_arrival,
-            ),
-            require_card=settings.require_card,
-            observer=self._metrics.observer,
-            log_failure=self._log_failure,
+        return replace(
+            parts.loader(self._settings, self._metrics.observer, self._log_failure),
             timer=self._timer,
             on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),
         )
@@ -275,88 +256,6 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def _session_options(settings: Settings) -> SessionOptions:
-    """Takes from the settings what sessions need."""
-    return SessionOptions(
-        device=settings.device,
-        device_id=settings.device_id,
-        require_gpu=settings.require_gpu,
-        intra_op_threads=settings.intra_op_threads,
-        spinning=settings.intra_op_spinning,
-        cuda=CudaOptions(
-            memory_limit_mib=settings.cuda_memory_limit_mib,
-            arena=settings.cuda_arena,
-            arena_shrink=settings.cuda_arena_shrink,
-            cudnn_algorithms=settings.cuda_cudnn_algorithms,
-            graphs=settings.cuda_graphs,
-            tf32=settings.cuda_tf32,
-        ),
-    )
-
-
-def _transport(
-    settings: Settings, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException], object]
-) -> Transport:
-    """Builds the transport that the settings ask for."""
-    max_message_bytes, max_streams = settings.max_message_mib * MIB, settings.max_concurrent_streams
-    grpcio = GrpcioTransport(
-        threads=settings.grpc_threads,
-        max_waiting=settings.max_queue_size,
-        max_infer_streams=settings.max_infer_streams,
-        max_message_bytes=max_message_bytes,
-        max_streams=max_streams,
-    )
-    is_installed = importlib.util.find_spec("pygrpc_native") is not None
-    suits = settings.transport == "auto" and is_installed and _is_loopback(settings.host)
-    if settings.transport != "fast" and not suits:
-        return grpcio
-    if not is_installed:
-        raise StartupError(
-            "--transport fast needs pygrpc-native; pip install 'pixelserve[fast]', or take --transport grpcio"
-        )
-    from .transport.fast import FastTransport
-
-    return FastTransport(
-        grpcio,
-        methods=handlers,
-        max_message_bytes=max_message_bytes,
-        max_streams=max_streams,
-        io_threads=settings.io_threads,
-        quiet_wakeups=settings.io_priority == "quiet",
-        log_failure=log_failure,
-    )
-
-
-def _http_port(settings: Settings, log_failure: Callable[[BaseException], object]) -> HttpPort | None:
-    """Builds what carries the HTTP API; None where it is switched off."""
-    if not settings.http:
-        return None
-    # Imported only where it is used: whoever switches it off pays nothing for it.
-    from .transport.http import HttpTransport
-
-    return HttpTransport(log_failure)
-
-
-def _rest(settings: Settings, dispatcher: Dispatcher, log_failure: Callable[[BaseException], str]) -> Any:
-    """Builds the HTTP API in front of the dispatcher: an ASGI application."""
-    from .api.rest.routes import BodyLimits, Rest
-
-    limits = BodyLimits(
-        max_bytes=settings.max_message_mib * MIB,
-        max_held_bytes=settings.max_inflight_mib * MIB,
-        max_json_bytes=settings.max_json_mib * MIB,
-        max_images=settings.max_images,
-    )
-    return Rest(dispatcher, limits, pixelserve.__version__, log_failure).app()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def run(settings: Settings) -> int:
     """Runs a server until SIGTERM or SIGINT; returns the process's exit code.
 
@@ -367,7 +266,7 @@ def run(settings: Settings) -> int:
     """
     log_level = LogLevel(settings.log_level)
     application = Application(settings, configure_logs(log_level, settings.log_format), log_level)
-    with _stop_signal() as wait_for_stop:
+    with stop_signal() as wait_for_stop:
         try:
             application.start()
         except BaseException:
@@ -375,33 +274,3 @@ def run(settings: Settings) -> int:
             raise
         wait_for_stop()
         return 0 if application.drain_and_stop() else UNFINISHED
-
-
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-@contextmanager
-def _stop_signal() -> Iterator[Callable[[], object]]:
-    """Gives a function that waits for the first SIGTERM or SIGINT; a second one ends the process at once.
-
-    The wait is for a byte that Python's own C handler writes: an event set by a handler could be missed, since handlers
-    run on the main thread only when it wakes, and could lock up where the signal comes while the wait begins.
-    """
-    woken, waker = socket.socketpair()
-    waker.setblocking(False)
-
-    def on_signal(_: int, __: FrameType | None) -> None:
-        # From now on the default action, which ends the process without waiting for its main thread to wake.
-        for each in _STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-
-    old_waker = signal.set_wakeup_fd(waker.fileno())
-    old: dict[signal.Signals, Any] = {each: signal.signal(each, on_signal) for each in _STOP_SIGNALS}
-    try:
-        yield lambda: woken.recv(1)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(old_waker)
-        woken.close()
-        waker.close()

@@ -6,7 +6,6 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from pixelserve_server.app import _session_options
 from pixelserve_server.engine.providers import (
     CPU,
     CUDA,
@@ -18,6 +17,7 @@ from pixelserve_server.engine.providers import (
     run_config,
     session_config,
 )
+from pixelserve_server.parts import session_options
 from pixelserve_server.settings import Settings
 
 BOTH = (CUDA, CPU)
@@ -100,8 +100,8 @@ def test_every_setting_of_sessions_reaches_them() -> None:
         intra_op_spinning=True,
         **{f"cuda_{each.name}": getattr(cuda, each.name) for each in fields(cuda)},
     )
-    assert _session_options(settings) == asked
-    assert _session_options(Settings(model_repository=Path("models"))) == SessionOptions()
+    assert session_options(settings) == asked
+    assert session_options(Settings(model_repository=Path("models"))) == SessionOptions()
 
 
 def test_a_run_without_graphs_says_nothing() -> None:

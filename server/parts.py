@@ -1,0 +1,124 @@
+"""Builds the server's larger parts as the settings ask for them; `app` wires them."""
+
+import importlib.util
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pixelserve
+
+from .api.call import Handler
+from .api.dispatch import Dispatcher
+from .engine.providers import CudaOptions, SessionOptions
+from .engine.run import Observer
+from .errors import StartupError
+from .repository.config import Defaults
+from .repository.loader import Loader, Tuning
+from .settings import MIB, Settings
+from .transport import HttpPort, Transport
+from .transport.grpcio import GrpcioTransport
+
+
+def session_options(settings: Settings) -> SessionOptions:
+    """Returns where and how models compute."""
+    return SessionOptions(
+        device=settings.device,
+        device_id=settings.device_id,
+        require_gpu=settings.require_gpu,
+        intra_op_threads=settings.intra_op_threads,
+        spinning=settings.intra_op_spinning,
+        cuda=CudaOptions(
+            memory_limit_mib=settings.cuda_memory_limit_mib,
+            arena=settings.cuda_arena,
+            arena_shrink=settings.cuda_arena_shrink,
+            cudnn_algorithms=settings.cuda_cudnn_algorithms,
+            graphs=settings.cuda_graphs,
+            tf32=settings.cuda_tf32,
+        ),
+    )
+
+
+def loader(
+    settings: Settings, observer: Callable[[str, int], Observer], log_failure: Callable[[BaseException], str]
+) -> Loader:
+    """Returns what loads versions, told of their runs and of what their sessions raise as `Loader` says."""
+    return Loader(
+        session_options=session_options(settings),
+        defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
+        tuning=Tuning(
+            buckets=settings.batch_buckets,
+            limit_batches=settings.limit_batches,
+            refuse_late=settings.refuse_late,
+            run_on_arrival=settings.run_on_arrival,
+        ),
+        require_card=settings.require_card,
+        observer=observer,
+        log_failure=log_failure,
+    )
+
+
+def transport(
+    settings: Settings, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException], object]
+) -> Transport:
+    """Returns what carries gRPC.
+
+    Raises:
+        StartupError: it is not installed.
+    """
+    max_message_bytes, max_streams = settings.max_message_mib * MIB, settings.max_concurrent_streams
+    grpcio = GrpcioTransport(
+        threads=settings.grpc_threads,
+        max_waiting=settings.max_queue_size,
+        max_infer_streams=settings.max_infer_streams,
+        max_message_bytes=max_message_bytes,
+        max_streams=max_streams,
+    )
+    is_installed = importlib.util.find_spec("pygrpc_native") is not None
+    suits = settings.transport == "auto" and is_installed and _is_loopback(settings.host)
+    if settings.transport != "fast" and not suits:
+        return grpcio
+    if not is_installed:
+        raise StartupError(
+            "--transport fast needs pygrpc-native; pip install 'pixelserve[fast]', or take --transport grpcio"
+        )
+    from .transport.fast import FastTransport
+
+    return FastTransport(
+        grpcio,
+        methods=handlers,
+        max_message_bytes=max_message_bytes,
+        max_streams=max_streams,
+        io_threads=settings.io_threads,
+        quiet_wakeups=settings.io_priority == "quiet",
+        log_failure=log_failure,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def http_port(settings: Settings, log_failure: Callable[[BaseException], object]) -> HttpPort | None:
+    """Returns what carries HTTP; None where it is switched off."""
+    if not settings.http:
+        return None
+    # Imported only where it is used: whoever switches it off pays nothing for it.
+    from .transport.http import HttpTransport
+
+    return HttpTransport(log_failure)
+
+
+def rest(settings: Settings, dispatcher: Dispatcher, log_failure: Callable[[BaseException], str]) -> Any:
+    """Returns the HTTP API in front of the dispatcher: an ASGI application."""
+    from .api.rest.routes import BodyLimits, Rest
+
+    limits = BodyLimits(
+        max_bytes=settings.max_message_mib * MIB,
+        max_held_bytes=settings.max_inflight_mib * MIB,
+        max_json_bytes=settings.max_json_mib * MIB,
+        max_images=settings.max_images,
+    )
+    return Rest(dispatcher, limits, pixelserve.__version__, log_failure).app()
