@@ -21,7 +21,7 @@ from .wire import split_field
 
 _RAW_INPUT_CONTENTS = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 
-# Where typed contents of each datatype travel (public protocol, InferTensorContents); FP16 has no field.
+# Where typed contents of each datatype travel (public protocol, InferTensorContents); FP16 and BF16 have no field.
 _CONTENTS_FIELD = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",

@@ -366,7 +366,7 @@ def _class_count(
     if count < 1:
         raise InvalidRequest(f"output {spec.name}: classification is {count}; expected 1 or more, as int64_param")
     rank = 2 if loaded.config.batching.max_batch_size else 1
-    if len(spec.shape) != rank or spec.datatype.is_bytes:
+    if len(spec.shape) != rank or not spec.datatype.has_numbers:
         raise InvalidRequest(
             f"output {spec.name} of model {loaded.name} is no row of class scores; ask for it without classification"
         )

@@ -86,8 +86,8 @@ def sample(specs: tuple[TensorSpec, ...], rows: int, *, ones: bool = False) -> d
 def why_unbindable(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str:
     """Returns why a model's tensors cannot have memory that is allocated once; empty where they can."""
     for spec in (*inputs, *outputs):
-        if spec.datatype.is_bytes:
-            return f"{spec.name} holds byte strings"
+        if not spec.datatype.has_numbers:
+            return f"{spec.name} is {spec.datatype.name}"
     for spec in outputs:
         # A size that is known from one run may be another in the next.
         if FREE in spec.shape[1:]:

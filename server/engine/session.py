@@ -1,11 +1,13 @@
 """One loaded ONNX model. The only module that imports onnxruntime."""
 
+import ctypes
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from ..errors import RepositoryError, StartupError
@@ -14,6 +16,11 @@ from .cores import usable_cores
 from .gpu import GATE, CaptureError, GpuRuns
 from .providers import CPU, CUDA, InUse, SessionOptions, choose_threads, provider_list, session_config
 from .tensors import BY_ONNX, FREE, Array, TensorSpec
+
+_BFLOAT16 = "tensor(bfloat16)"
+_STRING = "tensor(string)"
+# ONNX's number for bfloat16 (TensorProto.DataType).
+_BFLOAT16_NUMBER = 16
 
 __all__ = ["CPU", "CUDA", "Session", "check_runtime", "runtime_version"]
 
@@ -210,9 +217,23 @@ class _Runtime:
         self.inputs: Sequence[Any] = self._session.get_inputs()
         self.outputs: Sequence[Any] = self._session.get_outputs()
         self._names = [node.name for node in self.outputs]
+        self._kinds = {node.name: node.type for node in self.inputs}
+        self._has_bfloat16 = any(node.type == _BFLOAT16 for node in (*self.inputs, *self.outputs))
+        if self._has_bfloat16 and _STRING in self._kinds.values():
+            raise RepositoryError(
+                f"{model}: its inputs hold strings beside bfloat16 tensors; export it with float ones"
+            )
 
     def run(self, inputs: Mapping[str, Array], options: Any = None) -> dict[str, Array]:
+        if self._has_bfloat16:
+            return self._run_values(inputs, options)
         return dict(zip(self._names, self._session.run(self._names, inputs, options), strict=True))
+
+    def _run_values(self, inputs: Mapping[str, Array], options: Any) -> dict[str, Array]:
+        """The same through ONNX Runtime's own tensors, which have types that NumPy's have not."""
+        values = {name: _to_value(array, self._kinds[name]) for name, array in inputs.items()}
+        results = self._session.run_with_ort_values(self._names, values, options)
+        return {name: _from_value(value) for name, value in zip(self._names, results, strict=True)}
 
     def run_options(self, entries: Mapping[str, str]) -> Any:
         options = ort.RunOptions()
@@ -242,6 +263,23 @@ class _Runtime:
     def _allocate(self, like: Array) -> Buffer:
         buffer: Buffer = ort.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, "cuda", self._device_id)
         return buffer
+
+
+def _to_value(array: Array, kind: str) -> Any:
+    if kind != _BFLOAT16:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16_NUMBER)
+
+
+def _from_value(value: Any) -> Array:
+    if value.data_type() != _BFLOAT16:
+        array: Array = value.numpy()
+        return array
+    if value.device_name() != "cpu":
+        raise RuntimeError("a bfloat16 output is in the GPU's memory, from where it is not fetched")
+    bits = np.empty(value.shape(), BY_ONNX[_BFLOAT16].dtype)
+    ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
+    return bits
 
 
 def _page_locked(like: Array) -> Buffer | None:

@@ -21,7 +21,7 @@ class DataType:
     onnx: str
     """Name in ONNX Runtime's type strings, such as uint8 in tensor(uint8)."""
     dtype: np.dtype[Any]
-    """NumPy's type: little-endian, as on the wire."""
+    """NumPy's type: little-endian, as on the wire. NumPy has no bfloat16, whose elements are two bytes' bits here."""
 
     @property
     def config_name(self) -> str:
@@ -32,6 +32,11 @@ class DataType:
     def is_bytes(self) -> bool:
         """Whether elements are byte strings, which have no fixed size."""
         return self.name == "BYTES"
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether NumPy reads an element as the number that it is."""
+        return self.name not in ("BYTES", "BF16")
 
 
 _ALL = (
@@ -45,6 +50,7 @@ _ALL = (
     DataType("INT32", "int32", np.dtype("<i4")),
     DataType("INT64", "int64", np.dtype("<i8")),
     DataType("FP16", "float16", np.dtype("<f2")),
+    DataType("BF16", "bfloat16", np.dtype("<u2")),
     DataType("FP32", "float", np.dtype("<f4")),
     DataType("FP64", "double", np.dtype("<f8")),
     DataType("BYTES", "string", np.dtype("O")),

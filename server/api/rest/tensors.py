@@ -35,6 +35,7 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
     Raises:
         InvalidRequest: `data` has another shape, or an element that is not of the datatype.
     """
+    _check_json(datatype, where, "send it")
     flat, nesting = _flattened(data, where)
     if len(nesting) > 1 and nesting != list(shape):
         raise InvalidRequest(
@@ -48,6 +49,11 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
     if datatype.is_bytes:
         return _strings(flat, where)
     return _numbers(flat, datatype, where)
+
+
+def _check_json(datatype: DataType, where: str, remedy: str) -> None:
+    if not (datatype.has_numbers or datatype.is_bytes):
+        raise InvalidRequest(f"{where} is {datatype.name}, which has no form in JSON; {remedy} as binary data")
 
 
 def _flattened(data: object, where: str) -> tuple[list[Any], list[int]]:
@@ -110,8 +116,9 @@ def unpack(raw: bytes, datatype: DataType, where: str) -> list[Any]:
     """Returns a tensor's elements in row-major order, as `json.dumps` takes them.
 
     Raises:
-        InvalidRequest: one of them is NaN or infinite, which JSON cannot say.
+        InvalidRequest: one of them is NaN or infinite, which JSON cannot say, or the datatype has no form in JSON.
     """
+    _check_json(datatype, where, "ask for it")
     if datatype.is_bytes:
         return [element.decode(errors="replace") for element in split_bytes(memoryview(raw), where)]
     array = np.frombuffer(raw, datatype.dtype)

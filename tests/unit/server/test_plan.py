@@ -201,6 +201,7 @@ SHAPES = {
     "pictures": ("UINT8", (4, 4, 3)),
     "truth": ("BOOL", (2,)),
     "halves": ("FP16", (5,)),
+    "bits of bfloat16": ("BF16", (5,)),
     "rows of nothing": ("FP64", (0,)),
     "rows of many bytes": ("FP64", (3000,)),
 }

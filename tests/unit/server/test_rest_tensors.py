@@ -29,7 +29,14 @@ VALUES: dict[str, list[Any]] = {
 
 
 def test_every_datatype_is_tried() -> None:
-    assert set(VALUES) == set(BY_NAME)
+    assert {*VALUES, "BF16"} == set(BY_NAME)
+
+
+def test_bfloat16_has_no_form_in_json() -> None:
+    with pytest.raises(InvalidRequest, match="here is BF16, which has no form in JSON; send it as binary data"):
+        pack([1.5], [1], BY_NAME["BF16"], "here")
+    with pytest.raises(InvalidRequest, match="ask for it as binary data"):
+        unpack(bytes(2), BY_NAME["BF16"], "here")
 
 
 @pytest.mark.parametrize("name", VALUES)
