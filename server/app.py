@@ -10,7 +10,7 @@ import pixelserve
 
 from . import parts
 from .api import classifier, open_inference
-from .api.admission import Admission
+from .api.admission import Admission, FailureCounts
 from .api.call import Handler
 from .api.dispatch import Dispatcher, Guard
 from .api.health import HEALTH_SERVICE, Health
@@ -23,8 +23,9 @@ from .engine.timer import Timer
 from .errors import NotFound, RepositoryError
 from .imaging.pool import DecodePool
 from .observe.logs import LevelName, Log, LogLevel, configure_logs
-from .observe.metrics import Metrics, MetricsServer
+from .observe.metrics import Metrics
 from .observe.models import ModelEvents
+from .observe.port import MetricsServer
 from .repository.catalogue import Catalogue
 from .repository.loader import Loader
 from .repository.manager import RepositoryManager
@@ -75,10 +76,16 @@ class Application:
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
         self._pool = DecodePool(settings.decode_threads, settings.decode_queue_size)
         self._admission = Admission(settings.max_inflight_mib * MIB)
+        self._failure_counts = FailureCounts()
+        self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         self._guard = Guard(self._log_failure)
         self._handlers = self._all_handlers()
         self._dispatcher = Dispatcher(
-            self._handlers, self._admission, self._guard, triton_status_codes=settings.triton_status_codes
+            self._handlers,
+            self._admission,
+            self._guard,
+            self._failure_counts,
+            triton_status_codes=settings.triton_status_codes,
         )
         self._streams = InferStreams(
             self._dispatcher, self._admission, max_streams=settings.max_infer_streams, window=settings.stream_window
@@ -149,7 +156,7 @@ class Application:
         if self._http:
             self._http.stop()
         self._let_go()
-        self._log.info("stopped", answered=self._admission.replied, unfinished=unfinished)
+        self._log.info("stopped", answered=self._admission.replies.total(), unfinished=unfinished)
         return not unfinished
 
     def abandon(self) -> None:

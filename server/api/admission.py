@@ -2,13 +2,33 @@
 
 import threading
 import time
+from collections import Counter
 
 from ..errors import QueueFull, Unavailable
 from .call import Call
-from .status import status_of
+from .status import Status, status_of
 
 STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
 """What is said to whoever comes during a drain."""
+
+
+class FailureCounts:
+    """Counts the calls that failed, whoever's fault it was. May be called from any thread."""
+
+    def __init__(self) -> None:
+        """Starts at zero."""
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, method: str, status: Status) -> None:
+        """Adds a call of a method that we serve, so that no client can invent names."""
+        with self._lock:
+            self._counts[method, status.code.name, status.reason] += 1
+
+    def read(self) -> dict[tuple[str, str, str], int]:
+        """Returns how many calls failed, by method, status code and reason."""
+        with self._lock:
+            return dict(self._counts)
 
 
 class Admission:
@@ -24,8 +44,8 @@ class Admission:
         self._max_bytes = max_bytes
         self._open: dict[Call, None] = {}
         self._bytes = 0
-        self.replied = 0
-        """How many calls were answered with a result."""
+        self.replies: Counter[str] = Counter()
+        """How many calls were answered with a result, by method."""
         self._is_draining = False
         # When a call was last refused because of draining.
         self._refused_s = 0.0
@@ -82,7 +102,8 @@ class Admission:
         with self._lock:
             del self._open[call]
             self._bytes -= call.size_bytes
-            self.replied += replied
+            if replied:
+                self.replies[call.method] += 1
             if self._is_draining:
                 self._changed.notify_all()
 

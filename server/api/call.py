@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .status import Status, as_triton
 
 if TYPE_CHECKING:
-    from .admission import Admission
+    from .admission import Admission, FailureCounts
 
 
 class Call:
@@ -15,8 +15,12 @@ class Call:
     A transport derives its own, and says there how an answer is sent and how it is heard that the caller has left.
     """
 
+    method = ""
+    """Its method's full name."""
     admission: "Admission | None" = None
     """Counts the call until it is answered."""
+    failure_counts: "FailureCounts | None" = None
+    """Counts it where it fails."""
     trailing: tuple[tuple[str, str], ...] = ()
     """What is told beside the answer, by key; set before `reply`."""
     size_bytes = 0
@@ -50,8 +54,11 @@ class Call:
     def fail(self, status: Status) -> None:
         """Answers with a status other than OK. A caller that has left is no error."""
         if self.claim():
+            status = as_triton(status) if self.triton_status_codes else status
+            if self.failure_counts is not None:
+                self.failure_counts.add(self.method, status)
             try:
-                self.send_status(as_triton(status) if self.triton_status_codes else status)
+                self.send_status(status)
             finally:
                 if self.admission is not None:
                     self.admission.answered(self)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 
 from ..errors import InternalError, RequestError
-from .admission import Admission
+from .admission import Admission, FailureCounts
 from .call import Call, Handler
-from .status import status_of
+from .status import Status, status_of
 
 
 class Guard:
@@ -42,6 +42,7 @@ class Dispatcher:
         handlers: Mapping[str, Handler],
         admission: Admission,
         guard: Guard,
+        failure_counts: FailureCounts | None = None,
         *,
         triton_status_codes: bool = False,
     ) -> None:
@@ -51,11 +52,13 @@ class Dispatcher:
             handlers: handler by full method name, such as `/inference.GRPCInferenceService/ModelInfer`.
             admission: decides which calls are taken, and counts them.
             guard: answers calls that fail.
+            failure_counts: counts them.
             triton_status_codes: whether calls fail with Triton's status codes where ours differ.
         """
         self._handlers = handlers
         self._admission = admission
         self._guard = guard
+        self._failure_counts = failure_counts
         self._triton_status_codes = triton_status_codes
 
     def serves(self, method: str) -> bool:
@@ -64,10 +67,17 @@ class Dispatcher:
 
     def handle(self, method: str, message: bytes, call: Call) -> None:
         """Handles one call; it is answered now or later."""
-        if self._triton_status_codes:
-            call.triton_status_codes = True
+        call.method = method
+        call.failure_counts = self._failure_counts
+        call.triton_status_codes = self._triton_status_codes
         try:
             self._admission.admit(call, len(message))
             self._handlers[method](message, call)
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
             self._guard.fail(call, error)
+
+    def refuse(self, method: str, call: Call, status: Status) -> None:
+        """Answers a call that its transport does not want handled."""
+        call.method = method
+        call.failure_counts = self._failure_counts
+        call.fail(status)

@@ -1,5 +1,6 @@
 """What an error becomes on the wire: one table."""
 
+import re
 from dataclasses import dataclass, replace
 
 import grpc
@@ -33,6 +34,9 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     InternalError: grpc.StatusCode.INTERNAL,
 }
 
+# queue_full for QueueFull.
+_REASONS = {kind: re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in CODES}
+
 # Triton has one status for all that may go better another time.
 _TRITON_CODES = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: grpc.StatusCode.UNAVAILABLE,
@@ -56,6 +60,8 @@ class Status:
     """For people: what was expected, what came, what to do."""
     trailing: tuple[tuple[str, str], ...] = ()
     """Trailing metadata."""
+    reason: str = ""
+    """What went wrong, for counting: the error's kind, such as queue_full."""
 
 
 def status_of(error: RequestError) -> Status:
@@ -63,7 +69,7 @@ def status_of(error: RequestError) -> Status:
     # gRPC's own key; and one that a transport can carry which keeps gRPC's keys to itself.
     keys = ("grpc-retry-pushback-ms", "retry-pushback-ms") if isinstance(error, QueueFull) else ()
     trailing = tuple((key, _PUSHBACK_MS) for key in keys)
-    return Status(CODES[type(error)], _shortened(str(error)), trailing)
+    return Status(CODES[type(error)], _shortened(str(error)), trailing, _REASONS[type(error)])
 
 
 def as_triton(status: Status) -> Status:

@@ -300,7 +300,7 @@ class Batcher:
         self._free.remove(instance)
         self._running += 1
         self._tickets += 1
-        return Run(instance, requests, rows, self._tickets - 1)
+        return Run(instance, requests, rows, self._tickets - 1, self._queue.size + len(requests))
 
     # One run.
 

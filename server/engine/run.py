@@ -28,6 +28,8 @@ class BatchRecord:
     """Taking the batch apart and answering."""
     padding: int = 0
     """Rows of zeros computed besides, to fill the bucket."""
+    waiting: int = 0
+    """Requests that there were to take from, those of the run included."""
     failed: bool = False
     """Whether the session failed; then no request got an answer but an error."""
 
@@ -52,7 +54,9 @@ class Observer(Protocol):
 class Run:
     """A batch on its way, from the queue to its answers."""
 
-    def __init__(self, instance: Instance[Any], requests: list[Request], rows: int, ticket: int) -> None:
+    def __init__(
+        self, instance: Instance[Any], requests: list[Request], rows: int, ticket: int, waiting: int = 0
+    ) -> None:
         """Takes requests that run together.
 
         Args:
@@ -60,11 +64,13 @@ class Run:
             requests: the requests, all of one layout.
             rows: their rows.
             ticket: how many batches were taken before this one.
+            waiting: requests that there were to take from, these included.
         """
         self.instance = instance
         self.requests = requests
         self.ticket = ticket
         self.rows = rows
+        self._waiting = waiting
         self._padded = rows
         self._started_ns = self._assembled_ns = self._computed_ns = 0
 
@@ -103,6 +109,7 @@ class Run:
             infer_ns=self._computed_ns - self._assembled_ns,
             output_ns=done_ns - self._computed_ns,
             padding=self._padded - self.rows,
+            waiting=self._waiting,
             failed=failed,
         )
 

@@ -1,18 +1,15 @@
-"""The metrics page. The only module that imports prometheus_client, and the only one that knows metric names.
+"""The metrics. The only module that knows their names.
 
 Triton's names keep Triton's meaning, so that its dashboards work. They are cumulative counters without the suffix
 `_total`, which the library insists on for its counters, so they are exposed as untyped.
 """
 
-import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from socketserver import ThreadingMixIn
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -23,7 +20,6 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ..engine.curve import UNMEASURED, LatencyCurve
-from ..errors import StartupError
 from .statistics import Histogram, VersionStats
 
 
@@ -75,8 +71,13 @@ class Metrics(Collector):
     def __init__(self) -> None:
         """Starts out with no versions."""
         self._versions: dict[tuple[str, str], _Version] = {}
+        self._loaded: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._replies: Callable[[], Mapping[str, int]] = dict
+        self._failures: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self.registry = CollectorRegistry()
         self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
     def observer(self, model: str, version: int) -> VersionStats:
         """Returns the observer of a version that is about to be loaded; one that takes another's place counts on."""
@@ -108,11 +109,29 @@ class Metrics(Collector):
             batch_limit: most rows that are merged into a run; 0: requests are not merged.
             curve: what a run takes, by its size.
         """
+        self._loaded[model] += 1
         entry = self._versions[model, str(version)]
         entry.load_s = load_s
         entry.batch_limit = batch_limit
         entry.curve = curve
         entry.info = {"provider": provider, "verified": str(verified).lower()}
+
+    def load_failed(self, model: str) -> None:
+        """Tells that a version of a model, or the model as a whole, could not be loaded."""
+        self._failed[model] += 1
+
+    def watch_calls(
+        self,
+        replies: Callable[[], Mapping[str, int]],
+        failures: Callable[[], Mapping[tuple[str, str, str], int]],
+    ) -> None:
+        """Hands over the way to read how many calls were answered.
+
+        Args:
+            replies: calls that got a result, by the method's full name.
+            failures: calls that got none, by the method's full name, the status code and the reason.
+        """
+        self._replies, self._failures = replies, failures
 
     def statistics(self, model: str, version: int) -> VersionStats:
         """Returns what a loaded version has done."""
@@ -143,11 +162,40 @@ class Metrics(Collector):
         yield from _gauges(versions)
         yield _run_times(versions)
         yield from _histograms(versions)
+        yield from _buckets(versions)
+        yield self._calls()
+        yield from self._loads()
+        yield GaugeMetricFamily("pixelserve_threads", "Threads of the process", threading.active_count())
         info = InfoMetricFamily("pixelserve_model", "Where a loaded version computes, and its evidence", labels=_LABELS)
         for labels, entry in versions:
             if entry.info:
                 info.add_metric(labels, entry.info)
         yield info
+
+    def _calls(self) -> Metric:
+        family = CounterMetricFamily(
+            "pixelserve_requests", "Calls answered, whatever with", labels=["method", "code", "reason"]
+        )
+        for method, count in sorted(self._replies().items()):
+            family.add_metric([_short(method), "OK", ""], count)
+        for (method, code, reason), count in sorted(self._failures().items()):
+            family.add_metric([_short(method), code, reason], count)
+        return family
+
+    def _loads(self) -> Iterator[Metric]:
+        for name, text, counts in (
+            ("pixelserve_model_loads", "Versions that were loaded", self._loaded),
+            ("pixelserve_model_load_failures", "Versions and models that could not be loaded", self._failed),
+        ):
+            family = CounterMetricFamily(name, text, labels=["model"])
+            for model, count in sorted(dict(counts).items()):
+                family.add_metric([model], count)
+            yield family
+
+
+def _short(method: str) -> str:
+    """Returns a method's name without its service: ours are distinct."""
+    return method.rpartition("/")[2]
 
 
 _Versions = list[tuple[list[str], _Version]]
@@ -187,90 +235,48 @@ def _run_times(versions: _Versions) -> Metric:
     return family
 
 
+# Name, help, and which of a version's statistics it is.
+_HISTOGRAMS: tuple[tuple[str, str, Callable[[VersionStats], Histogram]], ...] = (
+    (
+        "pixelserve_request_duration_seconds",
+        "From a request's arrival to its answer",
+        lambda s: s.request_seconds,
+    ),
+    (
+        "pixelserve_queue_duration_seconds",
+        "From a request's arrival to the start of its run",
+        lambda s: s.queue_seconds,
+    ),
+    ("pixelserve_assembly_duration_seconds", "Putting a run's batch together", lambda s: s.assembly_seconds),
+    ("pixelserve_compute_duration_seconds", "The model, in one run", lambda s: s.compute_seconds),
+    ("pixelserve_reply_duration_seconds", "Answering a run's requests", lambda s: s.reply_seconds),
+    ("pixelserve_batch_rows", "Rows (images) computed in one run", lambda s: s.batch_rows),
+    ("pixelserve_batch_padding_rows", "Rows of zeros computed besides in one run", lambda s: s.batch_padding_rows),
+    ("pixelserve_queue_length", "Requests that a run could be made from, its own included", lambda s: s.queue_length),
+)
+
+
 def _histograms(versions: _Versions) -> Iterator[Metric]:
-    seconds = HistogramMetricFamily(
-        "pixelserve_request_duration_seconds", "From a request's arrival to its answer", labels=_LABELS
-    )
-    rows = HistogramMetricFamily("pixelserve_batch_rows", "Rows (images) computed in one run", labels=_LABELS)
-    for labels, entry in versions:
+    for name, text, histogram in _HISTOGRAMS:
+        family = HistogramMetricFamily(name, text, labels=_LABELS)
+        for labels, entry in versions:
+            with entry.stats.lock:
+                _add(family, labels, histogram(entry.stats))
+        yield family
+
+
+def _buckets(versions: _Versions) -> Iterator[Metric]:
+    labels = [*_LABELS, "batch_size"]
+    runs = CounterMetricFamily("pixelserve_bucket_runs", "Runs by their rows, padding included", labels=labels)
+    seconds = CounterMetricFamily("pixelserve_bucket_compute_seconds", "What the model took in them", labels=labels)
+    for version, entry in versions:
         with entry.stats.lock:
-            _add(seconds, labels, entry.stats.request_seconds)
-            _add(rows, labels, entry.stats.batch_rows)
-    yield seconds
-    yield rows
+            sizes = {size: (bucket.runs, bucket.infer_ns) for size, bucket in sorted(entry.stats.buckets.items())}
+        for size, (count, infer_ns) in sizes.items():
+            runs.add_metric([*version, str(size)], count)
+            seconds.add_metric([*version, str(size)], infer_ns / 1e9)
+    yield from (runs, seconds)
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
     family.add_metric(labels, histogram.cumulative(), histogram.sum)
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    # A scrape that hangs must not keep the process alive.
-    block_on_close = False
-    # Looking the host's name up can take seconds and nothing needs it.
-    allow_reuse_address = True
-
-    def __init__(self, address: tuple[str, int], handler: Any) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        super(WSGIServer, self).server_bind()
-        self.setup_environ()
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is http.server's
-        """A scrape every few seconds is no event."""
-
-
-class MetricsServer:
-    """Serves /metrics, /live and /ready over HTTP."""
-
-    def __init__(self, metrics: Metrics, is_ready: Callable[[], bool]) -> None:
-        """Stores what it is handed; `bind` takes the port."""
-        self._metrics_app = make_wsgi_app(metrics.registry)
-        self._is_ready = is_ready
-        self._server: WSGIServer | None = None
-
-    def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one), starts serving and returns the address, host:port.
-
-        Raises:
-            StartupError: the port is in use or not ours to take.
-        """
-        shown = f"[{host}]" if ":" in host else host
-        try:
-            self._server = make_server(host, port, self._app, _Server, _QuietHandler)
-        except OSError as error:
-            raise StartupError(
-                f"cannot listen on {shown}:{port} for metrics: {error.strerror}; "
-                f"choose another with --metrics-port (0: a free one) or --host"
-            ) from error
-        # `close` waits until the thread looks up; half a second, the default, is long for a server that stops.
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
-        return f"{shown}:{self._server.server_port}"
-
-    def close(self) -> None:
-        """Stops serving."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-
-    def _app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        if path == "/metrics":
-            page: Iterable[bytes] = self._metrics_app(environ, start_response)
-            return page
-        if path == "/live":
-            return _text(start_response, "200 OK", "live")
-        if path == "/ready":
-            ready = self._is_ready()
-            return _text(start_response, "200 OK" if ready else "503 Service Unavailable", f"ready: {ready}".lower())
-        return _text(start_response, "404 Not Found", "here are /metrics, /live and /ready")
-
-
-def _text(start_response: Callable[..., Any], status: str, text: str) -> Iterable[bytes]:
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-    return [text.encode() + b"\n"]

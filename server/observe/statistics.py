@@ -18,6 +18,13 @@ REQUEST_SECONDS = (
     *(10e-3, 12.5e-3, 15e-3, 20e-3, 25e-3, 30e-3, 40e-3, 50e-3, 75e-3),
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
 )
+# Bounds for the parts of a request's time, of which there are several for each version: three a decade.
+PHASE_SECONDS = (
+    *(50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3),
+    *(20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+QUEUE_LENGTH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+PADDING_ROWS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCH_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 # Triton's reasons for a failed request.
@@ -65,6 +72,16 @@ class SizeStats:
     """Nanoseconds that answering took."""
 
 
+@dataclass(slots=True)
+class BucketStats:
+    """The runs of one batch size, padding included."""
+
+    runs: int = 0
+    """How many there were."""
+    infer_ns: int = 0
+    """Nanoseconds that the model took."""
+
+
 @dataclass
 class VersionStats:
     """What one model version has done since it was loaded; a batcher's observer.
@@ -102,7 +119,15 @@ class VersionStats:
     sizes: dict[int, SizeStats] = field(default_factory=dict)
     """The runs in `runs`, by their rows."""
     request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS))
+    queue_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
+    assembly_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
+    compute_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
+    reply_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
     batch_rows: Histogram = field(default_factory=lambda: Histogram(BATCH_ROWS))
+    batch_padding_rows: Histogram = field(default_factory=lambda: Histogram(PADDING_ROWS))
+    queue_length: Histogram = field(default_factory=lambda: Histogram(QUEUE_LENGTH))
+    buckets: dict[int, BucketStats] = field(default_factory=dict)
+    """The runs in `runs`, by their rows with padding."""
 
     def on_batch(self, record: BatchRecord) -> None:
         """Adds a batch; a request's share of a batch's time is all of it, as in Triton."""
@@ -123,7 +148,18 @@ class VersionStats:
             self.output_ns += record.output_ns * requests
             self.last_run_unix_ns = self.unix_ns()
             self.request_seconds.observe_all([request_ns / 1e9 for request_ns in record.request_ns])
+            self.queue_seconds.observe_all([queue_ns / 1e9 for queue_ns in record.queue_ns])
+            self.assembly_seconds.observe(record.input_ns / 1e9)
+            self.compute_seconds.observe(record.infer_ns / 1e9)
+            self.reply_seconds.observe(record.output_ns / 1e9)
             self.batch_rows.observe(record.rows)
+            self.batch_padding_rows.observe(record.padding)
+            self.queue_length.observe(record.waiting)
+            bucket = self.buckets.get(record.rows + record.padding)
+            if bucket is None:
+                bucket = self.buckets[record.rows + record.padding] = BucketStats()
+            bucket.runs += 1
+            bucket.infer_ns += record.infer_ns
             size = self.sizes.get(record.rows)
             if size is None:
                 size = self.sizes[record.rows] = SizeStats()

@@ -216,7 +216,7 @@ class FastTransport:
         call = self._open[call_id] = _FastCall(front, call_id, deadline_s, self._open, is_alone)
         message = message or b""
         if len(message) > self._max_message_bytes:
-            call.fail(_too_large(len(message), self._max_message_bytes))
+            dispatcher.refuse(self._methods[method], call, _too_large(len(message), self._max_message_bytes))
         else:
             dispatcher.handle(self._methods[method], message, call)
 
@@ -249,4 +249,5 @@ def _too_large(size_bytes: int, max_bytes: int) -> Status:
     return Status(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"the message has {size_bytes:,} bytes; at most {max_bytes:,} are taken (--max-message-mib)",
+        reason="too_large",
     )

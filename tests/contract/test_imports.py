@@ -19,7 +19,7 @@ CONFINED = {
     "keras": ("training/",),
     "tf2onnx": ("training/",),
     "onnxruntime": ("training/", "server/engine/session.py"),
-    "prometheus_client": ("server/observe/metrics.py", "examples/"),
+    "prometheus_client": ("server/observe/metrics.py", "server/observe/port.py", "examples/"),
     "structlog": ("server/observe/logs.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "uvicorn": ("server/transport/http.py",),

@@ -6,9 +6,11 @@ from typing import Any
 import grpc
 import pytest
 
-from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.admission import Admission, FailureCounts
+from pixelserve_server.api.call import Call
 from pixelserve_server.api.dispatch import Dispatcher, Guard
-from pixelserve_server.errors import NotFound
+from pixelserve_server.api.status import Status
+from pixelserve_server.errors import InvalidRequest, NotFound
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -77,3 +79,26 @@ def test_two_unexpected_errors_have_two_ids(recorded_call: Callable[..., Any]) -
     for _ in range(2):
         dispatcher.handle(METHOD, b"", recorded_call())
     assert len({request_id for _, request_id in log.failures}) == 2
+
+
+def test_calls_that_fail_are_counted_by_method_code_and_reason(recorded_call: Callable[..., Any]) -> None:
+    counts = FailureCounts()
+
+    def handle(message: bytes, call: Call) -> None:
+        if message == b"wrong":
+            raise InvalidRequest("as it was told")
+        call.reply(b"")
+
+    dispatcher = Dispatcher({METHOD: handle}, Admission(10), Guard(str), counts)
+    for message in (b"right", b"wrong", b"wrong"):
+        dispatcher.handle(METHOD, message, recorded_call())
+    busy = recorded_call()
+    dispatcher._admission.admit(busy, 9)
+    dispatcher.handle(METHOD, b"wrong", recorded_call())
+    dispatcher.refuse(METHOD, recorded_call(), Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "", reason="too_large"))
+    assert counts.read() == {
+        (METHOD, "INVALID_ARGUMENT", "invalid_request"): 2,
+        (METHOD, "RESOURCE_EXHAUSTED", "queue_full"): 1,
+        (METHOD, "RESOURCE_EXHAUSTED", "too_large"): 1,
+    }
+    assert dispatcher._admission.replies == {METHOD: 1}

@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from pixelserve_server.engine.curve import LatencyCurve
 from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, StartupError
-from pixelserve_server.observe.metrics import Metrics, MetricsServer
-from pixelserve_server.observe.statistics import BATCH_ROWS, REQUEST_SECONDS, VersionStats
+from pixelserve_server.observe.metrics import Metrics
+from pixelserve_server.observe.port import MetricsServer
+from pixelserve_server.observe.statistics import BATCH_ROWS, PHASE_SECONDS, REQUEST_SECONDS, VersionStats
 
 TRITON_NAMES = {
     "nv_inference_request_success",
@@ -54,7 +55,7 @@ def metrics() -> Metrics:
     return metrics
 
 
-def batch(*request_ms: float, rows: int = 1, padding: int = 0, failed: bool = False) -> BatchRecord:
+def batch(*request_ms: float, rows: int = 1, padding: int = 0, waiting: int = 1, failed: bool = False) -> BatchRecord:
     """Returns a run of so many requests, of which each waited 1 ms; its phases took 10, 20 and 30 us."""
     return BatchRecord(
         rows=rows,
@@ -64,6 +65,7 @@ def batch(*request_ms: float, rows: int = 1, padding: int = 0, failed: bool = Fa
         infer_ns=20_000,
         output_ns=30_000,
         padding=padding,
+        waiting=waiting,
         failed=failed,
     )
 
@@ -110,11 +112,13 @@ def test_the_page_has_tritons_exact_names_in_every_format(metrics: Metrics, serv
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_sample_carries_model_and_version(metrics: Metrics, serve: Serve, kind: str) -> None:
+def test_every_sample_of_a_version_carries_model_and_version(metrics: Metrics, serve: Serve, kind: str) -> None:
     accept, parse = FORMATS[kind]
     _, _, page = get(serve(metrics) + "/metrics", accept)
-    samples = [sample for family in parse(page) for sample in family.samples]
-    assert samples
+    of_the_server = ("process_", "pixelserve_threads", "pixelserve_requests", "pixelserve_model_load")
+    families = [family for family in parse(page) if not family.name.startswith(of_the_server)]
+    samples = [sample for family in families for sample in family.samples]
+    assert len(families) > 20
     assert all(sample.labels["model"] == "digits" and sample.labels["version"] == "3" for sample in samples)
 
 
@@ -127,6 +131,57 @@ def test_a_version_that_has_done_nothing_has_zeros(metrics: Metrics) -> None:
         reasons = [{"reason": each} for each in ("BACKEND", "CANCELED", "REJECTED")]
         for labels in reasons if name == "nv_inference_request_failure" else [{}]:
             assert value(metrics, name, **labels) == 0, name
+
+
+PHASES = {"queue": 0.001, "assembly": 10e-6, "compute": 20e-6, "reply": 30e-6}
+
+
+@pytest.mark.parametrize(("phase", "took_s"), PHASES.items())
+def test_every_phase_has_a_histogram(metrics: Metrics, phase: str, took_s: float) -> None:
+    metrics.observer("digits", 3).on_batch(batch(2, 3, rows=5))
+    name = f"pixelserve_{phase}_duration_seconds"
+    # Requests wait one by one; all else is done once for a run.
+    runs = 2 if phase == "queue" else 1
+    assert value(metrics, f"{name}_count") == runs
+    assert value(metrics, f"{name}_sum") == pytest.approx(took_s * runs)
+    below = max((bound for bound in PHASE_SECONDS if bound < took_s), default=None)
+    assert below is None or value(metrics, f"{name}_bucket", le=str(below)) == 0
+    assert value(metrics, f"{name}_bucket", le="5.0") == runs
+
+
+def test_padding_queue_lengths_and_buckets_are_counted(metrics: Metrics) -> None:
+    stats = metrics.observer("digits", 3)
+    stats.on_batch(batch(2, 3, rows=5, padding=3, waiting=9))
+    stats.on_batch(batch(2, rows=8, waiting=1))
+    stats.on_batch(batch(2, rows=8, failed=True))
+    assert value(metrics, "pixelserve_batch_padding_rows_bucket", le="0") == 1
+    assert value(metrics, "pixelserve_batch_padding_rows_sum") == 3
+    assert value(metrics, "pixelserve_queue_length_bucket", le="8") == 1
+    assert value(metrics, "pixelserve_queue_length_bucket", le="16") == 2
+    assert value(metrics, "pixelserve_bucket_runs_total", batch_size="8") == 2
+    assert value(metrics, "pixelserve_bucket_compute_seconds_total", batch_size="8") == pytest.approx(40e-6)
+
+
+def test_calls_are_counted_by_method_code_and_reason(metrics: Metrics) -> None:
+    infer = "/inference.GRPCInferenceService/ModelInfer"
+    metrics.watch_calls(lambda: {infer: 7}, lambda: {(infer, "RESOURCE_EXHAUSTED", "queue_full"): 2})
+
+    def calls(code: str, reason: str) -> float | None:
+        labels = {"method": "ModelInfer", "code": code, "reason": reason}
+        return metrics.registry.get_sample_value("pixelserve_requests_total", labels)
+
+    assert (calls("OK", ""), calls("RESOURCE_EXHAUSTED", "queue_full")) == (7, 2)
+
+
+def test_loads_and_failures_are_counted_by_model(metrics: Metrics) -> None:
+    metrics.load_failed("digits")
+    for name, count in (("pixelserve_model_loads_total", 1), ("pixelserve_model_load_failures_total", 1)):
+        assert metrics.registry.get_sample_value(name, {"model": "digits"}) == count
+
+
+def test_the_process_is_measured(metrics: Metrics) -> None:
+    for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "pixelserve_threads"):
+        assert (metrics.registry.get_sample_value(name) or 0) > 0
 
 
 def test_batches_add_up(metrics: Metrics) -> None:

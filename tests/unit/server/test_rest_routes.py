@@ -70,7 +70,7 @@ def test_an_unexpected_failure_is_told_by_an_id_only(handler: Handler) -> None:
 def test_an_answer_from_the_handler_itself_is_an_answer() -> None:
     server = Server(lambda _, call: call.reply(pb.ServerLiveResponse(live=True).SerializeToString()))
     assert server.get() == (200, b'{"live":true}')
-    assert server.admission.replied == 1
+    assert server.admission.replies.total() == 1
 
 
 def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered() -> None:
@@ -88,7 +88,7 @@ def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered(
     # The loop has ended; whoever works on the call may answer it all the same.
     call.fail(status_of(Cancelled("gone")))
     call.reply(b"")
-    assert server.admission.replied == 0
+    assert server.admission.replies.total() == 0
     assert server.admission.drain(0) == 0
     assert server.logged == []
 
