@@ -1,0 +1,35 @@
+"""Loads models without serving them: what a server would say of them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import parts
+from .engine.session import check_runtime
+from .observe.statistics import VersionStats
+from .repository.layout import ModelFolder
+from .settings import Settings
+
+
+def check_model(folder: Path, versions: Iterable[int]) -> dict[int, str]:
+    """Loads versions of a model as a server does, one after another on the CPU, and frees them again.
+
+    Args:
+        folder: the model's; its name is the model's.
+        versions: which versions, whatever the version policy says.
+
+    Returns:
+        By version, what its evidence is and whether it held, in one sentence.
+
+    Raises:
+        StartupError: ONNX Runtime is installed twice.
+        RepositoryError: a version cannot be served; the message names the file and the remedy.
+    """
+    settings = Settings.model_construct(model_repository=folder.parent, device="cpu")
+    check_runtime(settings.device)
+    loader = parts.loader(settings, lambda model, version: VersionStats(), str)
+    found: dict[int, str] = {}
+    for version in versions:
+        loaded = loader.load(ModelFolder(folder), version)
+        loaded.batcher.drain()
+        found[version] = loaded.evidence.summary
+    return found
