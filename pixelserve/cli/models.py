@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import card_text, terminal, versions
+from . import card_text, pull, terminal, versions
 from .exits import CommandError, Exit
 from .options import Connection, Name, with_connection
 
@@ -57,13 +57,14 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode=None,
-        help="Show what a server has, and the evidence; load and unload; move versions' names.",
+        help="Show what a server has, and the evidence; load, unload, pull; move versions' names.",
     )
     group.command("list", epilog=_LIST_EPILOG)(with_connection(list_models))
     group.command("show", epilog=_SHOW_EPILOG)(with_connection(show))
     group.command("load", epilog=_LOAD_EPILOG)(with_connection(load))
     group.command("unload", epilog=_UNLOAD_EPILOG)(with_connection(unload))
     versions.register(group)
+    pull.register(group)
     app.add_typer(group, name="models")
 
 

@@ -14,6 +14,7 @@ from pixelserve import cli
 from pixelserve.cli.exits import Exit
 from pixelserve.cli.extras import MissingExtraError
 from pixelserve.client import errors
+from pixelserve.pull import errors as pull_errors
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = (ROOT / "docs" / "cli.md").read_text()
@@ -59,10 +60,11 @@ def test_the_exit_codes_of_the_docs_are_those_of_the_code() -> None:
 def test_every_error_that_ends_a_command_has_a_documented_exit_code() -> None:
     kinds = [
         kind
-        for _, kind in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(kind, errors.PixelServeClientError)
+        for module, base in ((errors, errors.PixelServeClientError), (pull_errors, pull_errors.PullError))
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, base)
     ]
-    assert len(kinds) > 5
+    assert len(kinds) > 15
     for kind in [*kinds, MissingExtraError]:
         assert kind.exit_code in Exit.__members__.values(), kind
     # What the names in Exit say of the client's codes.
@@ -70,7 +72,10 @@ def test_every_error_that_ends_a_command_has_a_documented_exit_code() -> None:
     assert errors.RequestRefused.exit_code == Exit.REFUSED
     assert errors.NotNow.exit_code == Exit.NOT_NOW
     assert errors.ServerFailed.exit_code == Exit.SERVER_FAILED
-    assert MissingExtraError.exit_code == Exit.MISSING_EXTRA
+    assert MissingExtraError.exit_code == pull_errors.MissingPackageError.exit_code == Exit.MISSING_EXTRA
+    assert pull_errors.SourceRefused.exit_code == Exit.REFUSED
+    assert pull_errors.SourceUnavailable.exit_code == Exit.NOT_NOW
+    assert pull_errors.SourceFailed.exit_code == Exit.SERVER_FAILED
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -96,7 +101,7 @@ def test_examples_use_commands_and_options_that_there_are(where: str, example: s
     assert used <= known
 
 
-@pytest.mark.parametrize("name", ["classify", "models list", "models show", "health", "bench"])
+@pytest.mark.parametrize("name", ["classify", "models list", "models show", "models pull", "health", "bench"])
 def test_every_option_of_the_clients_commands_is_in_the_docs(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
     assert not {option for option in options if f"{option}" not in DOCS}

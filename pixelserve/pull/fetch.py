@@ -1,0 +1,95 @@
+"""Fetches what was listed, byte by byte counted."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pixelserve.card import CARD_FILE, MODEL_FILE, CardError, read_card, verify_model_file
+
+from .errors import SourceFailed
+from .listing import Listing, RemoteFile, check_size
+from .sources import Source
+
+_CHUNK_BYTES = 1 << 20
+
+
+def fetch(
+    source: Source, listing: Listing, folder: Path, *, present: Path, max_bytes: int, on_bytes: Callable[[int], object]
+) -> int:
+    """Fetches all files into a new folder; returns how many bytes came over.
+
+    A model file is not fetched again where its version is there already, with the same card, and holds against it.
+
+    Args:
+        source: where from.
+        listing: what.
+        folder: where to; it is empty.
+        present: the model's folder in the repository, which may be missing.
+        max_bytes: what may come over, whatever the source has announced.
+        on_bytes: told the size of each piece that is there.
+
+    Raises:
+        UnsafeSourceError: more came over than is allowed.
+        SourceFailed: a file is shorter or longer than was announced.
+        PullError: the source cannot be read.
+        OSError: the disk does not take it.
+    """
+    came = 0
+    # The cards first: they tell which model files are there.
+    for file in sorted(listing.files, key=lambda file: (file.path.name != CARD_FILE, file.path)):
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.path.name == MODEL_FILE and _is_present(file, target.parent, present / file.path.parent):
+            _reuse(present / file.path, target)
+            on_bytes(target.stat().st_size)
+            continue
+        came += _fetch_file(source, file, target, allowed=max_bytes - came, max_bytes=max_bytes, on_bytes=on_bytes)
+    return came
+
+
+def _fetch_file(
+    source: Source,
+    file: RemoteFile,
+    target: Path,
+    *,
+    allowed: int,
+    max_bytes: int,
+    on_bytes: Callable[[int], object],
+) -> int:
+    came = 0
+    # A name that the disk takes for another one's, such as one in capitals, must not be written over it.
+    with source.opened(file.key) as stream, target.open("xb") as out:
+        while chunk := source.read(stream, _CHUNK_BYTES):
+            came += len(chunk)
+            check_size(source, came + max_bytes - allowed, max_bytes)
+            out.write(chunk)
+            on_bytes(len(chunk))
+    if file.size is not None and came != file.size:
+        raise SourceFailed(
+            f"{source.shown}: {file.path} has {file.size:,} bytes, and {came:,} came; it was cut off, or is being "
+            f"written: try again"
+        )
+    return came
+
+
+def _is_present(file: RemoteFile, fetched: Path, present: Path) -> bool:
+    """Whether a version's model file is there already: the card is the same, and the file is the card's."""
+    card, model = present / CARD_FILE, present / MODEL_FILE
+    if not (fetched / CARD_FILE).is_file() or not card.is_file() or not model.is_file():
+        return False
+    if card.read_bytes() != (fetched / CARD_FILE).read_bytes() or file.size not in (None, model.stat().st_size):
+        return False
+    try:
+        verify_model_file(read_card(card), model)
+    except CardError:
+        return False
+    return True
+
+
+def _reuse(present: Path, target: Path) -> None:
+    try:
+        os.link(present, target)
+    except OSError:
+        # Not every file system has links.
+        shutil.copy2(present, target)

@@ -1,0 +1,204 @@
+"""Mirrors a model into a repository: list, fetch, verify, compare, and only then put in place."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from .errors import DamagedError, UsageError, WriteError
+from .fetch import fetch
+from .listing import list_model
+from .publish import Plan, make_plan, publish
+from .sources import Source, open_source
+from .staging import Interrupts, staging
+from .verify import Evidence, settle_config, verify_version
+
+# As `pixelserve export` has it.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+DEFAULT_MAX_BYTES = 4096 << 20
+"""What a model's files may have together unless told otherwise."""
+
+Check = Callable[[Path, Sequence[int]], Mapping[int, str]]
+"""Loads versions of the model in a folder and has them compute; returns by version what was found, or raises."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be mirrored, and how."""
+
+    url: str
+    """The model's folder: a path, or a URL that fsspec knows."""
+    repository: Path
+    """The model repository; made where it is missing."""
+    name: str | None = None
+    """What the model is called there; None: as its folder at the source."""
+    versions: frozenset[int] | None = None
+    """Which versions; None: all that the source has."""
+    replace: bool = False
+    """Whether a version that is there with other content is overwritten."""
+    require_card: bool = False
+    """Whether a version without a card is refused."""
+    max_bytes: int = DEFAULT_MAX_BYTES
+    """What the files may have together."""
+    check: Check | None = None
+    """Has the model prove itself before it is put in place; None: nothing is computed."""
+
+
+class Listener(Protocol):
+    """Is told how far a pull has come."""
+
+    def on_listed(self, total_bytes: int | None) -> None:
+        """The source has been listed; None: it does not say how large every file is."""
+
+    def on_bytes(self, count: int) -> None:
+        """So many more bytes are there."""
+
+    def on_wait(self, model: str) -> None:
+        """Another pull of the same model is under way, and is waited for."""
+
+
+class Silent:
+    """A listener that keeps it to itself."""
+
+    def on_listed(self, total_bytes: int | None) -> None:
+        """Does nothing."""
+
+    def on_bytes(self, count: int) -> None:
+        """Does nothing."""
+
+    def on_wait(self, model: str) -> None:
+        """Does nothing."""
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """A model that is in the repository as it is at its source."""
+
+    source: str
+    """Its URL, without passwords."""
+    model: Path
+    """Its folder in the repository."""
+    plan: Plan
+    """What was added and replaced."""
+    evidence: dict[int, Evidence]
+    """What is known of each version."""
+    replayed: Mapping[int, str] | None
+    """What `check` found of each version; None: nothing was computed."""
+    fetched_bytes: int
+    """How much came over."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what `pixelserve models pull --json` prints."""
+        return {
+            "model": self.model.name,
+            "folder": str(self.model),
+            "source": self.source,
+            "versions": [
+                {
+                    "version": version,
+                    "state": state.value,
+                    "sha256": self.evidence[version].sha256,
+                    "golden_samples": self.evidence[version].golden_samples,
+                    "checked": None if self.replayed is None else self.replayed[version],
+                }
+                for version, state in self.plan.versions.items()
+            ],
+            "files": {name: state.value for name, state in self.plan.files.items()},
+            "fetched_bytes": self.fetched_bytes,
+        }
+
+
+def mirror(wanted: Wanted, listener: Listener | None = None) -> Mirrored:
+    """Mirrors a model, whole or not at all.
+
+    Until everything has been fetched and verified, all of it is in a hidden folder of the repository, which is removed
+    whatever happens. SIGTERM ends it as Ctrl-C does.
+
+    Raises:
+        PullError: it cannot be mirrored; the message says why and what to do.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; nothing was changed.
+    """
+    interrupts = Interrupts()
+    with interrupts.handled():
+        source = open_source(wanted.url)
+        pull = _Pull(wanted, source, _model_name(wanted, source), listener or Silent(), interrupts)
+        try:
+            return pull.run()
+        except OSError as error:
+            # The source's errors were translated where they came up.
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise WriteError(
+                f"{pull.model} cannot be written: {reason}; nothing half-written was left: make room or give another "
+                f"place"
+            ) from error
+
+
+def _model_name(wanted: Wanted, source: Source) -> str:
+    name = wanted.name or source.name
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f'model name "{name}": expected letters, digits, ".", "_" and "-", a letter or digit first; '
+            f"give one with --name"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class _Pull:
+    """One pull: what its steps share."""
+
+    wanted: Wanted
+    source: Source
+    name: str
+    listener: Listener
+    interrupts: Interrupts
+
+    @property
+    def model(self) -> Path:
+        return self.wanted.repository / self.name
+
+    def run(self) -> Mirrored:
+        wanted = self.wanted
+        listing = list_model(self.source, wanted.versions, max_bytes=wanted.max_bytes)
+        self.listener.on_listed(listing.total_bytes)
+        with staging(wanted.repository, self.name, self.interrupts, lambda: self.listener.on_wait(self.name)) as folder:
+            fetched = folder / self.name
+            fetched.mkdir()
+            came = fetch(
+                self.source,
+                listing,
+                fetched,
+                present=self.model,
+                max_bytes=wanted.max_bytes,
+                on_bytes=self.listener.on_bytes,
+            )
+            evidence = self._verify(fetched, listing.versions)
+            replayed = self._replay(fetched, listing.versions)
+            plan = make_plan(fetched, self.model, replace=wanted.replace)
+            with self.interrupts.held():
+                publish(plan, fetched, self.model)
+        return Mirrored(self.source.shown, self.model, plan, evidence, replayed, came)
+
+    def _verify(self, fetched: Path, versions: Sequence[int]) -> dict[int, Evidence]:
+        require_card = self.wanted.require_card
+        try:
+            model_file = settle_config(fetched, self.name, rename=self.wanted.name is not None)
+            return {
+                version: verify_version(fetched / str(version), model_file, require_card=require_card)
+                for version in versions
+            }
+        except DamagedError as error:
+            raise DamagedError(f"{self.source.shown}: {error}") from error
+
+    def _replay(self, fetched: Path, versions: Sequence[int]) -> Mapping[int, str] | None:
+        if self.wanted.check is None:
+            return None
+        try:
+            return self.wanted.check(fetched, versions)
+        except Exception as error:
+            # What is wrong with a model has an exit code; anything else is a bug.
+            if not hasattr(error, "exit_code"):
+                raise
+            raise DamagedError(f"{self.source.shown}: {str(error).replace(f'{fetched}/', '')}") from error

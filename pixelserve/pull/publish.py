@@ -1,0 +1,177 @@
+"""Puts a model that was fetched and verified into its repository, so that nobody ever sees a mixture of old and new.
+
+- A model that is new appears with one rename, and so does each new version of one that is not otherwise changed.
+- Where anything changes that is there (config.pbtxt, labels, a version that is replaced), the model's whole folder is
+  put together beside it, with links to what stays, and the two change places in one step.
+- On a file system that cannot do that, labels come first, then versions, and config.pbtxt last. A server that looks
+  just then may find a mixture; it goes on serving what it has and looks again.
+"""
+
+import ctypes
+import errno
+import filecmp
+import os
+import shutil
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from .errors import ConflictError
+from .verify import CONFIG_FILE
+
+# From Linux's fcntl.h and fs.h.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+class State(StrEnum):
+    """What became of a version or a file."""
+
+    ADDED = "added"
+    UNCHANGED = "unchanged"
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to be done."""
+
+    is_new: bool
+    """Whether the repository has no such model."""
+    versions: dict[int, State]
+    """By number, lowest first."""
+    files: dict[str, State]
+    """By name: config.pbtxt, labels and whatever else lies beside the versions."""
+
+    @property
+    def only_adds_versions(self) -> bool:
+        """Whether nothing that is there already changes."""
+        return set(self.files.values()) <= {State.UNCHANGED} and State.REPLACED not in self.versions.values()
+
+
+def make_plan(fetched: Path, model: Path, *, replace: bool) -> Plan:
+    """Compares a model that was fetched with the one in the repository, which may be missing.
+
+    Raises:
+        ConflictError: a version is there with other content, and `replace` is not set.
+    """
+    folders = sorted((path for path in fetched.iterdir() if path.is_dir()), key=lambda path: int(path.name))
+    versions = {int(path.name): _state(path, model / path.name) for path in folders}
+    files = {path.name: _state(path, model / path.name) for path in sorted(fetched.iterdir()) if path.is_file()}
+    other = [str(version) for version, state in versions.items() if state is State.REPLACED]
+    if other and not replace:
+        raise ConflictError(
+            f"{model} has a version {', '.join(other)} with other content, and nothing was changed; export under a new "
+            f"number, leave it out with --versions, or overwrite it with --replace"
+        )
+    return Plan(not os.path.lexists(model), versions, files)
+
+
+def _state(fetched: Path, present: Path) -> State:
+    if not os.path.lexists(present):
+        return State.ADDED
+    return State.UNCHANGED if _contents(fetched) == _contents(present) and _equal(fetched, present) else State.REPLACED
+
+
+def _contents(path: Path) -> set[str]:
+    """Returns the paths of all files below a folder but the hidden ones; of a file, an empty path."""
+    if not path.is_dir():
+        return {""}
+    found = (Path(root, name).relative_to(path) for root, _, names in os.walk(path, followlinks=True) for name in names)
+    return {str(each) for each in found if not any(part.startswith(".") for part in each.parts)}
+
+
+def _equal(fetched: Path, present: Path) -> bool:
+    return all(filecmp.cmp(fetched / name, present / name, shallow=False) for name in _contents(fetched))
+
+
+def publish(plan: Plan, fetched: Path, model: Path) -> None:
+    """Does what was planned. Nothing must interrupt it.
+
+    Args:
+        plan: what to do.
+        fetched: the model, in a folder of its own on the repository's file system; what of it is used is moved away.
+        model: where it belongs.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    if plan.is_new:
+        fetched.rename(model)
+    elif plan.only_adds_versions:
+        _add_versions(plan, fetched, model)
+    elif not _swap(plan, fetched, model):
+        _change_in_place(plan, fetched, model)
+
+
+def _add_versions(plan: Plan, fetched: Path, model: Path) -> None:
+    for version, state in plan.versions.items():
+        if state is State.ADDED:
+            (fetched / str(version)).rename(model / str(version))
+
+
+def _swap(plan: Plan, fetched: Path, model: Path) -> bool:
+    """Has the changed model, put together, change places with the old one; returns whether this disk can do that."""
+    if model.is_symlink():
+        return False
+    whole = fetched.with_name(f"{fetched.name}.whole")
+    try:
+        _put_together(plan, fetched, model, whole)
+        _exchange(whole, model)
+    except OSError:
+        return False
+    # What somebody else has added since it was put together is now in the old one.
+    for entry in whole.iterdir():
+        if not os.path.lexists(model / entry.name):
+            entry.rename(model / entry.name)
+    return True
+
+
+def _put_together(plan: Plan, fetched: Path, model: Path, whole: Path) -> None:
+    # Links, so that a version that stays keeps its inodes and times, by which a server sees that it has not changed.
+    shutil.copytree(model, whole, symlinks=True, copy_function=os.link)
+    states = {str(version): state for version, state in plan.versions.items()} | plan.files
+    for name, state in states.items():
+        # What was to be added and is there by now is somebody else's, and makes the copy fail.
+        if state is State.REPLACED:
+            _remove(whole / name)
+        if state is not State.UNCHANGED:
+            _link(fetched / name, whole / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=os.link)
+    else:
+        target.hardlink_to(source)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Has two folders change places in one step; Python has no function for that, and not every file system does it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _change_in_place(plan: Plan, fetched: Path, model: Path) -> None:
+    changed = [name for name, state in plan.files.items() if state is not State.UNCHANGED]
+    for name in changed:
+        if name != CONFIG_FILE:
+            (fetched / name).replace(model / name)
+    for version, state in plan.versions.items():
+        if state is State.REPLACED:
+            (model / str(version)).rename(fetched.with_name(f"{version}.old"))
+        if state is not State.UNCHANGED:
+            (fetched / str(version)).rename(model / str(version))
+    # Last, since it may name labels and versions that only now are there.
+    if CONFIG_FILE in changed:
+        (fetched / CONFIG_FILE).replace(model / CONFIG_FILE)

@@ -1,0 +1,270 @@
+"""Where a model is pulled from: a folder of this machine, or whatever fsspec knows by its URL.
+
+What a source says is a stranger's word. Names are checked in `listing`, sizes and bytes in `fetch`.
+"""
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from .errors import (
+    MissingPackageError,
+    PullError,
+    SourceFailed,
+    SourceRefused,
+    SourceUnavailable,
+    UnsafeSourceError,
+    UsageError,
+)
+
+# The extra that brings what a kind of URL needs beside fsspec itself.
+_EXTRAS = {"s3": "pull-s3", "s3a": "pull-s3", "gs": "pull-gcs", "gcs": "pull-gcs", "http": "pull", "https": "pull"}
+_HTTP = ("http", "https")
+_LOCAL = ("", "file", "local")
+# A web server that says nothing for so long has gone; how long a whole file takes is its own business.
+_SILENCE_S = 60
+# What an object store is asked for at a time.
+_BLOCK_BYTES = 8 << 20
+# HTTP's statuses.
+_DENIED = (401, 403)
+_MISSING = (404, 410)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a source lists in a folder."""
+
+    name: str
+    """Its name in that folder, unchecked."""
+    key: str
+    """What the source knows it by."""
+    is_folder: bool
+    """Whether it has entries of its own."""
+
+
+class Source(Protocol):
+    """A folder somewhere. Every method raises a `PullError` that says what is wrong with the source."""
+
+    shown: str
+    """Its URL for messages: without passwords."""
+    name: str
+    """The folder's own name; empty where it has none."""
+    root: str
+    """The key of the folder."""
+
+    def entries(self, folder: str) -> list[Entry]:
+        """Lists a folder by its key, in no order."""
+
+    def size(self, key: str) -> int | None:
+        """Returns a file's size in bytes; None: the source does not say."""
+
+    def opened(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Opens a file; its bytes are to be read with `read`."""
+
+    def read(self, stream: BinaryIO, count: int) -> bytes:
+        """Reads up to `count` bytes of a file that was opened; none at its end."""
+
+
+def open_source(url: str) -> Source:
+    """Returns the source of a URL; a path, or a URL of the scheme file, needs no further package.
+
+    Raises:
+        UsageError: no such scheme is known, or the URL is none of a folder.
+        MissingPackageError: the package for this scheme is not installed.
+    """
+    scheme = url.split("://", 1)[0] if "://" in url else ""
+    if scheme in _LOCAL:
+        return FolderSource(Path(unquote(urlsplit(url).path)) if scheme else Path(url))
+    return FsspecSource(url, scheme)
+
+
+def redacted(text: str) -> str:
+    """Returns a text whose URLs have neither passwords nor queries, which may hold signatures."""
+    text = re.sub(r"(://)[^/\s]*@", r"\1", text)
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)
+
+
+class FolderSource:
+    """A folder of this machine. Links are followed within it, as Kubernetes mounts files, and never out of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Stores where it is."""
+        self.shown = str(path)
+        self._folder = path.resolve()
+        self.name = self._folder.name
+        self.root = str(self._folder)
+
+    def entries(self, folder: str) -> list[Entry]:
+        """Lists a folder; what is neither a file nor a folder is refused."""
+        with self._reading(folder):
+            return [self._entry(path) for path in Path(folder).iterdir()]
+
+    def _entry(self, path: Path) -> Entry:
+        hidden = path.name.startswith(".")
+        if not hidden and not path.resolve().is_relative_to(self._folder):
+            raise UnsafeSourceError(f"{path} is a link that leads out of {self.shown}; replace it by what it points to")
+        mode = path.stat().st_mode if not hidden else 0
+        if not hidden and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UnsafeSourceError(f"{path} is neither a file nor a folder; remove it")
+        return Entry(path.name, str(path), stat.S_ISDIR(mode))
+
+    def size(self, key: str) -> int | None:
+        """Returns a file's size."""
+        with self._reading(key):
+            return Path(key).stat().st_size
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[BinaryIO]:
+        """Opens a file."""
+        with self._reading(key):
+            # What the block does with it is not reading, and has errors of its own.
+            stream = Path(key).open("rb")  # noqa: SIM115
+        with stream:
+            yield stream
+
+    def read(self, stream: BinaryIO, count: int) -> bytes:
+        """Reads from a file."""
+        with self._reading(stream.name):
+            return stream.read(count)
+
+    @contextlib.contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise SourceRefused(f"{path} cannot be read: {reason}; expected the folder of a model") from error
+
+
+class FsspecSource:
+    """A folder on a file system that fsspec knows: s3://, gs://, http(s)://, memory:// and so on."""
+
+    def __init__(self, url: str, scheme: str) -> None:
+        """Finds the file system; nothing is asked of it yet. Raises as `open_source`."""
+        self.shown = redacted(url)
+        self._is_http = scheme in _HTTP
+        if self._is_http and (urlsplit(url).query or urlsplit(url).fragment):
+            raise UsageError(f"{self.shown}: a folder's URL has neither a query nor a fragment; leave it out")
+        self._system, path = _file_system(url, scheme, self.shown)
+        # A web server that is asked for a folder without the slash answers with a redirection.
+        self.root = path.rstrip("/") + ("/" if self._is_http else "")
+        last = PurePosixPath(urlsplit(url).path if self._is_http else path).name
+        self.name = unquote(last) if self._is_http else last
+
+    def entries(self, folder: str) -> list[Entry]:
+        """Lists a folder; what is neither a file nor a folder is refused."""
+        prefix = folder.rstrip("/") + "/"
+        with self._reading(folder):
+            listed = self._system.ls(folder, detail=True)
+        return [self._entry(info, prefix) for info in listed if not self._is_noise(str(info["name"]), prefix)]
+
+    def _is_noise(self, key: str, prefix: str) -> bool:
+        """Whether an entry is the folder itself, as object stores list it, or an index page's link to sort or go up."""
+        if key.rstrip("/") == prefix.rstrip("/"):
+            return True
+        link = key.removeprefix(prefix)
+        return self._is_http and ("?" in link or "#" in link or link in (".", "./") or link.startswith("../"))
+
+    def _entry(self, info: dict[str, Any], prefix: str) -> Entry:
+        key, kind = str(info["name"]), info.get("type")
+        if kind not in ("file", "directory") or info.get("islink"):
+            raise UnsafeSourceError(f"{redacted(key)} is neither a file nor a folder; remove it from the source")
+        # A key that is not in its folder stays whole, and its slashes have it refused.
+        name = key.removeprefix(prefix).rstrip("/")
+        if self._is_http:
+            name = unquote(name).removeprefix("./")
+        return Entry(name, key, kind == "directory")
+
+    def size(self, key: str) -> int | None:
+        """Returns a file's size; None where a web server does not announce it."""
+        with self._reading(key):
+            size = self._system.info(key).get("size")
+        return None if size is None else int(size)
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[BinaryIO]:
+        """Opens a file, from a web server as one answer."""
+        # With a block size of 0 fsspec streams; the made-up size keeps it from asking for the real one once more.
+        how = {"block_size": 0, "size": 1} if self._is_http else {"block_size": _BLOCK_BYTES}
+        with self._reading(key):
+            stream = self._system.open(key, "rb", **how)
+        with stream:
+            yield stream
+
+    def read(self, stream: BinaryIO, count: int) -> bytes:
+        """Reads from a file."""
+        with self._reading(getattr(stream, "path", self.shown)):
+            return stream.read(count)
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """Translates what a file system raises: each has errors of its own."""
+        try:
+            yield
+        except Exception as error:
+            raise _translated(redacted(str(key)), error) from error
+
+
+def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
+    """Returns fsspec's file system for a URL, and the path on it."""
+    try:
+        from fsspec.core import url_to_fs
+
+        options = _http_options() if scheme in _HTTP else {}
+        # One that was made before may remember what it listed then.
+        return url_to_fs(url, skip_instance_cache=True, **options)  # type: ignore[no-any-return]
+    except ImportError as error:
+        raise MissingPackageError(f"{shown}: {_remedy(scheme, error)}") from error
+    except ValueError as error:
+        raise UsageError(
+            f"{shown}: {redacted(str(error))}; expected a folder, or a URL such as s3://bucket/models/mnist-cnn"
+        ) from error
+    except Exception as error:
+        raise _translated(shown, error) from error
+
+
+def _remedy(scheme: str, error: ImportError) -> str:
+    if scheme in _EXTRAS or (error.name or "").partition(".")[0] == "fsspec":
+        extra = _EXTRAS.get(scheme, "pull")
+        return f"the package for {scheme}:// is missing; install it with: pip install 'pixelserve[{extra}]'"
+    # What fsspec knows and we have no extra for: it names the package.
+    return str(error)
+
+
+def _http_options() -> dict[str, Any]:
+    import aiohttp
+
+    # aiohttp would give a whole file five minutes.
+    silence = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)
+    return {"timeout": silence, "simple_links": False}
+
+
+def _translated(shown: str, error: Exception) -> PullError:
+    # fsspec reports whatever keeps a web server from answering as a file that is not there.
+    cause = (
+        error.__cause__ if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception) else error
+    )
+    text, status = redacted(str(cause)) or type(cause).__name__, _status(cause)
+    kinds = {kind.__name__ for kind in type(cause).__mro__}
+    if isinstance(cause, FileNotFoundError | NotADirectoryError) or status in _MISSING:
+        return SourceRefused(f"{shown}: there is no such file or folder; look at the URL")
+    if isinstance(cause, PermissionError) or status in _DENIED or "NoCredentialsError" in kinds:
+        return SourceRefused(f"{shown} may not be read: {text}; look at the credentials")
+    # botocore has a ConnectionError of its own.
+    if isinstance(cause, OSError) or "ConnectionError" in kinds:
+        return SourceUnavailable(f"{shown} does not answer: {text}; look at the address, or try again")
+    return SourceFailed(f"{shown} failed: {text}; try again")
+
+
+def _status(error: Exception) -> object:
+    """Returns HTTP's status where an error has one, as botocore, aiohttp and gcsfs each keep it."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return getattr(error, "status", None) or getattr(error, "code", None)

@@ -1,0 +1,104 @@
+"""Holds what was fetched against its own evidence, and against what a server needs to load it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from pixelserve.card import (
+    CARD_FILE,
+    GOLDEN_FILE,
+    MODEL_FILE,
+    CardError,
+    read_card,
+    read_golden,
+    verify_model_file,
+)
+from pixelserve.oip import model_config_pb2 as pb
+
+from .errors import DamagedError, UsageError
+
+CONFIG_FILE = "config.pbtxt"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a version that was fetched."""
+
+    sha256: str | None
+    """Of its model file, in hex, as its card says and as was found; None: it has no card."""
+    golden_samples: int
+    """How many golden samples a server has to replay; 0: none."""
+
+    @property
+    def summary(self) -> str:
+        """The same for people."""
+        if self.sha256 is None:
+            return f"unverified: no {CARD_FILE}"
+        samples = f"{self.golden_samples} golden samples" if self.golden_samples else f"no {GOLDEN_FILE}"
+        return f"SHA-256 {self.sha256[:12]}… as its card says, {samples}"
+
+
+def settle_config(folder: Path, name: str, *, rename: bool) -> str:
+    """Checks a model's config.pbtxt, where there is one; returns the name of the model file in its version folders.
+
+    Args:
+        folder: the fetched files.
+        name: what the model will be called.
+        rename: whether another name in config.pbtxt is changed to that, which rewrites the file; else it is refused.
+
+    Raises:
+        DamagedError: it cannot be parsed, or a file that it names is missing.
+        UsageError: it names another model.
+    """
+    path = folder / CONFIG_FILE
+    config = _parse(path)
+    if config.name not in ("", name):
+        if not rename:
+            raise UsageError(f"{CONFIG_FILE} names the model {config.name}, the folder {name}; say which with --name")
+        config.name = name
+        path.write_text(text_format.MessageToString(config), encoding="utf-8")
+    for output in config.output:
+        labels = output.label_filename
+        if labels and not (_is_plain(labels) and (folder / labels).is_file()):
+            raise DamagedError(f"{CONFIG_FILE} names the label file {labels}, which the source does not have beside it")
+    model_file = config.default_model_filename or MODEL_FILE
+    if not _is_plain(model_file):
+        raise DamagedError(f"{CONFIG_FILE}: default_model_filename {model_file} is not a file in the version folder")
+    return model_file
+
+
+def _parse(path: Path) -> pb.ModelConfig:
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
+    except FileNotFoundError:
+        return pb.ModelConfig()
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{CONFIG_FILE}: {error}; expected Triton's ModelConfig as protobuf text") from error
+
+
+def _is_plain(file_name: str) -> bool:
+    return Path(file_name).name == file_name and file_name != ".."
+
+
+def verify_version(folder: Path, model_file: str, *, require_card: bool) -> Evidence:
+    """Checks that a fetched version has its model, that this is the card's, and that its golden samples can be read.
+
+    Raises:
+        DamagedError: one of these does not hold, or there is no card and one is required.
+    """
+    version, model = f"version {folder.name}", folder / model_file
+    if not model.is_file():
+        raise DamagedError(f"{version} has no {model_file}; look at the source")
+    if not (folder / CARD_FILE).is_file():
+        if require_card:
+            raise DamagedError(f"{version} has no {CARD_FILE}, and --require-card is on; export it with its evidence")
+        return Evidence(None, 0)
+    try:
+        card = read_card(folder / CARD_FILE)
+        verify_model_file(card, model)
+        golden = folder / GOLDEN_FILE
+        return Evidence(card.sha256, read_golden(golden).samples if golden.is_file() else 0)
+    except CardError as error:
+        # The files are in a folder that will be gone by the time that somebody reads this.
+        raise DamagedError(f"{version}: {str(error).replace(f'{folder}/', '')}") from error
