@@ -21,6 +21,8 @@ A message says what was expected, what came, and what to do, and names the model
 class becomes on the wire is one table, in api/status.py.
 """
 
+from pathlib import Path
+
 
 class ServerError(Exception):
     """Base of all errors that the server raises on purpose."""
@@ -36,6 +38,19 @@ class RepositoryError(ServerError):
     """A model on disk cannot be served; the message names the file and the remedy."""
 
     exit_code = 1
+
+    def __init__(self, problem: str, *, path: Path | None = None, line: int | None = None, write: str = "") -> None:
+        """Stores the facts, and makes them one sentence.
+
+        Args:
+            problem: what was expected, what came, and what to do, without the file.
+            path: the file or folder that it is about; None: `problem` names it.
+            line: the line in it, from 1; None: it is about no line.
+            write: the exact text to write there instead; empty: there is none to propose.
+        """
+        self.problem, self.path, self.line, self.write = problem, path, line, write
+        where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(f"{where}{problem}{f'; write: {write}' if write else ''}")
 
 
 class ImageError(ServerError):

@@ -8,13 +8,11 @@ from pixelserve.oip import model_config_pb2 as pb
 from ..engine.providers import CUDA
 from ..engine.tensors import TensorSpec
 from ..repository.aliases import set_aliases
+from ..repository.config import BACKEND, PLATFORM
 from ..repository.layout import DEFAULT_MODEL_FILE
 from ..repository.loader import LoadedVersion
 
 _Entry = TypeVar("_Entry", pb.ModelInput, pb.ModelOutput)
-
-BACKEND = "onnxruntime"
-PLATFORM = "onnxruntime_onnx"
 
 
 def describe(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelConfig:

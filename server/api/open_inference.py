@@ -11,12 +11,13 @@ from ..engine.regions import Regions
 from ..engine.tensors import FREE, TensorSpec
 from ..errors import Unimplemented
 from ..repository.catalogue import Catalogue
+from ..repository.config import PLATFORM
 from ..repository.loader import LoadedVersion
 from .call import Call, Handler
 from .codec import parse_message
 from .infer import ModelInfer
 from .log_settings import LogSettings
-from .model_config import PLATFORM, describe
+from .model_config import describe
 from .shared_memory import SystemSharedMemory
 from .statistics import ModelStatistics, Statistics
 from .trace_settings import TraceSettings

@@ -22,7 +22,7 @@ _STRING = "tensor(string)"
 # ONNX's number for bfloat16 (TensorProto.DataType).
 _BFLOAT16_NUMBER = 16
 
-__all__ = ["CPU", "CUDA", "Session", "check_runtime", "runtime_version"]
+__all__ = ["CPU", "CUDA", "Session", "check_model_file", "check_runtime", "runtime_version"]
 
 
 def check_runtime(device: str, *, require_gpu: bool = False) -> None:
@@ -307,16 +307,22 @@ def _session_options(options: SessionOptions, threads: int) -> Any:
     return chosen
 
 
-def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+def check_model_file(model: Path) -> None:
+    """Raises RepositoryError where there is no file of that name."""
     if not model.is_file():
-        raise RepositoryError(f"{model}: no such file; a version folder must hold the model")
+        raise RepositoryError("no such file; a version folder must hold the model", path=model)
+
+
+def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+    check_model_file(model)
     try:
         return ort.InferenceSession(model, options, providers=providers)
     except Exception as error:
-        raise RepositoryError(
-            f"{model}: ONNX Runtime {runtime_version()} cannot load it ({_first_line(error)}); "
+        problem = (
+            f"ONNX Runtime {runtime_version()} cannot load it ({_first_line(error)}); "
             f"the file is damaged or made for a newer runtime: copy or export it again"
-        ) from error
+        )
+        raise RepositoryError(problem, path=model) from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -326,7 +332,8 @@ def _first_line(error: BaseException) -> str:
 def _spec(model: Path, node: Any) -> TensorSpec:
     datatype = BY_ONNX.get(node.type)
     if datatype is None:
-        raise RepositoryError(f"{model}: {node.name} is a {node.type}, which is not served; expected a dense tensor")
+        problem = f"{node.name} is a {node.type}, which is not served; expected a dense tensor"
+        raise RepositoryError(problem, path=model)
     # A free dimension has a name or None where a fixed one has a number.
     shape = tuple(dimension if isinstance(dimension, int) else FREE for dimension in node.shape)
     return TensorSpec(node.name, datatype, shape)

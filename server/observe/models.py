@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from ..engine.session import runtime_version
 from ..errors import RepositoryError
+from ..repository.compatibility import ignored_fields, warning
+from ..repository.layout import CONFIG_FILE
 from ..repository.loader import LoadedVersion
 from .logs import Log
 from .metrics import Metrics
@@ -26,6 +28,8 @@ class ModelEvents:
         self._health = health
         self._log = log
         self._is_ready = is_ready
+        # What was said of each model's config.pbtxt: once, however many versions it has and however often they change.
+        self._ignored: dict[str, list[str]] = {}
 
     def on_loaded(self, loaded: LoadedVersion) -> None:
         """Tells of a version that takes requests."""
@@ -56,6 +60,13 @@ class ModelEvents:
         )
         for note in loaded.in_use.notes:
             self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=note)
+        self._warn_of_ignored(loaded)
+
+    def _warn_of_ignored(self, loaded: LoadedVersion) -> None:
+        names = [use.name for use in ignored_fields(loaded.config.written)]
+        if names and names != self._ignored.get(loaded.name):
+            self._log.warning("not as asked", model=loaded.name, reason=f"{CONFIG_FILE}: {warning(names)}")
+        self._ignored[loaded.name] = names
 
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
         """Tells of a version, or of a model as a whole (0), that cannot be served."""

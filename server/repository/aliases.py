@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from pixelserve.oip import model_config_pb2 as pb
 
-from ..errors import RepositoryError
 from .layout import VERSION, ModelFolder
+from .pbtxt import error_at
 
 STABLE = "stable"
 """The version that answers requests which name none."""
@@ -42,10 +42,8 @@ def read_aliases(folder: ModelFolder, config: pb.ModelConfig | None, versions: S
 def _version(folder: ModelFolder, alias: str, text: str, versions: Sequence[int]) -> int:
     if VERSION.fullmatch(text) and int(text) in versions:
         return int(text)
-    raise RepositoryError(
-        f'{folder.config_file}: parameter {alias} is "{text}"; expected one of the versions on disk, '
-        f"such as {as_text(alias, max(versions))}"
-    )
+    problem = f'parameter {alias} is "{text}"; expected one of the versions on disk: {", ".join(map(str, versions))}'
+    raise error_at(folder.config_file, f'parameters["{alias}"]', problem, as_text(alias, max(versions)))
 
 
 def as_text(alias: str, version: int) -> str:

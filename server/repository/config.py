@@ -1,13 +1,13 @@
 """Reads config.pbtxt (Triton's ModelConfig as protobuf text) and settles it with what the ONNX graph says.
 
-With `scheduling`, `aliases` and `promotion`, what knows protobuf outside of api/ and transport/.
+Modules of this folder are the only ones outside api/ and transport/ that know protobuf: this one, `compatibility`
+(which fields are served), `pbtxt` (the text), `scheduling`, `aliases`; and `overlay` and `promotion`, which write it.
 """
 
-from collections.abc import Iterable, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast, get_args
-
-from google.protobuf import text_format
+from typing import get_args
 
 from pixelserve.oip import model_config_pb2 as pb
 
@@ -15,13 +15,19 @@ from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError
 from ..imaging.prepare import Inversion, PictureSpec
+from .compatibility import INVERSION, Verdict, uses
 from .layout import DEFAULT_MODEL_FILE, ModelFolder, is_plain
-from .scheduling import read_batching
+from .pbtxt import error_at, parse, value_name
+from .scheduling import batching_problems, instance_problems, read_batching
 
-_BACKENDS = ("", "onnxruntime")
-# A parameter of ours in config.pbtxt, which Triton hands to backends and otherwise ignores.
-_INVERSION = "inversion"
-_PLATFORMS = ("", "onnxruntime_onnx")
+BACKEND = "onnxruntime"
+"""Triton's name of what computes every model here."""
+PLATFORM = "onnxruntime_onnx"
+"""Triton's older name of it."""
+
+
+Written = pb.ModelConfig
+"""What a config.pbtxt says, for those who only hand it on."""
 
 
 @dataclass(frozen=True)
@@ -56,49 +62,65 @@ def read_config(folder: ModelFolder) -> pb.ModelConfig | None:
     """Reads a model's config.pbtxt; returns None where there is none.
 
     Raises:
-        RepositoryError: it does not parse (the line is named), names another model, or asks for another backend or a
-            scheduling that is not served.
+        RepositoryError: it does not parse, sets a field that is refused, or has a value that no model could have; the
+            message has the line, and what to write there where that is known.
+    """
+    config, errors = examine_config(folder)
+    if errors:
+        raise errors[0]
+    return config
+
+
+def examine_config(folder: ModelFolder) -> tuple[pb.ModelConfig | None, list[RepositoryError]]:
+    """Reads a model's config.pbtxt, and goes on behind what is wrong with it.
+
+    Returns:
+        What it says, with plain mistakes corrected, None where there is none or it cannot be understood; and all that
+        keeps it from being served, whatever the model.
     """
     path = folder.config_file
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return None
+        return None, []
     except (OSError, UnicodeDecodeError) as error:
-        raise RepositoryError(f"{path}: cannot be read: {error}") from error
-    try:
-        config = text_format.Parse(text, pb.ModelConfig())
-    except text_format.ParseError as error:
-        # The parser's message begins with line:column.
-        raise RepositoryError(f"{path}:{error}; expected Triton's ModelConfig as protobuf text") from error
-    _check_served(folder, config)
-    return config
+        return None, [RepositoryError(f"cannot be read: {error}", path=path)]
+    config, errors = parse(path, text)
+    if config is not None:
+        errors += _unserved(folder, config)
+        errors += batching_problems(folder, config)
+        errors += instance_problems(folder, config.instance_group)
+    return config, errors
 
 
-def _check_served(folder: ModelFolder, config: pb.ModelConfig) -> None:
+def _unserved(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[RepositoryError]:
     path = folder.config_file
     if config.name not in ("", folder.name):
-        raise RepositoryError(f'{path}: name is "{config.name}", the folder\'s is "{folder.name}"; make them equal')
-    if config.backend not in _BACKENDS or config.platform not in _PLATFORMS:
-        named = config.backend or config.platform
-        raise RepositoryError(f'{path}: "{named}" is not served; only backend: "onnxruntime" is')
-    scheduling = config.WhichOneof("scheduling_choice")
-    if scheduling not in (None, "dynamic_batching"):
-        raise RepositoryError(f"{path}: {scheduling} is not served; only dynamic_batching is")
+        problem = f'name is "{config.name}", the folder\'s is "{folder.name}"; make them equal'
+        yield error_at(path, "name", problem, f'name: "{folder.name}"')
+    for key, value, served in (("backend", config.backend, BACKEND), ("platform", config.platform, PLATFORM)):
+        if value not in ("", served):
+            problem = f'"{value}" is not served; only backend: "{BACKEND}" is, for ONNX models'
+            yield error_at(path, key, problem, f'{key}: "{served}"')
+    for use in uses(config):
+        if use.rule.verdict is Verdict.REFUSED:
+            yield error_at(path, use.place, f"{use.name} is not served: {use.rule.reason}")
     if config.max_batch_size < 0:
-        raise RepositoryError(f"{path}: max_batch_size is {config.max_batch_size}; expected 0 or more")
+        problem = f"max_batch_size is {config.max_batch_size}; expected 0 or more"
+        yield error_at(path, "max_batch_size", problem, "max_batch_size: 0")
+    if not is_plain(name := model_file_name(config)):
+        problem = f'default_model_filename "{name}" is not the name of a file in the version folder'
+        yield error_at(path, "default_model_filename", problem, f'default_model_filename: "{DEFAULT_MODEL_FILE}"')
+    if _inversion(config) is None:
+        value, known = config.parameters[INVERSION].string_value, ", ".join(get_args(Inversion))
+        problem = f'parameter {INVERSION} is "{value}"; expected one of {known}'
+        write = f'parameters {{ key: "{INVERSION}" value {{ string_value: "never" }} }}'
+        yield error_at(path, f'parameters["{INVERSION}"]', problem, write)
 
 
 def model_file_name(config: pb.ModelConfig | None) -> str:
-    """Returns the name of the model file in a version folder.
-
-    Raises:
-        RepositoryError: it leads out of the folder.
-    """
-    name = (config.default_model_filename if config else "") or DEFAULT_MODEL_FILE
-    if not is_plain(name):
-        raise RepositoryError(f'default_model_filename "{name}" is not the name of a file in the version folder')
-    return name
+    """Returns the name of the model file in a version folder."""
+    return (config.default_model_filename if config else "") or DEFAULT_MODEL_FILE
 
 
 def select_versions(config: pb.ModelConfig | None, versions: Sequence[int]) -> list[int]:
@@ -130,28 +152,50 @@ def settle(
         queue = QueuePolicy(defaults.max_queue_size)
         policy = BatchingPolicy(defaults.max_batch_size if batches else 0, batches, queue)
         return ModelConfig(folder.name, policy, tuple(inputs), tuple(outputs), _pictures(inputs, outputs, "never"))
+    for problem in contradictions(folder, config, inputs, outputs):
+        raise problem
     policy = read_batching(folder, config, defaults.max_queue_size)
-    _check_tensors(folder, config.input, inputs, policy.max_batch_size)
-    _check_tensors(folder, config.output, outputs, policy.max_batch_size)
-    if policy.max_batch_size:
-        _check_batch_dimension(folder, (*inputs, *outputs))
     files = {output.name: output.label_filename for output in config.output if output.label_filename}
-    labelled = (replace(spec, labels=_labels(folder, files.get(spec.name), spec)) for spec in outputs)
-    pictures = _pictures(inputs, outputs, _inversion(folder, config)) if policy.max_batch_size else None
+    labelled = (
+        replace(spec, labels=_labels(folder, files[spec.name], spec)) if spec.name in files else spec
+        for spec in outputs
+    )
+    pictures = _pictures(inputs, outputs, _inversion(config) or "never") if policy.max_batch_size else None
     return ModelConfig(folder.name, policy, tuple(inputs), tuple(labelled), pictures, config)
 
 
-def _inversion(folder: ModelFolder, config: pb.ModelConfig) -> Inversion:
-    """Returns the model's rule for dark-on-light pictures: the parameter `inversion`."""
-    if _INVERSION not in config.parameters:
+def contradictions(
+    folder: ModelFolder, config: pb.ModelConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Iterator[RepositoryError]:
+    """Yields each thing in which config.pbtxt and the graph disagree."""
+    if config.max_batch_size:
+        yield from _fixed_batches(folder, (*inputs, *outputs))
+    rows = config.max_batch_size
+    for number, taken in enumerate(config.input):
+        yield from _disagreements(folder, f"input[{number}]", taken, inputs, rows)
+    for number, given in enumerate(config.output):
+        yield from _disagreements(folder, f"output[{number}]", given, outputs, rows)
+
+
+def label_problems(
+    folder: ModelFolder, config: pb.ModelConfig, outputs: Sequence[TensorSpec]
+) -> Iterator[RepositoryError]:
+    """Yields what is wrong with each label file; one of an output that is not there may have any length."""
+    by_name = {spec.name: spec for spec in outputs}
+    for entry in config.output:
+        if entry.label_filename:
+            try:
+                _labels(folder, entry.label_filename, by_name.get(entry.name))
+            except RepositoryError as error:
+                yield error
+
+
+def _inversion(config: pb.ModelConfig) -> Inversion | None:
+    """Returns the model's rule for dark-on-light pictures, the parameter `inversion`; None: there is no such rule."""
+    if INVERSION not in config.parameters:
         return "never"
-    value = config.parameters[_INVERSION].string_value
-    for known in get_args(Inversion):
-        if value == known:
-            return cast(Inversion, known)
-    raise RepositoryError(
-        f'{folder.config_file}: parameter {_INVERSION} is "{value}"; expected one of {", ".join(get_args(Inversion))}'
-    )
+    value = config.parameters[INVERSION].string_value
+    return next((known for known in get_args(Inversion) if value == known), None)
 
 
 def _pictures(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], inversion: Inversion) -> PictureSpec | None:
@@ -166,40 +210,43 @@ def _pictures(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], inver
     return PictureSpec(height=shape[1], width=shape[2], channels=shape[3], inversion=inversion)
 
 
-def _check_batch_dimension(folder: ModelFolder, specs: Iterable[TensorSpec]) -> None:
+def _fixed_batches(folder: ModelFolder, specs: Iterable[TensorSpec]) -> Iterator[RepositoryError]:
     for spec in specs:
         if spec.shape[:1] != (FREE,):
-            raise RepositoryError(
-                f"{folder.config_file}: max_batch_size is above 0, but the first dimension of {spec.name} is fixed: "
+            problem = (
+                f"max_batch_size is above 0, but the first dimension of {spec.name} is fixed: "
                 f"{format_shape(spec.shape)}; write max_batch_size: 0, or export the model with a free first dimension"
             )
+            yield error_at(folder.config_file, "max_batch_size", problem)
 
 
-def _check_tensors(
+def _disagreements(
     folder: ModelFolder,
-    configured: Iterable[pb.ModelInput] | Iterable[pb.ModelOutput],
+    place: str,
+    entry: pb.ModelInput | pb.ModelOutput,
     specs: Sequence[TensorSpec],
     max_batch_size: int,
-) -> None:
-    by_name = {spec.name: spec for spec in specs}
-    for entry in configured:
-        spec = by_name.get(entry.name)
-        if spec is None:
-            raise RepositoryError(
-                f'{folder.config_file}: the model has no tensor "{entry.name}" there; it has {", ".join(by_name)}'
-            )
-        type_name = pb.DataType.Name(entry.data_type)
-        if BY_CONFIG_NAME.get(type_name) != spec.datatype:
-            raise RepositoryError(
-                f"{folder.config_file}: data_type of {entry.name} is {type_name}, "
-                f"the model's is {spec.datatype.config_name}"
-            )
-        shape = spec.shape[1:] if max_batch_size else spec.shape
-        if not _compatible(tuple(entry.dims), shape):
-            raise RepositoryError(
-                f"{folder.config_file}: dims of {entry.name} are {format_shape(tuple(entry.dims))}, "
-                f"the model's are {format_shape(shape)}"
-            )
+) -> Iterator[RepositoryError]:
+    path, by_name = folder.config_file, {spec.name: spec for spec in specs}
+    spec = by_name.get(entry.name)
+    if spec is None:
+        problem = f'the model has no tensor "{entry.name}" there; it has {", ".join(by_name)}'
+        nearest = difflib.get_close_matches(entry.name, by_name, n=1, cutoff=0) or [""]
+        yield error_at(path, f"{place}.name", problem, f'name: "{nearest[0]}"')
+        return
+    type_name = value_name(pb.DataType, entry.data_type)
+    if BY_CONFIG_NAME.get(type_name) != spec.datatype:
+        problem = f"data_type of {entry.name} is {type_name}, the model's is {spec.datatype.config_name}"
+        yield error_at(path, f"{place}.data_type", problem, f"data_type: {spec.datatype.config_name}")
+    shape = spec.shape[1:] if max_batch_size else spec.shape
+    dims = tuple(entry.dims)
+    wanted = f"dims: [ {', '.join(map(str, shape or (1,)))} ]"
+    if entry.HasField("reshape") and tuple(entry.reshape.shape) not in (dims, () if dims == (1,) else dims):
+        problem = f"reshape of {entry.name} is not served; remove it, and have clients send the model's own shape"
+        yield error_at(path, f"{place}.reshape", problem, wanted)
+    elif not _compatible(dims, shape):
+        problem = f"dims of {entry.name} are {format_shape(dims)}, the model's are {format_shape(shape)}"
+        yield error_at(path, f"{place}.dims", problem, wanted)
 
 
 def _compatible(configured: tuple[int, ...], graph: tuple[int, ...]) -> bool:
@@ -211,18 +258,27 @@ def _compatible(configured: tuple[int, ...], graph: tuple[int, ...]) -> bool:
     )
 
 
-def _labels(folder: ModelFolder, file_name: str | None, spec: TensorSpec) -> tuple[str, ...]:
-    if file_name is None:
-        return ()
+def written_outputs(config: pb.ModelConfig) -> list[TensorSpec]:
+    """Returns the outputs as a configuration describes them, without the graph: those whose type it says."""
+    return [
+        TensorSpec(output.name, BY_CONFIG_NAME[name], tuple(output.dims))
+        for output in config.output
+        if (name := value_name(pb.DataType, output.data_type)) in BY_CONFIG_NAME
+    ]
+
+
+def _labels(folder: ModelFolder, file_name: str, spec: TensorSpec | None) -> tuple[str, ...]:
     path = folder.path / file_name
     # A name that leads out of the model's folder is a mistake or an attack; a link is how Kubernetes mounts one.
     if not is_plain(file_name):
-        raise RepositoryError(f"{folder.config_file}: label_filename {file_name} is not a file beside config.pbtxt")
+        problem = f"label_filename {file_name} is not a file beside config.pbtxt"
+        raise RepositoryError(problem, path=folder.config_file, write='label_filename: "labels.txt"')
     try:
         labels = tuple(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise RepositoryError(f"{path}: cannot be read: {error}; expected one class label a line") from error
-    classes = spec.shape[-1] if spec.shape else FREE
-    if classes != FREE and len(labels) != classes:
-        raise RepositoryError(f"{path}: {len(labels)} labels; {spec.name} has {classes} classes, one label a line each")
+        raise RepositoryError(f"cannot be read: {error}; expected one class label a line", path=path) from error
+    classes = spec.shape[-1] if spec is not None and spec.shape else FREE
+    if spec is not None and classes != FREE and len(labels) != classes:
+        problem = f"{len(labels)} labels; {spec.name} has {classes} classes, one label a line each"
+        raise RepositoryError(problem, path=path)
     return labels

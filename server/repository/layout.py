@@ -18,6 +18,11 @@ def is_plain(name: str) -> bool:
     return Path(name).name == name and name not in ("", "..")
 
 
+def is_version(name: str) -> bool:
+    """Returns whether a folder of this name is a version's."""
+    return VERSION.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """A model's folder in the repository."""
@@ -38,7 +43,7 @@ class ModelFolder:
     def versions(self) -> list[int]:
         """Returns the versions on disk, lowest first."""
         names = (entry.name for entry in self.path.iterdir() if entry.is_dir())
-        return sorted(int(name) for name in names if VERSION.fullmatch(name))
+        return sorted(int(name) for name in names if is_version(name))
 
     def version_path(self, version: int) -> Path:
         """Returns the folder of one version."""

@@ -1,7 +1,8 @@
 """Loads one version of a model and makes it prove itself before it serves."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pixelserve.card import (
     GOLDEN_FILE,
     Card,
     CardError,
+    Golden,
     Tensors,
     read_card,
     read_golden,
@@ -27,11 +29,20 @@ from ..engine.instance import Instance
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA, InUse, SessionOptions
 from ..engine.run import Observer
-from ..engine.session import Session
+from ..engine.session import Session, check_model_file
 from ..engine.tensors import Array
 from ..engine.timer import Timer
 from ..errors import RepositoryError
-from .config import Defaults, ModelConfig, model_file_name, read_config, settle
+from .config import (
+    Defaults,
+    ModelConfig,
+    Written,
+    contradictions,
+    label_problems,
+    model_file_name,
+    read_config,
+    settle,
+)
 from .layout import ModelFolder
 from .scheduling import Placement, read_instances
 
@@ -155,7 +166,7 @@ class Loader:
         sessions = [opener() for opener in openers]
         first = sessions[0]
         config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
-        evidence = self._examine(path, model, first, config)
+        evidence = self._prove(path, model, first, config.batching.max_batch_size)
         config = replace(config, batching=self._tune(config.batching, first.provider))
         batcher = Batcher(
             f"{folder.name} version {version}",
@@ -197,26 +208,78 @@ class Loader:
             run_on_arrival=self.tuning.run_on_arrival and not (provider == CUDA and self.session_options.cuda.graphs),
         )
 
-    def _examine(self, path: Path, model: Path, session: Session, config: ModelConfig) -> Evidence:
-        if not (path / CARD_FILE).is_file():
-            if self.require_card:
-                raise RepositoryError(
-                    f"{path}: no {CARD_FILE}, and --require-card is on; export the model with `pixelserve export`"
-                )
-            return Evidence(None, False, f"unverified: no {CARD_FILE}")
+    def examine(
+        self, folder: ModelFolder, version: int, config: Written | None, *, quick: bool = False
+    ) -> Iterator[RepositoryError]:
+        """Yields everything about a version's files for which `load` would refuse it, where `load` raises the first.
+
+        Args:
+            folder: the model's.
+            version: its number.
+            config: what its config.pbtxt says, or would say with its mistakes corrected.
+            quick: whether to leave out what takes a session: the graph, and what the model computes.
+        """
+        path = folder.version_path(version)
+        model = path / model_file_name(config)
+        session: Session | None = None
+        problems: list[RepositoryError] = []
         try:
-            card = read_card(path / CARD_FILE)
-            verify_model_file(card, model)
-            if not (path / GOLDEN_FILE).is_file():
-                return Evidence(card, False, f"unverified: no {GOLDEN_FILE} to replay")
-            golden = read_golden(path / GOLDEN_FILE)
-            infer = in_batches(session, config.batching.max_batch_size)
-            error = replay(golden, infer, card.tolerance(session.provider))
-        except CardError as problem:
-            raise RepositoryError(f"{path}: {problem}") from problem
+            check_model_file(model)
+            session = None if quick else self._open(model, Placement("auto"), 1)
+        except RepositoryError as error:
+            yield error
+        if not model.is_file():
+            return
+        if session is not None and config is not None:
+            problems += contradictions(folder, config, session.inputs, session.outputs)
+            problems += label_problems(folder, config, session.outputs)
+            yield from problems
+        try:
+            # A model that is not what its configuration says cannot be run as that says.
+            if session is None or problems:
+                self._read_evidence(path, model)
+            else:
+                settled = settle(folder, config, session.inputs, session.outputs, self.defaults)
+                self._prove(path, model, session, settled.batching.max_batch_size)
+        except RepositoryError as error:
+            yield error
+
+    def _prove(self, path: Path, model: Path, session: Session, max_batch_size: int) -> Evidence:
+        card, golden = self._read_evidence(path, model)
+        if card is None:
+            return Evidence(None, False, f"unverified: no {CARD_FILE}")
+        if golden is None:
+            return Evidence(card, False, f"unverified: no {GOLDEN_FILE} to replay")
+        with _about(path / GOLDEN_FILE):
+            error = replay(golden, in_batches(session, max_batch_size), card.tolerance(session.provider))
         return Evidence(
             card, True, f"verified: {golden.samples} golden samples reproduced, largest difference {error:.2g}"
         )
+
+    def _read_evidence(self, path: Path, model: Path) -> tuple[Card | None, Golden | None]:
+        """Returns a version's card, which is its model file's, and its golden samples; None for what is not there."""
+        if not (path / CARD_FILE).is_file():
+            if self.require_card:
+                problem = f"no {CARD_FILE}, and --require-card is on; export the model with `pixelserve export`"
+                raise RepositoryError(problem, path=path)
+            return None, None
+        with _about(path / CARD_FILE):
+            card = read_card(path / CARD_FILE)
+        with _about(model):
+            verify_model_file(card, model)
+        if not (path / GOLDEN_FILE).is_file():
+            return card, None
+        with _about(path / GOLDEN_FILE):
+            return card, read_golden(path / GOLDEN_FILE)
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Makes what is wrong with a file of the evidence, or keeps it from being read, the repository's fault."""
+    try:
+        yield
+    except (CardError, OSError) as problem:
+        raise RepositoryError(str(problem).removeprefix(f"{path}: "), path=path) from problem
 
 
 def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:
@@ -258,10 +321,11 @@ def _warm(model: Path, policy: BatchingPolicy, session: Session) -> LatencyCurve
             session.warm(rows if batches else 0)
         return measure(lambda rows: session.run(samples[rows] or {}), sizes)
     except Exception as error:
-        raise RepositoryError(
-            f"{model}: cannot compute a batch of {sizes[0]} to {sizes[-1]} rows: {error}; export the model again, or "
+        problem = (
+            f"cannot compute a batch of {sizes[0]} to {sizes[-1]} rows: {error}; export the model again, or "
             f"write a smaller max_batch_size"
-        ) from error
+        )
+        raise RepositoryError(problem, path=model) from error
 
 
 def _check(policy: BatchingPolicy, session: Session) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import NotFound, RepositoryError
-from .aliases import read_aliases, without_aliases
 from .catalogue import WHOLE_MODEL, Catalogue, State, Status
-from .config import read_config, select_versions
+from .config import read_config
 from .layout import ModelFolder, find_model, find_models
 from .loader import LoadedVersion, Loader
 from .overlay import Overlays, Override
+from .selection import ChosenVersions, choose_versions
 
 NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
 """What a model is that nobody has asked for yet."""
@@ -190,10 +190,11 @@ class RepositoryManager:
             whole = _print(folder.path)
             if whole == seen.whole:
                 return []
-            chosen = choose_versions(folder)
+            chosen = choose_versions(folder, read_config(folder))
         except (RepositoryError, OSError) as error:
             seen.whole = None if isinstance(error, OSError) else whole
-            return [self._refuse(name, WHOLE_MODEL, RepositoryError(str(error)))]
+            refused = error if isinstance(error, RepositoryError) else RepositoryError(str(error))
+            return [self._refuse(name, WHOLE_MODEL, refused)]
         seen.whole = None
         self._catalogue.forget(name, WHOLE_MODEL)
         self._catalogue.set_unserved(name, chosen.others)
@@ -213,7 +214,7 @@ class RepositoryManager:
         return errors
 
     def _bring_up(
-        self, folder: ModelFolder, version: int, chosen: "ChosenVersions", seen: _Seen
+        self, folder: ModelFolder, version: int, chosen: ChosenVersions, seen: _Seen
     ) -> list[RepositoryError]:
         """Loads a version that is new or has changed."""
         name = folder.name
@@ -267,38 +268,6 @@ class RepositoryManager:
         for version, _ in self._catalogue.others(name):
             if version not in served:
                 self._catalogue.forget(name, int(version or WHOLE_MODEL))
-
-
-@dataclass(frozen=True)
-class ChosenVersions:
-    """Which versions of a model are to be served."""
-
-    versions: list[int]
-    """Those that its version policy serves or that have a name, lowest first."""
-    others: list[int]
-    """The others on disk."""
-    aliases: dict[str, int]
-    """Versions by name."""
-    loaded_with: bytes
-    """What config.pbtxt says beside the names: with another, the versions are to be loaded anew."""
-
-
-def choose_versions(folder: ModelFolder) -> ChosenVersions:
-    """Returns which versions of a model are to be served.
-
-    Raises:
-        RepositoryError: there is none, or its config.pbtxt is wrong.
-    """
-    versions = folder.versions()
-    if not versions:
-        raise RepositoryError(f"{folder.path}: no version folder; expected {folder.path / '1'} with the model in it")
-    config = read_config(folder)
-    aliases = read_aliases(folder, config, versions)
-    served = sorted({*select_versions(config, versions), *aliases.values()})
-    if not served:
-        raise RepositoryError(f"{folder.config_file}: version_policy serves none of the versions on disk: {versions}")
-    others = [version for version in versions if version not in served]
-    return ChosenVersions(served, others, aliases, without_aliases(config))
 
 
 def _version_print(folder: ModelFolder, version: int) -> _Print:

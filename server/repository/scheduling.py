@@ -1,7 +1,8 @@
 """What config.pbtxt says of batching and instances (Triton's dynamic_batching and instance_group)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pixelserve.oip import model_config_pb2 as pb
@@ -9,10 +10,12 @@ from pixelserve.oip import model_config_pb2 as pb
 from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..errors import RepositoryError
 from .layout import ModelFolder
+from .pbtxt import error_at, value_name
 
 # More sessions or levels than any machine has use for; a typing error should not eat its memory.
 _MAX_INSTANCES = 1024
 _MAX_LEVELS = 1000
+_KINDS = (pb.ModelInstanceGroup.KIND_CPU, pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_AUTO)
 
 
 @dataclass(frozen=True)
@@ -31,31 +34,18 @@ def read_batching(folder: ModelFolder, config: pb.ModelConfig, default_queue_siz
     Raises:
         RepositoryError: a value is out of range.
     """
+    for problem in batching_problems(folder, config):
+        raise problem
     dynamic = config.dynamic_batching
-    levels = int(dynamic.priority_levels) or 1
     # Without levels a default has no meaning, and Triton does not read it.
     default_level = int(dynamic.default_priority_level) if dynamic.priority_levels else 1
-    preferred = tuple(sorted(set(dynamic.preferred_batch_size)))
-    _require(folder, 1 <= levels <= _MAX_LEVELS, f"priority_levels is {levels}; expected 1 to {_MAX_LEVELS}")
-    _require(
-        folder,
-        not dynamic.priority_levels or 1 <= dynamic.default_priority_level <= levels,
-        f"default_priority_level is {dynamic.default_priority_level}; expected 1 to {levels} (priority_levels)",
-    )
-    unknown = [level for level in dynamic.priority_queue_policy if not 1 <= level <= levels]
-    _require(folder, not unknown, f"priority_queue_policy has level {unknown[:1]}; expected 1 to {levels}")
-    _require(
-        folder,
-        all(1 <= size <= config.max_batch_size for size in preferred),
-        f"preferred_batch_size is {list(preferred)}; expected sizes of 1 to {config.max_batch_size} (max_batch_size)",
-    )
     return BatchingPolicy(
         max_batch_size=config.max_batch_size,
         merge=config.HasField("dynamic_batching") and config.max_batch_size > 0,
         queue=_queue(dynamic.default_queue_policy, default_queue_size),
         max_queue_delay_s=dynamic.max_queue_delay_microseconds / 1e6,
-        preferred_batch_sizes=preferred,
-        priority_levels=levels,
+        preferred_batch_sizes=tuple(sorted(set(dynamic.preferred_batch_size))),
+        priority_levels=int(dynamic.priority_levels) or 1,
         default_priority=default_level,
         levels={
             int(level): _queue(policy, default_queue_size) for level, policy in dynamic.priority_queue_policy.items()
@@ -64,43 +54,73 @@ def read_batching(folder: ModelFolder, config: pb.ModelConfig, default_queue_siz
     )
 
 
+def batching_problems(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[RepositoryError]:
+    """Yields each value of dynamic_batching that is out of range."""
+    dynamic, path, rows = config.dynamic_batching, folder.config_file, config.max_batch_size
+    levels = int(dynamic.priority_levels) or 1
+    if levels > _MAX_LEVELS:
+        yield _wrong(path, "priority_levels", f"is {levels}; expected 1 to {_MAX_LEVELS}", _MAX_LEVELS)
+    default = dynamic.default_priority_level
+    if dynamic.priority_levels and not 1 <= default <= levels:
+        yield _wrong(path, "default_priority_level", f"is {default}; expected 1 to {levels} (priority_levels)", 1)
+    for level in sorted(dynamic.priority_queue_policy):
+        if not 1 <= level <= levels:
+            yield _wrong(path, "priority_queue_policy", f"has level [{level}]; expected 1 to {levels}")
+    sizes = sorted(set(dynamic.preferred_batch_size))
+    good = [size for size in sizes if 1 <= size <= rows]
+    if sizes != good:
+        problem = f"is {sizes}; expected sizes of 1 to {rows} (max_batch_size)"
+        yield _wrong(path, "preferred_batch_size", problem, f"[ {', '.join(map(str, good))} ]" if good else "")
+
+
+def _wrong(path: Path, field: str, problem: str, write: object = "") -> RepositoryError:
+    place = f"dynamic_batching.{field}"
+    return error_at(path, place, f"{field} {problem}", f"{field}: {write}" if write else "")
+
+
 def read_instances(folder: ModelFolder, config: pb.ModelConfig | None) -> tuple[Placement, ...]:
     """Returns where a model's sessions compute: one on any device where config.pbtxt does not say.
 
     Raises:
         RepositoryError: a group asks for what is not served.
     """
-    placements: list[Placement] = []
-    for group in config.instance_group if config else ():
-        placements += _placements(folder, group)
-        _require(
-            folder,
-            len(placements) <= _MAX_INSTANCES,
-            f"instance_group makes {len(placements)} or more instances; expected at most {_MAX_INSTANCES}",
-        )
-    return tuple(placements) or (Placement("auto"),)
+    groups = config.instance_group if config else ()
+    for problem in instance_problems(folder, groups):
+        raise problem
+    return tuple(placement for group in groups for placement in _placements(group)) or (Placement("auto"),)
 
 
-def _placements(folder: ModelFolder, group: pb.ModelInstanceGroup) -> Sequence[Placement]:
-    count = group.count or 1
-    _require(folder, 1 <= count <= _MAX_INSTANCES, f"instance_group count is {group.count}; expected 1 or more")
-    _require(folder, not group.passive, "a passive instance_group is not served; remove it")
-    gpus = list(group.gpus)
-    match group.kind:
-        case pb.ModelInstanceGroup.KIND_CPU:
-            _require(folder, not gpus, f"instance_group is KIND_CPU and names GPUs {gpus}; remove one of the two")
-            return [Placement("cpu")] * count
-        case pb.ModelInstanceGroup.KIND_GPU:
-            chosen: list[int | None] = [*gpus] or [None]
-            return [Placement("cuda", gpu) for gpu in chosen for _ in range(count)]
-        case pb.ModelInstanceGroup.KIND_AUTO:
-            # Triton's meaning: with GPUs named, it is for these.
-            if gpus:
-                return [Placement("cuda", gpu) for gpu in gpus for _ in range(count)]
-            return [Placement("auto")] * count
-    raise RepositoryError(
-        f"{folder.config_file}: instance_group kind KIND_MODEL is not served; expected KIND_CPU, KIND_GPU or KIND_AUTO"
-    )
+def instance_problems(folder: ModelFolder, groups: Iterable[pb.ModelInstanceGroup]) -> Iterator[RepositoryError]:
+    """Yields each thing that instance groups ask for and cannot have."""
+    total = 0
+    for number, group in enumerate(groups):
+        place, gpus = f"instance_group[{number}]", list(group.gpus)
+        if not 0 <= group.count <= _MAX_INSTANCES:
+            problem = f"instance_group count is {group.count}; expected 1 or more, and at most {_MAX_INSTANCES}"
+            yield error_at(folder.config_file, f"{place}.count", problem, "count: 1")
+            continue
+        total += (group.count or 1) * (len(gpus) or 1)
+        if total > _MAX_INSTANCES:
+            problem = f"instance_group makes {total} or more instances; expected at most {_MAX_INSTANCES}"
+            yield error_at(folder.config_file, f"{place}.count", problem)
+        if group.kind == pb.ModelInstanceGroup.KIND_CPU and gpus:
+            problem = f"instance_group is KIND_CPU and names GPUs {gpus}; remove one of the two"
+            yield error_at(folder.config_file, f"{place}.gpus", problem)
+        if group.kind not in _KINDS:
+            kind = value_name(pb.ModelInstanceGroup.Kind, group.kind)
+            problem = f"instance_group kind {kind} is not served; expected KIND_CPU, KIND_GPU or KIND_AUTO"
+            yield error_at(folder.config_file, f"{place}.kind", problem, "kind: KIND_AUTO")
+
+
+def _placements(group: pb.ModelInstanceGroup) -> Sequence[Placement]:
+    count, gpus = group.count or 1, list(group.gpus)
+    if group.kind == pb.ModelInstanceGroup.KIND_CPU:
+        return [Placement("cpu")] * count
+    # Triton's meaning: with GPUs named, KIND_AUTO is for these.
+    if group.kind == pb.ModelInstanceGroup.KIND_GPU or gpus:
+        chosen: list[int | None] = [*gpus] or [None]
+        return [Placement("cuda", gpu) for gpu in chosen for _ in range(count)]
+    return [Placement("auto")] * count
 
 
 def _queue(policy: pb.ModelQueuePolicy, default_size: int) -> QueuePolicy:
@@ -110,8 +130,3 @@ def _queue(policy: pb.ModelQueuePolicy, default_size: int) -> QueuePolicy:
         timeout_action="delay" if policy.timeout_action == pb.ModelQueuePolicy.DELAY else "reject",
         allow_timeout_override=policy.allow_timeout_override,
     )
-
-
-def _require(folder: ModelFolder, holds: bool, problem: str) -> None:
-    if not holds:
-        raise RepositoryError(f"{folder.config_file}: {problem}")

@@ -29,12 +29,14 @@ CONFINED = {
     "grpc_reflection": ("server/transport/",),
     "watchfiles": ("server/repository/watcher.py",),
     "google.protobuf": (
-        *("server/api/", "server/transport/", "server/repository/config.py", "server/repository/overlay.py"),
-        *("server/repository/promotion.py", "training/exporting/config.py", "pixelserve/"),
+        *("server/api/", "server/transport/", "server/repository/pbtxt.py", "server/repository/compatibility.py"),
+        *("server/repository/overlay.py", "server/repository/promotion.py"),
+        *("training/exporting/config.py", "pixelserve/"),
     ),
     "pixelserve.oip": (
         *("server/api/", "server/transport/", "server/repository/config.py", "server/repository/scheduling.py"),
-        *("server/repository/aliases.py", "server/repository/overlay.py", "server/repository/promotion.py"),
+        *("server/repository/pbtxt.py", "server/repository/compatibility.py", "server/repository/aliases.py"),
+        *("server/repository/overlay.py", "server/repository/promotion.py"),
         *("training/exporting/config.py", "pixelserve/", "examples/"),
     ),
 }

@@ -72,15 +72,15 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a config.pbtxt that does not parse": (
         lambda path: configure(path, 'name: "doubler"\nmax_batch: 8\n'),
-        r"{repository}/doubler/config\.pbtxt:2:1 : .*max_batch.*; expected Triton's ModelConfig",
+        r"{repository}/doubler/config\.pbtxt:2: `max_batch: 8`: ModelConfig has no max_batch; write: max_batch_size: 8",
     ),
     "a config.pbtxt that contradicts the model": (
         lambda path: configure(path, 'max_batch_size: 8 input { name: "values" data_type: TYPE_FP32 dims: 5 }'),
-        r"{repository}/doubler/config\.pbtxt: dims of values are \[5\], the model's are \[4\]",
+        r"{repository}/doubler/config\.pbtxt:1: dims of values are \[5\], the model's are \[4\]",
     ),
     "a config.pbtxt of another backend": (
         lambda path: configure(path, 'backend: "python"'),
-        r'{repository}/doubler/config\.pbtxt: "python" is not served; only backend: "onnxruntime"',
+        r'{repository}/doubler/config\.pbtxt:1: "python" is not served; only backend: "onnxruntime"',
     ),
     "a label file of the wrong length": (
         lambda path: label(path, "cat", "dog"),
@@ -100,7 +100,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "golden samples that are not reproduced": (
         break_golden,
-        r"{repository}/doubler/1: golden outputs differ by up to 1, the tolerance is 1e-05: .*export it again",
+        r"{repository}/doubler/1/golden\.npz: golden outputs differ by up to 1, the tolerance is 1e-05: .*export it",
     ),
     "damaged golden samples": (
         lambda path: (add_card(path), (version_path(path) / "golden.npz").write_bytes(b"PK\x03\x04")),

@@ -116,7 +116,9 @@ def test_a_name_for_what_is_not_there_changes_nothing(repository: Path, open_cat
     name_versions(repository, f'parameters {{ key: "stable" value {{ string_value: "{version}" }} }}')
     it.manager.refresh()
     ((_, reason),) = it.failed
-    assert f'parameter stable is "{version}"; expected one of the versions on disk, such as parameters' in reason
+    assert (
+        f'parameter stable is "{version}"; expected one of the versions on disk: 1, 2, 3; write: parameters' in reason
+    )
     assert answering(it.catalogue) == 1
 
 

@@ -136,7 +136,9 @@ def test_a_version_policy_that_serves_nothing_fails(repository: Path, open_catal
     (repository / "one" / "config.pbtxt").write_text("version_policy { specific { versions: [ 7 ] } }")
     it = open_catalogue(repository)
     assert it.failed[-1][0] == "one"
-    assert it.failed[-1][1].endswith(r"serves none of the versions on disk: [1]")
+    assert it.failed[-1][1].endswith(
+        "serves none of the versions on disk: [1]; write: version_policy { specific { versions: [ 1 ] } }"
+    )
 
 
 def test_hidden_folders_and_files_are_no_models(tmp_path: Path, model_writer: Write, open_catalogue: Open) -> None:

@@ -11,6 +11,7 @@ from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.config import (
     Defaults,
     ModelConfig,
+    examine_config,
     model_file_name,
     read_config,
     select_versions,
@@ -56,8 +57,9 @@ def test_a_parse_error_names_file_line_and_what_is_wrong(folder: ModelFolder) ->
     folder.config_file.write_text('name: "digits"\nmax_batch_size: 8\nmax_batch_sizes: 9\n')
     with pytest.raises(RepositoryError) as caught:
         read_config(folder)
-    assert str(caught.value).startswith(f"{folder.config_file}:3:1 : ")
-    assert "max_batch_sizes" in str(caught.value)
+    assert str(caught.value) == (
+        f"{folder.config_file}:3: `max_batch_sizes: 9`: ModelConfig has no max_batch_sizes; write: max_batch_size: 9"
+    )
 
 
 def test_a_config_that_is_not_text_is_refused(folder: ModelFolder) -> None:
@@ -78,8 +80,6 @@ def test_a_config_that_is_a_folder_is_refused(folder: ModelFolder) -> None:
         pytest.param('name: "letters"', 'name is "letters", the folder\'s is "digits"', id="another name"),
         pytest.param('backend: "python"', '"python" is not served; only backend: "onnxruntime"', id="another backend"),
         pytest.param('platform: "tensorrt_plan"', '"tensorrt_plan" is not served', id="another platform"),
-        pytest.param("sequence_batching { }", "sequence_batching is not served", id="sequence batching"),
-        pytest.param("ensemble_scheduling { }", "ensemble_scheduling is not served", id="an ensemble"),
         pytest.param("max_batch_size: -1", "max_batch_size is -1; expected 0 or more", id="a negative batch"),
     ],
 )
@@ -87,7 +87,7 @@ def test_what_is_not_served_is_refused(folder: ModelFolder, text: str, said: str
     folder.config_file.write_text(text)
     with pytest.raises(RepositoryError, match=said) as caught:
         read_config(folder)
-    assert str(caught.value).startswith(f"{folder.config_file}: ")
+    assert str(caught.value).startswith(f"{folder.config_file}:1: ")
 
 
 def test_what_changes_nothing_for_this_server_is_read(folder: ModelFolder) -> None:
@@ -144,7 +144,7 @@ CONTRADICTIONS = {
 def test_a_config_that_contradicts_the_graph_is_refused(folder: ModelFolder, text: str, said: str) -> None:
     with pytest.raises(RepositoryError, match=said) as caught:
         settled(folder, text)
-    assert str(caught.value).startswith(f"{folder.config_file}: ")
+    assert str(caught.value).startswith(f"{folder.config_file}:1: ")
 
 
 @pytest.mark.parametrize(
@@ -177,6 +177,78 @@ def test_batching_without_a_free_first_dimension_is_refused(
 def test_the_graphs_own_signature_holds_where_the_config_agrees(folder: ModelFolder, text: str) -> None:
     config = settled(folder, text)
     assert (config.name, config.inputs, config.outputs) == ("digits", (IMAGE,), (SCORES,))
+
+
+@pytest.mark.parametrize(
+    ("text", "write"),
+    [
+        pytest.param('name: "letters"', 'name: "digits"', id="name"),
+        pytest.param('platform: "tensorrt_plan"', 'platform: "onnxruntime_onnx"', id="platform"),
+        pytest.param("max_batch_size: -1", "max_batch_size: 0", id="max_batch_size"),
+        pytest.param('input { name: "imag" }', 'name: "image"', id="a name like another"),
+        pytest.param('input { name: "x" }', 'name: "image"', id="a name like none"),
+        pytest.param(BATCHES + NO_TYPE, "data_type: TYPE_UINT8", id="data_type"),
+        pytest.param('input { name: "image" data_type: 99 }', "data_type: TYPE_UINT8", id="a type that is no type"),
+        pytest.param(BATCHES + tensor("output", "scores", "FP32", 4), "dims: [ 3 ]", id="dims"),
+        pytest.param(
+            'parameters { key: "inversion" value { string_value: "maybe" } }',
+            'parameters { key: "inversion" value { string_value: "never" } }',
+            id="inversion",
+        ),
+        pytest.param('default_model_filename: "../a.onnx"', 'default_model_filename: "model.onnx"', id="model file"),
+        pytest.param(
+            "max_batch_size: 8 dynamic_batching { preferred_batch_size: [ 9, 4 ] }",
+            "preferred_batch_size: [ 4 ]",
+            id="preferred sizes",
+        ),
+    ],
+)
+def test_what_is_wrong_comes_with_what_to_write(folder: ModelFolder, text: str, write: str) -> None:
+    with pytest.raises(RepositoryError) as caught:
+        settled(folder, f"# A comment\n{text}")
+    assert (caught.value.path, caught.value.line, caught.value.write) == (folder.config_file, 2, write)
+
+
+def test_everything_wrong_with_a_config_alone_is_found_at_once(folder: ModelFolder) -> None:
+    folder.config_file.write_text(
+        'nam: "letters"\nbackend: "python"\nensemble_scheduling { }\nmax_batch_size: -4\n'
+        'instance_group [ { kind: KIND_MODEL }, { count: -1 } ]\ndefault_model_filename: ".."\n'
+        "dynamic_batchin { preferred_batch_size: 2 }"
+    )
+    config, errors = examine_config(folder)
+    assert config is None
+    assert [error.line for error in errors] == [1, 7, 7]
+    text = folder.config_file.read_text()
+    folder.config_file.write_text(text[: text.index("dynamic")])
+    config, errors = examine_config(folder)
+    assert config is not None
+    # The name is on no line before its field is spelt right.
+    assert [error.line for error in errors] == [1, None, 2, 3, 4, 6, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("reshape", "dims", "graph"),
+    [
+        pytest.param("", [1], (FREE,), id="to nothing, as Triton writes a tensor of the batch dimension alone"),
+        pytest.param("3", [3], (FREE, 3), id="to what it is"),
+    ],
+)
+def test_a_reshape_that_changes_nothing_is_read(
+    folder: ModelFolder, reshape: str, dims: list[int], graph: tuple[int, ...]
+) -> None:
+    spec = TensorSpec("scores", BY_NAME["FP32"], graph)
+    text = BATCHES + tensor("output", "scores", "FP32", *dims, more=f"reshape {{ shape: [ {reshape} ] }}")
+    assert settled(folder, text, outputs=(spec,)).outputs == (spec,)
+
+
+@pytest.mark.parametrize(("dims", "reshape"), [([9], "3, 3"), ([3, 3], "9"), ([3, 3], "")])
+def test_any_other_reshape_is_refused_with_the_models_own_shape(
+    folder: ModelFolder, dims: list[int], reshape: str
+) -> None:
+    spec = TensorSpec("scores", BY_NAME["FP32"], (FREE, 3, 3))
+    text = BATCHES + tensor("output", "scores", "FP32", *dims, more=f"reshape {{ shape: [ {reshape} ] }}")
+    with pytest.raises(RepositoryError, match=r"reshape of scores is not served.*; write: dims: \[ 3, 3 \]$"):
+        settled(folder, text, outputs=(spec,))
 
 
 def test_dims_of_one_stand_for_a_tensor_with_only_the_batch_dimension(folder: ModelFolder) -> None:

@@ -127,19 +127,26 @@ def test_the_cards_tolerance_for_the_provider_decides(folder: ModelFolder, load:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "file", "said"),
     [
-        pytest.param(lambda f: write_card(f, sha256="00" * 32), r"SHA-256 is .*the file is damaged", id="other hash"),
         pytest.param(
-            lambda f: (f.version_path(1) / "card.json").write_text("{"), r"card\.json: the whole file", id="no card"
+            lambda f: write_card(f, sha256="00" * 32),
+            "model.onnx",
+            r"SHA-256 is .*the file is damaged",
+            id="other hash",
+        ),
+        pytest.param(
+            lambda f: (f.version_path(1) / "card.json").write_text("{"), "card.json", "the whole file", id="no card"
         ),
         pytest.param(
             lambda f: (f.version_path(1) / "golden.npz").write_bytes(b"PK"),
-            r"golden\.npz: cannot be read",
+            "golden.npz",
+            "cannot be read",
             id="damaged golden samples",
         ),
         pytest.param(
             lambda f: write_golden_samples(f, name="image"),
+            "golden.npz",
             r"golden inputs are \['image'\], the model's are \['values'\]",
             id="golden samples of another model",
         ),
@@ -147,6 +154,7 @@ def test_the_cards_tolerance_for_the_provider_decides(folder: ModelFolder, load:
             lambda f: write_golden(
                 f.version_path(1) / "golden.npz", Golden({"values": VALUES[:, :2]}, {"doubled": VALUES})
             ),
+            "golden.npz",
             "the model cannot run its golden inputs",
             id="golden inputs of another shape",
         ),
@@ -154,20 +162,25 @@ def test_the_cards_tolerance_for_the_provider_decides(folder: ModelFolder, load:
             lambda f: write_golden(
                 f.version_path(1) / "golden.npz", Golden({"values": VALUES}, {"probabilities": VALUES})
             ),
+            "golden.npz",
             "output probabilities: .*no such output",
             id="golden outputs of another model",
         ),
     ],
 )
 def test_evidence_that_does_not_hold_keeps_a_version_from_serving(
-    folder: ModelFolder, load: Callable[..., LoadedVersion], spoil: Callable[[ModelFolder], object], said: str
+    folder: ModelFolder,
+    load: Callable[..., LoadedVersion],
+    spoil: Callable[[ModelFolder], object],
+    file: str,
+    said: str,
 ) -> None:
     write_card(folder)
     write_golden_samples(folder)
     spoil(folder)
     with pytest.raises(RepositoryError, match=said) as caught:
         load(folder)
-    assert str(caught.value).startswith(f"{folder.version_path(1)}: ")
+    assert str(caught.value).startswith(f"{folder.version_path(1)}/{file}: ")
 
 
 def test_a_model_that_cannot_compute_is_refused_before_it_serves(

@@ -162,7 +162,6 @@ def test_a_model_without_config_has_one_instance_anywhere() -> None:
         ),
         pytest.param("instance_group { kind: KIND_MODEL }", "KIND_MODEL is not served; expected KIND_CPU", id="model"),
         pytest.param("instance_group { kind: KIND_CPU gpus: 0 }", r"KIND_CPU and names GPUs \[0\]", id="GPUs on a CPU"),
-        pytest.param("instance_group { passive: true }", "passive instance_group is not served", id="passive"),
     ],
 )
 def test_instances_that_cannot_be_made_are_refused_with_the_file(text: str, said: str) -> None:

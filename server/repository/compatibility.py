@@ -1,0 +1,176 @@
+"""What becomes of each field of Triton's config.pbtxt here: served, ignored with a warning, or refused.
+
+One table, from which the check, the warning, docs/compatibility.md and their tests are made. A field has one row: its
+own, or that of a message that it is in. Values that a served field may not have are the business of whoever reads it
+(`config`, `scheduling`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from google.protobuf.message import Message
+
+from pixelserve.oip import model_config_pb2 as pb
+
+from .aliases import ALIASES
+
+INVERSION = "inversion"
+"""A parameter of ours in config.pbtxt: how a model wants dark-on-light pictures."""
+# Parameters of ours, which Triton hands to backends and otherwise ignores.
+_OURS = (INVERSION, *ALIASES)
+
+
+class Verdict(StrEnum):
+    """What becomes of a field."""
+
+    SERVED = "served"
+    IGNORED = "ignored"
+    """Nothing; a warning says so. The answers are the same."""
+    REFUSED = "refused"
+    """The model is not loaded: without the field it would compute or be called in another way."""
+
+
+SERVED, IGNORED, REFUSED = Verdict.SERVED, Verdict.IGNORED, Verdict.REFUSED
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table."""
+
+    field: str
+    """The field's path in ModelConfig, with dots between the names."""
+    verdict: Verdict
+    """What becomes of it where it is set."""
+    reason: str
+    """Why, and what to do about it, in one line."""
+
+
+_JOINED = "requests would be joined end to end for the model; here each keeps its own shape; remove it"
+_TENSORRT = "is for TensorRT; remove it"
+_PINNED = "page-locked memory is used wherever ONNX Runtime offers it"
+
+RULES = (
+    Rule("name", SERVED, "must be the folder's name, where it is written"),
+    Rule("platform", SERVED, "must be onnxruntime_onnx, where it is written"),
+    Rule("backend", SERVED, "must be onnxruntime, where it is written"),
+    Rule("runtime", IGNORED, "names a library of Triton's; ONNX Runtime is the only one here"),
+    Rule("version_policy.latest", SERVED, "the highest ones, 1 by default"),
+    Rule("version_policy.all", SERVED, "every version on disk"),
+    Rule("version_policy.specific", SERVED, "those listed that are on disk; at least one must be"),
+    Rule("max_batch_size", SERVED, "most rows a request and a batch; 0: the tensors have no batch dimension"),
+    Rule("input.name", SERVED, "must be an input of the graph; inputs that are not listed are taken from it"),
+    Rule("input.data_type", SERVED, "must be the graph's"),
+    Rule("input.format", IGNORED, "the graph says where the channels are"),
+    Rule("input.dims", SERVED, "must fit the graph's, where either may have -1"),
+    Rule(
+        *("input.reshape", SERVED),
+        "an empty shape for `dims: [ 1 ]`, where requests have the batch dimension alone, or the shape of `dims`",
+    ),
+    Rule("input.is_shape_tensor", REFUSED, _TENSORRT),
+    Rule("input.allow_ragged_batch", REFUSED, _JOINED),
+    Rule("input.optional", REFUSED, "a request must bring every input; remove it, and have clients send the input"),
+    Rule("input.is_non_linear_format_io", REFUSED, _TENSORRT),
+    Rule("output.name", SERVED, "must be an output of the graph; outputs that are not listed are taken from it"),
+    Rule("output.data_type", SERVED, "must be the graph's"),
+    Rule("output.dims", SERVED, "must fit the graph's, where either may have -1"),
+    Rule("output.reshape", SERVED, "as for an input"),
+    Rule("output.label_filename", SERVED, "a file beside config.pbtxt with one class label a line"),
+    Rule("output.is_shape_tensor", REFUSED, _TENSORRT),
+    Rule("output.is_non_linear_format_io", REFUSED, _TENSORRT),
+    Rule("batch_input", REFUSED, "no input is made from the batch; remove it, and have clients send the input"),
+    Rule("batch_output", REFUSED, "outputs are split by rows, not by what an input says; remove it"),
+    Rule("optimization.graph", IGNORED, "ONNX Runtime optimizes every graph as far as it can"),
+    Rule("optimization.priority", IGNORED, "models share the machine as the operating system has it"),
+    Rule("optimization.cuda", IGNORED, "`--cuda-graphs` and CUDA's other settings hold for all models"),
+    Rule("optimization.execution_accelerators", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
+    Rule("optimization.input_pinned_memory", IGNORED, _PINNED),
+    Rule("optimization.output_pinned_memory", IGNORED, _PINNED),
+    Rule("optimization.gather_kernel_buffer_threshold", IGNORED, "there is no such kernel here"),
+    Rule("optimization.eager_batching", IGNORED, "a batch is put together when its session is free"),
+    Rule("dynamic_batching.preferred_batch_size", SERVED, "sizes of 1 to max_batch_size"),
+    Rule("dynamic_batching.max_queue_delay_microseconds", SERVED, "counted from the oldest request"),
+    Rule("dynamic_batching.preserve_ordering", SERVED, "among all sessions of a version"),
+    Rule("dynamic_batching.priority_levels", SERVED, "at most 1,000"),
+    Rule("dynamic_batching.default_priority_level", SERVED, "must be one of the levels, where there are any"),
+    Rule("dynamic_batching.default_queue_policy", SERVED, "a queue without a size has that of `--max-queue-size`"),
+    Rule("dynamic_batching.priority_queue_policy", SERVED, "for levels that there are"),
+    Rule(
+        *("sequence_batching", REFUSED),
+        "requests of one sequence are not kept together, nor is any state; remove it, if the model keeps no state",
+    ),
+    Rule("ensemble_scheduling", REFUSED, "models are not chained; export them as one graph, or call them in turn"),
+    Rule("instance_group.name", SERVED, "a name; ModelConfig gives it back"),
+    Rule("instance_group.kind", SERVED, "KIND_AUTO, KIND_CPU or KIND_GPU; KIND_MODEL is refused"),
+    Rule("instance_group.count", SERVED, "so many sessions, on each GPU named; at most 1,024"),
+    Rule("instance_group.rate_limiter", IGNORED, "a session runs as soon as it is free"),
+    Rule("instance_group.gpus", SERVED, "CUDA's numbers; not with KIND_CPU"),
+    Rule("instance_group.secondary_devices", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
+    Rule("instance_group.profile", IGNORED, "optimization profiles are TensorRT's"),
+    Rule("instance_group.passive", REFUSED, "a session that takes no requests serves nobody; remove it"),
+    Rule("instance_group.host_policy", IGNORED, "a process is bound to cores and memory from outside, as by numactl"),
+    Rule("default_model_filename", SERVED, "a file in the version folder; model.onnx by default"),
+    Rule(
+        *("cc_model_filenames", REFUSED),
+        "one file is served on every device; remove it, and name that file in default_model_filename",
+    ),
+    Rule("metric_tags", IGNORED, "metrics are labelled with the model and the version"),
+    Rule("parameters", IGNORED, f"parameters are for Triton's backends; {', '.join(_OURS)} are ours, and served"),
+    Rule("model_warmup", IGNORED, "every batch size is run before a version serves"),
+    Rule("model_operations", REFUSED, "libraries of custom operators are not loaded; export the model without them"),
+    Rule(
+        *("model_transaction_policy.decoupled", REFUSED),
+        "every request gets exactly one answer; remove it or say false",
+    ),
+    Rule(
+        "model_repository_agents", REFUSED, "what an agent checks or changes is not done; do it beforehand, remove it"
+    ),
+    Rule("response_cache.enable", IGNORED, "every request is computed"),
+    Rule("model_metrics", IGNORED, "metrics have buckets of their own (docs/metrics.md)"),
+)
+"""In the order of Triton's definition."""
+
+_BY_FIELD = {rule.field: rule for rule in RULES}
+
+
+@dataclass(frozen=True)
+class Use:
+    """A field that a config.pbtxt sets."""
+
+    rule: Rule
+    """What becomes of it."""
+    place: str
+    """Where it is: the path with the numbers of repeated messages, such as input[1].optional."""
+    name: str
+    """What to call it to people."""
+
+
+def uses(config: pb.ModelConfig) -> Iterator[Use]:
+    """Yields the fields that a configuration sets, each with its rule."""
+    yield from _uses(config, "", "")
+
+
+def ignored_fields(config: pb.ModelConfig | None) -> list[Use]:
+    """Returns the fields that a configuration sets in vain, each name once."""
+    found = {use.name: use for use in uses(config or pb.ModelConfig()) if use.rule.verdict is IGNORED}
+    return list(found.values())
+
+
+def warning(names: list[str]) -> str:
+    """Returns what people are told of fields that are ignored."""
+    return f"not served, ignored: {', '.join(names)}"
+
+
+def _uses(message: Message, path: str, place: str) -> Iterator[Use]:
+    for field, value in message.ListFields():
+        name, inside = f"{path}{field.name}", f"{place}{field.name}"
+        rule = _BY_FIELD.get(name)
+        if field.name == "parameters" and rule is not None:
+            yield from (Use(rule, f'{inside}["{key}"]', f"{name}.{key}") for key in sorted(value) if key not in _OURS)
+        elif rule is not None:
+            yield Use(rule, inside, name)
+        elif isinstance(value, Message):
+            yield from _uses(value, f"{name}.", f"{inside}.")
+        else:
+            for number, each in enumerate(value):
+                yield from _uses(each, f"{name}.", f"{inside}[{number}].")

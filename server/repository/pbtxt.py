@@ -1,0 +1,186 @@
+"""Protobuf text: parses a config.pbtxt, says what is wrong with it and what to write, and finds its lines."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from pixelserve.oip import model_config_pb2 as pb
+
+from ..errors import RepositoryError
+
+# What protobuf's parser says, up to the names in it (text_format.ParseError).
+_NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "(.+)"')
+_NO_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named (.+)\.')
+_NO_TEXT = re.compile(r"Expected string but found: '([A-Za-z_]\w*)'")
+_NO_NUMBER = re.compile(r"Couldn't parse integer: ([\"'])(-?\d+)\1")
+_NO_SIGN = re.compile(r'Expected "([:,])"')
+_NOT_CLOSED = 'Expected "}"'
+_TWICE = re.compile(r'should not have multiple "(.+)" fields')
+_EXCLUDES = re.compile(r'Field "(.+)" is specified along with field "(.+)", another member')
+# What stands before it: the place, and the line where the parser quotes it.
+_PLACE = re.compile(r"^\d+:\d+ : ('.*': )?")
+_FLOAT = re.compile(r"(?i)(?:TYPE_)?(?:FP|FLOAT|DOUBLE)(\d+)")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_PART = re.compile(r'\w+(?:\["[^"]*"\]|\[\d+\])?')
+# A file with more mistakes than these is of another kind, and nobody wants to read them all.
+_MOST_MISTAKES = 20
+
+
+def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[RepositoryError]]:
+    """Parses protobuf text, and goes on behind a mistake: as if it were corrected where it is plain what was meant.
+
+    Returns:
+        The configuration, with its plain mistakes corrected, None where one is not plain; and all mistakes found.
+    """
+    errors: list[RepositoryError] = []
+    lines = text.splitlines()
+    is_plain = True
+    while len(errors) < _MOST_MISTAKES:
+        try:
+            config = text_format.Parse("\n".join(lines), pb.ModelConfig())
+            return (config if is_plain else None), errors
+        except text_format.ParseError as raised:
+            error = raised
+        number = min(error.GetLine() or 1, len(lines))
+        line = lines[number - 1]
+        problem, corrected = _explain(line, error)
+        errors.append(RepositoryError(problem, path=path, line=number, write=corrected.strip()))
+        is_open = _NOT_CLOSED in str(error) or line.count("{") != line.count("}") or line.count("[") != line.count("]")
+        if not corrected and is_open:
+            # Without this line, the others would be inside of something else.
+            break
+        is_plain = is_plain and bool(corrected)
+        lines[number - 1] = corrected
+    return None, errors
+
+
+def _explain(line: str, error: text_format.ParseError) -> tuple[str, str]:
+    """Returns what is wrong with a line, and the line as it was meant; empty: nobody can tell."""
+    said = _PLACE.sub("", str(error)).rstrip(".")
+    at = (error.GetColumn() or 1) - 1
+    if match := _NO_SIGN.search(said):
+        # Some write = for the colon.
+        rest = line[at:].removeprefix("=").lstrip()
+        return f"`{line.strip()}`: expected {match[1]} before `{rest}`", f"{line[:at].rstrip()}{match[1]} {rest}"
+    for explain in (_misspelt, _mistyped):
+        if found := explain(said):
+            problem, wrong, right = found
+            # The parser may already be behind the word that it names.
+            start = max(line.find(wrong, at), line.rfind(wrong, 0, at))
+            corrected = f"{line[:start]}{right}{line[start + len(wrong) :]}" if right and start >= 0 else ""
+            return f"`{line.strip()}`: {problem}", corrected
+    remedy = _conflict(said) or f"{said}; expected Triton's ModelConfig as protobuf text"
+    return f"`{line.strip()}`: {remedy}", ""
+
+
+def _misspelt(said: str) -> tuple[str, str, str] | None:
+    """Returns what is said of a field or value that does not exist, the word, and the one that may be meant."""
+    if (match := _NO_FIELD.search(said)) and match[2].isdigit():
+        return f"expected several values in brackets with commas between, and came to {match[2]}", match[2], ""
+    if match := _NO_FIELD.search(said):
+        known = list(pb.DESCRIPTOR.pool.FindMessageTypeByName(match[1]).fields_by_name)
+    elif match := _NO_VALUE.search(f"{said}."):
+        known = list(pb.DESCRIPTOR.pool.FindEnumTypeByName(match[1]).values_by_name)
+    else:
+        return None
+    wrong, right = match[2], _nearest(match[2], known)
+    problem = f"{match[1].removeprefix('inference.')} has no {wrong}"
+    return (problem, wrong, right) if right else (f"{problem}; remove it, or take one of {', '.join(known)}", wrong, "")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    """Returns the known word that a word is most like; empty: it is like none."""
+    plain = word.strip("\"'")
+    if as_numpy := _FLOAT.fullmatch(plain):
+        plain = f"TYPE_FP{as_numpy[1]}"
+    by_case = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(plain.casefold(), by_case, n=1)
+    return by_case[close[0]] if close else ""
+
+
+def _mistyped(said: str) -> tuple[str, str, str] | None:
+    """Returns what is said of a value that lacks quotes, or has them, the value, and the one that is meant."""
+    if match := _NO_TEXT.search(said):
+        return "expected text in quotes", match[1], f'"{match[1]}"'
+    if match := _NO_NUMBER.search(said):
+        return "expected a number without quotes", f"{match[1]}{match[2]}{match[1]}", match[2]
+    return None
+
+
+def _conflict(said: str) -> str:
+    if match := _TWICE.search(said):
+        return f"{match[1]} is there already; keep one of the two"
+    if match := _EXCLUDES.search(said):
+        return f"{match[1]} and {match[2]} exclude each other; keep one of the two"
+    if _NOT_CLOSED in said:
+        return "the file ends here, and something is open; close it with }"
+    return ""
+
+
+def value_name(enum: Any, number: int) -> str:
+    """Returns the name of an enum's value, or the number where it has none: protobuf text may hold any."""
+    return str(enum.Name(number)) if number in enum.values() else str(number)
+
+
+def error_at(path: Path, place: str, problem: str, write: str = "") -> RepositoryError:
+    """Returns what is said of a field of a configuration: its path as for `line_of`, and what to write there."""
+    return RepositoryError(problem, path=path, line=line_of(path, place), write=write)
+
+
+def line_of(path: Path, place: str) -> int | None:
+    """Returns the line of a configuration on which a field begins, or what it is in; None: it is not there.
+
+    Args:
+        path: the configuration.
+        place: the field's path, such as version_policy.latest, input[1].dims or parameters["inversion"].
+    """
+    lines: dict[str, int] = {}
+    try:
+        for field, line in _fields(path.read_text(encoding="utf-8")):
+            lines.setdefault(field, line)
+    except (OSError, UnicodeDecodeError, text_format.ParseError):
+        return None
+    parts = [part if part.endswith("]") else f"{part}[0]" for part in _PART.findall(place)]
+    while parts and ".".join(parts) not in lines:
+        parts.pop()
+    return lines.get(".".join(parts))
+
+
+# The tokenizer tells its line by an error alone, whose text does not matter.
+_NOTHING: Any = ""
+
+
+def _fields(text: str) -> Iterator[tuple[str, int]]:
+    """Yields each field's path, with its number among those of its name, or its key in a map, and its line."""
+    tokens = text_format.Tokenizer(text.splitlines())
+    seen: Counter[str] = Counter()
+    # What is open: the path before the fields in it, or of the messages in a list.
+    open_messages, open_lists = [""], [""]
+    name, before = "", ""
+    while not tokens.AtEnd():
+        word, line = tokens.token, tokens.ParseError(_NOTHING).GetLine() or 0
+        if word in "{<":
+            field = open_lists[-1] or f"{open_messages[-1]}{name}"
+            open_messages.append(f"{field}[{seen[field]}].")
+            open_lists.append("")
+            seen[field] += 1
+            yield open_messages[-1].rstrip("."), line
+        elif word in "}>":
+            if len(open_messages) == 1:
+                return
+            open_messages.pop()
+            open_lists.pop()
+        elif word in "[]":
+            open_lists[-1] = f"{open_messages[-1]}{name}" if word == "[" else ""
+        elif name == "key" and before == ":":
+            yield f'{open_messages[-1].rpartition("[")[0]}["{word[1:-1]}"]', line
+        elif _WORD.fullmatch(word) and before != ":" and not open_lists[-1]:
+            name = word
+            yield f"{open_messages[-1]}{name}[0]", line
+        before = word
+        tokens.NextToken()

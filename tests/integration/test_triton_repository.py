@@ -1,0 +1,132 @@
+"""A repository that was written for Triton is served as it is."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelserve.oip import inference_pb2 as pb
+
+# Each starts a process.
+pytestmark = pytest.mark.slow
+
+DIGITS = """
+name: "digits"
+platform: "onnxruntime_onnx"
+max_batch_size: 32
+input [
+  {
+    name: "image"
+    data_type: TYPE_UINT8
+    format: FORMAT_NHWC
+    dims: [ 28, 28, 1 ]
+  }
+]
+output [
+  {
+    name: "probabilities"
+    data_type: TYPE_FP32
+    dims: [ 10 ]
+    label_filename: "digit_labels.txt"
+  }
+]
+instance_group [
+  {
+    count: 1
+    kind: KIND_CPU
+  }
+]
+dynamic_batching {
+  preferred_batch_size: [ 4, 8 ]
+  max_queue_delay_microseconds: 100
+}
+optimization {
+  graph { level: 1 }
+  execution_accelerators {
+    cpu_execution_accelerator : [ { name : "openvino" } ]
+  }
+}
+version_policy: { latest: { num_versions: 1 } }
+model_warmup [
+  {
+    name: "zeros"
+    batch_size: 1
+    inputs: {
+      key: "image"
+      value: { data_type: TYPE_UINT8 dims: [ 28, 28, 1 ] zero_data: true }
+    }
+  }
+]
+parameters { key: "intra_op_thread_count" value: { string_value: "1" } }
+"""
+DIGITS_IGNORED = [
+    "input.format",
+    "optimization.graph",
+    "optimization.execution_accelerators",
+    "parameters.intra_op_thread_count",
+    "model_warmup",
+]
+
+DOUBLER = """
+name: "doubler"
+backend: "onnxruntime"
+default_model_filename: "doubler.onnx"
+max_batch_size: 8
+input { name: "values", data_type: TYPE_FP32, dims: [ -1 ] }
+output { name: "doubled", data_type: TYPE_FP32, dims: [ 4 ] }
+version_policy { specific { versions: [ 1, 3 ] } }
+instance_group { count: 2 }
+response_cache { enable: true }
+metric_tags { key: "team" value: "vision" }
+"""
+DOUBLER_IGNORED = ["metric_tags", "response_cache.enable"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, root: Path, model_writer: Callable[..., Path]) -> Path:
+    """Two models with configurations as people write them for Triton, and what lies about beside them."""
+    path = tmp_path / "model_repository"
+    (path / "digits" / "1").mkdir(parents=True)
+    shutil.copy(root / "models" / "mnist-cnn" / "1" / "model.onnx", path / "digits" / "1")
+    (path / "digits" / "config.pbtxt").write_text(DIGITS)
+    (path / "digits" / "digit_labels.txt").write_text("\n".join(f"digit {number}" for number in range(10)))
+    for version in (1, 2, 3):
+        model_writer(path / "doubler" / str(version) / "doubler.onnx")
+    (path / "doubler" / "config.pbtxt").write_text(DOUBLER)
+    (path / "README.md").write_text("Our models.")
+    return path
+
+
+def test_a_triton_repository_is_served_unchanged(
+    repository: Path,
+    root: Path,
+    start_server: Callable[..., Any],
+    make_request: Callable[..., pb.ModelInferRequest],
+    make_tensor: Callable[..., Any],
+) -> None:
+    server = start_server(repository)
+    assert server.fields["models"] == ["digits/1", "doubler/1", "doubler/3"]
+    stub = server.stub()
+
+    pixels = np.load(root / "examples" / "mnist" / "digit-7.npy")
+    best = pb.ModelInferRequest.InferRequestedOutputTensor(name="probabilities")
+    best.parameters["classification"].int64_param = 1
+    request = make_request(
+        "digits", inputs=[make_tensor("image", "UINT8", pixels.shape)], raw=[pixels.tobytes()], outputs=[best]
+    )
+    assert stub.ModelInfer(request).raw_output_contents[0].endswith(b":7:digit 7")
+
+    doubled = stub.ModelInfer(make_request("doubler", rows=2))
+    assert doubled.model_version == "3"
+    np.testing.assert_array_equal(np.frombuffer(doubled.raw_output_contents[0], np.float32), np.arange(8) * 2)
+    assert stub.ModelInfer(make_request("doubler", model_version="1")).model_version == "1"
+
+    server.stop()
+    warnings = [(event["model"], event["reason"]) for event in server.events() if event["event"] == "not as asked"]
+    assert warnings == [
+        ("digits", f"config.pbtxt: not served, ignored: {', '.join(DIGITS_IGNORED)}"),
+        ("doubler", f"config.pbtxt: not served, ignored: {', '.join(DOUBLER_IGNORED)}"),
+    ]

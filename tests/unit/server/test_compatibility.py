@@ -1,0 +1,148 @@
+"""Every field of Triton's config.pbtxt has one verdict, and a model that sets it sees that verdict."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from pixelserve.oip import model_config_pb2 as pb
+from pixelserve_server.errors import RepositoryError
+from pixelserve_server.observe.models import ModelEvents
+from pixelserve_server.repository.compatibility import IGNORED, REFUSED, RULES, Rule, ignored_fields, uses
+from pixelserve_server.repository.config import read_config
+from pixelserve_server.repository.layout import ModelFolder
+
+IGNORED_RULES = [rule for rule in RULES if rule.verdict is IGNORED]
+REFUSED_RULES = [rule for rule in RULES if rule.verdict is REFUSED]
+
+
+def value_of(field: FieldDescriptor) -> Any:
+    """Returns a value that is not the field's default."""
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return "x"
+    return True if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else 1
+
+
+def set_field(message: Any, path: str) -> None:
+    """Sets the field of a path to something."""
+    name, _, rest = path.partition(".")
+    field, value = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
+    if field.message_type is None and not hasattr(value, "append"):
+        setattr(message, name, value_of(field))
+    elif field.message_type is None:
+        value.append(value_of(field))
+    elif field.message_type.GetOptions().map_entry:
+        if field.message_type.fields_by_name["value"].message_type is None:
+            value["x"] = "y"
+        else:
+            value["x"].SetInParent()
+    else:
+        inside = value if isinstance(value, Message) else value.add()
+        inside.SetInParent()
+        if rest:
+            set_field(inside, rest)
+
+
+def text_that_sets(path: str) -> str:
+    """Returns a config.pbtxt that sets one field, on the third line or below."""
+    config = pb.ModelConfig()
+    set_field(config, path)
+    return f"# As somebody wrote it\n# for Triton.\n{text_format.MessageToString(config)}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ModelFolder:
+    """An empty model folder named x, which is what a test writes as a name."""
+    (tmp_path / "x").mkdir()
+    return ModelFolder(tmp_path / "x")
+
+
+@pytest.mark.parametrize("rule", REFUSED_RULES, ids=lambda rule: rule.field)
+def test_a_refused_field_is_refused_with_its_line_and_the_reason(folder: ModelFolder, rule: Rule) -> None:
+    folder.config_file.write_text(text_that_sets(rule.field))
+    with pytest.raises(RepositoryError) as caught:
+        read_config(folder)
+    error = caught.value
+    line = folder.config_file.read_text().splitlines()[(error.line or 0) - 1]
+    assert error.path == folder.config_file
+    assert line.strip().startswith(rule.field.rpartition(".")[2])
+    assert error.problem == f"{rule.field} is not served: {rule.reason}"
+
+
+@pytest.mark.parametrize("rule", IGNORED_RULES, ids=lambda rule: rule.field)
+def test_an_ignored_field_is_read_and_named(folder: ModelFolder, rule: Rule) -> None:
+    folder.config_file.write_text(text_that_sets(rule.field))
+    (use,) = ignored_fields(read_config(folder))
+    # A parameter is named with its key.
+    assert use.name == rule.field + (".x" if rule.field == "parameters" else "")
+
+
+def test_a_field_that_says_its_default_is_not_told_of(folder: ModelFolder) -> None:
+    folder.config_file.write_text(
+        "optimization { } model_transaction_policy { decoupled: false } response_cache { enable: false } "
+        "instance_group { passive: false } input { optional: false format: FORMAT_NONE }"
+    )
+    assert not list(uses(read_config(folder) or pb.ModelConfig()))
+
+
+def test_our_own_parameter_is_served_beside_others_that_are_not(folder: ModelFolder) -> None:
+    folder.config_file.write_text(
+        'parameters { key: "inversion" value { string_value: "auto" } }\n'
+        'parameters { key: "memory.arena" value { string_value: "1" } }'
+    )
+    assert [use.name for use in ignored_fields(read_config(folder))] == ["parameters.memory.arena"]
+
+
+def test_a_field_of_several_inputs_is_named_once(folder: ModelFolder) -> None:
+    folder.config_file.write_text("input { format: FORMAT_NHWC } input { format: FORMAT_NHWC } metric_tags { }")
+    assert [use.name for use in ignored_fields(read_config(folder))] == ["input.format", "metric_tags"]
+
+
+def test_without_a_configuration_nothing_is_ignored() -> None:
+    assert ignored_fields(None) == []
+
+
+class Recorder:
+    """A log, metrics and health that keep the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[tuple[str, dict[str, Any]]] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.warnings.append((event, fields))
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_, **__: None
+
+
+def loaded(text: str, version: int = 1) -> Any:
+    """Returns what the events read of a loaded version with this config.pbtxt."""
+    return SimpleNamespace(
+        name="digits",
+        version=version,
+        provider="CPUExecutionProvider",
+        evidence=SimpleNamespace(verified=True, summary="verified"),
+        in_use=SimpleNamespace(device_id=None, threads=1, graphs=0, notes=()),
+        config=SimpleNamespace(written=text_format.Parse(text, pb.ModelConfig()), batching=SimpleNamespace(buckets=())),
+        curve=SimpleNamespace(run_ns=lambda rows: None),
+        batch_limit=8,
+        load_s=0.1,
+        batcher=SimpleNamespace(waiting=0),
+    )
+
+
+def test_the_log_names_what_is_ignored_once_a_model_and_again_when_that_changes() -> None:
+    log = Recorder()
+    events = ModelEvents(Recorder(), Recorder(), log, lambda name: True)  # type: ignore[arg-type]
+    both = "model_warmup { } optimization { graph { level: 1 } }"
+    for version in (1, 2):
+        events.on_loaded(loaded(both, version))
+    said = "config.pbtxt: not served, ignored: optimization.graph, model_warmup"
+    assert log.warnings == [("not as asked", {"model": "digits", "reason": said})]
+    events.on_loaded(loaded("model_warmup { }"))
+    events.on_loaded(loaded("max_batch_size: 8"))
+    assert [fields["reason"] for _, fields in log.warnings[1:]] == ["config.pbtxt: not served, ignored: model_warmup"]
