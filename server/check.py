@@ -6,7 +6,9 @@ from pathlib import Path
 from . import parts
 from .engine.session import check_runtime
 from .observe.statistics import VersionStats
+from .repository import doctor
 from .repository.layout import ModelFolder
+from .repository.loader import Loader
 from .settings import Settings
 
 
@@ -26,10 +28,28 @@ def check_model(folder: Path, versions: Iterable[int]) -> dict[int, str]:
     """
     settings = Settings.model_construct(model_repository=folder.parent, device="cpu")
     check_runtime(settings.device)
-    loader = parts.loader(settings, lambda model, version: VersionStats(), str)
     found: dict[int, str] = {}
     for version in versions:
-        loaded = loader.load(ModelFolder(folder), version)
+        loaded = _loader(settings).load(ModelFolder(folder), version)
         loaded.batcher.drain()
         found[version] = loaded.evidence.summary
     return found
+
+
+def diagnose(settings: Settings, *, quick: bool) -> doctor.Report:
+    """Returns what is wrong with the repository that a server with these settings would serve; serves nothing.
+
+    Args:
+        settings: the server's.
+        quick: whether to read files only, and load nothing.
+
+    Raises:
+        StartupError: such a server would not start, whatever the repository holds.
+    """
+    check_runtime(settings.device, require_gpu=settings.require_gpu)
+    return doctor.examine(settings.model_repository, _loader(settings), quick=quick)
+
+
+def _loader(settings: Settings) -> Loader:
+    # Nobody sends requests, which alone could be counted, or fail while a version serves.
+    return parts.loader(settings, lambda model, version: VersionStats(), str)

@@ -1,4 +1,4 @@
-"""`pixelserve serve` behind its command line: parse, build, run, exit code."""
+"""`pixelserve serve` behind its command line: parse, build, run, exit code. `pixelserve doctor` takes its settings."""
 
 import json
 import os
@@ -16,7 +16,9 @@ from pydantic_settings import (
 )
 
 from .app import run
+from .check import diagnose
 from .errors import StartupError
+from .repository.doctor import Report
 from .settings import ENV_PREFIX, Settings
 
 
@@ -95,6 +97,15 @@ def describe(settings: Settings) -> str:
     values = settings.model_dump(mode="json", exclude={"config", "print_config"}, exclude_none=True)
     # What JSON writes for strings, numbers and booleans is TOML too.
     return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+
+
+def examine(args: list[str], *, quick: bool) -> Report:
+    """Examines a repository for `pixelserve doctor`, as a server with these arguments would load it.
+
+    Raises:
+        StartupError: such a server would not start, whatever the repository holds.
+    """
+    return diagnose(parse_settings(args), quick=quick)
 
 
 def main(args: list[str]) -> int:

@@ -7,7 +7,7 @@ import typer
 
 import pixelserve
 
-from . import bench, classify, evaluate, export, health, models, serve, train, zoo
+from . import bench, classify, doctor, evaluate, export, health, models, serve, train, zoo
 
 app = typer.Typer(
     name="pixelserve",
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 serve.register(app)
+doctor.register(app)
 zoo.register(app)
 train.register(app)
 export.register(app)

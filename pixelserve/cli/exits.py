@@ -27,6 +27,7 @@ class Exit(IntEnum):
     TOO_SLOW = 12, "bench: p99 is above --assert-p99-ms"
     UNFINISHED = 13, "serve: the grace ran out before every accepted request was answered"
     OTHER_FIGURES = 14, "evaluate: a figure measured again is not the card's; zoo: it misses the recipe's goal"
+    UNSERVABLE = 15, "doctor: something in the repository would not be served"
     INTERRUPTED = 130, "stopped by Ctrl-C; nothing half-written is left"
 
 

@@ -1,0 +1,287 @@
+"""Finds everything in a repository that would not be served, and what would be served in another way than meant.
+
+It asks the server's own checks, and adds only what these pass over in silence: what lies about and is not looked at,
+and what a version is served without.
+"""
+
+import difflib
+import mmap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pixelserve.card import CARD_FILE, GOLDEN_FILE
+
+from ..errors import RepositoryError, ServerError
+from .compatibility import ignored_fields, warning
+from .config import Written, examine_config, label_problems, model_file_name, written_outputs
+from .layout import CONFIG_FILE, ModelFolder, find_models, is_version
+from .loader import LoadedVersion, Loader
+from .pbtxt import line_of
+from .selection import choose_versions
+
+_LABELS_FILE = "labels.txt"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    severity: Literal["error", "warning"]
+    """error: something is not served for it; warning: it is served all the same."""
+    path: Path
+    """The file or folder."""
+    line: int | None
+    """The line in it, from 1; None: it is about no line."""
+    problem: str
+    """What was expected, what is there, and what to do."""
+    write: str = ""
+    """The exact text to write there; empty: there is none to propose."""
+
+
+@dataclass
+class Model:
+    """What was found in a model's folder."""
+
+    name: str
+    """The model's name; empty: it is the repository as a whole."""
+    findings: list[Finding] = field(default_factory=list)
+    """All that is wrong, in the order in which it was found."""
+    versions: dict[int, str] = field(default_factory=dict)
+    """What speaks for each version that would serve, in one sentence."""
+
+    @property
+    def would_serve(self) -> bool:
+        """Whether all of it would be served that its version policy names."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a repository."""
+
+    models: tuple[Model, ...]
+    """The repository as a whole, where there is anything to say of it, then each model by name."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All that is wrong."""
+        return [finding for model in self.models for finding in model.findings]
+
+    @property
+    def would_serve(self) -> bool:
+        """Whether a server would start on this repository, and serve all of it."""
+        return all(model.would_serve for model in self.models)
+
+
+def examine(repository: Path, loader: Loader, *, quick: bool = False) -> Report:
+    """Examines a repository.
+
+    Args:
+        repository: folder of models.
+        loader: loads versions as the server would.
+        quick: whether to read files only, and load nothing.
+    """
+    whole = Model("")
+    try:
+        folders = find_models(repository)
+    except RepositoryError as error:
+        folders = []
+        whole.findings.append(_error(error, repository))
+    whole.findings += _beside_models(repository)
+    models = [_Examination(folder, loader, quick=quick).run() for folder in folders]
+    return Report((*([whole] if whole.findings else []), *models))
+
+
+class _Examination:
+    """Of one model."""
+
+    def __init__(self, folder: ModelFolder, loader: Loader, *, quick: bool) -> None:
+        self._folder = folder
+        self._loader = loader
+        self._quick = quick
+        self._model = Model(folder.name)
+        self._said: set[str] = set()
+
+    def run(self) -> Model:
+        config, errors = examine_config(self._folder)
+        self._add(errors)
+        self._warn(_ignored(self._folder, config))
+        self._warn(_beside_versions(self._folder, config, is_known=config is not None or not errors))
+        try:
+            versions = choose_versions(self._folder, config).versions
+        except (RepositoryError, OSError) as error:
+            self._add([error])
+            return self._model
+        for version in versions:
+            path = self._folder.version_path(version)
+            self._warn(_beside_model(path, model_file_name(config)))
+            self._warn(_missing_evidence(path, is_required=self._loader.require_card))
+            if self._quick:
+                self._read(version, config, is_sound=not errors)
+            else:
+                self._load(version, config)
+        return self._model
+
+    def _read(self, version: int, config: Written | None, *, is_sound: bool) -> None:
+        before = len(self._said)
+        self._add(self._loader.examine(self._folder, version, config, quick=True))
+        self._add(label_problems(self._folder, config, written_outputs(config)) if config else ())
+        if is_sound and len(self._said) == before:
+            self._model.versions[version] = "as far as its files say; it was not loaded"
+
+    def _load(self, version: int, config: Written | None) -> None:
+        try:
+            loaded = self._loader.load(self._folder, version)
+        except (ServerError, OSError) as error:
+            # All of them, and then the first one, in case that it is another.
+            self._add(self._loader.examine(self._folder, version, config))
+            self._add([error])
+            return
+        loaded.batcher.drain()
+        self._model.versions[version] = loaded.evidence.summary
+        self._warn(_missing_labels(self._folder, loaded))
+        self._warn(Finding("warning", self._folder.version_path(version), None, note) for note in loaded.in_use.notes)
+
+    def _add(self, errors: Iterable[Exception]) -> None:
+        """Keeps what keeps the model from serving, each sentence once."""
+        for error in _to_the_end(errors):
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                self._model.findings.append(_error(error, self._folder.path))
+
+    def _warn(self, findings: Iterable[Finding]) -> None:
+        self._model.findings += [finding for finding in findings if finding not in self._model.findings]
+
+
+def _to_the_end(errors: Iterable[Exception]) -> Iterator[Exception]:
+    """Yields errors, and last the one that ended the look for them, where one did."""
+    try:
+        yield from errors
+    except (ServerError, OSError) as error:
+        yield error
+
+
+def _error(error: Exception, where: Path) -> Finding:
+    if isinstance(error, RepositoryError):
+        return Finding("error", error.path or where, error.line, error.problem, error.write)
+    if isinstance(error, OSError) and error.filename:
+        return Finding("error", Path(error.filename), None, f"cannot be read: {error.strerror}; change that")
+    return Finding("error", where, None, str(error))
+
+
+def _ignored(folder: ModelFolder, config: Written | None) -> Iterator[Finding]:
+    path = folder.config_file
+    for use in ignored_fields(config):
+        yield Finding("warning", path, line_of(path, use.place), f"{warning([use.name])}: {use.rule.reason}")
+
+
+def _stray(path: Path, problem: str, write: str = "") -> Finding:
+    return Finding("warning", path, None, problem, write)
+
+
+def _hidden(path: Path) -> Finding:
+    return _stray(path, "hidden, and never looked at; half copied? rename it when it is whole, or remove it")
+
+
+def _beside_models(repository: Path) -> Iterator[Finding]:
+    for entry in _entries(repository):
+        if entry.name.startswith("."):
+            yield _hidden(entry)
+        elif not entry.is_dir():
+            yield _stray(entry, "no model's folder, and not looked at; move it away")
+
+
+def _beside_versions(folder: ModelFolder, config: Written | None, *, is_known: bool) -> Iterator[Finding]:
+    """Yields what lies in a model's folder and is not looked at; of files only where it `is_known` which are used."""
+    used = {CONFIG_FILE, *(output.label_filename for output in (config.output if config else ()))}
+    for entry in _entries(folder.path):
+        if entry.name.startswith("."):
+            yield _hidden(entry)
+        elif entry.is_dir():
+            if not is_version(entry.name):
+                yield _no_version(entry)
+        elif is_known and entry.name not in used:
+            yield _no_config(folder, entry)
+
+
+def _no_version(entry: Path) -> Finding:
+    number = entry.name.lstrip("0") if entry.name.isdecimal() else ""
+    remedy = f"rename it to {number}" if number else "rename it to a positive number, or move it away"
+    return _stray(entry, f"no version: a version's folder is a positive number without a leading zero; {remedy}")
+
+
+def _no_config(folder: ModelFolder, entry: Path) -> Finding:
+    if not folder.config_file.exists() and difflib.get_close_matches(entry.name.casefold(), [CONFIG_FILE], cutoff=0.8):
+        return _stray(entry, f"not looked at; rename it to {CONFIG_FILE}")
+    if entry.name == _LABELS_FILE:
+        return _stray(
+            entry,
+            f"not looked at, since no output in {CONFIG_FILE} names it; name it there",
+            f'label_filename: "{_LABELS_FILE}"',
+        )
+    return _stray(entry, f"not looked at: no file that {CONFIG_FILE} names; move it away")
+
+
+def _beside_model(version: Path, model_file: str) -> Iterator[Finding]:
+    """Yields what lies in a version's folder and is not looked at."""
+    model = version / model_file
+    for entry in _entries(version):
+        if entry.name.startswith("."):
+            yield _hidden(entry)
+        elif entry.name in (model_file, CARD_FILE, GOLDEN_FILE):
+            continue
+        elif entry.suffix == ".onnx" and not model.exists():
+            problem = f"{model_file} is loaded, and is not there; rename this to it, or name it in {CONFIG_FILE}"
+            yield _stray(entry, problem, f'default_model_filename: "{entry.name}"')
+        elif not _mentions(model, entry.name):
+            yield _stray(entry, f"not looked at, and {model_file} does not refer to it; move it away")
+
+
+def _mentions(model: Path, name: str) -> bool:
+    """Returns whether a model's bytes hold a name: large weights lie in files of their own, which the graph names."""
+    try:
+        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(name.encode()) >= 0
+    except (OSError, ValueError):
+        # It is missing, unreadable or empty, which somebody else says.
+        return True
+
+
+def _missing_evidence(version: Path, *, is_required: bool) -> Iterator[Finding]:
+    if not (version / CARD_FILE).is_file():
+        if not is_required:
+            yield _stray(version, f"no {CARD_FILE}: unverified; `pixelserve export` writes a version with its evidence")
+    elif not (version / GOLDEN_FILE).is_file():
+        problem = f"no {GOLDEN_FILE} to replay: unverified; export the model with --samples"
+        yield _stray(version, problem)
+
+
+def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
+    """Says of a model that takes pictures that its classes have no names."""
+    config = loaded.config
+    if config.pictures is None or config.outputs[0].labels:
+        return
+    scores, path = config.outputs[0], folder.config_file
+    label, entry = (
+        f'label_filename: "{_LABELS_FILE}"',
+        f'name: "{scores.name}" data_type: {scores.datatype.config_name}',
+    )
+    output = f"output {{ {entry} dims: [ {scores.shape[1]} ] {label} }}"
+    problem = f"no labels: classes of {scores.name} are numbers; write one a line into {_LABELS_FILE}, and name it here"
+    if config.written is None:
+        # A configuration without these would change how requests are merged.
+        write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {output}"
+        yield Finding("warning", path, None, problem, write)
+        return
+    is_listed = any(each.name == scores.name for each in config.written.output)
+    yield Finding("warning", path, line_of(path, "output"), problem, label if is_listed else output)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        # Whoever must read it says so.
+        return []
