@@ -101,7 +101,7 @@ RULES = (
     ),
     Rule("ensemble_scheduling", REFUSED, "models are not chained; export them as one graph, or call them in turn"),
     Rule("instance_group.name", SERVED, "a name; ModelConfig gives it back"),
-    Rule("instance_group.kind", SERVED, "KIND_AUTO, KIND_CPU or KIND_GPU; KIND_MODEL is refused"),
+    Rule("instance_group.kind", SERVED, "KIND_AUTO, KIND_CPU, or KIND_GPU, which needs one; KIND_MODEL is refused"),
     Rule("instance_group.count", SERVED, "so many sessions, on each GPU named; at most 1,024"),
     Rule("instance_group.rate_limiter", IGNORED, "a session runs as soon as it is free"),
     Rule("instance_group.gpus", SERVED, "CUDA's numbers; not with KIND_CPU"),

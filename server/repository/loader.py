@@ -32,7 +32,7 @@ from ..engine.run import Observer
 from ..engine.session import Session, check_model_file
 from ..engine.tensors import Array
 from ..engine.timer import Timer
-from ..errors import RepositoryError
+from ..errors import RepositoryError, StartupError
 from .config import (
     Defaults,
     ModelConfig,
@@ -44,6 +44,7 @@ from .config import (
     settle,
 )
 from .layout import ModelFolder
+from .pbtxt import error_at
 from .scheduling import Placement, read_instances
 
 
@@ -155,14 +156,14 @@ class Loader:
 
         Raises:
             RepositoryError: the version cannot be served; the message names the file and the remedy.
-            StartupError: a GPU is asked for or required, and the model would be computed on the CPU.
+            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
         """
         start_s = time.monotonic()
         path = folder.version_path(version)
         proto = read_config(folder)
         model = path / model_file_name(proto)
         placements = read_instances(folder, proto)
-        openers = [partial(self._open, model, placement, len(placements)) for placement in placements]
+        openers = [partial(self._open, folder, model, placement, len(placements)) for placement in placements]
         sessions = [opener() for opener in openers]
         first = sessions[0]
         config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
@@ -190,13 +191,21 @@ class Loader:
         # Only now, since sessions settle what they use when they are warmed.
         return LoadedVersion(config, version, first.in_use, evidence, batcher, load_s)
 
-    def _open(self, model: Path, placement: Placement, instances: int) -> Session:
+    def _open(self, folder: ModelFolder, model: Path, placement: Placement, instances: int) -> Session:
         options = replace(self.session_options, instances=instances)
         if placement.device != "auto":
             options = replace(options, device=placement.device)
         if placement.device_id is not None:
             options = replace(options, device_id=placement.device_id)
-        return Session(model, options)
+        try:
+            return Session(model, options)
+        except StartupError as error:
+            settings = self.session_options
+            if placement.device != "cuda" or settings.device == "cuda" or settings.require_gpu:
+                raise
+            # The model asks, and no setting.
+            problem = "instance_group asks for a GPU, and no GPU or no CUDA library answers here; check nvidia-smi"
+            raise error_at(folder.config_file, "instance_group.kind", problem, "kind: KIND_AUTO") from error
 
     def _tune(self, policy: BatchingPolicy, provider: str) -> BatchingPolicy:
         return replace(
@@ -225,7 +234,7 @@ class Loader:
         problems: list[RepositoryError] = []
         try:
             check_model_file(model)
-            session = None if quick else self._open(model, Placement("auto"), 1)
+            session = None if quick else self._open(folder, model, Placement("auto"), 1)
         except RepositoryError as error:
             yield error
         if not model.is_file():

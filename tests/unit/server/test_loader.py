@@ -11,7 +11,7 @@ import pytest
 from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 from pixelserve_server.engine.providers import CPU, CUDA, SessionOptions
 from pixelserve_server.engine.request import Answer, Request
-from pixelserve_server.errors import RepositoryError
+from pixelserve_server.errors import RepositoryError, StartupError
 from pixelserve_server.repository import loader as loader_module
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader, choose_buckets
@@ -214,7 +214,7 @@ def test_a_session_is_opened_where_its_instance_group_says(
     opened: list[SessionOptions] = []
     monkeypatch.setattr(loader_module, "Session", lambda model, options: opened.append(options))
     loader = dataclasses.replace(loader, session_options=SessionOptions(device_id=3))
-    loader._open(Path("model.onnx"), placement, 2)
+    loader._open(ModelFolder(Path("digits")), Path("model.onnx"), placement, 2)
     (options,) = opened
     assert (options.device, options.device_id, options.instances) == (device, device_id, 2)
 
@@ -259,3 +259,23 @@ def test_a_model_without_a_batch_dimension_is_measured_as_it_is(
     model_writer(folder.version_path(1) / "model.onnx", rows=3)
     folder.config_file.write_text("max_batch_size: 0")
     assert load(folder).batcher.curve.sizes == (1,)
+
+
+@pytest.mark.parametrize("asked", [{}, {"device": "cuda"}, {"require_gpu": True}])
+def test_who_asked_for_a_gpu_that_is_not_there_is_told(
+    folder: ModelFolder, load: Callable[..., LoadedVersion], monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    """The model's own wish is its repository's matter; the settings' keeps the server from starting."""
+
+    def refuse(model: Path, options: SessionOptions) -> None:
+        assert options.device == "cuda"
+        raise StartupError("no GPU answers")
+
+    monkeypatch.setattr(loader_module, "Session", refuse)
+    folder.config_file.write_text("max_batch_size: 8\ninstance_group {\n  kind: KIND_GPU\n}\n")
+    with pytest.raises(StartupError if asked else RepositoryError) as caught:
+        load(folder, session_options=SessionOptions(**asked))
+    if not asked:
+        assert isinstance(caught.value, RepositoryError)
+        assert (caught.value.path, caught.value.line) == (folder.config_file, 3)
+        assert caught.value.write == "kind: KIND_AUTO"
