@@ -114,12 +114,15 @@ class _Examination:
         except (RepositoryError, OSError) as error:
             self._add([error])
             return self._model
+        if self._quick and config is not None:
+            self._add(label_problems(self._folder, config, written_outputs(config)))
+        is_sound = not self._said
         for version in versions:
             path = self._folder.version_path(version)
             self._warn(_beside_model(path, model_file_name(config)))
             self._warn(_missing_evidence(path, is_required=self._loader.require_card))
             if self._quick:
-                self._read(version, config, is_sound=not errors)
+                self._read(version, config, is_sound=is_sound)
             else:
                 self._load(version, config)
         return self._model
@@ -127,7 +130,6 @@ class _Examination:
     def _read(self, version: int, config: Written | None, *, is_sound: bool) -> None:
         before = len(self._said)
         self._add(self._loader.examine(self._folder, version, config, quick=True))
-        self._add(label_problems(self._folder, config, written_outputs(config)) if config else ())
         if is_sound and len(self._said) == before:
             self._model.versions[version] = "as far as its files say; it was not loaded"
 

@@ -38,7 +38,7 @@ def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[Repository
         The configuration, with its plain mistakes corrected, None where one is not plain; and all mistakes found.
     """
     errors: list[RepositoryError] = []
-    lines = text.splitlines()
+    lines = text.split("\n")
     is_plain = True
     while len(errors) < _MOST_MISTAKES:
         try:
@@ -157,7 +157,7 @@ _NOTHING: Any = ""
 
 def _fields(text: str) -> Iterator[tuple[str, int]]:
     """Yields each field's path, with its number among those of its name, or its key in a map, and its line."""
-    tokens = text_format.Tokenizer(text.splitlines())
+    tokens = text_format.Tokenizer(text.split("\n"))
     seen: Counter[str] = Counter()
     # What is open: the path before the fields in it, or of the messages in a list.
     open_messages, open_lists = [""], [""]

@@ -311,6 +311,17 @@ def test_every_version_that_would_be_loaded_is_examined(
         assert list(report.models[0].versions) == [3]
 
 
+def test_a_label_file_that_does_not_fit_is_every_versions_problem(repository: Path, loader: Loader) -> None:
+    folder = repository / "doubler"
+    configure("max_batch_size: 8", "max_batch_size: 8 version_policy { all { } }")(folder)
+    shutil.copytree(folder / "1", folder / "2")
+    (folder / "labels.txt").write_text("a\n")
+    for quick in (False, True):
+        report = examine(repository, loader, quick=quick)
+        assert [finding.path.name for finding in report.findings] == ["labels.txt"]
+        assert report.models[0].versions == {}
+
+
 def test_a_missing_card_is_an_error_where_one_is_required(
     repository: Path, diagnose: Callable[..., list[tuple[Any, ...]]]
 ) -> None:

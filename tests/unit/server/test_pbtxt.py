@@ -114,6 +114,11 @@ def test_a_file_of_another_kind_does_not_make_a_message_a_line() -> None:
     assert len(mistakes("\n".join(f"zzz{number}: 1" for number in range(1000)))) == 20
 
 
+def test_lines_end_where_editors_say_that_they_end() -> None:
+    (error,) = mistakes('name: "a\x0cb"\r\nmax_batch_sizes: 8\r\n')
+    assert (error.line, error.write) == (2, "max_batch_size: 8")
+
+
 def test_an_empty_file_is_a_configuration() -> None:
     config, errors = parse(PATH, "")
     assert config is not None
