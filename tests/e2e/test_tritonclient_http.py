@@ -90,12 +90,6 @@ def test_it_understands_refusals(answer: dict[str, Any]) -> None:
     assert (status, 'no model "none"' in message) == ("404", True)
 
 
-@pytest.mark.parametrize("asked", ["config", "index"])
-def test_what_is_not_served_is_said_to_be_so(answer: dict[str, Any], asked: str) -> None:
-    # None: the server has come to serve it.
-    assert answer[asked] is None or (answer[asked][0], "does not serve" in answer[asked][1]) == ("501", True)
-
-
 def test_it_gets_statistics(answer: dict[str, Any]) -> None:
     (one,) = answer["statistics"]["model_stats"]
     assert (one["name"], one["version"]) == ("mnist-cnn", "1")

@@ -84,8 +84,6 @@ def main() -> None:
         "metadata": client.get_model_metadata("mnist-cnn"),
         "statistics": client.get_inference_statistics("mnist-cnn", "1"),
         "statistics_of_all": client.get_inference_statistics(),
-        "config": refusal(lambda: client.get_model_config("mnist-cnn")),
-        "index": refusal(lambda: client.get_model_repository_index()),
         "id": whole.get_response()["id"],
         "version": whole.get_response()["model_version"],
         "dtype": str(whole.as_numpy("probabilities").dtype),
