@@ -25,7 +25,7 @@ demo: $(STAMPS)/server ## start a server, classify real digits, show the figures
 serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
 	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
-test: lint $(STAMPS)/tritonclient $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -65,6 +65,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve pyproject.toml --extra server --extra fast -c requirements/dev.txt -o requirements/server.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
+	$$resolve requirements/kserve.in -o requirements/kserve.txt; \
 	$$resolve requirements/triton.in -c <(grep -o '^onnxruntime==[^ ]*' requirements/server.txt) -o requirements/triton.txt
 
 clean: ## remove the environment, caches and build results
@@ -91,7 +92,7 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/server
 	@touch $@
 
 # Environments of their own: these need other versions of protobuf than the server.
-$(STAMPS)/tritonclient $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
+$(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
 	@echo "==> Making the environment $(VENV)/$*"
 	@$(BIN)/python -m venv $(VENV)/$*
 	@$(VENV)/$*/bin/python $(PIP_INSTALL) -r requirements/$*.txt
