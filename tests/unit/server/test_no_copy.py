@@ -1,0 +1,133 @@
+"""The pixels of a request that runs alone reach ONNX Runtime where the network put them, and are copied by nobody."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import numpy as np
+import onnxruntime
+import pytest
+
+from pixelserve.oip import inference_pb2 as pb
+from pixelserve.oip.inference_pb2_grpc import GRPCInferenceServiceStub
+from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.infer import ModelInfer
+from pixelserve_server.api.stream import InferStreams
+from pixelserve_server.engine.regions import Regions
+from pixelserve_server.transport.grpcio import GrpcioTransport
+
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+ROWS = np.arange(8).reshape(2, 4)
+
+
+def fail(error: BaseException) -> str:
+    raise AssertionError("something failed") from error
+
+
+def grpcio_transport() -> Any:
+    return GrpcioTransport(threads=2, max_waiting=2, max_infer_streams=1, max_message_bytes=1 << 20, max_streams=10)
+
+
+def fast_transport() -> Any:
+    pytest.importorskip("pygrpc_native")
+    from pixelserve_server.transport.fast import FastTransport
+
+    return FastTransport(
+        grpcio_transport(),
+        methods=[METHOD],
+        max_message_bytes=1 << 20,
+        max_streams=10,
+        io_threads=1,
+        quiet_wakeups=False,
+        log_failure=fail,
+    )
+
+
+@pytest.fixture
+def catalogue(
+    graph_writer: Callable[..., Path], open_catalogue: Callable[[Path], SimpleNamespace], tmp_path: Path
+) -> Any:
+    """Two loaded models that give back what they get: `pixels` of bytes and `floats`."""
+    for name, kind in (("pixels", "UINT8"), ("floats", "FLOAT")):
+        tensor = (kind, ["N", 4])
+        graph_writer(tmp_path / name / "1" / "model.onnx", {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
+    return open_catalogue(tmp_path).catalogue
+
+
+class Seen:
+    """What a transport handed over, and what ONNX Runtime was given, request by request."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.arrays: list[Any] = []
+
+    def shared(self) -> list[bool]:
+        """Returns for each request whether its array lies in its message."""
+        return [
+            np.shares_memory(array, np.frombuffer(message, np.uint8))
+            for message, array in zip(self.messages, self.arrays, strict=True)
+        ]
+
+
+@pytest.fixture
+def seen(catalogue: Any, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Watches ONNX Runtime from here on: the models are loaded and warm."""
+    seen, run = Seen(), onnxruntime.InferenceSession.run
+
+    def watched(session: Any, names: Any, inputs: dict[str, Any], options: Any = None) -> Any:
+        seen.arrays.append(inputs["x"])
+        return run(session, names, inputs, options)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", watched)
+    return seen
+
+
+@pytest.fixture(params=[grpcio_transport, fast_transport])
+def stub(request: pytest.FixtureRequest, catalogue: Any, seen: Seen) -> Iterator[GRPCInferenceServiceStub]:
+    """A client of a transport in front of the real handler and engine."""
+    handler, admission = ModelInfer(catalogue, Regions()), Admission(1 << 20)
+
+    def handle(message: bytes, call: Any) -> None:
+        seen.messages.append(message)
+        handler(message, call)
+
+    dispatcher = Dispatcher({METHOD: handle}, admission, Guard(fail))
+    transport = request.param()
+    address = transport.bind("127.0.0.1", 0)
+    transport.add(dispatcher, InferStreams(dispatcher, admission, max_streams=1, window=1), [])
+    transport.start()
+    with grpc.insecure_channel(address) as channel:
+        yield GRPCInferenceServiceStub(channel)
+    transport.stop(1)
+
+
+def send(stub: GRPCInferenceServiceStub, model: str, datatype: str, rows: Any, identity: str) -> None:
+    """Sends rows as raw bytes, and checks that they come back."""
+    request = pb.ModelInferRequest(model_name=model, id=identity, raw_input_contents=[rows.tobytes()])
+    request.inputs.add(name="x", datatype=datatype, shape=rows.shape)
+    answer = stub.ModelInfer(request, timeout=20)
+    assert answer.raw_output_contents[0] == rows.tobytes()
+
+
+def test_pixels_lie_in_the_message_that_came(stub: GRPCInferenceServiceStub, seen: Seen) -> None:
+    # The first is parsed; the others' heads are known by then, with other ids and pixels.
+    for number in range(4):
+        send(stub, "pixels", "UINT8", (ROWS + number).astype(np.uint8), "x" * number)
+    assert seen.shared() == [True] * 4
+
+
+def test_floats_are_copied_only_where_they_are_not_aligned(stub: GRPCInferenceServiceStub, seen: Seen) -> None:
+    # Each id is a byte longer, so that one in four has its tensor where a float may be.
+    for number in range(1, 9):
+        send(stub, "floats", "FP32", (ROWS + number).astype(np.float32), "x" * number)
+    places = [
+        message.index((ROWS + number + 1).astype(np.float32).tobytes()) for number, message in enumerate(seen.messages)
+    ]
+    starts = [np.frombuffer(message, np.uint8).ctypes.data for message in seen.messages]
+    aligned = [(start + place) % 4 == 0 for start, place in zip(starts, places, strict=True)]
+    assert sum(aligned) == 2
+    assert seen.shared() == aligned
+    assert all(array.flags.aligned for array in seen.arrays)
