@@ -1,1 +1,1 @@
-"""PixelServe against Triton, ONNX Runtime alone and a bare grpcio server, all in one run: `make bench`."""
+"""PixelServe against Triton, ONNX Runtime alone, a bare grpcio server and itself, all in one run: `make bench`."""

@@ -3,8 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import cores, figures, machine, peer, plot, report
+from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
 from .figures import Figure, Kind, Round
@@ -49,11 +50,13 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="how often each rate and latency is measured, in turn")] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="how long one measurement counts, after 1 s of load")] = 3,
     requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is looked at again")] = 1_000_000,
+    swaps: Annotated[int, typer.Option(min=60, help="swaps of a version before memory is looked at again")] = 1_000,
+    models: Annotated[int, typer.Option(min=2, help="how many models are many")] = 100,
     only: Annotated[str, typer.Option(help=f"some of {','.join(figures.GROUPS)}")] = "",
     out: Annotated[Path | None, typer.Option(help="folder of what is saved (default: benchmarks/results/DATE)")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of the table")] = False,
 ) -> None:
-    """Compares PixelServe with Triton, ONNX Runtime alone and a bare grpcio server, all in one run.
+    """Compares PixelServe with Triton, ONNX Runtime alone, a bare grpcio server and itself, all in one run.
 
     One core serves, another sends. Saves compare.md, compare.json, throughput.png and p99.png. The exit code is 1
     where a floor is missed, and 2 where something could not be measured. Keep the machine quiet meanwhile.
@@ -62,7 +65,8 @@ def main(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     groups = _groups(only)
     try:
-        outcome = compare(groups, peer == Peer.TRITON, rounds, seconds, requests)
+        extent = Extent(rounds, seconds, requests, swaps, models)
+        outcome = compare(groups, peer == Peer.TRITON, extent)
         folder = out or ROOT / "benchmarks" / "results" / datetime.now().strftime("%Y-%m-%d-%H%M")
         save(outcome, folder)
     except CompareError as error:
@@ -78,19 +82,36 @@ def main(
         raise typer.Exit(EXIT_MISSED)
 
 
-def compare(groups: set[str], with_triton: bool, rounds: int, seconds: float, requests: int) -> report.Report:
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured."""
+
+    rounds: int
+    """How often each rate and latency is measured."""
+    seconds: float
+    """How long one measurement counts."""
+    requests: int
+    """Requests before memory is looked at again."""
+    swaps: int
+    """Swaps before memory is looked at again."""
+    models: int
+    """How many models are many."""
+
+
+def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Report:
     """Measures everything and returns the outcome.
 
     Raises:
         CompareError: something could not be measured.
     """
-    plan = Plan(cores.choose(), seconds, WARM_UP_S)
+    plan = Plan(cores.choose(), extent.seconds, WARM_UP_S)
     h2load_version()
     triton = _install() if with_triton else None
-    chosen = figures.chosen(figures.all_figures(requests), groups, with_triton=with_triton)
+    possible = figures.all_figures(extent.requests, extent.swaps, extent.models)
+    chosen = figures.chosen(possible, groups, with_triton=with_triton)
     if not chosen and "curve" not in groups:
         raise CompareError(f"nothing to measure: {', '.join(sorted(groups))} needs Triton")
-    timed = [figure for figure in chosen if figure.ours.kind != Kind.RESIDENT]
+    timed = [figure for figure in chosen if not figure.is_apart]
     # Children that name no core of their own stay on the load's as well.
     os.sched_setaffinity(0, {plan.cores.load})
     # Drawn only when a step begins: a thread that draws would take time from the generator.
@@ -99,21 +120,24 @@ def compare(groups: set[str], with_triton: bool, rounds: int, seconds: float, re
         console=errors,
         auto_refresh=False,
     ) as progress:
-        steps = _Steps(progress, _count(timed, rounds, "curve" in groups, with_triton))
+        steps = _Steps(progress, _count(timed, extent.rounds, "curve" in groups, with_triton))
         measured: list[Round] = []
         curve = {}
         names = {name for figure in timed for name in figure.servers}
         if "curve" in groups:
             names |= {figures.OURS, figures.TRITON}
-        with servers(names, plan.cores, triton) as running:
+        with servers(names, plan.cores, triton, extent.models) as running:
             measurer = Measurer(plan, running)
-            measured += [measurer.round(timed, number, steps.next) for number in range(rounds)]
+            measured += [measurer.round(timed, number, steps.next) for number in range(extent.rounds)]
             if "curve" in groups:
-                brief = replace(plan, seconds=seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
+                brief = replace(plan, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
                 curve = Measurer(brief, running).curve(steps.next)
             steps.next("done")
-        measured += [_memory(plan, figure, steps) for figure in chosen if figure not in timed]
-    return report.Report(machine.facts(triton), rounds, seconds, figures.rows(chosen, measured), curve)
+        for figure in chosen:
+            if figure.is_apart:
+                measured += _apart(plan, figure, extent.rounds, steps.same)
+    rows = figures.rows(chosen, measured)
+    return report.Report(machine.facts(triton), extent.rounds, extent.seconds, rows, curve)
 
 
 def _install() -> peer.Installation:
@@ -121,10 +145,14 @@ def _install() -> peer.Installation:
     return peer.install()
 
 
-def _memory(plan: Plan, figure: Figure, steps: "_Steps") -> Round:
-    # A server of its own: the others have already answered more than the early number of requests.
+def _apart(plan: Plan, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
+    """Measures a figure on a server of its own: the others have answered requests, and must not be disturbed."""
+    if figure.ours.kind == Kind.SWAPPED:
+        return swapping.under_load(plan.cores, figure, rounds * figures.SWAPS_A_ROUND, say)
+    if figure.ours.swaps:
+        return swapping.memory(plan.cores, figure, say)
     with servers({figures.OURS}, plan.cores, None) as running:
-        return Measurer(plan, running).memory(figure, steps.same)
+        return [Measurer(plan, running).memory(figure, say)]
 
 
 def _count(timed: Sequence[Figure], rounds: int, with_curve: bool, with_triton: bool) -> int:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = "mnist-cnn"
 MODEL_FILE = ROOT / "models" / MODEL / "1" / "model.onnx"
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
+STREAM_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 # A reordered sum may differ in the last bits between batch sizes; a wrong image differs in the first.
 TOLERANCE = 1e-5
 

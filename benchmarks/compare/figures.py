@@ -7,12 +7,17 @@ from enum import StrEnum
 
 OURS, OURS_GRPCIO, TRITON, BARE = "PixelServe", "PixelServe on grpcio", "Triton", "bare grpcio"
 ALONE = "ONNX Runtime alone"
+ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight in the pictures."""
 SWEEPS = 3
 """How often each of them is measured: a burst of somebody else's work must not bend the line."""
 EARLY_REQUESTS = 10_000
 """When memory is looked at first."""
+EARLY_SWAPS = 50
+"""When memory is looked at first, where versions are swapped."""
+SWAPS_A_ROUND = 3
+"""How often a version is swapped under load, for each round."""
 # The ends may not move through rounding.
 _EXACT = 1e-9
 
@@ -28,8 +33,17 @@ class Kind(StrEnum):
     """By our own generator, an id and pixels of its own in every request."""
     ALONE = "alone"
     """In-process, without a server."""
+    ONE_CALL = "one ModelStreamInfer call"
+    """By our own generator, one body, all requests on one call."""
     RESIDENT = "resident memory"
-    """The server's memory after so many requests."""
+    """The server's memory after so many requests or swaps, in a server of its own."""
+    SWAPPED = "around swaps"
+    """By our own generator: the second in which a version takes another's place, in a server of its own."""
+    STEADY = "right before swaps"
+    """The second before."""
+
+
+_APART = (Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY)
 
 
 @dataclass(frozen=True)
@@ -46,13 +60,15 @@ class Measurement:
     """Images a request."""
     requests: int = 0
     """Requests before the server's memory is looked at."""
+    swaps: int = 0
+    """Swaps of a version before the server's memory is looked at."""
 
     def __str__(self) -> str:
         """Returns it in words."""
         if self.kind == Kind.ALONE:
             return self.server
         if self.kind == Kind.RESIDENT:
-            return f"after {self.requests:,}"
+            return f"after {self.swaps or self.requests:,}"
         images = f", {self.images} images each" if self.images > 1 else ""
         return f"{self.server}, {self.in_flight} in flight{images}, {self.kind}"
 
@@ -78,8 +94,8 @@ class Figure:
     """Numerator."""
     against: Measurement
     """Denominator."""
-    floor: float
-    """What must be reached."""
+    floor: float | None
+    """What must be reached; None: it is measured, and nothing depends on it."""
     goal: float | None = None
     """What is wanted, where more is wanted than the floor."""
     more_is_better: bool = True
@@ -89,6 +105,11 @@ class Figure:
     def servers(self) -> set[str]:
         """What has to run for it."""
         return {self.ours.server, self.against.server}
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is measured by itself, on a fresh server, instead of in the rounds."""
+        return self.ours.kind in _APART
 
     def passes(self, ratio: float, bar: float) -> bool:
         """Says whether a ratio is on the right side of a bar, or on it."""
@@ -118,43 +139,75 @@ class Row:
 
     @property
     def floor_met(self) -> bool:
-        """Whether the median reaches the floor."""
-        return self.figure.passes(self.ratio, self.figure.floor)
+        """Whether the median reaches the floor, where there is one."""
+        return self.figure.floor is None or self.figure.passes(self.ratio, self.figure.floor)
 
     @property
     def goal_met(self) -> bool:
         """Whether the median reaches the goal, or the floor where there is no goal."""
-        return self.figure.passes(self.ratio, self.figure.floor if self.figure.goal is None else self.figure.goal)
+        goal = self.figure.goal
+        return self.floor_met if goal is None else self.figure.passes(self.ratio, goal)
 
 
-def all_figures(requests: int = 1_000_000) -> list[Figure]:
-    """Returns the figures in the order in which they are shown; memory is looked at after `requests` requests."""
+def all_figures(requests: int = 1_000_000, swaps: int = 1_000, models: int = 100) -> list[Figure]:
+    """Returns the figures in the order in which they are shown.
+
+    Args:
+        requests: after how many memory is looked at again.
+        swaps: the same for swaps of a version.
+        models: how many are loaded where many are.
+    """
+    return [*_against_others(), *_against_itself(requests), *_living(swaps, models)]
+
+
+def _pair(kind: Kind, one: str, other: str, in_flight: int) -> tuple[Measurement, Measurement]:
+    return Measurement(kind, one, in_flight), Measurement(kind, other, in_flight)
+
+
+def _against_others() -> list[Figure]:
+    """Returns how it compares with what else could serve."""
     load, alone = Kind.H2LOAD, Measurement(Kind.ALONE, ALONE)
-
-    def pair(kind: Kind, one: str, other: str, in_flight: int) -> tuple[Measurement, Measurement]:
-        return Measurement(kind, one, in_flight), Measurement(kind, other, in_flight)
-
-    def after(count: int) -> Measurement:
-        return Measurement(Kind.RESIDENT, OURS, 32, requests=count)
-
     eights, single = Measurement(load, OURS, 32, 8), Measurement(load, OURS, 128)
-    distinct = Measurement(Kind.DISTINCT, OURS, 32), Measurement(Kind.FIXED, OURS, 32)
-    memory = f"resident memory after {requests:,} distinct requests"
     return [
-        Figure("rates", "requests/s at 32 in flight", "requests_per_s", *pair(load, OURS, TRITON, 32), 1.6, 1.9),
-        Figure("rates", "requests/s at 128 in flight", "requests_per_s", *pair(load, OURS, TRITON, 128), 1.6, 1.9),
-        Figure("latency", "p50 at 1 in flight", "p50_us", *pair(load, OURS, TRITON, 1), 0.70, 0.60, False),
-        Figure("latency", "p99 at 1 in flight", "p99_us", *pair(load, OURS, TRITON, 1), 1.0, None, False),
-        Figure("tail", "p99 at 32 in flight", "p99_us", *pair(load, OURS, TRITON, 32), 0.70, 0.55, False),
+        Figure("rates", "requests/s at 32 in flight", "requests_per_s", *_pair(load, OURS, TRITON, 32), 1.6, 1.9),
+        Figure("rates", "requests/s at 128 in flight", "requests_per_s", *_pair(load, OURS, TRITON, 128), 1.6, 1.9),
+        Figure("latency", "p50 at 1 in flight", "p50_us", *_pair(load, OURS, TRITON, 1), 0.70, 0.60, False),
+        Figure("latency", "p99 at 1 in flight", "p99_us", *_pair(load, OURS, TRITON, 1), 1.0, None, False),
+        Figure("tail", "p99 at 32 in flight", "p99_us", *_pair(load, OURS, TRITON, 32), 0.70, 0.55, False),
         Figure("eights", "images/s by 8 a request, 32 in flight", "images_per_s", eights, alone, 0.72, 0.80),
         Figure("alone", "images/s by 1 a request, 128 in flight", "images_per_s", single, alone, 0.52, 0.62),
+    ]
+
+
+def _against_itself(requests: int) -> list[Figure]:
+    """Returns what other requests, transports and many of them do to it."""
+    distinct = Measurement(Kind.DISTINCT, OURS, 32), Measurement(Kind.FIXED, OURS, 32)
+    over_grpcio = _pair(Kind.H2LOAD, OURS_GRPCIO, BARE, 32)
+    memory = f"resident memory after {requests:,} distinct requests"
+    early, late = (Measurement(Kind.RESIDENT, OURS, 32, requests=count) for count in (EARLY_REQUESTS, requests))
+    return [
         Figure("distinct", "distinct ids and pixels, 32 in flight", "requests_per_s", *distinct, 0.90),
-        Figure(
-            *("grpcio", "grpcio transport, 32 in flight", "requests_per_s"),
-            *pair(load, OURS_GRPCIO, BARE, 32),
-            *(0.9, 1.0),
-        ),
-        Figure("memory", memory, "resident_mib", after(requests), after(EARLY_REQUESTS), 1.02, None, False),
+        _on_one_call(OURS, "one stream, 32 in flight"),
+        _on_one_call(OURS_GRPCIO, "one stream over grpcio, 32 in flight"),
+        Figure("grpcio", "grpcio transport, 32 in flight", "requests_per_s", *over_grpcio, 0.9, 1.0),
+        Figure("memory", memory, "resident_mib", late, early, 1.02, None, False),
+    ]
+
+
+def _on_one_call(server: str, title: str) -> Figure:
+    ours, against = (Measurement(kind, server, 32) for kind in (Kind.ONE_CALL, Kind.FIXED))
+    return Figure("stream", title, "requests_per_s", ours, against, None, 1.0)
+
+
+def _living(swaps: int, models: int) -> list[Figure]:
+    """Returns what many models, and versions that come and go, do to it."""
+    many = f"requests/s with {models} models loaded, 32 in flight"
+    swapping = Measurement(Kind.SWAPPED, OURS, 32), Measurement(Kind.STEADY, OURS, 32)
+    early, late = (Measurement(Kind.RESIDENT, OURS, swaps=count) for count in (EARLY_SWAPS, swaps))
+    return [
+        Figure("models", many, "requests_per_s", *_pair(Kind.H2LOAD, MANY_MODELS, ONE_MODEL, 32), None, 0.95),
+        Figure("swaps", "p99 of the second of a swap, 32 in flight", "p99_us", *swapping, None, 3.0, False),
+        Figure("swapmemory", f"resident memory after {swaps:,} swaps", "resident_mib", late, early, None, 1.05, False),
     ]
 
 
@@ -178,7 +231,7 @@ def order(figures: Iterable[Figure], number: int) -> list[Measurement]:
     """
     wanted: dict[Measurement, None] = {}
     for figure in figures:
-        if figure.ours.kind != Kind.RESIDENT:
+        if not figure.is_apart:
             pair = (figure.against, figure.ours) if number % 2 == 0 else (figure.ours, figure.against)
             wanted.update(dict.fromkeys(pair))
     return list(wanted)

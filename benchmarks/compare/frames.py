@@ -37,9 +37,9 @@ def opening() -> bytes:
     return PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, window)
 
 
-def header_block(authority: str) -> bytes:
-    """Returns a ModelInfer call's headers as literals that no table remembers: right for every request."""
-    fields = {":method": "POST", ":scheme": "http", ":path": METHOD, ":authority": authority}
+def header_block(authority: str, method: str = METHOD) -> bytes:
+    """Returns a call's headers as literals that no table remembers: right for every call of the method."""
+    fields = {":method": "POST", ":scheme": "http", ":path": method, ":authority": authority}
     fields |= {"te": "trailers", "content-type": "application/grpc"}
     # Never-indexed is the one kind of literal that hpack does not put into its table.
     named = [hpack.NeverIndexedHeaderTuple(name, value) for name, value in fields.items()]

@@ -16,6 +16,8 @@ from .figures import (
     BARE,
     EARLY_REQUESTS,
     LEVELS,
+    MANY_MODELS,
+    ONE_MODEL,
     OURS,
     OURS_GRPCIO,
     SWEEPS,
@@ -49,12 +51,16 @@ class Plan:
 
 
 @contextmanager
-def servers(names: Collection[str], cores: Cores, triton: peer.Installation | None) -> Iterator[dict[str, Server]]:
-    """Runs the servers with these names until the block ends; other names are left out."""
+def servers(
+    names: Collection[str], cores: Cores, triton: peer.Installation | None, models: int = 1
+) -> Iterator[dict[str, Server]]:
+    """Runs the servers with these names until the block ends; other names are left out. `models` are many models."""
     makers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
         OURS: lambda: ours.serve(OURS, cores),
         OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, "grpcio"),
         BARE: lambda: bare.serve(BARE, cores),
+        ONE_MODEL: lambda: ours.serve_copies(ONE_MODEL, cores, 1),
+        MANY_MODELS: lambda: ours.serve_copies(MANY_MODELS, cores, models),
     }
     if triton is not None:
         makers[TRITON] = lambda: peer.serve(TRITON, cores, triton)
@@ -112,7 +118,10 @@ class Measurer:
         if wanted.kind == Kind.H2LOAD:
             return _values(self._h2load(wanted), wanted.images)
         rate = self._generator(wanted).requests_per_s(
-            distinct=wanted.kind == Kind.DISTINCT, seconds=plan.seconds, warm_up_s=plan.warm_up_s
+            distinct=wanted.kind == Kind.DISTINCT,
+            on_one_call=wanted.kind == Kind.ONE_CALL,
+            seconds=plan.seconds,
+            warm_up_s=plan.warm_up_s,
         )
         return {"requests_per_s": rate}
 

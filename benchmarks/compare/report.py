@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from .figures import Row, Values
+from .figures import Kind, Row, Values
 
 COLUMNS = ("figure", "ours", "against", "ratio, median (lowest to highest)", "floor", "goal", "met")
 _FORMATS: dict[str, Callable[[float], str]] = {
@@ -47,20 +47,19 @@ def cells(row: Row) -> list[str]:
     bound = "≥" if figure.more_is_better else "≤"
     against = figure.against.server
     if against == figure.ours.server:
-        against = str(figure.against) if figure.against.requests else str(figure.against.kind)
+        against = str(figure.against) if figure.against.kind == Kind.RESIDENT else str(figure.against.kind)
     return [
         figure.title,
         show(statistics.median(row.ours)),
         f"{against}: {show(statistics.median(row.against))}",
         f"{row.ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else f"{row.ratio:.3f}",
-        f"{bound} {figure.floor:.2f}",
-        "" if figure.goal is None else f"{bound} {figure.goal:.2f}",
+        *("" if bar is None else f"{bound} {bar:.2f}" for bar in (figure.floor, figure.goal)),
         _verdict(row),
     ]
 
 
 def _verdict(row: Row) -> str:
-    if not row.floor_met:
+    if not row.floor_met or (row.figure.floor is None and not row.goal_met):
         return "no"
     if row.figure.goal is None:
         return "yes"

@@ -34,6 +34,19 @@ def test_it_measures_all_servers_and_saves_what_it_found(root: Path, tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.md"}
 
 
+def test_it_measures_streams_many_models_and_swaps(root: Path, tmp_path: Path) -> None:
+    quick = ["--rounds", "1", "--seconds", "0.5", "--swaps", "60", "--models", "3"]
+    groups = ["stream", "models", "swaps", "swapmemory"]
+    done = compare(root, *quick, "--only", ",".join(groups), "--json", "--out", str(tmp_path))
+    # None of these has a floor; a request that is lost over a swap ends the measurement with 2.
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    counts = [(figure["group"], len(figure["ours_values"]), len(figure["against_values"])) for figure in figures]
+    assert counts == [("stream", 1, 1), ("stream", 1, 1), ("models", 1, 1), ("swaps", 3, 3), ("swapmemory", 10, 10)]
+    assert "3 models loaded" in figures[2]["title"]
+    assert "after 60 swaps" in figures[4]["title"]
+
+
 def test_without_h2load_it_names_the_package(root: Path, tmp_path: Path) -> None:
     done = compare(root, path=str(tmp_path))
     assert done.returncode == 2

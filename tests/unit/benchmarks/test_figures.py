@@ -12,6 +12,7 @@ from benchmarks.compare.report import Report
 OUR_LOAD, THEIR_LOAD = Measurement(Kind.H2LOAD, OURS, 32), Measurement(Kind.H2LOAD, TRITON, 32)
 RATE = Figure("rates", "requests/s", "requests_per_s", OUR_LOAD, THEIR_LOAD, 1.6, 1.9)
 LATENCY = Figure("tail", "p99", "p99_us", OUR_LOAD, THEIR_LOAD, 0.7, 0.55, more_is_better=False)
+WANTED = Figure("stream", "requests/s", "requests_per_s", OUR_LOAD, THEIR_LOAD, None, 1.0)
 NO_WORSE = Figure("latency", "p99", "p99_us", OUR_LOAD, THEIR_LOAD, 1.0, None, more_is_better=False)
 
 
@@ -25,6 +26,7 @@ def verdict(figure: Figure, *ratios: float) -> str:
         *((RATE, 1.59, "no"), (RATE, 1.6, "floor"), (RATE, 1.89, "floor"), (RATE, 1.9, "goal")),
         *((LATENCY, 0.71, "no"), (LATENCY, 0.7, "floor"), (LATENCY, 0.56, "floor"), (LATENCY, 0.55, "goal")),
         *((NO_WORSE, 1.01, "no"), (NO_WORSE, 1.0, "yes")),
+        *((WANTED, 0.99, "no"), (WANTED, 1.0, "goal")),
     ],
 )
 def test_a_bar_is_met_on_it_and_on_its_right_side(figure: Figure, ratio: float, expected: str) -> None:
@@ -48,13 +50,15 @@ def test_a_round_measures_each_thing_once_and_turns_the_pairs_around() -> None:
     assert figures.order(both, 1) == [OUR_LOAD, THEIR_LOAD]
 
 
-def test_memory_is_no_part_of_a_round() -> None:
-    assert {each.kind for each in figures.order(figures.all_figures(), 0)} == set(Kind) - {Kind.RESIDENT}
+def test_what_needs_a_server_of_its_own_is_no_part_of_a_round() -> None:
+    apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY}
+    assert {each.kind for each in figures.order(figures.all_figures(), 0)} == set(Kind) - apart
 
 
 def test_without_triton_nothing_of_it_is_left() -> None:
     left = figures.chosen(figures.all_figures(), GROUPS, with_triton=False)
-    assert [figure.group for figure in left] == ["eights", "alone", "distinct", "grpcio", "memory"]
+    groups = [*("eights", "alone", "distinct", "stream", "stream", "grpcio", "memory"), "models", "swaps", "swapmemory"]
+    assert [figure.group for figure in left] == groups
     assert all(TRITON not in figure.servers for figure in left)
 
 
@@ -81,6 +85,18 @@ def whole() -> Report:
 
 def test_the_report_says_which_floors_were_missed(whole: Report) -> None:
     assert whole.missed == ["p99"]
+
+
+def test_a_goal_without_a_floor_is_shown_and_fails_nothing() -> None:
+    row = Row(WANTED, [90], [100])
+    assert report.cells(row)[4:] == ["", "≥ 1.00", "no"]
+    assert Report({}, 1, 1, [row], {}).missed == []
+
+
+def test_memory_is_named_by_what_came_before_it() -> None:
+    wanted = {figure.group: figure for figure in figures.all_figures(requests=20_000, swaps=60)}
+    assert [str(wanted[group].ours) for group in ("memory", "swapmemory")] == ["after 20,000", "after 60"]
+    assert report.cells(Row(wanted["swapmemory"], [10], [10]))[2] == "after 50: 10.0 MiB"
 
 
 def test_markdown_has_a_line_a_figure_and_the_facts(whole: Report) -> None:

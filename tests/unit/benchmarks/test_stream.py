@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks.compare.bare import BareServicer
 from benchmarks.compare.bodies import Images, Oracle, mnist_images, single_thread_session
+from benchmarks.compare.connection import SAMPLE_EVERY
 from benchmarks.compare.errors import LoadError
-from benchmarks.compare.stream import SAMPLE_EVERY, StreamLoad
+from benchmarks.compare.stream import StreamLoad
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import inference_pb2_grpc as pb_grpc
 
@@ -81,6 +82,15 @@ def test_more_requests_than_the_first_window_and_the_first_chunk_take(
     assert len(recorder.asked) == 2 * SAMPLE_EVERY + 100
     assert told == sorted(told)
     assert told
+
+
+def test_every_request_has_its_times(load_on: Callable[[Recorder], StreamLoad]) -> None:
+    recorder = Recorder()
+    times = load_on(recorder).times(lambda: len(recorder.asked) < 60)
+    assert times.shape == (len(recorder.asked), 2)
+    assert len(times) >= 60
+    assert (times[:, 1] >= times[:, 0]).all()
+    assert (np.diff(times[:, 0]) >= 0).all()
 
 
 def test_an_error_status_ends_the_measurement(load_on: Callable[[Recorder], StreamLoad]) -> None:

@@ -1,0 +1,109 @@
+"""What it costs that versions are swapped while the server works: latency under load, and memory after many swaps."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from . import ours
+from .bodies import MODEL, Oracle, mnist_images
+from .cores import Cores
+from .figures import OURS, Figure, Round
+from .load import percentile
+from .process import Server
+from .repositories import MAX_BATCH_SIZE, Swapper, repository
+from .stream import StreamLoad, Times
+
+# Between a swap and the next, so that the second before each has nothing of another.
+PAUSE_S = 2.0
+# Loading computes every batch size, which is most of the time that it takes.
+SMALL_BATCH = 8
+LOOKS = 10
+Say = Callable[[str], None]
+"""Is told what is measured next."""
+
+
+@contextmanager
+def _swapped_server(cores: Cores, max_batch_size: int = MAX_BATCH_SIZE) -> Iterator[tuple[Server, Swapper]]:
+    options = ["--model-control-mode", "explicit", "--load-models", MODEL]
+    with (
+        repository(max_batch_size=max_batch_size) as place,
+        ours.serve(OURS, cores, repository=place, options=options) as server,
+        Swapper(server.address, place) as swapper,
+    ):
+        yield server, swapper
+
+
+def under_load(cores: Cores, figure: Figure, count: int, say: Say) -> list[Round]:
+    """Swaps a version so often while requests are in flight; returns the latencies of each swap and before it.
+
+    Raises:
+        LoadError: a request was lost: an answer was an error, or wrong, or did not come.
+        ServerError: the server refused a swap.
+    """
+    say(f"{count} swaps under load")
+    enough = threading.Event()
+    with _swapped_server(cores) as (server, swapper), ThreadPoolExecutor(1) as pool:
+        load = StreamLoad(server.port, mnist_images(), Oracle(), figure.ours.in_flight)
+        swapping = pool.submit(_swap_often, swapper, count, enough)
+        try:
+            times = load.times(lambda: not swapping.done())
+        finally:
+            enough.set()
+        return [around(figure, times, *swap) for swap in swapping.result()]
+
+
+def _swap_often(swapper: Swapper, count: int, enough: threading.Event) -> list[tuple[float, float]]:
+    """Swaps until it was so often or is enough, with a pause before each and after the last."""
+    done: list[tuple[float, float]] = []
+    while not enough.wait(PAUSE_S) and len(done) < count:
+        done.append(swapper.swap())
+    return done
+
+
+def around(figure: Figure, times: Times, asked_s: float, done_s: float) -> Round:
+    """Returns p99 of the requests that were sent in the second before a swap was asked for, and in the one after.
+
+    Loading, which is most of a swap's work, begins when it is asked for. A swap that takes longer than a second is
+    looked at until it is done.
+
+    Args:
+        figure: what is compared.
+        times: when each request was sent and answered.
+        asked_s: when the swap was asked for.
+        done_s: when the server said that it was done.
+
+    Raises:
+        LoadError: no request was sent in one of the two.
+    """
+
+    def p99_us(begin_s: float, end_s: float) -> float:
+        chosen = times[(times[:, 0] >= begin_s) & (times[:, 0] < end_s)]
+        return percentile(((chosen[:, 1] - chosen[:, 0]) * 1e6).tolist(), 99)
+
+    return {
+        figure.ours: {"p99_us": p99_us(asked_s, max(asked_s + 1, done_s))},
+        figure.against: {"p99_us": p99_us(asked_s - 1, asked_s)},
+    }
+
+
+def memory(cores: Cores, figure: Figure, say: Say) -> list[Round]:
+    """Swaps a version again and again, with one request for each; returns resident memory early and at the end.
+
+    What the allocator holds goes up and down by a few percent from swap to swap, so several are looked at each time.
+
+    Raises:
+        ServerError: the server refused a swap, or went on with the old version.
+    """
+    looks: list[float] = []
+    with _swapped_server(cores, SMALL_BATCH) as (server, swapper):
+        for number in range(figure.ours.swaps):
+            if number % 10 == 0:
+                say(f"memory: {number:,} of {figure.ours.swaps:,} swaps")
+            swapper.swap()
+            looks.append(server.resident_kib() / 1024)
+    late, early = (looks[each.swaps - LOOKS : each.swaps] for each in (figure.ours, figure.against))
+    return [
+        {figure.ours: {"resident_mib": after}, figure.against: {"resident_mib": before}}
+        for after, before in zip(late, early, strict=True)
+    ]
