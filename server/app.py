@@ -68,7 +68,9 @@ class Application:
         self._health = Health()
         self._timer = Timer(self._log_failure)
         self._catalogue = Catalogue()
-        self._events = ModelEvents(self._metrics, self._health, log, self._catalogue.is_ready)
+        self._events = ModelEvents(
+            self._metrics, self._health, log, self._catalogue.is_ready, drift_window=settings.drift_window
+        )
         self._manager = RepositoryManager(
             settings.model_repository, self._catalogue, self._loader(), self._events, drain_s=settings.grace_s
         )

@@ -166,6 +166,13 @@ class Settings(BaseSettings):
         0.0, ge=0, description="seconds to go on accepting after health says NOT_SERVING, for balancers to notice"
     )
     grace_s: float = Field(30.0, gt=0, description="seconds that accepted requests get to finish when the server stops")
+    drift_window: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="how many of a classifier's last predictions are held against its card, to see drift; 0: "
+        "predictions are not looked at",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
     config: Path | None = Field(
         None, description="a .toml or .yaml file of settings by name; flags and environment variables win over it"

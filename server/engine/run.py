@@ -30,6 +30,8 @@ class BatchRecord:
     """Rows of zeros computed besides, to fill the bucket."""
     waiting: int = 0
     """Requests that there were to take from, those of the run included."""
+    outputs: Mapping[str, Array] | None = None
+    """What the model gave for these rows, by name; None where it failed."""
     failed: bool = False
     """Whether the session failed; then no request got an answer but an error."""
 
@@ -71,6 +73,7 @@ class Run:
         self.ticket = ticket
         self.rows = rows
         self._waiting = waiting
+        self._outputs: Mapping[str, Array] | None = None
         self._padded = rows
         self._started_ns = self._assembled_ns = self._computed_ns = 0
 
@@ -92,6 +95,7 @@ class Run:
             self._assembled_ns = clock_ns()
             outputs = self.instance.run(inputs)
             batch = _cut(outputs, self.rows, padded, alone=len(self.requests) == 1)
+            self._outputs = batch.outputs
         finally:
             self._computed_ns = clock_ns()
         batch.padded, batch.started_ns, batch.computed_ns = padded, self._started_ns, self._computed_ns
@@ -110,6 +114,7 @@ class Run:
             output_ns=done_ns - self._computed_ns,
             padding=self._padded - self.rows,
             waiting=self._waiting,
+            outputs=self._outputs,
             failed=failed,
         )
 

@@ -20,7 +20,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ..engine.curve import UNMEASURED, LatencyCurve
-from .statistics import Histogram, VersionStats
+from .histogram import Histogram
+from .predictions import Predictions
+from .statistics import VersionStats
 
 
 @dataclass
@@ -97,6 +99,7 @@ class Metrics(Collector):
         load_s: float,
         batch_limit: int,
         curve: LatencyCurve,
+        predictions: Predictions | None = None,
     ) -> None:
         """Tells that a version is ready.
 
@@ -108,12 +111,14 @@ class Metrics(Collector):
             load_s: seconds that loading took.
             batch_limit: most rows that are merged into a run; 0: requests are not merged.
             curve: what a run takes, by its size.
+            predictions: is told what it predicts; None: it is no classifier.
         """
         self._loaded[model] += 1
         entry = self._versions[model, str(version)]
         entry.load_s = load_s
         entry.batch_limit = batch_limit
         entry.curve = curve
+        entry.stats.predictions = predictions
         entry.info = {"provider": provider, "verified": str(verified).lower()}
 
     def load_failed(self, model: str) -> None:
@@ -163,6 +168,7 @@ class Metrics(Collector):
         yield _run_times(versions)
         yield from _histograms(versions)
         yield from _buckets(versions)
+        yield from _predictions(versions)
         yield self._calls()
         yield from self._loads()
         yield GaugeMetricFamily("pixelserve_threads", "Threads of the process", threading.active_count())
@@ -276,6 +282,36 @@ def _buckets(versions: _Versions) -> Iterator[Metric]:
             runs.add_metric([*version, str(size)], count)
             seconds.add_metric([*version, str(size)], infer_ns / 1e9)
     yield from (runs, seconds)
+
+
+def _predictions(versions: _Versions) -> Iterator[Metric]:
+    counts = CounterMetricFamily("pixelserve_predictions", "Rows put into a class", labels=[*_LABELS, "label"])
+    confidence = HistogramMetricFamily(
+        "pixelserve_prediction_confidence", "The greatest probability of a row", labels=_LABELS
+    )
+    entropy = HistogramMetricFamily(
+        "pixelserve_prediction_entropy_nats", "The entropy of a row of probabilities", labels=_LABELS
+    )
+    drift = GaugeMetricFamily(
+        "pixelserve_drift_stability_index",
+        "How far the last predictions are from the card's baseline: population stability index",
+        labels=[*_LABELS, "of"],
+    )
+    rows = GaugeMetricFamily("pixelserve_drift_window_rows", "Predictions that this is computed from", labels=_LABELS)
+    for labels, entry in versions:
+        predictions = entry.stats.predictions
+        if predictions is None:
+            continue
+        for label, count in zip(predictions.labels, predictions.counts(), strict=True):
+            counts.add_metric([*labels, label], count)
+        for family, histogram in zip((confidence, entropy), predictions.histograms, strict=True):
+            _add(family, labels, histogram)
+        found = predictions.drift()
+        if found is not None:
+            drift.add_metric([*labels, "classes"], found.classes)
+            drift.add_metric([*labels, "confidence"], found.confidence)
+            rows.add_metric(labels, found.rows)
+    yield from (counts, confidence, entropy, drift, rows)
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:

@@ -10,6 +10,7 @@ from ..repository.layout import CONFIG_FILE
 from ..repository.loader import LoadedVersion
 from .logs import Log
 from .metrics import Metrics
+from .predictions import Predictions, scores_output
 
 
 class ModelHealth(Protocol):
@@ -22,8 +23,19 @@ class ModelHealth(Protocol):
 class ModelEvents:
     """The repository manager's listener."""
 
-    def __init__(self, metrics: Metrics, health: ModelHealth, log: Log, is_ready: Callable[[str], bool]) -> None:
-        """Stores what it is handed; `is_ready` says whether any version of a model serves."""
+    def __init__(
+        self, metrics: Metrics, health: ModelHealth, log: Log, is_ready: Callable[[str], bool], *, drift_window: int
+    ) -> None:
+        """Stores what it is handed.
+
+        Args:
+            metrics: the figures.
+            health: who serves.
+            log: what happened.
+            is_ready: says whether any version of a model serves.
+            drift_window: how many of a version's last predictions are held against its card; 0: none are looked at.
+        """
+        self._drift_window = drift_window
         self._metrics = metrics
         self._health = health
         self._log = log
@@ -41,6 +53,7 @@ class ModelEvents:
             load_s=loaded.load_s,
             batch_limit=loaded.batch_limit,
             curve=loaded.curve,
+            predictions=self._predictions(loaded),
         )
         self._metrics.watch_queue(loaded.name, loaded.version, lambda: loaded.batcher.waiting)
         self._health.report_model(loaded.name, serving=True)
@@ -67,6 +80,13 @@ class ModelEvents:
         if names and names != self._ignored.get(loaded.name):
             self._log.warning("not as asked", model=loaded.name, reason=f"{CONFIG_FILE}: {warning(names)}")
         self._ignored[loaded.name] = names
+
+    def _predictions(self, loaded: LoadedVersion) -> Predictions | None:
+        output = scores_output(loaded.config.outputs)
+        if output is None or not self._drift_window:
+            return None
+        card = loaded.evidence.card
+        return Predictions(output, card.baseline if card else None, self._drift_window)
 
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
         """Tells of a version, or of a model as a whole (0), that cannot be served."""

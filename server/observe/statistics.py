@@ -2,13 +2,13 @@
 
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from ..engine.run import BatchRecord
 from ..errors import Cancelled, RequestError
+from .histogram import Histogram
+from .predictions import Predictions
 
 # From the shortest request seen on loopback to one that has waited for seconds; about four buckets an octave near the
 # usual latencies, so that a percentile read from them is within a fifth.
@@ -29,33 +29,6 @@ BATCH_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 # Triton's reasons for a failed request.
 _BACKEND, _CANCELED, _REJECTED = "BACKEND", "CANCELED", "REJECTED"
-
-
-class Histogram:
-    """Counts by upper bound."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """Starts out empty, with these upper bounds, rising."""
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-        """All values together."""
-
-    def observe(self, value: float) -> None:
-        """Adds a value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
-
-    def observe_all(self, values: Iterable[float]) -> None:
-        """Adds values."""
-        counts, bounds = self._counts, self._bounds
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            self.sum += value
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Returns how many values are at most each bound, the last of which is +Inf."""
-        return list(zip([*map(str, self._bounds), "+Inf"], accumulate(self._counts), strict=True))
 
 
 @dataclass(slots=True)
@@ -129,9 +102,15 @@ class VersionStats:
     buckets: dict[int, BucketStats] = field(default_factory=dict)
     """The runs in `runs`, by their rows with padding."""
 
+    predictions: Predictions | None = None
+    """What its outputs say, where it is a classifier and somebody wants to know."""
+
     def on_batch(self, record: BatchRecord) -> None:
         """Adds a batch; a request's share of a batch's time is all of it, as in Triton."""
         requests = len(record.request_ns)
+        predictions = self.predictions
+        if predictions is not None and record.outputs is not None:
+            predictions.add(record.outputs[predictions.output])
         with self.lock:
             if record.failed:
                 self.failure[_BACKEND] += requests

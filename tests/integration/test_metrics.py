@@ -1,5 +1,6 @@
 """What the metrics page says of calls that were really made."""
 
+import gzip
 import json
 import re
 import urllib.error
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
@@ -74,3 +76,45 @@ def test_names_that_clients_invent_become_no_labels(
     assert "invented" not in page(server)
     # The line of these calls, and the one that tells when it began.
     assert len(page(server).splitlines()) - before <= 2
+
+
+def images(folder: Path) -> np.ndarray:
+    """Returns a data set's test images, uint8 [N, 28, 28, 1]."""
+    return np.frombuffer(gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8).reshape(
+        -1, 28, 28, 1
+    )
+
+
+def drift(server: Any) -> dict[str, float]:
+    """Returns how far the last predictions of mnist-cnn are from its card."""
+    found = re.findall(
+        r'^pixelserve_drift_stability_index\{model="mnist-cnn",of="(\w+)",.*\} (\S+)$', page(server), re.M
+    )
+    return {what: float(index) for what, index in found}
+
+
+@pytest.mark.slow
+def test_drift_tells_clothes_from_digits(start_server: Callable[..., Any], root: Path) -> None:
+    """Timeline: 1. a digits' model sees digits: nothing has changed; 2. it sees clothes: much has."""
+    server = start_server(root / "models", "--drift-window", "300")
+    tiny = root / "tests" / "data" / "tiny"
+
+    def send(pictures: np.ndarray) -> None:
+        for batch in np.split(pictures[:300], 10):
+            tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=batch.shape)
+            request = pb.ModelInferRequest(
+                model_name="mnist-cnn", inputs=[tensor], raw_input_contents=[batch.tobytes()]
+            )
+            server.stub().ModelInfer(request, timeout=TIMEOUT_S)
+
+    assert drift(server) == {}
+    send(images(root / "tests" / "data" / "mnist"))
+    digits = drift(server)
+    assert set(digits) == {"classes", "confidence"}
+    assert max(digits.values()) < 0.25, digits
+    send(images(tiny / "fashion-mnist"))
+    clothes = drift(server)
+    # Clothes fall into all classes, of which none is more usual than before; but hardly one is sure.
+    assert clothes["confidence"] > 0.25, clothes
+    assert clothes["classes"] > digits["classes"], (clothes, digits)
+    assert re.search(r'pixelserve_predictions_total\{label="7",model="mnist-cnn",version="1"\} \d+', page(server))

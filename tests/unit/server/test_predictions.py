@@ -1,0 +1,133 @@
+"""Predictions are counted, and held against what the card says of them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from pixelserve.card import Baseline
+from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
+from pixelserve_server.observe.predictions import Predictions, scores_output, stability_index
+
+OUTPUT = TensorSpec("probabilities", BY_NAME["FP32"], (FREE, 3), ("a", "b", "c"))
+BASELINE = Baseline(predicted_classes={"a": 0.5, "b": 0.3, "c": 0.2}, confidence=[0.0, 0.0, 0.1, 0.1, 0.8])
+
+
+def rows(*classes: int, confidence: float = 0.9) -> np.ndarray:
+    """Returns probabilities float32 [N, 3], the class named having so much and the others the rest."""
+    scores = np.full((len(classes), 3), (1 - confidence) / 2, np.float32)
+    scores[np.arange(len(classes)), classes] = confidence
+    return scores
+
+
+def typical(count: int) -> list[int]:
+    """Returns classes in the baseline's shares."""
+    return [0] * (count * 5 // 10) + [1] * (count * 3 // 10) + [2] * (count * 2 // 10)
+
+
+def watched(*, window: int = 1000, baseline: Baseline | None = BASELINE) -> Predictions:
+    return Predictions(OUTPUT, baseline, window)
+
+
+def test_each_row_counts_for_its_class() -> None:
+    predictions = watched()
+    predictions.add(rows(0, 2, 2))
+    predictions.add(rows(1))
+    assert predictions.counts() == [1, 1, 2]
+
+
+def test_many_rows_are_counted_without_anybody_asking() -> None:
+    predictions = watched()
+    for _ in range(100):
+        predictions.add(rows(*typical(100)))
+    assert sum(len(scores) for scores in predictions._pending) < 5000
+    assert predictions.counts() == [5000, 3000, 2000]
+
+
+def test_confidence_and_entropy_are_those_of_probabilities() -> None:
+    predictions = watched()
+    predictions.add(rows(0, confidence=0.7))
+    predictions.add(np.array([[1, 0, 0]], np.float32))
+    # Logits: a class, but no probability.
+    predictions.add(np.array([[4, -1, 2]], np.float32))
+    assert predictions.counts() == [3, 0, 0]
+    confidence, entropy = predictions.histograms
+    assert dict(confidence.cumulative())["+Inf"] == 2
+    assert confidence.sum == pytest.approx(1.7)
+    assert entropy.sum == pytest.approx(-(0.7 * math.log(0.7) + 0.3 * math.log(0.15)))
+
+
+@pytest.mark.parametrize(
+    ("classes", "confidence", "changed"),
+    [
+        pytest.param(typical(100) * 10, 0.9, [], id="as the baseline"),
+        pytest.param([2] * 1000, 0.9, ["classes"], id="another class"),
+        pytest.param(typical(100) * 10, 0.5, ["confidence"], id="less sure"),
+    ],
+)
+def test_drift_is_what_differs_from_the_baseline(classes: Sequence[int], confidence: float, changed: list[str]) -> None:
+    predictions = watched()
+    # As sure as the baseline: a tenth in each of two lower bins, the rest in the highest.
+    spread = np.array([0.5] * 100 + [0.7] * 100 + [0.9] * 800)
+    scores = rows(*classes) if confidence == 0.9 else rows(*classes, confidence=confidence)
+    if confidence == 0.9:
+        scores = np.concatenate([rows(each, confidence=sure) for each, sure in zip(classes, spread, strict=True)])
+    predictions.add(scores)
+    drift = predictions.drift()
+    assert drift is not None
+    assert drift.rows == 1000
+    found = {"classes": drift.classes, "confidence": drift.confidence}
+    assert [name for name, index in found.items() if index > 0.25] == changed
+    assert all(index < 0.01 for name, index in found.items() if name not in changed)
+
+
+def test_the_window_forgets() -> None:
+    predictions = watched(window=200)
+    predictions.add(rows(*[2] * 1000))
+    predictions.add(rows(*typical(200)))
+    drift = predictions.drift()
+    assert drift is not None
+    assert (drift.rows, drift.classes < 0.01) == (200, True)
+
+
+def test_few_predictions_and_no_baseline_say_nothing() -> None:
+    predictions = watched()
+    assert predictions.drift() is None
+    predictions.add(rows(*typical(90)))
+    assert predictions.drift() is None
+    unknown = watched(baseline=None)
+    unknown.add(rows(*typical(200)))
+    assert unknown.drift() is None
+
+
+def test_the_index_is_the_sum_of_both_divergences() -> None:
+    p, q = [0.2, 0.8], [0.5, 0.5]
+    expected = sum(a * math.log(a / b) + b * math.log(b / a) for a, b in zip(p, q, strict=True))
+    assert stability_index(p, q) == pytest.approx(expected)
+    assert stability_index(p, p) == 0
+    # A share of nothing is no infinity.
+    assert 0 < stability_index([0, 1], [1, 0]) < 20
+
+
+@pytest.mark.parametrize(
+    ("shapes", "datatype", "watched"),
+    [
+        pytest.param([(FREE, 10)], "FP32", True, id="scores"),
+        pytest.param([(FREE, 10)], "INT64", False, id="whole numbers"),
+        pytest.param([(FREE, 1)], "FP32", False, id="one number"),
+        pytest.param([(FREE, FREE)], "FP32", False, id="any number of classes"),
+        pytest.param([(FREE, 100_000)], "FP32", False, id="more classes than anybody reads"),
+        pytest.param([(FREE, 4, 4)], "FP32", False, id="a map"),
+        pytest.param([(FREE, 10), (FREE, 10)], "FP32", False, id="two outputs"),
+    ],
+)
+def test_only_classifiers_are_watched(shapes: list[tuple[int, ...]], datatype: str, watched: bool) -> None:
+    specs = [TensorSpec(f"y{number}", BY_NAME[datatype], shape) for number, shape in enumerate(shapes)]
+    assert (scores_output(specs) is not None) == watched
+
+
+def test_labels_that_are_not_distinct_are_numbers() -> None:
+    twice = TensorSpec("y", BY_NAME["FP32"], (FREE, 3), ("cat", "cat", "dog"))
+    assert Predictions(twice, None, 10).labels == ("0", "1", "2")
+    assert Predictions(TensorSpec("y", BY_NAME["FP32"], (FREE, 2)), None, 10).labels == ("0", "1")
