@@ -63,7 +63,7 @@ class Application:
         self._log_level = log_level
         self._is_complete = False
         self._is_draining = False
-        self._metrics = Metrics()
+        self._metrics = Metrics(requires_gpu=settings.require_gpu or settings.device == "cuda")
         self._metrics_server = MetricsServer(self._metrics, lambda: self.is_ready)
         self._health = Health()
         self._timer = Timer(self._log_failure)

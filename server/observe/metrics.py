@@ -5,6 +5,7 @@ Triton's names keep Triton's meaning, so that its dashboards work. They are cumu
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class _Version:
     waiting: Callable[[], int] | None = None
     load_s: float = 0.0
     batch_limit: int | None = None
+    queue_limit: int | None = None
     curve: LatencyCurve = UNMEASURED
     info: dict[str, str] = field(default_factory=dict)
 
@@ -70,11 +72,17 @@ _LABELS = ["model", "version"]
 class Metrics(Collector):
     """The numbers of every model version, collected when the page is read."""
 
-    def __init__(self) -> None:
-        """Starts out with no versions."""
+    def __init__(self, *, requires_gpu: bool = False) -> None:
+        """Starts out with no versions.
+
+        Args:
+            requires_gpu: whether the server was told to compute on a GPU.
+        """
+        self._requires_gpu = requires_gpu
         self._versions: dict[tuple[str, str], _Version] = {}
         self._loaded: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
+        self._failed_unix_s: dict[str, float] = {}
         self._replies: Callable[[], Mapping[str, int]] = dict
         self._failures: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self.registry = CollectorRegistry()
@@ -98,6 +106,7 @@ class Metrics(Collector):
         verified: bool,
         load_s: float,
         batch_limit: int,
+        queue_limit: int,
         curve: LatencyCurve,
         predictions: Predictions | None = None,
     ) -> None:
@@ -110,6 +119,7 @@ class Metrics(Collector):
             verified: whether its evidence held.
             load_s: seconds that loading took.
             batch_limit: most rows that are merged into a run; 0: requests are not merged.
+            queue_limit: most requests that may wait for it at a priority.
             curve: what a run takes, by its size.
             predictions: is told what it predicts; None: it is no classifier.
         """
@@ -117,6 +127,7 @@ class Metrics(Collector):
         entry = self._versions[model, str(version)]
         entry.load_s = load_s
         entry.batch_limit = batch_limit
+        entry.queue_limit = queue_limit
         entry.curve = curve
         entry.stats.predictions = predictions
         entry.info = {"provider": provider, "verified": str(verified).lower()}
@@ -124,6 +135,7 @@ class Metrics(Collector):
     def load_failed(self, model: str) -> None:
         """Tells that a version of a model, or the model as a whole, could not be loaded."""
         self._failed[model] += 1
+        self._failed_unix_s[model] = time.time()
 
     def watch_calls(
         self,
@@ -171,6 +183,7 @@ class Metrics(Collector):
         yield from _predictions(versions)
         yield self._calls()
         yield from self._loads()
+        yield GaugeMetricFamily("pixelserve_gpu_required", "1: told to compute on a GPU", int(self._requires_gpu))
         yield GaugeMetricFamily("pixelserve_threads", "Threads of the process", threading.active_count())
         info = InfoMetricFamily("pixelserve_model", "Where a loaded version computes, and its evidence", labels=_LABELS)
         for labels, entry in versions:
@@ -197,6 +210,13 @@ class Metrics(Collector):
             for model, count in sorted(dict(counts).items()):
                 family.add_metric([model], count)
             yield family
+        # A counter that begins at 1 is no increase to Prometheus.
+        last = GaugeMetricFamily(
+            "pixelserve_model_last_load_failure_timestamp_seconds", "When the last one of them failed", labels=["model"]
+        )
+        for model, unix_s in sorted(dict(self._failed_unix_s).items()):
+            last.add_metric([model], unix_s)
+        yield last
 
 
 def _short(method: str) -> str:
@@ -220,13 +240,18 @@ def _gauges(versions: _Versions) -> Iterator[Metric]:
     limit = GaugeMetricFamily(
         "pixelserve_batch_limit", "Most rows merged into one run; 0: requests are not merged", labels=_LABELS
     )
+    queue_limit = GaugeMetricFamily(
+        "pixelserve_queue_limit", "Requests that may wait at one priority; one more is refused", labels=_LABELS
+    )
     for labels, entry in versions:
+        if entry.queue_limit is not None:
+            queue_limit.add_metric(labels, entry.queue_limit)
         if entry.waiting is not None:
             pending.add_metric(labels, entry.waiting())
         load.add_metric(labels, entry.load_s)
         if entry.batch_limit is not None:
             limit.add_metric(labels, entry.batch_limit)
-    yield from (pending, load, limit)
+    yield from (pending, load, limit, queue_limit)
 
 
 def _run_times(versions: _Versions) -> Metric:

@@ -52,6 +52,7 @@ class ModelEvents:
             verified=loaded.evidence.verified,
             load_s=loaded.load_s,
             batch_limit=loaded.batch_limit,
+            queue_limit=loaded.config.batching.queue.max_queue_size,
             curve=loaded.curve,
             predictions=self._predictions(loaded),
         )

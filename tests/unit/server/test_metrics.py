@@ -49,6 +49,7 @@ def metrics() -> Metrics:
         verified=True,
         load_s=1.5,
         batch_limit=16,
+        queue_limit=100,
         curve=LatencyCurve((1, 8), (50_000, 250_000)),
     )
     metrics.watch_queue("digits", 3, lambda: 4)
@@ -115,7 +116,14 @@ def test_the_page_has_tritons_exact_names_in_every_format(metrics: Metrics, serv
 def test_every_sample_of_a_version_carries_model_and_version(metrics: Metrics, serve: Serve, kind: str) -> None:
     accept, parse = FORMATS[kind]
     _, _, page = get(serve(metrics) + "/metrics", accept)
-    of_the_server = ("process_", "pixelserve_threads", "pixelserve_requests", "pixelserve_model_load")
+    of_the_server = (
+        "process_",
+        "pixelserve_threads",
+        "pixelserve_gpu_required",
+        "pixelserve_requests",
+        "pixelserve_model_load",
+        "pixelserve_model_last_load",
+    )
     families = [family for family in parse(page) if not family.name.startswith(of_the_server)]
     samples = [sample for family in families for sample in family.samples]
     assert len(families) > 20
