@@ -1,16 +1,16 @@
 """fashion-mnist: the flagship for pictures of clothes, seven convolutions, 334,528 parameters.
 
-accuracy   94.45 % on the 10,000 test images: one run
+accuracy   94.51 % on the 10,000 test images: one run
 runs       seed 0, named before the run, since one takes over half an hour
-time       32 min a run on one core, beside another training on the second
+time       30 min a run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train fashion-mnist --seed SEED
 origin     the shape of K. Jordan's networks for CIFAR-10 (2024, arXiv:2404.00498), as narrow as the time allows
 
-On the 2,400 held-out images it reached 94.75 %. No other run of it was made: the step size, the decay and the smoothing
+On the 2,400 held-out images it reached 94.25 %. No other run of it was made: the step size, the decay and the smoothing
 are those of cifar10. A temperature of 0.65 brought the expected calibration error on the test images from 0.087 to
-0.012; the goal of 0.010 is missed. On the held-out images that temperature is the best one, at 0.014.
+0.0105; the goal of 0.010 is missed. The temperature is the one that makes the held-out images most likely.
 """
 
 from functools import partial
@@ -51,6 +51,6 @@ RECIPE = KerasRecipe(
     precision="mixed_bfloat16",
     calibrated=True,
     inversion="auto",
-    measured={0: 0.9445},
-    training_s=1907,
+    measured={0: 0.9451},
+    training_s=1819,
 )

@@ -1,6 +1,6 @@
 """mnist-cnn: the course's convolutional network for handwritten digits, 93,322 parameters.
 
-accuracy   99.33 % on the 10,000 test images: the median of three runs, 99.32 % to 99.34 %
+accuracy   99.32 % on the 10,000 test images: the median of three runs, 99.30 % to 99.41 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
 time       10 s an epoch, 52 s a run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
@@ -51,6 +51,6 @@ RECIPE = KerasRecipe(
     epochs=5,
     batch_size=64,
     inversion="auto",
-    measured={0: 0.9934, 1: 0.9932, 2: 0.9933},
+    measured={0: 0.9932, 1: 0.9941, 2: 0.993},
     training_s=52,
 )

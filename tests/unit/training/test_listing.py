@@ -50,7 +50,7 @@ def test_every_recipe_has_a_row(pixelserve: Command) -> None:
 def test_the_table_shows_goal_claim_and_spread(pixelserve: Command) -> None:
     (line,) = [line for line in pixelserve("zoo").out.splitlines() if line.startswith("mnist-cnn ")]
     assert line.split() == (
-        "mnist-cnn mnist 93,322 ≥ 99.00% 99.33% (99.32% to 99.34%) 52 s".split()  # noqa: SIM905
+        "mnist-cnn mnist 93,322 ≥ 99.00% 99.32% (99.30% to 99.41%) 52 s".split()  # noqa: SIM905
     )
 
 
