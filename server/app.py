@@ -22,6 +22,7 @@ from .engine.session import check_runtime
 from .engine.timer import Timer
 from .errors import NotFound, RepositoryError
 from .imaging.pool import DecodePool
+from .observe.gpus import Gpus
 from .observe.logs import LevelName, Log, LogLevel, configure_logs
 from .observe.metrics import Metrics
 from .observe.models import ModelEvents
@@ -63,7 +64,10 @@ class Application:
         self._log_level = log_level
         self._is_complete = False
         self._is_draining = False
-        self._metrics = Metrics(requires_gpu=settings.require_gpu or settings.device == "cuda")
+        self._metrics = Metrics(
+            requires_gpu=settings.require_gpu or settings.device == "cuda",
+            gpus=None if settings.device == "cpu" else Gpus(),
+        )
         self._metrics_server = MetricsServer(self._metrics, lambda: self.is_ready)
         self._health = Health()
         self._timer = Timer(self._log_failure)

@@ -21,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ..engine.curve import UNMEASURED, LatencyCurve
+from .gpus import Gpu, Gpus
 from .histogram import Histogram
 from .predictions import Predictions
 from .statistics import VersionStats
@@ -72,12 +73,14 @@ _LABELS = ["model", "version"]
 class Metrics(Collector):
     """The numbers of every model version, collected when the page is read."""
 
-    def __init__(self, *, requires_gpu: bool = False) -> None:
+    def __init__(self, *, requires_gpu: bool = False, gpus: Gpus | None = None) -> None:
         """Starts out with no versions.
 
         Args:
             requires_gpu: whether the server was told to compute on a GPU.
+            gpus: the machine's; None: they are none of this server's business.
         """
+        self._gpus = gpus
         self._requires_gpu = requires_gpu
         self._versions: dict[tuple[str, str], _Version] = {}
         self._loaded: Counter[str] = Counter()
@@ -183,6 +186,7 @@ class Metrics(Collector):
         yield from _predictions(versions)
         yield self._calls()
         yield from self._loads()
+        yield from _gpus(self._gpus.read() if self._gpus else [])
         yield GaugeMetricFamily("pixelserve_gpu_required", "1: told to compute on a GPU", int(self._requires_gpu))
         yield GaugeMetricFamily("pixelserve_threads", "Threads of the process", threading.active_count())
         info = InfoMetricFamily("pixelserve_model", "Where a loaded version computes, and its evidence", labels=_LABELS)
@@ -217,6 +221,17 @@ class Metrics(Collector):
         for model, unix_s in sorted(dict(self._failed_unix_s).items()):
             last.add_metric([model], unix_s)
         yield last
+
+
+def _gpus(found: Iterable[Gpu]) -> Iterator[Metric]:
+    utilization = GaugeMetricFamily("nv_gpu_utilization", "Share of time that it computes, 0 to 1", labels=["gpu_uuid"])
+    total = GaugeMetricFamily("nv_gpu_memory_total_bytes", "Bytes of memory that it has", labels=["gpu_uuid"])
+    used = GaugeMetricFamily("nv_gpu_memory_used_bytes", "Bytes of memory in use, by anybody", labels=["gpu_uuid"])
+    for gpu in found:
+        utilization.add_metric([gpu.uuid], gpu.utilization)
+        total.add_metric([gpu.uuid], gpu.memory_total_bytes)
+        used.add_metric([gpu.uuid], gpu.memory_used_bytes)
+    yield from (utilization, total, used)
 
 
 def _short(method: str) -> str:
