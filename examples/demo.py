@@ -192,8 +192,28 @@ def percentile(histogram: list[tuple[float, float]], share: float) -> float:
     return float("inf")
 
 
+# What a request goes through, by Triton's name of it.
+PHASES = {
+    "queue": "in the queue",
+    "compute_input": "until its batch is put together",
+    "compute_infer": "in the model",
+    "compute_output": "until it is answered",
+}
+
+
+def phases(before: Samples, after: Samples) -> str:
+    """Returns where a request's time went between two readings, on average."""
+
+    def since(name: str) -> float:
+        return after[f"nv_inference_{name}", ""] - before.get((f"nv_inference_{name}", ""), 0)
+
+    requests = max(since("request_success"), 1)
+    parts = [f"{since(f'{name}_duration_us') / requests / 1e3:.2f} ms {text}" for name, text in PHASES.items()]
+    return f"a request spent {', '.join(parts)}"
+
+
 def figures(before: Samples, after: Samples, seconds: float) -> str:
-    """Returns the line of figures that the metrics page gives for the time between two readings."""
+    """Returns the lines of figures that the metrics page gives for the time between two readings."""
     images = after["nv_inference_count", ""] - before.get(("nv_inference_count", ""), 0)
     latency = buckets(before, after, "pixelserve_request_duration_seconds")
     batches = buckets(before, after, "pixelserve_batch_rows")
@@ -206,7 +226,8 @@ def figures(before: Samples, after: Samples, seconds: float) -> str:
     return (
         f"{images / seconds:,.0f} images/s with {BURST_IN_FLIGHT} in flight, in the server p50 ≤ "
         f"{percentile(latency, 0.5) * 1e3:.2f} ms, p99 ≤ {percentile(latency, 0.99) * 1e3:.2f} ms, "
-        f"batches of images: {sizes}"
+        f"batches of images: {sizes}\n{phases(before, after)}\n"
+        f"All metrics: docs/metrics.md. What to do when one looks wrong: docs/operations.md."
     )
 
 

@@ -25,7 +25,7 @@ def test_the_demo_shows_pictures_and_figures_and_leaves_nothing_running(root: Pa
         assert f"model {model.name} " in done.stdout
         for picture in (root / "examples" / PICTURES[model.name]).glob("*.png"):
             assert picture.stem in done.stdout
-    for figure in ("images/s", "p50", "p99", "batches of images", "latency"):
+    for figure in ("images/s", "p50", "p99", "batches of images", "latency", "in the queue", "docs/metrics.md"):
         assert figure in done.stdout
     left = [entry.name for entry in Path("/proc").glob("[0-9]*") if marker in environment_of(entry)]
     assert left == []
