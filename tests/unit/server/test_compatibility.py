@@ -127,7 +127,11 @@ def loaded(text: str, version: int = 1) -> Any:
         provider="CPUExecutionProvider",
         evidence=SimpleNamespace(verified=True, summary="verified"),
         in_use=SimpleNamespace(device_id=None, threads=1, graphs=0, notes=()),
-        config=SimpleNamespace(written=text_format.Parse(text, pb.ModelConfig()), batching=SimpleNamespace(buckets=())),
+        config=SimpleNamespace(
+            written=text_format.Parse(text, pb.ModelConfig()),
+            batching=SimpleNamespace(buckets=(), queue=SimpleNamespace(max_queue_size=8)),
+            outputs=(),
+        ),
         curve=SimpleNamespace(run_ns=lambda rows: None),
         batch_limit=8,
         load_s=0.1,
@@ -137,7 +141,7 @@ def loaded(text: str, version: int = 1) -> Any:
 
 def test_the_log_names_what_is_ignored_once_a_model_and_again_when_that_changes() -> None:
     log = Recorder()
-    events = ModelEvents(Recorder(), Recorder(), log, lambda name: True)  # type: ignore[arg-type]
+    events = ModelEvents(Recorder(), Recorder(), log, lambda name: True, drift_window=0)  # type: ignore[arg-type]
     both = "model_warmup { } optimization { graph { level: 1 } }"
     for version in (1, 2):
         events.on_loaded(loaded(both, version))

@@ -70,6 +70,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "max_infer_streams": ("17", 17),
     "stream_window": ("18", 18),
     "system_shared_memory": ("true", True),
+    "triton_status_codes": ("true", True),
     "max_images": ("11", 11),
     "max_image_pixels": ("12", 12),
     "decode_threads": ("13", 13),
@@ -92,6 +93,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "cuda_tf32": ("true", True),
     "drain_settle_s": ("0.5", 0.5),
     "grace_s": ("1.5", 1.5),
+    "drift_window": ("500", 500),
     "log_level": ("debug", "debug"),
     "log_format": ("text", "text"),
 }
