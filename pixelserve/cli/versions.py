@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,16 +108,24 @@ def diff(
         return
     titles = [" ".join([f"version {side.version}", *side.aliases]) for side in found.sides]
     shown = terminal.table("", *titles)
-    facts = [dict(_side_facts(side)) for side in found.sides]
-    for label in {**facts[0], **facts[1]}:
-        terminal.add_row(shown, label, *(side.get(label, "") for side in facts))
+    facts = [_side_facts(side) for side in found.sides]
+    for label, place in {**facts[0], **facts[1]}:
+        terminal.add_row(shown, label, *(side.get((label, place), "") for side in facts))
     terminal.print_table(shown)
     typer.echo(terminal.printable(_agreement_text(found)))
 
 
-def _side_facts(side: Any) -> "card_text.Facts":
+def _side_facts(side: Any) -> dict[tuple[str, int], str]:
+    """Returns a version's facts by label, and by number where several have the same."""
     card = card_text.parse(side.card.model_dump_json()) if side.card else {}
-    return [("model file", f"{side.size_bytes:,} bytes"), ("card", "" if card else "none"), *card_text.facts(card)]
+    facts = [("model file", f"{side.size_bytes:,} bytes"), ("card", "" if card else "none"), *card_text.facts(card)]
+    seen: Counter[str] = Counter()
+    found = {}
+    for label, text in facts:
+        if text:
+            found[label, seen[label]] = text
+            seen[label] += 1
+    return found
 
 
 def _agreement_text(found: Any) -> str:

@@ -5,10 +5,11 @@ They are parameters of config.pbtxt, which Triton hands to its backend and other
     parameters { key: "stable" value { string_value: "1" } }
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pixelserve.oip import model_config_pb2 as pb
 
+from ..errors import RepositoryError
 from .layout import VERSION, ModelFolder
 from .pbtxt import error_at
 
@@ -32,18 +33,26 @@ def read_aliases(folder: ModelFolder, config: pb.ModelConfig | None, versions: S
     Raises:
         RepositoryError: a name's version is no number, or is not on disk.
     """
-    return {
-        alias: _version(folder, alias, config.parameters[alias].string_value, versions)
-        for alias in ALIASES
-        if config is not None and alias in config.parameters
-    }
+    for problem in alias_problems(folder, config, versions):
+        raise problem
+    return {alias: int(text) for alias, text in _written(config)}
 
 
-def _version(folder: ModelFolder, alias: str, text: str, versions: Sequence[int]) -> int:
-    if VERSION.fullmatch(text) and int(text) in versions:
-        return int(text)
-    problem = f'parameter {alias} is "{text}"; expected one of the versions on disk: {", ".join(map(str, versions))}'
-    raise error_at(folder.config_file, f'parameters["{alias}"]', problem, as_text(alias, max(versions)))
+def alias_problems(
+    folder: ModelFolder, config: pb.ModelConfig | None, versions: Sequence[int]
+) -> Iterator[RepositoryError]:
+    """Yields what is wrong with each name; see `read_aliases`."""
+    for alias, text in _written(config):
+        if not VERSION.fullmatch(text) or int(text) not in versions:
+            known = ", ".join(map(str, versions))
+            problem = f'parameter {alias} is "{text}"; expected one of the versions on disk: {known}'
+            yield error_at(folder.config_file, f'parameters["{alias}"]', problem, as_text(alias, max(versions)))
+
+
+def _written(config: pb.ModelConfig | None) -> list[tuple[str, str]]:
+    """Returns the names and their versions as text."""
+    parameters = config.parameters if config is not None else {}
+    return [(alias, parameters[alias].string_value) for alias in ALIASES if alias in parameters]
 
 
 def as_text(alias: str, version: int) -> str:

@@ -4,6 +4,7 @@ It asks the server's own checks, and adds only what these pass over in silence: 
 and what a version is served without.
 """
 
+import contextlib
 import difflib
 import mmap
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,16 @@ from typing import Literal
 from pixelserve.card import CARD_FILE, GOLDEN_FILE
 
 from ..errors import RepositoryError, ServerError
+from .aliases import alias_problems
 from .compatibility import ignored_fields, warning
-from .config import Written, examine_config, label_problems, model_file_name, written_outputs
+from .config import (
+    Written,
+    examine_config,
+    label_problems,
+    model_file_name,
+    select_versions,
+    written_outputs,
+)
 from .layout import CONFIG_FILE, ModelFolder, find_models, is_version
 from .loader import LoadedVersion, Loader
 from .pbtxt import line_of
@@ -113,6 +122,7 @@ class _Examination:
             versions = choose_versions(self._folder, config).versions
         except (RepositoryError, OSError) as error:
             self._add([error])
+            self._examine_all(config)
             return self._model
         if self._quick and config is not None:
             self._add(label_problems(self._folder, config, written_outputs(config)))
@@ -126,6 +136,14 @@ class _Examination:
             else:
                 self._load(version, config)
         return self._model
+
+    def _examine_all(self, config: Written | None) -> None:
+        """Looks at what would be served if the versions could be chosen, for which the model as a whole is refused."""
+        with contextlib.suppress(OSError):
+            versions = self._folder.versions()
+            self._add(alias_problems(self._folder, config, versions))
+            for version in select_versions(config, versions):
+                self._add(self._loader.examine(self._folder, version, config, quick=self._quick))
 
     def _read(self, version: int, config: Written | None, *, is_sound: bool) -> None:
         before = len(self._said)

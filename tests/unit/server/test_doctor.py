@@ -460,3 +460,21 @@ def test_a_folder_that_cannot_be_listed_is_a_finding(
     (finding,) = examine(repository, loader).findings
     assert (finding.severity, finding.path) == ("error", repository / "doubler")
     assert "Permission denied" in finding.problem
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_name_for_what_is_not_there_hides_nothing_else(
+    repository: Path, diagnose: Callable[..., list[tuple[Any, ...]]], quick: bool
+) -> None:
+    config = repository / "doubler" / "config.pbtxt"
+    names = "".join(
+        f'parameters {{ key: "{each}" value {{ string_value: "7" }} }}\n' for each in ("stable", "candidate")
+    )
+    config.write_text(config.read_text() + names)
+    (repository / "doubler" / "1" / "card.json").write_text("{}")
+    found = diagnose(quick=quick)
+    assert [(path, write) for _, path, _, _, write in found if path == "doubler/config.pbtxt"] == [
+        ("doubler/config.pbtxt", f'parameters {{ key: "{each}" value {{ string_value: "1" }} }}')
+        for each in ("stable", "candidate")
+    ]
+    assert "doubler/1/card.json" in {path for _, path, _, _, _ in found}
