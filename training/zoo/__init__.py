@@ -6,6 +6,7 @@ from ..errors import UsageError
 from ..recipe import Recipe
 from . import (
     blood_fat,
+    cifar10,
     cifar10_cnn,
     cifar10_mlp,
     fashion_logistic,
@@ -41,6 +42,7 @@ _MODULES = (
     cifar10_cnn,
     mnist,
     fashion_mnist,
+    cifar10,
 )
 _RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
 
