@@ -1,6 +1,6 @@
 """iris: three species of iris, told apart by the length and width of their sepals and petals.
 
-accuracy   100.00 % on the 30 test flowers: the median of three runs, 96.67 % (29 of 30) to 100.00 %
+accuracy   96.67 % (29 of 30) of the test flowers: the median of three runs, 96.67 % to 100.00 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out. The split is the same for all
 time       4 s a run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
@@ -47,6 +47,6 @@ RECIPE = KerasRecipe(
     epochs=5,
     batch_size=8,
     repeats=10,
-    measured={0: 1.0, 1: 1.0, 2: 0.9667},
+    measured={0: 0.9667, 1: 0.9667, 2: 1.0},
     training_s=4,
 )

@@ -1,6 +1,6 @@
 """mnist-cnn-5x5: two convolutions, dropout and a dense layer of 1,000 units on MNIST.
 
-accuracy   99.32 % on the 10,000 test images: the median of three runs, 99.30 % to 99.38 %
+accuracy   99.38 % on the 10,000 test images: the median of three runs, 99.30 % to 99.39 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
 time       171 s a run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
@@ -51,6 +51,6 @@ RECIPE = KerasRecipe(
     batch_size=100,
     inversion="auto",
     also_saved_as=(".h5",),
-    measured={0: 0.9938, 1: 0.993, 2: 0.9932},
+    measured={0: 0.9939, 1: 0.993, 2: 0.9938},
     training_s=171,
 )

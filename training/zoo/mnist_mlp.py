@@ -1,6 +1,6 @@
 """mnist-mlp: one hidden layer of 512 units on MNIST, labels as one-hot vectors.
 
-accuracy   98.07 % on the 10,000 test images: the median of three runs, 98.04 % to 98.10 %
+accuracy   98.05 % on the 10,000 test images: the median of three runs, 98.03 % to 98.12 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
 time       12 s a run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
@@ -45,6 +45,6 @@ RECIPE = KerasRecipe(
     epochs=5,
     batch_size=128,
     inversion="auto",
-    measured={0: 0.981, 1: 0.9804, 2: 0.9807},
+    measured={0: 0.9812, 1: 0.9803, 2: 0.9805},
     training_s=12,
 )

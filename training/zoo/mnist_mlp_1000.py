@@ -1,6 +1,6 @@
 """mnist-mlp-1000: one hidden layer of 1,000 units on MNIST, with validation curves.
 
-accuracy   98.39 % on the 10,000 test images: the median of three runs, 98.35 % to 98.41 %
+accuracy   98.47 % on the 10,000 test images: the median of three runs, 98.33 % to 98.58 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
 time       43 s a run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
@@ -46,6 +46,6 @@ RECIPE = KerasRecipe(
     batch_size=100,
     held_out=0.1,
     inversion="auto",
-    measured={0: 0.9839, 1: 0.9841, 2: 0.9835},
+    measured={0: 0.9847, 1: 0.9858, 2: 0.9833},
     training_s=43,
 )
