@@ -36,6 +36,10 @@ def test_the_rate_is_what_h2load_said_and_latencies_are_from_its_log() -> None:
     assert (load.requests_per_s, load.p50_us, load.p99_us) == (6294.0, 20, 40)
 
 
+def test_an_answer_that_began_during_the_warm_up_counts() -> None:
+    assert read_report(SAID.format(bad=0), log(40, 20) + log(10, status=0)).p50_us == 20
+
+
 def test_failed_requests_are_no_measurement() -> None:
     with pytest.raises(LoadError, match="requests failed"):
         read_report(SAID.format(bad=1), log(10))
