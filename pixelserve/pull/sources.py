@@ -124,7 +124,7 @@ class FolderSource:
         """Opens a file."""
         with self._reading(key):
             # What the block does with it is not reading, and has errors of its own.
-            stream = Path(key).open("rb")  # noqa: SIM115
+            stream = Path(key).open("rb")  # noqa: SIM115  closed by the block below
         with stream:
             yield stream
 
@@ -218,7 +218,7 @@ def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
 
         options = _http_options() if scheme in _HTTP else {}
         # One that was made before may remember what it listed then.
-        return url_to_fs(url, skip_instance_cache=True, **options)  # type: ignore[no-any-return]
+        return url_to_fs(url, skip_instance_cache=True, **options)  # type: ignore[no-any-return]  # fsspec has no types
     except ImportError as error:
         raise MissingPackageError(f"{shown}: {_remedy(scheme, error)}") from error
     except ValueError as error:

@@ -77,7 +77,10 @@ class Dispatcher:
             self._guard.fail(call, error)
 
     def refuse(self, method: str, call: Call, status: Status) -> None:
-        """Answers a call that its transport does not want handled."""
+        """Answers a call that its transport does not want handled, with just this status.
+
+        Not with Triton's: what is refused here, such as a message that is too large, will not go better another time.
+        """
         call.method = method
         call.failure_counts = self._failure_counts
         call.fail(status)

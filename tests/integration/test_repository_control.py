@@ -194,7 +194,7 @@ def test_clients_load_and_unload_with_explicit_control_only(
 ) -> None:
     server = start_server(doubler_repository, "--model-control-mode", mode)
     for change in (load, unload):
-        code, text = refused(lambda: change(server, "doubler"))  # noqa: B023
+        code, text = refused(lambda: change(server, "doubler"))  # noqa: B023  called in the same turn
         assert code is grpc.StatusCode.UNAVAILABLE
         assert f"--model-control-mode explicit; this server runs with {mode}" in text
     assert is_ready(server, "doubler")

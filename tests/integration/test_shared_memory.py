@@ -257,8 +257,8 @@ def test_shared_memory_is_off_unless_it_is_switched_on(
     assert "system_shared_memory" not in stub.ServerMetadata(pb.ServerMetadataRequest()).extensions
     for method in ("Status", "Register", "Unregister"):
         message = getattr(pb, f"SystemSharedMemory{method}Request")(name="region")
-        code, details = refusal(lambda: getattr(stub, f"SystemSharedMemory{method}")(message))  # noqa: B023
+        code, details = refusal(lambda: getattr(stub, f"SystemSharedMemory{method}")(message))  # noqa: B023  called in the same turn
         assert (code, "--system-shared-memory" in details) == ("UNIMPLEMENTED", True)
     for sent in (request((16,)), request(None, (16,))):
-        code, details = refusal(lambda: stub.ModelInfer(sent))  # noqa: B023
+        code, details = refusal(lambda: stub.ModelInfer(sent))  # noqa: B023  called in the same turn
         assert (code, "--system-shared-memory" in details) == ("NOT_FOUND", True)
