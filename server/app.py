@@ -17,6 +17,7 @@ from .api.health import HEALTH_SERVICE, Health
 from .api.log_settings import LogSettings
 from .api.repository import RepositoryControl
 from .api.stream import InferStreams
+from .api.trace_settings import TraceSettings
 from .engine.regions import Regions
 from .engine.session import check_runtime
 from .engine.timer import Timer
@@ -85,12 +86,14 @@ class Application:
         self._failure_counts = FailureCounts()
         self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         self._guard = Guard(self._log_failure)
+        self._tracing = parts.tracing(settings, log)
         self._handlers = self._all_handlers()
         self._dispatcher = Dispatcher(
             self._handlers,
             self._admission,
             self._guard,
             self._failure_counts,
+            parts.call_watch(settings, self._tracing, log, self._log_failure),
             triton_status_codes=settings.triton_status_codes,
         )
         self._streams = InferStreams(
@@ -181,6 +184,8 @@ class Application:
         self._catalogue.drain(_FLUSH_S)
         self._manager.close()
         self._timer.close()
+        if self._tracing is not None:
+            self._tracing.close(_FLUSH_S)
         # Last, so that the final scrape sees the last request.
         self._metrics_server.close()
         self._health.close()
@@ -195,6 +200,7 @@ class Application:
                 pixelserve.__version__,
                 self._metrics.statistics,
                 LogSettings(self._log_level, settings.log_format, self._on_log_level),
+                TraceSettings(self._catalogue, self._tracing),
                 Regions(),
                 shared_memory=settings.system_shared_memory,
             ).handlers(),

@@ -3,20 +3,26 @@
 import importlib.util
 import ipaddress
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pixelserve
 
 from .api.call import Handler
 from .api.dispatch import Dispatcher
+from .api.watch import CallWatch
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
 from .errors import StartupError
+from .observe.access_log import AccessLog
+from .observe.logs import Log
 from .repository.config import Defaults
 from .repository.loader import Loader, Tuning
 from .settings import MIB, Settings
 from .transport import HttpPort, Transport
 from .transport.grpcio import GrpcioTransport
+
+if TYPE_CHECKING:
+    from .observe.traces import Tracing
 
 
 def session_options(settings: Settings) -> SessionOptions:
@@ -92,6 +98,32 @@ def transport(
         quiet_wakeups=settings.io_priority == "quiet",
         log_failure=log_failure,
     )
+
+
+def call_watch(
+    settings: Settings, tracing: "Tracing | None", log: Log, log_failure: Callable[[BaseException], object]
+) -> CallWatch | None:
+    """Returns what tells the access log and the traces of calls; None where nobody wants to know."""
+    access_log = AccessLog(log, settings.access_log_per_s) if settings.access_log_per_s else None
+    return CallWatch(access_log, tracing, log_failure) if access_log or tracing else None
+
+
+def tracing(settings: Settings, log: Log) -> "Tracing | None":
+    """Returns what traces calls; None where the settings name no collector.
+
+    Raises:
+        StartupError: OpenTelemetry is not installed.
+    """
+    if settings.trace_endpoint is None:
+        return None
+    # Imported only where it is used: whoever does not trace needs none of it.
+    try:
+        from .observe.traces import Tracing, otlp_exporter
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"--trace-endpoint needs {error.name}, which is not installed; pip install 'pixelserve[otel]'"
+        ) from error
+    return Tracing(otlp_exporter(settings.trace_endpoint), pixelserve.__version__, settings.trace_rate, log)
 
 
 def _is_loopback(host: str) -> bool:

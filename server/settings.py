@@ -173,6 +173,23 @@ class Settings(BaseSettings):
         description="how many of a classifier's last predictions are held against its card, to see drift; 0: "
         "predictions are not looked at",
     )
+    access_log_per_s: float = Field(
+        10.0,
+        ge=0,
+        description="most log lines a second of calls that were answered, and as many of calls that failed; 0: none",
+    )
+    trace_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="URL of an OpenTelemetry collector that traces are sent to (OTLP over HTTP), such as "
+        "http://localhost:4318; needs the extra otel",
+    )
+    trace_rate: int = Field(
+        1000,
+        ge=0,
+        description="trace one of so many calls whose caller does not say whether its trace is kept; 0: only those "
+        "whose caller says so",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
     config: Path | None = Field(
         None, description="a .toml or .yaml file of settings by name; flags and environment variables win over it"

@@ -1,12 +1,24 @@
 """The seam between transports and the API: a method's name, the request's bytes, and a call to answer."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from .status import Status, as_triton
 
 if TYPE_CHECKING:
     from .admission import Admission, FailureCounts
+    from .watch import CallWatch, Record
+
+
+class Subject(NamedTuple):
+    """What a call is about, for whoever looks for it in logs and traces."""
+
+    model: str
+    """The model's name."""
+    version: str
+    """The version that computes or, where it is not found yet, that was asked for."""
+    request_id: str = ""
+    """The id that the caller gave."""
 
 
 class Call:
@@ -15,12 +27,22 @@ class Call:
     A transport derives its own, and says there how an answer is sent and how it is heard that the caller has left.
     """
 
+    via = "grpc"
+    """How it came: grpc, stream (a request of a stream) or http."""
     method = ""
     """Its method's full name."""
     admission: "Admission | None" = None
     """Counts the call until it is answered."""
     failure_counts: "FailureCounts | None" = None
     """Counts it where it fails."""
+    watch: "CallWatch | None" = None
+    """Tells the log and the traces of it."""
+    record: "Record | None" = None
+    """What is gathered for them, where they want to know of it even if all goes well."""
+    started_ns = 0
+    """When it came, by `time.monotonic_ns()`; set where it is watched."""
+    subject: Subject | None = None
+    """What it is about, once that is known; where all goes well, only if there is a record."""
     trailing: tuple[tuple[str, str], ...] = ()
     """What is told beside the answer, by key; set before `reply`."""
     size_bytes = 0
@@ -38,6 +60,10 @@ class Call:
         self.deadline_s = deadline_s
         self.may_compute = may_compute
 
+    def metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        """Returns what the caller sent beside the request: keys in small letters, and their values."""
+        return ()
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Has `callback` called, from any thread, when the caller leaves before it was answered."""
         raise NotImplementedError
@@ -48,6 +74,9 @@ class Call:
             try:
                 self.send(message)
             finally:
+                # First, so that a server that stops has told of every call.
+                if self.record is not None:
+                    self.record.answered(self)
                 if self.admission is not None:
                     self.admission.answered(self, replied=True)
 
@@ -60,6 +89,8 @@ class Call:
             try:
                 self.send_status(status)
             finally:
+                if self.watch is not None:
+                    self.watch.failed(self, status)
                 if self.admission is not None:
                     self.admission.answered(self)
 

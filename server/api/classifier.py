@@ -18,7 +18,7 @@ from ..imaging.prepare import Inversion, PictureSpec, Pixels, prepare
 from ..repository.aliases import ALIASES
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
-from .call import Call, Handler
+from .call import Call, Handler, Subject
 from .codec import parse_message
 from .status import status_of
 
@@ -80,6 +80,7 @@ class Classifier:
         """
         arrived_ns = time.monotonic_ns()
         request = parse_message(pb.ClassifyRequest, message)
+        call.subject = Subject(request.model, request.version)
         job = _Job(request, lambda: self._look_up(request), call, self._limits.max_pixels, arrived_ns, self._guard)
         call.on_cancel(job.cancel)
         self._pool.submit(lambda: self._guard(call, job.run))
@@ -211,7 +212,11 @@ class _Job:
         if isinstance(answer, RequestError):
             self._call.fail(status_of(answer))
         else:
-            output = self._loaded.config.outputs[0]
+            loaded, call = self._loaded, self._call
+            if call.record is not None:
+                call.subject = Subject(loaded.name, str(loaded.version))
+                call.record.computed(answer.batch, self._arrived_ns)
+            output = loaded.config.outputs[0]
             scores = (output, answer.outputs[output.name])
             # On the batcher's thread, where nobody else would answer the caller if this failed.
             self._guard(self._call, lambda: self._answer(results, scores))

@@ -6,6 +6,7 @@ from ..errors import InternalError, RequestError
 from .admission import Admission, FailureCounts
 from .call import Call, Handler
 from .status import Status, status_of
+from .watch import CallWatch
 
 
 class Guard:
@@ -43,6 +44,7 @@ class Dispatcher:
         admission: Admission,
         guard: Guard,
         failure_counts: FailureCounts | None = None,
+        watch: CallWatch | None = None,
         *,
         triton_status_codes: bool = False,
     ) -> None:
@@ -53,12 +55,14 @@ class Dispatcher:
             admission: decides which calls are taken, and counts them.
             guard: answers calls that fail.
             failure_counts: counts them.
+            watch: tells the log and the traces of calls; None: nobody wants to know.
             triton_status_codes: whether calls fail with Triton's status codes where ours differ.
         """
         self._handlers = handlers
         self._admission = admission
         self._guard = guard
         self._failure_counts = failure_counts
+        self._watch = watch
         self._triton_status_codes = triton_status_codes
 
     def serves(self, method: str) -> bool:
@@ -71,6 +75,8 @@ class Dispatcher:
         call.failure_counts = self._failure_counts
         call.triton_status_codes = self._triton_status_codes
         try:
+            if self._watch is not None:
+                self._watch.begin(call)
             self._admission.admit(call, len(message))
             self._handlers[method](message, call)
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
@@ -83,4 +89,6 @@ class Dispatcher:
         """
         call.method = method
         call.failure_counts = self._failure_counts
+        if self._watch is not None:
+            self._watch.begin(call)
         call.fail(status)

@@ -12,7 +12,7 @@ from ..engine.tensors import Array
 from ..errors import InternalError, RequestError, Unloading
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
-from .call import Call
+from .call import Call, Subject
 from .codec import parse
 from .plan import Plan, PlanCache, dissect, find_version
 from .shared_memory import fetch_inputs
@@ -59,12 +59,22 @@ class _InferRequest(Request):
             name = self._plan.loaded.name
             self._call.fail(status_of(InternalError(f"model {name}: its outputs cannot be written as an answer")))
             raise
+        call = self._call
+        if call.record is not None:
+            call.subject = self.subject()
+            call.record.computed(batch, self.arrived_ns)
         if self._plan.wants_timings:
-            self._call.trailing = _timings(batch, self.arrived_ns, self._plan.loaded)
-        self._call.reply(response)
+            call.trailing = _timings(batch, self.arrived_ns, self._plan.loaded)
+        call.reply(response)
 
     def fail(self, error: RequestError) -> None:
+        self._call.subject = self.subject()
         self._call.fail(status_of(error))
+
+    def subject(self) -> Subject:
+        """Returns what it is about."""
+        loaded = self._plan.loaded
+        return Subject(loaded.name, str(loaded.version), pb.ModelInferResponse.FromString(self._id_field).id)
 
 
 def _timings(batch: ComputedBatch, arrived_ns: int, loaded: LoadedVersion) -> tuple[tuple[str, str], ...]:
@@ -110,6 +120,9 @@ class ModelInfer:
             plan.batcher.submit(request, call.may_compute)
         except Unloading:
             self._submit_elsewhere(message, call, arrived_ns)
+        except RequestError:
+            call.subject = request.subject()
+            raise
 
     def _submit_elsewhere(self, message: bytes, call: Call, arrived_ns: int) -> None:
         """Queues a request whose version left after it was looked up, with what took its place."""
@@ -134,6 +147,7 @@ class ModelInfer:
     def _parse(self, message: bytes, call: Call, arrived_ns: int) -> tuple[_InferRequest, Plan]:
         parsed = parse(message)
         head = parsed.head
+        call.subject = Subject(head.model_name, head.model_version, head.id)
         plan = Plan(parsed, find_version(head, self._catalogue), self._regions)
         parsed = fetch_inputs(parsed, self._regions, call)
         inputs = plan.decode(parsed)

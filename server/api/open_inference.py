@@ -24,7 +24,7 @@ from .trace_settings import TraceSettings
 
 SERVICE = "inference.GRPCInferenceService"
 # Only what is really served: clients switch features on by this list.
-_EXTENSIONS = ("classification", "logging", "model_configuration", "model_repository", "statistics")
+_EXTENSIONS = ("classification", "logging", "model_configuration", "model_repository", "statistics", "trace")
 
 
 class Readiness(Protocol):
@@ -45,6 +45,7 @@ class OpenInference:
         version: str,
         statistics: Statistics,
         log_settings: LogSettings,
+        trace_settings: TraceSettings,
         regions: Regions,
         *,
         shared_memory: bool,
@@ -57,6 +58,7 @@ class OpenInference:
             version: the server's.
             statistics: what models have done.
             log_settings: answers for the log.
+            trace_settings: answers for traces.
             regions: shared memory that clients have registered.
             shared_memory: whether they may.
         """
@@ -65,6 +67,7 @@ class OpenInference:
         self._version = version
         self._statistics = statistics
         self._log_settings = log_settings
+        self._trace_settings = trace_settings
         self._regions = regions
         self._extensions = (*_EXTENSIONS, "system_shared_memory") if shared_memory else _EXTENSIONS
         self._shared_memory = SystemSharedMemory(self._regions, enabled=shared_memory)
@@ -81,7 +84,7 @@ class OpenInference:
             "RepositoryIndex": (pb.RepositoryIndexRequest, self._repository_index),
             "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
             "LogSettings": (pb.LogSettingsRequest, self._log_settings),
-            "TraceSetting": (pb.TraceSettingRequest, TraceSettings(self._catalogue)),
+            "TraceSetting": (pb.TraceSettingRequest, self._trace_settings),
             **self._shared_memory.methods(),
         }
         handlers: dict[str, Handler] = {

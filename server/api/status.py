@@ -52,7 +52,7 @@ _PUSHBACK_MS = "20"
 
 @dataclass(frozen=True)
 class Status:
-    """A gRPC status other than OK."""
+    """How a call ended; but for `OK`, without a result."""
 
     code: grpc.StatusCode
     """The status code."""
@@ -62,6 +62,10 @@ class Status:
     """Trailing metadata."""
     reason: str = ""
     """What went wrong, for counting: the error's kind, such as queue_full."""
+
+
+OK = Status(grpc.StatusCode.OK, "")
+"""What a call that got a result ends with."""
 
 
 def status_of(error: RequestError) -> Status:

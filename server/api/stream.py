@@ -5,7 +5,7 @@ Answers come in the order of their requests. One that fails is told so in its pl
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pixelserve.oip import inference_pb2 as pb
 
@@ -16,6 +16,8 @@ from .codec import parse
 from .dispatch import Dispatcher
 from .status import Status, status_of
 from .wire import encode_varint
+
+Metadata = Sequence[tuple[str, str | bytes]]
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -30,10 +32,13 @@ _IS_FINAL: bytes = pb.ModelInferResponse(
 class _StreamedCall(Call):
     """One request of a stream, until its answer is written."""
 
-    def __init__(self, stream: "InferStream", message: bytes, deadline_s: float | None) -> None:
+    via = "stream"
+
+    def __init__(self, stream: "InferStream", message: bytes, deadline_s: float | None, metadata: Metadata) -> None:
         super().__init__(deadline_s)
         self._stream = stream
         self._message = message
+        self._metadata = metadata
         self._lock = threading.Lock()
         self._is_claimed = False
         self._has_left = False
@@ -46,6 +51,9 @@ class _StreamedCall(Call):
     def is_answered(self) -> bool:
         """Whether there is something to write."""
         return self._reply is not None or self.status is not None
+
+    def metadata(self) -> Metadata:
+        return self._metadata
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         with self._lock:
@@ -107,7 +115,12 @@ class InferStream:
     """How the stream ends; None: OK."""
 
     def __init__(
-        self, dispatcher: Dispatcher, admission: Admission, window: int, deadline_s: float | None = None
+        self,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        window: int,
+        deadline_s: float | None = None,
+        metadata: Metadata = (),
     ) -> None:
         """Starts out without requests.
 
@@ -116,11 +129,13 @@ class InferStream:
             admission: knows whether the server is draining.
             window: most requests that are read and whose answers are not written yet.
             deadline_s: `time.monotonic()` by which the whole stream will have been given up; None: never.
+            metadata: what the client sent when it opened the stream; it holds for every request.
         """
         self._dispatcher = dispatcher
         self._admission = admission
         self._window = window
         self._deadline_s = deadline_s
+        self._metadata = metadata
         # In the order of their arrival; the first one's answer is the next to be written.
         self._calls: deque[_StreamedCall] = deque()
         self._is_finished = False
@@ -135,7 +150,7 @@ class InferStream:
 
     def take(self, message: bytes) -> None:
         """Handles one request; raises nothing."""
-        call = _StreamedCall(self, message, self._deadline_s)
+        call = _StreamedCall(self, message, self._deadline_s, self._metadata)
         with self._changed:
             if self._is_finished:
                 return
@@ -215,11 +230,12 @@ class InferStreams:
         self._open: set[InferStream] = set()
         self._changed = threading.Condition(threading.Lock())
 
-    def open(self, deadline_s: float | None) -> InferStream:
+    def open(self, deadline_s: float | None, metadata: Metadata = ()) -> InferStream:
         """Opens a stream, to be closed by `close`.
 
         Args:
             deadline_s: `time.monotonic()` by which the client gives the stream up; None: it did not say.
+            metadata: what it sent beside.
 
         Raises:
             Unavailable: the server is draining.
@@ -233,7 +249,7 @@ class InferStreams:
                     f"{len(self._open)} streams are open and no more are taken (--max-infer-streams); send more "
                     f"requests on one that is open, close one, or call ModelInfer"
                 )
-            stream = InferStream(self._dispatcher, self._admission, self._window, deadline_s)
+            stream = InferStream(self._dispatcher, self._admission, self._window, deadline_s, metadata)
             self._open.add(stream)
         return stream
 

@@ -393,6 +393,8 @@ class Batcher:
             except Exception as error:  # noqa: BLE001  a caller that cannot be answered must not strand the others
                 self._log_failure(error)
             start = end
+        if computed.on_answered is not None:
+            computed.on_answered()
 
     # Requests that do not run.
 

@@ -71,8 +71,14 @@ class ComputedBatch:
     """Rows that were computed, padding among them."""
     started_ns = 0
     """When the run took its requests, by the batcher's clock."""
+    assembled_ns = 0
+    """When its inputs were put together."""
     computed_ns = 0
     """When its outputs were there."""
+    span: Any = None
+    """The run's part of traces, for whoever traces its requests."""
+    on_answered: Callable[[], None] | None = None
+    """Called once all requests were answered; must not raise."""
 
     def __init__(self, outputs: Mapping[str, Array], rows: int, *, is_alone: bool) -> None:
         """Takes a run's outputs.
@@ -110,6 +116,11 @@ class Answer:
     def outputs(self) -> Mapping[str, Array]:
         """Output tensors by name, the request's own rows along the first axis."""
         return self._batch.rows_of(self._start, self._end)
+
+    @property
+    def batch(self) -> ComputedBatch:
+        """The run that computed it."""
+        return self._batch
 
     @property
     def batch_rows(self) -> int:

@@ -98,7 +98,8 @@ class Run:
             self._outputs = batch.outputs
         finally:
             self._computed_ns = clock_ns()
-        batch.padded, batch.started_ns, batch.computed_ns = padded, self._started_ns, self._computed_ns
+        batch.padded, batch.started_ns = padded, self._started_ns
+        batch.assembled_ns, batch.computed_ns = self._assembled_ns, self._computed_ns
         return batch
 
     def record(self, done_ns: int, *, failed: bool) -> BatchRecord:

@@ -24,7 +24,7 @@ from ..api.stream import InferStreams
 from .grpcio import GrpcioTransport, cannot_listen
 
 if TYPE_CHECKING:
-    from pygrpc_native._native import DetailedEvent
+    from pygrpc_native._native import CallDetails, DetailedEvent
 
 # Calls that one trip across the GIL brings at most.
 _EVENTS = 64
@@ -41,6 +41,7 @@ class _FastCall(Call):
         front: NativeGrpcFront,
         call_id: int,
         deadline_s: float | None,
+        details: "CallDetails | None",
         open_calls: "dict[int, _FastCall]",
         may_compute: bool,
     ) -> None:
@@ -49,7 +50,11 @@ class _FastCall(Call):
         self.may_compute = may_compute
         self._front = front
         self._id = call_id
+        self._details = details
         self._open = open_calls
+
+    def metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        return self._details[0] if self._details else ()
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         self._on_cancel = callback
@@ -73,6 +78,8 @@ class _FastCall(Call):
         try:
             self.send(message)
         finally:
+            if self.record is not None:
+                self.record.answered(self)
             admission = self.admission
             if admission is not None:
                 admission.answered(self, True)
@@ -213,7 +220,7 @@ class FastTransport:
             return
         remaining_s = details[2] if details else None
         deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
-        call = self._open[call_id] = _FastCall(front, call_id, deadline_s, self._open, is_alone)
+        call = self._open[call_id] = _FastCall(front, call_id, deadline_s, details, self._open, is_alone)
         message = message or b""
         if len(message) > self._max_message_bytes:
             dispatcher.refuse(self._methods[method], call, _too_large(len(message), self._max_message_bytes))

@@ -15,6 +15,7 @@ from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
 from pixelserve_server.api.repository import RepositoryControl
 from pixelserve_server.api.stream import InferStreams
+from pixelserve_server.api.trace_settings import TraceSettings
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.errors import RequestError, Unimplemented
 from pixelserve_server.observe.logs import LogLevel
@@ -110,7 +111,7 @@ def test_the_methods_that_are_refused_are_those_that_a_server_with_everything_on
     handlers = {
         **OpenInference(
             *(catalogue, SimpleNamespace(is_ready=True), "1.2.3", lambda model, version: VersionStats()),
-            *(LogSettings(LogLevel("info"), "json"), Regions()),
+            *(LogSettings(LogLevel("info"), "json"), TraceSettings(catalogue), Regions()),
             shared_memory=True,
         ).handlers(),
         **control.handlers(),

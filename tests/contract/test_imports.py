@@ -20,6 +20,7 @@ CONFINED = {
     "tf2onnx": ("training/",),
     "onnxruntime": ("training/", "server/engine/session.py"),
     "prometheus_client": ("server/observe/metrics.py", "server/observe/port.py", "examples/"),
+    "opentelemetry": ("server/observe/traces.py",),
     "structlog": ("server/observe/logs.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "uvicorn": ("server/transport/http.py",),

@@ -154,6 +154,7 @@ def test_server_metadata_lists_only_what_is_served(stub: Any) -> None:
         "model_configuration",
         "model_repository",
         "statistics",
+        "trace",
     ]
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import Receive
 
 from ..call import Call
@@ -16,14 +17,20 @@ from .status import CallerLeft, HttpError, http_error
 class _HttpCall(Call):
     """One HTTP request's call. Whoever answers it may do so on any thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    via = "http"
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, headers: Mapping[str, str]) -> None:
         # A model that is computed on the loop's thread would hold up every other HTTP request.
         super().__init__(None, may_compute=False)
         self.answer: asyncio.Future[bytes | Status] = loop.create_future()
         self._loop = loop
+        self._headers = headers
         self._unclaimed = threading.Lock()
         self._callback: Callable[[], None] | None = None
         self._has_left = False
+
+    def metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        return self._headers.items()
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         self._callback = callback
@@ -69,13 +76,13 @@ class Caller:
         """Stores what it is handed."""
         self._dispatcher = dispatcher
 
-    async def __call__(self, method: str, message: bytes, receive: Receive) -> bytes:
+    async def __call__(self, method: str, message: bytes, request: Request) -> bytes:
         """Has a method handle a serialized request and returns the serialized response.
 
         Args:
             method: full name, such as `/inference.GRPCInferenceService/ModelInfer`.
             message: the serialized request.
-            receive: gives the connection's next event, the body having been read: that it was closed.
+            request: the HTTP request, its body having been read.
 
         Raises:
             HttpError: the method is not served, or the answer is a status other than OK.
@@ -84,9 +91,9 @@ class Caller:
         if not self._dispatcher.serves(method):
             name = method.rpartition("/")[2]
             raise HttpError(501, f"this server does not serve {name}; the extensions in GET /v2 say what it serves")
-        call = _HttpCall(asyncio.get_running_loop())
+        call = _HttpCall(asyncio.get_running_loop(), request.headers)
         self._dispatcher.handle(method, message, call)
-        answer = await _answer_of(call, receive)
+        answer = await _answer_of(call, request.receive)
         if isinstance(answer, Status):
             raise http_error(answer)
         return answer

@@ -125,7 +125,7 @@ class Rest:
     async def _ask(self, request: Request, method: str, message: Message, response: type[Message]) -> Any:
         """Calls a method of the inference service and returns its response."""
         name = f"/{open_inference.SERVICE}/{method}"
-        return response.FromString(await self._call(name, message.SerializeToString(), request.receive))
+        return response.FromString(await self._call(name, message.SerializeToString(), request))
 
     async def _metadata(self, request: Request) -> Response:
         metadata = await self._ask(request, "ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
@@ -192,7 +192,7 @@ class Rest:
             message, wanted = await _translated(
                 len(body), infer.to_message, named["name"], named["version"], body, header_length, limit
             )
-            answer = await self._call(f"/{open_inference.SERVICE}/ModelInfer", message, request.receive)
+            answer = await self._call(f"/{open_inference.SERVICE}/ModelInfer", message, request)
         content, json_bytes = await _translated(len(answer), infer.to_body, answer, wanted)
         headers = {} if json_bytes is None else {infer.HEADER_LENGTH: str(json_bytes)}
         content, encoding = await compressed(content, request.headers.get("accept-encoding", ""))
@@ -207,7 +207,7 @@ class Rest:
             message, names = await pictures.to_message(
                 named["name"], named["version"], body, request.headers, request.query_params, self._limits.max_images
             )
-            answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request.receive)
+            answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request)
         return _json(pictures.to_json(answer, names))
 
     async def _document(self, _: Request) -> Response:

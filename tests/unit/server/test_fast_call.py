@@ -44,7 +44,7 @@ class Waiting:
 def open_call() -> Callable[[Front], _FastCall]:
     def start(front: Any) -> _FastCall:
         calls: dict[int, _FastCall] = {}
-        calls[7] = _FastCall(front, 7, None, calls, False)
+        calls[7] = _FastCall(front, 7, None, None, calls, False)
         return calls[7]
 
     return start

@@ -44,6 +44,15 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_a_caller_names_cannot_make_a_line_of_its_own(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    named = 'seven\n{"event": "forged"}\r\x1b[2J\u2028'
+    configure_logs(LogLevel("info"), log_format).info("request", request_id=named, message=named)
+    shown = capsys.readouterr().err
+    assert len(shown.splitlines()) == 1
+    assert "\x1b[2J" not in shown
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
 def test_events_below_the_level_are_left_out(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     log = configure_logs(LogLevel("warning"), log_format)
     log.info("quiet")

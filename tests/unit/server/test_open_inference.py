@@ -16,6 +16,7 @@ from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
+from pixelserve_server.api.trace_settings import TraceSettings
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.observe.statistics import VersionStats
@@ -47,6 +48,7 @@ class Service:
             "1.2.3",
             lambda model, version: VersionStats(),
             LogSettings(LogLevel("info"), "json"),
+            TraceSettings(self.catalogue),
             Regions(),
             shared_memory=False,
         ).handlers()

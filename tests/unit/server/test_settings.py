@@ -94,6 +94,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "drain_settle_s": ("0.5", 0.5),
     "grace_s": ("1.5", 1.5),
     "drift_window": ("500", 500),
+    "access_log_per_s": ("0.5", 0.5),
+    "trace_endpoint": ("https://collector:4318", "https://collector:4318"),
+    "trace_rate": ("1", 1),
     "log_level": ("debug", "debug"),
     "log_format": ("text", "text"),
 }

@@ -1,0 +1,120 @@
+"""Tells the access log and the traces of calls: decides at a call's start, and gathers until it is answered."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..engine.request import ComputedBatch
+from ..observe.access_log import AccessLog, Allowance
+from ..observe.calls import AnsweredCall, trace_parent
+from .call import Call, Subject
+from .status import OK, Status
+
+if TYPE_CHECKING:
+    from ..observe.traces import Tracing
+
+# Probes come every few seconds from each balancer and say nothing while all is well.
+_PROBES = frozenset(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady"))
+
+
+class Record:
+    """What is gathered of one call whose answer somebody wants to know of, even if all goes well."""
+
+    __slots__ = ("_watch", "batch", "is_logged", "is_traced", "queued_ns")
+
+    def __init__(self, watch: "CallWatch", *, is_logged: bool, is_traced: bool) -> None:
+        self._watch = watch
+        self.is_logged = is_logged
+        self.is_traced = is_traced
+        self.queued_ns = 0
+        self.batch: ComputedBatch | None = None
+
+    def computed(self, batch: ComputedBatch, queued_ns: int) -> None:
+        """Says which run computed the call, and since when its tensors had waited for one."""
+        self.batch = batch
+        self.queued_ns = queued_ns
+
+    def answered(self, call: Call) -> None:
+        """Tells of a call that got a result; raises nothing."""
+        self._watch.succeeded(call, self)
+
+
+class CallWatch:
+    """Watches a server's calls. May be called from any thread, and raises nothing.
+
+    A call that goes well and that nobody wants to know of costs a look at the clock.
+    """
+
+    def __init__(
+        self,
+        access_log: AccessLog | None,
+        tracing: "Tracing | None",
+        log_failure: Callable[[BaseException], object],
+    ) -> None:
+        """Stores what it is handed.
+
+        Args:
+            access_log: gets lines; None: there is none.
+            tracing: gets spans; None: nothing is traced.
+            log_failure: is given what goes wrong in here, which must not cost a caller anything.
+        """
+        self._access_log = access_log
+        self._lines = access_log.successes if access_log is not None else Allowance(0)
+        self._tracing = tracing
+        self._log_failure = log_failure
+
+    def begin(self, call: Call) -> None:
+        """Takes note of a call that has just come, with its method."""
+        call.watch = self
+        now_ns = call.started_ns = time.monotonic_ns()
+        lines, tracing = self._lines, self._tracing
+        # This is done for every call: the first look spares most of them the others.
+        is_logged = now_ns >= lines.next_ns and call.method not in _PROBES and lines.take(now_ns)
+        is_traced = tracing is not None and tracing.wants(call.metadata())
+        if is_logged or is_traced:
+            call.record = Record(self, is_logged=is_logged, is_traced=is_traced)
+
+    def succeeded(self, call: Call, record: Record) -> None:
+        """Tells of a call that got a result and of which there is a record."""
+        try:
+            self._tell(call, OK, record, is_logged=record.is_logged)
+        except Exception as error:  # noqa: BLE001  see the class
+            self._log_failure(error)
+
+    def failed(self, call: Call, status: Status) -> None:
+        """Tells of a call that got a status other than OK."""
+        try:
+            log, record = self._access_log, call.record
+            is_logged = log is not None and log.wants_failure(time.monotonic_ns())
+            if is_logged or (record is not None and record.is_traced):
+                self._tell(call, status, record, is_logged=is_logged)
+        except Exception as error:  # noqa: BLE001  see the class
+            self._log_failure(error)
+
+    def _tell(self, call: Call, status: Status, record: Record | None, *, is_logged: bool) -> None:
+        answered = _answered(call, status, record)
+        trace_id = answered.parent.trace_id if answered.parent else ""
+        if self._tracing is not None and record is not None and record.is_traced:
+            trace_id = self._tracing.add(answered)
+        if self._access_log is not None and is_logged:
+            self._access_log.write(answered, trace_id)
+
+
+def _answered(call: Call, status: Status, record: Record | None) -> AnsweredCall:
+    subject = call.subject or Subject("", "")
+    return AnsweredCall(
+        method=call.method,
+        via=call.via,
+        code=status.code.name,
+        code_number=status.code.value[0],
+        reason=status.reason,
+        message=status.message,
+        model=subject.model,
+        version=subject.version,
+        request_id=subject.request_id,
+        started_ns=call.started_ns,
+        ended_ns=time.monotonic_ns(),
+        queued_ns=record.queued_ns if record else 0,
+        batch=record.batch if record else None,
+        parent=trace_parent(call.metadata()),
+    )

@@ -1,0 +1,200 @@
+"""Traces: OpenTelemetry's spans of requests and runs, sent to a collector by OTLP over HTTP.
+
+A request's span is the caller's child where its W3C headers name one. It has three children: `queue`, `batch` (putting
+the run's inputs together) and `compute`. A run is a trace of its own, linked to the requests that it computed, and
+their `batch` spans to it: it belongs to all of them and is no one's child.
+
+Spans are made when a call was answered, from times that the engine takes anyway, so that whoever is not traced pays
+nothing and whoever is waits for nothing.
+"""
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import Span, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from ..engine.request import ComputedBatch
+from .access_log import Allowance
+from .calls import AnsweredCall, trace_parent
+from .logs import Log
+
+_PATH = "/v1/traces"
+# The codes that are the server's fault, by OpenTelemetry's conventions for gRPC servers.
+_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+# What callers name is kept to this length.
+_MAX_NAME = 128
+# A collector that is down is told of every ten seconds, not at every attempt.
+_COMPLAINTS_PER_S = 0.1
+
+
+class Tracing:
+    """Traces calls. May be called from any thread."""
+
+    def __init__(self, exporter: SpanExporter, version: str, rate: int, log: Log) -> None:
+        """Starts the thread that sends spans.
+
+        Args:
+            exporter: where they are sent.
+            version: the server's.
+            rate: see the attribute.
+            log: is told where they cannot be sent.
+        """
+        self.is_on = True
+        """Whether anything is traced."""
+        self.rate = rate
+        """Of how many calls whose caller does not say one is traced; 0: none."""
+        self._propagator = TraceContextTextMapPropagator()
+        self._provider = TracerProvider(
+            # Ours decides, before there is anything to sample.
+            sampler=ALWAYS_ON,
+            resource=Resource({"service.name": "pixelserve", "service.version": version}).merge(_from_environment()),
+            shutdown_on_exit=False,
+        )
+        self._exporter = exporter
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("pixelserve", version)
+        self._complaints = _Complaints(log)
+        # Spans count from 1970, the engine from the machine's start; what lies between changes where a clock is set.
+        self._unix_offset_ns = 0
+
+    def wants(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+        """Returns whether a call with this metadata is to be traced: as its caller says, or by chance."""
+        if not self.is_on:
+            return False
+        parent = trace_parent(metadata)
+        if parent is not None:
+            return parent.is_sampled
+        return bool(self.rate) and random.random() * self.rate < 1  # noqa: S311  no secret depends on it
+
+    def add(self, call: AnsweredCall) -> str:
+        """Makes a call's spans and returns its trace's id, 32 hexadecimal digits."""
+        self._unix_offset_ns = time.time_ns() - time.monotonic_ns()
+        parent = self._propagator.extract(call.parent.headers, Context()) if call.parent else Context()
+        span = self._start(call.method.removeprefix("/"), parent, call.started_ns, SpanKind.SERVER, _attributes(call))
+        if call.batch is not None:
+            self._trace_phases(call, call.batch, span)
+        if call.code in _ERRORS:
+            span.set_status(Status(StatusCode.ERROR, call.message))
+        span.end(self._unix_ns(call.ended_ns))
+        return format_trace_id(span.get_span_context().trace_id)
+
+    def close(self, timeout_s: float) -> None:
+        """Sends what is left, but takes no longer than `timeout_s` seconds, whatever the collector does."""
+        sender = threading.Thread(target=self._provider.shutdown, name="last traces", daemon=True)
+        sender.start()
+        sender.join(timeout_s)
+        if sender.is_alive():
+            self._exporter.shutdown()
+        self._complaints.close()
+
+    def _trace_phases(self, call: AnsweredCall, batch: ComputedBatch, span: Span) -> None:
+        within = set_span_in_context(span, Context())
+        run = self._run_span(call, batch)
+        run.add_link(span.get_span_context())
+        phases = (
+            ("queue", call.queued_ns, batch.started_ns),
+            ("batch", batch.started_ns, batch.assembled_ns),
+            ("compute", batch.assembled_ns, batch.computed_ns),
+        )
+        for name, start_ns, end_ns in phases:
+            links = [Link(run.get_span_context())] if name == "batch" else None
+            self._start(name, within, start_ns, links=links).end(self._unix_ns(end_ns))
+
+    def _run_span(self, call: AnsweredCall, batch: ComputedBatch) -> Span:
+        """Returns a run's span, which ends when all of its requests were answered; they are answered on one thread."""
+        run: Span | None = batch.span
+        if run is None:
+            attributes = {
+                "pixelserve.model": call.model,
+                "pixelserve.version": call.version,
+                "pixelserve.batch.rows": batch.rows,
+                "pixelserve.batch.padding": batch.padded - batch.rows,
+            }
+            run = self._start(f"run {call.model}", Context(), batch.started_ns, SpanKind.INTERNAL, attributes)
+            batch.span = run
+            end_ns = self._unix_ns(batch.computed_ns)
+            batch.on_answered = lambda: run.end(end_ns)
+        return run
+
+    def _start(
+        self,
+        name: str,
+        parent: Context,
+        start_ns: int,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: dict[str, Any] | None = None,
+        links: list[Link] | None = None,
+    ) -> Any:
+        return self._tracer.start_span(name, parent, kind, attributes, links, start_time=self._unix_ns(start_ns))
+
+    def _unix_ns(self, monotonic_ns: int) -> int:
+        return monotonic_ns + self._unix_offset_ns
+
+
+def otlp_exporter(endpoint: str) -> SpanExporter:
+    """Returns what sends spans by OTLP over HTTP.
+
+    OpenTelemetry's environment variables hold for the rest, such as OTEL_EXPORTER_OTLP_HEADERS and
+    OTEL_EXPORTER_OTLP_CERTIFICATE.
+
+    Args:
+        endpoint: the collector's URL, such as http://localhost:4318, with or without /v1/traces.
+    """
+    return OTLPSpanExporter(endpoint.rstrip("/").removesuffix(_PATH) + _PATH)
+
+
+def _from_environment() -> Resource:
+    """Returns what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say of this server."""
+    return OTELResourceDetector().detect()
+
+
+def _attributes(call: AnsweredCall) -> dict[str, Any]:
+    service, _, method = call.method.removeprefix("/").partition("/")
+    attributes: dict[str, Any] = {
+        "rpc.system": "grpc",
+        "rpc.service": service,
+        "rpc.method": method,
+        "rpc.grpc.status_code": call.code_number,
+        "pixelserve.via": call.via,
+    }
+    if call.model:
+        attributes |= {"pixelserve.model": call.model[:_MAX_NAME], "pixelserve.version": call.version[:_MAX_NAME]}
+    if call.request_id:
+        attributes["pixelserve.request_id"] = call.request_id[:_MAX_NAME]
+    if call.reason:
+        attributes["pixelserve.reason"] = call.reason
+    return attributes
+
+
+class _Complaints(logging.Handler):
+    """Brings what OpenTelemetry's exporter logs, such as that the collector is down, to our log, now and then."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+        self._allowance = Allowance(_COMPLAINTS_PER_S)
+        self._logger = logging.getLogger("opentelemetry")
+        self._logger.propagate = False
+        # The second takes what is still said when the server has stopped; without it Python would print that.
+        self._logger.handlers = [self, logging.NullHandler()]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            if self._allowance.take(time.monotonic_ns()):
+                self._log.warning("traces are not sent", reason=record.getMessage())
+
+    def close(self) -> None:
+        self._logger.removeHandler(self)
+        super().close()
