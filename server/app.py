@@ -97,7 +97,11 @@ class Application:
             triton_status_codes=settings.triton_status_codes,
         )
         self._streams = InferStreams(
-            self._dispatcher, self._admission, max_streams=settings.max_infer_streams, window=settings.stream_window
+            self._dispatcher,
+            self._admission,
+            self._failure_counts,
+            max_streams=settings.max_infer_streams,
+            window=settings.stream_window,
         )
         self._transport = parts.transport(settings, self._handlers, self._log_failure)
         self._http = parts.http_port(settings, self._log_failure)

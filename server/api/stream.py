@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pixelserve.oip import inference_pb2 as pb
 
-from ..errors import InvalidRequest, TooManyStreams, Unavailable
-from .admission import STOPPING, Admission
+from ..errors import InvalidRequest, RequestError, TooManyStreams, Unavailable
+from .admission import STOPPING, Admission, FailureCounts
 from .call import Call
 from .codec import parse
 from .dispatch import Dispatcher
@@ -214,17 +214,27 @@ class InferStreams:
     method = "/inference.GRPCInferenceService/ModelStreamInfer"
     """Full name of the method whose calls are these streams."""
 
-    def __init__(self, dispatcher: Dispatcher, admission: Admission, *, max_streams: int, window: int) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        failure_counts: FailureCounts | None = None,
+        *,
+        max_streams: int,
+        window: int,
+    ) -> None:
         """Starts out with none.
 
         Args:
             dispatcher: handles the requests of all streams.
             admission: knows whether the server is draining.
+            failure_counts: counts the streams that are refused; their requests count as calls of their own.
             max_streams: most streams that are open at once.
             window: most requests of a stream that are read and whose answers are not written yet.
         """
         self._dispatcher = dispatcher
         self._admission = admission
+        self._failure_counts = failure_counts
         self._max_streams = max_streams
         self._window = window
         self._open: set[InferStream] = set()
@@ -241,6 +251,14 @@ class InferStreams:
             Unavailable: the server is draining.
             TooManyStreams: as many are open as may.
         """
+        try:
+            return self._open_one(deadline_s, metadata)
+        except RequestError as error:
+            if self._failure_counts is not None:
+                self._failure_counts.add(self.method, status_of(error))
+            raise
+
+    def _open_one(self, deadline_s: float | None, metadata: Metadata) -> InferStream:
         if self._admission.is_draining:
             raise Unavailable(STOPPING)
         with self._changed:

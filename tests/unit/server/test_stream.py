@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.stream import InferStream, InferStreams
 from pixelserve_server.errors import InvalidRequest, TooManyStreams, Unavailable
@@ -38,7 +38,10 @@ class Service:
         self.admission = Admission(10**9)
         handlers = {"/inference.GRPCInferenceService/ModelInfer": self._handle}
         dispatcher = Dispatcher(handlers, self.admission, Guard(str))
-        self.streams = InferStreams(dispatcher, self.admission, max_streams=self.max_streams, window=self.window)
+        self.failure_counts = FailureCounts()
+        self.streams = InferStreams(
+            dispatcher, self.admission, self.failure_counts, max_streams=self.max_streams, window=self.window
+        )
 
     def _handle(self, _: bytes, call: Any) -> None:
         if self.failure is not None:
@@ -183,6 +186,10 @@ def test_one_stream_too_many_is_refused_until_another_is_closed(serve: Callable[
     service.streams.open(None)
     with pytest.raises(TooManyStreams):
         service.streams.open(None)
+    # Refused before there is a call, and counted all the same.
+    assert service.failure_counts.read() == {
+        ("/inference.GRPCInferenceService/ModelStreamInfer", "RESOURCE_EXHAUSTED", "too_many_streams"): 2
+    }
 
 
 def test_a_drain_answers_what_was_accepted_refuses_the_next_and_ends_the_stream(serve: Callable[..., Service]) -> None:
