@@ -135,7 +135,8 @@ class Application:
         )
         self._transport.start()
         if self._http:
-            self._http.start(parts.rest(settings, self._dispatcher, self._log_failure), _FLUSH_S)
+            application = parts.rest(settings, self._dispatcher, self._log_failure, self._failure_counts)
+            self._http.start(application, _FLUSH_S)
         if self._watcher is not None:
             self._watcher.start()
         _settle_memory()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pixelserve
 
+from .api.admission import FailureCounts
 from .api.call import Handler
 from .api.dispatch import Dispatcher
 from .api.watch import CallWatch
@@ -143,7 +144,12 @@ def http_port(settings: Settings, log_failure: Callable[[BaseException], object]
     return HttpTransport(log_failure)
 
 
-def rest(settings: Settings, dispatcher: Dispatcher, log_failure: Callable[[BaseException], str]) -> Any:
+def rest(
+    settings: Settings,
+    dispatcher: Dispatcher,
+    log_failure: Callable[[BaseException], str],
+    failure_counts: FailureCounts,
+) -> Any:
     """Returns the HTTP API in front of the dispatcher: an ASGI application."""
     from .api.rest.routes import BodyLimits, Rest
 
@@ -153,4 +159,4 @@ def rest(settings: Settings, dispatcher: Dispatcher, log_failure: Callable[[Base
         max_json_bytes=settings.max_json_mib * MIB,
         max_images=settings.max_images,
     )
-    return Rest(dispatcher, limits, pixelserve.__version__, log_failure).app()
+    return Rest(dispatcher, limits, pixelserve.__version__, log_failure, failure_counts).app()

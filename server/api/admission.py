@@ -11,6 +11,9 @@ from .status import Status, status_of
 STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
 """What is said to whoever comes during a drain."""
 
+# What stands for a method where an HTTP request named none, or was not understood.
+_HTTP = "HTTP"
+
 
 class FailureCounts:
     """Counts the calls that failed, whoever's fault it was. May be called from any thread."""
@@ -22,8 +25,20 @@ class FailureCounts:
 
     def add(self, method: str, status: Status) -> None:
         """Adds a call of a method that we serve, so that no client can invent names."""
+        self._add(method, status.code.name, status.reason)
+
+    def add_http(self, code: str, reason: str) -> None:
+        """Adds an HTTP request that became no call.
+
+        Args:
+            code: the status code's name, or HTTP's number where there is no such code for it.
+            reason: what went wrong; empty: the number says it.
+        """
+        self._add(_HTTP, code, reason)
+
+    def _add(self, method: str, code: str, reason: str) -> None:
         with self._lock:
-            self._counts[method, status.code.name, status.reason] += 1
+            self._counts[method, code, reason] += 1
 
     def read(self) -> dict[tuple[str, str, str], int]:
         """Returns how many calls failed, by method, status code and reason."""

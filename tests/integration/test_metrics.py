@@ -60,6 +60,23 @@ def test_calls_are_counted_however_they_come_and_end(
     eventually(lambda: calls(server) == expected)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "counted"),
+    [
+        ("/v2/models/doubler/infer", b"no JSON", {}, ("HTTP", "INVALID_ARGUMENT", "invalid_request")),
+        ("/v2/models/doubler/infer", b"{}", {"Content-Encoding": "br"}, ("HTTP", "415", "")),
+        ("/v2/models/doubler/infer", None, {}, ("HTTP", "405", "")),
+        ("/invented/path", None, {}, ("HTTP", "404", "")),
+        ("/v2/models/none", None, {}, ("ModelMetadata", "NOT_FOUND", "not_found")),
+    ],
+)
+def test_an_http_request_that_fails_is_counted_once(
+    server: Any, call_http: Any, path: str, body: Any, headers: Any, counted: Any, eventually: Callable[..., None]
+) -> None:
+    assert call_http(server, path, body, headers).status >= 400
+    eventually(lambda: calls(server) == {counted: 1})
+
+
 @pytest.mark.slow
 def test_names_that_clients_invent_become_no_labels(
     server: Any, make_request: Callable[..., Any], eventually: Callable[..., None]

@@ -95,7 +95,9 @@ class Caller:
         self._dispatcher.handle(method, message, call)
         answer = await _answer_of(call, request.receive)
         if isinstance(answer, Status):
-            raise http_error(answer)
+            error = http_error(answer)
+            error.is_of_call = True
+            raise error
         return answer
 
 

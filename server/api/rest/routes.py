@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import grpc
 from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from pixelserve.oip import inference_pb2 as pb
 
 from ...errors import InvalidRequest, RequestError
 from .. import classifier, open_inference
+from ..admission import FailureCounts
 from ..dispatch import Dispatcher
 from ..status import status_of
 from . import infer, json_body, openapi, page, pictures
@@ -53,7 +55,12 @@ class Rest:
     """Answers HTTP requests by calling what gRPC's clients call. Everything runs on the event loop's thread."""
 
     def __init__(
-        self, dispatcher: Dispatcher, limits: BodyLimits, version: str, log_failure: Callable[[BaseException], str]
+        self,
+        dispatcher: Dispatcher,
+        limits: BodyLimits,
+        version: str,
+        log_failure: Callable[[BaseException], str],
+        failure_counts: FailureCounts,
     ) -> None:
         """Stores what it is handed.
 
@@ -62,11 +69,13 @@ class Rest:
             limits: what bodies may hold.
             version: the server's.
             log_failure: logs an unexpected exception, and returns the id under which it did.
+            failure_counts: counts the requests that become no call.
         """
         self._call = Caller(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes)
         self._limits = limits
         self._log_failure = log_failure
+        self._failure_counts = failure_counts
         self._openapi = openapi.document(version)
 
     def app(self) -> Starlette:
@@ -101,7 +110,7 @@ class Rest:
                 for method, routes in (("GET", get), ("POST", post))
                 for path, handle in routes.items()
             ],
-            exception_handlers={HTTPException: _no_route},
+            exception_handlers={HTTPException: self._no_route},
         )
 
     def _guarded(self, handle: Handle) -> Handle:
@@ -111,13 +120,18 @@ class Rest:
             try:
                 return await handle(request)
             except HttpError as error:
+                if not error.is_of_call:
+                    self._failure_counts.add_http(str(error.status), "")
                 return _error(error)
             except RequestError as error:
-                return _error(http_error(status_of(error)))
+                status = status_of(error)
+                self._failure_counts.add_http(status.code.name, status.reason)
+                return _error(http_error(status))
             except CallerLeft:
                 return Response(status_code=499)
             except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
                 request_id = self._log_failure(error)
+                self._failure_counts.add_http(grpc.StatusCode.INTERNAL.name, "internal_error")
                 return _error(HttpError(500, f"internal error; the server's log has the details under {request_id}"))
 
         return endpoint
@@ -216,6 +230,17 @@ class Rest:
     async def _page(self, _: Request) -> Response:
         return HTMLResponse(page.render(self._openapi))
 
+    async def _no_route(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        self._failure_counts.add_http(str(status), "")
+        headers = dict(getattr(error, "headers", None) or {})
+        path = request.url.path[:200]
+        if status == 405:
+            return _error(
+                HttpError(405, f"{path} is not for {request.method}; use {headers.get('Allow', 'another')}", headers)
+            )
+        return _error(HttpError(status, f"there is no {path} here; GET /docs lists what there is", headers))
+
 
 async def _translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:
     """Returns what `translate` makes of so many bytes; many keep another thread busy, so that the loop goes on."""
@@ -260,14 +285,3 @@ def _error(error: HttpError) -> Response:
     response = _json({"error": error.message}, error.status)
     response.headers.update(error.headers)
     return response
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = dict(getattr(error, "headers", None) or {})
-    path = request.url.path[:200]
-    if status == 405:
-        return _error(
-            HttpError(405, f"{path} is not for {request.method}; use {headers.get('Allow', 'another')}", headers)
-        )
-    return _error(HttpError(status, f"there is no {path} here; GET /docs lists what there is", headers))

@@ -21,7 +21,10 @@ HTTP_STATUS: dict[grpc.StatusCode, int] = {
 
 
 class HttpError(Exception):
-    """A call that gets an HTTP status other than 200 for an answer."""
+    """A request that gets an HTTP status other than 200 for an answer."""
+
+    is_of_call = False
+    """Whether it is the answer of a gRPC method, which the dispatcher has counted; otherwise HTTP's own."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         """Stores what the caller gets: the HTTP status, a message for people, and further headers."""

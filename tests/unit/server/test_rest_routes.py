@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Call, Handler
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.rest.routes import BodyLimits, Rest
@@ -24,8 +24,9 @@ class Server:
     def __init__(self, handler: Handler) -> None:
         self.logged: list[BaseException] = []
         self.admission = Admission(1000)
+        self.failure_counts = FailureCounts()
         dispatcher = Dispatcher({LIVE: handler}, self.admission, Guard(self._log))
-        self.app = Rest(dispatcher, BodyLimits(1000, 1000, 1000, 1), "1.2", self._log).app()
+        self.app = Rest(dispatcher, BodyLimits(1000, 1000, 1000, 1), "1.2", self._log, self.failure_counts).app()
 
     def _log(self, error: BaseException) -> str:
         self.logged.append(error)
