@@ -15,7 +15,8 @@ def fit(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint | None = None) 
     Args:
         recipe: what is trained.
         dataset: what it learns from.
-        checkpoint: where a network is kept after each epoch, and what it goes on from; None: nothing is kept.
+        checkpoint: where a network is kept after each epoch, or each trained model of an ensemble, and what it goes on
+            from; None: nothing is kept.
 
     Raises:
         UsageError: the network cannot be learned as the recipe says.
@@ -26,7 +27,7 @@ def fit(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint | None = None) 
     """
     if isinstance(recipe, KerasRecipe):
         if recipe.ensemble:
-            return ensemble.fit(recipe, dataset)
+            return ensemble.fit(recipe, dataset, checkpoint)
         return network.fit(recipe, dataset, checkpoint)
     if isinstance(recipe, BackpropRecipe):
         return backprop.fit(recipe, dataset)

@@ -12,11 +12,13 @@ from . import members
 from .network import Network
 
 
-def fit(recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int) -> Network:
+def fit(
+    recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int, kept: members.Kept
+) -> Network:
     """Trains an ensemble by bagging; see `learners.ensemble.fit`."""
     trained = []
     for number, seed in enumerate(members.seeds(recipe, ensemble.members), start=1):
         members.tell(number, ensemble.members)
         sample = train.take(members.draw(np.random.default_rng(seed), len(train)))
-        trained.append(members.train(recipe, seed, sample, held_out, classes))
+        trained.append(kept.train(f"member-{number}", recipe, seed, sample, held_out, classes))
     return members.join(recipe, trained, frameworks.load().keras.layers.Average(name=members.OUTPUT))

@@ -59,7 +59,9 @@ def reweight(weights: Weights, wrong: npt.NDArray[np.bool_], classes: int) -> Ro
     return Round(error, vote, raised / raised.sum())
 
 
-def fit(recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int) -> Network:
+def fit(
+    recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int, kept: members.Kept
+) -> Network:
     """Trains an ensemble by boosting; see `learners.ensemble.fit`.
 
     It ends before its last member where one is no better than guessing on the weighted samples; that one is left out.
@@ -73,7 +75,7 @@ def fit(recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, 
     for number, seed in enumerate(members.seeds(recipe, ensemble.members), start=1):
         members.tell(number, ensemble.members)
         sample = train.take(members.draw(np.random.default_rng(seed), len(train), weights))
-        member = members.train(recipe, seed, sample, held_out, classes)
+        member = kept.train(f"member-{number}", recipe, seed, sample, held_out, classes)
         scores = member.predict(train.inputs)
         done = reweight(weights, scores.argmax(axis=1) != train.targets, scores.shape[1])
         say(f"member {number} of {ensemble.members}: weighted error {done.error:.2%}, vote {done.vote:.3f}")

@@ -51,15 +51,23 @@ def restore(model: Any, checkpoint: Checkpoint) -> None:
         raise damaged(checkpoint.weights, error) from error
 
 
+def load(path: Path) -> Any:
+    """Returns the model in a checkpoint's file.
+
+    Raises:
+        SourceError: the file is missing or damaged.
+    """
+    try:
+        return frameworks.load().keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds
+        raise damaged(path, error) from error
+
+
 def best_weights(checkpoint: Checkpoint) -> list[Any]:
     """Returns the weights of the best model that was kept, arrays in Keras's order.
 
     Raises:
         SourceError: the file is missing or damaged.
     """
-    path = checkpoint.best_model
-    try:
-        weights: list[Any] = frameworks.load().keras.saving.load_model(path, compile=False).get_weights()
-    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds
-        raise damaged(path or checkpoint.folder, error) from error
+    weights: list[Any] = load(checkpoint.best_model or checkpoint.folder).get_weights()
     return weights

@@ -11,7 +11,8 @@ from .. import frameworks
 from ..datasets import Split
 from ..progress import say
 from ..recipe import KerasRecipe
-from . import network
+from ..running.checkpoint import Checkpoint
+from . import keeping, network
 from .network import Network
 
 OUTPUT = "probabilities"
@@ -38,6 +39,30 @@ def draw(random: np.random.Generator, samples: int, weights: npt.NDArray[Any] | 
 def train(recipe: KerasRecipe, seed: int, split: Split, held_out: Split, classes: int) -> Network:
     """Trains one member: the recipe's network alone, from a seed of its own."""
     return network.fit_splits(replace(recipe, seed=seed, ensemble=None), split, held_out, classes=classes)
+
+
+class Kept:
+    """Trains the models of an ensemble, but for those that a run which was stopped had trained before."""
+
+    def __init__(self, checkpoint: Checkpoint | None) -> None:
+        """Stores where models are kept; None: they are not."""
+        self._checkpoint = checkpoint
+
+    def train(self, name: str, recipe: KerasRecipe, seed: int, split: Split, held_out: Split, classes: int) -> Network:
+        """Returns the trained model of this name; see `train`.
+
+        Raises:
+            SourceError: it was kept, and is damaged.
+            WriteError: the disk does not take it.
+        """
+        checkpoint = self._checkpoint
+        if checkpoint is not None and name in checkpoint.state.members:
+            say(f"{name} was trained before")
+            return Network(keeping.load(checkpoint.member(name)), checkpoint.state.members[name], temperature=None)
+        trained = train(recipe, seed, split, held_out, classes)
+        if checkpoint is not None:
+            checkpoint.keep_member(name, trained.history, trained.model.save)
+        return trained
 
 
 def tell(number: int, count: int, what: str = "") -> None:

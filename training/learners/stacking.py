@@ -20,7 +20,9 @@ from .network import Network
 _NEVER = -200.0
 
 
-def fit(recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int) -> Network:
+def fit(
+    recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, classes: int, kept: members.Kept
+) -> Network:
     """Trains an ensemble by stacking; see `learners.ensemble.fit`.
 
     Each member is trained once for each fold, on the other folds, to say what it makes of samples that it has not
@@ -31,23 +33,32 @@ def fit(recipe: KerasRecipe, ensemble: Ensemble, train: Split, held_out: Split, 
     """
     trained, said = [], []
     for number, seed in enumerate(members.seeds(recipe, ensemble.members), start=1):
-        said.append(_out_of_fold(recipe, ensemble, number, seed, train, held_out, classes))
+        said.append(_out_of_fold(recipe, ensemble, number, seed, train, held_out, classes, kept))
         members.tell(number, ensemble.members, ", on all samples")
-        trained.append(members.train(recipe, seed, train, held_out, classes))
+        trained.append(kept.train(f"member-{number}", recipe, seed, train, held_out, classes))
     say(f"learning to combine {ensemble.members} members from {len(train):,} samples")
     kernel, bias = learn_to_combine(said, train.targets)
     return members.join(recipe, trained, lambda outputs: _combined(outputs, kernel, bias))
 
 
 def _out_of_fold(
-    recipe: KerasRecipe, ensemble: Ensemble, number: int, seed: int, train: Split, held_out: Split, classes: int
+    recipe: KerasRecipe,
+    ensemble: Ensemble,
+    number: int,
+    seed: int,
+    train: Split,
+    held_out: Split,
+    classes: int,
+    kept: members.Kept,
 ) -> Array:
     """Returns float [N, classes]: what a member says of each sample, by its model that has not learned from it."""
     places, scores = [], []
     for fold_number, (others, fold) in enumerate(stratified_folds(train, ensemble.folds), start=1):
         members.tell(number, ensemble.members, f", fold {fold_number} of {ensemble.folds}")
+        name = f"member-{number}-fold-{fold_number}"
         places.append(fold)
-        scores.append(members.train(recipe, seed, train.take(others), held_out, classes).predict(train.inputs[fold]))
+        member = kept.train(name, recipe, seed, train.take(others), held_out, classes)
+        scores.append(member.predict(train.inputs[fold]))
     by_fold = np.concatenate(scores)
     said = np.empty_like(by_fold)
     said[np.concatenate(places)] = by_fold

@@ -3,6 +3,7 @@
 state.json               what the run is made of and how far it is; it names the files below
 epoch-3.weights.h5       weights, and the optimizer's state, after the last epoch that was finished
 best-epoch-2.keras       the best model so far, as the run would have ended with it
+member-1.keras           of an ensemble instead: a model that is trained, in float32
 tensorboard/             logs, where they are asked for
 
 state.json is replaced last and at once. Whatever stops an epoch's keeping, it names whole files.
@@ -66,6 +67,13 @@ class State(BaseModel):
     """How long training has taken, in seconds."""
     folds: tuple[float, ...] = ()
     """The accuracies that a cross-validation found before; empty: none was asked for."""
+    members: dict[str, dict[str, list[float]]] = {}
+    """The histories of an ensemble's trained models, by the models' names."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is anything to go on from."""
+        return bool(self.epochs or self.members)
 
 
 class Checkpoint:
@@ -88,6 +96,10 @@ class Checkpoint:
     def best_model(self) -> Path | None:
         """The best model so far; None: no epoch is finished."""
         return self.folder / f"best-epoch-{self.state.best.epoch}.keras" if self.state.best else None
+
+    def member(self, name: str) -> Path:
+        """Returns the file that holds a trained model of an ensemble."""
+        return self.folder / f"{name}.keras"
 
     @property
     def training_s(self) -> float:
@@ -130,12 +142,30 @@ class Checkpoint:
             self.state = kept
             self.tidy()
 
+    def keep_member(self, name: str, history: Mapping[str, list[float]], write: Callable[[Path], None]) -> None:
+        """Keeps a trained model of an ensemble, beside those that were trained before it.
+
+        Args:
+            name: the model's, such as member-1.
+            history: the figures of its training.
+            write: writes it to a file.
+
+        Raises:
+            WriteError: the disk does not take it.
+        """
+        members = {**self.state.members, name: dict(history)}
+        after = self.state.model_copy(update={"members": members, "training_s": self.training_s})
+        with self._writing():
+            write(self.member(name))
+            _replace(self.folder / STATE, after.model_dump_json(indent=2))
+        self.state = after
+
     def tidy(self) -> None:
-        """Removes what the state does not name: files of another epoch, and the folder where no epoch is kept."""
-        if not self.state.epochs:
+        """Removes what the state does not name: files of another epoch, and the folder where nothing is kept."""
+        if not self.state.is_kept:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
-        named = {self.weights, self.best_model}
+        named = {self.weights, self.best_model, *map(self.member, self.state.members)}
         for path in [path for path in self.folder.iterdir() if path.suffix in _SUFFIXES and path not in named]:
             path.unlink(missing_ok=True)
 

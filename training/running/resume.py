@@ -144,7 +144,7 @@ def kept(checkpoint: Checkpoint, command: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         checkpoint.tidy()
-        what = _kept(checkpoint, command) or "nothing is kept, for no epoch of a single network was over"
+        what = _kept(checkpoint, command) or "nothing is kept, for no epoch of a network and no member was over"
         raise RunInterruptedError(f"the run was stopped; {what}") from None
     except BaseException:
         checkpoint.tidy()
@@ -156,6 +156,8 @@ def kept(checkpoint: Checkpoint, command: str) -> Iterator[None]:
 
 def _kept(checkpoint: Checkpoint, command: str) -> str:
     state = checkpoint.state
+    if state.members:
+        return f"{', '.join(state.members)} of the ensemble are kept in {checkpoint.folder}; go on with: {command}"
     if state.best is None:
         return ""
     planned = state.settings.learner.get("epochs", "?")

@@ -15,7 +15,7 @@ import pytest
 
 from pixelserve_training import datasets, frameworks, learners, zoo
 from pixelserve_training.errors import DivergedError
-from pixelserve_training.learners import keeping, network, stopping
+from pixelserve_training.learners import boosting, keeping, members, network, stopping
 from pixelserve_training.progress import TrainingProgress
 from pixelserve_training.recipe import KerasRecipe, Optimizer, Regularization
 from pixelserve_training.running import fit, resume, runs
@@ -238,6 +238,71 @@ def test_a_disk_that_is_full_in_the_end_costs_no_epoch(
     assert resumed.exit_code == 0, resumed.err
     assert "epoch 1/1" not in resumed.err
     assert names(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        ("bagging", ["member-1"]),
+        ("boosting", ["member-1"]),
+        ("stacking", [f"member-1-fold-{number}" for number in range(1, 6)]),
+    ],
+)
+def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
+    train: Command,
+    pixelserve: Command,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    kept: list[str],
+) -> None:
+    """Timeline: 1. some models are trained, and the next one is under way; 2. the signal; 3. --resume trains that one
+    and those behind it; 4. the ensemble is the one of a run that nobody disturbed."""
+    options = ("--ensemble", kind, "--members", 2, "--epochs", 1)
+    reweight = boosting.reweight
+    # What learned one step of noise may be worse than guessing, where boosting would end.
+    monkeypatch.setattr(boosting, "reweight", lambda *given: replace(reweight(*given), vote=1.0))
+    trained: list[int] = []
+    original = members.train
+
+    def counted(*arguments: Any) -> Any:
+        if len(trained) == len(kept):
+            signal.raise_signal(signal.SIGINT)
+        trained.append(len(trained))
+        return original(*arguments)
+
+    monkeypatch.setattr(members, "train", counted)
+    stopped = train(*options)
+    assert stopped.exit_code == 130
+    assert f"{', '.join(kept)} of the ensemble are kept in {tmp_path}/run.partial; go on with: " in stopped.err
+    assert names(tmp_path / "run.partial") == sorted([*(f"{name}.keras" for name in kept), "state.json"])
+
+    monkeypatch.setattr(members, "train", lambda *arguments: (trained.append(-1), original(*arguments))[1])
+    resumed = train("--resume")
+    assert resumed.exit_code == 0, resumed.err
+    assert "member-1" in resumed.err
+    assert len(trained) == (12 if kind == "stacking" else 2)
+    assert names(tmp_path) == ["run"]
+    undisturbed = tmp_path / "undisturbed"
+    assert pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--run-dir", undisturbed, *options).exit_code == 0
+    load = frameworks.load().keras.saving.load_model
+    weights = [load(folder / "model.keras").get_weights() for folder in (tmp_path / "run", undisturbed)]
+    for ours, theirs in zip(*weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    histories = [json.loads((folder / "history.json").read_text()) for folder in (tmp_path / "run", undisturbed)]
+    assert histories[0] == histories[1]
+
+
+def test_a_kept_member_that_is_damaged_is_named(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "join", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert train("--ensemble", "bagging", "--members", 2, "--epochs", 1).exit_code == 130
+    (tmp_path / "run.partial" / "member-2.keras").write_bytes(b"half")
+    resumed = train("--resume")
+    assert (resumed.exit_code, "member-2.keras is damaged" in resumed.err) == (2, True), resumed.err
+    assert names(tmp_path / "run.partial") == ["member-1.keras", "member-2.keras", "state.json"]
 
 
 def test_logs_are_of_a_single_network(train: Command, pixelserve: Command, tmp_path: Path) -> None:
