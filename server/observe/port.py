@@ -1,47 +1,36 @@
 """The metrics port: /metrics, /live and /ready over HTTP."""
 
-import socket
 import threading
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
+from prometheus_client.exposition import choose_encoder
 
 from ..errors import StartupError
+from .connections import BoundedServer
 from .metrics import Metrics
 
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    # A scrape that hangs must not keep the process alive.
-    block_on_close = False
-    # Looking the host's name up can take seconds and nothing needs it.
-    allow_reuse_address = True
-
-    def __init__(self, address: tuple[str, int], handler: Any) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        super(WSGIServer, self).server_bind()
-        self.setup_environ()
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is http.server's
-        """A scrape every few seconds is no event."""
+# As long as Prometheus waits for a page by default.
+_TIMEOUT_S = 10.0
 
 
 class MetricsServer:
     """Serves /metrics, /live and /ready over HTTP."""
 
-    def __init__(self, metrics: Metrics, is_ready: Callable[[], bool]) -> None:
-        """Stores what it is handed; `bind` takes the port."""
+    def __init__(self, metrics: Metrics, is_ready: Callable[[], bool], *, timeout_s: float = _TIMEOUT_S) -> None:
+        """Stores what it is handed; `bind` takes the port.
+
+        Args:
+            metrics: what the page shows.
+            is_ready: what /ready says.
+            timeout_s: seconds from a connection's arrival to its end, whatever comes on it.
+        """
         self._metrics_app = make_wsgi_app(metrics.registry)
         self._is_ready = is_ready
-        self._server: WSGIServer | None = None
+        self._timeout_s = timeout_s
+        self._page_lock = threading.Lock()
+        self._server: BoundedServer | None = None
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one), starts serving and returns the address, host:port.
@@ -51,7 +40,7 @@ class MetricsServer:
         """
         shown = f"[{host}]" if ":" in host else host
         try:
-            self._server = make_server(host, port, self._app, _Server, _QuietHandler)
+            self._server = BoundedServer(host, port, self._app, self._timeout_s)
         except OSError as error:
             raise StartupError(
                 f"cannot listen on {shown}:{port} for metrics: {error.strerror}; "
@@ -62,22 +51,43 @@ class MetricsServer:
         return f"{shown}:{self._server.server_port}"
 
     def close(self) -> None:
-        """Stops serving."""
+        """Takes no more connections, answers the requests that are there, and stops serving."""
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.close()
 
     def _app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
-            page: Iterable[bytes] = self._metrics_app(environ, start_response)
-            return page
+            return self._page(environ, start_response)
         if path == "/live":
             return _text(start_response, "200 OK", "live")
         if path == "/ready":
             ready = self._is_ready()
             return _text(start_response, "200 OK" if ready else "503 Service Unavailable", f"ready: {ready}".lower())
         return _text(start_response, "404 Not Found", "here are /metrics, /live and /ready")
+
+    def _page(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not _is_readable(environ.get("HTTP_ACCEPT", "")):
+            sentence = "the header Accept names a version that is none; leave it out to get the text format"
+            return _text(start_response, "400 Bad Request", sentence)
+        # Two pages at once would not be there sooner, but would take the interpreter from requests twice as often.
+        # Half of the time, so that the other half is left to say so.
+        if not self._page_lock.acquire(timeout=self._timeout_s / 2):
+            return _text(start_response, "503 Service Unavailable", "another page is still being made; try later")
+        try:
+            page: Iterable[bytes] = self._metrics_app(environ, start_response)
+            return page
+        finally:
+            self._page_lock.release()
+
+
+def _is_readable(accept: str) -> bool:
+    """Says whether the library can choose a format by this header; it raises where a version is none, such as 1.x."""
+    try:
+        choose_encoder(accept)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _text(start_response: Callable[..., Any], status: str, text: str) -> Iterable[bytes]:
