@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench bench-classify bench-gpu bench-overfitting lint format proto lock clean
+.PHONY: help demo serve test bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,9 @@ bench-gpu: $(STAMPS)/server ## print how well the server uses a GPU, and save it
 
 bench-overfitting: $(STAMPS)/dev ## train one network with each remedy against overfitting, and compare (ARGS=--help)
 	@$(BIN)/python benchmarks/overfitting.py $(ARGS)
+
+dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a load of four minutes (needs prometheus; ARGS=--help)
+	@$(BIN)/python -m deploy.grafana.pictures $(ARGS)
 
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"

@@ -1,28 +1,19 @@
 """A real Prometheus scrapes a working server: its rules are healthy, and no panel of the dashboard is empty."""
 
-import contextlib
 import json
 import shutil
-import socket
 import subprocess
-import threading
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
-import numpy as np
 import pytest
 import yaml
 
-from pixelserve.oip import inference_pb2 as pb
+from deploy.grafana.pictures import load
+from deploy.grafana.pictures.prometheus import MISSING, Prometheus, scraping
 
 TIMEOUT_S = 60
-MISSING = "Prometheus is not installed; install it to run this test: apt install prometheus"
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason=MISSING)
 needs_prometheus = pytest.mark.skipif(shutil.which("prometheus") is None, reason=MISSING)
 
@@ -64,95 +55,31 @@ def test_every_alert_leads_to_its_paragraph(folder: Path, root: Path) -> None:
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-class Prometheus:
-    """A running one."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"http://{self._address}/api/v1/{path}?{query}", timeout=TIMEOUT_S) as answer:
-            return json.load(answer)["data"]
-
-    def is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=TIMEOUT_S) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, ConnectionError):
-            return False
-
-
 @pytest.fixture
 def server(start_server: Callable[..., Any], root: Path) -> Any:
     return start_server(root / "models", "--load-models", "mnist-cnn", "--model-control-mode", "explicit")
 
 
 @pytest.fixture
-def prometheus(server: Any, folder: Path, tmp_path: Path, eventually: Callable[..., None]) -> Iterator[Prometheus]:
-    """Scrapes the server every half second, with the project's rules."""
-    config = yaml.safe_load((folder / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(folder / "rules.yml")]
-    target = urllib.parse.urlsplit(server.metrics).netloc
-    config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{free_port()}"
-    command = ["prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--web.listen-address={address}"]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, f"--storage.tsdb.path={tmp_path / 'data'}"], stdout=log, stderr=subprocess.STDOUT
-        )
-    running = Prometheus(address)
-    try:
-        eventually(running.is_ready, timeout_s=TIMEOUT_S)
+def prometheus(server: Any, tmp_path: Path) -> Iterator[Prometheus]:
+    """Scrapes the server, with the project's rules."""
+    with scraping(server.metrics, tmp_path) as running:
         yield running
-    finally:
-        process.terminate()
-        process.wait(TIMEOUT_S)
 
 
 @pytest.fixture
-def load(server: Any) -> Iterator[None]:
-    """Keeps the server busy: with pictures, and now and then with a request that is wrong."""
-    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[8, 28, 28, 1])
-    pixels = np.random.default_rng(0).integers(0, 255, (8, 28, 28, 1), np.uint8).tobytes()
-    good = pb.ModelInferRequest(model_name="mnist-cnn", inputs=[tensor], raw_input_contents=[pixels])
-    over = threading.Event()
-
-    def send() -> None:
-        while not over.is_set():
-            server.stub().ModelInfer(good, timeout=TIMEOUT_S)
-            # As one whose deadline has passed, which the server fails.
-            for wrong in (pb.ModelInferRequest(model_name="none"), _late(good)):
-                with contextlib.suppress(grpc.RpcError):
-                    server.stub().ModelInfer(wrong, timeout=TIMEOUT_S)
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    yield
-    over.set()
-    thread.join()
-
-
-def _late(request: pb.ModelInferRequest) -> pb.ModelInferRequest:
-    late = pb.ModelInferRequest()
-    late.CopyFrom(request)
-    late.parameters["timeout"].int64_param = 1
-    return late
+def busy(server: Any) -> Iterator[None]:
+    """Keeps the server busy: with pictures, and with requests that are wrong."""
+    with load.sending(
+        server.grpc, [load.Phase("mnist-cnn", load.digits(), rows=8, callers=1, pause_s=0.02, wrong_every=1)]
+    ):
+        yield
 
 
 @needs_prometheus
 @pytest.mark.slow
 def test_no_panel_is_empty_and_every_rule_is_healthy(
-    prometheus: Prometheus, load: None, root: Path, eventually: Callable[..., None]
+    prometheus: Prometheus, busy: None, root: Path, eventually: Callable[..., None]
 ) -> None:
     panels = json.loads((root / "deploy" / "grafana" / "dashboard.json").read_text())["panels"]
     queries = {target["expr"]: panel["title"] for panel in panels for target in panel["targets"]}
