@@ -61,6 +61,10 @@ class _Handler(WSGIRequestHandler):
         super().setup()
         self.rfile = _Head(self.rfile.detach())
 
+    def parse_request(self) -> bool:
+        self.server.has_asked(self.request)  # type: ignore[attr-defined]  # it is a BoundedServer
+        return super().parse_request()
+
     def handle(self) -> None:
         try:
             super().handle()
@@ -74,8 +78,9 @@ class _Handler(WSGIRequestHandler):
 class BoundedServer(ThreadingMixIn, WSGIServer):
     """A WSGI server with a thread a connection, and a bound on both.
 
-    A connection beyond MAX_CONNECTIONS is told 503 and closed. One that is not over after `timeout_s` is cut off, be
-    it silent, slow to send or slow to read.
+    Where there are MAX_CONNECTIONS, the one that has sent no request line for the longest time makes room for the next:
+    a probe must be answered while others hold on to connections. Where all have sent one, the next is told 503 and
+    closed. A connection that is not over after `timeout_s` is cut off, be it silent, slow to send or slow to read.
     """
 
     # A scrape that hangs must not keep the process alive.
@@ -96,6 +101,10 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         self._changed = threading.Condition()
         # When each open connection is cut off, by time.monotonic; under the condition's lock.
         self._ends_s: dict[socket.socket, float] = {}
+        # Of these, the ones that have sent no request line yet, the oldest first.
+        self._silent: dict[socket.socket, None] = {}
+        # Those that had to make room, until their threads have noticed.
+        self._leaving: set[socket.socket] = set()
         super().__init__((host, port), _Handler)
         self.set_app(app)
 
@@ -107,10 +116,11 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Has a connection served on a thread of its own, or refuses it."""
         with self._changed:
-            is_one_too_many = len(self._ends_s) >= MAX_CONNECTIONS
-            if not is_one_too_many:
+            has_room = len(self._ends_s) < MAX_CONNECTIONS or self._make_room()
+            if has_room:
                 self._ends_s[request] = time.monotonic() + self._timeout_s
-        if not is_one_too_many:
+                self._silent[request] = None
+        if has_room:
             super().process_request(request, client_address)
             return
         # The thread that takes connections waits for nobody.
@@ -118,6 +128,26 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         with suppress(OSError):
             request.send(_TOO_MANY)
         self.shutdown_request(request)
+
+    def _make_room(self) -> bool:
+        """Cuts off the oldest connection that has asked for nothing; returns whether there was one. The condition's
+        lock is held."""
+        if not self._silent or len(self._leaving) >= MAX_CONNECTIONS:
+            return False
+        oldest = next(iter(self._silent))
+        self._forget(oldest)
+        self._leaving.add(oldest)
+        self._end([oldest], socket.SHUT_RDWR)
+        return True
+
+    def has_asked(self, request: socket.socket) -> None:
+        """Says that a connection has sent a request's first line."""
+        with self._changed:
+            self._silent.pop(request, None)
+
+    def _forget(self, request: socket.socket) -> None:
+        self._ends_s.pop(request, None)
+        self._silent.pop(request, None)
 
     def service_actions(self) -> None:
         """Cuts off the connections whose time is over; called at every turn of the loop that takes them.
@@ -136,7 +166,8 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
             request.recv(65536)
         # Before it is closed: its number may be another connection's right afterwards, which `_end` must not touch.
         with self._changed:
-            self._ends_s.pop(request, None)
+            self._forget(request)
+            self._leaving.discard(request)
             self._changed.notify_all()
         super().shutdown_request(request)
 

@@ -182,19 +182,19 @@ def test_a_flood_of_scrapes_costs_no_inference_and_ends_by_itself(
         answer = stub.ModelInfer(make_request(id=str(number), raw=[values.tobytes()]), timeout=TIMEOUT_S)
         return bool(answer.id == str(number) and answer.raw_output_contents[0] == (values * 2).tobytes())
 
-    assert all(infer(number) for number in range(100))
-    before = threads(server)
-    held = flood(server)
-    # A thread or two may be gRPC's.
-    assert threads(server) - before <= MAX_CONNECTIONS + 2
-    assert all(infer(number) for number in range(100, 600))
-
     def is_ready() -> bool:
         try:
             with urllib.request.urlopen(server.metrics.replace("/metrics", "/ready"), timeout=TIMEOUT_S) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.HTTPError, ConnectionResetError):
             return False
+
+    assert all(infer(number) for number in range(100))
+    before = threads(server)
+    held = flood(server)
+    # A thread or two may be gRPC's.
+    assert threads(server) - before <= MAX_CONNECTIONS + 2
+    assert all(infer(number) for number in range(100, 600))
 
     eventually(is_ready, timeout_s=TIMEOUT_S)
     eventually(lambda: threads(server) - before <= 2, timeout_s=TIMEOUT_S)

@@ -80,12 +80,36 @@ def crowd() -> Iterator[Callable[..., list[socket.socket]]]:
 
 
 @pytest.mark.slow
-def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
-    serve: Serve, crowd: Callable[..., list[socket.socket]], eventually: Callable[..., None]
+@pytest.mark.parametrize("sent", [b"", b"GE"], ids=["silent", "half a line"])
+def test_connections_that_ask_for_nothing_make_room_the_oldest_first(
+    serve: Serve, crowd: Callable[..., list[socket.socket]], eventually: Callable[..., None], sent: bytes
 ) -> None:
     address = serve()
     before = threading.active_count()
-    silent = crowd(address, MAX_CONNECTIONS)
+    held = crowd(address, MAX_CONNECTIONS + 3, sent)
+    assert [read(each) for each in held[:3]] == [b""] * 3
+    assert [ask(address) for _ in range(2)] == [(200, b"live\n")] * 2
+    eventually(lambda: threading.active_count() - before <= MAX_CONNECTIONS)
+    # One made room for the two that asked, one after the other, and the others are still there.
+    assert read(held[3]) == b""
+    held[4].sendall(REQUEST[len(sent) :])
+    assert read(held[4]).endswith(b"live\n")
+
+
+@pytest.mark.slow
+def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
+    serve: Serve, crowd: Callable[..., list[socket.socket]], eventually: Callable[..., None]
+) -> None:
+    asked, may_answer = threading.Semaphore(0), threading.Event()
+
+    def ready() -> bool:
+        asked.release()
+        return may_answer.wait(TIMEOUT_S)
+
+    address = serve(ready=ready)
+    before = threading.active_count()
+    waiting = crowd(address, MAX_CONNECTIONS, b"GET /ready HTTP/1.1\r\n\r\n")
+    assert all(asked.acquire(timeout=TIMEOUT_S) for _ in waiting)
     refused = [read(each) for each in crowd(address, 300)]
     # As many as there may be are served; all others are told.
     head, _, body = refused[0].partition(b"\r\n\r\n")
@@ -94,7 +118,8 @@ def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
     assert body == b"the metrics port serves 32 connections at once, and has them; try later\n"
     assert set(refused) == {refused[0]}
     assert threading.active_count() - before == MAX_CONNECTIONS
-    silent[0].close()
+    may_answer.set()
+    assert {read(each)[-12:] for each in waiting} == {b"ready: true\n"}
     eventually(lambda: ask(address) == (200, b"live\n"))
 
 
