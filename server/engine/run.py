@@ -10,7 +10,8 @@ from .request import ComputedBatch, Request
 from .tensors import Array
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: a frozen one takes three times as long to make, and every run makes one.
+@dataclass(slots=True)
 class BatchRecord:
     """What one run of a model was and took; all times in nanoseconds."""
 

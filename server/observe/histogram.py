@@ -1,31 +1,53 @@
 """Counts by upper bound, as Prometheus has them."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
+
+import numpy as np
+
+from ..engine.tensors import Array
 
 
 class Histogram:
     """Counts by upper bound."""
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """Starts out empty, with these upper bounds, rising."""
+    def __init__(self, bounds: Sequence[float], scale: int = 1) -> None:
+        """Starts out empty.
+
+        Args:
+            bounds: upper ones, rising.
+            scale: how many units of what is observed make one of the bounds': 10**9 for nanoseconds and seconds.
+        """
         self._bounds = bounds
+        # Values are compared as they come: to divide each by the scale takes longer than to find its place.
+        self._limits = bounds if scale == 1 else [round(bound * scale) for bound in bounds]
+        self._scale = scale
         self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-        """All values together."""
+        self._sum: float = 0
+
+    @property
+    def sum(self) -> float:
+        """All values together, in the bounds' unit."""
+        return self._sum / self._scale
 
     def observe(self, value: float) -> None:
         """Adds a value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
+        self._counts[bisect_left(self._limits, value)] += 1
+        self._sum += value
 
-    def observe_all(self, values: Iterable[float]) -> None:
-        """Adds values."""
-        counts, bounds = self._counts, self._bounds
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Adds a few values."""
+        counts, limits = self._counts, self._limits
         for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            self.sum += value
+            counts[bisect_left(limits, value)] += 1
+        self._sum += sum(values)
+
+    def observe_array(self, values: Array) -> None:
+        """Adds values [N]; from about a hundred on this is faster than `observe_all`."""
+        more = np.bincount(np.searchsorted(self._limits, values), minlength=len(self._counts)).tolist()
+        self._counts = [count + new for count, new in zip(self._counts, more, strict=True)]
+        self._sum += float(values.sum())
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Returns how many values are at most each bound, the last of which is +Inf."""

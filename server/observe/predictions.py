@@ -121,9 +121,9 @@ class Predictions:
         # Rounding can make a probability of more than 1.
         confidence = np.minimum(likely.max(axis=1, initial=0.0), 1.0)
         self._confidences.extend(confidence.tolist())
-        self._confidence.observe_all(confidence.tolist())
+        self._confidence.observe_array(confidence)
         logs = np.log(likely, out=np.zeros_like(likely), where=likely > 0)
-        self._entropy.observe_all((-(likely * logs).sum(axis=1)).tolist())
+        self._entropy.observe_array(-(likely * logs).sum(axis=1))
 
 
 def _distinct(output: TensorSpec) -> tuple[str, ...]:

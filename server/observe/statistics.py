@@ -27,6 +27,8 @@ QUEUE_LENGTH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 PADDING_ROWS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCH_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
+_NS_A_SECOND = 10**9
+
 # Triton's reasons for a failed request.
 _BACKEND, _CANCELED, _REJECTED = "BACKEND", "CANCELED", "REJECTED"
 
@@ -91,11 +93,12 @@ class VersionStats:
     """Sessions that kept failing and were loaded anew."""
     sizes: dict[int, SizeStats] = field(default_factory=dict)
     """The runs in `runs`, by their rows."""
-    request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS))
-    queue_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
-    assembly_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
-    compute_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
-    reply_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS))
+    # These five are told nanoseconds.
+    request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS, _NS_A_SECOND))
+    queue_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS, _NS_A_SECOND))
+    assembly_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS, _NS_A_SECOND))
+    compute_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS, _NS_A_SECOND))
+    reply_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS, _NS_A_SECOND))
     batch_rows: Histogram = field(default_factory=lambda: Histogram(BATCH_ROWS))
     batch_padding_rows: Histogram = field(default_factory=lambda: Histogram(PADDING_ROWS))
     queue_length: Histogram = field(default_factory=lambda: Histogram(QUEUE_LENGTH))
@@ -126,11 +129,11 @@ class VersionStats:
             self.infer_ns += record.infer_ns * requests
             self.output_ns += record.output_ns * requests
             self.last_run_unix_ns = self.unix_ns()
-            self.request_seconds.observe_all([request_ns / 1e9 for request_ns in record.request_ns])
-            self.queue_seconds.observe_all([queue_ns / 1e9 for queue_ns in record.queue_ns])
-            self.assembly_seconds.observe(record.input_ns / 1e9)
-            self.compute_seconds.observe(record.infer_ns / 1e9)
-            self.reply_seconds.observe(record.output_ns / 1e9)
+            self.request_seconds.observe_all(record.request_ns)
+            self.queue_seconds.observe_all(record.queue_ns)
+            self.assembly_seconds.observe(record.input_ns)
+            self.compute_seconds.observe(record.infer_ns)
+            self.reply_seconds.observe(record.output_ns)
             self.batch_rows.observe(record.rows)
             self.batch_padding_rows.observe(record.padding)
             self.queue_length.observe(record.waiting)
