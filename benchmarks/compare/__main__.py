@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores, figures, machine, peer, plot, report
+from . import cores, cost, figures, machine, peer, plot, report
 from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
@@ -52,6 +52,9 @@ def main(
     requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is looked at again")] = 1_000_000,
     swaps: Annotated[int, typer.Option(min=60, help="swaps of a version before memory is looked at again")] = 1_000,
     models: Annotated[int, typer.Option(min=2, help="how many models are many")] = 100,
+    cost_requests: Annotated[
+        int, typer.Option(min=1_000, help="requests whose CPU time is counted, with the metrics and without")
+    ] = 100_000,
     only: Annotated[str, typer.Option(help=f"some of {','.join(figures.GROUPS)}")] = "",
     out: Annotated[Path | None, typer.Option(help="folder of what is saved (default: benchmarks/results/DATE)")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of the table")] = False,
@@ -65,7 +68,7 @@ def main(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     groups = _groups(only)
     try:
-        extent = Extent(rounds, seconds, requests, swaps, models)
+        extent = Extent(rounds, seconds, requests, swaps, models, cost_requests)
         outcome = compare(groups, peer == Peer.TRITON, extent)
         folder = out or ROOT / "benchmarks" / "results" / datetime.now().strftime("%Y-%m-%d-%H%M")
         save(outcome, folder)
@@ -96,6 +99,8 @@ class Extent:
     """Swaps before memory is looked at again."""
     models: int
     """How many models are many."""
+    cost_requests: int
+    """Requests whose CPU time is counted, with the metrics and without."""
 
 
 def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Report:
@@ -107,7 +112,7 @@ def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Repor
     plan = Plan(cores.choose(), extent.seconds, WARM_UP_S)
     h2load_version()
     triton = _install() if with_triton else None
-    possible = figures.all_figures(extent.requests, extent.swaps, extent.models)
+    possible = figures.all_figures(extent.requests, extent.swaps, extent.models, extent.cost_requests)
     chosen = figures.chosen(possible, groups, with_triton=with_triton)
     if not chosen and "curve" not in groups:
         raise CompareError(f"nothing to measure: {', '.join(sorted(groups))} needs Triton")
@@ -134,7 +139,8 @@ def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Repor
                 curve = Measurer(brief, running).curve(steps.next)
             steps.next("done")
         for figure in chosen:
-            if figure.is_apart:
+            # Some figures share their rounds.
+            if figure.is_apart and not any(figure.ours in results for results in measured):
                 measured += _apart(plan, figure, extent.rounds, steps.same)
     rows = figures.rows(chosen, measured)
     return report.Report(machine.facts(triton), extent.rounds, extent.seconds, rows, curve)
@@ -149,6 +155,8 @@ def _apart(plan: Plan, figure: Figure, rounds: int, say: Callable[[str], None]) 
     """Measures a figure on a server of its own: the others have answered requests, and must not be disturbed."""
     if figure.ours.kind == Kind.SWAPPED:
         return swapping.under_load(plan.cores, figure, rounds * figures.SWAPS_A_ROUND, say)
+    if figure.ours.kind == Kind.CPU:
+        return cost.rounds(plan, figure, rounds * figures.COSTS_A_ROUND, say)
     if figure.ours.swaps:
         return swapping.memory(plan.cores, figure, say)
     with servers({figures.OURS}, plan.cores, None) as running:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 OURS, OURS_GRPCIO, TRITON, BARE = "PixelServe", "PixelServe on grpcio", "Triton", "bare grpcio"
 ALONE = "ONNX Runtime alone"
+COUNTED, UNCOUNTED = "PixelServe with metrics", "PixelServe without metrics"
 ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight in the pictures."""
@@ -18,6 +19,8 @@ EARLY_SWAPS = 50
 """When memory is looked at first, where versions are swapped."""
 SWAPS_A_ROUND = 3
 """How often a version is swapped under load, for each round."""
+COSTS_A_ROUND = 2
+"""How often the CPU time of requests is measured, for each round."""
 # The ends may not move through rounding.
 _EXACT = 1e-9
 
@@ -41,9 +44,13 @@ class Kind(StrEnum):
     """By our own generator: the second in which a version takes another's place, in a server of its own."""
     STEADY = "right before swaps"
     """The second before."""
+    CPU = "CPU time of a request"
+    """The server's CPU time for so many requests by h2load, in a server of its own."""
+    SCRAPE = "CPU time of a scrape"
+    """The same for requests of its metrics page."""
 
 
-_APART = (Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY)
+_APART = (Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Measurement:
     images: int = 1
     """Images a request."""
     requests: int = 0
-    """Requests before the server's memory is looked at."""
+    """Requests before the server's memory is looked at, or whose CPU time is counted."""
     swaps: int = 0
     """Swaps of a version before the server's memory is looked at."""
 
@@ -74,7 +81,8 @@ class Measurement:
 
 
 Values = Mapping[str, float]
-"""What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, resident_mib, as far as it gives them."""
+"""What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, resident_mib, cpu_s (of 100,000 requests) and
+cpu_us (of one), as far as it gives them."""
 
 Round = Mapping[Measurement, Values]
 """What one round gave."""
@@ -100,6 +108,8 @@ class Figure:
     """What is wanted, where more is wanted than the floor."""
     more_is_better: bool = True
     """Whether the bars are lower or upper ones."""
+    decimals: int = 2
+    """Of the ratio, as it is shown."""
 
     @property
     def servers(self) -> set[str]:
@@ -110,6 +120,13 @@ class Figure:
     def is_apart(self) -> bool:
         """Whether it is measured by itself, on a fresh server, instead of in the rounds."""
         return self.ours.kind in _APART
+
+    def in_turn(self, number: int) -> tuple[Measurement, Measurement]:
+        """Returns its two measurements in the order of round `number`.
+
+        The other comes first in even rounds, ours in odd ones, so that a drift of the machine's speed favours neither.
+        """
+        return (self.against, self.ours) if number % 2 == 0 else (self.ours, self.against)
 
     def passes(self, ratio: float, bar: float) -> bool:
         """Says whether a ratio is on the right side of a bar, or on it."""
@@ -149,15 +166,18 @@ class Row:
         return self.floor_met if goal is None else self.figure.passes(self.ratio, goal)
 
 
-def all_figures(requests: int = 1_000_000, swaps: int = 1_000, models: int = 100) -> list[Figure]:
+def all_figures(
+    requests: int = 1_000_000, swaps: int = 1_000, models: int = 100, cost_requests: int = 100_000
+) -> list[Figure]:
     """Returns the figures in the order in which they are shown.
 
     Args:
         requests: after how many memory is looked at again.
         swaps: the same for swaps of a version.
         models: how many are loaded where many are.
+        cost_requests: of how many the CPU time is counted, with the metrics and without.
     """
-    return [*_against_others(), *_against_itself(requests), *_living(swaps, models)]
+    return [*_against_others(), *_against_itself(requests), *_living(swaps, models), *_of_metrics(cost_requests)]
 
 
 def _pair(kind: Kind, one: str, other: str, in_flight: int) -> tuple[Measurement, Measurement]:
@@ -211,6 +231,17 @@ def _living(swaps: int, models: int) -> list[Figure]:
     ]
 
 
+def _of_metrics(requests: int) -> list[Figure]:
+    """Returns what it costs that requests are counted, and that the counts are read."""
+    counted, uncounted = (Measurement(Kind.CPU, name, 32, requests=requests) for name in (COUNTED, UNCOUNTED))
+    scrape = Measurement(Kind.SCRAPE, COUNTED)
+    title = "CPU time of 100,000 requests, 32 in flight"
+    return [
+        Figure("metrics", title, "cpu_s", counted, uncounted, None, 1.03, False, decimals=3),
+        Figure("metrics", "CPU time of a scrape of the metrics", "cpu_us", scrape, counted, None, decimals=0),
+    ]
+
+
 GROUPS = (*dict.fromkeys(figure.group for figure in all_figures()), "curve")
 """What --only takes: the figures' groups, and the pictures."""
 
@@ -225,15 +256,11 @@ def chosen(figures: Iterable[Figure], groups: Collection[str], *, with_triton: b
 
 
 def order(figures: Iterable[Figure], number: int) -> list[Measurement]:
-    """Returns what round `number` measures, each once: a figure's two measurements are neighbours.
-
-    The other comes first in even rounds, ours in odd ones, so that a drift of the machine's speed favours neither.
-    """
+    """Returns what round `number` measures, each once: a figure's two measurements are neighbours."""
     wanted: dict[Measurement, None] = {}
     for figure in figures:
         if not figure.is_apart:
-            pair = (figure.against, figure.ours) if number % 2 == 0 else (figure.ours, figure.against)
-            wanted.update(dict.fromkeys(pair))
+            wanted.update(dict.fromkeys(figure.in_turn(number)))
     return list(wanted)
 
 

@@ -54,15 +54,40 @@ def h2load(port: int, body: bytes, in_flight: int, *, seconds: float, warm_up_s:
         LoadError: it failed, or requests failed.
     """
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as place:
-        data, log = Path(place) / "body", Path(place) / "log"
-        data.write_bytes(body)
-        command = [*cores.pin_load(), tool("h2load", H2LOAD_PACKAGE), "-t1", "-c1", f"-m{in_flight}"]
-        command += [f"--warm-up-time={round(warm_up_s * 1000)}ms", f"--duration={round(seconds * 1000)}ms"]
-        command += [f"--data={data}", f"--log-file={log}", "-H", "content-type: application/grpc", "-H", "te: trailers"]
-        done = subprocess.run([*command, f"http://127.0.0.1:{port}{METHOD}"], cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise LoadError(f"h2load failed with exit code {done.returncode}:\n{done.stderr}{done.stdout}")
-        return read_report(done.stdout, log.read_text())
+        log = Path(place) / "log"
+        extent = [f"--warm-up-time={round(warm_up_s * 1000)}ms", f"--duration={round(seconds * 1000)}ms"]
+        said = _run(port, body, in_flight, cores, [*extent, f"--log-file={log}"])
+        return read_report(said, log.read_text())
+
+
+def send(port: int, body: bytes, in_flight: int, *, requests: int, cores: Cores) -> None:
+    """Sends one gRPC message so many times by h2load, `in_flight` requests at a time, and waits for all answers.
+
+    Raises:
+        MissingToolError: h2load is not installed.
+        LoadError: it failed, or requests failed.
+    """
+    check_answered(_run(port, body, in_flight, cores, [f"--requests={requests}"]), requests)
+
+
+def check_answered(said: str, requests: int) -> None:
+    """Raises LoadError where h2load does not say that so many requests succeeded and none failed."""
+    if f" {requests} succeeded, 0 failed, 0 errored, 0 timeout" not in said:
+        raise LoadError(f"expected {requests:,} requests to succeed:\n{said}")
+
+
+def _run(port: int, body: bytes, in_flight: int, cores: Cores, extent: Sequence[str]) -> str:
+    """Returns what h2load said."""
+    command = [*cores.pin_load(), tool("h2load", H2LOAD_PACKAGE), "-t1", "-c1", f"-m{in_flight}", *extent]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    with tempfile.NamedTemporaryFile(prefix="pixelserve-bench-") as data:
+        data.write(body)
+        data.flush()
+        command += [f"--data={data.name}", f"http://127.0.0.1:{port}{METHOD}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise LoadError(f"h2load failed with exit code {done.returncode}:\n{done.stderr}{done.stdout}")
+    return done.stdout
 
 
 def read_report(said: str, log: str) -> Load:

@@ -28,7 +28,7 @@ from .figures import (
     Values,
     order,
 )
-from .load import Load, h2load
+from .load import Load, h2load, send
 from .process import Server
 from .stream import StreamLoad
 
@@ -106,6 +106,15 @@ class Measurer:
             found[wanted] = {"resident_mib": server.resident_kib() / 1024}
         return found
 
+    def send(self, wanted: Measurement, requests: int) -> None:
+        """Sends so many requests by h2load, all with one body, and waits for the answers.
+
+        Raises:
+            LoadError: requests failed.
+        """
+        port = self._servers[wanted.server].port
+        send(port, self._body(wanted), wanted.in_flight, requests=requests, cores=self._plan.cores)
+
     def _tell_and_measure(self, wanted: Measurement, say: Say) -> Values:
         say(str(wanted))
         return self._measure(wanted)
@@ -114,7 +123,7 @@ class Measurer:
         plan = self._plan
         if wanted.kind == Kind.ALONE:
             return {"images_per_s": alone.images_per_s(plan.cores, plan.seconds, plan.warm_up_s)}
-        self._check(wanted)
+        self.check(wanted)
         if wanted.kind == Kind.H2LOAD:
             return _values(self._h2load(wanted), wanted.images)
         rate = self._generator(wanted).requests_per_s(
@@ -126,14 +135,16 @@ class Measurer:
         return {"requests_per_s": rate}
 
     def _h2load(self, wanted: Measurement) -> Load:
-        plan, port = self._plan, self._servers[wanted.server].port
-        body = bodies.grpc_message(bodies.infer_request(self._images[: wanted.images]).SerializeToString())
+        plan, port, body = self._plan, self._servers[wanted.server].port, self._body(wanted)
         return h2load(port, body, wanted.in_flight, seconds=plan.seconds, warm_up_s=plan.warm_up_s, cores=plan.cores)
+
+    def _body(self, wanted: Measurement) -> bytes:
+        return bodies.grpc_message(bodies.infer_request(self._images[: wanted.images]).SerializeToString())
 
     def _generator(self, wanted: Measurement) -> StreamLoad:
         return StreamLoad(self._servers[wanted.server].port, self._images, self._oracle, wanted.in_flight)
 
-    def _check(self, wanted: Measurement) -> None:
+    def check(self, wanted: Measurement) -> None:
         """Asks with a real gRPC client whether the answers are right, which h2load cannot see.
 
         Raises:

@@ -5,18 +5,29 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import repositories
 from .bodies import ROOT
 from .cores import Cores
+from .errors import ServerError, tail
 from .process import Server, running
 
 
 def serve(
-    name: str, cores: Cores, transport: str = "auto", *, repository: Path = ROOT / "models", options: Sequence[str] = ()
+    name: str,
+    cores: Cores,
+    transport: str = "auto",
+    *,
+    repository: Path = ROOT / "models",
+    options: Sequence[str] = (),
+    module: str = "pixelserve",
 ) -> AbstractContextManager[Server]:
-    """Runs `pixelserve serve` on a repository, with its defaults beside the transport and further `options`."""
-    command = [*cores.pin_server(), sys.executable, "-m", "pixelserve", "serve"]
+    """Runs `pixelserve serve` on a repository, with its defaults beside the transport and further `options`.
+
+    `module` is one that takes the command line in place of the `pixelserve` command.
+    """
+    command = [*cores.pin_server(), sys.executable, "-m", module, "serve"]
     command += ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0"]
     command += ["--metrics-port", "0"]
     return running(name, [*command, "--transport", transport, *options], _port)
@@ -29,11 +40,29 @@ def serve_copies(name: str, cores: Cores, models: int) -> Iterator[Server]:
         yield server
 
 
+def metrics_url(server: Server) -> str:
+    """Returns the address of a server's metrics page.
+
+    Raises:
+        ServerError: it is no server of ours.
+    """
+    start = _start(server.log.read_text())
+    if start is None:
+        raise ServerError(f"expected {server.name} to have logged that it is serving; it said:\n{tail(server.log)}")
+    return str(start["metrics"])
+
+
 def _port(said: str) -> int | None:
     """Returns the gRPC port of the start-up line, once it is there."""
+    start = _start(said)
+    return None if start is None else int(start["grpc"].rpartition(":")[2])
+
+
+def _start(said: str) -> dict[str, Any] | None:
+    """Returns the start-up line, once it is there."""
     for line in said.splitlines():
         if line.startswith("{") and line.endswith("}"):
-            event = json.loads(line)
+            event: dict[str, Any] = json.loads(line)
             if event["event"] == "serving":
-                return int(event["grpc"].rpartition(":")[2])
+                return event
     return None

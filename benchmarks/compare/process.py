@@ -27,6 +27,8 @@ class Server:
     """Where its gRPC API listens, on loopback."""
     pid: int
     """Its process."""
+    log: Path
+    """What it says, for as long as it runs."""
 
     @property
     def address(self) -> str:
@@ -37,6 +39,12 @@ class Server:
         """Returns how much physical memory the process holds, in KiB (VmRSS)."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
+
+    def cpu_s(self) -> float:
+        """Returns the CPU time that the process has taken since it started, user and system, of all its threads."""
+        # The second field, the command's name, is in parentheses and may hold anything; these are the 14th and 15th.
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -59,7 +67,7 @@ def running(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=env
             )
         try:
-            yield Server(name, _wait_for_port(name, process, log, find_port), process.pid)
+            yield Server(name, _wait_for_port(name, process, log, find_port), process.pid, log)
             if process.poll() is not None:
                 raise ServerError(f"{name} ended by itself with exit code {process.returncode}:\n{tail(log)}")
         finally:

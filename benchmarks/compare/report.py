@@ -15,6 +15,8 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "images_per_s": lambda value: f"{value:,.0f}/s",
     "p50_us": lambda value: f"{value:,.0f} µs",
     "p99_us": lambda value: f"{value:,.0f} µs",
+    "cpu_s": lambda value: f"{value:,.2f} s",
+    "cpu_us": lambda value: f"{value:,.0f} µs",
     "resident_mib": lambda value: f"{value:,.1f} MiB",
 }
 
@@ -42,7 +44,7 @@ class Report:
 
 def cells(row: Row) -> list[str]:
     """Returns a row's text for each of COLUMNS."""
-    figure, ratios = row.figure, row.ratios
+    figure, ratios, decimals = row.figure, row.ratios, row.figure.decimals
     show = _FORMATS[figure.value]
     bound = "≥" if figure.more_is_better else "≤"
     against = figure.against.server
@@ -52,13 +54,17 @@ def cells(row: Row) -> list[str]:
         figure.title,
         show(statistics.median(row.ours)),
         f"{against}: {show(statistics.median(row.against))}",
-        f"{row.ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else f"{row.ratio:.3f}",
+        f"{row.ratio:.{decimals}f} ({min(ratios):.{decimals}f} to {max(ratios):.{decimals}f})"
+        if len(ratios) > 1
+        else f"{row.ratio:.3f}",
         *("" if bar is None else f"{bound} {bar:.2f}" for bar in (figure.floor, figure.goal)),
         _verdict(row),
     ]
 
 
 def _verdict(row: Row) -> str:
+    if row.figure.floor is None and row.figure.goal is None:
+        return ""
     if not row.floor_met or (row.figure.floor is None and not row.goal_met):
         return "no"
     if row.figure.goal is None:

@@ -47,6 +47,21 @@ def test_it_measures_streams_many_models_and_swaps(root: Path, tmp_path: Path) -
     assert "after 60 swaps" in figures[4]["title"]
 
 
+def test_it_measures_what_the_metrics_cost(root: Path, tmp_path: Path) -> None:
+    quick = ["--rounds", "1", "--cost-requests", "1000"]
+    done = compare(root, *quick, "--only", "metrics", "--json", "--out", str(tmp_path))
+    # A server that counts what it should not, or does not what it should, ends the measurement with 2.
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert [(figure["group"], len(figure["ratios"])) for figure in figures] == [("metrics", 2), ("metrics", 2)]
+    assert [figure["against"].partition(",")[0] for figure in figures] == [
+        "PixelServe without metrics",
+        "PixelServe with metrics",
+    ]
+    # It shows that a process was measured at all: a scrape takes milliseconds.
+    assert all(value > 0 for value in figures[1]["ours_values"])
+
+
 def test_without_h2load_it_names_the_package(root: Path, tmp_path: Path) -> None:
     done = compare(root, path=str(tmp_path))
     assert done.returncode == 2

@@ -48,16 +48,18 @@ def test_a_round_measures_each_thing_once_and_turns_the_pairs_around() -> None:
     both = [RATE, LATENCY]
     assert figures.order(both, 0) == [THEIR_LOAD, OUR_LOAD]
     assert figures.order(both, 1) == [OUR_LOAD, THEIR_LOAD]
+    assert [RATE.in_turn(number)[0] for number in range(3)] == [THEIR_LOAD, OUR_LOAD, THEIR_LOAD]
 
 
 def test_what_needs_a_server_of_its_own_is_no_part_of_a_round() -> None:
-    apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY}
+    apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE}
     assert {each.kind for each in figures.order(figures.all_figures(), 0)} == set(Kind) - apart
 
 
 def test_without_triton_nothing_of_it_is_left() -> None:
     left = figures.chosen(figures.all_figures(), GROUPS, with_triton=False)
-    groups = [*("eights", "alone", "distinct", "stream", "stream", "grpcio", "memory"), "models", "swaps", "swapmemory"]
+    groups = ["eights", "alone", "distinct", "stream", "stream", "grpcio", "memory", "models", "swaps", "swapmemory"]
+    groups += ["metrics", "metrics"]
     assert [figure.group for figure in left] == groups
     assert all(TRITON not in figure.servers for figure in left)
 
@@ -91,6 +93,17 @@ def test_a_goal_without_a_floor_is_shown_and_fails_nothing() -> None:
     row = Row(WANTED, [90], [100])
     assert report.cells(row)[4:] == ["", "≥ 1.00", "no"]
     assert Report({}, 1, 1, [row], {}).missed == []
+
+
+def test_what_the_metrics_cost_is_shown_to_a_tenth_of_a_percent() -> None:
+    cost, scrape = (figure for figure in figures.all_figures() if figure.group == "metrics")
+    found = {cost.ours: {"cpu_s": 8.25, "cpu_us": 82.5}, cost.against: {"cpu_s": 8.0, "cpu_us": 80.0}}
+    rows = figures.rows([cost, scrape], [{**found, scrape.ours: {"cpu_us": 4125.0}}] * 2)
+    ratio = ["8.25 s", "PixelServe without metrics: 8.00 s", "1.031 (1.031 to 1.031)", "", "≤ 1.03", "no"]
+    assert report.cells(rows[0])[1:] == ratio
+    # Which says what there is, and is neither good nor bad.
+    assert report.cells(rows[1])[1:] == ["4,125 µs", "CPU time of a request: 82 µs", "50 (50 to 50)", "", "", ""]
+    assert Report({}, 1, 1, rows, {}).missed == []
 
 
 def test_memory_is_named_by_what_came_before_it() -> None:

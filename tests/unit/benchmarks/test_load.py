@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.compare.errors import LoadError
-from benchmarks.compare.load import percentile, read_report
+from benchmarks.compare.load import check_answered, percentile, read_report
 
 SAID = """starting benchmark...
 
@@ -48,6 +48,14 @@ def test_failed_requests_are_no_measurement() -> None:
 def test_an_http_error_is_no_measurement() -> None:
     with pytest.raises(LoadError, match="requests failed"):
         read_report(SAID.format(bad=0), log(10, status=503))
+
+
+def test_so_many_requests_are_answered_as_were_sent() -> None:
+    check_answered(SAID.format(bad=0), 4)
+    # The last one ends with the same digit.
+    for said, requests in ((SAID.format(bad=1), 4), (SAID.format(bad=0), 5), ("nothing", 4), ("14 succeeded", 4)):
+        with pytest.raises(LoadError, match=f"expected {requests} requests"):
+            check_answered(said, requests)
 
 
 def test_output_without_a_rate_is_shown() -> None:
