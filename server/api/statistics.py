@@ -45,7 +45,7 @@ class ModelStatistics:
 
 def _statistics(loaded: LoadedVersion, stats: VersionStats) -> pb.ModelStatistics:
     # Batches wait for this lock: what takes long is done without it.
-    with stats.lock:
+    with stats.settled():
         message = pb.ModelStatistics(
             name=loaded.name,
             version=str(loaded.version),

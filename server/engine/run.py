@@ -13,20 +13,20 @@ from .tensors import Array
 # Not frozen: a frozen one takes three times as long to make, and every run makes one.
 @dataclass(slots=True)
 class BatchRecord:
-    """What one run of a model was and took; all times in nanoseconds."""
+    """What one run of a model was; all times in nanoseconds, by the batcher's clock."""
 
     rows: int
     """Rows of requests computed together."""
-    request_ns: list[int]
-    """For each request, from its arrival to its answer."""
-    queue_ns: list[int]
-    """For each request, from its arrival to the start of its batch."""
-    input_ns: int
-    """Assembling the batch."""
-    infer_ns: int
-    """The model."""
-    output_ns: int
-    """Taking the batch apart and answering."""
+    arrived_ns: list[int]
+    """When each request came."""
+    started_ns: int
+    """When its requests were taken."""
+    assembled_ns: int
+    """When the batch was put together."""
+    computed_ns: int
+    """When the model was done."""
+    done_ns: int
+    """When the batch was taken apart and all were answered."""
     padding: int = 0
     """Rows of zeros computed besides, to fill the bucket."""
     waiting: int = 0
@@ -105,19 +105,17 @@ class Run:
 
     def record(self, done_ns: int, *, failed: bool) -> BatchRecord:
         """Returns what the run was, its requests having been answered at `done_ns`."""
-        arrivals = [request.arrived_ns for request in self.requests]
-        started_ns = self._started_ns
         return BatchRecord(
-            rows=self.rows,
-            request_ns=[done_ns - arrived_ns for arrived_ns in arrivals],
-            queue_ns=[started_ns - arrived_ns for arrived_ns in arrivals],
-            input_ns=self._assembled_ns - started_ns,
-            infer_ns=self._computed_ns - self._assembled_ns,
-            output_ns=done_ns - self._computed_ns,
-            padding=self._padded - self.rows,
-            waiting=self._waiting,
-            outputs=self._outputs,
-            failed=failed,
+            self.rows,
+            [request.arrived_ns for request in self.requests],
+            self._started_ns,
+            self._assembled_ns,
+            self._computed_ns,
+            done_ns,
+            self._padded - self.rows,
+            self._waiting,
+            self._outputs,
+            failed,
         )
 
 

@@ -166,6 +166,8 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields every metric family."""
         versions = [([model, version], entry) for (model, version), entry in list(self._versions.items())]
+        for _, entry in versions:
+            entry.stats.settle()
         for name, text, value in _COUNTERS:
             yield _untyped(name, text, (({}, labels, value(entry.stats)) for labels, entry in versions))
         failures = (

@@ -22,7 +22,9 @@ _SUM_TOLERANCE = 1e-2
 # More classes would make more series than anybody reads.
 _MOST_CLASSES = 1000
 # Rows that are kept as they are until somebody wants to know, or there are so many.
-_MOST_PENDING_ROWS = 4096
+_MOST_PENDING_ROWS = 2048
+# What a probability of 0 is for its logarithm.
+_NEXT_TO_NOTHING = np.float32(1e-30)
 # Fewer say more of chance than of the data.
 _LEAST_ROWS = 100
 
@@ -63,6 +65,7 @@ class Predictions:
         self.labels = _distinct(output)
         """The classes' names."""
         self._baseline = baseline
+        self._window = window
         self._pending: deque[Array] = deque()
         # About so many: threads that add at once may each count for both.
         self._pending_rows = 0
@@ -112,18 +115,18 @@ class Predictions:
         waiting = [self._pending.popleft() for _ in range(len(self._pending))]
         if not waiting:
             return
-        scores = np.concatenate(waiting).astype(np.float64)
+        scores = np.concatenate(waiting).astype(np.float32, copy=False)
         self._pending_rows = 0
         classes = scores.argmax(axis=1)
         self._counts += np.bincount(classes, minlength=len(self._counts))
-        self._classes.extend(classes.tolist())
+        self._classes.extend(classes[-self._window :].tolist())
         likely = scores[_are_probabilities(scores)]
         # Rounding can make a probability of more than 1.
         confidence = np.minimum(likely.max(axis=1, initial=0.0), 1.0)
-        self._confidences.extend(confidence.tolist())
-        self._confidence.observe_array(confidence)
-        logs = np.log(likely, out=np.zeros_like(likely), where=likely > 0)
-        self._entropy.observe_array(-(likely * logs).sum(axis=1))
+        self._confidences.extend(confidence[-self._window :].tolist())
+        self._confidence.observe(confidence)
+        # 0 times the logarithm of next to nothing is 0, as it should be.
+        self._entropy.observe(-(likely * np.log(np.maximum(likely, _NEXT_TO_NOTHING))).sum(axis=1))
 
 
 def _distinct(output: TensorSpec) -> tuple[str, ...]:

@@ -2,10 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
 
 from ..engine.run import BatchRecord
+from ..engine.tensors import Array
 from ..errors import Cancelled, RequestError
 from .histogram import Histogram
 from .predictions import Predictions
@@ -28,6 +34,8 @@ PADDING_ROWS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCH_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 _NS_A_SECOND = 10**9
+# Runs that are kept as they are until somebody reads the numbers, or there are so many.
+_MOST_PENDING_RUNS = 256
 
 # Triton's reasons for a failed request.
 _BACKEND, _CANCELED, _REJECTED = "BACKEND", "CANCELED", "REJECTED"
@@ -61,10 +69,12 @@ class BucketStats:
 class VersionStats:
     """What one model version has done since it was loaded; a batcher's observer.
 
-    Counters only grow. Whoever wants numbers that belong together reads them under `lock`, which batches wait for.
+    Counters only grow. Runs are added up some hundred at a time, which costs a fraction of adding each by itself.
+    Whoever reads numbers does it within `settled`, or after `settle` where they need not belong together.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while numbers change; batches wait for it."""
     unix_ns: Callable[[], int] = time.time_ns
     """The time of day, nanoseconds since 1970."""
     success: int = 0
@@ -107,48 +117,89 @@ class VersionStats:
 
     predictions: Predictions | None = None
     """What its outputs say, where it is a classifier and somebody wants to know."""
+    _pending: deque[BatchRecord] = field(default_factory=deque)
 
     def on_batch(self, record: BatchRecord) -> None:
         """Adds a batch; a request's share of a batch's time is all of it, as in Triton."""
-        requests = len(record.request_ns)
         predictions = self.predictions
         if predictions is not None and record.outputs is not None:
             predictions.add(record.outputs[predictions.output])
-        with self.lock:
-            if record.failed:
-                self.failure[_BACKEND] += requests
-                self.failed_ns += sum(record.request_ns)
-                return
-            self.success += requests
-            self.rows += record.rows
-            self.padding_rows += record.padding
-            self.runs += 1
-            self.request_ns += sum(record.request_ns)
-            self.queue_ns += sum(record.queue_ns)
-            self.input_ns += record.input_ns * requests
-            self.infer_ns += record.infer_ns * requests
-            self.output_ns += record.output_ns * requests
+        # They would stay in memory until they are counted, and may be large.
+        record.outputs = None
+        if not record.failed:
             self.last_run_unix_ns = self.unix_ns()
-            self.request_seconds.observe_all(record.request_ns)
-            self.queue_seconds.observe_all(record.queue_ns)
-            self.assembly_seconds.observe(record.input_ns)
-            self.compute_seconds.observe(record.infer_ns)
-            self.reply_seconds.observe(record.output_ns)
-            self.batch_rows.observe(record.rows)
-            self.batch_padding_rows.observe(record.padding)
-            self.queue_length.observe(record.waiting)
+        self._pending.append(record)
+        if len(self._pending) >= _MOST_PENDING_RUNS:
+            with self.lock:
+                self._fold()
+
+    def settle(self) -> None:
+        """Counts all runs until now; before that, the numbers may lack the last few."""
+        with self.settled():
+            pass
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Holds the lock while numbers are read, which then are those of all runs until now."""
+        with self.lock:
+            self._fold()
+            yield
+
+    def _fold(self) -> None:
+        """Counts the runs that are pending. The lock is held."""
+        records = [self._pending.popleft() for _ in range(len(self._pending))]
+        for record in records:
+            if record.failed:
+                self.failure[_BACKEND] += len(record.arrived_ns)
+                self.failed_ns += sum(record.done_ns - arrived_ns for arrived_ns in record.arrived_ns)
+        done = [record for record in records if not record.failed]
+        if done:
+            self._add_durations(done)
+            self._add_sizes(done)
+
+    def _add_durations(self, records: list[BatchRecord]) -> None:
+        requests = _column(len(record.arrived_ns) for record in records)
+        arrived_ns = _column(chain.from_iterable(record.arrived_ns for record in records))
+        started_ns = _column(record.started_ns for record in records)
+        assembled_ns = _column(record.assembled_ns for record in records)
+        computed_ns = _column(record.computed_ns for record in records)
+        done_ns = _column(record.done_ns for record in records)
+        request_ns, queue_ns = np.repeat(done_ns, requests) - arrived_ns, np.repeat(started_ns, requests) - arrived_ns
+        input_ns, infer_ns, output_ns = assembled_ns - started_ns, computed_ns - assembled_ns, done_ns - computed_ns
+        self.success += int(requests.sum())
+        self.request_ns += int(request_ns.sum())
+        self.queue_ns += int(queue_ns.sum())
+        self.input_ns += int(input_ns @ requests)
+        self.infer_ns += int(infer_ns @ requests)
+        self.output_ns += int(output_ns @ requests)
+        self.request_seconds.observe(request_ns)
+        self.queue_seconds.observe(queue_ns)
+        self.assembly_seconds.observe(input_ns)
+        self.compute_seconds.observe(infer_ns)
+        self.reply_seconds.observe(output_ns)
+
+    def _add_sizes(self, records: list[BatchRecord]) -> None:
+        rows, padding = _column(record.rows for record in records), _column(record.padding for record in records)
+        self.runs += len(records)
+        self.rows += int(rows.sum())
+        self.padding_rows += int(padding.sum())
+        self.batch_rows.observe(rows)
+        self.batch_padding_rows.observe(padding)
+        self.queue_length.observe(_column(record.waiting for record in records))
+        for record in records:
             bucket = self.buckets.get(record.rows + record.padding)
             if bucket is None:
                 bucket = self.buckets[record.rows + record.padding] = BucketStats()
             bucket.runs += 1
-            bucket.infer_ns += record.infer_ns
+            infer_ns = record.computed_ns - record.assembled_ns
+            bucket.infer_ns += infer_ns
             size = self.sizes.get(record.rows)
             if size is None:
                 size = self.sizes[record.rows] = SizeStats()
             size.runs += 1
-            size.input_ns += record.input_ns
-            size.infer_ns += record.infer_ns
-            size.output_ns += record.output_ns
+            size.input_ns += record.assembled_ns - record.started_ns
+            size.infer_ns += infer_ns
+            size.output_ns += record.done_ns - record.computed_ns
 
     def on_dropped(self, error: RequestError, waited_ns: int) -> None:
         """Adds a request that was dropped before it ran."""
@@ -165,3 +216,7 @@ class VersionStats:
         """Adds a session that kept failing and was loaded anew."""
         with self.lock:
             self.session_rebuilds += 1
+
+
+def _column(values: Iterable[int]) -> Array:
+    return np.fromiter(values, np.int64)

@@ -83,7 +83,7 @@ def test_the_observer_is_told_of_a_failed_run(bench: Callable[..., Any]) -> None
     it.session.outcome = fail
     it.occupy()
     it.finish()
-    assert [(record.failed, len(record.request_ns)) for record in it.observer.batches] == [(True, 1)]
+    assert [(record.failed, len(record.arrived_ns)) for record in it.observer.batches] == [(True, 1)]
 
 
 class Poisonable:

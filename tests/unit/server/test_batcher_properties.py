@@ -299,7 +299,7 @@ def check_batches(it: Trial, queue: list[int], *, is_exact: bool) -> None:
 def check_what_was_told(it: Trial, instances: int) -> None:
     ran = it.queue(has_rung=isinstance(it.batcher._timer, HandTimer))
     records: Any = it.told.records
-    assert sum(len(record.request_ns) for record in records) == instances + len(ran)
+    assert sum(len(record.arrived_ns) for record in records) == instances + len(ran)
     assert sum(record.rows + record.padding for record in records) == sum(map(len, it.session.batches))
     # Only poison makes a batch fail: those that cannot run together never meet.
     poisoned = sum(bool((batch == POISON).any()) for batch in it.session.batches)

@@ -57,14 +57,15 @@ def metrics() -> Metrics:
 
 
 def batch(*request_ms: float, rows: int = 1, padding: int = 0, waiting: int = 1, failed: bool = False) -> BatchRecord:
-    """Returns a run of so many requests, of which each waited 1 ms; its phases took 10, 20 and 30 us."""
+    """Returns a run whose requests took so long; its phases took 10, 20 and 30 us of that."""
+    done_ns = 10**12
     return BatchRecord(
         rows=rows,
-        request_ns=[int(each * 1e6) for each in request_ms],
-        queue_ns=[1_000_000] * len(request_ms),
-        input_ns=10_000,
-        infer_ns=20_000,
-        output_ns=30_000,
+        arrived_ns=[done_ns - int(each * 1e6) for each in request_ms],
+        started_ns=done_ns - 60_000,
+        assembled_ns=done_ns - 50_000,
+        computed_ns=done_ns - 30_000,
+        done_ns=done_ns,
         padding=padding,
         waiting=waiting,
         failed=failed,
@@ -141,12 +142,13 @@ def test_a_version_that_has_done_nothing_has_zeros(metrics: Metrics) -> None:
             assert value(metrics, name, **labels) == 0, name
 
 
-PHASES = {"queue": 0.001, "assembly": 10e-6, "compute": 20e-6, "reply": 30e-6}
+# Both requests took 2 ms, the phases of their run 60 us of that.
+PHASES = {"queue": 0.00194, "assembly": 10e-6, "compute": 20e-6, "reply": 30e-6}
 
 
 @pytest.mark.parametrize(("phase", "took_s"), PHASES.items())
 def test_every_phase_has_a_histogram(metrics: Metrics, phase: str, took_s: float) -> None:
-    metrics.observer("digits", 3).on_batch(batch(2, 3, rows=5))
+    metrics.observer("digits", 3).on_batch(batch(2, 2, rows=5))
     name = f"pixelserve_{phase}_duration_seconds"
     # Requests wait one by one; all else is done once for a run.
     runs = 2 if phase == "queue" else 1
@@ -213,7 +215,7 @@ def test_batches_add_up(metrics: Metrics) -> None:
         "count": 6,
         "exec_count": 2,
         "request_duration_us": 9000,
-        "queue_duration_us": 3000,
+        "queue_duration_us": 9000 - 3 * 60,
         # A request's share of a batch is all of it.
         "compute_input_duration_us": 30,
         "compute_infer_duration_us": 60,

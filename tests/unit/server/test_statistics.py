@@ -1,10 +1,13 @@
 """ModelStatistics: Triton's numbers, with the runs that were timed at load among them."""
 
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
@@ -52,8 +55,11 @@ def pair(duration: pb.StatisticDuration) -> tuple[int, int]:
 
 
 def batch(*request_ns: int, rows: int, failed: bool = False) -> BatchRecord:
-    """Returns a run whose requests each waited 100 ns; its phases took 10, 20 and 30 ns."""
-    return BatchRecord(rows, list(request_ns), [100] * len(request_ns), 10, 20, 30, failed=failed)
+    """Returns a run whose requests took so long; its phases took 10, 20 and 30 ns of that."""
+    done_ns = 1_000_000
+    return BatchRecord(
+        rows, [done_ns - each for each in request_ns], done_ns - 60, done_ns - 50, done_ns - 30, done_ns, failed=failed
+    )
 
 
 @pytest.fixture
@@ -125,7 +131,7 @@ def test_requests_rows_runs_and_phases_add_up(service: Service) -> None:
     assert found.last_inference == NOW_NS // 10**6
     phases = found.inference_stats
     assert pair(phases.success) == (3, 7000)
-    assert pair(phases.queue) == (3, 300)
+    assert pair(phases.queue) == (3, 7000 - 3 * 60)
     # A request's share of a batch is all of it.
     assert [pair(each) for each in (phases.compute_input, phases.compute_infer, phases.compute_output)] == [
         (3, 30),
@@ -136,7 +142,7 @@ def test_requests_rows_runs_and_phases_add_up(service: Service) -> None:
 
 def test_runs_are_counted_by_the_rows_of_their_requests(service: Service) -> None:
     stats = service.stats["single", 1]
-    for record in (batch(1, 1, rows=5), batch(1, rows=5), batch(1, rows=2)):
+    for record in (batch(99, 99, rows=5), batch(99, rows=5), batch(99, rows=2)):
         stats.on_batch(record)
     nothing = ((0, 0),) * 3
     assert service.sizes("single") == {
@@ -149,7 +155,7 @@ def test_runs_are_counted_by_the_rows_of_their_requests(service: Service) -> Non
 
 
 def test_a_model_without_a_batch_dimension_has_size_one(service: Service) -> None:
-    service.stats["fixed", 1].on_batch(batch(1, rows=1))
+    service.stats["fixed", 1].on_batch(batch(99, rows=1))
     assert service.sizes("fixed") == {1: ((1, 10), (1, 20), (1, 30))}
 
 
@@ -177,3 +183,36 @@ def test_a_curve_keeps_how_many_runs_it_timed_and_what_they_took_together() -> N
     # 1 + 5 ticks for the first; 4 to warm and 3 timed make 22 with the second.
     assert curve.runs == (5, 3, 1)
     assert curve.spent_ns == (5, 12, 8)
+
+
+def test_no_run_is_lost_or_counted_twice_while_others_come_and_are_read(service: Service) -> None:
+    """More than are added up at once, on several threads, with readers between them."""
+    stats = service.stats["single", 1]
+    runs, threads = 1000, 4
+
+    def add() -> None:
+        for _ in range(runs):
+            stats.on_batch(batch(1000, 2000, rows=3))
+            stats.on_batch(batch(99, rows=1, failed=True))
+
+    seen = []
+    with ThreadPoolExecutor(threads) as pool:
+        adding = [pool.submit(add) for _ in range(threads)]
+        while not all(each.done() for each in adding):
+            (found,) = service.ask("single")
+            seen.append((found.execution_count, found.inference_count, found.inference_stats.success.count))
+    assert seen == sorted(seen)
+    # What belongs together is read together.
+    assert all((rows, requests) == (3 * count, 2 * count) for count, rows, requests in seen)
+    (found,) = service.ask("single")
+    assert (found.execution_count, found.inference_count) == (runs * threads, 3 * runs * threads)
+    assert pair(found.inference_stats.success) == (2 * runs * threads, 3000 * runs * threads)
+    assert pair(found.inference_stats.fail) == (runs * threads, 99 * runs * threads)
+
+
+def test_what_a_run_gave_is_not_kept_until_it_is_counted() -> None:
+    stats, record = VersionStats(), batch(99, rows=1)
+    record.outputs = {"scores": np.zeros((1, 10), np.float32)}
+    outputs = weakref.ref(record.outputs["scores"])
+    stats.on_batch(record)
+    assert outputs() is None
