@@ -12,8 +12,10 @@ On the 2,400 held-out images it reached 99.71 %. What moved that figure is the a
 for rotation, shear, zoom and translation, one after another, a network of three convolutions reached 98.8 % of sharp
 images and 99.3 % of images that were blurred as those that it had learned from (augmentation.py); behind one affine
 step it reached 99.75 %. That network's test images were read, too: 99.62 % with the same order of samples in each
-epoch, 99.60 % with another in each, after 120 epochs. A temperature of 0.50 brought the expected calibration error on
-the test images from 0.088 to 0.002. Widths are multiples of 16, which ONNX Runtime computes faster than those between.
+epoch, 99.60 % with another in each, after 120 epochs. So were those of two more runs of this one: with elastic
+distortion (Simard et al. 2003) in the same step 99.63 %, and without label smoothing besides 99.60 %, which is chance.
+A temperature of 0.50 brought the expected calibration error on the test images from 0.088 to 0.002. Widths are
+multiples of 16, which ONNX Runtime computes faster than those between.
 """
 
 from typing import Any
