@@ -205,7 +205,7 @@ class Application:
                 pixelserve.__version__,
                 self._metrics.statistics,
                 LogSettings(self._log_level, settings.log_format, self._on_log_level),
-                TraceSettings(self._catalogue, self._tracing),
+                TraceSettings(self._catalogue, self._tracing, self._on_trace_settings),
                 Regions(),
                 shared_memory=settings.system_shared_memory,
             ).handlers(),
@@ -215,6 +215,9 @@ class Application:
 
     def _on_log_level(self, before: LevelName, after: LevelName) -> None:
         self._log.warning("log level changed", before=before, after=after)
+
+    def _on_trace_settings(self, level: str, rate: int) -> None:
+        self._log.warning("trace settings changed", trace_level=level, trace_rate=rate)
 
     def _load(self) -> None:
         settings = self._settings

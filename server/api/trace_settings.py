@@ -1,7 +1,7 @@
 """TraceSetting: the settings of tracing, by Triton's names, for the whole server."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pixelserve.oip import inference_pb2 as pb
@@ -24,10 +24,22 @@ _UNUSED_RATE = 1000
 class TraceSettings:
     """Answers TraceSetting. May be called from any thread."""
 
-    def __init__(self, catalogue: Catalogue, tracing: "Tracing | None" = None) -> None:
-        """Stores what it is handed: the loaded models, and what traces calls; None: nothing does."""
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        tracing: "Tracing | None" = None,
+        on_change: Callable[[str, int], object] = lambda *_: None,
+    ) -> None:
+        """Stores what it is handed.
+
+        Args:
+            catalogue: the loaded models.
+            tracing: what traces calls; None: nothing does.
+            on_change: told the level and the rate after a change.
+        """
         self._catalogue = catalogue
         self._tracing = tracing
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._defaults = self._read()
 
@@ -77,6 +89,7 @@ class TraceSettings:
                 raise Unimplemented(f"trace setting {name} is {list(self._defaults[name])} and cannot be changed")
         is_on, rate = _is_on(after[_LEVEL]), _rate(after[_RATE])
         self._tracing.is_on, self._tracing.rate = is_on, rate
+        self._on_change(after[_LEVEL][0], rate)
 
 
 def _is_on(level: Sequence[str]) -> bool:

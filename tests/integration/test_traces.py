@@ -304,6 +304,12 @@ def test_tracing_is_switched_and_thinned_while_the_server_runs(
     stub.ModelInfer(make_request(id="last"), timeout=TIMEOUT_S)
     assert server.stop() == 0
     assert [attributes_of(s)["pixelserve.request_id"] for s in collector.spans() if s.name == INFER] == ["last"]
+    changes = [event for event in server.events() if event["event"] == "trace settings changed"]
+    assert [(event["trace_level"], event["trace_rate"]) for event in changes] == [
+        ("OFF", 2_000_000_000),
+        ("TIMESTAMPS", 2_000_000_000),
+        ("TIMESTAMPS", 1),
+    ]
 
 
 @pytest.mark.parametrize(
