@@ -1,16 +1,18 @@
 """fashion-mnist: the flagship for pictures of clothes, seven convolutions, 334,528 parameters.
 
-accuracy   94.51 % on the 10,000 test images: one run
+accuracy   94.49 % on the 10,000 test images: one run
 runs       seed 0, named before the run, since one takes over half an hour
-time       30 min a run on one core, beside another training on the second
+time       34 min a run on one core, beside another training on the second; it stood still for eight of them
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train fashion-mnist --seed SEED
 origin     the shape of K. Jordan's networks for CIFAR-10 (2024, arXiv:2404.00498), as narrow as the time allows
 
-On the 2,400 held-out images it reached 94.25 %. No other run of it was made: the step size, the decay and the smoothing
-are those of cifar10. A temperature of 0.65 brought the expected calibration error on the test images from 0.087 to
-0.0105; the goal of 0.010 is missed. The temperature is the one that makes the held-out images most likely.
+On the 2,400 held-out images it reached 94.54 %. One other run was made, with labels smoothed by 0.1 as cifar10's are:
+it reached 94.25 % of the held-out images and 94.51 % of the test images, whose calibration error a temperature brought
+to 0.0105. What a temperature makes of smoothed probabilities is too sure between 0.75 and 0.95, which the held-out
+images showed as well. Without smoothing the network is nearly honest by itself, with an error of 0.004, and of 0.007
+with a temperature of 0.93, the one that makes the held-out images most likely.
 """
 
 from functools import partial
@@ -43,7 +45,6 @@ RECIPE = KerasRecipe(
         "sgd", 0.3, "cosine", warmup=0.2, options={"momentum": 0.85, "nesterov": True, "weight_decay": 9e-3}
     ),
     loss="categorical_crossentropy",
-    label_smoothing=0.1,
     epochs=40,
     batch_size=256,
     held_out=0.04,
@@ -51,6 +52,6 @@ RECIPE = KerasRecipe(
     precision="mixed_bfloat16",
     calibrated=True,
     inversion="auto",
-    measured={0: 0.9451},
-    training_s=1819,
+    measured={0: 0.9449},
+    training_s=2046,
 )
