@@ -74,7 +74,10 @@ def _verdict(row: Row) -> str:
 
 def caption(report: Report) -> str:
     """Returns what the table was measured by."""
-    return f"rounds: {report.rounds}, of {report.seconds:g} s a measurement; ours and against are medians of the rounds"
+    # Some figures have rounds of their own.
+    counts = sorted({len(row.ratios) for row in report.rows} - {1}) or [report.rounds]
+    rounds = " or ".join(map(str, counts))
+    return f"rounds: {rounds}, rates over {report.seconds:g} s each; ours and against are medians of the rounds"
 
 
 def as_table(report: Report) -> Table:

@@ -112,6 +112,12 @@ def test_memory_is_named_by_what_came_before_it() -> None:
     assert report.cells(Row(wanted["swapmemory"], [10], [10]))[2] == "after 50: 10.0 MiB"
 
 
+def test_the_caption_says_how_many_rounds_each_figure_had() -> None:
+    rows = [Row(RATE, [200] * 2, [100] * 2), Row(LATENCY, [90] * 10, [100] * 10), Row(LATENCY, [9], [9])]
+    assert report.caption(Report({}, 5, 3, rows, {})).startswith("rounds: 2 or 10, rates over 3 s each")
+    assert report.caption(Report({}, 5, 3, [], {})).startswith("rounds: 5, ")
+
+
 def test_markdown_has_a_line_a_figure_and_the_facts(whole: Report) -> None:
     lines = report.as_markdown(whole).splitlines()
     assert "| requests/s | 205/s | Triton: 100/s | 2.05 (2.00 to 2.10) | ≥ 1.60 | ≥ 1.90 | goal |" in lines
