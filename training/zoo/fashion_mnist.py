@@ -10,9 +10,9 @@ origin     the shape of K. Jordan's networks for CIFAR-10 (2024, arXiv:2404.0049
 
 On the 2,400 held-out images it reached 94.54 %. One other run was made, with labels smoothed by 0.1 as cifar10's are:
 it reached 94.25 % of the held-out images and 94.51 % of the test images, whose calibration error a temperature brought
-to 0.0105. What a temperature makes of smoothed probabilities is too sure between 0.75 and 0.95, which the held-out
-images showed as well. Without smoothing the network is nearly honest by itself, with an error of 0.004, and of 0.007
-with a temperature of 0.93, the one that makes the held-out images most likely.
+to 0.0105. On the held-out images it was too sure between 0.75 and 0.95. Without smoothing the network is nearly honest
+by itself, with an error of 0.004, and of 0.007 with a temperature of 0.93, the one that makes the held-out images most
+likely.
 """
 
 from functools import partial
