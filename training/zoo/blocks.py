@@ -36,16 +36,21 @@ def convolution(features: Any, channels: int, *, pooled: bool = False, activatio
     if pooled:
         convolved = layers.MaxPooling2D()(convolved)
     # The kernels of the next layer scale as well; the memory is that of about ten steps, since there are few.
-    return layers.Activation(activation)(batch_normalization(momentum=0.9, scale=False)(convolved))
+    return activated(batch_normalization(momentum=0.9, scale=False)(convolved), activation)
 
 
 def batch_normalization(**options: Any) -> Any:
     """Returns Keras's batch normalisation layer with these options, for features [N, H, W, C]; a faster one, with the
     same weights, where precision is mixed."""
-    keras = frameworks.load().keras
-    mixed = keras.config.dtype_policy().name == "mixed_bfloat16"
-    layer = _fused_batch_normalization() if mixed else keras.layers.BatchNormalization
+    layer = _fused_batch_normalization() if _is_mixed() else frameworks.load().keras.layers.BatchNormalization
     return layer(**options)
+
+
+def activated(features: Any, activation: str) -> Any:
+    """Returns features of any shape after an activation, by Keras's name; a faster SiLU where precision is mixed."""
+    if activation == _SMOOTH and _is_mixed():
+        return _fused_silu()()(features)
+    return frameworks.load().keras.layers.Activation(activation)(features)
 
 
 def whitened_network(classes: int, *, name: str, shape: tuple[int, int, int], widths: tuple[int, ...]) -> Any:
@@ -69,7 +74,7 @@ def whitened_network(classes: int, *, name: str, shape: tuple[int, int, int], wi
     # In float32: the whitening blows small differences up, and bfloat16's rounding with them.
     features = layers.Rescaling(1 / 64, offset=-2, dtype="float32")(image)
     whitening = layers.Conv2D(8 * shape[2], 2, use_bias=False, trainable=False, name=_WHITENING, dtype="float32")
-    features = layers.Activation(_SMOOTH)(whitening(features))
+    features = activated(whitening(features), _SMOOTH)
     for channels in widths:
         features = convolution(features, channels, pooled=True, activation=_SMOOTH)
         features = convolution(features, channels, activation=_SMOOTH)
@@ -152,3 +157,37 @@ def _fused_batch_normalization() -> Any:
             )
 
     return FusedBatchNormalization
+
+
+@cache
+def _fused_silu() -> Any:
+    """Returns a layer that computes SiLU, with a gradient in one pass.
+
+    TensorFlow computes the gradient in eight, each of which goes from bfloat16 to float32 and back: a fifth of the time
+    of a flagship's step, against a thirtieth with XLA's single loop.
+    """
+    libraries = frameworks.load()
+    tf = libraries.tf
+
+    base: Any = libraries.keras.layers.Layer
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow has no types
+    def slope(features: Any, upstream: Any) -> Any:
+        exact = tf.cast(features, tf.float32)
+        sigmoid = tf.sigmoid(exact)
+        gradient = tf.cast(upstream, tf.float32) * sigmoid * (1 + exact * (1 - sigmoid))
+        return tf.cast(gradient, features.dtype)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def silu(features: Any) -> Any:
+        return tf.nn.silu(features), lambda upstream: slope(features, upstream)
+
+    class FusedSilu(base):  # type: ignore[misc]  # Keras has no types
+        def call(self, features: Any) -> Any:
+            return silu(features)
+
+    return FusedSilu
+
+
+def _is_mixed() -> bool:
+    return str(frameworks.load().keras.config.dtype_policy().name) == "mixed_bfloat16"
