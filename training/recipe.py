@@ -129,6 +129,9 @@ class KerasRecipe(Recipe):
     """The share of the training split that the model is watched on and never learns from, a fraction of 1."""
     augmentation: Callable[[], list[Any]] | None = None
     """Returns Keras layers that change images [N, H, W, C] while training; None: images are learned as they are."""
+    cut_mix: float = 0.0
+    """How strongly images are mixed while training, the factor of Keras's CutMix: a rectangle of each is another
+    image's, and so is as much of its label (Yun et al. 2019); 0: none are mixed."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What training computes in; the trained model's weights and the exported model are float32 always."""
     calibrated: bool = False

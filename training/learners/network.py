@@ -18,6 +18,7 @@ from ..report import Layer
 from ..running.checkpoint import Checkpoint
 from ..running.runs import MODEL
 from . import keeping, regularize, stopping, watching
+from .mixing import cut_mixed
 
 _PREDICTION_BATCH = 500
 _STEPS_TOGETHER = 100
@@ -136,7 +137,7 @@ class _Learner:
         progress.start()
         try:
             history = self.augmented.fit(
-                _batches(train.inputs, self._targets(train), self.recipe.batch_size, shuffled=True),
+                self._training_batches(train),
                 initial_epoch=self._first_epoch(checkpoint),
                 epochs=self.recipe.epochs,
                 validation_data=watched,
@@ -154,6 +155,10 @@ class _Learner:
             progress.stop()
         names = {**before, **history.history}
         return {name: [*before.get(name, []), *map(float, history.history.get(name, []))] for name in names}
+
+    def _training_batches(self, train: Split) -> Any:
+        batches = _batches(train.inputs, self._targets(train), self.recipe.batch_size, shuffled=True)
+        return cut_mixed(batches, self.recipe.cut_mix) if self.recipe.cut_mix else batches
 
     def _restore(self, checkpoint: Checkpoint) -> dict[str, list[float]]:
         """Goes back to where a run was interrupted; returns the history of its finished epochs, if any."""

@@ -145,6 +145,7 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
         "label_smoothing": recipe.label_smoothing,
         "held_out": recipe.held_out,
         "precision": recipe.precision,
+        "cut_mix": recipe.cut_mix,
         "repeats": recipe.repeats,
         "optimizer": recipe.optimizer.name,
         **optimizer,
