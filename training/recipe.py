@@ -132,6 +132,8 @@ class KerasRecipe(Recipe):
     cut_mix: float = 0.0
     """How strongly images are mixed while training, the factor of Keras's CutMix: a rectangle of each is another
     image's, and so is as much of its label (Yun et al. 2019); 0: none are mixed."""
+    mirrored: bool = False
+    """Whether the trained model takes the mean logits of an image and of its mirror image, at twice the time."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What training computes in; the trained model's weights and the exported model are float32 always."""
     calibrated: bool = False

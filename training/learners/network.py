@@ -18,6 +18,7 @@ from ..report import Layer
 from ..running.checkpoint import Checkpoint
 from ..running.runs import MODEL
 from . import keeping, regularize, stopping, watching
+from .mirroring import mirrored
 from .mixing import cut_mixed
 
 _PREDICTION_BATCH = 500
@@ -44,11 +45,8 @@ class Network:
 
     @property
     def layers(self) -> list[Layer]:
-        """The model's layers in order."""
-        return [
-            Layer(layer.name, type(layer).__name__, tuple(layer.output.shape), int(layer.count_params()))
-            for layer in self.model.layers
-        ]
+        """The model's layers in order; those of a model inside it one by one."""
+        return list(_layers(self.model))
 
     def predict(self, inputs: Array) -> Array:
         """Returns the model's outputs."""
@@ -62,6 +60,15 @@ class Network:
             except RuntimeError as error:
                 # What HDF5 says of a full disk where it notices when it closes an .h5 file.
                 raise OSError(str(error)) from error
+
+
+def _layers(model: Any, prefix: str = "") -> Iterator[Layer]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer, f"{prefix}{layer.name}/")
+        else:
+            shape = tuple(layer.output.shape)
+            yield Layer(f"{prefix}{layer.name}", type(layer).__name__, shape, int(layer.count_params()))
 
 
 def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:
@@ -101,7 +108,7 @@ def fit_splits(
     say(f"training {recipe.name} on {len(train):,} samples: {learner.model.count_params():,} parameters")
     learner.compile(len(train))
     history = learner.fit(train, held_out, checkpoint)
-    model = learner.in_float32()
+    model = learner.finished()
     # Of a user's few pictures none may be held out.
     temperature = _calibrate(model, held_out) if recipe.calibrated and len(held_out) else None
     return Network(model, history, temperature, recipe.also_saved_as)
@@ -182,23 +189,25 @@ class _Learner:
             return split.targets
         return np.asarray(frameworks.load().keras.utils.to_categorical(split.targets, self.classes))
 
-    def in_float32(self) -> Any:
-        if self.recipe.precision == "float32":
+    def finished(self) -> Any:
+        """Returns the model that is saved and exported: in float32, mirrored if the recipe says so."""
+        if self.recipe.precision == "float32" and not self.recipe.mirrored:
             return self.model
-        self._float32_model.set_weights(self.model.get_weights())
-        return self._float32_model
+        self._finished_model.set_weights(self.model.get_weights())
+        return self._finished_model
 
     @functools.cached_property
-    def _float32_model(self) -> Any:
-        return regularize.build(self.recipe, self.classes)
+    def _finished_model(self) -> Any:
+        model = regularize.build(self.recipe, self.classes)
+        return mirrored(model) if self.recipe.mirrored else model
 
     def save(self, path: Path) -> None:
-        """Writes the model as the run would end with it now, in float32; training goes on as if nothing had been."""
+        """Writes the model as the run would end with it now; training goes on as if nothing had been."""
         weights = self.model.get_weights()
         # Puts the averages in place, where weights are averaged.
         self.augmented.optimizer.finalize_variable_values(self.augmented.trainable_weights)
         try:
-            self.in_float32().save(path)
+            self.finished().save(path)
         finally:
             self.model.set_weights(weights)
 

@@ -146,6 +146,7 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
         "held_out": recipe.held_out,
         "precision": recipe.precision,
         "cut_mix": recipe.cut_mix,
+        "mirrored": recipe.mirrored,
         "repeats": recipe.repeats,
         "optimizer": recipe.optimizer.name,
         **optimizer,
