@@ -105,6 +105,22 @@ class Ensemble:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A larger network that learns first, and whose probabilities the recipe's network then learns beside the labels.
+
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network". It learns as the recipe says, from the same
+    images for as many epochs, and is not kept.
+    """
+
+    build: Callable[[int], Any]
+    """Returns it untrained; takes and gives what the recipe's network does."""
+    weight: float
+    """How much the divergence from its probabilities counts in the loss; what the labels bring counts 1."""
+    temperature: float
+    """What both networks' logits are divided by before they are compared; above 1, small probabilities count more."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class KerasRecipe(Recipe):
     """A network that Keras trains."""
 
@@ -136,6 +152,8 @@ class KerasRecipe(Recipe):
     """Whether the trained model takes the mean logits of an image and of its mirror image, at twice the time."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What training computes in; the trained model's weights and the exported model are float32 always."""
+    teacher: Teacher | None = None
+    """What the network learns from beside the labels; None: from labels alone."""
     calibrated: bool = False
     """Whether probabilities are made honest by a temperature found on the held-out samples (Guo et al. 2017)."""
     also_saved_as: tuple[str, ...] = ()

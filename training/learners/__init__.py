@@ -4,7 +4,7 @@ from ..datasets import Dataset
 from ..recipe import BackpropRecipe, KerasRecipe, LogisticRecipe, Recipe
 from ..running.checkpoint import Checkpoint
 from ..trained import Trained
-from . import backprop, ensemble, logistic, network
+from . import backprop, distilled, ensemble, logistic, network
 
 __all__ = ["fit"]
 
@@ -28,6 +28,8 @@ def fit(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint | None = None) 
     if isinstance(recipe, KerasRecipe):
         if recipe.ensemble:
             return ensemble.fit(recipe, dataset, checkpoint)
+        if recipe.teacher:
+            return distilled.fit(recipe, dataset, checkpoint)
         return network.fit(recipe, dataset, checkpoint)
     if isinstance(recipe, BackpropRecipe):
         return backprop.fit(recipe, dataset)

@@ -20,6 +20,7 @@ from ..running.runs import MODEL
 from . import keeping, regularize, stopping, watching
 from .mirroring import mirrored
 from .mixing import cut_mixed
+from .teaching import taught
 
 _PREDICTION_BATCH = 500
 _STEPS_TOGETHER = 100
@@ -93,16 +94,25 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
 
 
 def fit_splits(
-    recipe: KerasRecipe, train: Split, held_out: Split, *, classes: int, checkpoint: Checkpoint | None = None
+    recipe: KerasRecipe,
+    train: Split,
+    held_out: Split,
+    *,
+    classes: int,
+    checkpoint: Checkpoint | None = None,
+    teacher: Network | None = None,
 ) -> Network:
-    """Trains a network of so many classes on `train` and watches it on `held_out`, which may be empty; see `fit`."""
+    """Trains a network of so many classes on `train` and watches it on `held_out`, which may be empty; see `fit`.
+
+    Where there is a teacher, the network learns its probabilities as the recipe says.
+    """
     libraries = frameworks.load()
     libraries.keras.utils.set_random_seed(recipe.seed)
     # Sums whose order changes from run to run would give other weights for the same seed.
     libraries.tf.config.experimental.enable_op_determinism()
     if recipe.repeats > 1:
         train = train.take(np.tile(np.arange(len(train)), recipe.repeats))
-    learner = _learner(recipe, classes)
+    learner = _learner(recipe, classes, teacher)
     if recipe.initialize is not None:
         recipe.initialize(learner.model, train.inputs)
     say(f"training {recipe.name} on {len(train):,} samples: {learner.model.count_params():,} parameters")
@@ -121,7 +131,7 @@ class _Learner:
     recipe: KerasRecipe
     classes: int
     model: Any
-    # The model with the layers before it that change images while it learns.
+    # The model behind layers that change images while it learns, and with what its teacher adds to the loss.
     augmented: Any
 
     def compile(self, samples: int) -> None:
@@ -212,16 +222,17 @@ class _Learner:
             self.model.set_weights(weights)
 
 
-def _learner(recipe: KerasRecipe, classes: int) -> _Learner:
+def _learner(recipe: KerasRecipe, classes: int, teacher: Network | None = None) -> _Learner:
     keras = frameworks.load().keras
     with _precision(recipe.precision):
         model = regularize.build(recipe, classes)
-    if recipe.augmentation is None:
+        learning = model if recipe.teacher is None or teacher is None else taught(model, recipe.teacher, teacher.model)
+    before = recipe.augmentation() if recipe.augmentation is not None else []
+    if not before and learning is model:
         return _Learner(recipe, classes, model, model)
-    # Augmentation stays in front of the model, so that nothing of it is exported.
-    shape = model.input_shape[1:]
-    image = keras.Input(shape, dtype="float32")
-    return _Learner(recipe, classes, model, keras.Sequential([image, *recipe.augmentation(), model]))
+    # Augmentation stays in front of the model, and the teacher around it, so that nothing of them is exported.
+    image = keras.Input(model.input_shape[1:], dtype="float32")
+    return _Learner(recipe, classes, model, keras.Sequential([image, *before, learning]))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ state.json               what the run is made of and how far it is; it names the
 epoch-3.weights.h5       weights, and the optimizer's state, after the last epoch that was finished
 best-epoch-2.keras       the best model so far, as the run would have ended with it
 member-1.keras           of an ensemble instead: a model that is trained, in float32
+teacher.keras            where the network has a teacher: it, trained
 tensorboard/             logs, where they are asked for
 
 state.json is replaced last and at once. Whatever stops an epoch's keeping, it names whole files.
@@ -68,7 +69,7 @@ class State(BaseModel):
     folds: tuple[float, ...] = ()
     """The accuracies that a cross-validation found before; empty: none was asked for."""
     members: dict[str, dict[str, list[float]]] = {}
-    """The histories of an ensemble's trained models, by the models' names."""
+    """The histories of an ensemble's trained models, or of a network's teacher, by the models' names."""
 
     @property
     def is_kept(self) -> bool:
@@ -98,7 +99,7 @@ class Checkpoint:
         return self.folder / f"best-epoch-{self.state.best.epoch}.keras" if self.state.best else None
 
     def member(self, name: str) -> Path:
-        """Returns the file that holds a trained model of an ensemble."""
+        """Returns the file that holds a trained model of an ensemble, or a network's teacher."""
         return self.folder / f"{name}.keras"
 
     @property
@@ -107,7 +108,8 @@ class Checkpoint:
         return self._trained_before_s + time.monotonic() - self._started_s
 
     def start(self) -> None:
-        """Starts the clock of the training time."""
+        """Starts the clock of the training time; what has passed since something was kept does not count."""
+        self._trained_before_s = self.state.training_s
         self._started_s = time.monotonic()
 
     def note(self, *, folds: tuple[float, ...]) -> None:
@@ -143,10 +145,10 @@ class Checkpoint:
             self.tidy()
 
     def keep_member(self, name: str, history: Mapping[str, list[float]], write: Callable[[Path], None]) -> None:
-        """Keeps a trained model of an ensemble, beside those that were trained before it.
+        """Keeps a trained model of an ensemble, or a network's teacher, beside those that were trained before it.
 
         Args:
-            name: the model's, such as member-1.
+            name: the model's, such as member-1 or teacher.
             history: the figures of its training.
             write: writes it to a file.
 

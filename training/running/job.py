@@ -147,6 +147,7 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
         "precision": recipe.precision,
         "cut_mix": recipe.cut_mix,
         "mirrored": recipe.mirrored,
+        "teacher": recipe.teacher and {"weight": recipe.teacher.weight, "temperature": recipe.teacher.temperature},
         "repeats": recipe.repeats,
         "optimizer": recipe.optimizer.name,
         **optimizer,

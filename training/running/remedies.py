@@ -61,8 +61,10 @@ class Remedies:
             return recipe
         if recipe.calibrated:
             say(f"an ensemble is not calibrated, as {recipe.name} alone is")
+        if recipe.teacher:
+            say(f"an ensemble's members learn without the teacher that {recipe.name} alone has")
         members = Ensemble.members if self.members is None else self.members
-        return replace(recipe, calibrated=False, ensemble=Ensemble(self.ensemble, members))
+        return replace(recipe, calibrated=False, teacher=None, ensemble=Ensemble(self.ensemble, members))
 
     def _check(self) -> None:
         for name, rate, end in (("l1", self.l1, math.inf), ("l2", self.l2, math.inf), ("dropout", self.dropout, 1.0)):

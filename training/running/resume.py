@@ -155,16 +155,15 @@ def kept(checkpoint: Checkpoint, command: str) -> Iterator[None]:
 
 
 def _kept(checkpoint: Checkpoint, command: str) -> str:
-    state = checkpoint.state
+    state, kept = checkpoint.state, []
     if state.members:
-        return f"{', '.join(state.members)} of the ensemble are kept in {checkpoint.folder}; go on with: {command}"
-    if state.best is None:
-        return ""
-    planned = state.settings.learner.get("epochs", "?")
-    return (
-        f"epoch {state.epochs} of {planned} is kept, and the best one: {state.best}, {checkpoint.best_model}; "
-        f"go on with: {command}"
-    )
+        kept.append(f"{', '.join(state.members)}: trained, and kept in {checkpoint.folder}")
+    if state.best is not None:
+        planned = state.settings.learner.get("epochs", "?")
+        kept.append(
+            f"epoch {state.epochs} of {planned} is kept, and the best one: {state.best}, {checkpoint.best_model}"
+        )
+    return "; ".join([*kept, f"go on with: {command}"]) if kept else ""
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
     monkeypatch.setattr(members, "train", counted)
     stopped = train(*options)
     assert stopped.exit_code == 130
-    assert f"{', '.join(kept)} of the ensemble are kept in {tmp_path}/run.partial; go on with: " in stopped.err
+    assert f"{', '.join(kept)}: trained, and kept in {tmp_path}/run.partial; go on with: " in stopped.err
     assert names(tmp_path / "run.partial") == sorted([*(f"{name}.keras" for name in kept), "state.json"])
 
     monkeypatch.setattr(members, "train", lambda *arguments: (trained.append(-1), original(*arguments))[1])

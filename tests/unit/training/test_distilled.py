@@ -1,0 +1,163 @@
+"""A network that learns from a teacher beside the labels."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, rel_entr
+
+from pixelserve_training import datasets, frameworks, learners, zoo
+from pixelserve_training.learners import members, network, teaching
+from pixelserve_training.recipe import KerasRecipe, Optimizer, Teacher
+from pixelserve_training.running.remedies import Remedies
+
+Command = Callable[..., Any]
+
+# Keras saves weights in a way that NumPy will not take much longer.
+_KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
+
+
+def build_teacher(classes: int) -> Any:
+    """Returns a network that no other test builds: it has twelve hidden units."""
+    keras = frameworks.load().keras
+    layers = keras.layers
+    image = keras.Input((28, 28, 1), dtype="uint8", name="image")
+    hidden = layers.Dense(12, activation="relu")(layers.Flatten()(layers.Rescaling(1 / 255)(image)))
+    return keras.Model(image, layers.Dense(classes, activation="softmax", dtype="float32")(hidden))
+
+
+@pytest.fixture
+def taught_recipe(small_recipe: KerasRecipe) -> KerasRecipe:
+    teacher = Teacher(build=build_teacher, weight=9.0, temperature=4.0)
+    return replace(small_recipe, teacher=teacher, precision="mixed_bfloat16", epochs=2)
+
+
+def random_probabilities(seed: int) -> Any:
+    return np.exp(log_softmax(np.random.default_rng(seed).normal(0, 5, (20, 10)), axis=1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_divergence_is_that_of_the_softened_probabilities(temperature: float, keras: Any) -> None:
+    given, wanted = random_probabilities(0), random_probabilities(1)
+    soft_given, soft_wanted = (
+        np.exp(log_softmax(np.log(each.astype(np.float64)) / temperature, axis=1)) for each in (given, wanted)
+    )
+    expected = temperature**2 * rel_entr(soft_wanted, soft_given).sum(axis=1).mean()
+    assert float(teaching.divergence(given, wanted, temperature)) == pytest.approx(expected, rel=1e-5)
+    assert float(teaching.divergence(given, given, temperature)) == pytest.approx(0, abs=1e-5)
+
+
+def test_probabilities_of_0_leave_the_divergence_finite(keras: Any) -> None:
+    given, wanted = np.eye(3, dtype=np.float32), np.roll(np.eye(3, dtype=np.float32), 1, axis=0)
+    assert np.isfinite(float(teaching.divergence(given, wanted, 4.0)))
+
+
+def test_a_teacher_adds_to_the_loss_while_the_network_learns_and_never_changes(
+    taught_recipe: KerasRecipe, data_dir: Path
+) -> None:
+    split = datasets.load("mnist", data_dir).train
+    teacher = network.Network(build_teacher(10), {}, None)
+    before = teacher.model.get_weights()
+    learner = network._learner(taught_recipe, 10, teacher)
+    learner.compile(len(split))
+    assert len(learner.augmented.trainable_weights) == 4
+    wanted = split.inputs, split.targets
+    watched = learner.augmented.evaluate(*wanted, verbose=0, return_dict=True)["loss"]
+    alone = network._learner(replace(taught_recipe, teacher=None), 10)
+    alone.model.set_weights(learner.model.get_weights())
+    alone.compile(len(split))
+    assert watched == pytest.approx(alone.augmented.evaluate(*wanted, verbose=0, return_dict=True)["loss"], rel=1e-6)
+    far = float(teaching.divergence(learner.model(split.inputs), teacher.model(split.inputs), 4.0))
+    losses = learner.augmented.fit(*wanted, batch_size=64, verbose=0).history["loss"]
+    # The one step's loss is that of the weights before it; the teacher computed in bfloat16.
+    assert losses[0] == pytest.approx(watched + 9 * far, rel=0.05)
+    assert far > 0.1
+    for ours, kept in zip(teacher.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, kept)
+
+
+def test_a_taught_network_comes_closer_to_its_teacher_than_one_that_learns_alone(
+    taught_recipe: KerasRecipe, data_dir: Path
+) -> None:
+    dataset = datasets.load("mnist", data_dir)
+    kept: list[network.Network] = []
+    original = members.train
+
+    def train(*arguments: Any) -> network.Network:
+        kept.append(original(*arguments))
+        return kept[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(members, "train", train)
+        recipe = replace(taught_recipe, epochs=40, optimizer=Optimizer(learning_rate=0.01))
+        taught = learners.fit(recipe, dataset)
+    alone = learners.fit(replace(recipe, teacher=None), dataset)
+    pixels = dataset.train.inputs
+    wanted = kept[0].predict(pixels)
+    distances = [float(teaching.divergence(each.predict(pixels), wanted, 4.0)) for each in (taught, alone)]
+    assert distances[0] < distances[1] / 2
+    assert taught.parameters == 6_370
+    again = learners.fit(recipe, dataset)
+    np.testing.assert_array_equal(taught.predict(pixels), again.predict(pixels))
+
+
+@pytest.fixture
+def train(
+    taught_recipe: KerasRecipe, pixelserve: Command, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Runs `pixelserve train` of that recipe; the run's folder is tmp_path/run."""
+    monkeypatch.setattr(zoo, "find", lambda _: taught_recipe)
+
+    def run(*arguments: object) -> Any:
+        return pixelserve("train", "small", "--data-dir", data_dir, "--run-dir", tmp_path / "run", *arguments)
+
+    return run
+
+
+def test_a_stopped_run_goes_on_with_the_teacher_that_it_had(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeline: 1. the teacher is trained, and the network is begun; 2. the signal; 3. --resume trains the network
+    alone; 4. it is the one of a run that nobody disturbed."""
+    original = network.fit_splits
+
+    def fit_splits(*arguments: Any, **options: Any) -> network.Network:
+        if options.get("teacher") is not None:
+            signal.raise_signal(signal.SIGINT)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(network, "fit_splits", fit_splits)
+    stopped = train()
+    assert stopped.exit_code == 130
+    assert f"the run was stopped; teacher: trained, and kept in {tmp_path}/run.partial; go on with: " in stopped.err
+    assert sorted(path.name for path in (tmp_path / "run.partial").iterdir()) == ["state.json", "teacher.keras"]
+    before_s = json.loads((tmp_path / "run.partial" / "state.json").read_text())["training_s"]
+
+    monkeypatch.setattr(network, "fit_splits", original)
+    resumed = train("--resume")
+    assert resumed.exit_code == 0, resumed.err
+    assert "teacher was trained before" in resumed.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    # The teacher's time is the run's as well.
+    assert metrics["training_s"] > before_s > 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["learner"]["teacher"] == {"weight": 9.0, "temperature": 4.0}
+    load = frameworks.load().keras.saving.load_model
+    weights = load(tmp_path / "run" / "model.keras").get_weights()
+    (tmp_path / "run").rename(tmp_path / "first")
+    assert train().exit_code == 0
+    for ours, theirs in zip(weights, load(tmp_path / "run" / "model.keras").get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_ensembles_members_have_no_teacher(taught_recipe: KerasRecipe, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Remedies(ensemble="bagging").apply(taught_recipe)
+    assert isinstance(recipe, KerasRecipe)
+    assert recipe.teacher is None
+    assert "an ensemble's members learn without the teacher that small alone has" in capsys.readouterr().err

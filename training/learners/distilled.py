@@ -1,0 +1,40 @@
+"""Learns a network that has a teacher: the teacher first, then the network from it and from the labels."""
+
+from dataclasses import replace
+
+from ..datasets import Dataset, hold_out
+from ..progress import say
+from ..recipe import KerasRecipe
+from ..running.checkpoint import Checkpoint
+from . import network
+from .members import Kept
+from .network import Network
+
+_TEACHER = "teacher"
+
+
+def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:
+    """Trains a network and, before it, its teacher; see `network.fit`.
+
+    Both learn from the same samples, and are watched on the same that are held out. A run that was stopped while the
+    network learned goes on with the same teacher.
+
+    Args:
+        recipe: what is trained.
+        dataset: what it learns from.
+        checkpoint: where the trained teacher, and each epoch of the network, is kept; None: neither is.
+
+    Raises:
+        UsageError: the network cannot be regularised as the recipe says.
+        SourceError: the checkpoint is damaged.
+        WriteError: the disk does not take the checkpoint.
+        DivergedError: the loss became NaN or infinite.
+    """
+    if recipe.teacher is None:
+        raise ValueError(f"{recipe.name} has no teacher")
+    train, held_out = hold_out(dataset.train, recipe.held_out)
+    classes = len(dataset.labels)
+    alone = replace(recipe, build=recipe.teacher.build, teacher=None, calibrated=False)
+    say(f"a teacher learns before {recipe.name}")
+    teacher = Kept(checkpoint).train(_TEACHER, alone, recipe.seed, train, held_out, classes)
+    return network.fit_splits(recipe, train, held_out, classes=classes, checkpoint=checkpoint, teacher=teacher)
