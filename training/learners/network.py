@@ -24,6 +24,7 @@ from .teaching import taught
 
 _PREDICTION_BATCH = 500
 _STEPS_TOGETHER = 100
+_LABELS_LOSS = "loss_of_labels"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ class Network:
             except RuntimeError as error:
                 # What HDF5 says of a full disk where it notices when it closes an .h5 file.
                 raise OSError(str(error)) from error
+
+
+def _of_labels(figures: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Returns a taught network's figures with the labels' part of the loss as the loss."""
+    figures = dict(figures)
+    figures["loss_with_teacher"], figures["loss"] = figures["loss"], figures.pop(_LABELS_LOSS)
+    figures.pop(f"val_{_LABELS_LOSS}", None)
+    return figures
 
 
 def _layers(model: Any, prefix: str = "") -> Iterator[Layer]:
@@ -140,7 +149,10 @@ class _Learner:
         loss: Any = self.recipe.loss
         if self.recipe.label_smoothing:
             loss = keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing)
-        metrics = [] if self.recipe.loss == "mean_squared_error" else ["accuracy"]
+        metrics: list[Any] = [] if self.recipe.loss == "mean_squared_error" else ["accuracy"]
+        if self.recipe.teacher is not None:
+            # What is minimised is more than that, and cannot be held against the loss on held-out samples.
+            metrics.append(keras.metrics.MeanMetricWrapper(keras.losses.get(loss), name=_LABELS_LOSS))
         # Steps on a handful of rows take less time than a return to Python after each.
         together = _STEPS_TOGETHER if self.recipe.repeats > 1 else 1
         optimizer = _optimizer(self.recipe.optimizer, steps)
@@ -171,7 +183,8 @@ class _Learner:
         finally:
             progress.stop()
         names = {**before, **history.history}
-        return {name: [*before.get(name, []), *map(float, history.history.get(name, []))] for name in names}
+        figures = {name: [*before.get(name, []), *map(float, history.history.get(name, []))] for name in names}
+        return _of_labels(figures) if _LABELS_LOSS in figures else figures
 
     def _training_batches(self, train: Split) -> Any:
         batches = _batches(train.inputs, self._targets(train), self.recipe.batch_size, shuffled=True)
