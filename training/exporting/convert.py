@@ -13,6 +13,7 @@ from onnx import ModelProto, numpy_helper
 from .. import frameworks
 from ..errors import SourceError, UsageError
 from ..runtime import Array, run_in_parts
+from .folding import fold_into_convolutions
 from .simplify import simplify
 
 # The newest that tf2onnx is tested with, and old enough for any ONNX Runtime of recent years.
@@ -149,6 +150,7 @@ def to_onnx(signature: Signature, *, source: str) -> bytes:
         raise SourceError(f"{source}: tf2onnx cannot convert it: {reason}") from error
     _fix_captured(model, function.get_concrete_function())
     simplify(model)
+    fold_into_convolutions(model)
     content: bytes = model.SerializeToString()
     return content
 

@@ -25,7 +25,7 @@ def simplify(model: ModelProto) -> bool:
         model: a valid ONNX model of operator set 5 or later.
     """
     graph = model.graph
-    if any(attribute.type in _SUBGRAPHS for node in graph.node for attribute in node.attribute):
+    if has_subgraphs(graph):
         return False
     # First, because it takes away nodes that look at a tensor's shape and would be in a Reshape's way.
     changed = _fix_shapes(model)
@@ -39,10 +39,10 @@ def _fix_shapes(model: ModelProto) -> bool:
     graph = model.graph
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {value.name: _sizes(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
-    constants = _constants(graph)
+    known = constants(graph)
     changed = False
     for node in graph.node:
-        if node.op_type != "Reshape" or node.input[1] in constants:
+        if node.op_type != "Reshape" or node.input[1] in known:
             continue
         before, after = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
         # -1 stands for what is left over, which is the free dimension again only where the others agree.
@@ -86,13 +86,13 @@ def _move_up(graph: GraphProto, reshape: NodeProto) -> bool:
 
 def _chain_above(graph: GraphProto, reshape: NodeProto) -> list[NodeProto]:
     """Returns the element-wise nodes from a graph input to a Reshape of constant shape; empty: not only such."""
-    constants = _constants(graph)
-    shape = constants.get(reshape.input[1])
+    known = constants(graph)
+    shape = known.get(reshape.input[1])
     if shape is None:
         return []
     # A scalar of more dimensions than a tensor would add dimensions to it.
     rank = min([math.prod(shape.dims), *(len(_sizes(tensor)) for tensor in graph.input)])
-    scalars = {name for name, value in constants.items() if math.prod(value.dims) == 1 and len(value.dims) <= rank}
+    scalars = {name for name, value in known.items() if math.prod(value.dims) == 1 and len(value.dims) <= rank}
     producers = {name: node for node in graph.node for name in node.output}
     uses = Counter(name for node in graph.node for name in node.input) + Counter(t.name for t in graph.output)
     chain: list[NodeProto] = []
@@ -105,6 +105,11 @@ def _chain_above(graph: GraphProto, reshape: NodeProto) -> list[NodeProto]:
         chain.insert(0, node)
         name = varying[0]
     return chain if name in {tensor.name for tensor in graph.input} else []
+
+
+def has_subgraphs(graph: GraphProto) -> bool:
+    """Returns whether a graph has branches or loops."""
+    return any(attribute.type in _SUBGRAPHS for node in graph.node for attribute in node.attribute)
 
 
 def drop_unused(graph: GraphProto) -> None:
@@ -126,7 +131,8 @@ def _keep_value_info(graph: GraphProto, names: set[str]) -> None:
         graph.value_info.remove(value)
 
 
-def _constants(graph: GraphProto) -> dict[str, TensorProto]:
+def constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Returns a graph's constants by name."""
     # An initializer that is an input too is only the input's default.
     inputs = {tensor.name for tensor in graph.input}
     return {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
