@@ -101,8 +101,8 @@ def test_the_card_promises_what_the_recipe_measured(name: str) -> None:
     assert accuracy == pytest.approx(recipe.measured[recipe.seed], abs=1e-4)
 
 
-# The goal, and what misses it as docs/zoo.md says.
-HONEST, MISSED = 0.010, {"cifar10": 0.0108}
+# The greatest expected calibration error.
+HONEST = 0.010
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in DATASETS])
@@ -110,9 +110,7 @@ def test_a_flagships_probabilities_can_be_taken_at_their_word(name: str) -> None
     calibration = committed(name).card.calibration
     assert calibration is not None
     assert calibration.temperature is not None
-    error = calibration.expected_calibration_error
-    assert (error > HONEST) == (name in MISSED)
-    assert error == pytest.approx(MISSED.get(name, error), abs=5e-5)
+    assert calibration.expected_calibration_error <= HONEST
 
 
 @pytest.mark.slow
