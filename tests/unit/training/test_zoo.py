@@ -63,6 +63,16 @@ def test_what_is_trained_in_mixed_precision_is_kept_in_float32(small_recipe: Ker
     kinds = {layer.__class__ for layer in trained.model.layers}
     assert frameworks.load().keras.layers.BatchNormalization in kinds
     assert blocks._fused_batch_normalization() not in kinds
+    assert blocks._fused_silu() not in kinds
+
+
+def test_a_flagships_seed_gives_the_same_weights_each_time() -> None:
+    """Mixed images, augmentation, and what TensorFlow and XLA compute on several threads in bfloat16 come after it."""
+    recipe, dataset = replace(zoo.find("cifar10"), epochs=2, batch_size=50), datasets.load("cifar10", TINY)
+    assert isinstance(recipe, KerasRecipe)
+    first, second, other = (network.fit(replace(recipe, seed=seed), dataset).model.get_weights() for seed in (0, 0, 1))
+    assert all(np.array_equal(*pair) for pair in zip(first, second, strict=True))
+    assert not all(np.array_equal(*pair) for pair in zip(first, other, strict=True))
 
 
 def test_the_fused_normalisation_computes_what_keras_computes(keras: Any) -> None:
