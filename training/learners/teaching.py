@@ -3,7 +3,7 @@
 Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from .. import frameworks
@@ -24,7 +24,6 @@ def taught(model: Any, teacher: Teacher, trained: Any) -> Any:
     """
     copy = teacher.build(trained.output_shape[-1])
     copy.set_weights(trained.get_weights())
-    copy.trainable = False
     return _layer_class()(model, copy, teacher.weight, teacher.temperature)
 
 
@@ -57,14 +56,16 @@ def _layer_class() -> Any:
     class Taught(base):  # type: ignore[misc]  # Keras has no types
         def __init__(self, pupil: Any, teacher: Any, weight: float, temperature: float) -> None:
             super().__init__()
-            self._pupil, self._teacher = pupil, teacher
+            self._pupil = pupil
+            # Not the teacher itself: its weights would be this layer's, and those of checkpoints and early stopping.
+            self._ask = partial(teacher, training=False)
             self._weight, self._temperature = weight, temperature
 
         def call(self, images: Any, training: bool = False) -> Any:
             probabilities = self._pupil(images, training=training)
             if training:
-                wanted = self._teacher(images, training=False)
-                self.add_loss(self._weight * divergence(probabilities, wanted, self._temperature))
+                far = divergence(probabilities, self._ask(images), self._temperature)
+                self.add_loss(self._weight * far)
             return probabilities
 
     return Taught

@@ -14,8 +14,10 @@ from scipy.special import log_softmax, rel_entr
 
 from pixelserve_training import datasets, frameworks, learners, zoo
 from pixelserve_training.datasets import Dataset, Split
-from pixelserve_training.learners import members, network, teaching
-from pixelserve_training.recipe import KerasRecipe, Optimizer, Teacher
+from pixelserve_training.learners import keeping, members, network, teaching
+from pixelserve_training.recipe import KerasRecipe, Optimizer, Regularization, Teacher
+from pixelserve_training.running import runs
+from pixelserve_training.running.checkpoint import Best, Checkpoint, State
 from pixelserve_training.running.remedies import Remedies
 
 Command = Callable[..., Any]
@@ -83,7 +85,7 @@ def test_a_teacher_adds_to_the_loss_while_the_network_learns_and_never_changes(
     before = teacher.model.get_weights()
     learner = network._learner(taught_recipe, 10, teacher)
     learner.compile(len(split))
-    assert len(learner.augmented.trainable_weights) == 4
+    assert [weights.path for weights in learner.augmented.weights] == [each.path for each in learner.model.weights]
     wanted = split.inputs, split.targets
     watched = learner.augmented.evaluate(*wanted, verbose=0, return_dict=True)["loss"]
     alone = network._learner(replace(taught_recipe, teacher=None), 10)
@@ -181,3 +183,24 @@ def test_an_ensembles_members_have_no_teacher(taught_recipe: KerasRecipe, capsys
     assert isinstance(recipe, KerasRecipe)
     assert recipe.teacher is None
     assert "an ensemble's members learn without the teacher that small alone has" in capsys.readouterr().err
+
+
+def test_a_taught_run_that_goes_on_can_stop_early(
+    taught_recipe: KerasRecipe, stripes: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Timeline: 1. two epochs are over, the first of which was by far the best; 2. the run goes on, with the teacher
+    that it had; 3. the third is no better, so it ends with the weights of the first."""
+    recipe = replace(taught_recipe, held_out=0.25, regularization=Regularization(patience=2))
+    settings = runs.Settings(recipe="small", seed=0, dataset="MNIST", dataset_sha256="")
+    checkpoint = Checkpoint(tmp_path / "run", State(settings=settings, request={}))
+    learners.fit(replace(recipe, epochs=1), stripes, checkpoint)
+    best = keeping.best_weights(checkpoint)
+    # Nothing will be better, so that it stays the best model that is kept.
+    unbeaten = Best(epoch=1, name="val_loss", figure=0.0)
+    checkpoint.state = checkpoint.state.model_copy(update={"best": unbeaten})
+    learners.fit(replace(recipe, epochs=2), stripes, checkpoint)
+    ended = learners.fit(replace(recipe, epochs=4), stripes, checkpoint)
+    assert "teacher was trained before" in capsys.readouterr().err
+    assert len(ended.history["loss"]) == 3
+    for ours, theirs in zip(ended.model.get_weights(), best, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
