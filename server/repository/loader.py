@@ -24,7 +24,7 @@ from pixelserve.card import (
 
 from ..engine.batcher import Batcher
 from ..engine.binding import sample
-from ..engine.curve import UNMEASURED, LatencyCurve, measure, powers_of_two
+from ..engine.curve import LatencyCurve
 from ..engine.instance import Instance
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA, InUse, SessionOptions
@@ -46,6 +46,7 @@ from .config import (
 from .layout import ModelFolder
 from .pbtxt import error_at
 from .scheduling import Placement, read_instances
+from .warming import check, choose_buckets, warm
 
 
 @dataclass(frozen=True)
@@ -112,24 +113,6 @@ class Tuning:
     """Whether a request that comes alone may be computed on the thread that brought it."""
 
 
-def choose_buckets(choice: str, max_batch_size: int, provider: str) -> tuple[int, ...]:
-    """Returns the sizes that a model's batches are padded to, rising; none for one without a batch dimension.
-
-    Args:
-        choice: as in `Tuning.buckets`. auto means powers of two on CUDA, where another shape costs a search for
-            kernels, and none on the CPU, where rows of zeros cost as much as images.
-        max_batch_size: the model's.
-        provider: ONNX Runtime's name of where it computes.
-    """
-    if not max_batch_size or choice == "none" or (choice == "auto" and provider != CUDA):
-        return ()
-    if choice in ("auto", "powers"):
-        return powers_of_two(max_batch_size)
-    sizes = {int(size) for size in choice.split(",")}
-    # The largest is always there, or some batch would fit no bucket.
-    return tuple(sorted({size for size in sizes if size < max_batch_size} | {max_batch_size}))
-
-
 @dataclass(frozen=True)
 class Loader:
     """Turns version folders into `LoadedVersion`s."""
@@ -169,13 +152,14 @@ class Loader:
         config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
         evidence = self._prove(path, model, first, config.batching.max_batch_size)
         config = replace(config, batching=self._tune(config.batching, first.provider))
+        inputs = partial(sample, first.inputs)
         batcher = Batcher(
             f"{folder.name} version {version}",
             [
                 Instance(
                     session,
-                    warm=partial(_warm, model, config.batching),
-                    check=partial(_check, config.batching),
+                    warm=partial(warm, model, config.batching, inputs),
+                    check=partial(check, config.batching, inputs),
                     rebuild=opener,
                 )
                 for session, opener in zip(sessions, openers, strict=True)
@@ -316,29 +300,3 @@ def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Ten
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     return infer
-
-
-def _warm(model: Path, policy: BatchingPolicy, session: Session) -> LatencyCurve:
-    """Runs every batch size, so that no request pays for a first run, and times it."""
-    sizes = policy.buckets or powers_of_two(policy.max_batch_size) or (1,)
-    batches = policy.max_batch_size > 0
-    samples = {rows: sample(session.inputs, rows if batches else 0) for rows in sizes}
-    if None in samples.values():
-        return UNMEASURED
-    try:
-        for rows in sizes:
-            session.warm(rows if batches else 0)
-        return measure(lambda rows: session.run(samples[rows] or {}), sizes)
-    except Exception as error:
-        problem = (
-            f"cannot compute a batch of {sizes[0]} to {sizes[-1]} rows: {error}; export the model again, or "
-            f"write a smaller max_batch_size"
-        )
-        raise RepositoryError(problem, path=model) from error
-
-
-def _check(policy: BatchingPolicy, session: Session) -> None:
-    """Raises where a session cannot compute what it was warmed with."""
-    zeros = sample(session.inputs, 1 if policy.max_batch_size else 0)
-    if zeros is not None:
-        session.run(zeros)

@@ -14,8 +14,9 @@ from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.errors import RepositoryError, StartupError
 from pixelserve_server.repository import loader as loader_module
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader, choose_buckets
+from pixelserve_server.repository.loader import LoadedVersion, Loader
 from pixelserve_server.repository.scheduling import Placement
+from pixelserve_server.repository.warming import choose_buckets
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 
