@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .text import TextError, read_text
+
 CARD_FILE = "card.json"
 GOLDEN_FILE = "golden.npz"
 MODEL_FILE = "model.onnx"
@@ -140,7 +142,9 @@ def read_card(path: Path) -> Card:
         CardError: the file is not a card of schema version 1; the first wrong field is named.
     """
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return Card.model_validate_json(read_text(path))
+    except TextError as error:
+        raise CardError(f"{path}: the whole file: {error}, or export the model again") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole file"

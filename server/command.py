@@ -2,18 +2,22 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsError,
-    TomlConfigSettingsSource,
-    YamlConfigSettingsSource,
 )
+
+from pixelserve.text import read_text
 
 from .app import run
 from .check import diagnose
@@ -59,15 +63,15 @@ def parse_settings(args: list[str]) -> Settings:
 
 
 def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
-    sources: dict[str, Callable[[type[BaseSettings], Path], PydanticBaseSettingsSource]]
-    sources = {".toml": TomlConfigSettingsSource, ".yaml": YamlConfigSettingsSource, ".yml": YamlConfigSettingsSource}
-    source = sources.get(path.suffix)
-    if source is None:
+    parsers: dict[str, Callable[[str], Any]]
+    parsers = {".toml": tomllib.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load}
+    parse = parsers.get(path.suffix)
+    if parse is None:
         raise StartupError(f"--config {path}: expected a .toml, .yaml or .yml file")
     if not path.is_file():
         raise StartupError(f"--config {path}: there is no such file")
     try:
-        return source(settings_cls, path)
+        return InitSettingsSource(settings_cls, parse(read_text(path)) or {})
     # The two parsers' errors, and whatever the file's encoding and its top level bring.
     except Exception as error:
         raise StartupError(f"--config {path}: it cannot be parsed: {error}") from error

@@ -15,6 +15,7 @@ from pixelserve.card import (
     verify_model_file,
 )
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import TextError, read_text
 
 from .errors import DamagedError, UsageError
 
@@ -70,10 +71,10 @@ def settle_config(folder: Path, name: str, *, rename: bool) -> str:
 
 def _parse(path: Path) -> pb.ModelConfig:
     try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
+        return text_format.Parse(read_text(path), pb.ModelConfig())
     except FileNotFoundError:
         return pb.ModelConfig()
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except (text_format.ParseError, TextError) as error:
         raise DamagedError(f"{CONFIG_FILE}: {error}; expected Triton's ModelConfig as protobuf text") from error
 
 

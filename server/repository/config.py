@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import TextError, read_lines, read_text
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
@@ -80,10 +81,10 @@ def examine_config(folder: ModelFolder) -> tuple[pb.ModelConfig | None, list[Rep
     """
     path = folder.config_file
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None, []
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, TextError) as error:
         return None, [RepositoryError(f"cannot be read: {error}", path=path)]
     config, errors = parse(path, text)
     if config is not None:
@@ -274,8 +275,8 @@ def _labels(folder: ModelFolder, file_name: str, spec: TensorSpec | None) -> tup
         problem = f"label_filename {file_name} is not a file beside config.pbtxt"
         raise RepositoryError(problem, path=folder.config_file, write='label_filename: "labels.txt"')
     try:
-        labels = tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        labels = read_lines(path)
+    except (OSError, TextError) as error:
         raise RepositoryError(f"cannot be read: {error}; expected one class label a line", path=path) from error
     classes = spec.shape[-1] if spec is not None and spec.shape else FREE
     if spec is not None and classes != FREE and len(labels) != classes:

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import TextError, read_text
 
 from ..errors import RepositoryError
 
@@ -141,9 +142,9 @@ def line_of(path: Path, place: str) -> int | None:
     """
     lines: dict[str, int] = {}
     try:
-        for field, line in _fields(path.read_text(encoding="utf-8")):
+        for field, line in _fields(read_text(path)):
             lines.setdefault(field, line)
-    except (OSError, UnicodeDecodeError, text_format.ParseError):
+    except (OSError, TextError, text_format.ParseError):
         return None
     parts = [part if part.endswith("]") else f"{part}[0]" for part in _PART.findall(place)]
     while parts and ".".join(parts) not in lines:

@@ -14,6 +14,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import read_text
 
 from ..errors import NotFound, RepositoryError
 from .aliases import CANDIDATE, PREVIOUS, STABLE, as_text, read_aliases, set_aliases
@@ -110,7 +111,7 @@ def _move(folder: ModelFolder, config: pb.ModelConfig, before: Mapping[str, int]
         set_aliases(wanted, after)
         # Behind a link is the file itself.
         path = folder.config_file.resolve()
-        _replace(path, _edited(path, path.read_text(encoding="utf-8"), changed, wanted))
+        _replace(path, _edited(path, read_text(path), changed, wanted))
     return Move(folder.name, before, after)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import read_lines, read_text
 
 from ..errors import UsageError
 from ..runtime import OnnxModel, Tensor
@@ -57,14 +58,14 @@ def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str]) -> None:
         UsageError: it cannot be read, or a tensor has another name, type or shape, or other labels.
     """
     try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
+        config = text_format.Parse(read_text(path), pb.ModelConfig())
         batches = config.max_batch_size > 0
         entries = {
             "input": [_entry(entry, batches) for entry in config.input],
             "output": [_entry(entry, batches) for entry in config.output],
         }
         label_files = [path.with_name(entry.label_file) for entry in entries["output"] if entry.label_file]
-        found_labels = label_files[0].read_text(encoding="utf-8").splitlines() if label_files else []
+        found_labels = list(read_lines(label_files[0])) if label_files else []
     except (OSError, ValueError, text_format.ParseError) as error:
         raise UsageError(f"{path}: cannot be read as this model's configuration: {error}; correct it first") from error
     for group, tensors in (("input", model.inputs), ("output", model.outputs)):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelserve.text import TextError, read_lines
+
 from ..errors import SamplesError
 from ..progress import say
 from ..runtime import Array, OnnxModel, Tensor
@@ -42,8 +44,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
         SamplesError: it cannot be read, is empty, or has an empty line or the same label twice.
     """
     try:
-        labels = tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        labels = read_lines(path)
+    except (OSError, TextError) as error:
         raise SamplesError(f"{path}: cannot be read: {error}; expected one class label a line") from error
     if not labels or not all(label.strip() for label in labels):
         raise SamplesError(f"{path}: empty, or an empty line in it; expected one class label a line")

@@ -344,6 +344,14 @@ def test_a_label_file_elsewhere_is_refused(folder: ModelFolder, name: str) -> No
         settled(folder, text)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_that_windows_wrote_are_read_as_any_others(folder: ModelFolder, encoding: str) -> None:
+    folder.config_file.write_bytes(LABELLED.replace(" output", "\r\noutput").encode(encoding))
+    (folder.path / "labels.txt").write_bytes("null\r\neins\r\nübrige\r\n\r\n".encode(encoding))
+    config = settle(folder, read_config(folder), (IMAGE,), (SCORES,), DEFAULTS)
+    assert config.outputs[0].labels == ("null", "eins", "übrige")
+
+
 def test_any_number_of_labels_fits_a_free_number_of_classes(folder: ModelFolder) -> None:
     (folder.path / "labels.txt").write_text("a\nb\n")
     scores = TensorSpec("scores", BY_NAME["FP32"], (FREE, FREE))

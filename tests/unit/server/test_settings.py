@@ -237,6 +237,16 @@ def test_a_wrong_configuration_file_is_named(tmp_path: Path, name: str, text: st
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", ["toml", "yaml"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_file_may_come_from_windows(tmp_path: Path, suffix: str, encoding: str) -> None:
+    path = tmp_path / f"server.{suffix}"
+    text = 'host = "::1"\r\ngrpc_port = 7\r\n' if suffix == "toml" else 'host: "::1"\r\ngrpc_port: 7\r\n'
+    path.write_bytes(text.encode(encoding))
+    settings = parse_settings(["--model-repository", "models", "--config", str(path)])
+    assert (settings.host, settings.grpc_port) == ("::1", 7)
+
+
 def test_a_configuration_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="there is no such file"):
         parse_settings(["--model-repository", "models", "--config", str(tmp_path / "none.toml")])

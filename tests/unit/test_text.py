@@ -1,0 +1,68 @@
+"""Text files as editors on every system write them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pixelserve.text import TextError, read_lines, read_text
+
+WINDOWS = "Süßes\r\nSalt\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_every_encoding_that_says_what_it_is_gives_the_same_text(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(WINDOWS.encode(encoding))
+    assert read_text(path) == "Süßes\nSalt\n"
+
+
+@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be"])
+def test_utf_16_of_either_byte_order_is_told_by_its_mark(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(f"\ufeff{WINDOWS}".encode(name))
+    assert read_text(path) == "Süßes\nSalt\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        pytest.param(b"cat\ndog", ("cat", "dog"), id="no newline at the end"),
+        pytest.param(b"cat\r\ndog\r\n\r\n", ("cat", "dog"), id="a blank last line from Windows"),
+        pytest.param(b"cat\rdog\r", ("cat", "dog"), id="carriage returns alone"),
+        pytest.param(b"cat\n\ndog\n \n", ("cat", "", "dog"), id="blank lines are kept but at the end"),
+        pytest.param("left\u2028right\n".encode(), ("left\u2028right",), id="separators of other kinds end no line"),
+        pytest.param(b"", (), id="nothing"),
+    ],
+)
+def test_lines_end_where_editors_show_their_ends(tmp_path: Path, content: bytes, lines: tuple[str, ...]) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content)
+    assert read_lines(path) == lines
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(b"caf\xe9\n", "not text in UTF-8", id="Latin-1"),
+        pytest.param("cat\n".encode("utf-16-le"), "zero bytes", id="UTF-16 without a mark"),
+        pytest.param(b"\xff\xfec", "not text in UTF-8", id="half a character of UTF-16"),
+        pytest.param(b"a" * (16 << 20) + b"\n", "larger than 16 MiB", id="a file of another kind"),
+    ],
+)
+def test_what_is_not_text_is_refused_with_what_to_do(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content)
+    with pytest.raises(TextError, match=said):
+        read_text(path)
+
+
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "labels.txt")
+    with pytest.raises(TextError, match="not a file"):
+        read_text(tmp_path / "labels.txt")
+
+
+def test_a_missing_file_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "labels.txt")
