@@ -18,7 +18,7 @@ from ..errors import RepositoryError
 from ..imaging.prepare import Inversion, PictureSpec
 from .compatibility import INVERSION, Verdict, uses
 from .layout import DEFAULT_MODEL_FILE, ModelFolder, is_plain
-from .pbtxt import error_at, parse, value_name
+from .pbtxt import as_line, error_at, parse, value_name
 from .scheduling import batching_problems, instance_problems, read_batching
 
 BACKEND = "onnxruntime"
@@ -98,7 +98,7 @@ def _unserved(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[Repositor
     path = folder.config_file
     if config.name not in ("", folder.name):
         problem = f'name is "{config.name}", the folder\'s is "{folder.name}"; make them equal'
-        yield error_at(path, "name", problem, f'name: "{folder.name}"')
+        yield error_at(path, "name", problem, as_line(pb.ModelConfig(name=folder.name)))
     for key, value, served in (("backend", config.backend, BACKEND), ("platform", config.platform, PLATFORM)):
         if value not in ("", served):
             problem = f'"{value}" is not served; only backend: "{BACKEND}" is, for ONNX models'
@@ -233,7 +233,7 @@ def _disagreements(
     if spec is None:
         problem = f'the model has no tensor "{entry.name}" there; it has {", ".join(by_name)}'
         nearest = difflib.get_close_matches(entry.name, by_name, n=1, cutoff=0) or [""]
-        yield error_at(path, f"{place}.name", problem, f'name: "{nearest[0]}"')
+        yield error_at(path, f"{place}.name", problem, as_line(pb.ModelInput(name=nearest[0])))
         return
     type_name = value_name(pb.DataType, entry.data_type)
     if BY_CONFIG_NAME.get(type_name) != spec.datatype:

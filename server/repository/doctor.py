@@ -27,7 +27,7 @@ from .config import (
 )
 from .layout import CONFIG_FILE, ModelFolder, find_models, is_version
 from .loader import LoadedVersion, Loader
-from .pbtxt import line_of
+from .pbtxt import as_line, line_of
 from .selection import choose_versions
 
 _LABELS_FILE = "labels.txt"
@@ -254,7 +254,7 @@ def _beside_model(version: Path, model_file: str) -> Iterator[Finding]:
             continue
         elif entry.suffix == ".onnx" and not model.exists():
             problem = f"{model_file} is loaded, and is not there; rename this to it, or name it in {CONFIG_FILE}"
-            yield _stray(entry, problem, f'default_model_filename: "{entry.name}"')
+            yield _stray(entry, problem, as_line(Written(default_model_filename=entry.name)))
         elif not _mentions(model, entry.name):
             yield _stray(entry, f"not looked at, and {model_file} does not refer to it; move it away")
 
@@ -284,19 +284,22 @@ def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
     if config.pictures is None or config.outputs[0].labels:
         return
     scores, path = config.outputs[0], folder.config_file
-    label, entry = (
-        f'label_filename: "{_LABELS_FILE}"',
-        f'name: "{scores.name}" data_type: {scores.datatype.config_name}',
-    )
-    output = f"output {{ {entry} dims: [ {scores.shape[1]} ] {label} }}"
+    label = f'label_filename: "{_LABELS_FILE}"'
+    output = {
+        "name": scores.name,
+        "data_type": scores.datatype.config_name,
+        "dims": scores.shape[1:],
+        "label_filename": _LABELS_FILE,
+    }
+    entry = as_line(Written(output=[output]))
     problem = f"no labels: classes of {scores.name} are numbers; write one a line into {_LABELS_FILE}, and name it here"
     if config.written is None:
         # A configuration without these would change how requests are merged.
-        write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {output}"
+        write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {entry}"
         yield Finding("warning", path, None, problem, write)
         return
     is_listed = any(each.name == scores.name for each in config.written.output)
-    yield Finding("warning", path, line_of(path, "output"), problem, label if is_listed else output)
+    yield Finding("warning", path, line_of(path, "output"), problem, label if is_listed else entry)
 
 
 def _entries(folder: Path) -> list[Path]:

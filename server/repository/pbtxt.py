@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
+from google.protobuf.message import Message
 
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import TextError, read_text
@@ -126,6 +127,12 @@ def _conflict(said: str) -> str:
 def value_name(enum: Any, number: int) -> str:
     """Returns the name of an enum's value, or the number where it has none: protobuf text may hold any."""
     return str(enum.Name(number)) if number in enum.values() else str(number)
+
+
+def as_line(message: Message) -> str:
+    """Returns a message's fields as config.pbtxt has them, on one line, whatever characters are in its names."""
+    line: str = text_format.MessageToString(message, as_utf8=True, as_one_line=True, use_short_repeated_primitives=True)
+    return line.strip()
 
 
 def error_at(path: Path, place: str, problem: str, write: str = "") -> RepositoryError:

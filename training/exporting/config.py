@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from google.protobuf import text_format
 
@@ -16,6 +17,8 @@ CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 MAX_BATCH_SIZE = 64
 
+_AnyTensor = TypeVar("_AnyTensor", pb.ModelInput, pb.ModelOutput)
+
 
 def render(name: str, model: OnnxModel, *, labelled: str | None, inversion: str = "never") -> str:
     """Returns the configuration of a model.
@@ -26,27 +29,31 @@ def render(name: str, model: OnnxModel, *, labelled: str | None, inversion: str 
         labelled: the output whose last dimension the label file names; None: there is no label file.
         inversion: whether pictures are inverted for it: never, always, or auto.
     """
-    lines = [f'name: "{name}"', 'backend: "onnxruntime"', 'platform: "onnxruntime_onnx"']
-    lines.append(f"max_batch_size: {MAX_BATCH_SIZE if model.batches else 0}")
-    for tensor in model.inputs:
-        lines += ["input {", *_tensor_lines(tensor, model), "}"]
-    for tensor in model.outputs:
-        label_lines = [f'  label_filename: "{LABELS_FILE}"'] if tensor.name == labelled else []
-        lines += ["output {", *_tensor_lines(tensor, model), *label_lines, "}"]
+    written = pb.ModelConfig(
+        name=name,
+        platform="onnxruntime_onnx",
+        backend="onnxruntime",
+        max_batch_size=MAX_BATCH_SIZE if model.batches else 0,
+        input=[_described(pb.ModelInput, tensor, model) for tensor in model.inputs],
+        output=[_described(pb.ModelOutput, tensor, model) for tensor in model.outputs],
+    )
+    for output in written.output:
+        if output.name == labelled:
+            output.label_filename = LABELS_FILE
     if model.batches:
-        lines.append("dynamic_batching { }")
+        written.dynamic_batching.SetInParent()
     if inversion != "never":
-        lines.append(f'parameters {{ key: "inversion" value {{ string_value: "{inversion}" }} }}')
-    return "\n".join(lines) + "\n"
+        written.parameters["inversion"].string_value = inversion
+    return text_format.MessageToString(written, as_utf8=True, use_short_repeated_primitives=True)
 
 
-def _tensor_lines(tensor: Tensor, model: OnnxModel) -> list[str]:
-    lines = [f'  name: "{tensor.name}"', f"  data_type: {tensor.config_type}"]
+def _described(kind: type[_AnyTensor], tensor: Tensor, model: OnnxModel) -> _AnyTensor:
     dims = model.sample_shape(tensor)
-    if dims:
-        return [*lines, f"  dims: [ {', '.join(map(str, dims))} ]"]
     # Triton has no empty dims: a tensor of one number a sample is [ 1 ], reshaped to nothing.
-    return [*lines, "  dims: [ 1 ]", "  reshape { shape: [ ] }"]
+    entry = kind(name=tensor.name, data_type=tensor.config_type, dims=dims or (1,))
+    if not dims:
+        entry.reshape.SetInParent()
+    return entry
 
 
 def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str]) -> None:

@@ -1,10 +1,13 @@
 """config.pbtxt: what is read, what is refused, and how it is settled with the graph."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import text_format
 
+from pixelserve.oip import model_config_pb2 as pb
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import RepositoryError
@@ -207,6 +210,13 @@ def test_what_is_wrong_comes_with_what_to_write(folder: ModelFolder, text: str, 
     with pytest.raises(RepositoryError) as caught:
         settled(folder, f"# A comment\n{text}")
     assert (caught.value.path, caught.value.line, caught.value.write) == (folder.config_file, 2, write)
+
+
+def test_what_to_write_can_be_read_back_whatever_a_tensor_is_called(folder: ModelFolder) -> None:
+    name = '{"1": "one\\two"}'
+    with pytest.raises(RepositoryError) as caught:
+        settled(folder, 'input { name: "other" }', inputs=(replace(IMAGE, name=name),))
+    assert text_format.Parse(caught.value.write, pb.ModelInput()).name == name
 
 
 def test_everything_wrong_with_a_config_alone_is_found_at_once(folder: ModelFolder) -> None:

@@ -371,14 +371,14 @@ def test_a_file_that_the_graph_refers_to_is_no_stray(
         pytest.param(
             None,
             None,
-            'max_batch_size: 64 dynamic_batching { } output { name: "scores" data_type: TYPE_FP32 dims: [ 3 ] '
+            'max_batch_size: 64 dynamic_batching { } output { name: "scores" data_type: TYPE_FP32 dims: [3] '
             'label_filename: "labels.txt" }',
             id="no configuration",
         ),
         pytest.param(
             "max_batch_size: 8\n",
             None,
-            'output { name: "scores" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt" }',
+            'output { name: "scores" data_type: TYPE_FP32 dims: [3] label_filename: "labels.txt" }',
             id="no output",
         ),
         pytest.param(

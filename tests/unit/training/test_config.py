@@ -1,7 +1,10 @@
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from onnx import TensorProto, helper
 
+from pixelserve.oip import model_config_pb2 as pb
 from pixelserve_training.errors import UsageError
 from pixelserve_training.exporting import config
 from pixelserve_training.exporting.config import check_agrees, render
@@ -35,6 +38,23 @@ def test_a_rendered_configuration_agrees_with_its_model(model: OnnxModel, path: 
     check_agrees(path, model, LABELS)
 
 
+@pytest.mark.parametrize(
+    "name", ['{"1": "one\\two"}', "it's", "two\nlines", "back\\slash", "größe", "tab\there", 'a"', "#"]
+)
+def test_a_tensor_may_be_called_anything(path: Path, name: str) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], [name])],
+        "anything",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2])],
+    )
+    content = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    model = OnnxModel(content, source="anything.onnx")
+    path.write_text(render("own", model, labelled=None), encoding="utf-8")
+    assert text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig()).output[0].name == name
+    check_agrees(path, model, ())
+
+
 def test_edits_that_do_not_concern_the_tensors_agree(model: OnnxModel, path: Path) -> None:
     path.write_text(EDITED.replace("[ 6, -1, 1 ], dims: [ 1 ]", "[ 6, -1 ], dims: [ 1 ]"))
     check_agrees(path, model, LABELS)
@@ -42,7 +62,7 @@ def test_edits_that_do_not_concern_the_tensors_agree(model: OnnxModel, path: Pat
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"pixels"', '"image"'), ("TYPE_FP32\n", "TYPE_UINT8\n"), ("[ 6, 6, 1 ]", "[ 6, 7, 1 ]"), ("[ 3 ]", "[ 4 ]")],
+    [('"pixels"', '"image"'), ("TYPE_FP32\n", "TYPE_UINT8\n"), ("[6, 6, 1]", "[6, 7, 1]"), ("[3]", "[4]")],
 )
 def test_another_name_type_or_shape_disagrees(model: OnnxModel, path: Path, old: str, new: str) -> None:
     text = render("own", model, labelled="scores")

@@ -103,7 +103,7 @@ def test_a_model_without_a_batch_dimension_is_exported_one_sample_a_run(
     exported = _export(single_onnx, tmp_path / "models", labels=own.labels, samples=tmp_path / "single.npz")
     config = (exported.slot.model_folder / "config.pbtxt").read_text()
     assert "max_batch_size: 0" in config
-    assert "dims: [ 1, 6, 6, 1 ]" in config
+    assert "dims: [1, 6, 6, 1]" in config
     assert "dynamic_batching" not in config
     assert read_golden(exported.slot.folder / "golden.npz").outputs["scores"].shape == (16, 1, 3)
     assert _replayed(exported) == 0
