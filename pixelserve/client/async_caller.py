@@ -53,7 +53,7 @@ class AsyncCaller:
                 raise
             except grpc.RpcError as error:
                 self._check_open()
-                await self._sleep(attempts.wait_after(Failure.of(error, lane.address)))
+                await self._sleep(attempts.wait_after(Failure.of(error, lane.endpoint)))
 
     async def close(self) -> None:
         """Ends calls and waits under way with `ClosedError`, and the connections."""

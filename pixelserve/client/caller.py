@@ -52,7 +52,7 @@ class Caller:
                 raise Cancelled(grpc.StatusCode.CANCELLED, "nobody wants the answer any more") from error
             except grpc.RpcError as error:
                 self.check_open()
-                self._sleep(attempts.wait_after(Failure.of(error, lane.address)))
+                self._sleep(attempts.wait_after(Failure.of(error, lane.endpoint)))
             except ValueError:
                 # What grpcio raises for a channel that was closed an instant ago; any other is not ours to hide.
                 self.check_open()

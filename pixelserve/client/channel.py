@@ -8,6 +8,7 @@ import ipaddress
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -39,6 +40,10 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", -1),
 )
 
+# Where gRPC looks for a proxy, in its order; the first that is set counts.
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+_NO_PROXY = ("grpc.enable_http_proxy", 0)
+
 _Channel = TypeVar("_Channel")
 
 
@@ -52,6 +57,8 @@ class Endpoint:
     """The same as the caller gave it, for messages."""
     options: tuple[tuple[str, Any], ...] = _OPTIONS
     """gRPC's channel arguments."""
+    proxy: str = ""
+    """The environment variable whose proxy gRPC may ask instead of connecting; empty: it connects itself."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +154,23 @@ def _endpoints(addresses: Sequence[str], tls: Tls | None) -> tuple[Endpoint, ...
     options = _OPTIONS
     if tls and tls.server_name:
         options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
-    # One channel has one name to check certificates against: without a given one, each address needs its own.
-    scheme = _common_ip_scheme(addresses) if not tls or tls.server_name else None
+    each = tuple(_endpoint(address, options) for address in addresses)
+    # One channel has one name to check certificates against: without a given one, each address needs its own. And a
+    # proxy is asked for one address.
+    is_shared = (not tls or tls.server_name) and not any(one.proxy for one in each)
+    scheme = _common_ip_scheme(addresses) if is_shared else None
     if len(addresses) == 1 or scheme is None:
-        return tuple(Endpoint(address, address, options) for address in addresses)
-    # Without this the whole list would be sent as the name of the host.
-    options = (*options, ("grpc.default_authority", addresses[0]))
+        return each
+    # Without the authority the whole list would be sent as the name of the host.
+    options = (*options, _NO_PROXY, ("grpc.default_authority", addresses[0]))
     return (Endpoint(f"{scheme}:{','.join(addresses)}", ", ".join(addresses), options),)
+
+
+def _endpoint(address: str, options: tuple[tuple[str, Any], ...]) -> Endpoint:
+    if _is_local(address):
+        # gRPC would ask the proxy for 127.0.0.1 too, and the proxy would look for it on its own machine.
+        return Endpoint(address, address, (*options, _NO_PROXY))
+    return Endpoint(address, address, options, next((name for name in _PROXY_VARIABLES if os.environ.get(name)), ""))
 
 
 def _common_ip_scheme(addresses: Sequence[str]) -> str | None:

@@ -67,7 +67,9 @@ class CallError(PixelServeClientError):
     marks: ClassVar[tuple[str, ...]] = ()
     """By what gRPC's own messages of this status are known."""
 
-    def __init__(self, code: grpc.StatusCode, message: str, *, address: str = "", attempts: int = 1) -> None:
+    def __init__(
+        self, code: grpc.StatusCode, message: str, *, address: str = "", attempts: int = 1, proxy: str = ""
+    ) -> None:
         self.code = code
         """The gRPC status."""
         self.message = message
@@ -76,6 +78,8 @@ class CallError(PixelServeClientError):
         """Where the last attempt went, as the client was given it."""
         self.attempts = attempts
         """How often the call was tried."""
+        self.proxy = proxy
+        """The environment variable whose proxy gRPC may have asked; empty: none."""
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
@@ -83,6 +87,8 @@ class CallError(PixelServeClientError):
         if self.attempts > 1:
             parts.append(f" (after {self.attempts} attempts)")
         if any(mark in self.message for mark in self.marks):
+            if self.proxy:
+                parts.append(f"; {self.proxy} is set, so gRPC asked that proxy unless no_proxy lists the server's host")
             parts.append(f"; {self.remedy}")
         return "".join(parts)
 
@@ -174,8 +180,10 @@ CLASSES: dict[grpc.StatusCode, type[CallError]] = {
 }
 
 
-def error_for(code: grpc.StatusCode, message: str, *, address: str = "", attempts: int = 1) -> CallError:
+def error_for(
+    code: grpc.StatusCode, message: str, *, address: str = "", attempts: int = 1, proxy: str = ""
+) -> CallError:
     """Returns the error that a status becomes."""
     # A code of a later gRPC than this client knows.
     kind = CLASSES.get(code, ServerFailed)
-    return kind(code, message, address=address, attempts=attempts)
+    return kind(code, message, address=address, attempts=attempts, proxy=proxy)

@@ -28,7 +28,7 @@ class Lane:
 
     def __init__(self, endpoint: Endpoint, configuration: Configuration) -> None:
         """Makes the channel, which connects with the first call."""
-        self.address = endpoint.address
+        self.endpoint = endpoint
         self.channel = (
             grpc.secure_channel(endpoint.target, configuration.credentials, endpoint.options)
             if configuration.credentials
@@ -57,7 +57,7 @@ class AsyncLane:
 
     def __init__(self, endpoint: Endpoint, configuration: Configuration) -> None:
         """Makes the channel, which connects with the first call."""
-        self.address = endpoint.address
+        self.endpoint = endpoint
         self.channel = (
             grpc.aio.secure_channel(endpoint.target, configuration.credentials, endpoint.options)
             if configuration.credentials

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from .channel import Endpoint
 from .errors import error_for
 from .limits import Retry
 
@@ -28,12 +29,14 @@ class Failure:
     """Where the attempt went."""
     pushback_s: float | None = None
     """How long the server asks to wait; negative: for ever; None: it does not say."""
+    proxy: str = ""
+    """The environment variable whose proxy gRPC may have asked; empty: none."""
 
     @classmethod
-    def of(cls, error: grpc.RpcError, address: str) -> "Failure":
+    def of(cls, error: grpc.RpcError, endpoint: Endpoint) -> "Failure":
         """Reads what grpcio raised, in either of its two ways of doing calls."""
         code, message, trailing = error.code(), error.details(), error.trailing_metadata()
-        return cls(code, message or "", address, _pushback_s(trailing or ()))
+        return cls(code, message or "", endpoint.address, _pushback_s(trailing or ()), endpoint.proxy)
 
 
 class Attempts:
@@ -68,7 +71,13 @@ class Attempts:
         wait_s = self._wait_s(failure) if self._may_try_again(failure) else math.inf
         # An attempt that starts after the deadline could only tell less than this failure does.
         if time.monotonic() + wait_s >= self._deadline_s or math.isinf(wait_s):
-            raise error_for(failure.code, failure.message, address=failure.address, attempts=self._failures)
+            raise error_for(
+                failure.code,
+                failure.message,
+                address=failure.address,
+                attempts=self._failures,
+                proxy=failure.proxy,
+            )
         return wait_s
 
     def _may_try_again(self, failure: Failure) -> bool:

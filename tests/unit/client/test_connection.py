@@ -91,6 +91,62 @@ def test_a_shared_channel_names_one_host_and_not_the_list_of_them() -> None:
     assert dict(endpoint.options)["grpc.default_authority"] == "10.0.0.1:8001"
 
 
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+# Nothing listens there: a call that goes to the proxy fails.
+DEAD_PROXY = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def set_proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets one of the variables, and no others."""
+    for name in (*PROXIES, "no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda name: monkeypatch.setenv(name, DEAD_PROXY)
+
+
+@pytest.mark.parametrize("variable", PROXIES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_is_asked_without_a_proxy(
+    variable: str, host: str, set_proxy: Callable[[str], None], connect: Callable[..., Any], fake: Any
+) -> None:
+    set_proxy(variable)
+    client = connect(fake.address.replace("127.0.0.1", host), retry=Retry(attempts=1))
+    assert client.classify(b"7", model="m").label == "7"
+
+
+def test_this_machines_addresses_are_asked_without_a_proxy_on_one_channel(
+    set_proxy: Callable[[str], None], connect: Callable[..., Any], make_server: Callable[..., Any]
+) -> None:
+    set_proxy("http_proxy")
+    client = connect([make_server().address, make_server().address], retry=Retry(attempts=1))
+    assert client.classify(b"7", model="m").label == "7"
+
+
+def test_an_error_names_the_proxy_that_was_asked(set_proxy: Callable[[str], None], connect: Callable[..., Any]) -> None:
+    set_proxy("https_proxy")
+    with pytest.raises(Unavailable, match="https_proxy is set, so gRPC asked that proxy unless no_proxy lists"):
+        connect("192.0.2.1:8001", retry=Retry(attempts=1)).classify(b"7", model="m")
+
+
+def test_without_a_proxy_no_error_speaks_of_one(
+    set_proxy: Callable[[str], None], connect: Callable[..., Any], fake: Any
+) -> None:
+    set_proxy("http_proxy")
+    fake.stop()
+    with pytest.raises(Unavailable) as raised:
+        connect(fake.address, retry=Retry(attempts=1)).classify(b"7", model="m")
+    assert "proxy" not in str(raised.value)
+
+
+def test_through_a_proxy_each_address_is_a_channel(set_proxy: Callable[[str], None]) -> None:
+    set_proxy("http_proxy")
+    endpoints = configure(["10.0.0.1:8001", "127.0.0.1:8001"]).endpoints
+    assert [(each.target, each.proxy) for each in endpoints] == [
+        ("10.0.0.1:8001", "http_proxy"),
+        ("127.0.0.1:8001", ""),
+    ]
+
+
 def test_certificates_are_checked_against_each_address_unless_a_name_is_given() -> None:
     addresses = ["10.0.0.1:8001", "10.0.0.2:8001"]
     assert len(configure(addresses, tls=Tls()).endpoints) == 2
