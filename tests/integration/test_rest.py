@@ -149,6 +149,30 @@ def test_what_is_not_there_is_refused(call: Call, path: str, status: int, said: 
 
 
 @pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/models/doubler:predict"),
+        ("POST", "/v1/models/doubler/versions/1:predict"),
+        ("POST", "/v1/models/doubler/labels/stable:regress"),
+        ("GET", "/v1/models/doubler"),
+        ("GET", "/v1/models/doubler/versions/1/metadata"),
+    ],
+)
+def test_tensorflow_servings_paths_name_the_way_here(call: Call, method: str, path: str) -> None:
+    answer = call(path, b'{"instances": [[1.0]]}' if method == "POST" else None, method=method)
+    assert answer.status == 404
+    assert f"there is no {path} here; it belongs to TensorFlow Serving's API" in answer.error
+    assert (
+        "send tensors to POST /v2/models/doubler/infer and pictures to POST /v1/models/doubler:classify" in answer.error
+    )
+    assert call("/v2/models/doubler").status == 200
+
+
+def test_an_unknown_path_below_v1_is_not_taken_for_tensorflow_servings(call: Call) -> None:
+    assert "GET /docs lists what there is" in call("/v1/models/doubler/other/path").error
+
+
+@pytest.mark.parametrize(
     "path", ["/v2/models/stats", "/v2/models/doubler/stats", "/v2/models/doubler/versions/2/stats"]
 )
 def test_statistics_count_what_came_over_http(call: Call, eventually: Any, path: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -32,6 +33,9 @@ _BINARY_TENSORS = "binary_tensor_data"
 
 # Handing a body over to another thread costs about as much as reading this much JSON.
 _QUICK_BYTES = 16 * 1024
+
+# TensorFlow Serving's REST API, and KServe's first protocol, which copies it.
+_TENSORFLOW_SERVING = re.compile(r"/v1/models(/(?P<model>[^/:]+)(/(versions|labels)/[^/:]+)?(/metadata)?(:\w*)?)?/?")
 
 T = TypeVar("T")
 Handle = Callable[[Request], Awaitable[Response]]
@@ -239,7 +243,7 @@ class Rest:
             return _error(
                 HttpError(405, f"{path} is not for {request.method}; use {headers.get('Allow', 'another')}", headers)
             )
-        return _error(HttpError(status, f"there is no {path} here; GET /docs lists what there is", headers))
+        return _error(HttpError(status, f"there is no {path} here; {_way_from(path)}", headers))
 
 
 async def _translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:
@@ -264,6 +268,19 @@ def _from_base64(name: str, value: object) -> bytes:
         return base64.b64decode(value if isinstance(value, str) else "", validate=True)
     except ValueError as error:
         raise InvalidRequest(f'load parameter "{name}" is not base64: {error}') from error
+
+
+def _way_from(path: str) -> str:
+    """Returns where to go instead of a path that does not exist."""
+    other_server = _TENSORFLOW_SERVING.fullmatch(path)
+    if other_server is None:
+        return "GET /docs lists what there is"
+    model = other_server["model"] or "MODEL"
+    return (
+        f"it belongs to TensorFlow Serving's API, which this server does not have: send tensors to "
+        f"POST /v2/models/{model}/infer and pictures to POST /v1/models/{model}:classify; GET /v2/models/{model} says "
+        f"what the model takes, POST /v2/repository/index which models there are"
+    )
 
 
 def _named(request: Request) -> dict[str, str]:
