@@ -1,13 +1,15 @@
 """The requests to send, as bytes made beforehand: while load is generated, no time goes into making them."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import WorkloadError
 
@@ -20,8 +22,8 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 # Different bodies, so that neither side works on what its caches hold; no more than fit into memory beside a server.
 _MADE_UP_BODIES = 64
 _MAX_BYTES = 256 * 1024 * 1024
-# What stands in for a dimension that a request chooses.
-_FREE_SIDE = 224
+Shapes = Mapping[str, tuple[int, ...]]
+
 _DTYPES = {
     "BOOL": "?",
     **{f"INT{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
@@ -42,14 +44,22 @@ class Workload:
     """Images, or rows, in each request."""
 
 
-def make(version: "ModelVersion", method: str, *, batch: int, files: Sequence[Path] = ()) -> Workload:
+def make(
+    version: "ModelVersion",
+    method: str,
+    *,
+    batch: int,
+    files: Sequence[Path] = (),
+    shapes: Shapes = MappingProxyType({}),
+) -> Workload:
     """Makes the requests for a version of a model.
 
     Args:
         version: what the server says of it.
         method: CLASSIFY or INFER.
         batch: images in each request.
-        files: pictures to send; none: pixels are made up to fit the model's input.
+        files: pictures to send; none: values are made up to fit the model's inputs.
+        shapes: by input, its whole shape in a request, for dimensions that the model leaves free; INFER only.
 
     Raises:
         WorkloadError: the model does not take such requests; the message says what to do instead.
@@ -64,7 +74,8 @@ def make(version: "ModelVersion", method: str, *, batch: int, files: Sequence[Pa
     if method == CLASSIFY:
         bodies = _classify_files(version, batch, files) if files else _classify_made_up(version, batch, rng)
     else:
-        bodies = _infer_files(version, batch, files) if files else _infer_made_up(version, batch, rng)
+        sizes = _request_shapes(version, batch, shapes)
+        bodies = _infer_files(version, sizes, files) if files else _infer_made_up(version, sizes, rng)
     return Workload(method, _within_memory(bodies), batch)
 
 
@@ -105,29 +116,33 @@ def _classify_made_up(version: "ModelVersion", batch: int, rng: np.random.Genera
         yield pb.ClassifyRequest(model=version.name, version=version.version, images=images).SerializeToString()
 
 
-def _infer_files(version: "ModelVersion", batch: int, files: Sequence[Path]) -> Iterator[bytes]:
+def _infer_files(version: "ModelVersion", shapes: Sequence[tuple[int, ...]], files: Sequence[Path]) -> Iterator[bytes]:
     from .pixels import read_pixels
 
-    shape = picture_shape(version)
     if len(version.inputs) != 1 or version.inputs[0].datatype != "UINT8":
         raise WorkloadError(f"{version.name} does not take one UINT8 picture; leave --images out, and rows are made up")
+    picture_shape(version)
+    batch, height, width, channels = shapes[0]
     for group in _groups(files, batch):
-        yield _infer_body(version, [np.stack([read_pixels(path, shape) for path in group])])
+        pixels = np.stack([read_pixels(path, (height, width, channels)) for path in group])
+        yield _infer_body(version, shapes, [pixels.tobytes()])
 
 
-def _infer_made_up(version: "ModelVersion", batch: int, rng: np.random.Generator) -> Iterator[bytes]:
-    shapes = [_request_shape(version, tensor, batch) for tensor in version.inputs]
+def _infer_made_up(
+    version: "ModelVersion", shapes: Sequence[tuple[int, ...]], rng: np.random.Generator
+) -> Iterator[bytes]:
     for _ in range(_MADE_UP_BODIES):
-        yield _infer_body(version, [_made_up(t, shape, rng) for t, shape in zip(version.inputs, shapes, strict=True)])
+        values = [_made_up(tensor, shape, rng) for tensor, shape in zip(version.inputs, shapes, strict=True)]
+        yield _infer_body(version, shapes, values)
 
 
-def _infer_body(version: "ModelVersion", arrays: Sequence[npt.NDArray[np.generic]]) -> bytes:
+def _infer_body(version: "ModelVersion", shapes: Sequence[tuple[int, ...]], values: Sequence[bytes]) -> bytes:
     from pixelserve.oip import inference_pb2 as pb
 
     request = pb.ModelInferRequest(model_name=version.name, model_version=version.version)
-    for tensor, array in zip(version.inputs, arrays, strict=True):
-        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
-        request.raw_input_contents.append(array.tobytes())
+    for tensor, shape in zip(version.inputs, shapes, strict=True):
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
+    request.raw_input_contents.extend(values)
     return request.SerializeToString()
 
 
@@ -140,21 +155,61 @@ def picture_shape(version: "ModelVersion") -> tuple[int, int, int]:
     shape: tuple[int, ...] = version.inputs[0].shape if version.inputs else ()
     if len(shape) != 4 or shape[3] not in (1, 3, 4):
         raise WorkloadError(f"{version.name} takes {list(shape)}, not pictures as [N, height, width, channels]")
-    height, width, channels = (_FREE_SIDE if size < 0 else size for size in shape[1:])
+    height, width, channels = shape[1:]
     return height, width, channels
 
 
-def _request_shape(version: "ModelVersion", tensor: "Tensor", batch: int) -> tuple[int, ...]:
-    inner = tensor.shape[1:] if version.max_batch_size else tensor.shape
-    fixed = tuple(_FREE_SIDE if size < 0 else size for size in inner)
-    return (batch, *fixed) if version.max_batch_size else fixed
+def _request_shapes(version: "ModelVersion", batch: int, chosen: Shapes) -> list[tuple[int, ...]]:
+    """Returns the shape of each input in a request.
+
+    Raises:
+        WorkloadError: a chosen shape does not fit, or a free dimension has none.
+    """
+    if unknown := next((name for name in chosen if name not in {tensor.name for tensor in version.inputs}), None):
+        names = ", ".join(tensor.name for tensor in version.inputs)
+        raise WorkloadError(f"--shape {unknown}: {version.name} has no such input; it has {names}")
+    return [_request_shape(version, tensor, batch, chosen.get(tensor.name)) for tensor in version.inputs]
 
 
-def _made_up(tensor: "Tensor", shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.generic]:
+def _request_shape(
+    version: "ModelVersion", tensor: "Tensor", batch: int, chosen: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    expected = (batch, *tensor.shape[1:]) if version.max_batch_size else tensor.shape
+    if chosen is None:
+        if min(expected, default=0) < 0:
+            example = ",".join(str(size) if size >= 0 else "SIZE" for size in expected)
+            raise WorkloadError(
+                f"{version.name} leaves dimensions of {tensor.name} free; say which sizes to send, such as "
+                f"--shape {tensor.name}:{example}"
+            )
+        chosen = expected
+    fits = len(chosen) == len(expected) and all(
+        size == own or own < 0 for size, own in zip(chosen, expected, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if own < 0 else str(own) for own in expected)
+        raise WorkloadError(
+            f"--shape {tensor.name}:{','.join(map(str, chosen))} does not fit: {version.name} takes [{wanted}]"
+            + (", the first of which is --batch" if version.max_batch_size else "")
+        )
+    if math.prod(chosen) > _MAX_BYTES:
+        raise WorkloadError(
+            f"--shape {tensor.name}:{','.join(map(str, chosen))}: {math.prod(chosen):,} values are too many; "
+            f"choose smaller sizes"
+        )
+    return chosen
+
+
+def _made_up(tensor: "Tensor", shape: tuple[int, ...], rng: np.random.Generator) -> bytes:
+    """Returns values as they travel."""
+    if tensor.datatype == "BYTES":
+        # Decimal numbers are words to a tokenizer, and numbers to a model that parses them.
+        texts = [str(number).encode() for number in rng.integers(0, 256, math.prod(shape))]
+        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     if tensor.datatype not in _DTYPES:
         raise WorkloadError(f"no values can be made up for input {tensor.name} of type {tensor.datatype}")
     dtype = np.dtype(_DTYPES[tensor.datatype])
     if dtype.kind == "f":
-        return rng.random(shape, np.float32).astype(dtype)
+        return rng.random(shape, np.float32).astype(dtype).tobytes()
     # Small numbers, which any integer input can be expected to take.
-    return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
+    return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype).tobytes()

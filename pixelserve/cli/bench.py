@@ -1,6 +1,7 @@
 """`pixelserve bench`: measures a server under load."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -41,6 +42,7 @@ Raw tensors by the Open Inference Protocol rather than pictures:
 
 \b
   pixelserve bench --model mnist-cnn --method infer
+  pixelserve bench --model text-lines --shape image:1,3,48,320
 
 Send load only to servers that are yours.
 """
@@ -63,6 +65,13 @@ def bench(
         typer.Option(exists=True, help="Send these pictures, in turn; may be repeated.", metavar="FILE|FOLDER"),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An input's whole shape, the batch first, where the model leaves dimensions free; may be repeated.",
+            metavar="INPUT:1,3,48,320",
+        ),
+    ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help=f"Requests at a time; default: {_CONCURRENCY}.")
     ] = None,
@@ -91,10 +100,13 @@ def bench(
         raise typer.BadParameter("--concurrency and --rate exclude each other: so many at a time, or so many a second")
     if duration_s is not None and requests is not None:
         raise typer.BadParameter("--duration-s and --requests exclude each other: either ends the measurement")
+    shapes = dict(map(_shape, shape or []))
+    if shapes and method == "classify":
+        raise typer.BadParameter("--shape and --method classify exclude each other: pictures have their own sizes")
     seconds = duration_s or (None if requests else _DURATION_S)
     load, extent = Load(concurrency or _CONCURRENCY, rate), Extent(warmup_s, seconds, requests)
     version = _ask(connection, model, model_version)
-    workload = _workload(version, method, batch, images or [])
+    workload = _workload(version, method, batch, images or [], shapes)
     _say(version, load, extent.warmup_s, f"{requests:,} requests" if requests else f"{seconds:g} s")
     _finish(_measure(connection, version, workload, load, extent), as_json, assert_p99_ms)
 
@@ -106,10 +118,20 @@ def _ask(connection: Connection, model: str, version: str) -> "ModelVersion":
         return choose(client.models(model), model, version)
 
 
-def _workload(version: "ModelVersion", method: str | None, batch: int, images: list[Path]) -> "Workload":
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Reads an input's shape; its name may have colons itself."""
+    name, _, sizes = text.rpartition(":")
+    if not name or not re.fullmatch(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*", sizes):
+        raise typer.BadParameter(f"--shape {text}: expected INPUT:SIZE,SIZE,… such as image:1,3,48,320")
+    return name, tuple(map(int, sizes.split(",")))
+
+
+def _workload(
+    version: "ModelVersion", method: str | None, batch: int, images: list[Path], shapes: dict[str, tuple[int, ...]]
+) -> "Workload":
     from pixelserve.bench import workload
 
-    name = method or ("classify" if version.takes_images else "infer")
+    name = method or ("classify" if version.takes_images and not shapes else "infer")
     files = list(pictures.find(images))
     if images and not files:
         raise CommandError(f"no pictures in {', '.join(map(str, images))}", Exit.USAGE)
@@ -117,7 +139,7 @@ def _workload(version: "ModelVersion", method: str | None, batch: int, images: l
         # Raw pixels of files have to be decoded here.
         extras.load("PIL.Image", extra="server")
     chosen = workload.INFER if name == "infer" else workload.CLASSIFY
-    return workload.make(version, chosen, batch=batch, files=files)
+    return workload.make(version, chosen, batch=batch, files=files, shapes=shapes)
 
 
 def _say(version: "ModelVersion", load: "Load", warmup_s: float, extent: str) -> None:

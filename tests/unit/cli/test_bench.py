@@ -61,6 +61,58 @@ def test_infer_sends_raw_tensors_of_the_models_signature(ask: Callable[..., Any]
     assert [len(raw) for raw in request.raw_input_contents] == [12, 40]
 
 
+@pytest.fixture
+def text_lines(fake: Any) -> pb.ModelVersion:
+    """The fake's model, made one that reads lines of text of any width."""
+    version: pb.ModelVersion = fake.versions[0]
+    version.takes_images = False
+    version.inputs[0].CopyFrom(pb.Tensor(name="line:0", datatype="FP32", shape=[-1, 3, 48, -1]))
+    return version
+
+
+@pytest.mark.usefixtures("text_lines")
+def test_a_free_dimension_is_chosen_by_shape(ask: Callable[..., Any], fake: Any) -> None:
+    assert ask("bench", *SHORT, "--batch", 2, "--shape", "line:0:2,3,48,32").code == 0
+    assert list(fake.requests[0].inputs[0].shape) == [2, 3, 48, 32]
+    assert len(fake.requests[0].raw_input_contents[0]) == 2 * 3 * 48 * 32 * 4
+
+
+@pytest.mark.usefixtures("text_lines")
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ([], "leaves dimensions of line:0 free; say which sizes to send, such as --shape line:0:1,3,48,SIZE"),
+        (["line:0:1,3,40,32"], "does not fit: digits takes [1, 3, 48, any], the first of which is --batch"),
+        (["line:0:1,48,32"], "does not fit"),
+        (["line:0:2,3,48,32"], "the first of which is --batch"),
+        (["line:0:1,3,48,999999999"], "are too many; choose smaller sizes"),
+        (["other:1,2"], "--shape other: digits has no such input; it has line:0"),
+        (["line:0:1,3,48,-1"], "expected INPUT:SIZE,SIZE"),
+        (["48,32"], "expected INPUT:SIZE,SIZE"),
+    ],
+)
+def test_a_shape_that_cannot_be_sent_is_refused_before_anything_is(
+    ask: Callable[..., Any], fake: Any, shape: list[str], said: str
+) -> None:
+    ran = ask("bench", *SHORT, *(part for one in shape for part in ("--shape", one)))
+    assert ran.code == 2
+    assert said in " ".join(ran.err.replace("│", " ").split())
+    assert fake.requests == []
+
+
+def test_strings_are_made_up(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].takes_images = False
+    fake.versions[0].inputs[0].CopyFrom(pb.Tensor(name="text", datatype="BYTES", shape=[-1, 2]))
+    assert ask("bench", *SHORT, "--batch", 3).code == 0
+    raw = fake.requests[0].raw_input_contents[0]
+    texts = []
+    while raw:
+        end = 4 + int.from_bytes(raw[:4], "little")
+        texts.append(int(raw[4:end]))
+        raw = raw[end:]
+    assert len(texts) == 6
+
+
 def test_a_model_that_takes_no_pictures_is_asked_by_infer(ask: Callable[..., Any], fake: Any) -> None:
     fake.versions[0].takes_images = False
     found = json.loads(ask("bench", *SHORT, "--json").out)
