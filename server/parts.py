@@ -86,7 +86,8 @@ def transport(
         return grpcio
     if not is_installed:
         raise StartupError(
-            "--transport fast needs pygrpc-native; pip install 'pixelserve[fast]', or take --transport grpcio"
+            "--transport fast needs pygrpc-native; in PixelServe's clone run: pip install -e '.[fast]', "
+            "or use --transport grpcio"
         )
     from .transport.fast import FastTransport
 
@@ -122,7 +123,8 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
         from .observe.traces import Tracing, otlp_exporter
     except ModuleNotFoundError as error:
         raise StartupError(
-            f"--trace-endpoint needs {error.name}, which is not installed; pip install 'pixelserve[otel]'"
+            f"--trace-endpoint needs {error.name}, which is not installed; "
+            "in PixelServe's clone run: pip install -e '.[otel]'"
         ) from error
     return Tracing(otlp_exporter(settings.trace_endpoint), pixelserve.__version__, settings.trace_rate, log)
 

@@ -85,7 +85,7 @@ def named_where_missing() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
-            f"this needs the library {error.name}; install it with: pip install 'pixelserve[training]'"
+            f"this needs the library {error.name}; in PixelServe's clone run: pip install -e '.[training]'"
         ) from error
 
 

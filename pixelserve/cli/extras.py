@@ -11,7 +11,7 @@ class MissingExtraError(Exception):
 
 
 def load(module: str, *, extra: str) -> Any:
-    """Imports `module`, which needs what `pixelserve[extra]` installs.
+    """Imports `module`, which needs the libraries of `extra`.
 
     Raises:
         MissingExtraError: a library of that extra is missing.
@@ -23,5 +23,5 @@ def load(module: str, *, extra: str) -> Any:
         if error.name is None or error.name.startswith("pixelserve"):
             raise
         raise MissingExtraError(
-            f"this command needs the library {error.name}; install it with: pip install 'pixelserve[{extra}]'"
+            f"this command needs the library {error.name}; in PixelServe's clone run: pip install -e '.[{extra}]'"
         ) from error

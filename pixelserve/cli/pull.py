@@ -26,7 +26,7 @@ Two versions of it only, under another name:
 \b
   pixelserve models pull s3://bucket/models/mnist-cnn --versions 1,3 --name digits
 
-Nothing without evidence, and computed once before it is put in place (needs pixelserve[server]):
+Nothing without evidence, and computed once before it is put in place (needs the extra server):
 
 \b
   pixelserve models pull s3://bucket/models/mnist-cnn --require-card --check

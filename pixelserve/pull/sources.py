@@ -232,7 +232,7 @@ def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
 def _remedy(scheme: str, error: ImportError) -> str:
     if scheme in _EXTRAS or (error.name or "").partition(".")[0] == "fsspec":
         extra = _EXTRAS.get(scheme, "pull")
-        return f"the package for {scheme}:// is missing; install it with: pip install 'pixelserve[{extra}]'"
+        return f"the package for {scheme}:// is missing; in PixelServe's clone run: pip install -e '.[{extra}]'"
     # What fsspec knows and we have no extra for: it names the package.
     return str(error)
 

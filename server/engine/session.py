@@ -37,7 +37,7 @@ def check_runtime(device: str, *, require_gpu: bool = False) -> None:
         raise StartupError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
             "remove both with: pip uninstall -y onnxruntime onnxruntime-gpu, "
-            "then install one: pip install 'pixelserve[server]' or 'pixelserve[server-cuda]'"
+            "then install one, in PixelServe's clone: pip install -e '.[server]' or pip install -e '.[server-cuda]'"
         )
     if require_gpu and device == "cpu":
         raise StartupError("--require-gpu and --device cpu contradict each other; leave one of them out")
@@ -45,7 +45,8 @@ def check_runtime(device: str, *, require_gpu: bool = False) -> None:
     if asked and CUDA not in ort.get_available_providers():
         raise StartupError(
             f"{asked}: this ONNX Runtime has no CUDA provider; "
-            f"pip uninstall -y onnxruntime, then pip install 'pixelserve[server-cuda]', or take {remedy}"
+            "run: pip uninstall -y onnxruntime, then in PixelServe's clone: pip install -e '.[server-cuda]'; "
+            f"or take {remedy}"
         )
 
 

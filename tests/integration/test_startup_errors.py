@@ -175,7 +175,7 @@ def test_cuda_where_there_is_none_ends_the_start(doubler_repository: Path, faili
     if "CUDAExecutionProvider" in pytest.importorskip("onnxruntime").get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
     failure = failing_serve("--model-repository", str(doubler_repository), "--device", "cuda")
-    check(failure, r"--device cuda: .*no CUDA provider; .*pixelserve\[server-cuda\].*--device auto")
+    check(failure, r"--device cuda: .*no CUDA provider; .*pip install -e .\.\[server-cuda\].*--device auto")
 
 
 def test_both_onnx_runtimes_end_the_start(tmp_path: Path, doubler_repository: Path, failing_serve: Fail) -> None:

@@ -33,7 +33,7 @@ def write(folder: Path, content: ReportContent) -> Path:
         from . import page, sections
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
-            f"a report needs the library {error.name}; install it with: pip install 'pixelserve[training]'"
+            f"a report needs the library {error.name}; in PixelServe's clone run: pip install -e '.[training]'"
         ) from error
     drawn = sections.draw(content)
     with staged(folder / PICTURES) as staging:

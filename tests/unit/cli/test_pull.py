@@ -78,7 +78,7 @@ def test_a_check_needs_the_server(run: Callable[..., Any], repository: Path, mon
         monkeypatch.delitem(sys.modules, name)
     ran = run("models", "pull", MODEL, "--check")
     assert ran.code == 3
-    assert "pip install 'pixelserve[server]'" in ran.err
+    assert "pip install -e '.[server]'" in ran.err
     assert not repository.exists()
 
 

@@ -261,11 +261,11 @@ def test_what_an_object_store_lists_of_the_folder_itself_is_passed_over(
 
 
 MISSING = [
-    ("http://example.org/digits", "fsspec", "pip install 'pixelserve[pull]'"),
-    ("https://example.org/digits", "aiohttp", "pip install 'pixelserve[pull]'"),
-    ("ftp://example.org/digits", "fsspec", "pip install 'pixelserve[pull]'"),
-    ("s3://bucket/digits", "s3fs", "pip install 'pixelserve[pull-s3]'"),
-    ("gs://bucket/digits", "gcsfs", "pip install 'pixelserve[pull-gcs]'"),
+    ("http://example.org/digits", "fsspec", "pip install -e '.[pull]'"),
+    ("https://example.org/digits", "aiohttp", "pip install -e '.[pull]'"),
+    ("ftp://example.org/digits", "fsspec", "pip install -e '.[pull]'"),
+    ("s3://bucket/digits", "s3fs", "pip install -e '.[pull-s3]'"),
+    ("gs://bucket/digits", "gcsfs", "pip install -e '.[pull-gcs]'"),
     ("abfs://bucket/digits", "adlfs", "adlfs"),
 ]
 

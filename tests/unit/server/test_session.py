@@ -136,7 +136,7 @@ def _without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_without_cuda")
 def test_cuda_without_its_provider_does_not_start() -> None:
-    with pytest.raises(StartupError, match=r"--device cuda: .*no CUDA provider; .*pixelserve\[server-cuda\]"):
+    with pytest.raises(StartupError, match=r"--device cuda: .*no CUDA provider; .*pip install -e .\.\[server-cuda\]"):
         check_runtime("cuda")
 
 

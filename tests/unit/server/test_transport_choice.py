@@ -39,5 +39,5 @@ def test_auto_means_the_fast_lane_on_loopback_only(transport: str, host: str, na
 def test_without_its_library_auto_means_grpcio_and_fast_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert chosen("auto", "127.0.0.1") == "grpcio"
-    with pytest.raises(StartupError, match=r"pip install 'pixelserve\[fast\]'"):
+    with pytest.raises(StartupError, match=r"pip install -e '\.\[fast\]'"):
         chosen("fast", "127.0.0.1")
