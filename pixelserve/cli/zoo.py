@@ -74,7 +74,7 @@ def _cells(row: Any, *, measured: bool) -> dict[str, str]:
         "claimed": _claim(recipe),
     }
     if measured:
-        cells |= {"measured": _measured(row), "time": _time(row)}
+        cells |= {"measured": _measured(row), "95% interval": _interval(row), "time": _time(row)}
     return cells | {"training": _duration(recipe.training_s)}
 
 
@@ -98,6 +98,13 @@ def _measured(row: Any) -> str:
     figure = _figure(row.recipe.goal, row.measured.figure)
     where = "" if row.measured.split == row.recipe.goal.split else f" {row.measured.split}"
     return f"{figure}{where}{' MISSED' if row.goal_met is False else ''}"
+
+
+def _interval(row: Any) -> str:
+    if row.measured is None or row.measured.interval is None:
+        return ""
+    low, high = row.measured.interval
+    return f"{low:.2%} to {high:.2%}"
 
 
 def _time(row: Any) -> str:

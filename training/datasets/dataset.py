@@ -44,7 +44,7 @@ class Dataset:
     train: Split
     """What a model learns from."""
     test: Split
-    """What it is measured on, once; the same as `train` where there is too little for two splits."""
+    """What it is measured on; the same as `train` where there is too little for two splits."""
     sha256: str
     """Hash over the names of its official files, each followed by its file's uncompressed bytes, in hex; of a table,
     over its name and the bytes of its arrays; of a user's own pictures over their names, each followed by its file's

@@ -13,6 +13,7 @@ from ..progress import say
 from ..recipe import KerasRecipe, Recipe
 from . import held, published, timing
 from .held import Held
+from .interval import wilson
 from .published import Published
 from .remeasure import figures_of
 
@@ -31,6 +32,10 @@ class Measured:
     """An accuracy, a fraction of 1, or a mean squared error: the metric of the recipe's goal."""
     split: str
     """The samples that it was measured on."""
+    samples: int
+    """How many there were."""
+    interval: tuple[float, float] | None
+    """An accuracy's 95 % confidence interval, fractions of 1; None: a regression, or the samples that it learned."""
     slowdown: float | None
     """A sample's time as a multiple of mnist-cnn's, batch 64, one core; None: there is no mnist-cnn, or no batches."""
 
@@ -113,7 +118,14 @@ def _measure(recipe: Recipe, repository: Path, data_dir: Path | None, yardstick:
     say(f"measuring {version.title} on {data.count:,} {data.split} samples")
     figure = figures_of(version, data).evaluation.metrics[recipe.goal.metric]
     slowdown = None if yardstick is None else _slowdown(version, data, *yardstick)
-    return Row(recipe, Measured(int(version.folder.resolve().name), figure, data.split, slowdown))
+    number = int(version.folder.resolve().name)
+    return Row(recipe, Measured(number, figure, data.split, data.count, _interval(recipe, data, figure), slowdown))
+
+
+def _interval(recipe: Recipe, data: Held, figure: float) -> tuple[float, float] | None:
+    if recipe.goal.metric != "accuracy" or data.split == "training":
+        return None
+    return wilson(round(figure * data.count), data.count)
 
 
 def _goal_samples(recipe: Recipe, test: Held, data_dir: Path | None) -> Held:

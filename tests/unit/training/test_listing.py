@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pixelserve_training import datasets, zoo
-from pixelserve_training.measuring import listing
+from pixelserve_training.measuring import held, listing
+from pixelserve_training.measuring.interval import wilson
 from pixelserve_training.recipe import Goal
 from pixelserve_training.runtime import OnnxModel
 
@@ -72,6 +73,9 @@ def test_an_exported_model_is_measured_again(
     assert row["measured"]["figure"] == (scores.argmax(axis=1) == test.targets).mean()
     assert row["measured"]["split"] == "test"
     assert row["measured"]["version"] == 1
+    assert row["measured"]["samples"] == len(test.targets)
+    right = int((scores.argmax(axis=1) == test.targets).sum())
+    assert row["measured"]["interval"] == pytest.approx(wilson(right, len(test.targets)))
     assert row["measured"]["slowdown"] > 0
     assert row["goal_met"] is True
     assert ran.exit_code == 0
@@ -91,6 +95,29 @@ def test_a_missed_goal_is_shown_and_ends_with_14(
     ran = pixelserve("zoo", "--measure", "--model-repository", repository, "--data-dir", TINY)
     assert ran.exit_code == 14
     assert "MISSED" in ran.out
+
+
+def test_the_table_shows_the_interval_beside_the_accuracy(
+    pixelserve: Command, repository: Path, only_mnist_cnn: Callable[..., None]
+) -> None:
+    only_mnist_cnn()
+    ran = pixelserve("zoo", "--measure", "--model-repository", repository, "--data-dir", TINY, "--markdown")
+    head, _, row = (line.strip("| ").split(" | ") for line in ran.out.splitlines())
+    shown = dict(zip(head, row, strict=True))
+    samples = len(datasets.load("mnist", TINY).test)
+    low, high = wilson(round(float(shown["measured"].rstrip("%")) / 100 * samples), samples)
+    assert shown["95% interval"] == f"{low:.2%} to {high:.2%}"
+
+
+def test_samples_that_were_learned_from_have_no_interval(
+    repository: Path, only_mnist_cnn: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_dataset = held.from_dataset
+    monkeypatch.setattr(held, "from_dataset", lambda *given: replace(from_dataset(*given), split="training"))
+    only_mnist_cnn(goal=Goal(0.5, split="training"))
+    (row,) = listing.measured_rows(repository, TINY)
+    assert row.measured is not None
+    assert row.measured.interval is None
 
 
 def test_a_goal_on_held_out_samples_is_measured_on_those(repository: Path, only_mnist_cnn: Callable[..., None]) -> None:
