@@ -4,7 +4,6 @@ Training writes these files and the server checks them before the version takes 
 that the two share. It needs pydantic, which the extras `server` and `training` bring.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .external_data import MODEL_FILE as MODEL_FILE
+from .external_data import ExternalDataError, external_hashes
+from .external_data import sha256_of as sha256_of
 from .text import TextError, read_text
 
 CARD_FILE = "card.json"
 GOLDEN_FILE = "golden.npz"
-MODEL_FILE = "model.onnx"
 SCHEMA_VERSION = 1
 
 # Where a card has no entry for the provider in use, float32 kernels of another device are held to this.
@@ -113,6 +114,10 @@ class Card(_Part):
     name: str
     task: Literal["image", "tabular", "regression"]
     sha256: str = Field(description="of model.onnx, in hex: proves that the file is whole, not where it came from")
+    external_data: dict[str, str] | None = Field(
+        default=None,
+        description="SHA-256 in hex of each file beside model.onnx that holds weights, by its path from there",
+    )
     created: str = Field(description="time of the export, ISO 8601, UTC")
     reference: Reference | None = None
     dataset: DataSet | None = None
@@ -151,22 +156,28 @@ def read_card(path: Path) -> Card:
         raise CardError(f"{path}: {field}: {first['msg']}; export the model again, or remove the card") from error
 
 
-def sha256_of(path: Path) -> str:
-    """Returns a file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def verify_model_file(card: Card, model: Path) -> None:
-    """Checks that the model file is the one that the card describes.
+    """Checks that the model file, and the files beside it that hold its weights, are those that the card describes.
 
     Raises:
-        CardError: it is another one, or it is damaged.
+        CardError: one is another, or damaged, or the card does not have it.
+        OSError: one is missing or cannot be read.
     """
-    found = sha256_of(model)
-    if found != card.sha256:
+    _verify(model, sha256_of(model), card.sha256)
+    try:
+        hashes = external_hashes(model)
+    except ExternalDataError as error:
+        raise CardError(f"{model}: {error}") from error
+    for name, found in hashes.items():
+        _verify(model.parent / name, found, (card.external_data or {}).get(name))
+
+
+def _verify(path: Path, found: str, described: str | None) -> None:
+    if described is None:
+        raise CardError(f"{path}: holds weights of the model, and its card has no hash of it; export the version again")
+    if found != described:
         raise CardError(
-            f"{model}: SHA-256 is {found[:12]}…, its card says {card.sha256[:12]}…; "
+            f"{path}: SHA-256 is {found[:12]}…, its card says {described[:12]}…; "
             f"the file is damaged or not the one that was exported: copy the version again, or export it again"
         )
 

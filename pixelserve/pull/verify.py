@@ -14,6 +14,7 @@ from pixelserve.card import (
     read_golden,
     verify_model_file,
 )
+from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import TextError, read_text
 
@@ -88,9 +89,13 @@ def verify_version(folder: Path, model_file: str, *, require_card: bool) -> Evid
     Raises:
         DamagedError: one of these does not hold, or there is no card and one is required.
     """
-    version, model = f"version {folder.name}", folder / model_file
+    version, model = f"version {folder.name}", find_model_file(folder, model_file)
     if not model.is_file():
         raise DamagedError(f"{version} has no {model_file}; look at the source")
+    try:
+        external_files(model)
+    except ExternalDataError as error:
+        raise DamagedError(f"{version}: {model_file}: {error}") from error
     if not (folder / CARD_FILE).is_file():
         if require_card:
             raise DamagedError(f"{version} has no {CARD_FILE}, and --require-card is on; export it with its evidence")

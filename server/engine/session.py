@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from pixelserve.external_data import ExternalDataError, external_files
+
 from ..errors import RepositoryError, StartupError
 from .binding import BoundBatch, Buffer, is_view, sample
 from .cores import usable_cores
@@ -309,9 +311,13 @@ def _session_options(options: SessionOptions, threads: int) -> Any:
 
 
 def check_model_file(model: Path) -> None:
-    """Raises RepositoryError where there is no file of that name."""
-    if not model.is_file():
-        raise RepositoryError("no such file; a version folder must hold the model", path=model)
+    """Raises RepositoryError if there is no file of that name, or its weights are not beside it."""
+    try:
+        if not model.is_file():
+            raise RepositoryError("no such file; a version folder must hold the model", path=model)
+        external_files(model)
+    except (ExternalDataError, OSError) as error:
+        raise RepositoryError(str(error), path=model) from error
 
 
 def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pixelserve.card import CARD_FILE, GOLDEN_FILE, Card, CardError, Tensors, largest_difference, read_card, read_golden
+from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 
 from ..engine.providers import SessionOptions
 from ..engine.session import Session
@@ -109,9 +110,11 @@ def _number(folder: ModelFolder, aliases: Mapping[str, int], text: str) -> int:
 def _side(folder: ModelFolder, version: int, aliases: Mapping[str, int]) -> Side:
     path = folder.version_path(version)
     try:
-        size_bytes = (path / model_file_name(read_config(folder))).stat().st_size
+        model = find_model_file(path, model_file_name(read_config(folder)))
+        files = [model, *(model.parent / name for name in external_files(model))]
+        size_bytes = sum(file.stat().st_size for file in files)
         card = read_card(path / CARD_FILE) if (path / CARD_FILE).is_file() else None
-    except (OSError, CardError) as error:
+    except (OSError, CardError, ExternalDataError) as error:
         raise RepositoryError(f"{path} cannot be read: {error}") from error
     called = tuple(alias for alias, number in aliases.items() if number == version)
     return Side(version, called, size_bytes, card)
@@ -144,7 +147,8 @@ def _rows(tensors: Tensors) -> int:
 def _compute(folder: ModelFolder, version: int, samples: Tensors) -> Tensors:
     """Returns a version's outputs for samples, on the CPU."""
     config = read_config(folder)
-    session = Session(folder.version_path(version) / model_file_name(config), SessionOptions(device="cpu"))
+    model = find_model_file(folder.version_path(version), model_file_name(config))
+    session = Session(model, SessionOptions(device="cpu"))
     settled = settle(folder, config, session.inputs, session.outputs, _DEFAULTS)
     return in_batches(session, settled.batching.max_batch_size)(samples)
 

@@ -109,7 +109,11 @@ RULES = (
     Rule("instance_group.profile", IGNORED, "optimization profiles are TensorRT's"),
     Rule("instance_group.passive", REFUSED, "a session that takes no requests serves nobody; remove it"),
     Rule("instance_group.host_policy", IGNORED, "a process is bound to cores and memory from outside, as by numactl"),
-    Rule("default_model_filename", SERVED, "a file in the version folder; model.onnx by default"),
+    Rule(
+        "default_model_filename",
+        SERVED,
+        "a file in the version folder, or a folder there that holds model.onnx; model.onnx by default",
+    ),
     Rule(
         *("cc_model_filenames", REFUSED),
         "one file is served on every device; remove it, and name that file in default_model_filename",

@@ -6,13 +6,13 @@ and what a version is served without.
 
 import contextlib
 import difflib
-import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pixelserve.card import CARD_FILE, GOLDEN_FILE
+from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 
 from ..errors import RepositoryError, ServerError
 from .aliases import alias_problems
@@ -246,27 +246,29 @@ def _no_config(folder: ModelFolder, entry: Path) -> Finding:
 
 def _beside_model(version: Path, model_file: str) -> Iterator[Finding]:
     """Yields what lies in a version's folder and is not looked at."""
-    model = version / model_file
-    for entry in _entries(version):
+    model = find_model_file(version, model_file)
+    weights = _files_of(model)
+    used = {model_file, model.name, CARD_FILE, GOLDEN_FILE, *(weights or ())}
+    entries = _entries(version) if model.parent == version else [*_entries(version), *_entries(model.parent)]
+    for entry in entries:
         if entry.name.startswith("."):
             yield _hidden(entry)
-        elif entry.name in (model_file, CARD_FILE, GOLDEN_FILE):
+        elif entry.name in used:
             continue
         elif entry.suffix == ".onnx" and not model.exists():
             problem = f"{model_file} is loaded, and is not there; rename this to it, or name it in {CONFIG_FILE}"
             yield _stray(entry, problem, as_line(Written(default_model_filename=entry.name)))
-        elif not _mentions(model, entry.name):
+        elif weights is not None:
             yield _stray(entry, f"not looked at, and {model_file} does not refer to it; move it away")
 
 
-def _mentions(model: Path, name: str) -> bool:
-    """Returns whether a model's bytes hold a name: large weights lie in files of their own, which the graph names."""
+def _files_of(model: Path) -> set[str] | None:
+    """Returns what a model's weights are in beside its graph, as names in the graph's folder; None: it is unknown."""
     try:
-        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return data.find(name.encode()) >= 0
-    except (OSError, ValueError):
-        # It is missing, unreadable or empty, which somebody else says.
-        return True
+        return {PurePosixPath(name).parts[0] for name in external_files(model)}
+    except (OSError, ExternalDataError):
+        # Missing or refused, which the loader's checks report.
+        return None
 
 
 def _missing_evidence(version: Path, *, is_required: bool) -> Iterator[Finding]:

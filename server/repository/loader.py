@@ -21,6 +21,7 @@ from pixelserve.card import (
     replay,
     verify_model_file,
 )
+from pixelserve.external_data import find_model_file
 
 from ..engine.batcher import Batcher
 from ..engine.binding import sample
@@ -144,7 +145,7 @@ class Loader:
         start_s = time.monotonic()
         path = folder.version_path(version)
         proto = read_config(folder)
-        model = path / model_file_name(proto)
+        model = find_model_file(path, model_file_name(proto))
         placements = read_instances(folder, proto)
         openers = [partial(self._open, folder, model, placement, len(placements)) for placement in placements]
         sessions = [opener() for opener in openers]
@@ -213,7 +214,7 @@ class Loader:
             quick: whether to leave out what takes a session: the graph, and what the model computes.
         """
         path = folder.version_path(version)
-        model = path / model_file_name(config)
+        model = find_model_file(path, model_file_name(config))
         session: Session | None = None
         problems: list[RepositoryError] = []
         try:

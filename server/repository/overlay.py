@@ -17,8 +17,8 @@ from pixelserve.oip import model_config_pb2 as pb
 from ..errors import InvalidRequest, RepositoryError
 from .layout import CONFIG_FILE, ModelFolder, find_model, is_plain
 
-# A file lies in the model's folder or in a version's.
-_MOST_PARTS = 2
+# A file lies in the model's folder, a version's, or a folder in that (Triton's layout for weights beside a graph).
+_MOST_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,6 @@ def _fill(folder: Path, original: ModelFolder | None, override: Override) -> Non
                 (folder / entry.name).symlink_to(entry.resolve())
     for path, content in override.files.items():
         target = folder / path
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     (folder / CONFIG_FILE).write_text(text_format.MessageToString(override.config), encoding="utf-8")

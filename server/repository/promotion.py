@@ -13,6 +13,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from pixelserve.external_data import find_model_file
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import read_text
 
@@ -97,7 +98,7 @@ def _open(repository: Path, name: str) -> tuple[ModelFolder, pb.ModelConfig, dic
 
 
 def _check_version(folder: ModelFolder, config: pb.ModelConfig, version: int) -> None:
-    model = folder.version_path(version) / model_file_name(config)
+    model = find_model_file(folder.version_path(version), model_file_name(config))
     if not model.is_file():
         known = ", ".join(map(str, folder.versions()))
         raise RepositoryError(f"{model} is missing; expected one of the versions on disk: {known}")

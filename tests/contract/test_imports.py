@@ -10,8 +10,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # Installed name by folder.
 PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
 # What the server and training may take from pixelserve; `pixelserve` itself is its version.
-SHARED_WITH_SERVER = ("pixelserve.oip", "pixelserve.v1", "pixelserve.card", "pixelserve.text")
-SHARED_WITH_TRAINING = ("pixelserve.card", "pixelserve.oip.model_config_pb2", "pixelserve.text")
+SHARED_WITH_SERVER = (
+    "pixelserve.oip",
+    "pixelserve.v1",
+    "pixelserve.card",
+    "pixelserve.external_data",
+    "pixelserve.text",
+)
+SHARED_WITH_TRAINING = (
+    *("pixelserve.card", "pixelserve.external_data", "pixelserve.oip.model_config_pb2", "pixelserve.text"),
+)
 
 # Library: the only places, as path prefixes, that may import it.
 CONFINED = {

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from pixelserve.card import read_card, sha256_of
+from pixelserve.external_data import external_hashes
+from pixelserve.onnx import model_pb2
 from pixelserve.pull import mirror as mirror_module
 from pixelserve.pull.errors import (
     ConflictError,
@@ -29,6 +32,16 @@ Contents = Callable[[Path], dict[str, bytes]]
 def names(folder: Path) -> list[str]:
     """Returns the names of all that is in a folder."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def write_graph_with_weights(path: Path, location: str) -> Path:
+    """Writes a graph whose only tensor is in another file, and that file where it is beside the graph."""
+    entry = model_pb2.StringStringEntryProto(key=b"location", value=location.encode())
+    tensor = model_pb2.TensorProto(external_data=[entry], data_location=model_pb2.TensorProto.EXTERNAL)
+    path.write_bytes(model_pb2.ModelProto(graph=model_pb2.GraphProto(initializer=[tensor])).SerializeToString())
+    if "/" not in location:
+        (path.parent / location).write_bytes(b"weights")
+    return path
 
 
 @pytest.fixture(params=["folder", "file", "memory", "http"])
@@ -85,7 +98,7 @@ def test_a_damaged_model_that_is_there_is_fetched_again(pull: Pull, model: Path,
 
 
 def test_new_versions_are_added_beside_the_old(
-    pull: Pull, model: Path, repository: Path, version_writer: Callable[..., Path]
+    pull: Pull, model: Path, repository: Path, tmp_path: Path, version_writer: Callable[..., Path]
 ) -> None:
     pull(model, versions=frozenset({1}))
     version_writer(repository / "digits" / "7", b"somebody else's")
@@ -94,7 +107,12 @@ def test_new_versions_are_added_beside_the_old(
 
 
 def test_a_version_with_other_content_is_refused_and_replaced_only_when_told(
-    pull: Pull, model: Path, repository: Path, version_writer: Callable[..., Path], contents_of: Contents
+    pull: Pull,
+    model: Path,
+    repository: Path,
+    tmp_path: Path,
+    version_writer: Callable[..., Path],
+    contents_of: Contents,
 ) -> None:
     pull(model)
     before = contents_of(repository)
@@ -157,7 +175,7 @@ def test_hidden_files_and_other_folders_stay_at_the_source(pull: Pull, model: Pa
 
 
 def test_a_model_without_a_card_is_refused_only_where_one_is_required(
-    pull: Pull, model: Path, repository: Path, version_writer: Callable[..., Path]
+    pull: Pull, model: Path, repository: Path, tmp_path: Path, version_writer: Callable[..., Path]
 ) -> None:
     version_writer(model / "3", card=False)
     with pytest.raises(DamagedError, match=r"version 3 has no card\.json, and --require-card is on"):
@@ -202,6 +220,34 @@ def test_a_damaged_model_is_refused_and_leaves_nothing(
     assert str(error.value).startswith(str(model))
     assert ".pull" not in str(error.value)
     assert not list(repository.rglob("*"))
+
+
+def test_a_graph_in_a_folder_with_its_weights_is_mirrored(
+    pull: Pull, model: Path, repository: Path, contents_of: Contents
+) -> None:
+    (model / "2" / "model.onnx").unlink()
+    (model / "2" / "model.onnx").mkdir()
+    graph = write_graph_with_weights(model / "2" / "model.onnx" / "model.onnx", "weights.bin")
+    card = read_card(model / "2" / "card.json")
+    hashes = {"sha256": sha256_of(graph), "external_data": external_hashes(graph)}
+    card.model_copy(update=hashes).write(model / "2" / "card.json")
+    pull(str(model))
+    assert contents_of(repository / "digits") == contents_of(model)
+    (graph.parent / "weights.bin").write_bytes(b"others")
+    with pytest.raises(DamagedError, match=r"weights\.bin: SHA-256 is"):
+        pull(str(model), replace=True)
+
+
+@pytest.mark.parametrize("card", [True, False], ids=["with a card", "without a card"])
+def test_a_graph_whose_weights_are_elsewhere_is_refused(
+    pull: Pull, model: Path, repository: Path, tmp_path: Path, version_writer: Callable[..., Path], card: bool
+) -> None:
+    shutil.rmtree(model / "2")
+    graph = write_graph_with_weights(tmp_path / "graph", "../../../secret")
+    version_writer(model / "2", graph.read_bytes(), card=card)
+    with pytest.raises(DamagedError, match=r'version 2: model\.onnx: its weights are in "\.\./'):
+        pull(str(model))
+    assert not (repository / "digits").exists()
 
 
 def test_a_model_file_of_another_name_is_verified(pull: Pull, model: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+from pixelserve.card import Card, Golden, Parity, read_card, sha256_of, write_golden
+from pixelserve.external_data import external_hashes
 from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import StartupError
 from pixelserve_server.repository.doctor import Finding, Report, examine
@@ -35,6 +36,24 @@ def prove(version: Path, *, sha256: str = "", factor: int = 2) -> None:
         parity=[Parity(precision="float32", provider="CPUExecutionProvider", tolerance=1e-5)],
     ).write(version / "card.json")
     write_golden(version / "golden.npz", Golden({"values": VALUES}, {"doubled": VALUES * factor}))
+
+
+def move_weights_out(graph: Path, location: str = "weights.bin") -> None:
+    """Makes of a doubler one that multiplies by two from a file, and renews its card."""
+    model = onnx.load(graph)
+    two = onnx.numpy_helper.from_array(np.full(4, 2, np.float32), "two")
+    two.data_location = onnx.TensorProto.EXTERNAL
+    two.external_data.add(key="location", value=location)
+    (graph.parent / location).write_bytes(two.raw_data)
+    two.ClearField("raw_data")
+    model.graph.initializer.append(two)
+    model.graph.node[0].op_type, model.graph.node[0].input[1] = "Mul", "two"
+    graph.write_bytes(model.SerializeToString())
+    version = graph.parent if graph.parent.name == "1" else graph.parent.parent
+    if location == "weights.bin":
+        card = read_card(version / "card.json")
+        hashes = {"sha256": sha256_of(graph), "external_data": external_hashes(graph)}
+        card.model_copy(update=hashes).write(version / "card.json")
 
 
 @pytest.fixture
@@ -359,10 +378,35 @@ def test_a_configuration_under_another_name_is_pointed_at(
 def test_a_file_that_the_graph_refers_to_is_no_stray(
     repository: Path, diagnose: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
-    folder = repository / "doubler" / "1"
-    # ONNX names a file of weights in the graph's own bytes; anything behind the graph would do.
-    (folder / "doubled").write_bytes(b"weights")
+    move_weights_out(repository / "doubler" / "1" / "model.onnx")
     assert diagnose() == []
+    (repository / "doubler" / "1" / "doubled").write_bytes(b"its name is in the graph, which does not refer to it")
+    (stray,) = diagnose()
+    assert stray[:2] == ("warning", "doubler/1/doubled")
+
+
+def test_a_graph_in_a_folder_of_its_own_is_examined_as_triton_lays_it_out(
+    repository: Path, diagnose: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    version = repository / "doubler" / "1"
+    (version / "model.onnx").rename(version / "graph")
+    (version / "model.onnx").mkdir()
+    (version / "graph").rename(version / "model.onnx" / "model.onnx")
+    move_weights_out(version / "model.onnx" / "model.onnx")
+    assert diagnose() == []
+    (version / "model.onnx" / "old.bin").write_bytes(b"?")
+    (stray,) = diagnose()
+    assert stray[:2] == ("warning", "doubler/1/model.onnx/old.bin")
+
+
+def test_weights_out_of_the_models_folder_are_an_error(
+    repository: Path, diagnose: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    move_weights_out(repository / "doubler" / "1" / "model.onnx", "../../weights.bin")
+    for quick in (False, True):
+        (error,) = [each for each in diagnose(quick=quick) if each[0] == "error"][:1]
+        assert error[:2] == ("error", MODEL)
+        assert error[3].startswith('its weights are in "../../weights.bin"; expected the name of a file beside')
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_configuration_alone_needs_a_model(repository: Path, open_catalogue: O
 
 @pytest.mark.parametrize(
     "path",
-    ["", "..", "../a", "1/../../a", "/etc/passwd", "1//model.onnx", "./model.onnx", "1/2/3", "config.pbtxt", "1/"],
+    ["", "..", "../a", "1/../../a", "/etc/passwd", "1//model.onnx", "./model.onnx", "1/2/3/4", "config.pbtxt", "1/"],
 )
 def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
     with pytest.raises(InvalidRequest, match="expected a path in the model's folder"):
