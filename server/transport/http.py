@@ -62,6 +62,9 @@ class HttpTransport:
                 f"cannot listen on {shown}:{port} for HTTP: {error.strerror}; "
                 f"choose another with --http-port (0: a free one) or --host, or do without it (--no-http)"
             ) from error
+        # Every connection inherits it. uvicorn sends an answer's head and body apart, and the body would wait for the
+        # client's delayed acknowledgement, 40 ms. asyncio sets it only if the socket was made with IPPROTO_TCP.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return f"{shown}:{self._socket.getsockname()[1]}"
 
     def start(self, app: ASGIApp, grace_s: float) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import http.client
+import os
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,28 @@ def test_it_answers_on_a_free_port_and_gives_it_back(transport: HttpTransport, h
     transport.stop()
     with pytest.raises(ConnectionRefusedError):
         ask(address)
+
+
+def sends_at_once(client: socket.socket) -> int:
+    """Returns TCP_NODELAY of the other end of a connection that this process made to itself."""
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208  only the names are needed
+        with suppress(OSError), socket.fromfd(int(number), socket.AF_INET, socket.SOCK_STREAM) as end:
+            if end.getpeername() == client.getsockname():
+                return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    raise AssertionError("no socket of this process is the other end")
+
+
+def test_an_answer_sent_in_two_pieces_does_not_wait_for_an_acknowledgement(transport: HttpTransport) -> None:
+    """With Nagle's algorithm the second piece waits for the client's delayed acknowledgement, 40 ms."""
+    address = transport.bind("127.0.0.1", 0)
+    transport.start(hello, 1.0)
+    connection = http.client.HTTPConnection(address, timeout=30)
+    try:
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"hello"
+        assert sends_at_once(connection.sock)
+    finally:
+        connection.close()
 
 
 def test_a_port_that_was_taken_and_never_served_is_given_back(transport: HttpTransport) -> None:
