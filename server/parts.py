@@ -10,6 +10,7 @@ import pixelserve
 from .api.admission import FailureCounts
 from .api.call import Handler
 from .api.dispatch import Dispatcher
+from .api.health import MAX_WATCHES
 from .api.watch import CallWatch
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
@@ -77,6 +78,7 @@ def transport(
         threads=settings.grpc_threads,
         max_waiting=settings.max_queue_size,
         max_infer_streams=settings.max_infer_streams,
+        max_watches=MAX_WATCHES,
         max_message_bytes=max_message_bytes,
         max_streams=max_streams,
     )

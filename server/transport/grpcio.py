@@ -174,7 +174,14 @@ class GrpcioTransport:
     name = "grpcio"
 
     def __init__(
-        self, *, threads: int, max_waiting: int, max_infer_streams: int, max_message_bytes: int, max_streams: int
+        self,
+        *,
+        threads: int,
+        max_waiting: int,
+        max_infer_streams: int,
+        max_watches: int,
+        max_message_bytes: int,
+        max_streams: int,
     ) -> None:
         """Builds a server that listens nowhere yet.
 
@@ -182,6 +189,7 @@ class GrpcioTransport:
             threads: how many calls are carried at once.
             max_waiting: how many more may wait for a thread; what comes then is refused with RESOURCE_EXHAUSTED.
             max_infer_streams: how many streams of requests are carried besides.
+            max_watches: how many health watches are carried besides.
             max_message_bytes: largest message taken or sent.
             max_streams: most calls in flight on one connection.
         """
@@ -190,7 +198,7 @@ class GrpcioTransport:
         self._stream_pool = ThreadPoolExecutor(max_workers=max_infer_streams + 1, thread_name_prefix="stream")
         self.server = grpc.server(
             self._pool,
-            maximum_concurrent_rpcs=threads + max_waiting + max_infer_streams,
+            maximum_concurrent_rpcs=threads + max_waiting + max_infer_streams + max_watches,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),

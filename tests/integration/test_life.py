@@ -5,6 +5,7 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,33 @@ def test_a_watcher_sees_not_serving_and_does_not_hold_up_the_end(
     server.process.send_signal(signal.SIGTERM)
     assert [each.status for each in watch] == [NOT_SERVING]
     assert server.process.wait(TIMEOUT_S) == 0
+
+
+def test_watchers_that_come_and_go_leave_a_server_that_answers_and_ends(
+    doubler_repository: Path, start_server: Start, connect: Any, make_request: Any
+) -> None:
+    """Timeline: 1. a thousand watches are opened and cancelled, 64 at a time; 2. the server answers; 3. it is told to
+    stop, and ends."""
+    server = start_server(doubler_repository)
+
+    def churn(channel: grpc.Channel) -> None:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for _ in range(16):
+            watches = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S) for _ in range(16)]
+            assert [next(watch).status for watch in watches] == [SERVING] * 16
+            for watch in watches:
+                watch.cancel()
+
+    channels = [connect(server) for _ in range(4)]
+    with ThreadPoolExecutor(4) as crowd:
+        list(crowd.map(churn, channels))
+    channel = connect(server)
+    assert (
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S).status == SERVING
+    )
+    stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+    assert len(stub.ModelInfer(make_request(), timeout=TIMEOUT_S).outputs) == 1
+    assert server.stop() == 0
 
 
 def test_requests_that_outlast_the_grace_are_cut_off_and_the_exit_code_says_so(

@@ -1,6 +1,8 @@
 """grpc.health.v1 behind a server of its own, where an application tells it what serves."""
 
-from collections.abc import Iterator
+import socket
+import struct
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pixelserve_server.api.health import Health
+from benchmarks.compare import frames
+from pixelserve_server.api.health import HEALTH_SERVICE, Health
 
 STATUS = health_pb2.HealthCheckResponse
 SERVICE = "inference.GRPCInferenceService"
@@ -22,6 +25,8 @@ class Bench:
 
     health: Health
     stub: Any
+    port: int
+    """Where the service listens."""
 
     def check(self, service: str) -> int:
         return self.stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S).status
@@ -30,17 +35,20 @@ class Bench:
         return self.stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S)
 
 
+MAX_WATCHES = 8
+
+
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     """Serves health on a free loopback port."""
-    health = Health()
+    health = Health(MAX_WATCHES)
     with ThreadPoolExecutor(1) as pool:
         server = grpc.server(pool)
         health.register(server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Bench(health, health_pb2_grpc.HealthStub(channel))
+            yield Bench(health, health_pb2_grpc.HealthStub(channel), port)
         server.stop(0).wait()
     health.close()
 
@@ -97,3 +105,78 @@ def test_watchers_that_have_left_do_not_disturb_the_end(bench: Bench) -> None:
 def test_a_model_that_is_not_ready_is_known_and_not_serving(bench: Bench) -> None:
     bench.health.report({"digits": True, "broken": False}, server=False)
     assert (bench.check("digits"), bench.check("broken")) == (STATUS.SERVING, STATUS.NOT_SERVING)
+
+
+def test_a_service_that_nobody_knows_can_be_watched_until_it_is_known(bench: Bench) -> None:
+    watch = bench.watch("digits")
+    assert next(watch).status == STATUS.SERVICE_UNKNOWN
+    bench.health.report_model("digits", serving=True)
+    assert next(watch).status == STATUS.SERVING
+
+
+def test_a_watcher_hears_nothing_of_other_services_and_nothing_twice(bench: Bench) -> None:
+    watch = bench.watch("digits")
+    assert next(watch).status == STATUS.SERVICE_UNKNOWN
+    bench.health.report({"letters": True}, server=True)
+    bench.health.report_model("digits", serving=False)
+    assert next(watch).status == STATUS.NOT_SERVING
+    bench.health.report_model("digits", serving=False)
+    bench.health.end_watches()
+    assert list(watch) == []
+
+
+def is_taken(watch: Any) -> bool:
+    try:
+        return bool(next(watch))
+    except grpc.RpcError:
+        return False
+
+
+def test_a_watch_beyond_the_limit_is_refused_until_another_ends(bench: Bench, eventually: Callable[..., None]) -> None:
+    watches = [bench.watch() for _ in range(MAX_WATCHES)]
+    assert [next(watch).status for watch in watches] == [STATUS.NOT_SERVING] * MAX_WATCHES
+    with pytest.raises(grpc.RpcError) as refused:
+        next(bench.watch())
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "8 health watches are open" in refused.value.details()
+    watches[0].cancel()
+    # The server may not have heard at once that it has left.
+    eventually(lambda: is_taken(bench.watch()))
+
+
+def test_watchers_that_come_and_go_disturb_nobody(bench: Bench) -> None:
+    """Timeline, several times: 1. watches are opened and have their first status; 2. all are cancelled while others
+    still open. A sender that holds a lock which a leaving watcher needs would stop the server here."""
+
+    def churn() -> None:
+        for _ in range(100):
+            watches = [bench.watch() for _ in range(2)]
+            assert [next(watch).status for watch in watches] == [STATUS.NOT_SERVING] * 2
+            for watch in watches:
+                watch.cancel()
+            bench.health.report_model("digits", serving=True)
+
+    with ThreadPoolExecutor(2) as crowd:
+        for each in [crowd.submit(churn) for _ in range(2)]:
+            each.result(TIMEOUT_S)
+    assert bench.check("digits") == STATUS.SERVING
+
+
+def test_a_watcher_that_does_not_read_holds_up_no_other(bench: Bench) -> None:
+    """Timeline: 1. watchers open that leave the server no room to send; 2. another one sees every change."""
+    block = frames.header_block("localhost", f"/{HEALTH_SERVICE}/Watch")
+    with socket.create_connection(("127.0.0.1", bench.port)) as deaf:
+        deaf.sendall(
+            frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, struct.pack(">HI", frames.INITIAL_WINDOW_SIZE, 0))
+        )
+        for stream in (1, 3, 5):
+            deaf.sendall(frames.frame(frames.HEADERS, frames.END_HEADERS, stream, block))
+            deaf.sendall(frames.frame(frames.DATA, frames.END_STREAM, stream, bytes(5)))
+        reader = frames.FrameReader()
+        begun: set[int] = set()
+        while len(begun) < 3:
+            begun |= {each.stream for each in reader.feed(deaf.recv(65536)) if each.kind == frames.HEADERS}
+        watch = bench.watch()
+        assert next(watch).status == STATUS.NOT_SERVING
+        bench.health.report({}, server=True)
+        assert next(watch).status == STATUS.SERVING

@@ -28,7 +28,9 @@ def fail(error: BaseException) -> str:
 
 
 def grpcio_transport() -> Any:
-    return GrpcioTransport(threads=2, max_waiting=2, max_infer_streams=1, max_message_bytes=1 << 20, max_streams=10)
+    return GrpcioTransport(
+        threads=2, max_waiting=2, max_infer_streams=1, max_watches=0, max_message_bytes=1 << 20, max_streams=10
+    )
 
 
 def fast_transport() -> Any:
