@@ -39,7 +39,7 @@ def find_machine(provider: str) -> Machine:
         NoGpuError: CUDA is asked for and cannot be had.
     """
     try:
-        import onnxruntime as ort
+        from pixelserve.onnx_runtime import ort
     except ImportError:
         raise NoGpuError(f"make bench-gpu needs onnxruntime-gpu, and there is no ONNX Runtime: {INSTALL}") from None
     if provider == "cpu":
@@ -63,8 +63,7 @@ def plain_runner(model: Path, provider: str) -> Callable[[Mapping[str, Any]], ob
     That goes for threads too: by ONNX Runtime's own default they spin, which slows it down where the machine does other
     work as well, and would flatter the server.
     """
-    import onnxruntime as ort
-
+    from pixelserve.onnx_runtime import ort
     from pixelserve_server.engine.cores import usable_cores
 
     providers: list[Any] = ["CPUExecutionProvider"]
@@ -97,7 +96,7 @@ def graph_runner(model: Path, provider: str, sizes: list[int]) -> tuple[Callable
 
 def made_up_inputs(model: Path, rows: int) -> dict[str, Any]:
     """Returns random inputs of a batch."""
-    import onnxruntime as ort
+    from pixelserve.onnx_runtime import ort
 
     rng = np.random.default_rng(0)
     inputs: dict[str, Any] = {}

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import grpc
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from pixelserve.oip import inference_pb2_grpc
+from pixelserve.onnx_runtime import ort
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
@@ -65,7 +65,7 @@ def write_model(path: Path, *, rows: int | str = "N", width: int = 4, output: st
 @functools.cache
 def _why_no_gpu() -> str:
     """Returns why tests cannot use a GPU; empty where they can."""
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this ONNX Runtime has no CUDA provider"
     listing = shutil.which("nvidia-smi")
     if listing is None or subprocess.run([listing, "-L"], capture_output=True, timeout=60).returncode:

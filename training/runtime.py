@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
+
+from pixelserve.onnx_runtime import ort
 
 from .errors import SourceError
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import grpc
 import numpy as np
-import onnxruntime as ort
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import inference_pb2_grpc as pb_grpc
+from pixelserve.onnx_runtime import ort
 
 from .bodies import MODEL, single_thread_session
 from .cores import Cores

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from pixelserve.oip import inference_pb2 as pb
+from pixelserve.onnx_runtime import ort
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = "mnist-cnn"

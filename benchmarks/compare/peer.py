@@ -47,6 +47,7 @@ class Installation:
         libraries = [str(sysconfig.get_config_var("LIBDIR")), str(self.site_packages / "nvidia_pytriton.libs")]
         return {
             **os.environ,
+            "ORT_DISABLE_TELEMETRY": "1",
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             "PATH": os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.site_packages),

@@ -1,4 +1,4 @@
-"""One loaded ONNX model. The only module that imports onnxruntime."""
+"""One loaded ONNX model. The server's only module that imports ONNX Runtime."""
 
 import ctypes
 import importlib.metadata
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from pixelserve.external_data import ExternalDataError, external_files
+from pixelserve.onnx_runtime import ort
 
 from ..errors import RepositoryError, StartupError
 from .binding import BoundBatch, Buffer, is_view, sample

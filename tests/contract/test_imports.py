@@ -15,10 +15,12 @@ SHARED_WITH_SERVER = (
     "pixelserve.v1",
     "pixelserve.card",
     "pixelserve.external_data",
+    "pixelserve.onnx_runtime",
     "pixelserve.text",
 )
 SHARED_WITH_TRAINING = (
-    *("pixelserve.card", "pixelserve.external_data", "pixelserve.oip.model_config_pb2", "pixelserve.text"),
+    *("pixelserve.card", "pixelserve.external_data", "pixelserve.oip.model_config_pb2", "pixelserve.onnx_runtime"),
+    "pixelserve.text",
 )
 
 # Library: the only places, as path prefixes, that may import it.
@@ -26,7 +28,9 @@ CONFINED = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "tf2onnx": ("training/",),
-    "onnxruntime": ("training/", "server/engine/session.py"),
+    # Through which its telemetry is off; the quantiser is a package of its own, imported when the other was.
+    "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py"),
+    "pixelserve.onnx_runtime": ("server/engine/session.py", "training/runtime.py"),
     "prometheus_client": ("server/observe/metrics.py", "server/observe/port.py", "examples/"),
     "opentelemetry": ("server/observe/traces.py",),
     "structlog": ("server/observe/logs.py",),
@@ -117,6 +121,18 @@ def test_the_confined_libraries_are_really_used_where_they_are_allowed() -> None
     # A rule for a library that nobody imports under that name would hold whatever happens.
     used = {name for path in sources("pixelserve", "server", "training") for name in imported_names(path)}
     assert not [library for library in CONFINED if not any(is_within(name, (library,)) for name in used)]
+
+
+def test_measurements_import_onnx_runtime_as_the_project_does() -> None:
+    # Triton loads this one, with an environment that says the same.
+    in_triton = ROOT / "benchmarks" / "compare" / "triton" / "model.py"
+    strays = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources("benchmarks", "deploy")
+        for name in imported_names(path)
+        if is_within(name, ("onnxruntime",)) and path != in_triton
+    ]
+    assert not strays
 
 
 def test_only_app_and_parts_construct_the_servers_parts() -> None:
