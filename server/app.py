@@ -264,6 +264,7 @@ class Application:
             parts.loader(self._settings, self._metrics.observer, self._log_failure),
             timer=self._timer,
             on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),
+            on_progress=self._events.on_progress,
         )
 
     def _log_failure(self, error: BaseException) -> str:

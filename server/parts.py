@@ -12,6 +12,7 @@ from .api.call import Handler
 from .api.dispatch import Dispatcher
 from .api.health import MAX_WATCHES
 from .api.watch import CallWatch
+from .engine.measuring import WarmupBudget
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
 from .errors import StartupError
@@ -58,6 +59,7 @@ def loader(
             limit_batches=settings.limit_batches,
             refuse_late=settings.refuse_late,
             run_on_arrival=settings.run_on_arrival,
+            warmup=WarmupBudget(settings.warmup_s, settings.warmup_mib * MIB),
         ),
         require_card=settings.require_card,
         observer=observer,

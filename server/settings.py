@@ -108,6 +108,18 @@ class Settings(BaseSettings):
         description="merge no more images than the smallest batch that was measured at load to be as fast per image "
         "as any; otherwise as many as the model's batch allows",
     )
+    warmup_s: float = Field(
+        0.5,
+        ge=0,
+        description="seconds that running and timing the batch sizes of a version may take when it is loaded; larger "
+        "sizes than were timed are not merged. On CUDA every size is run in any case",
+    )
+    warmup_mib: int = Field(
+        256,
+        ge=0,
+        description="MiB by which the server may grow meanwhile, most of which it gives back; a batch size that is "
+        "expected to need more is not run",
+    )
     run_on_arrival: bool = Field(
         True,
         description="compute a request that finds its model idle on the thread that brought it, where that was "

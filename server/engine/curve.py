@@ -1,19 +1,19 @@
 """How long a model takes by batch size, measured when it is loaded: what batch limits and refusals go by."""
 
-import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 # A size whose time an image is within this much of the best one's is as good: larger batches would only add latency.
 _TOLERANCE = 1.04
 # What a run costs beside the model: two switches between threads, and a cache that the model has swept
 # (benchmarks/README.md).
 _RUN_OVERHEAD_NS = 100_000
-# Runs of each size, of which the fastest counts: whatever disturbs a run only makes it longer.
-_RUNS = 5
-# Measuring is for small models; a large one is warmed, and timed by that alone.
-_BUDGET_S = 1.0
+# So many sizes in a row that are no faster per row end the measuring; a single one may be the noise of a busy machine.
+_PATIENCE = 2
+
+Stop = Literal["", "no faster", "time", "memory"]
+"""Why larger sizes were not measured: no faster per row, or the budget of time or memory is spent; empty: all were."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,43 @@ class LatencyCurve:
     """How many runs of each size were timed; empty: not known."""
     spent_ns: tuple[int, ...] = ()
     """Nanoseconds that these took together; empty: not known."""
+    stop: Stop = ""
+    """Why larger sizes were not measured."""
 
     @property
     def best_size(self) -> int:
-        """The smallest size that serves about as many rows a second as any; 0 where nothing was measured."""
-        times = zip(self.sizes, self.times_ns, strict=True)
-        per_row = [(time_ns + _RUN_OVERHEAD_NS) / size for size, time_ns in times]
+        """The smallest size that serves about as many rows per second as any; 0 if nothing was measured."""
+        per_row = self._per_row_ns()
         sizes = zip(self.sizes, per_row, strict=True)
         return next((size for size, each in sizes if each <= min(per_row) * _TOLERANCE), 0)
 
+    @property
+    def has_levelled_off(self) -> bool:
+        """Whether the last sizes were no faster per row than a smaller one, so that larger ones promise nothing."""
+        lowest_ns, slower = float("inf"), 0
+        for each in self._per_row_ns():
+            if each * _TOLERANCE <= lowest_ns:
+                lowest_ns, slower = each, 0
+            else:
+                slower += 1
+        return slower >= _PATIENCE
+
+    def _per_row_ns(self) -> list[float]:
+        times = zip(self.sizes, self.times_ns, strict=True)
+        return [(time_ns + _RUN_OVERHEAD_NS) / size for size, time_ns in times]
+
     def run_ns(self, rows: int) -> int | None:
-        """Returns what a run of `rows` rows takes, by the next larger size; None: not known."""
+        """Returns the time of a run of `rows` rows: that of the next larger size, or in proportion to the largest.
+
+        None if nothing was measured.
+        """
+        if not self.sizes:
+            return None
         index = bisect_left(self.sizes, rows)
-        return self.times_ns[index] if index < len(self.sizes) else None
+        return self.times_ns[index] if index < len(self.sizes) else self.times_ns[-1] * rows // self.sizes[-1]
 
     def backlog_ns(self, rows: int, limit: int) -> int:
-        """Returns what it takes to compute `rows` rows in runs of at most `limit`; 0 where nothing was measured."""
+        """Returns the time of `rows` rows in runs of at most `limit`; 0 if nothing was measured."""
         full_ns = self.run_ns(limit)
         if full_ns is None:
             return 0
@@ -57,40 +78,3 @@ UNMEASURED = LatencyCurve((), ())
 def powers_of_two(largest: int) -> tuple[int, ...]:
     """Returns 1, 2, 4, … up to `largest`, which is the last whatever it is."""
     return (*(1 << exponent for exponent in range((largest - 1).bit_length())), largest) if largest > 0 else ()
-
-
-def measure(
-    run: Callable[[int], object],
-    sizes: Sequence[int],
-    *,
-    clock_ns: Callable[[], int] = time.perf_counter_ns,
-    budget_s: float = _BUDGET_S,
-) -> LatencyCurve:
-    """Runs every size at least twice, so that it is warm, and times it.
-
-    Args:
-        run: computes a batch of so many rows.
-        sizes: batch sizes, rising.
-        clock_ns: the time.
-        budget_s: seconds after which a size is run no more than twice.
-
-    Raises:
-        Exception: whatever `run` raises.
-    """
-    end_ns = clock_ns() + int(budget_s * 1e9)
-    times_ns: list[list[int]] = []
-    for size in sizes:
-        run(size)
-        timed_ns = [_time(run, size, clock_ns)]
-        while len(timed_ns) < _RUNS and clock_ns() < end_ns:
-            timed_ns.append(_time(run, size, clock_ns))
-        times_ns.append(timed_ns)
-    return LatencyCurve(
-        tuple(sizes), tuple(map(min, times_ns)), runs=tuple(map(len, times_ns)), spent_ns=tuple(map(sum, times_ns))
-    )
-
-
-def _time(run: Callable[[int], object], size: int, clock_ns: Callable[[], int]) -> int:
-    start_ns = clock_ns()
-    run(size)
-    return clock_ns() - start_ns

@@ -124,8 +124,13 @@ def run_config(options: SessionOptions, *, graphs: bool, graph: int = NO_GRAPH, 
     """
     entries = {"gpu_graph_id": str(graph)} if graphs else {}
     if shrink:
-        entries["memory.enable_memory_arena_shrinkage"] = f"gpu:{options.device_id}"
+        entries |= shrink_config(f"gpu:{options.device_id}")
     return entries
+
+
+def shrink_config(device: str) -> dict[str, str]:
+    """Returns the entry of a run after which the arena of a device, such as `cpu:0`, gives back unused memory."""
+    return {"memory.enable_memory_arena_shrinkage": device}
 
 
 def _flag(value: bool) -> str:

@@ -16,7 +16,8 @@ from ..errors import RepositoryError, StartupError
 from .binding import BoundBatch, Buffer, is_view, sample
 from .cores import usable_cores
 from .gpu import GATE, CaptureError, GpuRuns
-from .providers import CPU, CUDA, InUse, SessionOptions, choose_threads, provider_list, session_config
+from .memory import trim
+from .providers import CPU, CUDA, InUse, SessionOptions, choose_threads, provider_list, session_config, shrink_config
 from .tensors import BY_ONNX, FREE, Array, TensorSpec
 
 _BFLOAT16 = "tensor(bfloat16)"
@@ -143,6 +144,15 @@ class Session:
         if self._gpu is not None:
             self._announce(self._gpu, rows)
         self.run(zeros)
+
+    def release_memory(self, inputs: Mapping[str, Array]) -> None:
+        """Gives the memory that larger batches needed back to the system, after a run of small inputs; no-op on a GPU.
+
+        ONNX Runtime's arena otherwise keeps the most that any batch has needed.
+        """
+        if self._gpu is None:
+            self._runtime.run(inputs, self._runtime.run_options(shrink_config("cpu:0")))
+            trim()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Computes all outputs, by name, of input tensors, by name."""

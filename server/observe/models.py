@@ -12,6 +12,8 @@ from .logs import Log
 from .metrics import Metrics
 from .predictions import Predictions, scores_output
 
+_BUDGETS = {"time": "--warmup-s", "memory": "--warmup-mib"}
+
 
 class ModelHealth(Protocol):
     """Is told which models serve."""
@@ -42,6 +44,10 @@ class ModelEvents:
         self._is_ready = is_ready
         # What was said of each model's config.pbtxt: once, however many versions it has and however often they change.
         self._ignored: dict[str, list[str]] = {}
+
+    def on_progress(self, name: str, version: int, step: str, elapsed_s: float) -> None:
+        """Tells what a load that takes long is doing."""
+        self._log.info("model loading", model=name, version=version, step=step, elapsed_s=round(elapsed_s, 1))
 
     def on_loaded(self, loaded: LoadedVersion) -> None:
         """Tells of a version that takes requests."""
@@ -106,8 +112,11 @@ class ModelEvents:
 
 def _tuning(loaded: LoadedVersion) -> dict[str, Any]:
     """Returns how a version's requests will be merged, for the log."""
-    buckets, run_ns = loaded.config.batching.buckets, loaded.curve.run_ns(1)
+    buckets, curve = loaded.config.batching.buckets, loaded.curve
+    run_ns = curve.run_ns(1)
     tuning: dict[str, Any] = {"batch_limit": loaded.batch_limit}
+    if curve.stop in ("time", "memory"):
+        tuning |= {"measured_up_to": curve.sizes[-1], "measuring_ended_by": _BUDGETS[curve.stop]}
     if buckets:
         tuning["buckets"] = buckets
     if run_ns is not None:

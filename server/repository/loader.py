@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from ..engine.batcher import Batcher
 from ..engine.binding import sample
 from ..engine.curve import LatencyCurve
 from ..engine.instance import Instance
+from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA, InUse, SessionOptions
 from ..engine.run import Observer
@@ -46,8 +47,9 @@ from .config import (
 )
 from .layout import ModelFolder
 from .pbtxt import error_at
+from .progress import Progress
 from .scheduling import Placement, read_instances
-from .warming import check, choose_buckets, warm
+from .warming import Warming, choose_buckets
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class Tuning:
     """Whether a request is refused at once where the measured times say that its deadline will pass first."""
     run_on_arrival: bool = True
     """Whether a request that comes alone may be computed on the thread that brought it."""
+    warmup: WarmupBudget = field(default_factory=WarmupBudget)
+    """What measuring a version's batch sizes may take."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,8 @@ class Loader:
     """Drops requests when their deadlines pass."""
     on_broken: Callable[[str], object] = lambda _: None
     """Told the name of a model whose last session was given up."""
+    on_progress: Callable[[str, int, str, float], object] = lambda *_: None
+    """Called with model, version, step and seconds so far, while a load takes longer than a second."""
 
     def load(self, folder: ModelFolder, version: int) -> LoadedVersion:
         """Loads a version, checks its evidence, warms and measures it, and starts its batcher.
@@ -143,26 +149,38 @@ class Loader:
             StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
         """
         start_s = time.monotonic()
+        with Progress(partial(self.on_progress, folder.name, version)) as progress:
+            config, first, evidence, batcher = self._load(folder, version, progress)
+        load_s = time.monotonic() - start_s
+        # Only now, since sessions settle what they use when they are warmed.
+        return LoadedVersion(config, version, first.in_use, evidence, batcher, load_s)
+
+    def _load(
+        self, folder: ModelFolder, version: int, progress: Progress
+    ) -> tuple[ModelConfig, Session, Evidence, Batcher]:
         path = folder.version_path(version)
         proto = read_config(folder)
         model = find_model_file(path, model_file_name(proto))
         placements = read_instances(folder, proto)
         openers = [partial(self._open, folder, model, placement, len(placements)) for placement in placements]
+        progress.step("opening the model")
         sessions = [opener() for opener in openers]
         first = sessions[0]
         config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
+        progress.step("checking the evidence")
         evidence = self._prove(path, model, first, config.batching.max_batch_size)
         config = replace(config, batching=self._tune(config.batching, first.provider))
-        inputs = partial(sample, first.inputs)
+        warming = Warming(
+            model,
+            config.batching,
+            partial(sample, first.inputs),
+            self.tuning.warmup,
+            lambda rows: progress.step(f"computing batches of {rows} rows"),
+        )
         batcher = Batcher(
             f"{folder.name} version {version}",
             [
-                Instance(
-                    session,
-                    warm=partial(warm, model, config.batching, inputs),
-                    check=partial(check, config.batching, inputs),
-                    rebuild=opener,
-                )
+                Instance(session, warm=warming.warm, check=warming.check, rebuild=opener)
                 for session, opener in zip(sessions, openers, strict=True)
             ],
             config.batching,
@@ -172,9 +190,7 @@ class Loader:
             on_broken=partial(self.on_broken, folder.name),
         )
         batcher.start()
-        load_s = time.monotonic() - start_s
-        # Only now, since sessions settle what they use when they are warmed.
-        return LoadedVersion(config, version, first.in_use, evidence, batcher, load_s)
+        return config, first, evidence, batcher
 
     def _open(self, folder: ModelFolder, model: Path, placement: Placement, instances: int) -> Session:
         options = replace(self.session_options, instances=instances)

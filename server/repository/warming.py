@@ -1,9 +1,12 @@
 """Runs the batch sizes of a loaded version before it serves, and times them."""
 
+import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
-from ..engine.curve import UNMEASURED, LatencyCurve, measure, powers_of_two
+from ..engine.curve import UNMEASURED, LatencyCurve, powers_of_two
+from ..engine.measuring import WarmupBudget, measure
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA
 from ..engine.session import Session
@@ -32,37 +35,96 @@ def choose_buckets(choice: str, max_batch_size: int, provider: str) -> tuple[int
     return tuple(sorted({size for size in sizes if size < max_batch_size} | {max_batch_size}))
 
 
-def warm(model: Path, policy: BatchingPolicy, inputs: Inputs, session: Session) -> LatencyCurve:
-    """Runs every batch size, so that no request pays for a first run, and times it.
+class Warming:
+    """Warms the sessions of one version, also those that are rebuilt later. Thread-safe.
 
-    Args:
-        model: the file, for the message of an error.
-        policy: the version's.
-        inputs: gives what to run.
-        session: is warmed.
-
-    Raises:
-        RepositoryError: the model cannot compute a size.
+    The first session is measured. What its measurements cost in memory is given back, and the others are only warmed:
+    on the CPU with the smallest batch size, since larger ones cost their first request no more than fresh memory; on
+    CUDA with every size, as each has its search for kernels, its buffers and its graph.
     """
-    sizes = policy.buckets or powers_of_two(policy.max_batch_size) or (1,)
-    batches = policy.max_batch_size > 0
-    samples = {rows: inputs(rows if batches else 0) for rows in sizes}
-    if None in samples.values():
-        return UNMEASURED
-    try:
-        for rows in sizes:
-            session.warm(rows if batches else 0)
-        return measure(lambda rows: session.run(samples[rows] or {}), sizes)
-    except Exception as error:
-        problem = (
-            f"cannot compute a batch of {sizes[0]} to {sizes[-1]} rows: {error}; export the model again, or "
-            f"write a smaller max_batch_size"
-        )
-        raise RepositoryError(problem, path=model) from error
 
+    def __init__(
+        self,
+        model: Path,
+        policy: BatchingPolicy,
+        inputs: Inputs,
+        budget: WarmupBudget,
+        on_size: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Stores what it is handed.
 
-def check(policy: BatchingPolicy, inputs: Inputs, session: Session) -> None:
-    """Raises what the session raises on inputs that it computed when it was warmed."""
-    known = inputs(1 if policy.max_batch_size else 0)
-    if known is not None:
-        session.run(known)
+        Args:
+            model: the file, for the message of an error.
+            policy: the version's.
+            inputs: gives what to run.
+            budget: limits of the measuring.
+            on_size: called with the rows of a size before its first run.
+        """
+        self._model = model
+        self._inputs = inputs
+        self._budget = budget
+        self._on_size = on_size
+        self._sizes = policy.buckets or powers_of_two(policy.max_batch_size) or (1,)
+        self._batches = policy.max_batch_size > 0
+        self._curve: LatencyCurve | None = None
+        # Sessions that are measured at the same time would slow each other down.
+        self._measuring = threading.Lock()
+
+    def warm(self, session: Session) -> LatencyCurve:
+        """Warms a session, on the thread that will run it; returns what the first one took.
+
+        Raises:
+            RepositoryError: the model cannot compute a size.
+        """
+        try:
+            with self._measuring:
+                is_first = self._curve is None
+                if self._curve is None:
+                    self._curve = self._measure(session)
+            if not is_first:
+                self._announce(session)
+            self._settle(session)
+        except Exception as error:
+            problem = (
+                f"cannot compute a batch of {self._sizes[0]} to {self._sizes[-1]} rows: {error}; export the model "
+                f"again, or write a smaller max_batch_size"
+            )
+            raise RepositoryError(problem, path=self._model) from error
+        return self._curve
+
+    def check(self, session: Session) -> None:
+        """Raises what the session raises on inputs that it computed when it was warmed."""
+        known = self._batch(self._sizes[0])
+        if known is not None:
+            session.run(known)
+
+    def _measure(self, session: Session) -> LatencyCurve:
+        if self._batch(self._sizes[0]) is None:
+            return UNMEASURED
+        self._announce(session)
+        return measure(self._runner(session), self._sizes, self._budget, every_size=session.provider == CUDA)
+
+    def _announce(self, session: Session) -> None:
+        if session.provider == CUDA:
+            for rows in self._sizes:
+                self._on_size(rows)
+                session.warm(rows if self._batches else 0)
+
+    def _runner(self, session: Session) -> Callable[[int], object]:
+        # The inputs of one size at a time: they are large too.
+        @lru_cache(maxsize=1)
+        def batch(rows: int) -> Mapping[str, Array]:
+            self._on_size(rows)
+            return self._batch(rows) or {}
+
+        return lambda rows: session.run(batch(rows))
+
+    def _settle(self, session: Session) -> None:
+        """Has a session hold the memory of the smallest size only."""
+        smallest = self._batch(self._sizes[0])
+        if smallest is not None:
+            session.release_memory(smallest)
+            session.run(smallest)
+
+    def _batch(self, rows: int) -> Mapping[str, Array] | None:
+        return self._inputs(rows if self._batches else 0)

@@ -30,7 +30,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, model_writer: Callable[
 @pytest.fixture(scope="module")
 def server(start_module_server: Callable[..., Any], repository: Path) -> Any:
     """A server on those models that pads batches to 4 and 8 rows."""
-    return start_module_server(repository, "--batch-buckets", "4,8", "--no-limit-batches")
+    return start_module_server(repository, "--batch-buckets", "4,8", "--no-limit-batches", "--warmup-s", "60")
 
 
 @pytest.fixture(scope="module")

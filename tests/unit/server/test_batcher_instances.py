@@ -129,9 +129,17 @@ def test_a_request_is_handed_over_where(
     assert threading.current_thread() not in it.session.threads
 
 
-@pytest.mark.parametrize("rows", [1, 9], ids=["nothing is known", "its size is not known"])
-def test_a_request_is_handed_over_where_its_run_was_not_measured(bench: Callable[..., Any], rows: int) -> None:
-    it = bench(16, batcher=curve(1) if rows == 9 else {})
+@pytest.mark.parametrize(
+    ("rows", "measured"),
+    [
+        pytest.param(1, {}, id="nothing was measured"),
+        pytest.param(9, curve(267), id="more rows than were measured are expected to take too long"),
+    ],
+)
+def test_a_request_is_handed_over_if_its_run_is_not_known_to_be_short(
+    bench: Callable[..., Any], rows: int, measured: dict[str, Any]
+) -> None:
+    it = bench(16, batcher=measured)
     it.session.let_go()
     assert it.submit(*range(rows), may_run=True).rows() == [10 * value for value in range(rows)]
     assert threading.current_thread() not in it.session.threads

@@ -10,6 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve_server.engine.curve import UNMEASURED
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.observe.models import ModelEvents
 from pixelserve_server.repository.compatibility import IGNORED, REFUSED, RULES, Rule, ignored_fields, uses
@@ -132,7 +133,7 @@ def loaded(text: str, version: int = 1) -> Any:
             batching=SimpleNamespace(buckets=(), queue=SimpleNamespace(max_queue_size=8)),
             outputs=(),
         ),
-        curve=SimpleNamespace(run_ns=lambda rows: None),
+        curve=UNMEASURED,
         batch_limit=8,
         load_s=0.1,
         batcher=SimpleNamespace(waiting=0),

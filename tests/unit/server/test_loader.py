@@ -1,7 +1,9 @@
 """A version proves itself before it serves."""
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,15 @@ import numpy as np
 import pytest
 
 from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+from pixelserve_server.engine.measuring import WarmupBudget
 from pixelserve_server.engine.providers import CPU, CUDA, SessionOptions
 from pixelserve_server.engine.request import Answer, Request
+from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import RepositoryError, StartupError
 from pixelserve_server.repository import loader as loader_module
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.progress import Progress
 from pixelserve_server.repository.scheduling import Placement
 from pixelserve_server.repository.warming import choose_buckets
 
@@ -240,18 +245,64 @@ def test_batches_are_padded_to(choice: str, max_batch_size: int, provider: str, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "sizes"),
+    ("buckets", "sizes"),
     [
-        pytest.param({}, (1, 2, 4, 8, 16, 32, 64), id="without buckets, powers of two"),
-        pytest.param({"tuning": loader_module.Tuning(buckets="5")}, (5, 64), id="every bucket"),
+        pytest.param("auto", (1, 2, 4, 8, 16, 32, 64), id="without buckets, powers of two"),
+        pytest.param("5", (5, 64), id="buckets"),
     ],
 )
-def test_every_size_that_may_come_is_warmed_and_measured(
-    folder: ModelFolder, load: Callable[..., LoadedVersion], changes: dict[str, Any], sizes: tuple[int, ...]
+def test_sizes_are_measured_from_the_smallest_upwards(
+    folder: ModelFolder, load: Callable[..., LoadedVersion], buckets: str, sizes: tuple[int, ...]
 ) -> None:
-    curve = load(folder, **changes).batcher.curve
-    assert curve.sizes == sizes
+    budget = WarmupBudget(seconds=3600, memory_bytes=1 << 50)
+    curve = load(folder, tuning=loader_module.Tuning(buckets=buckets, warmup=budget)).batcher.curve
+    assert curve.sizes == sizes[: len(curve.sizes)]
+    assert len(curve.sizes) >= 2
     assert all(time_ns > 0 for time_ns in curve.times_ns)
+
+
+def test_sizes_that_were_not_measured_are_not_merged_and_a_request_may_have_them(
+    folder: ModelFolder, load: Callable[..., LoadedVersion]
+) -> None:
+    loaded = load(folder, tuning=loader_module.Tuning(warmup=WarmupBudget(seconds=0, memory_bytes=0)))
+    assert (loaded.curve.sizes, loaded.curve.stop, loaded.batch_limit) == ((1,), "time", 1)
+    answers: list[Any] = []
+    loaded.batcher.submit(Request({"values": np.ones((64, 4), np.float32)}, 64, answers.append))
+    loaded.batcher.drain()
+    np.testing.assert_array_equal(answers[0].outputs["doubled"], np.full((64, 4), 2, np.float32))
+
+
+def test_sessions_of_a_version_are_measured_once(folder: ModelFolder, load: Callable[..., LoadedVersion]) -> None:
+    folder.config_file.write_text("max_batch_size: 8\ninstance_group { count: 3 }")
+    loaded = load(folder)
+    assert loaded.curve.sizes
+    answers: list[Any] = []
+    for _ in range(6):
+        loaded.batcher.submit(Request({"values": VALUES}, 3, answers.append))
+    loaded.batcher.drain()
+    assert len(answers) == 6
+
+
+def test_a_load_that_takes_long_says_what_it_is_doing(
+    folder: ModelFolder, load: Callable[..., LoadedVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported = threading.Event()
+    reports: list[Any] = []
+
+    def open_slowly(model: Path, options: SessionOptions) -> Session:
+        assert reported.wait(60)
+        return Session(model, options)
+
+    def on_progress(*report: Any) -> None:
+        reports.append(report)
+        reported.set()
+
+    monkeypatch.setattr(loader_module, "Progress", partial(Progress, first_s=0.001, again_s=3600))
+    monkeypatch.setattr(loader_module, "Session", open_slowly)
+    load(folder, on_progress=on_progress)
+    ((model, version, step, elapsed_s),) = reports
+    assert (model, version, step) == ("doubler", 1, "opening the model")
+    assert elapsed_s > 0
 
 
 def test_a_model_without_a_batch_dimension_is_measured_as_it_is(

@@ -77,6 +77,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "decode_queue_size": ("14", 14),
     "batch_buckets": ("1,8", "1,8"),
     "limit_batches": ("false", False),
+    "warmup_s": ("2.5", 2.5),
+    "warmup_mib": ("64", 64),
     "run_on_arrival": ("false", False),
     "refuse_late": ("true", True),
     "io_threads": ("15", 15),

@@ -12,7 +12,7 @@ import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.statistics import ModelStatistics
-from pixelserve_server.engine.curve import measure
+from pixelserve_server.engine.measuring import WarmupBudget, measure
 from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 from pixelserve_server.observe.statistics import VersionStats
@@ -171,18 +171,19 @@ def test_failures_count_whatever_their_reason_and_with_their_time(service: Servi
 
 
 def test_a_curve_keeps_how_many_runs_it_timed_and_what_they_took_together() -> None:
-    """A run of n rows takes n ticks of a clock, of which the budget has 20: later sizes are timed once."""
+    """A run of n rows takes n ticks of a clock, of which the budget has 20; the last size is run all the same."""
     ticks = 0
 
     def run(size: int) -> None:
         nonlocal ticks
         ticks += size
 
-    curve = measure(run, (1, 4, 8), clock_ns=lambda: ticks, budget_s=20e-9)
+    budget = WarmupBudget(seconds=20e-9)
+    curve = measure(run, (1, 4, 8), budget, every_size=True, clock_ns=lambda: ticks)
     assert curve.times_ns == (1, 4, 8)
-    # 1 + 5 ticks for the first; 4 to warm and 3 timed make 22 with the second.
-    assert curve.runs == (5, 3, 1)
-    assert curve.spent_ns == (5, 12, 8)
+    # 1 + 5 ticks for the first; 4 to warm and 2 timed make 18 with the second.
+    assert curve.runs == (5, 2, 1)
+    assert curve.spent_ns == (5, 8, 8)
 
 
 def test_no_run_is_lost_or_counted_twice_while_others_come_and_are_read(service: Service) -> None:

@@ -1,0 +1,55 @@
+"""Reports what a load is doing while it takes long."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+# Most loads are done before the first report, and one that takes minutes should not fill the log.
+_FIRST_S = 1.0
+_AGAIN_S = 10.0
+
+
+class Progress:
+    """Reports the current step when the block has taken a second, and every ten seconds from then on."""
+
+    def __init__(
+        self, report: Callable[[str, float], object], *, first_s: float = _FIRST_S, again_s: float = _AGAIN_S
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            report: called with the step and the seconds so far, on a thread of its own.
+            first_s: seconds until the first report.
+            again_s: seconds between reports.
+        """
+        self._report = report
+        self._first_s = first_s
+        self._again_s = again_s
+        self._step = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="load progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Starts watching the time."""
+        self._start_s = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Ends the reports."""
+        self._ended.set()
+        self._thread.join()
+
+    def step(self, step: str) -> None:
+        """Sets what is being done from now on, such as `opening the model`."""
+        self._step = step
+
+    def _watch(self) -> None:
+        wait_s = self._first_s
+        while not self._ended.wait(wait_s):
+            self._report(self._step, time.monotonic() - self._start_s)
+            wait_s = self._again_s

@@ -1,0 +1,38 @@
+"""A load that takes long says what it is doing."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from pixelserve_server.repository.progress import Progress
+
+
+def test_a_load_that_takes_long_reports_its_current_step_again_and_again() -> None:
+    reports: list[tuple[str, float]] = []
+    twice = threading.Event()
+
+    def report(step: str, elapsed_s: float) -> None:
+        reports.append((step, elapsed_s))
+        if len(reports) == 2:
+            twice.set()
+
+    with Progress(report, first_s=0.001, again_s=0.001) as progress:
+        progress.step("opening the model")
+        assert twice.wait(60)
+    assert reports[1][0] == "opening the model"
+    assert 0 < reports[0][1] < reports[1][1]
+
+
+def test_a_load_that_is_done_reports_nothing_any_more() -> None:
+    reports: list[Any] = []
+    with Progress(lambda *report: reports.append(report), first_s=3600) as progress:
+        progress.step("opening the model")
+    assert reports == []
+    assert all(thread.name != "load progress" for thread in threading.enumerate())
+
+
+def test_a_load_that_fails_ends_its_reports() -> None:
+    with pytest.raises(ValueError, match="damaged"), Progress(lambda *_: None, first_s=3600):
+        raise ValueError("damaged")
+    assert all(thread.name != "load progress" for thread in threading.enumerate())
