@@ -25,6 +25,9 @@ SCHEMA_VERSION = 1
 # Where a card has no entry for the provider in use, float32 kernels of another device are held to this.
 UNLISTED_TOLERANCE = 1e-3
 
+Task = Literal["image", "tabular", "regression", "unknown"]
+"""What a model does: classes of pictures, classes of rows of a table, or values."""
+
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -112,7 +115,7 @@ class Card(_Part):
 
     schema_version: Literal[1] = 1
     name: str
-    task: Literal["image", "tabular", "regression"]
+    task: Task = Field(description="unknown: neither the file nor its owner says")
     sha256: str = Field(description="of model.onnx, in hex: proves that the file is whole, not where it came from")
     external_data: dict[str, str] | None = Field(
         default=None,
@@ -129,7 +132,7 @@ class Card(_Part):
     parameters: int | None = Field(default=None, description="weights in the model")
     recipe: str | None = None
     seed: int | None = None
-    versions: dict[str, str] = Field(default_factory=dict, description="version by library that made the file")
+    versions: dict[str, str] = Field(default_factory=dict, description="version by library that had a hand in the file")
 
     def tolerance(self, provider: str) -> float:
         """Returns the largest absolute output difference accepted on `provider` (ONNX Runtime's name)."""
@@ -201,6 +204,8 @@ def write_golden(path: Path, golden: Golden) -> None:
     """Writes golden samples: arrays named `inputs/<tensor>` and `outputs/<tensor>` in a compressed npz."""
     arrays = {f"inputs/{name}": array for name, array in golden.inputs.items()}
     arrays |= {f"outputs/{name}": array for name, array in golden.outputs.items()}
+    # NumPy pickles an array of Python strings, and nothing pickled is read.
+    arrays = {key: array.astype(str) if array.dtype == object else array for key, array in arrays.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # savez takes any keyword, its stub one flag more
 
 
@@ -217,7 +222,8 @@ def read_golden(path: Path) -> Golden:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for key in arrays.files:
                 group, _, tensor = key.partition("/")
-                groups[group][tensor] = arrays[key]
+                array = arrays[key]
+                groups[group][tensor] = array.astype(object) if array.dtype.kind == "U" else array
     except Exception as error:  # numpy and zipfile raise half a dozen kinds for a damaged file
         raise CardError(f"{path}: cannot be read as golden samples: {error}; export the model again") from error
     lengths = {len(array) if array.ndim else 0 for group in groups.values() for array in group.values()}

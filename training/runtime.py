@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,11 @@ class Tensor:
 class OnnxModel:
     """An ONNX model that computes on one thread of the CPU."""
 
-    def __init__(self, content: bytes, *, source: str, as_written: bool = False) -> None:
+    def __init__(self, content: bytes | Path, *, source: str, as_written: bool = False) -> None:
         """Loads a model.
 
         Args:
-            content: the ONNX file's bytes.
+            content: the ONNX file's bytes; or its path, where it keeps weights in files beside it.
             source: what an error calls it.
             as_written: whether every node is computed as it is there; otherwise ONNX Runtime merges some of them.
 

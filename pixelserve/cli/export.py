@@ -72,7 +72,17 @@ def export(
     to: Annotated[Path, typer.Option(help="The model repository to write to.", metavar="DIR")],
     name: Annotated[str | None, typer.Option(help="The model's name; default for a run: its recipe's.")] = None,
     version: Annotated[int | None, typer.Option(help="The version's number; default: the next one free.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="A file of one class label a line.", metavar="FILE")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of one class label a line; default: the labels that the model itself holds, if any.",
+            metavar="FILE",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="The output whose classes the labels name; default: the one that they fit.", metavar="NAME"),
+    ] = None,
     samples: Annotated[
         Path | None, typer.Option(help="An .npz file of real inputs x and, where known, labels y.", metavar="FILE")
     ] = None,
@@ -112,11 +122,11 @@ def export(
 ) -> None:
     """Export a trained model as ONNX, with its evidence, into a model repository."""
     exporter = extras.load("pixelserve_training.exporting.export", extra="training")
-    target = exporter.Target(to, name, version, tolerance, precision.value)
+    target = exporter.Target(to, name, version, tolerance, precision.value, output)
     if exporter.is_run(source):
-        if labels or samples or pixel_scale or inversion is not Inversion.NEVER:
+        if labels or output or samples or pixel_scale or inversion is not Inversion.NEVER:
             raise typer.BadParameter(
-                f"{source} is a run, which brings its own --labels, --samples, --pixel-scale and --inversion"
+                f"{source} is a run, which brings its own --labels, --output, --samples, --pixel-scale and --inversion"
             )
         exported = exporter.export_run(source, target, data_dir=data_dir)
     else:

@@ -4,20 +4,32 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pixelserve.card import Card, DataSet, Reference
+from pixelserve.card import Card, DataSet, Reference, Task
 
-from ..errors import SamplesError
+from .. import runtime
+from ..errors import SamplesError, UsageError
 from ..measuring.evaluate import Figures, Labels, measure, measure_regression
 from ..progress import say
 from ..running import runs
 from ..runtime import OnnxModel
-from .samples import Samples
+from .samples import Samples, can_be_listed
 from .verify import Comparison, parity
 
 if TYPE_CHECKING:
     from .sources import Source
+
+_TABLE_AXES, _IMAGE_AXES = 2, 4
+_CHANNELS = {1, 3, 4}
+# By framework: what has a hand in the ONNX file of a model that this exports.
+_KERAS = ("keras", "numpy", "onnx", "pixelserve", "tensorflow", "tf2onnx")
+_LIBRARIES = {
+    "keras": _KERAS,
+    "tensorflow": _KERAS,
+    "scikit-learn": ("numpy", "onnx", "pixelserve", "scikit-learn", "skl2onnx"),
+    "numpy": ("numpy", "onnx", "pixelserve"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,23 +52,56 @@ class Origin:
     """What its logits are divided by for the sake of honest probabilities; None: nothing."""
 
 
-def labelled_output(model: OnnxModel, labels: Sequence[str]) -> str | None:
+def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None = None) -> str | None:
     """Returns the name of the output whose last dimension the labels name; None where there are no labels.
 
-    Where there are several float outputs, it is the one called probabilities, else the first.
+    Without a name it is the output called probabilities, else the only one that has a score for each label.
+
+    Args:
+        model: the exported model.
+        labels: its classes' names in index order.
+        named: the output that the user names; None: none.
 
     Raises:
-        SamplesError: no output fits the labels.
+        UsageError: the model has no output of that name, or there are no labels for it.
+        SamplesError: no output fits the labels, or several do.
     """
+    if named is not None:
+        _check_named(model, labels, named)
     if not labels:
         return None
     floats = [tensor for tensor in model.outputs if tensor.dtype.kind == "f" and tensor.shape]
     if not floats:
         raise SamplesError("--labels: the model has no float output whose classes they could name; leave them out")
-    output = next((tensor for tensor in floats if tensor.name == "probabilities"), floats[0])
-    if output.shape[-1] not in (-1, len(labels)):
-        raise SamplesError(f"{len(labels)} labels are given, but {output.name} has {output.shape[-1]} classes")
-    return output.name
+    candidates = [tensor for tensor in floats if tensor.name == (named or "probabilities")] or floats
+    fitting = [tensor for tensor in candidates if tensor.shape[-1] in (-1, len(labels))]
+    if not fitting:
+        raise SamplesError(
+            f"{len(labels)} labels are given, but "
+            + " and ".join(f"{tensor.name} has {tensor.shape[-1]} classes" for tensor in candidates)
+        )
+    # Rows of scores come before a sequence or a map of them.
+    chosen = [tensor for tensor in fitting if len(model.sample_shape(tensor)) == 1] or fitting
+    if len(chosen) > 1:
+        raise SamplesError(
+            f"the labels fit several outputs: {', '.join(tensor.name for tensor in chosen)}; "
+            f"say which one they name with --output NAME"
+        )
+    return chosen[0].name
+
+
+def _check_named(model: OnnxModel, labels: Sequence[str], named: str) -> None:
+    if named not in (names := [tensor.name for tensor in model.outputs]):
+        raise UsageError(f"--output {named}: the model has no such output; it has: {', '.join(names)}")
+    if not labels:
+        raise UsageError(f"--output {named} is the output whose classes labels name; give them with --labels FILE")
+
+
+def own_labels(model: OnnxModel, source: "Source") -> tuple[str, ...]:
+    """Returns the labels that a model itself holds: those that an output has a score for each of; otherwise none."""
+    widths = {tensor.shape[-1] for tensor in model.outputs if tensor.dtype.kind == "f" and len(tensor.shape) > 1}
+    fitting = [labels for labels in source.labels if len(labels) in widths and can_be_listed(labels)]
+    return fitting[0] if len(fitting) == 1 else ()
 
 
 def measure_model(model: OnnxModel, samples: Samples | None, origin: Origin, labelled: str | None) -> Figures | None:
@@ -114,10 +159,10 @@ def make_card(
     """
     return Card(
         name=name,
-        task=_task(model, origin),
+        task=_task(source, model, origin),
         sha256=hashlib.sha256(source.onnx).hexdigest(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        reference=Reference(framework=source.framework, version=source.framework_version),
+        reference=_reference(source, comparison),
         dataset=origin.dataset,
         evaluation=figures.evaluation if figures else None,
         calibration=figures.calibration if figures else None,
@@ -126,11 +171,30 @@ def make_card(
         parameters=source.parameters,
         recipe=origin.recipe,
         seed=origin.seed,
-        versions=runs.library_versions(),
+        versions=_made_with(source),
     )
 
 
-def _task(model: OnnxModel, origin: Origin) -> Literal["image", "tabular", "regression"]:
+def _reference(source: "Source", comparison: Comparison | None) -> Reference | None:
+    if source.reference is not None:
+        return Reference(framework=source.framework, version=source.framework_version)
+    # The golden outputs of a model that came as ONNX are ONNX Runtime's; without samples there are none.
+    return Reference(framework="onnxruntime", version=runtime.version()) if comparison else None
+
+
+def _made_with(source: "Source") -> dict[str, str]:
+    """Returns the version by library that had a hand in the ONNX file; what a file does not say is left out."""
+    libraries = _LIBRARIES.get(source.framework)
+    if source.reference is not None and libraries is not None:
+        return runs.library_versions(libraries)
+    return {source.framework: source.framework_version} if source.framework_version else {}
+
+
+def _task(source: "Source", model: OnnxModel, origin: Origin) -> Task:
     if not origin.labels:
-        return "regression"
-    return "image" if len(model.inputs[0].shape) > 2 else "tabular"
+        return "regression" if origin.recipe is not None or source.is_regression else "unknown"
+    if all(len(tensor.shape) <= _TABLE_AXES and tensor.dtype.kind != "i" for tensor in model.inputs):
+        return "tabular"
+    (shape, *others) = [tensor.shape for tensor in model.inputs]
+    is_image = not others and len(shape) == _IMAGE_AXES and {shape[1], shape[-1]} & _CHANNELS
+    return "image" if is_image else "unknown"

@@ -15,7 +15,7 @@ from ..progress import say
 from ..running import checkpoint, kept, runs
 from ..runtime import OnnxModel, Tensor
 from . import config, sources
-from .evidence import Origin, labelled_output, make_card, measure_model
+from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
 from .precision import FLOAT32, INT8, to_int8
 from .publish import Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
@@ -40,6 +40,8 @@ class Target:
     """Largest absolute difference of an output element from the original's that is accepted of a float32 model."""
     precision: str = FLOAT32
     """What the model computes in: float32, or int8."""
+    output: str | None = None
+    """The output whose classes the labels name; None: the one that they fit."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,8 @@ def export_file(
     Args:
         path: the file or folder.
         target: where it goes; it must name the model.
-        labels: a file of one class label a line; None: the model's outputs are no classes.
+        labels: a file of one class label a line; None: the labels that the model itself holds, where it does, or its
+            outputs are no classes.
         samples: an .npz file of real inputs, as `samples.read_samples` reads it; None: nothing is compared or
             measured, and a server will show the version as unverified.
         pixel_scale: see `sources.read`.
@@ -191,7 +194,8 @@ def export_file(
     source = sources.read(path, pixel_scale=pixel_scale)
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")
-    model = OnnxModel(source.onnx, source=str(path))
+    model = OnnxModel(path if source.weights else source.onnx, source=str(path))
+    names = names or own_labels(model, source)
     given = read_samples(samples, model, labelled=bool(names)) if samples is not None else None
     dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None
     origin = Origin(names, dataset, split="samples", inversion=inversion)
@@ -209,7 +213,7 @@ def _export(
     calibration: Calibration | None = None,
     parity_samples: int | None = None,
 ) -> Exported:
-    labelled = labelled_output(model, origin.labels)
+    labelled = labelled_output(model, origin.labels, target.output)
     check_siblings(slot, model, origin.labels)
     comparison = None
     if samples is not None:
@@ -226,7 +230,7 @@ def _export(
     if int8 is not None:
         card = int8.describe(card)
     config_text = config.render(slot.model, model, labelled=labelled, inversion=origin.inversion)
-    publish(slot, Version(source.onnx, card, golden), config_text=config_text, labels=origin.labels)
+    publish(slot, Version(source.onnx, card, golden, source.weights), config_text=config_text, labels=origin.labels)
     say(f"wrote {slot.folder}")
     return Exported(slot, card, _described(model.inputs), _described(model.outputs), golden.samples if golden else 0)
 

@@ -55,7 +55,12 @@ class Variant:
         # Golden outputs are to show that a server computes what was exported. Rounding takes some outputs so far from
         # the original's (`max_abs_error`) that a tolerance for those would let nearly anything pass: they are its own.
         reference = Reference(framework="onnxruntime", version=runtime.version())
-        changed = {"reference": reference, "parity": self.parity, "quantization": self.quantization}
+        changed = {
+            "reference": reference,
+            "parity": self.parity,
+            "quantization": self.quantization,
+            "versions": card.versions | {"onnxruntime": runtime.version()},
+        }
         return card.model_copy(update=changed)
 
 

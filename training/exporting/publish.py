@@ -1,6 +1,7 @@
 """Puts a version into a model repository, whole or not at all."""
 
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,8 @@ class Version:
     """card.json."""
     golden: Golden | None
     """golden.npz; None: there is none."""
+    weights: Sequence[Path] = ()
+    """Files with weights, to lie beside model.onnx under the names that they have."""
 
 
 def publish(slot: Slot, version: Version, *, config_text: str, labels: Sequence[str]) -> None:
@@ -117,6 +120,8 @@ def publish(slot: Slot, version: Version, *, config_text: str, labels: Sequence[
 
 def _write_version(folder: Path, version: Version) -> None:
     (folder / MODEL_FILE).write_bytes(version.onnx)
+    for weights in version.weights:
+        shutil.copyfile(weights, folder / weights.name)
     version.card.write(folder / CARD_FILE)
     if version.golden is not None:
         write_golden(folder / GOLDEN_FILE, version.golden)

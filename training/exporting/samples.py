@@ -1,6 +1,6 @@
 """Samples that a user gives along with a model: real inputs, and their labels where known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
         twice = next(label for label in labels if labels.count(label) > 1)
         raise SamplesError(f'{path}: "{twice}" is there twice; expected a label of its own for each class')
     return labels
+
+
+def can_be_listed(labels: Sequence[str]) -> bool:
+    """Returns whether labels can stand in a label file: one on each line, none twice."""
+    return len(set(labels)) == len(labels) and all(label.strip() and label.splitlines() == [label] for label in labels)
 
 
 def read_samples(path: Path, model: OnnxModel, *, labelled: bool) -> Samples:

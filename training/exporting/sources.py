@@ -5,19 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-from onnx.external_data_helper import uses_external_data
 
-from .. import frameworks, runtime
+from .. import frameworks
 from ..errors import SourceError, UsageError
 from ..learners import backprop, logistic
 from ..measuring.evaluate import score_each_class
 from ..running import runs
 from ..runtime import Array
-from . import convert, graphs
+from . import convert, formats, graphs, onnx_file
 
 _TWO_CLASSES = 2
 
@@ -41,6 +38,14 @@ class Source:
     """Weights in the model; None: not known."""
     is_classifier: bool
     """Whether the last layer is known to be a softmax, so that the outputs want labels."""
+    is_regression: bool = False
+    """Whether it is known to predict values."""
+    labels: tuple[tuple[str, ...], ...] = ()
+    """What the model itself calls its classes, in index order: at most one of these fits its scores."""
+    precision: str = "float32"
+    """What it computes in."""
+    weights: tuple[Path, ...] = ()
+    """Files with weights that have to lie beside the ONNX file, since one cannot hold more than 2 GB."""
 
 
 def read(path: Path, *, pixel_scale: float | None) -> Source:
@@ -59,16 +64,14 @@ def read(path: Path, *, pixel_scale: float | None) -> Source:
         raise SourceError(f"{path}: no such file or folder")
     if (path / "saved_model.pb").is_file():
         return _from_saved_model(path, pixel_scale)
-    if path.is_file() and path.suffix in (".keras", ".h5"):
+    kind = path.suffix.lower() if path.is_file() else ""
+    if kind in (".keras", ".h5"):
         return from_keras_file(path, pixel_scale=pixel_scale)
-    if path.is_file() and path.suffix == ".onnx":
+    if kind == ".onnx":
         if pixel_scale is not None:
             raise UsageError("--pixel-scale wraps Keras models and SavedModels only; scale inside the ONNX graph")
         return _from_onnx(path)
-    raise SourceError(
-        f"{path}: not a model that can be exported; expected a run's folder, a .keras, .h5 or .onnx file, "
-        f"or a SavedModel folder (one that holds saved_model.pb)"
-    )
+    raise formats.refusal(path)
 
 
 def from_run(run: Path, labels: Sequence[str]) -> Source:
@@ -162,21 +165,19 @@ def _converted(
 
 
 def _from_onnx(path: Path) -> Source:
-    try:
-        model = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf and the checker share no base class
-        raise SourceError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        raise SourceError(
-            f"{path}: keeps weights in other files; merge them first: "
-            f"onnx.save(onnx.load('{path.name}'), 'merged.onnx')"
-        )
-    return Source(path.read_bytes(), None, "onnxruntime", runtime.version(), _count(model), is_classifier=False)
-
-
-def _count(model: Any) -> int:
-    return sum(int(onnx.numpy_helper.to_array(tensor).size) for tensor in model.graph.initializer)
+    file = onnx_file.read(path)
+    return Source(
+        onnx=file.content,
+        reference=None,
+        framework=file.producer or "unknown",
+        framework_version=file.producer_version,
+        parameters=file.parameters,
+        is_classifier=False,
+        is_regression=file.is_regression,
+        labels=file.labels,
+        precision=file.precision,
+        weights=file.weights,
+    )
 
 
 def _keras_reason(error: Exception) -> str:

@@ -70,7 +70,7 @@ def from_file(version: Published, path: Path) -> Held:
     Raises:
         SamplesError: the file cannot be read, has no labels, or does not fit the model; or the model has no labels.txt.
     """
-    classifies = version.card.task != "regression"
+    classifies = version.card.task in ("image", "tabular") or bool(version.labels)
     if classifies and not version.labels:
         raise SamplesError(
             f"{version.folder.parent}: no labels.txt beside the version, which names the classes one a line; write one"

@@ -13,6 +13,7 @@ samples.npz     where it learned a user's own pictures: see `kept`
 import json
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -127,10 +128,10 @@ def read_temperature(folder: Path) -> float | None:
     return None if temperature is None else float(temperature)
 
 
-def library_versions() -> dict[str, str]:
-    """Returns the version of Python and of each library that has a hand in a model and is installed."""
+def library_versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """Returns the version of Python and of each of these libraries that is installed."""
     versions = {"python": platform.python_version()}
-    for library in _LIBRARIES:
+    for library in libraries:
         try:
             versions[library] = metadata.version(library)
         except metadata.PackageNotFoundError:

@@ -95,6 +95,14 @@ def test_what_int8_costs_and_brings_is_among_the_facts() -> None:
     }
 
 
+@pytest.mark.parametrize("framework", ["onnxruntime", "unknown"])
+def test_a_model_that_says_nothing_of_its_training_was_trained_with_nothing_known(framework: str) -> None:
+    facts = dict(
+        card_text.facts({"reference": {"framework": framework, "version": "1"}, "versions": {"pytorch": "2.9"}})
+    )
+    assert facts == {"made with": "pytorch 2.9"}
+
+
 def test_show_of_an_unknown_model_is_one_sentence_and_exit_code_4(ask: Callable[..., Any], fake: Any) -> None:
     ran = ask("models", "show", "letters")
     assert ran.code == 4

@@ -1,4 +1,6 @@
 import json
+import math
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -7,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from pixelserve.card import Card, read_card, read_golden, replay
 from pixelserve_training.errors import SamplesError, SourceError, TrainingError, UsageError
@@ -102,7 +106,7 @@ def test_a_model_without_a_batch_dimension_is_exported_one_sample_a_run(
     np.savez(tmp_path / "single.npz", x=pixels[:, np.newaxis], y=np.zeros(20, int))
     exported = _export(single_onnx, tmp_path / "models", labels=own.labels, samples=tmp_path / "single.npz")
     config = (exported.slot.model_folder / "config.pbtxt").read_text()
-    assert "max_batch_size: 0" in config
+    assert "max_batch_size" not in config
     assert "dims: [1, 6, 6, 1]" in config
     assert "dynamic_batching" not in config
     assert read_golden(exported.slot.folder / "golden.npz").outputs["scores"].shape == (16, 1, 3)
@@ -113,7 +117,7 @@ def test_a_regression_needs_no_labels(keras: Any, tmp_path: Path) -> None:
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "line.keras")
     np.savez(tmp_path / "samples.npz", x=np.ones((4, 2)), y=np.ones(4))
     exported = _export(tmp_path / "line.keras", tmp_path / "models", samples=tmp_path / "samples.npz")
-    assert exported.card.task == "regression"
+    assert exported.card.task == "unknown"
     assert exported.inputs == ["features float32 [-1, 2]"]
     assert exported.outputs == ["output float32 [-1, 1]"]
     assert not (exported.slot.model_folder / "labels.txt").exists()
@@ -166,6 +170,111 @@ def test_a_version_with_other_tensors_is_refused(own: Own, tmp_path: Path) -> No
     assert not (tmp_path / "own" / "2").exists()
 
 
+def test_the_card_of_an_onnx_file_says_what_the_file_says(own: Own, tmp_path: Path) -> None:
+    model = onnx.load(own.onnx)
+    model.producer_name, model.producer_version = "pytorch", "2.9.1"
+    onnx.save(model, tmp_path / "own.onnx")
+    with_samples = _export(tmp_path / "own.onnx", tmp_path, labels=own.labels, samples=own.samples).card
+    assert with_samples.versions == {"pytorch": "2.9.1"}
+    assert with_samples.reference is not None
+    assert with_samples.reference.framework == "onnxruntime"
+    assert with_samples.task == "image"
+    without = _export(tmp_path / "own.onnx", tmp_path / "others").card
+    assert without.reference is None
+    assert without.task == "unknown"
+
+
+def test_the_card_of_an_onnx_file_that_says_nothing_names_no_library(own: Own, tmp_path: Path) -> None:
+    assert _export(own.onnx, tmp_path, labels=own.labels).card.versions == {}
+
+
+def test_the_card_of_a_keras_model_names_the_libraries_that_made_the_file(own: Own, tmp_path: Path) -> None:
+    versions = _export(own.keras, tmp_path, labels=own.labels).card.versions
+    assert {"keras", "tensorflow", "tf2onnx"} <= versions.keys()
+    assert not {"scikit-learn", "skl2onnx", "onnxruntime"} & versions.keys()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kind", "task"),
+    [
+        ([(6, 6, 1)], TensorProto.FLOAT, "image"),
+        ([(3, 8, 8)], TensorProto.UINT8, "image"),
+        ([(6, 6, 16)], TensorProto.FLOAT, "unknown"),
+        ([(48, 320)], TensorProto.FLOAT, "unknown"),
+        ([(7,)], TensorProto.FLOAT, "tabular"),
+        ([(7,)], TensorProto.INT64, "unknown"),
+        ([(1,), (1,)], TensorProto.FLOAT, "tabular"),
+    ],
+    ids=["picture", "picture, channels first", "features of a picture", "signal", "row", "words", "columns"],
+)
+def test_the_card_calls_a_task_what_the_inputs_show(
+    own: Own, tmp_path: Path, shapes: list[tuple[int, ...]], kind: int, task: str
+) -> None:
+    names = [f"input_{number}" for number in range(len(shapes))]
+    inputs = [
+        helper.make_tensor_value_info(each, kind, ["N", *shape]) for each, shape in zip(names, shapes, strict=True)
+    ]
+    width = sum(math.prod(shape) for shape in shapes)
+    nodes = [helper.make_node("Flatten", [each], [f"{each}_flat"]) for each in names]
+    nodes.append(helper.make_node("Concat", [f"{each}_flat" for each in names], ["all"], axis=1))
+    nodes.append(helper.make_node("Cast", ["all"], ["row"], to=TensorProto.FLOAT))
+    nodes.append(helper.make_node("MatMul", ["row", "weights"], ["scores"]))
+    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])]
+    weights = onnx.numpy_helper.from_array(np.ones((width, 3), np.float32), "weights")
+    graph = helper.make_graph(nodes, "task", inputs, outputs, [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    assert _export(tmp_path / "m.onnx", tmp_path, labels=own.labels).card.task == task
+
+
+def _two_outputs(path: Path, first: str, second: str) -> None:
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Neg", ["scores"], [second]))
+    model.graph.output.append(helper.make_tensor_value_info(second, TensorProto.FLOAT, ["N", 3]))
+    for node in model.graph.node:
+        node.output[:] = [first if name == "scores" else name for name in node.output]
+        node.input[:] = [first if name == "scores" else name for name in node.input]
+    model.graph.output[0].name = first
+    onnx.save(model, path)
+
+
+def test_labels_go_to_the_output_that_is_named(own: Own, tmp_path: Path) -> None:
+    shutil.copy(own.onnx, tmp_path / "own.onnx")
+    _two_outputs(tmp_path / "own.onnx", "left", "right")
+    with pytest.raises(SamplesError, match="fit several outputs: left, right; say which one they name with --output"):
+        _export(tmp_path / "own.onnx", tmp_path / "models", labels=own.labels)
+    target = Target(tmp_path / "models", "own", output="right")
+    exported = export_file(tmp_path / "own.onnx", target, labels=own.labels, samples=None, pixel_scale=None)
+    config = (exported.slot.model_folder / "config.pbtxt").read_text()
+    assert config.index('name: "left"') < config.index('name: "right"') < config.index("label_filename")
+
+
+def test_labels_go_to_the_only_output_that_they_fit(own: Own, tmp_path: Path) -> None:
+    model = onnx.load(own.onnx)
+    model.graph.node.append(helper.make_node("Identity", ["flat"], ["features"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 36]))
+    onnx.save(model, tmp_path / "own.onnx")
+    exported = _export(tmp_path / "own.onnx", tmp_path, labels=own.labels, samples=own.samples)
+    config = (exported.slot.model_folder / "config.pbtxt").read_text()
+    assert config.index('name: "features"') < config.index('name: "scores"') < config.index("label_filename")
+    assert exported.accuracy is not None
+
+
+@pytest.mark.parametrize(
+    ("output", "has_labels", "said"),
+    [
+        ("probs", True, "the model has no such output; it has: scores"),
+        ("scores", False, "give them with --labels FILE"),
+    ],
+)
+def test_an_output_that_labels_cannot_go_to_is_refused(
+    own: Own, tmp_path: Path, output: str, has_labels: bool, said: str
+) -> None:
+    target = Target(tmp_path / "models", "own", output=output)
+    labels = own.labels if has_labels else None
+    with pytest.raises(UsageError, match=said):
+        export_file(own.onnx, target, labels=labels, samples=None, pixel_scale=None)
+
+
 PIXELS = np.zeros((4, 6, 6, 1), np.float32)
 
 
@@ -200,7 +309,7 @@ def test_samples_that_cannot_be_read_are_named(own: Own, tmp_path: Path, name: s
     ("name", "reason"),
     [
         ("missing.keras", "no such file"),
-        ("model.pt", "expected a run's folder, a .keras, .h5 or .onnx file"),
+        ("model.txt", "expected a run's folder, a .keras, .h5 or .onnx file"),
         ("garbage.keras", "cannot load it"),
         ("garbage.h5", "cannot load it"),
         ("garbage.onnx", "not a valid ONNX model"),
@@ -233,7 +342,7 @@ def odd_models(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
             return inputs * 2
 
     folder = tmp_path_factory.mktemp("odd")
-    for name in ("model.pt", "garbage.keras", "garbage.h5", "garbage.onnx"):
+    for name in ("model.txt", "garbage.keras", "garbage.h5", "garbage.onnx"):
         (folder / name).write_bytes(b"garbage")
     (folder / "garbage").mkdir()
     (folder / "garbage" / "saved_model.pb").write_bytes(b"garbage")

@@ -1,0 +1,144 @@
+"""Classifiers of scikit-learn as skl2onnx writes them: labels beside the scores, and ZipMap behind these."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from pixelserve.card import read_golden, replay
+from pixelserve_training.exporting.export import Exported, Target, export_file
+from pixelserve_training.runtime import OnnxModel
+
+NAMES = ("setosa", "versicolor", "virginica")
+
+
+def write_linear(path: Path, *, classes: Any, is_zipped: bool = True) -> None:
+    """Writes a linear classifier of `x` float32 [n, 2] and three classes, as skl2onnx does."""
+    strings = isinstance(classes[0], str)
+    labels = {"classlabels_strings" if strings else "classlabels_ints": classes}
+    scores = "scores" if is_zipped else "probabilities"
+    nodes = [
+        helper.make_node(
+            *("LinearClassifier", ["x"], ["label", scores]),
+            domain="ai.onnx.ml",
+            coefficients=[1.0, 0.0, 0.0, 1.0, -1.0, -1.0],
+            intercepts=[0.0, 0.5, 0.0],
+            post_transform="SOFTMAX",
+            **labels,
+        )
+    ]
+    outputs = [helper.make_tensor_value_info("label", TensorProto.STRING if strings else TensorProto.INT64, ["n"])]
+    if is_zipped:
+        kind = "classlabels_strings" if strings else "classlabels_int64s"
+        nodes.append(helper.make_node("ZipMap", ["scores"], ["probabilities"], domain="ai.onnx.ml", **{kind: classes}))
+        key = TensorProto.STRING if strings else TensorProto.INT64
+        value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+        dictionaries = helper.make_sequence_type_proto(helper.make_map_type_proto(key, value))
+        outputs.append(helper.make_value_info("probabilities", dictionaries))
+    else:
+        outputs.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3]))
+    graph = helper.make_graph(
+        nodes, "linear", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])], outputs
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)], ir_version=8), path)
+
+
+def export(path: Path, to: Path, **options: Any) -> Exported:
+    given = {"labels": None, "samples": None, "pixel_scale": None} | options
+    return export_file(path, Target(to / "models", "own"), **given)
+
+
+def labels_of(exported: Exported) -> list[str]:
+    return (exported.slot.model_folder / "labels.txt").read_text().splitlines()
+
+
+def replayed(exported: Exported) -> float:
+    model = OnnxModel((exported.slot.folder / "model.onnx").read_bytes(), source="model.onnx")
+    return replay(read_golden(exported.slot.folder / "golden.npz"), model.run, 0.001)
+
+
+@pytest.mark.parametrize("is_zipped", [True, False])
+@pytest.mark.parametrize(
+    ("classes", "expected"), [(list(NAMES), list(NAMES)), ([3, 4, 5], ["3", "4", "5"])], ids=["strings", "integers"]
+)
+def test_the_classes_in_the_model_become_labels_of_its_scores(
+    tmp_path: Path, classes: list[Any], expected: list[str], is_zipped: bool
+) -> None:
+    write_linear(tmp_path / "m.onnx", classes=classes, is_zipped=is_zipped)
+    np.savez(tmp_path / "samples.npz", x=np.array([[9, 0], [0, 9], [-9, -9]], np.float32), y=[0, 1, 2])
+    exported = export(tmp_path / "m.onnx", tmp_path, samples=tmp_path / "samples.npz")
+    assert labels_of(exported) == expected
+    assert exported.accuracy == 1
+    assert exported.outputs[1] == "probabilities float32 [-1, 3]"
+    golden = read_golden(exported.slot.folder / "golden.npz").outputs
+    assert golden["label"].tolist() == classes
+    np.testing.assert_allclose(golden["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    assert replayed(exported) == 0
+    config = (exported.slot.model_folder / "config.pbtxt").read_text()
+    assert config.index('name: "probabilities"') < config.index("label_filename")
+
+
+def test_labels_that_are_given_go_before_those_in_the_model(tmp_path: Path) -> None:
+    write_linear(tmp_path / "m.onnx", classes=[0, 1, 2])
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
+    assert labels_of(export(tmp_path / "m.onnx", tmp_path, labels=tmp_path / "labels.txt")) == ["cat", "dog", "owl"]
+
+
+@pytest.mark.parametrize("classes", [["a", "b\nc", "d"], ["a", " ", "b"], ["a", "b", "b"]])
+def test_classes_that_no_label_file_can_hold_are_left_out(tmp_path: Path, classes: list[str]) -> None:
+    write_linear(tmp_path / "m.onnx", classes=classes)
+    exported = export(tmp_path / "m.onnx", tmp_path)
+    assert not (exported.slot.model_folder / "labels.txt").exists()
+
+
+def test_a_model_without_zipmap_keeps_its_bytes(own_onnx: Path, tmp_path: Path) -> None:
+    exported = export(own_onnx, tmp_path)
+    assert (exported.slot.folder / "model.onnx").read_bytes() == own_onnx.read_bytes()
+
+
+def estimators() -> dict[str, Any]:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return {
+        "linear": LogisticRegression(),
+        "forest": RandomForestClassifier(5, random_state=0),
+        "network": MLPClassifier(max_iter=10, random_state=0),
+        "pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
+        "one against each": OneVsRestClassifier(LogisticRegression()),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zipmap", [True, False])
+@pytest.mark.parametrize("kind", ["linear", "forest", "network", "pipeline", "one against each"])
+def test_what_skl2onnx_writes_predicts_what_scikit_learn_does(tmp_path: Path, kind: str, zipmap: bool) -> None:
+    from skl2onnx import to_onnx
+
+    generator = np.random.default_rng(4)
+    rows = (generator.normal(size=(60, 4)) + np.arange(60)[:, np.newaxis] % 3).astype(np.float32)
+    targets = np.array(NAMES)[np.arange(60) % 3]
+    estimator = estimators()[kind]
+    with warnings.catch_warnings():
+        # Ten rounds are enough here, whatever scikit-learn says.
+        warnings.simplefilter("ignore")
+        estimator.fit(rows, targets)
+        model = to_onnx(estimator, rows[:1], options={id(estimator): {"zipmap": zipmap}})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "samples.npz", x=rows, y=np.arange(60) % 3)
+    exported = export(tmp_path / "m.onnx", tmp_path, samples=tmp_path / "samples.npz")
+    assert labels_of(exported) == list(NAMES)
+    assert exported.accuracy == pytest.approx(estimator.score(rows, targets))
+    golden = read_golden(exported.slot.folder / "golden.npz")
+    np.testing.assert_allclose(
+        golden.outputs[exported.outputs[1].split()[0]], estimator.predict_proba(rows[:16]), atol=1e-4
+    )
+    assert replayed(exported) == 0

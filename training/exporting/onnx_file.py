@@ -1,0 +1,133 @@
+"""Reads an .onnx file as somebody else wrote it, and makes of it what can be served without changing an answer."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, TensorProto
+
+from ..errors import SourceError
+from . import external, formats, zipmap
+
+_INTEGER_NODES = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "DynamicQuantize", "MatMulNBits")
+_PRECISIONS = (
+    (TensorProto.FLOAT16, "float16"),
+    (TensorProto.BFLOAT16, "bfloat16"),
+    (TensorProto.DOUBLE, "float64"),
+)
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A model that came as ONNX."""
+
+    content: bytes
+    """The ONNX file's content."""
+    weights: tuple[Path, ...]
+    """The files with its weights where one file cannot hold them."""
+    producer: str
+    """The library that wrote it, by its own word; empty: it does not say."""
+    producer_version: str
+    """That library's version; empty: it does not say."""
+    parameters: int
+    """Weights in it."""
+    precision: str
+    """What it computes in: float32, float16, bfloat16, float64 or int8."""
+    labels: tuple[tuple[str, ...], ...]
+    """What it calls its classes, in index order: at most one of these fits its scores."""
+    is_regression: bool
+    """Whether its nodes show that it predicts values."""
+
+
+def read(path: Path) -> OnnxFile:
+    """Reads an .onnx file, and the weights beside it.
+
+    Raises:
+        SourceError: it is missing, damaged, or something else, or its weights are.
+    """
+    content, model = _parsed(path)
+    _check_versions(model, path)
+    found = external.files(model, path)
+    fits = model.ByteSize() + sum(file.stat().st_size for file in found.values()) <= external.MOST_BYTES
+    if not fits:
+        # ONNX Runtime finds its weights by its place only, so that it is served as it is.
+        external.check_servable(found, path)
+        _check(str(path), path)
+        return _described(model, content, weights=tuple(path.parent / location for location in found))
+    external.merge(model, found, path)
+    _check(model, path)
+    labels = zipmap.class_labels(model)
+    is_changed = zipmap.remove(model) or bool(found)
+    # Unchanged, it keeps the hash that its owner knows.
+    return _described(model, model.SerializeToString() if is_changed else content, labels=labels)
+
+
+def _described(
+    model: ModelProto,
+    content: bytes,
+    *,
+    labels: tuple[tuple[str, ...], ...] = (),
+    weights: tuple[Path, ...] = (),
+) -> OnnxFile:
+    return OnnxFile(
+        content=content,
+        weights=weights,
+        producer=model.producer_name,
+        producer_version=model.producer_version,
+        parameters=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
+        precision=_precision(model),
+        labels=labels,
+        is_regression=not labels and _predicts_values(model),
+    )
+
+
+def _parsed(path: Path) -> tuple[bytes, ModelProto]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if what := formats.named_by_content(content):
+        raise SourceError(f"{path}: not an ONNX model but {what}")
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's own, which only readers of config.pbtxt import
+        raise SourceError(
+            f"{path}: not a valid ONNX model, or cut short after {len(content):,} bytes; copy or export it again"
+        ) from error
+    return content, model
+
+
+def _check_versions(model: ModelProto, path: Path) -> None:
+    known = onnx.defs.onnx_opset_version()
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset > known or model.ir_version > onnx.IR_VERSION:
+        raise SourceError(
+            f"{path}: of ONNX opset {opset} and IR version {model.ir_version}, newer than what is known here ({known} "
+            f"and {onnx.IR_VERSION}, by onnx {onnx.__version__}); export it with a lower opset (for PyTorch: "
+            f"opset_version=18), or install newer onnx and onnxruntime"
+        )
+
+
+def _check(model: ModelProto | str, path: Path) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # the checker's errors share no base class
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise SourceError(f"{path}: not a valid ONNX model: {reason}") from error
+
+
+def _precision(model: ModelProto) -> str:
+    graph = model.graph
+    if any(node.op_type.startswith(_INTEGER_NODES) for node in graph.node):
+        return "int8"
+    types = {tensor.data_type for tensor in graph.initializer}
+    types |= {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    return next((name for kind, name in _PRECISIONS if kind in types), "float32")
+
+
+def _predicts_values(model: ModelProto) -> bool:
+    graph = model.graph
+    regressors = (node for node in graph.node if node.domain == "ai.onnx.ml" and node.op_type.endswith("Regressor"))
+    types = {output.type.tensor_type.elem_type for output in graph.output}
+    return types <= {TensorProto.FLOAT, TensorProto.DOUBLE} and next(regressors, None) is not None
