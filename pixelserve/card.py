@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .external_data import MODEL_FILE as MODEL_FILE
 from .external_data import ExternalDataError, external_hashes
 from .external_data import sha256_of as sha256_of
+from .scores import OutputKind
 from .text import TextError, read_text
 
 CARD_FILE = "card.json"
@@ -129,6 +130,7 @@ class Card(_Part):
     baseline: Baseline | None = None
     parity: list[Parity] = Field(default_factory=list)
     quantization: Quantization | None = Field(default=None, description="None: the model computes in float32")
+    output_kind: OutputKind | None = Field(default=None, description="what a classifier's output is; None: not known")
     parameters: int | None = Field(default=None, description="weights in the model")
     recipe: str | None = None
     seed: int | None = None

@@ -135,6 +135,7 @@ def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
     facts += [("called", ", ".join(one.aliases))]
     facts += [("input", _signature(tensor)) for tensor in one.inputs]
     facts += [("output", _signature(tensor)) for tensor in one.outputs]
+    facts += [("output kind", f"{one.output_kind} ({one.output_kind_reason})" if one.output_kind else "")]
     facts += [("batch", f"at most {one.max_batch_size}" if one.max_batch_size else "no batch dimension")]
     facts += [("takes pictures", "yes" if one.takes_images else "no; ModelInfer only")]
     facts += [("evidence", one.evidence)]
@@ -157,6 +158,8 @@ def _as_json(one: "ModelVersion") -> dict[str, Any]:
     return {
         **{field: getattr(one, field) for field in plain},
         "aliases": list(one.aliases),
+        "output_kind": one.output_kind,
+        "output_kind_reason": one.output_kind_reason,
         "inputs": [_tensor_json(tensor) for tensor in one.inputs],
         "outputs": [_tensor_json(tensor) for tensor in one.outputs],
         "card": card_text.parse(one.card_json) or None,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from . import terminal
 from .exits import CommandError
 
 if TYPE_CHECKING:
-    from pixelserve.client import Prediction
+    from pixelserve.client import Class, Prediction
 
 # More rows than these are printed as they come, unaligned: aligning takes all of them in memory.
 TABLE_ROWS = 50
@@ -35,9 +36,15 @@ class JsonLines:
 
     def add(self, prediction: "Prediction") -> None:
         """Prints one."""
-        classes = [{"label": c.label, "index": c.index, "probability": c.probability} for c in prediction.classes]
-        row = {"path": _path(prediction), "classes": classes, "error": prediction.error or None}
-        typer.echo(json.dumps(row | {"model": prediction.model, "version": prediction.version}))
+        row = {
+            "path": _path(prediction),
+            "classes": list(map(_as_json, prediction.classes)),
+            "error": prediction.error or None,
+            "model": prediction.model,
+            "version": prediction.version,
+            "output_kind": prediction.output_kind or None,
+        }
+        typer.echo(json.dumps(row))
 
     def close(self) -> None:
         """Holds nothing back."""
@@ -52,7 +59,7 @@ class Rows:
 
     def add(self, prediction: "Prediction") -> None:
         """Prints one, or holds it back for the table."""
-        best = [f"{one.label} {one.probability:.2%}" for one in prediction.classes]
+        best = [f"{one.label} {_number(one)}" for one in prediction.classes]
         row = [_path(prediction), *(best or [f"error: {prediction.error}"])]
         if self._held is None:
             _print_line(row)
@@ -81,15 +88,21 @@ class Csv:
         """Writes the header; `top` is how many classes a row has room for."""
         self._writer = csv.writer(file)
         self._top = top
-        ranks = [f"{column}_{rank}" for rank in range(1, top + 1) for column in ("label", "index", "probability")]
-        self._writer.writerow(["path", "error", "model", "version", *ranks])
+        ranks = range(1, top + 1)
+        classes = [f"{column}_{rank}" for rank in ranks for column in ("label", "index", "probability")]
+        # Behind the others, which programs may read by their place.
+        scores = [f"score_{rank}" for rank in ranks]
+        self._writer.writerow(["path", "error", "model", "version", *classes, *scores])
 
     def add(self, prediction: "Prediction") -> None:
         """Writes one row."""
         row = [_path(prediction), prediction.error, prediction.model, prediction.version]
-        for one in prediction.classes[: self._top]:
-            row += [one.label, str(one.index), f"{one.probability:.6g}"]
-        self._writer.writerow(row + [""] * (4 + 3 * self._top - len(row)))
+        classes = prediction.classes[: self._top]
+        for one in classes:
+            row += [one.label, str(one.index), "" if one.probability is None else f"{one.probability:.6g}"]
+        row += [""] * (4 + 3 * self._top - len(row))
+        scores = [f"{one.score:.6g}" if one.probability is None else "" for one in classes]
+        self._writer.writerow(row + scores + [""] * (self._top - len(scores)))
 
     def close(self) -> None:
         """Holds nothing back."""
@@ -116,6 +129,16 @@ def new_file(path: Path) -> Iterator[TextIO]:
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
+
+
+def _as_json(one: "Class") -> dict[str, object]:
+    # A server of another make may send numbers that JSON does not have.
+    number = one.score if math.isfinite(one.score) else None
+    return {"label": one.label, "index": one.index, "score" if one.probability is None else "probability": number}
+
+
+def _number(one: "Class") -> str:
+    return f"score {one.score:.4g}" if one.probability is None else f"{one.probability:.2%}"
 
 
 def _path(prediction: "Prediction") -> str:

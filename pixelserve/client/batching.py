@@ -135,4 +135,5 @@ def chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
 
 
 def _predicted(loaded: Loaded, result: pb.Result, response: pb.ClassifyResponse) -> Prediction:
-    return Prediction(classes_of(result.classes), result.error, response.model, response.version, loaded.source)
+    classes, kind = classes_of(result.classes), response.output_kind if not result.error else ""
+    return Prediction(classes, result.error, response.model, response.version, loaded.source, kind)

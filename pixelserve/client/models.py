@@ -67,6 +67,10 @@ class ModelVersion:
     """Whether `classify` works with it."""
     aliases: tuple[str, ...] = ()
     """What its model's config.pbtxt calls it: stable, candidate, previous."""
+    output_kind: str = ""
+    """What a classifier's output is: probabilities, logits, sigmoids or scores; empty: it is no classifier."""
+    output_kind_reason: str = ""
+    """How that is known, in a clause."""
 
     @property
     def is_ready(self) -> bool:
@@ -99,6 +103,8 @@ def _version_of(version: pb.ModelVersion) -> ModelVersion:
         max_batch_size=version.max_batch_size,
         takes_images=version.takes_images,
         aliases=tuple(version.aliases),
+        output_kind=version.output_kind,
+        output_kind_reason=version.output_kind_reason,
     )
 
 

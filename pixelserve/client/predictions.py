@@ -10,14 +10,16 @@ from .errors import PictureError
 
 @dataclass(frozen=True)
 class Class:
-    """One of a model's classes, and how probable it is."""
+    """One of a model's classes, and the number that the model gave it."""
 
     label: str
     """The class's name; its index as text where the model has no labels."""
     index: int
     """Its index in the model's output."""
-    probability: float
-    """Its probability, 0 to 1."""
+    probability: float | None
+    """Its probability, 0 to 1; None: the model gives scores, of which no more is known than that higher is better."""
+    score: float
+    """The number by which classes are ranked: the probability, or the score where there is none."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Prediction:
     """The version that answered; empty where the picture could not even be sent."""
     source: str | None
     """The picture's path as it was given; None where it did not come from a file."""
+    output_kind: str = ""
+    """What the model's output is: probabilities, logits (made probabilities by the server), sigmoids, of which each
+    class has its own, or scores; empty where there is an error, or the server is too old to tell."""
 
     @property
     def label(self) -> str:
@@ -56,8 +61,8 @@ class Prediction:
         return self.best.label
 
     @property
-    def probability(self) -> float:
-        """The best class's probability, 0 to 1.
+    def probability(self) -> float | None:
+        """The best class's probability, 0 to 1; None: the model gives scores, see `Class.score`.
 
         Raises:
             PictureError: the picture could not be read.
@@ -66,7 +71,7 @@ class Prediction:
 
     @property
     def best(self) -> Class:
-        """The most probable class.
+        """The best class.
 
         Raises:
             PictureError: the picture could not be read.
@@ -78,4 +83,11 @@ class Prediction:
 
 def classes_of(classes: Iterable[pb.Class]) -> tuple[Class, ...]:
     """Converts classes from a message."""
-    return tuple(Class(each.label, each.index, each.probability) for each in classes)
+    return tuple(_class_of(each) for each in classes)
+
+
+def _class_of(one: pb.Class) -> Class:
+    is_score = one.WhichOneof("number") == "score"
+    # An older server sends a probability of 0 as nothing at all.
+    probability = None if is_score else one.probability
+    return Class(one.label, one.index, probability, one.score if probability is None else probability)

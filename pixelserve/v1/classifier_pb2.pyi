@@ -53,14 +53,16 @@ class RawPixels(_message.Message):
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model", "version", "results")
+    __slots__ = ("model", "version", "results", "output_kind")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_KIND_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     results: _containers.RepeatedCompositeFieldContainer[Result]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ...) -> None: ...
+    output_kind: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ..., output_kind: _Optional[str] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("classes", "error")
@@ -71,14 +73,16 @@ class Result(_message.Message):
     def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Class(_message.Message):
-    __slots__ = ("label", "index", "probability")
+    __slots__ = ("label", "index", "probability", "score")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     label: str
     index: int
     probability: float
-    def __init__(self, label: _Optional[str] = ..., index: _Optional[int] = ..., probability: _Optional[float] = ...) -> None: ...
+    score: float
+    def __init__(self, label: _Optional[str] = ..., index: _Optional[int] = ..., probability: _Optional[float] = ..., score: _Optional[float] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("name",)
@@ -93,7 +97,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images", "aliases")
+    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images", "aliases", "output_kind", "output_kind_reason")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[ModelVersion.State]
@@ -115,6 +119,8 @@ class ModelVersion(_message.Message):
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     TAKES_IMAGES_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_KIND_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_KIND_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelVersion.State
@@ -128,7 +134,9 @@ class ModelVersion(_message.Message):
     max_batch_size: int
     takes_images: bool
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    output_kind: str
+    output_kind_reason: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ..., aliases: _Optional[_Iterable[str]] = ..., output_kind: _Optional[str] = ..., output_kind_reason: _Optional[str] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "datatype", "shape", "labels")

@@ -1,7 +1,7 @@
 """The methods of pixelserve.v1.Classifier: pictures in, labels out."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 
 from ..engine.postprocess import best_classes
 from ..engine.request import Answer, Request
+from ..engine.scores import Reading
 from ..engine.tensors import Array, TensorSpec
 from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestError, Unloading
 from ..imaging.decode import decode_file, decode_raw
@@ -30,6 +31,10 @@ _INVERSIONS: dict[int, Inversion | None] = {
     pb.INVERSION_AUTO: "auto",
 }
 
+_NOT_FINITE = (
+    "the model gave NaN or an infinity for this picture, which says nothing; "
+    "if it does so for others too, its weights are damaged: train it or export it again"
+)
 
 Guarded = Callable[[Call, Callable[[], None]], None]
 """Runs work for a call and answers the call with whatever the work raises."""
@@ -92,7 +97,7 @@ class Classifier:
 
     def _check(self, request: pb.ClassifyRequest, loaded: LoadedVersion) -> PictureSpec:
         pictures = loaded.config.pictures
-        if pictures is None:
+        if pictures is None or loaded.scores is None:
             raise InvalidRequest(
                 f"model {loaded.name} takes no pictures, having not one uint8 input [rows, height, width, 1 or 3] "
                 f"and one output of class scores; send it tensors with ModelInfer"
@@ -216,29 +221,36 @@ class _Job:
             if call.record is not None:
                 call.subject = Subject(loaded.name, str(loaded.version))
                 call.record.computed(answer.batch, self._arrived_ns)
-            output = loaded.config.outputs[0]
-            scores = (output, answer.outputs[output.name])
+            scores = answer.outputs[loaded.config.outputs[0].name]
             # On the batcher's thread, where nobody else would answer the caller if this failed.
             self._guard(self._call, lambda: self._answer(results, scores))
 
-    def _answer(self, results: Sequence[Pixels | ImageError], scores: tuple[TensorSpec, Array] | None) -> None:
+    def _answer(self, results: Sequence[Pixels | ImageError], scores: Array | None) -> None:
         response = pb.ClassifyResponse(model=self._loaded.name, version=str(self._loaded.version))
-        classes = iter(_classes(*scores, self._request) if scores else ())
-        for result in results:
-            if isinstance(result, ImageError):
-                response.results.add(error=str(result))
-            else:
-                response.results.add(classes=next(classes))
+        reader = self._loaded.scores
+        computed: Iterator[pb.Result] = iter(())
+        if reader is not None and scores is not None:
+            reading = reader.read(scores)
+            response.output_kind = reading.kind
+            computed = _results(reader.output, reading, self._request)
+        response.results.extend(
+            pb.Result(error=str(result)) if isinstance(result, ImageError) else next(computed) for result in results
+        )
         self._call.reply(response.SerializeToString())
 
 
-def _classes(output: TensorSpec, scores: Array, request: pb.ClassifyRequest) -> list[list[pb.Class]]:
-    """Returns each row's best classes."""
-    k = request.top_k if request.HasField("top_k") else 1
-    return [
-        [pb.Class(label=_label(output, index), index=index, probability=row[index]) for index in best.tolist()]
-        for row, best in zip(scores, best_classes(scores, k), strict=True)
-    ]
+def _results(output: TensorSpec, reading: Reading, request: pb.ClassifyRequest) -> Iterator[pb.Result]:
+    """Yields each row's best classes, or that the model gave no numbers for it."""
+    number = "probability" if reading.are_probabilities else "score"
+    best = best_classes(reading.columns, request.top_k if request.HasField("top_k") else 1)
+    for row, indices, is_finite in zip(reading.numbers, best, reading.finite, strict=True):
+        if is_finite:
+            classes = [
+                pb.Class(label=_label(output, index), index=index, **{number: row[index]}) for index in indices.tolist()
+            ]
+            yield pb.Result(classes=classes)
+        else:
+            yield pb.Result(error=_NOT_FINITE)
 
 
 def _label(output: TensorSpec, index: int) -> str:
@@ -261,6 +273,8 @@ def _ready(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelVersion
         max_batch_size=config.batching.max_batch_size,
         takes_images=config.pictures is not None,
         aliases=[alias for alias, version in aliases.items() if version == loaded.version],
+        output_kind=loaded.scores.kind if loaded.scores else "",
+        output_kind_reason=loaded.scores.reason if loaded.scores else "",
     )
 
 

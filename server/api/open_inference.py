@@ -160,6 +160,8 @@ def _properties(loaded: LoadedVersion) -> dict[str, str]:
         "verified": "true" if evidence.verified else "false",
         "evidence": evidence.summary,
     }
+    if loaded.scores is not None:
+        properties |= {"output_kind": loaded.scores.kind, "output_kind_reason": loaded.scores.reason}
     if evidence.card is not None:
         properties["card"] = evidence.card.model_dump_json(exclude_none=True)
     return properties

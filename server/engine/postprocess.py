@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pixelserve.scores import is_single_unit
+
 from .tensors import Array
 
 
@@ -28,12 +30,16 @@ def top_classes(scores: Array, k: int, labels: Sequence[str]) -> list[list[bytes
     Args:
         scores: shape [rows, classes], any real type.
         k: how many; more than there are classes means all.
-        labels: class labels in index order; empty where there are none.
+        labels: class labels in index order; empty where there are none. Of two for a single column neither is written,
+            since its number stands for both.
 
     Returns:
         For each row, best first, `value:index` or `value:index:label`, the value with six decimals; equal scores in
         the order of their index.
     """
+    if is_single_unit(scores.shape[1], len(labels)):
+        # The one number is the second class's, at the first one's index.
+        labels = ()
     best = best_classes(scores, k)
     return [[_element(scores[row, index], int(index), labels) for index in indices] for row, indices in enumerate(best)]
 

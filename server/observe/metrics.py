@@ -328,6 +328,9 @@ def _buckets(versions: _Versions) -> Iterator[Metric]:
 
 def _predictions(versions: _Versions) -> Iterator[Metric]:
     counts = CounterMetricFamily("pixelserve_predictions", "Rows put into a class", labels=[*_LABELS, "label"])
+    not_finite = CounterMetricFamily(
+        "pixelserve_predictions_not_finite", "Rows with NaN or an infinity in place of a number", labels=_LABELS
+    )
     confidence = HistogramMetricFamily(
         "pixelserve_prediction_confidence", "The greatest probability of a row", labels=_LABELS
     )
@@ -346,6 +349,7 @@ def _predictions(versions: _Versions) -> Iterator[Metric]:
             continue
         for label, count in zip(predictions.labels, predictions.counts(), strict=True):
             counts.add_metric([*labels, label], count)
+        not_finite.add_metric(labels, predictions.not_finite())
         for family, histogram in zip((confidence, entropy), predictions.histograms, strict=True):
             _add(family, labels, histogram)
         found = predictions.drift()
@@ -353,7 +357,7 @@ def _predictions(versions: _Versions) -> Iterator[Metric]:
             drift.add_metric([*labels, "classes"], found.classes)
             drift.add_metric([*labels, "confidence"], found.confidence)
             rows.add_metric(labels, found.rows)
-    yield from (counts, confidence, entropy, drift, rows)
+    yield from (counts, not_finite, confidence, entropy, drift, rows)
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:

@@ -10,7 +10,7 @@ from ..repository.layout import CONFIG_FILE
 from ..repository.loader import LoadedVersion
 from .logs import Log
 from .metrics import Metrics
-from .predictions import Predictions, scores_output
+from .predictions import Predictions, is_watched
 
 _BUDGETS = {"time": "--warmup-s", "memory": "--warmup-mib"}
 
@@ -76,6 +76,7 @@ class ModelEvents:
             runtime=runtime_version(),
             evidence=loaded.evidence.summary,
             load_s=round(loaded.load_s, 3),
+            output_kind=loaded.scores.kind if loaded.scores else None,
             **_tuning(loaded),
         )
         for note in loaded.in_use.notes:
@@ -88,12 +89,16 @@ class ModelEvents:
             self._log.warning("not as asked", model=loaded.name, reason=f"{CONFIG_FILE}: {warning(names)}")
         self._ignored[loaded.name] = names
 
+    def on_other_output(self, model: str, version: int, reason: str) -> None:
+        """Tells that a version's output is not what it was declared or taken to be."""
+        self._log.warning("output kind", model=model, version=version, reason=reason)
+
     def _predictions(self, loaded: LoadedVersion) -> Predictions | None:
-        output = scores_output(loaded.config.outputs)
-        if output is None or not self._drift_window:
+        reader = loaded.scores
+        if reader is None or not is_watched(reader) or not self._drift_window:
             return None
         card = loaded.evidence.card
-        return Predictions(output, card.baseline if card else None, self._drift_window)
+        return Predictions(reader, card.baseline if card else None, self._drift_window)
 
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
         """Tells of a version, or of a model as a whole (0), that cannot be served."""

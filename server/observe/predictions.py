@@ -9,7 +9,8 @@ import numpy as np
 
 from pixelserve.card import Baseline
 
-from ..engine.tensors import Array, TensorSpec
+from ..engine.scores import ScoreReader
+from ..engine.tensors import Array
 from .histogram import Histogram
 
 CONFIDENCE = tuple(round(number / 20, 2) for number in range(1, 21))
@@ -17,8 +18,6 @@ ENTROPY_NATS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 # A share below this counts as this, or a class that is never seen would make any difference infinite.
 _LEAST_SHARE = 1e-4
-# How far from 1 the sum of a row of probabilities may lie: what half precision makes of it.
-_SUM_TOLERANCE = 1e-2
 # More classes would make more series than anybody reads.
 _MOST_CLASSES = 1000
 # Rows that are kept as they are until somebody wants to know, or there are so many.
@@ -29,12 +28,9 @@ _NEXT_TO_NOTHING = np.float32(1e-30)
 _LEAST_ROWS = 100
 
 
-def scores_output(outputs: Sequence[TensorSpec]) -> TensorSpec | None:
-    """Returns the one output of a classifier, rows of scores [N, classes]; None: the model is none."""
-    if len(outputs) != 1 or not outputs[0].datatype.name.startswith("FP"):
-        return None
-    shape = outputs[0].shape
-    return outputs[0] if len(shape) == 2 and 2 <= shape[1] <= _MOST_CLASSES else None
+def is_watched(reader: ScoreReader | None) -> bool:
+    """Returns whether a version's predictions are counted: a classifier's of two classes or more."""
+    return reader is not None and 2 <= reader.classes <= _MOST_CLASSES
 
 
 @dataclass(frozen=True)
@@ -52,25 +48,27 @@ class Drift:
 class Predictions:
     """The predictions of one version. May be used from any thread; `add` is quick."""
 
-    def __init__(self, output: TensorSpec, baseline: Baseline | None, window: int) -> None:
+    def __init__(self, reader: ScoreReader, baseline: Baseline | None, window: int) -> None:
         """Starts out with none.
 
         Args:
-            output: rows of scores [N, classes].
+            reader: tells what the output's numbers mean.
             baseline: what predictions look like on data of the kind trained for; None: nobody knows.
             window: how many of the last predictions are held against it.
         """
-        self.output = output.name
+        self.output = reader.output.name
         """Name of the output that is watched."""
-        self.labels = _distinct(output)
+        self.labels = _distinct(reader)
         """The classes' names."""
+        self._reader = reader
         self._baseline = baseline
         self._window = window
         self._pending: deque[Array] = deque()
         # About so many: threads that add at once may each count for both.
         self._pending_rows = 0
         self._lock = threading.Lock()
-        self._counts = np.zeros(output.shape[1], np.int64)
+        self._counts = np.zeros(reader.classes, np.int64)
+        self._not_finite = 0
         self._confidence = Histogram(CONFIDENCE)
         self._entropy = Histogram(ENTROPY_NATS)
         # The last ones' classes and confidences, oldest first.
@@ -78,7 +76,7 @@ class Predictions:
         self._confidences: deque[float] = deque(maxlen=window)
 
     def add(self, scores: Array) -> None:
-        """Adds predictions: scores [N, classes]."""
+        """Adds predictions: rows of the output, as the model gave them."""
         self._pending.append(scores)
         self._pending_rows += len(scores)
         if self._pending_rows >= _MOST_PENDING_ROWS:
@@ -91,6 +89,12 @@ class Predictions:
             self._fold()
             counts: list[int] = self._counts.tolist()
             return counts
+
+    def not_finite(self) -> int:
+        """Returns how many rows had NaN or an infinity in place of a number, and are counted nowhere else."""
+        with self._lock:
+            self._fold()
+            return self._not_finite
 
     @property
     def histograms(self) -> tuple[Histogram, Histogram]:
@@ -115,30 +119,36 @@ class Predictions:
         waiting = [self._pending.popleft() for _ in range(len(self._pending))]
         if not waiting:
             return
-        scores = np.concatenate(waiting).astype(np.float32, copy=False)
         self._pending_rows = 0
-        classes = scores.argmax(axis=1)
+        reading = self._reader.read(np.concatenate(waiting))
+        numbers = reading.numbers[reading.finite]
+        self._not_finite += len(reading.numbers) - len(numbers)
+        classes = reading.columns[reading.finite].argmax(axis=1)
         self._counts += np.bincount(classes, minlength=len(self._counts))
         self._classes.extend(classes[-self._window :].tolist())
-        likely = scores[_are_probabilities(scores)]
-        # Rounding can make a probability of more than 1.
-        confidence = np.minimum(likely.max(axis=1, initial=0.0), 1.0)
-        self._confidences.extend(confidence[-self._window :].tolist())
-        self._confidence.observe(confidence)
-        # 0 times the logarithm of next to nothing is 0, as it should be.
-        self._entropy.observe(-(likely * np.log(np.maximum(likely, _NEXT_TO_NOTHING))).sum(axis=1))
+        if reading.are_probabilities:
+            confidence = numbers.max(axis=1, initial=0.0)
+            self._confidences.extend(confidence[-self._window :].tolist())
+            self._confidence.observe(confidence)
+            self._entropy.observe(_entropy_nats(numbers, exclusive=reading.are_exclusive))
 
 
-def _distinct(output: TensorSpec) -> tuple[str, ...]:
+def _distinct(reader: ScoreReader) -> tuple[str, ...]:
     """Returns a name for each class; their numbers, where two have the same label or there are none."""
-    numbers = tuple(map(str, range(output.shape[1])))
-    return output.labels if len(set(output.labels)) == len(numbers) else numbers
+    numbers = tuple(map(str, range(reader.classes)))
+    labels = reader.output.labels
+    return labels if len(set(labels)) == len(numbers) else numbers
 
 
-def _are_probabilities(scores: Array) -> Array:
-    """Returns which rows are probabilities: bool [N]."""
-    sums = np.abs(scores.sum(axis=1) - 1) <= _SUM_TOLERANCE
-    return np.asarray(sums & (scores >= 0).all(axis=1))
+def _entropy_nats(probabilities: Array, *, exclusive: bool) -> Array:
+    """Returns the entropy of each row of probabilities [N, classes]; of classes that stand alone, the sum of theirs."""
+    entropy = _surprise(probabilities)
+    return entropy if exclusive else entropy + _surprise(1 - probabilities)
+
+
+def _surprise(probabilities: Array) -> Array:
+    # 0 times the logarithm of next to nothing is 0, as it should be.
+    return np.asarray(-(probabilities * np.log(np.maximum(probabilities, _NEXT_TO_NOTHING))).sum(axis=1))
 
 
 def stability_index(found: Sequence[float] | Array, expected: Sequence[float] | Array) -> float:

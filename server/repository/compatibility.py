@@ -12,13 +12,14 @@ from enum import StrEnum
 from google.protobuf.message import Message
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.scores import OUTPUT_KIND
 
 from .aliases import ALIASES
 
 INVERSION = "inversion"
 """A parameter of ours in config.pbtxt: how a model wants dark-on-light pictures."""
 # Parameters of ours, which Triton hands to backends and otherwise ignores.
-_OURS = (INVERSION, *ALIASES)
+_OURS = (INVERSION, OUTPUT_KIND, *ALIASES)
 
 
 class Verdict(StrEnum):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind, is_single_unit, parameter
 from pixelserve.text import TextError, read_lines, read_text
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
@@ -55,6 +56,8 @@ class ModelConfig:
     """The graph's outputs, in its order, with their labels."""
     pictures: PictureSpec | None = None
     """What pictures it takes; None: it takes none."""
+    output_kind: OutputKind | None = None
+    """What config.pbtxt says that a classifier's output is; None: it does not say."""
     written: pb.ModelConfig | None = field(default=None, compare=False, repr=False)
     """What config.pbtxt says; None: there is none. Not to be changed."""
 
@@ -117,6 +120,11 @@ def _unserved(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[Repositor
         problem = f'parameter {INVERSION} is "{value}"; expected one of {known}'
         write = f'parameters {{ key: "{INVERSION}" value {{ string_value: "never" }} }}'
         yield error_at(path, f'parameters["{INVERSION}"]', problem, write)
+    if OUTPUT_KIND in config.parameters and _output_kind(config) is None:
+        value = config.parameters[OUTPUT_KIND].string_value
+        problem = f'parameter {OUTPUT_KIND} is "{value}"; expected one of {", ".join(OUTPUT_KINDS)}'
+        nearest = difflib.get_close_matches(value, OUTPUT_KINDS, n=1, cutoff=0) or [OUTPUT_KINDS[0]]
+        yield error_at(path, f'parameters["{OUTPUT_KIND}"]', problem, parameter(nearest[0]))
 
 
 def model_file_name(config: pb.ModelConfig | None) -> str:
@@ -162,7 +170,9 @@ def settle(
         for spec in outputs
     )
     pictures = _pictures(inputs, outputs, _inversion(config) or "never") if policy.max_batch_size else None
-    return ModelConfig(folder.name, policy, tuple(inputs), tuple(labelled), pictures, config)
+    return ModelConfig(
+        folder.name, policy, tuple(inputs), tuple(labelled), pictures, output_kind=_output_kind(config), written=config
+    )
 
 
 def contradictions(
@@ -197,6 +207,12 @@ def _inversion(config: pb.ModelConfig) -> Inversion | None:
         return "never"
     value = config.parameters[INVERSION].string_value
     return next((known for known in get_args(Inversion) if value == known), None)
+
+
+def _output_kind(config: pb.ModelConfig) -> OutputKind | None:
+    """Returns what a classifier's output is, the parameter `output_kind`; None: nothing that exists is written."""
+    value = config.parameters[OUTPUT_KIND].string_value if OUTPUT_KIND in config.parameters else ""
+    return next((kind for kind in OUTPUT_KINDS if value == kind), None)
 
 
 def _pictures(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], inversion: Inversion) -> PictureSpec | None:
@@ -279,7 +295,7 @@ def _labels(folder: ModelFolder, file_name: str, spec: TensorSpec | None) -> tup
     except (OSError, TextError) as error:
         raise RepositoryError(f"cannot be read: {error}; expected one class label a line", path=path) from error
     classes = spec.shape[-1] if spec is not None and spec.shape else FREE
-    if spec is not None and classes != FREE and len(labels) != classes:
+    if spec is not None and classes not in (FREE, len(labels)) and not is_single_unit(classes, len(labels)):
         problem = f"{len(labels)} labels; {spec.name} has {classes} classes, one label a line each"
         raise RepositoryError(problem, path=path)
     return labels

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pixelserve.card import CARD_FILE, GOLDEN_FILE
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
+from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, parameter
 
 from ..errors import RepositoryError, ServerError
 from .aliases import alias_problems
@@ -27,6 +28,7 @@ from .config import (
 )
 from .layout import CONFIG_FILE, ModelFolder, find_models, is_version
 from .loader import LoadedVersion, Loader
+from .output_kind import is_uncertain
 from .pbtxt import as_line, line_of
 from .selection import choose_versions
 
@@ -162,6 +164,7 @@ class _Examination:
         loaded.batcher.drain()
         self._model.versions[version] = loaded.evidence.summary
         self._warn(_missing_labels(self._folder, loaded))
+        self._warn(_unclear_output(self._folder, loaded))
         self._warn(Finding("warning", self._folder.version_path(version), None, note) for note in loaded.in_use.notes)
 
     def _add(self, errors: Iterable[Exception]) -> None:
@@ -302,6 +305,21 @@ def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
         return
     is_listed = any(each.name == scores.name for each in config.written.output)
     yield Finding("warning", path, line_of(path, "output"), problem, label if is_listed else entry)
+
+
+def _unclear_output(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
+    """Says of a classifier that nothing tells what its output is, or that it is not what was declared."""
+    reader, config, path = loaded.scores, loaded.config, folder.config_file
+    if reader is None or not is_uncertain(reader) or not (reader.output.labels or config.pictures):
+        return
+    problem = (
+        f"{reader.output.name} is taken for {reader.kind}: {reader.reason}; declare what it is, one of "
+        f"{', '.join(OUTPUT_KINDS)}: logits where a softmax would make probabilities of it (docs/output-kind.md)"
+    )
+    write = parameter("sigmoids" if reader.kind == "probabilities" else "logits")
+    if config.written is None:
+        write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {write}"
+    yield Finding("warning", path, line_of(path, f'parameters["{OUTPUT_KIND}"]'), problem, write)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -31,6 +31,7 @@ from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA, InUse, SessionOptions
 from ..engine.run import Observer
+from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
 from ..engine.tensors import Array
 from ..engine.timer import Timer
@@ -46,6 +47,7 @@ from .config import (
     settle,
 )
 from .layout import ModelFolder
+from .output_kind import read_scores
 from .pbtxt import error_at
 from .progress import Progress
 from .scheduling import Placement, read_instances
@@ -80,6 +82,8 @@ class LoadedVersion:
     """Takes its requests."""
     load_s: float
     """Seconds that loading, replaying and warming took."""
+    scores: ScoreReader | None = None
+    """Tells what its output's numbers mean; None: it is not a classifier."""
 
     @property
     def provider(self) -> str:
@@ -140,6 +144,8 @@ class Loader:
     """Told the name of a model whose last session was given up."""
     on_progress: Callable[[str, int, str, float], object] = lambda *_: None
     """Called with model, version, step and seconds so far, while a load takes longer than a second."""
+    on_other_output: Callable[[str, int, str], object] = lambda *_: None
+    """Told the model, the version and what is wrong when its output is not what it was declared or taken to be."""
 
     def load(self, folder: ModelFolder, version: int) -> LoadedVersion:
         """Loads a version, checks its evidence, warms and measures it, and starts its batcher.
@@ -150,14 +156,14 @@ class Loader:
         """
         start_s = time.monotonic()
         with Progress(partial(self.on_progress, folder.name, version)) as progress:
-            config, first, evidence, batcher = self._load(folder, version, progress)
+            config, first, evidence, batcher, scores = self._load(folder, version, progress)
         load_s = time.monotonic() - start_s
         # Only now, since sessions settle what they use when they are warmed.
-        return LoadedVersion(config, version, first.in_use, evidence, batcher, load_s)
+        return LoadedVersion(config, version, first.in_use, evidence, batcher, load_s, scores)
 
     def _load(
         self, folder: ModelFolder, version: int, progress: Progress
-    ) -> tuple[ModelConfig, Session, Evidence, Batcher]:
+    ) -> tuple[ModelConfig, Session, Evidence, Batcher, ScoreReader | None]:
         path = folder.version_path(version)
         proto = read_config(folder)
         model = find_model_file(path, model_file_name(proto))
@@ -169,6 +175,7 @@ class Loader:
         config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
         progress.step("checking the evidence")
         evidence = self._prove(path, model, first, config.batching.max_batch_size)
+        scores = read_scores(config, evidence.card, path, first, partial(self.on_other_output, folder.name, version))
         config = replace(config, batching=self._tune(config.batching, first.provider))
         warming = Warming(
             model,
@@ -190,7 +197,7 @@ class Loader:
             on_broken=partial(self.on_broken, folder.name),
         )
         batcher.start()
-        return config, first, evidence, batcher
+        return config, first, evidence, batcher, scores
 
     def _open(self, folder: ModelFolder, model: Path, placement: Placement, instances: int) -> Session:
         options = replace(self.session_options, instances=instances)

@@ -16,11 +16,12 @@ SHARED_WITH_SERVER = (
     "pixelserve.card",
     "pixelserve.external_data",
     "pixelserve.onnx_runtime",
+    "pixelserve.scores",
     "pixelserve.text",
 )
 SHARED_WITH_TRAINING = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.oip.model_config_pb2", "pixelserve.onnx_runtime"),
-    "pixelserve.text",
+    *("pixelserve.scores", "pixelserve.text"),
 )
 
 # Library: the only places, as path prefixes, that may import it.

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pixelserve.scores import OUTPUT_KINDS
+
 Document = dict[str, Any]
 
 _BASE = "http://127.0.0.1:8000"
@@ -40,6 +42,7 @@ _INFER_RESPONSE = {
 _CLASSIFY_RESPONSE = {
     "model": "mnist-cnn",
     "version": "1",
+    "output_kind": "probabilities",
     "results": [
         {"file": "7.png", "classes": [{"label": "7", "index": 7, "probability": 0.9999}]},
         {
@@ -47,6 +50,12 @@ _CLASSIFY_RESPONSE = {
             "error": "14 bytes are no picture that is taken here; expected one of PNG, JPEG, …, whole",
         },
     ],
+}
+
+# A class has one of them.
+_NUMBERS = {
+    "probability": {"type": "number", "minimum": 0, "maximum": 1},
+    "score": {"type": "number", "description": "where the model's output is no probabilities: the higher, the better"},
 }
 
 
@@ -171,7 +180,8 @@ def _pictures() -> Document:
     text = (
         "Pictures in (PNG, JPEG, BMP, WebP or GIF), labels out. A form has parts named image, as many as --max-images "
         "and the model's batch allow; or the body is one picture and Content-Type its own. A picture that cannot be "
-        "read has an error of its own and costs the others nothing."
+        "read has an error of its own and costs the others nothing. A class has a probability, or a score where "
+        "the model's output is no probabilities; output_kind says what it is."
     )
     shell = (
         "curl -F image=@examples/mnist/digit-7-test-00000.png {base}/v1/models/mnist-cnn:classify\n"
@@ -285,11 +295,15 @@ def _schemas() -> Document:
             {"model_name": text, "model_version": text, "id": text, "outputs": _array(_schema("Tensor"))},
             *("model_name", "model_version", "outputs"),
         ),
-        "Class": _object({"label": text, "index": whole, "probability": {"type": "number"}}),
+        "Class": {
+            **_object({"label": text, "index": whole, **_NUMBERS}),
+            "oneOf": [{"required": [name]} for name in _NUMBERS],
+        },
         "ClassifyResponse": _object(
             {
                 "model": text,
                 "version": text,
+                "output_kind": {"type": "string", "enum": list(OUTPUT_KINDS)},
                 "results": _array(_object({"file": text, "classes": _array(_schema("Class")), "error": text})),
             },
             *("model", "version", "results"),

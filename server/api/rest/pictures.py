@@ -120,4 +120,5 @@ def to_json(message: bytes, names: list[str]) -> dict[str, Any]:
         shown: dict[str, Any] = {"file": name} if name else {}
         classes = {"classes": [as_json(each) for each in result.classes]}
         results.append(shown | ({"error": result.error} if result.error else classes))
-    return {"model": response.model, "version": response.version, "results": results}
+    kind = {"output_kind": response.output_kind} if response.output_kind else {}
+    return {"model": response.model, "version": response.version, **kind, "results": results}

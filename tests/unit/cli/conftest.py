@@ -93,6 +93,8 @@ class FakeServer(classifier_pb2_grpc.ClassifierServicer):
     metadata: list[dict[str, str]] = field(default_factory=list)
     fails: Callable[[int], grpc.StatusCode | None] = lambda number: None
     """The status that the nth request to classify or infer, from 0, fails with."""
+    result: Callable[[pb.Image, int], pb.Result] = lambda image, top_k: result_for(image, top_k)
+    """What it answers for a picture."""
     asked: threading.Event = field(default_factory=threading.Event)
     """Set by the first request to classify or infer."""
     gate: threading.Event = field(default_factory=threading.Event)
@@ -115,7 +117,7 @@ class FakeServer(classifier_pb2_grpc.ClassifierServicer):
         self.begin(request, context)
         answer = pb.ClassifyResponse(model=request.model, version=request.version or "1")
         for image in request.images:
-            answer.results.append(result_for(image, request.top_k))
+            answer.results.append(self.result(image, request.top_k))
         return answer
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: N802

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,7 @@ def test_a_broken_picture_has_its_row_and_the_exit_code_says_so(ask: Callable[..
         "error": None,
         "model": "digits",
         "version": "1",
+        "output_kind": None,
     }
     assert ran.err.startswith("4 pictures, 1 failed, ")
 
@@ -71,11 +73,36 @@ def test_csv_has_one_row_a_picture_and_room_for_the_classes_asked_for(ask: Calla
         header, first, _, broken, _ = csv.reader(file)
     assert header == [
         *("path", "error", "model", "version"),
-        *("label_1", "index_1", "probability_1", "label_2", "index_2", "probability_2"),
+        *("label_1", "index_1", "probability_1", "label_2", "index_2", "probability_2", "score_1", "score_2"),
     ]
-    assert first == [str(folder / "a.png"), "", "digits", "1", "4", "7", "0.75", "other", "1", "0.25"]
+    assert first == [str(folder / "a.png"), "", "digits", "1", "4", "7", "0.75", "other", "1", "0.25", "", ""]
     assert broken[:2] == [str(folder / "b" / "d.webp"), "this is no picture"]
-    assert broken[4:] == [""] * 6
+    assert broken[4:] == [""] * 8
+
+
+def test_scores_are_never_shown_as_probabilities(ask: Callable[..., Any], fake: Any, tmp_path: Path) -> None:
+    result = pb.Result(classes=[pb.Class(label="cat", index=1, score=212.475), pb.Class(label="dog", score=-3)])
+    fake.result = lambda image, top_k: result
+    (tmp_path / "a.png").write_text("4")
+    table = ask("classify", tmp_path / "a.png", "--model", "digits").out
+    assert ("cat score 212.5" in table, "dog score -3" in table, "%" in table) == (True, True, False)
+    (line,) = ask("classify", tmp_path / "a.png", "--model", "digits", "--json").out.splitlines()
+    best, second = json.loads(line)["classes"]
+    assert best == {"label": "cat", "index": 1, "score": pytest.approx(212.475)}
+    assert second == {"label": "dog", "index": 0, "score": -3}
+    ask("classify", tmp_path / "a.png", "--model", "digits", "--csv", tmp_path / "out.csv", "--top", 2)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        _, row = csv.reader(file)
+    assert row[4:] == ["cat", "1", "", "dog", "0", "", "212.475", "-3"]
+
+
+def test_json_has_no_nan_whatever_a_server_sends(ask: Callable[..., Any], fake: Any, tmp_path: Path) -> None:
+    result = pb.Result(classes=[pb.Class(label="cat", probability=math.nan), pb.Class(label="dog", score=math.inf)])
+    fake.result = lambda image, top_k: result
+    (tmp_path / "a.png").write_text("4")
+    (line,) = ask("classify", tmp_path / "a.png", "--model", "digits", "--json").out.splitlines()
+    best, second = json.loads(line, parse_constant=pytest.fail)["classes"]
+    assert (best["probability"], second["score"]) == (None, None)
 
 
 def test_csv_replaces_what_a_link_points_to_and_keeps_the_link(ask: Callable[..., Any], tmp_path: Path) -> None:

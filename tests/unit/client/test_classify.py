@@ -35,6 +35,23 @@ def test_one_picture_gives_one_prediction(connect: Callable[..., Any], fake: Any
     assert request.inversion == pb.INVERSION_AUTO
 
 
+def test_a_score_is_no_probability(connect: Callable[..., Any], fake: Any) -> None:
+    scores = [pb.Class(label="cat", index=1, score=21.5), pb.Class(label="dog", score=-3)]
+    result = pb.Result(classes=scores)
+    fake.script.append(pb.ClassifyResponse(model="m", version="1", output_kind="scores", results=[result]))
+    prediction = connect(fake.address).classify(b"7", model="m", top_k=2)
+    assert (prediction.label, prediction.probability, prediction.output_kind) == ("cat", None, "scores")
+    assert [(each.probability, each.score) for each in prediction.classes] == [(None, 21.5), (None, -3)]
+
+
+def test_an_older_server_sends_a_probability_of_0_as_nothing(connect: Callable[..., Any], fake: Any) -> None:
+    result = pb.Result(classes=[pb.Class(label="cat", probability=1), pb.Class(label="dog", index=1)])
+    fake.script.append(pb.ClassifyResponse(model="m", version="1", results=[result]))
+    prediction = connect(fake.address).classify(b"7", model="m", top_k=2)
+    assert [(each.probability, each.score) for each in prediction.classes] == [(1, 1), (0, 0)]
+    assert prediction.output_kind == ""
+
+
 def test_a_sequence_gives_a_list_even_of_one_or_none(connect: Callable[..., Any], fake: Any) -> None:
     client = connect(fake.address)
     assert labels(client.classify([b"7"], model="m")) == ["7"]

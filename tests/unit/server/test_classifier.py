@@ -15,6 +15,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve_server.api.classifier import Classifier, PictureLimits
 from pixelserve_server.api.dispatch import Guard
 from pixelserve_server.engine.request import Answer, ComputedBatch, Request
+from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.errors import InternalError
 from pixelserve_server.imaging.prepare import PictureSpec
 
@@ -31,7 +32,8 @@ class Bench:
         self.logged: list[BaseException] = []
         self.answer: Any = None
         batcher = SimpleNamespace(submit=self._submit)
-        loaded = SimpleNamespace(name="m", version=3, config=config, batcher=batcher)
+        scores = ScoreReader(config.outputs[0], "probabilities", "as a test says", declared=True)
+        loaded = SimpleNamespace(name="m", version=3, config=config, batcher=batcher, scores=scores)
         self.asked: list[str] = []
         catalogue: Any = SimpleNamespace(
             get=lambda name, version: self.asked.append(f"version {version}") or loaded,

@@ -23,6 +23,7 @@ GOOD = """name: "doubler"
 max_batch_size: 8
 input { name: "values" data_type: TYPE_FP32 dims: [ 4 ] }
 output { name: "doubled" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "labels.txt" }
+parameters { key: "output_kind" value { string_value: "scores" } }
 """
 
 

@@ -47,6 +47,10 @@ def test_a_class_beyond_the_labels_has_none() -> None:
     assert top_classes(np.array([[0.25, 0.75]]), 2, ("cat",)) == [[b"0.750000:1", b"0.250000:0:cat"]]
 
 
+def test_one_number_for_two_classes_has_neither_ones_label() -> None:
+    assert top_classes(np.array([[0.75]]), 2, ("cat", "dog")) == [[b"0.750000:0"]]
+
+
 def test_many_ties_stay_in_index_order() -> None:
     (row,) = top_classes(np.tile([0.0, 1.0], (1, 500)), 1000, ())
     assert [int(element.split(b":")[1]) for element in row] == [*range(1, 1000, 2), *range(0, 1000, 2)]

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from pixelserve.card import Baseline
+from pixelserve.scores import OutputKind
+from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
-from pixelserve_server.observe.predictions import Predictions, scores_output, stability_index
+from pixelserve_server.observe.predictions import Predictions, is_watched, stability_index
 
 OUTPUT = TensorSpec("probabilities", BY_NAME["FP32"], (FREE, 3), ("a", "b", "c"))
 BASELINE = Baseline(predicted_classes={"a": 0.5, "b": 0.3, "c": 0.2}, confidence=[0.0, 0.0, 0.1, 0.1, 0.8])
@@ -26,8 +28,14 @@ def typical(count: int) -> list[int]:
     return [0] * (count * 5 // 10) + [1] * (count * 3 // 10) + [2] * (count * 2 // 10)
 
 
-def watched(*, window: int = 1000, baseline: Baseline | None = BASELINE) -> Predictions:
-    return Predictions(OUTPUT, baseline, window)
+def reader(output: TensorSpec = OUTPUT, kind: OutputKind = "probabilities", *, declared: bool = True) -> ScoreReader:
+    return ScoreReader(output, kind, "as a test says", declared=declared)
+
+
+def watched(
+    *, window: int = 1000, baseline: Baseline | None = BASELINE, kind: OutputKind = "probabilities", **fields: bool
+) -> Predictions:
+    return Predictions(reader(kind=kind, **fields), baseline, window)
 
 
 def test_each_row_counts_for_its_class() -> None:
@@ -49,13 +57,67 @@ def test_confidence_and_entropy_are_those_of_probabilities() -> None:
     predictions = watched()
     predictions.add(rows(0, confidence=0.7))
     predictions.add(np.array([[1, 0, 0]], np.float32))
-    # Logits: a class, but no probability.
-    predictions.add(np.array([[4, -1, 2]], np.float32))
-    assert predictions.counts() == [3, 0, 0]
+    assert predictions.counts() == [2, 0, 0]
     confidence, entropy = predictions.histograms
     assert dict(confidence.cumulative())["+Inf"] == 2
     assert confidence.sum == pytest.approx(1.7)
     assert entropy.sum == pytest.approx(-(0.7 * math.log(0.7) + 0.3 * math.log(0.15)))
+
+
+def test_logits_count_as_the_probabilities_that_a_softmax_makes_of_them() -> None:
+    predictions, of_probabilities = watched(kind="logits"), watched()
+    logits = np.log(rows(*typical(100), confidence=0.7)) + 40
+    predictions.add(logits)
+    of_probabilities.add(rows(*typical(100), confidence=0.7))
+    assert predictions.counts() == of_probabilities.counts() == [50, 30, 20]
+    for mine, theirs in zip(predictions.histograms, of_probabilities.histograms, strict=True):
+        assert mine.sum == pytest.approx(theirs.sum, rel=1e-4)
+    mine, theirs = predictions.drift(), of_probabilities.drift()
+    assert mine is not None
+    assert theirs is not None
+    assert mine.confidence == pytest.approx(theirs.confidence)
+
+
+def test_scores_have_classes_and_no_confidence() -> None:
+    predictions = watched(kind="scores")
+    predictions.add(np.array([[4, -1, 2]], np.float32))
+    assert predictions.counts() == [1, 0, 0]
+    assert [dict(histogram.cumulative())["+Inf"] for histogram in predictions.histograms] == [0, 0]
+
+
+def test_what_was_taken_for_probabilities_and_is_not_has_no_confidence() -> None:
+    predictions = watched(declared=False)
+    predictions.add(np.array([[4, -1, 2]], np.float32))
+    predictions.add(rows(1))
+    assert predictions.counts() == [1, 1, 0]
+    assert dict(predictions.histograms[0].cumulative())["+Inf"] == 0
+
+
+def test_independent_classes_have_the_sum_of_their_entropies() -> None:
+    predictions = watched(kind="sigmoids")
+    predictions.add(np.array([[0.5, 0.5, 1.0]], np.float32))
+    assert predictions.counts() == [0, 0, 1]
+    confidence, entropy = predictions.histograms
+    assert (confidence.sum, entropy.sum) == (1, pytest.approx(2 * math.log(2)))
+
+
+def test_one_number_for_two_classes_counts_for_either() -> None:
+    single = TensorSpec("p", BY_NAME["FP32"], (FREE, 1), ("cat", "dog"))
+    predictions = Predictions(reader(single, "sigmoids"), None, 10)
+    predictions.add(np.array([[0.9], [0.2], [0.3]], np.float32))
+    assert (predictions.labels, predictions.counts()) == (("cat", "dog"), [2, 1])
+    confidence, entropy = predictions.histograms
+    assert confidence.sum == pytest.approx(0.9 + 0.8 + 0.7)
+    assert entropy.sum < 3 * math.log(2)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "logits", "sigmoids", "scores"])
+def test_nan_and_infinities_are_counted_and_nothing_else(kind: OutputKind) -> None:
+    predictions = watched(kind=kind)
+    predictions.add(np.array([[np.nan, 0, 1], [np.inf, 0, 0], [0.9, 0.1, 0]], np.float32))
+    assert predictions.not_finite() == 2
+    assert predictions.counts() == [1, 0, 0]
+    assert all(math.isfinite(histogram.sum) for histogram in predictions.histograms)
 
 
 @pytest.mark.parametrize(
@@ -111,23 +173,21 @@ def test_the_index_is_the_sum_of_both_divergences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shapes", "datatype", "watched"),
+    ("columns", "labels", "watched"),
     [
-        pytest.param([(FREE, 10)], "FP32", True, id="scores"),
-        pytest.param([(FREE, 10)], "INT64", False, id="whole numbers"),
-        pytest.param([(FREE, 1)], "FP32", False, id="one number"),
-        pytest.param([(FREE, FREE)], "FP32", False, id="any number of classes"),
-        pytest.param([(FREE, 100_000)], "FP32", False, id="more classes than anybody reads"),
-        pytest.param([(FREE, 4, 4)], "FP32", False, id="a map"),
-        pytest.param([(FREE, 10), (FREE, 10)], "FP32", False, id="two outputs"),
+        pytest.param(10, (), True, id="scores"),
+        pytest.param(1, (), False, id="one number"),
+        pytest.param(1, ("cat", "dog"), True, id="one number for two classes"),
+        pytest.param(FREE, (), False, id="any number of classes"),
+        pytest.param(100_000, (), False, id="more classes than anybody reads"),
     ],
 )
-def test_only_classifiers_are_watched(shapes: list[tuple[int, ...]], datatype: str, watched: bool) -> None:
-    specs = [TensorSpec(f"y{number}", BY_NAME[datatype], shape) for number, shape in enumerate(shapes)]
-    assert (scores_output(specs) is not None) == watched
+def test_only_classifiers_are_watched(columns: int, labels: tuple[str, ...], watched: bool) -> None:
+    assert is_watched(reader(TensorSpec("y", BY_NAME["FP32"], (FREE, columns), labels))) == watched
+    assert not is_watched(None)
 
 
 def test_labels_that_are_not_distinct_are_numbers() -> None:
     twice = TensorSpec("y", BY_NAME["FP32"], (FREE, 3), ("cat", "cat", "dog"))
-    assert Predictions(twice, None, 10).labels == ("0", "1", "2")
-    assert Predictions(TensorSpec("y", BY_NAME["FP32"], (FREE, 2)), None, 10).labels == ("0", "1")
+    assert Predictions(reader(twice), None, 10).labels == ("0", "1", "2")
+    assert Predictions(reader(TensorSpec("y", BY_NAME["FP32"], (FREE, 2))), None, 10).labels == ("0", "1")
