@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores, cost, figures, machine, peer, plot, report
+from . import cores, cost, figures, loading, machine, peer, plot, report
 from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
@@ -157,6 +157,8 @@ def _apart(plan: Plan, figure: Figure, rounds: int, say: Callable[[str], None]) 
         return swapping.under_load(plan.cores, figure, rounds * figures.SWAPS_A_ROUND, say)
     if figure.ours.kind == Kind.CPU:
         return cost.rounds(plan, figure, rounds * figures.COSTS_A_ROUND, say)
+    if figure.ours.kind == Kind.LOADED:
+        return loading.rounds(plan.cores, rounds, say)
     if figure.ours.swaps:
         return swapping.memory(plan.cores, figure, say)
     with servers({figures.OURS}, plan.cores, None) as running:

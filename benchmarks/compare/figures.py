@@ -9,6 +9,7 @@ OURS, OURS_GRPCIO, TRITON, BARE = "PixelServe", "PixelServe on grpcio", "Triton"
 ALONE = "ONNX Runtime alone"
 COUNTED, UNCOUNTED = "PixelServe with metrics", "PixelServe without metrics"
 ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models"
+COMMITTED, MOBILENET, EFFICIENTNET = "PixelServe with its committed models", "MobileNetV2", "EfficientNetB0"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight in the pictures."""
 SWEEPS = 3
@@ -48,9 +49,13 @@ class Kind(StrEnum):
     """The server's CPU time for so many requests by h2load, in a server of its own."""
     SCRAPE = "CPU time of a scrape"
     """The same for requests of its metrics page."""
+    LOADED = "loaded"
+    """A server's start, or a model that is loaded into one: seconds, and the memory that it holds afterwards."""
+    LIMIT = "limit"
+    """What these may be."""
 
 
-_APART = (Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE)
+_APART = (Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE, Kind.LOADED, Kind.LIMIT)
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,8 @@ class Measurement:
 
 
 Values = Mapping[str, float]
-"""What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, resident_mib, cpu_s (of 100,000 requests) and
-cpu_us (of one), as far as it gives them."""
+"""What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, resident_mib, cpu_s (of 100,000 requests),
+cpu_us (of one), load_s and grown_mb, as far as it gives them."""
 
 Round = Mapping[Measurement, Values]
 """What one round gave."""
@@ -177,7 +182,13 @@ def all_figures(
         models: how many are loaded where many are.
         cost_requests: of how many the CPU time is counted, with the metrics and without.
     """
-    return [*_against_others(), *_against_itself(requests), *_living(swaps, models), *_of_metrics(cost_requests)]
+    return [
+        *_against_others(),
+        *_against_itself(requests),
+        *_living(swaps, models),
+        *_of_metrics(cost_requests),
+        *_of_loading(),
+    ]
 
 
 def _pair(kind: Kind, one: str, other: str, in_flight: int) -> tuple[Measurement, Measurement]:
@@ -239,6 +250,21 @@ def _of_metrics(requests: int) -> list[Figure]:
     return [
         Figure("metrics", title, "cpu_s", counted, uncounted, None, 1.03, False, decimals=3),
         Figure("metrics", "CPU time of a scrape of the metrics", "cpu_us", scrape, counted, None, decimals=0),
+    ]
+
+
+def _of_loading() -> list[Figure]:
+    """Returns what starts and loads take, against limits."""
+
+    def against_limit(title: str, name: str, value: str, floor: float | None, goal: float | None) -> Figure:
+        measured, limit = (Measurement(kind, name) for kind in (Kind.LOADED, Kind.LIMIT))
+        return Figure("loading", title, value, measured, limit, floor, goal, False)
+
+    # How long something takes depends on the machine, so a limit of time is a goal; one of memory does not.
+    return [
+        against_limit("the committed models ready after the process was started", COMMITTED, "load_s", None, 1.0),
+        *(against_limit(f"{name} loaded", name, "load_s", None, 1.0) for name in (MOBILENET, EFFICIENTNET)),
+        *(against_limit(f"memory held for {name}", name, "grown_mb", 1.0, None) for name in (MOBILENET, EFFICIENTNET)),
     ]
 
 

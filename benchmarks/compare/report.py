@@ -18,6 +18,8 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "cpu_s": lambda value: f"{value:,.2f} s",
     "cpu_us": lambda value: f"{value:,.0f} µs",
     "resident_mib": lambda value: f"{value:,.1f} MiB",
+    "load_s": lambda value: f"{value:,.2f} s",
+    "grown_mb": lambda value: f"{value:,.1f} MB",
 }
 
 

@@ -26,11 +26,12 @@ def repository(models: int = 1, max_batch_size: int = MAX_BATCH_SIZE) -> Iterato
     """Gives a repository that holds the measured model under its own name and, for the rest of `models`, others."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as place:
         for number in range(models):
-            _copy(Path(place), f"{MODEL}-{number:03}" if number else MODEL, max_batch_size)
+            copy_model(Path(place), f"{MODEL}-{number:03}" if number else MODEL, max_batch_size)
         yield Path(place)
 
 
-def _copy(place: Path, name: str, max_batch_size: int) -> None:
+def copy_model(place: Path, name: str, max_batch_size: int = MAX_BATCH_SIZE) -> None:
+    """Copies the measured model into a repository, under another name and with another largest batch."""
     source = ROOT / "models" / MODEL
     shutil.copytree(source, place / name)
     config = (source / "config.pbtxt").read_text().replace(f'name: "{MODEL}"', f'name: "{name}"')

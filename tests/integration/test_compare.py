@@ -62,6 +62,15 @@ def test_it_measures_what_the_metrics_cost(root: Path, tmp_path: Path) -> None:
     assert all(value > 0 for value in figures[1]["ours_values"])
 
 
+def test_it_measures_what_starting_and_loading_take(root: Path, tmp_path: Path) -> None:
+    done = compare(root, "--rounds", "1", "--only", "loading", "--json", "--out", str(tmp_path))
+    # 1 says that a server grew too much, which is for a quiet machine to say.
+    assert done.returncode in (0, 1), done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert [figure["value"] for figure in figures] == ["load_s"] * 3 + ["grown_mb"] * 2
+    assert all(value > 0 for figure in figures for value in figure["ours_values"] + figure["against_values"])
+
+
 def test_without_h2load_it_names_the_package(root: Path, tmp_path: Path) -> None:
     done = compare(root, path=str(tmp_path))
     assert done.returncode == 2

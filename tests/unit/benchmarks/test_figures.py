@@ -52,14 +52,14 @@ def test_a_round_measures_each_thing_once_and_turns_the_pairs_around() -> None:
 
 
 def test_what_needs_a_server_of_its_own_is_no_part_of_a_round() -> None:
-    apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE}
+    apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE, Kind.LOADED, Kind.LIMIT}
     assert {each.kind for each in figures.order(figures.all_figures(), 0)} == set(Kind) - apart
 
 
 def test_without_triton_nothing_of_it_is_left() -> None:
     left = figures.chosen(figures.all_figures(), GROUPS, with_triton=False)
     groups = ["eights", "alone", "distinct", "stream", "stream", "grpcio", "memory", "models", "swaps", "swapmemory"]
-    groups += ["metrics", "metrics"]
+    groups += ["metrics", "metrics", *["loading"] * 5]
     assert [figure.group for figure in left] == groups
     assert all(TRITON not in figure.servers for figure in left)
 
