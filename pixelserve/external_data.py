@@ -47,6 +47,12 @@ def external_files(model: Path) -> tuple[str, ...]:
             graph names files and cannot be parsed.
         OSError: the file cannot be read.
     """
+    # A pipe would wait for its other end.
+    if model.exists() and not model.is_file():
+        raise ExternalDataError("it is not a file; copy or export it again")
+    # A pipe would wait for its other end.
+    if model.exists() and not model.is_file():
+        raise ExternalDataError("it is not a file; copy or export it again")
     if model.suffix == ".ort" or not _mentions_files(model):
         return ()
     if model.stat().st_size >= _MAX_GRAPH_BYTES:

@@ -21,7 +21,7 @@ from .api.trace_settings import TraceSettings
 from .engine.regions import Regions
 from .engine.session import check_runtime
 from .engine.timer import Timer
-from .errors import NotFound, RepositoryError
+from .errors import RepositoryError
 from .imaging.pool import DecodePool
 from .observe.gpus import Gpus
 from .observe.logs import LevelName, Log, LogLevel, configure_logs
@@ -226,7 +226,7 @@ class Application:
             failed = self._manager.load_all(stop_on_error=settings.exit_on_error)
         else:
             self._announce()
-            failed = [error for name in names for error in self._load_named(name)]
+            failed = self._manager.load_all(names, stop_on_error=settings.exit_on_error)
         if failed and settings.exit_on_error:
             raise failed[0]
         self._is_complete = not failed
@@ -238,12 +238,6 @@ class Application:
         except RepositoryError:
             if not self._settings.model_repository.is_dir():
                 raise
-
-    def _load_named(self, name: str) -> list[RepositoryError]:
-        try:
-            return self._manager.load(name)
-        except NotFound as error:
-            return [RepositoryError(f"--load-models {name}: {error}")]
 
     def _repository_watcher(self) -> "RepositoryWatcher | None":
         settings = self._settings

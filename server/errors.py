@@ -50,7 +50,9 @@ class RepositoryError(ServerError):
         """
         self.problem, self.path, self.line, self.write = problem, path, line, write
         where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
-        super().__init__(f"{where}{problem}{f'; write: {write}' if write else ''}")
+        text = f"{where}{problem}{f'; write: {write}' if write else ''}"
+        # A path need not be UTF-8, and clients and logs are told of this.
+        super().__init__(text.encode(errors="backslashreplace").decode())
 
 
 class ImageError(ServerError):

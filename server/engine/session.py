@@ -229,6 +229,7 @@ class _Runtime:
         self.provider: str = self._session.get_providers()[0]
         self.inputs: Sequence[Any] = self._session.get_inputs()
         self.outputs: Sequence[Any] = self._session.get_outputs()
+        _check_names(model, (*self.inputs, *self.outputs))
         self._names = [node.name for node in self.outputs]
         self._kinds = {node.name: node.type for node in self.inputs}
         self._has_bfloat16 = any(node.type == _BFLOAT16 for node in (*self.inputs, *self.outputs))
@@ -326,8 +327,10 @@ def check_model_file(model: Path) -> None:
         if not model.is_file():
             raise RepositoryError("no such file; a version folder must hold the model", path=model)
         external_files(model)
-    except (ExternalDataError, OSError) as error:
+    except ExternalDataError as error:
         raise RepositoryError(str(error), path=model) from error
+    except OSError as error:
+        raise RepositoryError(f"cannot be read: {error.strerror or error}; make it readable", path=model) from error
 
 
 def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
@@ -339,6 +342,15 @@ def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]
             f"ONNX Runtime {runtime_version()} cannot load it ({_first_line(error)}); "
             f"the file is damaged or made for a newer runtime: copy or export it again"
         )
+        raise RepositoryError(problem, path=model) from error
+
+
+def _check_names(model: Path, nodes: Sequence[Any]) -> None:
+    try:
+        for node in nodes:
+            _ = node.name, node.shape
+    except UnicodeDecodeError as error:
+        problem = f"the name of a tensor or of a dimension is not UTF-8 ({error}); export it again with a plain one"
         raise RepositoryError(problem, path=model) from error
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from ..engine.session import runtime_version
 from ..errors import RepositoryError
 from ..repository.compatibility import ignored_fields, warning
-from ..repository.layout import CONFIG_FILE
+from ..repository.layout import CONFIG_FILE, PassedOver
 from ..repository.loader import LoadedVersion
 from .logs import Log
 from .metrics import Metrics
@@ -105,6 +105,10 @@ class ModelEvents:
         self._metrics.load_failed(name)
         self._health.report_model(name, serving=self._is_ready(name))
         self._log.error("model failed to load", model=name, version=version or None, reason=str(error))
+
+    def on_passed_over(self, folder: PassedOver) -> None:
+        """Tells of a folder that is not taken for a model."""
+        self._log.warning("folder passed over", folder=str(folder.path), reason=folder.reason)
 
     def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
         """Tells of a version that has gone."""

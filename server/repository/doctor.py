@@ -26,7 +26,7 @@ from .config import (
     select_versions,
     written_outputs,
 )
-from .layout import CONFIG_FILE, ModelFolder, find_models, is_version
+from .layout import CONFIG_FILE, ModelFolder, Survey, is_version, survey
 from .loader import LoadedVersion, Loader
 from .output_kind import is_uncertain
 from .pbtxt import as_line, line_of
@@ -96,12 +96,13 @@ def examine(repository: Path, loader: Loader, *, quick: bool = False) -> Report:
     """
     whole = Model("")
     try:
-        folders = find_models(repository)
+        found = survey(repository)
     except RepositoryError as error:
-        folders = []
+        found = Survey([], [])
         whole.findings.append(_error(error, repository))
+    whole.findings += [_stray(folder.path, folder.reason) for folder in found.passed_over]
     whole.findings += _beside_models(repository)
-    models = [_Examination(folder, loader, quick=quick).run() for folder in folders]
+    models = [_Examination(folder, loader, quick=quick).run() for folder in found.models]
     return Report((*([whole] if whole.findings else []), *models))
 
 
@@ -116,6 +117,14 @@ class _Examination:
         self._said: set[str] = set()
 
     def run(self) -> Model:
+        """Returns what was found; whatever else happens is an error of this model."""
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001  one model's surprise must not hide what is wrong with others
+            self._add([error])
+        return self._model
+
+    def _run(self) -> None:
         config, errors = examine_config(self._folder)
         self._add(errors)
         self._warn(_ignored(self._folder, config))
@@ -125,7 +134,7 @@ class _Examination:
         except (RepositoryError, OSError) as error:
             self._add([error])
             self._examine_all(config)
-            return self._model
+            return
         if self._quick and config is not None:
             self._add(label_problems(self._folder, config, written_outputs(config)))
         is_sound = not self._said
@@ -137,7 +146,6 @@ class _Examination:
                 self._read(version, config, is_sound=is_sound)
             else:
                 self._load(version, config)
-        return self._model
 
     def _examine_all(self, config: Written | None) -> None:
         """Looks at what would be served if the versions could be chosen, for which the model as a whole is refused."""
@@ -156,7 +164,7 @@ class _Examination:
     def _load(self, version: int, config: Written | None) -> None:
         try:
             loaded = self._loader.load(self._folder, version)
-        except (ServerError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the server would not serve the version
             # All of them, and then the first one, in case that it is another.
             self._add(self._loader.examine(self._folder, version, config))
             self._add([error])
@@ -182,7 +190,7 @@ def _to_the_end(errors: Iterable[Exception]) -> Iterator[Exception]:
     """Yields errors, and last the one that ended the look for them, where one did."""
     try:
         yield from errors
-    except (ServerError, OSError) as error:
+    except Exception as error:  # noqa: BLE001
         yield error
 
 
@@ -191,7 +199,8 @@ def _error(error: Exception, where: Path) -> Finding:
         return Finding("error", error.path or where, error.line, error.problem, error.write)
     if isinstance(error, OSError) and error.filename:
         return Finding("error", Path(error.filename), None, f"cannot be read: {error.strerror}; change that")
-    return Finding("error", where, None, str(error))
+    said = str(error) if isinstance(error, ServerError) else f"unexpected failure: {type(error).__name__}: {error}"
+    return Finding("error", where, None, said)
 
 
 def _ignored(folder: ModelFolder, config: Written | None) -> Iterator[Finding]:
@@ -267,6 +276,8 @@ def _beside_model(version: Path, model_file: str) -> Iterator[Finding]:
 
 def _files_of(model: Path) -> set[str] | None:
     """Returns what a model's weights are in beside its graph, as names in the graph's folder; None: it is unknown."""
+    if not model.is_file():
+        return None
     try:
         return {PurePosixPath(name).parts[0] for name in external_files(model)}
     except (OSError, ExternalDataError):

@@ -13,8 +13,14 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 """A version's number as text, without leading zeros: what Triton takes a folder for a version by."""
 
 
+# The longest name that file systems take.
+_MAX_NAME_BYTES = 255
+
+
 def is_plain(name: str) -> bool:
-    """Returns whether a name is that of something in a folder, and no way out of it."""
+    """Returns whether a name can be that of something in a folder, and not a way out of it."""
+    if "\0" in name or len(name.encode(errors="replace")) > _MAX_NAME_BYTES:
+        return False
     return Path(name).name == name and name not in ("", "..")
 
 
@@ -42,32 +48,62 @@ class ModelFolder:
 
     def versions(self) -> list[int]:
         """Returns the versions on disk, lowest first."""
-        names = (entry.name for entry in self.path.iterdir() if entry.is_dir())
-        return sorted(int(name) for name in names if is_version(name))
+        return sorted(int(each.name) for each in self.path.iterdir() if is_version(each.name) and each.is_dir())
 
     def version_path(self, version: int) -> Path:
         """Returns the folder of one version."""
         return self.path / str(version)
 
 
-def find_models(repository: Path) -> list[ModelFolder]:
-    """Returns the model folders of a repository by name; hidden folders are somebody's half-finished work.
+@dataclass(frozen=True)
+class PassedOver:
+    """A folder in a repository that is not taken for a model."""
+
+    path: Path
+    """The folder."""
+    reason: str
+    """Why not, and what to do if it is one."""
+    may_be_model: bool = False
+    """True if it cannot be read now: what was loaded from it before goes on serving."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The folders of a repository, but for hidden ones, which are half-finished work."""
+
+    models: list[ModelFolder]
+    """The models', by name."""
+    passed_over: list[PassedOver]
+    """All others: file systems, archives and desktops leave folders of their own."""
+
+
+def survey(repository: Path) -> Survey:
+    """Returns which folders of a repository are models.
 
     Raises:
         RepositoryError: the repository is not a folder that can be read, or it holds no model.
     """
+    found = Survey([], [])
     try:
-        entries = sorted(entry for entry in repository.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        entries = sorted(entry for entry in repository.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise RepositoryError(
             f"model repository {repository}: {error.strerror or error}; "
             f"give a folder that holds <model>/<version>/{DEFAULT_MODEL_FILE} with --model-repository"
         ) from error
-    if not entries:
+    for entry in entries:
+        match _taken_for(entry):
+            case ModelFolder() as folder:
+                found.models.append(folder)
+            case PassedOver() as other:
+                found.passed_over.append(other)
+    if not found.models:
+        others = "".join(f"; {each.path.name} {each.reason}" for each in found.passed_over[:3])
         raise RepositoryError(
-            f"model repository {repository} holds no model; expected <model>/<version>/{DEFAULT_MODEL_FILE} in it"
+            f"model repository {repository} holds no model; "
+            f"expected <model>/<version>/{DEFAULT_MODEL_FILE} in it{others}"
         )
-    return [ModelFolder(entry) for entry in entries]
+    return found
 
 
 def find_model(repository: Path, name: str) -> ModelFolder:
@@ -76,8 +112,30 @@ def find_model(repository: Path, name: str) -> ModelFolder:
     Raises:
         NotFound: the repository has none of that name.
     """
-    path = repository / name
-    # A name that leads out of the repository is no model's.
-    if not is_plain(name) or name.startswith(".") or not path.is_dir():
-        raise NotFound(f'the repository has no model "{name}"; expected a folder of that name with a version in it')
+    # A name that leads out of the repository is not a model's.
+    taken_for = _taken_for(repository / name) if is_plain(name) and not name.startswith(".") else None
+    match taken_for:
+        case ModelFolder():
+            return taken_for
+        case PassedOver():
+            raise NotFound(f'the repository has no model "{name}": the folder {taken_for.reason}')
+        case _:
+            raise NotFound(f'the repository has no model "{name}"; expected a folder of that name with a version in it')
+
+
+def _taken_for(path: Path) -> ModelFolder | PassedOver | None:
+    """Returns what a folder is; None: it is not a folder."""
+    try:
+        if not path.is_dir():
+            return None
+        entries = list(path.iterdir())
+        is_model = any(entry.name == CONFIG_FILE or (is_version(entry.name) and entry.is_dir()) for entry in entries)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}; make it readable, or move it away"
+        return PassedOver(path, reason, may_be_model=True)
+    # Neither messages nor metrics could name it.
+    if path.name.encode(errors="replace").decode() != path.name:
+        return PassedOver(path, "has a name that is not UTF-8: rename it, or move it away")
+    if not is_model:
+        return PassedOver(path, f"holds no version folder and no {CONFIG_FILE}: not a model")
     return ModelFolder(path)

@@ -6,15 +6,16 @@ has accepted and is freed. What cannot be loaded changes nothing for what serves
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import NotFound, RepositoryError
+from ..errors import NotFound, RepositoryError, ServerError, StartupError
 from .catalogue import WHOLE_MODEL, Catalogue, State, Status
-from .config import read_config
-from .layout import ModelFolder, find_model, find_models
+from .config import label_problems, read_config
+from .layout import ModelFolder, PassedOver, Survey, find_model, survey
 from .loader import LoadedVersion, Loader
 from .overlay import Overlays, Override
 from .selection import ChosenVersions, choose_versions
@@ -39,6 +40,9 @@ class Listener(Protocol):
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
         """A version, or a model as a whole (0), cannot be served."""
 
+    def on_passed_over(self, folder: PassedOver) -> None:
+        """A folder of the repository is not taken for a model."""
+
     def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
         """A version has gone: for another with its number (`replaced`), with all that it accepted answered or not."""
 
@@ -51,6 +55,8 @@ class _Seen:
     """What each version's files were when it was loaded, or could not be."""
     whole: _Print | None = None
     """What all files were when not even the versions could be chosen."""
+    surprises: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """What nobody expected, by version, with what was said of it: once, though it is tried again at each look."""
 
 
 class RepositoryManager:
@@ -80,25 +86,59 @@ class RepositoryManager:
         self._listener = listener
         self._drain_s = drain_s
         self._seen: dict[str, _Seen] = {}
+        self._passed_over: list[PassedOver] = []
         self._overlays = Overlays()
         self._changing = threading.Lock()
 
-    def load_all(self, *, stop_on_error: bool = False) -> list[RepositoryError]:
+    def load_all(self, names: Sequence[str] | None = None, *, stop_on_error: bool = False) -> list[RepositoryError]:
         """Loads every version that the models' version policies serve; returns what cannot be served.
 
         Args:
-            stop_on_error: whether the first model that has such a version is the last one that is looked at.
+            names: the models; None: all of the repository.
+            stop_on_error: whether the first model that has such a version is the last one that is looked at. The texts
+                of all are read before any is loaded, which may take long.
 
         Raises:
             RepositoryError: the repository cannot be read or holds no model.
+            StartupError: the settings ask for a GPU or require one, and a model would be computed on the CPU.
         """
         errors: list[RepositoryError] = []
         with self._changing:
-            for folder in find_models(self._repository):
-                errors += self._update(folder)
+            folders = self._survey().models if names is None else self._find(names, errors)
+            if stop_on_error:
+                for folder in folders:
+                    errors += self._contained(folder.name, WHOLE_MODEL, partial(self._read_texts, folder))
+            for folder in folders:
                 if errors and stop_on_error:
                     break
+                errors += self._update(folder)
         return errors
+
+    def _find(self, names: Iterable[str], errors: list[RepositoryError]) -> list[ModelFolder]:
+        """Returns the folders of models; adds to the errors those that are not there."""
+        folders = []
+        for name in names:
+            try:
+                folders.append(find_model(self._repository, name))
+            except NotFound as error:
+                errors.append(RepositoryError(f"--load-models {name}: {error}"))
+        return folders
+
+    def _survey(self) -> Survey:
+        """Returns which folders are models, and tells of those that are not and were not told of before."""
+        found = survey(self._repository)
+        for folder in found.passed_over:
+            if folder not in self._passed_over:
+                self._tell(partial(self._listener.on_passed_over, folder))
+        self._passed_over = found.passed_over
+        return found
+
+    def _read_texts(self, folder: ModelFolder) -> list[RepositoryError]:
+        """Refuses a model for what its text files say, without loading anything."""
+        config = read_config(folder)
+        choose_versions(folder, config)
+        problems = [] if config is None else label_problems(folder, config, ())
+        return [self._refuse(folder.name, WHOLE_MODEL, problem) for problem in problems]
 
     def announce(self) -> None:
         """Tells the catalogue of the models that are there and not loaded.
@@ -107,7 +147,7 @@ class RepositoryManager:
             RepositoryError: the repository cannot be read or holds no model.
         """
         with self._changing:
-            for folder in find_models(self._repository):
+            for folder in self._survey().models:
                 if folder.name not in self._catalogue.names():
                     self._catalogue.report(folder.name, WHOLE_MODEL, NOT_LOADED)
 
@@ -133,6 +173,7 @@ class RepositoryManager:
             ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
             seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
             seen.whole = None
+            seen.surprises.clear()
             errors = self._update(folder)
             # Where one failed, others may still be of an earlier override.
             if not errors:
@@ -166,14 +207,17 @@ class RepositoryManager:
             RepositoryError: it is one; or nothing was ever there.
         """
         with self._changing:
-            folders = {folder.name: folder for folder in find_models(self._repository)}
-            for folder in folders.values():
-                self._update(folder)
+            found = self._survey()
+            for folder in found.models:
+                try:
+                    self._update(folder)
+                except StartupError as error:
+                    self._surprised(folder.name, WHOLE_MODEL, error)
+            kept = {folder.name for folder in found.models}
+            kept |= {folder.path.name for folder in found.passed_over if folder.may_be_model}
             for name in self._catalogue.names():
-                if name not in folders:
-                    self._seen.pop(name, None)
-                    self._unload(name, UNLOADED)
-                    self._catalogue.forget(name)
+                if name not in kept:
+                    self._contained(name, WHOLE_MODEL, partial(self._forget, name))
 
     def fingerprint(self) -> object:
         """Returns a value that differs where a file of the repository has been written, added or removed.
@@ -181,27 +225,66 @@ class RepositoryManager:
         Raises:
             RepositoryError: the repository cannot be read, or is empty.
         """
-        return {folder.name: _print(folder.path) for folder in find_models(self._repository)}
+        return {folder.name: _print(folder.path) for folder in survey(self._repository).models}
 
     def _update(self, folder: ModelFolder) -> list[RepositoryError]:
-        """Brings a model up to what its folder holds; returns what cannot be served and was not known to be."""
-        name, seen = folder.name, self._seen.setdefault(folder.name, _Seen())
+        """Brings a model up to what its folder holds; returns what cannot be served and was not known to be.
+
+        Whatever happens is this model's trouble alone, but for settings that hold for all.
+
+        Raises:
+            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
+        """
+        return self._contained(folder.name, WHOLE_MODEL, partial(self._bring_in_step, folder))
+
+    def _contained(self, name: str, version: int, change: Callable[[], list[RepositoryError]]) -> list[RepositoryError]:
+        """Makes a change to one model; returns what cannot be served, for whatever reason."""
         try:
-            whole = _print(folder.path)
-            if whole == seen.whole:
-                return []
+            return change()
+        except StartupError:
+            raise
+        except RepositoryError as error:
+            return [self._refuse(name, version, error)]
+        except Exception as error:  # noqa: BLE001  one model's surprise must not cost any other
+            return self._surprised(name, version, error)
+
+    def _surprised(self, name: str, version: int, error: Exception) -> list[RepositoryError]:
+        """Refuses a version, or a model as a whole, for what nobody expected; the next look tries it again."""
+        seen, said = self._seen.setdefault(name, _Seen()), f"{type(error).__name__}: {error}"
+        known, explained = seen.surprises.get(version, ("", ""))
+        if known == said:
+            self._catalogue.report(name, version, Status(State.UNAVAILABLE, explained))
+            return []
+        if isinstance(error, ServerError | OSError):
+            reason = f"cannot be loaded now: {error}"
+        else:
+            reason = f"unexpected failure; the server's log has the details under {self._loader.log_failure(error)}"
+        refused = RepositoryError(reason, path=self._repository / name)
+        seen.surprises[version] = (said, str(refused))
+        return [self._refuse(name, version, refused)]
+
+    def _bring_in_step(self, folder: ModelFolder) -> list[RepositoryError]:
+        name, seen = folder.name, self._seen.setdefault(folder.name, _Seen())
+        whole = _print(folder.path)
+        if whole == seen.whole:
+            return []
+        try:
             chosen = choose_versions(folder, read_config(folder))
-        except (RepositoryError, OSError) as error:
-            seen.whole = None if isinstance(error, OSError) else whole
-            refused = error if isinstance(error, RepositoryError) else RepositoryError(str(error))
-            return [self._refuse(name, WHOLE_MODEL, refused)]
+        except RepositoryError:
+            seen.whole = whole
+            raise
         seen.whole = None
+        seen.surprises.pop(WHOLE_MODEL, None)
         self._catalogue.forget(name, WHOLE_MODEL)
         self._catalogue.set_unserved(name, chosen.others)
         if not self._catalogue.ready_versions(name):
             # Or the first that is ready would take the stable one's requests.
             self._catalogue.set_aliases(name, chosen.aliases)
-        errors = [error for version in chosen.versions for error in self._bring_up(folder, version, chosen, seen)]
+        errors = [
+            error
+            for version in chosen.versions
+            for error in self._contained(name, version, partial(self._bring_up, folder, version, chosen, seen))
+        ]
         ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
         if ready.issuperset(chosen.aliases.values()):
             self._catalogue.set_aliases(name, chosen.aliases)
@@ -226,23 +309,38 @@ class RepositoryManager:
         self._catalogue.report(name, version, Status(State.LOADING, "is being loaded"))
         try:
             loaded = self._loader.load(folder, version)
-        except RepositoryError as error:
-            return [self._refuse(name, version, error)]
+        except RepositoryError:
+            raise
         except BaseException:
             # Nobody's fault that is known: the next look tries again.
             del seen.prints[version]
             self._catalogue.forget(name, version)
             raise
+        seen.surprises.pop(version, None)
         replaced = self._catalogue.publish(loaded)
-        self._listener.on_loaded(loaded)
+        self._tell(partial(self._listener.on_loaded, loaded))
         if replaced is not None:
             self._finish(replaced, replaced_by=True)
         return []
 
     def _refuse(self, name: str, version: int, error: RepositoryError) -> RepositoryError:
         self._catalogue.report(name, version, Status(State.UNAVAILABLE, str(error)))
-        self._listener.on_failed(name, version, error)
+        self._tell(partial(self._listener.on_failed, name, version, error))
         return error
+
+    def _tell(self, event: Callable[[], None]) -> None:
+        """Tells the listener, whose own trouble must not change what is loaded."""
+        try:
+            event()
+        except Exception as error:  # noqa: BLE001
+            self._loader.log_failure(error)
+
+    def _forget(self, name: str) -> list[RepositoryError]:
+        """Unloads a model whose folder has gone."""
+        self._seen.pop(name, None)
+        self._unload(name, UNLOADED)
+        self._catalogue.forget(name)
+        return []
 
     def _unload(self, name: str, left: Status | None) -> None:
         for loaded in self._catalogue.ready_versions(name):
@@ -260,7 +358,7 @@ class RepositoryManager:
 
     def _finish(self, loaded: LoadedVersion, *, replaced_by: bool) -> None:
         finished = loaded.batcher.drain(self._drain_s)
-        self._listener.on_unloaded(loaded, replaced=replaced_by, finished=finished)
+        self._tell(partial(self._listener.on_unloaded, loaded, replaced=replaced_by, finished=finished))
 
     def _forget_others(self, name: str, versions: Iterable[int]) -> None:
         """Forgets versions that failed and that nobody serves any more."""
@@ -283,7 +381,10 @@ def _print(folder: Path, but: Iterable[str] = ()) -> _Print:
     walked: set[tuple[int, int]] = set()
     # Links are how Kubernetes mounts files; one that leads back up must not be followed for ever.
     for root, folders, files in os.walk(folder, followlinks=True):
-        status = Path(root).stat()
+        try:
+            status = Path(root).stat()
+        except OSError:
+            continue
         if (status.st_dev, status.st_ino) in walked:
             folders.clear()
             continue
@@ -294,8 +395,8 @@ def _print(folder: Path, but: Iterable[str] = ()) -> _Print:
             path = Path(root, name)
             try:
                 status = path.stat()
-            except FileNotFoundError:
-                # It has gone since it was listed; the next look sees the rest.
+            except OSError:
+                # It has gone since it was listed, or leads nowhere. What needs it says so; others do not care.
                 continue
             found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ino))
     return tuple(sorted(found))

@@ -106,6 +106,35 @@ def test_log_metadata_and_metric_agree_on_the_provider(
     assert 'provider="CPUExecutionProvider"' in line
 
 
+def test_a_repository_that_is_the_root_of_a_volume_is_served_with_a_warning(
+    doubler_repository: Path, start_server: Start
+) -> None:
+    (doubler_repository / "lost+found").mkdir(mode=0o700)
+    server = start_server(doubler_repository, "--model-control-mode", "poll", "--repository-poll-s", "0.1")
+    assert server.fields["ready"]
+    said = event(server, "folder passed over")
+    assert (said["folder"], said["level"]) == (str(doubler_repository / "lost+found"), "warning")
+    assert said["reason"] == "holds no version folder and no config.pbtxt: not a model"
+
+
+def test_one_models_trouble_at_the_start_is_its_own(
+    doubler_repository: Path, start_server: Start, model_writer: Callable[..., Path], connect: Any
+) -> None:
+    named = model_writer(doubler_repository / "before" / "1" / "model.onnx", rows="ROWS")
+    named.write_bytes(named.read_bytes().replace(b"ROWS", b"ROW\xff"))
+    endless = model_writer(doubler_repository / "circle" / "1" / "model.onnx").with_name("link")
+    endless.symlink_to(endless)
+    server = start_server(doubler_repository, "--no-exit-on-error")
+    stub = inference_pb2_grpc.GRPCInferenceServiceStub(connect(server))
+    index = stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=TIMEOUT_S).models
+    assert [(each.name, each.state) for each in index] == [
+        ("before", "UNAVAILABLE"),
+        ("circle", "READY"),
+        ("doubler", "READY"),
+    ]
+    assert "is not UTF-8" in index[0].reason
+
+
 def test_the_log_says_what_a_session_uses_and_what_it_was_asked_for_in_vain(
     doubler_repository: Path, start_server: Start
 ) -> None:

@@ -61,7 +61,10 @@ def label(repository: Path, *labels: str) -> None:
 
 # What is done to a repository with one good model, and what is said of it; {repository} is its path.
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a model folder without version": (remove_version, r"{repository}/doubler: no version folder; expected .*/1"),
+    "a model folder without version": (
+        remove_version,
+        r"{repository} holds no model; .*doubler holds no version folder",
+    ),
     "a missing model file": (
         lambda path: (version_path(path) / "model.onnx").unlink(),
         r"{repository}/doubler/1/model\.onnx: no such file; a version folder must hold the model",

@@ -24,6 +24,7 @@ from pixelserve_server.engine.timer import Timer
 from pixelserve_server.errors import RepositoryError, RequestError
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.config import Defaults, ModelConfig
+from pixelserve_server.repository.layout import PassedOver
 from pixelserve_server.repository.loader import LoadedVersion, Loader, Tuning
 from pixelserve_server.repository.manager import RepositoryManager
 
@@ -122,12 +123,17 @@ class Told:
     """The model and the reason."""
     unloaded: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+    """Names of folders."""
 
     def on_loaded(self, loaded: LoadedVersion) -> None:
         self.loaded.append(f"{loaded.name}/{loaded.version}")
 
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
         self.failed.append((name, str(error)))
+
+    def on_passed_over(self, folder: PassedOver) -> None:
+        self.passed_over.append(folder.path.name)
 
     def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
         assert finished

@@ -125,6 +125,8 @@ def test_a_model_folder_without_a_version_fails(
 ) -> None:
     model_writer(tmp_path / "good" / "1" / "model.onnx")
     (tmp_path / entry).mkdir(parents=True)
+    # Without it, nothing says that a model is meant.
+    (tmp_path / entry.partition("/")[0] / "config.pbtxt").write_text("max_batch_size: 8")
     it = open_catalogue(tmp_path)
     ((model, reason),) = it.failed
     assert model == entry.partition("/")[0]

@@ -108,7 +108,13 @@ def configure(old: str, new: str) -> Callable[[Path], None]:
 
 def write(name: str, content: str = "") -> Callable[[Path], None]:
     """Returns what writes a file."""
-    return lambda folder: (folder / name).write_text(content) and None
+
+    def spoil(folder: Path) -> None:
+        path = Path(os.path.normpath(folder / name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+
+    return spoil
 
 
 def make(name: str) -> Callable[[Path], None]:
@@ -219,8 +225,12 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], tuple[str, str, int | None, 
         ),
     ),
     "a model folder without version": (
-        lambda folder: (folder.parent / "empty").mkdir(),
+        write("../empty/config.pbtxt"),
         ("error", "empty", None, "no version folder; expected ", ""),
+    ),
+    "a folder of the file system": (
+        write("../lost+found/#12"),
+        ("warning", "lost+found", None, "holds no version folder and no config.pbtxt: not a model", ""),
     ),
 }
 
@@ -287,7 +297,7 @@ def test_all_problems_are_found_at_once(
     model_writer(repository / "plain" / "1" / "model.onnx")
     (repository / "empty").mkdir()
     first = [found[1:3] for found in diagnose()]
-    assert first == [(CONFIG, 1), (CONFIG, 8), (MODEL, None), ("empty", None), ("plain/1", None)]
+    assert first == [("empty", None), (CONFIG, 1), (CONFIG, 8), (MODEL, None), ("plain/1", None)]
 
     text = (repository / "doubler" / "config.pbtxt").read_text()
     (repository / "doubler" / "config.pbtxt").write_text(text.replace("optional: true", ""))
@@ -503,8 +513,29 @@ def test_a_folder_that_cannot_be_listed_is_a_finding(
 
     monkeypatch.setattr(os, "listdir", refuse)
     (finding,) = examine(repository, loader).findings
-    assert (finding.severity, finding.path) == ("error", repository / "doubler")
-    assert "Permission denied" in finding.problem
+    assert (finding.severity, finding.path) == ("error", repository)
+    assert "holds no model" in finding.problem
+    assert "doubler cannot be read: Permission denied" in finding.problem
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_whatever_one_model_raises_hides_nothing_of_the_others(
+    repository: Path,
+    diagnose: Callable[..., list[tuple[Any, ...]]],
+    model_writer: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    quick: bool,
+) -> None:
+    model_writer(repository / "another" / "1" / "model.onnx")
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody thought of that")
+
+    monkeypatch.setattr(Loader, "examine", fail)
+    monkeypatch.setattr(Loader, "load", fail)
+    found = [each[:2] + each[3:4] for each in diagnose(quick=quick) if each[0] == "error"]
+    said = "unexpected failure: ZeroDivisionError: nobody thought of that"
+    assert found == [("error", "another", said), ("error", "doubler", said)]
 
 
 @pytest.mark.parametrize("quick", [False, True])

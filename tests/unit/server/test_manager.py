@@ -1,7 +1,9 @@
 """What is loaded follows what lies in the repository, and nothing that serves is lost on the way."""
 
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,10 @@ from typing import Any
 import pytest
 
 from pixelserve_server.errors import NotFound, RepositoryError, Unavailable, Unloading
+from pixelserve_server.repository.catalogue import Catalogue, State
+from pixelserve_server.repository.layout import ModelFolder
+from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.manager import RepositoryManager
 
 Open = Callable[[Path], SimpleNamespace]
 Write = Callable[..., Path]
@@ -181,19 +187,110 @@ def test_a_link_that_leads_back_up_is_followed_once(repository: Path, open_catal
     assert it.told.loaded == ["a/1", "b/1"]
 
 
-def test_what_nobody_expected_is_tried_again_with_the_next_look(
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), ZeroDivisionError("a bug"), MemoryError()], ids=repr
+)
+def test_whatever_a_model_raises_is_its_own_trouble_told_once_and_tried_again(
+    repository: Path, open_catalogue: Open, model_writer: Write, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    it = open_catalogue(repository)
+    logged: list[BaseException] = []
+    it.manager._loader = replace(it.manager._loader, log_failure=lambda raised: logged.append(raised) or "ab12")
+    load = Loader.load
+
+    def fail(loader: Loader, folder: ModelFolder, version: int) -> LoadedVersion:
+        if folder.name == "a":
+            raise error
+        return load(loader, folder, version)
+
+    model_writer(repository / "a" / "2" / "model.onnx")
+    model_writer(repository / "b" / "2" / "model.onnx")
+    with monkeypatch.context() as patched:
+        patched.setattr(Loader, "load", fail)
+        it.manager.refresh()
+        assert served(it) == ["a/1", "b/2"]
+        it.manager.refresh()
+        assert len(it.told.failed) == 1
+        assert str(error) in it.told.failed[0][1] if isinstance(error, OSError) else logged == [error]
+        assert [status.state for _, status in it.catalogue.others("a")] == [State.UNAVAILABLE]
+        # Asked by name, it is told again.
+        assert [str(each) for each in it.manager.load("a")] == [it.told.failed[1][1]]
+    it.manager.refresh()
+    assert served(it) == ["a/2", "b/2"]
+
+
+def test_a_listener_that_fails_changes_nothing_of_what_is_served(
     repository: Path, open_catalogue: Open, model_writer: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it = open_catalogue(repository)
-    model_writer(repository / "a" / "2" / "model.onnx")
+    logged: list[BaseException] = []
+    it.manager._loader = replace(it.manager._loader, log_failure=lambda raised: logged.append(raised) or "ab12")
 
-    def fail(*_: object) -> None:
-        raise MemoryError("as it was told")
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    for event in ("on_loaded", "on_unloaded", "on_failed"):
+        monkeypatch.setattr(it.told, event, fail)
+    model_writer(repository / "a" / "2" / "model.onnx")
+    (repository / "b" / "config.pbtxt").write_text("max_batch: 1")
+    model_writer(repository / "c" / "1" / "model.onnx")
+    it.manager.refresh()
+    assert served(it) == ["a/2", "b/1", "c/1"]
+    assert len(logged) == 4
+
+
+def test_folders_that_are_no_models_are_passed_over_and_told_of_once(
+    repository: Path, open_catalogue: Open, model_writer: Write
+) -> None:
+    for name in ("lost+found", "@eaDir", "__MACOSX", "zip/deep/1", ".snapshot/1", "caf\udce9/1"):
+        (repository / name).mkdir(parents=True)
+    (repository / "._a").write_bytes(b"what a Mac leaves")
+    (repository / "#recycle").write_bytes(b"a file")
+    it = open_catalogue(repository)
+    assert it.told.passed_over == ["@eaDir", "__MACOSX", "caf\udce9", "lost+found", "zip"]
+    assert it.catalogue.names() == ["a", "b"]
+    it.manager.refresh()
+    assert len(it.told.passed_over) == 5
+    with pytest.raises(NotFound, match=r"lost\+found.*holds no version folder and no config.pbtxt"):
+        it.manager.load("lost+found")
+    # A model that comes to be there is one.
+    model_writer(repository / "zip" / "1" / "model.onnx")
+    it.manager.refresh()
+    assert it.catalogue.names() == ["a", "b", "zip"]
+
+
+def test_a_folder_that_cannot_be_read_now_does_not_take_its_model_away(
+    repository: Path, open_catalogue: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, who may list everything, by a listing that fails."""
+    it = open_catalogue(repository)
+    listing = os.listdir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(it.manager._loader), "load", fail)
-        with pytest.raises(MemoryError):
-            it.manager.refresh()
+        patched.setattr(os, "listdir", refuse)
+        it.manager.refresh()
+        assert it.manager.fingerprint() is not None
+        assert it.told.passed_over == ["a"]
     assert served(it) == ["a/1", "b/1"]
-    it.manager.refresh()
-    assert served(it) == ["a/2", "b/1"]
+
+
+def test_the_texts_of_all_models_are_read_before_any_is_loaded(
+    repository: Path, open_catalogue: Open, loader: Loader, told: Any
+) -> None:
+    (repository / "b" / "config.pbtxt").write_text("max_batch: 8")
+    manager = RepositoryManager(repository, Catalogue(), loader, told)
+    (error,) = manager.load_all(stop_on_error=True)
+    assert "ModelConfig has no max_batch" in str(error)
+    assert told.loaded == []
+    assert [name for name, _ in told.failed] == ["b"]
+    (repository / "b" / "config.pbtxt").write_text(
+        'output { name: "doubled" data_type: TYPE_FP32 dims: 4 label_filename: "labels.txt" }'
+    )
+    (error,) = manager.load_all(["a", "b"], stop_on_error=True)
+    assert "labels.txt: cannot be read" in str(error)
+    assert told.loaded == []

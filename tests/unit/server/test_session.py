@@ -57,6 +57,14 @@ def test_a_session_shows_the_graphs_tensors_in_its_order(model: Path, graph_writ
     ]
 
 
+@pytest.mark.parametrize("name", [b"ROWS", b"values", b"doubled"], ids=["a dimension", "an input", "an output"])
+def test_a_name_that_is_not_utf_8_is_refused(model: Path, model_writer: Write, name: bytes) -> None:
+    content = model_writer(model, rows="ROWS").read_bytes()
+    model.write_bytes(content.replace(name, name[:-1] + b"\xff"))
+    with pytest.raises(RepositoryError, match=r"model\.onnx: the name of a tensor or of a dimension is not UTF-8"):
+        open_session(model)
+
+
 def test_the_table_of_types_has_every_datatype() -> None:
     assert ONNX_TYPES.keys() == BY_NAME.keys()
 
