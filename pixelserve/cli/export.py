@@ -121,7 +121,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Export a trained model as ONNX, with its evidence, into a model repository."""
-    exporter = extras.load("pixelserve_training.exporting.export", extra="training")
+    exporter = extras.load("pixelserve_training.exporting.export", extra="export")
     target = exporter.Target(to, name, version, tolerance, precision.value, output)
     if exporter.is_run(source):
         if labels or output or samples or pixel_scale or inversion is not Inversion.NEVER:
