@@ -104,6 +104,15 @@ def export(
         Precision,
         typer.Option(help="What the model computes in; int8 is refused where accuracy falls by more than 0.3 points."),
     ] = Precision.FLOAT32,
+    max_batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="Most samples in a batch, and in a request; default: 64, or as for the model's other versions.",
+            metavar="NUMBER",
+        ),
+    ] = None,
     tolerance: Annotated[
         float,
         typer.Option(
@@ -122,7 +131,7 @@ def export(
 ) -> None:
     """Export a trained model as ONNX, with its evidence, into a model repository."""
     exporter = extras.load("pixelserve_training.exporting.export", extra="export")
-    target = exporter.Target(to, name, version, tolerance, precision.value, output)
+    target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size)
     if exporter.is_run(source):
         if labels or output or samples or pixel_scale or inversion is not Inversion.NEVER:
             raise typer.BadParameter(

@@ -15,12 +15,19 @@ from ..runtime import OnnxModel, Tensor
 
 CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
-MAX_BATCH_SIZE = 64
+DEFAULT_MAX_BATCH_SIZE = 64
 
 _AnyTensor = TypeVar("_AnyTensor", pb.ModelInput, pb.ModelOutput)
 
 
-def render(name: str, model: OnnxModel, *, labelled: str | None, inversion: str = "never") -> str:
+def render(
+    name: str,
+    model: OnnxModel,
+    *,
+    labelled: str | None,
+    inversion: str = "never",
+    max_batch_size: int | None = None,
+) -> str:
     """Returns the configuration of a model.
 
     Args:
@@ -28,12 +35,13 @@ def render(name: str, model: OnnxModel, *, labelled: str | None, inversion: str 
         model: the exported model.
         labelled: the output whose last dimension the label file names; None: there is no label file.
         inversion: whether pictures are inverted for it: never, always, or auto.
+        max_batch_size: most samples in a batch; None: 64, or 0 if the model has no batch dimension.
     """
     written = pb.ModelConfig(
         name=name,
         platform="onnxruntime_onnx",
         backend="onnxruntime",
-        max_batch_size=MAX_BATCH_SIZE if model.batches else 0,
+        max_batch_size=(max_batch_size or DEFAULT_MAX_BATCH_SIZE) if model.batches else 0,
         input=[_described(pb.ModelInput, tensor, model) for tensor in model.inputs],
         output=[_described(pb.ModelOutput, tensor, model) for tensor in model.outputs],
     )
@@ -56,13 +64,23 @@ def _described(kind: type[_AnyTensor], tensor: Tensor, model: OnnxModel) -> _Any
     return entry
 
 
-def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str]) -> None:
+def check_batches(model: OnnxModel, max_batch_size: int | None) -> None:
+    """Raises UsageError if a largest batch is given for a model that has no batch dimension."""
+    if max_batch_size is not None and not model.batches:
+        raise UsageError(
+            f"--max-batch-size {max_batch_size}: the model has no batch dimension; omit the option, or save the model "
+            f"with a free first dimension"
+        )
+
+
+def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str], max_batch_size: int | None = None) -> None:
     """Checks that a configuration on disk, which may have been edited, describes `model` and its labels as well.
 
     What does not concern the tensors (instance groups, batching, version policy) is the owner's and may differ.
 
     Raises:
-        UsageError: it cannot be read, or a tensor has another name, type or shape, or other labels.
+        UsageError: it cannot be read, or a tensor has another name, type or shape, or other labels; or a largest
+            batch is asked for that is not its own.
     """
     try:
         config = text_format.Parse(read_text(path), pb.ModelConfig())
@@ -75,6 +93,11 @@ def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str]) -> None:
         found_labels = list(read_lines(label_files[0])) if label_files else []
     except (OSError, ValueError, text_format.ParseError) as error:
         raise UsageError(f"{path}: cannot be read as this model's configuration: {error}; correct it first") from error
+    if max_batch_size not in (None, config.max_batch_size):
+        raise UsageError(
+            f"{path}: max_batch_size is {config.max_batch_size}, not {max_batch_size}; all versions share it: change "
+            f"it there, or export under another --name"
+        )
     for group, tensors in (("input", model.inputs), ("output", model.outputs)):
         for entry in entries[group]:
             _check_entry(path, group, entry, tensors)

@@ -42,6 +42,8 @@ class Target:
     """What the model computes in: float32, or int8."""
     output: str | None = None
     """The output whose classes the labels name; None: the one that they fit."""
+    max_batch_size: int | None = None
+    """Most samples in a batch; None: 64, or what config.pbtxt says for a model that has other versions."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,8 @@ def _export(
     parity_samples: int | None = None,
 ) -> Exported:
     labelled = labelled_output(model, origin.labels, target.output)
-    check_siblings(slot, model, origin.labels)
+    config.check_batches(model, target.max_batch_size)
+    check_siblings(slot, model, origin.labels, target.max_batch_size)
     comparison = None
     if samples is not None:
         comparison = _compare(source, model, samples.first(parity_samples), labelled, target.tolerance)
@@ -229,7 +232,9 @@ def _export(
     )
     if int8 is not None:
         card = int8.describe(card)
-    config_text = config.render(slot.model, model, labelled=labelled, inversion=origin.inversion)
+    config_text = config.render(
+        slot.model, model, labelled=labelled, inversion=origin.inversion, max_batch_size=target.max_batch_size
+    )
     publish(slot, Version(source.onnx, card, golden, source.weights), config_text=config_text, labels=origin.labels)
     say(f"wrote {slot.folder}")
     return Exported(slot, card, _described(model.inputs), _described(model.outputs), golden.samples if golden else 0)

@@ -67,8 +67,8 @@ def versions(model_folder: Path) -> list[int]:
     return [int(entry.name) for entry in model_folder.iterdir() if _VERSION.fullmatch(entry.name)]
 
 
-def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str]) -> None:
-    """Checks that the model's other versions, where there are any, have the same tensors and labels.
+def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str], max_batch_size: int | None = None) -> None:
+    """Checks that the model's other versions, if any, have the same tensors, labels and, if given, largest batch.
 
     Raises:
         UsageError: they differ, or the model's folder has no config.pbtxt to compare with.
@@ -81,7 +81,7 @@ def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str]) -> None:
             f"{slot.model_folder} has no {config.CONFIG_FILE} that a new version could be compared with; "
             f"write one, or export under another --name"
         )
-    config.check_agrees(path, model, labels)
+    config.check_agrees(path, model, labels, max_batch_size)
 
 
 @dataclass(frozen=True)

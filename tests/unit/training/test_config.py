@@ -3,11 +3,13 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
+from pixelserve.cli import app
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve_training.errors import UsageError
 from pixelserve_training.exporting import config
-from pixelserve_training.exporting.config import check_agrees, render
+from pixelserve_training.exporting.config import check_agrees, check_batches, render
 from pixelserve_training.runtime import OnnxModel
 
 LABELS = ("cat", "dog", "owl")
@@ -25,6 +27,15 @@ instance_group [ { count: 2 kind: KIND_CPU } ]
 @pytest.fixture
 def model(own_onnx: Path) -> OnnxModel:
     return OnnxModel(own_onnx.read_bytes(), source="own.onnx")
+
+
+@pytest.fixture
+def fixed() -> OnnxModel:
+    """A model whose every dimension is fixed."""
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3, 2]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "fixed", tensors[:1], tensors[1:])
+    content = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    return OnnxModel(content, source="fixed.onnx")
 
 
 @pytest.fixture
@@ -85,3 +96,38 @@ def test_a_broken_configuration_is_named(model: OnnxModel, path: Path, text: str
     path.write_text(text)
     with pytest.raises(UsageError, match="correct it first"):
         check_agrees(path, model, LABELS)
+
+
+@pytest.mark.parametrize(("wanted", "written"), [(None, 64), (1, 1), (4, 4), (64, 64), (500, 500)])
+def test_the_largest_batch_is_64_unless_another_is_asked_for(
+    model: OnnxModel, path: Path, wanted: int | None, written: int
+) -> None:
+    check_batches(model, wanted)
+    path.write_text(render("own", model, labelled="scores", max_batch_size=wanted))
+    assert text_format.Parse(path.read_text(), pb.ModelConfig()).max_batch_size == written
+    check_agrees(path, model, LABELS, wanted)
+    check_agrees(path, model, LABELS)
+
+
+def test_another_largest_batch_than_that_of_the_other_versions_disagrees(model: OnnxModel, path: Path) -> None:
+    path.write_text(render("own", model, labelled="scores", max_batch_size=4))
+    with pytest.raises(UsageError, match=r"config\.pbtxt: max_batch_size is 4, not 8; .* another --name"):
+        check_agrees(path, model, LABELS, 8)
+
+
+def test_a_model_without_a_batch_dimension_has_no_largest_batch(fixed: OnnxModel) -> None:
+    check_batches(fixed, None)
+    assert text_format.Parse(render("own", fixed, labelled=None), pb.ModelConfig()).max_batch_size == 0
+    with pytest.raises(UsageError, match=r"--max-batch-size 4: the model has no batch dimension"):
+        check_batches(fixed, 4)
+
+
+def test_an_export_writes_the_largest_batch_that_was_asked_for(own_onnx: Path, tmp_path: Path) -> None:
+    options = ["--name", "own", "--to", str(tmp_path / "models"), "--labels", str(tmp_path / "labels.txt")]
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
+    done = CliRunner().invoke(app, ["export", str(own_onnx), *options, "--max-batch-size", "4"])
+    assert done.exit_code == 0, done.output
+    assert "max_batch_size: 4\n" in (tmp_path / "models" / "own" / "config.pbtxt").read_text()
+    again = CliRunner().invoke(app, ["export", str(own_onnx), *options, "--max-batch-size", "8"])
+    assert (again.exit_code, isinstance(again.exception, UsageError)) == (1, True)
+    assert not (tmp_path / "models" / "own" / "2").exists()
