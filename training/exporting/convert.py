@@ -3,12 +3,12 @@
 tf2onnx's `from_keras` knows Keras 2 only and fails with Keras 3, hence `from_function`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, defs, numpy_helper
 
 from .. import frameworks
 from ..errors import SourceError, UsageError
@@ -25,25 +25,25 @@ _PROBABILITIES = ("softmax", "sigmoid")
 class Signature:
     """A TensorFlow function of one tensor, with the names that its tensors have in ONNX."""
 
-    call: Callable[[Any], Any]
-    """Takes a TensorFlow tensor, returns one."""
+    call: Callable[[Any], dict[str, Any]]
+    """Takes a TensorFlow tensor, returns one for each output, by name."""
     input_name: str
     """The input's name in the exported model."""
     shape: tuple[int | None, ...]
     """The input's shape, batch dimension included; None where a request chooses."""
     dtype: str
     """The input's element type."""
-    output_name: str
-    """The output's name in the exported model."""
+    outputs: tuple[str, ...]
+    """The outputs' names in the exported model, in the original's order."""
     activation: str
-    """The last layer's activation; empty: not known."""
+    """The last layer's activation; empty: not known, or there are several outputs."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns the output of inputs, in TensorFlow; both by name, samples along the first axis."""
+        """Returns the outputs of inputs, in TensorFlow; both by name, samples along the first axis."""
 
         def run_part(part: Mapping[str, Array]) -> dict[str, Array]:
             tensor = frameworks.load().tf.constant(part[self.input_name], self.dtype)
-            return {self.output_name: np.asarray(self.call(tensor))}
+            return {name: np.asarray(output) for name, output in self.call(tensor).items()}
 
         return run_in_parts(run_part, inputs, batches=self.shape[:1] == (None,))
 
@@ -52,56 +52,67 @@ def keras_signature(model: Any, *, source: str) -> Signature:
     """Returns the function that a Keras model computes when it does not train.
 
     Raises:
-        SourceError: it has not exactly one input and one output.
+        SourceError: it has not exactly one input, or no output.
     """
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs or len(inputs) != 1 or len(outputs) != 1:
+    if not inputs or not outputs or len(inputs) != 1:
         raise SourceError(
-            f"{source}: expected a model with one input and one output, found "
-            f"{len(inputs or ())} and {len(outputs or ())}; export such a model to .onnx with its own tools first"
+            f"{source}: expected a model with one input, found {len(inputs or ())} inputs and {len(outputs or ())} "
+            f"outputs; export such a model to .onnx with its own tools first"
         )
+    keras = frameworks.load().keras
     shape = tuple(inputs[0].shape)
-    activation = _last_activation(model)
-    # An ensemble that ends in a mean of probabilities has no activation, and says by its name what it gives.
-    gives_probabilities = activation in _PROBABILITIES or model.layers[-1].name == "probabilities"
+    activation = _last_activation(model) if len(outputs) == 1 else ""
+    names = _output_names(model, activation)
+
+    def call(tensor: Any) -> dict[str, Any]:
+        return dict(zip(names, keras.tree.flatten(model(tensor, training=False)), strict=True))
+
     return Signature(
-        call=lambda tensor: model(tensor, training=False),
+        call=call,
         input_name=_input_name(shape),
         shape=shape,
         dtype=str(inputs[0].dtype),
-        output_name="probabilities" if gives_probabilities else "output",
+        outputs=names,
         activation=activation,
     )
 
 
 def saved_model_signature(loaded: Any, *, source: str) -> Signature:
-    """Returns the function that a SavedModel serves by default.
+    """Returns the function that a SavedModel serves by default, or the only one that it serves.
 
     Raises:
-        SourceError: it serves none, or one that has not exactly one input and one output.
+        SourceError: it serves none, or one that has not exactly one input.
     """
-    function = loaded.signatures.get("serving_default")
-    if function is None:
+    signatures = loaded.signatures
+    if "serving_default" not in signatures and len(signatures) != 1:
         raise SourceError(
-            f"{source}: the SavedModel has no signature serving_default (it has: "
-            f"{', '.join(loaded.signatures) or 'none'}); save it with model.export(FOLDER)"
+            f"{source}: the SavedModel has no signature serving_default (it has: {', '.join(signatures) or 'none'}); "
+            f"save it with model.export(FOLDER), or with tf.saved_model.save(model, FOLDER, signatures=FUNCTION)"
         )
+    signature = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+    function = signatures[signature]
     specs = function.structured_input_signature[1]
-    if len(specs) != 1 or len(function.structured_outputs) != 1:
-        raise SourceError(
-            f"{source}: expected a signature with one input and one output, "
-            f"found {len(specs)} and {len(function.structured_outputs)}"
-        )
-    (argument, spec), (output, _) = next(iter(specs.items())), next(iter(function.structured_outputs.items()))
+    if len(specs) != 1:
+        raise SourceError(f"{source}: expected a signature with one input, found {len(specs)}")
+    argument, spec = next(iter(specs.items()))
     if spec.shape.rank is None:
         raise SourceError(f"{source}: the input's number of dimensions is not fixed; save it with a fixed input shape")
     shape = tuple(spec.shape.as_list())
+    outputs = list(function.structured_outputs)
+    names = dict(zip(outputs, outputs if len(outputs) > 1 else ["output"], strict=True))
+
+    def call(tensor: Any) -> dict[str, Any]:
+        # By way of `loaded`, because a function alone does not keep its variables.
+        returned = loaded.signatures[signature](**{argument: tensor})
+        return {name: returned[output] for output, name in names.items()}
+
     return Signature(
-        call=lambda tensor: function(**{argument: tensor})[output],
+        call=call,
         input_name=_input_name(shape),
         shape=shape,
         dtype=spec.dtype.name,
-        output_name="output",
+        outputs=tuple(names.values()),
         activation="",
     )
 
@@ -126,9 +137,9 @@ def with_both_classes(signature: Signature) -> Signature:
     """Returns a function that gives 1 − p and p, the two classes' probabilities, where `signature` gives p, [N, 1]."""
     tf = frameworks.load().tf
 
-    def call(tensor: Any) -> Any:
-        second = signature.call(tensor)
-        return tf.concat([1 - second, second], axis=-1)
+    def call(tensor: Any) -> dict[str, Any]:
+        ((name, second),) = signature.call(tensor).items()
+        return {name: tf.concat([1 - second, second], axis=-1)}
 
     return replace(signature, call=call)
 
@@ -142,13 +153,17 @@ def to_onnx(signature: Signature, *, source: str) -> bytes:
     tf = frameworks.load().tf
     tf2onnx = frameworks.load_tf2onnx()
     spec = tf.TensorSpec(signature.shape, signature.dtype, name=signature.input_name)
-    function = tf.function(lambda tensor: {signature.output_name: signature.call(tensor)}, input_signature=[spec])
+    function = tf.function(lambda tensor: signature.call(tensor), input_signature=[spec])
     try:
         model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
     except Exception as error:  # whatever a layer or tf2onnx raises
-        reason = str(error).strip().partition("\n")[0]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # AutoGraph puts a traceback in front of the message.
+        reason = lines[-1 if lines[0].startswith("in user code") else 0].strip()
         raise SourceError(f"{source}: tf2onnx cannot convert it: {reason}") from error
+    _check_operations(model, source)
     _fix_captured(model, function.get_concrete_function())
+    _order_outputs(model, signature.outputs)
     simplify(model)
     fold_into_convolutions(model)
     content: bytes = model.SerializeToString()
@@ -166,8 +181,42 @@ def _fix_captured(model: ModelProto, function: Any) -> None:
         model.graph.input.remove(value)
 
 
+def _check_operations(model: ModelProto, source: str) -> None:
+    # tf2onnx leaves what it does not know as it is.
+    unknown = sorted({node.op_type for node in model.graph.node if not node.domain and not defs.has(node.op_type)})
+    if not unknown:
+        return
+    remedy = "replace the layers that use it"
+    if any("Random" in operation for operation in unknown):
+        remedy = "augmentation is part of this SavedModel; save the model with model.save('model.keras') instead"
+    raise SourceError(f"{source}: ONNX has no counterpart of TensorFlow's {' and '.join(unknown)}: {remedy}")
+
+
+def _order_outputs(model: ModelProto, names: Sequence[str]) -> None:
+    # A traced function sorts them.
+    ordered = sorted(model.graph.output, key=lambda output: names.index(output.name))
+    del model.graph.output[:]
+    model.graph.output.extend(ordered)
+
+
 def _input_name(shape: tuple[int | None, ...]) -> str:
     return "image" if len(shape) == 4 else "features"
+
+
+def _output_names(model: Any, activation: str) -> tuple[str, ...]:
+    """Returns the names of a model's outputs, in the order in which Keras flattens what it returns."""
+    keras = frameworks.load().keras
+    tensor = model.inputs[0]
+    returned = model(keras.KerasTensor(tensor.shape, tensor.dtype), training=False)
+    if isinstance(returned, dict):
+        return tuple(".".join(map(str, path)) for path, _ in keras.tree.flatten_with_path(returned))
+    if len(model.outputs) > 1:
+        names = tuple(getattr(model, "output_names", ()))
+        distinct = len(set(names)) == len(model.outputs)
+        return names if distinct else tuple(f"output_{number}" for number in range(len(model.outputs)))
+    # An ensemble that ends in a mean of probabilities has no activation, and says by its name what it gives.
+    gives_probabilities = activation in _PROBABILITIES or model.layers[-1].name == "probabilities"
+    return ("probabilities" if gives_probabilities else "output",)
 
 
 def _last_activation(model: Any) -> str:

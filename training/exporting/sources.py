@@ -1,6 +1,5 @@
 """Reads trained models of every kind that can be exported, and brings them to ONNX."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,7 +13,7 @@ from ..learners import backprop, logistic
 from ..measuring.evaluate import score_each_class
 from ..running import runs
 from ..runtime import Array
-from . import convert, formats, graphs, onnx_file
+from . import convert, formats, graphs, keras_files, onnx_file, saved_models
 
 _TWO_CLASSES = 2
 
@@ -60,12 +59,13 @@ def read(path: Path, *, pixel_scale: float | None) -> Source:
         SourceError: it is missing, unreadable, or no model with one input and one output.
         UsageError: `pixel_scale` does not fit the model.
     """
+    keras_files.check_whole(path)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder")
     if (path / "saved_model.pb").is_file():
         return _from_saved_model(path, pixel_scale)
     kind = path.suffix.lower() if path.is_file() else ""
-    if kind in (".keras", ".h5"):
+    if kind in keras_files.SUFFIXES:
         return from_keras_file(path, pixel_scale=pixel_scale)
     if kind == ".onnx":
         if pixel_scale is not None:
@@ -117,14 +117,7 @@ def _from_logistic(path: Path) -> Source:
 
 def from_keras_file(path: Path, *, pixel_scale: float | None, labels: Sequence[str] = ()) -> Source:
     """Reads a .keras or .h5 file; see `read`, and for two labels `from_run`."""
-    keras = frameworks.load().keras
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds
-        raise SourceError(
-            f"{path}: Keras {keras.__version__} cannot load it: {_keras_reason(error)}; where it needs layers of "
-            f"your own, save it with model.export(FOLDER) and export that SavedModel"
-        ) from error
+    keras, model = frameworks.load().keras, keras_files.load(path)
     signature = convert.keras_signature(model, source=str(path))
     if signature.activation == "sigmoid" and len(labels) == _TWO_CLASSES and model.output_shape[-1] == 1:
         signature = convert.with_both_classes(signature)
@@ -135,11 +128,7 @@ def from_keras_file(path: Path, *, pixel_scale: float | None, labels: Sequence[s
 
 def _from_saved_model(path: Path, pixel_scale: float | None) -> Source:
     tf = frameworks.load().tf
-    try:
-        loaded = tf.saved_model.load(str(path))
-    except Exception as error:  # TensorFlow and protobuf raise a dozen kinds
-        raise SourceError(f"{path}: TensorFlow {tf.__version__} cannot load it: {_first_line(error)}") from error
-    signature = convert.saved_model_signature(loaded, source=str(path))
+    signature = convert.saved_model_signature(saved_models.load(path), source=str(path))
     return _converted(signature, pixel_scale, path, framework="tensorflow", version=tf.__version__, parameters=None)
 
 
@@ -178,13 +167,3 @@ def _from_onnx(path: Path) -> Source:
         precision=file.precision,
         weights=file.weights,
     )
-
-
-def _keras_reason(error: Exception) -> str:
-    # Keras prints a model's whole configuration before it says which class is missing.
-    missing = re.search(r"(?:Could not locate|Unknown) [^.:]*(?:: '[^']*')?", str(error))
-    return missing[0] if missing else _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -323,7 +324,12 @@ def test_samples_that_cannot_be_read_are_named(own: Own, tmp_path: Path, name: s
         ("unsigned", "no signature serving_default"),
         ("custom.keras", "Could not locate class 'Doubled'"),
         ("custom.h5", "Unknown layer: 'Doubled'"),
-        ("two.keras", "found 2 and 1"),
+        ("two.keras", "found 2 inputs and 1 outputs"),
+        ("weights.weights.h5", "holds weights without the network that they belong to"),
+        ("weights_of_keras_2.h5", "holds weights without the network"),
+        ("saved", "is a checkpoint, which holds weights without the network"),
+        ("saved.index", "is a checkpoint, which holds weights without the network"),
+        ("augmenting", "save the model with model.save('model.keras') instead"),
     ],
 )
 def test_a_model_that_cannot_be_read_is_named(
@@ -358,7 +364,97 @@ def odd_models(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
     custom.save(folder / "custom.h5")
     inputs = [keras.Input((2,)), keras.Input((2,))]
     keras.Model(inputs, keras.layers.Add()(inputs)).save(folder / "two.keras")
+    dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    dense.save_weights(folder / "weights.weights.h5")
+    with h5py.File(folder / "weights_of_keras_2.h5", "w") as file:
+        file.attrs["layer_names"], file.attrs["keras_version"] = ["dense"], "2.8.0"
+    tf.train.Checkpoint(dense).write(str(folder / "saved"))
+    augmenting = tf.Module()
+    augmenting.call = tf.function(
+        lambda x: x + tf.random.stateless_uniform((2,), tf.cast(x[0], tf.int32)),
+        input_signature=[tf.TensorSpec((None, 2), tf.float32)],
+    )
+    tf.saved_model.save(augmenting, str(folder / "augmenting"))
     return folder
+
+
+@pytest.mark.parametrize("form", ["keras", "saved_model"])
+def test_a_dictionary_of_outputs_keeps_its_names(keras: Any, tmp_path: Path, form: str) -> None:
+    image = keras.Input((6, 6, 1))
+    flat = keras.layers.Flatten()(image)
+    outputs = {"kind": keras.layers.Dense(3, activation="softmax")(flat), "age": keras.layers.Dense(1)(flat)}
+    model = keras.Model(image, outputs)
+    path = tmp_path / ("two.keras" if form == "keras" else "two")
+    model.save(path) if form == "keras" else model.export(path, verbose=False)
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).normal(size=(4, 6, 6, 1)))
+    exported = _export(path, tmp_path / "models", samples=tmp_path / "samples.npz")
+    assert sorted(exported.outputs) == ["age float32 [-1, 1]", "kind float32 [-1, 3]"]
+    assert _replayed(exported) <= 1e-5
+
+
+@pytest.mark.parametrize("returned", [list, dict])
+def test_one_output_in_a_list_or_a_dictionary_is_a_classifiers(
+    keras: Any, own: Own, tmp_path: Path, returned: type
+) -> None:
+    image = keras.Input((6, 6, 1))
+    output = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(image))
+    keras.Model(image, [output] if returned is list else {"kind": output}).save(tmp_path / "one.keras")
+    exported = _export(tmp_path / "one.keras", tmp_path / "models", labels=own.labels, samples=own.samples)
+    assert exported.outputs == [f"{'probabilities' if returned is list else 'kind'} float32 [-1, 3]"]
+    assert _replayed(exported) <= 1e-5
+
+
+def test_outputs_of_a_list_have_their_layers_names_and_order(keras: Any, tmp_path: Path) -> None:
+    image = keras.Input((6, 6, 1))
+    flat = keras.layers.Flatten()(image)
+    outputs = [keras.layers.Dense(3, name="second")(flat), keras.layers.Dense(1, name="first")(flat)]
+    keras.Model(image, outputs).save(tmp_path / "two.keras")
+    exported = _export(tmp_path / "two.keras", tmp_path / "models")
+    assert exported.outputs == ["second float32 [-1, 3]", "first float32 [-1, 1]"]
+
+
+def test_a_saved_model_of_one_signature_needs_no_default(own: Own, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weights = tf.Variable([[2.0], [3.0]])
+    spec = [tf.TensorSpec((None, 2), tf.float32)]
+    one, two = (tf.function(lambda x, n=n: {"y": x @ module.weights * n}, input_signature=spec) for n in (1.0, 2.0))
+    tf.saved_model.save(module, str(tmp_path / "one"), signatures={"predict": one})
+    tf.saved_model.save(module, str(tmp_path / "default"), signatures={"other": two, "serving_default": one})
+    tf.saved_model.save(module, str(tmp_path / "several"), signatures={"predict": one, "other": two})
+    np.savez(tmp_path / "samples.npz", x=np.ones((2, 2), np.float32))
+    for name in ("one", "default"):
+        exported = _export(tmp_path / name, tmp_path / f"{name}-models", samples=tmp_path / "samples.npz")
+        golden = read_golden(exported.slot.folder / "golden.npz")
+        assert golden.outputs["output"].tolist() == [[5.0], [5.0]]
+    with pytest.raises(SourceError, match=r"no signature serving_default \(it has: .*other"):
+        _export(tmp_path / "several", tmp_path / "models")
+
+
+def test_a_saved_model_with_the_slots_of_an_old_optimizer_is_read(own: Own, tmp_path: Path) -> None:
+    """TensorFlow up to 2.10 saved a fitted model in this way; its own loader fails without the optimizer's class."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    shutil.copytree(own.saved_model, tmp_path / "fitted")
+    file = tmp_path / "fitted" / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    variable = next(number for number, node in enumerate(nodes) if node.WhichOneof("kind") == "variable")
+    slot = nodes.add()
+    slot.CopyFrom(nodes[variable])
+    optimizer = nodes.add()
+    optimizer.user_object.identifier = "optimizer"
+    optimizer.slot_variables.add(
+        original_variable_node_id=variable, slot_name="momentum", slot_variable_node_id=len(nodes) - 2
+    )
+    nodes[0].children.add(node_id=len(nodes) - 1, local_name="optimizer")
+    file.write_bytes(saved.SerializeToString())
+    with pytest.raises(AttributeError, match="add_slot"):
+        tf.saved_model.load(str(tmp_path / "fitted"))
+    exported = _export(tmp_path / "fitted", tmp_path / "models", labels=own.labels, samples=own.samples)
+    assert _replayed(exported) <= 1e-5
 
 
 def test_a_truncated_keras_file_is_named(own: Own, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Loads SavedModel folders, also those that an older TensorFlow compiled, fitted and saved."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .. import frameworks
+from ..errors import SourceError
+
+FILE = "saved_model.pb"
+
+
+def load(path: Path) -> Any:
+    """Loads a SavedModel for its signatures.
+
+    Raises:
+        SourceError: TensorFlow cannot load it.
+    """
+    tf = frameworks.load().tf
+    try:
+        with tempfile.TemporaryDirectory(prefix="pixelserve-") as folder:
+            return tf.saved_model.load(str(_without_slots(path, Path(folder))))
+    except Exception as error:  # TensorFlow and protobuf raise a dozen kinds
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise SourceError(f"{path}: TensorFlow {tf.__version__} cannot load it: {reason}") from error
+
+
+def _without_slots(path: Path, folder: Path) -> Path:
+    """Returns a SavedModel without its optimizer's slots; it has links to the other files of the original.
+
+    An optimizer of Keras before 2.11 keeps a slot for each weight, such as its momentum. To restore them, TensorFlow
+    needs that optimizer's class, which Keras 3 does not have, and fails without it.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((path / FILE).read_bytes())
+    optimizers = [
+        node for graph in saved.meta_graphs for node in graph.object_graph_def.nodes if len(node.slot_variables)
+    ]
+    if not optimizers:
+        return path
+    for node in optimizers:
+        node.ClearField("slot_variables")
+    for entry in path.resolve().iterdir():
+        if entry.name != FILE:
+            (folder / entry.name).symlink_to(entry)
+    (folder / FILE).write_bytes(saved.SerializeToString())
+    return folder
