@@ -100,7 +100,7 @@ class Classifier:
         if pictures is None or loaded.scores is None:
             raise InvalidRequest(
                 f"model {loaded.name} takes no pictures, having not one uint8 input [rows, height, width, 1 or 3] "
-                f"and one output of class scores; send it tensors with ModelInfer"
+                f"and one output of class scores, or one that has labels; send it tensors with ModelInfer"
             )
         most = min(self._limits.max_images, loaded.config.batching.max_batch_size)
         if not 1 <= len(request.images) <= most:
@@ -221,7 +221,7 @@ class _Job:
             if call.record is not None:
                 call.subject = Subject(loaded.name, str(loaded.version))
                 call.record.computed(answer.batch, self._arrived_ns)
-            scores = answer.outputs[loaded.config.outputs[0].name]
+            scores = answer.outputs[loaded.scores.output.name] if loaded.scores else None
             # On the batcher's thread, where nobody else would answer the caller if this failed.
             self._guard(self._call, lambda: self._answer(results, scores))
 

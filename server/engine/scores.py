@@ -23,10 +23,13 @@ from .tensors import Array, TensorSpec
 
 
 def scores_output(outputs: Sequence[TensorSpec]) -> TensorSpec | None:
-    """Returns the one output of a classifier, floats [rows, classes]; None: the model is not a classifier."""
-    if len(outputs) != 1 or not outputs[0].datatype.name.startswith("FP"):
-        return None
-    return outputs[0] if len(outputs[0].shape) == 2 else None
+    """Returns a classifier's output, floats [rows, classes]; None: the model is not a classifier.
+
+    Of several it is the only one that has labels, else the only one of that type and shape.
+    """
+    fitting = [spec for spec in outputs if spec.datatype.name.startswith("FP") and len(spec.shape) == 2]
+    labelled = [spec for spec in fitting if spec.labels] or fitting
+    return labelled[0] if len(labelled) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind, is_single_u
 from pixelserve.text import TextError, read_lines, read_text
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
+from ..engine.scores import scores_output
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError
 from ..imaging.prepare import Inversion, PictureSpec
@@ -165,13 +166,13 @@ def settle(
         raise problem
     policy = read_batching(folder, config, defaults.max_queue_size)
     files = {output.name: output.label_filename for output in config.output if output.label_filename}
-    labelled = (
+    labelled = tuple(
         replace(spec, labels=_labels(folder, files[spec.name], spec)) if spec.name in files else spec
         for spec in outputs
     )
-    pictures = _pictures(inputs, outputs, _inversion(config) or "never") if policy.max_batch_size else None
+    pictures = _pictures(inputs, labelled, _inversion(config) or "never") if policy.max_batch_size else None
     return ModelConfig(
-        folder.name, policy, tuple(inputs), tuple(labelled), pictures, output_kind=_output_kind(config), written=config
+        folder.name, policy, tuple(inputs), labelled, pictures, output_kind=_output_kind(config), written=config
     )
 
 
@@ -216,13 +217,11 @@ def _output_kind(config: pb.ModelConfig) -> OutputKind | None:
 
 
 def _pictures(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], inversion: Inversion) -> PictureSpec | None:
-    """Returns what pictures a model takes: one uint8 input [rows, H, W, 1 or 3] and one output [rows, classes]."""
-    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].datatype.name != "UINT8":
+    """Returns what pictures a model takes: one uint8 input [rows, H, W, 1 or 3], and an output of class scores."""
+    if len(inputs) != 1 or inputs[0].datatype.name != "UINT8" or scores_output(outputs) is None:
         return None
-    shape, scores = inputs[0].shape, outputs[0]
+    shape = inputs[0].shape
     if len(shape) != 4 or shape[0] != FREE or FREE in shape[1:] or shape[3] not in (1, 3):
-        return None
-    if len(scores.shape) != 2 or not scores.datatype.name.startswith("FP"):
         return None
     return PictureSpec(height=shape[1], width=shape[2], channels=shape[3], inversion=inversion)
 

@@ -15,6 +15,7 @@ from pixelserve.card import CARD_FILE, GOLDEN_FILE
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, parameter
 
+from ..engine.scores import scores_output
 from ..errors import RepositoryError, ServerError
 from .aliases import alias_problems
 from .compatibility import ignored_fields, warning
@@ -296,10 +297,10 @@ def _missing_evidence(version: Path, *, is_required: bool) -> Iterator[Finding]:
 
 def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
     """Says of a model that takes pictures that its classes have no names."""
-    config = loaded.config
-    if config.pictures is None or config.outputs[0].labels:
+    config, path = loaded.config, folder.config_file
+    scores = scores_output(config.outputs)
+    if config.pictures is None or scores is None or scores.labels:
         return
-    scores, path = config.outputs[0], folder.config_file
     label = f'label_filename: "{_LABELS_FILE}"'
     output = {
         "name": scores.name,

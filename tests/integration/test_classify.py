@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import onnx
 import pytest
 from PIL import Image, ImageFilter
 
@@ -239,3 +240,26 @@ def test_list_models_tells_what_the_server_has(stub: Any) -> None:
     assert (version.provider, list(version.outputs[0].labels)) == ("CPUExecutionProvider", list("0123456789"))
     assert '"accuracy":0.9932' in version.card_json
     assert refusal(lambda: stub.ListModels(pb.ListModelsRequest(name="none"), timeout=TIMEOUT_S))[0] == "NOT_FOUND"
+
+
+def test_of_several_outputs_the_one_with_labels_is_answered_from(
+    start_server: Callable[..., Any], graph_writer: Callable[..., Path], tmp_path: Path
+) -> None:
+    image, row = ("UINT8", ["N", 1, 3, 1]), ("FLOAT", ["N", 3])
+    folder = tmp_path / "models" / "colours"
+    nodes = ("Flatten", "image", "flat"), ("Cast", "flat", "scores")
+    path = graph_writer(folder / "1" / "model.onnx", {"image": image}, {"scores": row}, *nodes, to=1)
+    model = onnx.load(path)
+    model.graph.node.append(onnx.helper.make_node("Neg", ["scores"], ["inverse"]))
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("inverse", 1, ["N", 3]))
+    onnx.save(model, path)
+    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
+    (folder / "config.pbtxt").write_text(
+        'max_batch_size: 4 output { name: "scores" data_type: TYPE_FP32 dims: 3 label_filename: "labels.txt" }'
+    )
+    server = start_server(tmp_path / "models")
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = classifier_pb2_grpc.ClassifierStub(channel)
+        raw = pb.RawPixels(height=1, width=3, channels=1, data=bytes([10, 200, 30]))
+        response = stub.Classify(request([raw], model="colours"), timeout=TIMEOUT_S)
+    assert response.results[0].classes[0].label == "green"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pixelserve.card import Card, DataSet, Reference, Task
+from pixelserve.card import Card, DataSet, Reference, Task, sha256_of
 
 from .. import runtime
 from ..errors import SamplesError, UsageError
@@ -161,6 +161,7 @@ def make_card(
         name=name,
         task=_task(source, model, origin),
         sha256=hashlib.sha256(source.onnx).hexdigest(),
+        external_data={file.name: sha256_of(file) for file in source.weights} or None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         reference=_reference(source, comparison),
         dataset=origin.dataset,

@@ -329,6 +329,28 @@ def test_labels_come_from_their_file_one_a_line(folder: ModelFolder) -> None:
     assert config.outputs[0].labels == ("zero", "eins", "übrige")
 
 
+EMBEDDING = TensorSpec("embedding", BY_NAME["FP32"], (FREE, 16))
+COUNTS = TensorSpec("counts", BY_NAME["INT64"], (FREE,))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labelled", "takes_pictures"),
+    [
+        pytest.param((SCORES,), False, True, id="one"),
+        pytest.param((COUNTS, SCORES), False, True, id="the only one of scores"),
+        pytest.param((EMBEDDING, SCORES), False, False, id="either could be"),
+        pytest.param((EMBEDDING, SCORES), True, True, id="one has labels"),
+        pytest.param((COUNTS,), False, False, id="none"),
+    ],
+)
+def test_a_model_takes_pictures_where_it_is_plain_which_output_has_the_scores(
+    folder: ModelFolder, outputs: tuple[Any, ...], labelled: bool, takes_pictures: bool
+) -> None:
+    (folder.path / "labels.txt").write_text("zero\neins\nübrige\n")
+    config = settled(folder, LABELLED if labelled else BATCHES, (IMAGE,), outputs)
+    assert (config.pictures is not None) is takes_pictures
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

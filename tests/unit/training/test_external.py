@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pixelserve.card import MODEL_FILE, read_golden
+from pixelserve.card import MODEL_FILE, read_golden, verify_model_file
 from pixelserve_training.errors import SourceError
 from pixelserve_training.exporting import external
 from pixelserve_training.exporting.export import Exported, Target, export_file
@@ -84,7 +84,9 @@ def test_weights_that_one_file_cannot_hold_stay_beside_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(external, "MOST_BYTES", 100)
-    folder = export(path, tmp_path).slot.folder
+    exported = export(path, tmp_path)
+    folder = exported.slot.folder
+    verify_model_file(exported.card, folder / MODEL_FILE)
     assert (folder / DATA).read_bytes() == (path.parent / DATA).read_bytes()
     assert (folder / MODEL_FILE).read_bytes() == path.read_bytes()
     np.testing.assert_array_equal(read_golden(folder / "golden.npz").outputs["y"], WEIGHTS)
