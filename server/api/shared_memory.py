@@ -8,11 +8,12 @@ from google.protobuf.message import Message
 from pixelserve.oip import inference_pb2 as pb
 
 from ..engine.regions import Region, Regions
-from ..errors import InvalidRequest, Unimplemented
+from ..errors import InvalidRequest, NotFound, Unimplemented
 from .call import Call
 from .codec import InferRequest
 
-_REGION, _BYTE_SIZE, _OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
+REGION, _BYTE_SIZE, _OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
+"""The parameter that names a tensor's region, and those that say where in it the tensor is."""
 
 Parameters = Mapping[str, pb.InferParameter]
 Methods = dict[str, tuple[type[Any], Callable[[Any], Message]]]
@@ -42,7 +43,7 @@ class Place(NamedTuple):
                 f"region {self.region.name}"
             )
         self.region.write(self.offset, data)
-        output.parameters[_REGION].string_param = self.region.name
+        output.parameters[REGION].string_param = self.region.name
         output.parameters[_BYTE_SIZE].int64_param = len(data)
         if self.offset:
             output.parameters[_OFFSET].int64_param = self.offset
@@ -58,11 +59,11 @@ def place_of(parameters: Parameters, tensor: str, regions: Regions) -> Place | N
         NotFound: there is no such region.
     """
     # A look-up in a protobuf map would add the key.
-    if _REGION not in parameters:
+    if REGION not in parameters:
         return None
     byte_size = _number(parameters, _BYTE_SIZE, tensor)
     offset = _number(parameters, _OFFSET, tensor) if _OFFSET in parameters else 0
-    place = Place(regions.get(parameters[_REGION].string_param), offset, byte_size)
+    place = Place(regions.get(parameters[REGION].string_param), offset, byte_size)
     place.region.check(offset, byte_size)
     return place
 
@@ -121,14 +122,14 @@ class SystemSharedMemory:
         self._enabled = enabled
 
     def methods(self) -> Methods:
-        """Returns the methods, those of CUDA's shared memory among them, which is not served."""
+        """Returns the methods, those of CUDA's shared memory among them, of which none can be registered."""
         return {
             "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, self._status),
             "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, self._register),
             "SystemSharedMemoryUnregister": (pb.SystemSharedMemoryUnregisterRequest, self._unregister),
-            "CudaSharedMemoryStatus": (pb.CudaSharedMemoryStatusRequest, _refuse_cuda),
+            "CudaSharedMemoryStatus": (pb.CudaSharedMemoryStatusRequest, _cuda_status),
             "CudaSharedMemoryRegister": (pb.CudaSharedMemoryRegisterRequest, _refuse_cuda),
-            "CudaSharedMemoryUnregister": (pb.CudaSharedMemoryUnregisterRequest, _refuse_cuda),
+            "CudaSharedMemoryUnregister": (pb.CudaSharedMemoryUnregisterRequest, _unregister_cuda),
         }
 
     def _status(self, request: pb.SystemSharedMemoryStatusRequest) -> Message:
@@ -156,6 +157,17 @@ class SystemSharedMemory:
             raise Unimplemented(
                 "shared memory is off; start the server with --system-shared-memory, or send tensors in the request"
             )
+
+
+def _cuda_status(request: pb.CudaSharedMemoryStatusRequest) -> Message:
+    # Triton's example clients ask first, whether or not they go on to use any.
+    if request.name:
+        raise NotFound(f'there is no CUDA shared memory region "{request.name}"; none can be registered')
+    return pb.CudaSharedMemoryStatusResponse()
+
+
+def _unregister_cuda(_: pb.CudaSharedMemoryUnregisterRequest) -> Message:
+    return pb.CudaSharedMemoryUnregisterResponse()
 
 
 def _refuse_cuda(_: Message) -> Message:

@@ -351,7 +351,11 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "a number too large": ({"inputs": [tensor(data=[1e39, 2, 3, 4])]}, 400, "has an element that does not fit FP32"),
     "no data": ({"inputs": [tensor()]}, 400, "input values has no data"),
     "data of null": ({"inputs": [tensor(data=None)]}, 400, "has null for data; expected a list"),
-    "shared memory": ({"inputs": [tensor(parameters={"shared_memory_region": "r"})]}, 400, "has no data"),
+    "shared memory": (
+        {"inputs": [tensor(parameters={"shared_memory_region": "r"})]},
+        400,
+        "expected shared_memory_byte_size",
+    ),
     "data and binary data": (
         {"inputs": [tensor(data=VALUES[0], parameters={"binary_data_size": 16})]},
         400,

@@ -242,11 +242,89 @@ def test_a_request_that_is_alone_is_read_whatever_its_size(stub: Any, memory: Sh
     stub.SystemSharedMemoryUnregister(pb.SystemSharedMemoryUnregisterRequest())
 
 
-@pytest.mark.parametrize("method", ["Status", "Register", "Unregister"])
-def test_cuda_shared_memory_is_unimplemented(stub: Any, method: str) -> None:
-    message = getattr(pb, f"CudaSharedMemory{method}Request")()
-    code, details = refusal(lambda: getattr(stub, f"CudaSharedMemory{method}")(message))
+def test_of_cuda_shared_memory_nothing_can_be_registered_and_nothing_is(stub: Any) -> None:
+    code, details = refusal(lambda: stub.CudaSharedMemoryRegister(pb.CudaSharedMemoryRegisterRequest(name="region")))
     assert (code, "CUDA shared memory is not served" in details) == ("UNIMPLEMENTED", True)
+    for name in ("", "region"):
+        stub.CudaSharedMemoryUnregister(pb.CudaSharedMemoryUnregisterRequest(name=name))
+    assert len(stub.CudaSharedMemoryStatus(pb.CudaSharedMemoryStatusRequest()).regions) == 0
+    assert (
+        refusal(lambda: stub.CudaSharedMemoryStatus(pb.CudaSharedMemoryStatusRequest(name="region")))[0] == "NOT_FOUND"
+    )
+
+
+def test_cuda_shared_memory_over_http_answers_as_over_grpc(server: Any, call_http: Callable[..., Any]) -> None:
+    region = "/v2/cudasharedmemory/region/pictures"
+    registered = call_http(server, f"{region}/register", {"raw_handle": {"b64": "bm9uZQ=="}, "byte_size": 8})
+    assert (registered.status, "CUDA shared memory is not served" in registered.error) == (501, True)
+    assert call_http(server, "/v2/cudasharedmemory/status").json == []
+    assert call_http(server, f"{region}/status").status == 404
+    assert call_http(server, "/v2/cudasharedmemory/unregister", b"").status == 200
+    assert call_http(server, f"{region}/unregister", b"").status == 200
+
+
+def test_tensors_of_http_requests_travel_through_memory(
+    server: Any, memory: SharedMemory, call_http: Callable[..., Any]
+) -> None:
+    key, region = f"/{memory.name}", "/v2/systemsharedmemory/region/over http"
+    path = region.replace(" ", "%20")
+    assert call_http(server, f"{path}/register", {"key": key, "offset": 100, "byte_size": 1000}).status == 200
+    registered = {"name": "over http", "key": key, "offset": 100, "byte_size": 1000}
+    assert call_http(server, "/v2/systemsharedmemory/status").json == [registered]
+    assert call_http(server, f"{path}/status").json == [registered]
+    assert call_http(server, f"{path}/register", {"key": key, "byte_size": 1}).status == 409
+    put(memory, 8, ROW.tobytes())
+    there = {"shared_memory_region": "over http", "shared_memory_byte_size": 16, "shared_memory_offset": 8}
+    values = {"name": "values", "datatype": "FP32", "shape": [1, 4]}
+    answer = call_http(server, "/v2/models/doubler/infer", {"inputs": [{**values, "parameters": there}]}).json
+    assert answer["outputs"][0]["data"] == [2, 4, 6, 8]
+    # The other way round, with the binary answer that tritonclient asks for unless told otherwise.
+    wanted = {"name": "doubled", "parameters": there | {"shared_memory_offset": 500}}
+    sent = {
+        "inputs": [values | {"data": [1, 2, 3, 4]}],
+        "outputs": [wanted],
+        "parameters": {"binary_data_output": True},
+    }
+    (output,) = call_http(server, "/v2/models/doubler/infer", sent).json["outputs"]
+    assert output == {
+        **{"name": "doubled", "datatype": "FP32", "shape": [1, 4]},
+        "parameters": there | {"shared_memory_offset": 500},
+    }
+    assert at(memory, 500, 16) == (2 * ROW).tobytes()
+    assert call_http(server, f"{path}/unregister", b"").status == 200
+    assert call_http(server, "/v2/systemsharedmemory/unregister", b"").status == 200
+    assert call_http(server, f"{path}/status").status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        pytest.param({"key": "k", "byte_size": -1}, "byte_size must be a number of bytes", id="a negative size"),
+        pytest.param({"key": "k", "byte_size": 2**64}, "byte_size must be a number of bytes", id="a huge size"),
+        pytest.param({"key": "k", "byte_size": "8"}, "byte_size must be a number of bytes", id="text"),
+        pytest.param({"key": "k", "byte_size": 8, "offset": True}, "offset must be a number of bytes", id="a flag"),
+        pytest.param({"key": 8, "byte_size": 8}, "key is not a string", id="a number for a key"),
+        pytest.param({"key": "a\0b", "byte_size": 8}, "expected a name without slashes", id="NUL in the key"),
+        pytest.param({"key": "\ud800", "byte_size": 8}, "key is not Unicode text", id="half a character"),
+        pytest.param([], "no object", id="no object"),
+    ],
+)
+def test_a_wrong_registration_over_http_says_what_is_wrong(
+    server: Any, call_http: Callable[..., Any], body: Any, said: str
+) -> None:
+    answer = call_http(server, "/v2/systemsharedmemory/region/wrong/register", body)
+    assert (answer.status, said in answer.error) == (400, True), answer.error
+
+
+def test_an_input_in_memory_and_in_the_body_is_refused(
+    server: Any, call_http: Callable[..., Any], stub: Any, memory: SharedMemory
+) -> None:
+    register(stub, memory)
+    there = {"shared_memory_region": "region", "shared_memory_byte_size": 16}
+    values = {"name": "values", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4], "parameters": there}
+    answer = call_http(server, "/v2/models/doubler/infer", {"inputs": [values]})
+    stub.SystemSharedMemoryUnregister(pb.SystemSharedMemoryUnregisterRequest())
+    assert (answer.status, "1 of 1 inputs are in shared memory and 1 buffers" in answer.error) == (400, True)
 
 
 def test_shared_memory_is_off_unless_it_is_switched_on(

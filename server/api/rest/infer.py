@@ -11,6 +11,7 @@ from pixelserve.oip import inference_pb2 as pb
 
 from ...engine.tensors import BY_NAME
 from ...errors import InvalidRequest
+from ..shared_memory import REGION
 from . import json_body
 from .messages import as_json
 from .status import too_large
@@ -87,7 +88,10 @@ def _add_inputs(head: pb.ModelInferRequest, inputs: list[dict[str, Any]], binary
         shape = _shape(each, where)
         tensor = head.inputs.add(name=name, datatype=json_body.text(each, "datatype", where), shape=shape)
         size = _binary_size(parameters, each, where)
-        if size is None:
+        if REGION in parameters and size is None and "data" not in each:
+            # Its elements are in shared memory, which the core reads.
+            pass
+        elif size is None:
             head.raw_input_contents.append(_packed(tensor, each, shape, where))
         else:
             head.raw_input_contents.append(bytes(binary[position : position + size]))
@@ -182,7 +186,10 @@ def to_body(message: bytes, wanted: Wanted) -> tuple[bytes, int | None]:
     for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True):
         shown: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
         parameters = _parameters(tensor.parameters)
-        if wanted.is_binary(tensor.name):
+        if REGION in parameters:
+            # Its elements are in shared memory, and none in the answer.
+            pass
+        elif wanted.is_binary(tensor.name):
             parameters[_SIZE] = len(raw)
             binary.append(raw)
         else:

@@ -101,6 +101,7 @@ def _server() -> Document:
             )
         },
         **_control(),
+        **_shared_memory(),
     }
 
 
@@ -123,6 +124,35 @@ def _control() -> Document:
             )
         }
         for name, (summary, text) in operations.items()
+    }
+
+
+def _shared_memory() -> Document:
+    base, region = "/v2/systemsharedmemory", "/v2/systemsharedmemory/region/{region}"
+    needs = "The server must run with --system-shared-memory; otherwise 501."
+    example = {"key": "/pictures", "offset": 0, "byte_size": 784}
+    body = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    status, forget = (
+        f"Name, key, offset and size in bytes. {needs}",
+        f"Requests that use it already are finished. {needs}",
+    )
+    failures = ("400", "404")
+
+    def post(summary: str, text: str, path: str, **more: Any) -> Document:
+        shell = f"curl -s -X POST {{base}}{path.replace('{region}', 'pictures')}"
+        return {"post": _operation(summary, text, shell, path, failures=failures, **more)}
+
+    return {
+        f"{base}/status": _get("Registered regions", status, f"curl -s {{base}}{base}/status"),
+        f"{region}/status": _get("One region", status, f"curl -s {{base}}{base}/region/pictures/status", region),
+        f"{region}/register": post(
+            "Register a region of shared memory",
+            f"200 when requests may name it. {needs}",
+            f"{region}/register",
+            body=body,
+        ),
+        f"{region}/unregister": post("Forget a region", forget, f"{region}/unregister"),
+        f"{base}/unregister": post("Forget all regions", forget, f"{base}/unregister"),
     }
 
 
@@ -248,7 +278,7 @@ def _operation(
         "description": description,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in ("model", "version")
+            for name in ("model", "version", "region")
             if f"{{{name}}}" in path
         ],
         "responses": {

@@ -26,6 +26,7 @@ from . import infer, json_body, openapi, page, pictures
 from .body import BodyReader, compressed
 from .caller import Caller
 from .messages import as_json
+from .shared_memory import SharedMemoryPaths
 from .status import CallerLeft, HttpError, http_error
 
 # Only over HTTP, where tensors are JSON without it.
@@ -108,6 +109,9 @@ class Rest:
                 f"{path}/stats": self._stats,
             }
             post[f"{path}/infer"] = self._infer
+        regions = SharedMemoryPaths(self._ask, self._bodies)
+        get |= regions.get()
+        post |= regions.post()
         return Starlette(
             routes=[
                 Route(path, self._guarded(handle), methods=[method])
@@ -256,11 +260,15 @@ async def _translated(size_bytes: int, translate: Callable[..., T], *args: Any) 
 def _set_parameters(asked: Any, body: bytes) -> None:
     """Copies a JSON body's parameters into a request: files come as base64, all else as text."""
     wanted = json_body.parse_object(body) if body else {}
-    for name, value in json_body.member(wanted, "parameters", dict, {}, f"model {asked.model_name}").items():
+    where = f"model {asked.model_name}"
+    for given, value in json_body.member(wanted, "parameters", dict, {}, where).items():
+        # JSON can say what protobuf cannot: half of a surrogate pair.
+        name = json_body.text({"a parameter's name": given}, "a parameter's name", where)
         if name.startswith("file:"):
             asked.parameters[name].bytes_param = _from_base64(name, value)
         else:
-            asked.parameters[name].string_param = value if isinstance(value, str) else json_body.dump(value).decode()
+            text = value if isinstance(value, str) else json_body.dump(value).decode()
+            asked.parameters[name].string_param = json_body.text({name: text}, name, where)
 
 
 def _from_base64(name: str, value: object) -> bytes:

@@ -80,5 +80,5 @@ def test_the_description_is_whole() -> None:
         assert path in page
         for operation in methods.values():
             named = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
-            assert named == {name for name in ("model", "version") if f"{{{name}}}" in path}
+            assert named == {name for name in ("model", "version", "region") if f"{{{name}}}" in path}
             assert operation["x-codeSamples"][0]["source"].startswith("curl ")
