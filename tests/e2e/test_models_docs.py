@@ -1,0 +1,198 @@
+"""docs/models.md: models as other libraries write them, the page's own commands, and the right answers."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from pixelserve.card import read_card
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = {
+    heading: re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL)
+    for heading, text in re.findall(
+        r"^## (.*?)\n(.*?)(?=^## |\Z)", (ROOT / "docs" / "models.md").read_text(), re.M | re.S
+    )
+}
+# Red, green and blue, as bright as each other.
+FRUITS = {"apple": (220, 30, 30), "lime": (30, 220, 30), "plum": (30, 30, 220)}
+SIDE = 32
+# A pixel's share of each colour decides: the mean of a channel, from 0 to 1, times this is a logit.
+SHARPNESS = 10.0
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def transport() -> str:
+    """One is enough: the page is about models."""
+    return "grpcio"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a picture of each fruit, and with what the page writes before a model is exported."""
+    folder = tmp_path_factory.mktemp("reader")
+    for name, colour in FRUITS.items():
+        Image.new("RGB", (100, 80), colour).save(folder / f"{name}.png")
+    (labels,) = blocks("Before you start", "bash")
+    subprocess.run(["bash", "-ec", labels], cwd=folder, check=True, timeout=60)
+    (samples,) = blocks("Before you start", "python")
+    subprocess.run([sys.executable, "-c", samples], cwd=folder, check=True, timeout=60)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def keras_models(workplace: Path) -> Path:
+    """The same folder, with what Keras writes: one model that scales pixels itself, two that take them from 0 to 1."""
+    code = f"""
+import keras, numpy
+
+def model(*first):
+    image = keras.Input(({SIDE}, {SIDE}, 3))
+    pixels = image
+    for layer in first:
+        pixels = layer(pixels)
+    dense = keras.layers.Dense(3, activation="softmax")
+    made = keras.Model(image, dense(keras.layers.GlobalAveragePooling2D()(pixels)))
+    dense.set_weights([{SHARPNESS} * numpy.eye(3), numpy.zeros(3)])
+    return made
+
+model(keras.layers.Rescaling(1 / 255)).save("fruit.keras")
+model().save("fruit.h5")
+model().export("fruit_saved", verbose=False)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return workplace
+
+
+def blocks(section: str, *languages: str) -> list[str]:
+    return [text for language, text in SECTIONS[section] if language in languages]
+
+
+def run(command: str, folder: Path, *more: str) -> str:
+    """Runs one `pixelserve` command of the page."""
+    words = shlex.split(command)
+    assert words[0] == "pixelserve"
+    done = subprocess.run(
+        [sys.executable, "-m", *words, *more], cwd=folder, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def classified(command: str, folder: Path, server: Any) -> dict[str, tuple[str, float]]:
+    """Runs a `pixelserve classify` command of the page; returns the best label and its probability by picture."""
+    lines = run(command, folder, "--address", server.grpc, "--json").splitlines()
+    answers = [json.loads(line) for line in lines]
+    return {each["path"]: (each["classes"][0]["label"], each["classes"][0]["probability"]) for each in answers}
+
+
+def test_every_section_of_a_model_is_tested() -> None:
+    assert [*SECTIONS] == [
+        "Before you start",
+        *("Keras: .keras", "Keras: .h5", "SavedModel", "PyTorch: .onnx", "scikit-learn"),
+        *("Serve", "Options of export"),
+    ]
+
+
+def test_a_keras_file_that_scales_pixels_itself_takes_pictures(
+    keras_models: Path, start_server: Callable[..., Any]
+) -> None:
+    export, classify = blocks("Keras: .keras", "bash")
+    assert "accuracy 100.00%" in run(export, keras_models)
+    serve, look = blocks("Serve", "bash")
+    server = start_server(keras_models / shlex.split(serve)[-1])
+    answers = classified(classify, keras_models, server)
+    assert {picture: label for picture, (label, _) in answers.items()} == {"apple.png": "apple", "lime.png": "lime"}
+    assert answers["apple.png"][1] == pytest.approx(share("apple"), abs=1e-4)
+    listed, shown = (run(line, keras_models, "--address", server.grpc) for line in look.splitlines())
+    assert "fruit" in listed
+    assert "100.00%" in shown
+
+
+@pytest.mark.parametrize("section", ["Keras: .h5", "SavedModel"])
+def test_pixels_that_were_divided_before_training_are_divided_in_the_graph(
+    keras_models: Path, start_server: Callable[..., Any], section: str
+) -> None:
+    export, classify = blocks(section, "bash")
+    run(export, keras_models)
+    answers = classified(classify, keras_models, start_server(keras_models / "models"))
+    assert answers["apple.png"] == ("apple", pytest.approx(share("apple"), abs=1e-4))
+
+
+def share(fruit: str) -> float:
+    """Returns a fruit's probability in its own picture."""
+    logits = SHARPNESS * np.array(FRUITS[fruit]) / 255
+    return float((np.exp(logits) / np.exp(logits).sum())[[*FRUITS].index(fruit)])
+
+
+def test_weights_beside_a_pytorch_file_are_merged(workplace: Path, start_server: Callable[..., Any]) -> None:
+    write_as_pytorch_does(workplace / "fruit.onnx", *preparation())
+    assert (workplace / "fruit.onnx.data").stat().st_size
+    export, classify = blocks("PyTorch: .onnx", "bash")
+    assert "accuracy 100.00%" in run(export, workplace)
+    assert [path.name for path in (workplace / "models" / "fruit-torch" / "1").glob("*.data")] == []
+    answers = classified(classify, workplace, start_server(workplace / "models"))
+    assert answers["apple.png"][0] == "apple"
+
+
+def preparation() -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the deviation in the page's code."""
+    (code,) = blocks("PyTorch: .onnx", "python")
+    mean, std = (json.loads(values) for values in re.findall(r"torch\.tensor\((\[.*?\])\)", code))
+    return np.array(mean, np.float32), np.array(std, np.float32)
+
+
+def write_as_pytorch_does(path: Path, mean: np.ndarray, std: np.ndarray) -> None:
+    """Writes what the page's class `Served` computes, with the weights in a file beside it."""
+    constants = {"whole": np.float32(255), "mean": mean, "std": std, "weight": SHARPNESS * np.eye(3, dtype=np.float32)}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "whole"], ["unit"]),
+        helper.make_node("Sub", ["unit", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("GlobalAveragePool", ["planes"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["features"]),
+        helper.make_node("MatMul", ["features", "weight"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "main_graph",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10, producer_name="pytorch"
+    )
+    onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0)
+
+
+def test_a_scikit_learn_model_keeps_its_labels(workplace: Path, start_server: Callable[..., Any]) -> None:
+    (convert,) = blocks("scikit-learn", "python")
+    subprocess.run([sys.executable, "-c", convert], cwd=workplace, check=True, timeout=200)
+    export, ask = blocks("scikit-learn", "bash")
+    run(export, workplace)
+    card = read_card(workplace / "models" / "iris" / "1" / "card.json")
+    assert card.evaluation is not None
+    assert card.evaluation.metrics["accuracy"] > 0.95
+    server = start_server(workplace / "models")
+    ask = ask.replace("http://127.0.0.1:8000", server.http)
+    done = subprocess.run(["bash", "-ec", ask], capture_output=True, text=True, timeout=60)
+    best, *_ = json.loads(done.stdout)["outputs"][0]["data"]
+    assert best.endswith(":0:setosa")
+    assert float(best.split(":")[0]) > 0.9
