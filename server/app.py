@@ -260,6 +260,7 @@ class Application:
             on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),
             on_progress=self._events.on_progress,
             on_other_output=self._events.on_other_output,
+            on_unmerged=self._events.on_unmerged,
         )
 
     def _log_failure(self, error: BaseException) -> str:

@@ -138,7 +138,7 @@ def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
     facts += [("output kind", f"{one.output_kind} ({one.output_kind_reason})" if one.output_kind else "")]
     facts += [("batch", f"at most {one.max_batch_size}" if one.max_batch_size else "no batch dimension")]
     facts += [("takes pictures", "yes" if one.takes_images else "no; ModelInfer only")]
-    facts += [("evidence", one.evidence)]
+    facts += [("not merged", one.unmerged), ("evidence", one.evidence)]
     facts += card_text.facts(card_text.parse(one.card_json))
     return [(label, value) for label, value in facts if value]
 
@@ -154,7 +154,10 @@ def _print_json(versions: "list[ModelVersion]") -> None:
 
 
 def _as_json(one: "ModelVersion") -> dict[str, Any]:
-    plain = ("name", "version", "state", "reason", "provider", "verified", "evidence", "max_batch_size", "takes_images")
+    plain = (
+        *("name", "version", "state", "reason", "provider", "verified", "evidence", "max_batch_size", "takes_images"),
+        "unmerged",
+    )
     return {
         **{field: getattr(one, field) for field in plain},
         "aliases": list(one.aliases),

@@ -71,6 +71,8 @@ class ModelVersion:
     """What a classifier's output is: probabilities, logits, sigmoids or scores; empty: it is no classifier."""
     output_kind_reason: str = ""
     """How that is known, in a clause."""
+    unmerged: str = ""
+    """Why each request is computed by itself, and what to do about it; empty: nothing speaks against merging them."""
 
     @property
     def is_ready(self) -> bool:
@@ -105,6 +107,7 @@ def _version_of(version: pb.ModelVersion) -> ModelVersion:
         aliases=tuple(version.aliases),
         output_kind=version.output_kind,
         output_kind_reason=version.output_kind_reason,
+        unmerged=version.unmerged,
     )
 
 

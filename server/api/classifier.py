@@ -275,6 +275,7 @@ def _ready(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelVersion
         aliases=[alias for alias, version in aliases.items() if version == loaded.version],
         output_kind=loaded.scores.kind if loaded.scores else "",
         output_kind_reason=loaded.scores.reason if loaded.scores else "",
+        unmerged=loaded.unmerged,
     )
 
 

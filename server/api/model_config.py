@@ -12,6 +12,9 @@ from ..repository.config import BACKEND, PLATFORM
 from ..repository.layout import DEFAULT_MODEL_FILE
 from ..repository.loader import LoadedVersion
 
+UNMERGED = "pixelserve_unmerged"
+"""A parameter of the answer: why requests are not merged, where the model's rows do not allow it."""
+
 _Entry = TypeVar("_Entry", pb.ModelInput, pb.ModelOutput)
 
 
@@ -67,7 +70,10 @@ def _fill(entry: pb.ModelInput | pb.ModelOutput, spec: TensorSpec, max_batch_siz
 
 def _complete_scheduling(config: pb.ModelConfig, loaded: LoadedVersion) -> None:
     policy = loaded.config.batching
-    if policy.merge:
+    if loaded.unmerged:
+        config.ClearField("dynamic_batching")
+        config.parameters[UNMERGED].string_value = loaded.unmerged
+    elif loaded.batcher.merges:
         config.dynamic_batching.SetInParent()
         # In Triton a queue without a size has no bound; here it has the setting's.
         config.dynamic_batching.default_queue_policy.max_queue_size = policy.queue.max_queue_size

@@ -159,9 +159,12 @@ def _properties(loaded: LoadedVersion) -> dict[str, str]:
         "provider": loaded.provider,
         "verified": "true" if evidence.verified else "false",
         "evidence": evidence.summary,
+        "rows": loaded.row_state,
     }
     if loaded.scores is not None:
         properties |= {"output_kind": loaded.scores.kind, "output_kind_reason": loaded.scores.reason}
+    if loaded.unmerged:
+        properties["unmerged"] = loaded.unmerged
     if evidence.card is not None:
         properties["card"] = evidence.card.model_dump_json(exclude_none=True)
     return properties

@@ -4,6 +4,8 @@ Promises:
 - a submitted request gets exactly one answer, through its `on_done`, whatever fails;
 - the queue is bounded and refuses at once when it is full;
 - a request is never split across batches, and its answer holds its own rows;
+- a run that fails is computed request by request, so only a request that fails alone gets an error;
+- a merged run whose outputs cannot be taken apart by rows is the last one: from then on each request runs alone;
 - one whose deadline passes, or whose caller leaves, while it waits is answered then, and delays nobody;
 - `drain` finishes all that was accepted; nothing is accepted after it.
 """
@@ -13,7 +15,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError, Unavailable, Unloading
+from ..errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    QueueFull,
+    RequestError,
+    Unavailable,
+    Unloading,
+)
 from .curve import UNMEASURED, LatencyCurve
 from .former import BatchFormer
 from .instance import BrokenInstance, Instance
@@ -21,7 +32,7 @@ from .ordering import Turnstile
 from .policy import BatchingPolicy
 from .queue import RequestQueue
 from .request import ComputedBatch, Request
-from .run import Observer, Run
+from .run import Observer, RowMismatch, Run
 from .timer import Timer
 
 # A run that is measured to be shorter may be done on the thread that brought the request: handing it over costs about
@@ -29,6 +40,9 @@ from .timer import Timer
 INLINE_NS = 300_000
 
 _NEVER_NS = 1 << 62
+
+_Outcomes = list[tuple[Run, ComputedBatch | RequestError]]
+"""Runs, and what each came to."""
 
 
 class _Start:
@@ -61,6 +75,7 @@ class Batcher:
         curve: LatencyCurve = UNMEASURED,
         timer: Timer | None = None,
         on_broken: Callable[[], object] = lambda: None,
+        on_unmerged: Callable[[str], object] = lambda _: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Stores what it is handed; `start` starts a thread for each instance and warms it.
@@ -74,6 +89,7 @@ class Batcher:
             curve: what a run takes, by its size, until `start` has measured it.
             timer: drops requests when their deadlines pass; None: they are dropped when a batch is taken.
             on_broken: called once, when the last session is given up.
+            on_unmerged: called once with the reason, when a run has shown that requests must not be merged.
             clock_ns: the time in nanoseconds that deadlines and arrivals are read against.
         """
         self._name = name
@@ -83,6 +99,7 @@ class Batcher:
         self._curve = curve
         self._timer = timer
         self._on_broken = on_broken
+        self._on_unmerged = on_unmerged
         self._clock_ns = clock_ns
         self._queue = RequestQueue(policy)
         self._former = BatchFormer(self._queue, policy, policy.limit(curve.best_size))
@@ -94,6 +111,7 @@ class Batcher:
         self._sleeping = 0
         self._draining = False
         self._broken = ""
+        self._row_fault = ""
         # When the timer will look for expired requests.
         self._alarm_ns = _NEVER_NS
         # A bare lock is cheaper to take than a condition.
@@ -136,6 +154,16 @@ class Batcher:
     def limit(self) -> int:
         """Most rows that are merged."""
         return self._former.limit
+
+    @property
+    def merges(self) -> bool:
+        """Whether requests are merged."""
+        return self._former.merge
+
+    @property
+    def row_fault(self) -> str:
+        """What a run has shown that forbids merging; empty: nothing has."""
+        return self._row_fault
 
     @property
     def broken(self) -> str:
@@ -312,43 +340,72 @@ class Batcher:
             self._log_failure(error)
 
     def _run(self, run: Run) -> None:
-        result: ComputedBatch | RequestError
+        outcomes: _Outcomes = []
         fatal: BaseException | None = None
         try:
-            result = run.compute(self._policy.bucket(run.rows), self._clock_ns)
-        except BaseException as error:  # noqa: BLE001  whatever a session raises costs its batch only
-            result = self._failure(error)
-            # The thread is to die of it, but not before its callers have been told.
-            fatal = None if isinstance(error, Exception) else error
-        failed = isinstance(result, RequestError)
+            self._compute(run, outcomes)
+        except BaseException as error:  # noqa: BLE001  the thread is to die of it, but not before its callers were told
+            fatal, failure = error, self._failure(error)
+            outcomes += [(rest, failure) for rest in (run.split()[len(outcomes) :] if outcomes else [run])]
+        failed = any(isinstance(result, RequestError) for _, result in outcomes)
         if not failed:
             # Another thread may use it while this one answers.
             self._give_back(run.instance, suspect=False)
         if self._turnstile is None:
-            self._conclude(run, result)
+            self._conclude(outcomes)
         else:
-            self._turnstile.enter(run.ticket, lambda: self._conclude(run, result))
+            self._turnstile.enter(run.ticket, lambda: self._conclude(outcomes))
         if failed:
             # Looking after a session takes time, for which nobody should wait.
             self._give_back(run.instance, suspect=True)
         if fatal is not None:
             raise fatal
 
+    def _compute(self, run: Run, outcomes: _Outcomes) -> None:
+        """Computes a run, request by request where it fails as a whole, and adds what each part came to."""
+        try:
+            outcomes.append((run, run.compute(self._padded(run.rows), self._clock_ns)))
+            return
+        except RowMismatch as error:
+            # A request that runs alone and is not padded gets all that there is, so this is not met twice.
+            self._stop_merging(str(error))
+        except Exception as error:  # noqa: BLE001  whatever a session raises costs the request that it fails on
+            if len(run.requests) == 1:
+                outcomes.append((run, self._failure(error)))
+                return
+        for alone in run.split():
+            self._compute(alone, outcomes)
+
+    def _padded(self, rows: int) -> int:
+        """Returns the rows that a run is filled up to; padding is merging with zeros, and ends with it."""
+        return rows if self._row_fault else self._policy.bucket(rows)
+
+    def _stop_merging(self, reason: str) -> None:
+        with self._lock:
+            is_first = not self._row_fault
+            self._row_fault = self._row_fault or reason
+            self._former.stop_merging()
+        if is_first:
+            self._on_unmerged(reason)
+
     def _failure(self, error: BaseException) -> RequestError:
+        if isinstance(error, InvalidRequest):
+            return InvalidRequest(f"{self._name}: {error}")
         request_id = self._log_failure(error)
         return InternalError(
             f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
         )
 
-    def _conclude(self, run: Run, result: ComputedBatch | RequestError) -> None:
-        """Answers a batch's requests and tells the observer."""
+    def _conclude(self, outcomes: _Outcomes) -> None:
+        """Answers a run's requests and tells the observer."""
         try:
-            if isinstance(result, RequestError):
-                for request in run.requests:
-                    self._answer(request, result)
-            else:
-                self._answer_each(run.requests, result)
-            self._observer.on_batch(run.record(self._clock_ns(), failed=isinstance(result, RequestError)))
+            for run, result in outcomes:
+                if isinstance(result, RequestError):
+                    for request in run.requests:
+                        self._answer(request, result)
+                else:
+                    self._answer_each(run.requests, result)
+                self._observer.on_batch(run.record(self._clock_ns(), failed=isinstance(result, RequestError)))
         finally:
             with self._lock:
                 self._running -= 1

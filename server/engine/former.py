@@ -20,6 +20,8 @@ class BatchFormer:
         self._policy = policy
         self.limit = limit
         """Most rows that are merged."""
+        self.merge = policy.merge
+        """Whether requests are merged at all."""
         self.delay_ns = int(policy.max_queue_delay_s * 1e9) if policy.merge else 0
         """Nanoseconds that the oldest request may wait for others."""
 
@@ -44,7 +46,11 @@ class BatchFormer:
             # One that has waited its time takes all the others along.
             if preferred and not (self.delay_ns and now_ns - oldest_ns >= self.delay_ns):
                 limit = preferred
-        return self._queue.take(limit, merge=self._policy.merge, now_ns=now_ns)
+        return self._queue.take(limit, merge=self.merge, now_ns=now_ns)
+
+    def stop_merging(self) -> None:
+        """Takes every request by itself from now on."""
+        self.merge, self.delay_ns = False, 0
 
     def _outlook(self, now_ns: int) -> tuple[int, int, int, bool]:
         """Looks at what would run together now.

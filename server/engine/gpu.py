@@ -100,23 +100,23 @@ class GpuRuns:
             return self._runtime.run(inputs, self._unannounced)
         return announced.batch.run(inputs, announced.replay if announced.captured else self._plain)
 
-    def bind(self, rows: int) -> None:
+    def bind(self, rows: int, inputs: Mapping[str, Array]) -> None:
         """Announces a batch size and allocates its memory; see `Session.warm`.
 
         Raises:
             Exception: the model cannot compute it.
         """
-        zeros = sample(self._inputs, rows)
-        if zeros is None or self._unbindable or signature(self._inputs, zeros) in self._announced:
+        is_fixed = sample(self._inputs, rows) is not None
+        if not is_fixed or self._unbindable or signature(self._inputs, inputs) in self._announced:
             return
-        outputs = self._runtime.run(zeros, self._plain)
+        outputs = self._runtime.run(inputs, self._plain)
         try:
-            batch = self._runtime.bind(zeros, outputs)
+            batch = self._runtime.bind(inputs, outputs)
         except Exception as error:  # noqa: BLE001  whatever ONNX Runtime raises, it can still allocate as it goes
             self._note(f"batches of {rows} rows have no memory of their own on the GPU: {error}")
             return
         replay = self._run_options(graph=len(self._announced) + 1)
-        self._announced[signature(self._inputs, zeros)] = _Announced(batch, replay)
+        self._announced[signature(self._inputs, inputs)] = _Announced(batch, replay)
 
     def capture(self, rows: int) -> None:
         """Captures a batch size that was announced, on the running thread; nothing else may be on the GPU meanwhile.

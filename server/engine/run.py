@@ -37,6 +37,10 @@ class BatchRecord:
     """Whether the session failed; then no request got an answer but an error."""
 
 
+class RowMismatch(Exception):
+    """An output of a merged or padded run does not have one row for each of the inputs'."""
+
+
 class Observer(Protocol):
     """Told what happens in a batcher; must be quick, and is called from several threads."""
 
@@ -87,7 +91,7 @@ class Run:
 
         Raises:
             BaseException: whatever the session raises.
-            ValueError: an output has not one row for each of the inputs', so that rows cannot be told apart.
+            RowMismatch: an output has not one row for each of the inputs', so that rows cannot be told apart.
         """
         self._padded = padded
         self._started_ns = self._assembled_ns = self._computed_ns = clock_ns()
@@ -102,6 +106,10 @@ class Run:
         batch.padded, batch.started_ns = padded, self._started_ns
         batch.assembled_ns, batch.computed_ns = self._assembled_ns, self._computed_ns
         return batch
+
+    def split(self) -> "list[Run]":
+        """Returns a run for each of its requests."""
+        return [Run(self.instance, [request], request.rows, self.ticket, self._waiting) for request in self.requests]
 
     def record(self, done_ns: int, *, failed: bool) -> BatchRecord:
         """Returns what the run was, its requests having been answered at `done_ns`."""
@@ -126,7 +134,7 @@ def _cut(outputs: Mapping[str, Array], rows: int, padded: int, *, alone: bool) -
     for name, array in outputs.items():
         # Rows cut from anything else would be another caller's.
         if array.shape[:1] != (padded,):
-            raise ValueError(f"output {name} has shape {array.shape} for a batch of {padded} rows")
+            raise RowMismatch(f"output {name} has shape {list(array.shape)} for a batch of {padded} rows")
     if padded > rows:
         outputs = {name: array[:rows] for name, array in outputs.items()}
     return ComputedBatch(outputs, rows, is_alone=False)

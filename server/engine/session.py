@@ -12,10 +12,11 @@ import numpy as np
 from pixelserve.external_data import ExternalDataError, external_files
 from pixelserve.onnx_runtime import ort
 
-from ..errors import RepositoryError, StartupError
-from .binding import BoundBatch, Buffer, is_view, sample
+from ..errors import InvalidRequest, RepositoryError, StartupError
+from .binding import BoundBatch, Buffer, is_view
 from .cores import usable_cores
 from .gpu import GATE, CaptureError, GpuRuns
+from .input_faults import explain
 from .memory import trim
 from .providers import CPU, CUDA, InUse, SessionOptions, choose_threads, provider_list, session_config, shrink_config
 from .tensors import BY_ONNX, FREE, Array, TensorSpec
@@ -94,7 +95,7 @@ class Session:
         self._options = options
         self._threads = choose_threads(options, usable_cores())
         self._notes: list[str] = []
-        self._announced: list[int] = []
+        self._announced: dict[int, Mapping[str, Array]] = {}
         may_use_gpu = options.device != "cpu" and CUDA in ort.get_available_providers()
         # Where one session captures, all must keep out of its way, also those that gave up on graphs.
         self._shares_gate = may_use_gpu and options.cuda.graphs
@@ -126,7 +127,7 @@ class Session:
         device_id = None if gpu is None else self._options.device_id
         return InUse(self.provider, device_id, self._threads, gpu.graphs if gpu else 0, self.notes)
 
-    def warm(self, rows: int) -> None:
+    def warm(self, rows: int, inputs: Mapping[str, Array]) -> None:
         """Announces a batch size and computes it, so that no request pays for its first run.
 
         On a GPU it gets memory of its own, and a CUDA graph where they are asked for. Only the thread that captured a
@@ -134,16 +135,14 @@ class Session:
 
         Args:
             rows: rows of the batch; 0: the model has no batch dimension.
+            inputs: a batch of so many rows.
 
         Raises:
             Exception: the model cannot compute it.
         """
-        zeros = sample(self.inputs, rows)
-        if zeros is None:
-            return
         if self._gpu is not None:
-            self._announce(self._gpu, rows)
-        self.run(zeros)
+            self._announce(self._gpu, rows, inputs)
+        self.run(inputs)
 
     def release_memory(self, inputs: Mapping[str, Array]) -> None:
         """Gives the memory that larger batches needed back to the system, after a run of small inputs; no-op on a GPU.
@@ -155,17 +154,27 @@ class Session:
             trim()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Computes all outputs, by name, of input tensors, by name."""
-        if self._gpu is None:
-            return self._runtime.run(inputs)
-        with self._beside_captures():
-            return self._gpu.run(inputs)
+        """Computes all outputs, by name, of input tensors, by name.
 
-    def _announce(self, gpu: GpuRuns, rows: int) -> None:
+        Raises:
+            InvalidRequest: the graph cannot compute inputs of these shapes or values.
+            Exception: whatever else ONNX Runtime raises.
+        """
+        try:
+            if self._gpu is None:
+                return self._runtime.run(inputs)
+            with self._beside_captures():
+                return self._gpu.run(inputs)
+        except Exception as error:
+            reason = explain(str(error))
+            if reason is None:
+                raise
+            raise InvalidRequest(reason) from error
+
+    def _announce(self, gpu: GpuRuns, rows: int, inputs: Mapping[str, Array]) -> None:
         with self._beside_captures():
-            gpu.bind(rows)
-        if rows not in self._announced:
-            self._announced.append(rows)
+            gpu.bind(rows, inputs)
+        self._announced[rows] = inputs
         try:
             with GATE.capturing() if self._shares_gate else nullcontext():
                 gpu.capture(rows)
@@ -173,8 +182,8 @@ class Session:
             # A run that broke off while it captured may leave its session unusable.
             self._notes = [f"CUDA graphs are off: {_first_line(error)}"]
             self._start(graphs=False)
-            for known in self._announced:
-                self.warm(known)
+            for known, batch in self._announced.items():
+                self.warm(known, batch)
 
     def _beside_captures(self) -> AbstractContextManager[None]:
         return GATE.running() if self._shares_gate else nullcontext()

@@ -32,7 +32,8 @@ class _Version:
     stats: VersionStats
     waiting: Callable[[], int] | None = None
     load_s: float = 0.0
-    batch_limit: int | None = None
+    batch_limit: Callable[[], int] | None = None
+    row_state: Callable[[], str] | None = None
     queue_limit: int | None = None
     curve: LatencyCurve = UNMEASURED
     info: dict[str, str] = field(default_factory=dict)
@@ -108,7 +109,8 @@ class Metrics(Collector):
         provider: str,
         verified: bool,
         load_s: float,
-        batch_limit: int,
+        batch_limit: Callable[[], int],
+        row_state: Callable[[], str],
         queue_limit: int,
         curve: LatencyCurve,
         predictions: Predictions | None = None,
@@ -121,7 +123,8 @@ class Metrics(Collector):
             provider: ONNX Runtime's name of where it computes.
             verified: whether its evidence held.
             load_s: seconds that loading took.
-            batch_limit: most rows that are merged into a run; 0: requests are not merged.
+            batch_limit: gives the most rows that are merged into a run; 0: requests are not merged.
+            row_state: gives what is known of its rows (see `pixelserve.rows.RowProof`).
             queue_limit: most requests that may wait for it at a priority.
             curve: what a run takes, by its size.
             predictions: is told what it predicts; None: it is no classifier.
@@ -129,7 +132,7 @@ class Metrics(Collector):
         self._loaded[model] += 1
         entry = self._versions[model, str(version)]
         entry.load_s = load_s
-        entry.batch_limit = batch_limit
+        entry.batch_limit, entry.row_state = batch_limit, row_state
         entry.queue_limit = queue_limit
         entry.curve = curve
         entry.stats.predictions = predictions
@@ -260,15 +263,20 @@ def _gauges(versions: _Versions) -> Iterator[Metric]:
     queue_limit = GaugeMetricFamily(
         "pixelserve_queue_limit", "Requests that may wait at one priority; one more is refused", labels=_LABELS
     )
+    rows = GaugeMetricFamily(
+        "pixelserve_rows", "1 for what is known of how a row depends on the others", labels=[*_LABELS, "state"]
+    )
     for labels, entry in versions:
+        if entry.row_state is not None:
+            rows.add_metric([*labels, entry.row_state()], 1)
         if entry.queue_limit is not None:
             queue_limit.add_metric(labels, entry.queue_limit)
         if entry.waiting is not None:
             pending.add_metric(labels, entry.waiting())
         load.add_metric(labels, entry.load_s)
         if entry.batch_limit is not None:
-            limit.add_metric(labels, entry.batch_limit)
-    yield from (pending, load, limit, queue_limit)
+            limit.add_metric(labels, entry.batch_limit())
+    yield from (pending, load, limit, queue_limit, rows)
 
 
 def _run_times(versions: _Versions) -> Metric:

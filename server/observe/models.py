@@ -57,7 +57,8 @@ class ModelEvents:
             provider=loaded.provider,
             verified=loaded.evidence.verified,
             load_s=loaded.load_s,
-            batch_limit=loaded.batch_limit,
+            batch_limit=lambda: loaded.batch_limit,
+            row_state=lambda: loaded.row_state,
             queue_limit=loaded.config.batching.queue.max_queue_size,
             curve=loaded.curve,
             predictions=self._predictions(loaded),
@@ -81,7 +82,13 @@ class ModelEvents:
         )
         for note in loaded.in_use.notes:
             self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=note)
+        if loaded.unmerged:
+            self.on_unmerged(loaded.name, loaded.version, loaded.unmerged)
         self._warn_of_ignored(loaded)
+
+    def on_unmerged(self, name: str, version: int, reason: str) -> None:
+        """Tells of a version whose requests are computed one by one from now on."""
+        self._log.warning("requests are not merged", model=name, version=version, reason=reason)
 
     def _warn_of_ignored(self, loaded: LoadedVersion) -> None:
         names = [use.name for use in ignored_fields(loaded.config.written)]

@@ -16,7 +16,7 @@ from ..errors import NotFound, RepositoryError
 from .aliases import CANDIDATE, STABLE, read_aliases
 from .config import Defaults, model_file_name, read_config, settle
 from .layout import ModelFolder, find_model
-from .loader import in_batches
+from .proof import in_batches
 
 # What a model without config.pbtxt may compute at once; its queue is not used.
 _DEFAULTS = Defaults(max_batch_size=64, max_queue_size=1)

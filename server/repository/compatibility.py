@@ -121,7 +121,7 @@ RULES = (
     ),
     Rule("metric_tags", IGNORED, "metrics are labelled with the model and the version"),
     Rule("parameters", IGNORED, f"parameters are for Triton's backends; {', '.join(_OURS)} are ours, and served"),
-    Rule("model_warmup", IGNORED, "every batch size is run before a version serves"),
+    Rule("model_warmup", SERVED, "run before a version serves; its rows also prove that requests may be merged"),
     Rule("model_operations", REFUSED, "libraries of custom operators are not loaded; export the model without them"),
     Rule(
         *("model_transaction_policy.decoupled", REFUSED),

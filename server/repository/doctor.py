@@ -32,6 +32,7 @@ from .loader import LoadedVersion, Loader
 from .output_kind import is_uncertain
 from .pbtxt import as_line, line_of
 from .selection import choose_versions
+from .warmup import WARMUP_FOLDER, warmup_files
 
 _LABELS_FILE = "labels.txt"
 
@@ -174,6 +175,8 @@ class _Examination:
         self._model.versions[version] = loaded.evidence.summary
         self._warn(_missing_labels(self._folder, loaded))
         self._warn(_unclear_output(self._folder, loaded))
+        if loaded.unmerged:
+            self._warn([Finding("warning", self._folder.version_path(version), None, loaded.unmerged)])
         self._warn(Finding("warning", self._folder.version_path(version), None, note) for note in loaded.in_use.notes)
 
     def _add(self, errors: Iterable[Exception]) -> None:
@@ -233,6 +236,8 @@ def _beside_versions(folder: ModelFolder, config: Written | None, *, is_known: b
         if entry.name.startswith("."):
             yield _hidden(entry)
         elif entry.is_dir():
+            if entry.name == WARMUP_FOLDER and any(warmup_files(config)):
+                continue
             if not is_version(entry.name):
                 yield _no_version(entry)
         elif is_known and entry.name not in used:

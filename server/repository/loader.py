@@ -1,30 +1,16 @@
 """Loads one version of a model and makes it prove itself before it serves."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pixelserve.card import (
-    CARD_FILE,
-    GOLDEN_FILE,
-    Card,
-    CardError,
-    Golden,
-    Tensors,
-    read_card,
-    read_golden,
-    replay,
-    verify_model_file,
-)
+from pixelserve.card import Tensors
 from pixelserve.external_data import find_model_file
+from pixelserve.rows import ROWS, RowProof, repeat_rows
 
 from ..engine.batcher import Batcher
-from ..engine.binding import sample
 from ..engine.curve import LatencyCurve
 from ..engine.instance import Instance
 from ..engine.measuring import WarmupBudget
@@ -33,7 +19,6 @@ from ..engine.providers import CUDA, InUse, SessionOptions
 from ..engine.run import Observer
 from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
-from ..engine.tensors import Array
 from ..engine.timer import Timer
 from ..errors import RepositoryError, StartupError
 from .config import (
@@ -50,20 +35,15 @@ from .layout import ModelFolder
 from .output_kind import read_scores
 from .pbtxt import error_at
 from .progress import Progress
+from .proof import Evidence, Proof, Prover, read_evidence
 from .scheduling import Placement, read_instances
 from .warming import Warming, choose_buckets
+from .warmup import read_warmups
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of a version's origin and correctness."""
-
-    card: Card | None
-    """Its card; None: it has none."""
-    verified: bool
-    """Whether its file is the one that the card describes and it reproduced its golden outputs."""
-    summary: str
-    """The same for people, in one sentence."""
+_REMEDIES = {
+    "dependent": "export the model in inference mode, with the batch as the first axis of every input and output",
+    "unproven": "export the model with --samples, or give it model_warmup in config.pbtxt",
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +58,8 @@ class LoadedVersion:
     """Where and how it computes."""
     evidence: Evidence
     """What is known of it."""
+    rows: RowProof
+    """Whether requests of different callers may share a run, as far as that was proven when it was loaded."""
     batcher: Batcher
     """Takes its requests."""
     load_s: float
@@ -103,7 +85,17 @@ class LoadedVersion:
     @property
     def batch_limit(self) -> int:
         """Most rows that are merged into a run; 0: requests are not merged."""
-        return self.batcher.limit if self.config.batching.merge else 0
+        return self.batcher.limit if self.batcher.merges else 0
+
+    @property
+    def row_state(self) -> str:
+        """What is known of its rows: a state of `RowProof`, or dependent, where serving has shown that they are."""
+        return "dependent" if self.batcher.row_fault else self.rows.state
+
+    @property
+    def unmerged(self) -> str:
+        """Why requests must not share a run, and what to do about it; empty: they may."""
+        return _unmerged(self.row_state, self.batcher.row_fault or self.rows.reason)
 
 
 @dataclass(frozen=True)
@@ -146,6 +138,8 @@ class Loader:
     """Called with model, version, step and seconds so far, while a load takes longer than a second."""
     on_other_output: Callable[[str, int, str], object] = lambda *_: None
     """Told the model, the version and what is wrong when its output is not what it was declared or taken to be."""
+    on_unmerged: Callable[[str, int, str], object] = lambda _model, _version, _reason: None
+    """Told a model's name, a version, and why its requests are not merged any more."""
 
     def load(self, folder: ModelFolder, version: int) -> LoadedVersion:
         """Loads a version, checks its evidence, warms and measures it, and starts its batcher.
@@ -156,14 +150,10 @@ class Loader:
         """
         start_s = time.monotonic()
         with Progress(partial(self.on_progress, folder.name, version)) as progress:
-            config, first, evidence, batcher, scores = self._load(folder, version, progress)
-        load_s = time.monotonic() - start_s
-        # Only now, since sessions settle what they use when they are warmed.
-        return LoadedVersion(config, version, first.in_use, evidence, batcher, load_s, scores)
+            loaded = self._load(folder, version, progress)
+        return replace(loaded, load_s=time.monotonic() - start_s)
 
-    def _load(
-        self, folder: ModelFolder, version: int, progress: Progress
-    ) -> tuple[ModelConfig, Session, Evidence, Batcher, ScoreReader | None]:
+    def _load(self, folder: ModelFolder, version: int, progress: Progress) -> LoadedVersion:
         path = folder.version_path(version)
         proto = read_config(folder)
         model = find_model_file(path, model_file_name(proto))
@@ -173,31 +163,53 @@ class Loader:
         sessions = [opener() for opener in openers]
         first = sessions[0]
         config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
-        progress.step("checking the evidence")
-        evidence = self._prove(path, model, first, config.batching.max_batch_size)
-        scores = read_scores(config, evidence.card, path, first, partial(self.on_other_output, folder.name, version))
-        config = replace(config, batching=self._tune(config.batching, first.provider))
-        warming = Warming(
+        policy = self._tune(config.batching, first.provider)
+        progress.step("proving what it computes")
+        prover = self._prover(folder, path, model, config)
+        proofs = [prover.prove(session, policy.bucket(ROWS + 1) if policy.buckets else 0) for session in sessions]
+        proof = next((each for each in proofs if not each.rows.allows_merging), proofs[0])
+        if not proof.rows.allows_merging:
+            policy = replace(policy, merge=False, buckets=())
+        config = replace(config, batching=policy)
+        on_other_output = partial(self.on_other_output, folder.name, version)
+        scores = read_scores(config, proof.evidence.card, path, first, proof.inputs, on_other_output)
+        warming = self._warming(model, policy, proof, progress)
+        instances = [
+            Instance(
+                session, warm=warming.warm, check=warming.check, rebuild=partial(self._reopen, opener, prover, proof)
+            )
+            for session, opener in zip(sessions, openers, strict=True)
+        ]
+        batcher = self._batcher(folder, version, instances, policy)
+        batcher.start()
+        # Sessions settle what they use when they are warmed, which the batcher's threads have done.
+        return LoadedVersion(config, version, first.in_use, proof.evidence, proof.rows, batcher, 0.0, scores)
+
+    def _warming(self, model: Path, policy: BatchingPolicy, proof: Proof, progress: Progress) -> Warming:
+        if not proof.rows.allows_merging:
+            # Larger batches are those that a caller sends; what they cost says nothing of merging.
+            policy = replace(policy, max_batch_size=min(policy.max_batch_size, 1))
+        return Warming(
             model,
-            config.batching,
-            partial(sample, first.inputs),
+            policy,
+            partial(_batch, proof),
             self.tuning.warmup,
             lambda rows: progress.step(f"computing batches of {rows} rows"),
         )
-        batcher = Batcher(
+
+    def _batcher(
+        self, folder: ModelFolder, version: int, instances: Sequence[Instance[Session]], policy: BatchingPolicy
+    ) -> Batcher:
+        return Batcher(
             f"{folder.name} version {version}",
-            [
-                Instance(session, warm=warming.warm, check=warming.check, rebuild=opener)
-                for session, opener in zip(sessions, openers, strict=True)
-            ],
-            config.batching,
+            instances,
+            policy,
             self.observer(folder.name, version),
             self.log_failure,
             timer=self.timer,
             on_broken=partial(self.on_broken, folder.name),
+            on_unmerged=lambda reason: self.on_unmerged(folder.name, version, _unmerged("dependent", reason)),
         )
-        batcher.start()
-        return config, first, evidence, batcher, scores
 
     def _open(self, folder: ModelFolder, model: Path, placement: Placement, instances: int) -> Session:
         options = replace(self.session_options, instances=instances)
@@ -214,6 +226,24 @@ class Loader:
             # The model asks, and no setting.
             problem = "instance_group asks for a GPU, and no GPU or no CUDA library answers here; check nvidia-smi"
             raise error_at(folder.config_file, "instance_group.kind", problem, "kind: KIND_AUTO") from error
+
+    def _prover(self, folder: ModelFolder, path: Path, model: Path, config: ModelConfig) -> Prover:
+        warmups = read_warmups(folder, config.written, config.inputs, config.batching.max_batch_size)
+        return Prover(path, model, config.batching, warmups, self.require_card)
+
+    def _reopen(self, opener: Callable[[], Session], prover: Prover, proof: Proof) -> Session:
+        """Opens a session anew, which must prove what the first one did.
+
+        Raises:
+            RepositoryError: it does not, or the model's file is another one by now.
+        """
+        session = opener()
+        rows = prover.prove(session).rows
+        if proof.rows.allows_merging and not rows.allows_merging:
+            raise RepositoryError(
+                f"loaded anew, its rows may not share a run any more: {rows.reason}", path=prover.model
+            )
+        return session
 
     def _tune(self, policy: BatchingPolicy, provider: str) -> BatchingPolicy:
         return replace(
@@ -254,73 +284,21 @@ class Loader:
         try:
             # A model that is not what its configuration says cannot be run as that says.
             if session is None or problems:
-                self._read_evidence(path, model)
+                read_evidence(path, model, require_card=self.require_card)
             else:
                 settled = settle(folder, config, session.inputs, session.outputs, self.defaults)
-                self._prove(path, model, session, settled.batching.max_batch_size)
+                self._prover(folder, path, model, settled).prove(session)
         except RepositoryError as error:
             yield error
 
-    def _prove(self, path: Path, model: Path, session: Session, max_batch_size: int) -> Evidence:
-        card, golden = self._read_evidence(path, model)
-        if card is None:
-            return Evidence(None, False, f"unverified: no {CARD_FILE}")
-        if golden is None:
-            return Evidence(card, False, f"unverified: no {GOLDEN_FILE} to replay")
-        with _about(path / GOLDEN_FILE):
-            error = replay(golden, in_batches(session, max_batch_size), card.tolerance(session.provider))
-        return Evidence(
-            card, True, f"verified: {golden.samples} golden samples reproduced, largest difference {error:.2g}"
-        )
 
-    def _read_evidence(self, path: Path, model: Path) -> tuple[Card | None, Golden | None]:
-        """Returns a version's card, which is its model file's, and its golden samples; None for what is not there."""
-        if not (path / CARD_FILE).is_file():
-            if self.require_card:
-                problem = f"no {CARD_FILE}, and --require-card is on; export the model with `pixelserve export`"
-                raise RepositoryError(problem, path=path)
-            return None, None
-        with _about(path / CARD_FILE):
-            card = read_card(path / CARD_FILE)
-        with _about(model):
-            verify_model_file(card, model)
-        if not (path / GOLDEN_FILE).is_file():
-            return card, None
-        with _about(path / GOLDEN_FILE):
-            return card, read_golden(path / GOLDEN_FILE)
+def _unmerged(row_state: str, reason: str) -> str:
+    remedy = _REMEDIES.get(row_state)
+    return f"{reason}; requests are not merged; {remedy}" if remedy else ""
 
 
-@contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Makes what is wrong with a file of the evidence, or keeps it from being read, the repository's fault."""
-    try:
-        yield
-    except (CardError, OSError) as problem:
-        raise RepositoryError(str(problem).removeprefix(f"{path}: "), path=path) from problem
-
-
-def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:
-    """Returns a function that computes any number of samples, in runs no larger than the model allows.
-
-    It takes and gives tensors by name with samples along the first axis, also where the model has no batch dimension,
-    and raises CardError where the model takes other inputs or cannot compute them.
-    """
-
-    def run_some(inputs: Tensors, start: int) -> dict[str, Array]:
-        if max_batch_size:
-            return session.run({name: array[start : start + max_batch_size] for name, array in inputs.items()})
-        outputs = session.run({name: array[start] for name, array in inputs.items()})
-        return {name: array[np.newaxis] for name, array in outputs.items()}
-
-    def infer(inputs: Tensors) -> Tensors:
-        known = {spec.name for spec in session.inputs}
-        if set(inputs) != known:
-            raise CardError(f"golden inputs are {sorted(inputs)}, the model's are {sorted(known)}; export it again")
-        samples = len(next(iter(inputs.values())))
-        try:
-            parts = [run_some(inputs, start) for start in range(0, samples, max_batch_size or 1)]
-        except Exception as error:
-            raise CardError(f"the model cannot run its golden inputs: {error}; export it again") from error
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    return infer
+def _batch(proof: Proof, rows: int) -> Tensors | None:
+    """Returns inputs that the model computed, for so many rows, or for 0 as they are; None: there are none."""
+    if proof.inputs is None or (rows > 1 and not proof.rows.allows_merging):
+        return None
+    return repeat_rows(proof.inputs, rows) if rows else proof.inputs

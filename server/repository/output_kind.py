@@ -3,34 +3,35 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from pixelserve.card import GOLDEN_FILE, Card, CardError, read_golden
+from pixelserve.card import GOLDEN_FILE, Card, CardError, Tensors, read_golden
 from pixelserve.scores import OutputKind, are_finite, is_single_unit, look_like_probabilities
 
 from ..engine.scores import ScoreReader, scores_output
 from ..engine.session import Session
-from ..engine.tensors import FREE, Array, TensorSpec
+from ..engine.tensors import Array, TensorSpec
 from .config import ModelConfig
-
-# Rows of made-up values. A softmax adds up to 1 on any input, and other numbers hardly ever do on all of these.
-_MADE_UP_ROWS = 4
-_SEED = 0
 
 
 def read_scores(
-    config: ModelConfig, card: Card | None, version: Path, session: Session, on_contradiction: Callable[[str], object]
+    config: ModelConfig,
+    card: Card | None,
+    version: Path,
+    session: Session,
+    inputs: Tensors | None,
+    on_contradiction: Callable[[str], object],
 ) -> ScoreReader | None:
     """Returns what reads a version's output; None: the model is not a classifier.
 
-    What config.pbtxt or the card declare holds. Otherwise the golden samples decide, and made-up inputs where there are
-    none: outputs that all look like probabilities are taken for these, any others are scores.
+    What config.pbtxt or the card declare holds. Otherwise the golden samples decide, and the inputs of its proof where
+    there are none: outputs that all look like probabilities are taken for these, any others are scores. A softmax adds
+    up to 1 on any input, and other numbers hardly ever do on several.
 
     Args:
         config: the model's settled configuration.
         card: the version's card; None: it has none.
         version: the version's folder.
         session: computes it.
+        inputs: what it is known to compute, rows along the first axis; None: nothing is.
         on_contradiction: receives the sentence for the log when an output proves the kind wrong.
     """
     output = scores_output(config.outputs)
@@ -45,7 +46,7 @@ def read_scores(
     # A number a row without names is as likely to be a measure of something.
     if output.shape[1] == 1 and not output.labels and config.pictures is None:
         return None
-    kind, reason = _assumed(version, output, session, config.batching.max_batch_size)
+    kind, reason = _assumed(version, output, session, inputs)
     return ScoreReader(output, kind, reason, declared=False, on_contradiction=on_contradiction)
 
 
@@ -62,10 +63,10 @@ def _declared(config: ModelConfig, card: Card | None) -> tuple[OutputKind | None
     return (card.output_kind if card else None), "the card"
 
 
-def _assumed(version: Path, output: TensorSpec, session: Session, max_batch_size: int) -> tuple[OutputKind, str]:
+def _assumed(version: Path, output: TensorSpec, session: Session, inputs: Tensors | None) -> tuple[OutputKind, str]:
     rows, source = _golden(version, output), "golden samples"
-    if not rows:
-        rows, source = _made_up(output, session, max_batch_size), "outputs of made-up inputs"
+    if not rows and inputs is not None:
+        rows, source = _computed(output, session, inputs), "outputs of the inputs that it was tried with"
     finite = [values[are_finite(values)] for values in rows]
     if not sum(map(len, finite)):
         return "scores", "not declared, and there were no outputs to tell by"
@@ -84,34 +85,7 @@ def _golden(version: Path, output: TensorSpec) -> list[Array]:
     return [golden] if golden is not None and golden.ndim == 2 and golden.dtype.kind == "f" else []
 
 
-def _made_up(output: TensorSpec, session: Session, max_batch_size: int) -> list[Array]:
-    """Returns the outputs of made-up inputs, [1, columns] each; none where the model cannot compute them."""
-    random = np.random.default_rng(_SEED)
-    found: list[Array] = []
-    for number in range(_MADE_UP_ROWS):
-        inputs = {}
-        for spec in session.inputs:
-            # Samples are computed one by one, in which any dimension that is free can be 1.
-            shape = [1 if size == FREE else size for size in spec.shape]
-            inputs[spec.name] = _values(spec, shape, random, is_zero=number == 0)
-        if max_batch_size and any(spec.shape[:1] != (FREE,) for spec in session.inputs):
-            return []
-        try:
-            values = session.run(inputs)[output.name]
-        except Exception:  # noqa: BLE001  # whatever ONNX Runtime raises: made-up values need not be possible ones
-            return found
-        if values.ndim == 2:
-            found.append(values)
-    return found
-
-
-def _values(spec: TensorSpec, shape: list[int], random: np.random.Generator, *, is_zero: bool) -> Array:
-    if spec.datatype.is_bytes:
-        return np.full(shape, "", spec.datatype.dtype)
-    if is_zero or not spec.datatype.has_numbers:
-        return np.zeros(shape, spec.datatype.dtype)
-    if spec.datatype.name == "UINT8":
-        return random.integers(0, 256, shape, np.uint8)
-    if spec.datatype.dtype.kind == "f":
-        return random.standard_normal(shape).astype(spec.datatype.dtype)
-    return random.integers(0, 2, shape).astype(spec.datatype.dtype)
+def _computed(output: TensorSpec, session: Session, inputs: Tensors) -> list[Array]:
+    """Returns the output for inputs that a session is known to compute, real [rows, columns]; none of another rank."""
+    values = session.run(inputs)[output.name]
+    return [values] if values.ndim == 2 else []

@@ -108,7 +108,7 @@ class Warming:
         if session.provider == CUDA:
             for rows in self._sizes:
                 self._on_size(rows)
-                session.warm(rows if self._batches else 0)
+                session.warm(rows if self._batches else 0, self._batch(rows) or {})
 
     def _runner(self, session: Session) -> Callable[[int], object]:
         # The inputs of one size at a time: they are large too.

@@ -10,19 +10,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # Installed name by folder.
 PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
 # What the server and training may take from pixelserve; `pixelserve` itself is its version.
-SHARED_WITH_SERVER = (
-    "pixelserve.oip",
-    "pixelserve.v1",
-    "pixelserve.card",
-    "pixelserve.external_data",
-    "pixelserve.onnx_runtime",
-    "pixelserve.scores",
+SHARED_WITH_BOTH = (
+    *("pixelserve.card", "pixelserve.external_data", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores"),
     "pixelserve.text",
 )
-SHARED_WITH_TRAINING = (
-    *("pixelserve.card", "pixelserve.external_data", "pixelserve.oip.model_config_pb2", "pixelserve.onnx_runtime"),
-    *("pixelserve.scores", "pixelserve.text"),
-)
+SHARED_WITH_SERVER = (*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.v1")
+SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.oip.model_config_pb2")
 
 # Library: the only places, as path prefixes, that may import it.
 CONFINED = {
@@ -49,6 +42,7 @@ CONFINED = {
     ),
     "pixelserve.oip": (
         *("server/api/", "server/transport/", "server/repository/config.py", "server/repository/scheduling.py"),
+        "server/repository/warmup.py",
         *("server/repository/pbtxt.py", "server/repository/compatibility.py", "server/repository/aliases.py"),
         *("server/repository/overlay.py", "server/repository/promotion.py"),
         *("training/exporting/config.py", "pixelserve/", "examples/"),

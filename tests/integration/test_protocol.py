@@ -212,6 +212,9 @@ def test_model_metadata_carries_evidence_and_provider(stub: Any, version: str, f
         "provider": "CPUExecutionProvider",
         "verified": "false",
         "evidence": "unverified: no card.json",
+        "rows": "independent",
+        "output_kind": "scores",
+        "output_kind_reason": metadata.properties["output_kind_reason"],
     }
 
 

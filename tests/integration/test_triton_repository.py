@@ -67,7 +67,6 @@ DIGITS_IGNORED = [
     "optimization.graph",
     "optimization.execution_accelerators",
     "parameters.intra_op_thread_count",
-    "model_warmup",
 ]
 
 DOUBLER = """

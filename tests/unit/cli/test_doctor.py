@@ -18,7 +18,9 @@ def repository(doubler_repository: Path) -> Path:
     broken = doubler_repository / "broken"
     (broken / "1").mkdir(parents=True)
     (broken / "1" / "model.onnx").write_bytes((doubler_repository / "doubler" / "1" / "model.onnx").read_bytes())
-    (broken / "config.pbtxt").write_text("max_batch: 8\nmodel_warmup { }\ninstance_group { passive: true }\n")
+    (broken / "config.pbtxt").write_text(
+        'max_batch: 8\nmetric_tags { key: "a" value: "b" }\ninstance_group { passive: true }\n'
+    )
     return doubler_repository
 
 
@@ -35,7 +37,7 @@ def test_it_says_each_problem_with_its_place_and_what_to_write(run: Run, reposit
         "    write: max_batch_size: 8",
         f"{config}:3: error: instance_group.passive is not served: "
         "a session that takes no requests serves nobody; remove it",
-        f"{config}:2: warning: not served, ignored: model_warmup: every batch size is run before a version serves",
+        f"{config}:2: warning: not served, ignored: metric_tags: metrics are labelled with the model and the version",
         f"{repository / 'broken' / '1'}: warning: {no_card}",
         f"{repository / 'doubler' / '1'}: warning: {no_card}",
         f"doubler version 1: would serve, {evidence}",

@@ -74,7 +74,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_check(run: Callable[..., Any], 
 
 def test_a_check_needs_the_server(run: Callable[..., Any], repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for name in [name for name in sys.modules if name.startswith("pixelserve_server")]:
+    for name in [name for name in sys.modules if name.startswith(("pixelserve_server", "pixelserve.onnx_runtime"))]:
         monkeypatch.delitem(sys.modules, name)
     ran = run("models", "pull", MODEL, "--check")
     assert ran.code == 3

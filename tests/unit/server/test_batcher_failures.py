@@ -11,26 +11,28 @@ from pixelserve_server.engine.instance import Instance
 from pixelserve_server.errors import InternalError, Unavailable
 
 
-def test_a_failing_session_fails_its_batch_and_no_other(bench: Callable[..., Any]) -> None:
-    """Timeline: 1. a batch runs; 2. two requests merge into the next, which fails; 3. a third runs as ever."""
+def test_a_batch_that_fails_is_computed_request_by_request(bench: Callable[..., Any]) -> None:
+    """Timeline: 1. a batch runs; 2. two requests merge into the next, which fails on one of them; 3. each is computed
+    by itself, and only that one fails; 4. a third runs as ever."""
     it = bench()
     it.occupy()
-    failing = [it.submit(1), it.submit(2)]
+    good, bad = it.submit(1), it.submit(2)
     trouble = RuntimeError("secret: out of memory at 0x1234")
 
-    def fail_once(x: Any) -> Any:
-        it.session.outcome = lambda x: {"y": x * 10}
-        raise trouble
+    def fail_on_two(x: Any) -> Any:
+        if (x == 2).any():
+            raise trouble
+        return {"y": x * 10}
 
     it.session.let_go(1)
     assert it.session.wait_until_running()
-    it.session.outcome = fail_once
+    it.session.outcome = fail_on_two
     after = it.submit(3)
     it.finish()
-    errors = [each.answer() for each in failing]
-    assert [type(error) for error in errors] == [InternalError, InternalError]
-    assert all("secret" not in str(error) for error in errors)
-    assert after.rows() == [30]
+    error = bad.answer()
+    assert type(error) is InternalError
+    assert "secret" not in str(error)
+    assert (good.rows(), after.rows()) == ([10], [30])
     assert it.failures == [trouble]
 
 
@@ -42,19 +44,27 @@ def test_a_failing_session_fails_its_batch_and_no_other(bench: Callable[..., Any
         pytest.param(lambda x: x.sum(), id="no rows at all"),
     ],
 )
-def test_outputs_that_cannot_be_told_apart_fail_the_batch(
+def test_outputs_that_cannot_be_taken_apart_end_merging_and_fail_no_request(
     bench: Callable[..., Any], spoil: Callable[[Any], Any]
 ) -> None:
-    it = bench()
+    """Timeline: 1. two requests meet in a run whose outputs do not have its rows; 2. each is computed by itself and
+    gets all of its own outputs; 3. two that wait together later do not meet."""
+    reasons: list[str] = []
+    it = bench(batcher={"on_unmerged": reasons.append})
     it.occupy()
     mates = [it.submit(1), it.submit(2)]
     it.session.let_go(1)
     assert it.session.wait_until_running()
     it.session.outcome = lambda x: {"y": spoil(x)}
+    later = [it.submit(3), it.submit(4)]
     it.finish()
-    assert all(isinstance(each.answer(), InternalError) for each in mates)
-    assert [type(failure) for failure in it.failures] == [ValueError]
-    assert [record.failed for record in it.observer.batches] == [False, True]
+    for value, each in zip((1, 2, 3, 4), [*mates, *later], strict=True):
+        np.testing.assert_array_equal(each.answer().outputs["y"], spoil(np.array([[value]])))
+    assert it.failures == []
+    assert [(len(record.arrived_ns), record.failed) for record in it.observer.batches] == [(1, False)] * 5
+    (reason,) = reasons
+    assert reason.startswith("output y has shape ")
+    assert (it.batcher.merges, it.batcher.row_fault) == (False, reason)
 
 
 def test_a_caller_that_cannot_be_answered_strands_nobody(bench: Callable[..., Any]) -> None:

@@ -35,7 +35,7 @@ class Plan:
     rows: int
     width: int
     poisoned: bool = False
-    """Whether the session fails on it, and so on its whole batch."""
+    """Whether the session fails on it, and on every batch that it is in."""
     leaves: bool = False
     """Whether its caller leaves while it waits."""
     deadline_s: float | None = None
@@ -274,12 +274,14 @@ def check_answer(it: Trial, number: int) -> None:
         assert not plan.poisoned
         np.testing.assert_array_equal(answer.outputs["y"], pixels(number, plan) * 2)
     else:
-        # It was poisoned, or shared a batch with one that was.
+        assert plan.poisoned
         assert type(answer) is InternalError
 
 
 def check_batches(it: Trial, queue: list[int], *, is_exact: bool) -> None:
     batches: dict[int, list[int]] = {}
+    failed_together: set[int] = set()
+    computed_again: list[int] = []
     for array in it.session.batches:
         rows = array[array.any(axis=1)]
         numbers = list(dict.fromkeys(np.floor(rows[:, 0]).astype(int).tolist()))
@@ -287,8 +289,15 @@ def check_batches(it: Trial, queue: list[int], *, is_exact: bool) -> None:
         assert len(array) == it.policy.bucket(len(rows))
         np.testing.assert_array_equal(rows, np.concatenate([pixels(number, it.plans[number]) for number in numbers]))
         assert len(numbers) == 1 or (it.policy.merge and len(rows) <= it.limit)
+        if numbers[0] in failed_together:
+            assert len(numbers) == 1
+            computed_again += numbers
+            continue
+        if len(numbers) > 1 and (array == POISON).any():
+            failed_together.update(numbers)
         if numbers[0] < FIRST:
             batches[numbers[0]] = numbers
+    assert sorted(computed_again) == sorted(failed_together)
     # Several sessions may begin in any order, but none takes what is behind what waits for another.
     in_order = [batches[number] for number in queue if number in batches]
     assert [number for batch in in_order for number in batch] == queue
@@ -298,12 +307,12 @@ def check_batches(it: Trial, queue: list[int], *, is_exact: bool) -> None:
 
 def check_what_was_told(it: Trial, instances: int) -> None:
     ran = it.queue(has_rung=isinstance(it.batcher._timer, HandTimer))
+    started = [number for number in it.accepted if number >= FIRST]
     records: Any = it.told.records
     assert sum(len(record.arrived_ns) for record in records) == instances + len(ran)
-    assert sum(record.rows + record.padding for record in records) == sum(map(len, it.session.batches))
-    # Only poison makes a batch fail: those that cannot run together never meet.
-    poisoned = sum(bool((batch == POISON).any()) for batch in it.session.batches)
-    assert sum(record.failed for record in records) == poisoned
+    assert sum(record.rows for record in records) == sum(it.plans[number].rows for number in [*started, *ran])
+    # Only poison makes a request fail: what cannot run together never meets, and what met it is computed again.
+    assert sum(record.failed for record in records) == sum(it.plans[number].poisoned for number in ran)
     assert len(it.told.dropped) == len(it.accepted) - instances - len(ran)
     if instances == 1 or it.policy.preserve_ordering:
         answered = [number for number in it.order if number < FIRST and it.runs(number)]

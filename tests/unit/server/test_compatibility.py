@@ -135,6 +135,9 @@ def loaded(text: str, version: int = 1) -> Any:
         ),
         curve=UNMEASURED,
         batch_limit=8,
+        scores=None,
+        row_state="independent",
+        unmerged="",
         load_s=0.1,
         batcher=SimpleNamespace(waiting=0),
     )
@@ -143,11 +146,11 @@ def loaded(text: str, version: int = 1) -> Any:
 def test_the_log_names_what_is_ignored_once_a_model_and_again_when_that_changes() -> None:
     log = Recorder()
     events = ModelEvents(Recorder(), Recorder(), log, lambda name: True, drift_window=0)  # type: ignore[arg-type]
-    both = "model_warmup { } optimization { graph { level: 1 } }"
+    both = 'metric_tags { key: "a" value: "b" } optimization { graph { level: 1 } }'
     for version in (1, 2):
         events.on_loaded(loaded(both, version))
-    said = "config.pbtxt: not served, ignored: optimization.graph, model_warmup"
+    said = "config.pbtxt: not served, ignored: metric_tags, optimization.graph"
     assert log.warnings == [("not as asked", {"model": "digits", "reason": said})]
-    events.on_loaded(loaded("model_warmup { }"))
+    events.on_loaded(loaded('metric_tags { key: "a" value: "b" }'))
     events.on_loaded(loaded("max_batch_size: 8"))
-    assert [fields["reason"] for _, fields in log.warnings[1:]] == ["config.pbtxt: not served, ignored: model_warmup"]
+    assert [fields["reason"] for _, fields in log.warnings[1:]] == ["config.pbtxt: not served, ignored: metric_tags"]

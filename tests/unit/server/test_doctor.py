@@ -155,8 +155,8 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], tuple[str, str, int | None, 
         ("error", CONFIG, 3, "sequence_batching is not served: requests of one sequence", ""),
     ),
     "an ignored field": (
-        configure("max_batch_size: 8", "max_batch_size: 8\nmodel_warmup { }"),
-        ("warning", CONFIG, 3, "not served, ignored: model_warmup: every batch size", ""),
+        configure("max_batch_size: 8", 'max_batch_size: 8\nmetric_tags { key: "a" value: "b" }'),
+        ("warning", CONFIG, 3, "not served, ignored: metric_tags: metrics are", ""),
     ),
     "a policy that serves nothing": (
         configure("max_batch_size: 8", "max_batch_size: 8 version_policy { specific { versions: 7 } }"),
@@ -290,7 +290,7 @@ def test_all_problems_are_found_at_once(
         'nam: "double"\nmax_batch_size: 8\n'
         'input { name: "value"\ndata_type: TYPE_FP32 dims: 4 }\n'
         'output { name: "doubled"\ndata_type: TYPE_FP16\ndims: 5\nlabel_filename: "labels.txt" optional: true }\n'
-        "instance_group { kind: KIND_MODEL }\nmodel_warmup { }\n"
+        'instance_group { kind: KIND_MODEL }\nmetric_tags { key: "a" value: "b" }\n'
     )
     (repository / "doubler" / "labels.txt").write_text("a\n")
     prove(repository / "doubler" / "1", sha256="00" * 32)

@@ -124,7 +124,7 @@ def model(tmp_path: Path, model_writer: Write) -> Path:
 
 def test_a_batch_that_was_announced_has_memory_of_its_own(gpu: PretendedGpu, model: Path) -> None:
     session = Session(model, GPU)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     gpu.runs.clear()
     assert_doubles(session, 2)
     assert_doubles(session, 3)
@@ -135,7 +135,7 @@ def test_a_batch_that_was_announced_has_memory_of_its_own(gpu: PretendedGpu, mod
 
 def test_an_answer_outlives_the_next_run_in_the_same_memory(gpu: PretendedGpu, model: Path) -> None:
     session = Session(model, GPU)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     first = session.run(rows_of(2))
     session.run(rows_of(2, first=100))
     np.testing.assert_equal(first, doubled(rows_of(2)))
@@ -144,7 +144,7 @@ def test_an_answer_outlives_the_next_run_in_the_same_memory(gpu: PretendedGpu, m
 def test_a_batch_of_another_type_does_not_get_into_memory_that_was_made_for_one(gpu: PretendedGpu, model: Path) -> None:
     # ONNX Runtime would copy the bits as they are.
     session = Session(model, GPU)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     with pytest.raises(Exception, match="Unexpected input data type"):
         session.run({"values": rows_of(2)["values"].astype(np.int32)})
     with pytest.raises(Exception, match="Required inputs"):
@@ -153,7 +153,7 @@ def test_a_batch_of_another_type_does_not_get_into_memory_that_was_made_for_one(
 
 def test_a_batch_that_is_not_contiguous_is_computed_right(gpu: PretendedGpu, model: Path) -> None:
     session = Session(model, GPU)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     strided = np.arange(16, dtype=np.float32).reshape(2, 8)[:, ::2]
     np.testing.assert_equal(session.run({"values": strided}), {"doubled": strided * 2})
 
@@ -180,7 +180,7 @@ def test_page_locked_memory_is_read_from_where_there_is_some(
     monkeypatch.setattr(ort.OrtValue, "ortvalue_from_shape_and_type", allocate)
     monkeypatch.setattr(ort, "get_ep_devices", lambda: [Device()])
     session = Session(model, GPU)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     assert_doubles(session, 2)
     (buffer,) = staged
     np.testing.assert_equal(buffer.numpy(), rows_of(2)["values"])
@@ -189,7 +189,7 @@ def test_page_locked_memory_is_read_from_where_there_is_some(
 def test_where_memory_is_short_batches_are_computed_without_their_own(gpu: PretendedGpu, model: Path) -> None:
     gpu.has_memory = False
     session = Session(model, GRAPHS)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     assert_doubles(session, 2)
     assert gpu.runs[-1] == ("unbound", "-1")
     assert session.notes == ("batches of 2 rows have no memory of their own on the GPU: Failed to allocate memory",)
@@ -205,7 +205,7 @@ def test_a_free_dimension_in_the_outputs_forbids_memory_of_its_own(
         ("NonZero", "x", "y"),
     )
     session = Session(path, GRAPHS)
-    session.warm(2)
+    session.warm(2, {"x": rows_of(2)["values"]})
     assert gpu.runs == [("unbound", "-1")]
     assert session.notes == ("CUDA graphs are not used: y has free dimensions beside the batch's",)
 
@@ -215,15 +215,15 @@ def test_a_free_dimension_in_the_inputs_leaves_nothing_to_announce(
 ) -> None:
     tensor = ("FLOAT", ["N", "width"])
     path = graph_writer(tmp_path / "m" / "1" / "model.onnx", {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
-    Session(path, GPU).warm(2)
-    assert gpu.runs == []
+    Session(path, GPU).warm(2, {"x": rows_of(2)["values"]})
+    assert gpu.runs == [("unbound", "")]
 
 
 def test_a_model_without_a_batch_dimension_is_announced_as_it_is(
     gpu: PretendedGpu, tmp_path: Path, model_writer: Write
 ) -> None:
     session = Session(model_writer(tmp_path / "f" / "1" / "model.onnx", rows=3), GRAPHS)
-    session.warm(0)
+    session.warm(0, rows_of(3))
     assert session.in_use.graphs == 1
     assert_doubles(session, 3)
 
@@ -236,7 +236,7 @@ def test_the_arena_shrinks_after_batches_that_nobody_announced(
     gpu: PretendedGpu, model: Path, options: CudaOptions, after_announced: str, after_others: str
 ) -> None:
     session = Session(model, replace(GPU, device_id=1, cuda=options))
-    session.warm(2)
+    session.warm(2, rows_of(2))
     assert set(gpu.shrinks) == {after_announced}
     session.run(rows_of(3))
     assert gpu.shrinks[-1] == after_others
@@ -244,8 +244,8 @@ def test_the_arena_shrinks_after_batches_that_nobody_announced(
 
 def test_announced_batches_are_replayed_as_graphs_each_with_its_own_number(gpu: PretendedGpu, model: Path) -> None:
     session = Session(model, GRAPHS)
-    session.warm(1)
-    session.warm(2)
+    session.warm(1, rows_of(1))
+    session.warm(2, rows_of(2))
     gpu.runs.clear()
     for rows in (1, 2, 3):
         assert_doubles(session, rows)
@@ -263,21 +263,21 @@ def test_no_run_may_capture_but_those_of_announced_batches(gpu: PretendedGpu, mo
 
 def test_announcing_twice_captures_once(gpu: PretendedGpu, model: Path) -> None:
     session = Session(model, GRAPHS)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     gpu.runs.clear()
-    session.warm(2)
+    session.warm(2, rows_of(2))
     assert gpu.runs == [("bound", "1")]
 
 
 def test_a_thread_replays_only_what_it_captured(gpu: PretendedGpu, model: Path) -> None:
     session = Session(model, GRAPHS)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     seen: list[Any] = []
 
     def elsewhere() -> None:
         seen.append(session.run(rows_of(2)))
         seen.append((gpu.runs[-1], session.in_use.graphs))
-        session.warm(2)
+        session.warm(2, rows_of(2))
         seen.append((gpu.runs[-1], session.in_use.graphs))
 
     thread = threading.Thread(target=elsewhere)
@@ -299,8 +299,8 @@ def test_a_capture_that_goes_wrong_costs_the_graphs_only(
 ) -> None:
     gpu.__dict__.update(misbehave)
     session = Session(model, replace(GRAPHS, cuda=CudaOptions(graphs=True, arena_shrink=True)))
-    session.warm(2)
-    session.warm(4)
+    session.warm(2, rows_of(2))
+    session.warm(4, rows_of(4))
     assert [chosen["enable_cuda_graph"] for chosen in gpu.opened] == ["1", "0"]
     gpu.runs.clear()
     assert_doubles(session, 2)
@@ -315,7 +315,7 @@ def test_a_capture_that_goes_wrong_costs_the_graphs_only(
 def test_a_model_that_cannot_be_captured_is_opened_without_graphs(gpu: PretendedGpu, model: Path) -> None:
     gpu.refuses_graphs = "the model has control flow nodes\nat length"
     session = Session(model, GRAPHS)
-    session.warm(2)
+    session.warm(2, rows_of(2))
     assert_doubles(session, 2)
     assert [chosen["enable_cuda_graph"] for chosen in gpu.opened] == ["1", "0"]
     assert session.notes == (
@@ -338,7 +338,7 @@ def test_a_damaged_model_is_refused_with_and_without_graphs(gpu: PretendedGpu, m
 
 def test_an_arena_that_graphs_use_does_not_shrink_and_says_so(gpu: PretendedGpu, model: Path) -> None:
     session = Session(model, replace(GPU, cuda=CudaOptions(graphs=True, arena_shrink=True)))
-    session.warm(2)
+    session.warm(2, rows_of(2))
     session.run(rows_of(3))
     assert set(gpu.shrinks) == {""}
     assert session.notes == (
@@ -372,7 +372,7 @@ def test_a_gpu_is_required_of_an_onnx_runtime_that_has_it(monkeypatch: pytest.Mo
 
 def test_graphs_on_the_cpu_are_off_and_say_so(model: Path) -> None:
     session = Session(model, SessionOptions(device="cpu", cuda=CudaOptions(graphs=True)))
-    session.warm(2)
+    session.warm(2, rows_of(2))
     assert_doubles(session, 2)
     assert session.notes == ("CUDA graphs are off: the model is computed on the CPU",)
     assert (session.in_use.provider, session.in_use.device_id, session.in_use.graphs) == (CPU, None, 0)
@@ -386,8 +386,8 @@ def test_a_real_gpu_gives_what_the_cpu_gives_with_and_without_graphs(root: Path)
     expected = Session(path, SessionOptions(device="cpu")).run({"image": pixels})
     for options in (GPU, GRAPHS):
         session = Session(path, options)
-        session.warm(8)
-        session.warm(4)
+        session.warm(8, rows_of(8))
+        session.warm(4, rows_of(4))
         assert session.in_use.graphs == (2 if options.cuda.graphs else 0), session.notes
         for rows in (8, 4, 3, 8):
             got = session.run({"image": pixels[:rows]})
@@ -399,6 +399,6 @@ def test_a_real_gpu_gives_what_the_cpu_gives_with_and_without_graphs(root: Path)
 def test_a_real_gpu_is_enough_where_one_is_required(model: Path) -> None:
     check_runtime("cuda", require_gpu=True)
     session = Session(model, replace(GPU, require_gpu=True, cuda=CudaOptions(memory_limit_mib=256, arena_shrink=True)))
-    session.warm(2)
+    session.warm(2, rows_of(2))
     assert_doubles(session, 2)
     assert_doubles(session, 5)

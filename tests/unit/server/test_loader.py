@@ -189,10 +189,10 @@ def test_evidence_that_does_not_hold_keeps_a_version_from_serving(
     assert str(caught.value).startswith(f"{folder.version_path(1)}/{file}: ")
 
 
-def test_a_model_that_cannot_compute_is_refused_before_it_serves(
+def test_a_model_that_computes_no_row_alone_is_served_unmerged(
     tmp_path: Path, graph_writer: Callable[..., Path], load: Callable[..., LoadedVersion]
 ) -> None:
-    """Its graph is valid and takes one row only, whatever it says."""
+    """Its graph is valid and takes pairs of rows, whatever it says."""
     graph_writer(
         tmp_path / "liar" / "1" / "model.onnx",
         {"x": ("FLOAT", ["N", 4])},
@@ -201,8 +201,9 @@ def test_a_model_that_cannot_compute_is_refused_before_it_serves(
         ("Split", "same", "y z"),
         axis=0,
     )
-    with pytest.raises(RepositoryError, match=r"model\.onnx: cannot compute a batch of 1 to 64 rows: "):
-        load(ModelFolder(tmp_path / "liar"))
+    loaded = load(ModelFolder(tmp_path / "liar"))
+    assert loaded.row_state == "unproven"
+    assert "its Split node reports: Input cannot be split evenly" in loaded.unmerged
 
 
 @pytest.mark.parametrize(

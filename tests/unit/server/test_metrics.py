@@ -48,7 +48,8 @@ def metrics() -> Metrics:
         provider="CPUExecutionProvider",
         verified=True,
         load_s=1.5,
-        batch_limit=16,
+        batch_limit=lambda: 16,
+        row_state=lambda: "independent",
         queue_limit=100,
         curve=LatencyCurve((1, 8), (50_000, 250_000)),
     )

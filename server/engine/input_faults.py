@@ -1,0 +1,37 @@
+"""Tells errors that a request's inputs caused from the runtime's own, and words them for the sender."""
+
+import re
+
+_NODE = re.compile(r"while running (\w+) node\. Name:'(.*?)' Status Message: (.*)", re.DOTALL)
+_DIMENSIONS = re.compile(r"INVALID_ARGUMENT : (Got invalid dimensions for input: .*)", re.DOTALL)
+# The runtime's own trouble, in whatever node it comes up.
+_OURS = re.compile(r"(?i)alloc|out of memory|\b(cuda|cudnn|cublas|cufft|hip|miopen)|internal error|not implemented")
+# file.h:123 Function or file.h:123 signature(...) condition was false.
+_SOURCE = re.compile(r"^\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+\s+(?:.* was false\.|.*\)(?= )|\S+)\s*", re.DOTALL)
+_LONGEST = 300
+# What the C++ library's number parsers say, and nothing else.
+_NOT_A_NUMBER = re.compile(r"sto(d|f|i|l|ll|ul|ull|ld)")
+
+
+def explain(message: str) -> str | None:
+    """Returns why a model cannot compute inputs, for the sender; None: the inputs are not to blame, as far as is known.
+
+    Args:
+        message: what ONNX Runtime said when a run failed.
+    """
+    if _OURS.search(message):
+        return None
+    if match := _DIMENSIONS.search(message):
+        return _sentence("the model", match[1])
+    if match := _NODE.search(message):
+        operator, name, said = match.groups()
+        return _sentence(f"its {operator} node{f' {name}' if name else ''}", said)
+    return None
+
+
+def _sentence(where: str, said: str) -> str:
+    text = " ".join(_SOURCE.sub("", said.strip()).split()).rstrip(".")
+    text = text.removesuffix(" Please fix either the inputs/outputs or the model").rstrip(".")
+    if _NOT_A_NUMBER.fullmatch(text):
+        text = "a string is not a number"
+    return f"the model cannot compute these inputs; {where} reports: {text[:_LONGEST]}; check their shapes and values"

@@ -1,0 +1,276 @@
+"""Has a session prove itself before it serves: that it is the model of its card, and that its rows may share a run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pixelserve.card import (
+    CARD_FILE,
+    GOLDEN_FILE,
+    Card,
+    CardError,
+    Golden,
+    GoldenMismatchError,
+    Tensors,
+    read_card,
+    read_golden,
+    replay,
+    verify_model_file,
+)
+from pixelserve.rows import ROWS, Input, RowProof, distinct_rows, made_up_rows, prove_rows
+
+from ..engine.policy import BatchingPolicy
+from ..engine.providers import CUDA
+from ..engine.session import Session
+from ..engine.tensors import BY_NAME, Array, TensorSpec
+from ..errors import InvalidRequest, RepositoryError
+from .warmup import Warmup
+
+# TensorFloat-32 rounds to ten bits, in another order for another batch size.
+_CUDA_TOLERANCE = 5e-3
+_FLOAT = BY_NAME["FP32"].dtype
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a version's origin and correctness."""
+
+    card: Card | None
+    """Its card; None: it has none."""
+    verified: bool
+    """Whether its file is the one that the card describes and it reproduced its golden outputs."""
+    summary: str
+    """The same for people, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a session has proven."""
+
+    evidence: Evidence
+    """Where the model comes from, and whether it computes what it did there."""
+    rows: RowProof
+    """Whether requests of different callers may share a run."""
+    inputs: Tensors | None
+    """Inputs that it computed: [rows, ...], or one whole set for a model without a batch dimension; None: none."""
+
+
+@dataclass(frozen=True)
+class Prover:
+    """Examines the sessions of one version; a session that is opened later is held to the same."""
+
+    version: Path
+    """The version's folder."""
+    model: Path
+    """Its model file."""
+    policy: BatchingPolicy
+    """How its requests are batched."""
+    warmups: Sequence[Warmup]
+    """What config.pbtxt has it run before it serves."""
+    require_card: bool
+    """Whether a version without a card is refused."""
+
+    def prove(self, session: Session, padded: int = 0) -> Proof:
+        """Examines a session.
+
+        Args:
+            session: the session.
+            padded: rows that the batch of a proof would be padded to.
+
+        Raises:
+            RepositoryError: a file does not hold, or the session does not compute what it must.
+        """
+        card, golden = read_evidence(self.version, self.model, require_card=self.require_card)
+        evidence, fault = self._replay(session, card, golden)
+        self._warm_up(session)
+        known = self._known_rows(golden)
+        if not self.policy.max_batch_size:
+            rows = RowProof("single", "the tensors have no batch dimension")
+            return Proof(evidence, rows, known if known is not None else _made_up_whole(session))
+        precision = _precision(card, session.provider)
+        floor = _CUDA_TOLERANCE if session.provider == CUDA else 0.0
+
+        def prove(inputs: Tensors) -> RowProof:
+            if self.policy.max_batch_size == 1:
+                _computer(session)(inputs)
+                return RowProof("single", "max_batch_size is 1")
+            return prove_rows(_computer(session), inputs, precision=precision, floor=floor, padded=padded)
+
+        rows, inputs = self._prove_rows(session, known, prove)
+        return Proof(evidence, RowProof("dependent", fault) if fault and rows.allows_merging else rows, inputs)
+
+    def _replay(self, session: Session, card: Card | None, golden: Golden | None) -> tuple[Evidence, str]:
+        """Returns what the golden samples say, and what keeps rows from sharing a run; empty: nothing does."""
+        if card is None:
+            return Evidence(None, False, f"unverified: no {CARD_FILE}"), ""
+        if golden is None:
+            return Evidence(card, False, f"unverified: no {GOLDEN_FILE} to replay"), ""
+        rows = self.policy.max_batch_size
+        sizes = {"one by one": min(rows, 1), "together": rows} if rows > 1 and golden.samples > 1 else {"": rows}
+        errors: dict[str, float] = {}
+        faults: list[GoldenMismatchError] = []
+        with _about(self.version / GOLDEN_FILE):
+            for how, size in sizes.items():
+                try:
+                    errors[how] = replay(golden, in_batches(session, size), card.tolerance(session.provider))
+                except GoldenMismatchError as mismatch:
+                    faults.append(mismatch)
+            if not errors:
+                raise faults[-1]
+        worst = max(errors.values())
+        fault = "" if not faults else f"the golden samples hold {next(iter(errors))} only ({faults[0]})"
+        summary = f"verified: {golden.samples} golden samples reproduced, largest difference {worst:.2g}"
+        return Evidence(card, True, summary), fault
+
+    def _warm_up(self, session: Session) -> None:
+        for warmup in self.warmups:
+            try:
+                for _ in range(warmup.count):
+                    session.run(warmup.inputs)
+            except Exception as error:
+                problem = f'the model cannot run model_warmup "{warmup.name}" of its config.pbtxt: {error}'
+                raise RepositoryError(problem, path=self.model) from error
+
+    def _known_rows(self, golden: Golden | None) -> Tensors | None:
+        """Returns inputs that the model is known to compute: its golden samples, else what it was warmed up with."""
+        if golden is not None:
+            whole = {name: array[0] for name, array in golden.inputs.items()}
+            return distinct_rows(golden.inputs) if self.policy.max_batch_size else whole
+        for warmup in self.warmups:
+            return distinct_rows(warmup.inputs) if self.policy.max_batch_size else warmup.inputs
+        return None
+
+    def _prove_rows(
+        self, session: Session, known: Tensors | None, prove: Callable[[Tensors], RowProof]
+    ) -> tuple[RowProof, Tensors | None]:
+        """Tries known rows, and made-up ones where these are too alike to prove anything."""
+        most = min(ROWS, self.policy.max_batch_size)
+        if known is not None and len(next(iter(known.values()))) >= min(2, most):
+            return prove({name: array[:most] for name, array in known.items()}), known
+        reason = "there are no values to try it with"
+        for inputs in _made_up(session.inputs, most):
+            try:
+                return prove(inputs), known if known is not None else inputs
+            except Exception as error:  # noqa: BLE001  values that a model cannot compute are no fault of the model
+                reason = f"it cannot compute made-up values ({_sentence(error)})"
+        return RowProof("unproven", reason), known
+
+
+def read_evidence(version: Path, model: Path, *, require_card: bool) -> tuple[Card | None, Golden | None]:
+    """Returns a version's card, which is its model file's, and its golden samples; None for what is not there.
+
+    Args:
+        version: the version's folder.
+        model: its model file.
+        require_card: whether a version without a card is refused.
+
+    Raises:
+        RepositoryError: a file is damaged or missing, or the model's is not the one of the card.
+    """
+    if not (version / CARD_FILE).is_file():
+        if require_card:
+            problem = f"no {CARD_FILE}, and --require-card is on; export the model with `pixelserve export`"
+            raise RepositoryError(problem, path=version)
+        return None, None
+    with _about(version / CARD_FILE):
+        card = read_card(version / CARD_FILE)
+    with _about(model):
+        verify_model_file(card, model)
+    if not (version / GOLDEN_FILE).is_file():
+        return card, None
+    with _about(version / GOLDEN_FILE):
+        return card, read_golden(version / GOLDEN_FILE)
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Makes a fault of a file of the evidence the repository's."""
+    try:
+        yield
+    except (CardError, OSError) as problem:
+        raise RepositoryError(str(problem).removeprefix(f"{path}: "), path=path) from problem
+
+
+def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:
+    """Returns a function that computes any number of samples, in runs of at most so many.
+
+    It takes and gives tensors by name with samples along the first axis, also where the model has no batch dimension,
+    and raises CardError where the model takes other inputs or cannot compute them.
+    """
+
+    def run_some(inputs: Tensors, start: int) -> dict[str, Array]:
+        if max_batch_size:
+            return session.run({name: array[start : start + max_batch_size] for name, array in inputs.items()})
+        outputs = session.run({name: array[start] for name, array in inputs.items()})
+        return {name: array[np.newaxis] for name, array in outputs.items()}
+
+    def infer(inputs: Tensors) -> Tensors:
+        known = {spec.name for spec in session.inputs}
+        if set(inputs) != known:
+            raise CardError(f"golden inputs are {sorted(inputs)}, the model's are {sorted(known)}; export it again")
+        samples = len(next(iter(inputs.values())))
+        try:
+            parts = [run_some(inputs, start) for start in range(0, samples, max_batch_size or 1)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        except Exception as error:
+            raise CardError(f"the model cannot run its golden inputs: {error}; export it again") from error
+
+    return infer
+
+
+def _computer(session: Session) -> Callable[[Tensors], Tensors]:
+    """Returns what runs a session, bfloat16 outputs as the numbers that they are."""
+    bits = {spec.name for spec in session.outputs if spec.datatype.name == "BF16"}
+
+    def infer(inputs: Tensors) -> Tensors:
+        outputs = session.run(inputs)
+        return {name: _widened(array) if name in bits else array for name, array in outputs.items()}
+
+    return infer
+
+
+def _widened(bits: Array) -> Array:
+    """Returns bfloat16's bits as float32, of which they are the upper half."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _made_up(specs: Sequence[TensorSpec], rows: int) -> Iterator[dict[str, Array]]:
+    is_bits = {spec.name: spec.datatype.name == "BF16" for spec in specs}
+    wanted = {
+        spec.name: Input(_FLOAT if is_bits[spec.name] else spec.datatype.dtype, spec.shape or (rows,)) for spec in specs
+    }
+    for made in made_up_rows(wanted, rows):
+        yield {
+            name: (array.view(np.uint32) >> 16).astype(np.uint16) if is_bits[name] else array
+            for name, array in made.items()
+        }
+
+
+def _made_up_whole(session: Session) -> Tensors | None:
+    """Returns inputs that a model without a batch dimension computes; None: it computes none of the made-up ones."""
+    for made in _made_up([_with_row(spec) for spec in session.inputs], 1):
+        inputs = {name: array[0] for name, array in made.items()}
+        try:
+            session.run(inputs)
+        except Exception:  # noqa: BLE001, S112  values that a model cannot compute are no fault of the model
+            continue
+        return inputs
+    return None
+
+
+def _with_row(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(spec.name, spec.datatype, (1, *spec.shape))
+
+
+def _precision(card: Card | None, provider: str) -> str | None:
+    """Returns what a card says that the model computes in; None: what its outputs are."""
+    named = [entry.precision for entry in card.parity if entry.provider == provider] if card else []
+    return next((each for each in named if each != "float32"), None)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text if isinstance(error, InvalidRequest) else text[:200]
