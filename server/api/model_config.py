@@ -8,7 +8,7 @@ from pixelserve.oip import model_config_pb2 as pb
 from ..engine.providers import CUDA
 from ..engine.tensors import TensorSpec
 from ..repository.aliases import set_aliases
-from ..repository.config import BACKEND, PLATFORM
+from ..repository.config import BACKEND, PLATFORM, ModelConfig
 from ..repository.layout import DEFAULT_MODEL_FILE
 from ..repository.loader import LoadedVersion
 
@@ -40,6 +40,7 @@ def describe(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelConfi
     del config.input[:], config.output[:]
     config.input.extend(inputs)
     config.output.extend(outputs)
+    _complete_format(config, settled)
     _complete_scheduling(config, loaded)
     set_aliases(config, aliases)
     return config
@@ -66,6 +67,12 @@ def _fill(entry: pb.ModelInput | pb.ModelOutput, spec: TensorSpec, max_batch_siz
     if not dims:
         entry.reshape.SetInParent()
     entry.dims[:] = dims or [1]
+
+
+def _complete_format(config: pb.ModelConfig, settled: ModelConfig) -> None:
+    """Says where a picture's channels are: without it, image clients made for Triton give up."""
+    if settled.pictures is not None and not config.input[0].format:
+        config.input[0].format = pb.ModelInput.FORMAT_NHWC
 
 
 def _complete_scheduling(config: pb.ModelConfig, loaded: LoadedVersion) -> None:

@@ -62,7 +62,7 @@ RULES = (
     Rule("max_batch_size", SERVED, "most rows a request and a batch; 0: the tensors have no batch dimension"),
     Rule("input.name", SERVED, "must be an input of the graph; inputs that are not listed are taken from it"),
     Rule("input.data_type", SERVED, "must be the graph's"),
-    Rule("input.format", IGNORED, "the graph says where the channels are"),
+    Rule("input.format", SERVED, "ModelConfig gives it back to clients; the graph says where the channels are"),
     Rule("input.dims", SERVED, "must fit the graph's, where either may have -1"),
     Rule(
         *("input.reshape", SERVED),

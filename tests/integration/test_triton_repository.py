@@ -63,7 +63,6 @@ model_warmup [
 parameters { key: "intra_op_thread_count" value: { string_value: "1" } }
 """
 DIGITS_IGNORED = [
-    "input.format",
     "optimization.graph",
     "optimization.execution_accelerators",
     "parameters.intra_op_thread_count",

@@ -17,6 +17,10 @@ CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 DEFAULT_MAX_BATCH_SIZE = 64
 
+_CHANNELS = (1, 3)
+# What is smaller than a picture may be anything, such as a window of a signal.
+_SMALLEST_SIDE = 8
+
 _AnyTensor = TypeVar("_AnyTensor", pb.ModelInput, pb.ModelOutput)
 
 
@@ -45,6 +49,8 @@ def render(
         input=[_described(pb.ModelInput, tensor, model) for tensor in model.inputs],
         output=[_described(pb.ModelOutput, tensor, model) for tensor in model.outputs],
     )
+    for taken in written.input:
+        taken.format = _format(taken.dims)
     for output in written.output:
         if output.name == labelled:
             output.label_filename = LABELS_FILE
@@ -62,6 +68,20 @@ def _described(kind: type[_AnyTensor], tensor: Tensor, model: OnnxModel) -> _Any
     if not dims:
         entry.reshape.SetInParent()
     return entry
+
+
+def _format(dims: Sequence[int]) -> pb.ModelInput.Format:
+    """Returns where a picture's channels are, which Triton's image clients ask for; none for what is not a picture."""
+    if len(dims) == 3:
+        if dims[2] in _CHANNELS and _are_sides(dims[:2]):
+            return pb.ModelInput.FORMAT_NHWC
+        if dims[0] in _CHANNELS and _are_sides(dims[1:]):
+            return pb.ModelInput.FORMAT_NCHW
+    return pb.ModelInput.FORMAT_NONE
+
+
+def _are_sides(dims: Sequence[int]) -> bool:
+    return all(size == -1 or size >= _SMALLEST_SIDE for size in dims)
 
 
 def check_batches(model: OnnxModel, max_batch_size: int | None) -> None:

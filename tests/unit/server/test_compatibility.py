@@ -98,9 +98,14 @@ def test_our_own_parameter_is_served_beside_others_that_are_not(folder: ModelFol
     assert [use.name for use in ignored_fields(read_config(folder))] == ["parameters.memory.arena"]
 
 
-def test_a_field_of_several_inputs_is_named_once(folder: ModelFolder) -> None:
-    folder.config_file.write_text("input { format: FORMAT_NHWC } input { format: FORMAT_NHWC } metric_tags { }")
-    assert [use.name for use in ignored_fields(read_config(folder))] == ["input.format", "metric_tags"]
+def test_a_field_that_is_there_twice_is_named_once(folder: ModelFolder) -> None:
+    folder.config_file.write_text(
+        "instance_group { secondary_devices { } } instance_group { secondary_devices { } } metric_tags { }"
+    )
+    assert [use.name for use in ignored_fields(read_config(folder))] == [
+        "instance_group.secondary_devices",
+        "metric_tags",
+    ]
 
 
 def test_without_a_configuration_nothing_is_ignored() -> None:

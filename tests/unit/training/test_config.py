@@ -50,6 +50,26 @@ def test_a_rendered_configuration_agrees_with_its_model(model: OnnxModel, path: 
 
 
 @pytest.mark.parametrize(
+    ("dims", "written"),
+    [
+        pytest.param(["N", 28, 28, 1], "FORMAT_NHWC", id="channels last"),
+        pytest.param(["N", 3, 224, 224], "FORMAT_NCHW", id="channels first"),
+        pytest.param(["N", "height", "width", 3], "FORMAT_NHWC", id="any size"),
+        pytest.param(["N", 100, 6, 1], "FORMAT_NONE", id="a signal"),
+        pytest.param(["N", 28, 28], "FORMAT_NONE", id="no channels"),
+        pytest.param(["N", 28, 28, 10], "FORMAT_NONE", id="ten channels"),
+    ],
+)
+def test_an_export_says_where_a_pictures_channels_are(dims: list[int | str], written: str) -> None:
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", tensors[:1], tensors[1:])
+    content = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    text = render("own", OnnxModel(content, source="own.onnx"), labelled=None)
+    parsed = text_format.Parse(text, pb.ModelConfig())
+    assert pb.ModelInput.Format.Name(parsed.input[0].format) == written
+
+
+@pytest.mark.parametrize(
     "name", ['{"1": "one\\two"}', "it's", "two\nlines", "back\\slash", "größe", "tab\there", 'a"', "#"]
 )
 def test_a_tensor_may_be_called_anything(path: Path, name: str) -> None:
