@@ -62,6 +62,8 @@ def as_probabilities(columns: Scores, kind: OutputKind) -> Scores:
     """
     if kind == "scores":
         return columns
+    if kind == "logits" and columns.shape[1] == 1:
+        return as_probabilities(np.concatenate([np.zeros_like(columns), columns], axis=1), kind)[:, 1:]
     if kind == "logits":
         # -inf is a class that was ruled out; NaN and +inf make the row NaN.
         with np.errstate(invalid="ignore"):

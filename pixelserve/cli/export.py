@@ -41,6 +41,15 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+class OutputKind(StrEnum):
+    """What a classifier's output is."""
+
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
+    SIGMOIDS = "sigmoids"
+    SCORES = "scores"
+
+
 class Inversion(StrEnum):
     """When pictures are inverted for a model."""
 
@@ -82,6 +91,10 @@ def export(
     output: Annotated[
         str | None,
         typer.Option(help="The output whose classes the labels name; default: the one that they fit.", metavar="NAME"),
+    ] = None,
+    output_kind: Annotated[
+        OutputKind | None,
+        typer.Option(help="What that output is; default: as the graph and the samples tell. See docs/output-kind.md."),
     ] = None,
     samples: Annotated[
         Path | None, typer.Option(help="An .npz file of real inputs x and, where known, labels y.", metavar="FILE")
@@ -131,7 +144,8 @@ def export(
 ) -> None:
     """Export a trained model as ONNX, with its evidence, into a model repository."""
     exporter = extras.load("pixelserve_training.exporting.export", extra="export")
-    target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size)
+    kind = output_kind.value if output_kind else None
+    target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind)
     if exporter.is_run(source):
         if labels or output or samples or pixel_scale or inversion is not Inversion.NEVER:
             raise typer.BadParameter(
@@ -148,6 +162,8 @@ def export(
 def _summary(exported: Any) -> str:
     slot = exported.slot
     lines = [f"{slot.model} version {slot.version}: {', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"]
+    if exported.output_kind is not None:
+        lines.append(_output_kind(exported.output_kind))
     if exported.max_abs_error is not None:
         lines.append(f"differs from the original by at most {exported.max_abs_error:.2g}")
     evaluation = exported.card.evaluation
@@ -160,6 +176,13 @@ def _summary(exported: Any) -> str:
         lines.append("unverified: without --samples nothing was compared, and a server has nothing to check it with")
     lines.append(f"next: pixelserve serve --model-repository {slot.repository}")
     return "\n".join(lines)
+
+
+def _output_kind(found: Any) -> str:
+    if found.kind is None:
+        known = ", ".join(OutputKind)
+        return f"output kind not found: {found.reason}; say which of {known} the output is with --output-kind"
+    return f"output kind {found.kind}: {found.reason}"
 
 
 def _figure(name: str, value: float) -> str:

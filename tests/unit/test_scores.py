@@ -51,6 +51,10 @@ def test_one_number_speaks_for_the_second_of_two_classes(kind: OutputKind, value
     np.testing.assert_allclose(probabilities([[value]], kind, 2), [classes], rtol=1e-6)
 
 
+def test_one_logit_is_that_of_a_class_against_its_absence() -> None:
+    np.testing.assert_allclose(probabilities([[np.log(3)], [-800]], "logits", 1), [[0.75], [0]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("labels", [0, 1])
 def test_one_number_without_two_labels_stays_one(labels: int) -> None:
     assert probabilities([[0.75]], "sigmoids", labels).tolist() == [[0.75]]

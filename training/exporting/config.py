@@ -8,6 +8,7 @@ from typing import TypeVar
 from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind
 from pixelserve.text import read_lines, read_text
 
 from ..errors import UsageError
@@ -31,6 +32,7 @@ def render(
     labelled: str | None,
     inversion: str = "never",
     max_batch_size: int | None = None,
+    output_kind: OutputKind | None = None,
 ) -> str:
     """Returns the configuration of a model.
 
@@ -40,6 +42,7 @@ def render(
         labelled: the output whose last dimension the label file names; None: there is no label file.
         inversion: whether pictures are inverted for it: never, always, or auto.
         max_batch_size: most samples in a batch; None: 64, or 0 if the model has no batch dimension.
+        output_kind: what a classifier's output is; None: not known.
     """
     written = pb.ModelConfig(
         name=name,
@@ -58,6 +61,8 @@ def render(
         written.dynamic_batching.SetInParent()
     if inversion != "never":
         written.parameters["inversion"].string_value = inversion
+    if output_kind is not None:
+        written.parameters[OUTPUT_KIND].string_value = output_kind
     return text_format.MessageToString(written, as_utf8=True, use_short_repeated_primitives=True)
 
 
@@ -90,6 +95,31 @@ def check_batches(model: OnnxModel, max_batch_size: int | None) -> None:
         raise UsageError(
             f"--max-batch-size {max_batch_size}: the model has no batch dimension; omit the option, or save the model "
             f"with a free first dimension"
+        )
+
+
+def read_output_kind(path: Path) -> OutputKind | None:
+    """Returns what a configuration on disk says that a classifier's output is; None: nothing, or it cannot be read."""
+    try:
+        config = text_format.Parse(read_text(path), pb.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError):
+        # For which a model is refused elsewhere.
+        return None
+    value = config.parameters[OUTPUT_KIND].string_value if OUTPUT_KIND in config.parameters else ""
+    return next((kind for kind in OUTPUT_KINDS if kind == value), None)
+
+
+def check_output_kind(path: Path, kind: OutputKind | None) -> None:
+    """Checks that a configuration on disk, where it says what the output is, says what a new version's is.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    written = read_output_kind(path)
+    if written is not None and kind is not None and written != kind:
+        raise UsageError(
+            f"{path}: {OUTPUT_KIND} is {written}, the new version gives {kind}; {_SHARED}, or say --output-kind "
+            f"{written} if that is what it gives"
         )
 
 

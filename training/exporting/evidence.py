@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pixelserve.card import Card, DataSet, Reference, Task, sha256_of
+from pixelserve.scores import OutputKind, is_single_unit
 
 from .. import runtime
 from ..errors import SamplesError, UsageError
-from ..measuring.evaluate import Figures, Labels, measure, measure_regression
+from ..measuring.evaluate import Figures, Labels, as_served, measure, measure_regression
 from ..progress import say
 from ..running import runs
 from ..runtime import OnnxModel
+from .finite import check_outputs
 from .samples import Samples, can_be_listed
 from .verify import Comparison, parity
 
@@ -74,7 +76,7 @@ def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None =
     if not floats:
         raise SamplesError("--labels: the model has no float output whose classes they could name; leave them out")
     candidates = [tensor for tensor in floats if tensor.name == (named or "probabilities")] or floats
-    fitting = [tensor for tensor in candidates if tensor.shape[-1] in (-1, len(labels))]
+    fitting = [tensor for tensor in candidates if _fits(tensor.shape[-1], len(labels))]
     if not fitting:
         raise SamplesError(
             f"{len(labels)} labels are given, but "
@@ -88,6 +90,10 @@ def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None =
             f"say which one they name with --output NAME"
         )
     return chosen[0].name
+
+
+def _fits(columns: int, labels: int) -> bool:
+    return columns in (-1, labels) or is_single_unit(columns, labels)
 
 
 def _check_named(model: OnnxModel, labels: Sequence[str], named: str) -> None:
@@ -104,11 +110,14 @@ def own_labels(model: OnnxModel, source: "Source") -> tuple[str, ...]:
     return fitting[0] if len(fitting) == 1 else ()
 
 
-def measure_model(model: OnnxModel, samples: Samples | None, origin: Origin, labelled: str | None) -> Figures | None:
+def measure_model(
+    model: OnnxModel, samples: Samples | None, origin: Origin, labelled: str | None, kind: OutputKind | None
+) -> Figures | None:
     """Measures the exported model on all samples; returns None where there are none or their labels are not known.
 
     Raises:
         SamplesError: a sample's label is none of the model's.
+        ParityError: it gives NaN or an infinity for a sample.
     """
     if samples is None or samples.labels is None:
         return None
@@ -117,8 +126,10 @@ def measure_model(model: OnnxModel, samples: Samples | None, origin: Origin, lab
         return measure_regression(values, samples.labels, split=origin.split, inputs=inputs)
     check_range(samples.labels, origin.labels)
     say(f"measuring on {len(samples.labels):,} samples")
-    scores = model.run(samples.inputs)[labelled]
-    rows = scores.reshape(len(samples.labels), -1)
+    outputs = model.run(samples.inputs)
+    check_outputs(outputs)
+    scores = outputs[labelled]
+    rows = as_served(scores.reshape(len(samples.labels), -1), origin.labels, kind)
     return measure(rows, samples.labels, origin.labels, split=origin.split, temperature=origin.temperature)
 
 
@@ -145,6 +156,7 @@ def make_card(
     comparison: Comparison | None,
     figures: Figures | None,
     tolerance: float,
+    output_kind: OutputKind | None = None,
 ) -> Card:
     """Returns the card of a version.
 
@@ -156,6 +168,7 @@ def make_card(
         comparison: of the exported model with the original; None: there was none.
         figures: measured on the exported model; None: there are none.
         tolerance: what the comparison was held to.
+        output_kind: what a classifier's output is; None: not known.
     """
     return Card(
         name=name,
@@ -169,6 +182,7 @@ def make_card(
         calibration=figures.calibration if figures else None,
         baseline=figures.baseline if figures else None,
         parity=parity(comparison, tolerance) if comparison else [],
+        output_kind=output_kind,
         parameters=source.parameters,
         recipe=origin.recipe,
         seed=origin.seed,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pixelserve.card import Card, DataSet, sha256_of
+from pixelserve.card import Card, DataSet, Golden, sha256_of
+from pixelserve.scores import OutputKind
 
 from .. import datasets, zoo
 from ..errors import SourceError, UsageError
@@ -16,6 +17,8 @@ from ..running import checkpoint, kept, runs
 from ..runtime import OnnxModel, Tensor
 from . import config, sources
 from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
+from .finite import check_weights
+from .output_kind import Found, find
 from .precision import FLOAT32, INT8, to_int8
 from .publish import Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
@@ -44,6 +47,8 @@ class Target:
     """The output whose classes the labels name; None: the one that they fit."""
     max_batch_size: int | None = None
     """Most samples in a batch; None: 64, or what config.pbtxt says for a model that has other versions."""
+    output_kind: OutputKind | None = None
+    """What that output is; None: it is found from the graph and the samples."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Exported:
     """Its inputs, each as name, element type and shape."""
     outputs: list[str]
     """Its outputs, in the same form."""
+    output_kind: Found | None
+    """What its classes' output is; None: it has no classes."""
     golden_samples: int
     """How many samples a server replays before the version takes traffic; 0: it stays unverified."""
 
@@ -85,6 +92,7 @@ class Exported:
             "accuracy": self.accuracy,
             "metrics": self.card.evaluation.metrics if self.card.evaluation else {},
             "max_abs_error": self.max_abs_error,
+            "output_kind": self.card.output_kind,
             "quantization": self.card.quantization.model_dump() if self.card.quantization else None,
         }
 
@@ -193,7 +201,7 @@ def export_file(
     slot = choose_slot(target.repository, target.name, target.version)
     names = read_labels(labels) if labels is not None else ()
     say(f"converting {path}")
-    source = sources.read(path, pixel_scale=pixel_scale)
+    source = sources.read(path, pixel_scale=pixel_scale, labels=names)
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))
@@ -222,22 +230,47 @@ def _export(
     if samples is not None:
         comparison = _compare(source, model, samples.first(parity_samples), labelled, target.tolerance)
     golden = comparison.golden if comparison else None
+    found = _output_kind(source, labelled, origin, golden, target)
+    kind = found.kind if found else None
+    config.check_output_kind(slot.model_folder / config.CONFIG_FILE, kind)
     int8 = None
     if target.precision == INT8:
-        int8 = to_int8(source, model, samples, origin, labelled, calibration=calibration)
+        int8 = to_int8(source, model, samples, origin, labelled, calibration=calibration, kind=kind)
         source, model, golden = int8.source, int8.model, int8.golden
-    figures = int8.figures if int8 else measure_model(model, samples, origin, labelled)
+    figures = int8.figures if int8 else measure_model(model, samples, origin, labelled, kind)
     card = make_card(
-        slot.model, source, model, origin, comparison=comparison, figures=figures, tolerance=target.tolerance
+        *(slot.model, source, model, origin),
+        comparison=comparison,
+        figures=figures,
+        tolerance=target.tolerance,
+        output_kind=kind,
     )
     if int8 is not None:
         card = int8.describe(card)
     config_text = config.render(
-        slot.model, model, labelled=labelled, inversion=origin.inversion, max_batch_size=target.max_batch_size
+        slot.model,
+        model,
+        labelled=labelled,
+        inversion=origin.inversion,
+        max_batch_size=target.max_batch_size,
+        output_kind=kind,
     )
     publish(slot, Version(source.onnx, card, golden, source.weights), config_text=config_text, labels=origin.labels)
     say(f"wrote {slot.folder}")
-    return Exported(slot, card, _described(model.inputs), _described(model.outputs), golden.samples if golden else 0)
+    tensors = _described(model.inputs), _described(model.outputs)
+    return Exported(slot, card, *tensors, found, golden.samples if golden else 0)
+
+
+def _output_kind(
+    source: Source, labelled: str | None, origin: Origin, golden: Golden | None, target: Target
+) -> Found | None:
+    """Returns what the output is that has the classes, where there are classes; refuses weights of NaN."""
+    if golden is None:
+        check_weights(source.onnx)
+    if labelled is None:
+        return Found(target.output_kind, "--output-kind") if target.output_kind else None
+    values = golden.outputs[labelled] if golden else None
+    return find(source.onnx, labelled, len(origin.labels), values, target.output_kind)
 
 
 def _compare(source: Source, model: OnnxModel, samples: Samples, labelled: str | None, tolerance: float) -> Comparison:

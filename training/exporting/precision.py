@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pixelserve.card import Card, Golden, Parity, Quantization, Reference
+from pixelserve.scores import OutputKind
 
 from .. import runtime
 from ..errors import ParityError, UsageError
 from ..measuring import timing
-from ..measuring.evaluate import Figures, measure, predictions
+from ..measuring.evaluate import Figures, as_served, measure, predictions
 from ..progress import say
 from ..runtime import CPU, CUDA, Array, OnnxModel
 from .evidence import Origin, check_range
+from .finite import check_outputs
 from .quantize import Calibration, quantize
 from .samples import Samples
 from .verify import first
@@ -72,6 +74,7 @@ def to_int8(
     labelled: str | None,
     *,
     calibration: Calibration | None,
+    kind: OutputKind | None = None,
 ) -> Variant:
     """Quantises a float32 classifier and holds the result against it.
 
@@ -82,6 +85,7 @@ def to_int8(
         origin: what is known of the model.
         labelled: the output whose classes the labels name.
         calibration: the samples on which the ranges of activations are found; None: those that it is measured on.
+        kind: what the output is; None: not known.
 
     Raises:
         UsageError: there are no labelled samples, or the model has nothing that could be quantised.
@@ -102,7 +106,10 @@ def to_int8(
     made = OnnxModel(content, source="the int8 version")
     say(f"holding int8 against float32 on {samples.count:,} samples")
     before, after = model.run(samples.inputs), made.run(samples.inputs)
-    was, now = (outputs[labelled].reshape(samples.count, -1) for outputs in (before, after))
+    check_outputs(after)
+    was, now = (
+        as_served(outputs[labelled].reshape(samples.count, -1), origin.labels, kind) for outputs in (before, after)
+    )
     figures = measure(now, samples.labels, origin.labels, split=origin.split)
     accuracy = measure(was, samples.labels, origin.labels, split=origin.split).accuracy
     _check_loss(accuracy, figures.accuracy)

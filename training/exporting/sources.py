@@ -47,13 +47,15 @@ class Source:
     """Files with weights that have to lie beside the ONNX file, since one cannot hold more than 2 GB."""
 
 
-def read(path: Path, *, pixel_scale: float | None) -> Source:
+def read(path: Path, *, pixel_scale: float | None, labels: Sequence[str] = ()) -> Source:
     """Reads a .keras, .h5 or .onnx file or a SavedModel folder.
 
     Args:
         path: the file or folder.
         pixel_scale: what a Keras model or SavedModel expects raw pixels to be multiplied by; the exported model then
             takes raw uint8 pixels and does it itself. None: the exported model takes what the original takes.
+        labels: the classes' names in index order; of a Keras model that gives one probability for two of them, the
+            exported one gives both, as `from_run` says.
 
     Raises:
         SourceError: it is missing, unreadable, or no model with one input and one output.
@@ -66,7 +68,7 @@ def read(path: Path, *, pixel_scale: float | None) -> Source:
         return _from_saved_model(path, pixel_scale)
     kind = path.suffix.lower() if path.is_file() else ""
     if kind in keras_files.SUFFIXES:
-        return from_keras_file(path, pixel_scale=pixel_scale)
+        return from_keras_file(path, pixel_scale=pixel_scale, labels=labels)
     if kind == ".onnx":
         if pixel_scale is not None:
             raise UsageError("--pixel-scale wraps Keras models and SavedModels only; scale inside the ONNX graph")

@@ -10,6 +10,7 @@ from pixelserve.card import Golden, Parity
 
 from ..errors import ParityError
 from ..runtime import CPU, CUDA, Array, OnnxModel
+from .finite import check_outputs
 
 if TYPE_CHECKING:
     from .sources import Reference
@@ -50,9 +51,10 @@ def compare(
         tolerance: largest absolute difference of an output element that is accepted.
 
     Raises:
-        ParityError: an output differs by more, or a predicted label does.
+        ParityError: an output differs by more, or a predicted label does, or there is NaN or an infinity.
     """
     found = model.run(inputs)
+    check_outputs(found)
     expected = found if reference is None else reference(inputs)
     samples = len(next(iter(inputs.values())))
     golden = Golden(first(inputs), first(expected))

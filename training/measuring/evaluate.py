@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pixelserve.card import Baseline, Calibration, Evaluation
+from pixelserve.scores import OutputKind, as_probabilities, each_class
 
 from .calibrate import apply_temperature
 
@@ -115,6 +116,22 @@ def score_each_class(scores: Scores, names: Sequence[str]) -> Scores:
     """
     # More than one name for a single score can only be two.
     return np.concatenate([1 - scores, scores], axis=1) if scores.shape[1] == 1 < len(names) else scores
+
+
+def as_served(scores: Scores, names: Sequence[str], kind: OutputKind | None) -> Scores:
+    """Returns a model's numbers as a server reads them: probabilities of logits, and both classes of a single unit.
+
+    Args:
+        scores: float [N, columns], the model's output.
+        names: the classes' names in index order.
+        kind: what the output is; None: not known.
+
+    Returns:
+        Float [N, classes], which `measure` takes; as they are where the kind is not known.
+    """
+    if kind is None or (kind in ("probabilities", "sigmoids") and scores.shape[1] > 1):
+        return scores
+    return as_probabilities(each_class(scores, kind, len(class_names(names))), kind)
 
 
 def class_names(names: Sequence[str]) -> tuple[str, ...]:

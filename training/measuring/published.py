@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelserve.card import CARD_FILE, MODEL_FILE, Card, CardError, read_card, verify_model_file
+from pixelserve.scores import OutputKind
 
 from ..errors import SourceError
 from ..exporting import config, samples
@@ -23,6 +24,8 @@ class Published:
     """Its model, loaded."""
     labels: tuple[str, ...]
     """Its classes' names in index order; empty: labels.txt is missing, or it has no classes."""
+    output_kind: OutputKind | None = None
+    """What a classifier's output is, as config.pbtxt or the card says; None: neither says it."""
 
     @property
     def title(self) -> str:
@@ -77,5 +80,8 @@ def read(folder: Path) -> Published:
     except CardError as error:
         raise SourceError(str(error)) from error
     model = OnnxModel((folder / MODEL_FILE).read_bytes(), source=str(folder / MODEL_FILE))
-    labels = folder.resolve().parent / config.LABELS_FILE
-    return Published(folder, card, model, samples.read_labels(labels) if labels.is_file() else ())
+    model_folder = folder.resolve().parent
+    labels = model_folder / config.LABELS_FILE
+    names = samples.read_labels(labels) if labels.is_file() else ()
+    kind = config.read_output_kind(model_folder / config.CONFIG_FILE) or card.output_kind
+    return Published(folder, card, model, names, kind)

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pixelserve.scores import is_single_unit
+
 from .. import runtime
-from ..errors import SamplesError
+from ..errors import SamplesError, SourceError
 from ..progress import say, tracked
 from ..runtime import Array
 from . import held, published, timing
 from .agreement import differences
-from .evaluate import Figures, class_names, confusion, measure, measure_regression
+from .evaluate import Figures, as_served, class_names, confusion, measure, measure_regression
 from .held import Held
 from .published import Published
 
@@ -97,7 +99,8 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
         samples: an .npz file of inputs x and labels y (in a regression: values y) in place of the card's data set.
 
     Raises:
-        SourceError: there is no such version, it has no card, or its file is not the one that its card describes.
+        SourceError: there is no such version, it has no card, its file is not the one that its card describes, or the
+            model gives NaN or an infinity.
         UsageError: the data set is not known.
         DataError: the data set cannot be had.
         SamplesError: samples or labels do not fit the model.
@@ -129,18 +132,32 @@ def _figures(outputs: Array, data: Held) -> Figures:
 
 
 def _outputs(version: Published, data: Held) -> Array:
-    """Returns the predicting output, [N, classes or values]."""
+    """Returns what the predicting output says, [N, classes or values]: the numbers that a server would answer.
+
+    Raises:
+        SourceError: the model gives NaN or an infinity.
+    """
     starts = range(0, data.count, _PART)
     parts = [
         version.model.run({name: array[start : start + _PART] for name, array in data.inputs.items()})[data.output]
         for start in tracked(starts, "measuring")
     ]
-    return np.concatenate(parts).reshape(data.count, -1)
+    outputs = np.concatenate(parts).reshape(data.count, -1)
+    bad = ~np.isfinite(outputs).all(axis=1)
+    if bad.any():
+        raise SourceError(
+            f"{version.title}: {data.output} has NaN or an infinity for {bad.sum():,} of {data.count:,} samples, first "
+            f"for sample {int(bad.argmax())}; there is nothing to measure: train the model again"
+        )
+    return as_served(outputs, data.labels, version.output_kind) if data.labels else outputs
 
 
 def _check_classes(outputs: Array, data: Held) -> None:
     # A graph need not say how many classes it has.
-    if outputs.shape[1] != len(data.labels):
+    classes = len(data.labels)
+    if outputs.shape[1] not in (classes, len(class_names(data.labels))) and not is_single_unit(
+        outputs.shape[1], classes
+    ):
         raise SamplesError(f"{len(data.labels)} labels are given, but {data.output} has {outputs.shape[1]} classes")
 
 
