@@ -34,6 +34,7 @@ _TYPES = {
     "tensor(string)": ("TYPE_STRING", "O"),
 }
 _BATCH = 500
+_FATAL = 4
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,15 @@ class OnnxModel:
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        # Everything else is in the exception as well.
+        options.log_severity_level = _FATAL
         if as_written:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = ort.InferenceSession(content, options, providers=[CPU])
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            reason = str(error).strip().partition("\n")[0]
-            raise SourceError(f"{source}: ONNX Runtime {ort.__version__} cannot load it: {reason}") from error
+            raise SourceError(f"{source}: ONNX Runtime {ort.__version__} cannot load it: {_reason(error)}") from error
+        self._source = source
         self.inputs = tuple(_tensor(node, source) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node, source) for node in self._session.get_outputs())
 
@@ -91,9 +93,16 @@ class OnnxModel:
         return run_in_parts(self.run_once, inputs, batches=self.batches)
 
     def run_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns all outputs, by name, of one run on inputs that have the shapes of the graph."""
+        """Returns all outputs, by name, of one run on inputs that have the shapes of the graph.
+
+        Raises:
+            SourceError: the model cannot compute these.
+        """
         names = [tensor.name for tensor in self.outputs]
-        return dict(zip(names, self._session.run(names, inputs), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, inputs), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise SourceError(f"{self._source}: ONNX Runtime cannot compute the samples: {_reason(error)}") from error
 
 
 def run_in_parts(
@@ -118,6 +127,10 @@ def run_in_parts(
 def version() -> str:
     """Returns ONNX Runtime's version."""
     return str(ort.__version__)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _tensor(node: Any, source: str) -> Tensor:

@@ -39,7 +39,7 @@ def _origin(card: Mapping[str, Any]) -> Facts:
     data, reference = _part(card, "dataset"), _part(card, "reference")
     # ONNX Runtime gives golden outputs where there is nothing else to compare with, but it trained no model.
     reference = _part(_part(card, "quantization"), "original") or reference
-    if reference.get("framework") in ("onnxruntime", "unknown"):
+    if reference.get("framework") == "onnxruntime":
         reference = {}
     return [
         ("data set", _text(data.get("name"))),

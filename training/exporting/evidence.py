@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pixelserve.card import Card, DataSet, Reference, Task, sha256_of
 from pixelserve.scores import OutputKind, is_single_unit
 
-from .. import runtime
 from ..errors import SamplesError, UsageError
 from ..measuring.evaluate import Figures, Labels, as_served, measure, measure_regression
 from ..progress import say
@@ -191,18 +190,16 @@ def make_card(
 
 
 def _reference(source: "Source", comparison: Comparison | None) -> Reference | None:
-    if source.reference is not None:
-        return Reference(framework=source.framework, version=source.framework_version)
-    # The golden outputs of a model that came as ONNX are ONNX Runtime's; without samples there are none.
-    return Reference(framework="onnxruntime", version=runtime.version()) if comparison else None
+    if source.reference is None and comparison is None:
+        # A model that came as ONNX has golden outputs of ONNX Runtime's; without samples there are none.
+        return None
+    return Reference(framework=source.framework, version=source.framework_version)
 
 
 def _made_with(source: "Source") -> dict[str, str]:
     """Returns the version by library that had a hand in the ONNX file; what a file does not say is left out."""
     libraries = _LIBRARIES.get(source.framework)
-    if source.reference is not None and libraries is not None:
-        return runs.library_versions(libraries)
-    return {source.framework: source.framework_version} if source.framework_version else {}
+    return dict(source.made_with) if libraries is None else runs.library_versions(libraries)
 
 
 def _task(source: "Source", model: OnnxModel, origin: Origin) -> Task:

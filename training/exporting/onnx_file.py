@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from ..errors import SourceError
-from . import external, formats, zipmap
+from ..progress import say
+from ..runtime import OnnxModel
+from . import external, formats, free_batch, zipmap
 
 _INTEGER_NODES = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "DynamicQuantize", "MatMulNBits")
 _PRECISIONS = (
@@ -58,9 +60,35 @@ def read(path: Path) -> OnnxFile:
     external.merge(model, found, path)
     _check(model, path)
     labels = zipmap.class_labels(model)
-    is_changed = zipmap.remove(model) or bool(found)
-    # Unchanged, it keeps the hash that its owner knows.
-    return _described(model, model.SerializeToString() if is_changed else content, labels=labels)
+    if zipmap.remove(model) or found:
+        content = model.SerializeToString()
+    if (freed := _with_free_batch(model, content, path)) is not None:
+        model, content = freed, freed.SerializeToString()
+    # Unchanged, the file keeps the hash that its owner knows.
+    return _described(model, content, labels=labels)
+
+
+def _with_free_batch(model: ModelProto, content: bytes, path: Path) -> ModelProto | None:
+    if not any(value.type.tensor_type.shape.dim[:1] and _first(value) == 1 for value in model.graph.input):
+        return None
+    original = OnnxModel(content, source=str(path))
+    if not free_batch.is_fixed(original):
+        return None
+    say(f"{path} takes one row a run; trying whether it could take more")
+    freed = free_batch.freed(model, original, source=str(path))
+    say(_FREED if freed is not None else _NOT_FREED)
+    return freed
+
+
+def _first(value: ValueInfoProto) -> int:
+    return int(value.type.tensor_type.shape.dim[0].dim_value)
+
+
+_FREED = "note: it can: made-up rows get the same results together as each alone, so its first dimension is free now"
+_NOT_FREED = (
+    "note: that cannot be shown, so it is served one row a run, and requests are not merged; if its rows do not depend "
+    "on each other, export it with a free first dimension (for PyTorch: dynamic_shapes=({0: 'batch'},))"
+)
 
 
 def _described(

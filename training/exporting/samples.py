@@ -137,6 +137,9 @@ def _find(path: Path, arrays: Mapping[str, Array], tensor: Tensor, model: OnnxMo
 
 def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
     expected = model.sample_shape(tensor)
+    if model.batches and array.shape[1:2] == (1,) and array.ndim == len(expected) + 2:
+        # As a model takes them that was exported with one row a run.
+        array = array[:, 0]
     fits = array.ndim == len(expected) + 1 and all(
         size in (-1, found) for size, found in zip(expected, array.shape[1:], strict=True)
     )

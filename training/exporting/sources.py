@@ -1,13 +1,13 @@
 """Reads trained models of every kind that can be exported, and brings them to ONNX."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from .. import frameworks
+from .. import frameworks, runtime
 from ..errors import SourceError, UsageError
 from ..learners import backprop, logistic
 from ..measuring.evaluate import score_each_class
@@ -41,6 +41,8 @@ class Source:
     """Whether it is known to predict values."""
     labels: tuple[tuple[str, ...], ...] = ()
     """What the model itself calls its classes, in index order: at most one of these fits its scores."""
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    """The version by library that a file which came as ONNX says it was made with."""
     precision: str = "float32"
     """What it computes in."""
     weights: tuple[Path, ...] = ()
@@ -160,12 +162,13 @@ def _from_onnx(path: Path) -> Source:
     return Source(
         onnx=file.content,
         reference=None,
-        framework=file.producer or "unknown",
-        framework_version=file.producer_version,
+        framework="onnxruntime",
+        framework_version=runtime.version(),
         parameters=file.parameters,
         is_classifier=False,
         is_regression=file.is_regression,
         labels=file.labels,
         precision=file.precision,
+        made_with={file.producer: file.producer_version} if file.producer and file.producer_version else {},
         weights=file.weights,
     )

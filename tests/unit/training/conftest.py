@@ -178,9 +178,22 @@ def write_onnx(path: Path, *, rows: int | str = "N") -> None:
 
 @pytest.fixture
 def single_onnx(tmp_path: Path) -> Path:
-    """The same classifier without a batch dimension: exactly one picture a run."""
-    write_onnx(tmp_path / "single.onnx", rows=1)
-    return tmp_path / "single.onnx"
+    """Such a classifier without a batch dimension: exactly one picture a run, since each row depends on the others."""
+    path = tmp_path / "single.onnx"
+    write_onnx(path, rows=1)
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "own"
+    model.graph.node.append(helper.make_node("ReduceMax", ["own"], ["highest"], axes=[0]))
+    model.graph.node.append(helper.make_node("Add", ["own", "highest"], ["scores"]))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def one_row_onnx(tmp_path: Path) -> Path:
+    """The first classifier with a batch dimension that was fixed at 1 for no reason."""
+    write_onnx(tmp_path / "one_row.onnx", rows=1)
+    return tmp_path / "one_row.onnx"
 
 
 @pytest.fixture

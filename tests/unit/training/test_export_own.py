@@ -105,18 +105,33 @@ def test_raw_pixels_for_a_model_of_floats_get_a_note(own: Own, tmp_path: Path, c
     assert "wants --pixel-scale" in capsys.readouterr().err
 
 
-def test_a_model_without_a_batch_dimension_is_exported_one_sample_a_run(
-    own: Own, single_onnx: Path, tmp_path: Path
+def test_a_model_whose_rows_depend_on_each_other_is_exported_one_sample_a_run(
+    own: Own, single_onnx: Path, tmp_path: Path, capsys: Any
 ) -> None:
     pixels = np.load(own.samples)["x"]
     np.savez(tmp_path / "single.npz", x=pixels[:, np.newaxis], y=np.zeros(20, int))
     exported = _export(single_onnx, tmp_path / "models", labels=own.labels, samples=tmp_path / "single.npz")
+    assert "export it with a free first dimension" in capsys.readouterr().err
     config = (exported.slot.model_folder / "config.pbtxt").read_text()
     assert "max_batch_size" not in config
     assert "dims: [1, 6, 6, 1]" in config
     assert "dynamic_batching" not in config
     assert read_golden(exported.slot.folder / "golden.npz").outputs["scores"].shape == (16, 1, 3)
     assert _replayed(exported) == 0
+
+
+@pytest.mark.parametrize("shape", [(20, 6, 6, 1), (20, 1, 6, 6, 1)], ids=["samples", "samples of one row"])
+def test_a_model_of_one_row_a_run_gets_a_free_batch_dimension_where_its_rows_are_independent(
+    own: Own, one_row_onnx: Path, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    np.savez(tmp_path / "samples.npz", x=np.load(own.samples)["x"].reshape(shape))
+    alone = OnnxModel(one_row_onnx.read_bytes(), source="single")
+    exported = _export(one_row_onnx, tmp_path / "models", labels=own.labels, samples=tmp_path / "samples.npz")
+    assert exported.inputs == ["pixels float32 [-1, 6, 6, 1]"]
+    assert "max_batch_size: 64" in (exported.slot.model_folder / "config.pbtxt").read_text()
+    golden = read_golden(exported.slot.folder / "golden.npz")
+    for row, scores in zip(golden.inputs["pixels"], golden.outputs["scores"], strict=True):
+        np.testing.assert_allclose(alone.run_once({"pixels": row[np.newaxis]})["scores"][0], scores, atol=1e-6)
 
 
 def test_a_regression_needs_no_labels(keras: Any, tmp_path: Path) -> None:
