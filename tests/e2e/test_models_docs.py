@@ -112,7 +112,8 @@ def test_a_keras_file_that_scales_pixels_itself_takes_pictures(
 ) -> None:
     export, classify = blocks("Keras: .keras", "bash")
     assert "accuracy 100.00%" in run(export, keras_models)
-    serve, look = blocks("Serve", "bash")
+    doctor, serve, look = blocks("Serve", "bash")
+    assert "fruit version 1: would serve" in run(doctor, keras_models)
     server = start_server(keras_models / shlex.split(serve)[-1])
     answers = classified(classify, keras_models, server)
     assert {picture: label for picture, (label, _) in answers.items()} == {"apple.png": "apple", "lime.png": "lime"}
