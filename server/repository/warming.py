@@ -39,8 +39,8 @@ class Warming:
     """Warms the sessions of one version, also those that are rebuilt later. Thread-safe.
 
     The first session is measured. What its measurements cost in memory is given back, and the others are only warmed:
-    on the CPU with the smallest batch size, since larger ones cost their first request no more than fresh memory; on
-    CUDA with every size, as each has its search for kernels, its buffers and its graph.
+    on the CPU with the smallest batch size, since a first run costs no more than fresh memory; on CUDA with every size,
+    as each has its search for kernels, its buffers and its graph.
     """
 
     def __init__(
@@ -120,11 +120,10 @@ class Warming:
         return lambda rows: session.run(batch(rows))
 
     def _settle(self, session: Session) -> None:
-        """Has a session hold the memory of the smallest size only."""
+        """Makes a session release what larger batches, of its proof too, have needed."""
         smallest = self._batch(self._sizes[0])
         if smallest is not None:
             session.release_memory(smallest)
-            session.run(smallest)
 
     def _batch(self, rows: int) -> Mapping[str, Array] | None:
         return self._inputs(rows if self._batches else 0)

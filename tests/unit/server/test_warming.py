@@ -34,6 +34,10 @@ class Recorded(Session):
         self.rows.append(len(next(iter(inputs.values()))))
         return super().run(inputs)
 
+    def release_memory(self, inputs: Any) -> None:
+        self.rows.append(len(next(iter(inputs.values()))))
+        super().release_memory(inputs)
+
 
 def warming(model: Path, session: Session, *, max_batch_size: int = 8, **changes: Any) -> Warming:
     policy = BatchingPolicy(max_batch_size, merge=True, queue=QueuePolicy(8), buckets=changes.pop("buckets", ()))
