@@ -3,7 +3,6 @@
     ServerError
     ├── StartupError          the operator's: this server cannot start as configured
     ├── RepositoryError       the operator's: a model on disk cannot be served
-    ├── ImageError            the sender's: one picture of a request, which costs its batch-mates nothing
     └── RequestError          one call's
         ├── InvalidRequest    the sender's: the request itself is wrong
         ├── NotFound          the sender's: no such model, version or shared memory
@@ -16,6 +15,8 @@
         ├── Cancelled         nobody's: the sender has gone
         ├── Unimplemented     the sender's: a method or a feature that this server does not serve
         └── InternalError     ours
+
+Beside these, pixelserve.imaging's ImageError is the sender's: one picture of a request, which costs the others nothing.
 
 A message says what was expected, what came, and what to do, and names the model, the tensor and the version. What each
 class becomes on the wire is one table, in api/status.py.
@@ -53,10 +54,6 @@ class RepositoryError(ServerError):
         text = f"{where}{problem}{f'; write: {write}' if write else ''}"
         # A path need not be UTF-8, and clients and logs are told of this.
         super().__init__(text.encode(errors="backslashreplace").decode())
-
-
-class ImageError(ServerError):
-    """A picture that cannot be read or is too large; the request's other pictures are answered."""
 
 
 class RequestError(ServerError):

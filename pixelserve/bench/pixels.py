@@ -17,12 +17,13 @@ def read_pixels(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8
         WorkloadError: the file is no picture.
         ModuleNotFoundError: Pillow is not installed.
     """
-    from PIL import Image, UnidentifiedImageError
+    from pixelserve.imaging.decode import MAX_PIXELS, decode_file
+    from pixelserve.imaging.errors import ImageError
 
     height, width, channels = shape
     try:
-        with Image.open(path) as picture:
-            pixels = picture.convert(_MODES[channels]).resize((width, height))
-    except (UnidentifiedImageError, OSError) as error:
+        picture = decode_file(path.read_bytes(), MAX_PIXELS)
+    except (ImageError, OSError) as error:
         raise WorkloadError(f"{path} cannot be read as a picture: {error}") from error
+    pixels = picture.convert(_MODES[channels]).resize((width, height))
     return np.asarray(pixels, np.uint8).reshape(height, width, channels)

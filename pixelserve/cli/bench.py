@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pixelserve.imaging.files import Finder
+
 from . import extras, pictures, terminal
 from .exits import CommandError, Exit
 from .options import Connection, with_connection
@@ -132,9 +134,11 @@ def _workload(
     from pixelserve.bench import workload
 
     name = method or ("classify" if version.takes_images and not shapes else "infer")
-    files = list(pictures.find(images))
+    finder = Finder()
+    files = list(pictures.find(images, finder))
     if images and not files:
-        raise CommandError(f"no pictures in {', '.join(map(str, images))}", Exit.USAGE)
+        passed = finder.passed_over() or "empty"
+        raise CommandError(f"no pictures in {', '.join(map(str, images))} ({passed})", Exit.USAGE)
     if name == "infer" and files:
         # Raw pixels of files have to be decoded here.
         extras.load("PIL.Image", extra="server")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pixelserve.imaging.files import SUFFIXES, Finder
+
 from . import pictures, terminal
 from .exits import CommandError, Exit
 from .options import Connection, with_connection
@@ -54,7 +56,7 @@ def classify(
     images: Annotated[
         list[Path],
         typer.Argument(
-            exists=True, help="Pictures, or folders of them (PNG, JPEG, BMP, WebP, GIF).", metavar="PICTURE"
+            exists=True, help="Pictures, or folders of them (PNG, JPEG, BMP, WebP, GIF, TIFF, AVIF).", metavar="PICTURE"
         ),
     ],
     model: Annotated[str, typer.Option(help="The model's name; `pixelserve models list` shows them.", metavar="NAME")],
@@ -75,17 +77,18 @@ def classify(
 ) -> None:
     """Say what is on pictures, one row each."""
     _check(images, as_json, csv)
+    finder = Finder()
     with connection.client(batch_size=batch_size, max_in_flight=in_flight) as client, _sink(as_json, csv, top) as sink:
         started_s = time.monotonic()
         predictions = client.classify_iter(
-            pictures.find(images),
+            pictures.find(images, finder),
             model=model,
             version=model_version,
             top_k=top,
             inversion=inversion,
         )
-        found = _write(predictions, sink, images)
-    _finish(found, time.monotonic() - started_s)
+        found = _write(predictions, sink, images, finder)
+    _finish(found, finder, time.monotonic() - started_s)
 
 
 def _check(images: Sequence[Path], as_json: bool, csv: Path | None) -> None:
@@ -115,7 +118,7 @@ def _sink(as_json: bool, csv: Path | None, top: int) -> Iterator[Sink]:
     sink.close()
 
 
-def _write(predictions: "Iterator[Prediction]", sink: Sink, images: Sequence[Path]) -> Counter[bool]:
+def _write(predictions: "Iterator[Prediction]", sink: Sink, images: Sequence[Path], finder: Finder) -> Counter[bool]:
     """Writes all predictions; returns how many there were, by whether they have an error."""
     found: Counter[bool] = Counter()
     with _progress(images) as bar:
@@ -125,8 +128,10 @@ def _write(predictions: "Iterator[Prediction]", sink: Sink, images: Sequence[Pat
             found[bool(prediction.error)] += 1
             bar.advance(task)
     if not found:
+        passed = finder.passed_over()
         raise CommandError(
-            f"no pictures in {', '.join(map(str, images))}; expected files that end in {', '.join(pictures.SUFFIXES)}",
+            f"no pictures in {', '.join(map(str, images))}{f' ({passed})' if passed else ''}; "
+            f"expected files that end in {', '.join(SUFFIXES)}",
             Exit.USAGE,
         )
     return found
@@ -144,10 +149,12 @@ def _progress(images: Sequence[Path]) -> "Progress":
     return bar
 
 
-def _finish(found: Counter[bool], took_s: float) -> None:
+def _finish(found: Counter[bool], finder: Finder, took_s: float) -> None:
     total, failed = found.total(), found[True]
     rate = total / took_s if took_s else 0.0
     noun = "picture" if total == 1 else "pictures"
     print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s", file=sys.stderr)
+    if passed := finder.passed_over():
+        print(f"passed over: {passed}", file=sys.stderr)
     if failed:
         raise typer.Exit(Exit.SOME_PICTURES_FAILED)

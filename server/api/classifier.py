@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pixelserve.imaging.decode import decode_file, decode_raw
+from pixelserve.imaging.errors import ImageError
+from pixelserve.imaging.prepare import Inversion, PictureSpec, Pixels, prepare
 from pixelserve.v1 import classifier_pb2 as pb
 
 from ..engine.postprocess import best_classes
 from ..engine.request import Answer, Request
 from ..engine.scores import Reading
 from ..engine.tensors import Array, TensorSpec
-from ..errors import Cancelled, ImageError, InvalidRequest, NotFound, RequestError, Unloading
-from ..imaging.decode import decode_file, decode_raw
+from ..errors import Cancelled, InvalidRequest, NotFound, RequestError, Unloading
 from ..imaging.pool import DecodePool
-from ..imaging.prepare import Inversion, PictureSpec, Pixels, prepare
 from ..repository.aliases import ALIASES
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion

@@ -1,1 +1,1 @@
-"""From a picture as people send it to the pixels that a model takes. No network, no model."""
+"""The decoding thread pool; how pictures become pixels is pixelserve.imaging's."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
+from pixelserve.imaging.prepare import Inversion, PictureSpec
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind, is_single_unit, parameter
 from pixelserve.text import TextError, read_lines, read_text
@@ -17,7 +18,6 @@ from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.scores import scores_output
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError
-from ..imaging.prepare import Inversion, PictureSpec
 from .compatibility import INVERSION, Verdict, uses
 from .layout import DEFAULT_MODEL_FILE, ModelFolder, is_plain
 from .pbtxt import as_line, error_at, parse, value_name

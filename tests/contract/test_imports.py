@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
 # What the server and training may take from pixelserve; `pixelserve` itself is its version.
 SHARED_WITH_BOTH = (
-    *("pixelserve.card", "pixelserve.external_data", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores"),
-    "pixelserve.text",
+    *("pixelserve.card", "pixelserve.external_data", "pixelserve.imaging", "pixelserve.onnx_runtime"),
+    *("pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
 )
 SHARED_WITH_SERVER = (*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.v1")
 SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.oip.model_config_pb2")
@@ -31,6 +31,7 @@ CONFINED = {
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "uvicorn": ("server/transport/http.py",),
     "starlette": ("server/api/rest/", "server/transport/http.py"),
+    "PIL": ("pixelserve/imaging/", "pixelserve/client/pictures.py", "examples/"),
     "fsspec": ("pixelserve/pull/sources.py",),
     "grpc_health": ("server/api/health.py",),
     "grpc_reflection": ("server/transport/",),

@@ -1,18 +1,16 @@
-"""Training and the server make the same pixels of a picture, although neither may import the other."""
+"""Training learns from the pixels that the server makes of the same picture."""
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve.cli.pictures import SUFFIXES
-from pixelserve_server.errors import ImageError
-from pixelserve_server.imaging import decode, prepare
+from pixelserve.imaging import decode, prepare
 from pixelserve_server.settings import Settings
-from pixelserve_training.datasets import pictures
-from pixelserve_training.errors import DataError
+from pixelserve_training.datasets import folder
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (24, 40, 3)]
 
@@ -64,35 +62,27 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "rotated": rotated,
     "WebP": lambda: encoded(noise("RGBA", 70, 50), "WEBP", lossless=True),
     "animation": animation,
+    "AVIF": lambda: encoded(noise("RGBA", 70, 50), "AVIF"),
+    "TIFF": lambda: encoded(noise("RGB", 70, 50), "TIFF", compression="tiff_lzw"),
 }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", PICTURES)
-def test_both_make_the_same_pixels(name: str, shape: pictures.Shape) -> None:
-    content = PICTURES[name]()
-    height, width, channels = shape
-    served = prepare.prepare(
-        decode.decode_file(content, pictures.MAX_PIXELS), prepare.PictureSpec(height, width, channels)
-    )
-    learned = pictures.read(content, shape)
-    assert learned.dtype == np.uint8
-    np.testing.assert_array_equal(learned, served)
+def test_training_learns_the_pixels_that_the_server_makes(shape: folder.Shape, tmp_path: Path) -> None:
+    served = {}
+    spec = prepare.PictureSpec(*shape)
+    for name, make in PICTURES.items():
+        content = make()
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        (tmp_path / "pets" / name / "a.png").write_bytes(content)
+        (tmp_path / "pets" / name / "b.png").write_bytes(content)
+        served[name] = prepare.prepare(decode.decode_file(content, decode.MAX_PIXELS), spec)
+    learned = folder.load(tmp_path / "pets", shape, skip_broken=False)
+    assert set(learned.labels) == set(PICTURES)
+    for split in (learned.train, learned.test):
+        for pixels, label in zip(split.inputs, split.targets, strict=True):
+            np.testing.assert_array_equal(pixels, served[learned.labels[label]], err_msg=learned.labels[label])
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no picture", encoded(noise("RGB", 40, 40), "PNG")[:600], encoded(noise("RGB", 9, 9), "TIFF")],
-    ids=["empty", "text", "truncated", "TIFF"],
-)
-def test_both_refuse_the_same_pictures(content: bytes) -> None:
-    with pytest.raises(ImageError):
-        decode.decode_file(content, pictures.MAX_PIXELS)
-    with pytest.raises(DataError):
-        pictures.read(content, (28, 28, 1))
-
-
-def test_both_know_the_same_kinds_and_the_same_limit() -> None:
-    assert pictures.FORMATS == decode.FORMATS
-    assert pictures.SUFFIXES == SUFFIXES
-    assert Settings.model_fields["max_image_pixels"].default == pictures.MAX_PIXELS
+def test_training_and_the_server_have_the_same_limit() -> None:
+    assert Settings.model_fields["max_image_pixels"].default == decode.MAX_PIXELS

@@ -116,14 +116,14 @@ def declared(width: int, height: int) -> bytes:
 
 
 BAD_PICTURES: dict[str, tuple[bytes | pb.RawPixels, str]] = {
-    "nothing": (b"", "no picture"),
-    "text": (b"seven", "no picture"),
-    "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no picture"),
-    "a PDF": (b"%PDF-1.7\n%%EOF", "no picture"),
-    "a TIFF": (encoded(NOISE, "TIFF"), "no picture"),
+    "nothing": (b"", "empty (0 bytes)"),
+    "text": (b"seven", "this is text, which cannot be read as a picture"),
+    "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    "a PDF": (b"%PDF-1.7\n%%EOF", "a PDF document"),
+    "a truncated TIFF": (encoded(NOISE, "TIFF")[:-4000], "damaged"),
     "a truncated PNG": (encoded(NOISE)[:-4000], "damaged"),
     "a truncated JPEG": (encoded(NOISE, "JPEG")[:-800], "damaged"),
-    "a PNG header alone": (encoded(NOISE)[:40], "damaged|no picture"),
+    "a PNG header alone": (encoded(NOISE)[:40], "damaged|begins like a PNG"),
     "20,000 x 20,000": (declared(20_000, 20_000), "pixels"),
     "8,000 x 8,000": (declared(8_000, 8_000), "64,000,000 pixels; at most 50,000,000"),
     "a gigabyte declared in 100 bytes": (pb.RawPixels(height=2**15, width=2**15, channels=1, data=b"x"), "pixels"),

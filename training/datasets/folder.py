@@ -6,21 +6,33 @@ files are renamed, moves little when pictures are added, and copies of a picture
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pixelserve.imaging.decode import MAX_PIXELS, decode_file
+from pixelserve.imaging.errors import ImageError
+from pixelserve.imaging.files import SUFFIXES, Finder, is_of_system
+from pixelserve.imaging.prepare import PictureSpec, prepare
+
 from ..errors import DataError, UsageError
 from ..progress import say, tracked
 from .dataset import Array, Dataset, Split
-from .pictures import SUFFIXES, Shape, read
 
 TEST_SHARE = 0.2
 NOTE = "the user's own pictures; the test split is a fixed fifth of each class"
 
+# Names that data sets' own splits have.
+_SPLITS = ("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "holdout")
+# From how many times as many pictures a class is said to be much larger than another.
+_UNEVEN = 10
 _NAMED = 3
+
+Shape = tuple[int, int, int]
+"""Height, width and channels; 1: grey, 3: red, green, blue."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +46,21 @@ class _Picture:
 def load(root: Path, shape: Shape, *, skip_broken: bool) -> Dataset:
     """Loads the pictures in a folder's folders, at any depth, as a network takes them.
 
-    Names that begin with a dot are passed over, and links to folders are not followed.
+    What systems leave in folders (._NAME, .DS_Store, Thumbs.db) is passed over, and links to folders are not followed.
 
     Args:
         root: the folder.
-        shape: the height, width and channels that the network takes.
+        shape: what the network takes.
         skip_broken: whether to leave out pictures that cannot be read.
 
     Raises:
         UsageError: there is no such folder.
         DataError: it has no two classes, a class has too few pictures, or a picture cannot be read.
     """
-    if not root.is_dir():
-        raise UsageError(f"--images {root}: no such folder; give one that holds a folder of pictures for each class")
     classes = _classes(root)
     files = [(path, label) for label, folder in enumerate(classes) for path in _pictures_in(folder)]
     pictures = _read(files, shape, skip_broken=skip_broken)
+    _say_what_is_odd(pictures, classes)
     labels = tuple(folder.name for folder in classes)
     train, test = _split(pictures, classes)
     say(
@@ -69,8 +80,13 @@ def load(root: Path, shape: Shape, *, skip_broken: bool) -> Dataset:
 
 def _classes(root: Path) -> list[Path]:
     """Returns the folders of the classes, by name."""
-    entries = [entry for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
+    if not root.exists():
+        raise UsageError(f"--images {root}: no such folder; give one that holds a folder of pictures for each class")
+    if not root.is_dir():
+        raise UsageError(f"--images {root} is a file; give a folder that holds a folder of pictures for each class")
+    entries = [entry for entry in _listed(root) if not is_of_system(entry.name)]
     folders = [entry for entry in entries if entry.is_dir()]
+    _refuse_splits(root, folders)
     if len(folders) < 2:
         found = f"one folder in it ({folders[0].name})" if folders else "no folders in it"
         raise DataError(f"--images {root}: {found}; expected one for each class, at least two, named after the classes")
@@ -78,51 +94,94 @@ def _classes(root: Path) -> list[Path]:
         # Labels become lines of labels.txt.
         if not folder.name.isprintable():
             raise DataError(f"--images {root}: the folder {folder.name!a} cannot be a label; rename it")
-    if loose := sum(entry.suffix.lower() in SUFFIXES for entry in entries if entry.is_file()):
-        say(f"note: {loose:,} pictures in {root} itself are left out: they are in no class's folder")
+    if loose := sum(entry.is_file() for entry in entries):
+        say(f"note: {loose:,} files in {root} itself are left out: they are in no class's folder")
     return folders
 
 
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _refuse_splits(root: Path, folders: Sequence[Path]) -> None:
+    """Refuses a data set that comes in splits: it would be learned to tell one split from another."""
+    splits = [folder for folder in folders if folder.name.lower() in _SPLITS]
+    if not splits or (len(splits) == 1 and len(folders) > 1):
+        return
+    first = next((folder for folder in splits if folder.name.lower().startswith("train")), splits[0])
+    raise DataError(
+        f"--images {root}: {', '.join(folder.name for folder in splits)} are a data set's splits, not classes; "
+        f"give one, --images {first}, of which a fifth is held out as the test split, or put all pictures of a "
+        f"class into one folder"
+    )
+
+
 def _pictures_in(folder: Path) -> list[Path]:
-    files = list(_files_in(folder))
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
-    kinds = f"({', '.join(SUFFIXES)})"
+    finder = Finder()
+    try:
+        pictures = list(finder.pictures(folder))
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
+    passed = finder.passed_over()
     if not pictures:
-        raise DataError(f"{folder}: no pictures in it {kinds}; put some there, or remove the folder")
-    if others := len(files) - len(pictures):
-        say(f"note: {others:,} files in {folder} are left out: their names do not end like pictures' {kinds}")
+        raise DataError(
+            f"{folder}: no pictures in it ({passed or 'it is empty'}); expected names that end in "
+            f"{', '.join(SUFFIXES)}: put some there, or remove the folder"
+        )
+    if passed:
+        say(f"note: passed over in {folder}: {passed}")
     return pictures
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_in(folder / entry.name)
-        # Neither pipes nor devices, which would never end.
-        elif entry.is_file():
-            yield folder / entry.name
-
-
 def _read(files: Sequence[tuple[Path, int]], shape: Shape, *, skip_broken: bool) -> list[_Picture]:
-    pictures, broken = [], []
+    # As the server makes them, but that nothing is inverted.
+    spec = PictureSpec(*shape)
+    pictures, broken, is_forbidden = [], [], False
     for path, label in tracked(files, "reading pictures"):
         try:
             content = path.read_bytes()
-            pictures.append(_Picture(path, label, hashlib.sha256(content).hexdigest(), read(content, shape)))
-        except (DataError, OSError) as error:
-            broken.append(f"{path} ({error.strerror if isinstance(error, OSError) else error})")
+            pixels = prepare(decode_file(content, MAX_PIXELS), spec)
+            pictures.append(_Picture(path, label, hashlib.sha256(content).hexdigest(), pixels))
+        except ImageError as error:
+            broken.append(f"{path} ({error})")
+        except OSError as error:
+            broken.append(f"{path} ({error.strerror})")
+            is_forbidden |= isinstance(error, PermissionError)
     if not broken:
         return pictures
     named = ", ".join(broken[:_NAMED]) + (", …" if len(broken) > _NAMED else "")
     if not skip_broken:
+        rights = " (check the permissions)" if is_forbidden else ""
         raise DataError(
-            f"{len(broken):,} of {len(files):,} pictures cannot be read: {named}; repair or remove them, or leave them "
-            f"out with --skip-broken"
+            f"{len(broken):,} of {len(files):,} pictures cannot be read: {named}; repair{rights} or remove them, or "
+            f"leave them out with --skip-broken"
         )
     say(f"skipped {len(broken):,} of {len(files):,} pictures, which cannot be read: {named}")
     return pictures
+
+
+def _say_what_is_odd(pictures: Sequence[_Picture], classes: Sequence[Path]) -> None:
+    """Says which pictures are in several classes, and that classes differ much in size: both cost accuracy."""
+    firsts: dict[bytes, _Picture] = {}
+    doubles = []
+    for picture in pictures:
+        first = firsts.setdefault(hashlib.sha256(picture.pixels.tobytes()).digest(), picture)
+        if first.label != picture.label:
+            doubles.append(f"{first.path} and {picture.path}")
+    if doubles:
+        named = ", ".join(doubles[:_NAMED]) + (", …" if len(doubles) > _NAMED else "")
+        say(f"note: {len(doubles):,} pictures are in two classes, or look the same at the network's size: {named}")
+    sizes = Counter(classes[picture.label].name for picture in pictures)
+    (largest, most), (smallest, fewest) = sizes.most_common()[0], sizes.most_common()[-1]
+    if most >= _UNEVEN * fewest:
+        say(
+            f"note: {largest} has {most:,} pictures and {smallest} has {fewest:,}: always answering {largest} would be "
+            f"right {most / len(pictures):.0%} of the time; add pictures to the smaller classes, and look at each "
+            f"class's recall"
+        )
 
 
 def _split(pictures: Sequence[_Picture], classes: Sequence[Path]) -> tuple[list[_Picture], list[_Picture]]:

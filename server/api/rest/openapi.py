@@ -47,7 +47,7 @@ _CLASSIFY_RESPONSE = {
         {"file": "7.png", "classes": [{"label": "7", "index": 7, "probability": 0.9999}]},
         {
             "file": "notes.txt",
-            "error": "14 bytes are no picture that is taken here; expected one of PNG, JPEG, …, whole",
+            "error": "this is text, which cannot be read as a picture; send the bytes of an image file: PNG, JPEG, …",
         },
     ],
 }
@@ -208,10 +208,10 @@ def _inference() -> Document:
 
 def _pictures() -> Document:
     text = (
-        "Pictures in (PNG, JPEG, BMP, WebP or GIF), labels out. A form has parts named image, as many as --max-images "
-        "and the model's batch allow; or the body is one picture and Content-Type its own. A picture that cannot be "
-        "read has an error of its own and costs the others nothing. A class has a probability, or a score where "
-        "the model's output is no probabilities; output_kind says what it is."
+        "Pictures in (PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF), labels out. A form has parts named image, as many as "
+        "--max-images and the model's batch allow; or the body is one picture and Content-Type its own. A picture that "
+        "cannot be read has an error of its own and costs the others nothing. A class has a probability, or a score "
+        "where the model's output is no probabilities; output_kind says what it is."
     )
     shell = (
         "curl -F image=@examples/mnist/digit-7-test-00000.png {base}/v1/models/mnist-cnn:classify\n"

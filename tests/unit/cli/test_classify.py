@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from pixelserve.cli import pictures
+from pixelserve.imaging.files import Finder
 from pixelserve.v1 import classifier_pb2 as pb
 
 
@@ -33,7 +34,7 @@ def test_a_few_pictures_become_a_table(ask: Callable[..., Any], tmp_path: Path) 
 
 
 def test_a_folder_is_searched_by_name_at_any_depth_for_known_suffixes(folder: Path) -> None:
-    found = [str(path.relative_to(folder)) for path in pictures.find([folder])]
+    found = [str(path.relative_to(folder)) for path in pictures.find([folder], Finder())]
     assert found == ["a.png", "b/c.JPG", "b/d.webp", "z.gif"]
     assert pictures.count([folder, folder / "notes.txt"]) == 5
 
@@ -47,7 +48,7 @@ def test_a_broken_picture_has_its_row_and_the_exit_code_says_so(ask: Callable[..
     ran = ask("classify", folder, "--model", "digits", "--json")
     rows = [json.loads(line) for line in ran.out.splitlines()]
     assert ran.code == 10
-    assert [row["path"] for row in rows] == [str(path) for path in pictures.find([folder])]
+    assert [row["path"] for row in rows] == [str(path) for path in pictures.find([folder], Finder())]
     assert [row["error"] for row in rows] == [None, None, "this is no picture", None]
     assert rows[2]["classes"] == []
     assert rows[0] == {

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelserve.imaging.prepare import PictureSpec
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve_server.api.classifier import Classifier, PictureLimits
 from pixelserve_server.api.dispatch import Guard
 from pixelserve_server.engine.request import Answer, ComputedBatch, Request
 from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.errors import InternalError
-from pixelserve_server.imaging.prepare import PictureSpec
 
 BLACK = io.BytesIO()
 Image.new("L", (4, 4)).save(BLACK, "PNG")

@@ -77,13 +77,89 @@ def test_labels_of_many_classes_do_not_wrap(tmp_path: Path) -> None:
 
 def test_files_that_are_no_pictures_are_left_out_and_counted(pets: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (pets / "cat" / "notes.txt").touch()
+    (pets / "cat" / "IMG_1.heic").touch()
     (pets / "cat" / ".DS_Store").touch()
-    (pets / ".git").mkdir()
+    (pets / "cat" / "._0.png").write_bytes(b"\0\5\x16\7")
+    (pets / "cat" / "Thumbs.db").touch()
+    (pets / "cat" / "@eaDir").mkdir()
+    (pets / "cat" / "gone.png").symlink_to("nowhere")
+    for system in (".git", "__MACOSX"):
+        (pets / system).mkdir()
     draw(pets / "loose.png", 1)
-    assert len(folder.load(pets, SHAPE, skip_broken=False).labels) == 2
+    dataset = folder.load(pets, SHAPE, skip_broken=False)
+    assert dataset.labels == ("cat", "dog")
+    assert len(dataset.train.targets) + len(dataset.test.targets) == 15
     said = capfd.readouterr().err
-    assert f"note: 1 files in {pets / 'cat'} are left out" in said
-    assert f"note: 1 pictures in {pets} itself are left out" in said
+    assert f"note: passed over in {pets / 'cat'}: 2 not named like pictures (" in said
+    assert ".heic" in said
+    assert "; 4 hidden or left by a system (such as ._NAME, .DS_Store, Thumbs.db); 1 not files" in said
+    assert f"note: 1 files in {pets} itself are left out" in said
+    assert f"in {pets / 'dog'}" not in said
+
+
+def test_nothing_is_said_of_classes_that_are_alike_in_size_and_hold_no_others_pictures(
+    pets: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder.load(pets, SHAPE, skip_broken=False)
+    assert "note:" not in capfd.readouterr().err
+
+
+def test_a_picture_in_two_classes_is_named(pets: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(pets / "cat" / "3.png", pets / "dog" / "copy.png")
+    # The same pixels in another file.
+    with Image.open(pets / "cat" / "4.png") as image:
+        image.save(pets / "dog" / "resaved.png", compress_level=0)
+    folder.load(pets, SHAPE, skip_broken=False)
+    said = capfd.readouterr().err
+    assert "note: 2 pictures are in two classes, or look the same at the network's size: " in said
+    assert f"{pets / 'cat' / '3.png'} and {pets / 'dog' / 'copy.png'}" in said
+
+
+def test_classes_of_very_different_size_are_mentioned(pets: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in range(50):
+        draw(pets / "cat" / f"more-{number}.png", 500 + number)
+    folder.load(pets, SHAPE, skip_broken=False)
+    assert "note: cat has 60 pictures and dog has 5: always answering cat would be right 92%" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train", "test"), r"test, train are a data set's splits, not classes; give one, --images .*/train, of which"),
+        (("Train", "valid", "test"), r"Train, test, valid are a data set's splits"),
+        (("train", "test", "README files"), r"test, train are a data set's splits"),
+        (("training",), r"training are a data set's splits"),
+    ],
+)
+def test_splits_are_not_learned_as_classes(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    for number, name in enumerate(names):
+        draw(tmp_path / name / "cat" / "a.png", number)
+    with pytest.raises(DataError, match=said):
+        folder.load(tmp_path, SHAPE, skip_broken=False)
+
+
+def test_a_class_may_be_called_like_a_split(pets: Path) -> None:
+    (pets / "cat").rename(pets / "train")
+    assert folder.load(pets, SHAPE, skip_broken=False).labels == ("dog", "train")
+
+
+def test_a_picture_without_permission_is_named_with_its_remedy(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_bytes = Path.read_bytes
+
+    def deny(path: Path) -> bytes:
+        if path.name == "3.png":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    # The administrator, as whom tests may run, may read everything.
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    with pytest.raises(DataError, match=r"cat/3.png \(Permission denied\); repair \(check the permissions\) or remove"):
+        folder.load(pets, SHAPE, skip_broken=False)
+
+
+def test_a_file_given_as_the_folder_is_named(pets: Path) -> None:
+    with pytest.raises(UsageError, match=r"0.png is a file; give a folder that holds a folder"):
+        folder.load(pets / "cat" / "0.png", SHAPE, skip_broken=False)
 
 
 def test_a_wrong_path_is_the_callers_mistake(tmp_path: Path) -> None:
@@ -147,10 +223,10 @@ def write_text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (write_text, r"no picture: expected one of PNG"),
-        (truncate, "damaged: "),
-        (bomb, r"more than 50,000,000 pixels"),
-        (large, r"10000 × 6000 = 60,000,000 pixels, more than 50,000,000"),
+        (write_text, r"this is text, which cannot be read as a picture"),
+        (truncate, r"the picture is damaged"),
+        (bomb, r"the picture has far too many pixels"),
+        (large, r"the picture is 10000 × 6000 = 60,000,000 pixels; at most 50,000,000"),
     ],
 )
 def test_a_picture_that_cannot_be_read_is_named_or_skipped(

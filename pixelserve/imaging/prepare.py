@@ -39,7 +39,7 @@ def prepare(image: Image.Image, spec: PictureSpec, inversion: Inversion | None =
     """Returns a picture as a model takes it.
 
     Args:
-        image: of any mode and size.
+        image: 8 bits a channel, of any size.
         spec: what the model takes.
         inversion: in place of the model's own; None: the model's.
 
@@ -54,19 +54,11 @@ def prepare(image: Image.Image, spec: PictureSpec, inversion: Inversion | None =
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Returns the image with 8 bits a channel, and what is transparent in it shown on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _to_8_bits(image)
+    """Returns the image with what is transparent in it shown on white."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, _GROUND), rgba).convert("RGB")
     return image
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Returns 16-bit grey with its upper 8 bits; Pillow would cut everything above 255."""
-    values = np.asarray(image)
-    return Image.fromarray((np.clip(values, 0, 65535).astype(np.uint32) >> 8).astype(np.uint8))
 
 
 def _is_to_invert(image: Image.Image, inversion: Inversion) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve_server.errors import ImageError
-from pixelserve_server.imaging.decode import decode_file, decode_raw
-from pixelserve_server.imaging.prepare import PictureSpec, prepare
+from pixelserve.imaging.decode import FORMATS, decode_file, decode_raw
+from pixelserve.imaging.errors import ImageError
+from pixelserve.imaging.prepare import PictureSpec, prepare
 
 GREY = PictureSpec(28, 28, 1)
 COLOUR = PictureSpec(32, 32, 3)
@@ -29,7 +29,7 @@ def gradient(width: int = 40, height: int = 30) -> Image.Image:
     return Image.fromarray(np.stack([red, green, np.full_like(red, 60)], axis=-1).astype(np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "GIF"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_picture_of_every_format_is_read(kind: str) -> None:
     decoded = decode_file(encoded(gradient(), kind), MAX_PIXELS)
     assert decoded.size == (40, 30)
@@ -44,8 +44,9 @@ def test_of_an_animation_the_first_frame_is_taken() -> None:
     assert np.all(prepare(decode_file(data, MAX_PIXELS), GREY) == 200)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_turned_upright(orientation: int) -> None:
+def test_every_exif_orientation_is_turned_upright(kind: str, orientation: int) -> None:
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -58,26 +59,12 @@ def test_every_exif_orientation_is_turned_upright(orientation: int) -> None:
     stored = gradient().transpose(undo[orientation]) if orientation in undo else gradient()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decoded = decode_file(encoded(stored, "PNG", exif=exif), MAX_PIXELS)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    decoded = decode_file(encoded(stored, kind, exif=exif, **options), MAX_PIXELS)
     np.testing.assert_array_equal(np.asarray(decoded), np.asarray(gradient()))
 
 
-NO_PICTURES = {
-    "nothing": b"",
-    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>',
-    "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
-    "TIFF": encoded(Image.new("L", (9, 9)), "TIFF"),
-    "text": b"seven",
-}
-
-
-@pytest.mark.parametrize("data", NO_PICTURES.values(), ids=NO_PICTURES)
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
-    with pytest.raises(ImageError, match="no picture that is taken here; expected one of PNG, JPEG"):
-        decode_file(data, MAX_PIXELS)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_picture_that_is_cut_off_anywhere_is_refused(kind: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = encoded(noise, kind)
@@ -110,13 +97,11 @@ MODES = {
     "RGB": (Image.new("RGB", (28, 28), (77, 77, 77)), 77),
     "RGBA": (Image.new("RGBA", (28, 28), (77, 77, 77, 255)), 77),
     "CMYK": (Image.new("CMYK", (28, 28), (178, 178, 178, 0)), 77),
-    "16 bits": (Image.fromarray(np.full((28, 28), 77 * 256 + 200, np.uint16)), 77),
-    "32 bits": (Image.fromarray(np.full((28, 28), 77 * 256, np.int32)), 77),
 }
 
 
 @pytest.mark.parametrize(("image", "grey"), MODES.values(), ids=MODES)
-def test_every_mode_becomes_8_bits_a_channel(image: Image.Image, grey: int) -> None:
+def test_every_mode_becomes_grey_or_colour(image: Image.Image, grey: int) -> None:
     assert np.all(prepare(image, GREY) == grey)
     assert prepare(image, COLOUR).shape == (32, 32, 3)
 

@@ -1,58 +1,76 @@
-"""Encoded files and raw pixels to a Pillow image. What is too large or no picture is refused before it is decoded."""
+"""Encoded files and raw pixels to a Pillow image. Sizes are checked before anything is decoded."""
 
 import io
 import warnings
+from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ImageError
+from . import avif, kinds, png, shown, tiff
+from .errors import ImageError
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
+"""Pillow's names of the formats that are read."""
+MAX_PIXELS = 50_000_000
+"""Most pixels, width × height, of a picture that training reads, and that a server reads unless set otherwise."""
+
 _MODE_BY_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def decode_file(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """Decodes an encoded picture: its first frame, upright (EXIF orientation applied).
+def decode_file(data: bytes, max_pixels: int) -> Image.Image:
+    """Decodes an encoded picture as other programs show it: its first frame or page, upright, 8 bits a channel.
 
     Args:
         data: the file's bytes.
         max_pixels: most pixels, width × height; checked on the header alone.
-        formats: Pillow's names of the formats that are taken.
+
+    Returns:
+        An image of mode L, LA, RGB or RGBA.
 
     Raises:
-        ImageError: it is no picture of these formats, too large, or damaged.
+        ImageError: it is not a picture of the formats that are read, too large, or damaged.
     """
     try:
-        image = _open(data, formats)
-        _check_size(image.width, image.height, max_pixels)
-        image.load()
-        return ImageOps.exif_transpose(image)
+        with warnings.catch_warnings():
+            # Pillow warns of what it mends in a damaged file, and of sizes above its own limit, which is less strict.
+            warnings.filterwarnings("ignore", module="PIL")
+            image = _open(data)
+            _check(image, data, max_pixels)
+            extents = image.tile[0][1] if image.tile else None
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return shown.as_shown(image, data, extents)
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError("the picture takes more memory than there is; send a smaller one") from error
     # Pillow's decoders raise half a dozen kinds for damaged data, SyntaxError and struct.error among them.
     except Exception as error:
         raise ImageError(f"the picture is damaged ({_reason(error)}); send the whole file") from error
 
 
-def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+def _open(data: bytes) -> Any:
     try:
-        with warnings.catch_warnings():
-            # Our own limit is checked next, and stricter.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data), formats=formats)
+        return Image.open(io.BytesIO(avif.first_picture(png.without_metadata(data))), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError("the picture has far too many pixels; send a smaller one") from error
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{len(data)} bytes are no picture that is taken here; expected one of {', '.join(formats)}, whole"
-        ) from error
+        raise ImageError(kinds.explain(data)) from error
+
+
+def _check(image: Any, data: bytes, max_pixels: int) -> None:
+    _check_size(image.width, image.height, max_pixels)
+    if image.format == "TIFF":
+        tiff.check(image)
+    elif image.format == "AVIF":
+        avif.check(data, image.width * image.height)
 
 
 def decode_raw(data: bytes, height: int, width: int, channels: int, max_pixels: int) -> Image.Image:
     """Returns raw pixels, uint8 [height, width, channels], as an image.
 
     Raises:
-        ImageError: the size is none, too large, or not that of the data.
+        ImageError: the size is invalid, too large, or not that of the data.
     """
     mode = _MODE_BY_CHANNELS.get(channels)
     if mode is None:

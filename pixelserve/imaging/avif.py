@@ -1,0 +1,179 @@
+"""How large the frames inside an AVIF file are, read from their AV1 headers before anything is decoded.
+
+Pillow reports the size in the file's own header; the decoder believes the frames. A file of 2 KB can hold frames of
+16,384 × 16,384 pixels under a header of 8 × 8, which take up to a gigabyte and a half to decode.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from .errors import ImageError
+
+# A picture with transparency, a thumbnail and a gain map has four times its own pixels at most; tiles may be padded.
+_MOST_FRAMES = 4
+_PADDING_PIXELS = 1024 * 1024
+_MAX_PARTS = 10_000
+_SEQUENCE_HEADER = 1
+
+
+def first_picture(data: bytes) -> bytes:
+    """Returns an AVIF file as one whose still picture is decoded: an animation holds its first frame as one, too."""
+    return data[:8] + b"avif" + data[12:] if data[4:12] == b"ftypavis" else data
+
+
+def check(data: bytes, pixels: int) -> None:
+    """Checks an AVIF file that was opened, and says to have so many pixels.
+
+    Raises:
+        ImageError: its frames have many more, or cannot be found.
+    """
+    try:
+        frames = sum(width * height for item in _coded_items(data) for width, height in _frame_sizes(item))
+    except (struct.error, IndexError, KeyError) as error:
+        raise ImageError("the picture is a damaged AVIF file; send the whole file") from error
+    if not frames:
+        raise ImageError("the picture is an AVIF file without a still picture; send it as PNG or JPEG")
+    if frames > _MOST_FRAMES * pixels + _PADDING_PIXELS:
+        raise ImageError(f"the picture is an AVIF file of {pixels:,} pixels whose frames have {frames:,}; save it anew")
+
+
+def _coded_items(data: bytes) -> Iterator[bytes]:
+    """Yields the AV1 data of each of the file's items."""
+    start, end = dict(_boxes(data, 0, len(data)))[b"meta"]
+    # Of a full box, four bytes of version and flags come before its content.
+    boxes = dict(_boxes(data, start + 4, end))
+    idat, _ = boxes.get(b"idat", (0, 0))
+    coded = {number for number, kind in _item_kinds(data, *boxes[b"iinf"]) if kind == b"av01"}
+    for number, extents in _locations(data, boxes[b"iloc"][0], idat):
+        if number in coded:
+            yield b"".join([data[first : first + length] for first, length in extents])
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """Yields each box's type, and where its content starts and ends."""
+    for _ in range(_MAX_PARTS):
+        if start + 8 > end:
+            return
+        size, kind = struct.unpack_from(">I4s", data, start)
+        header = 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, start + 8)
+            header = 16
+        stop = end if size == 0 else min(start + size, end)
+        if stop < start + header:
+            raise IndexError
+        yield kind, (start + header, stop)
+        start = stop
+
+
+def _item_kinds(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yields each item's number and type, of the item information box."""
+    for kind, (at, _) in _boxes(data, start + (6 if data[start] == 0 else 8), end):
+        if kind == b"infe" and data[at] >= 2:
+            yield struct.unpack_from(">H2x4s" if data[at] == 2 else ">I2x4s", data, at + 4)
+
+
+def _locations(data: bytes, start: int, idat: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Yields each item's number, and the offsets and lengths of its pieces, of the item location box."""
+    reader = _Bytes(data, start)
+    version = reader.number(1)
+    reader.number(3)
+    sizes, more = reader.number(1), reader.number(1)
+    offset_size, length_size, base_size = sizes >> 4, sizes & 15, more >> 4
+    index_size = more & 15 if version else 0
+    number_size = 4 if version == 2 else 2
+    parts = 0
+    for _ in range(reader.number(number_size)):
+        number = reader.number(number_size)
+        is_in_idat = bool(version and reader.number(2) & 15)
+        reader.number(2)
+        base = reader.number(base_size) + (idat if is_in_idat else 0)
+        count = reader.number(2)
+        parts += count + 1
+        if parts > _MAX_PARTS:
+            raise IndexError
+        extents = []
+        for _ in range(count):
+            reader.number(index_size)
+            offset = base + reader.number(offset_size)
+            extents.append((offset, reader.number(length_size) or len(data)))
+        yield number, extents
+
+
+class _Bytes:
+    """Reads big-endian numbers one after the other."""
+
+    def __init__(self, data: bytes, start: int) -> None:
+        self._data, self._at = data, start
+
+    def number(self, size: int) -> int:
+        self._at += size
+        if self._at > len(self._data):
+            raise IndexError
+        return int.from_bytes(self._data[self._at - size : self._at], "big")
+
+
+def _frame_sizes(item: bytes) -> Iterator[tuple[int, int]]:
+    """Yields the largest width and height that each sequence header of AV1 data allows."""
+    at = 0
+    for _ in range(_MAX_PARTS):
+        if at >= len(item):
+            return
+        head = item[at]
+        at += 2 if head & 4 else 1
+        size = len(item) - at
+        if head & 2:
+            size, at = _leb128(item, at)
+        if (head >> 3) & 15 == _SEQUENCE_HEADER:
+            yield _sequence_size(item[at : at + size])
+        at += size
+    raise IndexError
+
+
+def _leb128(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 56, 7):
+        value |= (data[at] & 127) << shift
+        at += 1
+        if data[at - 1] < 128:
+            break
+    return value, at
+
+
+def _sequence_size(header: bytes) -> tuple[int, int]:
+    """Reads a sequence header as far as its sizes (AV1 specification, 5.5.1)."""
+    bits = _Bits(header)
+    bits.read(4)
+    if bits.read(1):
+        bits.read(5)
+    else:
+        _skip_operating_points(bits)
+    width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
+    return bits.read(width_bits) + 1, bits.read(height_bits) + 1
+
+
+def _skip_operating_points(bits: "_Bits") -> None:
+    if bits.read(1):
+        raise ImageError("the picture is an AVIF file with a video's timing; send it as PNG or JPEG")
+    has_delay = bits.read(1)
+    for _ in range(bits.read(5) + 1):
+        bits.read(12)
+        if bits.read(5) > 7:
+            bits.read(1)
+        if has_delay and bits.read(1):
+            bits.read(4)
+
+
+class _Bits:
+    """Reads bits, the highest of each byte first."""
+
+    def __init__(self, data: bytes) -> None:
+        # A header's sizes lie within its first 100 bytes, 32 operating points included.
+        self._text = "".join(f"{byte:08b}" for byte in data[:100])
+        self._at = 0
+
+    def read(self, count: int) -> int:
+        self._at += count
+        if self._at > len(self._text):
+            raise IndexError
+        return int(self._text[self._at - count : self._at], 2)
