@@ -3,6 +3,7 @@
 import gc
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -280,16 +281,28 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, service_links: Iterable[str] = ()) -> int:
     """Runs a server until SIGTERM or SIGINT; returns the process's exit code.
 
     0: everything accepted was answered. UNFINISHED: `grace_s` ran out first, and the rest was told UNAVAILABLE.
+
+    Args:
+        settings: the server's.
+        service_links: environment variables that were ignored because Kubernetes set them; for the log.
 
     Raises:
         StartupError, RepositoryError: the server could not start; nothing is left running.
     """
     log_level = LogLevel(settings.log_level)
-    application = Application(settings, configure_logs(log_level, settings.log_format), log_level)
+    log = configure_logs(log_level, settings.log_format)
+    for name in service_links:
+        log.warning(
+            "environment variable ignored",
+            variable=name,
+            reason="it holds the address of a Kubernetes Service; to be rid of it, rename the Service or set "
+            "enableServiceLinks: false in the pod; to set the port, use the flag",
+        )
+    application = Application(settings, log, log_level)
     with stop_signal() as wait_for_stop:
         try:
             application.start()

@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsError,
@@ -24,6 +26,8 @@ from .check import diagnose
 from .errors import StartupError
 from .repository.doctor import Report
 from .settings import ENV_PREFIX, Settings
+
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 def parse_settings(args: list[str]) -> Settings:
@@ -53,6 +57,11 @@ def parse_settings(args: list[str]) -> Settings:
             *_: PydanticBaseSettingsSource,
             **__: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
+            if isinstance(env_settings, EnvSettingsSource):
+                links = service_links(env_settings.env_vars)
+                env_settings.env_vars = {
+                    name: value for name, value in env_settings.env_vars.items() if name not in links
+                }
             file = (_file_source(settings_cls, Path(path)),) if path else ()
             return (init_settings, env_settings, *file)
 
@@ -60,6 +69,18 @@ def parse_settings(args: list[str]) -> Settings:
         return Configured(_cli_settings_source=cli)
     except (ValidationError, SettingsError) as error:
         raise StartupError(_explain(error)) from error
+
+
+def service_links(environment: Mapping[str, str | None]) -> list[str]:
+    """Returns the variables that are named like a setting and hold the address of a Kubernetes Service.
+
+    A pod gets variables for each Service of its namespace: one called pixelserve-metrics makes
+    PIXELSERVE_METRICS_PORT=tcp://10.0.0.1:8002. They are not settings, and must not keep the server from starting.
+    """
+    settings = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    return [
+        name for name, value in environment.items() if name.upper() in settings and _SERVICE_LINK.fullmatch(value or "")
+    ]
 
 
 def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
@@ -118,4 +139,4 @@ def main(args: list[str]) -> int:
     if settings.print_config:
         print(describe(settings), end="")
         return 0
-    return run(settings)
+    return run(settings, service_links=service_links(os.environ))

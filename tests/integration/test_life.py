@@ -293,3 +293,11 @@ def test_a_second_signal_ends_at_once(
     server.process.send_signal(signal.SIGTERM)
     eventually(lambda: probe(server, "/ready") == 503)
     assert server.stop(number) == -number
+
+
+def test_a_variable_that_kubernetes_sets_for_a_service_is_ignored_with_a_warning(
+    doubler_repository: Path, start_server: Start
+) -> None:
+    server = start_server(doubler_repository, env={"PIXELSERVE_METRICS_PORT": "tcp://10.0.0.1:8002"})
+    assert server.stop() == 0
+    assert event(server, "environment variable ignored")["variable"] == "PIXELSERVE_METRICS_PORT"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pixelserve_server.command import main, parse_settings
+from pixelserve_server.command import main, parse_settings, service_links
 from pixelserve_server.errors import StartupError
 from pixelserve_server.settings import Settings
 
@@ -42,6 +42,45 @@ def test_a_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELSERVE_MODEL_REPOSITORY", "elsewhere")
     assert parse_settings([]).model_repository == Path("elsewhere")
+
+
+# What a pod gets for each Service of its namespace, here for those that a person would call like the project.
+SERVICE_LINKS = {
+    f"{service}_{name}": value
+    for service in ("PIXELSERVE", "PIXELSERVE_GRPC", "PIXELSERVE_HTTP", "PIXELSERVE_METRICS")
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "8002",
+        "SERVICE_PORT_MAIN": "8002",
+        "PORT": "tcp://10.0.0.1:8002",
+        "PORT_8002_TCP": "tcp://10.0.0.1:8002",
+        "PORT_8002_TCP_PROTO": "tcp",
+        "PORT_8002_TCP_PORT": "8002",
+        "PORT_8002_TCP_ADDR": "10.0.0.1",
+    }.items()
+}
+
+
+def test_variables_that_kubernetes_sets_for_services_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, value)
+    settings = parse_settings(REPOSITORY)
+    assert (settings.grpc_port, settings.http_port, settings.metrics_port) == (8001, 8000, 8002)
+    ignored = ["PIXELSERVE_GRPC_PORT", "PIXELSERVE_HTTP_PORT", "PIXELSERVE_METRICS_PORT"]
+    assert service_links(SERVICE_LINKS) == ignored
+
+
+@pytest.mark.parametrize("address", ["udp://10.0.0.1:53", "sctp://10.0.0.1:9", "tcp://[fd00::1]:8002"])
+def test_a_services_address_is_known_in_each_form(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("PIXELSERVE_METRICS_PORT", address)
+    assert parse_settings([*REPOSITORY, "--metrics-port", "9002"]).metrics_port == 9002
+    assert parse_settings(REPOSITORY).metrics_port == 8002
+
+
+def test_a_port_that_is_no_services_address_is_refused_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELSERVE_METRICS_PORT", "10.0.0.1:8002")
+    with pytest.raises(StartupError, match="PIXELSERVE_METRICS_PORT"):
+        parse_settings(REPOSITORY)
 
 
 # One value other than the default for each setting, as it is written.
