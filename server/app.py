@@ -2,7 +2,6 @@
 
 import gc
 import time
-import uuid
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,7 +22,9 @@ from .engine.regions import Regions
 from .engine.session import check_runtime
 from .engine.timer import Timer
 from .errors import RepositoryError
+from .failures import FailureLog
 from .imaging.pool import DecodePool
+from .observe.capture import stderr_in_log
 from .observe.gpus import Gpus
 from .observe.logs import LevelName, Log, LogLevel, configure_logs
 from .observe.metrics import Metrics
@@ -45,6 +46,10 @@ UNFINISHED = 13
 _FLUSH_S = 5.0
 # A stopping server that has refused nobody for this long has probably been left by its clients.
 _QUIET_S = 0.1
+_SERVICE_LINK = (
+    "it holds the address of a Kubernetes Service; to be rid of it, rename the Service or set enableServiceLinks: "
+    "false in the pod; to set the port, use the flag"
+)
 
 
 class Application:
@@ -63,6 +68,7 @@ class Application:
         """
         self._settings = settings
         self._log = log
+        self._log_failure = FailureLog(log)
         self._log_level = log_level
         self._is_complete = False
         self._is_draining = False
@@ -70,7 +76,7 @@ class Application:
             requires_gpu=settings.require_gpu or settings.device == "cuda",
             gpus=None if settings.device == "cpu" else Gpus(),
         )
-        self._metrics_server = MetricsServer(self._metrics, lambda: self.is_ready)
+        self._metrics_server = MetricsServer(self._metrics, lambda: self.is_ready, self._log_failure)
         self._health = Health()
         self._timer = Timer(self._log_failure)
         self._catalogue = Catalogue()
@@ -264,12 +270,6 @@ class Application:
             on_unmerged=self._events.on_unmerged,
         )
 
-    def _log_failure(self, error: BaseException) -> str:
-        """Logs what should not happen; returns the id under which whoever is concerned may be told of it."""
-        request_id = uuid.uuid4().hex[:12]
-        self._log.error("unexpected failure", request_id=request_id, exc_info=error)
-        return request_id
-
 
 def _settle_memory() -> None:
     """Takes what lives as long as the server out of the garbage collector's sight.
@@ -294,16 +294,13 @@ def run(settings: Settings, *, service_links: Iterable[str] = ()) -> int:
         StartupError, RepositoryError: the server could not start; nothing is left running.
     """
     log_level = LogLevel(settings.log_level)
-    log = configure_logs(log_level, settings.log_format)
-    for name in service_links:
-        log.warning(
-            "environment variable ignored",
-            variable=name,
-            reason="it holds the address of a Kubernetes Service; to be rid of it, rename the Service or set "
-            "enableServiceLinks: false in the pod; to set the port, use the flag",
-        )
-    application = Application(settings, log, log_level)
-    with stop_signal() as wait_for_stop:
+    with (
+        stderr_in_log(lambda descriptor: configure_logs(log_level, settings.log_format, descriptor)) as log,
+        stop_signal() as wait_for_stop,
+    ):
+        for name in service_links:
+            log.warning("environment variable ignored", variable=name, reason=_SERVICE_LINK)
+        application = Application(settings, log, log_level)
         try:
             application.start()
         except BaseException:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from . import parts
 from .engine.session import check_runtime
+from .failures import FailureLog
 from .observe.statistics import VersionStats
 from .repository import doctor
 from .repository.layout import ModelFolder
@@ -52,4 +53,4 @@ def diagnose(settings: Settings, *, quick: bool) -> doctor.Report:
 
 def _loader(settings: Settings) -> Loader:
     # Nobody sends requests, which alone could be counted, or fail while a version serves.
-    return parts.loader(settings, lambda model, version: VersionStats(), str)
+    return parts.loader(settings, lambda model, version: VersionStats(), FailureLog(None))

@@ -16,6 +16,7 @@ from .engine.measuring import WarmupBudget
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
 from .errors import StartupError
+from .failures import FailureLog
 from .observe.access_log import AccessLog
 from .observe.logs import Log
 from .repository.config import Defaults
@@ -47,9 +48,7 @@ def session_options(settings: Settings) -> SessionOptions:
     )
 
 
-def loader(
-    settings: Settings, observer: Callable[[str, int], Observer], log_failure: Callable[[BaseException], str]
-) -> Loader:
+def loader(settings: Settings, observer: Callable[[str, int], Observer], log_failure: FailureLog) -> Loader:
     """Returns what loads versions, told of their runs and of what their sessions raise as `Loader` says."""
     return Loader(
         session_options=session_options(settings),
@@ -67,9 +66,7 @@ def loader(
     )
 
 
-def transport(
-    settings: Settings, handlers: Mapping[str, Handler], log_failure: Callable[[BaseException], object]
-) -> Transport:
+def transport(settings: Settings, handlers: Mapping[str, Handler], log_failure: FailureLog) -> Transport:
     """Returns what carries gRPC.
 
     Raises:
@@ -106,9 +103,7 @@ def transport(
     )
 
 
-def call_watch(
-    settings: Settings, tracing: "Tracing | None", log: Log, log_failure: Callable[[BaseException], object]
-) -> CallWatch | None:
+def call_watch(settings: Settings, tracing: "Tracing | None", log: Log, log_failure: FailureLog) -> CallWatch | None:
     """Returns what tells the access log and the traces of calls; None where nobody wants to know."""
     access_log = AccessLog(log, settings.access_log_per_s) if settings.access_log_per_s else None
     return CallWatch(access_log, tracing, log_failure) if access_log or tracing else None
@@ -140,7 +135,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def http_port(settings: Settings, log_failure: Callable[[BaseException], object]) -> HttpPort | None:
+def http_port(settings: Settings, log_failure: FailureLog) -> HttpPort | None:
     """Returns what carries HTTP; None where it is switched off."""
     if not settings.http:
         return None
@@ -153,7 +148,7 @@ def http_port(settings: Settings, log_failure: Callable[[BaseException], object]
 def rest(
     settings: Settings,
     dispatcher: Dispatcher,
-    log_failure: Callable[[BaseException], str],
+    log_failure: FailureLog,
     failure_counts: FailureCounts,
 ) -> Any:
     """Returns the HTTP API in front of the dispatcher: an ASGI application."""

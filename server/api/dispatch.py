@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from ..errors import InternalError, RequestError
+from ..failures import FailureLog
 from .admission import Admission, FailureCounts
 from .call import Call, Handler
 from .status import Status, status_of
@@ -12,7 +13,7 @@ from .watch import CallWatch
 class Guard:
     """Runs work for a call and answers the call with whatever the work raises. May be called from any thread."""
 
-    def __init__(self, log_failure: Callable[[BaseException], str]) -> None:
+    def __init__(self, log_failure: FailureLog) -> None:
         """Stores what it is handed.
 
         Args:

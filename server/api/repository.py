@@ -7,6 +7,7 @@ from typing import Any
 from pixelserve.oip import inference_pb2 as pb
 
 from ..errors import InvalidRequest, RequestError, ServerError, Unavailable, Unimplemented
+from ..failures import FailureLog
 from ..repository.manager import RepositoryManager
 from ..repository.overlay import Override, read_override
 from .call import Call, Handler
@@ -23,7 +24,7 @@ _FILE = "file:"
 class RepositoryControl:
     """Handles both methods. Handlers may be called from any thread; a change takes its time on a thread of its own."""
 
-    def __init__(self, manager: RepositoryManager, mode: str, log_failure: Callable[[BaseException], str]) -> None:
+    def __init__(self, manager: RepositoryManager, mode: str, log_failure: FailureLog) -> None:
         """Stores what it is handed.
 
         Args:

@@ -1,10 +1,10 @@
 """Tells the access log and the traces of calls: decides at a call's start, and gathers until it is answered."""
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..engine.request import ComputedBatch
+from ..failures import FailureLog
 from ..observe.access_log import AccessLog, Allowance
 from ..observe.calls import AnsweredCall, trace_parent
 from .call import Call, Subject
@@ -49,7 +49,7 @@ class CallWatch:
         self,
         access_log: AccessLog | None,
         tracing: "Tracing | None",
-        log_failure: Callable[[BaseException], object],
+        log_failure: FailureLog,
     ) -> None:
         """Stores what it is handed.
 

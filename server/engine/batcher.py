@@ -25,6 +25,7 @@ from ..errors import (
     Unavailable,
     Unloading,
 )
+from ..failures import FailureLog, guarded
 from .curve import UNMEASURED, LatencyCurve
 from .former import BatchFormer
 from .instance import BrokenInstance, Instance
@@ -32,7 +33,7 @@ from .ordering import Turnstile
 from .policy import BatchingPolicy
 from .queue import RequestQueue
 from .request import ComputedBatch, Request
-from .run import Observer, RowMismatch, Run
+from .run import GuardedObserver, Observer, RowMismatch, Run
 from .timer import Timer
 
 # A run that is measured to be shorter may be done on the thread that brought the request: handing it over costs about
@@ -70,7 +71,7 @@ class Batcher:
         instances: Sequence[Instance[Any]],
         policy: BatchingPolicy,
         observer: Observer,
-        log_failure: Callable[[BaseException], object],
+        log_failure: FailureLog,
         *,
         curve: LatencyCurve = UNMEASURED,
         timer: Timer | None = None,
@@ -94,12 +95,12 @@ class Batcher:
         """
         self._name = name
         self._policy = policy
-        self._observer = observer
+        self._observer = GuardedObserver(observer, log_failure)
         self._log_failure = log_failure
         self._curve = curve
         self._timer = timer
-        self._on_broken = on_broken
-        self._on_unmerged = on_unmerged
+        self._on_broken = guarded(on_broken, log_failure)
+        self._on_unmerged = guarded(on_unmerged, log_failure)
         self._clock_ns = clock_ns
         self._queue = RequestQueue(policy)
         self._former = BatchFormer(self._queue, policy, policy.limit(curve.best_size))

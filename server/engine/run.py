@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import RequestError
+from ..failures import FailureLog
 from .instance import Instance
 from .request import ComputedBatch, Request
 from .tensors import Array
@@ -56,6 +57,32 @@ class Observer(Protocol):
 
     def on_session_rebuilt(self) -> None:
         """Called when a session that kept failing was loaded anew."""
+
+
+class GuardedObserver:
+    """An observer whose failures are logged: no thread, session or answer may be lost to what is told of them."""
+
+    def __init__(self, observer: Observer, log_failure: FailureLog) -> None:
+        self._observer = observer
+        self._log_failure = log_failure
+
+    def on_batch(self, record: BatchRecord) -> None:
+        self._tell(self._observer.on_batch, record)
+
+    def on_dropped(self, error: RequestError, waited_ns: int) -> None:
+        self._tell(self._observer.on_dropped, error, waited_ns)
+
+    def on_worker_restarted(self) -> None:
+        self._tell(self._observer.on_worker_restarted)
+
+    def on_session_rebuilt(self) -> None:
+        self._tell(self._observer.on_session_rebuilt)
+
+    def _tell(self, event: Callable[..., object], *what: Any) -> None:
+        try:
+            event(*what)
+        except Exception as error:  # noqa: BLE001  see the class
+            self._log_failure(error)
 
 
 class Run:

@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..failures import FailureLog
+
 
 class Timer:
     """Calls functions at their times, on a thread of its own. `at` may be called from any thread."""
 
-    def __init__(self, log_failure: Callable[[BaseException], object]) -> None:
+    def __init__(self, log_failure: FailureLog) -> None:
         """Stores what it is handed; `start` starts the thread.
 
         Args:

@@ -11,6 +11,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 
+from ..failures import FailureLog
+
 MAX_CONNECTIONS = 32
 """Connections that are served at once, each by a thread. Scrapers and probes of one server are a handful."""
 
@@ -90,7 +92,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     # With the library's 5, connections beyond would wait a second or more for the kernel's next attempt.
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, app: WSGIApplication, timeout_s: float) -> None:
+    def __init__(self, host: str, port: int, app: WSGIApplication, timeout_s: float, log_failure: FailureLog) -> None:
         """Takes the port (0: a free one).
 
         Raises:
@@ -98,6 +100,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         """
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._timeout_s = timeout_s
+        self._log_failure = log_failure
         self._changed = threading.Condition()
         # When each open connection is cut off, by time.monotonic; under the condition's lock.
         self._ends_s: dict[socket.socket, float] = {}
@@ -173,8 +176,9 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that breaks is no event."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            self._log_failure(error)
 
     def close(self) -> None:
         """Takes no more connections, waits until the requests that are there are answered, and ends."""

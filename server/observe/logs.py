@@ -1,18 +1,26 @@
 """The log: structured events on standard error, as JSON lines or as text for people."""
 
+import json
 import logging
-import sys
+import os
 from collections.abc import MutableMapping
 from typing import Any, Literal, get_args
 
 import structlog
 
+from .output import LogOutput
+
 Log = Any
-"""A bound structlog logger; its methods take an event's name and its fields."""
+"""A bound structlog logger; its methods take an event's name and its fields, and raise nothing."""
 
 LevelName = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[LevelName, ...] = get_args(LevelName)
 """Least severe first."""
+
+STDERR = 2
+"""The file descriptor of standard error."""
+
+_Event = MutableMapping[str, Any]
 
 
 class LogLevel:
@@ -22,7 +30,7 @@ class LogLevel:
         """Starts out with a level."""
         self.name: LevelName = name
 
-    def __call__(self, _: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def __call__(self, _: object, method: str, event: _Event) -> _Event:
         """Lets an event through, or ends its way; structlog's form of a processor."""
         numbers = logging.getLevelNamesMapping()
         # An exception, or anything else without a level of that name, is an error.
@@ -31,27 +39,49 @@ class LogLevel:
         return event
 
 
-def configure_logs(level: LogLevel, log_format: str) -> Log:
+# Made once, so that which of its methods do nothing cannot change: none does, and the level decides.
+class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]
+    """A logger whose methods raise nothing: an event that cannot be written as it is becomes a short one."""
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:
+        try:
+            return super()._proxy_to_logger(method_name, event, *args, **fields)
+        except Exception as error:  # noqa: BLE001  such as a field whose repr raises
+            short = {"event": str(event), "level": method_name, "not_shown": f"a field raised {type(error).__name__}"}
+            self._logger.msg(json.dumps(short))
+
+
+def configure_logs(level: LogLevel, log_format: str, descriptor: int = STDERR) -> Log:
     """Sets up logging for this process and returns the server's logger.
 
     Args:
         level: what is shown.
         log_format: json (one object a line, with `event`, `level` and `timestamp`) or text.
+        descriptor: file descriptor that the lines are written to.
     """
     as_text = log_format == "text"
-    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    output = LogOutput(descriptor)
+
+    def add_lost_lines(_: object, __: str, event: _Event) -> _Event:
+        return {**event, "lost_lines": output.lost} if output.lost else event
+
     structlog.configure(
         processors=[
             level,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_lost_lines,
             *([] if as_text else [structlog.processors.format_exc_info]),
-            for_people if as_text else structlog.processors.JSONRenderer(),
+            _text_renderer(os.isatty(descriptor)) if as_text else structlog.processors.JSONRenderer(),
         ],
-        # Made once, so that which of its methods do nothing cannot change: none does, and the level decides.
-        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_Logger,
+        logger_factory=lambda *_: output,
         cache_logger_on_first_use=True,
     )
     return structlog.get_logger()
+
+
+def _text_renderer(colors: bool) -> Any:
+    # structlog's default shows the variables of each frame, which are the callers' tensors.
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)

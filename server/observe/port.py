@@ -8,6 +8,7 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import choose_encoder
 
 from ..errors import StartupError
+from ..failures import FailureLog
 from .connections import BoundedServer
 from .metrics import Metrics
 
@@ -18,16 +19,25 @@ _TIMEOUT_S = 10.0
 class MetricsServer:
     """Serves /metrics, /live and /ready over HTTP."""
 
-    def __init__(self, metrics: Metrics, is_ready: Callable[[], bool], *, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        is_ready: Callable[[], bool],
+        log_failure: FailureLog,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
         """Stores what it is handed; `bind` takes the port.
 
         Args:
             metrics: what the page shows.
             is_ready: what /ready says.
+            log_failure: logs what a page raises.
             timeout_s: seconds from a connection's arrival to its end, whatever comes on it.
         """
         self._metrics_app = make_wsgi_app(metrics.registry)
         self._is_ready = is_ready
+        self._log_failure = log_failure
         self._timeout_s = timeout_s
         self._page_lock = threading.Lock()
         self._server: BoundedServer | None = None
@@ -40,7 +50,7 @@ class MetricsServer:
         """
         shown = f"[{host}]" if ":" in host else host
         try:
-            self._server = BoundedServer(host, port, self._app, self._timeout_s)
+            self._server = BoundedServer(host, port, self._app, self._timeout_s, self._log_failure)
         except OSError as error:
             raise StartupError(
                 f"cannot listen on {shown}:{port} for metrics: {error.strerror}; "

@@ -21,6 +21,7 @@ from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
 from ..engine.timer import Timer
 from ..errors import RepositoryError, StartupError
+from ..failures import FailureLog
 from .config import (
     Defaults,
     ModelConfig,
@@ -128,7 +129,7 @@ class Loader:
     """Whether a version without a card is refused."""
     observer: Callable[[str, int], Observer]
     """Gives the observer of a model's version."""
-    log_failure: Callable[[BaseException], str]
+    log_failure: FailureLog
     """Logs whatever a session raises while it serves, and returns the id under which it did."""
     timer: Timer | None = None
     """Drops requests when their deadlines pass."""

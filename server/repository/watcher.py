@@ -7,6 +7,7 @@ from pathlib import Path
 from watchfiles import watch
 
 from ..errors import RepositoryError
+from ..failures import FailureLog
 from .manager import RepositoryManager
 
 # What is still being copied changes from look to look; so long nothing must have changed before it is loaded.
@@ -29,7 +30,7 @@ class RepositoryWatcher:
         *,
         interval_s: float,
         log_problem: Callable[[RepositoryError], object],
-        log_failure: Callable[[BaseException], object],
+        log_failure: FailureLog,
     ) -> None:
         """Stores what it is handed; `start` starts its thread.
 

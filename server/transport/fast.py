@@ -21,6 +21,7 @@ from ..api.call import Call
 from ..api.dispatch import Dispatcher
 from ..api.status import Status
 from ..api.stream import InferStreams
+from ..failures import FailureLog
 from .grpcio import GrpcioTransport, cannot_listen
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class FastTransport:
         max_streams: int,
         io_threads: int,
         quiet_wakeups: bool,
-        log_failure: Callable[[BaseException], object],
+        log_failure: FailureLog,
     ) -> None:
         """Stores what it is handed; `bind` takes the port.
 

@@ -3,13 +3,13 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from ..errors import StartupError
+from ..failures import FailureLog
 
 # Clients keep connections for later; load balancers expect to be the ones who close them, most after a minute.
 _KEEP_ALIVE_S = 75
@@ -40,7 +40,7 @@ class _Server(uvicorn.Server):
 class HttpTransport:
     """Owns the HTTP port. `bind`, `start` and `stop` are called once, in this order."""
 
-    def __init__(self, log_failure: Callable[[BaseException], object]) -> None:
+    def __init__(self, log_failure: FailureLog) -> None:
         """Stores what it is handed: what is told of an exception that ends the thread, against all rules."""
         self._log_failure = log_failure
         self._socket: socket.socket | None = None

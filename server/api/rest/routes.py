@@ -18,6 +18,7 @@ from starlette.routing import Route
 from pixelserve.oip import inference_pb2 as pb
 
 from ...errors import InvalidRequest, RequestError
+from ...failures import FailureLog
 from .. import classifier, open_inference
 from ..admission import FailureCounts
 from ..dispatch import Dispatcher
@@ -64,7 +65,7 @@ class Rest:
         dispatcher: Dispatcher,
         limits: BodyLimits,
         version: str,
-        log_failure: Callable[[BaseException], str],
+        log_failure: FailureLog,
         failure_counts: FailureCounts,
     ) -> None:
         """Stores what it is handed.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pixelserve_server.failures import FailureLog
 from pixelserve_server.observe.connections import MAX_CONNECTIONS, MAX_HEAD_BYTES
 from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.observe.port import MetricsServer
@@ -33,7 +34,7 @@ def serve() -> Iterator[Serve]:
     def start(
         *, timeout_s: float = HOUR_S, ready: Callable[[], bool] = lambda: True, metrics: Metrics | None = None
     ) -> Address:
-        servers.append(MetricsServer(metrics or Metrics(), ready, timeout_s=timeout_s))
+        servers.append(MetricsServer(metrics or Metrics(), ready, FailureLog(None), timeout_s=timeout_s))
         host, _, port = servers[-1].bind("127.0.0.1", 0).rpartition(":")
         return host, int(port)
 
@@ -330,7 +331,7 @@ def test_closing_waits_for_the_answer_to_a_request_that_is_there(eventually: Cal
         server.close()
         order.append("closed")
 
-    server = MetricsServer(Metrics(), ready, timeout_s=HOUR_S)
+    server = MetricsServer(Metrics(), ready, FailureLog(None), timeout_s=HOUR_S)
     host, _, port = server.bind("127.0.0.1", 0).rpartition(":")
     address = host, int(port)
     closing = threading.Thread(target=close)
@@ -340,7 +341,7 @@ def test_closing_waits_for_the_answer_to_a_request_that_is_there(eventually: Cal
 
 
 def test_connections_that_send_nothing_do_not_hold_up_the_end(crowd: Callable[..., list[socket.socket]]) -> None:
-    server = MetricsServer(Metrics(), lambda: True, timeout_s=HOUR_S)
+    server = MetricsServer(Metrics(), lambda: True, FailureLog(None), timeout_s=HOUR_S)
     host, _, port = server.bind("127.0.0.1", 0).rpartition(":")
     silent = crowd((host, int(port)), 3)
     assert ask((host, int(port)))[0] == 200

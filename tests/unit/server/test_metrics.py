@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from pixelserve_server.engine.curve import LatencyCurve
 from pixelserve_server.engine.run import BatchRecord
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, StartupError
+from pixelserve_server.failures import FailureLog
 from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.observe.port import MetricsServer
 from pixelserve_server.observe.statistics import BATCH_ROWS, PHASE_SECONDS, REQUEST_SECONDS, VersionStats
@@ -79,7 +80,7 @@ def serve() -> Iterator[Serve]:
     servers: list[MetricsServer] = []
 
     def start(metrics: Metrics, *, ready: Callable[[], bool] = lambda: True) -> str:
-        servers.append(MetricsServer(metrics, ready))
+        servers.append(MetricsServer(metrics, ready, FailureLog(None)))
         return "http://" + servers[-1].bind("127.0.0.1", 0)
 
     yield start
@@ -342,16 +343,16 @@ def test_a_port_in_use_is_an_error_that_names_it_and_the_remedy(metrics: Metrics
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartupError, match=rf"127\.0\.0\.1:{port} for metrics: .*in use.*--metrics-port"):
-            MetricsServer(metrics, lambda: True).bind("127.0.0.1", port)
+            MetricsServer(metrics, lambda: True, FailureLog(None)).bind("127.0.0.1", port)
 
 
 def test_a_host_that_does_not_exist_is_an_error_that_names_it_and_the_remedy(metrics: Metrics) -> None:
     with pytest.raises(StartupError, match=r"192\.0\.2\.1:0 for metrics: .*--host"):
-        MetricsServer(metrics, lambda: True).bind("192.0.2.1", 0)
+        MetricsServer(metrics, lambda: True, FailureLog(None)).bind("192.0.2.1", 0)
 
 
 def test_a_closed_server_takes_no_connections_and_frees_its_port(metrics: Metrics) -> None:
-    server = MetricsServer(metrics, lambda: True)
+    server = MetricsServer(metrics, lambda: True, FailureLog(None))
     port = int(server.bind("127.0.0.1", 0).rpartition(":")[2])
     server.close()
     with pytest.raises(ConnectionRefusedError):
@@ -361,4 +362,4 @@ def test_a_closed_server_takes_no_connections_and_frees_its_port(metrics: Metric
 
 
 def test_closing_what_never_listened_is_no_error(metrics: Metrics) -> None:
-    MetricsServer(metrics, lambda: True).close()
+    MetricsServer(metrics, lambda: True, FailureLog(None)).close()

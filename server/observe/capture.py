@@ -1,0 +1,142 @@
+"""Everything that would be written to standard error beside the log becomes a line of the log."""
+
+import faulthandler
+import logging
+import os
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from ..failures import FailureLog, guarded
+from .logs import LEVELS, STDERR, Log
+
+# A line without an end is cut here.
+_MAX_LINE_BYTES = 64 * 1024
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@contextmanager
+def stderr_in_log(configure: Callable[[int], Log]) -> Iterator[Log]:
+    """Gives a log to which everything goes that this process would write to standard error.
+
+    ONNX Runtime, gRPC and the C library write to file descriptor 2, past Python: it is exchanged for a pipe, whose
+    lines a thread logs. What Python knows more of (warnings, the libraries' loggers, exceptions that end a thread or a
+    destructor) comes with its fields. Tracebacks of a process that crashes go to standard error itself.
+
+    Args:
+        configure: returns the log that writes to a file descriptor.
+    """
+    # The log keeps it for as long as the process lives, since a line may come at any time.
+    real = _duplicate_stderr()
+    log = configure(real)
+    log_failure = FailureLog(log)
+    source, end = os.pipe()
+    os.dup2(end, STDERR)
+    os.close(end)
+    reader = threading.Thread(target=_read_lines, args=(source, log), name="stderr", daemon=True)
+    reader.start()
+    try:
+        with _python_in_log(log, log_failure), _crashes_to(real):
+            yield log
+    finally:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        # The pipe's last writer is gone with this, so its reader ends.
+        os.dup2(real, STDERR)
+        reader.join()
+
+
+def _duplicate_stderr() -> int:
+    try:
+        return os.dup(STDERR)
+    except OSError:
+        # The process was started without one (2>&-). The next file to be opened would become it.
+        null = os.open(os.devnull, os.O_WRONLY)
+        return null if null != STDERR else os.dup(null)
+
+
+def _read_lines(source: int, log: Log) -> None:
+    rest = b""
+    with open(source, "rb", buffering=0) as pipe:
+        while chunk := pipe.read(_MAX_LINE_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) >= _MAX_LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                _log_line(line, log)
+    _log_line(rest, log)
+
+
+def _log_line(line: bytes, log: Log) -> None:
+    text = _COLOUR.sub("", line.decode(errors="replace")).rstrip()
+    if text:
+        log.warning("library output", message=text)
+
+
+@contextmanager
+def _python_in_log(log: Log, log_failure: FailureLog) -> Iterator[None]:
+    """Sends Python's warnings, the libraries' loggers and uncaught exceptions to the log."""
+
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        log.warning("python warning", category=category.__name__, message=str(message), place=f"{filename}:{lineno}")
+
+    def on_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+        log_failure(unraisable.exc_value or RuntimeError(unraisable.err_msg))
+
+    def on_thread_end(ended: threading.ExceptHookArgs) -> None:
+        if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+            log_failure(ended.exc_value)
+
+    handler = _ToLog(log)
+    before = warnings.showwarning, sys.unraisablehook, threading.excepthook
+    warnings.showwarning = guarded(show_warning, log_failure)
+    sys.unraisablehook, threading.excepthook = on_unraisable, on_thread_end
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        warnings.showwarning, sys.unraisablehook, threading.excepthook = before
+
+
+class _ToLog(logging.Handler):
+    """Sends what libraries log to the server's log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        fields: dict[str, Any] = {"exc_info": record.exc_info} if record.exc_info else {}
+        try:
+            message = record.getMessage()
+        except Exception as error:  # noqa: BLE001  a library's message that does not fit its arguments
+            message = f"{record.msg} ({type(error).__name__})"
+        method = getattr(self._log, level if level in LEVELS else "error")
+        method("library output", library=record.name, message=message, **fields)
+
+
+@contextmanager
+def _crashes_to(descriptor: int) -> Iterator[None]:
+    """Has a crash in native code leave its tracebacks: no thread would be left to read them from a pipe."""
+    was_enabled = faulthandler.is_enabled()
+    faulthandler.enable(descriptor)
+    try:
+        yield
+    finally:
+        if was_enabled:
+            faulthandler.enable(STDERR)
+        else:
+            faulthandler.disable()
