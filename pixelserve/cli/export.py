@@ -127,11 +127,14 @@ def export(
         ),
     ] = None,
     tolerance: Annotated[
-        float,
+        float | None,
         typer.Option(
-            parser=_scale, help="Largest accepted difference of an output from the original's.", metavar="NUMBER"
+            parser=_scale,
+            help="Largest accepted difference of an output from the original's; default: 1e-5 (float16: 0.004), "
+            "of the largest output if that is above 1.",
+            metavar="NUMBER",
         ),
-    ] = 1e-5,
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(

@@ -154,7 +154,6 @@ def make_card(
     *,
     comparison: Comparison | None,
     figures: Figures | None,
-    tolerance: float,
     output_kind: OutputKind | None = None,
 ) -> Card:
     """Returns the card of a version.
@@ -166,7 +165,6 @@ def make_card(
         origin: what was known beforehand.
         comparison: of the exported model with the original; None: there was none.
         figures: measured on the exported model; None: there are none.
-        tolerance: what the comparison was held to.
         output_kind: what a classifier's output is; None: not known.
     """
     return Card(
@@ -180,7 +178,7 @@ def make_card(
         evaluation=figures.evaluation if figures else None,
         calibration=figures.calibration if figures else None,
         baseline=figures.baseline if figures else None,
-        parity=parity(comparison, tolerance) if comparison else [],
+        parity=parity(comparison) if comparison else [],
         output_kind=output_kind,
         parameters=source.parameters,
         recipe=origin.recipe,

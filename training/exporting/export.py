@@ -39,8 +39,8 @@ class Target:
     """The model's name; None: the recipe's."""
     version: int | None = None
     """The version's number; None: the next one free."""
-    tolerance: float = DEFAULT_TOLERANCE
-    """Largest absolute difference of an output element from the original's that is accepted of a float32 model."""
+    tolerance: float | None = None
+    """Largest absolute difference of an output element that is accepted; None: what is usual for its precision."""
     precision: str = FLOAT32
     """What the model computes in: float32, or int8."""
     output: str | None = None
@@ -159,7 +159,8 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     samples = Samples({model.inputs[0].name: quoted.inputs}, quoted.targets)
     if dataset.task == "regression":
         # float32 is exact to a share of a value, not to a part of its unit.
-        target = replace(target, tolerance=target.tolerance * max(1.0, float(np.abs(dataset.train.targets).max())))
+        largest = max(1.0, float(np.abs(dataset.train.targets).max()))
+        target = replace(target, tolerance=(target.tolerance or DEFAULT_TOLERANCE) * largest)
     # Ranges are chosen like anything else: on data that the figures are not measured on.
     calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
     return _export(
@@ -242,7 +243,6 @@ def _export(
         *(slot.model, source, model, origin),
         comparison=comparison,
         figures=figures,
-        tolerance=target.tolerance,
         output_kind=kind,
     )
     if int8 is not None:
@@ -273,10 +273,14 @@ def _output_kind(
     return find(source.onnx, labelled, len(origin.labels), values, target.output_kind)
 
 
-def _compare(source: Source, model: OnnxModel, samples: Samples, labelled: str | None, tolerance: float) -> Comparison:
+def _compare(
+    source: Source, model: OnnxModel, samples: Samples, labelled: str | None, tolerance: float | None
+) -> Comparison:
     if source.reference is not None:
         say(f"comparing with {source.framework} on {samples.count:,} samples")
-    return compare(model, source.reference, samples.inputs, labelled=labelled, tolerance=tolerance)
+    return compare(
+        model, source.reference, samples.inputs, labelled=labelled, tolerance=tolerance, precision=source.precision
+    )
 
 
 def _described(tensors: Sequence[Tensor]) -> list[str]:

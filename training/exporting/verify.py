@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .sources import Reference
 
 DEFAULT_TOLERANCE = 1e-5
+# Eight times what rounding to 11 or 8 bits does to a number; and an activation that is rounded the other way.
+_TOLERANCES = {"float16": 4e-3, "bfloat16": 3e-2, "int8": 1e-2}
 # Another device sums in another order; ten times the error of rounding is still far from another answer.
 _CUDA_FACTOR = 10
 _GOLDEN_SAMPLES = 16
@@ -31,6 +33,10 @@ class Comparison:
     """Largest absolute difference of an output element; None: there was nothing to compare with."""
     samples: int
     """How many samples were compared."""
+    tolerance: float
+    """Largest absolute difference of an output element that is accepted."""
+    precision: str
+    """What the model computes in."""
 
 
 def compare(
@@ -39,7 +45,8 @@ def compare(
     inputs: Mapping[str, Array],
     *,
     labelled: str | None,
-    tolerance: float,
+    tolerance: float | None,
+    precision: str,
 ) -> Comparison:
     """Runs both models on the same inputs.
 
@@ -48,7 +55,9 @@ def compare(
         reference: the original; None: ONNX Runtime's own outputs become the golden ones.
         inputs: tensors by name, samples along the first axis.
         labelled: the output whose highest element is the predicted label; None: there is none.
-        tolerance: largest absolute difference of an output element that is accepted.
+        tolerance: largest absolute difference of an output element that is accepted; None: what is usual for the
+            precision, of the largest output where that is above 1.
+        precision: what the model computes in.
 
     Raises:
         ParityError: an output differs by more, or a predicted label does, or there is NaN or an infinity.
@@ -58,8 +67,9 @@ def compare(
     expected = found if reference is None else reference(inputs)
     samples = len(next(iter(inputs.values())))
     golden = Golden(first(inputs), first(expected))
+    tolerance = tolerance or _usual_tolerance(precision, expected)
     if reference is None:
-        return Comparison(golden, None, 0)
+        return Comparison(golden, None, 0, tolerance, precision)
     worst = max(_difference(name, found[name], expected[name]) for name in expected)
     if not worst <= tolerance:
         raise ParityError(
@@ -69,21 +79,29 @@ def compare(
         )
     if labelled is not None:
         _check_labels(found[labelled], expected[labelled])
-    return Comparison(golden, worst, samples)
+    return Comparison(golden, worst, samples, tolerance, precision)
 
 
-def parity(comparison: Comparison, tolerance: float) -> list[Parity]:
+def parity(comparison: Comparison) -> list[Parity]:
     """Returns the card's entries: what was measured on the CPU, and what a GPU will be held to."""
+    precision, tolerance = comparison.precision, comparison.tolerance
     return [
         Parity(
-            precision="float32",
+            precision=precision,
             provider=CPU,
             tolerance=tolerance,
             max_abs_error=comparison.max_abs_error,
             samples=comparison.samples,
         ),
-        Parity(precision="float32", provider=CUDA, tolerance=tolerance * _CUDA_FACTOR),
+        Parity(precision=precision, provider=CUDA, tolerance=tolerance * _CUDA_FACTOR),
     ]
+
+
+def _usual_tolerance(precision: str, outputs: Mapping[str, Array]) -> float:
+    floats = [array.astype(np.float64) for array in outputs.values() if array.dtype.kind == "f"]
+    largest = max((float(np.abs(array).max(initial=0.0)) for array in floats), default=0.0)
+    # Floats are exact to a share of a number, not to a part of its unit; a card has three digits of it.
+    return float(f"{_TOLERANCES.get(precision, DEFAULT_TOLERANCE) * max(1.0, largest):.3g}")
 
 
 def first(tensors: Mapping[str, Array]) -> dict[str, Array]:
