@@ -204,7 +204,8 @@ class Plan:
         for spec, class_count, place in self._outputs:
             array = outputs[spec.name]
             if class_count:
-                _encode_classes(response, spec, array, class_count)
+                batches = self.loaded.config.batching.max_batch_size > 0
+                _encode_classes(response, spec, array, class_count, batches=batches)
             else:
                 encode_output(response, spec, array)
             if place is not None:
@@ -212,10 +213,12 @@ class Plan:
         return self._start + id_field + response.SerializeToString()
 
 
-def _encode_classes(response: pb.ModelInferResponse, spec: TensorSpec, array: Array, class_count: int) -> None:
+def _encode_classes(
+    response: pb.ModelInferResponse, spec: TensorSpec, array: Array, class_count: int, *, batches: bool
+) -> None:
     """Adds an output's best classes to a response."""
-    rows = top_classes(array if array.ndim == 2 else array[None], class_count, spec.labels)
-    shape = [len(rows), len(rows[0])] if array.ndim == 2 else [len(rows[0])]
+    rows = top_classes(array.reshape(len(array) if batches else 1, -1), class_count, spec.labels)
+    shape = [len(rows), len(rows[0])] if batches else [len(rows[0])]
     response.outputs.add(name=spec.name, datatype="BYTES", shape=shape)
     response.raw_output_contents.append(encode_bytes([element for row in rows for element in row]))
 
@@ -365,8 +368,9 @@ def _class_count(
     count = asked.parameters[_CLASSIFICATION].int64_param
     if count < 1:
         raise InvalidRequest(f"output {spec.name}: classification is {count}; expected 1 or more, as int64_param")
-    rank = 2 if loaded.config.batching.max_batch_size else 1
-    if len(spec.shape) != rank or not spec.datatype.has_numbers:
+    # Ones say nothing: [1, N, 1, 1] is a row of N scores.
+    row = spec.shape[1:] if loaded.config.batching.max_batch_size else spec.shape
+    if not row or sum(size != 1 for size in row) > 1 or not spec.datatype.has_numbers:
         raise InvalidRequest(
             f"output {spec.name} of model {loaded.name} is no row of class scores; ask for it without classification"
         )

@@ -5,6 +5,7 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .gpu import GATE, CaptureError, GpuRuns
 from .input_faults import explain
 from .memory import trim
 from .providers import CPU, CUDA, InUse, SessionOptions, choose_threads, provider_list, session_config, shrink_config
+from .reshape import Reshape, seen_from_outside
 from .tensors import BY_ONNX, FREE, Array, TensorSpec
 
 _BFLOAT16 = "tensor(bfloat16)"
@@ -80,12 +82,16 @@ class Session:
     `run` may be called from any thread: on the CPU by several at once, on a GPU by one at a time.
     """
 
-    def __init__(self, model: Path, options: SessionOptions) -> None:
+    def __init__(
+        self, model: Path, options: SessionOptions, reshapes: Mapping[str, Reshape] = MappingProxyType({})
+    ) -> None:
         """Loads a model.
 
         Args:
             model: the ONNX file.
             options: where and how it computes.
+            reshapes: of tensors that have another shape for clients than in the graph, by name; one that does not suit
+                the graph's tensor is left out.
 
         Raises:
             RepositoryError: the file is missing, damaged, or uses something that this ONNX Runtime has not.
@@ -93,6 +99,7 @@ class Session:
         """
         self._model = model
         self._options = options
+        self._asked_reshapes = reshapes
         self._threads = choose_threads(options, usable_cores())
         self._notes: list[str] = []
         self._announced: dict[int, Mapping[str, Array]] = {}
@@ -107,13 +114,16 @@ class Session:
         self.provider: str = self._runtime.provider
         if self.provider != CUDA:
             self._accept_cpu()
-        self.inputs: tuple[TensorSpec, ...] = tuple(_spec(self._model, node) for node in self._runtime.inputs)
-        self.outputs: tuple[TensorSpec, ...] = tuple(_spec(self._model, node) for node in self._runtime.outputs)
+        inputs, outputs = (
+            tuple(_spec(self._model, node) for node in nodes) for nodes in (self._runtime.inputs, self._runtime.outputs)
+        )
+        self.inputs = tuple(seen_from_outside(spec, self._asked_reshapes) for spec in inputs)
+        self.outputs = tuple(seen_from_outside(spec, self._asked_reshapes) for spec in outputs)
+        reshaped = [spec.name for spec in (*self.inputs, *self.outputs) if spec.inside is not None]
+        self._reshapes = {name: self._asked_reshapes[name] for name in reshaped}
         self._gpu: GpuRuns | None = None
         if self.provider == CUDA:
-            self._gpu = GpuRuns(
-                self._runtime, self.inputs, self.outputs, self._options, graphs=graphs, note=self._notes.append
-            )
+            self._gpu = GpuRuns(self._runtime, inputs, outputs, self._options, graphs=graphs, note=self._notes.append)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -141,7 +151,7 @@ class Session:
             Exception: the model cannot compute it.
         """
         if self._gpu is not None:
-            self._announce(self._gpu, rows, inputs)
+            self._announce(self._gpu, rows, self._enter(inputs))
         self.run(inputs)
 
     def release_memory(self, inputs: Mapping[str, Array]) -> None:
@@ -150,26 +160,40 @@ class Session:
         ONNX Runtime's arena otherwise keeps the most that any batch has needed.
         """
         if self._gpu is None:
-            self._runtime.run(inputs, self._runtime.run_options(shrink_config("cpu:0")))
+            self._runtime.run(self._enter(inputs), self._runtime.run_options(shrink_config("cpu:0")))
             trim()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Computes all outputs, by name, of input tensors, by name.
+        """Computes all outputs, by name, of input tensors, by name; shapes are those that clients see.
 
         Raises:
             InvalidRequest: the graph cannot compute inputs of these shapes or values.
             Exception: whatever else ONNX Runtime raises.
         """
         try:
-            if self._gpu is None:
-                return self._runtime.run(inputs)
-            with self._beside_captures():
-                return self._gpu.run(inputs)
+            if not self._reshapes:
+                return self._compute(inputs)
+            outputs = self._compute(self._enter(inputs))
+            return {name: self.leave(name, array) for name, array in outputs.items()}
         except Exception as error:
             reason = explain(str(error))
             if reason is None:
                 raise
             raise InvalidRequest(reason) from error
+
+    def leave(self, name: str, output: Array) -> Array:
+        """Returns an output of the graph in the shape that clients see."""
+        return self._reshapes[name].leave(output) if name in self._reshapes else output
+
+    def _enter(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        reshapes = self._reshapes
+        return {name: reshapes[name].enter(array) if name in reshapes else array for name, array in inputs.items()}
+
+    def _compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if self._gpu is None:
+            return self._runtime.run(inputs)
+        with self._beside_captures():
+            return self._gpu.run(inputs)
 
     def _announce(self, gpu: GpuRuns, rows: int, inputs: Mapping[str, Array]) -> None:
         with self._beside_captures():

@@ -69,9 +69,11 @@ class TensorSpec:
     datatype: DataType
     """Its element type."""
     shape: tuple[int, ...]
-    """Its shape in the ONNX graph, batch dimension included; FREE where a request chooses."""
+    """The shape that clients see, batch dimension included; FREE where a request chooses."""
     labels: tuple[str, ...] = ()
     """Class labels in index order; empty where it has none."""
+    inside: tuple[int, ...] | None = None
+    """Its shape in the ONNX graph, if clients see another; None: they see that one."""
 
 
 def format_shape(shape: tuple[int, ...]) -> str:

@@ -14,7 +14,7 @@ from ..engine.session import Session
 from ..engine.tensors import Array
 from ..errors import NotFound, RepositoryError
 from .aliases import CANDIDATE, STABLE, read_aliases
-from .config import Defaults, model_file_name, read_config, settle
+from .config import Defaults, model_file_name, read_config, read_reshapes, settle
 from .layout import ModelFolder, find_model
 from .proof import in_batches
 
@@ -148,7 +148,7 @@ def _compute(folder: ModelFolder, version: int, samples: Tensors) -> Tensors:
     """Returns a version's outputs for samples, on the CPU."""
     config = read_config(folder)
     model = find_model_file(folder.version_path(version), model_file_name(config))
-    session = Session(model, SessionOptions(device="cpu"))
+    session = Session(model, SessionOptions(device="cpu"), read_reshapes(config))
     settled = settle(folder, config, session.inputs, session.outputs, _DEFAULTS)
     return in_batches(session, settled.batching.max_batch_size)(samples)
 

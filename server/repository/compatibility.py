@@ -66,7 +66,8 @@ RULES = (
     Rule("input.dims", SERVED, "must fit the graph's, where either may have -1"),
     Rule(
         *("input.reshape", SERVED),
-        "an empty shape for `dims: [ 1 ]`, where requests have the batch dimension alone, or the shape of `dims`",
+        "the graph's shape, of as many elements as `dims`, which clients see; empty for `dims: [ 1 ]`: the batch "
+        "dimension alone",
     ),
     Rule("input.is_shape_tensor", REFUSED, _TENSORRT),
     Rule("input.allow_ragged_batch", REFUSED, _JOINED),

@@ -15,6 +15,7 @@ from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind, is_single_u
 from pixelserve.text import TextError, read_lines, read_text
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
+from ..engine.reshape import Reshape, fits
 from ..engine.scores import scores_output
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError
@@ -254,24 +255,56 @@ def _disagreements(
     if BY_CONFIG_NAME.get(type_name) != spec.datatype:
         problem = f"data_type of {entry.name} is {type_name}, the model's is {spec.datatype.config_name}"
         yield error_at(path, f"{place}.data_type", problem, f"data_type: {spec.datatype.config_name}")
+    if spec.inside is not None:
+        return
     shape = spec.shape[1:] if max_batch_size else spec.shape
-    dims = tuple(entry.dims)
-    wanted = f"dims: [ {', '.join(map(str, shape or (1,)))} ]"
-    if entry.HasField("reshape") and tuple(entry.reshape.shape) not in (dims, () if dims == (1,) else dims):
-        problem = f"reshape of {entry.name} is not served; remove it, and have clients send the model's own shape"
-        yield error_at(path, f"{place}.reshape", problem, wanted)
+    dims, reshaped = tuple(entry.dims), tuple(entry.reshape.shape)
+    if _is_reshaped(entry):
+        problem = f"reshape of {entry.name} is {format_shape(reshaped)}, the model's shape is {format_shape(shape)}"
+        if not Reshape(dims, reshaped).keeps_elements:
+            problem = (
+                f"dims of {entry.name} are {format_shape(dims)} and its reshape is {format_shape(reshaped)}, another "
+                f"number of elements; the model's shape is {format_shape(shape)}"
+            )
+        keeps = Reshape(dims, shape).keeps_elements
+        write = f"reshape {{ shape: {_listed(shape)} }}" if keeps else f"dims: {_listed(shape or (1,))}"
+        # Written in its place, the other of the two must go.
+        remedy = "" if keeps else "; remove the reshape"
+        yield error_at(path, f"{place}.reshape", f"{problem}{remedy}", write)
     elif not _compatible(dims, shape):
         problem = f"dims of {entry.name} are {format_shape(dims)}, the model's are {format_shape(shape)}"
-        yield error_at(path, f"{place}.dims", problem, wanted)
+        yield error_at(path, f"{place}.dims", problem, f"dims: {_listed(shape or (1,))}")
+
+
+def _listed(shape: tuple[int, ...]) -> str:
+    return f"[ {', '.join(map(str, shape))} ]"
+
+
+def _is_reshaped(entry: pb.ModelInput | pb.ModelOutput) -> bool:
+    """Returns whether a tensor's `reshape` says another shape than its `dims`."""
+    dims, reshaped = tuple(entry.dims), tuple(entry.reshape.shape)
+    # Triton has no empty dims: [ 1 ] reshaped to nothing is the batch dimension alone.
+    return entry.HasField("reshape") and reshaped != dims and (dims, reshaped) != ((1,), ())
+
+
+def read_reshapes(config: pb.ModelConfig | None) -> dict[str, Reshape]:
+    """Returns what config.pbtxt says of tensors that have another shape for clients than in the graph, by name."""
+    if config is None:
+        return {}
+    rows = (FREE,) if config.max_batch_size else ()
+    entries: list[pb.ModelInput | pb.ModelOutput] = [*config.input, *config.output]
+    return {
+        entry.name: Reshape((*rows, *entry.dims), (*rows, *entry.reshape.shape))
+        for entry in entries
+        if _is_reshaped(entry)
+    }
 
 
 def _compatible(configured: tuple[int, ...], graph: tuple[int, ...]) -> bool:
     # Triton's convention for a model whose tensor has only the batch dimension.
     if not graph and configured == (1,):
         return True
-    return len(configured) == len(graph) and all(
-        FREE in (wanted, found) or wanted == found for wanted, found in zip(configured, graph, strict=True)
-    )
+    return fits(configured, graph)
 
 
 def written_outputs(config: pb.ModelConfig) -> list[TensorSpec]:
@@ -281,6 +314,13 @@ def written_outputs(config: pb.ModelConfig) -> list[TensorSpec]:
         for output in config.output
         if (name := value_name(pb.DataType, output.data_type)) in BY_CONFIG_NAME
     ]
+
+
+def _classes(shape: tuple[int, ...]) -> int:
+    """Returns how many classes an output has: its last dimension, but for ones that say nothing, as in [1, N, 1, 1]."""
+    while len(shape) > 1 and shape[-1] == 1 and shape[:-1] != (FREE,):
+        shape = shape[:-1]
+    return shape[-1] if shape else FREE
 
 
 def _labels(folder: ModelFolder, file_name: str, spec: TensorSpec | None) -> tuple[str, ...]:
@@ -293,7 +333,7 @@ def _labels(folder: ModelFolder, file_name: str, spec: TensorSpec | None) -> tup
         labels = read_lines(path)
     except (OSError, TextError) as error:
         raise RepositoryError(f"cannot be read: {error}; expected one class label a line", path=path) from error
-    classes = spec.shape[-1] if spec is not None and spec.shape else FREE
+    classes = _classes(spec.shape) if spec is not None else FREE
     if spec is not None and classes not in (FREE, len(labels)) and not is_single_unit(classes, len(labels)):
         problem = f"{len(labels)} labels; {spec.name} has {classes} classes, one label a line each"
         raise RepositoryError(problem, path=path)

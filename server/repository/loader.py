@@ -1,7 +1,7 @@
 """Loads one version of a model and makes it prove itself before it serves."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..engine.instance import Instance
 from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA, InUse, SessionOptions
+from ..engine.reshape import Reshape
 from ..engine.run import Observer
 from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
@@ -30,6 +31,7 @@ from .config import (
     label_problems,
     model_file_name,
     read_config,
+    read_reshapes,
     settle,
 )
 from .layout import ModelFolder
@@ -159,7 +161,8 @@ class Loader:
         proto = read_config(folder)
         model = find_model_file(path, model_file_name(proto))
         placements = read_instances(folder, proto)
-        openers = [partial(self._open, folder, model, placement, len(placements)) for placement in placements]
+        opener = partial(self._open, folder, model, read_reshapes(proto))
+        openers = [partial(opener, placement, len(placements)) for placement in placements]
         progress.step("opening the model")
         sessions = [opener() for opener in openers]
         first = sessions[0]
@@ -212,14 +215,21 @@ class Loader:
             on_unmerged=lambda reason: self.on_unmerged(folder.name, version, _unmerged("dependent", reason)),
         )
 
-    def _open(self, folder: ModelFolder, model: Path, placement: Placement, instances: int) -> Session:
+    def _open(
+        self,
+        folder: ModelFolder,
+        model: Path,
+        reshapes: Mapping[str, Reshape],
+        placement: Placement,
+        instances: int,
+    ) -> Session:
         options = replace(self.session_options, instances=instances)
         if placement.device != "auto":
             options = replace(options, device=placement.device)
         if placement.device_id is not None:
             options = replace(options, device_id=placement.device_id)
         try:
-            return Session(model, options)
+            return Session(model, options, reshapes)
         except StartupError as error:
             settings = self.session_options
             if placement.device != "cuda" or settings.device == "cuda" or settings.require_gpu:
@@ -273,7 +283,7 @@ class Loader:
         problems: list[RepositoryError] = []
         try:
             check_model_file(model)
-            session = None if quick else self._open(folder, model, Placement("auto"), 1)
+            session = None if quick else self._open(folder, model, read_reshapes(config), Placement("auto"), 1)
         except RepositoryError as error:
             yield error
         if not model.is_file():

@@ -84,6 +84,8 @@ class Prover:
             RepositoryError: a file does not hold, or the session does not compute what it must.
         """
         card, golden = read_evidence(self.version, self.model, require_card=self.require_card)
+        if golden is not None:
+            golden = _seen_from_outside(golden, session, batches=self.policy.max_batch_size > 0)
         evidence, fault = self._replay(session, card, golden)
         self._warm_up(session)
         known = self._known_rows(golden)
@@ -157,6 +159,15 @@ class Prover:
             except Exception as error:  # noqa: BLE001  values that a model cannot compute are no fault of the model
                 reason = f"it cannot compute made-up values ({_sentence(error)})"
         return RowProof("unproven", reason), known
+
+
+def _seen_from_outside(golden: Golden, session: Session, *, batches: bool) -> Golden:
+    """Returns golden samples, which have the graph's shapes, with outputs in the shapes that clients see."""
+
+    def leave(name: str, array: Array) -> Array:
+        return session.leave(name, array) if batches else np.stack([session.leave(name, sample) for sample in array])
+
+    return Golden(golden.inputs, {name: leave(name, array) for name, array in golden.outputs.items()})
 
 
 def read_evidence(version: Path, model: Path, *, require_card: bool) -> tuple[Card | None, Golden | None]:

@@ -486,7 +486,7 @@ def test_a_message_just_below_the_limit_is_read(stub: Any, make_request: Any) ->
 
 @pytest.mark.parametrize(
     "method",
-    ["SystemSharedMemoryStatus", "CudaSharedMemoryStatus", "NoSuchMethod"],
+    ["SystemSharedMemoryStatus", "CudaSharedMemoryRegister", "NoSuchMethod"],
 )
 def test_a_method_that_is_not_served_is_unimplemented(channel: grpc.Channel, method: str) -> None:
     assert refusal(lambda: send(channel, method, b""))[0] == "UNIMPLEMENTED"

@@ -9,6 +9,7 @@ from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
+from pixelserve_server.engine.reshape import Reshape
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.config import (
@@ -17,6 +18,7 @@ from pixelserve_server.repository.config import (
     examine_config,
     model_file_name,
     read_config,
+    read_reshapes,
     select_versions,
     settle,
 )
@@ -251,14 +253,48 @@ def test_a_reshape_that_changes_nothing_is_read(
     assert settled(folder, text, outputs=(spec,)).outputs == (spec,)
 
 
-@pytest.mark.parametrize(("dims", "reshape"), [([9], "3, 3"), ([3, 3], "9"), ([3, 3], "")])
-def test_any_other_reshape_is_refused_with_the_models_own_shape(
-    folder: ModelFolder, dims: list[int], reshape: str
+@pytest.mark.parametrize(
+    ("dims", "reshape", "said", "write"),
+    [
+        ([3, 3], "9", r"reshape of scores is \[9\], the model's shape is \[3, 3\]", "reshape { shape: [ 3, 3 ] }"),
+        ([9], "9, 1", r"reshape of scores is \[9, 1\], the model's shape is \[3, 3\]", "reshape { shape: [ 3, 3 ] }"),
+        ([3, 3], "", "another number of elements", "reshape { shape: [ 3, 3 ] }"),
+        ([8], "3, 3", "another number of elements; .*; remove the reshape", "dims: [ 3, 3 ]"),
+    ],
+)
+def test_a_reshape_to_what_the_model_is_not_is_refused_with_what_it_is(
+    folder: ModelFolder, dims: list[int], reshape: str, said: str, write: str
 ) -> None:
     spec = TensorSpec("scores", BY_NAME["FP32"], (FREE, 3, 3))
     text = BATCHES + tensor("output", "scores", "FP32", *dims, more=f"reshape {{ shape: [ {reshape} ] }}")
-    with pytest.raises(RepositoryError, match=r"reshape of scores is not served.*; write: dims: \[ 3, 3 \]$"):
+    with pytest.raises(RepositoryError, match=said) as caught:
         settled(folder, text, outputs=(spec,))
+    assert caught.value.write == write
+
+
+def test_a_reshape_that_keeps_the_elements_is_read_for_the_session(folder: ModelFolder) -> None:
+    folder.config_file.write_text(BATCHES + tensor("output", "scores", "FP32", 9, more="reshape { shape: [ 3, 3 ] }"))
+    assert read_reshapes(read_config(folder)) == {"scores": Reshape((FREE, 9), (FREE, 3, 3))}
+    folder.config_file.write_text(tensor("output", "scores", "FP32", 9, more="reshape { shape: [ 1, 3, 3 ] }"))
+    assert read_reshapes(read_config(folder)) == {"scores": Reshape((9,), (1, 3, 3))}
+    assert read_reshapes(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "batches"),
+    [((1, 3, 1, 1), ""), ((3, 1, 1), ""), ((FREE, 3, 1, 1), BATCHES), ((FREE, 3), BATCHES), ((1, 3), "")],
+)
+def test_labels_count_the_classes_whatever_ones_are_around_them(
+    folder: ModelFolder, shape: tuple[int, ...], batches: str
+) -> None:
+    (folder.path / "labels.txt").write_text("a\nb\nc\n")
+    dims = shape[1:] if batches else shape
+    spec, image = (TensorSpec(name, BY_NAME["FP32"], shape) for name in ("scores", "image"))
+    text = batches + tensor("output", "scores", "FP32", *dims, more='label_filename: "labels.txt"')
+    assert settled(folder, text, (image,), (spec,)).outputs[0].labels == ("a", "b", "c")
+    (folder.path / "labels.txt").write_text("a\nb\nc\nd\n")
+    with pytest.raises(RepositoryError, match="4 labels; scores has 3 classes"):
+        settled(folder, text, (image,), (spec,))
 
 
 def test_dims_of_one_stand_for_a_tensor_with_only_the_batch_dimension(folder: ModelFolder) -> None:

@@ -219,9 +219,9 @@ def test_a_session_is_opened_where_its_instance_group_says(
     loader: Loader, monkeypatch: pytest.MonkeyPatch, placement: Placement, device: str, device_id: int
 ) -> None:
     opened: list[SessionOptions] = []
-    monkeypatch.setattr(loader_module, "Session", lambda model, options: opened.append(options))
+    monkeypatch.setattr(loader_module, "Session", lambda model, options, reshapes: opened.append(options))
     loader = dataclasses.replace(loader, session_options=SessionOptions(device_id=3))
-    loader._open(ModelFolder(Path("digits")), Path("model.onnx"), placement, 2)
+    loader._open(ModelFolder(Path("digits")), Path("model.onnx"), {}, placement, 2)
     (options,) = opened
     assert (options.device, options.device_id, options.instances) == (device, device_id, 2)
 
@@ -290,9 +290,9 @@ def test_a_load_that_takes_long_says_what_it_is_doing(
     reported = threading.Event()
     reports: list[Any] = []
 
-    def open_slowly(model: Path, options: SessionOptions) -> Session:
+    def open_slowly(model: Path, options: SessionOptions, reshapes: Any) -> Session:
         assert reported.wait(60)
-        return Session(model, options)
+        return Session(model, options, reshapes)
 
     def on_progress(*report: Any) -> None:
         reports.append(report)
@@ -320,7 +320,7 @@ def test_who_asked_for_a_gpu_that_is_not_there_is_told(
 ) -> None:
     """The model's own wish is its repository's matter; the settings' keeps the server from starting."""
 
-    def refuse(model: Path, options: SessionOptions) -> None:
+    def refuse(model: Path, options: SessionOptions, reshapes: Any) -> None:
         assert options.device == "cuda"
         raise StartupError("no GPU answers")
 

@@ -1,0 +1,83 @@
+"""A tensor may have one shape for clients and another in the graph, with the same elements in the same order."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelserve_server.engine.providers import SessionOptions
+from pixelserve_server.engine.reshape import Reshape
+from pixelserve_server.engine.session import Session
+from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "keeps"),
+    [
+        pytest.param((3, 4), (1, 3, 4, 1), True, id="ones"),
+        pytest.param((12,), (3, 4), True, id="one for two"),
+        pytest.param((FREE, 12), (FREE, 3, 4), True, id="behind a free one"),
+        pytest.param((FREE, 4), (4, FREE), False, id="a free one elsewhere"),
+        pytest.param((FREE, FREE), (FREE,), False, id="fewer free ones"),
+        pytest.param((3, 4), (3, 5), False, id="other elements"),
+        pytest.param((), (1, 1), True, id="a scalar"),
+    ],
+)
+def test_a_reshape_must_keep_the_elements(outside: tuple[int, ...], inside: tuple[int, ...], keeps: bool) -> None:
+    assert Reshape(outside, inside).keeps_elements is keeps
+    assert Reshape(inside, outside).keeps_elements is keeps
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "sent"),
+    [
+        pytest.param((3, 4), (1, 3, 4), (1, 3, 4), id="fixed"),
+        pytest.param((FREE, 12), (FREE, 3, 4), (5, 3, 4), id="rows"),
+        pytest.param((FREE, FREE, 3), (1, FREE, FREE, 3, 1), (1, 2, 5, 3, 1), id="two free ones"),
+    ],
+)
+def test_elements_keep_their_order_there_and_back(
+    outside: tuple[int, ...], inside: tuple[int, ...], sent: tuple[int, ...]
+) -> None:
+    reshape = Reshape(outside, inside)
+    entered = np.arange(np.prod(sent)).reshape(sent)
+    left = reshape.leave(entered)
+    assert len(left.shape) == len(outside)
+    np.testing.assert_array_equal(left.ravel(), entered.ravel())
+    np.testing.assert_array_equal(reshape.enter(left), entered, strict=True)
+    # Golden samples have the graph's shapes.
+    np.testing.assert_array_equal(reshape.enter(entered), entered, strict=True)
+
+
+def test_a_fixed_batch_of_the_graph_is_not_hidden() -> None:
+    fixed = TensorSpec("x", BY_NAME["FP32"], (1, 3, 4))
+    assert not Reshape((FREE, 12), (FREE, 3, 4)).suits(fixed)
+    assert Reshape((12,), (1, 3, 4)).suits(fixed)
+
+
+def test_a_session_takes_and_gives_the_shapes_that_clients_see(
+    tmp_path: Path, graph_writer: Callable[..., Path]
+) -> None:
+    x, y = ("FLOAT", ["N", 2, 3]), ("FLOAT", ["N", 3, 2])
+    model = graph_writer(
+        tmp_path / "m" / "1" / "model.onnx", {"x": x}, {"y": y}, ("Transpose", "x", "y"), perm=[0, 2, 1]
+    )
+    reshapes = {
+        "x": Reshape((FREE, 6), (FREE, 2, 3)),
+        "y": Reshape((FREE, 6), (FREE, 3, 2)),
+        "none": Reshape((FREE, 1), (FREE,)),
+    }
+    session = Session(model, SessionOptions(device="cpu", intra_op_threads=1), reshapes)
+    assert [spec.shape for spec in (*session.inputs, *session.outputs)] == [(FREE, 6), (FREE, 6)]
+    rows = np.arange(12, dtype=np.float32).reshape(2, 6)
+    expected = rows.reshape(2, 2, 3).transpose(0, 2, 1).reshape(2, 6)
+    np.testing.assert_array_equal(session.run({"x": rows})["y"], expected, strict=True)
+
+
+def test_a_reshape_that_is_not_the_graphs_is_left_out(tmp_path: Path, model_writer: Callable[..., Path]) -> None:
+    model = model_writer(tmp_path / "m" / "1" / "model.onnx")
+    options = SessionOptions(device="cpu", intra_op_threads=1)
+    session = Session(model, options, {"values": Reshape((FREE, 2, 2), (FREE, 5))})
+    assert session.inputs[0].shape == (FREE, 4)
+    assert session.inputs[0].inside is None
