@@ -207,7 +207,7 @@ def export_file(
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))
     names = names or own_labels(model, source)
-    given = read_samples(samples, model, labelled=bool(names)) if samples is not None else None
+    given = read_samples(samples, model, names=names) if samples is not None else None
     dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None
     origin = Origin(names, dataset, split="samples", inversion=inversion)
     return _export(slot, source, model, given, origin, target)

@@ -15,6 +15,8 @@ from ..runtime import Array, OnnxModel, Tensor
 _LABELS = ("y", "labels")
 _TARGETS = ("y", "targets")
 _INPUTS = ("x", "inputs")
+# A single score tells two classes apart.
+_TWO_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,17 @@ def can_be_listed(labels: Sequence[str]) -> bool:
     return len(set(labels)) == len(labels) and all(label.strip() and label.splitlines() == [label] for label in labels)
 
 
-def read_samples(path: Path, model: OnnxModel, *, labelled: bool) -> Samples:
+def read_samples(path: Path, model: OnnxModel, *, names: Sequence[str]) -> Samples:
     """Reads an .npz file of inputs for `model`, and of labels where it holds an array `y` or `labels`.
 
-    A model's only input may be called `x`, `inputs`, or anything else where it is the file's only other array.
+    A model's only input may be called `x`, `inputs`, or anything else where it is the file's only other array. Labels
+    are indices; where they are none, the classes' names or what these are made of, as scikit-learn has them.
 
     Args:
         path: the file.
         model: what the samples are for.
-        labelled: whether the model's outputs are classes; otherwise `y` and `labels` are left alone.
+        names: the classes' names in index order; empty: its outputs are no classes, and `y` and `labels` are left
+            alone.
 
     Raises:
         SamplesError: the file cannot be read, or its arrays do not fit the model or each other.
@@ -80,8 +84,8 @@ def read_samples(path: Path, model: OnnxModel, *, labelled: bool) -> Samples:
     counts = {len(array) for array in inputs.values()}
     if len(counts) != 1 or 0 in counts:
         raise SamplesError(f"{path}: expected equally many samples in each array, at least one, found {sorted(counts)}")
-    wanted = labels if labelled else None
-    return Samples(inputs, None if wanted is None else _check_labels(path, wanted, counts.pop()))
+    wanted = labels if names else None
+    return Samples(inputs, None if wanted is None else _indices(path, wanted, counts.pop(), names))
 
 
 def read_targets(path: Path, samples: int) -> Array:
@@ -120,7 +124,9 @@ def _read_npz(path: Path) -> dict[str, Array]:
     except SamplesError:
         raise
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
-        raise SamplesError(f"{path}: cannot be read as an .npz file: {error}") from error
+        objects = "Object arrays" in str(error)
+        remedy = "; write strings as NumPy has them: numpy.savez(FILE, NAME=values.astype(str))" if objects else ""
+        raise SamplesError(f"{path}: cannot be read as an .npz file: {error}{remedy}") from error
 
 
 def _find(path: Path, arrays: Mapping[str, Array], tensor: Tensor, model: OnnxModel) -> Array:
@@ -137,6 +143,9 @@ def _find(path: Path, arrays: Mapping[str, Array], tensor: Tensor, model: OnnxMo
 
 def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
     expected = model.sample_shape(tensor)
+    if expected == (1,) and array.ndim == 1:
+        # A column of a table.
+        array = array[:, np.newaxis]
     if model.batches and array.shape[1:2] == (1,) and array.ndim == len(expected) + 2:
         # As a model takes them that was exported with one row a run.
         array = array[:, 0]
@@ -155,9 +164,17 @@ def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
     return array.astype(tensor.dtype)
 
 
-def _check_labels(path: Path, labels: Array, samples: int) -> Array:
-    if not np.issubdtype(labels.dtype, np.integer) or labels.size != samples:
+def _indices(path: Path, labels: Array, samples: int, names: Sequence[str]) -> Array:
+    if labels.dtype.kind not in "iuU" or labels.size != samples:
         raise SamplesError(
             f"{path}: labels are {labels.dtype} {list(labels.shape)}, expected an integer for each of {samples} samples"
         )
-    return labels.reshape(-1)
+    labels = labels.reshape(-1)
+    values = labels.astype(str).tolist()
+    is_index = labels.dtype.kind != "U" and labels.min() >= 0 and labels.max() < max(len(names), _TWO_CLASSES)
+    if is_index or (labels.dtype.kind != "U" and not set(values) <= set(names)):
+        return labels
+    index = {name: number for number, name in enumerate(names)}
+    if unknown := sorted(set(values) - index.keys()):
+        raise SamplesError(f'{path}: a sample\'s label is "{unknown[0]}"; expected one of {", ".join(names[:20])}')
+    return np.array([index[value] for value in values])

@@ -75,7 +75,7 @@ def from_file(version: Published, path: Path) -> Held:
         raise SamplesError(
             f"{version.folder.parent}: no labels.txt beside the version, which names the classes one a line; write one"
         )
-    samples = read_samples(path, version.model, labelled=classifies)
+    samples = read_samples(path, version.model, names=version.labels if classifies else ())
     source = DataSet(name=path.name, sha256=sha256_of(path))
     if not classifies:
         targets = read_targets(path, samples.count)

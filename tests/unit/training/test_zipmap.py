@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from pixelserve.card import read_golden, replay
+from pixelserve_training.errors import SamplesError
 from pixelserve_training.exporting.export import Exported, Target, export_file
 from pixelserve_training.runtime import OnnxModel
 
@@ -142,3 +143,64 @@ def test_what_skl2onnx_writes_predicts_what_scikit_learn_does(tmp_path: Path, ki
         golden.outputs[exported.outputs[1].split()[0]], estimator.predict_proba(rows[:16]), atol=1e-4
     )
     assert replayed(exported) == 0
+
+
+@pytest.mark.parametrize(
+    ("classes", "targets"),
+    [
+        (list(NAMES), list(NAMES)),
+        (list(NAMES), [0, 1, 2]),
+        ([3, 4, 5], [3, 4, 5]),
+        ([3, 4, 5], [0, 1, 2]),
+        ([1, 2, 3], [1, 2, 3]),
+    ],
+)
+def test_samples_may_have_the_classes_as_the_estimator_was_fitted_with_them(
+    tmp_path: Path, classes: list[Any], targets: list[Any]
+) -> None:
+    write_linear(tmp_path / "m.onnx", classes=classes)
+    np.savez(tmp_path / "samples.npz", x=np.array([[9, 0], [0, 9], [-9, -9]], np.float32), y=targets)
+    assert export(tmp_path / "m.onnx", tmp_path, samples=tmp_path / "samples.npz").accuracy == 1
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (["setosa", "rose", "setosa"], '"rose"; expected one of setosa, versicolor, virginica'),
+        ([0, 1, 3], "a sample's label is 3; expected 0 to 2"),
+        ([0, 1, -1], "a sample's label is -1; expected 0 to 2"),
+    ],
+)
+def test_a_sample_of_another_class_is_refused(tmp_path: Path, targets: list[Any], said: str) -> None:
+    write_linear(tmp_path / "m.onnx", classes=list(NAMES))
+    np.savez(tmp_path / "samples.npz", x=np.zeros((3, 2), np.float32), y=targets)
+    with pytest.raises(SamplesError, match=said):
+        export(tmp_path / "m.onnx", tmp_path, samples=tmp_path / "samples.npz")
+
+
+def write_columns(path: Path) -> None:
+    """Writes a model of a table's columns, `age` float32 [n, 1] and `town` string [n, 1], which gives them back."""
+    kinds = {"age": TensorProto.FLOAT, "town": TensorProto.STRING}
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in kinds],
+        "columns",
+        [helper.make_tensor_value_info(name, kind, ["n", 1]) for name, kind in kinds.items()],
+        [helper.make_tensor_value_info(f"{name}_out", kind, ["n", 1]) for name, kind in kinds.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_columns_of_a_table_are_inputs_of_their_own(tmp_path: Path) -> None:
+    write_columns(tmp_path / "m.onnx")
+    np.savez(tmp_path / "samples.npz", age=np.array([1.0, 2.0]), town=np.array(["Cork", "Zürich"]))
+    exported = export(tmp_path / "m.onnx", tmp_path, samples=tmp_path / "samples.npz")
+    golden = read_golden(exported.slot.folder / "golden.npz")
+    assert golden.inputs["town"].tolist() == golden.outputs["town_out"].tolist() == [["Cork"], ["Zürich"]]
+    assert replayed(exported) == 0
+
+
+def test_strings_that_numpy_would_pickle_come_with_the_remedy(tmp_path: Path) -> None:
+    write_columns(tmp_path / "m.onnx")
+    np.savez(tmp_path / "samples.npz", age=np.array([1.0]), town=np.array(["Cork"], object))
+    with pytest.raises(SamplesError, match=r"values\.astype\(str\)"):
+        export(tmp_path / "m.onnx", tmp_path, samples=tmp_path / "samples.npz")
