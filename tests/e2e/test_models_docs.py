@@ -102,7 +102,7 @@ def classified(command: str, folder: Path, server: Any) -> dict[str, tuple[str, 
 def test_every_section_of_a_model_is_tested() -> None:
     assert [*SECTIONS] == [
         "Before you start",
-        *("Keras: .keras", "Keras: .h5", "SavedModel", "PyTorch: .onnx", "scikit-learn"),
+        *("Keras: .keras", "Keras: .h5", "SavedModel", "PyTorch: .onnx", "scikit-learn", "Triton repository"),
         *("Serve", "Options of export"),
     ]
 
@@ -197,3 +197,53 @@ def test_a_scikit_learn_model_keeps_its_labels(workplace: Path, start_server: Ca
     best, *_ = json.loads(done.stdout)["outputs"][0]["data"]
     assert best.endswith(":0:setosa")
     assert float(best.split(":")[0]) > 0.9
+
+
+@pytest.fixture
+def triton_repository(tmp_path: Path) -> Path:
+    """A folder with a model_repository as Triton's quick start lays it out, and a small model in it.
+
+    A request of ones gives each class its own index as score.
+    """
+    folder = tmp_path / "model_repository" / "densenet_onnx"
+    (folder / "1").mkdir(parents=True)
+    weights = np.repeat(np.arange(1000, dtype=np.float32)[:, None], 3, axis=1)[..., None, None] / 3
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["data_0"], ["means"]),
+            helper.make_node("Conv", ["means", "weights"], ["fc6_1"]),
+        ],
+        "densenet",
+        [helper.make_tensor_value_info("data_0", TensorProto.FLOAT, [1, 3, 224, 224])],
+        [helper.make_tensor_value_info("fc6_1", TensorProto.FLOAT, [1, 1000, 1, 1])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        folder / "1" / "model.onnx",
+    )
+    (folder / "densenet_labels.txt").write_text("".join(f"label {number}\n" for number in range(1000)))
+    (folder / "config.pbtxt").write_text(
+        """
+name: "densenet_onnx"
+platform: "onnxruntime_onnx"
+max_batch_size : 0
+input [ { name: "data_0" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [ 3, 224, 224 ]
+          reshape { shape: [ 1, 3, 224, 224 ] } } ]
+output [ { name: "fc6_1" data_type: TYPE_FP32 dims: [ 1000 ] reshape { shape: [ 1, 1000, 1, 1 ] }
+           label_filename: "densenet_labels.txt" } ]
+"""
+    )
+    return tmp_path
+
+
+def test_a_triton_repository_is_served_as_it_is(triton_repository: Path, start_server: Callable[..., Any]) -> None:
+    doctor, serve = blocks("Triton repository", "bash")
+    run(doctor, triton_repository)
+    server = start_server(triton_repository / shlex.split(serve)[-1])
+    (code,) = blocks("Triton repository", "python")
+    python = f"{sys.prefix}/tritonclient/bin/python"
+    code = code.replace("127.0.0.1:8000", server.http.removeprefix("http://"))
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r":(\d+):label \1", done.stdout) == ["999", "998", "997"]
