@@ -110,6 +110,11 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def test_one_output_that_looks_like_probabilities_is_not_enough(model: Any, load: Any) -> None:
+    # Of zeros, which are tried first, two sigmoids are a half each.
+    assert scores(load(model("Sigmoid", columns=2))).kind == "scores"
+
+
 def test_outputs_of_nothing_but_nan_tell_nothing(model: Any, load: Any) -> None:
     # The arcus cosine of 0 is beyond 1, and of most other numbers it is none.
     reader = scores(load(model("Acos")))

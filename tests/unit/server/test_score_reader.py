@@ -1,11 +1,13 @@
 """What an output's numbers are taken for changes at most once, and never back."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pixelserve.scores import OutputKind
+from pixelserve_server.engine import scores
 from pixelserve_server.engine.scores import ScoreReader, scores_output
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 
@@ -54,15 +56,17 @@ def test_nan_contradicts_nothing() -> None:
     assert (reading.kind, reading.finite.tolist(), told.said) == ("probabilities", [False, True], [])
 
 
-def test_threads_that_see_it_at_once_say_it_once() -> None:
+def test_threads_that_see_it_at_once_say_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told("probabilities", declared=False)
-    together = threading.Barrier(8)
+    together, contradict = threading.Barrier(8), scores.contradict
 
-    def read() -> None:
+    def look_together(*args: Any) -> Any:
+        # All of them have read what the kind is before one of them changes it.
         together.wait(60)
-        told.reader.read(LOGITS)
+        return contradict(*args)
 
-    threads = [threading.Thread(target=read) for _ in range(8)]
+    monkeypatch.setattr(scores, "contradict", look_together)
+    threads = [threading.Thread(target=told.reader.read, args=(LOGITS,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -115,7 +115,7 @@ def export(
 ) -> Any:
     folder = path.parent
     (folder / "labels.txt").write_text("cat\ndog\n")
-    np.savez(folder / "samples.npz", x=INPUTS, y=y)
+    np.savez(folder / "samples.npz", x=INPUTS, **({} if y is None else {"y": y}))
     given: dict[str, Any] = {"labels": folder / "labels.txt", "pixel_scale": None} | options
     target = Target(folder / "models", "m", output_kind=kind)
     return export_file(path, target, samples=folder / "samples.npz" if samples else None, **given)
@@ -186,11 +186,12 @@ def test_versions_of_a_model_have_one_kind(tmp_path: Path) -> None:
     assert export(write(tmp_path / "m.onnx", linear())).slot.version == 2
 
 
+@pytest.mark.parametrize("y", [TARGETS, None], ids=["labelled", "not labelled"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path, bad: float) -> None:
+def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path, bad: float, y: Any) -> None:
     path = write(tmp_path / "m.onnx", linear(), weights=np.array([[bad, 0], [0, 1]], np.float32))
     with pytest.raises(ParityError, match=r"y has NaN or an infinity for . of 5 samples, first for sample 0"):
-        export(path)
+        export(path, y=y)
     assert not (tmp_path / "models").exists()
 
 
