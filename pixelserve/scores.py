@@ -12,8 +12,8 @@ Array = npt.NDArray[Any]
 Scores = npt.NDArray[np.float64]
 
 OutputKind = Literal["probabilities", "logits", "sigmoids", "scores"]
-"""probabilities: of classes that exclude each other; logits: a softmax makes them that; sigmoids: the probability of
-each class by itself; scores: higher is better, and no more is known."""
+"""probabilities: of mutually exclusive classes; logits: a softmax turns them into these; sigmoids: an independent
+probability for each class; scores: higher is better, nothing more is known."""
 
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 OUTPUT_KIND = "output_kind"

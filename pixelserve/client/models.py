@@ -68,7 +68,7 @@ class ModelVersion:
     aliases: tuple[str, ...] = ()
     """What its model's config.pbtxt calls it: stable, candidate, previous."""
     output_kind: str = ""
-    """What a classifier's output is: probabilities, logits, sigmoids or scores; empty: it is no classifier."""
+    """What a classifier's output is: probabilities, logits, sigmoids or scores; empty: not a classifier."""
     output_kind_reason: str = ""
     """How that is known, in a clause."""
     unmerged: str = ""

@@ -17,9 +17,9 @@ class Class:
     index: int
     """Its index in the model's output."""
     probability: float | None
-    """Its probability, 0 to 1; None: the model gives scores, of which no more is known than that higher is better."""
+    """Its probability, 0 to 1; None: the model gives scores."""
     score: float
-    """The number by which classes are ranked: the probability, or the score where there is none."""
+    """The number that classes are ranked by: the probability, or the model's score if it gives no probabilities."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Prediction:
     source: str | None
     """The picture's path as it was given; None where it did not come from a file."""
     output_kind: str = ""
-    """What the model's output is: probabilities, logits (made probabilities by the server), sigmoids, of which each
-    class has its own, or scores; empty where there is an error, or the server is too old to tell."""
+    """What the model's output is: probabilities, logits (converted to probabilities by the server), sigmoids (independent
+    probabilities) or scores; empty if there is an error, or the server is too old to send it."""
 
     @property
     def label(self) -> str:

@@ -1,4 +1,4 @@
-"""Reads a classifier's output: what its numbers mean, and what is said where they turn out to mean something else."""
+"""Reads a classifier's output: what its numbers mean, and a warning if they turn out to mean something else."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -41,11 +41,11 @@ class Reading:
     columns: Scores
     """A number for each class as the model gave it, float64 [N, classes]: the higher, the better."""
     numbers: Scores
-    """The classes' probabilities, 0 to 1; the columns themselves where the kind is scores."""
+    """The classes' probabilities, 0 to 1; the columns themselves if the kind is scores."""
     finite: npt.NDArray[np.bool_]
     """Which rows have neither NaN nor an infinity among their numbers, bool [N]."""
     is_single_unit: bool
-    """Whether one number a row told two classes apart."""
+    """Whether one number per row stands for two classes."""
 
     @property
     def are_probabilities(self) -> bool:
@@ -54,7 +54,7 @@ class Reading:
 
     @property
     def are_exclusive(self) -> bool:
-        """Whether they are probabilities of classes that exclude each other."""
+        """Whether they are probabilities of mutually exclusive classes."""
         return self.kind in ("probabilities", "logits") or (self.kind == "sigmoids" and self.is_single_unit)
 
 
@@ -74,7 +74,7 @@ class ScoreReader:
         declared: bool,
         on_contradiction: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Starts with what is known at load.
+        """Starts with the kind that is known at load.
 
         Args:
             output: the classifier's output.
@@ -109,7 +109,7 @@ class ScoreReader:
 
     @property
     def classes(self) -> int:
-        """How many classes the output tells apart; -1 where a request's answer says."""
+        """Number of classes; -1 if only an answer shows it."""
         return 2 if is_single_unit(self.output.shape[1], len(self.output.labels)) else self.output.shape[1]
 
     def read(self, values: Array) -> Reading:

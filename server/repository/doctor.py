@@ -325,13 +325,13 @@ def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
 
 
 def _unclear_output(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
-    """Says of a classifier that nothing tells what its output is, or that it is not what was declared."""
+    """Yields that a classifier's output kind is not declared and not evident, or is not what was declared."""
     reader, config, path = loaded.scores, loaded.config, folder.config_file
     if reader is None or not is_uncertain(reader) or not (reader.output.labels or config.pictures):
         return
     problem = (
         f"{reader.output.name} is taken for {reader.kind}: {reader.reason}; declare what it is, one of "
-        f"{', '.join(OUTPUT_KINDS)}: logits where a softmax would make probabilities of it (docs/output-kind.md)"
+        f"{', '.join(OUTPUT_KINDS)}: logits if a softmax turns it into probabilities (docs/output-kind.md)"
     )
     write = parameter("sigmoids" if reader.kind == "probabilities" else "logits")
     if config.written is None:

@@ -76,7 +76,7 @@ def _assumed(version: Path, output: TensorSpec, session: Session, inputs: Tensor
 
 
 def _golden(version: Path, output: TensorSpec) -> list[Array]:
-    """Returns the golden outputs, real [N, columns] each; none where there are no such samples."""
+    """Returns the golden outputs, real [N, columns] each; none without such samples."""
     try:
         golden = read_golden(version / GOLDEN_FILE).outputs.get(output.name)
     except (CardError, OSError):

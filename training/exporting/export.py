@@ -264,7 +264,7 @@ def _export(
 def _output_kind(
     source: Source, labelled: str | None, origin: Origin, golden: Golden | None, target: Target
 ) -> Found | None:
-    """Returns what the output is that has the classes, where there are classes; refuses weights of NaN."""
+    """Returns what the classes' output is, None without classes; refuses weights that are NaN."""
     if golden is None:
         check_weights(source.onnx)
     if labelled is None:

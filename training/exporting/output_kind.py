@@ -110,7 +110,7 @@ def _attribute(node: NodeProto, name: str) -> Any:
 
 
 def _is_complement(makers: dict[str, NodeProto], node: NodeProto) -> bool:
-    """Returns whether a node joins 1 - p and p, where p comes from a sigmoid."""
+    """Returns whether a node joins 1 - p and p, p being a sigmoid's."""
     if node.op_type != "Concat" or len(node.input) != 2:
         return False
     other, second = makers.get(node.input[0]), _last(makers, node.input[1])

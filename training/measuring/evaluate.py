@@ -127,7 +127,7 @@ def as_served(scores: Scores, names: Sequence[str], kind: OutputKind | None) -> 
         kind: what the output is; None: not known.
 
     Returns:
-        Float [N, classes], which `measure` takes; as they are where the kind is not known.
+        Float [N, classes], which `measure` takes; unchanged if the kind is not known.
     """
     if kind is None or (kind in ("probabilities", "sigmoids") and scores.shape[1] > 1):
         return scores

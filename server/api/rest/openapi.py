@@ -55,7 +55,7 @@ _CLASSIFY_RESPONSE = {
 # A class has one of them.
 _NUMBERS = {
     "probability": {"type": "number", "minimum": 0, "maximum": 1},
-    "score": {"type": "number", "description": "where the model's output is no probabilities: the higher, the better"},
+    "score": {"type": "number", "description": "if the model's output is not probabilities; higher is better"},
 }
 
 
@@ -211,7 +211,7 @@ def _pictures() -> Document:
         "Pictures in (PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF), labels out. A form has parts named image, as many as "
         "--max-images and the model's batch allow; or the body is one picture and Content-Type its own. A picture that "
         "cannot be read has an error of its own and costs the others nothing. A class has a probability, or a score "
-        "where the model's output is no probabilities; output_kind says what it is."
+        "if the model's output is not probabilities; output_kind says what it is."
     )
     shell = (
         "curl -F image=@examples/mnist/digit-7-test-00000.png {base}/v1/models/mnist-cnn:classify\n"
