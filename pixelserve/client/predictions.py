@@ -48,8 +48,8 @@ class Prediction:
     source: str | None
     """The picture's path as it was given; None where it did not come from a file."""
     output_kind: str = ""
-    """What the model's output is: probabilities, logits (converted to probabilities by the server), sigmoids (independent
-    probabilities) or scores; empty if there is an error, or the server is too old to send it."""
+    """What the model's output is: probabilities, logits (converted to probabilities by the server), sigmoids
+    (independent probabilities) or scores; empty if there is an error, or the server is too old to send it."""
 
     @property
     def label(self) -> str:

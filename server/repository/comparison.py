@@ -8,8 +8,10 @@ import numpy as np
 
 from pixelserve.card import CARD_FILE, GOLDEN_FILE, Card, CardError, Tensors, largest_difference, read_card, read_golden
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
+from pixelserve.scores import each_class
 
 from ..engine.providers import SessionOptions
+from ..engine.scores import scores_output
 from ..engine.session import Session
 from ..engine.tensors import Array
 from ..errors import NotFound, RepositoryError
@@ -145,12 +147,18 @@ def _rows(tensors: Tensors) -> int:
 
 
 def _compute(folder: ModelFolder, version: int, samples: Tensors) -> Tensors:
-    """Returns a version's outputs for samples, on the CPU."""
+    """Returns a version's outputs for samples, on the CPU; of one number for two classes, both classes'."""
     config = read_config(folder)
     model = find_model_file(folder.version_path(version), model_file_name(config))
     session = Session(model, SessionOptions(device="cpu"), read_reshapes(config))
     settled = settle(folder, config, session.inputs, session.outputs, _DEFAULTS)
-    return in_batches(session, settled.batching.max_batch_size)(samples)
+    outputs = in_batches(session, settled.batching.max_batch_size)(samples)
+    scores = scores_output(settled.outputs)
+    if scores is None or outputs[scores.name].ndim != 2:
+        return outputs
+    # Without a declaration a single unit is a sigmoid.
+    columns = each_class(outputs[scores.name], settled.output_kind or "sigmoids", len(scores.labels))
+    return {**outputs, scores.name: columns}
 
 
 def _agreement(first: Tensors, second: Tensors) -> Agreement:

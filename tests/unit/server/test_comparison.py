@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pixelserve.card import Golden, write_golden
+from pixelserve.scores import parameter
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.comparison import compare
 
@@ -40,6 +41,21 @@ def test_versions_that_differ_are_told_by_labels_and_values(tmp_path: Path, mode
     assert found.agreement is not None
     # The greatest of a row and of its negative are never the same; 2 * 5 and -5 lie farthest from each other.
     assert (found.agreement.samples, found.agreement.same_labels, found.agreement.largest_difference) == (3, 0, 15)
+
+
+def test_one_number_for_two_classes_tells_the_label(tmp_path: Path, graph_writer: Callable[..., Path]) -> None:
+    tensor = ("FLOAT", ["N", 1])
+    for version, operator in ((1, "Identity"), (2, "Neg")):
+        graph_writer(tmp_path / f"b/{version}/model.onnx", {"x": tensor}, {"y": tensor}, (operator, "x", "y"))
+    output = 'output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] label_filename: "labels.txt" }'
+    (tmp_path / "b" / "config.pbtxt").write_text(f"max_batch_size: 8\n{output}\n{parameter('logits')}")
+    (tmp_path / "b" / "labels.txt").write_text("cat\ndog\n")
+    logits = np.array([[2], [-1], [0]], np.float32)
+    write_golden(tmp_path / "b/1/golden.npz", Golden({"x": logits}, {"y": logits}))
+    found = compare(tmp_path, "b", "1", "2").agreement
+    assert found is not None
+    # Only the logit of 0 has the same sign in both, and so the same label.
+    assert (found.samples, found.same_labels, found.largest_difference) == (3, 1, 4)
 
 
 def test_samples_of_both_count_once(tmp_path: Path, model: Path) -> None:
