@@ -16,7 +16,7 @@ from .stream import StreamLoad, Times
 
 # Between a swap and the next, so that the second before each has nothing of another.
 PAUSE_S = 2.0
-# Loading computes every batch size, which is most of the time that it takes.
+# Loading times batch sizes, which is most of what it takes.
 SMALL_BATCH = 8
 LOOKS = 10
 Say = Callable[[str], None]
