@@ -1,5 +1,6 @@
 """Runs an exported model on the CPU; beside `quantize`, the only module of training that imports ONNX Runtime."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ _TYPES = {
     "tensor(string)": ("TYPE_STRING", "O"),
 }
 _BATCH = 500
+# What ONNX Runtime puts before a reason, such as: [ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : .
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _FATAL = 4
 
 
@@ -130,7 +133,8 @@ def version() -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    first = str(error).strip().partition("\n")[0]
+    return _CODE.sub("", first) or type(error).__name__
 
 
 def _tensor(node: Any, source: str) -> Tensor:

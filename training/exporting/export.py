@@ -206,6 +206,11 @@ def export_file(
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))
+    if source.reference is None and not model.batches:
+        say(
+            "note: not all of its tensors begin with a free dimension, so each request is a run of its own; if its "
+            "rows are independent, export it with a free first dimension (for PyTorch: dynamic_shapes=({0: 'batch'},))"
+        )
     names = names or own_labels(model, source)
     given = read_samples(samples, model, names=names) if samples is not None else None
     dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None

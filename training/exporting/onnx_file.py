@@ -74,21 +74,17 @@ def _with_free_batch(model: ModelProto, content: bytes, path: Path) -> ModelProt
     original = OnnxModel(content, source=str(path))
     if not free_batch.is_fixed(original):
         return None
-    say(f"{path} takes one row a run; trying whether it could take more")
     freed = free_batch.freed(model, original, source=str(path))
-    say(_FREED if freed is not None else _NOT_FREED)
+    if freed is not None:
+        say(
+            "note: it was exported for one row per run; its first dimension is free now, since made-up rows give the "
+            "same results together as each alone"
+        )
     return freed
 
 
 def _first(value: ValueInfoProto) -> int:
     return int(value.type.tensor_type.shape.dim[0].dim_value)
-
-
-_FREED = "note: it can: made-up rows get the same results together as each alone, so its first dimension is free now"
-_NOT_FREED = (
-    "note: that cannot be shown, so it is served one row a run, and requests are not merged; if its rows do not depend "
-    "on each other, export it with a free first dimension (for PyTorch: dynamic_shapes=({0: 'batch'},))"
-)
 
 
 def _described(

@@ -169,6 +169,6 @@ def _from_onnx(path: Path) -> Source:
         is_regression=file.is_regression,
         labels=file.labels,
         precision=file.precision,
-        made_with={file.producer: file.producer_version} if file.producer and file.producer_version else {},
+        made_with={file.producer: file.producer_version or "unknown"} if file.producer else {},
         weights=file.weights,
     )

@@ -209,6 +209,13 @@ def test_the_card_of_an_onnx_file_that_says_nothing_names_no_library(own: Own, t
     assert _export(own.onnx, tmp_path, labels=own.labels).card.versions == {}
 
 
+def test_the_card_of_an_onnx_file_that_names_no_version_calls_it_unknown(own: Own, tmp_path: Path) -> None:
+    model = onnx.load(own.onnx)
+    model.producer_name = "PaddlePaddle"
+    onnx.save(model, tmp_path / "own.onnx")
+    assert _export(tmp_path / "own.onnx", tmp_path, labels=own.labels).card.versions == {"PaddlePaddle": "unknown"}
+
+
 def test_the_card_of_a_keras_model_names_the_libraries_that_made_the_file(own: Own, tmp_path: Path) -> None:
     versions = _export(own.keras, tmp_path, labels=own.labels).card.versions
     assert {"keras", "tensorflow", "tf2onnx"} <= versions.keys()
