@@ -12,10 +12,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from pixelserve.oip import inference_pb2 as pb
 
@@ -53,6 +57,77 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 @pytest.fixture
 def explicit_server(start_server: Callable[..., Any], doubler_repository: Path) -> Any:
     return start_server(doubler_repository, "--model-control-mode", "explicit")
+
+
+@pytest.mark.parametrize("name", ["dou\0bler", "doubler\0", "x" * 300, ".."], ids=ascii)
+def test_a_name_that_no_folder_has_is_the_callers_mistake(
+    explicit_server: Any, call_http: Callable[..., Any], name: str
+) -> None:
+    server, override = explicit_server, pb.ModelRepositoryParameter(string_param="{}")
+    assert refused(lambda: load(server, name))[0] is grpc.StatusCode.NOT_FOUND
+    assert refused(lambda: unload(server, name))[0] is grpc.StatusCode.NOT_FOUND
+    code, _ = refused(lambda: load(server, name, parameters={"config": override}))
+    assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+    file = pb.ModelRepositoryParameter(bytes_param=b"x")
+    code, _ = refused(lambda: load(server, "new", parameters={"config": override, f"file:1/{name}/": file}))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    for path in ("ready", "config", "stats"):
+        assert call_http(server, f"/v2/models/{quote(name, safe='')}/{path}").status in (400, 404)
+    sent = {"parameters": {"config": "{}", f"file:1/{name}": "eA=="}}
+    answer = call_http(server, f"/v2/repository/models/{quote(name, safe='')}/load", sent)
+    assert answer.status in (400, 404)
+    assert [event for event in server.events() if event["level"] == "error"] == []
+
+
+def test_half_a_character_in_a_loads_parameters_is_the_callers_mistake(
+    explicit_server: Any, call_http: Callable[..., Any]
+) -> None:
+    for parameters in ({"file:\ud800": "eA=="}, {"config": "\ud800"}, {"\ud800": "x"}, {"config": {"name": "\ud800"}}):
+        answer = call_http(explicit_server, "/v2/repository/models/doubler/load", {"parameters": parameters})
+        assert answer.status == 400
+
+
+def write_weights_beside(graph: Path, factor: float) -> None:
+    """Writes a model [rows, 4] whose factor is in a file beside the graph."""
+    rows = helper.make_tensor_value_info("values", TensorProto.FLOAT, ["N", 4])
+    result = helper.make_tensor_value_info("doubled", TensorProto.FLOAT, ["N", 4])
+    weights = helper.make_tensor("factor", TensorProto.FLOAT, [4], np.full(4, factor, np.float32).tobytes(), raw=True)
+    nodes = [helper.make_node("Mul", ["values", "factor"], ["doubled"])]
+    made = helper.make_graph(nodes, "g", [rows], [result], [weights])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    graph.parent.mkdir(parents=True, exist_ok=True)
+    (graph.parent / "weights.bin").unlink(missing_ok=True)
+    onnx.save(model, graph, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+def test_a_graph_in_a_folder_with_its_weights_is_served_and_followed(
+    start_server: Callable[..., Any],
+    tmp_path: Path,
+    make_request: Callable[..., pb.ModelInferRequest],
+    eventually: Callable[..., None],
+) -> None:
+    """Triton's layout for weights beside a graph: a folder that is called model.onnx."""
+    graph = tmp_path / "scaler" / "1" / "model.onnx" / "model.onnx"
+    write_weights_beside(graph, 3)
+    server = start_server(tmp_path, "--model-control-mode", "poll", "--repository-poll-s", "0.1")
+    stub = server.stub()
+
+    def factor() -> float:
+        (raw,) = stub.ModelInfer(make_request("scaler"), timeout=TIMEOUT_S).raw_output_contents
+        return float(np.frombuffer(raw, np.float32)[1])
+
+    assert factor() == 3
+    (graph.parent / "weights.bin").write_bytes(np.full(4, 5, np.float32).tobytes())
+    eventually(lambda: factor() == 5, timeout_s=TIMEOUT_S)
+    # What leads out of the version changes nothing for what serves.
+    (tmp_path / "secret").write_bytes(bytes(16))
+    (graph.parent / "weights.bin").unlink()
+    (graph.parent / "weights.bin").symlink_to(tmp_path / "secret")
+    eventually(
+        lambda: any("a link out of the model's folder" in str(event.get("reason")) for event in server.events()),
+        timeout_s=TIMEOUT_S,
+    )
+    assert factor() == 5
 
 
 def test_with_explicit_control_nothing_is_loaded_until_a_client_asks(

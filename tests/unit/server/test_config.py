@@ -404,7 +404,7 @@ def test_a_label_file_that_does_not_fit_is_refused(folder: ModelFolder, content:
         settled(folder, LABELLED)
 
 
-@pytest.mark.parametrize("name", ["../labels.txt", "/etc/hostname", "1/labels.txt", ".", ".."])
+@pytest.mark.parametrize("name", ["../labels.txt", "/etc/hostname", "1/labels.txt", ".", "..", "x" * 256])
 def test_a_label_file_elsewhere_is_refused(folder: ModelFolder, name: str) -> None:
     (folder.path.parent / "labels.txt").write_text("a\nb\nc\n")
     text = LABELLED.replace("labels.txt", name)
@@ -418,6 +418,13 @@ def test_files_that_windows_wrote_are_read_as_any_others(folder: ModelFolder, en
     (folder.path / "labels.txt").write_bytes("null\r\neins\r\nübrige\r\n\r\n".encode(encoding))
     config = settle(folder, read_config(folder), (IMAGE,), (SCORES,), DEFAULTS)
     assert config.outputs[0].labels == ("null", "eins", "übrige")
+
+
+def test_zeros_in_the_name_of_a_file_are_refused(folder: ModelFolder) -> None:
+    with pytest.raises(RepositoryError, match=r"is not a file beside config\.pbtxt"):
+        settled(folder, LABELLED.replace("labels.txt", r"a\000b"))
+    with pytest.raises(RepositoryError, match="is not the name of a file in the version folder"):
+        settled(folder, r'default_model_filename: "a\000b"')
 
 
 def test_any_number_of_labels_fits_a_free_number_of_classes(folder: ModelFolder) -> None:

@@ -84,7 +84,7 @@ def test_a_disk_that_does_not_take_it(repository: Path, open_catalogue: Open, ke
     assert limit(it) == 64
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "/etc"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a\0b", "x" * 256], ids=ascii)
 def test_a_name_that_is_no_folders(repository: Path, open_catalogue: Open, name: str) -> None:
     with pytest.raises(InvalidRequest, match="is not the name of a folder"):
         open_catalogue(repository).manager.load(name, SMALL)
@@ -97,7 +97,20 @@ def test_a_configuration_alone_needs_a_model(repository: Path, open_catalogue: O
 
 @pytest.mark.parametrize(
     "path",
-    ["", "..", "../a", "1/../../a", "/etc/passwd", "1//model.onnx", "./model.onnx", "1/2/3/4", "config.pbtxt", "1/"],
+    [
+        "1/a\0b",
+        "1/" + "x" * 256,
+        "",
+        "..",
+        "../a",
+        "1/../../a",
+        "/etc/passwd",
+        "1//model.onnx",
+        "./model.onnx",
+        "1/2/3/4",
+        "config.pbtxt",
+        "1/",
+    ],
 )
 def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
     with pytest.raises(InvalidRequest, match="expected a path in the model's folder"):
