@@ -2,13 +2,12 @@
 
 import json
 from enum import StrEnum
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import extras
+from . import extras, pixels
 
 _EPILOG = """What `pixelserve train` wrote:
 
@@ -20,8 +19,8 @@ A model of your own, served with its classes' names (one a line in labels.txt):
 \b
   pixelserve export pets.keras --name pets --labels labels.txt --to models
 
-The same, trained on pixels divided by 255, so that clients may send raw uint8 pixels; and compared and measured on
-real samples, so that a server can verify it. samples.npz holds the inputs as x and, where known, their labels as y:
+The same, trained on pixels that were divided by 255 before they came to the model; and compared and measured on real
+samples, so that a server can verify it. samples.npz holds the inputs as x and, where known, their labels as y:
 
 \b
   python -c "import numpy; numpy.savez('samples.npz', x=images, y=labels)"
@@ -63,16 +62,6 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_EPILOG)(export)
 
 
-def _scale(text: str) -> float:
-    try:
-        scale = float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        scale = 0.0
-    if scale <= 0:
-        raise typer.BadParameter(f"{text!r}: expected a number above 0, such as 1/255")
-    return scale
-
-
 def export(
     source: Annotated[
         Path,
@@ -100,11 +89,21 @@ def export(
         Path | None, typer.Option(help="An .npz file of real inputs x and, where known, labels y.", metavar="FILE")
     ] = None,
     pixel_scale: Annotated[
-        float | None,
+        pixels.PixelScale | None,
         typer.Option(
-            parser=_scale,
-            help="What the model was trained on pixels multiplied by, such as 1/255; clients then send raw uint8.",
-            metavar="NUMBER",
+            parser=pixels.pixel_scale,
+            help="What the model was trained on pixels multiplied by, such as 1/255, or 1/127.5-1 for -1 to 1; clients "
+            "then send pictures. Default: as they are, if the model's first layers scale them; none: it takes floats.",
+            metavar="SCALE",
+        ),
+    ] = None,
+    size: Annotated[
+        Any,
+        typer.Option(
+            parser=pixels.size,
+            help="Pictures' height and width, such as 224 or 180x240, for a model that takes any size; with channels, "
+            "such as 28x28x1, for one that takes rows of pixels.",
+            metavar="HEIGHTxWIDTH",
         ),
     ] = None,
     inversion: Annotated[
@@ -129,7 +128,7 @@ def export(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            parser=_scale,
+            parser=pixels.number,
             help="Largest accepted difference of an output from the original's; default: 1e-5 (float16: 0.004), "
             "of the largest output if that is above 1.",
             metavar="NUMBER",
@@ -150,14 +149,22 @@ def export(
     kind = output_kind.value if output_kind else None
     target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind)
     if exporter.is_run(source):
-        if labels or output or samples or pixel_scale or inversion is not Inversion.NEVER:
+        if labels or output or samples or pixel_scale or size or inversion is not Inversion.NEVER:
             raise typer.BadParameter(
-                f"{source} is a run, which brings its own --labels, --output, --samples, --pixel-scale and --inversion"
+                f"{source} is a run, which brings its own --labels, --output, --samples, --pixel-scale, --size and "
+                f"--inversion"
             )
         exported = exporter.export_run(source, target, data_dir=data_dir)
     else:
         exported = exporter.export_file(
-            source, target, labels=labels, samples=samples, pixel_scale=pixel_scale, inversion=inversion.value
+            *(source, target),
+            labels=labels,
+            samples=samples,
+            pixel_scale=pixel_scale.scale if pixel_scale else None,
+            pixel_offset=pixel_scale.offset if pixel_scale else 0.0,
+            size=size,
+            keeps_floats=pixel_scale is not None and pixel_scale.scale is None,
+            inversion=inversion.value,
         )
     typer.echo(json.dumps(exported.as_json(), indent=2) if as_json else _summary(exported))
 

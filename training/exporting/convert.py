@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto, defs, numpy_helper
 
 from .. import frameworks
-from ..errors import SourceError, UsageError
+from ..errors import SourceError
 from ..runtime import Array, run_in_parts
 from .folding import fold_into_convolutions
 from .simplify import simplify
@@ -117,22 +117,6 @@ def saved_model_signature(loaded: Any, *, source: str) -> Signature:
     )
 
 
-def with_raw_pixels(signature: Signature, scale: float, *, source: str) -> Signature:
-    """Returns a function of raw uint8 pixels that multiplies them by `scale` and goes on with `signature`.
-
-    Raises:
-        UsageError: the model takes integers as it is, so it was not trained on scaled pixels.
-    """
-    if not signature.dtype.startswith("float"):
-        raise UsageError(f"--pixel-scale: {source} takes {signature.dtype} already; leave the option out")
-    tf = frameworks.load().tf
-    return replace(
-        signature,
-        call=lambda tensor: signature.call(tf.cast(tensor, signature.dtype) * scale),
-        dtype="uint8",
-    )
-
-
 def with_both_classes(signature: Signature) -> Signature:
     """Returns a function that gives 1 − p and p, the two classes' probabilities, where `signature` gives p, [N, 1]."""
     tf = frameworks.load().tf
@@ -144,8 +128,8 @@ def with_both_classes(signature: Signature) -> Signature:
     return replace(signature, call=call)
 
 
-def to_onnx(signature: Signature, *, source: str) -> bytes:
-    """Returns the ONNX file of a function.
+def to_onnx(signature: Signature, *, source: str) -> ModelProto:
+    """Returns the ONNX model of a function as tf2onnx writes it.
 
     Raises:
         SourceError: it uses an operation that has no counterpart in ONNX.
@@ -164,6 +148,11 @@ def to_onnx(signature: Signature, *, source: str) -> bytes:
     _check_operations(model, source)
     _fix_captured(model, function.get_concrete_function())
     _order_outputs(model, signature.outputs)
+    return model
+
+
+def content_of(model: ModelProto) -> bytes:
+    """Returns the ONNX file of a model of `to_onnx`, simplified."""
     simplify(model)
     fold_into_convolutions(model)
     content: bytes = model.SerializeToString()

@@ -19,6 +19,7 @@ from . import config, sources
 from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
 from .finite import check_weights
 from .output_kind import Found, find
+from .picture_input import Pictures
 from .precision import FLOAT32, INT8, to_int8
 from .publish import Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
@@ -175,6 +176,9 @@ def export_file(
     labels: Path | None,
     samples: Path | None,
     pixel_scale: float | None,
+    pixel_offset: float = 0.0,
+    size: tuple[int, ...] | None = None,
+    keeps_floats: bool = False,
     inversion: str = "never",
 ) -> Exported:
     """Exports a .keras, .h5 or .onnx file or a SavedModel folder.
@@ -188,7 +192,11 @@ def export_file(
             outputs are no classes.
         samples: an .npz file of real inputs, as `samples.read_samples` reads it; None: nothing is compared or
             measured, and a server will show the version as unverified.
-        pixel_scale: see `sources.read`.
+        pixel_scale: what a Keras model or SavedModel was trained on pixels multiplied by; clients then send pictures.
+            None: they do if the model scales pixels itself.
+        pixel_offset: what was added to the pixels after that.
+        size: height and width, or height, width and channels, of pictures for a model whose input does not say them.
+        keeps_floats: whether a model that scales pixels itself takes floats all the same.
         inversion: whether pictures sent to the served model are inverted: never, always, or auto.
 
     Raises:
@@ -202,7 +210,8 @@ def export_file(
     slot = choose_slot(target.repository, target.name, target.version)
     names = read_labels(labels) if labels is not None else ()
     say(f"converting {path}")
-    source = sources.read(path, pixel_scale=pixel_scale, labels=names)
+    pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats)
+    source = sources.read(path, pictures=pictures, labels=names)
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))

@@ -1,5 +1,6 @@
 """Samples that a user gives along with a model: real inputs, and their labels where known."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ _TARGETS = ("y", "targets")
 _INPUTS = ("x", "inputs")
 # A single score tells two classes apart.
 _TWO_CLASSES = 2
+_PICTURE_AXES = 3
+_WHITE = 255
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,7 @@ def _find(path: Path, arrays: Mapping[str, Array], tensor: Tensor, model: OnnxMo
 
 def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
     expected = model.sample_shape(tensor)
-    if expected == (1,) and array.ndim == 1:
-        # A column of a table.
-        array = array[:, np.newaxis]
-    if model.batches and array.shape[1:2] == (1,) and array.ndim == len(expected) + 2:
-        # As a model takes them that was exported with one row a run.
-        array = array[:, 0]
+    array = _in_its_axes(array, tensor, model)
     fits = array.ndim == len(expected) + 1 and all(
         size in (-1, found) for size, found in zip(expected, array.shape[1:], strict=True)
     )
@@ -156,12 +154,46 @@ def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
         raise SamplesError(
             f"{path}: {tensor.name} has shape {list(array.shape)}, expected [samples, {', '.join(map(str, expected))}]"
         )
-    # float64 for float32 is what NumPy users have at hand; float for uint8 would be another picture.
+    if _is_picture(tensor, model) and array.dtype.kind == "f":
+        array = _pixels(path, array, tensor)
+    # float64 for float32 is what NumPy users have at hand.
     if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
         raise SamplesError(f"{path}: {tensor.name} is {array.dtype}, the model takes {tensor.dtype}; convert it first")
     if array.dtype == np.uint8 and tensor.dtype.kind == "f":
         say(f"note: {path} holds uint8 for a model of {tensor.dtype}; one trained on scaled pixels wants --pixel-scale")
     return array.astype(tensor.dtype)
+
+
+def _in_its_axes(array: Array, tensor: Tensor, model: OnnxModel) -> Array:
+    expected = model.sample_shape(tensor)
+    if expected == (1,) and array.ndim == 1:
+        # A column of a table.
+        return array[:, np.newaxis]
+    if model.batches and array.shape[1:2] == (1,) and array.ndim == len(expected) + 2:
+        # As a model takes them that was exported with one row a run.
+        return array[:, 0]
+    if _is_picture(tensor, model) and array.ndim <= _PICTURE_AXES and array[:1].size == math.prod(expected):
+        # Grey pictures without their axis of channels, or as rows of pixels.
+        return array.reshape(len(array), *expected)
+    return array
+
+
+def _is_picture(tensor: Tensor, model: OnnxModel) -> bool:
+    return tensor.dtype == np.uint8 and len(model.sample_shape(tensor)) == _PICTURE_AXES
+
+
+def _pixels(path: Path, array: Array, tensor: Tensor) -> Array:
+    """Returns floats of 0 to 255, as tf.data gives pictures, as the bytes that a client will send."""
+    low, high = float(array.min(initial=255)), float(array.max(initial=0))
+    if not (low >= 0 and 1 < high <= _WHITE):
+        raise SamplesError(
+            f"{path}: {tensor.name} is {array.dtype} from {low:.6g} to {high:.6g}, the model takes pixels as they are; "
+            f"give them as uint8, 0 to 255, not scaled"
+        )
+    pixels = np.rint(array)
+    if (pixels != array).any():
+        say(f"note: {path} holds fractions of pixels; they are rounded, as in the pictures that clients send")
+    return pixels.astype(np.uint8)
 
 
 def _indices(path: Path, labels: Array, samples: int, names: Sequence[str]) -> Array:

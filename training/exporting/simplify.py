@@ -11,7 +11,8 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 _BINARY = ("Add", "Div", "Mul", "Sub")
-_SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+"""The types of attributes that hold a branch's or loop's body."""
 
 
 def simplify(model: ModelProto) -> bool:
@@ -109,7 +110,7 @@ def _chain_above(graph: GraphProto, reshape: NodeProto) -> list[NodeProto]:
 
 def has_subgraphs(graph: GraphProto) -> bool:
     """Returns whether a graph has branches or loops."""
-    return any(attribute.type in _SUBGRAPHS for node in graph.node for attribute in node.attribute)
+    return any(attribute.type in SUBGRAPHS for node in graph.node for attribute in node.attribute)
 
 
 def drop_unused(graph: GraphProto) -> None:

@@ -14,8 +14,11 @@ from ..measuring.evaluate import score_each_class
 from ..running import runs
 from ..runtime import Array
 from . import convert, formats, graphs, keras_files, onnx_file, saved_models
+from .batch_axis import with_free_batch
+from .picture_input import Pictures, check_size, take_scaled_pixels, with_pixels, with_size
 
 _TWO_CLASSES = 2
+_AS_IT_IS = Pictures()
 
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -49,31 +52,33 @@ class Source:
     """Files with weights that have to lie beside the ONNX file, since one cannot hold more than 2 GB."""
 
 
-def read(path: Path, *, pixel_scale: float | None, labels: Sequence[str] = ()) -> Source:
+def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = ()) -> Source:
     """Reads a .keras, .h5 or .onnx file or a SavedModel folder.
 
     Args:
         path: the file or folder.
-        pixel_scale: what a Keras model or SavedModel expects raw pixels to be multiplied by; the exported model then
-            takes raw uint8 pixels and does it itself. None: the exported model takes what the original takes.
+        pictures: how pictures become the input of a Keras model or SavedModel: the exported model then takes raw uint8
+            pixels and scales them itself.
         labels: the classes' names in index order; of a Keras model that gives one probability for two of them, the
             exported one gives both, as `from_run` says.
 
     Raises:
         SourceError: it is missing, unreadable, or no model with one input and one output.
-        UsageError: `pixel_scale` does not fit the model.
+        UsageError: `pictures` does not fit the model.
     """
     keras_files.check_whole(path)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder")
     if (path / "saved_model.pb").is_file():
-        return _from_saved_model(path, pixel_scale)
+        return _from_saved_model(path, pictures)
     kind = path.suffix.lower() if path.is_file() else ""
     if kind in keras_files.SUFFIXES:
-        return from_keras_file(path, pixel_scale=pixel_scale, labels=labels)
+        return from_keras_file(path, pictures=pictures, labels=labels)
     if kind == ".onnx":
-        if pixel_scale is not None:
-            raise UsageError("--pixel-scale wraps Keras models and SavedModels only; scale inside the ONNX graph")
+        if pictures != _AS_IT_IS:
+            raise UsageError(
+                "--pixel-scale and --size wrap Keras models and SavedModels only; scale inside the ONNX graph"
+            )
         return _from_onnx(path)
     raise formats.refusal(path)
 
@@ -96,7 +101,7 @@ def from_run(run: Path, labels: Sequence[str]) -> Source:
         return _from_layers(run / backprop.FILE, labels)
     if (run / logistic.FILE).is_file():
         return _from_logistic(run / logistic.FILE)
-    return from_keras_file(run / runs.MODEL, pixel_scale=None, labels=labels)
+    return from_keras_file(run / runs.MODEL, labels=labels)
 
 
 def _from_layers(path: Path, labels: Sequence[str]) -> Source:
@@ -119,36 +124,41 @@ def _from_logistic(path: Path) -> Source:
     return Source(graphs.logistic(trained), reference, "scikit-learn", version, trained.parameters, is_classifier=True)
 
 
-def from_keras_file(path: Path, *, pixel_scale: float | None, labels: Sequence[str] = ()) -> Source:
+def from_keras_file(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = ()) -> Source:
     """Reads a .keras or .h5 file; see `read`, and for two labels `from_run`."""
     keras, model = frameworks.load().keras, keras_files.load(path)
     signature = convert.keras_signature(model, source=str(path))
-    if signature.activation == "sigmoid" and len(labels) == _TWO_CLASSES and model.output_shape[-1] == 1:
+    if signature.activation == "sigmoid" and len(labels) == _TWO_CLASSES and model.outputs[0].shape[-1] == 1:
         signature = convert.with_both_classes(signature)
     return _converted(
-        signature, pixel_scale, path, framework="keras", version=keras.__version__, parameters=model.count_params()
+        signature, pictures, path, framework="keras", version=keras.__version__, parameters=model.count_params()
     )
 
 
-def _from_saved_model(path: Path, pixel_scale: float | None) -> Source:
+def _from_saved_model(path: Path, pictures: Pictures) -> Source:
     tf = frameworks.load().tf
     signature = convert.saved_model_signature(saved_models.load(path), source=str(path))
-    return _converted(signature, pixel_scale, path, framework="tensorflow", version=tf.__version__, parameters=None)
+    return _converted(signature, pictures, path, framework="tensorflow", version=tf.__version__, parameters=None)
 
 
 def _converted(
     signature: convert.Signature,
-    pixel_scale: float | None,
+    pictures: Pictures,
     path: Path,
     *,
     framework: str,
     version: str,
     parameters: int | None,
 ) -> Source:
-    if pixel_scale is not None:
-        signature = convert.with_raw_pixels(signature, pixel_scale, source=str(path))
+    source = str(path)
+    signature = with_free_batch(with_size(signature, pictures, source=source))
+    if pictures.scale is not None:
+        signature = with_pixels(signature, pictures, source=source)
+    model = convert.to_onnx(signature, source=source)
+    signature = take_scaled_pixels(signature, model, pictures)
+    check_size(signature, model.graph, source=source)
     return Source(
-        onnx=convert.to_onnx(signature, source=str(path)),
+        onnx=convert.content_of(model),
         reference=signature.run,
         framework=framework,
         framework_version=version,

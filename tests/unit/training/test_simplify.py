@@ -35,7 +35,12 @@ def images() -> Array:
 @pytest.fixture
 def as_tf2onnx_writes_it(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], onnx.ModelProto]:
     monkeypatch.setattr(convert, "simplify", lambda _: False)
-    return lambda model: onnx.load_from_string(convert.to_onnx(convert.keras_signature(model, source=""), source=""))
+
+    def converted(model: Any) -> onnx.ModelProto:
+        traced = convert.to_onnx(convert.keras_signature(model, source=""), source="")
+        return onnx.load_from_string(convert.content_of(traced))
+
+    return converted
 
 
 def graph(nodes: str, outputs: str = Y, *, image: str = "uint8[N,28,28,1]") -> onnx.ModelProto:
@@ -122,7 +127,7 @@ def test_pixels_that_are_flattened_before_a_matrix_product_stay_as_they_are(
 def test_what_is_exported_is_the_rewritten_graph(keras: Any) -> None:
     pixels = [keras.Input((28, 28, 1), dtype="uint8"), keras.layers.Rescaling(1 / 255)]
     model = keras.Sequential([*pixels, keras.layers.Conv2D(1, 3)])
-    content = convert.to_onnx(convert.keras_signature(model, source=""), source="")
+    content = convert.content_of(convert.to_onnx(convert.keras_signature(model, source=""), source=""))
     assert operations(onnx.load_from_string(content))[0] == "Reshape"
 
 
@@ -192,4 +197,4 @@ def test_a_model_of_ones_own_that_has_no_such_reshape_is_left_alone(own_onnx: Pa
 def test_an_onnx_file_of_ones_own_is_exported_byte_for_byte(tmp_path: Path) -> None:
     path = tmp_path / "own.onnx"
     onnx.save(graph(f"{SCALED} {CONVOLVED}"), path)
-    assert sources.read(path, pixel_scale=None).onnx == path.read_bytes()
+    assert sources.read(path).onnx == path.read_bytes()

@@ -1,0 +1,191 @@
+"""Makes models of float tensors ones that take pictures: raw uint8 pixels [N, height, width, channels]."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from .. import frameworks
+from ..errors import UsageError
+from ..progress import say
+from . import pixel_range
+from .convert import Signature
+from .simplify import SUBGRAPHS
+
+_CHANNELS = (1, 3)
+_INPUT = "image"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How pictures become a model's input."""
+
+    scale: float | None = None
+    """What pixels are multiplied by; None: not said, so a model that scales pixels itself takes them as they are."""
+    offset: float = 0.0
+    """What is added after that."""
+    size: tuple[int, ...] | None = None
+    """Height and width, or height, width and channels, of a model whose input does not say; None: not said."""
+    keeps_floats: bool = False
+    """Whether the input stays as it is, whatever the model does with it."""
+
+
+def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
+    """Returns a function whose input has the size that was asked for.
+
+    Raises:
+        UsageError: it has another one.
+    """
+    size = pictures.size
+    if size is None:
+        return signature
+    asked = "x".join(map(str, size))
+    shape = signature.shape[1:]
+    if len(shape) == 1 and shape[0] is not None:
+        if len(size) < 3:
+            size = (*size, shape[0] // (size[0] * size[1]))
+        if size[0] * size[1] * size[2] != shape[0]:
+            raise UsageError(
+                f"--size {asked}: {source} takes rows of {shape[0]} numbers, which is not that many pixels"
+            )
+        return _reshaped(signature, size)
+    known = shape if len(shape) == 3 else (*shape, 1)
+    wanted = (*size, *known[len(size) :])
+    fits = len(known) == 3 and all(has in (None, wants) for has, wants in zip(known, wanted, strict=True))
+    if not fits:
+        raise UsageError(f"--size {asked}: {source} takes {_described(shape)}")
+    return replace(signature, shape=(signature.shape[0], *wanted[: len(shape)]))
+
+
+def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
+    """Returns a function of raw uint8 pixels that scales them as `pictures` says and goes on with `signature`.
+
+    Raises:
+        UsageError: the model takes integers as it is, so it was not trained on scaled pixels.
+    """
+    if not signature.dtype.startswith("float"):
+        raise UsageError(f"--pixel-scale: {source} takes {signature.dtype} already; leave the option out")
+    size = _picture(signature)
+    if size is not None:
+        signature = _reshaped(signature, size)
+    scale, offset = pictures.scale, pictures.offset
+    return _of_bytes(signature, lambda tensor: tensor * scale + offset if offset else tensor * scale)
+
+
+def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictures) -> Signature:
+    """Changes a converted model that scales pixels itself to take them as bytes.
+
+    Args:
+        signature: the function that was converted.
+        model: the ONNX model; changed in place.
+        pictures: what was asked for.
+
+    Returns:
+        The function that the model computes then.
+    """
+    size = _picture(signature)
+    is_float = signature.dtype.startswith("float")
+    if pictures.scale is not None or pictures.keeps_floats or size is None or not is_float:
+        return signature
+    if signature.shape[0] is not None:  # a picture is a sample of a batch
+        return signature
+    scaling = pixel_range.find(model.graph)
+    # Rows of numbers may be a signal's, and be brought to a mean of 0 as pixels are.
+    is_image = len(signature.shape) == _RANK
+    if scaling is None or not (scaling.is_of_pixels if is_image else scaling.is_of_nothing_else):
+        if is_image:
+            say(f"note: it takes {signature.dtype} tensors and no pictures; {_SAY_HOW}")
+        return signature
+    say(
+        f"note: its first layers scale pixels (multiplied by {scaling.gain:.3g}, {scaling.offset:+.3g}), so it takes "
+        f"pictures of 0 to 255; --pixel-scale none keeps its {signature.dtype} input"
+    )
+    inner = signature.shape
+    signature = _of_bytes(_reshaped(signature, size), lambda tensor: tensor)
+    _cast_in_front(model.graph, signature.shape, inner)
+    return signature
+
+
+def check_size(signature: Signature, graph: GraphProto, *, source: str) -> None:
+    """Checks that a classifier of pictures has a size that they can be brought to.
+
+    Raises:
+        UsageError: it takes any size.
+    """
+    outputs = [len(output.type.tensor_type.shape.dim) for output in graph.output]
+    if _picture(signature) and signature.dtype == "uint8" and None in signature.shape[1:] and outputs == [2]:
+        raise UsageError(
+            f"{source} takes pictures of any size; say with --size which one they are brought to, such as --size 224 "
+            f"or --size 180x240: best the one that it was trained on"
+        )
+
+
+_RANK = 4
+_SAY_HOW = (
+    "for those, say with --pixel-scale what it was trained on: 1/255 for pixels divided by 255, 1/127.5-1 for -1 to 1, "
+    "1 for pixels as they are"
+)
+
+
+def _picture(signature: Signature) -> tuple[int | None, ...] | None:
+    """Returns the height, width and channels of an input that can be a picture; None: it can be none."""
+    shape = signature.shape[1:]
+    if len(shape) == 2 and None not in shape:
+        return (*shape, 1)
+    return shape if len(shape) == 3 and shape[2] in _CHANNELS else None
+
+
+def _reshaped(signature: Signature, size: tuple[int | None, ...]) -> Signature:
+    """Returns a function of pictures [N, height, width, channels] for one of the same numbers in another shape."""
+    inner = signature.shape
+    if inner[1:] == size:
+        return signature
+    tf = frameworks.load().tf
+    # The number of samples is what is left.
+    rows = [-1, *inner[1:]]
+    return replace(
+        signature,
+        call=lambda tensor: signature.call(tf.reshape(tensor, rows)),
+        shape=(inner[0], *size),
+        input_name=_INPUT,
+    )
+
+
+def _of_bytes(signature: Signature, scaled: Callable[[Any], Any]) -> Signature:
+    tf = frameworks.load().tf
+    return replace(
+        signature, call=lambda tensor: signature.call(scaled(tf.cast(tensor, signature.dtype))), dtype="uint8"
+    )
+
+
+def _cast_in_front(graph: GraphProto, shape: tuple[int | None, ...], inner: tuple[int | None, ...]) -> None:
+    """Puts in front of a graph what makes its float input, of shape `inner`, out of uint8 pixels of `shape`."""
+    before = graph.input[0]
+    name = f"{before.name}_float"
+    for node in _nodes(graph):
+        node.input[:] = [name if each == before.name else each for each in node.input]
+    steps = [helper.make_node("Cast", [_INPUT], [name], to=before.type.tensor_type.elem_type)]
+    if shape != inner:
+        graph.initializer.append(numpy_helper.from_array(np.array([-1, *inner[1:]], np.int64), f"{name}_shape"))
+        steps[0].output[0] = f"{name}_picture"
+        steps.append(helper.make_node("Reshape", [f"{name}_picture", f"{name}_shape"], [name]))
+    nodes = [*steps, *graph.node]
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    sizes = [size or axis for axis, size in zip(("N", "height", "width", "channels"), shape, strict=True)]
+    graph.input.append(helper.make_tensor_value_info(_INPUT, TensorProto.UINT8, sizes))
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yields the nodes of a graph and of the bodies of its loops and branches."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs) if attribute.type in SUBGRAPHS else ():
+                yield from _nodes(body)
+
+
+def _described(shape: tuple[int | None, ...]) -> str:
+    return "x".join("any" if size is None else str(size) for size in shape) or "single numbers"
