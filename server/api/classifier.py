@@ -23,6 +23,7 @@ from ..repository.loader import LoadedVersion
 from .call import Call, Handler, Subject
 from .codec import parse_message
 from .status import status_of
+from .wire import MAX_FIELDS
 
 SERVICE = "pixelserve.v1.Classifier"
 _INVERSIONS: dict[int, Inversion | None] = {
@@ -85,7 +86,7 @@ class Classifier:
             RequestError: the request is wrong, or is not taken now.
         """
         arrived_ns = time.monotonic_ns()
-        request = parse_message(pb.ClassifyRequest, message)
+        request = parse_message(pb.ClassifyRequest, message, max_fields=self._limits.max_images + MAX_FIELDS)
         call.subject = Subject(request.model, request.version)
         job = _Job(request, lambda: self._look_up(request), call, self._limits.max_pixels, arrived_ns, self._guard)
         call.on_cancel(job.cancel)

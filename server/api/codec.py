@@ -5,7 +5,7 @@ The tensor bytes are never copied on the way in: arrays view the received messag
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +17,8 @@ from pixelserve.oip import inference_pb2 as pb
 from ..engine.tensors import FREE, Array, TensorSpec, format_shape
 from ..errors import InvalidRequest
 from ..repository.config import ModelConfig
-from .wire import split_field
+from .bounds import ELEMENT_BYTES, MAX_RAW_STRINGS, count_elements
+from .wire import MAX_FIELDS, Fields, TooManyFields, split_field
 
 _RAW_INPUT_CONTENTS = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 
@@ -51,28 +52,48 @@ class InferRequest:
     """The raw tensor bytes, one view into the message for each input that has any."""
 
 
-def parse(message: bytes) -> InferRequest:
+def parse(message: bytes, reserve: Callable[[int], object] = lambda _: None) -> InferRequest:
     """Parses a serialized ModelInferRequest.
 
+    Args:
+        message: the bytes.
+        reserve: is told how many bytes will be taken besides the message's own, before they are, and may raise.
+
     Raises:
-        InvalidRequest: the bytes are no such message.
+        InvalidRequest: the bytes are no such message, or would become far more than they are.
     """
     try:
         head, raw = split_field(message, _RAW_INPUT_CONTENTS)
+        elements = count_elements(head)
+        if elements:
+            reserve(elements * ELEMENT_BYTES)
         return InferRequest(pb.ModelInferRequest.FromString(head), raw)
+    except TooManyFields as error:
+        raise InvalidRequest(f"the request is too large: {error}; send tensors in raw_input_contents") from error
     except (DecodeError, ValueError) as error:
         raise InvalidRequest(f"the request is not a ModelInferRequest: {error}") from error
 
 
-def parse_message(message_type: type[M], message: bytes) -> M:
+def parse_message(message_type: type[M], message: bytes, *, max_fields: int = MAX_FIELDS) -> M:
     """Parses a serialized message.
 
+    Args:
+        message_type: what it is.
+        message: the bytes.
+        max_fields: how many fields it may have.
+
     Raises:
-        InvalidRequest: the bytes are no such message.
+        InvalidRequest: the bytes are no such message, or have more fields.
     """
     try:
+        # Each field has two bytes at least.
+        if len(message) > 2 * max_fields:
+            for _ in Fields(max_fields).walk(message):
+                pass
         return message_type.FromString(message)
-    except DecodeError as error:
+    except TooManyFields as error:
+        raise InvalidRequest(f"the {message_type.DESCRIPTOR.name} is too large: {error}; send several") from error
+    except (DecodeError, ValueError) as error:
         raise InvalidRequest(f"the request is not a {message_type.DESCRIPTOR.name}: {error}") from error
 
 
@@ -178,7 +199,9 @@ def _array(
 
 def _from_raw(raw: memoryview, spec: TensorSpec, elements: int, where: str) -> Array:
     if spec.datatype.is_bytes:
-        return _strings(split_bytes(raw, where), elements, where)
+        if elements > MAX_RAW_STRINGS:
+            raise InvalidRequest(f"{where} has {elements:,} BYTES elements; at most {MAX_RAW_STRINGS:,} are taken")
+        return _strings(split_bytes(raw, where, elements), elements, where)
     expected = elements * spec.datatype.dtype.itemsize
     if raw.nbytes != expected:
         raise InvalidRequest(f"{where} has {raw.nbytes} raw bytes; its shape and datatype make {expected}")
@@ -214,11 +237,12 @@ def _narrowed(values: Array, spec: TensorSpec, where: str) -> Array:
     return narrow
 
 
-def split_bytes(raw: memoryview, where: str) -> list[bytes]:
+def split_bytes(raw: memoryview, where: str, at_most: int) -> list[bytes]:
     """Splits a BYTES tensor: each element is its length, a little-endian uint32, and that many bytes.
 
     Raises:
-        InvalidRequest: an element is longer than what is left; `where` names the tensor.
+        InvalidRequest: an element is longer than what is left, or there are more than `at_most`; `where` names the
+            tensor.
     """
     elements: list[bytes] = []
     position = 0
@@ -228,6 +252,8 @@ def split_bytes(raw: memoryview, where: str) -> list[bytes]:
             end += struct.unpack_from("<I", raw, position)[0]
         if end > raw.nbytes or end < position + 4:
             raise InvalidRequest(f"{where}: element {len(elements)} of the BYTES tensor is longer than the buffer")
+        if len(elements) == at_most:
+            raise InvalidRequest(f"{where} has more than {at_most} BYTES elements; its shape makes {at_most}")
         elements.append(bytes(raw[position + 4 : end]))
         position = end
     return elements

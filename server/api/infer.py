@@ -145,7 +145,8 @@ class ModelInfer:
         return None if parts is None or plan is None else (plan, parts.id_field, parts.data_at)
 
     def _parse(self, message: bytes, call: Call, arrived_ns: int) -> tuple[_InferRequest, Plan]:
-        parsed = parse(message)
+        admission = call.admission
+        parsed = parse(message) if admission is None else parse(message, lambda size: admission.add(call, size))
         head = parsed.head
         call.subject = Subject(head.model_name, head.model_version, head.id)
         plan = Plan(parsed, find_version(head, self._catalogue), self._regions)

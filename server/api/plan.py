@@ -36,6 +36,7 @@ _LENGTH_DELIMITED = 2
 
 # Most shapes of outputs that one plan remembers; a model's outputs may have another shape for every request.
 _MAX_SHAPES = 64
+_MAX_HEAD_BYTES = 4096
 
 _Head = tuple[bytes, Sequence[tuple[bytes, int]]]
 """What answers with outputs of some shapes begin with; for each output, what precedes its bytes, and a row's size."""
@@ -64,7 +65,8 @@ def dissect(message: bytes) -> Parts | None:
     size = len(message)
     at = id_at = id_end = 0
     try:
-        while at < size:
+        # A longer head is not remembered, so it is not looked at.
+        while at < size and at - (id_end - id_at) <= _MAX_HEAD_BYTES:
             tag = message[at]
             length = message[at + 1]
             body = at + 2
@@ -226,7 +228,7 @@ def _encode_classes(
 class PlanCache:
     """Plans by their heads' bytes, bounded. Not shared between threads without the interpreter's lock."""
 
-    def __init__(self, max_plans: int = 512, max_head_bytes: int = 4096) -> None:
+    def __init__(self, max_plans: int = 512, max_head_bytes: int = _MAX_HEAD_BYTES) -> None:
         """Starts out empty.
 
         Args:

@@ -3,7 +3,46 @@
 Format: protobuf.dev/programming-guides/encoding.
 """
 
+from collections.abc import Iterator
+
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+
+
+MAX_FIELDS = 4096
+"""Fields that a message may have, not counting those of the messages in it. A request has a few for each tensor; each
+may cost protobuf 90 bytes of memory where it has two, and us two microseconds."""
+
+
+class TooManyFields(ValueError):
+    """The sender's fault: a message has more fields than are taken."""
+
+
+class Fields:
+    """Walks over the fields of messages, of which there may be so many in all."""
+
+    def __init__(self, limit: int = MAX_FIELDS) -> None:
+        """Takes how many fields may be walked over."""
+        self._limit = limit
+        self._left = limit
+
+    def walk(self, message: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
+        """Yields each field's tag, where it starts, where its value begins, and where it ends.
+
+        Raises:
+            ValueError: the bytes are no protobuf message.
+            TooManyFields: there are more than so many.
+        """
+        position, size = 0, len(message)
+        while position < size:
+            if not self._left:
+                raise TooManyFields(f"it has more than {self._limit:,} fields")
+            self._left -= 1
+            tag, behind_tag = _read_varint(message, position)
+            end, value_at = _field_end(message, tag & 7, behind_tag)
+            if end > size:
+                raise ValueError("it is cut off in the middle of a field")
+            yield tag, position, value_at, end
+            position = end
 
 
 def split_field(message: bytes, field_number: int) -> tuple[bytes, list[memoryview]]:
@@ -14,28 +53,23 @@ def split_field(message: bytes, field_number: int) -> tuple[bytes, list[memoryvi
 
     Raises:
         ValueError: the bytes are no protobuf message.
+        TooManyFields: it has more than MAX_FIELDS fields.
     """
     wanted = field_number << 3 | _LENGTH_DELIMITED
     view = memoryview(message)
     values: list[memoryview] = []
     rest: list[memoryview] = []
-    kept_from = position = 0
-    while position < len(message):
-        start = position
-        tag, position = _read_varint(message, position)
-        end, value_at = _field_end(message, tag & 7, position)
-        if end > len(message):
-            raise ValueError("it is cut off in the middle of a field")
+    kept_from = 0
+    for tag, start, value_at, end in Fields().walk(message):
         if tag == wanted:
             values.append(view[value_at:end])
             rest.append(view[kept_from:start])
             kept_from = end
-        position = end
     rest.append(view[kept_from:])
     return b"".join(rest), values
 
 
-def _field_end(message: bytes, wire_type: int, position: int) -> tuple[int, int]:
+def _field_end(message: bytes | memoryview, wire_type: int, position: int) -> tuple[int, int]:
     """Returns where a field ends and where its value begins."""
     if wire_type == _LENGTH_DELIMITED:
         length, position = _read_varint(message, position)
@@ -49,7 +83,7 @@ def _field_end(message: bytes, wire_type: int, position: int) -> tuple[int, int]
     raise ValueError(f"a field has wire type {wire_type}")
 
 
-def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+def _read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """Returns a varint and the position behind it."""
     value = shift = 0
     # 64 bits take at most ten bytes of seven.

@@ -60,3 +60,26 @@ def test_bytes_in_flight_of_the_whole_server_are_bounded(
     assert "--max-inflight-mib" in caught.value.details()
     assert stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S).live
     waiting.cancel()
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs", "raw_input_contents", "parameters"])
+def test_a_request_of_millions_of_empty_fields_costs_little(
+    server: Any, make_request: Callable[..., Any], field: str
+) -> None:
+    """Ten MiB of them made a server 1.3 to 2.4 GB larger, and kept it busy for seconds."""
+    number = pb.ModelInferRequest.DESCRIPTOR.fields_by_name[field].number
+    message = make_request().SerializeToString() + bytes([number << 3 | 2, 0]) * (5 << 20)
+    status = Path(f"/proc/{server.process.pid}/status")
+
+    def peak_kib() -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+
+    with grpc.insecure_channel(server.grpc, [("grpc.max_send_message_length", -1)]) as channel:
+        method = "/inference.GRPCInferenceService/ModelInfer"
+        infer = channel.unary_unary(method, lambda sent: sent, pb.ModelInferResponse.FromString)
+        before = peak_kib()
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(message, timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "more than 4,096 fields" in caught.value.details()
+    assert peak_kib() - before < 200 * 1024

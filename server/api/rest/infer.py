@@ -57,7 +57,7 @@ def to_message(
     json_bytes = _json_size(header_length, len(body))
     if json_bytes > max_json_bytes:
         raise too_large("the JSON", max_json_bytes, "--max-json-mib", "; send tensors as binary data")
-    content = json_body.parse_object(memoryview(body)[:json_bytes])
+    content = json_body.parse_object(memoryview(body)[:json_bytes], max_items=None)
     where = f"model {model}"
     parameters = dict(json_body.member(content, "parameters", dict, {}, where))
     wanted_by_default = _flag(parameters, _BINARY_OUTPUT, default=False, where=where)

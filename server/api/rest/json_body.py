@@ -4,16 +4,27 @@ import json
 from typing import Any, NoReturn
 
 from ...errors import InvalidRequest
+from ..wire import MAX_FIELDS
 
 _KINDS: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
 
+MAX_ITEMS = 10_000
+"""Values in the JSON of a request that holds no tensors."""
 
-def parse_object(text: bytes | memoryview) -> dict[str, Any]:
+
+def parse_object(text: bytes | memoryview, *, max_items: int | None = MAX_ITEMS) -> dict[str, Any]:
     """Returns the JSON object that a body holds.
 
+    Args:
+        text: UTF-8.
+        max_items: how many values the JSON may hold at most, each of which may cost thirty times its bytes; None: its
+            size is bounded elsewhere.
+
     Raises:
-        InvalidRequest: it is no JSON, or no object.
+        InvalidRequest: it is no JSON, no object, or holds too much.
     """
+    if max_items is not None and _items(text) > max_items:
+        raise InvalidRequest(f"the body has more than {max_items:,} items of JSON, which is too many")
     try:
         # A number of thousands of digits and text that is not UTF-8 are ValueErrors too.
         value = json.loads(str(text, "utf-8"), parse_constant=_no_constant)
@@ -22,6 +33,11 @@ def parse_object(text: bytes | memoryview) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest('the body is JSON but no object; expected {"inputs": [...]} or the like')
     return value
+
+
+def _items(text: bytes | memoryview) -> int:
+    """Returns how many values JSON holds at most; strings may hold what looks like some."""
+    return sum(bytes(text).count(each) for each in (b",", b"[", b"{"))
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -71,6 +87,8 @@ def objects(container: dict[str, Any], name: str, where: str) -> list[dict[str, 
         InvalidRequest: it is anything else.
     """
     values: list[dict[str, Any]] = member(container, name, list, [], where)
+    if len(values) > MAX_FIELDS:
+        raise InvalidRequest(f"{where}: {name} has {len(values):,} objects; at most {MAX_FIELDS:,} are taken")
     if not all(isinstance(value, dict) for value in values):
         raise InvalidRequest(f"{where}: {name} has an element that is no object; expected objects only")
     return values

@@ -120,7 +120,7 @@ def unpack(raw: bytes, datatype: DataType, where: str) -> list[Any]:
     """
     _check_json(datatype, where, "ask for it")
     if datatype.is_bytes:
-        return [element.decode(errors="replace") for element in split_bytes(memoryview(raw), where)]
+        return [element.decode(errors="replace") for element in split_bytes(memoryview(raw), where, len(raw))]
     array = np.frombuffer(raw, datatype.dtype)
     if datatype.dtype.kind == "f" and not np.isfinite(array).all():
         raise InvalidRequest(f"{where} has NaN or an infinity, which JSON cannot say; ask for it as binary_data")
