@@ -23,7 +23,7 @@ from pixelserve.text import read_text
 
 from .app import run
 from .check import diagnose
-from .errors import StartupError
+from .errors import ConfigurationError
 from .repository.doctor import Report
 from .settings import ENV_PREFIX, Settings
 
@@ -34,7 +34,7 @@ def parse_settings(args: list[str]) -> Settings:
     """Returns the settings that flags, the environment, a configuration file and defaults make, in this order.
 
     Raises:
-        StartupError: a value is wrong, or the configuration file cannot be read; the setting or file is named.
+        ConfigurationError: a value is wrong, or the configuration file cannot be read; the setting or file is named.
         SystemExit: --help, or a flag that does not exist.
     """
     cli: CliSettingsSource[Settings] = CliSettingsSource(
@@ -68,7 +68,7 @@ def parse_settings(args: list[str]) -> Settings:
     try:
         return Configured(_cli_settings_source=cli)
     except (ValidationError, SettingsError) as error:
-        raise StartupError(_explain(error)) from error
+        raise ConfigurationError(_explain(error)) from error
 
 
 def service_links(environment: Mapping[str, str | None]) -> list[str]:
@@ -88,14 +88,14 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
     parsers = {".toml": tomllib.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load}
     parse = parsers.get(path.suffix)
     if parse is None:
-        raise StartupError(f"--config {path}: expected a .toml, .yaml or .yml file")
+        raise ConfigurationError(f"--config {path}: expected a .toml, .yaml or .yml file")
     if not path.is_file():
-        raise StartupError(f"--config {path}: there is no such file")
+        raise ConfigurationError(f"--config {path}: there is no such file")
     try:
         return InitSettingsSource(settings_cls, parse(read_text(path)) or {})
     # The two parsers' errors, and whatever the file's encoding and its top level bring.
     except Exception as error:
-        raise StartupError(f"--config {path}: it cannot be parsed: {error}") from error
+        raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error
 
 
 def _explain(error: ValidationError | SettingsError) -> str:

@@ -2,6 +2,8 @@
 
     ServerError
     ├── StartupError          the operator's: this server cannot start as configured
+    │   ├── ConfigurationError    a setting, or the configuration file, is wrong in itself
+    │   └── MissingLibraryError   a setting needs a library that is not installed
     ├── RepositoryError       the operator's: a model on disk cannot be served
     └── RequestError          one call's
         ├── InvalidRequest    the sender's: the request itself is wrong
@@ -33,6 +35,18 @@ class StartupError(ServerError):
     """The server cannot start as configured; the message names the setting and the remedy."""
 
     exit_code = 1
+
+
+class ConfigurationError(StartupError):
+    """The operator's fault: a setting, or the configuration file, is wrong in itself."""
+
+    exit_code = 2
+
+
+class MissingLibraryError(StartupError):
+    """The operator's fault: a setting needs a library that is not installed."""
+
+    exit_code = 3
 
 
 class RepositoryError(ServerError):

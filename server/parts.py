@@ -15,7 +15,7 @@ from .api.watch import CallWatch
 from .engine.measuring import WarmupBudget
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
-from .errors import StartupError
+from .errors import MissingLibraryError
 from .failures import FailureLog
 from .observe.access_log import AccessLog
 from .observe.logs import Log
@@ -70,7 +70,7 @@ def transport(settings: Settings, handlers: Mapping[str, Handler], log_failure: 
     """Returns what carries gRPC.
 
     Raises:
-        StartupError: it is not installed.
+        MissingLibraryError: it is not installed.
     """
     max_message_bytes, max_streams = settings.max_message_mib * MIB, settings.max_concurrent_streams
     grpcio = GrpcioTransport(
@@ -86,7 +86,7 @@ def transport(settings: Settings, handlers: Mapping[str, Handler], log_failure: 
     if settings.transport != "fast" and not suits:
         return grpcio
     if not is_installed:
-        raise StartupError(
+        raise MissingLibraryError(
             "--transport fast needs pygrpc-native; in PixelServe's clone run: pip install -e '.[fast]', "
             "or use --transport grpcio"
         )
@@ -113,7 +113,7 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
     """Returns what traces calls; None where the settings name no collector.
 
     Raises:
-        StartupError: OpenTelemetry is not installed.
+        MissingLibraryError: OpenTelemetry is not installed.
     """
     if settings.trace_endpoint is None:
         return None
@@ -121,7 +121,7 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
     try:
         from .observe.traces import Tracing, otlp_exporter
     except ModuleNotFoundError as error:
-        raise StartupError(
+        raise MissingLibraryError(
             f"--trace-endpoint needs {error.name}, which is not installed; "
             "in PixelServe's clone run: pip install -e '.[otel]'"
         ) from error

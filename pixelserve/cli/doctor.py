@@ -29,7 +29,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    repository: Annotated[Path, typer.Argument(metavar="REPO", help="The model repository: a folder of models.")],
+    repository: Annotated[
+        Path,
+        typer.Argument(exists=True, file_okay=False, metavar="REPO", help="The model repository: a folder of models."),
+    ],
     quick: Annotated[
         bool, typer.Option("--quick", help="Read the files only: nothing is loaded, no golden sample replayed.")
     ] = False,

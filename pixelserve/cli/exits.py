@@ -29,6 +29,7 @@ class Exit(IntEnum):
     OTHER_FIGURES = 14, "evaluate: a figure measured again is not the card's; zoo: it misses the recipe's goal"
     UNSERVABLE = 15, "doctor: something in the repository would not be served"
     INTERRUPTED = 130, "stopped by Ctrl-C; nothing half-written is left"
+    READER_LEFT = 141, "the program that read stdout has ended, such as head; nothing more was printed"
 
 
 class CommandError(Exception):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 import typer
 
 from . import terminal
-from .exits import CommandError
+from .exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from pixelserve.client import Class, Prediction
@@ -121,7 +121,9 @@ def new_file(path: Path) -> Iterator[TextIO]:
     try:
         file = staged.open("x", newline="", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}; name a file in a folder of yours") from error
+        raise CommandError(
+            f"{path} cannot be written: {error.strerror}; name a file in a folder of yours", Exit.USAGE
+        ) from error
     try:
         with file:
             yield file

@@ -192,10 +192,10 @@ def test_both_onnx_runtimes_end_the_start(tmp_path: Path, doubler_repository: Pa
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        pytest.param([], 1, r"^pixelserve: --model-repository \(or PIXELSERVE_MODEL_REPOSITORY\) is missing$", id="no"),
+        pytest.param([], 2, r"^pixelserve: --model-repository \(or PIXELSERVE_MODEL_REPOSITORY\) is missing$", id="no"),
         pytest.param(
             ["--model-repository", "models", "--grpc-port", "70000"],
-            1,
+            2,
             r"^pixelserve: --grpc-port \(or PIXELSERVE_GRPC_PORT\) is '70000': ",
             id="a bad value",
         ),

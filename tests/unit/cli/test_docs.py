@@ -11,10 +11,13 @@ import pytest
 import typer
 
 from pixelserve import cli
+from pixelserve.bench import errors as bench_errors
 from pixelserve.cli.exits import Exit
 from pixelserve.cli.extras import MissingExtraError
 from pixelserve.client import errors
 from pixelserve.pull import errors as pull_errors
+from pixelserve_server import errors as server_errors
+from pixelserve_training import errors as training_errors
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = (ROOT / "docs" / "cli.md").read_text()
@@ -60,13 +63,15 @@ def test_the_exit_codes_of_the_docs_are_those_of_the_code() -> None:
 def test_every_error_that_ends_a_command_has_a_documented_exit_code() -> None:
     kinds = [
         kind
-        for module, base in ((errors, errors.PixelServeClientError), (pull_errors, pull_errors.PullError))
+        for module in (errors, pull_errors, server_errors, training_errors, bench_errors)
         for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, base)
+        if hasattr(kind, "exit_code")
     ]
     assert len(kinds) > 15
     for kind in [*kinds, MissingExtraError]:
         assert kind.exit_code in Exit.__members__.values(), kind
+    assert server_errors.ConfigurationError.exit_code == training_errors.UsageError.exit_code == Exit.USAGE
+    assert server_errors.MissingLibraryError.exit_code == training_errors.MissingLibraryError.exit_code == 3
     # What the names in Exit say of the client's codes.
     assert errors.SettingsError.exit_code == Exit.USAGE
     assert errors.RequestRefused.exit_code == Exit.REFUSED

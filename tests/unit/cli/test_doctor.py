@@ -92,7 +92,7 @@ def test_a_repository_without_models_is_said_to_be_empty(run: Run, tmp_path: Pat
 
 def test_a_wrong_setting_is_an_error_of_its_own(run: Run, doubler_repository: Path) -> None:
     ran = run("doctor", doubler_repository, "--device", "tpu")
-    assert ran.code == Exit.FAILED
+    assert ran.code == Exit.USAGE
     assert ran.err.startswith("pixelserve: --device (or PIXELSERVE_DEVICE) is 'tpu'")
 
 
