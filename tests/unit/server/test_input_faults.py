@@ -1,8 +1,18 @@
 """What ONNX Runtime says of a failed run is the sender's fault or the server's, and the sender's in plain words."""
 
+import queue
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from pixelserve_server.engine.input_faults import explain
+from pixelserve_server.engine.request import Answer, Request
+from pixelserve_server.errors import InvalidRequest
+from pixelserve_server.repository.layout import ModelFolder
+from pixelserve_server.repository.loader import LoadedVersion, Loader
 
 RUNNING = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running"
 RESHAPE = (
@@ -65,3 +75,32 @@ def test_an_explanation_is_short_whatever_was_said() -> None:
     said = explain(f"{RUNNING} Cast node. Name:'' Status Message: {'x' * 10_000}")
     assert said is not None
     assert len(said) < 500
+
+
+@pytest.fixture
+def matched(tmp_path: Path, graph_writer: Callable[..., Path], loader: Loader) -> Iterator[LoadedVersion]:
+    """A loaded model that adds two inputs whose widths are free, and must be equal: which only its graph knows."""
+    inputs = {"a": ("FLOAT", ["N", "left"]), "b": ("FLOAT", ["N", "right"])}
+    graph_writer(tmp_path / "m" / "1" / "model.onnx", inputs, {"y": ("FLOAT", ["N", "any"])}, ("Add", "a b", "y"))
+    loaded = loader.load(ModelFolder(tmp_path / "m"), 1)
+    yield loaded
+    loaded.batcher.drain()
+
+
+def test_a_shape_that_only_the_graph_can_notice_is_the_senders_mistake_and_costs_no_neighbour(
+    matched: LoadedVersion,
+) -> None:
+    """A session that runs into it several times is not replaced: `loader` fails the test where one raises."""
+    answers: queue.Queue[tuple[int, object]] = queue.Queue()
+    widths = [(2, 2), (2, 3)] * 6
+    for number, (left, right) in enumerate(widths):
+        inputs = {"a": np.ones((1, left), np.float32), "b": np.ones((1, right), np.float32)}
+        matched.batcher.submit(Request(inputs, 1, partial(lambda who, answer: answers.put((who, answer)), number)))
+    found = dict(answers.get(timeout=20) for _ in widths)
+    assert [isinstance(found[number], Answer) for number in range(12)] == [True, False] * 6
+    error = found[1]
+    assert isinstance(error, InvalidRequest)
+    assert str(error) == (
+        "m version 1: the model cannot compute these inputs; its Add node reports: Attempting to broadcast an axis by "
+        "a dimension other than 1. 2 by 3; check their shapes and values"
+    )
