@@ -182,10 +182,17 @@ def _summary(exported: Any) -> str:
         lines.append(f"{figures} on {evaluation.samples:,} samples ({evaluation.split})")
     if exported.card.quantization is not None:
         lines.append(_against_float32(exported))
+    if not exported.rows.allows_merging:
+        lines.append(_unmerged(exported.rows))
     if not exported.golden_samples:
         lines.append("unverified: without --samples nothing was compared, and a server has nothing to check it with")
     lines.append(f"next: pixelserve serve --model-repository {slot.repository}")
     return "\n".join(lines)
+
+
+def _unmerged(rows: Any) -> str:
+    remedy = "export it in inference mode" if rows.state == "dependent" else "give --samples"
+    return f"a server will not merge requests for it: {rows.reason}; {remedy} to change that"
 
 
 def _output_kind(found: Any) -> str:

@@ -33,6 +33,7 @@ def render(
     inversion: str = "never",
     max_batch_size: int | None = None,
     output_kind: OutputKind | None = None,
+    merge: bool = True,
 ) -> str:
     """Returns the configuration of a model.
 
@@ -43,6 +44,7 @@ def render(
         inversion: whether pictures are inverted for it: never, always, or auto.
         max_batch_size: most samples in a batch; None: 64, or 0 if the model has no batch dimension.
         output_kind: what a classifier's output is; None: not known.
+        merge: whether requests may share a run, if the model has a batch dimension.
     """
     written = pb.ModelConfig(
         name=name,
@@ -57,7 +59,7 @@ def render(
     for output in written.output:
         if output.name == labelled:
             output.label_filename = LABELS_FILE
-    if model.batches:
+    if model.batches and merge:
         written.dynamic_batching.SetInParent()
     if inversion != "never":
         written.parameters["inversion"].string_value = inversion

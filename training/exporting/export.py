@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pixelserve.card import Card, DataSet, Golden, sha256_of
+from pixelserve.rows import RowProof
 from pixelserve.scores import OutputKind
 
 from .. import datasets, zoo
@@ -15,7 +16,7 @@ from ..errors import SourceError, UsageError
 from ..progress import say
 from ..running import checkpoint, kept, runs
 from ..runtime import OnnxModel, Tensor
-from . import config, sources
+from . import config, rows, sources
 from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
 from .finite import check_weights
 from .output_kind import Found, find
@@ -66,6 +67,8 @@ class Exported:
     """Its outputs, in the same form."""
     output_kind: Found | None
     """What its classes' output is; None: it has no classes."""
+    rows: RowProof
+    """Whether a server may merge requests for it."""
     golden_samples: int
     """How many samples a server replays before the version takes traffic; 0: it stays unverified."""
 
@@ -94,6 +97,7 @@ class Exported:
             "metrics": self.card.evaluation.metrics if self.card.evaluation else {},
             "max_abs_error": self.max_abs_error,
             "output_kind": self.card.output_kind,
+            "rows": self.rows.state,
             "quantization": self.card.quantization.model_dump() if self.card.quantization else None,
         }
 
@@ -261,6 +265,7 @@ def _export(
     )
     if int8 is not None:
         card = int8.describe(card)
+    proof = rows.prove(model, golden.inputs if golden else None, target.precision if int8 else source.precision)
     config_text = config.render(
         slot.model,
         model,
@@ -268,11 +273,12 @@ def _export(
         inversion=origin.inversion,
         max_batch_size=target.max_batch_size,
         output_kind=kind,
+        merge=proof.state != "dependent",
     )
     publish(slot, Version(source.onnx, card, golden, source.weights), config_text=config_text, labels=origin.labels)
     say(f"wrote {slot.folder}")
     tensors = _described(model.inputs), _described(model.outputs)
-    return Exported(slot, card, *tensors, found, golden.samples if golden else 0)
+    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0)
 
 
 def _output_kind(

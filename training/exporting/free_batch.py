@@ -4,25 +4,18 @@ PyTorch's exporter fixes every dimension unless it is told otherwise, and most m
 Whether one does is not guessed: rows are run alone through the original, and together through the freed model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
 from onnx import ModelProto, ValueInfoProto, numpy_helper
 
-from pixelserve.card import largest_difference
+from pixelserve.rows import ROWS, Infer, Input, Tensors, count_rows, made_up_rows, prove_rows
 
 from ..errors import SourceError
-from ..runtime import Array, OnnxModel, Tensor
-
-Tensors = Mapping[str, Array]
+from ..runtime import OnnxModel
 
 _BATCH = "batch"
-_ROWS = 3
-_SEED = 0
-# Of the largest output: sums of a batch are taken in another order than those of a row.
-_TOLERANCE = 1e-4
-_HALF_TOLERANCE = 1e-2
 
 
 def is_fixed(model: OnnxModel) -> bool:
@@ -43,25 +36,32 @@ def freed(model: ModelProto, original: OnnxModel, *, source: str) -> ModelProto 
         The freed model; None: it does not give each of several rows what the original gives that row alone, or
         that cannot be found out with made-up inputs.
     """
-    rows = _made_up(original.inputs)
-    if rows is None:
-        return None
-    try:
-        alone = [original.run_once(row) for row in rows]
-    except SourceError:
-        return None
-    if all(_agree(alone[0], each, original.outputs) for each in alone[1:]):
-        # Whatever it is that makes up this model's answers, made-up inputs do not move it.
+    inputs = next(made_up_rows({tensor.name: Input(tensor.dtype, tensor.shape) for tensor in original.inputs}))
+    if any(-1 in tensor.shape[1:] for tensor in original.inputs) or not _moves(original, inputs):
         return None
     for candidate in _candidates(model):
         try:
             loaded = OnnxModel(candidate.SerializeToString(), source=source)
-            if loaded.batches and _gives_the_same(loaded, rows, alone):
+            if loaded.batches and prove_rows(_beside(original, loaded), inputs).allows_merging:
                 return candidate
         except SourceError:
             # It cannot take so many rows.
             continue
     return None
+
+
+def _moves(original: OnnxModel, inputs: Tensors) -> bool:
+    """Returns whether made-up rows change what a model answers: if not, they prove nothing."""
+    try:
+        alone = [original.run_once({name: array[[row]] for name, array in inputs.items()}) for row in range(ROWS)]
+    except SourceError:
+        return False
+    return any(not np.array_equal(alone[0][name], each[name]) for each in alone[1:] for name in each)
+
+
+def _beside(original: OnnxModel, loaded: OnnxModel) -> Infer:
+    """Returns what computes rows alone by the original model, and several by the freed one."""
+    return lambda inputs: (original if count_rows(inputs) == 1 else loaded).run_once(inputs)
 
 
 def _candidates(model: ModelProto) -> Iterator[ModelProto]:
@@ -107,49 +107,3 @@ def _open_reshapes(model: ModelProto) -> bool:
 
 def _allows_zero(node: onnx.NodeProto) -> bool:
     return any(each.name == "allowzero" and each.i for each in node.attribute)
-
-
-def _made_up(inputs: Sequence[Tensor]) -> list[dict[str, Array]] | None:
-    """Returns single rows of made-up values; None: a dimension is free, or values of that type cannot be made up."""
-    generator = np.random.default_rng(_SEED)
-    rows: list[dict[str, Array]] = []
-    for _ in range(_ROWS):
-        row = {}
-        for tensor in inputs:
-            shape = (1, *tensor.shape[1:])
-            if -1 in shape or tensor.dtype.kind not in "fiub":
-                return None
-            if tensor.dtype.kind == "f":
-                row[tensor.name] = generator.normal(size=shape).astype(tensor.dtype)
-            else:
-                # Anything that counts something has 0 and 1, and pixels have all of a byte.
-                highest = 255 if tensor.dtype == np.uint8 else 1
-                row[tensor.name] = generator.integers(0, highest, shape, endpoint=True).astype(tensor.dtype)
-        rows.append(row)
-    return rows
-
-
-def _gives_the_same(model: OnnxModel, rows: Sequence[Tensors], alone: Sequence[Tensors]) -> bool:
-    return all(
-        _agree(model.run_once(_joined(rows, order)), _joined(alone, order), model.outputs)
-        for order in (range(len(rows)), (2, 0, 1), (1,))
-    )
-
-
-def _joined(rows: Sequence[Tensors], order: Iterable[int]) -> dict[str, Array]:
-    return {name: np.concatenate([rows[index][name] for index in order]) for name in rows[0]}
-
-
-def _agree(found: Tensors, expected: Tensors, outputs: Sequence[Tensor]) -> bool:
-    for tensor in outputs:
-        one, other = found[tensor.name], expected[tensor.name]
-        if one.shape != other.shape:
-            return False
-        tolerance = 0.0
-        if tensor.dtype.kind == "f":
-            largest = float(np.abs(other.astype(np.float64)).max(initial=0.0))
-            share = _HALF_TOLERANCE if tensor.dtype == np.float16 else _TOLERANCE
-            tolerance = share * (largest if np.isfinite(largest) else 0.0)
-        if not largest_difference(one, other) <= tolerance:
-            return False
-    return True
