@@ -18,11 +18,10 @@ from PIL import Image
 from pixelserve.card import read_card
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "models.md").read_text()
 SECTIONS = {
     heading: re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL)
-    for heading, text in re.findall(
-        r"^## (.*?)\n(.*?)(?=^## |\Z)", (ROOT / "docs" / "models.md").read_text(), re.M | re.S
-    )
+    for heading, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
 # Red, green and blue, as bright as each other.
 FRUITS = {"apple": (220, 30, 30), "lime": (30, 220, 30), "plum": (30, 30, 220)}
@@ -97,6 +96,16 @@ def classified(command: str, folder: Path, server: Any) -> dict[str, tuple[str, 
     lines = run(command, folder, "--address", server.grpc, "--json").splitlines()
     answers = [json.loads(line) for line in lines]
     return {each["path"]: (each["classes"][0]["label"], each["classes"][0]["probability"]) for each in answers}
+
+
+def test_the_options_are_those_of_the_command() -> None:
+    table = PAGE.split("## Options of export")[1]
+    options = set(re.findall(r"^\| `(--[a-z0-9-]+)", table, re.MULTILINE))
+    done = subprocess.run(
+        [sys.executable, "-m", "pixelserve", "export", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert len(options) == 8
+    assert options <= set(re.findall(r"--[a-z0-9-]+", done.stdout))
 
 
 def test_every_section_of_a_model_is_tested() -> None:
