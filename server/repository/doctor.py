@@ -325,8 +325,15 @@ def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
 
 
 def _unclear_output(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
-    """Yields that a classifier's output kind is not declared and not evident, or is not what was declared."""
+    """Yields that a classifier's output kind is not evident, is not what was declared, or is declared in vain."""
     reader, config, path = loaded.scores, loaded.config, folder.config_file
+    line = line_of(path, f'parameters["{OUTPUT_KIND}"]')
+    if reader is None and config.output_kind is not None:
+        problem = (
+            f"parameter {OUTPUT_KIND} has no effect: it is for a model with one output of floats [rows, classes], or "
+            f"one such output with labels; remove it"
+        )
+        yield Finding("warning", path, line, problem)
     if reader is None or not is_uncertain(reader) or not (reader.output.labels or config.pictures):
         return
     problem = (
@@ -336,7 +343,7 @@ def _unclear_output(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
     write = parameter("sigmoids" if reader.kind == "probabilities" else "logits")
     if config.written is None:
         write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {write}"
-    yield Finding("warning", path, line_of(path, f'parameters["{OUTPUT_KIND}"]'), problem, write)
+    yield Finding("warning", path, line, problem, write)
 
 
 def _entries(folder: Path) -> list[Path]:

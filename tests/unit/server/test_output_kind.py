@@ -203,6 +203,16 @@ def test_doctor_has_nothing_to_say_of_a_softmax_or_of_numbers_without_names(mode
     assert not [each for each in examine(folder.path.parent, loader).findings if "output_kind" in each.write]
 
 
+def test_doctor_warns_of_a_declaration_without_a_classifier(
+    tmp_path: Path, graph_writer: Callable[..., Path], loader: Loader
+) -> None:
+    folder, tensor = tmp_path / "models" / "m", ("FLOAT", ["N", 2, 2])
+    graph_writer(folder / "1" / "model.onnx", {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
+    (folder / "config.pbtxt").write_text(BATCHED + parameter("logits"))
+    findings = [each for each in examine(folder.parent, loader).findings if "output_kind" in each.problem]
+    assert [(each.severity, each.line, "has no effect" in each.problem) for each in findings] == [("warning", 2, True)]
+
+
 def test_doctor_points_at_a_declaration_that_the_outputs_contradict(model: Any, loader: Loader) -> None:
     folder = model("Identity", config="\n" + parameter("sigmoids") + "\n", labels=4)
     write_card(folder)
