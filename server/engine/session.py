@@ -395,7 +395,8 @@ def _spec(model: Path, node: Any) -> TensorSpec:
     datatype = BY_ONNX.get(node.type)
     if datatype is None:
         problem = f"{node.name} is a {node.type}, which is not served; expected a dense tensor"
-        raise RepositoryError(problem, path=model)
+        zipmap = "; `pixelserve export` cuts off ZipMap, by which skl2onnx makes dictionaries of probabilities"
+        raise RepositoryError(problem + (zipmap if "map(" in node.type else ""), path=model)
     # A free dimension has a name or None where a fixed one has a number.
     shape = tuple(dimension if isinstance(dimension, int) else FREE for dimension in node.shape)
     return TensorSpec(node.name, datatype, shape)

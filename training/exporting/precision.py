@@ -100,6 +100,8 @@ def to_int8(
             "--precision int8 needs inputs to calibrate on, and their labels to see what it costs; "
             "give x and y with --samples FILE.npz"
         )
+    if source.weights:
+        raise UsageError("--precision int8 is for models that one file can hold, below 2 GB; leave it out")
     check_range(samples.labels, origin.labels)
     calibration = calibration or Calibration.choose(samples.inputs, origin.split)
     content = quantize(source.onnx, model, calibration, source=origin.recipe or "the model")

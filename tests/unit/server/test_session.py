@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto
@@ -85,6 +86,22 @@ def test_an_element_type_that_is_not_served_is_refused(model: Path, graph_writer
     graph_writer(model, {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
     # Where it is only named, or where ONNX Runtime has no kernel for it.
     with pytest.raises(RepositoryError, match=r"model\.onnx: (x is a tensor\(.*not served|ONNX Runtime .*cannot load)"):
+        open_session(model)
+
+
+def test_dictionaries_of_probabilities_are_refused_with_the_way_to_a_model_without_them(
+    model: Path, graph_writer: Write
+) -> None:
+    graph_writer(model, {"x": ("FLOAT", ["n", 2])}, {"y": ("FLOAT", ["n", 2])}, ("Identity", "x", "y"))
+    graph = onnx.load(model)
+    zipped = onnx.helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    graph.graph.node[0].CopyFrom(zipped)
+    number = onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    kind = onnx.helper.make_sequence_type_proto(onnx.helper.make_map_type_proto(TensorProto.INT64, number))
+    graph.graph.output[0].CopyFrom(onnx.helper.make_value_info("y", kind))
+    graph.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
+    onnx.save(graph, model)
+    with pytest.raises(RepositoryError, match=r"y is a seq\(map\(.*`pixelserve export` cuts off ZipMap"):
         open_session(model)
 
 

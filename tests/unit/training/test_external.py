@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pixelserve.card import MODEL_FILE, read_golden, verify_model_file
-from pixelserve_training.errors import SourceError
+from pixelserve_training.errors import SourceError, UsageError
 from pixelserve_training.exporting import external
 from pixelserve_training.exporting.export import Exported, Target, export_file
 from pixelserve_training.runtime import OnnxModel
@@ -90,6 +90,16 @@ def test_weights_that_one_file_cannot_hold_stay_beside_it(
     assert (folder / DATA).read_bytes() == (path.parent / DATA).read_bytes()
     assert (folder / MODEL_FILE).read_bytes() == path.read_bytes()
     np.testing.assert_array_equal(read_golden(folder / "golden.npz").outputs["y"], WEIGHTS)
+
+
+def test_int8_is_not_for_what_one_file_cannot_hold(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "MOST_BYTES", 100)
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
+    np.savez(tmp_path / "samples.npz", x=np.eye(4, dtype=np.float32), y=[2, 2, 2, 2])
+    target = Target(tmp_path / "models", "beside", precision="int8")
+    options = {"labels": tmp_path / "labels.txt", "samples": tmp_path / "samples.npz", "pixel_scale": None}
+    with pytest.raises(UsageError, match="below 2 GB"):
+        export_file(path, target, **options)
 
 
 @pytest.mark.parametrize("name", ["card.json", "weights/model.onnx.data"])

@@ -56,6 +56,16 @@ FREE = {
         helper.make_node("MatMul", ["pixels", "weights"], ["y"]),
         kind=TensorProto.UINT8,
     ),
+    "pixels as floats": model(
+        helper.make_node("Mul", ["x", "small"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "one"], ["moved"]),
+        helper.make_node("Flatten", ["moved"], ["flat"]),
+        MULTIPLIED,
+        constants=[
+            numpy_helper.from_array(np.array(1e-6, np.float32), "small"),
+            numpy_helper.from_array(np.array(1, np.float32), "one"),
+        ],
+    ),
     "labels beside the scores": model(
         FLAT,
         MULTIPLIED,
