@@ -12,6 +12,8 @@ ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models
 COMMITTED, MOBILENET, EFFICIENTNET = "PixelServe with its committed models", "MobileNetV2", "EfficientNetB0"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight in the pictures."""
+HTTP_LEVELS = (1, 8, 32)
+"""Requests in flight over HTTP."""
 SWEEPS = 3
 """How often each of them is measured: a burst of somebody else's work must not bend the line."""
 EARLY_REQUESTS = 10_000
@@ -31,6 +33,8 @@ class Kind(StrEnum):
 
     H2LOAD = "h2load"
     """By h2load, one body."""
+    HTTP = "h2load over HTTP/1.1"
+    """By h2load, the same request over HTTP, on a connection for each that is in flight."""
     FIXED = "fixed body"
     """By our own generator, one body."""
     DISTINCT = "distinct bodies"
@@ -115,6 +119,8 @@ class Figure:
     """Whether the bars are lower or upper ones."""
     decimals: int = 2
     """Of the ratio, as it is shown."""
+    slack: float = 0.0
+    """What is added to the other's value: by how much ours may be more, in its unit."""
 
     @property
     def servers(self) -> set[str]:
@@ -185,6 +191,7 @@ def all_figures(
     return [
         *_against_others(),
         *_against_itself(requests),
+        *_over_http(),
         *_living(swaps, models),
         *_of_metrics(cost_requests),
         *_of_loading(),
@@ -228,6 +235,21 @@ def _against_itself(requests: int) -> list[Figure]:
 def _on_one_call(server: str, title: str) -> Figure:
     ours, against = (Measurement(kind, server, 32) for kind in (Kind.ONE_CALL, Kind.FIXED))
     return Figure("stream", title, "requests_per_s", ours, against, None, 1.0)
+
+
+def _over_http() -> list[Figure]:
+    """Returns what the same request takes over HTTP, on kept connections."""
+
+    def figure(title: str, value: str, in_flight: int, floor: float | None = None, slack: float = 0.0) -> Figure:
+        ours, against = (Measurement(kind, OURS, in_flight) for kind in (Kind.HTTP, Kind.H2LOAD))
+        more_is_better = value == "requests_per_s"
+        return Figure("http", title, value, ours, against, floor, None, more_is_better, slack=slack)
+
+    return [
+        *(figure(f"requests/s over HTTP, {level} in flight", "requests_per_s", level) for level in HTTP_LEVELS),
+        *(figure(f"p50 over HTTP, {level} in flight", "p50_us", level) for level in HTTP_LEVELS),
+        figure("p50 over HTTP, 1 in flight, against gRPC's and 1 ms", "p50_us", 1, 1.0, 1000),
+    ]
 
 
 def _living(swaps: int, models: int) -> list[Figure]:
@@ -296,7 +318,7 @@ def rows(figures: Iterable[Figure], rounds: Sequence[Round]) -> list[Row]:
         Row(
             figure,
             [results[figure.ours][figure.value] for results in rounds if figure.ours in results],
-            [results[figure.against][figure.value] for results in rounds if figure.ours in results],
+            [results[figure.against][figure.value] + figure.slack for results in rounds if figure.ours in results],
         )
         for figure in figures
     ]

@@ -1,9 +1,9 @@
-"""Load by h2load: one connection, one body, as many requests in flight as asked for."""
+"""Load by h2load: one body, as many requests in flight as asked for, on one connection (HTTP/1.1: on as many)."""
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,26 @@ from .cores import Cores, tool
 from .errors import LoadError
 
 H2LOAD_PACKAGE = "nghttp2-client"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is sent, and where."""
+
+    url: str
+    """Where."""
+    body: bytes
+    """What."""
+    headers: Mapping[str, str]
+    """Its headers."""
+    is_http1: bool = False
+    """Whether over HTTP/1.1, where a connection is kept for each request in flight; otherwise over one of HTTP/2."""
+
+
+def grpc_target(port: int, message: bytes) -> Target:
+    """Returns a ModelInfer call, `message` being framed as gRPC frames it."""
+    headers = {"content-type": "application/grpc", "te": "trailers"}
+    return Target(f"http://127.0.0.1:{port}{METHOD}", message, headers)
 
 
 @dataclass(frozen=True)
@@ -43,8 +63,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return float(np.percentile(np.asarray(values), percent, method="inverted_cdf"))
 
 
-def h2load(port: int, body: bytes, in_flight: int, *, seconds: float, warm_up_s: float, cores: Cores) -> Load:
-    """Sends one gRPC message over and over, `in_flight` requests at a time.
+def h2load(target: Target, in_flight: int, *, seconds: float, warm_up_s: float, cores: Cores) -> Load:
+    """Sends one request over and over, `in_flight` at a time.
 
     h2load knows HTTP only: an answer whose grpc-status is an error counts as well, so the server is asked with a real
     client first.
@@ -56,18 +76,18 @@ def h2load(port: int, body: bytes, in_flight: int, *, seconds: float, warm_up_s:
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as place:
         log = Path(place) / "log"
         extent = [f"--warm-up-time={round(warm_up_s * 1000)}ms", f"--duration={round(seconds * 1000)}ms"]
-        said = _run(port, body, in_flight, cores, [*extent, f"--log-file={log}"])
+        said = _run(target, in_flight, cores, [*extent, f"--log-file={log}"])
         return read_report(said, log.read_text())
 
 
-def send(port: int, body: bytes, in_flight: int, *, requests: int, cores: Cores) -> None:
-    """Sends one gRPC message so many times by h2load, `in_flight` requests at a time, and waits for all answers.
+def send(target: Target, in_flight: int, *, requests: int, cores: Cores) -> None:
+    """Sends one request so many times by h2load, `in_flight` requests at a time, and waits for all answers.
 
     Raises:
         MissingToolError: h2load is not installed.
         LoadError: it failed, or requests failed.
     """
-    check_answered(_run(port, body, in_flight, cores, [f"--requests={requests}"]), requests)
+    check_answered(_run(target, in_flight, cores, [f"--requests={requests}"]), requests)
 
 
 def check_answered(said: str, requests: int) -> None:
@@ -76,14 +96,16 @@ def check_answered(said: str, requests: int) -> None:
         raise LoadError(f"expected {requests:,} requests to succeed:\n{said}")
 
 
-def _run(port: int, body: bytes, in_flight: int, cores: Cores, extent: Sequence[str]) -> str:
+def _run(target: Target, in_flight: int, cores: Cores, extent: Sequence[str]) -> str:
     """Returns what h2load said."""
-    command = [*cores.pin_load(), tool("h2load", H2LOAD_PACKAGE), "-t1", "-c1", f"-m{in_flight}", *extent]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    shape = ["--h1", f"-c{in_flight}", "-m1"] if target.is_http1 else ["-c1", f"-m{in_flight}"]
+    command = [*cores.pin_load(), tool("h2load", H2LOAD_PACKAGE), "-t1", *shape, *extent]
+    for name, value in target.headers.items():
+        command += ["-H", f"{name}: {value}"]
     with tempfile.NamedTemporaryFile(prefix="pixelserve-bench-") as data:
-        data.write(body)
+        data.write(target.body)
         data.flush()
-        command += [f"--data={data.name}", f"http://127.0.0.1:{port}{METHOD}"]
+        command += [f"--data={data.name}", target.url]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise LoadError(f"h2load failed with exit code {done.returncode}:\n{done.stderr}{done.stdout}")

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 
 import grpc
 
+from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import inference_pb2_grpc
 
-from . import alone, bare, bodies, ours, peer
+from . import alone, bare, bodies, ours, over_http, peer
 from .cores import Cores
 from .errors import ServerError
 from .figures import (
@@ -28,7 +29,7 @@ from .figures import (
     Values,
     order,
 )
-from .load import Load, h2load, send
+from .load import Load, Target, grpc_target, h2load, send
 from .process import Server
 from .stream import StreamLoad
 
@@ -112,8 +113,7 @@ class Measurer:
         Raises:
             LoadError: requests failed.
         """
-        port = self._servers[wanted.server].port
-        send(port, self._body(wanted), wanted.in_flight, requests=requests, cores=self._plan.cores)
+        send(self._target(wanted), wanted.in_flight, requests=requests, cores=self._plan.cores)
 
     def _tell_and_measure(self, wanted: Measurement, say: Say) -> Values:
         say(str(wanted))
@@ -124,7 +124,7 @@ class Measurer:
         if wanted.kind == Kind.ALONE:
             return {"images_per_s": alone.images_per_s(plan.cores, plan.seconds, plan.warm_up_s)}
         self.check(wanted)
-        if wanted.kind == Kind.H2LOAD:
+        if wanted.kind in (Kind.H2LOAD, Kind.HTTP):
             return _values(self._h2load(wanted), wanted.images)
         rate = self._generator(wanted).requests_per_s(
             distinct=wanted.kind == Kind.DISTINCT,
@@ -135,30 +135,42 @@ class Measurer:
         return {"requests_per_s": rate}
 
     def _h2load(self, wanted: Measurement) -> Load:
-        plan, port, body = self._plan, self._servers[wanted.server].port, self._body(wanted)
-        return h2load(port, body, wanted.in_flight, seconds=plan.seconds, warm_up_s=plan.warm_up_s, cores=plan.cores)
+        plan, target = self._plan, self._target(wanted)
+        return h2load(target, wanted.in_flight, seconds=plan.seconds, warm_up_s=plan.warm_up_s, cores=plan.cores)
 
-    def _body(self, wanted: Measurement) -> bytes:
-        return bodies.grpc_message(bodies.infer_request(self._images[: wanted.images]).SerializeToString())
+    def _target(self, wanted: Measurement) -> Target:
+        server, images = self._servers[wanted.server], self._images[: wanted.images]
+        if wanted.kind == Kind.HTTP:
+            return over_http.target(ours.http_port(server), images)
+        return grpc_target(server.port, bodies.grpc_message(bodies.infer_request(images).SerializeToString()))
 
     def _generator(self, wanted: Measurement) -> StreamLoad:
         return StreamLoad(self._servers[wanted.server].port, self._images, self._oracle, wanted.in_flight)
 
     def check(self, wanted: Measurement) -> None:
-        """Asks with a real gRPC client whether the answers are right, which h2load cannot see.
+        """Asks with a real client whether the answers are right, which h2load cannot see.
 
         Raises:
             ServerError: they are not.
         """
         server, images = self._servers[wanted.server], self._images[: wanted.images]
+        if wanted.kind == Kind.HTTP:
+            response = over_http.ask(ours.http_port(server), images, CHECK_ID)
+        else:
+            response = self._ask(server, images)
+        if not self._oracle.is_right(response, images, CHECK_ID):
+            raise ServerError(f"{server.name} gave a wrong answer to {wanted.images} images")
+
+    def _ask(self, server: Server, images: bodies.Images) -> pb.ModelInferResponse:
         with grpc.insecure_channel(server.address) as channel:
             stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
             try:
-                response = stub.ModelInfer(bodies.infer_request(images, CHECK_ID), timeout=CHECK_TIMEOUT_S)
+                response: pb.ModelInferResponse = stub.ModelInfer(
+                    bodies.infer_request(images, CHECK_ID), timeout=CHECK_TIMEOUT_S
+                )
             except grpc.RpcError as error:
                 raise ServerError(f"{server.name} refused a good request: {error}") from error
-        if not self._oracle.is_right(response, images, CHECK_ID):
-            raise ServerError(f"{server.name} gave a wrong answer to {wanted.images} images")
+        return response
 
 
 def _medians(found: Sequence[Values], wanted: Measurement) -> Values:

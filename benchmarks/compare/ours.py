@@ -46,10 +46,23 @@ def metrics_url(server: Server) -> str:
     Raises:
         ServerError: it is no server of ours.
     """
+    return str(_started(server)["metrics"])
+
+
+def http_port(server: Server) -> int:
+    """Returns the port of a server's HTTP API.
+
+    Raises:
+        ServerError: it is no server of ours.
+    """
+    return int(_started(server)["http"].rpartition(":")[2])
+
+
+def _started(server: Server) -> dict[str, Any]:
     start = _start(server.log.read_text())
     if start is None:
         raise ServerError(f"expected {server.name} to have logged that it is serving; it said:\n{tail(server.log)}")
-    return str(start["metrics"])
+    return start
 
 
 def _port(said: str) -> int | None:

@@ -50,7 +50,9 @@ def cells(row: Row) -> list[str]:
     show = _FORMATS[figure.value]
     bound = "≥" if figure.more_is_better else "≤"
     against = figure.against.server
-    if against == figure.ours.server:
+    if figure.ours.kind == Kind.HTTP:
+        against = "gRPC"
+    elif against == figure.ours.server:
         against = str(figure.against) if figure.against.kind == Kind.RESIDENT else str(figure.against.kind)
     return [
         figure.title,

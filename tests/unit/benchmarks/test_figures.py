@@ -59,6 +59,7 @@ def test_what_needs_a_server_of_its_own_is_no_part_of_a_round() -> None:
 def test_without_triton_nothing_of_it_is_left() -> None:
     left = figures.chosen(figures.all_figures(), GROUPS, with_triton=False)
     groups = ["eights", "alone", "distinct", "stream", "stream", "grpcio", "memory", "models", "swaps", "swapmemory"]
+    groups[7:7] = ["http"] * 7
     groups += ["metrics", "metrics", *["loading"] * 5]
     assert [figure.group for figure in left] == groups
     assert all(TRITON not in figure.servers for figure in left)
@@ -104,6 +105,15 @@ def test_what_the_metrics_cost_is_shown_to_a_tenth_of_a_percent() -> None:
     # Which says what there is, and is neither good nor bad.
     assert report.cells(rows[1])[1:] == ["4,125 µs", "CPU time of a request: 82 µs", "50 (50 to 50)", "", "", ""]
     assert Report({}, 1, 1, rows, {}).missed == []
+
+
+def test_http_may_take_a_millisecond_more_than_grpc() -> None:
+    (promise,) = [figure for figure in figures.all_figures() if figure.slack]
+    rounds = [{promise.ours: {"p50_us": ours_us}, promise.against: {"p50_us": 200.0}} for ours_us in (1200, 1100, 1300)]
+    (row,) = figures.rows([promise], rounds)
+    assert (row.against, row.ratio, row.floor_met) == ([1200.0] * 3, 1.0, True)
+    assert report.cells(row)[2] == "gRPC: 1,200 µs"
+    assert not figures.rows([promise], [{**rounds[2]}])[0].floor_met
 
 
 def test_memory_is_named_by_what_came_before_it() -> None:
