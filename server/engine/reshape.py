@@ -1,6 +1,5 @@
 """Tensors that have one shape for clients and another in the graph: config.pbtxt's `reshape`, with Triton's meaning."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -68,8 +67,7 @@ def _between_free(shape: Shape) -> list[int]:
 
 
 def _moved(array: Array, source: Shape, target: Shape) -> Array:
-    if fits(target, array.shape) or not fits(source, array.shape):
+    if not fits(source, array.shape):
         return array
     free = iter([size for size, declared in zip(array.shape, source, strict=True) if declared == FREE])
-    shape = tuple(next(free) if size == FREE else size for size in target)
-    return array.reshape(shape) if math.prod(shape) == array.size else array
+    return array.reshape([next(free) if size == FREE else size for size in target])

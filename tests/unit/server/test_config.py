@@ -427,6 +427,14 @@ def test_zeros_in_the_name_of_a_file_are_refused(folder: ModelFolder) -> None:
         settled(folder, r'default_model_filename: "a\000b"')
 
 
+def test_a_single_number_a_row_is_a_single_class(folder: ModelFolder) -> None:
+    (folder.path / "labels.txt").write_text("a\nb\nc\n")
+    spec = TensorSpec("scores", BY_NAME["FP32"], (FREE, 1))
+    text = BATCHES + tensor("output", "scores", "FP32", 1, more='label_filename: "labels.txt"')
+    with pytest.raises(RepositoryError, match="3 labels; scores has 1 classes"):
+        settled(folder, text, outputs=(spec,))
+
+
 def test_any_number_of_labels_fits_a_free_number_of_classes(folder: ModelFolder) -> None:
     (folder.path / "labels.txt").write_text("a\nb\n")
     scores = TensorSpec("scores", BY_NAME["FP32"], (FREE, FREE))

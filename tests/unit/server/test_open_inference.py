@@ -160,4 +160,4 @@ def test_outputs_that_cannot_be_written_are_answered_as_an_internal_error(
     (status,) = call.failures
     assert status.code is grpc.StatusCode.INTERNAL
     assert call.replies == []
-    assert [type(error) for error in service.logged] == [IndexError]
+    assert [type(error) for error in service.logged] == [ValueError]

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from pixelserve.card import Card, Golden, sha256_of, write_golden
 from pixelserve_server.engine.providers import SessionOptions
 from pixelserve_server.engine.reshape import Reshape
 from pixelserve_server.engine.session import Session
@@ -73,6 +75,28 @@ def test_a_session_takes_and_gives_the_shapes_that_clients_see(
     rows = np.arange(12, dtype=np.float32).reshape(2, 6)
     expected = rows.reshape(2, 2, 3).transpose(0, 2, 1).reshape(2, 6)
     np.testing.assert_array_equal(session.run({"x": rows})["y"], expected, strict=True)
+
+
+@pytest.mark.parametrize("batches", [True, False], ids=["with rows", "without rows"])
+def test_golden_samples_in_the_graphs_shapes_are_replayed(
+    tmp_path: Path, graph_writer: Callable[..., Path], open_catalogue: Callable[[Path], SimpleNamespace], batches: bool
+) -> None:
+    """They were taken from the framework, which knows of no other shape."""
+    version, tensor = tmp_path / "m" / "1", ("FLOAT", ["N" if batches else 1, 2, 3])
+    graph = graph_writer(version / "model.onnx", {"x": tensor}, {"y": tensor}, ("Neg", "x", "y"))
+    ones = "" if batches else "1, "
+    sides = (
+        f'{side} {{ name: "{name}" data_type: TYPE_FP32 dims: [ 6 ] reshape {{ shape: [ {ones}2, 3 ] }} }}'
+        for side, name in (("input", "x"), ("output", "y"))
+    )
+    (tmp_path / "m" / "config.pbtxt").write_text(f"max_batch_size: {8 * batches} {' '.join(sides)}")
+    Card(name="m", task="tabular", sha256=sha256_of(graph), created="2026-01-02T03:04:05Z").write(version / "card.json")
+    # Without a batch dimension, the samples' axis stands before the graph's.
+    samples = np.arange(30, dtype=np.float32).reshape((5, 2, 3) if batches else (5, 1, 2, 3))
+    write_golden(version / "golden.npz", Golden({"x": samples}, {"y": -samples}))
+    loaded = open_catalogue(tmp_path).catalogue.get("m")
+    assert loaded.evidence.verified, loaded.evidence.summary
+    assert [spec.shape for spec in loaded.config.inputs] == [(FREE, 6) if batches else (6,)]
 
 
 def test_a_reshape_that_is_not_the_graphs_is_left_out(tmp_path: Path, model_writer: Callable[..., Path]) -> None:
