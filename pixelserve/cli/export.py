@@ -198,7 +198,10 @@ def _unmerged(rows: Any) -> str:
 def _output_kind(found: Any) -> str:
     if found.kind is None:
         known = ", ".join(OutputKind)
-        return f"output kind not found: {found.reason}; say which of {known} the output is with --output-kind"
+        return (
+            f"output kind not declared: {found.reason}; the server decides from the outputs, unless you declare one "
+            f"of {known} with --output-kind"
+        )
     return f"output kind {found.kind}: {found.reason}"
 
 

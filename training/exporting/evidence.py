@@ -105,7 +105,11 @@ def _check_named(model: OnnxModel, labels: Sequence[str], named: str) -> None:
 def own_labels(model: OnnxModel, source: "Source") -> tuple[str, ...]:
     """Returns the labels that a model itself holds: those that an output has a score for each of; otherwise none."""
     widths = {tensor.shape[-1] for tensor in model.outputs if tensor.dtype.kind == "f" and len(tensor.shape) > 1}
-    fitting = [labels for labels in source.labels if len(labels) in widths and can_be_listed(labels)]
+    fitting = [
+        labels
+        for labels in source.labels
+        if can_be_listed(labels) and any(width == len(labels) or is_single_unit(width, len(labels)) for width in widths)
+    ]
     return fitting[0] if len(fitting) == 1 else ()
 
 

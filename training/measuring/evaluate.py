@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pixelserve.card import Baseline, Calibration, Evaluation
-from pixelserve.scores import OutputKind, as_probabilities, each_class
+from pixelserve.scores import OutputKind, as_probabilities, contradict, each_class, is_single_unit
 
 from .calibrate import apply_temperature
 
@@ -127,8 +127,11 @@ def as_served(scores: Scores, names: Sequence[str], kind: OutputKind | None) -> 
         kind: what the output is; None: not known.
 
     Returns:
-        Float [N, classes], which `measure` takes; unchanged if the kind is not known.
+        Float [N, classes], which `measure` takes; unchanged if the kind is not known, except that a single unit outside
+        0 to 1 is a score.
     """
+    if kind is None and is_single_unit(scores.shape[1], len(names)) and contradict(scores, "sigmoids").any():
+        kind = "scores"
     if kind is None or (kind in ("probabilities", "sigmoids") and scores.shape[1] > 1):
         return scores
     return as_probabilities(each_class(scores, kind, len(class_names(names))), kind)

@@ -171,6 +171,15 @@ def test_one_unit_for_two_labels_is_exported_and_measured(tmp_path: Path, nodes:
     assert (found.confusion.tolist(), found.differences) == ([[2, 0], [1, 2]], [])
 
 
+def test_one_decision_value_that_nothing_declares_is_above_0_for_the_second_class(tmp_path: Path) -> None:
+    # A hinge loss leaves such values, and a half is no threshold for them.
+    weights, targets = np.array([[-0.1], [0.1]], np.float32), np.array([0, 1, 0, 1, 0])
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["l"]), helper.make_node("Clip", ["l"], ["y"])]
+    # The second sample's is 0.3.
+    exported = export(write(tmp_path / "m.onnx", *nodes, columns=1, weights=weights), y=targets)
+    assert (exported.card.output_kind, exported.accuracy) == (None, 1)
+
+
 def test_the_user_has_the_last_word_but_for_what_the_samples_refute(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", linear())
     with pytest.raises(UsageError, match="--output-kind probabilities: y gives 3 for a sample"):
@@ -218,7 +227,7 @@ def test_the_command_says_what_it_found(pixelserve: Callable[..., Any], tmp_path
     ran = pixelserve("export", write(tmp_path / "m.onnx", linear()), "--name", "a", *options)
     assert "output kind logits: the graph ends in MatMul" in ran.out
     ran = pixelserve("export", write(tmp_path / "m.onnx", *then("Relu")), "--name", "b", *options)
-    assert "output kind not found: the graph ends in Relu" in ran.out
+    assert "output kind not declared: the graph ends in Relu" in ran.out
     assert "--output-kind" in ran.out
     ran = pixelserve("export", tmp_path / "m.onnx", "--name", "c", *options, "--output-kind", "scores", "--json")
     assert json.loads(ran.out)["output_kind"] == "scores"

@@ -62,6 +62,35 @@ def replayed(exported: Exported) -> float:
     return replay(read_golden(exported.slot.folder / "golden.npz"), model.run, 0.001)
 
 
+def test_two_classes_of_one_decision_value_become_labels(tmp_path: Path) -> None:
+    # A binary LinearSVC as skl2onnx writes it.
+    nodes = [
+        helper.make_node(
+            *("LinearClassifier", ["x"], ["label", "both"]),
+            domain="ai.onnx.ml",
+            coefficients=[-1.0, 0.0, 1.0, 0.0],
+            intercepts=[0.0, 0.0],
+            classlabels_strings=["no", "yes"],
+        ),
+        helper.make_node("ArrayFeatureExtractor", ["both", "second"], ["probabilities"], domain="ai.onnx.ml"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "svm",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.STRING, ["n"]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 1]),
+        ],
+        [helper.make_tensor("second", TensorProto.INT64, [1], [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "samples.npz", x=np.array([[-9, 0], [0.25, 0], [2, 0]], np.float32), y=[0, 1, 1])
+    exported = export(tmp_path / "m.onnx", tmp_path, samples=tmp_path / "samples.npz")
+    assert (labels_of(exported), exported.accuracy) == (["no", "yes"], 1)
+
+
 @pytest.mark.parametrize("is_zipped", [True, False])
 @pytest.mark.parametrize(
     ("classes", "expected"), [(list(NAMES), list(NAMES)), ([3, 4, 5], ["3", "4", "5"])], ids=["strings", "integers"]
