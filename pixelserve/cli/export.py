@@ -26,6 +26,11 @@ samples, so that a server can verify it. samples.npz holds the inputs as x and, 
   python -c "import numpy; numpy.savez('samples.npz', x=images, y=labels)"
   pixelserve export pets.keras --name pets --labels labels.txt --samples samples.npz --pixel-scale 1/255 --to models
 
+ONNX already, from PyTorch or scikit-learn; for this the extra `export` is enough, without TensorFlow:
+
+\b
+  pixelserve export iris.onnx --name iris --samples samples.npz --to models
+
 In whole numbers, for a smaller file and often more speed; what that costs and brings is measured and printed:
 
 

@@ -102,13 +102,22 @@ def check_batches(model: OnnxModel, max_batch_size: int | None) -> None:
 
 def read_output_kind(path: Path) -> OutputKind | None:
     """Returns what a configuration on disk says that a classifier's output is; None: nothing, or it cannot be read."""
-    try:
-        config = text_format.Parse(read_text(path), pb.ModelConfig())
-    except (OSError, ValueError, text_format.ParseError):
-        # For which a model is refused elsewhere.
-        return None
+    config = _read(path)
     value = config.parameters[OUTPUT_KIND].string_value if OUTPUT_KIND in config.parameters else ""
     return next((kind for kind in OUTPUT_KINDS if kind == value), None)
+
+
+def read_labelled_output(path: Path) -> str | None:
+    """Returns the output that a configuration on disk gives labels to; None: none, or it cannot be read."""
+    return next((output.name for output in _read(path).output if output.label_filename), None)
+
+
+def _read(path: Path) -> pb.ModelConfig:
+    try:
+        return text_format.Parse(read_text(path), pb.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError):
+        # For which a model is refused elsewhere.
+        return pb.ModelConfig()
 
 
 def check_output_kind(path: Path, kind: OutputKind | None) -> None:

@@ -9,7 +9,7 @@ from .. import datasets, zoo
 from ..errors import SamplesError, UsageError
 from ..exporting.evidence import check_range, labelled_output
 from ..exporting.samples import read_samples, read_targets
-from ..runtime import Array, OnnxModel
+from ..runtime import Array
 from .published import Published
 
 
@@ -60,7 +60,7 @@ def from_dataset(version: Published, data_dir: Path | None) -> Held:
     _check_inputs(version, dataset.name, inputs)
     if version.card.task == "regression":
         targets = targets.reshape(len(targets), -1)
-    output = _output(version.model, dataset.labels)
+    output = _output(version, dataset.labels)
     return Held({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
 
 
@@ -79,11 +79,11 @@ def from_file(version: Published, path: Path) -> Held:
     source = DataSet(name=path.name, sha256=sha256_of(path))
     if not classifies:
         targets = read_targets(path, samples.count)
-        return Held(samples.inputs, targets, (), _output(version.model, ()), source, split="samples")
+        return Held(samples.inputs, targets, (), _output(version, ()), source, split="samples")
     if samples.labels is None:
         raise SamplesError(f"{path}: no array y with the samples' labels; there is nothing to measure without them")
     check_range(samples.labels, version.labels)
-    output = _output(version.model, version.labels)
+    output = _output(version, version.labels)
     return Held(samples.inputs, samples.labels, version.labels, output, source, split="samples")
 
 
@@ -116,8 +116,10 @@ def _check_inputs(version: Published, name: str, inputs: Array) -> None:
         )
 
 
-def _output(model: OnnxModel, labels: tuple[str, ...]) -> str:
-    return labelled_output(model, labels) or model.outputs[0].name
+def _output(version: Published, labels: tuple[str, ...]) -> str:
+    outputs = [tensor.name for tensor in version.model.outputs]
+    named = version.labelled if labels and version.labelled in outputs else None
+    return labelled_output(version.model, labels, named) or outputs[0]
 
 
 def _listing(labels: tuple[str, ...]) -> str:

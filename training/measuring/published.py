@@ -26,6 +26,8 @@ class Published:
     """Its classes' names in index order; empty: labels.txt is missing, or it has no classes."""
     output_kind: OutputKind | None = None
     """What a classifier's output is, as config.pbtxt or the card says; None: neither says it."""
+    labelled: str | None = None
+    """The output whose classes the labels name, as config.pbtxt says; None: it does not."""
 
     @property
     def title(self) -> str:
@@ -79,9 +81,10 @@ def read(folder: Path) -> Published:
         verify_model_file(card, folder / MODEL_FILE)
     except CardError as error:
         raise SourceError(str(error)) from error
-    model = OnnxModel((folder / MODEL_FILE).read_bytes(), source=str(folder / MODEL_FILE))
+    model = OnnxModel(folder / MODEL_FILE, source=str(folder / MODEL_FILE))
     model_folder = folder.resolve().parent
     labels = model_folder / config.LABELS_FILE
     names = samples.read_labels(labels) if labels.is_file() else ()
-    kind = config.read_output_kind(model_folder / config.CONFIG_FILE) or card.output_kind
-    return Published(folder, card, model, names, kind)
+    written = model_folder / config.CONFIG_FILE
+    kind = config.read_output_kind(written) or card.output_kind
+    return Published(folder, card, model, names, kind, config.read_labelled_output(written))

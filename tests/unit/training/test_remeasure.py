@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from pixelserve.card import Card, DataSet, Evaluation, read_card, sha256_of
 from pixelserve_training.errors import SamplesError, SourceError, UsageError
+from pixelserve_training.exporting import external
 from pixelserve_training.exporting.export import Target, export_file
 from pixelserve_training.measuring import timing
 from pixelserve_training.measuring.remeasure import Remeasured, remeasure
@@ -343,6 +344,32 @@ def test_a_model_without_a_batch_dimension_is_timed_one_sample_a_run(
     found = again(repository, tmp_path / "single.npz", "single")
     assert list(found.latency_us) == [1]
     assert found.differences == []
+
+
+def test_of_several_outputs_the_one_with_the_labels_is_measured(
+    own_onnx: Path, samples: Path, repository: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(own_onnx)
+    model.graph.node.append(helper.make_node("Neg", ["scores"], ["inverse"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("inverse", TensorProto.FLOAT, ["N", 3]))
+    onnx.save(model, tmp_path / "two.onnx")
+    target = Target(repository, "two", output="scores")
+    options = {"labels": tmp_path / "labels.txt", "samples": samples, "pixel_scale": None}
+    exported = export_file(tmp_path / "two.onnx", target, **options)  # type: ignore[arg-type]
+    found = again(repository, samples, "two")
+    assert found.figures.accuracy == exported.accuracy
+    assert found.differences == []
+
+
+def test_weights_beside_the_graph_are_read_with_it(
+    own_onnx: Path, samples: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(onnx.load(own_onnx), tmp_path / "large.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    monkeypatch.setattr(external, "MOST_BYTES", 100)
+    target = Target(repository, "large")
+    export_file(tmp_path / "large.onnx", target, labels=tmp_path / "labels.txt", samples=samples, pixel_scale=None)
+    assert (repository / "large" / "1" / "w").is_file()
+    assert again(repository, samples, "large").differences == []
 
 
 def test_the_labels_of_the_data_set_must_be_the_models(
