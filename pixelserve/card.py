@@ -226,6 +226,8 @@ def read_golden(path: Path) -> Golden:
                 group, _, tensor = key.partition("/")
                 array = arrays[key]
                 groups[group][tensor] = array.astype(object) if array.dtype.kind == "U" else array
+    except PermissionError:
+        raise
     except Exception as error:  # numpy and zipfile raise half a dozen kinds for a damaged file
         raise CardError(f"{path}: cannot be read as golden samples: {error}; export the model again") from error
     lengths = {len(array) if array.ndim else 0 for group in groups.values() for array in group.values()}

@@ -93,6 +93,8 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
         raise ConfigurationError(f"--config {path}: there is no such file")
     try:
         return InitSettingsSource(settings_cls, parse(read_text(path)) or {})
+    except OSError as error:
+        raise ConfigurationError(f"--config {path}: cannot be read: {error.strerror}; check its permissions") from error
     # The two parsers' errors, and whatever the file's encoding and its top level bring.
     except Exception as error:
         raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error

@@ -70,6 +70,20 @@ class RepositoryError(ServerError):
         super().__init__(text.encode(errors="backslashreplace").decode())
 
 
+def unreadable(path: Path, error: Exception, expected: str = "") -> RepositoryError:
+    """Returns the error for a file or folder that could not be read, for the system's reason or that of its content.
+
+    Args:
+        path: the file or folder.
+        error: what came of reading it.
+        expected: what should be in it; said where it could be opened, or does not exist.
+    """
+    if isinstance(error, PermissionError):
+        return RepositoryError(f"cannot be read: {error.strerror}; make it readable for the server's user", path=path)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return RepositoryError(f"cannot be read: {reason}{expected and f'; expected {expected}'}", path=path)
+
+
 class RequestError(ServerError):
     """A call that gets an error for an answer."""
 

@@ -1,5 +1,6 @@
 """`pixelserve classify`: says what is on pictures."""
 
+import os
 import sys
 import time
 from collections import Counter
@@ -56,7 +57,10 @@ def classify(
     images: Annotated[
         list[Path],
         typer.Argument(
-            exists=True, help="Pictures, or folders of them (PNG, JPEG, BMP, WebP, GIF, TIFF, AVIF).", metavar="PICTURE"
+            exists=True,
+            readable=False,
+            help="Pictures, or folders of them (PNG, JPEG, BMP, WebP, GIF, TIFF, AVIF).",
+            metavar="PICTURE",
         ),
     ],
     model: Annotated[str, typer.Option(help="The model's name; `pixelserve models list` shows them.", metavar="NAME")],
@@ -96,7 +100,8 @@ def _check(images: Sequence[Path], as_json: bool, csv: Path | None) -> None:
         return
     if as_json:
         raise typer.BadParameter("--json and --csv exclude each other: one prints on stdout, the other writes a file")
-    if csv.exists() and not csv.is_file():
+    # A path that cannot be looked at cannot be written to, which is said then.
+    if os.path.exists(csv) and not csv.is_file():  # noqa: PTH110
         raise typer.BadParameter(f"--csv: {csv} is there and no ordinary file; for a pipe use --json")
     if any(csv.resolve() == image.resolve() for image in images):
         raise typer.BadParameter(f"--csv: {csv} is one of the pictures")

@@ -88,7 +88,8 @@ def _load_file(path: str) -> Loaded:
     except (OSError, ValueError) as error:
         # ValueError: a NUL in the path.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return Loaded(None, f"the file cannot be read: {reason}", path)
+        remedy = "; check its permissions" if isinstance(error, PermissionError) else ""
+        return Loaded(None, f"the file cannot be read: {reason}{remedy}", path)
 
 
 def _from_array(array: "npt.NDArray[Any]") -> pb.Image:

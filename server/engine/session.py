@@ -13,7 +13,7 @@ import numpy as np
 from pixelserve.external_data import ExternalDataError, external_files
 from pixelserve.onnx_runtime import ort
 
-from ..errors import InvalidRequest, RepositoryError, StartupError
+from ..errors import InvalidRequest, RepositoryError, StartupError, unreadable
 from .binding import BoundBatch, Buffer, is_view
 from .cores import usable_cores
 from .gpu import GATE, CaptureError, GpuRuns
@@ -363,7 +363,7 @@ def check_model_file(model: Path) -> None:
     except ExternalDataError as error:
         raise RepositoryError(str(error), path=model) from error
     except OSError as error:
-        raise RepositoryError(f"cannot be read: {error.strerror or error}; make it readable", path=model) from error
+        raise unreadable(model, error) from error
 
 
 def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:

@@ -14,7 +14,7 @@ from ..engine.providers import SessionOptions
 from ..engine.scores import scores_output
 from ..engine.session import Session
 from ..engine.tensors import Array
-from ..errors import NotFound, RepositoryError
+from ..errors import NotFound, RepositoryError, unreadable
 from .aliases import CANDIDATE, STABLE, read_aliases
 from .config import Defaults, model_file_name, read_config, read_reshapes, settle
 from .layout import ModelFolder, find_model
@@ -117,7 +117,7 @@ def _side(folder: ModelFolder, version: int, aliases: Mapping[str, int]) -> Side
         size_bytes = sum(file.stat().st_size for file in files)
         card = read_card(path / CARD_FILE) if (path / CARD_FILE).is_file() else None
     except (OSError, CardError, ExternalDataError) as error:
-        raise RepositoryError(f"{path} cannot be read: {error}") from error
+        raise unreadable(path, error) from error
     called = tuple(alias for alias, number in aliases.items() if number == version)
     return Side(version, called, size_bytes, card)
 

@@ -18,7 +18,7 @@ from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.reshape import Reshape, fits
 from ..engine.scores import scores_output
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
-from ..errors import RepositoryError
+from ..errors import RepositoryError, unreadable
 from .compatibility import INVERSION, Verdict, uses
 from .layout import DEFAULT_MODEL_FILE, ModelFolder, is_plain
 from .pbtxt import as_line, error_at, parse, value_name
@@ -90,7 +90,7 @@ def examine_config(folder: ModelFolder) -> tuple[pb.ModelConfig | None, list[Rep
     except FileNotFoundError:
         return None, []
     except (OSError, TextError) as error:
-        return None, [RepositoryError(f"cannot be read: {error}", path=path)]
+        return None, [unreadable(path, error)]
     config, errors = parse(path, text)
     if config is not None:
         errors += _unserved(folder, config)
@@ -332,7 +332,7 @@ def _labels(folder: ModelFolder, file_name: str, spec: TensorSpec | None) -> tup
     try:
         labels = read_lines(path)
     except (OSError, TextError) as error:
-        raise RepositoryError(f"cannot be read: {error}; expected one class label a line", path=path) from error
+        raise unreadable(path, error, "one class label a line") from error
     classes = _classes(spec.shape) if spec is not None else FREE
     if spec is not None and classes not in (FREE, len(labels)) and not is_single_unit(classes, len(labels)):
         problem = f"{len(labels)} labels; {spec.name} has {classes} classes, one label a line each"

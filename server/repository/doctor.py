@@ -16,7 +16,7 @@ from pixelserve.external_data import ExternalDataError, external_files, find_mod
 from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, parameter
 
 from ..engine.scores import scores_output
-from ..errors import RepositoryError, ServerError
+from ..errors import RepositoryError, ServerError, unreadable
 from .aliases import alias_problems
 from .compatibility import ignored_fields, warning
 from .config import (
@@ -202,7 +202,7 @@ def _error(error: Exception, where: Path) -> Finding:
     if isinstance(error, RepositoryError):
         return Finding("error", error.path or where, error.line, error.problem, error.write)
     if isinstance(error, OSError) and error.filename:
-        return Finding("error", Path(error.filename), None, f"cannot be read: {error.strerror}; change that")
+        return Finding("error", Path(error.filename), None, unreadable(Path(error.filename), error).problem)
     said = str(error) if isinstance(error, ServerError) else f"unexpected failure: {type(error).__name__}: {error}"
     return Finding("error", where, None, said)
 

@@ -26,7 +26,7 @@ from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA
 from ..engine.session import Session
 from ..engine.tensors import BY_NAME, Array, TensorSpec
-from ..errors import InvalidRequest, RepositoryError
+from ..errors import InvalidRequest, RepositoryError, unreadable
 from .warmup import Warmup
 
 # TensorFloat-32 rounds to ten bits, in another order for another batch size.
@@ -201,8 +201,10 @@ def _about(path: Path) -> Iterator[None]:
     """Makes a fault of a file of the evidence the repository's."""
     try:
         yield
-    except (CardError, OSError) as problem:
+    except CardError as problem:
         raise RepositoryError(str(problem).removeprefix(f"{path}: "), path=path) from problem
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:

@@ -11,7 +11,7 @@ import numpy as np
 from pixelserve.oip import model_config_pb2 as pb
 
 from ..engine.tensors import Array, TensorSpec, format_shape
-from ..errors import RepositoryError
+from ..errors import RepositoryError, unreadable
 from .layout import ModelFolder, is_plain
 from .pbtxt import error_at
 
@@ -132,7 +132,7 @@ class _Reader:
                 raise RepositoryError(problem, path=path)
             data = path.read_bytes()
         except OSError as error:
-            raise RepositoryError(f"cannot be read: {error.strerror}; {self._place} names it", path=path) from error
+            raise unreadable(path, error, f"a file, since {self._place} names it") from error
         if not spec.datatype.is_bytes:
             return np.frombuffer(data, spec.datatype.dtype)
         return np.array(_split(path, data, elements), dtype=object)

@@ -50,7 +50,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """
     try:
         labels = read_lines(path)
-    except (OSError, TextError) as error:
+    except OSError as error:
+        raise SamplesError(f"{path}: cannot be read: {error.strerror}; expected one class label a line") from error
+    except TextError as error:
         raise SamplesError(f"{path}: cannot be read: {error}; expected one class label a line") from error
     if not labels or not all(label.strip() for label in labels):
         raise SamplesError(f"{path}: empty, or an empty line in it; expected one class label a line")
@@ -126,6 +128,8 @@ def _read_npz(path: Path) -> dict[str, Array]:
             return {key: loaded[key] for key in loaded.files}
     except SamplesError:
         raise
+    except OSError as error:
+        raise SamplesError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
         objects = "Object arrays" in str(error)
         remedy = "; write strings as NumPy has them: numpy.savez(FILE, NAME=values.astype(str))" if objects else ""

@@ -73,6 +73,10 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
         "--grpc-port (or PIXELSERVE_GRPC_PORT) is 'many'",
     ),
     "a configuration file that does not exist": (("serve", "--config", "{folder}/typo.toml"), "there is no such file"),
+    "a file below a file as the CSV file": (
+        (*CLASSIFY, "--csv", "{folder}/a.png/x.csv"),
+        "Not a directory; name a file",
+    ),
     "a configuration file of no known kind": (("serve", "--config", "{folder}/a.png"), "expected a .toml"),
 }
 

@@ -136,3 +136,12 @@ def test_importing_the_client_imports_no_library_that_it_can_do_without() -> Non
     code = f"import sys, pixelserve.client; print([each for each in {heavy} if each in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_that_is_forbidden_says_so_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # The administrator, as whom tests may run, may read everything.
+    monkeypatch.setattr("builtins.open", forbid)
+    assert load(tmp_path / "a.png").error == "the file cannot be read: Permission denied; check its permissions"
