@@ -14,6 +14,7 @@ from .. import frameworks
 from ..errors import SourceError
 from ..runtime import Array, run_in_parts
 from .folding import fold_into_convolutions
+from .reasons import reason_of
 from .simplify import simplify
 
 # The newest that tf2onnx is tested with, and old enough for any ONNX Runtime of recent years.
@@ -52,21 +53,31 @@ def keras_signature(model: Any, *, source: str) -> Signature:
     """Returns the function that a Keras model computes when it does not train.
 
     Raises:
-        SourceError: it has not exactly one input, or no output.
+        SourceError: it has not exactly one input, or was never built.
     """
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs or len(inputs) != 1:
+    if not inputs or not outputs:
         raise SourceError(
-            f"{source}: expected a model with one input, found {len(inputs or ())} inputs and {len(outputs or ())} "
-            f"outputs; export such a model to .onnx with its own tools first"
+            f"{source}: the model does not know the shape of its input yet; begin it with keras.Input(SHAPE), or call "
+            f"it once on data, and save it again"
+        )
+    if len(inputs) != 1:
+        raise SourceError(
+            f"{source}: expected a model with one input, found {len(inputs)}; export such a model to .onnx with its "
+            f"own tools first"
         )
     keras = frameworks.load().keras
     shape = tuple(inputs[0].shape)
     activation = _last_activation(model) if len(outputs) == 1 else ""
-    names = _output_names(model, activation)
+    structure = getattr(model, "input", inputs[0])
+    try:
+        names = _output_names(model, model(structure, training=False), activation)
+    except Exception as error:  # whatever a layer raises
+        raise SourceError(f"{source}: Keras {keras.__version__} cannot compute it: {reason_of(error)}") from error
 
     def call(tensor: Any) -> dict[str, Any]:
-        return dict(zip(names, keras.tree.flatten(model(tensor, training=False)), strict=True))
+        given = keras.tree.pack_sequence_as(structure, [tensor])
+        return dict(zip(names, keras.tree.flatten(model(given, training=False)), strict=True))
 
     return Signature(
         call=call,
@@ -141,10 +152,7 @@ def to_onnx(signature: Signature, *, source: str) -> ModelProto:
     try:
         model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
     except Exception as error:  # whatever a layer or tf2onnx raises
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        # AutoGraph puts a traceback in front of the message.
-        reason = lines[-1 if lines[0].startswith("in user code") else 0].strip()
-        raise SourceError(f"{source}: tf2onnx cannot convert it: {reason}") from error
+        raise SourceError(f"{source}: tf2onnx cannot convert it: {reason_of(error)}") from error
     _check_operations(model, source)
     _fix_captured(model, function.get_concrete_function())
     _order_outputs(model, signature.outputs)
@@ -192,11 +200,9 @@ def _input_name(shape: tuple[int | None, ...]) -> str:
     return "image" if len(shape) == 4 else "features"
 
 
-def _output_names(model: Any, activation: str) -> tuple[str, ...]:
+def _output_names(model: Any, returned: Any, activation: str) -> tuple[str, ...]:
     """Returns the names of a model's outputs, in the order in which Keras flattens what it returns."""
     keras = frameworks.load().keras
-    tensor = model.inputs[0]
-    returned = model(keras.KerasTensor(tensor.shape, tensor.dtype), training=False)
     if isinstance(returned, dict):
         return tuple(".".join(map(str, path)) for path, _ in keras.tree.flatten_with_path(returned))
     if len(model.outputs) > 1:

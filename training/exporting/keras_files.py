@@ -13,6 +13,7 @@ from typing import Any
 from .. import frameworks
 from ..errors import SourceError
 from . import keras2, keras2_ops
+from .reasons import reason_of
 
 _NO_MODEL = (
     "holds weights without the network that they belong to: build the network in Python as for training, call "
@@ -56,7 +57,7 @@ def load(path: Path) -> Any:
             return keras.saving.load_model(file, compile=False)
     except Exception as error:  # zipfile, h5py, Keras and TensorFlow raise a dozen kinds
         raise SourceError(
-            f"{path}: Keras {keras.__version__} cannot load it: {_reason(error)}{_remedy(error, saved_by)}"
+            f"{path}: Keras {keras.__version__} cannot load it: {reason_of(error)}{_remedy(error, saved_by)}"
         ) from error
 
 
@@ -104,16 +105,8 @@ def _translate_archive(path: Path, copy: Path, layers: Any) -> None:
         target.writestr(_CONFIG, json.dumps(config))
 
 
-def _reason(error: Exception) -> str:
-    # Keras prints a model's whole configuration around the line that says what is wrong with it.
-    text = str(error)
-    causes = "Could not locate|Unknown|Unrecognized keyword arguments|Requested the des|Exception encountered: "
-    found = re.search(rf"(?:{causes})[^\n]*?(?=\. |$)", text, re.MULTILINE)
-    return (found[0] if found else text.strip().partition("\n")[0].rstrip(".")) or type(error).__name__
-
-
 def _remedy(error: Exception, saved_by: str) -> str:
-    if re.search("Could not locate|Unknown|Unrecognized keyword|Lambda", str(error)) is None:
+    if re.search("Could not locate|Unknown|Unrecognized keyword|Lambda|Unable to revive", str(error)) is None:
         return ""
     if saved_by.startswith(_OLDER):
         return (

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import frameworks
 from ..errors import SourceError
+from .reasons import reason_of
 
 FILE = "saved_model.pb"
 
@@ -21,8 +22,7 @@ def load(path: Path) -> Any:
         with tempfile.TemporaryDirectory(prefix="pixelserve-") as folder:
             return tf.saved_model.load(str(_without_slots(path, Path(folder))))
     except Exception as error:  # TensorFlow and protobuf raise a dozen kinds
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise SourceError(f"{path}: TensorFlow {tf.__version__} cannot load it: {reason}") from error
+        raise SourceError(f"{path}: TensorFlow {tf.__version__} cannot load it: {reason_of(error)}") from error
 
 
 def _without_slots(path: Path, folder: Path) -> Path:

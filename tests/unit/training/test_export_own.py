@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 from pixelserve.card import Card, read_card, read_golden, replay
 from pixelserve_training.errors import SamplesError, SourceError, TrainingError, UsageError
 from pixelserve_training.exporting.export import Exported, Target, export_file
+from pixelserve_training.exporting.reasons import reason_of
 from pixelserve_training.runtime import OnnxModel
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -346,7 +347,8 @@ def test_samples_that_cannot_be_read_are_named(own: Own, tmp_path: Path, name: s
         ("unsigned", "no signature serving_default"),
         ("custom.keras", "Could not locate class 'Doubled'"),
         ("custom.h5", "Unknown layer: 'Doubled'"),
-        ("two.keras", "found 2 inputs and 1 outputs"),
+        ("two.keras", "expected a model with one input, found 2"),
+        ("unbuilt.h5", "does not know the shape of its input yet"),
         ("weights.weights.h5", "holds weights without the network that they belong to"),
         ("weights_of_keras_2.h5", "holds weights without the network"),
         ("saved", "is a checkpoint, which holds weights without the network"),
@@ -386,6 +388,7 @@ def odd_models(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
     custom.save(folder / "custom.h5")
     inputs = [keras.Input((2,)), keras.Input((2,))]
     keras.Model(inputs, keras.layers.Add()(inputs)).save(folder / "two.keras")
+    keras.Sequential([keras.layers.Dense(2)]).save(folder / "unbuilt.h5")
     dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     dense.save_weights(folder / "weights.weights.h5")
     with h5py.File(folder / "weights_of_keras_2.h5", "w") as file:
@@ -398,6 +401,33 @@ def odd_models(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
     )
     tf.saved_model.save(augmenting, str(folder / "augmenting"))
     return folder
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Too many dimensions.", "Too many dimensions"),
+        (
+            "Exception encountered when calling D.call().\n\n\x1b[1mInput 0 is too long\x1b[0m\n\nArguments",
+            "Input 0 is too long",
+        ),
+        ("in user code:\n\n    File x\n\n    TypeError: no such axis\n", "TypeError: no such axis"),
+        ("Error when deserializing class 'A' using config={1.}.\n\nException encountered: bad name.", "bad name"),
+        ("Could not locate class 'Own'. Make sure that it is registered.", "Could not locate class 'Own'"),
+        ("", "ValueError"),
+    ],
+)
+def test_the_reason_is_the_line_that_says_what_is_wrong(message: str, reason: str) -> None:
+    assert reason_of(ValueError(message)) == reason
+
+
+def test_an_input_in_a_dictionary_is_given_as_one(keras: Any, own: Own, tmp_path: Path) -> None:
+    image = keras.Input((6, 6, 1), name="pixels")
+    output = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(image))
+    keras.Model({"pixels": image}, output).save(tmp_path / "one.keras")
+    exported = _export(tmp_path / "one.keras", tmp_path / "models", labels=own.labels, samples=own.samples)
+    assert exported.inputs == ["image float32 [-1, 6, 6, 1]"]
+    assert _replayed(exported) <= 1e-5
 
 
 @pytest.mark.parametrize("form", ["keras", "saved_model"])
