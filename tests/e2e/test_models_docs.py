@@ -5,10 +5,12 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -70,6 +72,7 @@ def model(*first):
 model(keras.layers.Rescaling(1 / 255)).save("fruit.keras")
 model().save("fruit.h5")
 model().export("fruit_saved", verbose=False)
+model(keras.layers.Rescaling(0.5, offset=0.5)).save("keras_model.h5")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -111,7 +114,15 @@ def test_the_options_are_those_of_the_command() -> None:
 def test_every_section_of_a_model_is_tested() -> None:
     assert [*SECTIONS] == [
         "Before you start",
-        *("Keras: .keras", "Keras: .h5", "SavedModel", "PyTorch: .onnx", "scikit-learn", "Triton repository"),
+        *(
+            "Keras: .keras",
+            "Keras: .h5",
+            "Teachable Machine",
+            "SavedModel",
+            "PyTorch: .onnx",
+            "scikit-learn",
+            "Triton repository",
+        ),
         *("Serve", "Options of export"),
     ]
 
@@ -137,6 +148,22 @@ def test_pixels_that_were_divided_before_training_are_divided_in_the_graph(
     keras_models: Path, start_server: Callable[..., Any], section: str
 ) -> None:
     export, classify = blocks(section, "bash")
+    run(export, keras_models)
+    answers = classified(classify, keras_models, start_server(keras_models / "models"))
+    assert answers["apple.png"] == ("apple", pytest.approx(share("apple"), abs=1e-4))
+
+
+def test_a_download_of_teachable_machine_is_unpacked_and_exported(
+    keras_models: Path, start_server: Callable[..., Any]
+) -> None:
+    with h5py.File(keras_models / "keras_model.h5", "r+") as file:
+        file.attrs["keras_version"] = "2.4.0"
+    with zipfile.ZipFile(keras_models / "converted_keras.zip", "w") as archive:
+        archive.write(keras_models / "keras_model.h5", "keras_model.h5")
+        archive.writestr("labels.txt", "".join(f"{number} {fruit}\n" for number, fruit in enumerate(FRUITS)))
+    unpack, export, classify = blocks("Teachable Machine", "bash")
+    unpack = unpack.replace("python", sys.executable)
+    subprocess.run(["bash", "-ec", unpack], cwd=keras_models, check=True, timeout=60)
     run(export, keras_models)
     answers = classified(classify, keras_models, start_server(keras_models / "models"))
     assert answers["apple.png"] == ("apple", pytest.approx(share("apple"), abs=1e-4))

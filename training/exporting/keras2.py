@@ -143,8 +143,10 @@ def _references(value: Any, nested: set[str]) -> Any:
     return [_references(item, nested) for item in value]
 
 
-def _node(inputs: list[Any]) -> Any:
+def _node(inputs: list[Any] | Config) -> Any:
     """Returns a call of a layer, in Keras 3's form if a tensor is among its named arguments."""
+    if isinstance(inputs, dict):
+        return inputs
     named = {key: value for entry in inputs for key, value in (entry[3] if len(entry) > 3 else {}).items()}
     if not any(_is_reference(value) for value in named.values()):
         return inputs
