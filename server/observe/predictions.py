@@ -102,11 +102,14 @@ class Predictions:
         return self._confidence, self._entropy
 
     def drift(self) -> Drift | None:
-        """Returns how far the last predictions are from the baseline; None: there is none, or too few of them."""
+        """Returns how far the last predictions are from the baseline; None: no baseline, too few of them, or scores."""
         with self._lock:
             self._fold()
             rows = len(self._classes)
             if self._baseline is None or rows < min(_LEAST_ROWS, self._classes.maxlen or 0) or not rows:
+                return None
+            if not self._confidences:
+                # Scores have none, which would look like the greatest difference from any baseline.
                 return None
             classes = np.bincount(self._classes, minlength=len(self.labels)) / rows
             confidences, _ = np.histogram(self._confidences, len(self._baseline.confidence), (0, 1))

@@ -85,6 +85,13 @@ def test_scores_have_classes_and_no_confidence() -> None:
     assert [dict(histogram.cumulative())["+Inf"] for histogram in predictions.histograms] == [0, 0]
 
 
+def test_scores_do_not_drift_from_a_baseline_of_probabilities() -> None:
+    predictions = watched(kind="scores")
+    predictions.add(rows(*typical(200)))
+    assert predictions.counts() == [100, 60, 40]
+    assert predictions.drift() is None
+
+
 def test_what_was_taken_for_probabilities_and_is_not_has_no_confidence() -> None:
     predictions = watched(declared=False)
     predictions.add(np.array([[4, -1, 2]], np.float32))
