@@ -85,7 +85,10 @@ class Overlays:
             folder.mkdir()
             _fill(folder, original, override)
         except OSError as error:
-            raise RepositoryError(f"model {name}: what was sent cannot be kept: {error}; make room for it") from error
+            raise RepositoryError(
+                f"model {name}: what was sent cannot be kept: {error}; make room, or set TMPDIR to a "
+                f"folder that can be written"
+            ) from error
         return ModelFolder(folder)
 
     def discard(self, name: str, but: ModelFolder | None = None) -> None:

@@ -5,10 +5,12 @@ the front does not limit is limited here: the message size, after the fact, sinc
 """
 
 import os
+import platform
 import shutil
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,11 +172,17 @@ class FastTransport:
                 )
         except Exception as error:
             raise cannot_listen(shown, port) from error
-        self._folder = Path(tempfile.mkdtemp(prefix="pixelserve-"))
-        socket = self._folder / "grpc.sock"
+        socket = self._socket_address()
         self._behind.bind_socket(socket)
-        self._front.set_fallback(str(socket))
+        self._front.set_fallback(socket)
         return f"{shown}:{self._front.bound_port}"
+
+    def _socket_address(self) -> str:
+        if platform.system() == "Linux":
+            # Without a file, since the root file system may be read-only.
+            return f"\0pixelserve-{uuid.uuid4()}"
+        self._folder = Path(tempfile.mkdtemp(prefix="pixelserve-"))
+        return str(self._folder / "grpc.sock")
 
     def add(self, dispatcher: Dispatcher, streams: InferStreams, reflected_services: Iterable[str]) -> None:
         """Adds the dispatcher's methods; those that are not answered here are grpcio's."""

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -221,9 +220,10 @@ class GrpcioTransport:
             raise cannot_listen(shown, port) from error
         return f"{shown}:{bound}"
 
-    def bind_socket(self, path: Path) -> None:
-        """Listens on a Unix socket, for a front that owns the port."""
-        self.server.add_insecure_port(f"unix:{path}")
+    def bind_socket(self, address: str) -> None:
+        """Listens on a Unix socket, for a front that owns the port; an address that begins with NUL is not a file."""
+        is_abstract = address.startswith("\0")
+        self.server.add_insecure_port(f"unix-abstract:{address[1:]}" if is_abstract else f"unix:{address}")
 
     def add(self, dispatcher: Dispatcher, streams: InferStreams, reflected_services: Iterable[str]) -> None:
         """Adds the dispatcher's methods, the streams' one, and server reflection that lists `reflected_services`."""
