@@ -66,7 +66,7 @@ RULES = (
     Rule("input.dims", SERVED, "must fit the graph's, where either may have -1"),
     Rule(
         *("input.reshape", SERVED),
-        "the graph's shape, of as many elements as `dims`, which clients see; empty for `dims: [ 1 ]`: the batch "
+        "the graph's shape, of as many elements as `dims`, which clients see; empty for a graph that has the batch "
         "dimension alone",
     ),
     Rule("input.is_shape_tensor", REFUSED, _TENSORRT),

@@ -282,9 +282,7 @@ def _listed(shape: tuple[int, ...]) -> str:
 
 def _is_reshaped(entry: pb.ModelInput | pb.ModelOutput) -> bool:
     """Returns whether a tensor's `reshape` says another shape than its `dims`."""
-    dims, reshaped = tuple(entry.dims), tuple(entry.reshape.shape)
-    # Triton has no empty dims: [ 1 ] reshaped to nothing is the batch dimension alone.
-    return entry.HasField("reshape") and reshaped != dims and (dims, reshaped) != ((1,), ())
+    return entry.HasField("reshape") and tuple(entry.reshape.shape) != tuple(entry.dims)
 
 
 def read_reshapes(config: pb.ModelConfig | None) -> dict[str, Reshape]:

@@ -35,6 +35,8 @@ def test_a_reshape_must_keep_the_elements(outside: tuple[int, ...], inside: tupl
     ("outside", "inside", "sent"),
     [
         pytest.param((3, 4), (1, 3, 4), (1, 3, 4), id="fixed"),
+        pytest.param((FREE, 1), (FREE,), (5,), id="the batch dimension alone"),
+        pytest.param((1,), (), (), id="a scalar"),
         pytest.param((FREE, 12), (FREE, 3, 4), (5, 3, 4), id="rows"),
         pytest.param((FREE, FREE, 3), (1, FREE, FREE, 3, 1), (1, 2, 5, 3, 1), id="two free ones"),
     ],
