@@ -6,6 +6,7 @@ alone, together, in another order and beside padding must agree before a server 
 when it loads a version, the export when it writes one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +29,8 @@ ROWS = 3
 
 _FREE_SIZES = (32, 224, 8, 1)
 """What is tried in place of a free dimension; 32 first, which survives the pooling of most networks."""
+# Of all inputs together: 128 MiB as float32. What is larger gains nothing from being merged.
+_MOST_ELEMENTS = 1 << 25
 # Rows of unlike magnitude: a quantization range that is taken from the whole batch shows.
 _SCALES = (1.0, 4.0, 0.25)
 
@@ -164,21 +167,25 @@ class Input:
 def made_up_rows(inputs: Mapping[str, Input], rows: int = ROWS) -> Iterator[dict[str, Array]]:
     """Yields batches of made-up values, one for each size that free dimensions may have, the likeliest first.
 
+    Batches of more than 33 million elements are left out: there may be none.
+
     Floats are uniform in [0, 1) times a magnitude of the row's own; uint8 uniform in [0, 255], as pixels are; other
     integers 1 to 3, which are indices of most tables and divide; strings numbers. The values are the same every time.
     """
     is_free = any(size < 0 for each in inputs.values() for size in each.shape[1:])
     for size in _FREE_SIZES if is_free else (1,):
-        random = np.random.default_rng(0)
-        yield {name: _made_up(random, each, rows, size) for name, each in inputs.items()}
+        shapes = {
+            name: (rows, *(size if each < 0 else each for each in wanted.shape[1:])) for name, wanted in inputs.items()
+        }
+        if sum(map(math.prod, shapes.values())) <= _MOST_ELEMENTS:
+            random = np.random.default_rng(0)
+            yield {name: _made_up(random, wanted.dtype, shapes[name]) for name, wanted in inputs.items()}
 
 
-def _made_up(random: np.random.Generator, each: Input, rows: int, free: int) -> Array:
-    shape = (rows, *(free if size < 0 else size for size in each.shape[1:]))
-    dtype = each.dtype
+def _made_up(random: np.random.Generator, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
     if dtype.kind == "f":
-        scales = np.resize(_SCALES, rows).reshape(rows, *(1 for _ in shape[1:]))
-        scaled: Array = (random.random(shape) * scales).astype(dtype)
+        scales = np.resize(_SCALES, shape[0]).astype(np.float32).reshape(-1, *(1 for _ in shape[1:]))
+        scaled: Array = (random.random(shape, np.float32) * scales).astype(dtype)
         return scaled
     if dtype.kind == "b":
         return random.random(shape) < 0.5

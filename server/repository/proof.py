@@ -152,7 +152,7 @@ class Prover:
         most = min(ROWS, self.policy.max_batch_size)
         if known is not None and len(next(iter(known.values()))) >= min(2, most):
             return prove({name: array[:most] for name, array in known.items()}), known
-        reason = "there are no values to try it with"
+        reason = "its inputs are too large to make values up for them"
         for inputs in _made_up(session.inputs, most):
             try:
                 return prove(inputs), known if known is not None else inputs

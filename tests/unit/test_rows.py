@@ -140,6 +140,12 @@ def test_made_up_rows_fit_the_inputs_and_differ() -> None:
     assert all(float(text) > 0 for text in made["text"].ravel())
 
 
+def test_values_that_would_take_much_memory_are_not_made_up() -> None:
+    assert not list(made_up_rows({"x": Input(np.dtype("f4"), (-1, 4096, 4096, 3))}))
+    sizes = [made["x"].shape[1] for made in made_up_rows({"x": Input(np.dtype("f4"), (-1, -1, -1, -1, -1))})]
+    assert sizes == [32, 8, 1]
+
+
 def test_free_dimensions_are_tried_in_several_sizes() -> None:
     sizes = [made["x"].shape for made in made_up_rows({"x": Input(np.dtype("f4"), (-1, 3, -1, -1))})]
     assert sizes == [(3, 3, 32, 32), (3, 3, 224, 224), (3, 3, 8, 8), (3, 3, 1, 1)]
