@@ -1,6 +1,8 @@
 """Encoded files and raw pixels to a Pillow image. Sizes are checked before anything is decoded."""
 
+import functools
 import io
+import logging
 import warnings
 from typing import Any
 
@@ -30,6 +32,7 @@ def decode_file(data: bytes, max_pixels: int) -> Image.Image:
     Raises:
         ImageError: it is not a picture of the formats that are read, too large, or damaged.
     """
+    _silence_libraries()
     try:
         with warnings.catch_warnings():
             # Pillow warns of what it mends in a damaged file, and of sizes above its own limit, which is less strict.
@@ -47,6 +50,13 @@ def decode_file(data: bytes, max_pixels: int) -> Image.Image:
     # Pillow's decoders raise half a dozen kinds for damaged data, SyntaxError and struct.error among them.
     except Exception as error:
         raise ImageError(f"the picture is damaged ({_reason(error)}); send the whole file") from error
+
+
+@functools.cache
+def _silence_libraries() -> None:
+    """Keeps what libraries say of a bad file off stderr, where a server's log is; the error says it."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    tiff.silence_libtiff()
 
 
 def _open(data: bytes) -> Any:

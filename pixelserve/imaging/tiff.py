@@ -1,5 +1,8 @@
 """What a TIFF file's header says: whether it can be decoded in bounded memory, and what its numbers mean."""
 
+import contextlib
+import ctypes
+from pathlib import Path
 from typing import Any
 
 from .errors import ImageError
@@ -35,3 +38,17 @@ def grey_bits(image: Any) -> tuple[int, bool]:
     """Returns how many bits a grey pixel has, and whether 0 is white."""
     bits = image.tag_v2.get(_BITS, (16,))
     return bits[0], image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def silence_libtiff() -> None:
+    """Keeps libtiff from printing what is wrong with a file on stderr.
+
+    Pillow loads it and has no switch for that. Where it cannot be found it goes on printing.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+        # A line's sixth and last column is the file's path, which may have spaces.
+        for path in {line.split(maxsplit=5)[5] for line in mapped if "/libtiff" in line}:
+            library = ctypes.CDLL(path)
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -205,6 +207,28 @@ def test_a_tiff_of_a_few_pixels_in_a_giant_tile_is_refused_before_it_is_decoded(
     giant = {322: 32768, 323: 16384, 259: 8}
     with pytest.raises(ImageError, match="TIFF of 16 × 16 pixels in tiles of 536,870,912"):
         decode_file(tiff(16, zlib.compress(bytes(1000)), giant, height=16), MAX_PIXELS)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_damaged_tiff_prints_nothing(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """What libtiff prints would stand between a server's lines of log."""
+    data = bytearray(encoded(Image.new("RGB", (64, 64)), "TIFF", compression=compression))
+    with Image.open(io.BytesIO(data)) as image:
+        (start,) = image.tag_v2[273]  # type: ignore[attr-defined]
+    data[start : start + 40] = bytes(range(200, 240))
+    with pytest.raises(ImageError):
+        decode_file(bytes(data), MAX_PIXELS)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_what_pillow_logs_of_a_bad_file_is_not_printed() -> None:
+    # In a process of its own, where nothing has set logging up.
+    code = "import sys; from pixelserve.imaging.decode import decode_file; decode_file(sys.stdin.buffer.read(), 100)"
+    data = tiff(1, bytes(1), {277: 200})
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True)
+    assert b"ImageError: this begins like a TIFF file" in done.stderr
+    assert b"More samples per pixel" not in done.stderr
 
 
 def test_a_tiff_in_ordinary_tiles_is_read() -> None:
