@@ -56,6 +56,10 @@ def test_a_card_that_is_written_and_read_is_the_same(tmp_path: Path) -> None:
     assert read_card(tmp_path / "card.json") == written
 
 
+def test_a_task_may_be_unknown() -> None:
+    assert card(task="unknown").task == "unknown"
+
+
 def test_a_field_from_a_newer_minor_revision_is_no_reason_to_refuse(tmp_path: Path) -> None:
     path = tmp_path / "card.json"
     path.write_text(json.dumps(card().model_dump(mode="json") | {"mood": "good"}))
@@ -136,6 +140,14 @@ def test_a_tensor_name_may_contain_a_slash(tmp_path: Path) -> None:
     write_golden(path, Golden({"in/put": IMAGES}, {"a/b/c": SCORES}))
     read = read_golden(path)
     assert [*read.inputs, *read.outputs] == ["in/put", "a/b/c"]
+
+
+def test_golden_strings_are_written_without_pickles_and_read_as_a_runtime_gives_them(tmp_path: Path) -> None:
+    towns = np.array(["Cork", "Zürich"], dtype=object)
+    write_golden(tmp_path / "golden.npz", Golden({"town": towns}, {"label": towns}))
+    read = read_golden(tmp_path / "golden.npz")
+    assert read.inputs["town"].dtype == read.outputs["label"].dtype == object
+    assert replay(read, lambda inputs: {"label": inputs["town"]}, tolerance=0) == 0
 
 
 def test_golden_samples_cut_off_anywhere_are_refused(tmp_path: Path) -> None:
