@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pixelserve.onnx_runtime import ort
+from pixelserve.too_new import too_new
 
 from .errors import SourceError
 
@@ -133,6 +134,8 @@ def version() -> str:
 
 
 def _reason(error: Exception) -> str:
+    if reason := too_new(str(error)):
+        return reason
     first = str(error).strip().partition("\n")[0]
     return _CODE.sub("", first) or type(error).__name__
 

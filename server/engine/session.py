@@ -12,6 +12,7 @@ import numpy as np
 
 from pixelserve.external_data import ExternalDataError, external_files
 from pixelserve.onnx_runtime import ort
+from pixelserve.too_new import too_new
 
 from ..errors import InvalidRequest, RepositoryError, StartupError, unreadable
 from .binding import BoundBatch, Buffer, is_view
@@ -371,11 +372,12 @@ def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]
     try:
         return ort.InferenceSession(model, options, providers=providers)
     except Exception as error:
-        problem = (
-            f"ONNX Runtime {runtime_version()} cannot load it ({_first_line(error)}); "
-            f"the file is damaged or made for a newer runtime: copy or export it again"
-        )
-        raise RepositoryError(problem, path=model) from error
+        newer = too_new(str(error))
+        problem = f"ONNX Runtime {runtime_version()} cannot load it"
+        if newer is not None:
+            raise RepositoryError(f"{problem}: {newer}", path=model) from error
+        remedy = "the file is damaged or made for a newer runtime: copy or export it again"
+        raise RepositoryError(f"{problem} ({_first_line(error)}); {remedy}", path=model) from error
 
 
 def _check_names(model: Path, nodes: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training
 # What the server and training may take from pixelserve; `pixelserve` itself is its version.
 SHARED_WITH_BOTH = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.imaging", "pixelserve.onnx_runtime"),
-    *("pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
+    *("pixelserve.rows", "pixelserve.scores", "pixelserve.text", "pixelserve.too_new"),
 )
 SHARED_WITH_SERVER = (*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.v1")
 SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.oip.model_config_pb2")

@@ -7,11 +7,15 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
+from pixelserve.too_new import most_ir_version
+
 from ..errors import SourceError
 from ..progress import say
 from ..runtime import OnnxModel
 from . import external, formats, free_batch, zipmap
 
+# That of ONNX 1.16, of 2024, and of every ONNX Runtime since.
+_WIDELY_TAKEN_IR_VERSION = 10
 _INTEGER_NODES = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "DynamicQuantize", "MatMulNBits")
 _PRECISIONS = (
     (TensorProto.FLOAT16, "float16"),
@@ -62,10 +66,26 @@ def read(path: Path) -> OnnxFile:
     labels = zipmap.class_labels(model)
     if zipmap.remove(model) or found:
         content = model.SerializeToString()
+    if _lower_ir_version(model, content, path):
+        content = model.SerializeToString()
     if (freed := _with_free_batch(model, content, path)) is not None:
         model, content = freed, freed.SerializeToString()
     # Unchanged, the file keeps the hash that its owner knows.
     return _described(model, content, labels=labels)
+
+
+def _lower_ir_version(model: ModelProto, content: bytes, path: Path) -> bool:
+    """Lowers the IR version to one that ONNX Runtime takes: it counts tensor types, and few models use a new one."""
+    if model.ir_version <= _WIDELY_TAKEN_IR_VERSION:
+        return False
+    try:
+        OnnxModel(content, source=str(path))
+    except SourceError as error:
+        most = most_ir_version(str(error.__cause__))
+        if most is not None:
+            model.ir_version = most
+            return True
+    return False
 
 
 def _with_free_batch(model: ModelProto, content: bytes, path: Path) -> ModelProto | None:
