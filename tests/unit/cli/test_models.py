@@ -34,6 +34,14 @@ def test_list_shows_what_versions_are_called(ask: Callable[..., Any], fake: Any)
     assert "stable, previous" in ask("models", "show", "digits").out
 
 
+def test_show_says_what_the_output_is_and_how_that_is_known(ask: Callable[..., Any], fake: Any) -> None:
+    assert "output kind" not in ask("models", "show", "digits").out
+    fake.versions[0].output_kind, fake.versions[0].output_kind_reason = "logits", "as config.pbtxt says"
+    assert "logits (as config.pbtxt says)" in ask("models", "show", "digits").out
+    (one,) = json.loads(ask("models", "show", "digits", "--json").out)
+    assert (one["output_kind"], one["output_kind_reason"]) == ("logits", "as config.pbtxt says")
+
+
 def test_list_as_json_holds_the_cards(ask: Callable[..., Any]) -> None:
     (one,) = json.loads(ask("models", "list", "--json").out)
     assert one["state"] == "READY"
