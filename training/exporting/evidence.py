@@ -81,8 +81,9 @@ def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None =
             f"{len(labels)} labels are given, but "
             + " and ".join(f"{tensor.name} has {tensor.shape[-1]} classes" for tensor in candidates)
         )
-    # Rows of scores come before a sequence or a map of them.
-    chosen = [tensor for tensor in fitting if len(model.sample_shape(tensor)) == 1] or fitting
+    # Rows of scores come before a sequence or a map of them, and a score for each label before one for two.
+    rows = [tensor for tensor in fitting if len(model.sample_shape(tensor)) == 1] or fitting
+    chosen = [tensor for tensor in rows if tensor.shape[-1] == len(labels)] or rows
     if len(chosen) > 1:
         raise SamplesError(
             f"the labels fit several outputs: {', '.join(tensor.name for tensor in chosen)}; "
@@ -96,8 +97,12 @@ def _fits(columns: int, labels: int) -> bool:
 
 
 def _check_named(model: OnnxModel, labels: Sequence[str], named: str) -> None:
-    if named not in (names := [tensor.name for tensor in model.outputs]):
-        raise UsageError(f"--output {named}: the model has no such output; it has: {', '.join(names)}")
+    kinds = {tensor.name: tensor.dtype for tensor in model.outputs}
+    if named not in kinds:
+        raise UsageError(f"--output {named}: the model has no such output; it has: {', '.join(kinds)}")
+    if kinds[named].kind != "f":
+        floats = ", ".join(name for name, dtype in kinds.items() if dtype.kind == "f") or "none"
+        raise UsageError(f"--output {named} is {kinds[named]}, and scores are floats; outputs of floats: {floats}")
     if not labels:
         raise UsageError(f"--output {named} is the output whose classes labels name; give them with --labels FILE")
 

@@ -288,6 +288,34 @@ def test_labels_go_to_the_only_output_that_they_fit(own: Own, tmp_path: Path) ->
     assert exported.accuracy is not None
 
 
+def test_labels_go_to_the_output_with_a_score_for_each_before_one_with_a_score_for_two(
+    own: Own, tmp_path: Path
+) -> None:
+    model = onnx.load(own.onnx)
+    weights = onnx.numpy_helper.from_array(np.ones((3, 2), np.float32), "two")
+    model.graph.initializer.append(weights)
+    model.graph.node.append(helper.make_node("MatMul", ["scores", "two"], ["shares"]))
+    model.graph.node.append(helper.make_node("ReduceMax", ["shares"], ["risk"], axes=[1]))
+    del model.graph.output[:]
+    for name, width in (("risk", 1), ("shares", 2)):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]))
+    onnx.save(model, tmp_path / "own.onnx")
+    (tmp_path / "labels.txt").write_text("no\nyes\n")
+    exported = _export(tmp_path / "own.onnx", tmp_path, labels=tmp_path / "labels.txt")
+    config = (exported.slot.model_folder / "config.pbtxt").read_text()
+    assert config.index('name: "risk"') < config.index('name: "shares"') < config.index("label_filename")
+
+
+def test_an_output_of_whole_numbers_has_no_scores(own: Own, tmp_path: Path) -> None:
+    model = onnx.load(own.onnx)
+    model.graph.node.append(helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]))
+    onnx.save(model, tmp_path / "own.onnx")
+    target = Target(tmp_path / "models", "own", output="label")
+    with pytest.raises(UsageError, match="label is int64, and scores are floats; outputs of floats: scores"):
+        export_file(tmp_path / "own.onnx", target, labels=own.labels, samples=None, pixel_scale=None)
+
+
 @pytest.mark.parametrize(
     ("output", "has_labels", "said"),
     [
