@@ -126,7 +126,13 @@ class RepositoryManager:
 
     def _survey(self) -> Survey:
         """Returns which folders are models, and tells of those that are not and were not told of before."""
-        found = survey(self._repository)
+        found, known = survey(self._repository), set(self._catalogue.names())
+        # Emptied for its next version, a folder is still its model's, which says that there is none.
+        emptied = {each.path for each in found.passed_over if each.path.name in known and not each.may_be_model}
+        found = Survey(
+            [*found.models, *map(ModelFolder, sorted(emptied))],
+            [each for each in found.passed_over if each.path not in emptied],
+        )
         for folder in found.passed_over:
             if folder not in self._passed_over:
                 self._tell(partial(self._listener.on_passed_over, folder))
@@ -213,10 +219,9 @@ class RepositoryManager:
                     self._update(folder)
                 except StartupError as error:
                     self._surprised(folder.name, WHOLE_MODEL, error)
-            kept = {folder.name for folder in found.models}
-            kept |= {folder.path.name for folder in found.passed_over if folder.may_be_model}
+            there = {folder.name for folder in found.models} | {folder.path.name for folder in found.passed_over}
             for name in self._catalogue.names():
-                if name not in kept:
+                if name not in there:
                     self._contained(name, WHOLE_MODEL, partial(self._forget, name))
 
     def fingerprint(self) -> object:

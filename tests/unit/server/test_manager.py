@@ -279,6 +279,25 @@ def test_a_folder_that_cannot_be_read_now_does_not_take_its_model_away(
     assert served(it) == ["a/1", "b/1"]
 
 
+def test_a_folder_that_is_emptied_for_its_next_version_does_not_take_its_model_away(
+    repository: Path, open_catalogue: Open, model_writer: Write
+) -> None:
+    it = open_catalogue(repository)
+    shutil.rmtree(repository / "a" / "1")
+    it.manager.refresh()
+    it.manager.refresh()
+    assert served(it) == ["a/1", "b/1"]
+    assert [name for name, _ in it.told.failed] == ["a"]
+    assert "no version folder" in it.told.failed[0][1]
+    assert it.told.passed_over == []
+    model_writer(repository / "a" / "2" / "model.onnx")
+    it.manager.refresh()
+    assert served(it) == ["a/2", "b/1"]
+    shutil.rmtree(repository / "a")
+    it.manager.refresh()
+    assert served(it) == ["b/1"]
+
+
 def test_the_texts_of_all_models_are_read_before_any_is_loaded(
     repository: Path, open_catalogue: Open, loader: Loader, told: Any
 ) -> None:
