@@ -5,6 +5,7 @@
     │   ├── ConfigurationError    a setting, or the configuration file, is wrong in itself
     │   └── MissingLibraryError   a setting needs a library that is not installed
     ├── RepositoryError       the operator's: a model on disk cannot be served
+    │   └── UnknownName           the caller of a command's: it names a model or version that is not on disk
     └── RequestError          one call's
         ├── InvalidRequest    the sender's: the request itself is wrong
         ├── NotFound          the sender's: no such model, version or shared memory
@@ -68,6 +69,12 @@ class RepositoryError(ServerError):
         text = f"{where}{problem}{f'; write: {write}' if write else ''}"
         # A path need not be UTF-8, and clients and logs are told of this.
         super().__init__(text.encode(errors="backslashreplace").decode())
+
+
+class UnknownName(RepositoryError):
+    """A command names a model or version that is not on disk; the message says which there are."""
+
+    exit_code = 2
 
 
 def unreadable(path: Path, error: Exception, expected: str = "") -> RepositoryError:

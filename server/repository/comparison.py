@@ -14,7 +14,7 @@ from ..engine.providers import SessionOptions
 from ..engine.scores import scores_output
 from ..engine.session import Session
 from ..engine.tensors import Array
-from ..errors import NotFound, RepositoryError, unreadable
+from ..errors import NotFound, RepositoryError, UnknownName, unreadable
 from .aliases import CANDIDATE, STABLE, read_aliases
 from .config import Defaults, model_file_name, read_config, read_reshapes, settle
 from .layout import ModelFolder, find_model
@@ -79,7 +79,7 @@ def compare(repository: Path, name: str, first: str = "", second: str = "") -> C
     try:
         folder = find_model(repository, name)
     except NotFound as error:
-        raise RepositoryError(f"{repository}: {error}") from error
+        raise UnknownName(f"{repository}: {error}") from error
     aliases = read_aliases(folder, read_config(folder), folder.versions())
     chosen = _choose(folder, aliases, first, second)
     left, right = (_side(folder, version, aliases) for version in chosen)
@@ -93,11 +93,12 @@ def compare(repository: Path, name: str, first: str = "", second: str = "") -> C
 
 def _choose(folder: ModelFolder, aliases: Mapping[str, int], first: str, second: str) -> tuple[int, int]:
     versions = folder.versions()
+    left, right = (_number(folder, aliases, text) if text else None for text in (first, second))
     if len(versions) < 2:
         raise RepositoryError(f"{folder.path} has {len(versions)} versions; expected two to compare")
-    right = _number(folder, aliases, second) if second else aliases.get(CANDIDATE, versions[-1])
+    right = right or aliases.get(CANDIDATE, versions[-1])
     lower = [version for version in versions if version < right]
-    left = _number(folder, aliases, first) if first else aliases.get(STABLE) or (lower or versions)[-1]
+    left = left or aliases.get(STABLE) or (lower or versions)[-1]
     return left, right
 
 
@@ -105,7 +106,7 @@ def _number(folder: ModelFolder, aliases: Mapping[str, int], text: str) -> int:
     version = aliases.get(text) or (int(text) if text.isascii() and text.isdigit() else 0)
     if version not in folder.versions():
         known = [*map(str, folder.versions()), *aliases]
-        raise RepositoryError(f'{folder.path} has no version "{text}"; it has {", ".join(known)}')
+        raise UnknownName(f'{folder.path} has no version "{text}"; it has {", ".join(known)}')
     return version
 
 

@@ -17,7 +17,7 @@ from pixelserve.external_data import find_model_file
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import read_text
 
-from ..errors import NotFound, RepositoryError
+from ..errors import NotFound, RepositoryError, UnknownName
 from .aliases import CANDIDATE, PREVIOUS, STABLE, as_text, read_aliases, set_aliases
 from .config import model_file_name, read_config, select_versions
 from .layout import ModelFolder, find_model
@@ -87,7 +87,7 @@ def _open(repository: Path, name: str) -> tuple[ModelFolder, pb.ModelConfig, dic
     try:
         folder = find_model(repository, name)
     except NotFound as error:
-        raise RepositoryError(f"{repository}: {error}") from error
+        raise UnknownName(f"{repository}: {error}") from error
     config = read_config(folder)
     if config is None:
         raise RepositoryError(
@@ -101,7 +101,7 @@ def _check_version(folder: ModelFolder, config: pb.ModelConfig, version: int) ->
     model = find_model_file(folder.version_path(version), model_file_name(config))
     if not model.is_file():
         known = ", ".join(map(str, folder.versions()))
-        raise RepositoryError(f"{model} is missing; expected one of the versions on disk: {known}")
+        raise UnknownName(f"{model} is missing; expected one of the versions on disk: {known}")
 
 
 def _move(folder: ModelFolder, config: pb.ModelConfig, before: Mapping[str, int], after: Mapping[str, int]) -> Move:

@@ -34,13 +34,13 @@ def test_names_move_and_go_back(run: Run, repository: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        pytest.param(["promote", "none", "1"], 1, 'the repository has no model "none"', id="no such model"),
-        pytest.param(["promote", "mnist-cnn", "9"], 1, "expected one of the versions on disk: 1, 2", id="no version"),
+        pytest.param(["promote", "none", "1"], 2, 'the repository has no model "none"', id="no such model"),
+        pytest.param(["promote", "mnist-cnn", "9"], 2, "expected one of the versions on disk: 1, 2", id="no version"),
         pytest.param(["promote", "mnist-cnn"], 1, "has no candidate", id="no candidate"),
         pytest.param(["promote", "mnist-cnn", "0"], 2, "greater than or equal to 1", id="zero"),
         pytest.param(["promote", "mnist-cnn", "1", "--to", "best"], 2, "'best' is not one of", id="no such name"),
         pytest.param(["rollback", "mnist-cnn"], 1, "no previous version", id="nothing before"),
-        pytest.param(["diff", "mnist-cnn", "1", "9"], 1, 'has no version "9"; it has 1, 2', id="nothing to compare"),
+        pytest.param(["diff", "mnist-cnn", "1", "9"], 2, 'has no version "9"; it has 1, 2', id="nothing to compare"),
     ],
 )
 def test_what_cannot_be_done_is_said(run: Run, repository: Path, arguments: list[str], code: int, said: str) -> None:
