@@ -112,6 +112,19 @@ def test_the_classes_in_the_model_become_labels_of_its_scores(
     assert config.index('name: "probabilities"') < config.index("label_filename")
 
 
+def test_zipmaps_classes_go_before_those_that_the_classifier_counts_by(tmp_path: Path) -> None:
+    write_linear(tmp_path / "m.onnx", classes=[0, 1, 2])
+    model = onnx.load(tmp_path / "m.onnx")
+    zipped = model.graph.node[-1]
+    named = helper.make_node("ZipMap", zipped.input, zipped.output, domain="ai.onnx.ml", classlabels_strings=NAMES)
+    zipped.CopyFrom(named)
+    model.graph.output[1].type.sequence_type.elem_type.map_type.key_type = TensorProto.STRING
+    onnx.save(model, tmp_path / "m.onnx")
+    exported = export(tmp_path / "m.onnx", tmp_path)
+    assert labels_of(exported) == list(NAMES)
+    onnx.checker.check_model(onnx.load(exported.slot.folder / "model.onnx"), full_check=True)
+
+
 def test_labels_that_are_given_go_before_those_in_the_model(tmp_path: Path) -> None:
     write_linear(tmp_path / "m.onnx", classes=[0, 1, 2])
     (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
