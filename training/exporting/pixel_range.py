@@ -61,9 +61,10 @@ def find(graph: GraphProto) -> Scaling | None:
 def _ends(
     name: str, scaling: Scaling, users: Mapping[str, list[NodeProto]], constants: Mapping[str, TensorProto]
 ) -> Iterator[Scaling]:
-    for node in users[name]:
-        if node.op_type == "Shape":
-            continue
+    computing = [node for node in users[name] if node.op_type != "Shape"]
+    if not computing:  # an output, or what the body of a loop takes
+        yield scaling
+    for node in computing:
         step = _step(node, name, scaling, constants)
         if step is None:
             yield scaling
