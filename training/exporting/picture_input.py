@@ -1,5 +1,6 @@
 """Makes models of float tensors ones that take pictures: raw uint8 pixels [N, height, width, channels]."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,6 +71,8 @@ def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Sig
     size = _picture(signature)
     if size is not None:
         signature = _reshaped(signature, size)
+    elif len(signature.shape) == 2:
+        _mention_squares(signature.shape[1])
     scale, offset = pictures.scale, pictures.offset
     return _of_bytes(signature, lambda tensor: tensor * scale + offset if offset else tensor * scale)
 
@@ -87,6 +90,8 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
     """
     size = _picture(signature)
     is_float = signature.dtype.startswith("float")
+    if pictures.scale is not None:
+        _mention_scaling_twice(model.graph, pictures.scale, pictures.offset)
     if pictures.scale is not None or pictures.keeps_floats or size is None or not is_float:
         return signature
     if signature.shape[0] is not None:  # a picture is a sample of a batch
@@ -119,6 +124,26 @@ def check_size(signature: Signature, graph: GraphProto, *, source: str) -> None:
         raise UsageError(
             f"{source} takes pictures of any size; say with --size which one they are brought to, such as --size 224 "
             f"or --size 180x240: best the one that it was trained on"
+        )
+
+
+def _mention_squares(pixels: int | None) -> None:
+    for channels in _CHANNELS:
+        side = math.isqrt((pixels or 0) // channels)
+        if side > 1 and side * side * channels == pixels:
+            size = f"{side}x{side}x{channels}"
+            say(f"note: rows of {pixels} numbers are no pictures; if they are pixels, give --size {size}")
+
+
+def _mention_scaling_twice(graph: GraphProto, scale: float, offset: float) -> None:
+    both = pixel_range.find(graph)
+    if both is None or scale == 1:
+        return
+    gain = both.gain / scale
+    if pixel_range.Scaling(gain, both.offset - gain * offset).is_of_pixels:
+        say(
+            f"note: its first layers scale pixels too (multiplied by {gain:.3g}), after --pixel-scale did; leave the "
+            f"option out, unless it was trained on pixels that were scaled twice"
         )
 
 

@@ -132,6 +132,21 @@ def test_a_pixel_scale_may_have_an_offset(pixelserve: Command, keras: Any, tmp_p
     np.testing.assert_allclose(exported.run({"image": PIXELS})["output"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("scale", "is_twice"), [(1 / 255, True), (1.0, False)])
+def test_pixels_that_are_scaled_twice_are_mentioned(
+    keras: Any, tmp_path: Path, capsys: Any, scale: float, is_twice: bool
+) -> None:
+    _network(keras, keras.layers.Rescaling(1 / 127.5, offset=-1)).save(tmp_path / "own.keras")
+    assert _export(tmp_path / "own.keras", pixel_scale=scale).inputs == ["image uint8 [-1, 8, 8, 3]"]
+    assert ("leave the option out" in capsys.readouterr().err) == is_twice
+
+
+def test_pixels_that_are_scaled_once_are_not_mentioned(keras: Any, tmp_path: Path, capsys: Any) -> None:
+    _network(keras).save(tmp_path / "own.keras")
+    _export(tmp_path / "own.keras", pixel_scale=1 / 255)
+    assert "note" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_rows_of_a_grey_picture_get_an_axis_of_channels(keras: Any, tmp_path: Path, inside: bool) -> None:
     layers = keras.layers
@@ -168,6 +183,14 @@ def test_rows_of_pixels_become_pictures_of_the_size_that_is_given(keras: Any, tm
     np.testing.assert_allclose(_served(exported, grey), expected, rtol=1e-4, atol=1e-4)
     model.save(tmp_path / "other.keras")
     assert _export(tmp_path / "other.keras", size=(4, 4), pixel_scale=1 / 255).inputs == ["image uint8 [-1, 4, 4, 3]"]
+
+
+def test_rows_of_a_square_number_of_pixels_are_told_their_option(keras: Any, tmp_path: Path, capsys: Any) -> None:
+    for pixels, reason in ((784, "give --size 28x28x1"), (192, "give --size 8x8x3"), (48, "give --size 4x4x3")):
+        keras.Sequential([keras.Input((pixels,)), keras.layers.Dense(3)]).save(tmp_path / f"own{pixels}.keras")
+        exported = _export(tmp_path / f"own{pixels}.keras", pixel_scale=1 / 255)
+        assert exported.inputs == [f"features uint8 [-1, {pixels}]"]
+        assert reason in capsys.readouterr().err
 
 
 def test_a_classifier_of_any_size_needs_one_for_pictures(keras: Any, tmp_path: Path) -> None:
