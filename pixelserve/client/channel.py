@@ -197,7 +197,8 @@ def _is_local(address: str) -> bool:
         return True
     host = host_of(address)
     ip = _ip(host)
-    return host == "localhost" or (ip is not None and ip.is_loopback)
+    # 0.0.0.0 is no address of another machine: connecting to it reaches this one.
+    return host == "localhost" or (ip is not None and (ip.is_loopback or ip.is_unspecified))
 
 
 def _metadata(token: str | None, addresses: Sequence[str], tls: Tls | None) -> tuple[tuple[str, str], ...]:

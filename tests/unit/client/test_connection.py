@@ -105,7 +105,7 @@ def set_proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("variable", PROXIES)
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
 def test_this_machine_is_asked_without_a_proxy(
     variable: str, host: str, set_proxy: Callable[[str], None], connect: Callable[..., Any], fake: Any
 ) -> None:
