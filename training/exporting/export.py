@@ -304,4 +304,6 @@ def _compare(
 
 
 def _described(tensors: Sequence[Tensor]) -> list[str]:
-    return [f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors]
+    # NumPy has no strings of any length, and calls them objects.
+    kinds = ["string" if tensor.dtype == object else str(tensor.dtype) for tensor in tensors]
+    return [f"{tensor.name} {kind} {list(tensor.shape)}" for tensor, kind in zip(tensors, kinds, strict=True)]
