@@ -47,7 +47,7 @@ _FLUSH_S = 5.0
 # A stopping server that has refused nobody for this long has probably been left by its clients.
 _QUIET_S = 0.1
 _SERVICE_LINK = (
-    "it holds the address of a Kubernetes Service; to be rid of it, rename the Service or set enableServiceLinks: "
+    "it holds the address of a Kubernetes Service; to silence this, rename the Service or set enableServiceLinks: "
     "false in the pod; to set the port, use the flag"
 )
 

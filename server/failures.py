@@ -1,4 +1,4 @@
-"""What must not raise, made unable to: the log of failures, and functions that are told what happened."""
+"""What must not raise, made unable to: the log of failures, and observers."""
 
 import uuid
 from collections.abc import Callable

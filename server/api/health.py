@@ -1,4 +1,4 @@
-"""grpc.health.v1: Check and Watch, told by the application what is serving.
+"""grpc.health.v1: Check and Watch, of what the application reports as serving.
 
 The service is our own because the library's watches lock the server up: it sends to watchers under its lock, which
 grpcio's polling thread needs when another watcher leaves, and only that thread can finish the sending. Here each watch

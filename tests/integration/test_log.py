@@ -64,7 +64,7 @@ def test_a_log_whose_reader_goes_away_costs_no_answer_and_no_drain(
     assert process.wait(TIMEOUT_S) == 0
 
 
-def test_a_log_that_nobody_reads_costs_no_answer_and_no_drain(
+def test_a_log_that_is_not_read_costs_no_answer_and_no_drain(
     doubler_repository: Path, transport: str, start_logging_to: Callable[..., Any], make_request: Callable[..., Any]
 ) -> None:
     """Timeline: 1. the server starts, and its reader falls asleep; 2. another writer fills the pipe; 3. calls are

@@ -1,4 +1,4 @@
-"""What must not raise: the log of failures, and what is told of events."""
+"""What must not raise: the log of failures, and observers."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pixelserve_server.failures import FailureLog, guarded
 
 
 class Recorder:
-    """A log that keeps what it is told, or raises."""
+    """A log that keeps its lines, or raises."""
 
     def __init__(self, trouble: BaseException | None = None) -> None:
         self.lines: list[dict[str, Any]] = []

@@ -107,7 +107,7 @@ def test_a_model_that_is_not_ready_is_known_and_not_serving(bench: Bench) -> Non
     assert (bench.check("digits"), bench.check("broken")) == (STATUS.SERVING, STATUS.NOT_SERVING)
 
 
-def test_a_service_that_nobody_knows_can_be_watched_until_it_is_known(bench: Bench) -> None:
+def test_an_unknown_service_can_be_watched_until_it_is_known(bench: Bench) -> None:
     watch = bench.watch("digits")
     assert next(watch).status == STATUS.SERVICE_UNKNOWN
     bench.health.report_model("digits", serving=True)
@@ -144,7 +144,7 @@ def test_a_watch_beyond_the_limit_is_refused_until_another_ends(bench: Bench, ev
     eventually(lambda: is_taken(bench.watch()))
 
 
-def test_watchers_that_come_and_go_disturb_nobody(bench: Bench) -> None:
+def test_watchers_that_come_and_go_disturb_no_call(bench: Bench) -> None:
     """Timeline, several times: 1. watches are opened and have their first status; 2. all are cancelled while others
     still open. A sender that holds a lock which a leaving watcher needs would stop the server here."""
 

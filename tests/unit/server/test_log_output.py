@@ -59,8 +59,8 @@ def test_a_reader_that_has_left_costs_the_lines(log: Any) -> None:
     os.close(source)
     try:
         output = LogOutput(end)
-        output.write("nobody reads this")
-        output.write("nor this")
+        output.write("lost")
+        output.write("lost too")
         assert output.lost == 2
     finally:
         os.close(end)
@@ -77,14 +77,14 @@ def test_a_full_disk_costs_the_lines() -> None:
 
 
 def test_a_reader_that_falls_asleep_is_not_waited_for_and_hears_how_much_it_missed(pipe: Pipe, log: Any) -> None:
-    """Timeline: 1. nobody reads, until the pipe is full; 2. more lines are written; 3. the reader wakes; 4. the next
+    """Timeline: 1. the pipe is filled and not read; 2. more lines are written; 3. the reader wakes; 4. the next
     line is whole and says how many are missing."""
     sent = 0
     while select.select([], [pipe.end], [], 0)[1]:
         log.info("filling", text="x" * 3000)
         sent += 1
     for _ in range(500):
-        log.info("nobody has room for this")
+        log.info("no room")
     received = pipe.read()
     log.info("awake")
     *rest, awake = [json.loads(line) for line in pipe.read() if line.endswith("}")]
