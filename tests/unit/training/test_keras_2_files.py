@@ -1,6 +1,7 @@
 """Files of Keras 2: weights that Keras 3 wrote, with the configuration that Keras 2 wrote of the same network."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,41 @@ def _network(name: str, shape: tuple[int, ...], *layers: Config) -> Config:
     return {"class_name": "Functional", "config": config | {"output_layers": [[layers[-1]["name"], 0, 0]]}}
 
 
-def _same(twin: Any, config: Config, path: Path) -> None:
-    """Checks that a file with the weights of `twin` and this configuration is loaded as a network of equal outputs."""
-    twin.save(path)
+def _replace_in_hdf5(path: Path, config: Config) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["model_config"] = json.dumps(config)
         file.attrs["keras_version"] = "2.8.0"
+
+
+def _replace_in_archive(path: Path, config: Config) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries["config.json"] = json.dumps(config | {"module": "keras.src.engine.functional"}).encode()
+    entries["metadata.json"] = json.dumps({"keras_version": "2.13.1"}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def _same(twin: Any, config: Config, path: Path) -> None:
+    """Checks that a file with the weights of `twin` and this configuration is loaded as a network of equal outputs."""
+    twin.save(path)
+    (_replace_in_archive if path.suffix == ".keras" else _replace_in_hdf5)(path, config)
     inputs = np.random.default_rng(0).normal(size=(3, *twin.input_shape[1:])).astype(np.float32)
     found, expected = (np.asarray(model(inputs, training=False)) for model in (keras_files.load(path), twin))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_depthwise_convolution_is_read_with_the_groups_that_keras_2_wrote(keras: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["own.h5", "own.hdf5", "own.keras"])
+def test_a_depthwise_convolution_is_read_with_the_groups_that_keras_2_wrote(
+    keras: Any, tmp_path: Path, name: str
+) -> None:
     layers = keras.layers
     twin = keras.Sequential([keras.Input((6, 6, 3)), layers.DepthwiseConv2D(3), layers.GlobalAveragePooling2D()])
     settings = {"kernel_size": [3, 3], "strides": [1, 1], "groups": 1, "kernel_regularizer": None}
     convolution = _layer("DepthwiseConv2D", "conv", "start", **settings)
     pooled = _layer("GlobalAveragePooling2D", "pool", "conv", data_format="channels_last", keepdims=False)
-    _same(twin, _network("model", (6, 6, 3), convolution, pooled), tmp_path / "own.h5")
+    _same(twin, _network("model", (6, 6, 3), convolution, pooled), tmp_path / name)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
