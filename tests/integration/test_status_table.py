@@ -59,6 +59,11 @@ REQUESTS: dict[str, dict[str, tuple[dict[str, Any], str, str]]] = {
         ),
     },
     "a wrong version, input, shape, batch or output": {
+        "a value that only the graph can refuse": (
+            {"model": "picker", "inputs": [tensor("x", "INT64", (1,))], "raw": [bytes([7, *bytes(7)])]},
+            "INVALID_ARGUMENT",
+            "picker version 1: the model cannot compute these inputs; its Gather node reports: ",
+        ),
         "version zero": ({"model_version": "0"}, "INVALID_ARGUMENT", "positive integer"),
         "version of letters": ({"model_version": "new"}, "INVALID_ARGUMENT", "positive integer"),
         "negative version": ({"model_version": "-1"}, "INVALID_ARGUMENT", "positive integer"),
@@ -114,6 +119,8 @@ OTHER_ROWS = {
     "a method or feature that is not served",
     "anything unexpected",
 }
+# Rows whose tests are in test_limits.py and, of watches, in tests/unit/server/test_health.py.
+LIMIT_ROWS = {"far more in a message than a request needs", "a health Watch beyond 512 open ones"}
 # Rows whose tests are in test_repository_control.py.
 CONTROL_ROWS = {
     "load or unload in another mode than explicit",
@@ -126,7 +133,7 @@ CONTROL_ROWS = {
 def test_every_row_of_the_table_has_a_test(root: Path) -> None:
     section = (root / "docs" / "protocol.md").read_text().split("## Statuses")[1].split("\n## ")[0]
     rows = {line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")}
-    assert rows - {"case", "---"} == REQUESTS.keys() | OTHER_ROWS | CONTROL_ROWS
+    assert rows - {"case", "---"} == REQUESTS.keys() | OTHER_ROWS | LIMIT_ROWS | CONTROL_ROWS
 
 
 @dataclass
@@ -173,6 +180,9 @@ def repository(
     index = ("INT64", ["N"])
     picks = (("Shape", "x", "shape"), ("Gather", "shape x", "y"))
     graph_writer(path / "picker" / "1" / "model.onnx", {"x": index}, {"y": index}, *picks)
+    # Makes a tensor of this size.
+    size, made = {"x": ("INT64", ["N"])}, {"y": ("FLOAT", ["size"])}
+    graph_writer(path / "hungry" / "1" / "model.onnx", size, made, ("ConstantOfShape", "x", "y"))
     for model in ("patient", "left"):
         write_patient_model(path / model, rows=PATIENT_ROWS)
     write_patient_model(path / "narrow", rows=8, max_queue_size=1)
@@ -345,16 +355,16 @@ def test_a_model_that_fails_at_start_up_may_leave_the_others_and_an_unready_serv
 def test_a_method_or_feature_that_is_not_served(served: Served) -> None:
     no_such = served.channel.unary_unary("/inference.GRPCInferenceService/NoSuchMethod")
     assert refusal(lambda: no_such(b"", timeout=TIMEOUT_S))[0] == "UNIMPLEMENTED"
-    status = pb.CudaSharedMemoryStatusRequest()
-    assert refusal(lambda: served.stub.CudaSharedMemoryStatus(status))[0] == "UNIMPLEMENTED"
+    register = pb.CudaSharedMemoryRegisterRequest()
+    assert refusal(lambda: served.stub.CudaSharedMemoryRegister(register))[0] == "UNIMPLEMENTED"
 
 
 def test_anything_unexpected(served: Served, make_request: Any, eventually: Any) -> None:
-    """The model itself fails at this index."""
-    wrong = make_request("picker", inputs=[tensor("x", "INT64", (1,))], raw=[np.array([7], "<i8").tobytes()])
+    """The runtime has not so much memory."""
+    wrong = make_request("hungry", inputs=[tensor("x", "INT64", (1,))], raw=[np.array([1 << 45], "<i8").tobytes()])
     code, details = refusal(lambda: served.stub.ModelInfer(wrong, timeout=TIMEOUT_S))
     assert code == "INTERNAL"
-    assert "Gather" not in details
+    assert "memory" not in details
     assert "Traceback" not in details
     (request_id,) = re.findall(r"the server's log has the details under ([0-9a-f]{12})", details)
 
@@ -362,4 +372,4 @@ def test_anything_unexpected(served: Served, make_request: Any, eventually: Any)
         return [str(event["exception"]) for event in served.process.events() if event.get("request_id") == request_id]
 
     eventually(lambda: len(logged()) == 1)
-    assert "Gather" in logged()[0]
+    assert "Failed to allocate memory" in logged()[0]
