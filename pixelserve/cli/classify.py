@@ -158,8 +158,7 @@ def _finish(found: Counter[bool], finder: Finder, took_s: float) -> None:
     total, failed = found.total(), found[True]
     rate = total / took_s if took_s else 0.0
     noun = "picture" if total == 1 else "pictures"
-    print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s", file=sys.stderr)
-    if passed := finder.passed_over():
-        print(f"passed over: {passed}", file=sys.stderr)
+    passed = f"; passed over: {finder.passed_over()}" if finder.passed_over() else ""
+    print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s{passed}", file=sys.stderr)
     if failed:
         raise typer.Exit(Exit.SOME_PICTURES_FAILED)
