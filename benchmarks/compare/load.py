@@ -18,7 +18,7 @@ H2LOAD_PACKAGE = "nghttp2-client"
 
 @dataclass(frozen=True)
 class Target:
-    """What is sent, and where."""
+    """Request bodies and where to send them."""
 
     url: str
     """Where."""

@@ -1,4 +1,4 @@
-"""Which files in a folder are pictures, and what is passed over, so that it can be said. Needs no library."""
+"""Finds the pictures in a folder, and keeps count of what it passes over. Needs no library."""
 
 import os
 from collections import Counter

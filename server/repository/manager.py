@@ -56,7 +56,7 @@ class _Seen:
     whole: _Print | None = None
     """What all files were when not even the versions could be chosen."""
     surprises: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """What nobody expected, by version, with what was said of it: once, though it is tried again at each look."""
+    """Unexpected errors by version, with the reason that was reported: once, although each look tries again."""
 
 
 class RepositoryManager:
@@ -254,7 +254,7 @@ class RepositoryManager:
             return self._surprised(name, version, error)
 
     def _surprised(self, name: str, version: int, error: Exception) -> list[RepositoryError]:
-        """Refuses a version, or a model as a whole, for what nobody expected; the next look tries it again."""
+        """Refuses a version, or a whole model, for an unexpected error; the next look tries it again."""
         seen, said = self._seen.setdefault(name, _Seen()), f"{type(error).__name__}: {error}"
         known, explained = seen.surprises.get(version, ("", ""))
         if known == said:

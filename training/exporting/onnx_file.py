@@ -1,4 +1,4 @@
-"""Reads an .onnx file as somebody else wrote it, and makes of it what can be served without changing an answer."""
+"""Reads an .onnx file as other tools write it, and makes it servable without changing its answers."""
 
 import math
 from dataclasses import dataclass

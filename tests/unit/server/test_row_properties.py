@@ -1,4 +1,4 @@
-"""Whatever a graph computes, and whoever asks at the same time: an answer is that of the same request alone."""
+"""For any graph and any concurrent callers, an answer equals that of the same request alone."""
 
 import itertools
 import tempfile
