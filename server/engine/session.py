@@ -26,6 +26,8 @@ from .tensors import BY_ONNX, FREE, Array, TensorSpec
 
 _BFLOAT16 = "tensor(bfloat16)"
 _STRING = "tensor(string)"
+# ONNX Runtime's level of the log lines that no exception tells.
+_FATAL = 4
 # ONNX's number for bfloat16 (TensorProto.DataType).
 _BFLOAT16_NUMBER = 16
 
@@ -351,7 +353,8 @@ def _session_options(options: SessionOptions, threads: int) -> Any:
     chosen.inter_op_num_threads = 1
     for key, value in session_config(options).items():
         chosen.add_session_config_entry(key, value)
-    chosen.log_severity_level = 3
+    # What goes wrong is in the exception too. A line for each bad request would let its sender fill the log.
+    chosen.log_severity_level = _FATAL
     return chosen
 
 

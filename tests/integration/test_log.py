@@ -91,7 +91,7 @@ def picture_with_broken_exif() -> bytes:
     return start + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + rest
 
 
-def test_what_libraries_write_is_in_the_log_as_lines_of_its_own(
+def test_what_libraries_say_of_a_senders_mistakes_does_not_fill_the_log(
     root: Path,
     tmp_path: Path,
     start_server: Callable[..., Any],
@@ -99,7 +99,8 @@ def test_what_libraries_write_is_in_the_log_as_lines_of_its_own(
     make_tensor: Any,
     make_request: Callable[..., Any],
 ) -> None:
-    """Timeline: 1. Pillow warns of a picture; 2. ONNX Runtime writes of a node that fails; 3. every line is JSON."""
+    """Timeline: 1. Pillow has something to say of a picture; 2. a node fails on a request's values, which its sender is
+    told; 3. every line of the log is JSON, and the server's own."""
     repository = tmp_path / "repository"
     (repository / "mnist-cnn").parent.mkdir()
     (repository / "mnist-cnn").symlink_to(root / "models" / "mnist-cnn")
@@ -113,9 +114,8 @@ def test_what_libraries_write_is_in_the_log_as_lines_of_its_own(
         classify(classifier_pb2.ClassifyRequest(model="mnist-cnn", images=[image]), timeout=TIMEOUT_S)
     values = struct.pack("<4q", 99, 0, 0, 0)
     request = make_request("picky", inputs=[make_tensor("x", "INT64", [1, 4])], raw=[values])
-    with pytest.raises(grpc.RpcError):
+    with pytest.raises(grpc.RpcError, match="GatherElements"):
         server.stub().ModelInfer(request, timeout=TIMEOUT_S)
     assert server.stop() == 0
-    assert "\\u001b" not in "".join(server.lines)
     lines = [json.loads(line) for line in server.lines]
-    assert any("GatherElements" in line["message"] for line in lines if line["event"] == "library output")
+    assert not [line for line in lines if line["event"] in ("library output", "python warning")]
