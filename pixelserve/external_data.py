@@ -50,9 +50,6 @@ def external_files(model: Path) -> tuple[str, ...]:
     # A pipe would wait for its other end.
     if model.exists() and not model.is_file():
         raise ExternalDataError("it is not a file; copy or export it again")
-    # A pipe would wait for its other end.
-    if model.exists() and not model.is_file():
-        raise ExternalDataError("it is not a file; copy or export it again")
     if model.suffix == ".ort" or not _mentions_files(model):
         return ()
     if model.stat().st_size >= _MAX_GRAPH_BYTES:
