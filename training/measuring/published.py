@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelserve.card import CARD_FILE, MODEL_FILE, Card, CardError, read_card, verify_model_file
+from pixelserve.card import CARD_FILE, Card, CardError, read_card, verify_model_file
+from pixelserve.external_data import find_model_file
 from pixelserve.scores import OutputKind
 
 from ..errors import SourceError
@@ -57,7 +58,7 @@ def find(model: str, repository: Path) -> Path:
 
 
 def _version_in(folder: Path) -> Path | None:
-    if any((folder / file).is_file() for file in (MODEL_FILE, CARD_FILE)):
+    if find_model_file(folder).is_file() or (folder / CARD_FILE).is_file():
         return folder
     numbers = versions(folder)
     return folder / str(max(numbers)) if numbers else None
@@ -70,18 +71,19 @@ def read(folder: Path) -> Published:
         SourceError: a file is missing or damaged, or the model is not the one that the card describes.
         SamplesError: labels.txt is damaged.
     """
+    path, card_path = find_model_file(folder), folder / CARD_FILE
     for file, remedy in (
-        (MODEL_FILE, "give a version that pixelserve export wrote"),
-        (CARD_FILE, "without its card there is no evidence to measure again: export the model with pixelserve export"),
+        (path, "give a version that pixelserve export wrote"),
+        (card_path, "without its card there is no evidence to measure again: export the model with pixelserve export"),
     ):
-        if not (folder / file).is_file():
-            raise SourceError(f"{folder}: no {file}; {remedy}")
+        if not file.is_file():
+            raise SourceError(f"{folder}: no {file.name}; {remedy}")
     try:
-        card = read_card(folder / CARD_FILE)
-        verify_model_file(card, folder / MODEL_FILE)
+        card = read_card(card_path)
+        verify_model_file(card, path)
     except CardError as error:
         raise SourceError(str(error)) from error
-    model = OnnxModel(folder / MODEL_FILE, source=str(folder / MODEL_FILE))
+    model = OnnxModel(path, source=str(path))
     model_folder = folder.resolve().parent
     labels = model_folder / config.LABELS_FILE
     names = samples.read_labels(labels) if labels.is_file() else ()

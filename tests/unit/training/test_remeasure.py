@@ -108,6 +108,17 @@ def test_a_model_is_found_by_name_version_and_folder(repository: Path, samples: 
         assert again(repository, samples, model).version.folder.name == version
 
 
+def test_a_graph_in_a_folder_of_its_name_is_measured_too(repository: Path, samples: Path) -> None:
+    """As Triton lays out a model whose weights are in other files."""
+    version = repository / "own" / "1"
+    graph = (version / "model.onnx").rename(version / "graph")
+    (version / "model.onnx").mkdir()
+    graph.rename(version / "model.onnx" / "model.onnx")
+    for model in (str(version), "own"):
+        measured = again(repository, samples, model).as_json()
+        assert (measured["incomparable"], measured["differences"]) == ("", [])
+
+
 @pytest.mark.parametrize("model", ["cat", "own:7", "own:x", "../nowhere", "labels.txt"])
 def test_a_model_that_is_not_there_is_refused_with_what_there_is(repository: Path, samples: Path, model: str) -> None:
     with pytest.raises(SourceError, match=r"no such model; .*, which has: own:1"):
