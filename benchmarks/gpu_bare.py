@@ -89,7 +89,7 @@ def graph_runner(model: Path, provider: str, sizes: list[int]) -> tuple[Callable
     device: Any = provider
     session = Session(model, SessionOptions(device=device, cuda=CudaOptions(graphs=True)))
     for rows in sizes:
-        session.warm(rows)
+        session.warm(rows, made_up_inputs(model, rows))
     missing = "" if session.in_use.graphs == len(sizes) else " ".join(session.notes) or "not every size was captured"
     return session.run, missing
 
