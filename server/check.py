@@ -8,6 +8,7 @@ from .engine.session import check_runtime
 from .failures import FailureLog
 from .observe.statistics import VersionStats
 from .repository import doctor
+from .repository.findings import Report
 from .repository.layout import ModelFolder
 from .repository.loader import Loader
 from .settings import Settings
@@ -37,7 +38,7 @@ def check_model(folder: Path, versions: Iterable[int]) -> dict[int, str]:
     return found
 
 
-def diagnose(settings: Settings, *, quick: bool) -> doctor.Report:
+def diagnose(settings: Settings, *, quick: bool) -> Report:
     """Returns what is wrong with the repository that a server with these settings would serve; serves nothing.
 
     Args:

@@ -24,7 +24,7 @@ from pixelserve.text import read_text
 from .app import run
 from .check import diagnose
 from .errors import ConfigurationError
-from .repository.doctor import Report
+from .repository.findings import Report
 from .settings import ENV_PREFIX, Settings
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")

@@ -5,14 +5,10 @@ and what a version is served without.
 """
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
 
 from pixelserve.card import CARD_FILE, GOLDEN_FILE
-from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, parameter
 
 from ..engine.scores import scores_output
@@ -27,65 +23,13 @@ from .config import (
     select_versions,
     written_outputs,
 )
-from .layout import CONFIG_FILE, ModelFolder, Survey, is_version, survey
+from .findings import Finding, Model, Report
+from .layout import ModelFolder, Survey, survey
 from .loader import LoadedVersion, Loader
 from .output_kind import is_uncertain
 from .pbtxt import as_line, line_of
 from .selection import choose_versions
-from .warmup import WARMUP_FOLDER, warmup_files
-
-_LABELS_FILE = "labels.txt"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong."""
-
-    severity: Literal["error", "warning"]
-    """error: something is not served for it; warning: it is served all the same."""
-    path: Path
-    """The file or folder."""
-    line: int | None
-    """The line in it, from 1; None: it is about no line."""
-    problem: str
-    """What was expected, what is there, and what to do."""
-    write: str = ""
-    """The exact text to write there; empty: there is none to propose."""
-
-
-@dataclass
-class Model:
-    """What was found in a model's folder."""
-
-    name: str
-    """The model's name; empty: it is the repository as a whole."""
-    findings: list[Finding] = field(default_factory=list)
-    """All that is wrong, in the order in which it was found."""
-    versions: dict[int, str] = field(default_factory=dict)
-    """What speaks for each version that would serve, in one sentence."""
-
-    @property
-    def would_serve(self) -> bool:
-        """Whether all of it would be served that its version policy names."""
-        return not any(finding.severity == "error" for finding in self.findings)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found in a repository."""
-
-    models: tuple[Model, ...]
-    """The repository as a whole, where there is anything to say of it, then each model by name."""
-
-    @property
-    def findings(self) -> list[Finding]:
-        """All that is wrong."""
-        return [finding for model in self.models for finding in model.findings]
-
-    @property
-    def would_serve(self) -> bool:
-        """Whether a server would start on this repository, and serve all of it."""
-        return all(model.would_serve for model in self.models)
+from .strays import LABELS_FILE, beside_model, beside_models, beside_versions, stray
 
 
 def examine(repository: Path, loader: Loader, *, quick: bool = False) -> Report:
@@ -102,8 +46,8 @@ def examine(repository: Path, loader: Loader, *, quick: bool = False) -> Report:
     except RepositoryError as error:
         found = Survey([], [])
         whole.findings.append(_error(error, repository))
-    whole.findings += [_stray(folder.path, folder.reason) for folder in found.passed_over]
-    whole.findings += _beside_models(repository)
+    whole.findings += [stray(folder.path, folder.reason) for folder in found.passed_over]
+    whole.findings += beside_models(repository)
     models = [_Examination(folder, loader, quick=quick).run() for folder in found.models]
     return Report((*([whole] if whole.findings else []), *models))
 
@@ -130,7 +74,7 @@ class _Examination:
         config, errors = examine_config(self._folder)
         self._add(errors)
         self._warn(_ignored(self._folder, config))
-        self._warn(_beside_versions(self._folder, config, is_known=config is not None or not errors))
+        self._warn(beside_versions(self._folder, config, is_known=config is not None or not errors))
         try:
             versions = choose_versions(self._folder, config).versions
         except (RepositoryError, OSError) as error:
@@ -142,7 +86,7 @@ class _Examination:
         is_sound = not self._said
         for version in versions:
             path = self._folder.version_path(version)
-            self._warn(_beside_model(path, model_file_name(config)))
+            self._warn(beside_model(path, model_file_name(config)))
             self._warn(_missing_evidence(path, is_required=self._loader.require_card))
             if self._quick:
                 self._read(version, config, is_sound=is_sound)
@@ -213,91 +157,13 @@ def _ignored(folder: ModelFolder, config: Written | None) -> Iterator[Finding]:
         yield Finding("warning", path, line_of(path, use.place), f"{warning([use.name])}: {use.rule.reason}")
 
 
-def _stray(path: Path, problem: str, write: str = "") -> Finding:
-    return Finding("warning", path, None, problem, write)
-
-
-def _hidden(path: Path) -> Finding:
-    return _stray(path, "hidden, and never looked at; half copied? rename it when it is whole, or remove it")
-
-
-def _beside_models(repository: Path) -> Iterator[Finding]:
-    for entry in _entries(repository):
-        if entry.name.startswith("."):
-            yield _hidden(entry)
-        elif not entry.is_dir():
-            yield _stray(entry, "no model's folder, and not looked at; move it away")
-
-
-def _beside_versions(folder: ModelFolder, config: Written | None, *, is_known: bool) -> Iterator[Finding]:
-    """Yields what lies in a model's folder and is not looked at; of files only where it `is_known` which are used."""
-    used = {CONFIG_FILE, *(output.label_filename for output in (config.output if config else ()))}
-    for entry in _entries(folder.path):
-        if entry.name.startswith("."):
-            yield _hidden(entry)
-        elif entry.is_dir():
-            if entry.name == WARMUP_FOLDER and any(warmup_files(config)):
-                continue
-            if not is_version(entry.name):
-                yield _no_version(entry)
-        elif is_known and entry.name not in used:
-            yield _no_config(folder, entry)
-
-
-def _no_version(entry: Path) -> Finding:
-    number = entry.name.lstrip("0") if entry.name.isdecimal() else ""
-    remedy = f"rename it to {number}" if number else "rename it to a positive number, or move it away"
-    return _stray(entry, f"no version: a version's folder is a positive number without a leading zero; {remedy}")
-
-
-def _no_config(folder: ModelFolder, entry: Path) -> Finding:
-    if not folder.config_file.exists() and difflib.get_close_matches(entry.name.casefold(), [CONFIG_FILE], cutoff=0.8):
-        return _stray(entry, f"not looked at; rename it to {CONFIG_FILE}")
-    if entry.name == _LABELS_FILE:
-        return _stray(
-            entry,
-            f"not looked at, since no output in {CONFIG_FILE} names it; name it there",
-            f'label_filename: "{_LABELS_FILE}"',
-        )
-    return _stray(entry, f"not looked at: no file that {CONFIG_FILE} names; move it away")
-
-
-def _beside_model(version: Path, model_file: str) -> Iterator[Finding]:
-    """Yields what lies in a version's folder and is not looked at."""
-    model = find_model_file(version, model_file)
-    weights = _files_of(model)
-    used = {model_file, model.name, CARD_FILE, GOLDEN_FILE, *(weights or ())}
-    entries = _entries(version) if model.parent == version else [*_entries(version), *_entries(model.parent)]
-    for entry in entries:
-        if entry.name.startswith("."):
-            yield _hidden(entry)
-        elif entry.name in used:
-            continue
-        elif entry.suffix == ".onnx" and not model.exists():
-            problem = f"{model_file} is loaded, and is not there; rename this to it, or name it in {CONFIG_FILE}"
-            yield _stray(entry, problem, as_line(Written(default_model_filename=entry.name)))
-        elif weights is not None:
-            yield _stray(entry, f"not looked at, and {model_file} does not refer to it; move it away")
-
-
-def _files_of(model: Path) -> set[str] | None:
-    """Returns what a model's weights are in beside its graph, as names in the graph's folder; None: it is unknown."""
-    if not model.is_file():
-        return None
-    try:
-        return {PurePosixPath(name).parts[0] for name in external_files(model)}
-    except (OSError, ExternalDataError):
-        # Missing or refused, which the loader's checks report.
-        return None
-
-
 def _missing_evidence(version: Path, *, is_required: bool) -> Iterator[Finding]:
     if not (version / CARD_FILE).is_file():
         if not is_required:
-            yield _stray(version, f"no {CARD_FILE}: unverified; `pixelserve export` writes a version with its evidence")
+            yield stray(version, f"no {CARD_FILE}: unverified; `pixelserve export` writes a version with its evidence")
     elif not (version / GOLDEN_FILE).is_file():
         problem = f"no {GOLDEN_FILE} to replay: unverified; export the model with --samples"
-        yield _stray(version, problem)
+        yield stray(version, problem)
 
 
 def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
@@ -306,15 +172,15 @@ def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
     scores = scores_output(config.outputs)
     if config.pictures is None or scores is None or scores.labels:
         return
-    label = f'label_filename: "{_LABELS_FILE}"'
+    label = f'label_filename: "{LABELS_FILE}"'
     output = {
         "name": scores.name,
         "data_type": scores.datatype.config_name,
         "dims": scores.shape[1:],
-        "label_filename": _LABELS_FILE,
+        "label_filename": LABELS_FILE,
     }
     entry = as_line(Written(output=[output]))
-    problem = f"no labels: classes of {scores.name} are numbers; write one a line into {_LABELS_FILE}, and name it here"
+    problem = f"no labels: classes of {scores.name} are numbers; write one a line into {LABELS_FILE}, and name it here"
     if config.written is None:
         # A configuration without these would change how requests are merged.
         write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {entry}"
@@ -344,11 +210,3 @@ def _unclear_output(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
     if config.written is None:
         write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {write}"
     yield Finding("warning", path, line, problem, write)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        # Whoever must read it says so.
-        return []
