@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ from pixelserve_server.engine.timer import Timer
 from pixelserve_server.errors import RepositoryError, RequestError
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.config import Defaults, ModelConfig
-from pixelserve_server.repository.layout import PassedOver
+from pixelserve_server.repository.layout import ModelFolder, PassedOver
 from pixelserve_server.repository.loader import LoadedVersion, Loader, Tuning
 from pixelserve_server.repository.manager import RepositoryManager
 
@@ -112,6 +112,20 @@ def loader() -> Loader:
         observer=lambda model, version: NullObserver(),
         log_failure=fail,
     )
+
+
+@pytest.fixture
+def load(loader: Loader) -> Iterator[Callable[..., LoadedVersion]]:
+    """Loads version 1 of a folder, with changes to the loader; drains it after the test."""
+    versions: list[LoadedVersion] = []
+
+    def load(folder: ModelFolder, **changes: Any) -> LoadedVersion:
+        versions.append(replace(loader, **changes).load(folder, 1))
+        return versions[-1]
+
+    yield load
+    for version in versions:
+        version.batcher.drain()
 
 
 @dataclass

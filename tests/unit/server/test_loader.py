@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,6 @@ def folder(tmp_path: Path, model_writer: Callable[..., Path]) -> ModelFolder:
     """A model with one version that doubles, without a card."""
     model_writer(tmp_path / "doubler" / "1" / "model.onnx")
     return ModelFolder(tmp_path / "doubler")
-
-
-@pytest.fixture
-def load(loader: Loader) -> Iterator[Callable[..., LoadedVersion]]:
-    """Loads version 1 of a folder, with changes to the loader."""
-    versions: list[LoadedVersion] = []
-
-    def load(folder: ModelFolder, **changes: Any) -> LoadedVersion:
-        versions.append(dataclasses.replace(loader, **changes).load(folder, 1))
-        return versions[-1]
-
-    yield load
-    for version in versions:
-        version.batcher.drain()
 
 
 def write_card(folder: ModelFolder, **changes: Any) -> None:

@@ -1,7 +1,6 @@
 """What a version's output is, is decided when it is loaded: by a declaration, else by its outputs."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +38,6 @@ def model(tmp_path: Path, graph_writer: Callable[..., Path]) -> Callable[..., Mo
         return ModelFolder(folder)
 
     return write
-
-
-@pytest.fixture
-def load(loader: Loader) -> Iterator[Callable[..., LoadedVersion]]:
-    versions: list[LoadedVersion] = []
-
-    def load(folder: ModelFolder, **changes: Any) -> LoadedVersion:
-        versions.append(dataclasses.replace(loader, **changes).load(folder, 1))
-        return versions[-1]
-
-    yield load
-    for version in versions:
-        version.batcher.drain()
 
 
 def scores(loaded: LoadedVersion) -> ScoreReader:

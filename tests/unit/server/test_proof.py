@@ -1,8 +1,7 @@
 """A version's requests are merged only where its rows were proven to be computed by themselves."""
 
-import dataclasses
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 from pixelserve_server.api.model_config import describe
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.loader import LoadedVersion
 
 WIDTH = 4
 WEIGHTS = np.random.default_rng(0).normal(size=(WIDTH, 3)).astype(np.float32)
@@ -57,20 +56,6 @@ def write_floats(
 ) -> ModelFolder:
     x, y = {"x": (TensorProto.FLOAT, ["N", WIDTH])}, {"y": (TensorProto.FLOAT, output)}
     return write(repository, nodes, x, y, config, **constants)
-
-
-@pytest.fixture
-def load(loader: Loader) -> Iterator[Load]:
-    """Loads version 1 of a folder, with changes to the loader."""
-    versions: list[LoadedVersion] = []
-
-    def load(folder: ModelFolder, **changes: Any) -> LoadedVersion:
-        versions.append(dataclasses.replace(loader, **changes).load(folder, 1))
-        return versions[-1]
-
-    yield load
-    for version in versions:
-        version.batcher.drain()
 
 
 def dense() -> list[Node]:
