@@ -86,7 +86,7 @@ class Overlays:
             _fill(folder, original, override)
         except OSError as error:
             raise RepositoryError(
-                f"model {name}: what was sent cannot be kept: {error}; make room, or set TMPDIR to a "
+                f"model {name}: the files of the load request cannot be stored: {error}; make room, or set TMPDIR to a "
                 f"folder that can be written"
             ) from error
         return ModelFolder(folder)

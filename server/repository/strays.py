@@ -101,5 +101,5 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError:
-        # Whoever must read it says so.
+        # The check that needs the folder reports this.
         return []

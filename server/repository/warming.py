@@ -51,14 +51,12 @@ class Warming:
         budget: WarmupBudget,
         on_size: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            model: the file, for the message of an error.
-            policy: the version's.
-            inputs: gives what to run.
-            budget: limits of the measuring.
-            on_size: called with the rows of a size before its first run.
+        """Args:
+        model: the file, for the message of an error.
+        policy: the version's.
+        inputs: gives what to run.
+        budget: limits of the measuring.
+        on_size: called with the rows of a size before its first run.
         """
         self._model = model
         self._inputs = inputs

@@ -57,7 +57,7 @@ def read(path: Path) -> OnnxFile:
     found = external.files(model, path)
     fits = model.ByteSize() + sum(file.stat().st_size for file in found.values()) <= external.MOST_BYTES
     if not fits:
-        # ONNX Runtime finds its weights by its place only, so that it is served as it is.
+        # ONNX Runtime finds the weights by the path of the graph only, so the file is served unchanged.
         external.check_servable(found, path)
         _check(str(path), path)
         return _described(model, content, weights=tuple(path.parent / location for location in found))

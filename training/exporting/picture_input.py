@@ -61,7 +61,7 @@ def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signa
 
 
 def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
-    """Returns a function of raw uint8 pixels that scales them as `pictures` says and goes on with `signature`.
+    """Returns a function of raw uint8 pixels that scales them as `pictures` says and then runs `signature`.
 
     Raises:
         UsageError: the model takes integers as it is, so it was not trained on scaled pixels.
@@ -83,7 +83,7 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
     Args:
         signature: the function that was converted.
         model: the ONNX model; changed in place.
-        pictures: what was asked for.
+        pictures: how pictures become the input.
 
     Returns:
         The function that the model computes then.

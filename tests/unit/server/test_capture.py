@@ -123,7 +123,7 @@ def test_a_crash_leaves_tracebacks_on_standard_error() -> None:
 
 
 def test_a_process_without_standard_error_goes_on() -> None:
-    code = _START + "    log.info('nobody reads'); os.write(2, b'nor this\\n')\nprint('done')"
+    code = _START + "    log.info('unread'); os.write(2, b'unread too\\n')\nprint('done')"
     command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout) == (0, "done\n")

@@ -79,7 +79,7 @@ def test_what_was_sent_goes_with_the_model(repository: Path, open_catalogue: Ope
 def test_a_disk_that_does_not_take_it(repository: Path, open_catalogue: Open, kept: Path) -> None:
     it = open_catalogue(repository)
     kept.rmdir()
-    with pytest.raises(RepositoryError, match="what was sent cannot be kept"):
+    with pytest.raises(RepositoryError, match="the files of the load request cannot be stored"):
         it.manager.load("a", SMALL)
     assert limit(it) == 64
 
