@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+# Seconds after which a wait looks for signals again: one that comes just before the system call that waits does not end
+# it, and Ctrl-C would be lost until it ends by itself.
+_LOOK_S = 0.1
+
 
 class Timeline(Protocol):
     """Tells the time and waits."""
@@ -36,13 +40,14 @@ class RealTime:
     def sleep_until(self, moment_s: float) -> None:
         """Returns at `moment_s`, or some tens of microseconds later."""
         with self._waiting():
-            if (left_s := moment_s - time.perf_counter()) > 0:
-                time.sleep(left_s)
+            while (left_s := moment_s - time.perf_counter()) > 0:
+                time.sleep(min(left_s, _LOOK_S))
 
     def wait(self, event: threading.Event) -> None:
         """Returns once `event` is set."""
         with self._waiting():
-            event.wait()
+            while not event.wait(_LOOK_S):
+                pass
 
     @contextmanager
     def taking_ctrl_c(self) -> Iterator[None]:

@@ -34,6 +34,35 @@ def test_ctrl_c_during_a_wait_ends_it() -> None:
         timeline.wait(Event())
 
 
+@pytest.mark.parametrize("how", ["wait", "sleep_until"])
+def test_ctrl_c_that_comes_just_before_a_wait_ends_it(how: str) -> None:
+    """
+    1. The main thread waits for what happens in 10 s or more.
+    2. Another thread takes SIGINT, so that the main thread's system call is not interrupted, as where the signal comes
+       in the moment before it.
+    3. The wait ends all the same.
+    """
+    happened = threading.Event()
+    timeline = RealTime()
+    waits = {
+        "wait": lambda: timeline.wait(happened),
+        "sleep_until": lambda: timeline.sleep_until(timeline.now_s() + 30),
+    }
+
+    def press() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    timers = [threading.Timer(0.2, press), threading.Timer(10, happened.set)]
+    with timeline.taking_ctrl_c():
+        for timer in timers:
+            timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            waits[how]()
+    for timer in timers:
+        timer.cancel()
+    assert not happened.is_set()
+
+
 def test_somebody_elses_handler_is_left_alone() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
