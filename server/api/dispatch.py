@@ -1,6 +1,6 @@
 """From a method's name to its handler, and from whatever goes wrong to an answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog
@@ -37,7 +37,7 @@ class Guard:
 
 
 class Dispatcher:
-    """Routes the calls of every transport. `handle` may be called from any thread and raises nothing."""
+    """Routes the calls of every transport. Every method may be called from any thread, and raises nothing."""
 
     def __init__(
         self,
@@ -82,6 +82,15 @@ class Dispatcher:
             self._handlers[method](message, call)
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
             self._guard.fail(call, error)
+
+    def handle_all(self, arrivals: Sequence[tuple[str, bytes, Call]]) -> None:
+        """Handles calls that arrived together, in their order, each as `handle` would.
+
+        Args:
+            arrivals: full method name, serialized request and call.
+        """
+        for method, message, call in arrivals:
+            self.handle(method, message, call)
 
     def refuse(self, method: str, call: Call, status: Status) -> None:
         """Answers a call that its transport does not want handled, with just this status.

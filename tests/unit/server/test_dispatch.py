@@ -102,3 +102,22 @@ def test_calls_that_fail_are_counted_by_method_code_and_reason(recorded_call: Ca
         (METHOD, "RESOURCE_EXHAUSTED", "too_large"): 1,
     }
     assert dispatcher._admission.replies == {METHOD: 1}
+
+
+def test_calls_that_arrive_together_are_handled_in_order_and_one_that_fails_costs_no_other(
+    recorded_call: Callable[..., Any],
+) -> None:
+    log, handled = Log(), []
+
+    def handle(message: bytes, call: Call) -> None:
+        handled.append(message)
+        if message == b"bad":
+            raise ValueError("secret")
+        call.reply(message)
+
+    calls = [recorded_call() for _ in range(3)]
+    messages = [b"first", b"bad", b"last"]
+    dispatching({METHOD: handle}, log).handle_all([(METHOD, *each) for each in zip(messages, calls, strict=True)])
+    assert handled == messages
+    assert [call.replies for call in calls] == [[b"first"], [], [b"last"]]
+    assert [len(call.failures) for call in calls] == [0, 1, 0]
