@@ -105,7 +105,11 @@ def _explain(error: ValidationError | SettingsError) -> str:
         return str(error)
     problems = []
     for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if not problem["loc"]:
+            # Settings that do not go together: the message names their flags.
+            problems.append(problem["msg"].removeprefix("Value error, "))
+            continue
+        name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
             problems.append(f"the configuration file names {name}, which is no setting; see pixelserve serve --help")
             continue

@@ -1,9 +1,9 @@
 """The server's settings: one frozen class, where a field is a flag, an environment variable and a line of docs."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "PIXELSERVE_"
@@ -31,6 +31,16 @@ class Settings(BaseSettings):
     grpc_port: int = Field(8001, ge=0, le=65535, description="port of the gRPC API; 0 picks a free one")
     metrics_port: int = Field(
         8002, ge=0, le=65535, description="port of /metrics, /live and /ready over HTTP; 0 picks a free one"
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="PEM file of the server's certificate, then its intermediates; gRPC and HTTP then accept TLS only",
+    )
+    tls_key: Path | None = Field(None, description="PEM file of its private key, unencrypted")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="PEM file of CA certificates; clients must then present a certificate signed by one of them "
+        "(mutual TLS)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run: auto takes CUDA where this ONNX Runtime has it and a GPU is there"
@@ -208,3 +218,12 @@ class Settings(BaseSettings):
     )
     print_config: bool = Field(False, description="print the settings that result, as TOML, and exit")
     log_format: Literal["json", "text"] = Field("json", description="json: one object a line; text: for people")
+
+    @model_validator(mode="after")
+    def _tls_files_belong_together(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("--tls-cert", "--tls-key") if self.tls_key is None else ("--tls-key", "--tls-cert")
+            raise ValueError(f"{given} needs {missing}; give both, or neither to serve without TLS")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key, since only TLS asks for certificates")
+        return self

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from pixelserve_server.command import main, parse_settings, service_links
-from pixelserve_server.errors import StartupError
+from pixelserve_server.errors import ConfigurationError, StartupError
 from pixelserve_server.settings import Settings
 
 REPOSITORY = ["--model-repository", "models"]
@@ -91,6 +91,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "http_port": ("0", 0),
     "grpc_port": ("0", 0),
     "metrics_port": ("65535", 65535),
+    "tls_cert": ("tls.crt", Path("tls.crt")),
+    "tls_key": ("tls.key", Path("tls.key")),
+    "tls_client_ca": ("ca.crt", Path("ca.crt")),
     "device": ("cpu", "cpu"),
     "device_id": ("15", 15),
     "require_gpu": ("true", True),
@@ -142,6 +145,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "log_format": ("text", "text"),
 }
 
+# Settings that are refused alone, and those that go with them.
+COMPANIONS = {"tls_cert": ("tls_key",), "tls_key": ("tls_cert",), "tls_client_ca": ("tls_cert", "tls_key")}
+
 
 def test_the_table_of_values_has_every_setting() -> None:
     # The configuration file must exist, and has tests of its own.
@@ -151,13 +157,16 @@ def test_the_table_of_values_has_every_setting() -> None:
 @pytest.mark.parametrize("name", VALUES)
 def test_every_setting_is_one_environment_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELSERVE_MODEL_REPOSITORY", "models")
-    monkeypatch.setenv(f"PIXELSERVE_{name.upper()}", VALUES[name][0])
+    for each in (name, *COMPANIONS.get(name, ())):
+        monkeypatch.setenv(f"PIXELSERVE_{each.upper()}", VALUES[each][0])
     assert getattr(parse_settings([]), name) == VALUES[name][1]
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELSERVE_MODEL_REPOSITORY", "models")
+    for companion in COMPANIONS.get(name, ()):
+        monkeypatch.setenv(f"PIXELSERVE_{companion.upper()}", VALUES[companion][0])
     text, value = VALUES[name]
     flag = "--" + name.replace("_", "-")
     args = [flag, text]
@@ -195,6 +204,20 @@ def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_a_bad_value_names_flag_variable_and_what_is_wrong(args: list[str], said: str) -> None:
     with pytest.raises(StartupError, match=said):
         parse_settings([*REPOSITORY, *args])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--tls-cert"], "^--tls-cert needs --tls-key;"),
+        (["--tls-key"], "^--tls-key needs --tls-cert;"),
+        (["--tls-client-ca"], "^--tls-client-ca needs --tls-cert and --tls-key,"),
+        (["--tls-cert", "--tls-client-ca"], "^--tls-cert needs --tls-key;"),
+    ],
+)
+def test_tls_files_that_belong_together_are_given_together(given: list[str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        parse_settings([*REPOSITORY, *(argument for flag in given for argument in (flag, "file.pem"))])
 
 
 def test_a_bad_value_from_the_environment_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
