@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import onnx
@@ -22,6 +23,9 @@ from onnx import TensorProto, helper
 
 from pixelserve.oip import inference_pb2_grpc
 from pixelserve.onnx_runtime import ort
+
+if TYPE_CHECKING:
+    from certificates import CertificateAuthority
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
@@ -185,6 +189,22 @@ def _start(repository: Path, *args: str, env: dict[str, str] | None = None) -> S
         process.wait()
         pytest.fail("the server did not start; it said:\n" + "".join(server.lines))
     return server
+
+
+@pytest.fixture(scope="session")
+def new_certificate_authority(tmp_path_factory: pytest.TempPathFactory) -> "Callable[..., CertificateAuthority]":
+    """Makes certificate authorities: takes what `CertificateAuthority` takes after its folder."""
+    # Imported where it is used: most tests need no certificates, and it takes a moment.
+    from certificates import CertificateAuthority
+
+    return lambda *args, **kwargs: CertificateAuthority(tmp_path_factory.mktemp("ca"), *args, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def certificate_authority(new_certificate_authority: "Callable[..., CertificateAuthority]") -> "CertificateAuthority":
+    """The certificate authority that servers and clients of the tests share: `path` is its certificate, and
+    `issue(name)` writes a pair for either."""
+    return new_certificate_authority()
 
 
 @pytest.fixture(scope="session", params=["grpcio", "fast"])
