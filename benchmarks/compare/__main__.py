@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores, cost, figures, loading, machine, peer, plot, report
+from . import cores, cost, figures, loading, machine, peer, plot, report, table
 from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
@@ -36,9 +36,9 @@ class Peer(StrEnum):
 
 
 def _groups(text: str) -> set[str]:
-    names = {name.strip() for name in text.split(",")} if text else set(figures.GROUPS)
-    if unknown := names.difference(figures.GROUPS):
-        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(figures.GROUPS)}")
+    names = {name.strip() for name in text.split(",")} if text else set(table.GROUPS)
+    if unknown := names.difference(table.GROUPS):
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(table.GROUPS)}")
     return names
 
 
@@ -55,7 +55,7 @@ def main(
     cost_requests: Annotated[
         int, typer.Option(min=1_000, help="requests whose CPU time is counted, with the metrics and without")
     ] = 100_000,
-    only: Annotated[str, typer.Option(help=f"some of {','.join(figures.GROUPS)}")] = "",
+    only: Annotated[str, typer.Option(help=f"some of {','.join(table.GROUPS)}")] = "",
     out: Annotated[Path | None, typer.Option(help="folder of what is saved (default: benchmarks/results/DATE)")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of the table")] = False,
 ) -> None:
@@ -112,7 +112,7 @@ def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Repor
     plan = Plan(cores.choose(), extent.seconds, WARM_UP_S)
     h2load_version()
     triton = _install() if with_triton else None
-    possible = figures.all_figures(extent.requests, extent.swaps, extent.models, extent.cost_requests)
+    possible = table.all_figures(extent.requests, extent.swaps, extent.models, extent.cost_requests)
     chosen = figures.chosen(possible, groups, with_triton=with_triton)
     if not chosen and "curve" not in groups:
         raise CompareError(f"nothing to measure: {', '.join(sorted(groups))} needs Triton")

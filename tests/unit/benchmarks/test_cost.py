@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.compare import cost, figures, ours
+from benchmarks.compare import cost, ours, table
 from benchmarks.compare.cost import check_counts, read_counts
 from benchmarks.compare.errors import ServerError
 from benchmarks.compare.figures import COUNTED, UNCOUNTED, Measurement
@@ -62,7 +62,7 @@ def test_the_parts_take_turns_and_the_page_is_read_every_five_seconds_of_its_ser
 
     monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: now_s))
     monkeypatch.setattr(cost, "_page", lambda server, headers: said.append((server, headers)))
-    figure = next(each for each in figures.all_figures(cost_requests=5000) if each.group == "metrics")
+    figure = next(each for each in table.all_figures(cost_requests=5000) if each.group == "metrics")
     counted: Any = "the server with metrics"
     cost._send_in_turn(SimpleNamespace(send=send), counted, figure, 0)
     # 17 s of load: read after 3.4, 8.5 and 13.6 s, which is where the next multiple of 5 s is nearest.

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare import figures, plot, report
-from benchmarks.compare.figures import GROUPS, OURS, TRITON, Figure, Kind, Measurement, Row
+from benchmarks.compare import figures, plot, report, table
+from benchmarks.compare.figures import OURS, TRITON, Figure, Kind, Measurement, Row
 from benchmarks.compare.report import Report
+from benchmarks.compare.table import GROUPS
 
 OUR_LOAD, THEIR_LOAD = Measurement(Kind.H2LOAD, OURS, 32), Measurement(Kind.H2LOAD, TRITON, 32)
 RATE = Figure("rates", "requests/s", "requests_per_s", OUR_LOAD, THEIR_LOAD, 1.6, 1.9)
@@ -53,11 +54,11 @@ def test_a_round_measures_each_thing_once_and_turns_the_pairs_around() -> None:
 
 def test_what_needs_a_server_of_its_own_is_no_part_of_a_round() -> None:
     apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE, Kind.LOADED, Kind.LIMIT}
-    assert {each.kind for each in figures.order(figures.all_figures(), 0)} == set(Kind) - apart
+    assert {each.kind for each in figures.order(table.all_figures(), 0)} == set(Kind) - apart
 
 
 def test_without_triton_nothing_of_it_is_left() -> None:
-    left = figures.chosen(figures.all_figures(), GROUPS, with_triton=False)
+    left = figures.chosen(table.all_figures(), GROUPS, with_triton=False)
     groups = ["eights", "alone", "distinct", "stream", "stream", "grpcio", "memory", "models", "swaps", "swapmemory"]
     groups[7:7] = ["http"] * 7
     groups += ["metrics", "metrics", *["loading"] * 5]
@@ -66,7 +67,7 @@ def test_without_triton_nothing_of_it_is_left() -> None:
 
 
 def test_only_the_groups_that_were_asked_for_are_measured() -> None:
-    left = figures.chosen(figures.all_figures(), {"tail", "rates"}, with_triton=True)
+    left = figures.chosen(table.all_figures(), {"tail", "rates"}, with_triton=True)
     assert {figure.group for figure in left} == {"tail", "rates"}
 
 
@@ -97,7 +98,7 @@ def test_a_goal_without_a_floor_is_shown_and_fails_nothing() -> None:
 
 
 def test_what_the_metrics_cost_is_shown_to_a_tenth_of_a_percent() -> None:
-    cost, scrape = (figure for figure in figures.all_figures() if figure.group == "metrics")
+    cost, scrape = (figure for figure in table.all_figures() if figure.group == "metrics")
     found = {cost.ours: {"cpu_s": 8.25, "cpu_us": 82.5}, cost.against: {"cpu_s": 8.0, "cpu_us": 80.0}}
     rows = figures.rows([cost, scrape], [{**found, scrape.ours: {"cpu_us": 4125.0}}] * 2)
     ratio = ["8.25 s", "PixelServe without metrics: 8.00 s", "1.031 (1.031 to 1.031)", "", "≤ 1.03", "no"]
@@ -108,7 +109,7 @@ def test_what_the_metrics_cost_is_shown_to_a_tenth_of_a_percent() -> None:
 
 
 def test_http_may_take_a_millisecond_more_than_grpc() -> None:
-    (promise,) = [figure for figure in figures.all_figures() if figure.slack]
+    (promise,) = [figure for figure in table.all_figures() if figure.slack]
     rounds = [{promise.ours: {"p50_us": ours_us}, promise.against: {"p50_us": 200.0}} for ours_us in (1200, 1100, 1300)]
     (row,) = figures.rows([promise], rounds)
     assert (row.against, row.ratio, row.floor_met) == ([1200.0] * 3, 1.0, True)
@@ -117,7 +118,7 @@ def test_http_may_take_a_millisecond_more_than_grpc() -> None:
 
 
 def test_memory_is_named_by_what_came_before_it() -> None:
-    wanted = {figure.group: figure for figure in figures.all_figures(requests=20_000, swaps=60)}
+    wanted = {figure.group: figure for figure in table.all_figures(requests=20_000, swaps=60)}
     assert [str(wanted[group].ours) for group in ("memory", "swapmemory")] == ["after 20,000", "after 60"]
     assert report.cells(Row(wanted["swapmemory"], [10], [10]))[2] == "after 50: 10.0 MiB"
 

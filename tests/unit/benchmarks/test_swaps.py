@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.compare import figures
+from benchmarks.compare import table
 from benchmarks.compare.errors import LoadError
 from benchmarks.compare.figures import Figure
 from benchmarks.compare.swaps import around
@@ -14,7 +14,7 @@ SENT_S = np.arange(0, 10, 0.01)
 
 @pytest.fixture
 def figure() -> Figure:
-    return next(each for each in figures.all_figures() if each.group == "swaps")
+    return next(each for each in table.all_figures() if each.group == "swaps")
 
 
 def p99s_us(figure: Figure, took_s: "np.ndarray[tuple[int], np.dtype[np.float64]]", done_s: float) -> tuple[int, int]:
