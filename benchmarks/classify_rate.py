@@ -79,7 +79,7 @@ def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default: 5)")
-    parser.add_argument("--transport", choices=["fast", "grpcio"], default="fast")
+    parser.add_argument("--transport", choices=["auto", "h2corn", "grpcio"], default="auto")
     args = parser.parse_args()
     table = Table("round", "bench, images/s", "classify, pictures/s", "ratio", title=f"transport {args.transport}")
     ratios = []

@@ -14,13 +14,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores, cost, figures, loading, machine, peer, plot, report, table
+from . import cores, cost, figures, loading, machine, ours, peer, plot, report, table
 from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
 from .figures import Figure, Kind, Round
 from .load import h2load_version
-from .measure import Measurer, Plan, servers
+from .measure import Measurer, servers
+from .ours import Transport
+from .plan import Plan
 
 WARM_UP_S = 1.0
 EXIT_MISSED, EXIT_ERROR = 1, 2
@@ -47,6 +49,9 @@ def main(
     peer: Annotated[Peer, typer.Option(help="triton is installed at the first run (440 MB); none leaves it out")] = (
         Peer.TRITON
     ),
+    transport: Annotated[Transport, typer.Option(help="what carries PixelServe's calls, as for `pixelserve serve`")] = (
+        Transport.AUTO
+    ),
     rounds: Annotated[int, typer.Option(min=1, help="how often each rate and latency is measured, in turn")] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="how long one measurement counts, after 1 s of load")] = 3,
     requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is looked at again")] = 1_000_000,
@@ -69,7 +74,7 @@ def main(
     groups = _groups(only)
     try:
         extent = Extent(rounds, seconds, requests, swaps, models, cost_requests)
-        outcome = compare(groups, peer == Peer.TRITON, extent)
+        outcome = compare(groups, peer == Peer.TRITON, extent, transport)
         folder = out or ROOT / "benchmarks" / "results" / datetime.now().strftime("%Y-%m-%d-%H%M")
         save(outcome, folder)
     except CompareError as error:
@@ -103,13 +108,13 @@ class Extent:
     """Requests whose CPU time is counted, with the metrics and without."""
 
 
-def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Report:
+def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Transport) -> report.Report:
     """Measures everything and returns the outcome.
 
     Raises:
         CompareError: something could not be measured.
     """
-    plan = Plan(cores.choose(), extent.seconds, WARM_UP_S)
+    plan = Plan(cores.choose(), extent.seconds, WARM_UP_S, transport)
     h2load_version()
     triton = _install() if with_triton else None
     possible = table.all_figures(extent.requests, extent.swaps, extent.models, extent.cost_requests)
@@ -131,8 +136,9 @@ def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Repor
         names = {name for figure in timed for name in figure.servers}
         if "curve" in groups:
             names |= {figures.OURS, figures.TRITON}
-        with servers(names, plan.cores, triton, extent.models) as running:
+        with servers(names, plan, triton, extent.models) as running:
             measurer = Measurer(plan, running)
+            used = ours.transport_name(running[figures.OURS]) if figures.OURS in running else transport
             measured += [measurer.round(timed, number, steps.next) for number in range(extent.rounds)]
             if "curve" in groups:
                 brief = replace(plan, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
@@ -143,7 +149,9 @@ def compare(groups: set[str], with_triton: bool, extent: Extent) -> report.Repor
             if figure.is_apart and not any(figure.ours in results for results in measured):
                 measured += _apart(plan, figure, extent.rounds, steps.same)
     rows = figures.rows(chosen, measured)
-    return report.Report(machine.facts(triton), extent.rounds, extent.seconds, rows, curve)
+    return report.Report(
+        machine.facts(triton, f"{used} (--transport {transport})"), extent.rounds, extent.seconds, rows, curve
+    )
 
 
 def _install() -> peer.Installation:
@@ -154,14 +162,14 @@ def _install() -> peer.Installation:
 def _apart(plan: Plan, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
     """Measures a figure on a server of its own: the others have answered requests, and must not be disturbed."""
     if figure.ours.kind == Kind.SWAPPED:
-        return swapping.under_load(plan.cores, figure, rounds * figures.SWAPS_A_ROUND, say)
+        return swapping.under_load(plan, figure, rounds * figures.SWAPS_A_ROUND, say)
     if figure.ours.kind == Kind.CPU:
         return cost.rounds(plan, figure, rounds * figures.COSTS_A_ROUND, say)
     if figure.ours.kind == Kind.LOADED:
-        return loading.rounds(plan.cores, rounds, say)
+        return loading.rounds(plan, rounds, say)
     if figure.ours.swaps:
-        return swapping.memory(plan.cores, figure, say)
-    with servers({figures.OURS}, plan.cores, None) as running:
+        return swapping.memory(plan, figure, say)
+    with servers({figures.OURS}, plan, None) as running:
         return [Measurer(plan, running).memory(figure, say)]
 
 

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from . import ours
 from .bodies import METHOD, MODEL
-from .cores import Cores
 from .errors import ServerError
 from .figures import COUNTED, Figure, Kind, Measurement, Round, Values
-from .measure import Measurer, Plan, Say
+from .measure import Measurer, Say
+from .plan import Plan
 from .process import Server
 from .repositories import repository
 
@@ -53,16 +53,18 @@ def _servers(plan: Plan, figure: Figure, number: int) -> Iterator[Mapping[str, S
     """Runs both until the block ends; they are started in turn, too."""
     with repository() as place, ExitStack() as stack:
         names = [wanted.server for wanted in figure.in_turn(number)]
-        yield {name: stack.enter_context(_serve(name, plan.cores, place)) for name in names}
+        yield {name: stack.enter_context(_serve(name, plan, place)) for name in names}
 
 
-def _serve(name: str, cores: Cores, place: Path) -> AbstractContextManager[Server]:
+def _serve(name: str, plan: Plan, place: Path) -> AbstractContextManager[Server]:
     # Where each measures at load what a batch may hold, one takes 16 rows and the other 32, which differ by far more.
     options = ["--no-limit-batches"]
     if name == COUNTED:
-        return ours.serve(name, cores, repository=place, options=options)
+        return ours.serve(name, plan.cores, plan.transport, repository=place, options=options)
     options += ["--drift-window", "0"]
-    return ours.serve(name, cores, repository=place, options=options, module="benchmarks.compare.uncounted")
+    return ours.serve(
+        name, plan.cores, plan.transport, repository=place, options=options, module="benchmarks.compare.uncounted"
+    )
 
 
 def _of_requests(

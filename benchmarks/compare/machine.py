@@ -12,11 +12,11 @@ from . import peer
 from .bodies import ROOT
 from .load import h2load_version
 
-PACKAGES = ("pixelserve", "onnxruntime", "grpcio", "pygrpc-native", "protobuf", "numpy")
+PACKAGES = ("pixelserve", "onnxruntime", "grpcio", "h2corn", "pygrpc-native", "protobuf", "numpy")
 
 
-def facts(triton: peer.Installation | None) -> dict[str, str]:
-    """Returns the facts by name: date, machine, versions of both sides."""
+def facts(triton: peer.Installation | None, transport: str) -> dict[str, str]:
+    """Returns the facts by name: date, machine, PixelServe's transport, versions of both sides."""
     theirs = peer.versions(triton) if triton else {}
     return {
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
@@ -24,6 +24,7 @@ def facts(triton: peer.Installation | None) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "commit": _commit(),
+        "transport": transport,
         **{name: _version(name) for name in PACKAGES},
         "load generator": h2load_version(),
         "Triton": ", ".join(f"{name} {version}" for name, version in theirs.items()) or "not measured",

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import grpc
 
@@ -11,7 +11,6 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import inference_pb2_grpc
 
 from . import alone, bare, bodies, ours, over_http, peer
-from .cores import Cores
 from .errors import ServerError
 from .figures import (
     BARE,
@@ -30,6 +29,8 @@ from .figures import (
     order,
 )
 from .load import Load, Target, grpc_target, h2load, send
+from .ours import Transport
+from .plan import Plan
 from .process import Server
 from .stream import StreamLoad
 
@@ -39,29 +40,18 @@ Say = Callable[[str], None]
 """Is told what is measured next."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long and where everything is measured."""
-
-    cores: Cores
-    """Where."""
-    seconds: float
-    """How long one measurement counts."""
-    warm_up_s: float
-    """How long each is loaded before."""
-
-
 @contextmanager
 def servers(
-    names: Collection[str], cores: Cores, triton: peer.Installation | None, models: int = 1
+    names: Collection[str], plan: Plan, triton: peer.Installation | None, models: int = 1
 ) -> Iterator[dict[str, Server]]:
     """Runs the servers with these names until the block ends; other names are left out. `models` are many models."""
+    cores, transport = plan.cores, plan.transport
     makers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
-        OURS: lambda: ours.serve(OURS, cores),
-        OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, "grpcio"),
+        OURS: lambda: ours.serve(OURS, cores, transport),
+        OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, Transport.GRPCIO),
         BARE: lambda: bare.serve(BARE, cores),
-        ONE_MODEL: lambda: ours.serve_copies(ONE_MODEL, cores, 1),
-        MANY_MODELS: lambda: ours.serve_copies(MANY_MODELS, cores, models),
+        ONE_MODEL: lambda: ours.serve_copies(ONE_MODEL, cores, transport, 1),
+        MANY_MODELS: lambda: ours.serve_copies(MANY_MODELS, cores, transport, models),
     }
     if triton is not None:
         makers[TRITON] = lambda: peer.serve(TRITON, cores, triton)

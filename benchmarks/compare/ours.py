@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,24 @@ from .errors import ServerError, tail
 from .process import Server, running
 
 
+class Transport(StrEnum):
+    """What `pixelserve serve --transport` accepts."""
+
+    AUTO = "auto"
+    H2CORN = "h2corn"
+    GRPCIO = "grpcio"
+
+
 def serve(
     name: str,
     cores: Cores,
-    transport: str = "auto",
+    transport: Transport,
     *,
     repository: Path = ROOT / "models",
     options: Sequence[str] = (),
     module: str = "pixelserve",
 ) -> AbstractContextManager[Server]:
-    """Runs `pixelserve serve` on a repository, with its defaults beside the transport and further `options`.
+    """Runs `pixelserve serve` on a repository, with its defaults except for the transport and further `options`.
 
     `module` is one that takes the command line in place of the `pixelserve` command.
     """
@@ -34,9 +43,9 @@ def serve(
 
 
 @contextmanager
-def serve_copies(name: str, cores: Cores, models: int) -> Iterator[Server]:
+def serve_copies(name: str, cores: Cores, transport: Transport, models: int) -> Iterator[Server]:
     """Runs it on so many copies of the measured model, one of them under the model's own name."""
-    with repositories.repository(models) as place, serve(name, cores, repository=place) as server:
+    with repositories.repository(models) as place, serve(name, cores, transport, repository=place) as server:
         yield server
 
 
@@ -56,6 +65,15 @@ def http_port(server: Server) -> int:
         ServerError: it is no server of ours.
     """
     return int(_started(server)["http"].rpartition(":")[2])
+
+
+def transport_name(server: Server) -> str:
+    """Returns which transport a server says it uses.
+
+    Raises:
+        ServerError: not a PixelServe server.
+    """
+    return str(_started(server)["transport"])
 
 
 def _started(server: Server) -> dict[str, Any]:

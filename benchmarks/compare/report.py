@@ -86,7 +86,9 @@ def caption(report: Report) -> str:
 
 def as_table(report: Report) -> Table:
     """Returns the table for a terminal."""
-    table = Table(*COLUMNS, title=f"PixelServe, {report.facts['date']}", caption=caption(report))
+    table = Table(
+        *COLUMNS, title=f"PixelServe over {report.facts['transport']}, {report.facts['date']}", caption=caption(report)
+    )
     for row in report.rows:
         *texts, met = cells(row)
         table.add_row(*texts, f"[{'green' if row.floor_met else 'red'}]{met}")
@@ -98,7 +100,7 @@ def as_markdown(report: Report) -> str:
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in report.rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
-    return f"# PixelServe compared, {report.facts['date']}\n\n{table}\n\n{caption(report)}.\n\n{facts}\n"
+    return f"# PixelServe over {report.facts['transport']} compared, {report.facts['date']}\n\n{table}\n\n{caption(report)}.\n\n{facts}\n"
 
 
 def as_json(report: Report) -> str:

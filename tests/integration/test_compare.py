@@ -25,10 +25,12 @@ def compare(root: Path, *args: str, path: str | None = None) -> subprocess.Compl
 def test_it_measures_all_servers_and_saves_what_it_found(root: Path, tmp_path: Path) -> None:
     quick = ["--rounds", "1", "--seconds", "1", "--requests", "20000"]
     groups = ["eights", "alone", "distinct", "grpcio", "memory"]
-    done = compare(root, *quick, "--only", ",".join(groups), "--json", "--out", str(tmp_path))
+    done = compare(root, *quick, "--transport", "grpcio", "--only", ",".join(groups), "--json", "--out", str(tmp_path))
     # 1 says that a floor was missed, which so short a run on a machine with other work cannot tell.
     assert done.returncode in (0, 1), done.stderr
-    figures = json.loads(done.stdout)["figures"]
+    whole = json.loads(done.stdout)
+    figures = whole["figures"]
+    assert whole["facts"]["transport"] == "grpcio (--transport grpcio)"
     assert [figure["group"] for figure in figures] == groups
     assert all(figure["ratio"] > 0 for figure in figures)
     assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.md"}
