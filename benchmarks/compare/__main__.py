@@ -149,9 +149,8 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
             if figure.is_apart and not any(figure.ours in results for results in measured):
                 measured += _apart(plan, figure, extent.rounds, steps.same)
     rows = figures.rows(chosen, measured)
-    return report.Report(
-        machine.facts(triton, f"{used} (--transport {transport})"), extent.rounds, extent.seconds, rows, curve
-    )
+    facts = machine.facts(triton, f"{used} (--transport {transport})")
+    return report.Report(facts, extent.rounds, extent.seconds, rows, curve)
 
 
 def _install() -> peer.Installation:

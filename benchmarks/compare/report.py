@@ -84,11 +84,13 @@ def caption(report: Report) -> str:
     return f"rounds: {rounds}, rates over {report.seconds:g} s each; ours and against are medians of the rounds"
 
 
+def _title(report: Report) -> str:
+    return f"PixelServe over {report.facts['transport']}, {report.facts['date']}"
+
+
 def as_table(report: Report) -> Table:
     """Returns the table for a terminal."""
-    table = Table(
-        *COLUMNS, title=f"PixelServe over {report.facts['transport']}, {report.facts['date']}", caption=caption(report)
-    )
+    table = Table(*COLUMNS, title=_title(report), caption=caption(report))
     for row in report.rows:
         *texts, met = cells(row)
         table.add_row(*texts, f"[{'green' if row.floor_met else 'red'}]{met}")
@@ -100,7 +102,7 @@ def as_markdown(report: Report) -> str:
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in report.rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
-    return f"# PixelServe over {report.facts['transport']} compared, {report.facts['date']}\n\n{table}\n\n{caption(report)}.\n\n{facts}\n"
+    return f"# {_title(report)}\n\n{table}\n\n{caption(report)}.\n\n{facts}\n"
 
 
 def as_json(report: Report) -> str:

@@ -84,13 +84,8 @@ def test_rows_take_a_figures_values_from_the_rounds_that_have_them() -> None:
 def whole() -> Report:
     """A report in which one of two figures misses its floor."""
     rows = [Row(RATE, [200, 210], [100, 100]), Row(LATENCY, [90, 90], [100, 100])]
-    return Report(
-        {"date": "2026-01-02", "CPU": "some", "transport": "h2corn (--transport auto)"},
-        2,
-        3,
-        rows,
-        {OURS: [{"in_flight": 1, "p99_us": 7.0}]},
-    )
+    facts = {"date": "2026-01-02", "CPU": "some", "transport": "h2corn (--transport auto)"}
+    return Report(facts, 2, 3, rows, {OURS: [{"in_flight": 1, "p99_us": 7.0}]})
 
 
 def test_the_report_says_which_floors_were_missed(whole: Report) -> None:
@@ -140,7 +135,7 @@ def test_markdown_has_a_line_a_figure_and_the_facts(whole: Report) -> None:
     assert "| requests/s | 205/s | Triton: 100/s | 2.05 (2.00 to 2.10) | ≥ 1.60 | ≥ 1.90 | goal |" in lines
     assert "| p99 | 90 µs | Triton: 100 µs | 0.90 (0.90 to 0.90) | ≤ 0.70 | ≤ 0.55 | no |" in lines
     assert "- CPU: some" in lines
-    assert lines[0] == "# PixelServe over h2corn (--transport auto) compared, 2026-01-02"
+    assert lines[0] == "# PixelServe over h2corn (--transport auto), 2026-01-02"
 
 
 def test_json_has_every_value_that_was_measured(whole: Report) -> None:
