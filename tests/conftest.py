@@ -207,10 +207,17 @@ def certificate_authority(new_certificate_authority: "Callable[..., CertificateA
     return new_certificate_authority()
 
 
-@pytest.fixture(scope="session", params=["grpcio", "fast"])
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the choice of a transport."""
+    parser.addoption(
+        "--transport", default="auto", help="what the servers of the tests take as --transport; auto, the default"
+    )
+
+
+@pytest.fixture(scope="session")
 def transport(request: pytest.FixtureRequest) -> str:
-    """Who owns the gRPC port: a test that talks to a server runs once for each, since both must behave alike."""
-    return str(request.param)
+    """What servers take as --transport; tests/integration/transports/ runs over each."""
+    return str(request.config.getoption("--transport"))
 
 
 @contextmanager
@@ -236,6 +243,13 @@ def start_server(transport: str) -> Iterator[Callable[..., ServerProcess]]:
 @pytest.fixture(scope="module")
 def start_module_server(transport: str) -> Iterator[Callable[..., ServerProcess]]:
     """The same, for servers that the tests of a module share."""
+    with _server_processes(transport) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def start_session_server(transport: str) -> Iterator[Callable[..., ServerProcess]]:
+    """The same, for servers that the tests of several modules share."""
     with _server_processes(transport) as start:
         yield start
 

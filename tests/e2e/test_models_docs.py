@@ -34,12 +34,6 @@ SHARPNESS = 10.0
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
-def transport() -> str:
-    """One is enough: the page is about models."""
-    return "grpcio"
-
-
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a picture of each fruit, and with what the page writes before a model is exported."""

@@ -19,12 +19,6 @@ COMMANDS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
-def transport() -> str:
-    """One is enough: HTTP has a port of its own."""
-    return "grpcio"
-
-
 @pytest.fixture(scope="module")
 def http(start_module_server: Callable[..., Any]) -> str:
     """The URL of a server on the committed models."""

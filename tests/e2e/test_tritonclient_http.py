@@ -16,12 +16,6 @@ pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("triton_http_script.py")
 
 
-@pytest.fixture(scope="session")
-def transport() -> str:
-    """One is enough: HTTP has a port of its own."""
-    return "grpcio"
-
-
 @pytest.fixture(scope="module")
 def digits(root: Path) -> dict[str, Any]:
     """The committed pictures: `images` uint8 [N, 28, 28, 1] and `labels` [N]."""

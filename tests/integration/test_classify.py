@@ -1,4 +1,4 @@
-"""Classify: good pictures of every kind, and everything that may be wrong with one, over both transports."""
+"""Classify: good pictures of every kind, and everything that may be wrong with one."""
 
 import io
 import zlib

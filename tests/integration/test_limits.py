@@ -1,4 +1,4 @@
-"""What one sender may cost, over both transports."""
+"""What one sender may cost."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is answered as a probability is one: over gRPC, HTTP, in the metrics, on both transports."""
+"""What is answered as a probability is one: over gRPC, HTTP and in the metrics."""
 
 import io
 import json

@@ -17,12 +17,6 @@ from pixelserve.oip import inference_pb2_grpc
 Call = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def transport() -> str:
-    """One is enough: HTTP has a port of its own."""
-    return "grpcio"
-
-
 @pytest.fixture(scope="module")
 def repository(
     tmp_path_factory: pytest.TempPathFactory, model_writer: Callable[..., Path], graph_writer: Callable[..., Path]

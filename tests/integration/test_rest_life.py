@@ -23,12 +23,6 @@ REQUEST = {"inputs": [{"name": "values", "datatype": "FP32", "shape": [1, 4], "d
 Start = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def transport() -> str:
-    """One is enough: HTTP has a port of its own."""
-    return "grpcio"
-
-
 @pytest.fixture
 def patient_repository(tmp_path: Path, write_patient_model: Callable[..., None]) -> Path:
     """One model that waits until three rows are there."""

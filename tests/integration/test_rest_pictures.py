@@ -15,12 +15,6 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 PNG = {"Content-Type": "image/png"}
 
 
-@pytest.fixture(scope="session")
-def transport() -> str:
-    """One is enough: HTTP has a port of its own."""
-    return "grpcio"
-
-
 @pytest.fixture(scope="module")
 def server(start_module_server: Callable[..., Any], root: Path) -> Any:
     """A server on the committed models that takes three pictures at once."""

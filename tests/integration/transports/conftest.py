@@ -1,0 +1,180 @@
+"""What the contract of the transports shares: one server for each transport, and how its clients reach it.
+
+Every test here runs over every transport, in the clear and secured. Everything else in tests/ runs once.
+"""
+
+import http.client
+import json
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+
+from pixelserve.oip import inference_pb2_grpc
+
+TIMEOUT_S = 60
+WINDOW = 4
+"""Requests of a stream that the shared server reads before it has written their answers."""
+
+
+@dataclass
+class Served:
+    """A server process, and its clients."""
+
+    process: Any
+    transport: str
+    security: str
+    _channels: ExitStack = field(default_factory=ExitStack)
+
+    def channel(self, **options: Any) -> grpc.Channel:
+        """Returns a channel with a connection of its own that takes messages of any size; closed with the server.
+
+        Args:
+            options: more of grpc's channel options, without their `grpc.`.
+        """
+        chosen = {"max_receive_message_length": -1, "max_send_message_length": -1, "use_local_subchannel_pool": 1}
+        pairs = [(f"grpc.{name}", value) for name, value in (chosen | options).items()]
+        return self._channels.enter_context(grpc.insecure_channel(self.process.grpc, options=pairs))
+
+    def stub(self, **options: Any) -> Any:
+        """Returns a stub of the inference service on a channel of its own."""
+        return inference_pb2_grpc.GRPCInferenceServiceStub(self.channel(**options))
+
+    def http(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> "Answer":
+        """Sends one HTTP request on a connection of its own: POST where there is a body, which is JSON unless bytes."""
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection(urlsplit(self.process.http).netloc, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET" if body is None else "POST", path, content, dict(headers or {}))
+            answer = connection.getresponse()
+            return Answer(answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Returns the value of the only sample with a name and labels; 0 if there is none yet."""
+        with urllib.request.urlopen(self.process.metrics, timeout=TIMEOUT_S) as page:
+            lines = page.read().decode().splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = [line for line in lines if line.startswith(f"{name}{{") and all(label in line for label in wanted)]
+        assert len(found) <= 1, found
+        return float(found[0].split()[-1]) if found else 0
+
+    def pending(self, model: str) -> int:
+        """Returns how many requests wait for a model."""
+        return int(self.metric("nv_inference_pending_request_count", model=model))
+
+    def close(self) -> None:
+        self._channels.close()
+
+
+@dataclass
+class Answer:
+    """An HTTP answer; its header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@pytest.fixture(scope="session")
+def refusal() -> Callable[[Callable[[], object]], Any]:
+    """Returns the error of a call that must fail."""
+
+    def fail(call: Callable[[], object]) -> Any:
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        return caught.value
+
+    return fail
+
+
+@pytest.fixture(scope="session", params=["grpcio"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """What --transport names; each must behave as the others."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", params=["plain"])
+def security(request: pytest.FixtureRequest) -> str:
+    """How clients reach the server: plain."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def models(
+    tmp_path_factory: pytest.TempPathFactory,
+    model_writer: Callable[..., Path],
+    graph_writer: Callable[..., Path],
+    write_patient_model: Callable[..., None],
+) -> Path:
+    """Small models, each for a status or a situation."""
+    path = tmp_path_factory.mktemp("models")
+    model_writer(path / "doubler" / "1" / "model.onnx")
+    # Answers with its input, of any width; and with the largest number in it.
+    free, largest = ("FLOAT", ["N", "width"]), ("FLOAT", ["N", 1])
+    graph_writer(path / "free" / "1" / "model.onnx", {"x": free}, {"y": free}, ("Identity", "x", "y"))
+    nodes = (("ReduceMax", "x", "y"),)
+    graph_writer(path / "largest" / "1" / "model.onnx", {"x": free}, {"y": largest}, *nodes, axes=[1], keepdims=1)
+    # Classifies a picture of three pixels: each is the score of its class.
+    image, row = ("UINT8", ["N", 1, 3, 1]), ("FLOAT", ["N", 3])
+    nodes = ("Flatten", "image", "flat"), ("Cast", "flat", "scores")
+    graph_writer(path / "colours" / "1" / "model.onnx", {"image": image}, {"scores": row}, *nodes, to=1)
+    (path / "colours" / "labels.txt").write_text("red\ngreen\nblue\n")
+    (path / "colours" / "config.pbtxt").write_text(
+        'max_batch_size: 4 output { name: "scores" data_type: TYPE_FP32 dims: 3 label_filename: "labels.txt" }'
+    )
+    # Fails in the runtime: it makes a tensor of the size that it is sent.
+    size, made = {"x": ("INT64", ["N"])}, {"y": ("FLOAT", ["size"])}
+    graph_writer(path / "hungry" / "1" / "model.onnx", size, made, ("ConstantOfShape", "x", "y"))
+    # Wait for company: of one more request; of 99 more, with room for all or for one.
+    write_patient_model(path / "patient", rows=2)
+    write_patient_model(path / "roomy", rows=100, max_queue_size=4000)
+    write_patient_model(path / "narrow", rows=100, max_queue_size=1)
+    (path / "damaged" / "1").mkdir(parents=True)
+    (path / "damaged" / "1" / "model.onnx").write_bytes(b"damaged")
+    return path
+
+
+@pytest.fixture(scope="session")
+def launch(transport: str, security: str) -> Callable[..., Any]:
+    """Starts a server on a repository, with any further arguments, for the length of a `with`."""
+
+    @contextmanager
+    def start(run: Callable[..., Any], repository: Path, *args: str) -> Iterator[Served]:
+        served = Served(run(repository, *args), transport, security)
+        try:
+            yield served
+        finally:
+            served.close()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def served(start_session_server: Callable[..., Any], launch: Any, models: Path) -> Iterator[Served]:
+    """A server with everything switched on, which takes messages of up to 1 MiB; all tests of the contract share it."""
+    with launch(
+        start_session_server,
+        models,
+        *("--no-exit-on-error", "--model-control-mode", "explicit", "--load-models", "*"),
+        *("--system-shared-memory", "--max-message-mib", "1", "--stream-window", str(WINDOW)),
+    ) as one:
+        yield one
+
+
+@pytest.fixture
+def serve(start_server: Callable[..., Any], launch: Any) -> Iterator[Callable[..., Served]]:
+    """Starts a server of a test's own, with any further arguments."""
+    with ExitStack() as servers:
+        yield lambda repository, *args: servers.enter_context(launch(start_server, repository, *args))
