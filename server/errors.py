@@ -3,6 +3,7 @@
     ServerError
     ├── StartupError          the operator's: this server cannot start as configured
     │   ├── ConfigurationError    a setting, or the configuration file, is wrong in itself
+    │   ├── CertificateError      a certificate, key or CA file cannot be used
     │   └── MissingLibraryError   a setting needs a library that is not installed
     ├── RepositoryError       the operator's: a model on disk cannot be served
     │   └── UnknownName           the caller of a command's: it names a model or version that is not on disk
@@ -42,6 +43,10 @@ class ConfigurationError(StartupError):
     """The operator's fault: a setting, or the configuration file, is wrong in itself."""
 
     exit_code = 2
+
+
+class CertificateError(StartupError):
+    """The operator's fault: a certificate, its key or a CA file cannot be used; the message names flag and file."""
 
 
 class MissingLibraryError(StartupError):

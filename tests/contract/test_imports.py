@@ -29,6 +29,7 @@ CONFINED = {
     "opentelemetry": ("server/observe/traces.py",),
     "structlog": ("server/observe/logs.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
+    "cryptography": ("server/transport/",),
     "uvicorn": ("server/transport/http.py",),
     "starlette": ("server/api/rest/", "server/transport/http.py"),
     "PIL": ("pixelserve/imaging/", "pixelserve/client/pictures.py", "examples/"),

@@ -33,14 +33,21 @@ class Issued:
 class CertificateAuthority:
     """Signs certificates. Its own is in `path`."""
 
-    def __init__(self, folder: Path, name: str = "PixelServe test CA", parent: "CertificateAuthority | None" = None):
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "PixelServe test CA",
+        *,
+        parent: "CertificateAuthority | None" = None,
+        ends: timedelta = timedelta(days=30),
+    ) -> None:
         """Makes the key and the certificate, which `parent` signs (None: itself), and writes `folder`/ca.crt."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
         signer = parent or self
-        builder = _builder(self._name, self._key.public_key(), signer, timedelta(days=-2), timedelta(days=30))
+        builder = _builder(self._name, self._key.public_key(), signer, timedelta(days=-40), ends)
         self._certificate = (
             builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
@@ -62,6 +69,8 @@ class CertificateAuthority:
         starts: timedelta = timedelta(days=-1),
         ends: timedelta = timedelta(days=10),
         version_1: bool = False,
+        for_servers: bool = True,
+        for_clients: bool = True,
         chain: bytes = b"",
         password: bytes | None = None,
     ) -> Issued:
@@ -71,6 +80,7 @@ class CertificateAuthority:
             name: the subject's common name, and the files'.
             hosts: names and IP addresses that the certificate is valid for; none: it has no such extension.
             starts, ends: its validity, from now.
+            for_servers, for_clients: what it may be used for.
             version_1: without any extension, as X.509 version 1.
             chain: PEM of intermediates, which follow the certificate in its file.
             password: encrypts the key.
@@ -80,7 +90,7 @@ class CertificateAuthority:
         if version_1:
             pem = _as_version_1(builder.sign(self._key, hashes.SHA256()), self._key)
         else:
-            purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            purposes = [ExtendedKeyUsageOID.SERVER_AUTH] * for_servers + [ExtendedKeyUsageOID.CLIENT_AUTH] * for_clients
             builder = (
                 builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
                 .add_extension(_usage(signs_certificates=False), critical=True)
