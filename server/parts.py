@@ -152,6 +152,7 @@ def rest(
     failure_counts: FailureCounts,
 ) -> Any:
     """Returns the HTTP API in front of the dispatcher: an ASGI application."""
+    from .api.rest.cross_site import AllowedHosts
     from .api.rest.routes import BodyLimits, Rest
 
     limits = BodyLimits(
@@ -160,4 +161,5 @@ def rest(
         max_json_bytes=settings.max_json_mib * MIB,
         max_images=settings.max_images,
     )
-    return Rest(dispatcher, limits, pixelserve.__version__, log_failure, failure_counts).app()
+    hosts = AllowedHosts(settings.host, settings.allowed_hosts)
+    return Rest(dispatcher, limits, hosts, pixelserve.__version__, log_failure, failure_counts).app()

@@ -42,6 +42,13 @@ class Settings(BaseSettings):
         description="PEM file of CA certificates; clients must then present a certificate signed by one of them "
         "(mutual TLS)",
     )
+    allowed_hosts: str | None = Field(
+        None,
+        pattern=r"^[\w.*:\[\]-]+(,[\w.*:\[\]-]+)*$",
+        description="names and addresses that HTTP requests may have in Host, with commas between them, beside "
+        "loopback's and the one listened on; their web pages may send requests. *.example.com for all below a name, "
+        "* for any. Default: on loopback no others, elsewhere any",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run: auto takes CUDA where this ONNX Runtime has it and a GPU is there"
     )

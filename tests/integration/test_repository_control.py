@@ -154,7 +154,10 @@ def test_models_are_loaded_and_unloaded_over_http_too(
     server = start_server(doubler_repository, "--model-control-mode", "explicit", "--http", "--http-port", "0")
 
     def post(path: str, body: bytes = b"") -> tuple[int, bytes]:
-        request = urllib.request.Request(f"{server.fields['http']}/v2/repository/models/{path}", body, method="POST")
+        # Without a body urllib calls the content a form's, which it may then be.
+        headers = {"Content-Type": "application/json"} if body else {}
+        url = f"{server.fields['http']}/v2/repository/models/{path}"
+        request = urllib.request.Request(url, body, headers, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 return answer.status, answer.read()
@@ -254,7 +257,8 @@ def test_a_model_that_is_sent_is_served_although_the_repository_has_none(
     content = model_writer(tmp_path / "elsewhere" / "1" / "model.onnx").read_bytes()
     parameters = {"config": '{"max_batch_size": 4}', "file:7/model.onnx": base64.b64encode(content).decode()}
     url = f"{server.fields['http']}/v2/repository/models/sent/load"
-    posted = urllib.request.Request(url, json.dumps({"parameters": parameters}).encode())
+    body = json.dumps({"parameters": parameters}).encode()
+    posted = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(posted, timeout=TIMEOUT_S) as answer:
         assert answer.status == 200
     assert server.stub().ModelInfer(make_request("sent"), timeout=TIMEOUT_S).model_version == "7"

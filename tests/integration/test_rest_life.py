@@ -46,7 +46,7 @@ def post(server: Any, body: bytes, headers: str = "") -> socket.socket:
     """Sends an inference request and returns the connection, on which the answer will come."""
     connection = socket.create_connection(tuple(urlsplit(server.http).netloc.split(":")), timeout=TIMEOUT_S)
     connection.sendall(
-        f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+        f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
     )
     return connection
 
@@ -116,7 +116,7 @@ def test_a_caller_who_leaves_in_the_middle_of_a_body_costs_nothing(
     with post(server, b"{", headers="Content-Length: 1000\r\n"):
         pass
     with socket.create_connection(tuple(urlsplit(server.http).netloc.split(":"))) as connection:
-        connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
+        connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{{".encode())
     with socket.create_connection(tuple(urlsplit(server.http).netloc.split(":"))) as connection:
         connection.sendall(b"this is no HTTP\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
@@ -135,7 +135,7 @@ def test_the_bytes_of_all_bodies_are_bounded(
     model_writer(tmp_path / "repository" / "patient" / "1" / "model.onnx")
     server = start_server(tmp_path / "repository", "--max-inflight-mib", "1")
     large = json.dumps(REQUEST).encode().ljust(900_000)
-    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+    head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(large)}\r\n\r\n".encode()
 
     def beside_a_body() -> list[int]:
         with socket.create_connection(tuple(urlsplit(server.http).netloc.split(":"))) as connection:
@@ -213,7 +213,7 @@ def test_every_request_under_load_is_answered_when_the_server_stops(
 def test_an_idle_connection_does_not_hold_up_the_end(doubler_repository: Path, start_server: Start) -> None:
     server = start_server(doubler_repository, "--grace-s", HOUR_S)
     with socket.create_connection(tuple(urlsplit(server.http).netloc.split(":"))) as connection:
-        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
         assert server.stop() == 0
 

@@ -12,8 +12,10 @@ _ERROR = {"error": 'there is no model "none"; this server has mnist-cnn'}
 # What each operation may answer beside 200; one text for all, since the table is one.
 _FAILURES = {
     "400": "The request is wrong: a name, a datatype, a shape, an element, or no JSON at all.",
+    "403": "A web page of another site sent it.",
     "404": "There is no such model or version.",
     "413": "The body is larger than --max-message-mib, or its JSON larger than --max-json-mib.",
+    "421": "Host is not a name of this server; --allowed-hosts adds names.",
     "429": "A queue is full; the header retry-pushback-ms says when to come back.",
     "503": "The version failed to load, or the server is stopping.",
     "504": "The request's timeout passed before it was computed.",

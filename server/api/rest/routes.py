@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pixelserve.oip import inference_pb2 as pb
 
@@ -23,7 +24,7 @@ from .. import classifier, open_inference
 from ..admission import FailureCounts
 from ..dispatch import Dispatcher
 from ..status import status_of
-from . import infer, json_body, openapi, page, pictures
+from . import cross_site, infer, json_body, openapi, page, pictures
 from .body import BodyReader, compressed
 from .caller import Caller
 from .messages import as_json
@@ -64,6 +65,7 @@ class Rest:
         self,
         dispatcher: Dispatcher,
         limits: BodyLimits,
+        hosts: cross_site.AllowedHosts,
         version: str,
         log_failure: FailureLog,
         failure_counts: FailureCounts,
@@ -73,6 +75,7 @@ class Rest:
         Args:
             dispatcher: handles the calls.
             limits: what bodies may hold.
+            hosts: the names under which the server is called.
             version: the server's.
             log_failure: logs an unexpected exception, and returns the id under which it did.
             failure_counts: counts the requests that become no call.
@@ -80,11 +83,12 @@ class Rest:
         self._call = Caller(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes)
         self._limits = limits
+        self._hosts = hosts
         self._log_failure = log_failure
         self._failure_counts = failure_counts
         self._openapi = openapi.document(version)
 
-    def app(self) -> Starlette:
+    def app(self) -> ASGIApp:
         """Returns the ASGI application."""
         model, of_version = "/v2/models/{model}", "/versions/{version}"
         get: dict[str, Handle] = {
@@ -97,8 +101,6 @@ class Rest:
         }
         post: dict[str, Handle] = {
             "/v2/repository/index": self._index,
-            "/v2/repository/models/{model}/load": self._load,
-            "/v2/repository/models/{model}/unload": self._unload,
             "/v1/models/{model}:classify": self._classify,
             f"/v1/models/{{model}}{of_version}:classify": self._classify,
         }
@@ -112,15 +114,36 @@ class Rest:
             post[f"{path}/infer"] = self._infer
         regions = SharedMemoryPaths(self._ask, self._bodies)
         get |= regions.get()
-        post |= regions.post()
-        return Starlette(
-            routes=[
-                Route(path, self._guarded(handle), methods=[method])
-                for method, routes in (("GET", get), ("POST", post))
-                for path, handle in routes.items()
-            ],
-            exception_handlers={HTTPException: self._no_route},
+        changes: dict[str, Handle] = {
+            "/v2/repository/models/{model}/load": self._load,
+            "/v2/repository/models/{model}/unload": self._unload,
+            **regions.post(),
+        }
+        post |= {path: _without_forms(handle) for path, handle in changes.items()}
+        return self._from_our_site(
+            Starlette(
+                routes=[
+                    Route(path, self._guarded(handle), methods=[method])
+                    for method, routes in (("GET", get), ("POST", post))
+                    for path, handle in routes.items()
+                ],
+                exception_handlers={HTTPException: self._no_route},
+            )
         )
+
+    def _from_our_site(self, app: ASGIApp) -> ASGIApp:
+        """Returns an application that passes on what web pages of other sites cannot have sent."""
+
+        async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = dict(scope["headers"])
+            error = cross_site.refusal(scope["method"], scope["path"], headers, self._hosts)
+            if error is None:
+                await app(scope, receive, send)
+            else:
+                self._failure_counts.add_http(str(error.status), "")
+                await _error(error)(scope, receive, send)
+
+        return checked
 
     def _guarded(self, handle: Handle) -> Handle:
         """Returns an endpoint that answers with whatever goes wrong in `handle`."""
@@ -249,6 +272,16 @@ class Rest:
                 HttpError(405, f"{path} is not for {request.method}; use {headers.get('Allow', 'another')}", headers)
             )
         return _error(HttpError(status, f"there is no {path} here; {_way_from(path)}", headers))
+
+
+def _without_forms(handle: Handle) -> Handle:
+    """Returns a handler that refuses what a web page can send without asking first."""
+
+    async def checked(request: Request) -> Response:
+        cross_site.refuse_forms(request.headers)
+        return await handle(request)
+
+    return checked
 
 
 async def _translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:

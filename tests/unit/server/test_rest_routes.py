@@ -11,6 +11,7 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Call, Handler
 from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.rest.cross_site import AllowedHosts
 from pixelserve_server.api.rest.routes import BodyLimits, Rest
 from pixelserve_server.api.status import status_of
 from pixelserve_server.errors import Cancelled
@@ -25,8 +26,9 @@ class Server:
         self.logged: list[BaseException] = []
         self.admission = Admission(1000)
         self.failure_counts = FailureCounts()
+        hosts = AllowedHosts("127.0.0.1", None)
         dispatcher = Dispatcher({LIVE: handler}, self.admission, Guard(self._log))
-        self.app = Rest(dispatcher, BodyLimits(1000, 1000, 1000, 1), "1.2", self._log, self.failure_counts).app()
+        self.app = Rest(dispatcher, BodyLimits(1000, 1000, 1000, 1), hosts, "1.2", self._log, self.failure_counts).app()
 
     def _log(self, error: BaseException) -> str:
         self.logged.append(error)
