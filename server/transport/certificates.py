@@ -174,7 +174,8 @@ def _validity_warnings(name: str, certificates: list[x509.Certificate], conseque
 def _next_expiry(certificates: list[x509.Certificate]) -> datetime:
     """Returns when the next certificate expires; an expired one beside others does no harm."""
     ends = [each.not_valid_after_utc for each in certificates]
-    return min((end for end in ends if end > datetime.now(UTC)), default=max(ends))
+    first: datetime = min((end for end in ends if end > datetime.now(UTC)), default=max(ends))
+    return first
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
@@ -190,7 +191,8 @@ def _is_issued_by(issued: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _public_bytes(owner: x509.Certificate | PrivateKey) -> bytes:
-    return owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    found: bytes = owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return found
 
 
 def _pem(certificates: list[x509.Certificate]) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ..errors import CertificateError
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 """The kinds of keys that both transports' libraries know."""
 
 # Bundles of every public CA have 0.3 MiB.
@@ -113,7 +114,8 @@ class PemFile:
         if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name not in _CURVES:
             raise self.error(f"the key is on the curve {key.curve.name}; expected P-256, P-384 or P-521")
         if isinstance(key, PrivateKey):
-            return key
+            known: PrivateKey = key
+            return known
         raise self.error("the key is of a kind that TLS does not use here; expected RSA, ECDSA or Ed25519")
 
     def _blocks(self) -> list[tuple[str, bytes]]:
