@@ -25,7 +25,7 @@ demo: $(STAMPS)/server ## start a server, classify real digits, show the figures
 serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
 	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
-test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -70,6 +70,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \
 	$$resolve requirements/triton.in -c <(grep -o '^onnxruntime==[^ ]*' requirements/server.txt) -o requirements/triton.txt
+	@cd requirements/node && npm update --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean: ## remove the environment, caches and build results
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
@@ -99,4 +100,12 @@ $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/proto: $(STAMPS)/%: requiremen
 	@echo "==> Making the environment $(VENV)/$*"
 	@$(BIN)/python -m venv $(VENV)/$*
 	@$(VENV)/$*/bin/python $(PIP_INSTALL) -r requirements/$*.txt
+	@touch $@
+
+# The client of another language: gRPC's for Node.
+$(STAMPS)/node: requirements/node/package.json requirements/node/package-lock.json | $(STAMPS)/venv
+	@echo "==> Installing gRPC for Node into $(VENV)/node"
+	@command -v npm >/dev/null || { echo "the tests need Node and npm (Debian: apt install nodejs npm)" >&2; exit 1; }
+	@mkdir -p $(VENV)/node && cp $^ $(VENV)/node/
+	@cd $(VENV)/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
