@@ -12,6 +12,8 @@ ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models
 COMMITTED, MOBILENET, EFFICIENTNET = "PixelServe with its committed models", "MobileNetV2", "EfficientNetB0"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight in the pictures."""
+CONNECTIONS = 4
+"""How many connections the figures use that use several."""
 HTTP_LEVELS = (1, 8, 32)
 """Requests in flight over HTTP."""
 SWEEPS = 3
@@ -33,6 +35,8 @@ class Kind(StrEnum):
 
     H2LOAD = "h2load"
     """By h2load, one body."""
+    BESIDE = "h2load, beside a busy process"
+    """The same while another process keeps the server's core busy."""
     HTTP = "h2load over HTTP/1.1"
     """By h2load, the same request over HTTP, on a connection for each that is in flight."""
     FIXED = "fixed body"
@@ -74,6 +78,8 @@ class Measurement:
     """Requests that wait for an answer at any time."""
     images: int = 1
     """Images a request."""
+    connections: int = 1
+    """HTTP/2 connections that share the requests in flight evenly."""
     requests: int = 0
     """Requests before the server's memory is looked at, or whose CPU time is counted."""
     swaps: int = 0
@@ -86,12 +92,13 @@ class Measurement:
         if self.kind == Kind.RESIDENT:
             return f"after {self.swaps or self.requests:,}"
         images = f", {self.images} images each" if self.images > 1 else ""
-        return f"{self.server}, {self.in_flight} in flight{images}, {self.kind}"
+        connections = f" over {self.connections} connections" if self.connections > 1 else ""
+        return f"{self.server}, {self.in_flight} in flight{connections}{images}, {self.kind}"
 
 
 Values = Mapping[str, float]
-"""What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, resident_mib, cpu_s (of 100,000 requests),
-cpu_us (of one), load_s and grown_mb, as far as it gives them."""
+"""What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, p999_us, resident_mib, cpu_s (of 100,000
+requests), cpu_us (of one), load_s and grown_mb, as far as it gives them."""
 
 Round = Mapping[Measurement, Values]
 """What one round gave."""
@@ -121,6 +128,10 @@ class Figure:
     """Of the ratio, as it is shown."""
     slack: float = 0.0
     """What is added to the other's value: by how much ours may be more, in its unit."""
+    against_value: str = ""
+    """Key of the denominator's value, if it is not the numerator's."""
+    against_name: str = ""
+    """What the report calls the denominator, if neither its server nor its kind tells them apart."""
 
     @property
     def servers(self) -> set[str]:
@@ -201,7 +212,11 @@ def rows(figures: Iterable[Figure], rounds: Sequence[Round]) -> list[Row]:
         Row(
             figure,
             [results[figure.ours][figure.value] for results in rounds if figure.ours in results],
-            [results[figure.against][figure.value] + figure.slack for results in rounds if figure.ours in results],
+            [
+                results[figure.against][figure.against_value or figure.value] + figure.slack
+                for results in rounds
+                if figure.ours in results
+            ],
         )
         for figure in figures
     ]

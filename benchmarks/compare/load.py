@@ -1,5 +1,6 @@
-"""Load by h2load: one body, as many requests in flight as asked for, on one connection (HTTP/1.1: on as many)."""
+"""Load by h2load: one body, as many requests in flight as asked for, on one connection or several."""
 
+import math
 import re
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ class Target:
     headers: Mapping[str, str]
     """Its headers."""
     is_http1: bool = False
-    """Whether over HTTP/1.1, where a connection is kept for each request in flight; otherwise over one of HTTP/2."""
+    """Whether over HTTP/1.1, which keeps a connection for each request in flight; otherwise over HTTP/2."""
 
 
 def grpc_target(port: int, message: bytes) -> Target:
@@ -46,6 +47,8 @@ class Load:
     """Median time from a request's start to the end of its answer, in microseconds."""
     p99_us: float
     """99th percentile of the same."""
+    p999_us: float
+    """99.9th percentile of the same."""
 
 
 # 0: the head of the answer came while it warmed up, and was not looked at; the rest came after that.
@@ -60,11 +63,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """
     if not len(values):
         raise LoadError("no request was answered in the time of the measurement")
-    return float(np.percentile(np.asarray(values), percent, method="inverted_cdf"))
+    # 99.9 % of 1,000 values are 999, and not 999.0000000000001 of them.
+    rank = max(1, math.ceil(len(values) * percent / 100 - 1e-9))
+    return float(np.partition(np.asarray(values), rank - 1)[rank - 1])
 
 
-def h2load(target: Target, in_flight: int, *, seconds: float, warm_up_s: float, cores: Cores) -> Load:
-    """Sends one request over and over, `in_flight` at a time.
+def h2load(
+    target: Target, in_flight: int, *, connections: int = 1, seconds: float, warm_up_s: float, cores: Cores
+) -> Load:
+    """Sends one request over and over, `in_flight` at a time, which the connections share evenly.
 
     h2load knows HTTP only: an answer whose grpc-status is an error counts as well, so the server is asked with a real
     client first.
@@ -76,18 +83,18 @@ def h2load(target: Target, in_flight: int, *, seconds: float, warm_up_s: float, 
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as place:
         log = Path(place) / "log"
         extent = [f"--warm-up-time={round(warm_up_s * 1000)}ms", f"--duration={round(seconds * 1000)}ms"]
-        said = _run(target, in_flight, cores, [*extent, f"--log-file={log}"])
+        said = _run(target, (in_flight, connections), cores, [*extent, f"--log-file={log}"])
         return read_report(said, log.read_text())
 
 
-def send(target: Target, in_flight: int, *, requests: int, cores: Cores) -> None:
+def send(target: Target, in_flight: int, *, connections: int = 1, requests: int, cores: Cores) -> None:
     """Sends one request so many times by h2load, `in_flight` requests at a time, and waits for all answers.
 
     Raises:
         MissingToolError: h2load is not installed.
         LoadError: it failed, or requests failed.
     """
-    check_answered(_run(target, in_flight, cores, [f"--requests={requests}"]), requests)
+    check_answered(_run(target, (in_flight, connections), cores, [f"--requests={requests}"]), requests)
 
 
 def check_answered(said: str, requests: int) -> None:
@@ -96,10 +103,16 @@ def check_answered(said: str, requests: int) -> None:
         raise LoadError(f"expected {requests:,} requests to succeed:\n{said}")
 
 
-def _run(target: Target, in_flight: int, cores: Cores, extent: Sequence[str]) -> str:
-    """Returns what h2load said."""
-    shape = ["--h1", f"-c{in_flight}", "-m1"] if target.is_http1 else ["-c1", f"-m{in_flight}"]
-    command = [*cores.pin_load(), tool("h2load", H2LOAD_PACKAGE), "-t1", *shape, *extent]
+def shape(target: Target, in_flight: int, connections: int) -> list[str]:
+    """Returns h2load's options for so many requests in flight; `connections` must divide them."""
+    if target.is_http1:
+        return ["--h1", f"-c{in_flight}", "-m1"]
+    return [f"-c{connections}", f"-m{in_flight // connections}"]
+
+
+def _run(target: Target, load: tuple[int, int], cores: Cores, extent: Sequence[str]) -> str:
+    """Returns h2load's output; `load` is requests in flight and connections."""
+    command = [*cores.pin_load(), tool("h2load", H2LOAD_PACKAGE), "-t1", *shape(target, *load), *extent]
     for name, value in target.headers.items():
         command += ["-H", f"{name}: {value}"]
     with tempfile.NamedTemporaryFile(prefix="pixelserve-bench-") as data:
@@ -126,7 +139,7 @@ def read_report(said: str, log: str) -> Load:
     if any(int(count) for count in bad.groups()) or any(status not in _FINE for _, status, _ in lines):
         raise LoadError(f"requests failed:\n{said}")
     latencies_us = [int(duration_us) for _, _, duration_us in lines]
-    return Load(float(rate[1]), percentile(latencies_us, 50), percentile(latencies_us, 99))
+    return Load(float(rate[1]), *(percentile(latencies_us, percent) for percent in (50, 99, 99.9)))
 
 
 def h2load_version() -> str:

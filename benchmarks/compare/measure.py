@@ -10,7 +10,7 @@ import grpc
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import inference_pb2_grpc
 
-from . import alone, bare, bodies, ours, over_http, peer
+from . import alone, bare, bodies, neighbour, ours, over_http, peer
 from .errors import ServerError
 from .figures import (
     BARE,
@@ -103,7 +103,8 @@ class Measurer:
         Raises:
             LoadError: requests failed.
         """
-        send(self._target(wanted), wanted.in_flight, requests=requests, cores=self._plan.cores)
+        target, cores = self._target(wanted), self._plan.cores
+        send(target, wanted.in_flight, connections=wanted.connections, requests=requests, cores=cores)
 
     def _tell_and_measure(self, wanted: Measurement, say: Say) -> Values:
         say(str(wanted))
@@ -116,6 +117,9 @@ class Measurer:
         self.check(wanted)
         if wanted.kind in (Kind.H2LOAD, Kind.HTTP):
             return _values(self._h2load(wanted), wanted.images)
+        if wanted.kind == Kind.BESIDE:
+            with neighbour.busy(plan.cores):
+                return _values(self._h2load(wanted), wanted.images)
         rate = self._generator(wanted).requests_per_s(
             distinct=wanted.kind == Kind.DISTINCT,
             on_one_call=wanted.kind == Kind.ONE_CALL,
@@ -126,7 +130,14 @@ class Measurer:
 
     def _h2load(self, wanted: Measurement) -> Load:
         plan, target = self._plan, self._target(wanted)
-        return h2load(target, wanted.in_flight, seconds=plan.seconds, warm_up_s=plan.warm_up_s, cores=plan.cores)
+        return h2load(
+            target,
+            wanted.in_flight,
+            connections=wanted.connections,
+            seconds=plan.seconds,
+            warm_up_s=plan.warm_up_s,
+            cores=plan.cores,
+        )
 
     def _target(self, wanted: Measurement) -> Target:
         server, images = self._servers[wanted.server], self._images[: wanted.images]

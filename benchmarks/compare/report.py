@@ -15,6 +15,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "images_per_s": lambda value: f"{value:,.0f}/s",
     "p50_us": lambda value: f"{value:,.0f} µs",
     "p99_us": lambda value: f"{value:,.0f} µs",
+    "p999_us": lambda value: f"{value:,.0f} µs",
     "cpu_s": lambda value: f"{value:,.2f} s",
     "cpu_us": lambda value: f"{value:,.0f} µs",
     "resident_mib": lambda value: f"{value:,.1f} MiB",
@@ -47,17 +48,15 @@ class Report:
 def cells(row: Row) -> list[str]:
     """Returns a row's text for each of COLUMNS."""
     figure, ratios, decimals = row.figure, row.ratios, row.figure.decimals
-    show = _FORMATS[figure.value]
+    show, show_against = _FORMATS[figure.value], _FORMATS[figure.against_value or figure.value]
     bound = "≥" if figure.more_is_better else "≤"
-    against = figure.against.server
-    if figure.ours.kind == Kind.HTTP:
-        against = "gRPC"
-    elif against == figure.ours.server:
+    against = figure.against_name or figure.against.server
+    if against == figure.ours.server:
         against = str(figure.against) if figure.against.kind == Kind.RESIDENT else str(figure.against.kind)
     return [
         figure.title,
         show(statistics.median(row.ours)),
-        f"{against}: {show(statistics.median(row.against))}",
+        f"{against}: {show_against(statistics.median(row.against))}",
         f"{row.ratio:.{decimals}f} ({min(ratios):.{decimals}f} to {max(ratios):.{decimals}f})"
         if len(ratios) > 1
         else f"{row.ratio:.3f}",
@@ -112,6 +111,7 @@ def as_json(report: Report) -> str:
             "group": row.figure.group,
             "title": row.figure.title,
             "value": row.figure.value,
+            "against_value": row.figure.against_value or row.figure.value,
             "ours": str(row.figure.ours),
             "against": str(row.figure.against),
             "ours_values": list(row.ours),

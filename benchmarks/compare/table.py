@@ -4,6 +4,7 @@ from .figures import (
     ALONE,
     BARE,
     COMMITTED,
+    CONNECTIONS,
     COUNTED,
     EARLY_REQUESTS,
     EARLY_SWAPS,
@@ -34,7 +35,9 @@ def all_figures(
         cost_requests: of how many the CPU time is counted, with the metrics and without.
     """
     return [
-        *_against_others(),
+        *_against_triton(),
+        *_against_alone(),
+        *_steadiness(),
         *_against_itself(requests),
         *_over_http(),
         *_living(swaps, models),
@@ -43,22 +46,71 @@ def all_figures(
     ]
 
 
-def _pair(kind: Kind, one: str, other: str, in_flight: int) -> tuple[Measurement, Measurement]:
-    return Measurement(kind, one, in_flight), Measurement(kind, other, in_flight)
+def _pair(kind: Kind, one: str, other: str, in_flight: int, connections: int = 1) -> tuple[Measurement, Measurement]:
+    ours, against = (Measurement(kind, server, in_flight, connections=connections) for server in (one, other))
+    return ours, against
 
 
-def _against_others() -> list[Figure]:
-    """Returns how it compares with what else could serve."""
-    load, alone = Kind.H2LOAD, Measurement(Kind.ALONE, ALONE)
-    eights, single = Measurement(load, OURS, 32, 8), Measurement(load, OURS, 128)
+def _against_triton() -> list[Figure]:
+    """Returns rates and latencies against those of Triton with its Python backend."""
+
+    def rate(in_flight: int, connections: int, floor: float | None = None, goal: float | None = None) -> Figure:
+        title = f"requests/s at {in_flight} in flight{_over(connections)}"
+        pair = _pair(Kind.H2LOAD, OURS, TRITON, in_flight, connections)
+        return Figure("rates", title, "requests_per_s", *pair, floor, goal)
+
+    alone = _pair(Kind.H2LOAD, OURS, TRITON, 1)
     return [
-        Figure("rates", "requests/s at 32 in flight", "requests_per_s", *_pair(load, OURS, TRITON, 32), 1.6, 1.9),
-        Figure("rates", "requests/s at 128 in flight", "requests_per_s", *_pair(load, OURS, TRITON, 128), 1.6, 1.9),
-        Figure("latency", "p50 at 1 in flight", "p50_us", *_pair(load, OURS, TRITON, 1), 0.70, 0.60, False),
-        Figure("latency", "p99 at 1 in flight", "p99_us", *_pair(load, OURS, TRITON, 1), 1.0, None, False),
-        Figure("tail", "p99 at 32 in flight", "p99_us", *_pair(load, OURS, TRITON, 32), 0.70, 0.55, False),
-        Figure("eights", "images/s by 8 a request, 32 in flight", "images_per_s", eights, alone, 0.72, 0.80),
-        Figure("alone", "images/s by 1 a request, 128 in flight", "images_per_s", single, alone, 0.52, 0.62),
+        *(rate(level, 1) for level in (1, 32, 128)),
+        rate(32, CONNECTIONS, 1.65, 1.9),
+        rate(128, CONNECTIONS, 1.75, 2.0),
+        Figure("latency", "p50 at 1 in flight", "p50_us", *alone, 0.9, 0.7, False),
+        Figure("latency", "p99 at 1 in flight", "p99_us", *alone, 1.0, None, False),
+        Figure("latency", "p99.9 at 1 in flight", "p999_us", *alone, None, None, False),
+        Figure("tail", "p99 at 32 in flight", "p99_us", *_pair(Kind.H2LOAD, OURS, TRITON, 32), 0.7, 0.55, False),
+    ]
+
+
+def _over(connections: int) -> str:
+    return f" over {connections} connections" if connections > 1 else ""
+
+
+def _against_alone() -> list[Figure]:
+    """Returns how much of what ONNX Runtime computes alone is left behind a network."""
+    alone, figures = Measurement(Kind.ALONE, ALONE), []
+    for group, images, in_flight, floor, goal in (("eights", 8, 32, 0.74, 0.83), ("alone", 1, 128, 0.45, 0.52)):
+        for connections in (1, CONNECTIONS):
+            title = f"images/s by {images} a request, {in_flight} in flight{_over(connections)}"
+            ours = Measurement(Kind.H2LOAD, OURS, in_flight, images, connections)
+            bars = (floor, goal) if connections > 1 else (None, None)
+            figures.append(Figure(group, title, "images_per_s", ours, alone, *bars))
+    return figures
+
+
+def _steadiness() -> list[Figure]:
+    """Returns what chance, neighbours and many clients do to the answers' times."""
+
+    def spread(server: str, title: str, *bars: float) -> Figure:
+        alone = Measurement(Kind.H2LOAD, server)
+        floor, goal = bars or (None, None)
+        return Figure(
+            "spread", title, "p999_us", alone, alone, floor, goal, False, against_value="p50_us", against_name="p50"
+        )
+
+    def beside(server: str, title: str, *bars: float) -> Figure:
+        both = Measurement(Kind.BESIDE, server), Measurement(Kind.H2LOAD, server)
+        floor, goal = bars or (None, None)
+        return Figure("neighbour", title, "p50_us", *both, floor, goal, False, against_name="p50 alone")
+
+    many, few = (Measurement(Kind.H2LOAD, OURS, *shape) for shape in ((256, 1, 256), (32, 1, CONNECTIONS)))
+    title = "requests/s over 256 connections, 1 in flight on each"
+    against = f"{CONNECTIONS} connections, {32 // CONNECTIONS} on each"
+    return [
+        spread(OURS, "p99.9 over p50 at 1 in flight", 5, 3),
+        spread(TRITON, "p99.9 over p50 at 1 in flight, Triton"),
+        beside(OURS, "p50 at 1 in flight beside a busy process", 3, 1.5),
+        beside(TRITON, "p50 at 1 in flight beside a busy process, Triton"),
+        Figure("connections", title, "requests_per_s", many, few, 0.72, 0.85, against_name=against),
     ]
 
 
@@ -70,31 +122,41 @@ def _against_itself(requests: int) -> list[Figure]:
     early, late = (Measurement(Kind.RESIDENT, OURS, 32, requests=count) for count in (EARLY_REQUESTS, requests))
     return [
         Figure("distinct", "distinct ids and pixels, 32 in flight", "requests_per_s", *distinct, 0.90),
-        _on_one_call(OURS, "one stream, 32 in flight"),
-        _on_one_call(OURS_GRPCIO, "one stream over grpcio, 32 in flight"),
+        _on_one_call(OURS, "one stream, 32 in flight", 0.8),
+        _on_one_call(OURS_GRPCIO, "one stream over grpcio, 32 in flight", None),
         Figure("grpcio", "grpcio transport, 32 in flight", "requests_per_s", *over_grpcio, 0.9, 1.0),
         Figure("memory", memory, "resident_mib", late, early, 1.02, None, False),
     ]
 
 
-def _on_one_call(server: str, title: str) -> Figure:
+def _on_one_call(server: str, title: str, floor: float | None) -> Figure:
     ours, against = (Measurement(kind, server, 32) for kind in (Kind.ONE_CALL, Kind.FIXED))
-    return Figure("stream", title, "requests_per_s", ours, against, None, 1.0)
+    return Figure("stream", title, "requests_per_s", ours, against, floor, 1.0)
 
 
 def _over_http() -> list[Figure]:
     """Returns what the same request takes over HTTP, on kept connections."""
 
-    def figure(title: str, value: str, in_flight: int, floor: float | None = None, slack: float = 0.0) -> Figure:
-        ours, against = (Measurement(kind, OURS, in_flight) for kind in (Kind.HTTP, Kind.H2LOAD))
-        more_is_better = value == "requests_per_s"
-        return Figure("http", title, value, ours, against, floor, None, more_is_better, slack=slack)
+    bars = {1: (0.5, 0.7), 32: (0.25, 0.4)}
+
+    def rate(in_flight: int) -> Figure:
+        title = f"requests/s over HTTP, {in_flight} in flight"
+        floor, goal = bars.get(in_flight, (None, None))
+        return Figure("http", title, "requests_per_s", *_http_pair(in_flight), floor, goal, against_name="gRPC")
+
+    def p50(title: str, in_flight: int, floor: float | None = None, slack: float = 0.0) -> Figure:
+        pair = _http_pair(in_flight)
+        return Figure("http", title, "p50_us", *pair, floor, None, False, slack=slack, against_name="gRPC")
 
     return [
-        *(figure(f"requests/s over HTTP, {level} in flight", "requests_per_s", level) for level in HTTP_LEVELS),
-        *(figure(f"p50 over HTTP, {level} in flight", "p50_us", level) for level in HTTP_LEVELS),
-        figure("p50 over HTTP, 1 in flight, against gRPC's and 1 ms", "p50_us", 1, 1.0, 1000),
+        *(rate(level) for level in HTTP_LEVELS),
+        *(p50(f"p50 over HTTP, {level} in flight", level) for level in HTTP_LEVELS),
+        p50("p50 over HTTP, 1 in flight, against gRPC's and 1 ms", 1, 1.0, 1000),
     ]
+
+
+def _http_pair(in_flight: int) -> tuple[Measurement, Measurement]:
+    return Measurement(Kind.HTTP, OURS, in_flight), Measurement(Kind.H2LOAD, OURS, in_flight)
 
 
 def _living(swaps: int, models: int) -> list[Figure]:

@@ -49,6 +49,20 @@ def test_it_measures_streams_many_models_and_swaps(root: Path, tmp_path: Path) -
     assert "after 60 swaps" in figures[4]["title"]
 
 
+def test_it_measures_connections_the_spread_of_times_and_a_busy_neighbour(root: Path, tmp_path: Path) -> None:
+    quick = ["--rounds", "1", "--seconds", "0.5"]
+    done = compare(root, *quick, "--only", "spread,neighbour,connections", "--json", "--out", str(tmp_path))
+    # 1 says that a floor was missed, which is for a quiet machine to say.
+    assert done.returncode in (0, 1), done.stderr
+    spread, neighbour, connections = json.loads(done.stdout)["figures"]
+    assert (spread["value"], spread["against_value"]) == ("p999_us", "p50_us")
+    assert spread["ratio"] >= 1
+    # Not how much slower: h2load's own core may be as busy on a test machine.
+    assert neighbour["value"] == neighbour["against_value"] == "p50_us"
+    assert connections["ours"].startswith("PixelServe, 256 in flight over 256 connections")
+    assert all(value > 0 for value in (*neighbour["ours_values"], *connections["ratios"]))
+
+
 def test_it_measures_http_against_grpc_on_kept_connections(root: Path, tmp_path: Path) -> None:
     quick = ["--rounds", "1", "--seconds", "0.5"]
     done = compare(root, *quick, "--only", "http", "--json", "--out", str(tmp_path))

@@ -1,6 +1,7 @@
 """Which figures there are, in which order they are measured, and when they pass."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,10 +60,10 @@ def test_what_needs_a_server_of_its_own_is_no_part_of_a_round() -> None:
 
 def test_without_triton_nothing_of_it_is_left() -> None:
     left = figures.chosen(table.all_figures(), GROUPS, with_triton=False)
-    groups = ["eights", "alone", "distinct", "stream", "stream", "grpcio", "memory", "models", "swaps", "swapmemory"]
-    groups[7:7] = ["http"] * 7
-    groups += ["metrics", "metrics", *["loading"] * 5]
-    assert [figure.group for figure in left] == groups
+    counts = {"eights": 2, "alone": 2, "spread": 1, "neighbour": 1, "connections": 1, "distinct": 1, "stream": 2}
+    counts |= {"grpcio": 1, "memory": 1, "http": 7, "models": 1, "swaps": 1, "swapmemory": 1, "metrics": 2}
+    counts |= {"loading": 5}
+    assert list(Counter(figure.group for figure in left).items()) == list(counts.items())
     assert all(TRITON not in figure.servers for figure in left)
 
 
@@ -116,6 +117,29 @@ def test_http_may_take_a_millisecond_more_than_grpc() -> None:
     assert (row.against, row.ratio, row.floor_met) == ([1200.0] * 3, 1.0, True)
     assert report.cells(row)[2] == "gRPC: 1,200 µs"
     assert not figures.rows([promise], [{**rounds[2]}])[0].floor_met
+
+
+def test_a_percentile_is_held_against_another_of_the_same_measurement() -> None:
+    spread = next(figure for figure in table.all_figures() if figure.group == "spread")
+    assert spread.ours == spread.against
+    assert figures.order([spread], 0) == [spread.ours]
+    (row,) = figures.rows([spread], [{spread.ours: {"p50_us": 200.0, "p99_us": 300.0, "p999_us": 900.0}}])
+    assert row.ratios == [4.5]
+    assert report.cells(row)[1:3] == ["900 µs", "p50: 200 µs"]
+
+
+def test_requests_over_many_connections_are_held_against_as_many_over_few() -> None:
+    many = next(figure for figure in table.all_figures() if figure.group == "connections")
+    assert (many.ours.in_flight, many.ours.connections) == (256, 256)
+    assert (many.against.in_flight, many.against.connections) == (32, 4)
+    assert str(many.against) == "PixelServe, 32 in flight over 4 connections, h2load"
+    assert report.cells(Row(many, [80], [100]))[2] == "4 connections, 8 on each: 100/s"
+
+
+def test_connections_share_the_requests_evenly() -> None:
+    every = [each for figure in table.all_figures() for each in (figure.ours, figure.against)]
+    assert all(each.in_flight % each.connections == 0 for each in every)
+    assert {each.connections for each in every} == {1, 4, 256}
 
 
 def test_memory_is_named_by_what_came_before_it() -> None:

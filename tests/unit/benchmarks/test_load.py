@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.compare.errors import LoadError
-from benchmarks.compare.load import check_answered, percentile, read_report
+from benchmarks.compare.load import Target, check_answered, percentile, read_report, shape
 
 SAID = """starting benchmark...
 
@@ -33,7 +33,27 @@ def test_no_values_have_no_percentile() -> None:
 
 def test_the_rate_is_what_h2load_said_and_latencies_are_from_its_log() -> None:
     load = read_report(SAID.format(bad=0), log(40, 10, 30, 20))
-    assert (load.requests_per_s, load.p50_us, load.p99_us) == (6294.0, 20, 40)
+    assert (load.requests_per_s, load.p50_us, load.p99_us, load.p999_us) == (6294.0, 20, 40, 40)
+
+
+def test_the_last_of_a_thousand_answers_is_the_99_9th_percentile() -> None:
+    load = read_report(SAID.format(bad=0), log(*range(1, 1001)))
+    assert (load.p50_us, load.p99_us, load.p999_us) == (500, 990, 999)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "connections", "is_http1", "expected"),
+    [
+        pytest.param(32, 1, False, ["-c1", "-m32"], id="one connection"),
+        pytest.param(32, 4, False, ["-c4", "-m8"], id="four share them"),
+        pytest.param(256, 256, False, ["-c256", "-m1"], id="one each"),
+        pytest.param(32, 1, True, ["--h1", "-c32", "-m1"], id="HTTP/1.1 has one in flight a connection"),
+    ],
+)
+def test_requests_in_flight_are_shared_among_the_connections(
+    in_flight: int, connections: int, is_http1: bool, expected: list[str]
+) -> None:
+    assert shape(Target("http://here", b"", {}, is_http1), in_flight, connections) == expected
 
 
 def test_an_answer_that_began_during_the_warm_up_counts() -> None:
