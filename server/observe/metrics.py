@@ -89,6 +89,10 @@ class Metrics(Collector):
         self._failed_unix_s: dict[str, float] = {}
         self._replies: Callable[[], Mapping[str, int]] = dict
         self._failures: Callable[[], Mapping[tuple[str, str, str], int]] = dict
+        self._certificate_ends_unix_s: Mapping[str, float] = {}
+        # Empty without TLS, and from the start there with it: a counter that begins at 1 is no increase to Prometheus.
+        self._certificate_reloads: dict[str, int] = {}
+        self._is_certificate_current = True
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -143,6 +147,23 @@ class Metrics(Collector):
         self._failed[model] += 1
         self._failed_unix_s[model] = time.time()
 
+    def certificates_taken(self, ends_unix_s: Mapping[str, float], *, renewed: bool) -> None:
+        """Tells that connections get certificates from now on.
+
+        Args:
+            ends_unix_s: when the first certificate of each file expires, by what the file is: server, client_ca.
+            renewed: whether they take the place of others.
+        """
+        self._certificate_ends_unix_s = ends_unix_s
+        reloads = self._certificate_reloads or {"renewed": 0, "failed": 0}
+        self._certificate_reloads = {**reloads, "renewed": reloads["renewed"] + renewed}
+        self._is_certificate_current = True
+
+    def certificates_refused(self) -> None:
+        """Tells that the files of the certificates changed to something that cannot be used."""
+        self._certificate_reloads = {**self._certificate_reloads, "failed": self._certificate_reloads["failed"] + 1}
+        self._is_certificate_current = False
+
     def watch_calls(
         self,
         replies: Callable[[], Mapping[str, int]],
@@ -191,6 +212,7 @@ class Metrics(Collector):
         yield from _predictions(versions)
         yield self._calls()
         yield from self._loads()
+        yield from self._certificates()
         yield from _gpus(self._gpus.read() if self._gpus else [])
         yield GaugeMetricFamily("pixelserve_gpu_required", "1: told to compute on a GPU", int(self._requires_gpu))
         yield GaugeMetricFamily("pixelserve_threads", "Threads of the process", threading.active_count())
@@ -226,6 +248,24 @@ class Metrics(Collector):
         for model, unix_s in sorted(dict(self._failed_unix_s).items()):
             last.add_metric([model], unix_s)
         yield last
+
+    def _certificates(self) -> Iterator[Metric]:
+        ends = GaugeMetricFamily(
+            "pixelserve_tls_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a file expires",
+            labels=["file"],
+        )
+        for name, end_unix_s in self._certificate_ends_unix_s.items():
+            ends.add_metric([name], end_unix_s)
+        reloads = CounterMetricFamily(
+            "pixelserve_tls_reloads", "Changes of the certificates' files, by what became of them", labels=["outcome"]
+        )
+        for outcome, count in self._certificate_reloads.items():
+            reloads.add_metric([outcome], count)
+        current = GaugeMetricFamily("pixelserve_tls_last_reload_successful", "0: they cannot be used, and others are")
+        if self._certificate_reloads:
+            current.add_metric([], int(self._is_certificate_current))
+        yield from (ends, reloads, current)
 
 
 def _gpus(found: Iterable[Gpu]) -> Iterator[Metric]:

@@ -63,7 +63,7 @@ class Certificates:
     """When the server's chain becomes valid."""
     expires: Mapping[str, datetime]
     """When a certificate of a file expires first, by what the file is: server, client_ca."""
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = field(compare=False)
     """What makes clients refuse the server, or be refused, although it can serve."""
 
     def is_valid(self, now: datetime) -> bool:
