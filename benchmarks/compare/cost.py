@@ -12,7 +12,7 @@ from . import ours
 from .bodies import METHOD, MODEL
 from .errors import ServerError
 from .figures import COUNTED, Figure, Kind, Measurement, Round, Values
-from .measure import Measurer, Say
+from .measure import SETTLE_S, Measurer, Say
 from .plan import Plan
 from .process import Server
 from .repositories import repository
@@ -22,8 +22,6 @@ PARTS = 10
 SCRAPE_EVERY_S = 5.0
 SCRAPES = 100
 SCRAPE_TIMEOUT_S = 20.0
-# A run is counted after its requests were answered, and that is part of what is measured.
-SETTLE_S = 0.2
 # As Prometheus asks: for OpenMetrics, compressed.
 PROMETHEUS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 

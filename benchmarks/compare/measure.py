@@ -1,6 +1,7 @@
 """Makes the measurements: the servers that are needed, the rounds, the memory, the curve."""
 
 import statistics
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from .figures import (
     ONE_MODEL,
     OURS,
     OURS_GRPCIO,
+    OURS_TWO_CORES,
     SWEEPS,
     TRITON,
     Figure,
@@ -35,6 +37,8 @@ from .process import Server
 from .stream import StreamLoad
 
 CHECK_TIMEOUT_S = 20.0
+SETTLE_S = 0.2
+"""A run is counted after its requests were answered, and that is part of a request's CPU time."""
 CHECK_ID = "checked by a real client"
 Say = Callable[[str], None]
 """Is told what is measured next."""
@@ -49,6 +53,7 @@ def servers(
     makers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
         OURS: lambda: ours.serve(OURS, cores, transport),
         OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, Transport.GRPCIO),
+        OURS_TWO_CORES: lambda: ours.serve(OURS_TWO_CORES, cores, transport, on_cores=2),
         BARE: lambda: bare.serve(BARE, cores),
         ONE_MODEL: lambda: ours.serve_copies(ONE_MODEL, cores, transport, 1),
         MANY_MODELS: lambda: ours.serve_copies(MANY_MODELS, cores, transport, models),
@@ -117,6 +122,8 @@ class Measurer:
         self.check(wanted)
         if wanted.kind in (Kind.H2LOAD, Kind.HTTP):
             return _values(self._h2load(wanted), wanted.images)
+        if wanted.kind == Kind.SPENT:
+            return {"cpu_us": self._spent_us(wanted)}
         if wanted.kind == Kind.BESIDE:
             with neighbour.busy(plan.cores):
                 return _values(self._h2load(wanted), wanted.images)
@@ -138,6 +145,15 @@ class Measurer:
             warm_up_s=plan.warm_up_s,
             cores=plan.cores,
         )
+
+    def _spent_us(self, wanted: Measurement) -> float:
+        """Returns the CPU time of a request, in microseconds."""
+        self.send(wanted, wanted.requests // 10)
+        time.sleep(SETTLE_S)
+        before_s = self._servers[wanted.server].cpu_s()
+        self.send(wanted, wanted.requests)
+        time.sleep(SETTLE_S)
+        return (self._servers[wanted.server].cpu_s() - before_s) / wanted.requests * 1e6
 
     def _target(self, wanted: Measurement) -> Target:
         server, images = self._servers[wanted.server], self._images[: wanted.images]

@@ -28,15 +28,16 @@ def serve(
     cores: Cores,
     transport: Transport,
     *,
+    on_cores: int = 1,
     repository: Path = ROOT / "models",
     options: Sequence[str] = (),
     module: str = "pixelserve",
 ) -> AbstractContextManager[Server]:
     """Runs `pixelserve serve` on a repository, with its defaults except for the transport and further `options`.
 
-    `module` is one that takes the command line in place of the `pixelserve` command.
+    It has one core or two. `module` is one that takes the command line in place of the `pixelserve` command.
     """
-    command = [*cores.pin_server(), sys.executable, "-m", module, "serve"]
+    command = [*cores.pin_server(on_cores), sys.executable, "-m", module, "serve"]
     command += ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0"]
     command += ["--metrics-port", "0"]
     return running(name, [*command, "--transport", transport, *options], _port)

@@ -41,10 +41,26 @@ class Server:
         return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
 
     def cpu_s(self) -> float:
-        """Returns the CPU time that the process has taken since it started, user and system, of all its threads."""
-        # The second field, the command's name, is in parentheses and may hold anything; these are the 14th and 15th.
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Returns the CPU time taken since it started, user and system, by all threads of the process and of what it
+        started, such as the process in which Triton's Python backend runs."""
+        return sum(map(_cpu_s, {self.pid, *_group(self.pid)}))
+
+
+def _cpu_s(pid: int) -> float:
+    # The clock of another process, numbered as by clock_getcpuclockid(3): /proc/PID/stat counts ticks of 10 ms.
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:  # It has ended.
+        return 0.0
+
+
+def _group(leader: int) -> Iterator[int]:
+    """Yields the processes whose group has that leader."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        # One may have ended. The second field, a command's name, is in parentheses and may contain anything.
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[2]) == leader:
+                yield int(path.parent.name)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from .figures import (
     ONE_MODEL,
     OURS,
     OURS_GRPCIO,
+    OURS_TWO_CORES,
     TRITON,
     UNCOUNTED,
     Figure,
@@ -32,7 +33,7 @@ def all_figures(
         requests: after how many memory is looked at again.
         swaps: the same for swaps of a version.
         models: how many are loaded where many are.
-        cost_requests: of how many the CPU time is counted, with the metrics and without.
+        cost_requests: of how many the CPU time is counted, with the metrics and without; a quarter of them elsewhere.
     """
     return [
         *_against_triton(),
@@ -41,6 +42,7 @@ def all_figures(
         *_against_itself(requests),
         *_over_http(),
         *_living(swaps, models),
+        *_of_cores(cost_requests // 4),
         *_of_metrics(cost_requests),
         *_of_loading(),
     ]
@@ -168,6 +170,24 @@ def _living(swaps: int, models: int) -> list[Figure]:
         Figure("models", many, "requests_per_s", *_pair(Kind.H2LOAD, MANY_MODELS, ONE_MODEL, 32), None, 0.95),
         Figure("swaps", "p99 of the second of a swap, 32 in flight", "p99_us", *swapping, None, 3.0, False),
         Figure("swapmemory", f"resident memory after {swaps:,} swaps", "resident_mib", late, early, None, 1.05, False),
+    ]
+
+
+def _of_cores(requests: int) -> list[Figure]:
+    """Returns what a request takes of the cores, and what a second one gives."""
+
+    def spent(server: str) -> Measurement:
+        return Measurement(Kind.SPENT, server, 32, connections=CONNECTIONS, requests=requests)
+
+    def cpu(group: str, title: str, server: str, against: str) -> Figure:
+        return Figure(group, title, "cpu_us", spent(server), spent(against), None, None, False)
+
+    rates = _pair(Kind.H2LOAD, OURS_TWO_CORES, OURS, 32, CONNECTIONS)
+    return [
+        cpu("cpu", "CPU time of a request, 32 in flight, against grpcio's", OURS, OURS_GRPCIO),
+        cpu("cpu", "CPU time of a request, 32 in flight, against Triton's", OURS, TRITON),
+        Figure("cores", "requests/s on two cores, 32 in flight", "requests_per_s", *rates, None),
+        cpu("cores", "CPU time of a request on two cores, 32 in flight", OURS_TWO_CORES, OURS),
     ]
 
 

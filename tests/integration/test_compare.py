@@ -63,6 +63,17 @@ def test_it_measures_connections_the_spread_of_times_and_a_busy_neighbour(root: 
     assert all(value > 0 for value in (*neighbour["ours_values"], *connections["ratios"]))
 
 
+def test_it_measures_what_a_request_takes_of_one_core_and_of_two(root: Path, tmp_path: Path) -> None:
+    quick = ["--rounds", "1", "--seconds", "0.5", "--cost-requests", "4000"]
+    done = compare(root, *quick, "--only", "cpu,cores", "--json", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert [figure["value"] for figure in figures] == ["cpu_us", "requests_per_s", "cpu_us"]
+    spent_us = [value for each in figures if each["value"] == "cpu_us" for value in each["ours_values"]]
+    # The model alone takes more than ten on any core.
+    assert all(value > 10 for value in spent_us)
+
+
 def test_it_measures_http_against_grpc_on_kept_connections(root: Path, tmp_path: Path) -> None:
     quick = ["--rounds", "1", "--seconds", "0.5"]
     done = compare(root, *quick, "--only", "http", "--json", "--out", str(tmp_path))
