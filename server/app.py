@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pixelserve
 
 from . import parts
+from .access.exposure import check_exposure
 from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
 from .api.call import Handler
@@ -76,7 +77,15 @@ class Application:
             requires_gpu=settings.require_gpu or settings.device == "cuda",
             gpus=None if settings.device == "cpu" else Gpus(),
         )
-        self._metrics_server = MetricsServer(self._metrics, lambda: self.is_ready, self._log_failure)
+        self._tokens = parts.tokens_file(settings, log, self._log_failure)
+        self._authorizer = self._tokens.authorizer if self._tokens else None
+        self._failure_counts = FailureCounts()
+        self._metrics_server = MetricsServer(
+            self._metrics,
+            lambda: self.is_ready,
+            self._log_failure,
+            authorize=parts.metrics_door(self._authorizer, self._failure_counts),
+        )
         self._health = Health()
         self._timer = Timer(self._log_failure)
         self._catalogue = Catalogue()
@@ -90,8 +99,9 @@ class Application:
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
         self._pool = DecodePool(settings.decode_threads, settings.decode_queue_size)
         self._admission = Admission(settings.max_inflight_mib * MIB)
-        self._failure_counts = FailureCounts()
         self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
+        if self._tokens is not None:
+            self._metrics.watch_tokens(self._tokens)
         self._guard = Guard(self._log_failure)
         self._tracing = parts.tracing(settings, log)
         self._handlers = self._all_handlers()
@@ -101,12 +111,14 @@ class Application:
             self._guard,
             self._failure_counts,
             parts.call_watch(settings, self._tracing, log, self._log_failure),
+            self._authorizer,
             triton_status_codes=settings.triton_status_codes,
         )
         self._streams = InferStreams(
             self._dispatcher,
             self._admission,
             self._failure_counts,
+            self._authorizer,
             max_streams=settings.max_infer_streams,
             window=settings.stream_window,
         )
@@ -122,10 +134,15 @@ class Application:
         """Takes the ports, loads the models and starts serving.
 
         Raises:
-            StartupError: a port is taken, or the device is not there.
+            StartupError: a port is taken, the device is not there, the file of tokens is wrong, or other machines would
+                reach the server without TLS and tokens.
             RepositoryError: a model cannot be served, and `exit_on_error` is on.
         """
         settings = self._settings
+        if warning := check_exposure(settings):
+            self._log.warning("insecure", reason=warning)
+        if self._tokens is not None:
+            self._tokens.load()
         check_runtime(settings.device, require_gpu=settings.require_gpu)
         self._timer.start()
         # Ports first: one in use should not cost the time of loading models.
@@ -142,10 +159,13 @@ class Application:
         )
         self._transport.start()
         if self._http:
-            application = parts.rest(settings, self._dispatcher, self._log_failure, self._failure_counts)
+            application = parts.rest(
+                settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
+            )
             self._http.start(application, _FLUSH_S)
-        if self._watcher is not None:
-            self._watcher.start()
+        for follower in (self._watcher, self._tokens):
+            if follower is not None:
+                follower.start()
         _settle_memory()
         self._log.info(
             "serving",
@@ -188,8 +208,9 @@ class Application:
         self._let_go()
 
     def _let_go(self) -> None:
-        if self._watcher is not None:
-            self._watcher.close()
+        for follower in (self._watcher, self._tokens):
+            if follower is not None:
+                follower.close()
         self._control.close()
         self._pool.close()
         # A run that never ends must not keep the process alive.

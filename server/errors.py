@@ -11,6 +11,9 @@
         ├── InvalidRequest    the sender's: the request itself is wrong
         ├── NotFound          the sender's: no such model, version or shared memory
         ├── AlreadyExists     the sender's: the name is taken
+        ├── Unauthenticated   the sender's: no token, or not one of this server's
+        ├── PermissionDenied  the sender's: its token does not allow this
+        ├── RateExceeded      the sender's: its token is used more often than it may be
         ├── Unavailable       nobody's: not now, another time or another server may answer
         │   └── Unloading     nobody's: the version left after it was looked up; what took its place may answer
         ├── QueueFull         nobody's: too many requests are waiting
@@ -110,6 +113,23 @@ class NotFound(RequestError):
 
 class AlreadyExists(RequestError):
     """The name of a shared memory region is taken."""
+
+
+class Unauthenticated(RequestError):
+    """The request has no token, or not one of this server's; the message never shows what it had."""
+
+
+class PermissionDenied(RequestError):
+    """The request's token does not allow it; the message names the token and what is missing."""
+
+
+class RateExceeded(RequestError):
+    """The request's token is used more often than it may be."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """Stores the message, and after how many seconds the next request is allowed."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(RequestError):

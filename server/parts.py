@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pixelserve
 
+from .access.authorizer import Authorizer, Metadata
+from .access.tokens_file import TokensFile
 from .api.admission import FailureCounts
 from .api.call import Handler
 from .api.dispatch import Dispatcher
 from .api.health import MAX_WATCHES
+from .api.status import status_of
 from .api.watch import CallWatch
 from .engine.measuring import WarmupBudget
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
-from .errors import MissingLibraryError
+from .errors import MissingLibraryError, RequestError
 from .failures import FailureLog
 from .observe.access_log import AccessLog
 from .observe.logs import Log
@@ -103,6 +106,32 @@ def transport(settings: Settings, handlers: Mapping[str, Handler], log_failure: 
     )
 
 
+def tokens_file(settings: Settings, log: Log, log_failure: FailureLog) -> TokensFile | None:
+    """Returns what follows the file of tokens; None where there is none, and everyone may call everything."""
+    if settings.tokens is None:
+        return None
+    return TokensFile(settings.tokens, Authorizer(()), log, log_failure)
+
+
+def metrics_door(
+    authorizer: Authorizer | None, failure_counts: FailureCounts
+) -> Callable[[Metadata], RequestError | None] | None:
+    """Returns what says why a request may not read the metrics, and counts it; None where everyone may."""
+    if authorizer is None:
+        return None
+
+    def authorize(metadata: Metadata) -> RequestError | None:
+        try:
+            authorizer.authorize_metrics(metadata)
+        except RequestError as error:
+            status = status_of(error)
+            failure_counts.add_http(status.code.name, status.reason)
+            return error
+        return None
+
+    return authorize
+
+
 def call_watch(settings: Settings, tracing: "Tracing | None", log: Log, log_failure: FailureLog) -> CallWatch | None:
     """Returns what tells the access log and the traces of calls; None where nobody wants to know."""
     access_log = AccessLog(log, settings.access_log_per_s) if settings.access_log_per_s else None
@@ -150,6 +179,7 @@ def rest(
     dispatcher: Dispatcher,
     log_failure: FailureLog,
     failure_counts: FailureCounts,
+    authorizer: Authorizer | None,
 ) -> Any:
     """Returns the HTTP API in front of the dispatcher: an ASGI application."""
     from .api.rest.cross_site import AllowedHosts
@@ -162,4 +192,4 @@ def rest(
         max_images=settings.max_images,
     )
     hosts = AllowedHosts(settings.host, settings.allowed_hosts)
-    return Rest(dispatcher, limits, hosts, pixelserve.__version__, log_failure, failure_counts).app()
+    return Rest(dispatcher, limits, hosts, pixelserve.__version__, log_failure, failure_counts, authorizer).app()

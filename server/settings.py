@@ -18,14 +18,18 @@ class Settings(BaseSettings):
 
     Examples:
       pixelserve serve --model-repository models
-      pixelserve serve --model-repository models --host 0.0.0.0 --device cuda
+      pixelserve serve --model-repository models --host 0.0.0.0 --tls-cert crt --tls-key key --tokens tokens
       PIXELSERVE_GRPC_PORT=0 pixelserve serve --model-repository models    (a free port; the start-up line says which)
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     model_repository: Path = Field(description="folder of models, in Triton's layout: <name>/<version>/model.onnx")
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on; 0.0.0.0 for every network. Other than loopback needs TLS and tokens, or "
+        "--insecure",
+    )
     http: bool = Field(True, description="serve the v2 protocol and picture uploads over HTTP too")
     http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP API; 0 picks a free one")
     grpc_port: int = Field(8001, ge=0, le=65535, description="port of the gRPC API; 0 picks a free one")
@@ -48,6 +52,13 @@ class Settings(BaseSettings):
         description="names and addresses that HTTP requests may have in Host, with commas between them, beside "
         "loopback's and the one listened on; their web pages may send requests. *.example.com for all below a name, "
         "* for any. Default: on loopback no others, elsewhere any",
+    )
+    tokens: Path | None = Field(
+        None,
+        description="file of the tokens that clients must send (docs/security.md); read again when it changes",
+    )
+    insecure: bool = Field(
+        False, description="listen where other machines can connect although TLS or tokens are missing"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run: auto takes CUDA where this ONNX Runtime has it and a GPU is there"

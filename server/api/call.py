@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .status import Status, as_triton
 
 if TYPE_CHECKING:
+    from ..access.authorizer import Principal
     from .admission import Admission, FailureCounts
     from .watch import CallWatch, Record
 
@@ -45,6 +46,8 @@ class Call:
     """What it is about, once that is known; where all goes well, only if there is a record."""
     trailing: tuple[tuple[str, str], ...] = ()
     """What is told beside the answer, by key; set before `reply`."""
+    principal: "Principal | None" = None
+    """Whose token it came with; None: it needed none."""
     size_bytes = 0
     """Size of its request, as it was counted."""
     triton_status_codes = False
@@ -63,6 +66,10 @@ class Call:
     def metadata(self) -> Iterable[tuple[str, str | bytes]]:
         """Returns what the caller sent beside the request: keys in small letters, and their values."""
         return ()
+
+    def may_see(self, model: str) -> bool:
+        """Returns whether an answer may tell of a model: a token can be limited to some."""
+        return self.principal is None or self.principal.may_use(model)
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Has `callback` called, from any thread, when the caller leaves before it was answered."""

@@ -124,7 +124,7 @@ class Classifier:
             NotFound: a model is named and there is none of that name.
         """
         request = parse_message(pb.ListModelsRequest, message)
-        names = self._catalogue.names()
+        names = [name for name in self._catalogue.names() if call.may_see(name)]
         if request.name and request.name not in names:
             raise NotFound(f'there is no model "{request.name}"; this server has {", ".join(names)}')
         names = [request.name] if request.name else names

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ..access.authorizer import Authorizer
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog
 from .admission import Admission, FailureCounts
@@ -46,6 +47,7 @@ class Dispatcher:
         guard: Guard,
         failure_counts: FailureCounts | None = None,
         watch: CallWatch | None = None,
+        authorizer: Authorizer | None = None,
         *,
         triton_status_codes: bool = False,
     ) -> None:
@@ -57,6 +59,7 @@ class Dispatcher:
             guard: answers calls that fail.
             failure_counts: counts them.
             watch: tells the log and the traces of calls; None: nobody wants to know.
+            authorizer: checks tokens; None: everyone may call everything.
             triton_status_codes: whether calls fail with Triton's status codes where ours differ.
         """
         self._handlers = handlers
@@ -64,6 +67,7 @@ class Dispatcher:
         self._guard = guard
         self._failure_counts = failure_counts
         self._watch = watch
+        self._authorizer = authorizer
         self._triton_status_codes = triton_status_codes
 
     def serves(self, method: str) -> bool:
@@ -78,6 +82,8 @@ class Dispatcher:
         try:
             if self._watch is not None:
                 self._watch.begin(call)
+            if self._authorizer is not None:
+                call.principal = self._authorizer.authorize(method, message, call.metadata())
             self._admission.admit(call, len(message))
             self._handlers[method](message, call)
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only

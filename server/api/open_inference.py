@@ -81,15 +81,21 @@ class OpenInference:
             "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self._model_metadata),
             "ModelConfig": (pb.ModelConfigRequest, self._model_config),
-            "RepositoryIndex": (pb.RepositoryIndexRequest, self._repository_index),
-            "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
             "LogSettings": (pb.LogSettingsRequest, self._log_settings),
             "TraceSetting": (pb.TraceSettingRequest, self._trace_settings),
             **self._shared_memory.methods(),
         }
+        # What these tell depends on who asks.
+        listing: dict[str, tuple[type[Any], Callable[[Any, Call], Message]]] = {
+            "RepositoryIndex": (pb.RepositoryIndexRequest, self._repository_index),
+            "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
+        }
         handlers: dict[str, Handler] = {
             f"/{SERVICE}/{method}": _immediate(message_type, answer)
             for method, (message_type, answer) in immediate.items()
+        }
+        handlers |= {
+            f"/{SERVICE}/{method}": _listing(message_type, answer) for method, (message_type, answer) in listing.items()
         }
         return handlers | {f"/{SERVICE}/ModelInfer": ModelInfer(self._catalogue, self._regions)}
 
@@ -121,7 +127,7 @@ class OpenInference:
         loaded = self._catalogue.get(request.name, request.version)
         return pb.ModelConfigResponse(config=describe(loaded, self._catalogue.aliases(loaded.name)))
 
-    def _repository_index(self, request: pb.RepositoryIndexRequest) -> Message:
+    def _repository_index(self, request: pb.RepositoryIndexRequest, call: Call) -> Message:
         if request.repository_name:
             raise Unimplemented(
                 f'repository_name is "{request.repository_name}"; this server has one repository, leave the name out'
@@ -132,7 +138,7 @@ class OpenInference:
                     name=each.model, version=each.version, state=each.state, reason=each.reason
                 )
                 for each in self._catalogue.index()
-                if each.state == "READY" or not request.ready
+                if (each.state == "READY" or not request.ready) and call.may_see(each.model)
             ]
         )
 
@@ -142,6 +148,15 @@ def _immediate(message_type: type[Any], answer: Callable[[Any], Message]) -> Han
 
     def handle(message: bytes, call: Call) -> None:
         call.reply(answer(parse_message(message_type, message)).SerializeToString())
+
+    return handle
+
+
+def _listing(message_type: type[Any], answer: Callable[[Any, Call], Message]) -> Handler:
+    """Returns the same for a method whose answer holds only what the caller may see."""
+
+    def handle(message: bytes, call: Call) -> None:
+        call.reply(answer(parse_message(message_type, message), call).SerializeToString())
 
     return handle
 

@@ -9,6 +9,7 @@ from ..engine.curve import LatencyCurve
 from ..observe.statistics import SizeStats, VersionStats
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
+from .call import Call
 
 Statistics = Callable[[str, int], VersionStats]
 """Gives what a loaded version, by its model's name and its number, has done."""
@@ -22,8 +23,8 @@ class ModelStatistics:
         self._catalogue = catalogue
         self._statistics = statistics
 
-    def __call__(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
-        """Returns the statistics of a version, of a model's ready versions, or of all there are.
+    def __call__(self, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
+        """Returns the statistics of a version, of a model's ready versions, or of all that the caller may see.
 
         Raises:
             NotFound: no such model or version, or no version of the model is ready.
@@ -32,7 +33,9 @@ class ModelStatistics:
         """
         return pb.ModelStatisticsResponse(
             model_stats=[
-                _statistics(loaded, self._statistics(loaded.name, loaded.version)) for loaded in self._asked(request)
+                _statistics(loaded, self._statistics(loaded.name, loaded.version))
+                for loaded in self._asked(request)
+                if call.may_see(loaded.name)
             ]
         )
 

@@ -1,5 +1,6 @@
 """What an error becomes on the wire: one table."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -12,9 +13,12 @@ from ..errors import (
     InternalError,
     InvalidRequest,
     NotFound,
+    PermissionDenied,
     QueueFull,
+    RateExceeded,
     RequestError,
     TooManyStreams,
+    Unauthenticated,
     Unavailable,
     Unimplemented,
     Unloading,
@@ -24,6 +28,9 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Unloading: grpc.StatusCode.UNAVAILABLE,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -47,7 +54,7 @@ _TRITON_CODES = {
 _MAX_MESSAGE_BYTES = 2000
 
 # Milliseconds after which a client that retries may come back to a full queue: a few batches' time.
-_PUSHBACK_MS = "20"
+_PUSHBACK_MS = 20
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,20 @@ OK = Status(grpc.StatusCode.OK, "")
 
 def status_of(error: RequestError) -> Status:
     """Returns what the caller gets for an error."""
+    return Status(CODES[type(error)], _shortened(str(error)), _trailing(error), _REASONS[type(error)])
+
+
+def _trailing(error: RequestError) -> tuple[tuple[str, str], ...]:
+    """Returns when the caller may come back."""
+    if isinstance(error, RateExceeded):
+        wait_s = error.retry_after_s
+        return *_pushback(math.ceil(wait_s * 1000)), ("retry-after", str(math.ceil(wait_s)))
+    return _pushback(_PUSHBACK_MS) if isinstance(error, QueueFull) else ()
+
+
+def _pushback(wait_ms: int) -> tuple[tuple[str, str], ...]:
     # gRPC's own key; and one that a transport can carry which keeps gRPC's keys to itself.
-    keys = ("grpc-retry-pushback-ms", "retry-pushback-ms") if isinstance(error, QueueFull) else ()
-    trailing = tuple((key, _PUSHBACK_MS) for key in keys)
-    return Status(CODES[type(error)], _shortened(str(error)), trailing, _REASONS[type(error)])
+    return ("grpc-retry-pushback-ms", str(wait_ms)), ("retry-pushback-ms", str(wait_ms))
 
 
 def as_triton(status: Status) -> Status:

@@ -7,8 +7,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+import grpc
+
 from pixelserve.oip import inference_pb2 as pb
 
+from ..access.authorizer import Authorizer
 from ..errors import InvalidRequest, RequestError, TooManyStreams, Unavailable
 from .admission import STOPPING, Admission, FailureCounts
 from .call import Call
@@ -156,9 +159,14 @@ class InferStream:
                 return
             self._calls.append(call)
         self._dispatcher.handle(_INFER, message, call)
-        if call.status is not None and self._admission.is_draining:
-            # It was told, and the next one would hear nothing else.
+        status = call.status
+        if status is None:
+            return
+        # The next one would hear nothing else, because the server stops or the stream's token was revoked.
+        if self._admission.is_draining:
             self.end()
+        elif status.code is grpc.StatusCode.UNAUTHENTICATED:
+            self._end_with(status)
 
     def finish(self) -> None:
         """Says that no more requests will come: the stream ends when those that came are answered."""
@@ -169,9 +177,12 @@ class InferStream:
     def end(self) -> None:
         """Takes no more requests, because the server stops: the stream ends with UNAVAILABLE when those that came are
         answered."""
+        self._end_with(status_of(Unavailable(STOPPING)))
+
+    def _end_with(self, status: Status) -> None:
         with self._changed:
             if not self._is_finished:
-                self.status = status_of(Unavailable(STOPPING))
+                self.status = status
             self._is_finished = True
             self._changed.notify_all()
 
@@ -219,6 +230,7 @@ class InferStreams:
         dispatcher: Dispatcher,
         admission: Admission,
         failure_counts: FailureCounts | None = None,
+        authorizer: Authorizer | None = None,
         *,
         max_streams: int,
         window: int,
@@ -229,12 +241,14 @@ class InferStreams:
             dispatcher: handles the requests of all streams.
             admission: knows whether the server is draining.
             failure_counts: counts the streams that are refused; their requests count as calls of their own.
+            authorizer: checks tokens; None: everyone may open streams.
             max_streams: most streams that are open at once.
             window: most requests of a stream that are read and whose answers are not written yet.
         """
         self._dispatcher = dispatcher
         self._admission = admission
         self._failure_counts = failure_counts
+        self._authorizer = authorizer
         self._max_streams = max_streams
         self._window = window
         self._open: set[InferStream] = set()
@@ -248,6 +262,7 @@ class InferStreams:
             metadata: what it sent beside.
 
         Raises:
+            Unauthenticated, PermissionDenied: the client has no token that allows this.
             Unavailable: the server is draining.
             TooManyStreams: as many are open as may.
         """
@@ -259,6 +274,8 @@ class InferStreams:
             raise
 
     def _open_one(self, deadline_s: float | None, metadata: Metadata) -> InferStream:
+        if self._authorizer is not None:
+            self._authorizer.authorize_stream(self.method, metadata)
         if self._admission.is_draining:
             raise Unavailable(STOPPING)
         with self._changed:

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from ..access.tokens_file import TokensFile
 from ..engine.curve import UNMEASURED, LatencyCurve
 from .gpus import Gpu, Gpus
 from .histogram import Histogram
@@ -93,6 +94,7 @@ class Metrics(Collector):
         # Empty without TLS, and from the start there with it: a counter that begins at 1 is no increase to Prometheus.
         self._certificate_reloads: dict[str, int] = {}
         self._is_certificate_current = True
+        self._tokens: TokensFile | None = None
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -177,6 +179,10 @@ class Metrics(Collector):
         """
         self._replies, self._failures = replies, failures
 
+    def watch_tokens(self, tokens: TokensFile) -> None:
+        """Hands over the file of tokens."""
+        self._tokens = tokens
+
     def statistics(self, model: str, version: int) -> VersionStats:
         """Returns what a loaded version has done."""
         entry = self._versions.get((model, str(version)))
@@ -213,6 +219,7 @@ class Metrics(Collector):
         yield self._calls()
         yield from self._loads()
         yield from self._certificates()
+        yield from _tokens(self._tokens)
         yield from _gpus(self._gpus.read() if self._gpus else [])
         yield GaugeMetricFamily("pixelserve_gpu_required", "1: told to compute on a GPU", int(self._requires_gpu))
         yield GaugeMetricFamily("pixelserve_threads", "Threads of the process", threading.active_count())
@@ -266,6 +273,17 @@ class Metrics(Collector):
         if self._certificate_reloads:
             current.add_metric([], int(self._is_certificate_current))
         yield from (ends, reloads, current)
+
+
+def _tokens(file: TokensFile | None) -> Iterator[Metric]:
+    accepted = GaugeMetricFamily("pixelserve_tokens", "Tokens that are accepted")
+    stale = GaugeMetricFamily("pixelserve_tokens_stale", "1: the file of tokens is wrong, and older ones are accepted")
+    failures = CounterMetricFamily("pixelserve_tokens_refused_files", "Times that a changed file of tokens was refused")
+    if file is not None:
+        accepted.add_metric([], file.authorizer.count)
+        stale.add_metric([], int(file.is_stale))
+        failures.add_metric([], file.failures)
+    yield from (accepted, stale, failures)
 
 
 def _gpus(found: Iterable[Gpu]) -> Iterator[Metric]:

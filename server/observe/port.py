@@ -7,7 +7,8 @@ from typing import Any
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import choose_encoder
 
-from ..errors import StartupError
+from ..access.authorizer import HEADER, Metadata
+from ..errors import PermissionDenied, RequestError, StartupError, Unauthenticated
 from ..failures import FailureLog
 from .connections import BoundedServer
 from .metrics import Metrics
@@ -25,6 +26,7 @@ class MetricsServer:
         is_ready: Callable[[], bool],
         log_failure: FailureLog,
         *,
+        authorize: Callable[[Metadata], RequestError | None] | None = None,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         """Stores what it is handed; `bind` takes the port.
@@ -33,11 +35,13 @@ class MetricsServer:
             metrics: what the page shows.
             is_ready: what /ready says.
             log_failure: logs what a page raises.
+            authorize: returns why a request with such headers may not read the page, None if it may; None: all may.
             timeout_s: seconds from a connection's arrival to its end, whatever comes on it.
         """
         self._metrics_app = make_wsgi_app(metrics.registry)
         self._is_ready = is_ready
         self._log_failure = log_failure
+        self._authorize = authorize
         self._timeout_s = timeout_s
         self._page_lock = threading.Lock()
         self._server: BoundedServer | None = None
@@ -68,7 +72,8 @@ class MetricsServer:
     def _app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
-            return self._page(environ, start_response)
+            refused = self._authorize(_credentials(environ)) if self._authorize else None
+            return _refuse(start_response, refused) if refused else self._page(environ, start_response)
         if path == "/live":
             return _text(start_response, "200 OK", "live")
         if path == "/ready":
@@ -100,6 +105,20 @@ def _is_readable(accept: str) -> bool:
     return True
 
 
-def _text(start_response: Callable[..., Any], status: str, text: str) -> Iterable[bytes]:
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+def _credentials(environ: dict[str, Any]) -> Metadata:
+    """Yields the request's token; wsgiref joins two headers by a comma, which no token has."""
+    value = environ.get("HTTP_AUTHORIZATION")
+    return () if value is None else ((HEADER, value),)
+
+
+def _refuse(start_response: Callable[..., Any], error: RequestError) -> Iterable[bytes]:
+    if isinstance(error, Unauthenticated):
+        challenge = ("WWW-Authenticate", 'Bearer realm="pixelserve"')
+        return _text(start_response, "401 Unauthorized", str(error), challenge)
+    status = "403 Forbidden" if isinstance(error, PermissionDenied) else "429 Too Many Requests"
+    return _text(start_response, status, str(error))
+
+
+def _text(start_response: Callable[..., Any], status: str, text: str, *headers: tuple[str, str]) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), *headers])
     return [text.encode() + b"\n"]

@@ -170,7 +170,7 @@ def test_the_port_of_another_server_ends_the_start(
 
 
 def test_a_host_that_is_not_this_machines_ends_the_start(doubler_repository: Path, failing_serve: Fail) -> None:
-    failure = failing_serve("--model-repository", str(doubler_repository), "--host", "192.0.2.1")
+    failure = failing_serve("--model-repository", str(doubler_repository), "--host", "192.0.2.1", "--insecure")
     check(failure, r"cannot listen on 192\.0\.2\.1:0 for gRPC: .*--host")
 
 

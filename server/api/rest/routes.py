@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pixelserve.oip import inference_pb2 as pb
 
+from ...access.authorizer import Authorizer
 from ...errors import InvalidRequest, RequestError
 from ...failures import FailureLog
 from .. import classifier, open_inference
@@ -69,6 +70,7 @@ class Rest:
         version: str,
         log_failure: FailureLog,
         failure_counts: FailureCounts,
+        authorizer: Authorizer | None = None,
     ) -> None:
         """Stores what it is handed.
 
@@ -79,6 +81,7 @@ class Rest:
             version: the server's.
             log_failure: logs an unexpected exception, and returns the id under which it did.
             failure_counts: counts the requests that become no call.
+            authorizer: checks tokens; None: everyone may call everything.
         """
         self._call = Caller(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes)
@@ -86,6 +89,7 @@ class Rest:
         self._hosts = hosts
         self._log_failure = log_failure
         self._failure_counts = failure_counts
+        self._authorizer = authorizer
         self._openapi = openapi.document(version)
 
     def app(self) -> ASGIApp:
@@ -150,6 +154,9 @@ class Rest:
 
         async def endpoint(request: Request) -> Response:
             try:
+                if self._authorizer is not None and request.method == "POST":
+                    # The dispatcher looks again, but only once the body was read, which may be large.
+                    self._authorizer.authenticate(request.headers.items())
                 return await handle(request)
             except HttpError as error:
                 if not error.is_of_call:

@@ -8,6 +8,8 @@ from ..status import Status
 
 HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.ALREADY_EXISTS: 409,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
@@ -18,6 +20,9 @@ HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="pixelserve"'}
 
 
 class HttpError(Exception):
@@ -42,6 +47,8 @@ def http_error(status: Status) -> HttpError:
     """Returns what a gRPC status other than OK is over HTTP."""
     # Keys that begin with grpc- mean something to gRPC's clients only.
     headers = {key: value for key, value in status.trailing if not key.startswith("grpc-")}
+    if status.code is grpc.StatusCode.UNAUTHENTICATED:
+        headers |= _CHALLENGE
     return HttpError(HTTP_STATUS[status.code], status.message, headers)
 
 

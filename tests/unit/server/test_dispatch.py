@@ -6,6 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
+from pixelserve.oip import inference_pb2 as pb
+from pixelserve.tokens import Scope, Token, digest_of
+from pixelserve_server.access.authorizer import Authorizer
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Call
 from pixelserve_server.api.dispatch import Dispatcher, Guard
@@ -121,3 +124,28 @@ def test_calls_that_arrive_together_are_handled_in_order_and_one_that_fails_cost
     assert handled == messages
     assert [call.replies for call in calls] == [[b"first"], [], [b"last"]]
     assert [len(call.failures) for call in calls] == [0, 1, 0]
+
+
+def test_a_refused_token_costs_its_call_and_nothing_is_admitted_or_handled(recorded_call: Callable[..., Any]) -> None:
+    admission, counts, call = Admission(1000), FailureCounts(), recorded_call()
+    handlers = {METHOD: raising(AssertionError("it must not be handled"))}
+    Dispatcher(handlers, admission, Guard(Log()), counts, authorizer=Authorizer([])).handle(METHOD, b"abc", call)
+    (status,) = call.failures
+    assert status.code is grpc.StatusCode.UNAUTHENTICATED
+    assert counts.read() == {(METHOD, "UNAUTHENTICATED", "unauthenticated"): 1}
+    assert admission.drain(0) == 0
+
+
+def test_a_call_knows_whose_token_it_came_with(recorded_call: Callable[..., Any]) -> None:
+    call = recorded_call()
+    call.metadata = lambda: [("authorization", "Bearer secret")]
+    token = Token(digest_of("secret"), "shop", frozenset({Scope.INFER}), frozenset({"m"}))
+    authorizer = Authorizer([token])
+    dispatcher = Dispatcher(
+        {METHOD: lambda message, call: call.reply(message)}, Admission(1000), Guard(Log()), authorizer=authorizer
+    )
+    message = pb.ModelInferRequest(model_name="m").SerializeToString()
+    dispatcher.handle(METHOD, message, call)
+    assert (call.replies, call.principal.name) == ([message], "shop")
+    assert (call.may_see("m"), call.may_see("other")) == (True, False)
+    assert recorded_call().may_see("other")

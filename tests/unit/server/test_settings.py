@@ -87,6 +87,9 @@ def test_a_port_that_is_no_services_address_is_refused_as_before(monkeypatch: py
 VALUES: dict[str, tuple[str, Any]] = {
     "model_repository": ("elsewhere", Path("elsewhere")),
     "host": ("0.0.0.0", "0.0.0.0"),
+    "tokens": ("tokens.txt", Path("tokens.txt")),
+    "insecure": ("true", True),
+    "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
     "http": ("false", False),
     "http_port": ("0", 0),
     "grpc_port": ("0", 0),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.api.call import Call
 from pixelserve_server.api.statistics import ModelStatistics
 from pixelserve_server.engine.measuring import WarmupBudget, measure
 from pixelserve_server.engine.run import BatchRecord
@@ -33,7 +34,9 @@ class Service:
     def ask(self, name: str = "", version: str = "") -> list[pb.ModelStatistics]:
         request = pb.ModelStatisticsRequest(name=name, version=version)
         # As it goes over the wire.
-        return list(pb.ModelStatisticsResponse.FromString(self._answer(request).SerializeToString()).model_stats)
+        return list(
+            pb.ModelStatisticsResponse.FromString(self._answer(request, Call(None)).SerializeToString()).model_stats
+        )
 
     def sizes(self, name: str) -> dict[int, tuple[tuple[int, int], ...]]:
         """Returns the batch statistics of a model with one version: count and ns of input, infer and output, by size,

@@ -6,12 +6,15 @@ import grpc
 import pytest
 
 from pixelserve_server import errors
-from pixelserve_server.api.status import CODES, as_triton, status_of
+from pixelserve_server.api.status import CODES, Status, as_triton, status_of
 
 EXPECTED = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Unloading: grpc.StatusCode.UNAVAILABLE,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -21,6 +24,11 @@ EXPECTED = {
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
 }
+
+
+def status(kind: type[errors.RequestError], message: str = "x") -> Status:
+    error = errors.RateExceeded(message, 1.5) if kind is errors.RateExceeded else kind(message)
+    return status_of(error)
 
 
 def test_every_request_error_has_a_code() -> None:
@@ -34,20 +42,26 @@ def test_every_request_error_has_a_code() -> None:
 
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_an_error_becomes_its_code_and_its_message(kind: type[errors.RequestError]) -> None:
-    status = status_of(kind("what to do"))
-    assert (status.code, status.message) == (EXPECTED[kind], "what to do")
+    found = status(kind, "what to do")
+    assert (found.code, found.message) == (EXPECTED[kind], "what to do")
 
 
-def test_only_a_full_queue_tells_when_to_come_back() -> None:
-    pushback = {kind: dict(status_of(kind("x")).trailing).get("grpc-retry-pushback-ms") for kind in CODES}
+def test_only_a_full_queue_and_an_exceeded_rate_tell_when_to_come_back() -> None:
+    pushback = {kind: dict(status(kind).trailing).get("grpc-retry-pushback-ms") for kind in CODES}
     assert int(pushback.pop(errors.QueueFull) or 0) > 0
+    assert pushback.pop(errors.RateExceeded) == "1500"
     assert set(pushback.values()) == {None}
 
 
+def test_an_exceeded_rate_tells_http_clients_in_whole_seconds() -> None:
+    trailing = dict(status(errors.RateExceeded).trailing)
+    assert (trailing["retry-after"], trailing["retry-pushback-ms"]) == ("2", "1500")
+
+
 def test_triton_has_one_code_for_a_full_queue_and_a_deadline_that_passed() -> None:
-    others = {kind: code for kind, code in EXPECTED.items() if as_triton(status_of(kind("x"))).code is not code}
-    assert others.keys() == {errors.QueueFull, errors.TooManyStreams, errors.DeadlineExceeded}
-    assert {as_triton(status_of(kind("x"))).code for kind in others} == {grpc.StatusCode.UNAVAILABLE}
+    others = {kind: code for kind, code in EXPECTED.items() if as_triton(status(kind)).code is not code}
+    assert others.keys() == {errors.QueueFull, errors.TooManyStreams, errors.DeadlineExceeded, errors.RateExceeded}
+    assert {as_triton(status(kind)).code for kind in others} == {grpc.StatusCode.UNAVAILABLE}
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "€", "\N{GRINNING FACE}"])
