@@ -5,6 +5,7 @@ Every test here runs over every transport, in the clear and secured. Everything 
 
 import http.client
 import json
+import ssl
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,10 +18,44 @@ import grpc
 import pytest
 
 from pixelserve.oip import inference_pb2_grpc
+from pixelserve.tokens import Scope, Token, digest_of
 
 TIMEOUT_S = 60
 WINDOW = 4
 """Requests of a stream that the shared server reads before it has written their answers."""
+TOKEN = "ps_a-token-of-the-contract"
+
+
+@dataclass(frozen=True)
+class Security:
+    """How clients reach a server: in the clear, by TLS with a token, or by mutual TLS."""
+
+    name: str
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    token: str = ""
+    flags: tuple[str, ...] = ()
+    """What the server is given."""
+
+    def grpc_credentials(self, token: str) -> grpc.ChannelCredentials | None:
+        """Returns what a channel needs; None: nothing. A token that is not empty goes with every call."""
+        if self.ca is None:
+            return None
+        read = [path and path.read_bytes() for path in (self.ca, self.key, self.cert)]
+        channel = grpc.ssl_channel_credentials(*read)
+        return (
+            grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(token)) if token else channel
+        )
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """The same for Python's HTTP client."""
+        if self.ca is None:
+            return None
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
 
 
 @dataclass
@@ -29,37 +64,56 @@ class Served:
 
     process: Any
     transport: str
-    security: str
+    security: Security
     _channels: ExitStack = field(default_factory=ExitStack)
 
-    def channel(self, **options: Any) -> grpc.Channel:
+    def channel(self, token: str | None = None, **options: Any) -> grpc.Channel:
         """Returns a channel with a connection of its own that takes messages of any size; closed with the server.
 
         Args:
+            token: goes with every call over TLS; empty: none; None: the one that may do everything.
             options: more of grpc's channel options, without their `grpc.`.
         """
         chosen = {"max_receive_message_length": -1, "max_send_message_length": -1, "use_local_subchannel_pool": 1}
         pairs = [(f"grpc.{name}", value) for name, value in (chosen | options).items()]
-        return self._channels.enter_context(grpc.insecure_channel(self.process.grpc, options=pairs))
+        credentials = self.security.grpc_credentials(self.security.token if token is None else token)
+        if credentials is None:
+            return self._channels.enter_context(grpc.insecure_channel(self.process.grpc, pairs))
+        return self._channels.enter_context(grpc.secure_channel(self.process.grpc, credentials, pairs))
 
     def stub(self, **options: Any) -> Any:
         """Returns a stub of the inference service on a channel of its own."""
         return inference_pb2_grpc.GRPCInferenceServiceStub(self.channel(**options))
 
-    def http(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> "Answer":
+    def connect_http(self) -> http.client.HTTPConnection:
+        """Returns a connection of its own to the HTTP port."""
+        address, context = urlsplit(self.process.http).netloc, self.security.tls_context()
+        if context is None:
+            return http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+        return http.client.HTTPSConnection(address, timeout=TIMEOUT_S, context=context)
+
+    def http(
+        self, path: str, body: Any = None, headers: Mapping[str, str] | None = None, token: str | None = None
+    ) -> "Answer":
         """Sends one HTTP request on a connection of its own: POST where there is a body, which is JSON unless bytes."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(urlsplit(self.process.http).netloc, timeout=TIMEOUT_S)
+        connection = self.connect_http()
         try:
-            connection.request("GET" if body is None else "POST", path, content, dict(headers or {}))
+            sent = self._bearer(self.security.token if token is None else token) | dict(headers or {})
+            connection.request("GET" if body is None else "POST", path, content, sent)
             answer = connection.getresponse()
             return Answer(answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read())
         finally:
             connection.close()
 
+    @staticmethod
+    def _bearer(token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
     def metric(self, name: str, **labels: str) -> float:
         """Returns the value of the only sample with a name and labels; 0 if there is none yet."""
-        with urllib.request.urlopen(self.process.metrics, timeout=TIMEOUT_S) as page:
+        request = urllib.request.Request(self.process.metrics, headers=self._bearer(self.security.token))
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as page:
             lines = page.read().decode().splitlines()
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         found = [line for line in lines if line.startswith(f"{name}{{") and all(label in line for label in wanted)]
@@ -106,9 +160,21 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session", params=["plain"])
-def security(request: pytest.FixtureRequest) -> str:
-    """How clients reach the server: plain."""
-    return str(request.param)
+def security(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Security:
+    """How clients reach servers."""
+    if request.param == "plain":
+        return Security("plain")
+    authority = request.getfixturevalue("certificate_authority")
+    pair = authority.issue(f"{request.param}-server")
+    flags = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+    if request.param == "mtls":
+        client = authority.issue("client")
+        return Security(
+            "mtls", authority.path, client.cert, client.key, flags=(*flags, "--tls-client-ca", str(authority.path))
+        )
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokens.write_text(Token(digest_of(TOKEN), "contract", frozenset(Scope)).line() + "\n")
+    return Security("tls", authority.path, token=TOKEN, flags=(*flags, "--tokens", str(tokens)))
 
 
 @pytest.fixture(scope="session")
@@ -147,12 +213,12 @@ def models(
 
 
 @pytest.fixture(scope="session")
-def launch(transport: str, security: str) -> Callable[..., Any]:
+def launch(transport: str, security: Security) -> Callable[..., Any]:
     """Starts a server on a repository, with any further arguments, for the length of a `with`."""
 
     @contextmanager
     def start(run: Callable[..., Any], repository: Path, *args: str) -> Iterator[Served]:
-        served = Served(run(repository, *args), transport, security)
+        served = Served(run(repository, *security.flags, *args), transport, security)
         try:
             yield served
         finally:
