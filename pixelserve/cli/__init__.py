@@ -9,7 +9,7 @@ import typer.core
 
 import pixelserve
 
-from . import bench, classify, doctor, evaluate, export, health, models, serve, train, zoo
+from . import bench, classify, doctor, evaluate, export, health, models, serve, token, train, zoo
 from .exits import CommandError, Exit
 
 
@@ -56,6 +56,7 @@ evaluate.register(app)
 classify.register(app)
 models.register(app)
 health.register(app)
+token.register(app)
 bench.register(app)
 
 

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pixelserve.text import TextError, read_lines
+
+from .exits import CommandError, Exit
+
 if TYPE_CHECKING:
     from pixelserve.client import Client, Tls
     from pixelserve.client.channel import Configuration
@@ -29,6 +33,10 @@ class Connection:
     """Seconds that a request may take, all its attempts together."""
     token: str | None
     """Bearer token sent with every request; None: none."""
+    token_file: Path | None
+    """File that holds it instead."""
+    token_over_plain_text: bool
+    """Whether it may be sent to other machines without TLS."""
     tls: bool
     """Whether to speak TLS although no certificate is named."""
     tls_ca: Path | None
@@ -49,12 +57,41 @@ class Connection:
             return None
         return Tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key, server_name=self.tls_server_name)
 
+    @property
+    def bearer(self) -> str | None:
+        """The token that was given, or is in the file that was; None: none.
+
+        Raises:
+            CommandError: both were given, or the file cannot be read or holds no single line.
+        """
+        path = self.token_file
+        if path is None:
+            return self.token
+        if self.token is not None:
+            raise CommandError("--token-file and --token (or PIXELSERVE_TOKEN) exclude each other", Exit.USAGE)
+        try:
+            lines = read_lines(path)
+        except OSError as error:
+            raise CommandError(f"--token-file {path}: cannot be read: {error.strerror}", Exit.USAGE) from error
+        except TextError as error:
+            raise CommandError(f"--token-file {path}: {error}", Exit.USAGE) from error
+        if len(lines) != 1:
+            raise CommandError(f"--token-file {path}: holds {len(lines)} lines; expected one, the token", Exit.USAGE)
+        return lines[0].strip()
+
     def client(self, **limits: Any) -> "Client":
         """Returns a client for the server; `limits` are further arguments of it, left out where None."""
         from pixelserve.client import Client
 
         given = {name: value for name, value in limits.items() if value is not None}
-        return Client(self.address, timeout_s=self.timeout_s, tls=self.tls_settings, token=self.token, **given)
+        return Client(
+            self.address,
+            timeout_s=self.timeout_s,
+            tls=self.tls_settings,
+            token=self.bearer,
+            token_over_plain_text=self.token_over_plain_text,
+            **given,
+        )
 
     def configuration(self) -> "Configuration":
         """Returns what channels to the server are made from, for requests that the client does not make."""
@@ -66,7 +103,8 @@ class Connection:
             timeout_s=self.timeout_s,
             retry=Retry(attempts=1),
             tls=self.tls_settings,
-            token=self.token,
+            token=self.bearer,
+            token_over_plain_text=self.token_over_plain_text,
             batch_size=1,
             max_in_flight=1,
         )
@@ -90,6 +128,16 @@ def _options(
             metavar="TOKEN",
         ),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="PIXELSERVE_TOKEN_FILE", help="A file that holds it, in one line.", metavar="FILE"),
+    ] = None,
+    token_over_plain_text: Annotated[
+        bool,
+        typer.Option(
+            "--token-over-plain-text", help="Send it to other machines without TLS: anyone between can use it."
+        ),
+    ] = False,
     tls: Annotated[bool, typer.Option("--tls", help="Speak TLS and trust the system's authorities.")] = False,
     tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS and trust these authorities (PEM).", **_PEM)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The client's certificate (PEM).", **_PEM)] = None,

@@ -45,6 +45,7 @@ class AsyncClient:
         retry: Retry = Retry(),  # noqa: B008  (frozen)
         tls: Tls | None = None,
         token: str | None = None,
+        token_over_plain_text: bool = False,
         batch_size: int = 32,
         max_in_flight: int = 8,
     ) -> None:
@@ -55,6 +56,7 @@ class AsyncClient:
             retry=retry,
             tls=tls,
             token=token,
+            token_over_plain_text=token_over_plain_text,
             batch_size=batch_size,
             max_in_flight=max_in_flight,
         )

@@ -89,6 +89,7 @@ class Configuration:
         retry: Retry,
         tls: Tls | None,
         token: str | None,
+        token_over_plain_text: bool = False,
         batch_size: int,
         max_in_flight: int,
     ) -> "Configuration":
@@ -110,7 +111,7 @@ class Configuration:
         return cls(
             endpoints=_endpoints(addresses, tls),
             credentials=_credentials(tls) if tls else None,
-            metadata=_metadata(token, addresses, tls),
+            metadata=_metadata(token, addresses, is_readable=tls is None and not token_over_plain_text),
             timeout_s=checked_timeout_s(timeout_s),
             retry=retry,
             batch_size=batch_size,
@@ -201,14 +202,17 @@ def _is_local(address: str) -> bool:
     return host == "localhost" or (ip is not None and (ip.is_loopback or ip.is_unspecified))
 
 
-def _metadata(token: str | None, addresses: Sequence[str], tls: Tls | None) -> tuple[tuple[str, str], ...]:
+def _metadata(token: str | None, addresses: Sequence[str], *, is_readable: bool) -> tuple[tuple[str, str], ...]:
     if token is None:
         return ()
     # The messages must not show the token.
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise SettingsError("token must be printable ASCII without spaces, and is something else; was it read whole?")
-    if tls is None and not all(map(_is_local, addresses)):
-        raise SettingsError("token would travel readable to another machine; encrypt the connection with tls=Tls()")
+    if is_readable and not all(map(_is_local, addresses)):
+        raise SettingsError(
+            "token would travel readable to another machine; encrypt the connection with tls=Tls() (--tls), or, if the "
+            "network does that, allow it with token_over_plain_text=True (--token-over-plain-text)"
+        )
     return (("authorization", f"Bearer {token}"),)
 
 

@@ -44,6 +44,7 @@ class Client:
         retry: Retry = Retry(),  # noqa: B008  (frozen)
         tls: Tls | None = None,
         token: str | None = None,
+        token_over_plain_text: bool = False,
         batch_size: int = 32,
         max_in_flight: int = 8,
     ) -> None:
@@ -56,6 +57,7 @@ class Client:
             retry: how often a request is tried.
             tls: encryption; None: plain text.
             token: sent as `authorization: Bearer` with every call. Over plain text only to this machine.
+            token_over_plain_text: send it readable to other machines too, on a network that encrypts by itself.
             batch_size: most pictures in a request. The server's `--max-images` and the model's max_batch_size bound it.
             max_in_flight: most requests at once that this client makes for many pictures.
 
@@ -68,6 +70,7 @@ class Client:
             retry=retry,
             tls=tls,
             token=token,
+            token_over_plain_text=token_over_plain_text,
             batch_size=batch_size,
             max_in_flight=max_in_flight,
         )

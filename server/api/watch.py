@@ -117,4 +117,5 @@ def _answered(call: Call, status: Status, record: Record | None) -> AnsweredCall
         queued_ns=record.queued_ns if record else 0,
         batch=record.batch if record else None,
         parent=trace_parent(call.metadata()),
+        token=call.principal.name if call.principal else "",
     )

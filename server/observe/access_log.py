@@ -91,6 +91,7 @@ def _fields(call: AnsweredCall) -> dict[str, object]:
         "model": call.model[:_MAX_NAME],
         "version": call.version[:_MAX_NAME],
         "request_id": call.request_id[:_MAX_NAME],
+        "token": call.token,
     }
 
 

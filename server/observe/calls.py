@@ -64,3 +64,5 @@ class AnsweredCall:
     """The run that computed it."""
     parent: TraceParent | None
     """The trace that it belongs to."""
+    token: str = ""
+    """The name of the token that it came with; empty: it needed none, or had none that is known."""

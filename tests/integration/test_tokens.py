@@ -68,6 +68,8 @@ def server(
     yield started
     assert started.stop() == 0
     shows_no_token(started)
+    tokens_by_method = {(event.get("method"), event.get("token")) for event in started.events()}
+    assert ("RepositoryModelLoad", "control") in tokens_by_method
 
 
 @pytest.fixture(scope="module")

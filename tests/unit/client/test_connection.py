@@ -209,6 +209,7 @@ def test_a_token_never_travels_readable_to_another_machine(target: Any) -> None:
         configure(target, token="secret")
     assert "secret" not in str(caught.value)
     assert configure(target, token="secret", tls=Tls()).metadata
+    assert configure(target, token="secret", token_over_plain_text=True).metadata
 
 
 @pytest.mark.parametrize("target", ["localhost:1", "127.0.0.9:1", "[::1]:1", "dns:///localhost:1", "unix:/tmp/socket"])

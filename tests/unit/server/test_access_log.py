@@ -103,3 +103,9 @@ def test_names_of_any_length_make_lines_of_a_limited_one() -> None:
     log = Log()
     AccessLog(log, 1).write(answered(model="m" * 10_000, version="1" * 10_000, request_id="i" * 10_000), "")
     assert len(str(log.lines[0])) < 1000
+
+
+def test_a_call_says_by_name_whose_token_it_came_with() -> None:
+    log = Log()
+    AccessLog(log, 1).write(answered(token="shop"), "")
+    assert log.lines[0]["token"] == "shop"
