@@ -1,0 +1,22 @@
+"""Floods of frames: one sender may cost nobody anything."""
+
+from typing import Any
+
+import pytest
+from attacks import ATTACKS
+
+pytestmark = pytest.mark.slow
+
+EFFORT = 20_000
+GROWTH_MIB = {"h2corn": 96, "grpcio": 320}
+"""More than any of them takes (docs/reliability.md), and less than what one without a bound would."""
+
+# grpcio refuses calls of anybody at random while more than some thousands wait for Python, cancelled ones among them.
+LOSSES = {("grpcio", name): "CANCELLED: CANCELLED" for name in ("rapid reset", "rapid reset, over and over")}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_flood_takes_little_memory_and_no_call_of_others(target: Any, name: str) -> None:
+    loses = LOSSES.get((target.transport, name), "")
+    with target.holds(growth_mib=GROWTH_MIB[target.transport], loses=loses):
+        ATTACKS[name](target.address, EFFORT)
