@@ -64,8 +64,8 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	@resolve="$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate"; \
 	$$resolve requirements/build.in -o requirements/build.txt; \
-	$$resolve pyproject.toml --extra server --extra fast --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
-	$$resolve pyproject.toml --extra server --extra fast -c requirements/dev.txt -o requirements/server.txt; \
+	$$resolve pyproject.toml --extra server --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
+	$$resolve pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \

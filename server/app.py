@@ -14,10 +14,13 @@ from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
 from .api.call import Handler
 from .api.dispatch import Dispatcher, Guard
-from .api.health import HEALTH_SERVICE, Health
+from .api.health import HEALTH_SERVICE, WATCH, Health
 from .api.log_settings import LogSettings
+from .api.reflection import METHODS as REFLECTION_METHODS
+from .api.reflection import Reflection
 from .api.repository import RepositoryControl
-from .api.stream import InferStreams
+from .api.stream import INFER_STREAM, InferStreams
+from .api.streaming import StreamedMethod
 from .api.trace_settings import TraceSettings
 from .engine.regions import Regions
 from .engine.session import check_runtime
@@ -36,6 +39,7 @@ from .repository.loader import Loader
 from .repository.manager import RepositoryManager
 from .settings import MIB, Settings
 from .signals import stop_signal
+from .transport import Services
 
 if TYPE_CHECKING:
     from .repository.watcher import RepositoryWatcher
@@ -104,14 +108,14 @@ class Application:
             self._metrics.watch_tokens(self._tokens)
         self._guard = Guard(self._log_failure)
         self._tracing = parts.tracing(settings, log)
-        self._handlers = self._all_handlers()
         self._dispatcher = Dispatcher(
-            self._handlers,
+            self._all_handlers(),
             self._admission,
             self._guard,
             self._failure_counts,
             parts.call_watch(settings, self._tracing, log, self._log_failure),
             self._authorizer,
+            probes=self._health.handlers(),
             triton_status_codes=settings.triton_status_codes,
         )
         self._streams = InferStreams(
@@ -122,7 +126,7 @@ class Application:
             max_streams=settings.max_infer_streams,
             window=settings.stream_window,
         )
-        self._transport = parts.transport(settings, self._handlers, self._log_failure)
+        self._transport = parts.transport(settings, self._log_failure)
         self._http = parts.http_port(settings, self._log_failure)
 
     @property
@@ -150,19 +154,15 @@ class Application:
         http_address = self._http.bind(settings.host, settings.http_port) if self._http else None
         metrics_address = self._metrics_server.bind(settings.host, settings.metrics_port)
         self._load()
-        self._transport.add(
-            self._dispatcher, self._streams, (open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE)
-        )
-        self._health.register(self._transport.server)
         self._health.report(
             {name: self._catalogue.is_ready(name) for name in self._catalogue.names()}, server=self.is_ready
         )
-        self._transport.start()
+        self._transport.start(self._services())
         if self._http:
             application = parts.rest(
                 settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
             )
-            self._http.start(application, _FLUSH_S)
+            self._http.start(application)
         for follower in (self._watcher, self._tokens):
             if follower is not None:
                 follower.start()
@@ -195,7 +195,7 @@ class Application:
         # Every answer is with the transport, which needs a moment to send it.
         self._transport.stop(_FLUSH_S)
         if self._http:
-            self._http.stop()
+            self._http.stop(_FLUSH_S)
         self._let_go()
         self._log.info("stopped", answered=self._admission.replies.total(), unfinished=unfinished)
         return not unfinished
@@ -204,8 +204,13 @@ class Application:
         """Lets go of what a failed start has taken."""
         self._transport.stop(0)
         if self._http:
-            self._http.stop()
+            self._http.stop(0)
         self._let_go()
+
+    def _services(self) -> Services:
+        reflection = Reflection((open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE))
+        streamed: dict[str, StreamedMethod] = {INFER_STREAM: self._streams, WATCH: self._health}
+        return Services(self._dispatcher, self._admission, streamed | dict.fromkeys(REFLECTION_METHODS, reflection))
 
     def _let_go(self) -> None:
         for follower in (self._watcher, self._tokens):
@@ -221,7 +226,6 @@ class Application:
             self._tracing.close(_FLUSH_S)
         # Last, so that the final scrape sees the last request.
         self._metrics_server.close()
-        self._health.close()
 
     def _all_handlers(self) -> dict[str, Handler]:
         settings = self._settings

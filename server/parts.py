@@ -1,8 +1,7 @@
 """Builds the server's larger parts as the settings ask for them; `app` wires them."""
 
 import importlib.util
-import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pixelserve
@@ -10,7 +9,6 @@ import pixelserve
 from .access.authorizer import Authorizer, Metadata
 from .access.tokens_file import TokensFile
 from .api.admission import FailureCounts
-from .api.call import Handler
 from .api.dispatch import Dispatcher
 from .api.health import MAX_WATCHES
 from .api.status import status_of
@@ -30,6 +28,7 @@ from .transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
     from .observe.traces import Tracing
+    from .transport.h2corn import Limits
 
 
 def session_options(settings: Settings) -> SessionOptions:
@@ -69,40 +68,47 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
     )
 
 
-def transport(settings: Settings, handlers: Mapping[str, Handler], log_failure: FailureLog) -> Transport:
+def transport(settings: Settings, log_failure: FailureLog) -> Transport:
     """Returns what carries gRPC.
 
     Raises:
         MissingLibraryError: it is not installed.
     """
-    max_message_bytes, max_streams = settings.max_message_mib * MIB, settings.max_concurrent_streams
-    grpcio = GrpcioTransport(
-        threads=settings.grpc_threads,
-        max_waiting=settings.max_queue_size,
-        max_infer_streams=settings.max_infer_streams,
-        max_watches=MAX_WATCHES,
-        max_message_bytes=max_message_bytes,
-        max_streams=max_streams,
-    )
-    is_installed = importlib.util.find_spec("pygrpc_native") is not None
-    suits = settings.transport == "auto" and is_installed and _is_loopback(settings.host)
-    if settings.transport != "fast" and not suits:
-        return grpcio
-    if not is_installed:
+    if settings.transport == "grpcio" or (settings.transport == "auto" and not _has_h2corn()):
+        return GrpcioTransport(
+            threads=settings.grpc_threads,
+            max_waiting=settings.max_queue_size,
+            max_streamed=settings.max_infer_streams + MAX_WATCHES,
+            max_message_bytes=settings.max_message_mib * MIB,
+            max_streams=settings.max_concurrent_streams,
+        )
+    if not _has_h2corn():
         raise MissingLibraryError(
-            "--transport fast needs pygrpc-native; in PixelServe's clone run: pip install -e '.[fast]', "
+            "--transport h2corn needs h2corn; in PixelServe's clone run: pip install -e '.[server]', "
             "or use --transport grpcio"
         )
-    from .transport.fast import FastTransport
+    from .transport.h2corn import H2cornTransport
 
-    return FastTransport(
-        grpcio,
-        methods=handlers,
-        max_message_bytes=max_message_bytes,
-        max_streams=max_streams,
-        io_threads=settings.io_threads,
-        quiet_wakeups=settings.io_priority == "quiet",
-        log_failure=log_failure,
+    return H2cornTransport(_limits(settings), log_failure)
+
+
+def _has_h2corn() -> bool:
+    return importlib.util.find_spec("h2corn") is not None
+
+
+def _limits(settings: Settings) -> "Limits":
+    from .transport.h2corn import Limits
+
+    return Limits(
+        max_message_bytes=settings.max_message_mib * MIB,
+        max_streams=settings.max_concurrent_streams,
+        max_connections=settings.max_connections,
+        idle_connection_s=settings.idle_connection_timeout_s,
+        handshake_s=settings.handshake_timeout_s,
+        idle_body_s=settings.idle_body_timeout_s,
+        unread_answer_s=settings.unread_answer_timeout_s,
+        max_header_bytes=settings.max_header_kib * 1024,
+        grace_s=settings.drain_settle_s + settings.grace_s,
     )
 
 
@@ -157,21 +163,22 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
     return Tracing(otlp_exporter(settings.trace_endpoint), pixelserve.__version__, settings.trace_rate, log)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def http_port(settings: Settings, log_failure: FailureLog) -> HttpPort | None:
-    """Returns what carries HTTP; None where it is switched off."""
+    """Returns what carries HTTP; None where it is switched off.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
     if not settings.http:
         return None
+    if not _has_h2corn():
+        raise MissingLibraryError(
+            "the HTTP API needs h2corn; in PixelServe's clone run: pip install -e '.[server]', or use --no-http"
+        )
     # Imported only where it is used: whoever switches it off pays nothing for it.
-    from .transport.http import HttpTransport
+    from .transport.h2corn import H2cornHttpPort
 
-    return HttpTransport(log_failure)
+    return H2cornHttpPort(_limits(settings), log_failure)
 
 
 def rest(

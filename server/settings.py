@@ -158,19 +158,31 @@ class Settings(BaseSettings):
         description="refuse a request at once where the run times measured at load say that its deadline would pass "
         "in the queue",
     )
-    transport: Literal["auto", "fast", "grpcio"] = Field(
+    transport: Literal["auto", "h2corn", "grpcio"] = Field(
         "auto",
-        description="who owns the gRPC port: grpcio, or pygrpc-native's fast front with grpcio behind it; auto takes "
-        "the front on loopback where it is installed",
+        description="what carries gRPC: h2corn, or grpcio's threads, which are slower; auto takes h2corn where it is "
+        "installed. HTTP is h2corn's in any case",
     )
-    io_threads: int = Field(1, ge=1, description="threads of the fast front that read and write the network")
-    io_priority: Literal["quiet", "normal"] = Field(
-        "quiet",
-        description="quiet: the front's network threads do not interrupt the others when they wake (Linux's "
-        "SCHED_BATCH), so that a batch's answers leave together; normal: as the system schedules any thread",
+    max_connections: int = Field(
+        2048, ge=1, description="connections of each of the gRPC and the HTTP port; more are closed as they come"
+    )
+    max_header_kib: int = Field(16, ge=16, description="KiB that the headers of one request may have")
+    idle_connection_timeout_s: float = Field(
+        300.0, ge=0, description="seconds that a connection may stay without a call before it is closed; 0: for ever"
+    )
+    handshake_timeout_s: float = Field(
+        5.0, gt=0, description="seconds from a connection's arrival to the end of its handshakes, TLS's and HTTP/2's"
+    )
+    idle_body_timeout_s: float = Field(
+        10.0, gt=0, description="seconds that a request may pause before it is whole; streams may pause for ever"
+    )
+    unread_answer_timeout_s: float = Field(
+        10.0, gt=0, description="seconds that an answer may wait for its reader before its call is given up"
     )
     grpc_threads: int = Field(
-        64, ge=1, description="threads that carry calls; each holds one call from its arrival to its answer"
+        64,
+        ge=1,
+        description="with grpcio, threads that carry calls; each holds one call from its arrival to its answer",
     )
     intra_op_threads: int = Field(
         0,

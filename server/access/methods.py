@@ -65,7 +65,6 @@ RULES: Mapping[str, Rule] = {
     "/pixelserve.v1.Classifier/ListModels": _rule(_INFER, model=1, lists=True),
     # Answered before the table is asked where the transport serves them itself.
     "/grpc.health.v1.Health/Check": _OPEN,
-    "/grpc.health.v1.Health/List": _OPEN,
     "/grpc.health.v1.Health/Watch": _OPEN,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _OPEN,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _OPEN,

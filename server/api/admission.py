@@ -103,12 +103,35 @@ class Admission:
             self._take(size_bytes, self._bytes - call.size_bytes)
             call.size_bytes += size_bytes
 
+    def hold(self, size_bytes: int) -> None:
+        """Counts bytes that a transport holds for no call that was taken, such as an answer that is not sent yet."""
+        with self._lock:
+            self._bytes += size_bytes
+
+    def hold_more(self, size_bytes: int, own_bytes: int) -> None:
+        """Counts more bytes of a request that is not whole yet.
+
+        Args:
+            size_bytes: how many have come.
+            own_bytes: how many are counted of it already.
+
+        Raises:
+            QueueFull: too many bytes are unanswered.
+        """
+        with self._lock:
+            self._take(size_bytes, self._bytes - own_bytes)
+
+    def release(self, size_bytes: int) -> None:
+        """Counts bytes no more that a transport held."""
+        with self._lock:
+            self._bytes -= size_bytes
+
     def _take(self, size_bytes: int, others_bytes: int) -> None:
         """Counts bytes, or raises where there are too many besides those of other calls, of which there may be none."""
         if others_bytes and self._bytes + size_bytes > self._max_bytes:
             raise QueueFull(
-                f"{self._bytes:,} bytes of requests are being worked on, this one has {size_bytes:,}, and at most "
-                f"{self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
+                f"{self._bytes:,} bytes of requests and answers are in flight, this one has {size_bytes:,}, and at "
+                f"most {self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
             )
         self._bytes += size_bytes
 

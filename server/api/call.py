@@ -63,6 +63,11 @@ class Call:
         self.deadline_s = deadline_s
         self.may_compute = may_compute
 
+    @property
+    def peer(self) -> str:
+        """The host that it came from; empty where the transport does not say."""
+        return ""
+
     def metadata(self) -> Iterable[tuple[str, str | bytes]]:
         """Returns what the caller sent beside the request: keys in small letters, and their values."""
         return ()

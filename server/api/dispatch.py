@@ -49,6 +49,7 @@ class Dispatcher:
         watch: CallWatch | None = None,
         authorizer: Authorizer | None = None,
         *,
+        probes: Mapping[str, Handler] | None = None,
         triton_status_codes: bool = False,
     ) -> None:
         """Stores what it is handed.
@@ -60,6 +61,7 @@ class Dispatcher:
             failure_counts: counts them.
             watch: tells the log and the traces of calls; None: nobody wants to know.
             authorizer: checks tokens; None: everyone may call everything.
+            probes: handlers of methods that are answered whatever else is going on, such as health's Check.
             triton_status_codes: whether calls fail with Triton's status codes where ours differ.
         """
         self._handlers = handlers
@@ -68,11 +70,17 @@ class Dispatcher:
         self._failure_counts = failure_counts
         self._watch = watch
         self._authorizer = authorizer
+        self._probes = probes or {}
         self._triton_status_codes = triton_status_codes
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Full names of the methods that there are handlers for."""
+        return (*self._handlers, *self._probes)
 
     def serves(self, method: str) -> bool:
         """Returns whether there is a handler for a full method name."""
-        return method in self._handlers
+        return method in self._handlers or method in self._probes
 
     def handle(self, method: str, message: bytes, call: Call) -> None:
         """Handles one call; it is answered now or later."""
@@ -82,10 +90,14 @@ class Dispatcher:
         try:
             if self._watch is not None:
                 self._watch.begin(call)
-            if self._authorizer is not None:
-                call.principal = self._authorizer.authorize(method, message, call.metadata())
-            self._admission.admit(call, len(message))
-            self._handlers[method](message, call)
+            handler = self._handlers.get(method)
+            if handler is None:
+                handler = self._probes[method]
+            else:
+                if self._authorizer is not None:
+                    call.principal = self._authorizer.authorize(method, message, call.metadata())
+                self._admission.admit(call, len(message))
+            handler(message, call)
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
             self._guard.fail(call, error)
 

@@ -1,46 +1,86 @@
-"""grpc.health.v1: Check and Watch, of what the application reports as serving.
-
-The service is our own because the library's watches lock the server up: it sends to watchers under its lock, which
-grpcio's polling thread needs when another watcher leaves, and only that thread can finish the sending. Here each watch
-has a thread that sends without holding a lock, so a watcher that leaves or does not read costs itself only.
-"""
+"""grpc.health.v1: Check and Watch, of what the application reports as serving."""
 
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 
-import grpc
 from grpc_health.v1 import health_pb2
 
+from ..errors import InvalidRequest, NotFound, TooManyStreams
+from .call import Call, Handler
+from .codec import parse_message
 from .open_inference import SERVICE
+from .status import status_of
+from .streaming import HandOver, Metadata, OpenStream
 
 HEALTH_SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+CHECK, WATCH = f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/Watch"
 MAX_WATCHES = 512
-"""Watches open at once; each takes a thread, about 60 KB. Fewer than the streams that one connection may have, or a
-proxy's watches would hold up its calls."""
+"""Watches open at once. Fewer than the streams that one connection may have, or a proxy's watches would hold up its
+calls."""
 
 _SERVER = ""
 _STATUS = health_pb2.HealthCheckResponse
 
 
-class _Watch:
-    """What wakes a watcher's thread. Every method may be called from any thread, and none waits."""
+class HealthWatch(OpenStream):
+    """One watcher's call: a service's status now and whenever it has changed, until the caller leaves or the watches
+    end. A watcher that reads slowly gets the latest status and not each one before it."""
 
-    def __init__(self) -> None:
-        self._woken = threading.Event()
-        self._woken.set()
-        self.has_ended = False
+    def __init__(self, health: "Health", on_change: Callable[[], None]) -> None:
+        self._health = health
+        self._service: str | None = None
+        self._sent: int | None = None
+        self._is_last = False
+        self._is_closed = False
+        self.on_change = on_change
 
-    def wake(self) -> None:
-        self._woken.set()
+    @property
+    def has_room(self) -> bool:
+        return True
+
+    @property
+    def has_answer(self) -> bool:
+        return self._service is not None and not self._is_closed and self._health.status(self._service) != self._sent
+
+    @property
+    def is_over(self) -> bool:
+        # One that ends tells the status first that its watcher has asked for.
+        return self._is_closed or (self._is_last and self._sent is not None and not self.has_answer)
+
+    def take(self, message: bytes) -> None:
+        if self._service is not None:
+            # The method takes one message.
+            return
+        try:
+            self._service = parse_message(health_pb2.HealthCheckRequest, message).service
+        except InvalidRequest as error:
+            self.status = status_of(error)
+            self._is_closed = True
+        self.on_change()
+
+    def finish(self) -> None:
+        if self._service is None:
+            self._is_closed = True
+            self.on_change()
+
+    def next_answer(self) -> bytes | None:
+        if not self.has_answer:
+            return None
+        self._sent = self._health.status(self._service or _SERVER)
+        return _STATUS(status=self._sent).SerializeToString()
+
+    def written(self) -> None:
+        pass
 
     def end(self) -> None:
-        self.has_ended = True
-        self._woken.set()
+        """Ends it, once it has told its last status."""
+        self._is_last = True
+        self.on_change()
 
-    def wait(self) -> None:
-        self._woken.wait()
-        self._woken.clear()
+    def close(self) -> None:
+        self._is_closed = True
+        self.on_change()
+        self._health.forget(self)
 
 
 class Health:
@@ -56,29 +96,15 @@ class Health:
             max_watches: most watches that are open at once; more are refused with RESOURCE_EXHAUSTED.
         """
         self._max_watches = max_watches
-        # Watchers must hold no thread of the pool that carries inference. One more tells the others that there are
-        # too many.
-        self._pool = ThreadPoolExecutor(max_workers=max_watches + 1, thread_name_prefix="health")
         self._lock = threading.Lock()
         self._statuses: dict[str, int] = dict.fromkeys((_SERVER, SERVICE), _STATUS.NOT_SERVING)
-        self._watches: set[_Watch] = set()
+        self._watches: set[HealthWatch] = set()
         self._is_final = False
         self._has_ended = False
 
-    def register(self, server: grpc.Server) -> None:
-        """Adds the health service to a gRPC server."""
-
-        def watch(request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Iterator[_STATUS]:
-            return self._watch(request.service, context)
-
-        # grpcio runs a handler on the pool that it names.
-        watch.experimental_thread_pool = self._pool  # type: ignore[attr-defined]
-        read, write = health_pb2.HealthCheckRequest.FromString, _STATUS.SerializeToString
-        methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check, read, write),
-            "Watch": grpc.unary_stream_rpc_method_handler(watch, read, write),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH_SERVICE, methods),))
+    def handlers(self) -> dict[str, Handler]:
+        """Returns the handlers of the unary methods, by full name."""
+        return {CHECK: self._check}
 
     def report(self, models: Mapping[str, bool], *, server: bool) -> None:
         """Says of each model, and of the server, whether it serves."""
@@ -93,74 +119,69 @@ class Health:
         with self._lock:
             self._is_final = True
             self._statuses = dict.fromkeys(self._statuses, _STATUS.NOT_SERVING)
-            self._wake_all()
+            watches = list(self._watches)
+        _wake(watches)
 
     def end_watches(self) -> None:
         """Ends every watch, open or yet to come; a server with an open one would take all its grace to stop."""
         with self._lock:
             self._has_ended = True
-            for watch in self._watches:
-                watch.end()
+            watches = list(self._watches)
+        for watch in watches:
+            watch.end()
 
-    def close(self) -> None:
-        """Ends the threads."""
-        self._pool.shutdown(wait=False)
+    def status(self, service: str) -> int:
+        """Returns what a watcher of a service is told."""
+        return self._statuses.get(service, _STATUS.SERVICE_UNKNOWN)
 
     def _set(self, serving: Mapping[str, bool]) -> None:
         with self._lock:
-            if not self._is_final:
-                self._statuses |= {
-                    service: _STATUS.SERVING if serves else _STATUS.NOT_SERVING for service, serves in serving.items()
-                }
-                self._wake_all()
+            if self._is_final:
+                return
+            self._statuses |= {
+                service: _STATUS.SERVING if serves else _STATUS.NOT_SERVING for service, serves in serving.items()
+            }
+            watches = list(self._watches)
+        _wake(watches)
 
-    def _wake_all(self) -> None:
-        """Has every watch look at its status. The lock is held."""
-        for watch in self._watches:
-            watch.wake()
-
-    def _check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> _STATUS:
-        status = self._statuses.get(request.service)
+    def _check(self, message: bytes, call: Call) -> None:
+        service = parse_message(health_pb2.HealthCheckRequest, message).service
+        status = self._statuses.get(service)
         if status is None:
-            context.abort(
-                grpc.StatusCode.NOT_FOUND, f'there is no service or model "{request.service}"; "" asks for the server'
-            )
-        return _STATUS(status=status)
+            raise NotFound(f'there is no service or model "{service}"; "" asks for the server')
+        call.reply(_STATUS(status=status).SerializeToString())
 
-    def _watch(self, service: str, context: grpc.ServicerContext) -> Iterator[_STATUS]:
-        """Yields a service's status now and whenever it has changed, until the caller leaves or the watches end.
+    def open(
+        self,
+        deadline_s: float | None,
+        metadata: Metadata = (),
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        hand_over: HandOver | None = None,
+    ) -> HealthWatch:
+        """Opens a watch; see `StreamedMethod`.
 
-        A watcher that reads slowly gets the latest status and not each one before it.
+        Raises:
+            TooManyStreams: as many are open as may.
         """
-        watch = self._open(context)
-        try:
-            sent: int | None = None
-            while True:
-                watch.wait()
-                has_ended = watch.has_ended
-                status = self._statuses.get(service, _STATUS.SERVICE_UNKNOWN)
-                if status != sent:
-                    yield _STATUS(status=status)
-                    sent = status
-                if has_ended:
-                    return
-        finally:
-            with self._lock:
-                self._watches.discard(watch)
-
-    def _open(self, context: grpc.ServicerContext) -> _Watch:
-        watch = _Watch()
+        watch = HealthWatch(self, on_change)
         with self._lock:
-            is_full = len(self._watches) >= self._max_watches
-            if not is_full:
-                self._watches.add(watch)
-                if self._has_ended:
-                    watch.end()
-        if is_full:
-            context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._max_watches} health watches are open and no more are taken; close one, or call Check",
-            )
-        if not context.add_callback(watch.end):
+            if len(self._watches) >= self._max_watches:
+                raise TooManyStreams(
+                    f"{self._max_watches} health watches are open and no more are taken; close one, or call Check"
+                )
+            self._watches.add(watch)
+            has_ended = self._has_ended
+        if has_ended:
             watch.end()
         return watch
+
+    def forget(self, watch: HealthWatch) -> None:
+        """Makes room for another watch."""
+        with self._lock:
+            self._watches.discard(watch)
+
+
+def _wake(watches: list[HealthWatch]) -> None:
+    for watch in watches:
+        watch.on_change()

@@ -5,7 +5,7 @@ Answers come in the order of their requests. One that fails is told so in its pl
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import grpc
 
@@ -18,9 +18,11 @@ from .call import Call
 from .codec import parse
 from .dispatch import Dispatcher
 from .status import Status, status_of
+from .streaming import HandOver, Metadata, OpenStream
 from .wire import encode_varint
 
-Metadata = Sequence[tuple[str, str | bytes]]
+INFER_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+"""Full name of the method whose calls are these streams."""
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -83,11 +85,11 @@ class _StreamedCall(Call):
     def send(self, message: bytes) -> None:
         self._message = b""
         self._reply = message
-        self._stream.wake()
+        self._stream.answered(self)
 
     def send_status(self, status: Status) -> None:
         self.status = status
-        self._stream.wake()
+        self._stream.answered(self)
 
     def encode(self) -> bytes:
         """Returns the serialized ModelStreamInferResponse."""
@@ -107,72 +109,56 @@ class _StreamedCall(Call):
         return response.SerializeToString()
 
 
-class InferStream:
-    """One open stream: one thread reads its requests and another writes its answers, as the transport has them do.
-
-    Reader: `while stream.has_room(): stream.take(message)`, then `stream.finish()`. Writer: `stream.answers()`, then
-    `stream.status`. Everything else may be called from any thread.
-    """
-
-    status: Status | None = None
-    """How the stream ends; None: OK."""
+class InferStream(OpenStream):
+    """One open stream. Every method may be called from any thread."""
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
-        admission: Admission,
-        window: int,
-        deadline_s: float | None = None,
-        metadata: Metadata = (),
+        streams: "InferStreams",
+        deadline_s: float | None,
+        metadata: Metadata,
+        on_change: Callable[[], None],
+        hand_over: HandOver,
     ) -> None:
-        """Starts out without requests.
-
-        Args:
-            dispatcher: handles the requests.
-            admission: knows whether the server is draining.
-            window: most requests that are read and whose answers are not written yet.
-            deadline_s: `time.monotonic()` by which the whole stream will have been given up; None: never.
-            metadata: what the client sent when it opened the stream; it holds for every request.
-        """
-        self._dispatcher = dispatcher
-        self._admission = admission
-        self._window = window
+        self._streams = streams
         self._deadline_s = deadline_s
         self._metadata = metadata
+        self._on_change = on_change
+        self._hand_over = hand_over
         # In the order of their arrival; the first one's answer is the next to be written.
         self._calls: deque[_StreamedCall] = deque()
+        # Requests that were taken and whose answers are not on the network yet.
+        self._unwritten = 0
         self._is_finished = False
         self._has_left = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
 
+    @property
     def has_room(self) -> bool:
-        """Waits until another request may be read; returns False where none is wanted any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._calls) < self._window or self._is_finished)
-            return not self._is_finished
+        return self._unwritten < self._streams.window
+
+    @property
+    def is_over(self) -> bool:
+        return self._has_left or (self._is_finished and not self._calls)
+
+    @property
+    def has_answer(self) -> bool:
+        calls = self._calls
+        return not self._has_left and bool(calls) and calls[0].is_answered
 
     def take(self, message: bytes) -> None:
-        """Handles one request; raises nothing."""
         call = _StreamedCall(self, message, self._deadline_s, self._metadata)
-        with self._changed:
+        with self._lock:
             if self._is_finished:
                 return
             self._calls.append(call)
-        self._dispatcher.handle(_INFER, message, call)
-        status = call.status
-        if status is None:
-            return
-        # The next one would hear nothing else, because the server stops or the stream's token was revoked.
-        if self._admission.is_draining:
-            self.end()
-        elif status.code is grpc.StatusCode.UNAUTHENTICATED:
-            self._end_with(status)
+            self._unwritten += 1
+        self._hand_over(_INFER, message, call)
 
     def finish(self) -> None:
         """Says that no more requests will come: the stream ends when those that came are answered."""
-        with self._changed:
-            self._is_finished = True
-            self._changed.notify_all()
+        self._is_finished = True
+        self._on_change()
 
     def end(self) -> None:
         """Takes no more requests, because the server stops: the stream ends with UNAVAILABLE when those that came are
@@ -180,50 +166,47 @@ class InferStream:
         self._end_with(status_of(Unavailable(STOPPING)))
 
     def _end_with(self, status: Status) -> None:
-        with self._changed:
+        with self._lock:
             if not self._is_finished:
                 self.status = status
             self._is_finished = True
-            self._changed.notify_all()
+        self._on_change()
 
-    def leave(self) -> None:
-        """Tells that the client has left: nothing is written any more, and what has not started is not computed."""
-        with self._changed:
+    def close(self) -> None:
+        """Forgets the stream: nothing is written any more, and what has not started is not computed."""
+        with self._lock:
             self._is_finished = self._has_left = True
             calls = list(self._calls)
-            self._changed.notify_all()
         for call in calls:
             call.leave()
+        self._on_change()
+        self._streams.forget(self)
 
-    def wake(self) -> None:
+    def answered(self, call: _StreamedCall) -> None:
         """Tells that a request has its answer."""
-        with self._changed:
-            if self._calls and self._calls[0].is_answered:
-                self._changed.notify_all()
+        status = call.status
+        # The next one would hear nothing else, because the server stops or the stream's token was revoked.
+        if status is not None and self._streams.is_draining:
+            self.end()
+        elif status is not None and status.code is grpc.StatusCode.UNAUTHENTICATED:
+            self._end_with(status)
+        if self.has_answer:
+            self._on_change()
 
-    def answers(self) -> Iterator[bytes]:
-        """Yields the serialized answers in the order of their requests until the stream ends."""
-        while (call := self._next_answered()) is not None:
-            yield call.encode()
-            with self._changed:
-                self._calls.popleft()
-                self._changed.notify_all()
+    def next_answer(self) -> bytes | None:
+        with self._lock:
+            if not self.has_answer:
+                return None
+            call = self._calls.popleft()
+        return call.encode()
 
-    def _next_answered(self) -> _StreamedCall | None:
-        with self._changed:
-            self._changed.wait_for(self._can_go_on)
-            return self._calls[0] if self._calls and not self._has_left else None
-
-    def _can_go_on(self) -> bool:
-        """Returns whether there is an answer to write, or will be none."""
-        return self._has_left or (self._calls[0].is_answered if self._calls else self._is_finished)
+    def written(self) -> None:
+        with self._lock:
+            self._unwritten -= 1
 
 
 class InferStreams:
     """All open streams of a server. Every method may be called from any thread."""
-
-    method = "/inference.GRPCInferenceService/ModelStreamInfer"
-    """Full name of the method whose calls are these streams."""
 
     def __init__(
         self,
@@ -250,16 +233,24 @@ class InferStreams:
         self._failure_counts = failure_counts
         self._authorizer = authorizer
         self._max_streams = max_streams
-        self._window = window
+        self.window = window
         self._open: set[InferStream] = set()
         self._changed = threading.Condition(threading.Lock())
 
-    def open(self, deadline_s: float | None, metadata: Metadata = ()) -> InferStream:
-        """Opens a stream, to be closed by `close`.
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused."""
+        return self._admission.is_draining
 
-        Args:
-            deadline_s: `time.monotonic()` by which the client gives the stream up; None: it did not say.
-            metadata: what it sent beside.
+    def open(
+        self,
+        deadline_s: float | None,
+        metadata: Metadata = (),
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        hand_over: HandOver | None = None,
+    ) -> InferStream:
+        """Opens a stream; see `StreamedMethod`.
 
         Raises:
             Unauthenticated, PermissionDenied: the client has no token that allows this.
@@ -267,15 +258,17 @@ class InferStreams:
             TooManyStreams: as many are open as may.
         """
         try:
-            return self._open_one(deadline_s, metadata)
+            return self._open_one(deadline_s, metadata, on_change, hand_over or self._dispatcher.handle)
         except RequestError as error:
             if self._failure_counts is not None:
-                self._failure_counts.add(self.method, status_of(error))
+                self._failure_counts.add(INFER_STREAM, status_of(error))
             raise
 
-    def _open_one(self, deadline_s: float | None, metadata: Metadata) -> InferStream:
+    def _open_one(
+        self, deadline_s: float | None, metadata: Metadata, on_change: Callable[[], None], hand_over: HandOver
+    ) -> InferStream:
         if self._authorizer is not None:
-            self._authorizer.authorize_stream(self.method, metadata)
+            self._authorizer.authorize_stream(INFER_STREAM, metadata)
         if self._admission.is_draining:
             raise Unavailable(STOPPING)
         with self._changed:
@@ -284,13 +277,12 @@ class InferStreams:
                     f"{len(self._open)} streams are open and no more are taken (--max-infer-streams); send more "
                     f"requests on one that is open, close one, or call ModelInfer"
                 )
-            stream = InferStream(self._dispatcher, self._admission, self._window, deadline_s, metadata)
+            stream = InferStream(self, deadline_s, metadata, on_change, hand_over)
             self._open.add(stream)
         return stream
 
-    def close(self, stream: InferStream) -> None:
-        """Forgets a stream whose call has ended; a second time does nothing."""
-        stream.leave()
+    def forget(self, stream: InferStream) -> None:
+        """Makes room for another stream."""
         with self._changed:
             self._open.discard(stream)
             self._changed.notify_all()

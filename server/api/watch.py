@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from ..observe.traces import Tracing
 
 # Probes come every few seconds from each balancer and say nothing while all is well.
-_PROBES = frozenset(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady"))
+_PROBES = frozenset(
+    (
+        "/grpc.health.v1.Health/Check",
+        *(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")),
+    )
+)
 
 
 class Record:

@@ -17,6 +17,8 @@ from .logs import LEVELS, STDERR, Log
 # A line without an end is cut here.
 _MAX_LINE_BYTES = 64 * 1024
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# What h2corn says when it starts, which cannot be switched off; our own line says more.
+_BANNER = re.compile(r"h2corn v[0-9.]+ |Listening on https?://|HTTP/1 compatibility is enabled")
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def _read_lines(source: int, log: Log) -> None:
 
 def _log_line(line: bytes, log: Log) -> None:
     text = _COLOUR.sub("", line.decode(errors="replace")).rstrip()
-    if text:
+    if text and not _BANNER.match(text):
         log.warning("library output", message=text)
 
 

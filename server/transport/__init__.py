@@ -1,23 +1,31 @@
 """How bytes arrive. A transport hands the dispatcher (method, bytes, call) and knows nothing of what they mean."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import grpc
-
+from ..api.admission import Admission
 from ..api.dispatch import Dispatcher
-from ..api.stream import InferStreams
+from ..api.streaming import StreamedMethod
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a gRPC port serves."""
+
+    dispatcher: Dispatcher
+    """Handles the unary methods."""
+    admission: Admission
+    """Counts the bytes that a transport holds: of requests that are not whole yet, and of answers that are not sent."""
+    streamed: Mapping[str, StreamedMethod] = field(default_factory=dict)
+    """Methods with streams, by full name."""
 
 
 class Transport(Protocol):
-    """Owns the gRPC port. `bind`, `add`, `start` and `stop` are called once, in this order."""
+    """Owns the gRPC port. `bind`, `start` and `stop` are called once, in this order."""
 
     name: str
     """What --transport calls it."""
-
-    @property
-    def server(self) -> grpc.Server:
-        """grpcio's server, for services that bring their own handlers."""
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one) and returns the address, host:port.
@@ -26,10 +34,7 @@ class Transport(Protocol):
             StartupError: the port is in use or not ours to take.
         """
 
-    def add(self, dispatcher: Dispatcher, streams: InferStreams, reflected_services: Iterable[str]) -> None:
-        """Adds the dispatcher's methods, the streams' one, and server reflection that lists `reflected_services`."""
-
-    def start(self) -> None:
+    def start(self, services: Services) -> None:
         """Starts taking calls."""
 
     def stop(self, grace_s: float) -> None:
@@ -46,8 +51,9 @@ class HttpPort(Protocol):
             StartupError: the port is in use or not ours to take.
         """
 
-    def start(self, app: Any, grace_s: float) -> None:
-        """Starts answering with an ASGI application; `stop` will wait `grace_s` seconds until answers are sent."""
+    def start(self, app: Any) -> None:
+        """Starts answering with an ASGI application."""
 
-    def stop(self) -> None:
-        """Takes no more connections, waits until the answers that are there are sent, and ends."""
+    def stop(self, grace_s: float) -> None:
+        """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and
+        ends."""

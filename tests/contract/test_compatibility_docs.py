@@ -14,7 +14,7 @@ from pixelserve.oip import model_config_pb2 as config_pb
 from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
 from pixelserve_server.api.repository import RepositoryControl
-from pixelserve_server.api.stream import InferStreams
+from pixelserve_server.api.stream import INFER_STREAM
 from pixelserve_server.api.trace_settings import TraceSettings
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.errors import RequestError, Unimplemented
@@ -119,7 +119,7 @@ def test_the_methods_that_are_refused_are_those_that_a_server_with_everything_on
     refused = []
     for method in SERVICE.methods:
         name = f"/{SERVICE.full_name}/{method.name}"
-        if name == InferStreams.method:
+        if name == INFER_STREAM:
             continue
         try:
             handlers[name](b"", SimpleNamespace(reply=lambda answer: None, admission=None))

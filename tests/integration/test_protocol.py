@@ -564,7 +564,9 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(make_request("narrow"), timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert int(dict(caught.value.trailing_metadata())["retry-pushback-ms"]) > 0
+    trailing = dict(caught.value.trailing_metadata())
+    assert int(trailing["retry-pushback-ms"]) > 0
+    assert trailing["grpc-retry-pushback-ms"] == trailing["retry-pushback-ms"]
     waiting.cancel()
 
 
@@ -590,6 +592,7 @@ def test_reflection_lists_and_describes_the_services(channel: grpc.Channel) -> N
         SERVICE,
         "pixelserve.v1.Classifier",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     }
     assert described.file_descriptor_response.file_descriptor_proto

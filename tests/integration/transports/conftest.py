@@ -153,7 +153,7 @@ def refusal() -> Callable[[Callable[[], object]], Any]:
     return fail
 
 
-@pytest.fixture(scope="session", params=["grpcio"])
+@pytest.fixture(scope="session", params=["grpcio", "h2corn"])
 def transport(request: pytest.FixtureRequest) -> str:
     """What --transport names; each must behave as the others."""
     return str(request.param)

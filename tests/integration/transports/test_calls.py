@@ -59,13 +59,13 @@ def test_a_deadline_that_passes_ends_the_call_and_drops_its_work(
 
 
 def test_callers_who_leave_cost_their_neighbours_nothing(served: Any, make_request: Any, eventually: Any) -> None:
-    """Three times on one connection: 1. 90 requests wait for company and 90 others are sent; 2. the first 90 leave;
-    3. all others are answered. In the end nothing waits any more."""
+    """Three times on one connection: 1. 60 requests wait for company and 60 others are sent; 2. the first 60 leave;
+    3. all others are answered. In the end nothing waits any more. (h2corn takes 200 in ten seconds for an attack.)"""
     stub = served.stub()
     stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S)
     for _ in range(3):
-        leaving = [stub.ModelInfer.future(make_request("roomy"), timeout=TIMEOUT_S) for _ in range(90)]
-        others = [stub.ModelInfer.future(numbered(make_request, n), timeout=TIMEOUT_S) for n in range(90)]
+        leaving = [stub.ModelInfer.future(make_request("roomy"), timeout=TIMEOUT_S) for _ in range(60)]
+        others = [stub.ModelInfer.future(numbered(make_request, n), timeout=TIMEOUT_S) for n in range(60)]
         for call in leaving:
             call.cancel()
         assert all(is_answer(call.result(), number) for number, call in enumerate(others))

@@ -19,7 +19,7 @@ TIMEOUT_S = 60
 OIP = "inference.GRPCInferenceService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-REFLECTION_VERSIONS = ("v1alpha",)
+REFLECTION_VERSIONS = ("v1", "v1alpha")
 
 Send = Callable[[str, Any], Any]
 

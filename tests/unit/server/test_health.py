@@ -12,7 +12,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.compare import frames
-from pixelserve_server.api.health import HEALTH_SERVICE, Health
+from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.health import HEALTH_SERVICE, WATCH, Health
+from pixelserve_server.transport import Services
+from pixelserve_server.transport.grpcio import GrpcioTransport
 
 STATUS = health_pb2.HealthCheckResponse
 SERVICE = "inference.GRPCInferenceService"
@@ -38,19 +42,23 @@ class Bench:
 MAX_WATCHES = 8
 
 
+def fail(error: BaseException) -> str:
+    raise AssertionError("something failed") from error
+
+
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """Serves health on a free loopback port."""
-    health = Health(MAX_WATCHES)
-    with ThreadPoolExecutor(1) as pool:
-        server = grpc.server(pool)
-        health.register(server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Bench(health, health_pb2_grpc.HealthStub(channel), port)
-        server.stop(0).wait()
-    health.close()
+    """Serves health on a free loopback port, with one thread for all other calls."""
+    health, admission = Health(MAX_WATCHES), Admission(1 << 20)
+    transport = GrpcioTransport(
+        threads=1, max_waiting=10, max_streamed=MAX_WATCHES, max_message_bytes=1 << 20, max_streams=100
+    )
+    port = int(transport.bind("127.0.0.1", 0).rpartition(":")[2])
+    dispatcher = Dispatcher({}, admission, Guard(fail), probes=health.handlers())
+    transport.start(Services(dispatcher, admission, {WATCH: health}))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Bench(health, health_pb2_grpc.HealthStub(channel), port)
+    transport.stop(0)
 
 
 def test_until_told_otherwise_nothing_serves(bench: Bench) -> None:

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from pixelserve_server.api.rest import body
 from pixelserve_server.api.rest.status import HttpError
 from pixelserve_server.errors import StartupError
-from pixelserve_server.transport.http import HttpTransport
+from pixelserve_server.transport.h2corn import H2cornHttpPort, Limits
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
@@ -28,13 +28,26 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hello"})
 
 
+LIMITS = Limits(
+    max_message_bytes=1 << 20,
+    max_streams=10,
+    max_connections=10,
+    idle_connection_s=20,
+    handshake_s=20,
+    idle_body_s=20,
+    unread_answer_s=20,
+    max_header_bytes=16384,
+    grace_s=20,
+)
+
+
 @pytest.fixture
-def transport() -> Iterator[HttpTransport]:
+def transport() -> Iterator[H2cornHttpPort]:
     """A port that nobody has taken yet; whatever ends its thread fails the test."""
     failures: list[BaseException] = []
-    built = HttpTransport(failures.append)
+    built = H2cornHttpPort(LIMITS, failures.append)
     yield built
-    built.stop()
+    built.stop(1)
     assert not failures
 
 
@@ -48,11 +61,11 @@ def ask(address: str) -> bytes:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_it_answers_on_a_free_port_and_gives_it_back(transport: HttpTransport, host: str) -> None:
+def test_it_answers_on_a_free_port_and_gives_it_back(transport: H2cornHttpPort, host: str) -> None:
     address = transport.bind(host, 0)
-    transport.start(hello, 1.0)
+    transport.start(hello)
     assert ask(address) == b"hello"
-    transport.stop()
+    transport.stop(1)
     with pytest.raises(ConnectionRefusedError):
         ask(address)
 
@@ -66,10 +79,10 @@ def sends_at_once(client: socket.socket) -> int:
     raise AssertionError("no socket of this process is the other end")
 
 
-def test_an_answer_sent_in_two_pieces_does_not_wait_for_an_acknowledgement(transport: HttpTransport) -> None:
+def test_an_answer_sent_in_two_pieces_does_not_wait_for_an_acknowledgement(transport: H2cornHttpPort) -> None:
     """With Nagle's algorithm the second piece waits for the client's delayed acknowledgement, 40 ms."""
     address = transport.bind("127.0.0.1", 0)
-    transport.start(hello, 1.0)
+    transport.start(hello)
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("GET", "/")
@@ -79,32 +92,32 @@ def test_an_answer_sent_in_two_pieces_does_not_wait_for_an_acknowledgement(trans
         connection.close()
 
 
-def test_a_port_that_was_taken_and_never_served_is_given_back(transport: HttpTransport) -> None:
+def test_a_port_that_was_taken_and_never_served_is_given_back(transport: H2cornHttpPort) -> None:
     address = transport.bind("127.0.0.1", 0)
-    transport.stop()
+    transport.stop(1)
     with pytest.raises(ConnectionRefusedError):
         ask(address)
 
 
-def test_a_port_in_use_is_named_with_the_remedies(transport: HttpTransport) -> None:
+def test_a_port_in_use_is_named_with_the_remedies(transport: H2cornHttpPort) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartupError, match=rf"127\.0\.0\.1:{port} for HTTP: .*in use.*--http-port.*--no-http"):
             transport.bind("127.0.0.1", port)
 
 
-def test_a_host_that_is_not_there_is_named(transport: HttpTransport) -> None:
+def test_a_host_that_is_not_there_is_named(transport: H2cornHttpPort) -> None:
     with pytest.raises(StartupError, match=r"nowhere\.invalid:0 for HTTP"):
         transport.bind("nowhere.invalid", 0)
 
 
 @pytest.mark.slow
-def test_its_thread_sleeps_while_nobody_asks(transport: HttpTransport) -> None:
-    """uvicorn's own loop would wake ten times a second, and take the interpreter from whoever computes."""
+def test_its_thread_sleeps_while_nobody_asks(transport: H2cornHttpPort) -> None:
+    """A loop that wakes by itself would take the interpreter from what computes."""
     address = transport.bind("127.0.0.1", 0)
-    transport.start(hello, 1.0)
+    transport.start(hello)
     assert ask(address) == b"hello"
-    (thread,) = [each for each in threading.enumerate() if each.name == "http"]
+    (thread,) = [each for each in threading.enumerate() if each.name == "HTTP"]
     status = Path(f"/proc/self/task/{thread.native_id}/status")
 
     def wakes() -> str:
@@ -118,7 +131,7 @@ def test_its_thread_sleeps_while_nobody_asks(transport: HttpTransport) -> None:
 
 
 def test_the_server_imports_no_http_library_before_it_needs_one() -> None:
-    code = "import sys, pixelserve_server.app; print([m for m in ('uvicorn', 'starlette') if m in sys.modules])"
+    code = "import sys, pixelserve_server.app; print([m for m in ('h2corn', 'starlette') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 

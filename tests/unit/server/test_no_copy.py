@@ -15,9 +15,10 @@ from pixelserve.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.infer import ModelInfer
-from pixelserve_server.api.stream import InferStreams
 from pixelserve_server.engine.regions import Regions
+from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
+from pixelserve_server.transport.h2corn import H2cornTransport, Limits
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 ROWS = np.arange(8).reshape(2, 4)
@@ -28,24 +29,22 @@ def fail(error: BaseException) -> str:
 
 
 def grpcio_transport() -> Any:
-    return GrpcioTransport(
-        threads=2, max_waiting=2, max_infer_streams=1, max_watches=0, max_message_bytes=1 << 20, max_streams=10
-    )
+    return GrpcioTransport(threads=2, max_waiting=2, max_streamed=0, max_message_bytes=1 << 20, max_streams=10)
 
 
-def fast_transport() -> Any:
-    pytest.importorskip("pygrpc_native")
-    from pixelserve_server.transport.fast import FastTransport
-
-    return FastTransport(
-        grpcio_transport(),
-        methods=[METHOD],
+def h2corn_transport() -> Any:
+    limits = Limits(
         max_message_bytes=1 << 20,
         max_streams=10,
-        io_threads=1,
-        quiet_wakeups=False,
-        log_failure=fail,
+        max_connections=10,
+        idle_connection_s=20,
+        handshake_s=20,
+        idle_body_s=20,
+        unread_answer_s=20,
+        max_header_bytes=16384,
+        grace_s=20,
     )
+    return H2cornTransport(limits, fail)
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def seen(catalogue: Any, monkeypatch: pytest.MonkeyPatch) -> Seen:
     return seen
 
 
-@pytest.fixture(params=[grpcio_transport, fast_transport])
+@pytest.fixture(params=[grpcio_transport, h2corn_transport])
 def stub(request: pytest.FixtureRequest, catalogue: Any, seen: Seen) -> Iterator[GRPCInferenceServiceStub]:
     """A client of a transport in front of the real handler and engine."""
     handler, admission = ModelInfer(catalogue, Regions()), Admission(1 << 20)
@@ -99,8 +98,7 @@ def stub(request: pytest.FixtureRequest, catalogue: Any, seen: Seen) -> Iterator
     dispatcher = Dispatcher({METHOD: handle}, admission, Guard(fail))
     transport = request.param()
     address = transport.bind("127.0.0.1", 0)
-    transport.add(dispatcher, InferStreams(dispatcher, admission, max_streams=1, window=1), [])
-    transport.start()
+    transport.start(Services(dispatcher, admission))
     with grpc.insecure_channel(address) as channel:
         yield GRPCInferenceServiceStub(channel)
     transport.stop(1)

@@ -11,7 +11,7 @@ import pytest
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.dispatch import Dispatcher, Guard
-from pixelserve_server.api.stream import InferStream, InferStreams
+from pixelserve_server.api.stream import InferStreams
 from pixelserve_server.errors import InvalidRequest, TooManyStreams, Unavailable
 
 # Longer than anything here takes; a test that runs into it has failed.
@@ -63,8 +63,28 @@ def serve() -> Callable[..., Service]:
     return start
 
 
-def parsed(answers: Iterator[bytes]) -> Iterator[pb.ModelStreamInferResponse]:
-    return map(pb.ModelStreamInferResponse.FromString, answers)
+class Client:
+    """A transport's two sides of a stream: what it takes in, and what it writes."""
+
+    def __init__(self, service: Service) -> None:
+        self._changed = threading.Event()
+        self.stream = service.streams.open(None, on_change=self._changed.set)
+
+    def send(self, *names: str) -> None:
+        for name in names:
+            assert self.stream.has_room
+            self.stream.take(message(name))
+
+    def answers(self) -> Iterator[pb.ModelStreamInferResponse]:
+        """Yields the answers until the stream is over."""
+        while True:
+            self._changed.clear()
+            while (answer := self.stream.next_answer()) is not None:
+                yield pb.ModelStreamInferResponse.FromString(answer)
+                self.stream.written()
+            if self.stream.is_over:
+                return
+            assert self._changed.wait(PATIENCE_S)
 
 
 def in_background(work: Callable[[], object]) -> threading.Thread:
@@ -73,33 +93,27 @@ def in_background(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def send(stream: InferStream, *names: str) -> None:
-    for name in names:
-        assert stream.has_room()
-        stream.take(message(name))
-
-
 def test_answers_come_in_the_order_of_their_requests_whoever_is_done_first(serve: Callable[..., Service]) -> None:
     service = serve()
-    stream = service.streams.open(None)
-    send(stream, "0", "1", "2")
-    stream.finish()
+    client = Client(service)
+    client.send("0", "1", "2")
+    client.stream.finish()
     service.answer(2, 0, 1)
-    answers = list(parsed(stream.answers()))
+    answers = list(client.answers())
     assert [answer.infer_response.id for answer in answers] == ["0", "1", "2"]
     assert [answer.error_message for answer in answers] == [""] * 3
-    assert stream.status is None
+    assert client.stream.status is None
 
 
 def test_each_answer_is_marked_as_its_requests_last(serve: Callable[..., Service]) -> None:
     service = serve()
-    stream = service.streams.open(None)
-    send(stream, "0")
+    client = Client(service)
+    client.send("0")
     service.failure = InvalidRequest("no")
-    send(stream, "1")
-    stream.finish()
+    client.send("1")
+    client.stream.finish()
     service.answer(0)
-    good, bad = parsed(stream.answers())
+    good, bad = client.answers()
     assert good.infer_response.parameters["triton_final_response"].bool_param
     assert bad.infer_response.parameters["triton_final_response"].bool_param
 
@@ -113,43 +127,41 @@ def test_an_error_says_its_code_and_the_requests_id_and_the_next_is_answered(
     serve: Callable[..., Service], sent: bytes, name: str
 ) -> None:
     service = serve()
-    stream = service.streams.open(None)
+    client = Client(service)
     service.failure = InvalidRequest("send another")
-    stream.take(sent)
+    client.stream.take(sent)
     service.failure = None
-    send(stream, "0")
-    stream.finish()
+    client.send("0")
+    client.stream.finish()
     service.answer(0)
-    bad, good = parsed(stream.answers())
+    bad, good = client.answers()
     assert (bad.error_message, bad.infer_response.id) == ("INVALID_ARGUMENT: send another", name)
     assert (good.error_message, good.infer_response.id) == ("", "0")
 
 
 def test_no_more_is_read_than_the_window_holds(serve: Callable[..., Service]) -> None:
-    """Timeline: 1. two requests fill the window; 2. the reader waits; 3. the first answer is there, and being written;
-    4. it is written, so that the reader may go on."""
+    """Timeline: 1. two requests fill the window; 2. the first answer is there, and being written; 3. it is written, so
+    that the next request may be read."""
     service = serve(window=2)
-    stream = service.streams.open(None)
-    send(stream, "0", "1")
-    reader = in_background(stream.has_room)
+    client = Client(service)
+    client.send("0", "1")
     service.answer(0, 1)
-    answers = stream.answers()
+    assert not client.stream.has_room
+    answers = client.answers()
     next(answers)
-    assert reader.is_alive()
+    assert not client.stream.has_room
     next(answers)
-    reader.join(PATIENCE_S)
-    assert not reader.is_alive()
+    assert client.stream.has_room
 
 
 def test_a_client_that_leaves_cancels_what_is_not_answered(serve: Callable[..., Service]) -> None:
     service = serve()
-    stream = service.streams.open(None)
-    send(stream, "0", "1", "2")
+    client = Client(service)
+    client.send("0", "1", "2")
     service.answer(1)
-    service.streams.close(stream)
+    client.stream.close()
     assert service.left == [0, 2]
-    assert list(stream.answers()) == []
-    assert not stream.has_room()
+    assert list(client.answers()) == []
     # Whoever works on them answers them all the same, if only to be done with it.
     service.answer(0, 2)
     assert service.admission.drain(0) == 0
@@ -157,23 +169,22 @@ def test_a_client_that_leaves_cancels_what_is_not_answered(serve: Callable[..., 
 
 def test_whoever_asks_after_the_client_has_left_is_told_at_once(serve: Callable[..., Service]) -> None:
     service = serve()
-    stream = service.streams.open(None)
-    send(stream, "0")
-    service.streams.close(stream)
+    client = Client(service)
+    client.send("0")
+    client.stream.close()
     told: list[bool] = []
     service.calls[0].on_cancel(lambda: told.append(True))
     assert told == [True]
 
 
-def test_leaving_wakes_the_writer_and_the_reader(serve: Callable[..., Service]) -> None:
+def test_leaving_wakes_the_writer(serve: Callable[..., Service]) -> None:
     service = serve(window=1)
-    stream = service.streams.open(None)
-    send(stream, "0")
-    threads = [in_background(lambda: list(stream.answers())), in_background(stream.has_room)]
-    service.streams.close(stream)
-    for thread in threads:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
+    client = Client(service)
+    client.send("0")
+    writer = in_background(lambda: list(client.answers()))
+    client.stream.close()
+    writer.join(PATIENCE_S)
+    assert not writer.is_alive()
 
 
 def test_one_stream_too_many_is_refused_until_another_is_closed(serve: Callable[..., Service]) -> None:
@@ -181,8 +192,8 @@ def test_one_stream_too_many_is_refused_until_another_is_closed(serve: Callable[
     first, _ = service.streams.open(None), service.streams.open(None)
     with pytest.raises(TooManyStreams, match=r"2 streams are open .*--max-infer-streams.* close one"):
         service.streams.open(None)
-    service.streams.close(first)
-    service.streams.close(first)
+    first.close()
+    first.close()
     service.streams.open(None)
     with pytest.raises(TooManyStreams):
         service.streams.open(None)
@@ -196,49 +207,50 @@ def test_a_drain_answers_what_was_accepted_refuses_the_next_and_ends_the_stream(
     """Timeline: 1. two requests are accepted; 2. the drain begins; 3. a third comes, and nothing after it is read;
     4. the two are answered; 5. the drain is over; 6. the client gets all three and then the stream's end."""
     service = serve()
-    stream = service.streams.open(None)
-    send(stream, "0", "1")
+    client = Client(service)
+    client.send("0", "1")
     begun = threading.Event()
     left: list[int] = []
     drain = in_background(lambda: left.append(service.admission.drain(PATIENCE_S)))
     while not service.admission.is_draining:
         begun.wait(0.001)
-    send(stream, "2")
-    assert not stream.has_room()
+    client.send("2", "3")
     service.answer(0, 1)
     drain.join(PATIENCE_S)
     assert left == [0]
-    answers = list(parsed(stream.answers()))
+    answers = list(client.answers())
     assert [answer.infer_response.id for answer in answers] == ["0", "1", "2"]
     assert [answer.error_message[:11] for answer in answers] == ["", "", "UNAVAILABLE"]
-    assert stream.status is not None
-    assert stream.status.code is grpc.StatusCode.UNAVAILABLE
+    assert client.stream.status is not None
+    assert client.stream.status.code is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(Unavailable, match="stopping"):
         service.streams.open(None)
 
 
 def test_the_end_of_all_streams_waits_until_they_are_closed(serve: Callable[..., Service]) -> None:
     service = serve()
-    idle, busy = service.streams.open(None), service.streams.open(None)
-    send(busy, "0")
+    idle, busy = Client(service), Client(service)
+    busy.send("0")
     service.answer(0)
     counts: list[int] = []
 
-    def write(stream: InferStream) -> None:
-        counts.append(len(list(stream.answers())))
-        service.streams.close(stream)
+    def write(client: Client) -> None:
+        counts.append(len(list(client.answers())))
+        client.stream.close()
 
-    writers = [in_background(lambda stream=stream: write(stream)) for stream in (idle, busy)]
+    writers = [in_background(lambda client=client: write(client)) for client in (idle, busy)]
     service.streams.end(PATIENCE_S)
     assert sorted(counts) == [0, 1]
     for writer in writers:
         writer.join(PATIENCE_S)
-    assert all(stream.status and stream.status.code is grpc.StatusCode.UNAVAILABLE for stream in (idle, busy))
+    for client in (idle, busy):
+        assert client.stream.status is not None
+        assert client.stream.status.code is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_stream_that_its_client_has_finished_ends_well_also_in_a_drain(serve: Callable[..., Service]) -> None:
     service = serve()
-    stream = service.streams.open(None)
-    stream.finish()
-    stream.end()
-    assert stream.status is None
+    client = Client(service)
+    client.stream.finish()
+    client.stream.end()
+    assert client.stream.status is None

@@ -11,8 +11,8 @@ from pixelserve_server.observe.logs import LogLevel, configure_logs
 from pixelserve_server.settings import Settings
 
 
-def chosen(transport: str, host: str) -> str:
-    settings = Settings(model_repository=Path("models"), transport=transport, host=host)
+def chosen(transport: str, host: str, *, http: bool = True) -> str:
+    settings = Settings(model_repository=Path("models"), transport=transport, host=host, http=http)
     level = LogLevel("error")
     application = Application(settings, configure_logs(level, "json"), level)
     name = application._transport.name
@@ -21,23 +21,18 @@ def chosen(transport: str, host: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("transport", "host", "name"),
-    [
-        ("auto", "127.0.0.1", "fast"),
-        ("auto", "::1", "fast"),
-        ("auto", "localhost", "fast"),
-        ("auto", "0.0.0.0", "grpcio"),
-        ("auto", "example.org", "grpcio"),
-        ("fast", "0.0.0.0", "fast"),
-        ("grpcio", "127.0.0.1", "grpcio"),
-    ],
+    ("transport", "name"),
+    [("auto", "h2corn"), ("h2corn", "h2corn"), ("grpcio", "grpcio")],
 )
-def test_auto_means_the_fast_lane_on_loopback_only(transport: str, host: str, name: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_auto_means_h2corn_on_every_address(transport: str, host: str, name: str) -> None:
     assert chosen(transport, host) == name
 
 
-def test_without_its_library_auto_means_grpcio_and_fast_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_library_auto_means_grpcio_without_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert chosen("auto", "127.0.0.1") == "grpcio"
-    with pytest.raises(StartupError, match=r"pip install -e '\.\[fast\]'"):
-        chosen("fast", "127.0.0.1")
+    assert chosen("auto", "127.0.0.1", http=False) == "grpcio"
+    with pytest.raises(StartupError, match=r"pip install -e '\.\[server\]', or use --transport grpcio"):
+        chosen("h2corn", "127.0.0.1", http=False)
+    with pytest.raises(StartupError, match=r"the HTTP API needs h2corn; .* --no-http"):
+        chosen("auto", "127.0.0.1")

@@ -1,0 +1,88 @@
+"""grpc.reflection, v1 and v1alpha: which services there are, and their definitions.
+
+The messages of both versions are the same on the wire; the library has the older one's.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from ..errors import InvalidRequest
+from .codec import parse_message
+from .status import status_of
+from .streaming import HandOver, Metadata, OpenStream
+
+SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
+
+# Answers that wait to be written before the next question is read; each may hold all our definitions.
+_WINDOW = 4
+
+
+class _Questions(OpenStream):
+    def __init__(self, servicer: reflection.ReflectionServicer, on_change: Callable[[], None]) -> None:
+        self._servicer = servicer
+        self._on_change = on_change
+        self._answers: deque[bytes] = deque()
+        self._unwritten = 0
+        self._is_finished = False
+
+    @property
+    def has_room(self) -> bool:
+        return self._unwritten < _WINDOW
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_finished and not self._answers
+
+    @property
+    def has_answer(self) -> bool:
+        return bool(self._answers)
+
+    def take(self, message: bytes) -> None:
+        try:
+            request = parse_message(reflection_pb2.ServerReflectionRequest, message)
+            # The library's service looks at nothing but the requests.
+            (answer,) = self._servicer.ServerReflectionInfo(iter((request,)), None)  # type: ignore[arg-type]
+        except InvalidRequest as error:
+            self.status = status_of(error)
+            self._is_finished = True
+        else:
+            self._unwritten += 1
+            self._answers.append(answer.SerializeToString())
+        self._on_change()
+
+    def finish(self) -> None:
+        self._is_finished = True
+        self._on_change()
+
+    def next_answer(self) -> bytes | None:
+        return self._answers.popleft() if self._answers else None
+
+    def written(self) -> None:
+        self._unwritten -= 1
+
+    def close(self) -> None:
+        self._is_finished = True
+        self._answers.clear()
+        self._on_change()
+
+
+class Reflection:
+    """Answers questions about the services that are served. May be called from any thread."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        """Takes the full names of the services, besides its own."""
+        self._servicer = reflection.ReflectionServicer((*services, *SERVICES))
+
+    def open(
+        self,
+        deadline_s: float | None,
+        metadata: Metadata = (),
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        hand_over: HandOver | None = None,
+    ) -> OpenStream:
+        """Opens a call; see `StreamedMethod`."""
+        return _Questions(self._servicer, on_change)

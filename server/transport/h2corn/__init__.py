@@ -1,0 +1,160 @@
+"""h2corn: carries gRPC and HTTP on every address. HTTP/2 and TLS run in Rust, outside the interpreter's lock."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import h2corn
+
+from ...failures import FailureLog
+from .. import Services
+from .app import GrpcApp
+from .listener import Listener
+
+# What a call and a connection may have sent that we have not read yet.
+_STREAM_WINDOW_BYTES = 1 << 20
+_CONNECTION_WINDOW_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one connection, and all together, may take; the same on both ports."""
+
+    max_message_bytes: int
+    """Largest message or body taken."""
+    max_streams: int
+    """Most calls in flight on one connection."""
+    max_connections: int
+    """Most connections of a port."""
+    idle_connection_s: float
+    """Seconds that a connection may stay without a call."""
+    handshake_s: float
+    """Seconds from a connection's arrival to the end of its handshakes."""
+    idle_body_s: float
+    """Seconds that a request's body may pause."""
+    unread_answer_s: float
+    """Seconds that an answer may wait for its reader."""
+    max_header_bytes: int
+    """Most bytes of a request's headers."""
+    grace_s: float
+    """Seconds that calls in flight get when a server is replaced or stops."""
+
+
+def _config(bind: str, limits: Limits, *, grpc: bool, streamed: tuple[str, ...] = ()) -> h2corn.Config:
+    # Sizes are ours to judge: a policy would answer with HTTP's 413, or a reset, before we say what was expected.
+    # Streams last as long as their clients like; everything else has an end.
+    policies = [
+        h2corn.RequestPolicy(
+            path=path,
+            max_request_body_size=0,
+            timeout_request_body_idle=0,
+            h2_timeout_response_stall=limits.unread_answer_s,
+        )
+        for path in streamed
+    ]
+    policies.append(
+        h2corn.RequestPolicy(
+            path="/*",
+            max_request_body_size=0,
+            timeout_request_body_idle=limits.idle_body_s,
+            h2_timeout_response_stall=limits.unread_answer_s,
+        )
+    )
+    return h2corn.Config(
+        bind=(bind,),
+        grpc=grpc,
+        lifespan="off",
+        loop="asyncio",
+        runtime_threads=1,
+        access_log=False,
+        date_header=False,
+        request_policies=tuple(policies),
+        max_request_body_size=0,
+        h2_initial_stream_window_size=_STREAM_WINDOW_BYTES,
+        h2_initial_connection_window_size=_CONNECTION_WINDOW_BYTES,
+        max_concurrent_streams=limits.max_streams,
+        limit_connections=limits.max_connections,
+        limit_request_head_size=limits.max_header_bytes,
+        limit_request_line=min(limits.max_header_bytes, 16 * 1024),
+        limit_request_field_size=limits.max_header_bytes,
+        h2_max_header_list_size=limits.max_header_bytes,
+        h2_max_header_block_size=limits.max_header_bytes,
+        timeout_handshake=limits.handshake_s,
+        timeout_request_header=limits.idle_body_s,
+        timeout_request_body_idle=limits.idle_body_s,
+        h2_timeout_response_stall=limits.unread_answer_s,
+        h2_timeout_write=limits.unread_answer_s,
+        timeout_keep_alive=limits.idle_connection_s,
+        timeout_graceful_shutdown=limits.grace_s,
+    )
+
+
+class H2cornTransport:
+    """Owns the gRPC port."""
+
+    name = "h2corn"
+
+    def __init__(self, limits: Limits, log_failure: FailureLog) -> None:
+        """Listens nowhere yet."""
+        self._limits = limits
+        self._log_failure = log_failure
+        self._streamed: tuple[str, ...] = ()
+        self._listener = Listener("gRPC", "--grpc-port (0: a free one) or --host", self._config, log_failure)
+
+    def bind(self, host: str, port: int) -> str:
+        """Takes the port (0: a free one) and returns the address, host:port.
+
+        Raises:
+            StartupError: the port is in use or not ours to take.
+        """
+        return self._listener.bind(host, port)
+
+    def start(self, services: Services) -> None:
+        """Starts taking calls."""
+        self._streamed = tuple(services.streamed)
+
+        def make_app() -> GrpcApp:
+            return GrpcApp(
+                services,
+                max_message_bytes=self._limits.max_message_bytes,
+                unread_answer_s=self._limits.unread_answer_s,
+                log_failure=self._log_failure,
+            )
+
+        self._listener.start(make_app)
+
+    def stop(self, grace_s: float) -> None:
+        """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""
+        self._listener.stop(grace_s)
+
+    def _config(self, bind: str) -> h2corn.Config:
+        return _config(bind, self._limits, grpc=True, streamed=self._streamed)
+
+
+class H2cornHttpPort:
+    """Owns the HTTP port."""
+
+    def __init__(self, limits: Limits, log_failure: FailureLog) -> None:
+        """Listens nowhere yet."""
+        self._limits = limits
+        remedies = "--http-port (0: a free one) or --host, or do without it (--no-http)"
+        self._listener = Listener("HTTP", remedies, self._config, log_failure)
+
+    def bind(self, host: str, port: int) -> str:
+        """Takes the port (0: a free one) and returns the address, host:port.
+
+        Raises:
+            StartupError: the port is in use or not ours to take.
+        """
+        return self._listener.bind(host, port)
+
+    def start(self, app: Any) -> None:
+        """Starts answering with an ASGI application."""
+        self._listener.start(lambda: app)
+
+    def stop(self, grace_s: float) -> None:
+        """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and
+        ends."""
+        self._listener.stop(grace_s)
+
+    def _config(self, bind: str) -> h2corn.Config:
+        return _config(bind, self._limits, grpc=False)

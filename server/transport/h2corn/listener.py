@@ -1,0 +1,157 @@
+"""A port of h2corn's: a socket, an event loop on a thread of its own, and the servers that take its connections.
+
+h2corn reads certificates once, and gives a server's connections no age. So a server is replaced by another on the same
+socket: the new one takes what connects from then on, while the old one tells its connections to go and finishes what
+is in flight.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+import h2corn
+
+from ...errors import StartupError
+from ...failures import FailureLog
+
+_BACKLOG = 1024
+
+MakeApp = Callable[[], Any]
+"""Makes the ASGI application; called on the loop's thread."""
+MakeConfig = Callable[[str], h2corn.Config]
+"""Returns the configuration for a socket, which h2corn takes as fd://NUMBER."""
+
+
+class Listener:
+    """One port. `bind`, `start` and `stop` are called once, in this order."""
+
+    def __init__(self, name: str, remedies: str, make_config: MakeConfig, log_failure: FailureLog) -> None:
+        """Listens nowhere yet.
+
+        Args:
+            name: what it carries, such as gRPC.
+            remedies: what to do where its port cannot be taken.
+            make_config: called for every server that takes connections, so that it may read certificates anew.
+            log_failure: is told of whatever ends the thread against all rules.
+        """
+        self._name = name
+        self._remedies = remedies
+        self._make_config = make_config
+        self._log_failure = log_failure
+        self._socket: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._app: Any = None
+        self._server: h2corn.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+
+    def bind(self, host: str, port: int) -> str:
+        """Takes the port (0: a free one) and returns the address, host:port.
+
+        Raises:
+            StartupError: the port is in use or not ours to take.
+        """
+        shown = f"[{host}]" if ":" in host else host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            raise StartupError(
+                f"cannot listen on {shown}:{port} for {self._name}: {error.strerror}; choose another with "
+                f"{self._remedies}"
+            ) from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return f"{shown}:{self._socket.getsockname()[1]}"
+
+    def start(self, make_app: MakeApp) -> None:
+        """Starts the thread, and returns when connections are taken.
+
+        Raises:
+            StartupError: h2corn does not start.
+        """
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True)
+        self._thread.start()
+        try:
+            self._call(self._begin(make_app))
+        except Exception as error:
+            raise StartupError(f"cannot serve {self._name}: {error}") from error
+
+    def renew(self) -> None:
+        """Has another server take what connects from now on, and tells all connections there are to go.
+
+        What is in flight on them is answered. Returns when the new server takes connections.
+
+        Raises:
+            Exception: the new server does not start; the old one goes on.
+        """
+        self._call(self._renew())
+
+    def stop(self, grace_s: float) -> None:
+        """Takes no more connections, waits at most `grace_s` seconds until those there are have ended, and ends."""
+        if self._loop is not None and self._thread is not None and self._thread.is_alive():
+            with suppress(Exception):
+                self._call(self._end(grace_s))
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine on the loop, and returns when it is done."""
+        if self._loop is None:
+            raise RuntimeError("bind and start come first")
+        done: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        done.result()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            asyncio.set_event_loop(loop)
+            loop.run_forever()
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left, timeout=1)) if left else None
+        except BaseException as error:  # noqa: BLE001  a thread has nobody to raise it to
+            self._log_failure(error)
+        finally:
+            loop.close()
+
+    async def _begin(self, make_app: MakeApp) -> None:
+        self._app = make_app()
+        self._server = await self._serve()
+
+    async def _serve(self) -> h2corn.Server:
+        """Starts a server on our socket."""
+        if self._socket is None:
+            raise RuntimeError("bind comes first")
+        server = h2corn.Server(self._app, self._make_config(f"fd://{self._socket.fileno()}"))
+        serving = asyncio.ensure_future(server.serve())
+        started = asyncio.ensure_future(server.wait_started())
+        await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+        await (serving if serving.done() else started)
+        self._serving.add(serving)
+        serving.add_done_callback(self._has_ended)
+        return server
+
+    def _has_ended(self, serving: "asyncio.Task[None]") -> None:
+        self._serving.discard(serving)
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            self._log_failure(error)
+
+    async def _renew(self) -> None:
+        before, self._server = self._server, await self._serve()
+        if before is not None:
+            before.shutdown()
+
+    async def _end(self, grace_s: float) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+        if self._serving:
+            await asyncio.wait(set(self._serving), timeout=grace_s)

@@ -1,0 +1,190 @@
+"""Calls with streams: messages are read while there is room for them, answers written as they come."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from ...api.status import Status, status_of
+from ...api.streaming import OpenStream, StreamedMethod
+from ...errors import InvalidRequest, RequestError
+from .. import Services
+from . import framing
+from .handover import Answers, Arrivals
+from .patience import Patience
+from .unary import Receive, Refused, Send, end_with, send_body, unpacked
+
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": framing.RESPONSE_HEADERS,
+    "trailers": True,
+}
+_NO_MORE = {"type": "http.response.body", "body": b""}
+
+# Answers that are there together are written together, up to about this.
+_WRITE_BYTES = 64 * 1024
+
+
+class _Bell:
+    """Wakes a coroutine of the loop, from any thread, as often as there is something new."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        self._answers.put(self, None)
+
+    def deliver(self, answer: object) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event.clear()
+
+
+class StreamedCalls:
+    """Carries calls with streams. Belongs to the loop's thread."""
+
+    def __init__(
+        self, services: Services, answers: Answers, arrivals: Arrivals, patience: Patience, max_bytes: int
+    ) -> None:
+        self._admission = services.admission
+        self._answers = answers
+        self._arrivals = arrivals
+        self._patience = patience
+        self._max_bytes = max_bytes
+
+    async def carry(self, method: StreamedMethod, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Carries one call from its first byte to its last."""
+        headers = dict(scope["headers"])
+        bell = _Bell(self._answers)
+        try:
+            timeout = headers.get(b"grpc-timeout")
+            deadline_s = None if timeout is None else time.monotonic() + framing.answerable_s(timeout)
+            metadata = tuple(framing.metadata(scope["headers"]))
+            stream = method.open(deadline_s, metadata, on_change=bell.ring, hand_over=self._arrivals.add)
+        except RequestError as error:
+            await end_with(send, status_of(error))
+            return
+        room = asyncio.Event()
+        reader = asyncio.ensure_future(self._read(stream, headers, receive, room))
+        try:
+            await send(_START)
+            status = await self._write(stream, send, bell, room, reader)
+            await send(_NO_MORE)
+            ending = [(b"grpc-status", b"0")] if status is None else framing.trailers(status)
+            await send({"type": "http.response.trailers", "headers": ending})
+        except OSError:
+            # The client has left.
+            pass
+        finally:
+            reader.cancel()
+            stream.close()
+
+    async def _write(
+        self, stream: OpenStream, send: Send, bell: _Bell, room: asyncio.Event, reader: "asyncio.Future[Status | None]"
+    ) -> Status | None:
+        """Writes answers until there will be no more; returns how the call ends."""
+        reader.add_done_callback(lambda _: bell.ring())
+        while True:
+            written = await self._write_all(stream, send)
+            if written:
+                room.set()
+                continue
+            if stream.is_over:
+                break
+            if reader.done() and (refusal := reader.result()) is not None:
+                return refusal
+            await bell.wait()
+        return stream.status
+
+    async def _write_all(self, stream: OpenStream, send: Send) -> int:
+        """Writes the answers that are there; returns how many."""
+        count = 0
+        while parts := list(_ready(stream)):
+            body = b"".join(parts)
+            # They count as in flight until they are sent.
+            self._admission.hold(len(body))
+            try:
+                with self._patience:
+                    await send_body(send, body, self._patience, more=True)
+            finally:
+                self._admission.release(len(body))
+            for _ in parts:
+                stream.written()
+            count += len(parts)
+        return count
+
+    async def _read(
+        self, stream: OpenStream, headers: dict[bytes, bytes], receive: Receive, room: asyncio.Event
+    ) -> Status | None:
+        """Reads messages until the client sends no more; returns what is wrong with them, if something is."""
+        try:
+            async for message in self._messages(receive, headers):
+                while not stream.has_room:
+                    room.clear()
+                    await room.wait()
+                stream.take(message)
+        except Refused as error:
+            return error.status
+        except RequestError as error:
+            return status_of(error)
+        stream.finish()
+        return None
+
+    async def _messages(self, receive: Receive, headers: dict[bytes, bytes]) -> AsyncIterator[bytes]:
+        """Yields the messages as they come; the bytes of one that is not whole count as in flight."""
+        buffer = bytearray()
+        held_bytes = 0
+        try:
+            while True:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    return
+                buffer += event.get("body", b"")
+                for message, is_packed in self._split(buffer):
+                    yield (
+                        await unpacked(message, headers.get(b"grpc-encoding", b""), self._max_bytes)
+                        if (is_packed)
+                        else message
+                    )
+                if not event.get("more_body"):
+                    break
+                self._admission.release(held_bytes)
+                held_bytes = 0
+                self._admission.hold_more(len(buffer), 0)
+                held_bytes = len(buffer)
+        finally:
+            self._admission.release(held_bytes)
+        if buffer:
+            raise InvalidRequest(f"the stream ends in the middle of a message, after {len(buffer):,} bytes of it")
+
+    def _split(self, buffer: bytearray) -> Iterable[tuple[bytes, int]]:
+        """Yields the whole messages of a buffer, and whether they are compressed; takes them out of it."""
+        at = 0
+        try:
+            while len(buffer) - at >= framing.PREFIX_BYTES:
+                start = at + framing.PREFIX_BYTES
+                is_packed, size_bytes = buffer[at], int.from_bytes(buffer[at + 1 : start], "big")
+                if is_packed > 1:
+                    raise InvalidRequest(
+                        f"a message begins with byte {is_packed}; expected 0, or 1 where it is compressed"
+                    )
+                if size_bytes > self._max_bytes:
+                    raise Refused(framing.too_large(size_bytes, self._max_bytes))
+                if len(buffer) < start + size_bytes:
+                    break
+                at = start + size_bytes
+                yield bytes(buffer[start:at]), is_packed
+        finally:
+            del buffer[:at]
+
+
+def _ready(stream: OpenStream) -> Iterable[bytes]:
+    """Yields answers that are there, with their prefixes."""
+    size_bytes = 0
+    while size_bytes < _WRITE_BYTES and (answer := stream.next_answer()) is not None:
+        size_bytes += len(answer)
+        yield framing.frame(answer)
