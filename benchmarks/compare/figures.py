@@ -7,6 +7,7 @@ from enum import StrEnum
 
 OURS, OURS_GRPCIO, TRITON, BARE = "PixelServe", "PixelServe on grpcio", "Triton", "bare grpcio"
 ALONE = "ONNX Runtime alone"
+OURS_TLS = "PixelServe with TLS"
 OURS_TWO_CORES = "PixelServe on two cores"
 COUNTED, UNCOUNTED = "PixelServe with metrics", "PixelServe without metrics"
 ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models"
@@ -60,13 +61,20 @@ class Kind(StrEnum):
     """The same in a server of its own."""
     SCRAPE = "CPU time of a scrape"
     """The same for requests of its metrics page."""
+    IDLE = "idle connections"
+    """The server's memory for a connection that has answered one call, in a server of its own."""
+    HELD = "calls held in flight"
+    """The server's memory for a call that waits in its queue, in a server of its own."""
     LOADED = "loaded"
     """A server's start, or a model that is loaded into one: seconds, and the memory that it holds afterwards."""
     LIMIT = "limit"
     """What these may be."""
 
 
-_APART = (Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE, Kind.LOADED, Kind.LIMIT)
+_APART = (
+    *(Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE),
+    *(Kind.IDLE, Kind.HELD, Kind.LOADED, Kind.LIMIT),
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Measurement:
 
 Values = Mapping[str, float]
 """What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, p999_us, resident_mib, cpu_s (of 100,000
-requests), cpu_us (of one), load_s and grown_mb, as far as it gives them."""
+requests), cpu_us (of one), kib_each, load_s and grown_mb, as far as it gives them."""
 
 Round = Mapping[Measurement, Values]
 """What one round gave."""

@@ -31,10 +31,10 @@ class Target:
     """Whether over HTTP/1.1, which keeps a connection for each request in flight; otherwise over HTTP/2."""
 
 
-def grpc_target(port: int, message: bytes) -> Target:
-    """Returns a ModelInfer call, `message` being framed as gRPC frames it."""
+def grpc_target(port: int, message: bytes, *, tls: bool = False) -> Target:
+    """Returns a ModelInfer call, `message` being framed as gRPC frames it; h2load trusts any certificate."""
     headers = {"content-type": "application/grpc", "te": "trailers"}
-    return Target(f"http://127.0.0.1:{port}{METHOD}", message, headers)
+    return Target(f"{'https' if tls else 'http'}://127.0.0.1:{port}{METHOD}", message, headers)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import grpc
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import inference_pb2_grpc
 
-from . import alone, bare, bodies, neighbour, ours, over_http, peer
+from . import alone, bare, bodies, neighbour, ours, over_http, peer, tls
 from .errors import ServerError
 from .figures import (
     BARE,
@@ -21,6 +21,7 @@ from .figures import (
     ONE_MODEL,
     OURS,
     OURS_GRPCIO,
+    OURS_TLS,
     OURS_TWO_CORES,
     SWEEPS,
     TRITON,
@@ -53,6 +54,7 @@ def servers(
     makers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
         OURS: lambda: ours.serve(OURS, cores, transport),
         OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, Transport.GRPCIO),
+        OURS_TLS: lambda: tls.serve(OURS_TLS, cores, transport),
         OURS_TWO_CORES: lambda: ours.serve(OURS_TWO_CORES, cores, transport, on_cores=2),
         BARE: lambda: bare.serve(BARE, cores),
         ONE_MODEL: lambda: ours.serve_copies(ONE_MODEL, cores, transport, 1),
@@ -159,7 +161,8 @@ class Measurer:
         server, images = self._servers[wanted.server], self._images[: wanted.images]
         if wanted.kind == Kind.HTTP:
             return over_http.target(ours.http_port(server), images)
-        return grpc_target(server.port, bodies.grpc_message(bodies.infer_request(images).SerializeToString()))
+        message = bodies.grpc_message(bodies.infer_request(images).SerializeToString())
+        return grpc_target(server.port, message, tls=server.ca is not None)
 
     def _generator(self, wanted: Measurement) -> StreamLoad:
         return StreamLoad(self._servers[wanted.server].port, self._images, self._oracle, wanted.in_flight)
@@ -179,7 +182,7 @@ class Measurer:
             raise ServerError(f"{server.name} gave a wrong answer to {wanted.images} images")
 
     def _ask(self, server: Server, images: bodies.Images) -> pb.ModelInferResponse:
-        with grpc.insecure_channel(server.address) as channel:
+        with _channel(server) as channel:
             stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
             try:
                 response: pb.ModelInferResponse = stub.ModelInfer(
@@ -188,6 +191,12 @@ class Measurer:
             except grpc.RpcError as error:
                 raise ServerError(f"{server.name} refused a good request: {error}") from error
         return response
+
+
+def _channel(server: Server) -> grpc.Channel:
+    if server.ca is None:
+        return grpc.insecure_channel(server.address)
+    return grpc.secure_channel(server.address, grpc.ssl_channel_credentials(server.ca.read_bytes()))
 
 
 def _medians(found: Sequence[Values], wanted: Measurement) -> Values:

@@ -29,6 +29,8 @@ class Server:
     """Its process."""
     log: Path
     """What it says, for as long as it runs."""
+    ca: Path | None = None
+    """Certificates that its clients trust, as a PEM file; None: it serves without TLS."""
 
     @property
     def address(self) -> str:

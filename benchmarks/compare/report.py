@@ -19,6 +19,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "cpu_s": lambda value: f"{value:,.2f} s",
     "cpu_us": lambda value: f"{value:,.0f} µs",
     "resident_mib": lambda value: f"{value:,.1f} MiB",
+    "kib_each": lambda value: f"{value:,.1f} KiB",
     "load_s": lambda value: f"{value:,.2f} s",
     "grown_mb": lambda value: f"{value:,.1f} MB",
 }

@@ -15,6 +15,7 @@ from .figures import (
     ONE_MODEL,
     OURS,
     OURS_GRPCIO,
+    OURS_TLS,
     OURS_TWO_CORES,
     TRITON,
     UNCOUNTED,
@@ -42,6 +43,8 @@ def all_figures(
         *_against_itself(requests),
         *_over_http(),
         *_living(swaps, models),
+        *_encrypted(),
+        *_held(),
         *_of_cores(cost_requests // 4),
         *_of_metrics(cost_requests),
         *_of_loading(),
@@ -173,6 +176,32 @@ def _living(swaps: int, models: int) -> list[Figure]:
     ]
 
 
+def _encrypted() -> list[Figure]:
+    """Returns what TLS costs on connections that are kept."""
+
+    def rate(in_flight: int, floor: float) -> Figure:
+        title = f"requests/s with TLS at {in_flight} in flight{_over(CONNECTIONS)}"
+        pair = _pair(Kind.H2LOAD, OURS_TLS, OURS, in_flight, CONNECTIONS)
+        return Figure("tls", title, "requests_per_s", *pair, floor, 0.97)
+
+    alone = _pair(Kind.H2LOAD, OURS_TLS, OURS, 1)
+    p50 = Figure("tls", "p50 with TLS at 1 in flight", "p50_us", *alone, 1.1, 1.05, False)
+    return [rate(32, 0.93), rate(128, 0.90), p50]
+
+
+def _held() -> list[Figure]:
+    """Returns what the server's memory grows by for clients that only wait."""
+
+    def figure(title: str, kind: Kind, server: str, against: str) -> Figure:
+        return Figure("held", title, "kib_each", *_pair(kind, server, against, 1), None, None, False)
+
+    return [
+        figure("memory of an idle connection, against grpcio's", Kind.IDLE, OURS, OURS_GRPCIO),
+        figure("memory of an idle connection with TLS", Kind.IDLE, OURS_TLS, OURS),
+        figure("memory of a call in flight, against grpcio's", Kind.HELD, OURS, OURS_GRPCIO),
+    ]
+
+
 def _of_cores(requests: int) -> list[Figure]:
     """Returns what a request takes of the cores, and what a second one gives."""
 
@@ -186,6 +215,7 @@ def _of_cores(requests: int) -> list[Figure]:
     return [
         cpu("cpu", "CPU time of a request, 32 in flight, against grpcio's", OURS, OURS_GRPCIO),
         cpu("cpu", "CPU time of a request, 32 in flight, against Triton's", OURS, TRITON),
+        cpu("cpu", "CPU time of a request with TLS, 32 in flight", OURS_TLS, OURS),
         Figure("cores", "requests/s on two cores, 32 in flight", "requests_per_s", *rates, None),
         cpu("cores", "CPU time of a request on two cores, 32 in flight", OURS_TWO_CORES, OURS),
     ]
