@@ -191,10 +191,22 @@ def test_a_file_that_is_gone_or_becomes_a_folder_keeps_the_tokens_and_is_read_wh
     assert not watched.file.is_stale
 
 
-def test_a_problem_is_said_once_and_not_at_every_look(watch: Callable[..., Watched]) -> None:
+def test_a_problem_is_said_once_and_not_at_every_look(
+    watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched = watch(look_s=0.001)
     watched.replace("hello\n")
     watched.log.wait_for(1)
+    looks = threading.Semaphore(0)
+    look = watched.file._state
+
+    def counted() -> Any:
+        looks.release()
+        return look()
+
+    monkeypatch.setattr(watched.file, "_state", counted)
+    for _ in range(10):
+        assert looks.acquire(timeout=PATIENCE_S)
     watched.replace(line(SECOND))
     watched.log.wait_for(2)
     assert [event for _, event, _ in watched.log.lines] == ["tokens file refused", "tokens changed"]
