@@ -114,6 +114,13 @@ class Call:
         """Gives the transport the answer; called at most once, and never together with `send_status`."""
         raise NotImplementedError
 
+    def post(self, message: bytes) -> None:
+        """Gives the transport an answer that it may send later, when `flush` is called: more calls are answered now."""
+        self.send(message)
+
+    def flush(self) -> None:
+        """Says that all are answered whose answers were posted to this call's transport by this thread."""
+
     def send_status(self, status: Status) -> None:
         """Gives the transport a status other than OK."""
         raise NotImplementedError

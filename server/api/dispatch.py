@@ -110,6 +110,12 @@ class Dispatcher:
         for method, message, call in arrivals:
             self.handle(method, message, call)
 
+    def fail(self, method: str, call: Call, error: Exception) -> None:
+        """Answers a call that its transport could not hand over, as one whose handler raised `error`."""
+        call.method = method
+        call.failure_counts = self._failure_counts
+        self._guard.fail(call, error)
+
     def refuse(self, method: str, call: Call, status: Status) -> None:
         """Answers a call that its transport does not want handled, with just this status.
 

@@ -1,6 +1,8 @@
 """The ASGI application of the gRPC port: from a request's path to what carries its call."""
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -34,35 +36,38 @@ class GrpcApp:
         self._streams = StreamedCalls(services, answers, arrivals, patience, max_message_bytes)
         self._log_failure = log_failure
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Carries one call; raises nothing but CancelledError, when its caller has left."""
+    def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """Returns what carries a call."""
+        if scope["type"] != "http":
+            return _no_web_socket(send)
+        headers = dict(scope["headers"])
+        path = b"" if scope["query_string"] else scope["raw_path"]
+        if not headers.get(b"content-type", b"").startswith(b"application/grpc"):
+            return _not_grpc(send)
+        name = self._unary_methods.get(path)
+        if name is not None:
+            return self._unary.carry(name, scope, headers, receive, send)
+        method = self._streamed_methods.get(path)
+        if method is not None:
+            return self._guarded(self._streams.carry(method, scope, headers, receive, send), send)
+        message = f"this server has no method {scope['path'][:200]}"
+        return end_with(send, Status(grpc.StatusCode.UNIMPLEMENTED, message))
+
+    async def _guarded(self, carrying: Coroutine[Any, Any, None], send: Send) -> None:
         try:
-            await self._carry(scope, receive, send)
+            await carrying
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
             request_id = self._log_failure(error)
             message = f"internal error; the server's log has the details under {request_id}"
-            try:
+            # It has left, or has an answer in part, which the front breaks off.
+            with suppress(OSError, RuntimeError):
                 await end_with(send, Status(grpc.StatusCode.INTERNAL, message))
-            except (OSError, RuntimeError):
-                # It has left, or has an answer in part, which the front breaks off.
-                return
-
-    async def _carry(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        path = b"" if scope["query_string"] else scope["raw_path"]
-        if not _is_grpc(scope["headers"]):
-            await send({"type": "http.response.start", "status": 415, "headers": _NOT_GRPC_HEADERS})
-            await send({"type": "http.response.body", "body": _NOT_GRPC})
-        elif (name := self._unary_methods.get(path)) is not None:
-            await self._unary.carry(name, scope, receive, send)
-        elif (method := self._streamed_methods.get(path)) is not None:
-            await self._streams.carry(method, scope, receive, send)
-        else:
-            await end_with(
-                send, Status(grpc.StatusCode.UNIMPLEMENTED, f"this server has no method {scope['path'][:200]}")
-            )
 
 
-def _is_grpc(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(key == b"content-type" and value.startswith(b"application/grpc") for key, value in headers)
+async def _not_grpc(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 415, "headers": _NOT_GRPC_HEADERS})
+    await send({"type": "http.response.body", "body": _NOT_GRPC})
+
+
+async def _no_web_socket(send: Send) -> None:
+    await send({"type": "websocket.close"})

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import zlib
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
@@ -63,6 +64,8 @@ def timeout_s(value: bytes) -> float:
     return int(digits) * _UNITS_S[unit]
 
 
+# Clients send a few values again and again.
+@functools.lru_cache(maxsize=1024)
 def answerable_s(value: bytes) -> float:
     """Reads a grpc-timeout header; returns how long an answer may take to be in time for the caller.
 
@@ -76,9 +79,10 @@ def answerable_s(value: bytes) -> float:
     return whole_s - min(_TRAVEL_S, whole_s / 10)
 
 
-def frame(message: bytes) -> bytes:
-    """Returns a message with its prefix, uncompressed."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+def prefix(message: bytes) -> bytes:
+    """Returns what precedes a message that is not compressed."""
+    # The first of the five bytes says that it is not.
+    return len(message).to_bytes(PREFIX_BYTES, "big")
 
 
 def check_encoding(encoding: bytes) -> None:

@@ -52,11 +52,20 @@ class Answers:
 
     def put(self, waiter: Waiter, answer: Any) -> None:
         """Gives a waiter its answer, on the loop's thread."""
+        self.post(waiter, answer)
+        self.flush()
+
+    def post(self, waiter: Waiter, answer: Any) -> None:
+        """Gives a waiter its answer when `flush` has been called, or before."""
         if threading.get_ident() == self._loop_thread:
             waiter.deliver(answer)
-            return
-        self._queue.append((waiter, answer))
-        if not self._is_told:
+        else:
+            self._queue.append((waiter, answer))
+
+    def flush(self) -> None:
+        """Wakes the loop for what was posted: once for a run, so that the loop does not take the interpreter from the
+        thread that still answers."""
+        if self._queue and not self._is_told:
             self._is_told = True
             # A loop that has ended has nobody who waits.
             with suppress(RuntimeError):

@@ -56,9 +56,15 @@ class StreamedCalls:
         self._patience = patience
         self._max_bytes = max_bytes
 
-    async def carry(self, method: StreamedMethod, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def carry(
+        self,
+        method: StreamedMethod,
+        scope: dict[str, Any],
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
+    ) -> None:
         """Carries one call from its first byte to its last."""
-        headers = dict(scope["headers"])
         bell = _Bell(self._answers)
         try:
             timeout = headers.get(b"grpc-timeout")
@@ -103,14 +109,16 @@ class StreamedCalls:
     async def _write_all(self, stream: OpenStream, send: Send) -> int:
         """Writes the answers that are there; returns how many."""
         count = 0
+        sending, task = self._patience.sending, asyncio.current_task()
         while parts := list(_ready(stream)):
             body = b"".join(parts)
             # They count as in flight until they are sent.
             self._admission.hold(len(body))
             try:
-                with self._patience:
-                    await send_body(send, body, self._patience, more=True)
+                sending[task] = 0
+                await send_body(send, body, sending, more=True)
             finally:
+                sending.pop(task, None)
                 self._admission.release(len(body))
             for _ in parts:
                 stream.written()
@@ -145,11 +153,7 @@ class StreamedCalls:
                     return
                 buffer += event.get("body", b"")
                 for message, is_packed in self._split(buffer):
-                    yield (
-                        await unpacked(message, headers.get(b"grpc-encoding", b""), self._max_bytes)
-                        if (is_packed)
-                        else message
-                    )
+                    yield (await unpacked(message, headers, self._max_bytes) if (is_packed) else message)
                 if not event.get("more_body"):
                     break
                 self._admission.release(held_bytes)
@@ -187,4 +191,4 @@ def _ready(stream: OpenStream) -> Iterable[bytes]:
     size_bytes = 0
     while size_bytes < _WRITE_BYTES and (answer := stream.next_answer()) is not None:
         size_bytes += len(answer)
-        yield framing.frame(answer)
+        yield framing.prefix(answer) + answer

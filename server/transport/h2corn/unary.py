@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from ...api.call import Call
@@ -12,6 +12,8 @@ from .. import Services
 from . import framing
 from .handover import Answers, Arrivals
 from .patience import Patience
+
+_PREFIX_BYTES = framing.PREFIX_BYTES
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -48,17 +50,19 @@ class Refused(Exception):
 class UnaryCall(Call):
     """One call, answered on the loop."""
 
-    def __init__(self, carrier: "UnaryCalls", scope: dict[str, Any], deadline_s: float | None) -> None:
-        # Written out rather than inherited: this is done for every call.
-        self.deadline_s = deadline_s
-        self.may_compute = False
+    deadline_s: float | None = None
+    may_compute = False
+    held_bytes = 0
+    """Bytes of its answer that count as in flight."""
+    _on_cancel: Callable[[], None] | None = None
+    _has_left = False
+
+    def __init__(self, carrier: "UnaryCalls", scope: dict[str, Any]) -> None:
+        # Nothing is inherited, and what most calls never change is the class's: this is done for every call.
         self.future = carrier.loop.create_future()
-        self.held_bytes = 0
         self._carrier = carrier
         self._scope = scope
         self._claims = [None]
-        self._on_cancel: Callable[[], None] | None = None
-        self._has_left = False
 
     @property
     def peer(self) -> str:
@@ -92,11 +96,18 @@ class UnaryCall(Call):
         return True
 
     def send(self, message: bytes) -> None:
+        self.post(message)
+        self._carrier.answers.flush()
+
+    def post(self, message: bytes) -> None:
         if len(message) >= _HELD_BYTES:
             # It counts as in flight until it is sent.
             self.held_bytes = len(message)
             self._carrier.admission.hold(self.held_bytes)
-        self._carrier.answers.put(self, message)
+        self._carrier.answers.post(self, message)
+
+    def flush(self) -> None:
+        self._carrier.answers.flush()
 
     def send_status(self, status: Status) -> None:
         self._carrier.answers.put(self, status)
@@ -134,28 +145,53 @@ class UnaryCalls:
         self._patience = patience
         self._max_bytes = max_bytes
 
-    async def carry(self, method: str, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Carries one call from its first byte to its last."""
-        headers = dict(scope["headers"])
-        timeout = headers.get(b"grpc-timeout")
-        call = UnaryCall(self, scope, None)
+    async def carry(
+        self, method: str, scope: dict[str, Any], headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """Carries one call from its first byte to its last; raises nothing but CancelledError.
+
+        Args:
+            method: its full name.
+            scope: ASGI's, of which `headers` are the last of each name.
+            headers: the request's headers.
+            receive: ASGI's.
+            send: ASGI's.
+        """
+        # Written in one piece, and for what nearly every call is: a coroutine more costs as much as a look-up.
+        call = UnaryCall(self, scope)
         try:
+            timeout = headers.get(b"grpc-timeout")
             if timeout is not None:
                 call.deadline_s = time.monotonic() + framing.answerable_s(timeout)
-            body = await self._read(receive)
-            message = body[framing.PREFIX_BYTES :] if not body[0] else await self._unpacked(body, headers)
+            event = await receive()
+            body = event.get("body", b"")
+            if event.get("more_body"):
+                event = await receive()
+            message = body[_PREFIX_BYTES:]
+            if event.get("body") or event.get("more_body", True) or body[:_PREFIX_BYTES] != framing.prefix(message):
+                message = await self._read_on(body, event, headers, receive)
+            if len(message) > self._max_bytes:
+                raise Refused(framing.too_large(len(message), self._max_bytes))
         except Left:
             return
-        except Refused as error:
-            self._dispatcher.refuse(method, call, error.status)
+        except Refused as refusal:
+            self._dispatcher.refuse(method, call, refusal.status)
         except RequestError as error:
             self._dispatcher.refuse(method, call, status_of(error))
+        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            self._dispatcher.fail(method, call, error)
         else:
             self._arrivals.add(method, message, call)
+        sending, task = self._patience.sending, asyncio.current_task()
         try:
             answer = await call.future
-            with self._patience:
-                await _answer(send, call, answer, self._patience)
+            sending[task] = 0
+            if isinstance(answer, bytes):
+                await send(_START)
+                await send_body(send, framing.prefix(answer) + answer, sending)
+                await send(_ended(call.trailing) if call.trailing else _OK)
+            else:
+                await end_with(send, answer)
         except asyncio.CancelledError:
             call.leave()
             raise
@@ -163,76 +199,73 @@ class UnaryCalls:
             # The caller has left while it was being answered.
             pass
         finally:
-            call.let_go()
+            sending.pop(task, None)
+            if call.held_bytes:
+                call.let_go()
 
-    async def _read(self, receive: Receive) -> bytes:
-        """Returns the request's body: one message with its prefix.
+    async def _read_on(
+        self, body: bytes, event: dict[str, Any], headers: dict[bytes, bytes], receive: Receive
+    ) -> bytes:
+        """Returns the message of a body that has come in part, that is compressed, or with which something is wrong.
+
+        Its bytes count as in flight meanwhile.
+
+        Args:
+            body: what came first.
+            event: what came last, which may be the same.
+            headers: the request's headers.
+            receive: ASGI's.
 
         Raises:
             Left: the caller has left.
             Refused, RequestError: the body is too large, or not one message.
         """
-        event = await receive()
-        body: bytes = event.get("body", b"")
-        if event.get("more_body"):
-            event = await receive()
-            if event.get("more_body") or event.get("body"):
-                return await self._read_on(body, event, receive)
-        if event["type"] == "http.disconnect":
-            raise Left
-        self._check(body, is_whole=True)
-        return body
-
-    async def _read_on(self, body: bytes, event: dict[str, Any], receive: Receive) -> bytes:
-        """Goes on where a body has come in part; its bytes count as in flight meanwhile."""
         held_bytes = len(body)
-        chunks = [body]
+        start, chunks = body, [body]
         self.admission.hold(held_bytes)
         try:
             while True:
                 if event["type"] == "http.disconnect":
                     raise Left
-                chunk = event.get("body", b"")
+                chunk = b"" if event.get("body") is body else event.get("body", b"")
                 self.admission.hold_more(len(chunk), held_bytes)
                 held_bytes += len(chunk)
                 chunks.append(chunk)
-                if held_bytes >= framing.PREFIX_BYTES:
-                    if len(chunks[0]) < framing.PREFIX_BYTES:
-                        chunks = [b"".join(chunks)]
-                    self._check(chunks[0], size_bytes=held_bytes, is_whole=not event.get("more_body"))
-                if not event.get("more_body"):
-                    self._check(chunks[0], size_bytes=held_bytes, is_whole=True)
-                    return b"".join(chunks)
+                if len(start) < _PREFIX_BYTES:
+                    start += chunk
+                is_whole = not event.get("more_body")
+                if is_whole or held_bytes >= _PREFIX_BYTES:
+                    self._check(start, held_bytes, is_whole=is_whole)
+                if is_whole:
+                    break
                 event = await receive()
+            message = memoryview(b"".join(chunks))[_PREFIX_BYTES:].tobytes()
+            return await unpacked(message, headers, self._max_bytes) if start[0] else message
         finally:
             self.admission.release(held_bytes)
 
-    def _check(self, start: bytes, *, size_bytes: int | None = None, is_whole: bool) -> None:
+    def _check(self, start: bytes, size_bytes: int, *, is_whole: bool) -> None:
         """Checks a body that begins so, and has so many bytes up to now."""
-        size_bytes = len(start) if size_bytes is None else size_bytes
-        if size_bytes < framing.PREFIX_BYTES:
+        if size_bytes < _PREFIX_BYTES:
             raise Unimplemented(f"the call has {size_bytes} bytes; expected one message, which this method takes")
         if start[0] > 1:
             raise InvalidRequest(f"a message begins with byte {start[0]}; expected 0, or 1 where it is compressed")
-        declared = int.from_bytes(start[1 : framing.PREFIX_BYTES], "big")
+        declared = int.from_bytes(start[1:_PREFIX_BYTES], "big")
         if declared > self._max_bytes:
             raise Refused(framing.too_large(declared, self._max_bytes))
-        expected = declared + framing.PREFIX_BYTES
+        expected = declared + _PREFIX_BYTES
         if size_bytes > expected:
             raise Unimplemented(
                 f"{size_bytes - expected:,} bytes follow a message of {declared:,}; this method takes one message"
             )
         if is_whole and size_bytes < expected:
             raise InvalidRequest(
-                f"the message has {size_bytes - framing.PREFIX_BYTES:,} bytes where its prefix says {declared:,}; "
+                f"the message has {size_bytes - _PREFIX_BYTES:,} bytes where its prefix says {declared:,}; "
                 f"send all of it"
             )
 
-    async def _unpacked(self, body: bytes, headers: dict[bytes, bytes]) -> bytes:
-        return await unpacked(body[framing.PREFIX_BYTES :], headers.get(b"grpc-encoding", b""), self._max_bytes)
 
-
-async def unpacked(packed: bytes, encoding: bytes, max_bytes: int) -> bytes:
+async def unpacked(packed: bytes, headers: dict[bytes, bytes], max_bytes: int) -> bytes:
     """Returns a compressed message as it was.
 
     Raises:
@@ -240,6 +273,7 @@ async def unpacked(packed: bytes, encoding: bytes, max_bytes: int) -> bytes:
         InvalidRequest: it is not in that encoding.
         Refused: it is too large.
     """
+    encoding = headers.get(b"grpc-encoding", b"")
     framing.check_encoding(encoding)
     try:
         if len(packed) <= _QUICK_BYTES:
@@ -249,24 +283,19 @@ async def unpacked(packed: bytes, encoding: bytes, max_bytes: int) -> bytes:
         raise Refused(framing.too_large(max_bytes + 1, max_bytes)) from error
 
 
-async def _answer(send: Send, call: UnaryCall, answer: bytes | Status, patience: Patience) -> None:
-    if not isinstance(answer, bytes):
-        await end_with(send, answer)
-        return
-    await send(_START)
-    await send_body(send, framing.frame(answer), patience)
-    if call.trailing:
-        await send({**_OK, "headers": [(b"grpc-status", b"0"), *framing.encoded_metadata(call.trailing)]})
-    else:
-        await send(_OK)
+def _ended(trailing: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Returns what ends a call that was answered, with what is told beside."""
+    return {**_OK, "headers": [(b"grpc-status", b"0"), *framing.encoded_metadata(trailing)]}
 
 
-async def send_body(send: Send, body: bytes, patience: Patience, *, more: bool = False) -> None:
-    """Sends a body, or (where there is `more`) a part of one."""
+async def send_body(
+    send: Send, body: bytes, sending: dict[asyncio.Task[Any] | None, int], *, more: bool = False
+) -> None:
+    """Sends a body or, where there is `more`, a part of one; says what was sent as `Patience` wants it."""
     start = 0
     while len(body) - start > _CHUNK_BYTES:
         await send({"type": "http.response.body", "body": body[start : start + _CHUNK_BYTES], "more_body": True})
-        patience.progress()
+        sending[asyncio.current_task()] = 0
         start += _CHUNK_BYTES
     await send({"type": "http.response.body", "body": body[start:] if start else body, "more_body": more})
 
