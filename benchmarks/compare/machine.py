@@ -12,7 +12,7 @@ from . import peer
 from .bodies import ROOT
 from .load import h2load_version
 
-PACKAGES = ("pixelserve", "onnxruntime", "grpcio", "h2corn", "pygrpc-native", "protobuf", "numpy")
+PACKAGES = ("pixelserve", "onnxruntime", "grpcio", "h2corn", "protobuf", "numpy")
 
 
 def facts(triton: peer.Installation | None, transport: str) -> dict[str, str]:
