@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     insecure: bool = Field(
         False, description="listen where other machines can connect although TLS or tokens are missing"
     )
+    metrics_tls: bool = Field(
+        False,
+        description="encrypt the metrics port too, with the same certificate; it never asks for clients' certificates",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run: auto takes CUDA where this ONNX Runtime has it and a GPU is there"
     )
@@ -256,4 +260,6 @@ class Settings(BaseSettings):
             raise ValueError(f"{given} needs {missing}; give both, or neither to serve without TLS")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key, since only TLS asks for certificates")
+        if self.metrics_tls and self.tls_cert is None:
+            raise ValueError("--metrics-tls needs --tls-cert and --tls-key, whose certificate it uses")
         return self

@@ -2,6 +2,7 @@
 
 import io
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -38,6 +39,14 @@ _TOO_LONG = _refusal(
 )
 
 
+_NOT_TLS = _refusal(
+    "400 Bad Request", "the metrics port speaks HTTP without TLS; use http://, or start it with --metrics-tls"
+)
+_ONLY_TLS = _refusal("400 Bad Request", "the metrics port speaks TLS only; use https://")
+# The first byte of a TLS connection; no request begins so.
+_TLS_HANDSHAKE = b"\x16"
+
+
 class _HeadTooLong(Exception):
     """The sender's fault: its request's head is longer than it may be."""
 
@@ -59,19 +68,44 @@ class _Head(io.BufferedReader):
 
 
 class _Handler(WSGIRequestHandler):
+    server: "BoundedServer"
+
     def setup(self) -> None:
+        self._connection = self.request
+        # A context that takes the other's place while this connection lasts is for the next one.
+        self._tls = self.server.tls
+        if self._tls is not None:
+            # A copy: the server cuts a connection off by the socket that it knows.
+            self.request = self._tls.wrap_socket(self.request.dup(), server_side=True, do_handshake_on_connect=False)
         super().setup()
         self.rfile = _Head(self.rfile.detach())
 
     def parse_request(self) -> bool:
-        self.server.has_asked(self.request)  # type: ignore[attr-defined]  # it is a BoundedServer
+        self.server.has_asked(self._connection)
         return super().parse_request()
 
     def handle(self) -> None:
         try:
+            if self._tls is not None:
+                self.request.do_handshake()
+            elif self.rfile.peek(1)[:1] == _TLS_HANDSHAKE:  # type: ignore[attr-defined]  # it is a _Head
+                self.wfile.write(_NOT_TLS)
+                return
             super().handle()
         except _HeadTooLong:
             self.wfile.write(_TOO_LONG)
+        except ssl.SSLError as error:
+            if error.reason == "HTTP_REQUEST":
+                self._connection.sendall(_ONLY_TLS)
+
+    def finish(self) -> None:
+        super().finish()
+        if self._tls is not None:
+            with suppress(OSError):
+                # Says that this is the end, and does not wait until the other side says so too.
+                self.request.setblocking(False)
+                self.request.unwrap()
+            self.request.close()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is http.server's
         """A scrape every few seconds is no event."""
@@ -92,13 +126,30 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     # With the library's 5, connections beyond would wait a second or more for the kernel's next attempt.
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, app: WSGIApplication, timeout_s: float, log_failure: FailureLog) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        app: WSGIApplication,
+        timeout_s: float,
+        log_failure: FailureLog,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Takes the port (0: a free one).
+
+        Args:
+            host: the address.
+            port: its port.
+            app: answers the requests.
+            timeout_s: seconds from a connection's arrival to its end.
+            log_failure: logs what should not happen.
+            tls: encrypts the connections; None: they are not. May be replaced, for connections that come later.
 
         Raises:
             OSError: it is in use or not ours to take.
         """
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.tls = tls
         self._timeout_s = timeout_s
         self._log_failure = log_failure
         self._changed = threading.Condition()

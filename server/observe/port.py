@@ -1,5 +1,6 @@
 """The metrics port: /metrics, /live and /ready over HTTP."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -27,6 +28,7 @@ class MetricsServer:
         log_failure: FailureLog,
         *,
         authorize: Callable[[Metadata], RequestError | None] | None = None,
+        tls: ssl.SSLContext | None = None,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         """Stores what it is handed; `bind` takes the port.
@@ -36,12 +38,14 @@ class MetricsServer:
             is_ready: what /ready says.
             log_failure: logs what a page raises.
             authorize: returns why a request with such headers may not read the page, None if it may; None: all may.
+            tls: encrypts the connections; None: they are not.
             timeout_s: seconds from a connection's arrival to its end, whatever comes on it.
         """
         self._metrics_app = make_wsgi_app(metrics.registry)
         self._is_ready = is_ready
         self._log_failure = log_failure
         self._authorize = authorize
+        self._tls = tls
         self._timeout_s = timeout_s
         self._page_lock = threading.Lock()
         self._server: BoundedServer | None = None
@@ -54,7 +58,7 @@ class MetricsServer:
         """
         shown = f"[{host}]" if ":" in host else host
         try:
-            self._server = BoundedServer(host, port, self._app, self._timeout_s, self._log_failure)
+            self._server = BoundedServer(host, port, self._app, self._timeout_s, self._log_failure, self._tls)
         except OSError as error:
             raise StartupError(
                 f"cannot listen on {shown}:{port} for metrics: {error.strerror}; "
@@ -63,6 +67,11 @@ class MetricsServer:
         # `close` waits until the thread looks up; half a second, the default, is long for a server that stops.
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
         return f"{shown}:{self._server.server_port}"
+
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Encrypts connections that come from now on with this."""
+        if self._server is not None:
+            self._server.tls = tls
 
     def close(self) -> None:
         """Takes no more connections, answers the requests that are there, and stops serving."""

@@ -5,7 +5,11 @@ given what was checked, written anew, so that both transports see the same whate
 """
 
 import itertools
-from collections.abc import Mapping
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +91,47 @@ def read_certificates(files: CertificateFiles) -> Certificates:
         if files.signature() == before:
             return _checked(cert, key, client_ca)
     raise CertificateError(f"--tls-cert {files.cert}: it, or a file beside it, changes whenever it is read")
+
+
+@contextmanager
+def lent_as_files(certificates: Certificates) -> Iterator[CertificateFiles]:
+    """Lends a set to libraries that read files only: the same bytes that were checked, whatever the disk has by now."""
+    with ExitStack() as stack:
+
+        def lend(content: bytes) -> Path:
+            return stack.enter_context(_lent(content))
+
+        yield CertificateFiles(
+            lend(certificates.chain),
+            lend(certificates.key),
+            lend(certificates.client_ca) if certificates.client_ca else None,
+        )
+
+
+@contextmanager
+def _lent(content: bytes) -> Iterator[Path]:
+    # Where there is memory that has a path, no key comes near a disk, and a root file system may be read-only.
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+        descriptor = os.memfd_create("pixelserve-tls")
+        with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor is no path
+            file.write(content)
+            file.flush()
+            yield Path(f"/proc/self/fd/{descriptor}")
+    else:
+        with tempfile.NamedTemporaryFile(prefix="pixelserve-tls-") as temporary:
+            temporary.write(content)
+            temporary.flush()
+            yield Path(temporary.name)
+
+
+def server_context(certificates: Certificates) -> ssl.SSLContext:
+    """Returns the set as Python's own TLS takes it, for HTTP/1 without certificates of clients."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    with lent_as_files(certificates) as files:
+        context.load_cert_chain(files.cert, files.key)
+    return context
 
 
 def _checked(cert: PemFile, key: PemFile, client_ca: PemFile | None) -> Certificates:

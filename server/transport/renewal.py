@@ -1,7 +1,7 @@
 """Follows the files of TLS while the server runs: what connects after a change gets the new certificates."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -16,15 +16,8 @@ _INTERVAL_S = 0.25
 _RETRY_LOOKS = 20
 
 
-class Door(Protocol):
-    """A port that uses certificates."""
-
-    def renew(self, certificates: Certificates) -> None:
-        """Has connections get these from now on.
-
-        Raises:
-            Exception: it cannot; connections get what they got before.
-        """
+Renew = Callable[[Certificates], object]
+"""Gives the next connections of a port other certificates; changes nothing where it raises, whatever that is."""
 
 
 class Events(Protocol):
@@ -46,7 +39,7 @@ class CertificateRenewal:
         self,
         files: CertificateFiles,
         certificates: Certificates,
-        doors: Sequence[Door],
+        ports: Sequence[Renew],
         events: Events,
         log_failure: FailureLog,
         *,
@@ -57,7 +50,7 @@ class CertificateRenewal:
         Args:
             files: what it follows.
             certificates: what was read of them, and is in use.
-            doors: the ports.
+            ports: what gives each port a new set.
             events: is told what becomes of changes.
             log_failure: logs whatever should not happen.
             interval_s: seconds between looks at the files.
@@ -65,7 +58,7 @@ class CertificateRenewal:
         self._files = files
         self._certificates = certificates
         # What each uses: where one does not take a set, another need not take it again.
-        self._in_use = dict.fromkeys(doors, certificates)
+        self._in_use = dict.fromkeys(ports, certificates)
         self._events = events
         self._log_failure = log_failure
         self._interval_s = interval_s
@@ -107,10 +100,10 @@ class CertificateRenewal:
         try:
             found = read_certificates(self._files)
             self._check_validity(found)
-            for door, in_use in self._in_use.items():
+            for renew, in_use in self._in_use.items():
                 if found != in_use:
-                    door.renew(found)
-                    self._in_use[door] = found
+                    renew(found)
+                    self._in_use[renew] = found
         except CertificateError as error:
             self._refuse(str(error))
         except Exception as error:  # noqa: BLE001  whatever a transport's library says

@@ -19,7 +19,7 @@ from pixelserve_server.transport.renewal import CertificateRenewal
 HOUR = timedelta(hours=1)
 
 
-class Door:
+class Port:
     """Keeps what it is given, or refuses it."""
 
     def __init__(self) -> None:
@@ -53,13 +53,18 @@ class Served:
         self._sets = 0
         self.swap(authority.issue("first"))
         self.files = CertificateFiles(*(folder / "..data" / name for name in ("tls.crt", "tls.key", "ca.crt")))
-        self.doors = [Door(), Door()]
+        self.ports = [Port(), Port()]
         self.log, self.metrics = Log(), Metrics()
         self.events = CertificateEvents(self.metrics, self.log)
         found = read_certificates(self.files)
         self.events.on_taken(found.subject, found.expires, found.warnings, renewed=False)
         self.renewal = CertificateRenewal(
-            self.files, found, self.doors, self.events, FailureLog(self.log), interval_s=0.01
+            self.files,
+            found,
+            [port.renew for port in self.ports],
+            self.events,
+            FailureLog(self.log),
+            interval_s=0.01,
         )
 
     def swap(self, issued: Issued) -> None:
@@ -105,7 +110,7 @@ def served(tmp_path: Path) -> Served:
 
 def test_files_that_do_not_change_are_no_event(served: Served) -> None:
     served.look(50)
-    assert served.doors[0].given == []
+    assert served.ports[0].given == []
     assert served.said() == ["certificate loaded"]
     assert served.figure("reloads_total", outcome="renewed") == 0
     assert served.figure("reloads_total", outcome="failed") == 0
@@ -116,7 +121,7 @@ def test_a_swapped_link_brings_every_port_the_new_set(served: Served) -> None:
     before = served.figure("certificate_expiry_timestamp_seconds", file="server")
     served.swap(served.authority.issue("second", ends=timedelta(days=20)))
     served.look()
-    assert [door.given for door in served.doors] == [["CN=second"]] * 2
+    assert [port.given for port in served.ports] == [["CN=second"]] * 2
     event, fields = served.log.lines[-1]
     assert (event, fields["subject"]) == ("certificate renewed", "CN=second")
     assert served.figure("reloads_total", outcome="renewed") == 1
@@ -131,7 +136,7 @@ def test_files_that_are_renamed_over_others_are_taken(served: Served) -> None:
     new.cert.rename(served.files.cert)
     new.key.rename(served.files.key)
     served.look()
-    assert served.doors[0].given == ["CN=second"]
+    assert served.ports[0].given == ["CN=second"]
 
 
 def test_a_change_is_taken_when_it_has_rested(served: Served) -> None:
@@ -141,9 +146,9 @@ def test_a_change_is_taken_when_it_has_rested(served: Served) -> None:
     served.look(1)
     served.files.key.write_bytes(new.key_pem)
     served.look(1)
-    assert served.doors[0].given == []
+    assert served.ports[0].given == []
     served.look(1)
-    assert served.doors[0].given == ["CN=second"]
+    assert served.ports[0].given == ["CN=second"]
     assert served.reasons() == []
 
 
@@ -153,13 +158,13 @@ def test_a_new_client_ca_alone_is_taken(
     assert served.files.client_ca
     served.files.client_ca.write_bytes(served.authority.pem + new_certificate_authority("other").pem)
     served.look()
-    assert served.doors[0].given == ["CN=first"]
+    assert served.ports[0].given == ["CN=first"]
 
 
 def test_files_written_again_as_they_were_are_no_event(served: Served) -> None:
     served.files.cert.write_bytes(served.files.cert.read_bytes())
     served.look()
-    assert served.doors[0].given == []
+    assert served.ports[0].given == []
     assert served.said() == ["certificate loaded"]
 
 
@@ -199,7 +204,7 @@ def test_a_bad_set_keeps_the_one_in_use_until_a_good_one_comes(
     break_it(served)
     # However often it is tried, it is one event.
     served.look(100)
-    assert [door.given for door in served.doors] == [[], []]
+    assert [port.given for port in served.ports] == [[], []]
     (reason,) = served.reasons()
     assert said in reason
     assert str(served.folder) in reason
@@ -207,7 +212,7 @@ def test_a_bad_set_keeps_the_one_in_use_until_a_good_one_comes(
     assert served.figure("last_reload_successful") == 0
     served.swap(served.authority.issue("second"))
     served.look()
-    assert served.doors[0].given == ["CN=second"]
+    assert served.ports[0].given == ["CN=second"]
     assert served.figure("last_reload_successful") == 1
 
 
@@ -220,13 +225,13 @@ def test_a_bad_set_that_is_taken_back_leaves_no_alert(served: Served) -> None:
     served.look()
     assert served.figure("last_reload_successful") == 1
     # The ports had it all the time.
-    assert served.doors[0].given == []
+    assert served.ports[0].given == []
 
 
 def test_a_set_of_tomorrow_is_taken_when_it_becomes_valid(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     break_by_the_future(served)
     served.look(100)
-    assert served.doors[0].given == []
+    assert served.ports[0].given == []
 
     class Later(datetime):
         @classmethod
@@ -235,7 +240,7 @@ def test_a_set_of_tomorrow_is_taken_when_it_becomes_valid(served: Served, monkey
 
     monkeypatch.setattr(renewal, "datetime", Later)
     served.look(100)
-    assert served.doors[0].given == ["CN=future"]
+    assert served.ports[0].given == ["CN=future"]
 
 
 def test_an_expired_set_may_follow_an_expired_one(tmp_path: Path) -> None:
@@ -243,22 +248,22 @@ def test_an_expired_set_may_follow_an_expired_one(tmp_path: Path) -> None:
     served = Served(tmp_path, authority)
     served.swap(authority.issue("past", starts=-3 * HOUR, ends=-2 * HOUR))
     found = read_certificates(served.files)
-    door = Door()
-    served.renewal = CertificateRenewal(served.files, found, [door], served.events, FailureLog(served.log))
+    port = Port()
+    served.renewal = CertificateRenewal(served.files, found, [port.renew], served.events, FailureLog(served.log))
     served.write(authority.issue("later", starts=-2 * HOUR, ends=-HOUR))
     served.look()
-    assert door.given == ["CN=later"]
+    assert port.given == ["CN=later"]
     assert "certificate doubtful" in served.said()
 
 
 def test_a_port_that_does_not_take_a_set_is_asked_again_and_the_others_are_not(served: Served) -> None:
-    served.doors[1].refuses = True
+    served.ports[1].refuses = True
     served.swap(served.authority.issue("second"))
     served.look()
     assert served.reasons() == ["a port does not take it: no room"]
-    served.doors[1].refuses = False
+    served.ports[1].refuses = False
     served.look(30)
-    assert [door.given for door in served.doors] == [["CN=second"]] * 2
+    assert [port.given for port in served.ports] == [["CN=second"]] * 2
     assert served.said()[-1] == "certificate renewed"
     assert served.figure("last_reload_successful") == 1
 
@@ -266,7 +271,7 @@ def test_a_port_that_does_not_take_a_set_is_asked_again_and_the_others_are_not(s
 def test_the_thread_takes_a_change_and_ends(served: Served) -> None:
     served.renewal.start()
     served.swap(served.authority.issue("second"))
-    assert served.doors[1].got.wait(30)
+    assert served.ports[1].got.wait(30)
     served.renewal.close()
     assert not any(thread.name == "certificates" for thread in threading.enumerate())
 
@@ -284,7 +289,7 @@ def test_a_look_that_fails_does_not_end_the_looking(served: Served, monkeypatch:
     monkeypatch.setattr(CertificateFiles, "signature", signature)
     served.renewal.start()
     served.swap(served.authority.issue("second"))
-    assert served.doors[1].got.wait(30)
+    assert served.ports[1].got.wait(30)
     served.renewal.close()
     assert "unexpected failure" in served.said()
 

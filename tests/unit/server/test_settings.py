@@ -97,6 +97,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "tls_cert": ("tls.crt", Path("tls.crt")),
     "tls_key": ("tls.key", Path("tls.key")),
     "tls_client_ca": ("ca.crt", Path("ca.crt")),
+    "metrics_tls": ("true", True),
     "device": ("cpu", "cpu"),
     "device_id": ("15", 15),
     "require_gpu": ("true", True),
@@ -153,7 +154,12 @@ VALUES: dict[str, tuple[str, Any]] = {
 }
 
 # Settings that are refused alone, and those that go with them.
-COMPANIONS = {"tls_cert": ("tls_key",), "tls_key": ("tls_cert",), "tls_client_ca": ("tls_cert", "tls_key")}
+COMPANIONS = {
+    "tls_cert": ("tls_key",),
+    "tls_key": ("tls_cert",),
+    "tls_client_ca": ("tls_cert", "tls_key"),
+    "metrics_tls": ("tls_cert", "tls_key"),
+}
 
 
 def test_the_table_of_values_has_every_setting() -> None:
@@ -225,6 +231,11 @@ def test_a_bad_value_names_flag_variable_and_what_is_wrong(args: list[str], said
 def test_tls_files_that_belong_together_are_given_together(given: list[str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         parse_settings([*REPOSITORY, *(argument for flag in given for argument in (flag, "file.pem"))])
+
+
+def test_encrypted_metrics_need_a_certificate() -> None:
+    with pytest.raises(ConfigurationError, match=r"^--metrics-tls needs --tls-cert and --tls-key"):
+        parse_settings([*REPOSITORY, "--metrics-tls"])
 
 
 def test_a_bad_value_from_the_environment_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
