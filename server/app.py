@@ -29,6 +29,7 @@ from .errors import RepositoryError
 from .failures import FailureLog
 from .imaging.pool import DecodePool
 from .observe.capture import stderr_in_log
+from .observe.certificates import CertificateEvents
 from .observe.gpus import Gpus
 from .observe.logs import LevelName, Log, LogLevel, configure_logs
 from .observe.metrics import Metrics
@@ -69,7 +70,7 @@ class Application:
             log_level: what of that is shown.
 
         Raises:
-            StartupError: the transport that the settings ask for is not installed.
+            StartupError: the transport that the settings ask for is not installed, or the certificates cannot be used.
         """
         self._settings = settings
         self._log = log
@@ -84,11 +85,13 @@ class Application:
         self._tokens = parts.tokens_file(settings, log, self._log_failure)
         self._authorizer = self._tokens.authorizer if self._tokens else None
         self._failure_counts = FailureCounts()
+        certificates = parts.certificates(settings)
         self._metrics_server = MetricsServer(
             self._metrics,
             lambda: self.is_ready,
             self._log_failure,
             authorize=parts.metrics_door(self._authorizer, self._failure_counts),
+            tls=parts.metrics_tls(settings, certificates),
         )
         self._health = Health()
         self._timer = Timer(self._log_failure)
@@ -126,8 +129,17 @@ class Application:
             max_streams=settings.max_infer_streams,
             window=settings.stream_window,
         )
-        self._transport = parts.transport(settings, self._log_failure)
-        self._http = parts.http_port(settings, self._log_failure)
+        self._transport = parts.transport(settings, certificates, self._log_failure)
+        self._http = parts.http_port(settings, certificates, self._log_failure)
+        self._renewal = parts.renewal(
+            settings,
+            certificates,
+            self._transport,
+            self._http,
+            self._metrics_server,
+            CertificateEvents(self._metrics, log),
+            self._log_failure,
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -163,18 +175,19 @@ class Application:
                 settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
             )
             self._http.start(application)
-        for follower in (self._watcher, self._tokens):
+        for follower in (self._watcher, self._tokens, self._renewal):
             if follower is not None:
                 follower.start()
         _settle_memory()
         self._log.info(
             "serving",
             grpc=grpc_address,
-            http=f"http://{http_address}" if http_address else None,
-            metrics=f"http://{metrics_address}/metrics",
+            http=f"{_scheme(settings.tls_cert is not None)}://{http_address}" if http_address else None,
+            metrics=f"{_scheme(settings.metrics_tls)}://{metrics_address}/metrics",
             models=[f"{loaded.name}/{loaded.version}" for loaded in self._catalogue.all_ready()],
             ready=self.is_ready,
             transport=self._transport.name,
+            tls=("mutual" if settings.tls_client_ca else "on") if settings.tls_cert else "off",
         )
 
     def drain_and_stop(self) -> bool:
@@ -184,6 +197,7 @@ class Application:
         # Balancers first, or they would go on sending to a server that refuses.
         self._is_draining = True
         self._health.not_serving()
+        self._end_renewal()
         time.sleep(settings.drain_settle_s)
         # Refuse new calls and finish the accepted ones, which needs decoders and batchers alive.
         unfinished = self._admission.drain(settings.grace_s)
@@ -202,10 +216,16 @@ class Application:
 
     def abandon(self) -> None:
         """Lets go of what a failed start has taken."""
+        self._end_renewal()
         self._transport.stop(0)
         if self._http:
             self._http.stop(0)
         self._let_go()
+
+    def _end_renewal(self) -> None:
+        """Takes no more certificates, which ports that are ending could not."""
+        if self._renewal is not None:
+            self._renewal.close()
 
     def _services(self) -> Services:
         reflection = Reflection((open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE))
@@ -294,6 +314,10 @@ class Application:
             on_other_output=self._events.on_other_output,
             on_unmerged=self._events.on_unmerged,
         )
+
+
+def _scheme(is_encrypted: bool) -> str:
+    return "https" if is_encrypted else "http"
 
 
 def _settle_memory() -> None:

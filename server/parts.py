@@ -19,7 +19,9 @@ from .engine.run import Observer
 from .errors import MissingLibraryError, RequestError
 from .failures import FailureLog
 from .observe.access_log import AccessLog
+from .observe.certificates import CertificateEvents
 from .observe.logs import Log
+from .observe.port import MetricsServer
 from .repository.config import Defaults
 from .repository.loader import Loader, Tuning
 from .settings import MIB, Settings
@@ -27,8 +29,12 @@ from .transport import HttpPort, Transport
 from .transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
+    import ssl
+
     from .observe.traces import Tracing
+    from .transport.certificates import CertificateFiles, Certificates
     from .transport.h2corn import Limits
+    from .transport.renewal import CertificateRenewal
 
 
 def session_options(settings: Settings) -> SessionOptions:
@@ -68,8 +74,68 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
     )
 
 
-def transport(settings: Settings, log_failure: FailureLog) -> Transport:
-    """Returns what carries gRPC.
+def certificates(settings: Settings) -> "Certificates | None":
+    """Returns what encrypts connections; None where the settings name no files.
+
+    Raises:
+        CertificateError: the files cannot be used.
+        MissingLibraryError: what reads them is not installed.
+    """
+    if (files := _certificate_files(settings)) is None:
+        return None
+    from .transport.certificates import read_certificates
+
+    return read_certificates(files)
+
+
+def _certificate_files(settings: Settings) -> "CertificateFiles | None":
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    # Imported only where it is used: whoever does without TLS pays nothing for it.
+    try:
+        from .transport.certificates import CertificateFiles
+    except ModuleNotFoundError as error:
+        raise MissingLibraryError(
+            f"--tls-cert needs {error.name}, which is not installed; "
+            "in PixelServe's clone run: pip install -e '.[server]'"
+        ) from error
+    return CertificateFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+
+def metrics_tls(settings: Settings, certificates: "Certificates | None") -> "ssl.SSLContext | None":
+    """Returns what encrypts the metrics port's connections; None: nothing does."""
+    if not settings.metrics_tls or certificates is None:
+        return None
+    from .transport.certificates import server_context
+
+    return server_context(certificates)
+
+
+def renewal(
+    settings: Settings,
+    certificates: "Certificates | None",
+    transport: Transport,
+    http: HttpPort | None,
+    metrics: MetricsServer,
+    events: CertificateEvents,
+    log_failure: FailureLog,
+) -> "CertificateRenewal | None":
+    """Returns what follows the files of the certificates, for all ports that use them; None without TLS."""
+    if certificates is None or (files := _certificate_files(settings)) is None:
+        return None
+    from .transport.certificates import server_context
+    from .transport.renewal import CertificateRenewal
+
+    ports: list[Callable[[Certificates], object]] = [transport.renew]
+    if http is not None:
+        ports.append(http.renew)
+    if settings.metrics_tls:
+        ports.append(lambda renewed: metrics.renew(server_context(renewed)))
+    return CertificateRenewal(files, certificates, ports, events, log_failure)
+
+
+def transport(settings: Settings, certificates: "Certificates | None", log_failure: FailureLog) -> Transport:
+    """Returns what carries gRPC; `certificates` encrypt it (None: it is not encrypted).
 
     Raises:
         MissingLibraryError: it is not installed.
@@ -81,6 +147,7 @@ def transport(settings: Settings, log_failure: FailureLog) -> Transport:
             max_streamed=settings.max_infer_streams + MAX_WATCHES,
             max_message_bytes=settings.max_message_mib * MIB,
             max_streams=settings.max_concurrent_streams,
+            certificates=certificates,
         )
     if not _has_h2corn():
         raise MissingLibraryError(
@@ -89,7 +156,7 @@ def transport(settings: Settings, log_failure: FailureLog) -> Transport:
         )
     from .transport.h2corn import H2cornTransport
 
-    return H2cornTransport(_limits(settings), log_failure)
+    return H2cornTransport(_limits(settings), certificates, log_failure)
 
 
 def _has_h2corn() -> bool:
@@ -163,8 +230,8 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
     return Tracing(otlp_exporter(settings.trace_endpoint), pixelserve.__version__, settings.trace_rate, log)
 
 
-def http_port(settings: Settings, log_failure: FailureLog) -> HttpPort | None:
-    """Returns what carries HTTP; None where it is switched off.
+def http_port(settings: Settings, certificates: "Certificates | None", log_failure: FailureLog) -> HttpPort | None:
+    """Returns what carries HTTP; None where it is switched off. `certificates` encrypt it (None: it is not encrypted).
 
     Raises:
         MissingLibraryError: it is not installed.
@@ -178,7 +245,7 @@ def http_port(settings: Settings, log_failure: FailureLog) -> HttpPort | None:
     # Imported only where it is used: whoever switches it off pays nothing for it.
     from .transport.h2corn import H2cornHttpPort
 
-    return H2cornHttpPort(_limits(settings), log_failure)
+    return H2cornHttpPort(_limits(settings), certificates, log_failure)
 
 
 def rest(

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..api.admission import Admission
 from ..api.dispatch import Dispatcher
 from ..api.streaming import StreamedMethod
+
+if TYPE_CHECKING:
+    from .certificates import Certificates
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,13 @@ class Transport(Protocol):
     def start(self, services: Services) -> None:
         """Starts taking calls."""
 
+    def renew(self, certificates: "Certificates") -> None:
+        """Encrypts what connects from now on with these. Only for one that has certificates, while it is started.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+
     def stop(self, grace_s: float) -> None:
         """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""
 
@@ -53,6 +63,13 @@ class HttpPort(Protocol):
 
     def start(self, app: Any) -> None:
         """Starts answering with an ASGI application."""
+
+    def renew(self, certificates: "Certificates") -> None:
+        """Encrypts what connects from now on with these. Only for one that has certificates, while it is started.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
 
     def stop(self, grace_s: float) -> None:
         """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and

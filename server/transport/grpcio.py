@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -18,6 +19,10 @@ from ..api.status import Status, status_of
 from ..api.streaming import OpenStream, StreamedMethod
 from ..errors import RequestError, StartupError
 from . import Services
+
+if TYPE_CHECKING:
+    from .certificates import Certificates
+    from .grpcio_tls import GrpcioTls
 
 # grpcio gives a call without a deadline one that is centuries away.
 _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
@@ -104,9 +109,10 @@ class _GrpcioCall(Call):
 class _Handler(grpc.GenericRpcHandler):
     """Hands the dispatcher serialized requests, so that this transport and any other run the same code."""
 
-    def __init__(self, services: Services, stream_pool: ThreadPoolExecutor) -> None:
+    def __init__(self, services: Services, stream_pool: ThreadPoolExecutor, tls: "GrpcioTls | None") -> None:
         self._services = services
-        self._streamed = {name: _stream_handler(method, stream_pool) for name, method in services.streamed.items()}
+        self._tls = tls
+        self._streamed = {name: _stream_handler(method, stream_pool, tls) for name, method in services.streamed.items()}
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         method = details.method
@@ -114,11 +120,18 @@ class _Handler(grpc.GenericRpcHandler):
             return self._streamed.get(method)
 
         def carry(message: bytes, context: grpc.ServicerContext) -> bytes:
+            _check_client(self._tls, context)
             call = _GrpcioCall(context, self._services.admission)
             self._services.dispatcher.handle(method, message, call)
             return call.wait()
 
         return grpc.unary_unary_rpc_method_handler(carry)
+
+
+def _check_client(tls: "GrpcioTls | None", context: grpc.ServicerContext) -> None:
+    """Ends the call of a client whose certificate is not taken."""
+    if tls is not None and (reason := tls.refusal(context)) is not None:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
 
 
 class _Turns:
@@ -136,10 +149,13 @@ class _Turns:
             self._changed.wait_for(condition)
 
 
-def _stream_handler(method: StreamedMethod, pool: ThreadPoolExecutor) -> "grpc.RpcMethodHandler[bytes, bytes]":
+def _stream_handler(
+    method: StreamedMethod, pool: ThreadPoolExecutor, tls: "GrpcioTls | None"
+) -> "grpc.RpcMethodHandler[bytes, bytes]":
     """Returns the handler of streams: a thread of the pool writes each one's answers, another reads its messages."""
 
     def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        _check_client(tls, context)
         turns = _Turns()
         try:
             stream = method.open(_deadline_s(context), _metadata(context), on_change=turns.tell)
@@ -215,6 +231,7 @@ class GrpcioTransport:
         max_streamed: int,
         max_message_bytes: int,
         max_streams: int,
+        certificates: "Certificates | None" = None,
     ) -> None:
         """Builds a server that listens nowhere yet.
 
@@ -224,7 +241,9 @@ class GrpcioTransport:
             max_streamed: how many calls with streams are carried besides.
             max_message_bytes: largest message taken or sent.
             max_streams: most calls in flight on one connection.
+            certificates: encrypt its connections; None: they are not encrypted.
         """
+        self._tls = _tls(certificates) if certificates else None
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
         # One thread more than calls, which tells the others that there are too many.
         self._stream_pool = ThreadPoolExecutor(max_workers=max_streamed + 1, thread_name_prefix="stream")
@@ -255,7 +274,10 @@ class GrpcioTransport:
         """
         shown = f"[{host}]" if ":" in host else host
         try:
-            bound = self._server.add_insecure_port(f"{shown}:{port}")
+            if self._tls is None:
+                bound = self._server.add_insecure_port(f"{shown}:{port}")
+            else:
+                bound = self._server.add_secure_port(f"{shown}:{port}", self._tls.credentials())
         except RuntimeError as error:
             raise StartupError(
                 f"cannot listen on {shown}:{port} for gRPC: it is in use, or not ours to take; "
@@ -265,11 +287,27 @@ class GrpcioTransport:
 
     def start(self, services: Services) -> None:
         """Starts taking calls."""
-        self._server.add_generic_rpc_handlers((_Handler(services, self._stream_pool),))
+        self._server.add_generic_rpc_handlers((_Handler(services, self._stream_pool, self._tls),))
         self._server.start()
+
+    def renew(self, certificates: "Certificates") -> None:
+        """Encrypts what connects from now on with these; connections that are open go on as they are.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+        if self._tls is not None:
+            self._tls.renew(certificates)
 
     def stop(self, grace_s: float) -> None:
         """Refuses new calls, waits at most `grace_s` seconds until the others have ended, and cancels what is left."""
         self._server.stop(grace_s).wait()
         self._pool.shutdown(wait=False)
         self._stream_pool.shutdown(wait=False)
+
+
+def _tls(certificates: "Certificates") -> "GrpcioTls":
+    # Imported only where it is used: without TLS nobody needs its library.
+    from .grpcio_tls import GrpcioTls
+
+    return GrpcioTls(certificates)

@@ -1,7 +1,7 @@
 """Follows the files of TLS while the server runs: what connects after a change gets the new certificates."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class CertificateRenewal:
         self,
         files: CertificateFiles,
         certificates: Certificates,
-        ports: Sequence[Renew],
+        ports: Iterable[Renew],
         events: Events,
         log_failure: FailureLog,
         *,
@@ -70,7 +70,9 @@ class CertificateRenewal:
         self._thread = threading.Thread(target=self._follow, name="certificates", daemon=True)
 
     def start(self) -> None:
-        """Starts looking."""
+        """Tells what is in use, and starts looking."""
+        found = self._certificates
+        self._events.on_taken(found.subject, found.expires, found.warnings, renewed=False)
         self._thread.start()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """h2corn: carries gRPC and HTTP on every address. HTTP/2 and TLS run in Rust, outside the interpreter's lock."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h2corn
 
@@ -10,9 +10,14 @@ from .. import Services
 from .app import GrpcApp
 from .listener import Listener
 
+if TYPE_CHECKING:
+    from ..certificates import CertificateFiles, Certificates
+
 # What a call and a connection may have sent that we have not read yet.
 _STREAM_WINDOW_BYTES = 1 << 20
 _CONNECTION_WINDOW_BYTES = 4 << 20
+# Streams that are open when certificates are renewed go on for as long on the connections from before.
+_RETIREMENT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,12 @@ class Limits:
     max_header_bytes: int
     """Most bytes of a request's headers."""
     grace_s: float
-    """Seconds that calls in flight get when a server is replaced or stops."""
+    """Seconds that calls in flight get when the server stops."""
 
 
-def _config(bind: str, limits: Limits, *, grpc: bool, streamed: tuple[str, ...] = ()) -> h2corn.Config:
+def _config(
+    bind: str, files: "CertificateFiles | None", limits: Limits, *, grpc: bool, streamed: tuple[str, ...] = ()
+) -> h2corn.Config:
     # Sizes are ours to judge: a policy would answer with HTTP's 413, or a reset, before we say what was expected.
     # Streams last as long as their clients like; everything else has an end.
     policies = [
@@ -61,6 +68,10 @@ def _config(bind: str, limits: Limits, *, grpc: bool, streamed: tuple[str, ...] 
     )
     return h2corn.Config(
         bind=(bind,),
+        certfile=files.cert if files else None,
+        keyfile=files.key if files else None,
+        ca_certs=files.client_ca if files else None,
+        cert_reqs="required" if files and files.client_ca else "none",
         grpc=grpc,
         lifespan="off",
         loop="asyncio",
@@ -84,7 +95,7 @@ def _config(bind: str, limits: Limits, *, grpc: bool, streamed: tuple[str, ...] 
         h2_timeout_response_stall=limits.unread_answer_s,
         h2_timeout_write=limits.unread_answer_s,
         timeout_keep_alive=limits.idle_connection_s,
-        timeout_graceful_shutdown=limits.grace_s,
+        timeout_graceful_shutdown=max(limits.grace_s, _RETIREMENT_S),
     )
 
 
@@ -93,12 +104,14 @@ class H2cornTransport:
 
     name = "h2corn"
 
-    def __init__(self, limits: Limits, log_failure: FailureLog) -> None:
-        """Listens nowhere yet."""
+    def __init__(self, limits: Limits, certificates: "Certificates | None", log_failure: FailureLog) -> None:
+        """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
         self._limits = limits
         self._log_failure = log_failure
         self._streamed: tuple[str, ...] = ()
-        self._listener = Listener("gRPC", "--grpc-port (0: a free one) or --host", self._config, log_failure)
+        self._listener = Listener(
+            "gRPC", "--grpc-port (0: a free one) or --host", self._config, certificates, log_failure
+        )
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one) and returns the address, host:port.
@@ -122,22 +135,30 @@ class H2cornTransport:
 
         self._listener.start(make_app)
 
+    def renew(self, certificates: "Certificates") -> None:
+        """Encrypts what connects from now on with these, and tells all connections there are to go.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+        self._listener.renew(certificates)
+
     def stop(self, grace_s: float) -> None:
         """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""
         self._listener.stop(grace_s)
 
-    def _config(self, bind: str) -> h2corn.Config:
-        return _config(bind, self._limits, grpc=True, streamed=self._streamed)
+    def _config(self, bind: str, files: "CertificateFiles | None") -> h2corn.Config:
+        return _config(bind, files, self._limits, grpc=True, streamed=self._streamed)
 
 
 class H2cornHttpPort:
     """Owns the HTTP port."""
 
-    def __init__(self, limits: Limits, log_failure: FailureLog) -> None:
-        """Listens nowhere yet."""
+    def __init__(self, limits: Limits, certificates: "Certificates | None", log_failure: FailureLog) -> None:
+        """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
         self._limits = limits
         remedies = "--http-port (0: a free one) or --host, or do without it (--no-http)"
-        self._listener = Listener("HTTP", remedies, self._config, log_failure)
+        self._listener = Listener("HTTP", remedies, self._config, certificates, log_failure)
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one) and returns the address, host:port.
@@ -151,10 +172,18 @@ class H2cornHttpPort:
         """Starts answering with an ASGI application."""
         self._listener.start(lambda: app)
 
+    def renew(self, certificates: "Certificates") -> None:
+        """Encrypts what connects from now on with these, and tells all connections there are to go.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+        self._listener.renew(certificates)
+
     def stop(self, grace_s: float) -> None:
         """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and
         ends."""
         self._listener.stop(grace_s)
 
-    def _config(self, bind: str) -> h2corn.Config:
-        return _config(bind, self._limits, grpc=False)
+    def _config(self, bind: str, files: "CertificateFiles | None") -> h2corn.Config:
+        return _config(bind, files, self._limits, grpc=False)

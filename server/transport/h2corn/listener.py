@@ -10,37 +10,52 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 import h2corn
 
 from ...errors import StartupError
 from ...failures import FailureLog
+from .linger import held_connections
+
+if TYPE_CHECKING:
+    from ..certificates import CertificateFiles, Certificates
 
 _BACKLOG = 1024
+# What clients get to read that they should go, before a reset can overtake it.
+_LINGER_S = 1.0
 
 MakeApp = Callable[[], Any]
 """Makes the ASGI application; called on the loop's thread."""
-MakeConfig = Callable[[str], h2corn.Config]
-"""Returns the configuration for a socket, which h2corn takes as fd://NUMBER."""
+MakeConfig = Callable[[str, "CertificateFiles | None"], h2corn.Config]
+"""Returns the configuration for a socket, which h2corn takes as fd://NUMBER, and the certificates; None: no TLS."""
 
 
 class Listener:
     """One port. `bind`, `start` and `stop` are called once, in this order."""
 
-    def __init__(self, name: str, remedies: str, make_config: MakeConfig, log_failure: FailureLog) -> None:
+    def __init__(
+        self,
+        name: str,
+        remedies: str,
+        make_config: MakeConfig,
+        certificates: "Certificates | None",
+        log_failure: FailureLog,
+    ) -> None:
         """Listens nowhere yet.
 
         Args:
             name: what it carries, such as gRPC.
             remedies: what to do where its port cannot be taken.
-            make_config: called for every server that takes connections, so that it may read certificates anew.
+            make_config: called for every server that takes connections.
+            certificates: encrypt its connections; None: they are not encrypted.
             log_failure: is told of whatever ends the thread against all rules.
         """
         self._name = name
         self._remedies = remedies
         self._make_config = make_config
+        self._certificates = certificates
         self._log_failure = log_failure
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,15 +96,26 @@ class Listener:
         except Exception as error:
             raise StartupError(f"cannot serve {self._name}: {error}") from error
 
-    def renew(self) -> None:
+    def renew(self, certificates: "Certificates") -> None:
         """Has another server take what connects from now on, and tells all connections there are to go.
 
         What is in flight on them is answered. Returns when the new server takes connections.
 
+        Args:
+            certificates: encrypt the connections that come from now on.
+
         Raises:
             Exception: the new server does not start; the old one goes on.
         """
-        self._call(self._renew())
+        if self._socket is None or self._loop is None:
+            raise RuntimeError("bind and start come first")
+        before = self._server
+        self._call(self._replace(certificates))
+        # Here and not on the loop, which would wait while the files of the process are listed.
+        held = held_connections(self._socket.getsockname()[1])
+        if before is not None:
+            before.shutdown()
+        self._loop.call_soon_threadsafe(self._release_later, held)
 
     def stop(self, grace_s: float) -> None:
         """Takes no more connections, waits at most `grace_s` seconds until those there are have ended, and ends."""
@@ -129,13 +155,14 @@ class Listener:
         """Starts a server on our socket."""
         if self._socket is None:
             raise RuntimeError("bind comes first")
-        server = h2corn.Server(self._app, self._make_config(f"fd://{self._socket.fileno()}"))
-        serving = asyncio.ensure_future(server.serve())
-        started = asyncio.ensure_future(server.wait_started())
-        await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
-        if not started.done():
-            started.cancel()
-        await (serving if serving.done() else started)
+        with _lent(self._certificates) as files:
+            server = h2corn.Server(self._app, self._make_config(f"fd://{self._socket.fileno()}", files))
+            serving = asyncio.ensure_future(server.serve())
+            started = asyncio.ensure_future(server.wait_started())
+            await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
+            if not started.done():
+                started.cancel()
+            await (serving if serving.done() else started)
         self._serving.add(serving)
         serving.add_done_callback(self._has_ended)
         return server
@@ -145,13 +172,34 @@ class Listener:
         if not serving.cancelled() and (error := serving.exception()) is not None:
             self._log_failure(error)
 
-    async def _renew(self) -> None:
-        before, self._server = self._server, await self._serve()
-        if before is not None:
-            before.shutdown()
+    async def _replace(self, certificates: "Certificates") -> None:
+        before, self._certificates = self._certificates, certificates
+        try:
+            self._server = await self._serve()
+        except BaseException:
+            self._certificates = before
+            raise
+
+    def _release_later(self, held: list[socket.socket]) -> None:
+        if self._loop is not None:
+            self._loop.call_later(_LINGER_S, _close, held)
 
     async def _end(self, grace_s: float) -> None:
         if self._server is not None:
             self._server.shutdown()
         if self._serving:
             await asyncio.wait(set(self._serving), timeout=grace_s)
+
+
+def _close(held: list[socket.socket]) -> None:
+    for each in held:
+        each.close()
+
+
+def _lent(certificates: "Certificates | None") -> "AbstractContextManager[CertificateFiles | None]":
+    if certificates is None:
+        return nullcontext()
+    # Imported only where it is used: without TLS nobody needs its library.
+    from ..certificates import lent_as_files
+
+    return lent_as_files(certificates)

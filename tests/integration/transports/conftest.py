@@ -159,7 +159,7 @@ def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=["plain"])
+@pytest.fixture(scope="session", params=["plain", "tls", "mtls"])
 def security(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Security:
     """How clients reach servers."""
     if request.param == "plain":
