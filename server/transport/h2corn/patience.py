@@ -12,8 +12,8 @@ _LOOKS = 4
 class Patience:
     """Cancels tasks whose sending makes no progress. Belongs to the loop's thread.
 
-    A task begins by `sending[task] = 0`, does so again whenever a part is sent, and takes itself out in the end. This is
-    done for every call, so it costs no reading of the clock.
+    A task begins by `sending[task] = 0`, does so again whenever a part is sent, and takes itself out in the end. It is
+    done for every call, so it reads no clock.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
