@@ -87,6 +87,16 @@ class Authorizer:
         known = self._known
         return known.get(value) or self._look_up(value, known)
 
+    def check_caller(self, method: str, metadata: Metadata) -> None:
+        """Does nothing if a request comes with a token, or its method is open; what the token allows is not looked at.
+
+        Raises:
+            Unauthenticated: as `authenticate`.
+        """
+        rule = RULES.get(method)
+        if rule is None or rule.scopes:
+            self.authenticate(metadata)
+
     def authorize(self, method: str, message: bytes, metadata: Metadata) -> Principal | None:
         """Returns who sends a request, which its token allows; None: the method is open to everyone.
 

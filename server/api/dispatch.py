@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..access.authorizer import Authorizer
+from ..access.authorizer import Authorizer, Metadata
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog
 from .admission import Admission, FailureCounts
@@ -100,6 +100,17 @@ class Dispatcher:
             handler(message, call)
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
             self._guard.fail(call, error)
+
+    def check_caller(self, method: str, metadata: Metadata) -> None:
+        """Does nothing if a call may be from somebody who is served; for a transport that is about to read much of it.
+
+        Without this, the memory for requests that are not whole could be filled without a token.
+
+        Raises:
+            Unauthenticated: it brings no token, or not one of this server's; to be answered by `refuse`.
+        """
+        if self._authorizer is not None:
+            self._authorizer.check_caller(method, metadata)
 
     def handle_all(self, arrivals: Sequence[tuple[str, bytes, Call]]) -> None:
         """Handles calls that arrived together, in their order, each as `handle` would.

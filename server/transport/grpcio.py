@@ -118,6 +118,10 @@ class _Handler(grpc.GenericRpcHandler):
         method = details.method
         if not self._services.dispatcher.serves(method):
             return self._streamed.get(method)
+        try:
+            self._services.dispatcher.check_caller(method, details.invocation_metadata or ())
+        except RequestError as error:
+            return self._refusal(method, status_of(error))
 
         def carry(message: bytes, context: grpc.ServicerContext) -> bytes:
             _check_client(self._tls, context)
@@ -126,6 +130,16 @@ class _Handler(grpc.GenericRpcHandler):
             return call.wait()
 
         return grpc.unary_unary_rpc_method_handler(carry)
+
+    def _refusal(self, method: str, status: Status) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Returns what answers a call with a status, and reads nothing of its message."""
+
+        def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            call = _GrpcioCall(context, self._services.admission)
+            self._services.dispatcher.refuse(method, call, status)
+            return call.wait()
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 def _check_client(tls: "GrpcioTls | None", context: grpc.ServicerContext) -> None:

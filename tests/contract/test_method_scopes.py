@@ -8,9 +8,11 @@ import pytest
 from pixelserve.oip import inference_pb2
 from pixelserve.v1 import classifier_pb2
 from pixelserve_server.access.methods import RULES
+from pixelserve_server.api.stream import INFER_STREAM
 from pixelserve_server.app import Application
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.settings import Settings
+from pixelserve_server.transport import Services
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -23,17 +25,27 @@ class NoLog:
 
 
 @pytest.fixture(scope="module")
-def served() -> set[str]:
+def services() -> Services:
     settings = Settings(model_repository=ROOT / "models", transport="grpcio", http=False)
     application = Application(settings, NoLog(), LogLevel("error"))  # type: ignore[arg-type]  # nobody reads it
     services = application._services()
-    methods = {*services.dispatcher.methods, *services.streamed}
     application.abandon()
-    return methods
+    return services
+
+
+@pytest.fixture(scope="module")
+def served(services: Services) -> set[str]:
+    return {*services.dispatcher.methods, *services.streamed}
 
 
 def test_every_served_method_has_a_rule(served: set[str]) -> None:
     assert served <= RULES.keys()
+
+
+def test_what_the_authorizer_is_not_asked_about_is_open(services: Services) -> None:
+    unasked = {*services.dispatcher._probes, *services.streamed} - {INFER_STREAM}
+    assert unasked
+    assert not [method for method in unasked if RULES[method].scopes]
 
 
 def test_no_rule_is_about_a_method_that_is_not_served(served: set[str]) -> None:

@@ -169,6 +169,8 @@ class UnaryCalls:
                 event = await receive()
             message = body[_PREFIX_BYTES:]
             if event.get("body") or event.get("more_body", True) or body[:_PREFIX_BYTES] != framing.prefix(message):
+                # What is not whole yet takes room that is meant for everyone's requests.
+                self._dispatcher.check_caller(method, call.metadata())
                 message = await self._read_on(body, event, headers, receive)
             if len(message) > self._max_bytes:
                 raise Refused(framing.too_large(len(message), self._max_bytes))
