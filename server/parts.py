@@ -156,7 +156,7 @@ def transport(settings: Settings, certificates: "Certificates | None", log_failu
         )
     from .transport.h2corn import H2cornTransport
 
-    return H2cornTransport(_limits(settings), certificates, log_failure)
+    return H2cornTransport(_limits(settings), log_failure, certificates)
 
 
 def _has_h2corn() -> bool:
@@ -245,7 +245,7 @@ def http_port(settings: Settings, certificates: "Certificates | None", log_failu
     # Imported only where it is used: whoever switches it off pays nothing for it.
     from .transport.h2corn import H2cornHttpPort
 
-    return H2cornHttpPort(_limits(settings), certificates, log_failure)
+    return H2cornHttpPort(_limits(settings), log_failure, certificates)
 
 
 def rest(

@@ -104,7 +104,7 @@ class H2cornTransport:
 
     name = "h2corn"
 
-    def __init__(self, limits: Limits, certificates: "Certificates | None", log_failure: FailureLog) -> None:
+    def __init__(self, limits: Limits, log_failure: FailureLog, certificates: "Certificates | None" = None) -> None:
         """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
         self._limits = limits
         self._log_failure = log_failure
@@ -154,7 +154,7 @@ class H2cornTransport:
 class H2cornHttpPort:
     """Owns the HTTP port."""
 
-    def __init__(self, limits: Limits, certificates: "Certificates | None", log_failure: FailureLog) -> None:
+    def __init__(self, limits: Limits, log_failure: FailureLog, certificates: "Certificates | None" = None) -> None:
         """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
         self._limits = limits
         remedies = "--http-port (0: a free one) or --host, or do without it (--no-http)"
