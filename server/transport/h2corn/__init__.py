@@ -8,6 +8,7 @@ import h2corn
 from ...failures import FailureLog
 from .. import Services
 from .app import GrpcApp
+from .departures import Departures
 from .listener import Listener
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class H2cornHttpPort:
 
     def start(self, app: Any) -> None:
         """Starts answering with an ASGI application."""
-        self._listener.start(lambda: app)
+        self._listener.start(lambda: Departures(app))
 
     def renew(self, certificates: "Certificates") -> None:
         """Encrypts what connects from now on with these, and tells all connections there are to go.
