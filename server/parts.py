@@ -264,6 +264,7 @@ def rest(
         max_held_bytes=settings.max_inflight_mib * MIB,
         max_json_bytes=settings.max_json_mib * MIB,
         max_images=settings.max_images,
+        idle_s=settings.idle_body_timeout_s,
     )
     hosts = AllowedHosts(settings.host, settings.allowed_hosts)
     return Rest(dispatcher, limits, hosts, pixelserve.__version__, log_failure, failure_counts, authorizer).app()

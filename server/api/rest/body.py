@@ -2,10 +2,9 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from starlette.requests import ClientDisconnect, Request
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
 
 from ...errors import InvalidRequest, QueueFull
 from .status import CallerLeft, HttpError, too_large
@@ -14,28 +13,76 @@ from .status import CallerLeft, HttpError, too_large
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 # Smaller answers do not become smaller.
 _MIN_COMPRESSED_BYTES = 512
-# A sender that is silent for this long in the middle of a body has gone, or wants to hold the connection.
-_SILENCE_S = 30.0
+# Handing a body over to another thread costs about as much as reading this much JSON.
+_QUICK_BYTES = 16 * 1024
+# Of the time that the transport gives a sender before it ends the connection without a word.
+_PATIENCE = 0.9
 _SETTING = "--max-message-mib"
+
+T = TypeVar("T")
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Gives the next event of a request, as ASGI says."""
 
 
 class BodyReader:
     """Reads requests' bodies, and bounds what all of them hold together. Belongs to the event loop's thread."""
 
-    def __init__(self, max_bytes: int, max_held_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_held_bytes: int, idle_s: float) -> None:
         """Starts out holding nothing.
 
         Args:
             max_bytes: largest body taken, as sent and decompressed.
             max_held_bytes: most bytes that the bodies of unanswered requests may have together.
+            idle_s: seconds that a body may pause before the transport ends its connection.
         """
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        self.patience_s = idle_s * _PATIENCE
         self._max_held_bytes = max_held_bytes
         self._held_bytes = 0
 
-    @asynccontextmanager
-    async def body_of(self, request: Request) -> AsyncIterator[bytes]:
-        """Gives a request's body, decompressed; its bytes count until the context is left.
+    def room(self) -> "BodyRoom":
+        """Returns room for one request's body, which counts until the room's context is left."""
+        return BodyRoom(self)
+
+    def hold(self, size_bytes: int) -> None:
+        """Counts bytes of a body.
+
+        Raises:
+            QueueFull: the bodies of other requests hold too many bytes.
+        """
+        if self._held_bytes and self._held_bytes + size_bytes > self._max_held_bytes:
+            raise QueueFull(
+                f"the bodies of HTTP requests that wait for an answer have {self._held_bytes:,} bytes, and at most "
+                f"{self._max_held_bytes:,} are held at once (--max-inflight-mib); retry later"
+            )
+        self._held_bytes += size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """Counts bytes no more."""
+        self._held_bytes -= size_bytes
+
+
+class BodyRoom:
+    """Holds one request's body while its context is entered."""
+
+    def __init__(self, reader: BodyReader) -> None:
+        self._reader = reader
+        self._held_bytes = 0
+
+    def __enter__(self) -> "BodyRoom":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._reader.release(self._held_bytes)
+
+    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """Returns a request's body, decompressed.
+
+        Args:
+            headers: the request's, by name in small letters.
+            receive: gives the body's parts.
 
         Raises:
             HttpError: it is too large, too slow, or in an encoding that is not known.
@@ -43,66 +90,70 @@ class BodyReader:
             InvalidRequest: it is not in the encoding that it claims.
             CallerLeft: the connection was closed in the middle of it.
         """
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity" and encoding not in _WINDOW_BITS:
-            raise HttpError(415, f'Content-Encoding is "{encoding}"; expected gzip, deflate or none')
-        held: list[int] = []
-        try:
-            body = await self._read(request, held)
-            if encoding != "identity":
-                # Outside the loop's thread: zlib gives the interpreter away meanwhile.
-                body = await asyncio.to_thread(_decompress, body, encoding, self._max_bytes)
-                self._hold(len(body), held)
-            yield body
-        finally:
-            self._held_bytes -= sum(held)
+        encoding = _encoding(headers)
+        body = await self._read(headers, receive)
+        if encoding != "identity":
+            # Outside the loop's thread: zlib gives the interpreter away meanwhile.
+            body = await asyncio.to_thread(_decompress, body, encoding, self._reader.max_bytes)
+            self._hold(len(body))
+        return body
 
-    def _hold(self, size_bytes: int, held: list[int]) -> None:
-        if self._held_bytes and self._held_bytes + size_bytes > self._max_held_bytes:
-            raise QueueFull(
-                f"the bodies of HTTP requests that wait for an answer have {self._held_bytes:,} bytes, and at most "
-                f"{self._max_held_bytes:,} are held at once (--max-inflight-mib); retry later"
-            )
+    def _hold(self, size_bytes: int) -> None:
+        self._reader.hold(size_bytes)
         self._held_bytes += size_bytes
-        held.append(size_bytes)
 
-    async def _read(self, request: Request, held: list[int]) -> bytes:
-        refusal = too_large("the body", self._max_bytes, _SETTING)
+    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        # No error is kept in a variable here: it would hold `receive` until the garbage collector comes, and with it
+        # the connection, whose transport waits for the body to be taken or given up.
+        max_bytes = self._reader.max_bytes
         # A sender that reads only when it has written would not see an answer in between: what is not much too large
         # is read to its end, and thrown away.
-        patience_bytes = 2 * self._max_bytes
-        if (declared := request.headers.get("content-length", "")).isdecimal() and int(declared) > patience_bytes:
-            raise refusal
+        patience_bytes = 2 * max_bytes
+        if (declared := headers.get(b"content-length", b"")).isdigit() and int(declared) > patience_bytes:
+            raise too_large("the body", max_bytes, _SETTING)
         chunks: list[bytes] = []
         size = 0
-        async for chunk in _chunks(request):
+        # Most bodies are there at once; until the first byte comes, the transport has an eye on the connection.
+        event = await receive()
+        while True:
+            if event["type"] == "http.disconnect":
+                raise CallerLeft
+            chunk = event.get("body", b"")
             size += len(chunk)
             if size > patience_bytes:
-                raise refusal
-            if size <= self._max_bytes:
-                self._hold(len(chunk), held)
+                raise too_large("the body", max_bytes, _SETTING)
+            if size <= max_bytes:
+                self._hold(len(chunk))
                 chunks.append(chunk)
             else:
                 chunks.clear()
-        if size > self._max_bytes:
-            raise refusal
-        return b"".join(chunks)
+            if not event.get("more_body"):
+                break
+            event = await _next(receive, self._reader.patience_s)
+        if size > max_bytes:
+            raise too_large("the body", max_bytes, _SETTING)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    stream = request.stream()
+def _encoding(headers: Mapping[bytes, bytes]) -> str:
+    encoding = headers.get(b"content-encoding")
+    if encoding is None:
+        return "identity"
+    name = encoding.decode("latin-1").strip().lower()
+    if name != "identity" and name not in _WINDOW_BITS:
+        raise HttpError(415, f'Content-Encoding is "{name}"; expected gzip, deflate or none')
+    return name
+
+
+async def _next(receive: Receive, patience_s: float) -> Mapping[str, Any]:
     try:
-        while True:
-            async with asyncio.timeout(_SILENCE_S):
-                chunk = await anext(stream)
-            yield chunk
-    except StopAsyncIteration:
-        return
-    except ClientDisconnect as error:
-        raise CallerLeft from error
+        async with asyncio.timeout(patience_s):
+            return await receive()
     except TimeoutError as error:
         raise HttpError(
-            408, f"no byte of the body came for {_SILENCE_S:.0f} s; send it without a pause", {"Connection": "close"}
+            408,
+            f"no byte of the body came for {patience_s:g} s (--idle-body-timeout-s); send it without a pause",
+            {"Connection": "close"},
         ) from error
 
 
@@ -120,11 +171,20 @@ def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     return unpacked
 
 
+async def translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:
+    """Returns what `translate` makes of so many bytes; many keep another thread busy, so that the loop goes on."""
+    if size_bytes <= _QUICK_BYTES:
+        return translate(*args)
+    return await asyncio.to_thread(translate, *args)
+
+
 async def compressed(body: bytes, accept_encoding: str) -> tuple[bytes, str | None]:
     """Returns an answer's body in an encoding that the caller accepts, and the encoding's name; None: as it is."""
+    if len(body) < _MIN_COMPRESSED_BYTES:
+        return body, None
     accepted = _accepted(accept_encoding)
     encoding = next((name for name in _WINDOW_BITS if name in accepted), None)
-    if encoding is None or len(body) < _MIN_COMPRESSED_BYTES:
+    if encoding is None:
         return body, None
     return await asyncio.to_thread(_compress, body, encoding), encoding
 

@@ -1,204 +1,134 @@
-"""ModelInfer over HTTP: JSON, with tensors inside or as binary data behind it, from and to the messages of gRPC.
+"""POST .../infer: a body in, a body out. Clients send the same JSON again and again, so it is read once."""
 
-Formats: the Open Inference Protocol's REST side, and Triton's extensions for binary tensor data and classification.
-"""
+import asyncio
+import re
+from collections.abc import Mapping
 
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
-from typing import Any
-
-from pixelserve.oip import inference_pb2 as pb
-
-from ...engine.tensors import BY_NAME
-from ...errors import InvalidRequest
-from ..shared_memory import REGION
+from .. import open_inference
+from ..wire import encode_varint
 from . import json_body
-from .messages import as_json
-from .status import too_large
-from .tensors import pack, unpack
+from .body import BodyReader, Receive, compressed, translated
+from .caller import Caller, Scope
+from .infer_answer import AnswerForm, to_body
+from .infer_request import HEADER_LENGTH, Head, json_size, to_head
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
-"""The header that says how many bytes of a body are JSON, the rest being binary data."""
+_METHOD = f"/{open_inference.SERVICE}/ModelInfer"
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+# The id where clients write it, in front, if it is spelled without escapes.
+_ID_FIRST = re.compile(rb'\{\s*"id"\s*:\s*"([ !#-\[\]-~]+)"\s*,')
+# Of the id on the wire, in ModelInferRequest and ModelInferResponse (public protocol): number << 3 | 2.
+_ID_TAG = bytes([3 << 3 | 2])
+_MAX_KNOWN = 512
+_MAX_TEXT_BYTES = 4096
+# Copying more than this is left to another thread, so that the loop goes on.
+_QUICK_COPY_BYTES = 1024 * 1024
 
-_SIZE, _BINARY, _BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
-_MAX_INT64 = 2**63
+_VARY = (b"vary", b"Accept-Encoding")
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """How the caller wants its outputs."""
-
-    by_default: bool
-    """Whether an output of which nothing is said is sent as binary data."""
-    by_name: Mapping[str, bool]
-    """The same for those of which something is said."""
-
-    def is_binary(self, output: str) -> bool:
-        """Returns whether an output is sent as binary data."""
-        return self.by_name.get(output, self.by_default)
+Headers = list[tuple[bytes, bytes]]
 
 
-def to_message(
-    model: str, version: str, body: bytes, header_length: str | None, max_json_bytes: int
-) -> tuple[bytes, Wanted]:
-    """Returns the serialized ModelInferRequest that a body says, and how the answer is wanted.
+class _Known:
+    """JSON that was read before."""
 
-    Args:
-        model: the model's name, from the path.
-        version: the version, from the path; empty: the one that the server chooses.
-        body: JSON, and binary data behind it.
-        header_length: the header's value; None: all of the body is JSON.
-        max_json_bytes: most JSON that is read.
-
-    Raises:
-        InvalidRequest: the body is not what the protocol says. What only the model can tell, the core finds out.
-        HttpError: there is too much JSON.
-    """
-    json_bytes = _json_size(header_length, len(body))
-    if json_bytes > max_json_bytes:
-        raise too_large("the JSON", max_json_bytes, "--max-json-mib", "; send tensors as binary data")
-    content = json_body.parse_object(memoryview(body)[:json_bytes], max_items=None)
-    where = f"model {model}"
-    parameters = dict(json_body.member(content, "parameters", dict, {}, where))
-    wanted_by_default = _flag(parameters, _BINARY_OUTPUT, default=False, where=where)
-    head = pb.ModelInferRequest(model_name=model, model_version=version, id=json_body.text(content, "id", where))
-    _set_parameters(head.parameters, parameters, where)
-    _add_inputs(head, json_body.objects(content, "inputs", where), memoryview(body)[json_bytes:])
-    by_name = _add_outputs(head, json_body.objects(content, "outputs", where), wanted_by_default)
-    return head.SerializeToString(), Wanted(wanted_by_default, by_name)
+    def __init__(self, head: Head, request_id: bytes) -> None:
+        self.head = head
+        self.request_id = request_id
+        """The id, UTF-8, of JSON that has one and does not begin with it."""
+        self.form: AnswerForm | None = None
 
 
-def _json_size(header_length: str | None, body_bytes: int) -> int:
-    if header_length is None:
-        return body_bytes
-    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
-        raise InvalidRequest(f'{HEADER_LENGTH} is "{header_length[:40]}"; expected the number of bytes of the JSON')
-    if int(header_length) > body_bytes:
-        raise InvalidRequest(f"{HEADER_LENGTH} is {header_length}, and the body has {body_bytes} bytes")
-    return int(header_length)
+class Inference:
+    """Answers inference requests. Belongs to the event loop's thread."""
+
+    def __init__(self, call: Caller, bodies: BodyReader, max_json_bytes: int) -> None:
+        """Knows no request yet.
+
+        Args:
+            call: calls the methods that gRPC's clients call.
+            bodies: reads bodies.
+            max_json_bytes: most JSON in one body.
+        """
+        self._call = call
+        self._bodies = bodies
+        self._max_json_bytes = max_json_bytes
+        # By model, version and JSON, without the id that this begins with.
+        self._known: dict[tuple[str, str, bytes], _Known] = {}
+
+    async def __call__(
+        self, model: str, version: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> tuple[bytes, Headers]:
+        """Returns the body and the headers that answer a request.
+
+        Args:
+            model: the model's name, from the path.
+            version: the version, from the path; empty: the one that the server chooses.
+            scope: the HTTP request.
+            headers: its headers, by name in small letters.
+            receive: gives its body.
+
+        Raises:
+            HttpError, RequestError: the request is wrong, or is not taken now.
+            CallerLeft: the caller left in the middle of its body.
+        """
+        with self._bodies.room() as room:
+            body = await room.read(headers, receive)
+            text = body[: json_size(headers.get(_HEADER_LENGTH), len(body), self._max_json_bytes)]
+            known, request_id = self._recall(model, version, text) or await self._learn(model, version, text)
+            id_field = _ID_TAG + encode_varint(len(request_id)) + request_id if request_id else b""
+            binary = memoryview(body)[len(text) :]
+            if len(binary) <= _QUICK_COPY_BYTES:
+                message = known.head.message(id_field, binary)
+            else:
+                message = await asyncio.to_thread(known.head.message, id_field, binary)
+            answer = await self._call(_METHOD, message, scope)
+        content, json_bytes = await _body(known, answer, id_field, request_id)
+        encoding = None
+        if b"accept-encoding" in headers:
+            content, encoding = await compressed(content, headers[b"accept-encoding"].decode("latin-1"))
+        return content, _headers(json_bytes, encoding)
+
+    def _recall(self, model: str, version: str, text: bytes) -> tuple[_Known, bytes] | None:
+        """Returns what is known of JSON, and the request's id; None: it is new."""
+        found = _ID_FIRST.match(text)
+        if found is None:
+            known = self._known.get((model, version, text))
+            return None if known is None else (known, known.request_id)
+        known = self._known.get((model, version, b"{" + text[found.end() :]))
+        return None if known is None else (known, found[1])
+
+    async def _learn(self, model: str, version: str, text: bytes) -> tuple[_Known, bytes]:
+        """Reads JSON, and remembers it where another request may have the same."""
+        head, named_id = await translated(len(text), to_head, model, version, text)
+        request_id = named_id.encode()
+        found = _ID_FIRST.match(text)
+        rest = text if found is None else b"{" + text[found.end() :]
+        known = _Known(head, request_id if found is None else b"")
+        # Another id behind the first would be the one that counts; a backslash may spell it.
+        is_plain = found is None or not (b'"id"' in rest or b"\\" in rest)
+        if is_plain and head.is_reusable and len(text) <= _MAX_TEXT_BYTES:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[model, version, rest] = known
+        return known, request_id
 
 
-def _add_inputs(head: pb.ModelInferRequest, inputs: list[dict[str, Any]], binary: memoryview) -> None:
-    """Adds the inputs, and their elements as raw contents: those in JSON too, so that both kinds may come together."""
-    position = 0
-    for each in inputs:
-        name = json_body.text(each, "name", f"model {head.model_name}: an input")
-        where = f"model {head.model_name}: input {name}"
-        parameters = dict(json_body.member(each, "parameters", dict, {}, where))
-        shape = _shape(each, where)
-        tensor = head.inputs.add(name=name, datatype=json_body.text(each, "datatype", where), shape=shape)
-        size = _binary_size(parameters, each, where)
-        if REGION in parameters and size is None and "data" not in each:
-            # Its elements are in shared memory, which the core reads.
-            pass
-        elif size is None:
-            head.raw_input_contents.append(_packed(tensor, each, shape, where))
-        else:
-            head.raw_input_contents.append(bytes(binary[position : position + size]))
-            position += size
-        _set_parameters(tensor.parameters, parameters, where)
-    if position != len(binary):
-        raise InvalidRequest(
-            f"model {head.model_name}: {len(binary)} bytes are behind the JSON; {_SIZE} of the inputs makes {position}"
-        )
+async def _body(known: _Known, answer: bytes, id_field: bytes, request_id: bytes) -> tuple[bytes, int | None]:
+    """Returns the body that says a serialized ModelInferResponse, and how much of it is JSON; None: all of it."""
+    wanted = known.head.wanted
+    if not (known.head.is_reusable and wanted.any_binary) or len(answer) > _QUICK_COPY_BYTES:
+        return await translated(len(answer), to_body, answer, wanted)
+    json_id = json_body.dump(request_id.decode()) if request_id else b""
+    if known.form is not None and (body := known.form.body(answer, id_field, json_id)) is not None:
+        return body
+    known.form = AnswerForm.of(answer, id_field, wanted)
+    return await translated(len(answer), to_body, answer, wanted)
 
 
-def _shape(tensor: dict[str, Any], where: str) -> list[int]:
-    shape: list[Any] = json_body.member(tensor, "shape", list, [], where)
-    if not all(type(size) is int and -_MAX_INT64 <= size < _MAX_INT64 for size in shape):
-        raise InvalidRequest(f"{where}: shape has an element that is no dimension; expected whole numbers")
-    return shape
-
-
-def _binary_size(parameters: dict[str, Any], tensor: dict[str, Any], where: str) -> int | None:
-    """Takes out of an input's parameters how many bytes of binary data it has; None: its elements are in the JSON."""
-    size = parameters.pop(_SIZE, None)
-    if size is None:
-        return None
-    if type(size) is not int or not 0 <= size < _MAX_INT64:
-        raise InvalidRequest(f"{where}: {_SIZE} is no number of bytes; expected 0 or more")
-    if "data" in tensor:
-        raise InvalidRequest(f"{where} has data and {_SIZE} too; send one")
-    return size
-
-
-def _packed(
-    tensor: pb.ModelInferRequest.InferInputTensor, given: dict[str, Any], shape: list[int], where: str
-) -> bytes:
-    if "data" not in given:
-        raise InvalidRequest(f"{where} has no data; send it in data, or behind the JSON with {_SIZE} in its parameters")
-    datatype = BY_NAME.get(tensor.datatype)
-    # A datatype that does not exist is none that the model expects, and the core says which it does.
-    return b"" if datatype is None else pack(given["data"], shape, datatype, where)
-
-
-def _add_outputs(head: pb.ModelInferRequest, outputs: list[dict[str, Any]], by_default: bool) -> dict[str, bool]:
-    """Adds the outputs that are asked for; returns of each whether it is wanted as binary data."""
-    wanted: dict[str, bool] = {}
-    for each in outputs:
-        name = json_body.text(each, "name", f"model {head.model_name}: an output")
-        where = f"model {head.model_name}: output {name}"
-        parameters = dict(json_body.member(each, "parameters", dict, {}, where))
-        wanted[name] = _flag(parameters, _BINARY, default=by_default, where=where)
-        _set_parameters(head.outputs.add(name=name).parameters, parameters, where)
-    return wanted
-
-
-def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str) -> bool:
-    """Takes a parameter that is true or false out of the others, which go on to the core."""
-    value = parameters.pop(name, default)
-    if not isinstance(value, bool):
-        raise InvalidRequest(f"{where}: {name} is neither true nor false, one of which is expected")
-    return value
-
-
-def _set_parameters(parameters: MutableMapping[str, pb.InferParameter], given: Mapping[str, Any], where: str) -> None:
-    for name, value in given.items():
-        # An object that a map hands out is the map's own.
-        parameter = parameters[json_body.text({"a parameter's name": name}, "a parameter's name", where)]
-        if isinstance(value, bool):
-            parameter.bool_param = value
-        elif isinstance(value, int) and -_MAX_INT64 <= value < _MAX_INT64:
-            parameter.int64_param = value
-        elif isinstance(value, int) and 0 <= value < 2 * _MAX_INT64:
-            parameter.uint64_param = value
-        elif isinstance(value, float):
-            parameter.double_param = value
-        elif isinstance(value, str):
-            parameter.string_param = json_body.text({name: value}, name, where)
-        else:
-            raise InvalidRequest(f"{where}: parameter {name} is no string, 64-bit number, true or false")
-
-
-def to_body(message: bytes, wanted: Wanted) -> tuple[bytes, int | None]:
-    """Returns the body that says a serialized ModelInferResponse, and how much of it is JSON; None: all of it.
-
-    Raises:
-        InvalidRequest: an output has an element that JSON cannot say.
-    """
-    response = pb.ModelInferResponse.FromString(message)
-    content: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
-    if response.id:
-        content["id"] = response.id
-    if response.parameters:
-        content["parameters"] = _parameters(response.parameters)
-    content["outputs"], binary = [], []
-    for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        shown: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
-        parameters = _parameters(tensor.parameters)
-        if REGION in parameters:
-            # Its elements are in shared memory, and none in the answer.
-            pass
-        elif wanted.is_binary(tensor.name):
-            parameters[_SIZE] = len(raw)
-            binary.append(raw)
-        else:
-            where = f"model {response.model_name}: output {tensor.name}"
-            shown["data"] = unpack(raw, BY_NAME[tensor.datatype], where)
-        content["outputs"].append(shown | ({"parameters": parameters} if parameters else {}))
-    header = json_body.dump(content)
-    return (b"".join((header, *binary)), len(header)) if binary else (header, None)
-
-
-def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
-    return {name: value for name, each in parameters.items() for value in as_json(each).values()}
+def _headers(json_bytes: int | None, encoding: str | None) -> Headers:
+    headers = [_VARY, _JSON] if json_bytes is None else [_VARY, _BINARY, (_HEADER_LENGTH, b"%d" % json_bytes)]
+    if encoding is not None:
+        headers.append((b"content-encoding", encoding.encode()))
+    return headers

@@ -1,11 +1,10 @@
 """The HTTP API's routes: what each path asks of the core, and how the answer is written."""
 
-import asyncio
 import base64
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -25,9 +24,10 @@ from .. import classifier, open_inference
 from ..admission import FailureCounts
 from ..dispatch import Dispatcher
 from ..status import status_of
-from . import cross_site, infer, json_body, openapi, page, pictures
-from .body import BodyReader, compressed
-from .caller import Caller
+from . import cross_site, json_body, openapi, page, pictures
+from .body import BodyReader, translated
+from .caller import Caller, metadata
+from .infer import Inference
 from .messages import as_json
 from .shared_memory import SharedMemoryPaths
 from .status import CallerLeft, HttpError, http_error
@@ -35,13 +35,11 @@ from .status import CallerLeft, HttpError, http_error
 # Only over HTTP, where tensors are JSON without it.
 _BINARY_TENSORS = "binary_tensor_data"
 
-# Handing a body over to another thread costs about as much as reading this much JSON.
-_QUICK_BYTES = 16 * 1024
-
+# What clients ask for most.
+_INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/infer")
 # TensorFlow Serving's REST API, and KServe's first protocol, which copies it.
 _TENSORFLOW_SERVING = re.compile(r"/v1/models(/(?P<model>[^/:]+)(/(versions|labels)/[^/:]+)?(/metadata)?(:\w*)?)?/?")
 
-T = TypeVar("T")
 Handle = Callable[[Request], Awaitable[Response]]
 
 
@@ -57,6 +55,8 @@ class BodyLimits:
     """Most bytes of JSON in one body; the interpreter does nothing else while it reads them."""
     max_images: int
     """Most pictures that a form may have."""
+    idle_s: float
+    """Seconds that a body may pause before the transport ends its connection."""
 
 
 class Rest:
@@ -84,7 +84,8 @@ class Rest:
             authorizer: checks tokens; None: everyone may call everything.
         """
         self._call = Caller(dispatcher)
-        self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes)
+        self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes, limits.idle_s)
+        self._infer = Inference(self._call, self._bodies, limits.max_json_bytes)
         self._limits = limits
         self._hosts = hosts
         self._log_failure = log_failure
@@ -115,7 +116,6 @@ class Rest:
                 f"{path}/config": self._model_config,
                 f"{path}/stats": self._stats,
             }
-            post[f"{path}/infer"] = self._infer
         regions = SharedMemoryPaths(self._ask, self._bodies)
         get |= regions.get()
         changes: dict[str, Handle] = {
@@ -124,30 +124,48 @@ class Rest:
             **regions.post(),
         }
         post |= {path: _without_forms(handle) for path, handle in changes.items()}
-        return self._from_our_site(
-            Starlette(
-                routes=[
-                    Route(path, self._guarded(handle), methods=[method])
-                    for method, routes in (("GET", get), ("POST", post))
-                    for path, handle in routes.items()
-                ],
-                exception_handlers={HTTPException: self._no_route},
-            )
+        others = Starlette(
+            routes=[
+                Route(path, self._guarded(handle), methods=[method])
+                for method, routes in (("GET", get), ("POST", post))
+                for path, handle in routes.items()
+            ],
+            exception_handlers={HTTPException: self._no_route},
         )
 
-    def _from_our_site(self, app: ASGIApp) -> ASGIApp:
-        """Returns an application that passes on what web pages of other sites cannot have sent."""
-
-        async def checked(scope: Scope, receive: Receive, send: Send) -> None:
-            headers = dict(scope["headers"])
-            error = cross_site.refusal(scope["method"], scope["path"], headers, self._hosts)
-            if error is None:
-                await app(scope, receive, send)
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                # A WebSocket, which is told 403.
+                await send({"type": "websocket.close"})
+                return
+            method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
+            error = cross_site.refusal(method, path, headers, self._hosts)
+            inference = _INFER.fullmatch(path)
+            if error is not None:
+                await self._failure(error)(scope, receive, send)
+            elif inference is None:
+                await others(scope, receive, send)
+            elif method != "POST":
+                await self._failure(_wrong_method(path, method, {"Allow": "POST"}))(scope, receive, send)
             else:
-                self._failure_counts.add_http(str(error.status), "")
-                await _error(error)(scope, receive, send)
+                # Without Starlette, whose part of a request took longer than the model's.
+                named = inference["model"], inference["version"] or ""
+                await self._answer_inference(*named, scope, headers, receive, send)
 
-        return checked
+        return answer
+
+    async def _answer_inference(
+        self, model: str, version: str, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        try:
+            if self._authorizer is not None:
+                self._authorizer.authenticate(metadata(scope))
+            body, answer_headers = await self._infer(model, version, scope, headers, receive)
+        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            await self._failure(error)(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": answer_headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _guarded(self, handle: Handle) -> Handle:
         """Returns an endpoint that answers with whatever goes wrong in `handle`."""
@@ -158,27 +176,31 @@ class Rest:
                     # The dispatcher looks again, but only once the body was read, which may be large.
                     self._authorizer.authenticate(request.headers.items())
                 return await handle(request)
-            except HttpError as error:
-                if not error.is_of_call:
-                    self._failure_counts.add_http(str(error.status), "")
-                return _error(error)
-            except RequestError as error:
-                status = status_of(error)
-                self._failure_counts.add_http(status.code.name, status.reason)
-                return _error(http_error(status))
-            except CallerLeft:
-                return Response(status_code=499)
             except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
-                request_id = self._log_failure(error)
-                self._failure_counts.add_http(grpc.StatusCode.INTERNAL.name, "internal_error")
-                return _error(HttpError(500, f"internal error; the server's log has the details under {request_id}"))
+                return self._failure(error)
 
         return endpoint
+
+    def _failure(self, error: Exception) -> Response:
+        """Returns the answer that says what went wrong, and counts it."""
+        if isinstance(error, CallerLeft):
+            return Response(status_code=499)
+        if isinstance(error, HttpError):
+            if not error.is_of_call:
+                self._failure_counts.add_http(str(error.status), "")
+            return _error(error)
+        if isinstance(error, RequestError):
+            status = status_of(error)
+            self._failure_counts.add_http(status.code.name, status.reason)
+            return _error(http_error(status))
+        request_id = self._log_failure(error)
+        self._failure_counts.add_http(grpc.StatusCode.INTERNAL.name, "internal_error")
+        return _error(HttpError(500, f"internal error; the server's log has the details under {request_id}"))
 
     async def _ask(self, request: Request, method: str, message: Message, response: type[Message]) -> Any:
         """Calls a method of the inference service and returns its response."""
         name = f"/{open_inference.SERVICE}/{method}"
-        return response.FromString(await self._call(name, message.SerializeToString(), request))
+        return response.FromString(await self._call(name, message.SerializeToString(), request.scope))
 
     async def _metadata(self, request: Request) -> Response:
         metadata = await self._ask(request, "ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
@@ -211,7 +233,8 @@ class Rest:
         return _json(as_json(await self._ask(request, "ModelStatistics", asked, pb.ModelStatisticsResponse)))
 
     async def _index(self, request: Request) -> Response:
-        async with self._bodies.body_of(request) as body:
+        with self._bodies.room() as room:
+            body = await room.read(dict(request.scope["headers"]), request.receive)
             wanted = json_body.parse_object(body) if body else {}
             asked = pb.RepositoryIndexRequest()
             ready = wanted.get("ready", False)
@@ -233,34 +256,20 @@ class Rest:
 
     async def _change(self, request: Request, method: str, asked: Any, response: type[Message]) -> None:
         """Has the repository control change what is loaded; the body's parameters go along, for it to judge."""
-        async with self._bodies.body_of(request) as body:
+        with self._bodies.room() as room:
+            body = await room.read(dict(request.scope["headers"]), request.receive)
             # A model may be among them.
-            await _translated(len(body), _set_parameters, asked, body)
+            await translated(len(body), _set_parameters, asked, body)
             await self._ask(request, method, asked, response)
-
-    async def _infer(self, request: Request) -> Response:
-        named, header_length = _named(request), request.headers.get(infer.HEADER_LENGTH)
-        async with self._bodies.body_of(request) as body:
-            limit = self._limits.max_json_bytes
-            message, wanted = await _translated(
-                len(body), infer.to_message, named["name"], named["version"], body, header_length, limit
-            )
-            answer = await self._call(f"/{open_inference.SERVICE}/ModelInfer", message, request)
-        content, json_bytes = await _translated(len(answer), infer.to_body, answer, wanted)
-        headers = {} if json_bytes is None else {infer.HEADER_LENGTH: str(json_bytes)}
-        content, encoding = await compressed(content, request.headers.get("accept-encoding", ""))
-        if encoding is not None:
-            headers["Content-Encoding"] = encoding
-        kind = "application/json" if json_bytes is None else "application/octet-stream"
-        return Response(content, headers={**headers, "Vary": "Accept-Encoding"}, media_type=kind)
 
     async def _classify(self, request: Request) -> Response:
         named = _named(request)
-        async with self._bodies.body_of(request) as body:
+        with self._bodies.room() as room:
+            body = await room.read(dict(request.scope["headers"]), request.receive)
             message, names = await pictures.to_message(
                 named["name"], named["version"], body, request.headers, request.query_params, self._limits.max_images
             )
-            answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request)
+            answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request.scope)
         return _json(pictures.to_json(answer, names))
 
     async def _document(self, _: Request) -> Response:
@@ -275,9 +284,7 @@ class Rest:
         headers = dict(getattr(error, "headers", None) or {})
         path = request.url.path[:200]
         if status == 405:
-            return _error(
-                HttpError(405, f"{path} is not for {request.method}; use {headers.get('Allow', 'another')}", headers)
-            )
+            return _error(_wrong_method(path, request.method, headers))
         return _error(HttpError(status, f"there is no {path} here; {_way_from(path)}", headers))
 
 
@@ -289,13 +296,6 @@ def _without_forms(handle: Handle) -> Handle:
         return await handle(request)
 
     return checked
-
-
-async def _translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:
-    """Returns what `translate` makes of so many bytes; many keep another thread busy, so that the loop goes on."""
-    if size_bytes <= _QUICK_BYTES:
-        return translate(*args)
-    return await asyncio.to_thread(translate, *args)
 
 
 def _set_parameters(asked: Any, body: bytes) -> None:
@@ -317,6 +317,10 @@ def _from_base64(name: str, value: object) -> bytes:
         return base64.b64decode(value if isinstance(value, str) else "", validate=True)
     except ValueError as error:
         raise InvalidRequest(f'load parameter "{name}" is not base64: {error}') from error
+
+
+def _wrong_method(path: str, method: str, headers: dict[str, str]) -> HttpError:
+    return HttpError(405, f"{path} is not for {method}; use {headers.get('Allow', 'another')}", headers)
 
 
 def _way_from(path: str) -> str:

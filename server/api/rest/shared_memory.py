@@ -62,7 +62,8 @@ class SharedMemoryPaths:
         return _listing(await self._ask(request, "CudaSharedMemoryStatus", asked, pb.CudaSharedMemoryStatusResponse))
 
     async def _register(self, request: Request) -> Response:
-        async with self._bodies.body_of(request) as body:
+        with self._bodies.room() as room:
+            body = await room.read(dict(request.scope["headers"]), request.receive)
             wanted, where = json_body.parse_object(body), f"shared memory region {_region(request)}"
             asked = pb.SystemSharedMemoryRegisterRequest(
                 name=_region(request),

@@ -28,28 +28,36 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="pixelserve"'}
 class HttpError(Exception):
     """A request that gets an HTTP status other than 200 for an answer."""
 
-    is_of_call = False
-    """Whether it is the answer of a gRPC method, which the dispatcher has counted; otherwise HTTP's own."""
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] | None = None, *, is_of_call: bool = False
+    ) -> None:
+        """Stores what the caller gets.
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        """Stores what the caller gets: the HTTP status, a message for people, and further headers."""
+        Args:
+            status: the HTTP status.
+            message: for people.
+            headers: further headers.
+            is_of_call: whether it is the answer of a gRPC method, which the dispatcher has counted; otherwise HTTP's
+                own.
+        """
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers = dict(headers or {})
+        self.is_of_call = is_of_call
 
 
 class CallerLeft(Exception):
     """The caller closed its connection before it was answered."""
 
 
-def http_error(status: Status) -> HttpError:
-    """Returns what a gRPC status other than OK is over HTTP."""
+def http_error(status: Status, *, is_of_call: bool = False) -> HttpError:
+    """Returns what a gRPC status other than OK is over HTTP; `is_of_call` as HttpError says."""
     # Keys that begin with grpc- mean something to gRPC's clients only.
     headers = {key: value for key, value in status.trailing if not key.startswith("grpc-")}
     if status.code is grpc.StatusCode.UNAUTHENTICATED:
         headers |= _CHALLENGE
-    return HttpError(HTTP_STATUS[status.code], status.message, headers)
+    return HttpError(HTTP_STATUS[status.code], status.message, headers, is_of_call=is_of_call)
 
 
 def too_large(what: str, max_bytes: int, setting: str, advice: str = "") -> HttpError:

@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 
+from ...api.handover import Answers, Arrivals
 from ...api.status import Status
 from ...failures import FailureLog
 from .. import Services
-from .handover import Answers, Arrivals
 from .patience import Patience
 from .streams import StreamedCalls
 from .unary import Receive, Send, UnaryCalls, end_with

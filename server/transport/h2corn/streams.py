@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+from ...api.handover import Answers, Arrivals
 from ...api.status import Status, status_of
 from ...api.streaming import OpenStream, StreamedMethod
 from ...errors import InvalidRequest, RequestError
 from .. import Services
 from . import framing
-from .handover import Answers, Arrivals
 from .patience import Patience
 from .unary import Receive, Refused, Send, end_with, send_body, unpacked
 

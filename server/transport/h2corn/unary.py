@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from ...api.call import Call
+from ...api.handover import Answers, Arrivals
 from ...api.status import Status, status_of
 from ...errors import InvalidRequest, RequestError, Unimplemented
 from .. import Services
 from . import framing
-from .handover import Answers, Arrivals
 from .patience import Patience
 
 _PREFIX_BYTES = framing.PREFIX_BYTES

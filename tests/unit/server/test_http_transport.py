@@ -1,6 +1,7 @@
 """The HTTP port: taken, served, idle, given back."""
 
 import asyncio
+import gc
 import http.client
 import os
 import socket
@@ -8,15 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 
-from pixelserve_server.api.rest import body
+from pixelserve_server.api.rest.body import BodyReader
 from pixelserve_server.api.rest.status import HttpError
 from pixelserve_server.errors import StartupError
 from pixelserve_server.transport.h2corn import H2cornHttpPort, Limits
@@ -123,8 +124,8 @@ def test_its_thread_sleeps_while_nobody_asks(transport: H2cornHttpPort) -> None:
     def wakes() -> str:
         return next(line for line in status.read_text().splitlines() if line.startswith("voluntary"))
 
-    # The connection's end is its last event.
-    time.sleep(0.2)
+    # The connection's end, and a look for callers who left, are its last events.
+    time.sleep(0.6)
     before = wakes()
     time.sleep(0.5)
     assert wakes() == before
@@ -136,18 +137,37 @@ def test_the_server_imports_no_http_library_before_it_needs_one() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_sender_that_falls_silent_in_the_middle_of_a_body_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "_SILENCE_S", 0.01)
+def test_a_sender_that_falls_silent_in_the_middle_of_a_body_is_told_so() -> None:
     events = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive() -> Any:
         return events.pop() if events else await asyncio.Event().wait()
 
     async def read() -> None:
-        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
-        async with body.BodyReader(1000, 1000).body_of(request):
-            pass
+        with BodyReader(1000, 1000, 0.01).room() as room:
+            await room.read({}, receive)
 
     with pytest.raises(HttpError, match="no byte of the body came") as caught:
         asyncio.run(read())
     assert (caught.value.status, caught.value.headers) == (408, {"Connection": "close"})
+
+
+@pytest.mark.parametrize("size", [b"3000", b"1500"])
+def test_a_body_that_is_refused_is_let_go_of_at_once(size: bytes) -> None:
+    """The transport waits for whoever reads the body, and goes on with the connection when nobody will."""
+
+    class Body:
+        async def __call__(self) -> Any:
+            return {"type": "http.request", "body": b" " * 2500, "more_body": True}
+
+    async def read() -> weakref.ref[Body]:
+        receive = Body()
+        with pytest.raises(HttpError, match="more than 1,000 bytes"), BodyReader(1000, 1000, 30).room() as room:
+            await room.read({b"content-length": size}, receive)
+        return weakref.ref(receive)
+
+    gc.disable()
+    try:
+        assert asyncio.run(read())() is None
+    finally:
+        gc.enable()

@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.access.authorizer import Authorizer
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Call, Handler
 from pixelserve_server.api.dispatch import Dispatcher, Guard
@@ -22,34 +24,41 @@ LIVE = "/inference.GRPCInferenceService/ServerLive"
 class Server:
     """The HTTP API in front of one handler."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, authorizer: Authorizer | None = None) -> None:
         self.logged: list[BaseException] = []
         self.admission = Admission(1000)
         self.failure_counts = FailureCounts()
         hosts = AllowedHosts("127.0.0.1", None)
         dispatcher = Dispatcher({LIVE: handler}, self.admission, Guard(self._log))
-        self.app = Rest(dispatcher, BodyLimits(1000, 1000, 1000, 1), hosts, "1.2", self._log, self.failure_counts).app()
+        limits = BodyLimits(1000, 1000, 1000, 1, 30)
+        self.app = Rest(dispatcher, limits, hosts, "1.2", self._log, self.failure_counts, authorizer).app()
 
     def _log(self, error: BaseException) -> str:
         self.logged.append(error)
         return "some-id"
 
     def get(self, path: str = "/v2/health/live", leaves: Callable[[], Any] | None = None) -> tuple[int, bytes]:
-        """Returns the status and the body of an answer; the caller leaves when `leaves`, a coroutine function, ends."""
+        """Returns the status and the body of an answer, 0 for none; the caller leaves when `leaves` ends."""
         events: list[dict[str, Any]] = []
-        sent = [{"type": "http.request", "body": b"", "more_body": False}]
 
         async def receive() -> Any:
-            if sent:
-                return sent.pop()
-            await (leaves() if leaves else asyncio.Event().wait())
-            return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(event: Any) -> None:
             events.append(event)
 
+        async def answered() -> None:
+            request = asyncio.ensure_future(self.app(scope, receive, send))
+            if leaves:
+                await leaves()
+                request.cancel()
+            with suppress(asyncio.CancelledError):
+                await request
+
         scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "query_string": b"", "headers": []}
-        asyncio.run(self.app(scope, receive, send))
+        asyncio.run(answered())
+        if not events:
+            return 0, b""
         return events[0]["status"], b"".join(event.get("body", b"") for event in events[1:])
 
 
@@ -77,16 +86,19 @@ def test_an_answer_from_the_handler_itself_is_an_answer() -> None:
 
 
 def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered() -> None:
+    calls: list[Call] = []
     cancelled: list[Call] = []
 
     def waits(_: bytes, call: Call) -> None:
+        calls.append(call)
         call.on_cancel(lambda: cancelled.append(call))
 
     async def leaves() -> None:
-        await asyncio.sleep(0)
+        while not calls:
+            await asyncio.sleep(0)
 
     server = Server(waits)
-    assert server.get(leaves=leaves)[0] == 499
+    assert server.get(leaves=leaves) == (0, b"")
     (call,) = cancelled
     # The loop has ended; whoever works on the call may answer it all the same.
     call.fail(status_of(Cancelled("gone")))
@@ -101,10 +113,41 @@ def test_whoever_asks_for_the_caller_after_it_has_left_hears_so_at_once() -> Non
     heard: list[bool] = []
 
     async def leaves() -> None:
-        await asyncio.sleep(0)
+        while not calls:
+            await asyncio.sleep(0)
 
     server = Server(lambda _, call: calls.append(call))
-    assert server.get(leaves=leaves)[0] == 499
+    assert server.get(leaves=leaves) == (0, b"")
     calls[0].on_cancel(lambda: heard.append(True))
     assert heard == [True]
     calls[0].fail(status_of(Cancelled("gone")))
+
+
+def test_a_body_without_a_token_is_not_read() -> None:
+    async def receive() -> Any:
+        raise AssertionError
+
+    async def send(event: Any) -> None:
+        events.append(event)
+
+    events: list[Any] = []
+    server = Server(fails, Authorizer([]))
+    for path in ("/v2/models/m/infer", "/v2/models/m/versions/1/infer", "/v2/repository/index"):
+        scope = {"type": "http", "method": "POST", "path": path, "root_path": "", "query_string": b"", "headers": []}
+        asyncio.run(server.app(scope, receive, send))
+        assert events[-2]["status"] == 401
+
+
+def test_a_websocket_is_closed_at_once() -> None:
+    async def send(event: Any) -> None:
+        events.append(event)
+
+    events: list[Any] = []
+    asyncio.run(Server(fails).app({"type": "websocket", "path": "/v2", "headers": []}, None, send))
+    assert events == [{"type": "websocket.close"}]
+
+
+def test_an_inference_path_is_not_for_other_methods() -> None:
+    status, body = Server(fails).get("/v2/models/m/versions/1/infer")
+    assert status == 405
+    assert "use POST" in json.loads(body)["error"]

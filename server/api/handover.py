@@ -1,4 +1,4 @@
-"""Between the event loop and the threads that compute: calls go over together, and so do answers."""
+"""Between an event loop and the threads that compute: calls go over together, and so do answers."""
 
 import asyncio
 import threading
@@ -6,8 +6,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
-from ...api.call import Call
-from ...api.dispatch import Dispatcher
+from .call import Call
+from .dispatch import Dispatcher
 
 
 class Waiter(Protocol):
