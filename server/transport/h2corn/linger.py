@@ -22,8 +22,11 @@ def held_connections(port: int) -> list[socket.socket]:
     While a copy is open, closing the original neither ends the connection nor resets it. What cannot be copied, for
     want of descriptors, is left out.
     """
-    held = []
+    held: dict[int, socket.socket] = {}
     for descriptor in _open_descriptors():
+        # Copies get numbers that were free, or have become so: that of the listing itself is one.
+        if descriptor in held:
+            continue
         try:
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
@@ -32,10 +35,10 @@ def held_connections(port: int) -> list[socket.socket]:
             # Others open and close theirs meanwhile.
             continue
         if _is_connection(copy, port):
-            held.append(copy)
+            held[copy.fileno()] = copy
         else:
             copy.close()
-    return held
+    return list(held.values())
 
 
 def _open_descriptors() -> list[int]:

@@ -1,0 +1,85 @@
+"""Connections that stay open for their clients when whoever serves them has closed them."""
+
+import gc
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pixelserve_server.transport.h2corn.linger import held_connections
+
+TIMEOUT_S = 30
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def connect(listening: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """Returns a connection's two sides: the client's, and ours."""
+    client = socket.create_connection(listening.getsockname(), timeout=TIMEOUT_S)
+    return client, listening.accept()[0]
+
+
+def port_of(listening: socket.socket) -> int:
+    return int(listening.getsockname()[1])
+
+
+def test_what_a_client_sends_to_a_closed_connection_resets_it_unless_it_is_held(listening: socket.socket) -> None:
+    for is_held in (False, True):
+        client, ours = connect(listening)
+        with client:
+            held = held_connections(port_of(listening)) if is_held else []
+            ours.sendall(b"the last answer")
+            ours.close()
+            # The answer to the first would be a reset, which is there before the second is sent.
+            client.sendall(b"a call")
+            if is_held:
+                client.sendall(b"another")
+                assert client.recv(100) == b"the last answer"
+            else:
+                with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                    client.sendall(b"another")
+            for each in held:
+                each.close()
+
+
+def test_only_connections_of_the_port_are_held(listening: socket.socket, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, (tmp_path / "file").open("w"):
+        other = connect(elsewhere)
+        clients, ours = zip(*(connect(listening) for _ in range(3)), strict=True)
+        held = held_connections(port_of(listening))
+        # The clients' sides are of this process too, and have other ports.
+        assert sorted(each.getpeername() for each in held) == sorted(each.getsockname() for each in clients)
+        for each in (*other, *clients, *ours, *held):
+            each.close()
+
+
+def test_a_held_connection_ends_when_it_is_let_go(listening: socket.socket) -> None:
+    client, ours = connect(listening)
+    with client:
+        (held,) = held_connections(port_of(listening))
+        ours.close()
+        held.close()
+        assert client.recv(1) == b""
+
+
+def test_looking_for_connections_leaves_no_descriptor_open(listening: socket.socket) -> None:
+    client, ours = connect(listening)
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("this system lists a process's open files elsewhere")
+    gc.collect()
+    before = len(list(folder.iterdir()))
+    for each in held_connections(port_of(listening)):
+        each.close()
+    assert len(list(folder.iterdir())) == before
+    client.close()
+    ours.close()
+
+
+def test_without_connections_nothing_is_held(listening: socket.socket) -> None:
+    assert held_connections(port_of(listening)) == []
