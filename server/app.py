@@ -50,6 +50,13 @@ UNFINISHED = 13
 
 # What a transport gets to send answers that it already has.
 _FLUSH_S = 5.0
+# Before connections are told to go, calls are kept until none has come for this long, and no longer than this.
+_HOLD_QUIET_S = 0.05
+_HOLD_S = 0.2
+# What the network threads get to send that news before answers follow.
+_NEWS_S = 0.02
+# How long a server that told its connections to go still takes calls.
+_STAY_S = 0.2
 # A stopping server that has refused nobody for this long has probably been left by its clients.
 _QUIET_S = 0.1
 _SERVICE_LINK = (
@@ -199,6 +206,7 @@ class Application:
         self._health.not_serving()
         self._end_renewal()
         time.sleep(settings.drain_settle_s)
+        self._tell_to_go()
         # Refuse new calls and finish the accepted ones, which needs decoders and batchers alive.
         unfinished = self._admission.drain(settings.grace_s)
         # Their answers are there; idle ones would last as long as their clients like.
@@ -213,6 +221,26 @@ class Application:
         self._let_go()
         self._log.info("stopped", answered=self._admission.replies.total(), unfinished=unfinished)
         return not unfinished
+
+    def _tell_to_go(self) -> None:
+        """Tells every connection to go before anything is refused: a client that retries nothing then loses no call.
+
+        A call that crosses this news is lost to such a client. So calls are kept for a moment: clients that wait for
+        their answers before they send more have nothing on its way then, and get the news before the answers.
+        """
+        held = self._dispatcher.hold(self._settings.max_queue_size // 2)
+        kept = held.wait_until_quiet(_HOLD_QUIET_S, _HOLD_S)
+        try:
+            self._transport.retire(self._settings.grace_s + 2 * _FLUSH_S)
+            if self._http:
+                self._http.retire()
+        except Exception as error:  # noqa: BLE001  it must not keep a server from ending
+            self._log_failure(error)
+        time.sleep(_NEWS_S)
+        self._dispatcher.release(held)
+        if kept:
+            # Their clients connect again, and are served here unless a balancer sends them elsewhere.
+            time.sleep(_STAY_S)
 
     def abandon(self) -> None:
         """Lets go of what a failed start has taken."""

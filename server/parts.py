@@ -175,7 +175,8 @@ def _limits(settings: Settings) -> "Limits":
         idle_body_s=settings.idle_body_timeout_s,
         unread_answer_s=settings.unread_answer_timeout_s,
         max_header_bytes=settings.max_header_kib * 1024,
-        grace_s=settings.drain_settle_s + settings.grace_s,
+        # What holds is the grace that ends calls with a status; this one breaks them off, and must be the later.
+        grace_s=settings.grace_s + 15.0,
     )
 
 

@@ -1,12 +1,14 @@
 """From a method's name to its handler, and from whatever goes wrong to an answer."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ..access.authorizer import Authorizer, Metadata
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog
 from .admission import Admission, FailureCounts
 from .call import Call, Handler
+from .held import Held
 from .status import Status, status_of
 from .watch import CallWatch
 
@@ -126,6 +128,18 @@ class Dispatcher:
         call.method = method
         call.failure_counts = self._failure_counts
         self._guard.fail(call, error)
+
+    def hold(self, most: int) -> Held:
+        """Keeps the calls that come from now on, `most` of them, until `release`; probes are answered meanwhile."""
+        held = Held(partial(Dispatcher.handle, self), self._handlers, most)
+        # In place of the methods, so that it costs nothing when no calls are kept.
+        self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]
+        return held
+
+    def release(self, held: Held) -> None:
+        """Handles the calls that were kept, and those to come."""
+        del self.handle, self.handle_all
+        held.release()
 
     def refuse(self, method: str, call: Call, status: Status) -> None:
         """Answers a call that its transport does not want handled, with just this status.

@@ -5,7 +5,9 @@ The messages of both versions are the same on the wire; the library has the olde
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from ..errors import InvalidRequest
@@ -18,6 +20,36 @@ METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
 
 # Answers that wait to be written before the next question is read; each may hold all our definitions.
 _WINDOW = 4
+
+
+class _Definitions:
+    """The definitions that this process has, and those of version 1, which the library lacks.
+
+    Clients ask for every service in the list, and some end where one is missing.
+    """
+
+    def __init__(self) -> None:
+        self._all = descriptor_pool.Default()
+        self._more = descriptor_pool.DescriptorPool()
+        older = descriptor_pb2.FileDescriptorProto()
+        reflection_pb2.DESCRIPTOR.CopyToProto(older)
+        newer = text_format.MessageToString(older).replace("v1alpha", "v1")
+        self._more.Add(text_format.Parse(newer, descriptor_pb2.FileDescriptorProto()))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._all, name)
+
+    def FindFileByName(self, name: str) -> Any:  # noqa: N802  the library's name
+        return self._find("FindFileByName", name)
+
+    def FindFileContainingSymbol(self, name: str) -> Any:  # noqa: N802  the library's name
+        return self._find("FindFileContainingSymbol", name)
+
+    def _find(self, by: str, name: str) -> Any:
+        try:
+            return getattr(self._all, by)(name)
+        except KeyError:
+            return getattr(self._more, by)(name)
 
 
 class _Questions(OpenStream):
@@ -74,7 +106,7 @@ class Reflection:
 
     def __init__(self, services: Iterable[str]) -> None:
         """Takes the full names of the services, besides its own."""
-        self._servicer = reflection.ReflectionServicer((*services, *SERVICES))
+        self._servicer = reflection.ReflectionServicer((*services, *SERVICES), pool=_Definitions())
 
     def open(
         self,

@@ -25,7 +25,7 @@ class Services:
 
 
 class Transport(Protocol):
-    """Owns the gRPC port. `bind`, `start` and `stop` are called once, in this order."""
+    """Owns the gRPC port. `bind`, `start`, `retire` and `stop` are called once, in this order."""
 
     name: str
     """What --transport calls it."""
@@ -47,12 +47,15 @@ class Transport(Protocol):
             Exception: it cannot; everything stays as it is.
         """
 
+    def retire(self, grace_s: float) -> None:
+        """Tells every connection to go once what is in flight on it is answered, or `grace_s` seconds have passed."""
+
     def stop(self, grace_s: float) -> None:
         """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""
 
 
 class HttpPort(Protocol):
-    """Owns the HTTP port. `bind`, `start` and `stop` are called once, in this order."""
+    """Owns the HTTP port. `bind`, `start`, `retire` and `stop` are called once, in this order."""
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one) and returns the address, host:port.
@@ -70,6 +73,9 @@ class HttpPort(Protocol):
         Raises:
             Exception: it cannot; everything stays as it is.
         """
+
+    def retire(self) -> None:
+        """Tells every connection to go once what is in flight on it is answered."""
 
     def stop(self, grace_s: float) -> None:
         """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and

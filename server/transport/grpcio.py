@@ -313,6 +313,13 @@ class GrpcioTransport:
         if self._tls is not None:
             self._tls.renew(certificates)
 
+    def retire(self, grace_s: float) -> None:
+        """Tells every connection to go once what is in flight on it is answered, or `grace_s` seconds have passed.
+
+        grpcio takes no new connections from then on, and ends a call that crosses the news as CANCELLED.
+        """
+        self._server.stop(grace_s)
+
     def stop(self, grace_s: float) -> None:
         """Refuses new calls, waits at most `grace_s` seconds until the others have ended, and cancels what is left."""
         self._server.stop(grace_s).wait()

@@ -144,6 +144,10 @@ class H2cornTransport:
         """
         self._listener.renew(certificates)
 
+    def retire(self, grace_s: float) -> None:
+        """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""
+        self._listener.retire()
+
     def stop(self, grace_s: float) -> None:
         """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""
         self._listener.stop(grace_s)
@@ -180,6 +184,10 @@ class H2cornHttpPort:
             Exception: it cannot; everything stays as it is.
         """
         self._listener.renew(certificates)
+
+    def retire(self) -> None:
+        """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""
+        self._listener.retire()
 
     def stop(self, grace_s: float) -> None:
         """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and

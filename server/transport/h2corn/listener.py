@@ -96,13 +96,13 @@ class Listener:
         except Exception as error:
             raise StartupError(f"cannot serve {self._name}: {error}") from error
 
-    def renew(self, certificates: "Certificates") -> None:
+    def renew(self, certificates: "Certificates | None") -> None:
         """Has another server take what connects from now on, and tells all connections there are to go.
 
         What is in flight on them is answered. Returns when the new server takes connections.
 
         Args:
-            certificates: encrypt the connections that come from now on.
+            certificates: encrypt the connections that come from now on; None: nothing does.
 
         Raises:
             Exception: the new server does not start; the old one goes on.
@@ -116,6 +116,10 @@ class Listener:
         if before is not None:
             before.shutdown()
         self._loop.call_soon_threadsafe(self._release_later, held)
+
+    def retire(self) -> None:
+        """Tells all connections there are to go, and takes new ones as before; raises what `renew` does."""
+        self.renew(self._certificates)
 
     def stop(self, grace_s: float) -> None:
         """Takes no more connections, waits at most `grace_s` seconds until those there are have ended, and ends."""
@@ -172,7 +176,7 @@ class Listener:
         if not serving.cancelled() and (error := serving.exception()) is not None:
             self._log_failure(error)
 
-    async def _replace(self, certificates: "Certificates") -> None:
+    async def _replace(self, certificates: "Certificates | None") -> None:
         before, self._certificates = self._certificates, certificates
         try:
             self._server = await self._serve()

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
+import grpc.aio
 import pytest
 
 from pixelserve.oip import inference_pb2_grpc
@@ -67,19 +68,28 @@ class Served:
     security: Security
     _channels: ExitStack = field(default_factory=ExitStack)
 
-    def channel(self, token: str | None = None, **options: Any) -> grpc.Channel:
+    def channel(self, token: str | None = None, address: str = "", **options: Any) -> grpc.Channel:
         """Returns a channel with a connection of its own that takes messages of any size; closed with the server.
 
         Args:
             token: goes with every call over TLS; empty: none; None: the one that may do everything.
+            address: what leads to the server; empty: its own.
             options: more of grpc's channel options, without their `grpc.`.
         """
+        return self._channels.enter_context(self._open(grpc, token, address, options))
+
+    def aio_channel(self, **options: Any) -> grpc.aio.Channel:
+        """The same for an event loop, which has to close it."""
+        return self._open(grpc.aio, None, "", options)
+
+    def _open(self, library: Any, token: str | None, address: str, options: Mapping[str, Any]) -> Any:
         chosen = {"max_receive_message_length": -1, "max_send_message_length": -1, "use_local_subchannel_pool": 1}
-        pairs = [(f"grpc.{name}", value) for name, value in (chosen | options).items()]
+        pairs = [(f"grpc.{name}", value) for name, value in {**chosen, **options}.items()]
         credentials = self.security.grpc_credentials(self.security.token if token is None else token)
+        address = address or self.process.grpc
         if credentials is None:
-            return self._channels.enter_context(grpc.insecure_channel(self.process.grpc, pairs))
-        return self._channels.enter_context(grpc.secure_channel(self.process.grpc, credentials, pairs))
+            return library.insecure_channel(address, pairs)
+        return library.secure_channel(address, credentials, pairs)
 
     def stub(self, **options: Any) -> Any:
         """Returns a stub of the inference service on a channel of its own."""

@@ -88,10 +88,11 @@ def test_of_several_messages_to_a_unary_method_the_first_is_answered_or_none(ser
     messages = [make_request(id=str(number)).SerializeToString() for number in range(3)]
     call = served.channel().stream_unary(METHOD, None, pb.ModelInferResponse.FromString)
     ended = call.future(iter(messages), timeout=TIMEOUT_S)
-    if ended.code() is grpc.StatusCode.OK:
+    if served.transport == "grpcio":
+        # It reads the first and looks no further.
         assert ended.result().id == "0"
     else:
-        assert ended.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED)
+        assert ended.code() is grpc.StatusCode.UNIMPLEMENTED
     assert served.stub().ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S).live
 
 

@@ -238,3 +238,16 @@ def test_reflection_lists_and_describes_the_services(channel: grpc.Channel, vers
     }
     assert b"ModelStreamInfer" in b"".join(described.file_descriptor_response.file_descriptor_proto)
     assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_reflection_describes_itself(channel: grpc.Channel) -> None:
+    """Clients such as grpcurl ask for the file of each service in the list, and stop where one is missing."""
+    request = reflection_pb2.ServerReflectionRequest
+    reflect = channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        request.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    names = [f"grpc.reflection.{each}.ServerReflection" for each in REFLECTION_VERSIONS]
+    answers = list(reflect((request(file_containing_symbol=name) for name in names), timeout=TIMEOUT_S))
+    assert [bool(each.file_descriptor_response.file_descriptor_proto) for each in answers] == [True, True]

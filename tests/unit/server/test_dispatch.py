@@ -149,3 +149,28 @@ def test_a_call_knows_whose_token_it_came_with(recorded_call: Callable[..., Any]
     assert (call.replies, call.principal.name) == ([message], "shop")
     assert (call.may_see("m"), call.may_see("other")) == (True, False)
     assert recorded_call().may_see("other")
+
+
+def test_calls_are_kept_until_they_are_released_and_probes_are_not(recorded_call: Callable[..., Any]) -> None:
+    calls = [recorded_call() for _ in range(5)]
+    answer = lambda message, call: call.reply(message)  # noqa: E731
+    dispatcher = Dispatcher({METHOD: answer}, Admission(1000), Guard(Log()), probes={"/health": answer})
+    held = dispatcher.hold(2)
+    dispatcher.handle("/health", b"probe", calls[0])
+    assert calls[0].replies == [b"probe"]
+    dispatcher.handle(METHOD, b"1", calls[1])
+    # The third is one too many.
+    dispatcher.handle_all([(METHOD, b"2", calls[2]), (METHOD, b"3", calls[3])])
+    assert [call.replies for call in calls[1:4]] == [[], [], [b"3"]]
+    assert held.wait_until_quiet(3600, 3600) == 2
+    dispatcher.release(held)
+    assert [call.replies for call in calls[1:4]] == [[b"1"], [b"2"], [b"3"]]
+    dispatcher.handle_all([(METHOD, b"4", calls[4])])
+    assert calls[4].replies == [b"4"]
+
+
+def test_waiting_for_quiet_ends_when_no_call_comes_or_the_time_is_over() -> None:
+    dispatcher = dispatching({METHOD: raising(KeyError())}, Log())
+    held = dispatcher.hold(2)
+    assert held.wait_until_quiet(0, 3600) == 0
+    assert held.wait_until_quiet(3600, 0) == 0

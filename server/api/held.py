@@ -1,0 +1,66 @@
+"""Calls that are kept for a moment before they are handled."""
+
+import threading
+import time
+from collections.abc import Callable, Container, Sequence
+
+from .call import Call
+
+
+class Held:
+    """Calls that a dispatcher keeps for a moment. Every method may be called from any thread."""
+
+    def __init__(self, handle: Callable[[str, bytes, Call], None], methods: Container[str], most: int) -> None:
+        """Starts empty.
+
+        Args:
+            handle: handles a call: when it is released, or at once if it is not kept.
+            methods: full names of the methods whose calls are kept.
+            most: how many are kept.
+        """
+        self._handle = handle
+        self._methods = methods
+        self._most = most
+        self._calls: list[tuple[str, bytes, Call]] = []
+        self._last_s = time.monotonic()
+        self._is_released = False
+        self._changed = threading.Condition(threading.Lock())
+
+    def take(self, method: str, message: bytes, call: Call) -> None:
+        """Keeps one call, or handles it."""
+        with self._changed:
+            is_kept = method in self._methods and len(self._calls) < self._most and not self._is_released
+            if is_kept:
+                self._calls.append((method, message, call))
+                self._last_s = time.monotonic()
+                if len(self._calls) == self._most:
+                    self._changed.notify_all()
+        if not is_kept:
+            self._handle(method, message, call)
+
+    def take_all(self, arrivals: Sequence[tuple[str, bytes, Call]]) -> None:
+        """Keeps or handles calls that arrived together."""
+        for method, message, call in arrivals:
+            self.take(method, message, call)
+
+    def wait_until_quiet(self, quiet_s: float, at_most_s: float) -> int:
+        """Waits until no call has come for `quiet_s` seconds, or no more are kept, but no longer than `at_most_s`.
+
+        Returns:
+            How many calls are kept.
+        """
+        end_s = time.monotonic() + at_most_s
+        with self._changed:
+            while len(self._calls) < self._most:
+                left_s = min(self._last_s + quiet_s, end_s) - time.monotonic()
+                if left_s <= 0:
+                    break
+                self._changed.wait(left_s)
+            return len(self._calls)
+
+    def release(self) -> None:
+        """Handles the calls that were kept, in their order."""
+        with self._changed:
+            self._is_released = True
+        for method, message, call in self._calls:
+            self._handle(method, message, call)
