@@ -21,7 +21,13 @@ def answer(served: Any, root: Path) -> dict[str, Any]:
     node, packages = shutil.which("node"), Path(sys.prefix) / "node" / "node_modules"
     assert node is not None, "there is no node (Debian: apt install nodejs npm)"
     assert packages.is_dir(), f"there is no {packages}; run `make test`, which makes it"
-    options = {"address": served.process.grpc, "protos": str(root / "proto")}
+    security = served.security
+    options = {
+        "address": served.process.grpc,
+        "protos": str(root / "proto"),
+        "token": security.token,
+        **{name: str(path) for name in ("ca", "cert", "key") if (path := getattr(security, name)) is not None},
+    }
     done = subprocess.run(
         [node, SCRIPT, json.dumps(options)],
         env={**os.environ, "NODE_PATH": str(packages)},
