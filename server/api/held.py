@@ -22,7 +22,7 @@ class Held:
         self._methods = methods
         self._most = most
         self._calls: list[tuple[str, bytes, Call]] = []
-        self._last_s = time.monotonic()
+        self._last_s = 0.0
         self._is_released = False
         self._changed = threading.Condition(threading.Lock())
 
@@ -44,7 +44,7 @@ class Held:
             self.take(method, message, call)
 
     def wait_until_quiet(self, quiet_s: float, at_most_s: float) -> int:
-        """Waits until no call has come for `quiet_s` seconds, or no more are kept, but no longer than `at_most_s`.
+        """Waits until calls have come and no other for `quiet_s` seconds, or no more are kept; at most `at_most_s`.
 
         Returns:
             How many calls are kept.
@@ -52,7 +52,8 @@ class Held:
         end_s = time.monotonic() + at_most_s
         with self._changed:
             while len(self._calls) < self._most:
-                left_s = min(self._last_s + quiet_s, end_s) - time.monotonic()
+                quiet_at_s = self._last_s + quiet_s if self._calls else end_s
+                left_s = min(quiet_at_s, end_s) - time.monotonic()
                 if left_s <= 0:
                     break
                 self._changed.wait(left_s)
