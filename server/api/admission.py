@@ -3,9 +3,10 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 
-from ..errors import QueueFull, Unavailable
-from .call import Call
+from ..errors import QueueFull, RequestError, Unavailable
+from .call import Arrival, Call
 from .status import Status, status_of
 
 STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
@@ -89,9 +90,31 @@ class Admission:
                 self._refused_s = time.monotonic()
                 raise Unavailable(STOPPING)
             self._take(size_bytes, self._bytes)
+            # With the lock held, since a drain may answer the call as soon as it is listed.
             self._open[call] = None
-        call.size_bytes = size_bytes
-        call.admission = self
+            call.size_bytes = size_bytes
+            call.admission = self
+
+    def admit_all(self, arrivals: Sequence[Arrival]) -> list[tuple[Call, RequestError]]:
+        """Takes calls in their order, each as `admit` would; returns those that are refused, and why."""
+        total_bytes = 0
+        for _, message, _ in arrivals:
+            total_bytes += len(message)
+        with self._lock:
+            if not self._is_draining and self._bytes + total_bytes <= self._max_bytes:
+                self._bytes += total_bytes
+                for _, message, call in arrivals:
+                    self._open[call] = None
+                    call.size_bytes = len(message)
+                    call.admission = self
+                return []
+        refused: list[tuple[Call, RequestError]] = []
+        for _, message, call in arrivals:
+            try:
+                self.admit(call, len(message))
+            except RequestError as error:
+                refused.append((call, error))
+        return refused
 
     def add(self, call: Call, size_bytes: int) -> None:
         """Counts more bytes of a call that was taken, such as came by another way than its request.
@@ -142,6 +165,16 @@ class Admission:
             self._bytes -= call.size_bytes
             if replied:
                 self.replies[call.method] += 1
+            if self._is_draining:
+                self._changed.notify_all()
+
+    def replied(self, calls: Sequence[Call]) -> None:
+        """Tells that the results of calls of one method are with their transports."""
+        with self._lock:
+            for call in calls:
+                del self._open[call]
+                self._bytes -= call.size_bytes
+            self.replies[calls[0].method] += len(calls)
             if self._is_draining:
                 self._changed.notify_all()
 

@@ -1,7 +1,7 @@
 """The seam between transports and the API: a method's name, the request's bytes, and a call to answer."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from .status import Status, as_triton
 
@@ -126,8 +126,27 @@ class Call:
         raise NotImplementedError
 
 
+Arrival = tuple[str, bytes, Call]
+"""A call as a transport brings it: its method's full name, the serialized request, and what to answer."""
+
 Handler = Callable[[bytes, Call], None]
 """Handles one method: takes the serialized request, and answers the call now or later.
 
 It may raise a RequestError instead of answering; it must not block.
 """
+
+
+@runtime_checkable
+class GroupHandler(Protocol):
+    """A handler that saves work when several calls of its method arrive together."""
+
+    def __call__(self, message: bytes, call: Call, /) -> None:
+        """Handles one call, as every handler does."""
+
+    def handle_all(self, arrivals: Sequence[Arrival], fail: Callable[[Call, Exception], None]) -> None:
+        """Handles calls of its method in their order, each as the handler would by itself; raises nothing.
+
+        Args:
+            arrivals: the calls, all of which are queued: this thread computes none of them.
+            fail: answers a call with what it would have raised.
+        """

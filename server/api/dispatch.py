@@ -1,13 +1,16 @@
 """From a method's name to its handler, and from whatever goes wrong to an answer."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from ..access.authorizer import Authorizer, Metadata
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog
 from .admission import Admission, FailureCounts
-from .call import Call, Handler
+from .call import Arrival, Call, GroupHandler, Handler
 from .held import Held
 from .status import Status, status_of
 from .watch import CallWatch
@@ -67,6 +70,10 @@ class Dispatcher:
             triton_status_codes: whether calls fail with Triton's status codes where ours differ.
         """
         self._handlers = handlers
+        self._group_handlers: dict[str, GroupHandler] = {}
+        for method, handler in handlers.items():
+            if isinstance(handler, GroupHandler):
+                self._group_handlers[method] = handler
         self._admission = admission
         self._guard = guard
         self._failure_counts = failure_counts
@@ -86,20 +93,13 @@ class Dispatcher:
 
     def handle(self, method: str, message: bytes, call: Call) -> None:
         """Handles one call; it is answered now or later."""
-        call.method = method
-        call.failure_counts = self._failure_counts
-        call.triton_status_codes = self._triton_status_codes
         try:
-            if self._watch is not None:
-                self._watch.begin(call)
-            handler = self._handlers.get(method)
+            handler = self._begin(method, message, call, time.monotonic_ns())
             if handler is None:
-                handler = self._probes[method]
+                self._probes[method](message, call)
             else:
-                if self._authorizer is not None:
-                    call.principal = self._authorizer.authorize(method, message, call.metadata())
                 self._admission.admit(call, len(message))
-            handler(message, call)
+                handler(message, call)
         except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
             self._guard.fail(call, error)
 
@@ -114,14 +114,57 @@ class Dispatcher:
         if self._authorizer is not None:
             self._authorizer.check_caller(method, metadata)
 
-    def handle_all(self, arrivals: Sequence[tuple[str, bytes, Call]]) -> None:
+    def handle_all(self, arrivals: Sequence[Arrival]) -> None:
         """Handles calls that arrived together, in their order, each as `handle` would.
 
-        Args:
-            arrivals: full method name, serialized request and call.
+        What each of them costs by itself, such as locks and readings of the clock, is paid once for all. Only one that
+        comes alone is computed on this thread.
         """
-        for method, message, call in arrivals:
-            self.handle(method, message, call)
+        if len(arrivals) == 1:
+            self.handle(*arrivals[0])
+            return
+        now_ns = time.monotonic_ns()
+        begun: list[Arrival] = []
+        for arrival in arrivals:
+            method, message, call = arrival
+            try:
+                if self._begin(method, message, call, now_ns) is None:
+                    self._probes[method](message, call)
+                else:
+                    begun.append(arrival)
+            except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+                self._guard.fail(call, error)
+        refused = self._admission.admit_all(begun)
+        if refused:
+            for call, reason in refused:
+                self._guard.fail(call, reason)
+            begun = [arrival for arrival in begun if arrival[2].admission is not None]
+        self._hand_over(begun)
+
+    def _hand_over(self, arrivals: Sequence[Arrival]) -> None:
+        """Gives calls that were taken to their handlers: those of one method that are side by side together."""
+        for method, group in groupby(arrivals, itemgetter(0)):
+            group_handler = self._group_handlers.get(method)
+            if group_handler is not None:
+                group_handler.handle_all(list(group), self._guard.fail)
+                continue
+            for _, message, call in group:
+                try:
+                    self._handlers[method](message, call)
+                except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+                    self._guard.fail(call, error)
+
+    def _begin(self, method: str, message: bytes, call: Call, now_ns: int) -> Handler | None:
+        """Takes note of a call and returns its handler, which its token allows; None: it may be a probe."""
+        call.method = method
+        call.failure_counts = self._failure_counts
+        call.triton_status_codes = self._triton_status_codes
+        if self._watch is not None:
+            self._watch.begin(call, now_ns)
+        handler = self._handlers.get(method)
+        if handler is not None and self._authorizer is not None:
+            call.principal = self._authorizer.authorize(method, message, call.metadata())
+        return handler
 
     def fail(self, method: str, call: Call, error: Exception) -> None:
         """Answers a call that its transport could not hand over, as one whose handler raised `error`."""
@@ -149,5 +192,5 @@ class Dispatcher:
         call.method = method
         call.failure_counts = self._failure_counts
         if self._watch is not None:
-            self._watch.begin(call)
+            self._watch.begin(call, time.monotonic_ns())
         call.fail(status)

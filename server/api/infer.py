@@ -1,92 +1,19 @@
-"""ModelInfer: from a serialized request to the batcher, and from its answer to a serialized response."""
+"""ModelInfer: from serialized requests to the batcher, one by one or those that arrive together at once."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from pixelserve.oip import inference_pb2 as pb
 
+from ..engine.batcher import Batcher
 from ..engine.regions import Regions
-from ..engine.request import ComputedBatch, Layout, Request
-from ..engine.tensors import Array
-from ..errors import InternalError, RequestError, Unloading
+from ..errors import RequestError, Unloading
 from ..repository.catalogue import Catalogue
-from ..repository.loader import LoadedVersion
-from .call import Call, Subject
+from .call import Arrival, Call, Subject
 from .codec import parse
+from .infer_request import InferRequest
 from .plan import Plan, PlanCache, dissect, find_version
 from .shared_memory import fetch_inputs
-from .status import status_of
-
-
-class _InferRequest(Request):
-    """A call's tensors on their way through the batcher."""
-
-    def __init__(
-        self, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, layout: Layout, buffers: Sequence[Any]
-    ) -> None:
-        # Written out rather than inherited: this is done for every request.
-        self._call = call
-        self._plan = plan
-        self._id_field = id_field
-        self.arrived_ns = arrived_ns
-        self.layout = layout
-        self.buffers = buffers
-        self.rows = plan.rows
-        deadline_s = call.deadline_s
-        self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
-        if plan.waits_specially:
-            self.timeout_ns = plan.timeout_ns
-            self.priority = plan.priority
-
-    @classmethod
-    def of_arrays(
-        cls, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, inputs: dict[str, Array]
-    ) -> "_InferRequest":
-        """Returns the request of a call whose tensors were parsed."""
-        request = cls(call, plan, id_field, arrived_ns, Layout.of(inputs), tuple(inputs.values()))
-        request._inputs = inputs
-        return request
-
-    def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
-        try:
-            response = self._plan.encode(self._id_field, batch, start, end)
-        except RequestError as error:
-            self._call.fail(status_of(error))
-            return
-        except Exception:
-            # Raised again for the log; the caller must not wait for an answer that never comes.
-            name = self._plan.loaded.name
-            self._call.fail(status_of(InternalError(f"model {name}: its outputs cannot be written as an answer")))
-            raise
-        call = self._call
-        if call.record is not None:
-            call.subject = self.subject()
-            call.record.computed(batch, self.arrived_ns)
-        if self._plan.wants_timings:
-            call.trailing = _timings(batch, self.arrived_ns, self._plan.loaded)
-        call.reply(response)
-
-    def fail(self, error: RequestError) -> None:
-        self._call.subject = self.subject()
-        self._call.fail(status_of(error))
-
-    def subject(self) -> Subject:
-        """Returns what it is about."""
-        loaded = self._plan.loaded
-        return Subject(loaded.name, str(loaded.version), pb.ModelInferResponse.FromString(self._id_field).id)
-
-
-def _timings(batch: ComputedBatch, arrived_ns: int, loaded: LoadedVersion) -> tuple[tuple[str, str], ...]:
-    """Returns what a request's run took and was, as metadata."""
-    return (
-        ("pixelserve-queue-us", str((batch.started_ns - arrived_ns) // 1000)),
-        ("pixelserve-compute-us", str((batch.computed_ns - batch.started_ns) // 1000)),
-        ("pixelserve-batch-size", str(batch.rows)),
-        ("pixelserve-bucket", str(batch.padded)),
-        ("pixelserve-provider", loaded.provider),
-        ("pixelserve-version", str(loaded.version)),
-    )
 
 
 class ModelInfer:
@@ -104,34 +31,92 @@ class ModelInfer:
         Raises:
             RequestError: the request is wrong, or is not taken now.
         """
-        arrived_ns = time.monotonic_ns()
-        generation = self._catalogue.generation
-        known = self._plans.recall(message, generation) or self._look_up(message, generation)
+        arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
+        known = self._known(message, generation)
         if known is None:
-            request, plan = self._parse(message, call, arrived_ns)
-            parts = dissect(message)
-            if parts is not None and plan.is_reusable:
-                self._plans.put(parts, plan, generation)
+            request = self._new(message, call, generation, arrived_ns)
         else:
             plan, id_field, data_at = known
-            request = _InferRequest(call, plan, id_field, arrived_ns, plan.layout, (memoryview(message)[data_at:],))
+            request = InferRequest(call, plan, id_field, arrived_ns, plan.layout, (memoryview(message)[data_at:],))
         call.on_cancel(request.cancel)
         try:
-            plan.batcher.submit(request, call.may_compute)
+            request.plan.batcher.submit(request, call.may_compute)
         except Unloading:
             self._submit_elsewhere(message, call, arrived_ns)
         except RequestError:
             call.subject = request.subject()
             raise
 
+    def handle_all(self, arrivals: Sequence[Arrival], fail: Callable[[Call, Exception], None]) -> None:
+        """Queues the requests of calls that arrived together, as `GroupHandler` says: those of a version at once."""
+        arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
+        groups: dict[Batcher, list[InferRequest]] = {}
+        # Most have the head and the size of the one before: a comparison finds all that was found for that.
+        head, size = b"", -1
+        for _, message, call in arrivals:
+            try:
+                if len(message) != size or not message.startswith(head):
+                    known = self._known(message, generation)
+                    if known is None:
+                        # Those that are known need not wait for this one to be parsed.
+                        self._submit_all(groups, arrivals, fail)
+                        groups, size = {}, -1
+                        request = self._new(message, call, generation, arrived_ns)
+                        call.on_cancel(request.cancel)
+                        groups[request.plan.batcher] = [request]
+                        continue
+                    plan, id_field, data_at = known
+                    group = groups.setdefault(plan.batcher, [])
+                    head, size = message[:data_at], len(message)
+                data = memoryview(message)[data_at:]
+                request = InferRequest(call, plan, id_field, arrived_ns, plan.layout, (data,))
+                call.on_cancel(request.cancel)
+                group.append(request)
+            except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+                fail(call, error)
+        self._submit_all(groups, arrivals, fail)
+
+    def _submit_all(
+        self,
+        groups: Mapping[Batcher, Sequence[InferRequest]],
+        arrivals: Sequence[Arrival],
+        fail: Callable[[Call, Exception], None],
+    ) -> None:
+        for batcher, requests in groups.items():
+            refused: Sequence[tuple[InferRequest, Exception]]
+            try:
+                refused = batcher.submit_all(requests)
+            except Exception as unexpected:  # noqa: BLE001  an unexpected error must cost its callers only
+                refused = [(request, unexpected) for request in requests]
+            for request, error in refused:
+                self._refused(request, error, arrivals, fail)
+
+    def _refused(
+        self,
+        request: InferRequest,
+        error: Exception,
+        arrivals: Sequence[Arrival],
+        fail: Callable[[Call, Exception], None],
+    ) -> None:
+        call = request.call
+        call.subject = request.subject()
+        if isinstance(error, Unloading):
+            message = next(message for _, message, each in arrivals if each is call)
+            try:
+                self._submit_elsewhere(message, call, request.arrived_ns)
+                return
+            except Exception as final:  # noqa: BLE001  an unexpected error must cost its caller only
+                error = final
+        fail(call, error)
+
     def _submit_elsewhere(self, message: bytes, call: Call, arrived_ns: int) -> None:
         """Queues a request whose version left after it was looked up, with what took its place."""
         while True:
             generation = self._catalogue.generation
-            request, plan = self._parse(message, call, arrived_ns)
+            request = self._parse(message, call, arrived_ns)
             call.on_cancel(request.cancel)
             try:
-                plan.batcher.submit(request, call.may_compute)
+                request.plan.batcher.submit(request)
             except Unloading:
                 # It has left as well, or nothing has taken its place.
                 if self._catalogue.generation == generation:
@@ -139,12 +124,24 @@ class ModelInfer:
             else:
                 return
 
-    def _look_up(self, message: bytes, generation: int) -> tuple[Plan, bytes, int] | None:
+    def _known(self, message: bytes, generation: int) -> tuple[Plan, bytes, int] | None:
+        """Returns the plan for a message, its id's field, and where its tensor begins; None: its head is not known."""
+        known = self._plans.recall(message, generation)
+        if known is not None:
+            return known
         parts = dissect(message)
         plan = None if parts is None else self._plans.get(message, parts, generation)
         return None if parts is None or plan is None else (plan, parts.id_field, parts.data_at)
 
-    def _parse(self, message: bytes, call: Call, arrived_ns: int) -> tuple[_InferRequest, Plan]:
+    def _new(self, message: bytes, call: Call, generation: int, arrived_ns: int) -> InferRequest:
+        """Returns the request of a message whose head is not known, and remembers the head."""
+        request = self._parse(message, call, arrived_ns)
+        parts = dissect(message)
+        if parts is not None and request.plan.is_reusable:
+            self._plans.put(parts, request.plan, generation)
+        return request
+
+    def _parse(self, message: bytes, call: Call, arrived_ns: int) -> InferRequest:
         admission = call.admission
         parsed = parse(message) if admission is None else parse(message, lambda size: admission.add(call, size))
         head = parsed.head
@@ -153,4 +150,4 @@ class ModelInfer:
         parsed = fetch_inputs(parsed, self._regions, call)
         inputs = plan.decode(parsed)
         id_field: bytes = pb.ModelInferResponse(id=head.id).SerializeToString()
-        return _InferRequest.of_arrays(call, plan, id_field, arrived_ns, inputs), plan
+        return InferRequest.of_arrays(call, plan, id_field, arrived_ns, inputs)

@@ -5,6 +5,7 @@ parsed and checked against the model the first time, and found by its bytes from
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from pixelserve.oip import inference_pb2 as pb
@@ -38,8 +39,11 @@ _LENGTH_DELIMITED = 2
 _MAX_SHAPES = 64
 _MAX_HEAD_BYTES = 4096
 
-_Head = tuple[bytes, Sequence[tuple[bytes, int]]]
-"""What answers with outputs of some shapes begin with; for each output, what precedes its bytes, and a row's size."""
+_Prefixes = Sequence[tuple[bytes, int]]
+"""For each output of some shape, what precedes its bytes in an answer, and how many a row has."""
+
+_Tensor = tuple[bytes, bytes, int]
+"""What precedes an output's bytes in an answer, the whole batch's bytes, and how many a row has."""
 
 RequestedOutput = tuple[TensorSpec, int, Place | None]
 """An output to send; how many best classes to send in place of its numbers (0: the numbers); and where in shared memory
@@ -134,7 +138,7 @@ class Plan:
         response = pb.ModelInferResponse(model_name=loaded.name, model_version=str(loaded.version))
         self._start: bytes = response.SerializeToString()
         # By the outputs' shapes, of which a model may have several.
-        self._heads: dict[object, _Head] = {}
+        self._heads: dict[object, _Prefixes] = {}
         self.rows = 0
         # Of no tensors, until `decode` has seen them.
         self.layout = Layout((), (), ())
@@ -163,24 +167,52 @@ class Plan:
             id_field: the request's id as a field of the message, tag included; it has the same number in both messages.
             batch: the outputs, of which the request's rows go from `start` to the one before `end`.
         """
-        encoded = batch.encoded
-        if encoded is None or encoded[0] is not self:
-            if not self._is_plain or not batch.is_by_row:
-                return self._encode_any(id_field, batch.rows_of(start, end))
-            encoded = batch.encoded = (self, *self._tensors(batch))
-        _, head, tensors = encoded
-        if len(tensors) == 1:
-            prefix, data, row_bytes = tensors[0]
-            return b"".join((self._start, id_field, head, prefix, data[start * row_bytes : end * row_bytes]))
-        parts = [self._start, id_field, head]
+        tensors = self._shared(batch)
+        if tensors is None:
+            return self._encode_any(id_field, batch.rows_of(start, end))
+        parts = [self._start, id_field]
         for prefix, data, row_bytes in tensors:
             parts.append(prefix)
             parts.append(data[start * row_bytes : end * row_bytes])
         return b"".join(parts)
 
-    def _tensors(self, batch: ComputedBatch) -> tuple[bytes, list[tuple[bytes, bytes, int]]]:
-        """Returns the description of a batch's outputs, and for each what stands before a request's bytes, the whole
-        batch's bytes, and how many a row has."""
+    def encode_run(self, id_fields: Sequence[bytes], batch: ComputedBatch, start: int) -> list[bytes] | None:
+        """Returns what `encode` returns for each of several requests that were computed side by side.
+
+        Args:
+            id_fields: their ids as fields of the message.
+            batch: the outputs.
+            start: the first one's first row.
+
+        Returns:
+            The responses; None where one might fail, so that each is to be encoded by itself.
+        """
+        tensors = self._shared(batch)
+        if tensors is None:
+            return None
+        rows, before = self.rows, self._start
+        if len(tensors) > 1:
+            places = enumerate(id_fields)
+            return [self.encode(each, batch, start + at * rows, start + (at + 1) * rows) for at, each in places]
+        prefix, data, row_bytes = tensors[0]
+        size = rows * row_bytes
+        offsets = count(start * row_bytes, size)
+        return [
+            b"".join((before, id_field, prefix, data[at : at + size]))
+            for id_field, at in zip(id_fields, offsets, strict=False)
+        ]
+
+    def _shared(self, batch: ComputedBatch) -> "Sequence[_Tensor] | None":
+        """Returns a batch's outputs as its answers of this plan begin and hold them; None where they share nothing."""
+        encoded = batch.encoded
+        if encoded is None or encoded[0] is not self:
+            if not self._is_plain or not batch.is_by_row:
+                return None
+            encoded = batch.encoded = (self, self._tensors(batch))
+        tensors: Sequence[_Tensor] = encoded[1]
+        return tensors
+
+    def _tensors(self, batch: ComputedBatch) -> "Sequence[_Tensor]":
         arrays = [batch.outputs[spec.name] for spec, _, _ in self._outputs]
         row_shapes = tuple([array.shape[1:] for array in arrays])
         known = self._heads.get(row_shapes)
@@ -188,18 +220,19 @@ class Plan:
             if len(self._heads) >= _MAX_SHAPES:
                 self._heads.clear()
             known = self._heads[row_shapes] = self._describe(arrays, batch.rows)
-        head, rows = known
-        data = [array.tobytes() for array in arrays]
-        return head, [(prefix, each, row_bytes) for each, (prefix, row_bytes) in zip(data, rows, strict=True)]
+        return [(prefix, array.tobytes(), row_bytes) for array, (prefix, row_bytes) in zip(arrays, known, strict=True)]
 
-    def _describe(self, arrays: Sequence[Array], batch_rows: int) -> "_Head":
+    def _describe(self, arrays: Sequence[Array], batch_rows: int) -> "_Prefixes":
         response = pb.ModelInferResponse()
-        rows: list[tuple[bytes, int]] = []
+        prefixes: list[tuple[bytes, int]] = []
         for (spec, _, _), array in zip(self._outputs, arrays, strict=True):
             describe_output(response, spec, (self.rows, *array.shape[1:]))
             row_bytes = array.nbytes // batch_rows
-            rows.append((bytes([_RAW_OUTPUT]) + encode_varint(row_bytes * self.rows), row_bytes))
-        return response.SerializeToString(), rows
+            prefixes.append((bytes([_RAW_OUTPUT]) + encode_varint(row_bytes * self.rows), row_bytes))
+        # The description of all of them stands before the first one's bytes.
+        prefix, row_bytes = prefixes[0]
+        prefixes[0] = response.SerializeToString() + prefix, row_bytes
+        return prefixes
 
     def _encode_any(self, id_field: bytes, outputs: Mapping[str, Array]) -> bytes:
         response = pb.ModelInferResponse()

@@ -68,10 +68,10 @@ class CallWatch:
         self._tracing = tracing
         self._log_failure = log_failure
 
-    def begin(self, call: Call) -> None:
-        """Takes note of a call that has just come, with its method."""
+    def begin(self, call: Call, now_ns: int) -> None:
+        """Takes note of a call that has come, with its method, at `now_ns` by `time.monotonic_ns()`."""
         call.watch = self
-        now_ns = call.started_ns = time.monotonic_ns()
+        call.started_ns = now_ns
         lines, tracing = self._lines, self._tracing
         # This is done for every call: the first look spares most of them the others.
         is_logged = now_ns >= lines.next_ns and call.method not in _PROBES and lines.take(now_ns)

@@ -13,25 +13,16 @@ Promises:
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from ..errors import (
-    Cancelled,
-    DeadlineExceeded,
-    InternalError,
-    InvalidRequest,
-    QueueFull,
-    RequestError,
-    Unavailable,
-    Unloading,
-)
+from ..errors import InternalError, InvalidRequest, QueueFull, RequestError, Unavailable, Unloading
 from ..failures import FailureLog, guarded
 from .curve import UNMEASURED, LatencyCurve
 from .former import BatchFormer
-from .instance import BrokenInstance, Instance
+from .instance import BrokenInstance, Instance, Start
 from .ordering import Turnstile
 from .policy import BatchingPolicy
-from .queue import RequestQueue
+from .queue import RequestQueue, why_dropped
 from .request import ComputedBatch, Request
 from .run import GuardedObserver, Observer, RowMismatch, Run
 from .timer import Timer
@@ -42,24 +33,10 @@ INLINE_NS = 300_000
 
 _NEVER_NS = 1 << 62
 
+R = TypeVar("R", bound=Request)
+
 _Outcomes = list[tuple[Run, ComputedBatch | RequestError]]
 """Runs, and what each came to."""
-
-
-class _Start:
-    """How the warming of an instance went, on the thread that will use it."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.curve = UNMEASURED
-        self.error: BaseException | None = None
-
-    def run(self, instance: Instance[Any]) -> None:
-        try:
-            self.curve = instance.warm()
-        except BaseException as error:  # noqa: BLE001  raised where the batcher is started
-            self.error = error
-        self.done.set()
 
 
 class Batcher:
@@ -127,7 +104,7 @@ class Batcher:
         Raises:
             Exception: whatever warming raised; no thread is left.
         """
-        starts = [_Start() for _ in self._free]
+        starts = [Start() for _ in self._free]
         self._threads = [self._new_thread(instance, start) for instance, start in zip(self._free, starts, strict=True)]
         for thread in self._threads:
             thread.start()
@@ -199,14 +176,53 @@ class Batcher:
             # Its caller left before there was anybody to tell.
             self.drop(request)
 
+    def submit_all(self, requests: Sequence[R]) -> Sequence[tuple[R, RequestError]]:
+        """Queues requests in their order, each as `submit` would; returns those that it would not, and what it would
+        have raised."""
+        with self._lock:
+            if self._draining or self._broken:
+                return [(request, self._refusal()) for request in requests]
+            if not self._policy.refuse_late and self._queue.push_all(requests):
+                refused: Sequence[tuple[R, RequestError]] = ()
+                self._accept(requests)
+            else:
+                refused = self._enqueue_each(requests)
+        for request in requests:
+            if request.cancelled:
+                self.drop(request)
+        return refused
+
     def _enqueue(self, request: Request) -> None:
         if not self._queue.push(request):
             raise QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
-        request.owner = self
-        if request.deadline_ns is not None or request.patience_ns is not None:
-            self._watch(request.deadline_ns, request.patience_ns)
+        self._accept((request,))
+
+    def _enqueue_each(self, requests: Sequence[R]) -> Sequence[tuple[R, RequestError]]:
+        """Queues requests one by one, which is done where they have to be looked at one by one."""
+        refused: list[tuple[R, RequestError]] = []
+        for request in requests:
+            try:
+                if self._policy.refuse_late and request.deadline_ns is not None:
+                    self._refuse_late(request)
+                self._enqueue(request)
+            except QueueFull as error:
+                refused.append((request, error))
+        return refused
+
+    def _accept(self, requests: Sequence[Request]) -> None:
+        """Sees to requests that have just been queued."""
+        first_ns = _NEVER_NS
+        for request in requests:
+            request.owner = self
+            deadline_ns, patience_ns = request.deadline_ns, request.patience_ns
+            if deadline_ns is not None and deadline_ns < first_ns:
+                first_ns = deadline_ns
+            if patience_ns is not None and patience_ns < first_ns:
+                first_ns = patience_ns
+        if first_ns < self._alarm_ns:
+            self._watch(first_ns)
         if self._sleeping and self._free:
-            self._changed.notify()
+            self._changed.notify(len(requests))
 
     def drop(self, request: Request) -> None:
         """Takes a cancelled request out of the queue, if it is still there, and answers it."""
@@ -259,10 +275,10 @@ class Batcher:
 
     # The threads that run batches.
 
-    def _new_thread(self, instance: Instance[Any], start: "_Start | None" = None) -> threading.Thread:
+    def _new_thread(self, instance: Instance[Any], start: Start | None = None) -> threading.Thread:
         return threading.Thread(target=self._work, args=(instance, start), name=f"batcher {self._name}", daemon=True)
 
-    def _work(self, own: Instance[Any], start: "_Start | None") -> None:
+    def _work(self, own: Instance[Any], start: Start | None) -> None:
         me = threading.current_thread()
         try:
             if start is not None:
@@ -405,7 +421,9 @@ class Batcher:
                     for request in run.requests:
                         self._answer(request, result)
                 else:
-                    self._answer_each(run.requests, result)
+                    run.requests[0].succeed_all(run.requests, result, self._log_failure)
+                    if result.on_answered is not None:
+                        result.on_answered()
                 self._observer.on_batch(run.record(self._clock_ns(), failed=isinstance(result, RequestError)))
         finally:
             with self._lock:
@@ -442,24 +460,11 @@ class Batcher:
             self._observer.on_dropped(refused, self._clock_ns() - request.arrived_ns)
         self._on_broken()
 
-    def _answer_each(self, requests: list[Request], computed: ComputedBatch) -> None:
-        start = 0
-        for request in requests:
-            end = start + request.rows
-            try:
-                request.succeed(computed, start, end)
-            except Exception as error:  # noqa: BLE001  a caller that cannot be answered must not strand the others
-                self._log_failure(error)
-            start = end
-        if computed.on_answered is not None:
-            computed.on_answered()
-
     # Requests that do not run.
 
-    def _watch(self, *times_ns: int | None) -> None:
-        """Has the timer look for expired requests at the earliest of these times, if not sooner."""
-        first_ns = min(each for each in times_ns if each is not None)
-        if self._timer is not None and first_ns < self._alarm_ns:
+    def _watch(self, first_ns: int) -> None:
+        """Has the timer look for expired requests at a time that is sooner than the one set."""
+        if self._timer is not None:
             self._alarm_ns = first_ns
             self._timer.at(first_ns, self._expire)
 
@@ -477,15 +482,8 @@ class Batcher:
             self._drop(request)
 
     def _drop(self, request: Request) -> None:
-        error: RequestError
         waited_ns = self._clock_ns() - request.arrived_ns
-        if request.cancelled:
-            error = Cancelled(f"{self._name}: the caller left before the request ran")
-        else:
-            error = DeadlineExceeded(
-                f"{self._name}: the deadline passed after {waited_ns / 1e6:.1f} ms in the queue, before the request "
-                f"ran; allow more time or send to fewer at once"
-            )
+        error = why_dropped(self._name, request, waited_ns)
         self._answer(request, error)
         self._observer.on_dropped(error, waited_ns)
 

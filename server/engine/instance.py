@@ -1,7 +1,8 @@
 """A session that computes, and what is done about one that keeps failing."""
 
+import threading
 from collections.abc import Callable, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .curve import UNMEASURED, LatencyCurve
 from .tensors import Array
@@ -103,3 +104,20 @@ class Instance(Generic[R]):
         except BaseException as error:
             raise BrokenInstance(str(error)) from error
         return session
+
+
+class Start:
+    """How the warming of an instance went, on the thread that will use it."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.curve = UNMEASURED
+        self.error: BaseException | None = None
+
+    def run(self, instance: Instance[Any]) -> None:
+        """Warms an instance; raises nothing."""
+        try:
+            self.curve = instance.warm()
+        except BaseException as error:  # noqa: BLE001  raised where the batcher is started
+            self.error = error
+        self.done.set()

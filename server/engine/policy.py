@@ -70,4 +70,7 @@ class BatchingPolicy:
 
     def bucket(self, rows: int) -> int:
         """Returns the size that a run of `rows` rows is padded to."""
-        return next((size for size in self.buckets if size >= rows), rows) if self.buckets else rows
+        for size in self.buckets:
+            if size >= rows:
+                return size
+        return rows

@@ -1,8 +1,9 @@
 """Where requests wait, by priority and in the order of their arrival. Not thread-safe: the batcher's lock guards it."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ..errors import Cancelled, DeadlineExceeded, RequestError
 from .policy import BatchingPolicy, QueuePolicy
 from .request import Request
 
@@ -46,6 +47,23 @@ class RequestQueue:
         self.rows += request.rows
         return True
 
+    def push_all(self, requests: Sequence[Request]) -> bool:
+        """Takes requests in their order; returns False, and takes none, where each has to be looked at."""
+        only = self._only
+        if only is not None and not only.policy.default_timeout_s:
+            room = only.policy.max_queue_size - len(only.ready) - len(only.delayed)
+            rows = 0
+            for request in requests:
+                if request.timeout_ns:
+                    return False
+                rows += request.rows
+            if len(requests) <= room:
+                only.ready.extend(requests)
+                self.size += len(requests)
+                self.rows += rows
+                return True
+        return False
+
     def remove(self, request: Request) -> bool:
         """Takes a request out; returns whether it was there."""
         for waiting in self._deques():
@@ -83,8 +101,11 @@ class RequestQueue:
         batch: list[Request] = []
         dropped: list[Request] = []
         rows = self._collect(batch, dropped, limit if merge else 0, now_ns)
-        self.size -= len(batch) + len(dropped)
-        self.rows -= rows + sum(request.rows for request in dropped)
+        self.size -= len(batch)
+        self.rows -= rows
+        for request in dropped:
+            self.size -= 1
+            self.rows -= request.rows
         return batch, rows, dropped
 
     def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int) -> int:
@@ -158,3 +179,13 @@ def _limit_wait(request: Request, policy: QueuePolicy) -> None:
         request.patience_ns = end_ns
     elif request.deadline_ns is None or end_ns < request.deadline_ns:
         request.deadline_ns = end_ns
+
+
+def why_dropped(model: str, request: Request, waited_ns: int) -> RequestError:
+    """Returns what a request is told that was dropped after it had waited for `model` for so long."""
+    if request.cancelled:
+        return Cancelled(f"{model}: the caller left before the request ran")
+    return DeadlineExceeded(
+        f"{model}: the deadline passed after {waited_ns / 1e6:.1f} ms in the queue, before the request ran; "
+        "allow more time or send to fewer at once"
+    )

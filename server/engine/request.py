@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RequestError
+from ..failures import FailureLog
 from .tensors import Array
 
 
@@ -91,8 +92,12 @@ class ComputedBatch:
         self.outputs = outputs
         self.rows = rows
         self.is_alone = is_alone
-        self.is_by_row = all(array.shape[:1] == (rows,) for array in outputs.values())
+        self.is_by_row = True
         """Whether every output has one row for each of the inputs'."""
+        # A generator would take three times as long, and every run makes one of these.
+        for array in outputs.values():
+            if array.shape[:1] != (rows,):
+                self.is_by_row = False
         self.encoded: Any = None
         """What the first request's answer was written from, for whoever writes the others'."""
 
@@ -197,6 +202,22 @@ class Request:
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
         """Gives it its rows of a batch, from `start` to the one before `end`."""
         self.on_done(Answer(batch, start, end))
+
+    @staticmethod
+    def succeed_all(
+        requests: "Sequence[Request]", batch: ComputedBatch, log_failure: FailureLog, first_row: int = 0
+    ) -> None:
+        """Gives requests their rows of a batch, from `first_row` on; what answering one raises is logged.
+
+        It is the first request's method; the others may be of another kind.
+        """
+        for request in requests:
+            end = first_row + request.rows
+            try:
+                request.succeed(batch, first_row, end)
+            except Exception as error:  # noqa: BLE001  see above
+                log_failure(error)
+            first_row = end
 
     def fail(self, error: RequestError) -> None:
         """Tells it that there will be no answer."""

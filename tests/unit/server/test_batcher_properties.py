@@ -167,6 +167,22 @@ class Trial:
         self.batcher.start()
 
     def submit(self, number: int, plan: Plan) -> bool:
+        request = self._request(number, plan)
+        try:
+            self.batcher.submit(request)
+        except QueueFull:
+            return False
+        self.accepted[number] = request
+        return True
+
+    def submit_all(self, plans: dict[int, Plan]) -> list[bool]:
+        requests = {number: self._request(number, plan) for number, plan in plans.items()}
+        refused = dict(self.batcher.submit_all(list(requests.values())))
+        assert all(type(error) is QueueFull for error in refused.values())
+        self.accepted |= {number: request for number, request in requests.items() if request not in refused}
+        return [number in self.accepted for number in plans]
+
+    def _request(self, number: int, plan: Plan) -> Request:
         answers = self.answers[number] = []
 
         def on_done(answer: Answer | RequestError) -> None:
@@ -176,12 +192,17 @@ class Trial:
         request = Request({"x": pixels(number, plan)}, plan.rows, on_done, plan.deadline_s, arrived_ns=0)
         request.timeout_ns, request.priority = plan.timeout_s * 10**9, plan.priority
         self.plans[number] = plan
-        try:
-            self.batcher.submit(request)
-        except QueueFull:
-            return False
-        self.accepted[number] = request
-        return True
+        return request
+
+    def rooms(self, plans: dict[int, Plan]) -> list[bool]:
+        """Returns for each of these requests whether its level has room for it behind the ones before."""
+        waiting = [self.level(number) for number in self.accepted if number < FIRST]
+        rooms = []
+        for plan in plans.values():
+            level = self.policy.level_of(plan.priority)
+            rooms.append(waiting.count(level) < self.policy.queue_of(level).max_queue_size)
+            waiting += [level] * rooms[-1]
+        return rooms
 
     def level(self, number: int) -> int:
         return self.policy.level_of(self.plans[number].priority)
@@ -223,22 +244,24 @@ class Trial:
     instances=st.sampled_from([1, 1, 2, 3]),
     requests=st.lists(plans, min_size=5, max_size=30),
     has_timer=st.booleans(),
+    together=st.sampled_from([1, 1, 4, 30]),
 )
 def test_every_request_gets_one_answer_of_its_own(
-    policy: BatchingPolicy, instances: int, requests: list[Plan], has_timer: bool
+    policy: BatchingPolicy, instances: int, requests: list[Plan], has_timer: bool, together: int
 ) -> None:
-    """1. First requests hold the sessions. 2. The others are queued or refused. 3. Some leave, and time passes, beyond
-    some deadlines; where there is a timer, it rings. 4. The gate opens."""
+    """1. First requests hold the sessions. 2. The others are queued or refused, one by one or together. 3. Some leave,
+    and time passes, beyond some deadlines; where there is a timer, it rings. 4. The gate opens."""
     timer = HandTimer() if has_timer else None
     it = Trial(policy, instances, timer)
     for number in range(FIRST, FIRST + instances):
         # A full batch waits for nobody.
         assert it.submit(number, Plan(policy.max_batch_size, 2))
         assert it.session.entered.acquire(timeout=PATIENCE_S)
-    for number, plan in enumerate(requests, start=1):
-        level, size = policy.level_of(plan.priority), policy.queue_of(policy.level_of(plan.priority)).max_queue_size
-        has_room = sum(it.level(other) == level for other in it.accepted if other < FIRST) < size
-        assert it.submit(number, plan) == has_room
+    numbered = list(enumerate(requests, start=1))
+    for first in range(0, len(numbered), together):
+        plans = dict(numbered[first : first + together])
+        rooms = it.rooms(plans)
+        assert (it.submit_all(plans) if together > 1 else [it.submit(*numbered[first])]) == rooms
     for number, request in it.accepted.items():
         for _ in range(2 * it.plans[number].leaves):
             request.cancel()

@@ -23,6 +23,7 @@ from pixelserve_server.engine.tensors import BY_NAME, FREE, DataType, TensorSpec
 from pixelserve_server.errors import NotFound, QueueFull, RequestError
 from pixelserve_server.repository.config import ModelConfig
 
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 Tensor = pb.ModelInferRequest.InferInputTensor
 Output = pb.ModelInferRequest.InferRequestedOutputTensor
 
@@ -31,7 +32,17 @@ def spec(name: str, datatype: str, *shape: int) -> TensorSpec:
     return TensorSpec(name, BY_NAME[datatype], shape)
 
 
-@dataclass
+def unexpected(error: BaseException) -> str:
+    raise AssertionError("something raised") from error
+
+
+def told(call: Any, error: Exception) -> None:
+    """Answers a call as the dispatcher does."""
+    assert isinstance(error, RequestError)
+    call.fail(status_of(error))
+
+
+@dataclass(eq=False)
 class FakeBatcher:
     """Keeps requests until they are computed, and merges those of one layout that are in a row."""
 
@@ -44,6 +55,10 @@ class FakeBatcher:
     def submit(self, request: Request, may_run: bool = False) -> None:
         self.waiting.append(request)
 
+    def submit_all(self, requests: Sequence[Request]) -> list[tuple[Request, RequestError]]:
+        self.waiting += requests
+        return []
+
     def run(self) -> None:
         while self.waiting:
             first = self.waiting[0]
@@ -55,11 +70,8 @@ class FakeBatcher:
             batch, self.waiting = self.waiting[:together], self.waiting[together:]
             rows = sum(each.rows for each in batch)
             outputs = self.compute(**first.layout.merge(batch, rows, rows))
-            computed, start = ComputedBatch(outputs, rows, is_alone=together == 1), 0
-            for each in batch:
-                self.ran.append((each.timeout_ns, each.priority, each.deadline_ns))
-                each.succeed(computed, start, start + each.rows)
-                start += each.rows
+            self.ran += [(each.timeout_ns, each.priority, each.deadline_ns) for each in batch]
+            first.succeed_all(batch, ComputedBatch(outputs, rows, is_alone=together == 1), unexpected)
 
 
 MODELS: dict[str, tuple[int, tuple[TensorSpec, ...], tuple[TensorSpec, ...], Callable[..., dict[str, Any]]]] = {
@@ -115,10 +127,14 @@ class Server:
         self.handler._plans = PlanCache(**limits)
         self._make_call = make_call
 
-    def answers(self, messages: Sequence[bytes]) -> list[tuple[list[bytes], list[Any]]]:
+    def answers(self, messages: Sequence[bytes], *, together: bool = False) -> list[tuple[list[bytes], list[Any]]]:
         """Sends messages, then has everything computed; returns for each its replies and its failures."""
         calls = [self._make_call() for _ in messages]
-        for message, call in zip(messages, calls, strict=True):
+        arrivals = list(zip(messages, calls, strict=True))
+        if together:
+            self.handler.handle_all([(INFER, *each) for each in arrivals], told)
+            arrivals = []
+        for message, call in arrivals:
             try:
                 self.handler(message, call)
             except RequestError as error:
@@ -212,17 +228,21 @@ messages = st.one_of(families(), families(), damaged(), st.lists(st.binary(max_s
 
 
 @settings(max_examples=400, deadline=None)
-@given(sent=st.lists(messages, min_size=1, max_size=4).map(chain.from_iterable).map(list), forgets=st.booleans())
+@given(
+    sent=st.lists(messages, min_size=1, max_size=4).map(chain.from_iterable).map(list),
+    forgets=st.booleans(),
+    together=st.booleans(),
+)
 def test_remembering_heads_and_sharing_batches_changes_no_byte_of_any_answer(
-    recorded_call: Callable[..., Any], sent: list[bytes], forgets: bool
+    recorded_call: Callable[..., Any], sent: list[bytes], forgets: bool, together: bool
 ) -> None:
     """1. The messages are sent, and computed together by one server, each by itself by the other. 2. The same again,
-    when their heads are known. 3. And once more to a catalogue that has changed."""
+    when their heads are known. 3. And once more to a catalogue that has changed. The first may get them at once."""
     remembering = Server(recorded_call, **({"max_plans": 2} if forgets else {}))
     forgetful = Server(recorded_call, merges=False, max_head_bytes=-1)
     for _ in range(2):
-        assert remembering.answers(sent) == forgetful.answers(sent)
-        assert remembering.answers(sent[::-1]) == forgetful.answers(sent[::-1])
+        assert remembering.answers(sent, together=together) == forgetful.answers(sent)
+        assert remembering.answers(sent[::-1], together=together) == forgetful.answers(sent[::-1])
         remembering.catalogue.generation += 1
     assert not forgetful.handler._plans._known[1]
     for name, loaded in remembering.catalogue.loaded.items():

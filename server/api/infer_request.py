@@ -1,0 +1,156 @@
+"""A ModelInfer call's tensors on their way through the batcher, and its answer, alone or with its run's others."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from pixelserve.oip import inference_pb2 as pb
+
+from ..engine.request import ComputedBatch, Layout, Request
+from ..engine.tensors import Array
+from ..errors import InternalError, RequestError
+from ..failures import FailureLog
+from ..repository.loader import LoadedVersion
+from .call import Call, Subject
+from .plan import Plan
+from .status import status_of
+
+
+class InferRequest(Request):
+    """A call's tensors on their way through the batcher."""
+
+    def __init__(
+        self, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, layout: Layout, buffers: Sequence[Any]
+    ) -> None:
+        # Written out rather than inherited: this is done for every request.
+        self.call = call
+        self.plan = plan
+        self.id_field = id_field
+        self.arrived_ns = arrived_ns
+        self.layout = layout
+        self.buffers = buffers
+        self.rows = plan.rows
+        deadline_s = call.deadline_s
+        self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
+        if plan.waits_specially:
+            self.timeout_ns = plan.timeout_ns
+            self.priority = plan.priority
+
+    @classmethod
+    def of_arrays(
+        cls, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, inputs: dict[str, Array]
+    ) -> "InferRequest":
+        """Returns the request of a call whose tensors were parsed."""
+        request = cls(call, plan, id_field, arrived_ns, Layout.of(inputs), tuple(inputs.values()))
+        request._inputs = inputs
+        return request
+
+    @staticmethod
+    def succeed_all(
+        requests: Sequence[Request], batch: ComputedBatch, log_failure: FailureLog, first_row: int = 0
+    ) -> None:
+        if len(requests) == 1:
+            Request.succeed_all(requests, batch, log_failure, first_row)
+            return
+        replied: list[Call] = []
+        try:
+            for plan, group in _by_plan(requests):
+                messages = _encode_run(plan, group, batch, first_row)
+                if messages is None:
+                    Request.succeed_all(group, batch, log_failure, first_row)
+                else:
+                    _reply_all(group, messages, batch, replied, log_failure)
+                first_row += sum([request.rows for request in group])
+        finally:
+            if replied and (admission := replied[0].admission) is not None:
+                admission.replied(replied)
+
+    def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
+        try:
+            response = self.plan.encode(self.id_field, batch, start, end)
+        except RequestError as error:
+            self.call.fail(status_of(error))
+            return
+        except Exception:
+            # Raised again for the log; the caller must not wait for an answer that never comes.
+            name = self.plan.loaded.name
+            self.call.fail(status_of(InternalError(f"model {name}: its outputs cannot be written as an answer")))
+            raise
+        self.reply(response, batch)
+
+    def reply(self, response: bytes, batch: ComputedBatch) -> None:
+        """Answers its call with what was computed in a run, and tells all who want to know."""
+        call = self.call
+        if call.record is not None:
+            call.subject = self.subject()
+            call.record.computed(batch, self.arrived_ns)
+        if self.plan.wants_timings:
+            call.trailing = _timings(batch, self.arrived_ns, self.plan.loaded)
+        call.reply(response)
+
+    def fail(self, error: RequestError) -> None:
+        self.call.subject = self.subject()
+        self.call.fail(status_of(error))
+
+    def subject(self) -> Subject:
+        """Returns what it is about."""
+        loaded = self.plan.loaded
+        return Subject(loaded.name, str(loaded.version), pb.ModelInferResponse.FromString(self.id_field).id)
+
+
+def _plan_of(request: Request) -> Plan | None:
+    return request.plan if isinstance(request, InferRequest) else None
+
+
+def _by_plan(requests: Sequence[Request]) -> Iterable[tuple[Plan | None, Sequence[Any]]]:
+    """Returns a run's requests in their order, together those that are side by side and of one plan."""
+    plan = _plan_of(requests[0])
+    others = [each for each in requests if type(each) is not InferRequest or each.plan is not plan]
+    if not others:
+        return ((plan, requests),)
+    return [(plan, list(group)) for plan, group in groupby(requests, _plan_of)]
+
+
+def _encode_run(plan: Plan | None, requests: Sequence[Any], batch: ComputedBatch, first_row: int) -> list[bytes] | None:
+    """Returns the answers of requests of one plan; None where each has to be answered by itself."""
+    if plan is None:
+        return None
+    try:
+        return plan.encode_run([request.id_field for request in requests], batch, first_row)
+    except Exception:  # noqa: BLE001  each meets it again, and fails and is logged by itself
+        return None
+
+
+def _reply_all(
+    requests: Sequence[InferRequest],
+    messages: Sequence[bytes],
+    batch: ComputedBatch,
+    replied: list[Call],
+    log_failure: FailureLog,
+) -> None:
+    """Answers calls; adds those that are still to be counted to `replied`."""
+    for request, message in zip(requests, messages, strict=True):
+        call = request.call
+        try:
+            if call.record is not None or request.plan.wants_timings:
+                request.reply(message, batch)
+            elif call.claim():
+                replied.append(call)
+                call.post(message)
+        except Exception as error:  # noqa: BLE001  a caller that cannot be answered must not strand the others
+            log_failure(error)
+    # One of each transport's: its answers leave together.
+    for call in {type(request.call): request.call for request in requests}.values():
+        call.flush()
+
+
+def _timings(batch: ComputedBatch, arrived_ns: int, loaded: LoadedVersion) -> tuple[tuple[str, str], ...]:
+    """Returns what a request's run took and was, as metadata."""
+    return (
+        ("pixelserve-queue-us", str((batch.started_ns - arrived_ns) // 1000)),
+        ("pixelserve-compute-us", str((batch.computed_ns - batch.started_ns) // 1000)),
+        ("pixelserve-batch-size", str(batch.rows)),
+        ("pixelserve-bucket", str(batch.padded)),
+        ("pixelserve-provider", loaded.provider),
+        ("pixelserve-version", str(loaded.version)),
+    )
