@@ -79,6 +79,7 @@ class Application:
         Raises:
             StartupError: the transport that the settings ask for is not installed, or the certificates cannot be used.
         """
+        settings = parts.with_connections_that_fit(settings, log)
         self._settings = settings
         self._log = log
         self._log_failure = FailureLog(log)

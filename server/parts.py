@@ -26,6 +26,7 @@ from .repository.config import Defaults
 from .repository.loader import Loader, Tuning
 from .settings import MIB, Settings
 from .transport import HttpPort, Transport
+from .transport.descriptors import connections_that_fit
 from .transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
@@ -72,6 +73,20 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
         observer=observer,
         log_failure=log_failure,
     )
+
+
+def with_connections_that_fit(settings: Settings, log: Log) -> Settings:
+    """Returns the settings, with fewer connections if the process may not open that many."""
+    fit = connections_that_fit(settings.max_connections)
+    if fit == settings.max_connections:
+        return settings
+    log.warning(
+        "fewer connections",
+        asked=settings.max_connections,
+        max_connections=fit,
+        problem="the limit on open files is too low; raise it (ulimit -n, LimitNOFILE=), or lower --max-connections",
+    )
+    return settings.model_copy(update={"max_connections": fit})
 
 
 def certificates(settings: Settings) -> "Certificates | None":
@@ -147,6 +162,8 @@ def transport(settings: Settings, certificates: "Certificates | None", log_failu
             max_streamed=settings.max_infer_streams + MAX_WATCHES,
             max_message_bytes=settings.max_message_mib * MIB,
             max_streams=settings.max_concurrent_streams,
+            max_header_bytes=settings.max_header_kib * 1024,
+            handshake_s=settings.handshake_timeout_s,
             certificates=certificates,
         )
     if not _has_h2corn():

@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         "installed. HTTP is h2corn's in any case",
     )
     max_connections: int = Field(
-        2048, ge=1, description="connections of each of the gRPC and the HTTP port; more are closed as they come"
+        2048, ge=1, description="connections of each of the gRPC and the HTTP port; more wait until one of them ends"
     )
     max_header_kib: int = Field(16, ge=16, description="KiB that the headers of one request may have")
     idle_connection_timeout_s: float = Field(

@@ -245,6 +245,8 @@ class GrpcioTransport:
         max_streamed: int,
         max_message_bytes: int,
         max_streams: int,
+        max_header_bytes: int = 16 * 1024,
+        handshake_s: float = 5.0,
         certificates: "Certificates | None" = None,
     ) -> None:
         """Builds a server that listens nowhere yet.
@@ -255,6 +257,8 @@ class GrpcioTransport:
             max_streamed: how many calls with streams are carried besides.
             max_message_bytes: largest message taken or sent.
             max_streams: most calls in flight on one connection.
+            max_header_bytes: most bytes of a call's headers.
+            handshake_s: seconds from a connection's arrival to the end of its handshakes.
             certificates: encrypt its connections; None: they are not encrypted.
         """
         self._tls = _tls(certificates) if certificates else None
@@ -268,6 +272,12 @@ class GrpcioTransport:
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_concurrent_streams", max_streams),
+                ("grpc.max_metadata_size", max_header_bytes),
+                ("grpc.absolute_max_metadata_size", max_header_bytes),
+                ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
+                # Clients that keep a connection alive by pings are not told that they send too many.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
                 # Of 2,000 calls at once on one channel, it refused 600 (REFUSED_STREAM, which clients do not always
                 # retry): it counts calls that were answered and are not freed yet, which Python's are late.
                 ("grpc.http.overload_protection", 0),

@@ -280,7 +280,9 @@ class RawConnection:
         self.frames[type(one).__name__] += 1
         answer = self.answers.setdefault(one.stream_id, Answer()) if one.stream_id else None
         if isinstance(one, HeadersFrame) and answer:
-            answer.headers |= dict(self._decoder.decode(one.data))
+            # A refusal may quote what was sent, which may be no text.
+            pairs = self._decoder.decode(one.data, raw=True)
+            answer.headers |= {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
         elif isinstance(one, DataFrame) and answer:
             answer.data += one.data
         elif isinstance(one, RstStreamFrame) and answer:

@@ -19,6 +19,8 @@ _STREAM_WINDOW_BYTES = 1 << 20
 _CONNECTION_WINDOW_BYTES = 4 << 20
 # Streams that are open when certificates are renewed go on for as long on the connections from before.
 _RETIREMENT_S = 3600.0
+# As many connections may have all the calls in flight that they may have; what comes then is told 503.
+_CONNECTIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,15 @@ def _config(
         h2_initial_connection_window_size=_CONNECTION_WINDOW_BYTES,
         max_concurrent_streams=limits.max_streams,
         limit_connections=limits.max_connections,
+        limit_concurrency=_CONNECTIONS_AT_ONCE * limits.max_streams,
+        # Bytes bound them: gRPC's metadata may have many.
+        limit_request_fields=0,
         limit_request_head_size=limits.max_header_bytes,
         limit_request_line=min(limits.max_header_bytes, 16 * 1024),
         limit_request_field_size=limits.max_header_bytes,
         h2_max_header_list_size=limits.max_header_bytes,
-        h2_max_header_block_size=limits.max_header_bytes,
+        # Above this the connection ends; between the two only the request is refused.
+        h2_max_header_block_size=4 * limits.max_header_bytes,
         timeout_handshake=limits.handshake_s,
         timeout_request_header=limits.idle_body_s,
         timeout_request_body_idle=limits.idle_body_s,

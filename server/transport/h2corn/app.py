@@ -15,8 +15,11 @@ from .patience import Patience
 from .streams import StreamedCalls
 from .unary import Receive, Send, UnaryCalls, end_with
 
+_GRPC = b"application/grpc"
 _NOT_GRPC = b"this is the gRPC port; the HTTP API has a port of its own (--http-port)\n"
-_NOT_GRPC_HEADERS = [(b"content-type", b"text/plain; charset=utf-8")]
+_NOT_POST = b"gRPC calls are POST requests\n"
+# Without it, the front keeps a status from being sent behind an answer.
+_NO_TRAILERS = Status(grpc.StatusCode.INTERNAL, "the call lacks the header te: trailers, which gRPC prescribes")
 
 
 class GrpcApp:
@@ -42,8 +45,13 @@ class GrpcApp:
             return _no_web_socket(send)
         headers = dict(scope["headers"])
         path = b"" if scope["query_string"] else scope["raw_path"]
-        if not headers.get(b"content-type", b"").startswith(b"application/grpc"):
-            return _not_grpc(send)
+        kind = headers.get(b"content-type", b"")
+        if kind != _GRPC and not _is_grpc(kind):
+            return _refuse(send, 415, _NOT_GRPC)
+        if scope["method"] != "POST":
+            return _refuse(send, 405, _NOT_POST)
+        if "http.response.trailers" not in scope["extensions"]:
+            return end_with(send, _NO_TRAILERS)
         name = self._unary_methods.get(path)
         if name is not None:
             return self._unary.carry(name, scope, headers, receive, send)
@@ -64,9 +72,16 @@ class GrpcApp:
                 await end_with(send, Status(grpc.StatusCode.INTERNAL, message))
 
 
-async def _not_grpc(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 415, "headers": _NOT_GRPC_HEADERS})
-    await send({"type": "http.response.body", "body": _NOT_GRPC})
+def _is_grpc(kind: bytes) -> bool:
+    """Returns whether a content type is gRPC's, in any of its spellings; gRPC-Web's is not."""
+    media = kind.partition(b";")[0].strip().lower()
+    return media == _GRPC or media.startswith(_GRPC + b"+")
+
+
+async def _refuse(send: Send, status: int, sentence: bytes) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), *([(b"allow", b"POST")] if status == 405 else [])]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": sentence})
 
 
 async def _no_web_socket(send: Send) -> None:

@@ -86,7 +86,14 @@ def prefix(message: bytes) -> bytes:
 
 
 def check_encoding(encoding: bytes) -> None:
-    """Raises Unimplemented where messages cannot be unpacked that are compressed so."""
+    """Checks what compressed messages are said to be compressed with.
+
+    Raises:
+        InvalidRequest: nothing is said.
+        Unimplemented: it cannot be unpacked.
+    """
+    if encoding in (b"", b"identity"):
+        raise InvalidRequest("the message is flagged as compressed, and no header grpc-encoding says how")
     if encoding not in _WINDOW_BITS:
         raise Unimplemented(
             f"grpc-encoding is {encoding.decode(errors='replace')[:40]}; this server takes identity, gzip and deflate"

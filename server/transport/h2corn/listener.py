@@ -6,6 +6,7 @@ is in flight.
 """
 
 import asyncio
+import functools
 import socket
 import threading
 from collections.abc import Callable, Coroutine
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _BACKLOG = 1024
 # What clients get to read that they should go, before a reset can overtake it.
 _LINGER_S = 1.0
+# Between a server that has ended by itself and the next.
+_REVIVE_S = 0.1
 
 MakeApp = Callable[[], Any]
 """Makes the ASGI application; called on the loop's thread."""
@@ -63,6 +66,7 @@ class Listener:
         self._app: Any = None
         self._server: h2corn.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        self._reviving: asyncio.Task[None] | None = None
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one) and returns the address, host:port.
@@ -168,13 +172,27 @@ class Listener:
                 started.cancel()
             await (serving if serving.done() else started)
         self._serving.add(serving)
-        serving.add_done_callback(self._has_ended)
+        serving.add_done_callback(functools.partial(self._has_ended, server))
         return server
 
-    def _has_ended(self, serving: "asyncio.Task[None]") -> None:
+    def _has_ended(self, server: h2corn.Server, serving: "asyncio.Task[None]") -> None:
         self._serving.discard(serving)
         if not serving.cancelled() and (error := serving.exception()) is not None:
             self._log_failure(error)
+            # It ends with the first connection that it cannot take, such as for want of file descriptors.
+            if server is self._server and self._loop is not None:
+                self._reviving = self._loop.create_task(self._revive())
+
+    async def _revive(self) -> None:
+        """Starts a server in place of one that has ended by itself; tries until one starts."""
+        while True:
+            await asyncio.sleep(_REVIVE_S)
+            try:
+                self._server = await self._serve()
+            except Exception as error:  # noqa: BLE001  whatever it is may pass
+                self._log_failure(error)
+            else:
+                return
 
     async def _replace(self, certificates: "Certificates | None") -> None:
         before, self._certificates = self._certificates, certificates
@@ -183,12 +201,16 @@ class Listener:
         except BaseException:
             self._certificates = before
             raise
+        if self._reviving is not None:
+            self._reviving.cancel()
 
     def _release_later(self, held: list[socket.socket]) -> None:
         if self._loop is not None:
             self._loop.call_later(_LINGER_S, _close, held)
 
     async def _end(self, grace_s: float) -> None:
+        if self._reviving is not None:
+            self._reviving.cancel()
         if self._server is not None:
             self._server.shutdown()
         if self._serving:

@@ -4,9 +4,13 @@ The front bounds what it holds of a connection's answers to 2 MiB; what comes be
 """
 
 import asyncio
+import math
 from typing import Any
 
 _LOOKS = 4
+# What the front holds of a connection's answers, and what a reader must take of them to be waited for.
+_FRONT_BYTES = 2 << 20
+_BYTES_PER_S = 128 * 1024
 
 
 class Patience:
@@ -28,6 +32,16 @@ class Patience:
         self.sending: dict[asyncio.Task[Any] | None, int] = {}
         """How often each task that is sending was seen since it made progress."""
         self._look()
+
+    def until_read(self, size_bytes: int) -> int:
+        """Returns with how many looks a task begins that waits until the front has sent the end of an answer.
+
+        They are below 0 by what a slow reader may take for it: the front does not say how far it is.
+
+        Args:
+            size_bytes: the answer's.
+        """
+        return -math.ceil(min(size_bytes, _FRONT_BYTES) / _BYTES_PER_S / self._interval_s)
 
     def _look(self) -> None:
         for task, looks in list(self.sending.items()):

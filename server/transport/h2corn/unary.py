@@ -8,7 +8,7 @@ from typing import Any
 from ...api.call import Call
 from ...api.handover import Answers, Arrivals
 from ...api.status import Status, status_of
-from ...errors import InvalidRequest, RequestError, Unimplemented
+from ...errors import InvalidRequest, QueueFull, RequestError, Unimplemented
 from .. import Services
 from . import framing
 from .patience import Patience
@@ -100,11 +100,17 @@ class UnaryCall(Call):
         self._carrier.answers.flush()
 
     def post(self, message: bytes) -> None:
+        answer: bytes | Status = message
         if len(message) >= _HELD_BYTES:
-            # It counts as in flight until it is sent.
-            self.held_bytes = len(message)
-            self._carrier.admission.hold(self.held_bytes)
-        self._carrier.answers.post(self, message)
+            # It counts as in flight until it is sent, like its request, which still does.
+            try:
+                self._carrier.admission.hold_more(len(message), self.size_bytes)
+                self.held_bytes = len(message)
+            except QueueFull as error:
+                answer = status_of(error)
+                if self.failure_counts is not None:
+                    self.failure_counts.add(self.method, answer)
+        self._carrier.answers.post(self, answer)
 
     def flush(self) -> None:
         self._carrier.answers.flush()
@@ -190,8 +196,12 @@ class UnaryCalls:
             sending[task] = 0
             if isinstance(answer, bytes):
                 await send(_START)
-                await send_body(send, framing.prefix(answer) + answer, sending)
+                await send_body(send, answer, sending, prefix=framing.prefix(answer))
                 await send(_ended(call.trailing) if call.trailing else _OK)
+                if call.held_bytes:
+                    # The front has taken it, and says when the exchange has ended: the answer is with its reader.
+                    sending[task] = self._patience.until_read(call.held_bytes)
+                    await receive()
             else:
                 await end_with(send, answer)
         except asyncio.CancelledError:
@@ -291,15 +301,22 @@ def _ended(trailing: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 async def send_body(
-    send: Send, body: bytes, sending: dict[asyncio.Task[Any] | None, int], *, more: bool = False
+    send: Send,
+    body: bytes,
+    sending: dict[asyncio.Task[Any] | None, int],
+    *,
+    prefix: bytes = b"",
+    more: bool = False,
 ) -> None:
     """Sends a body or, where there is `more`, a part of one; says what was sent as `Patience` wants it."""
     start = 0
     while len(body) - start > _CHUNK_BYTES:
-        await send({"type": "http.response.body", "body": body[start : start + _CHUNK_BYTES], "more_body": True})
+        # A whole large answer is never copied: many may wait for their readers.
+        chunk = body[start : start + _CHUNK_BYTES]
+        await send({"type": "http.response.body", "body": chunk if start else prefix + chunk, "more_body": True})
         sending[asyncio.current_task()] = 0
         start += _CHUNK_BYTES
-    await send({"type": "http.response.body", "body": body[start:] if start else body, "more_body": more})
+    await send({"type": "http.response.body", "body": body[start:] if start else prefix + body, "more_body": more})
 
 
 async def end_with(send: Send, status: Status) -> None:
