@@ -146,7 +146,7 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
             steps.next("done")
         for figure in chosen:
             # Some figures share their rounds.
-            if figure.is_apart and not any(figure.ours in results for results in measured):
+            if figure.is_apart and not any(map(figure.is_in, measured)):
                 measured += _apart(plan, figure, extent.rounds, steps.same)
     rows = figures.rows(chosen, measured)
     facts = machine.facts(triton, f"{used} (--transport {transport})")

@@ -154,6 +154,10 @@ class Figure:
         """Whether it is measured by itself, on a fresh server, instead of in the rounds."""
         return self.ours.kind in _APART
 
+    def is_in(self, results: Round) -> bool:
+        """Returns whether a round measured both sides; one side may be part of another figure too."""
+        return self.ours in results and self.against in results
+
     def in_turn(self, number: int) -> tuple[Measurement, Measurement]:
         """Returns its two measurements in the order of round `number`.
 
@@ -222,11 +226,11 @@ def rows(figures: Iterable[Figure], rounds: Sequence[Round]) -> list[Row]:
     return [
         Row(
             figure,
-            [results[figure.ours][figure.value] for results in rounds if figure.ours in results],
+            [results[figure.ours][figure.value] for results in rounds if figure.is_in(results)],
             [
                 results[figure.against][figure.against_value or figure.value] + figure.slack
                 for results in rounds
-                if figure.ours in results
+                if figure.is_in(results)
             ],
         )
         for figure in figures

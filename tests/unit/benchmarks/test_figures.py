@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import figures, plot, report, table
-from benchmarks.compare.figures import OURS, TRITON, Figure, Kind, Measurement, Row
+from benchmarks.compare.figures import OURS, OURS_GRPCIO, OURS_TLS, TRITON, Figure, Kind, Measurement, Row
 from benchmarks.compare.report import Report
 from benchmarks.compare.table import GROUPS
 
@@ -80,6 +80,13 @@ def test_rows_take_a_figures_values_from_the_rounds_that_have_them() -> None:
     ]
     rate, latency = figures.rows([RATE, LATENCY], rounds)
     assert (rate.ratios, latency.ratios) == ([1.5], [0.5])
+
+
+def test_a_measurement_may_be_one_side_of_a_figure_and_the_other_of_another() -> None:
+    ours, grpcio, tls = (Measurement(Kind.IDLE, server) for server in (OURS, OURS_GRPCIO, OURS_TLS))
+    both = [Figure("held", "memory", "kib_each", *pair, None) for pair in ((ours, grpcio), (tls, ours))]
+    rounds = [{ours: {"kib_each": 3.0}, grpcio: {"kib_each": 2.0}}, {tls: {"kib_each": 8.0}, ours: {"kib_each": 4.0}}]
+    assert [row.ratios for row in figures.rows(both, rounds)] == [[1.5], [2.0]]
 
 
 @pytest.fixture
