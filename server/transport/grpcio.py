@@ -277,7 +277,7 @@ class GrpcioTransport:
                 ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
                 # Clients that keep a connection alive by pings are not told that they send too many.
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
                 # Of 2,000 calls at once on one channel, it refused 600 (REFUSED_STREAM, which clients do not always
                 # retry): it counts calls that were answered and are not freed yet, which Python's are late.
                 ("grpc.http.overload_protection", 0),

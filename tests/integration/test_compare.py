@@ -31,7 +31,7 @@ def test_it_measures_all_servers_and_saves_what_it_found(root: Path, tmp_path: P
     whole = json.loads(done.stdout)
     figures = whole["figures"]
     assert whole["facts"]["transport"] == "grpcio (--transport grpcio)"
-    assert [figure["group"] for figure in figures] == groups
+    assert list(dict.fromkeys(figure["group"] for figure in figures)) == groups
     assert all(figure["ratio"] > 0 for figure in figures)
     assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.md"}
 
@@ -68,7 +68,7 @@ def test_it_measures_what_a_request_takes_of_one_core_and_of_two(root: Path, tmp
     done = compare(root, *quick, "--only", "cpu,cores", "--json", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)["figures"]
-    assert [figure["value"] for figure in figures] == ["cpu_us", "requests_per_s", "cpu_us"]
+    assert [figure["value"] for figure in figures] == ["cpu_us", "cpu_us", "requests_per_s", "cpu_us"]
     spent_us = [value for each in figures if each["value"] == "cpu_us" for value in each["ours_values"]]
     # The model alone takes more than ten on any core.
     assert all(value > 10 for value in spent_us)

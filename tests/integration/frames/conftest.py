@@ -17,7 +17,8 @@ MIB = 1 << 20
 RECOVERY_S = 30
 
 
-@pytest.fixture(scope="session", params=["h2corn", "grpcio"])
+# Of a module: pytest would mix these servers with those of the contract, whose fixture has the same name.
+@pytest.fixture(scope="module", params=["h2corn", "grpcio"])
 def transport(request: pytest.FixtureRequest) -> str:
     """What --transport names; both must hold."""
     return str(request.param)
@@ -78,7 +79,7 @@ class Target:
         return Path(f"/proc/{self.process.process.pid}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory, model_writer: Any, write_patient_model: Any) -> Path:
     """`doubler`, and `roomy`, whose requests wait for an hour."""
     path = tmp_path_factory.mktemp("frames")
@@ -87,13 +88,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory, model_writer: Any, writ
     return path
 
 
-@pytest.fixture(scope="session")
-def target(start_session_server: Callable[..., Any], transport: str, repository: Path) -> Target:
+@pytest.fixture(scope="module")
+def target(start_module_server: Callable[..., Any], transport: str, repository: Path) -> Target:
     """A server that takes messages of up to 1 MiB."""
-    return Target(start_session_server(repository, "--max-message-mib", "1"), transport)
+    return Target(start_module_server(repository, "--max-message-mib", "1"), transport)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_target() -> Callable[..., Target]:
     """Takes a server process and its transport."""
     return Target
