@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
 from .call import Call
 from .dispatch import Dispatcher
+from .status import Status
 
 
 class Waiter(Protocol):
@@ -67,7 +69,7 @@ class Answers:
         thread that still answers."""
         if self._queue and not self._is_told:
             self._is_told = True
-            # A loop that has ended has nobody who waits.
+            # Once the loop has ended, nothing waits for answers.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._deliver)
 
@@ -78,3 +80,66 @@ class Answers:
         while queue:
             waiter, answer = queue.popleft()
             waiter.deliver(answer)
+
+
+class LoopCall(Call):
+    """A call that a coroutine waits for, on the loop's thread; any thread may answer it."""
+
+    deadline_s: float | None = None
+    may_compute = False
+    _on_cancel: Callable[[], None] | None = None
+    _has_left = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answers: Answers, scope: Mapping[str, Any]) -> None:
+        # Nothing is inherited, and what most calls never change is the class's: this is done for every call.
+        self.answer: asyncio.Future[bytes | Status] = loop.create_future()
+        self._answers = answers
+        self._scope = scope
+        self._claims = [None]
+
+    @property
+    def peer(self) -> str:
+        client = self._scope.get("client")
+        return str(client[0]) if client else ""
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        self._on_cancel = callback
+        # The caller may have left before this was called.
+        if self._has_left:
+            callback()
+
+    def leave(self) -> None:
+        """Says that the caller has left. The call stays open: whatever works on it will answer it all the same."""
+        self._has_left = True
+        # Taken first, since an answer may remove it at any moment.
+        callback = self._on_cancel
+        if callback is not None:
+            callback()
+
+    def claim(self) -> bool:
+        # The request knows its call: without this the two would wait for the garbage collector.
+        self._on_cancel = None
+        try:
+            # One operation of the interpreter, so it needs no lock.
+            self._claims.pop()
+        except IndexError:
+            return False
+        return True
+
+    def send(self, message: bytes) -> None:
+        self.post(message)
+        self._answers.flush()
+
+    def post(self, message: bytes) -> None:
+        self._answers.post(self, message)
+
+    def flush(self) -> None:
+        self._answers.flush()
+
+    def send_status(self, status: Status) -> None:
+        self._answers.put(self, status)
+
+    def deliver(self, answer: bytes | Status) -> None:
+        """Gives the coroutine the answer, unless it was cancelled."""
+        if not self.answer.done():
+            self.answer.set_result(answer)

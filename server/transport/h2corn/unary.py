@@ -5,8 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from ...api.call import Call
-from ...api.handover import Answers, Arrivals
+from ...api.handover import Answers, Arrivals, LoopCall
 from ...api.status import Status, status_of
 from ...errors import InvalidRequest, QueueFull, RequestError, Unimplemented
 from .. import Services
@@ -47,88 +46,42 @@ class Refused(Exception):
         self.status = status
 
 
-class UnaryCall(Call):
-    """One call, answered on the loop."""
+class UnaryCall(LoopCall):
+    """One unary call of gRPC."""
 
-    deadline_s: float | None = None
-    may_compute = False
     held_bytes = 0
     """Bytes of its answer that count as in flight."""
-    _on_cancel: Callable[[], None] | None = None
-    _has_left = False
 
     def __init__(self, carrier: "UnaryCalls", scope: dict[str, Any]) -> None:
-        # Nothing is inherited, and what most calls never change is the class's: this is done for every call.
-        self.future = carrier.loop.create_future()
-        self._carrier = carrier
-        self._scope = scope
-        self._claims = [None]
-
-    @property
-    def peer(self) -> str:
-        client = self._scope.get("client")
-        return client[0] if client else ""
+        super().__init__(carrier.loop, carrier.answers, scope)
+        self._in_flight = carrier.admission
 
     def metadata(self) -> Iterator[tuple[str, str | bytes]]:
         return framing.metadata(self._scope["headers"])
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        self._on_cancel = callback
-        # The caller may have left before anybody wanted to know.
-        if self._has_left:
-            callback()
-
-    def leave(self) -> None:
-        self._has_left = True
-        # Taken first, since an answer may remove it at any moment.
-        callback = self._on_cancel
-        if callback is not None:
-            callback()
-
-    def claim(self) -> bool:
-        # The request knows its call: without this the two would wait for the garbage collector.
-        self._on_cancel = None
-        try:
-            # One operation of the interpreter, so it needs no lock.
-            self._claims.pop()
-        except IndexError:
-            return False
-        return True
-
-    def send(self, message: bytes) -> None:
-        self.post(message)
-        self._carrier.answers.flush()
 
     def post(self, message: bytes) -> None:
         answer: bytes | Status = message
         if len(message) >= _HELD_BYTES:
             # It counts as in flight until it is sent, like its request, which still does.
             try:
-                self._carrier.admission.hold_more(len(message), self.size_bytes)
+                self._in_flight.hold_more(len(message), self.size_bytes)
                 self.held_bytes = len(message)
             except QueueFull as error:
                 answer = status_of(error)
                 if self.failure_counts is not None:
                     self.failure_counts.add(self.method, answer)
-        self._carrier.answers.post(self, answer)
-
-    def flush(self) -> None:
-        self._carrier.answers.flush()
-
-    def send_status(self, status: Status) -> None:
-        self._carrier.answers.put(self, status)
+        self._answers.post(self, answer)
 
     def deliver(self, answer: bytes | Status) -> None:
-        if self.future.done():
+        super().deliver(answer)
+        if self.answer.cancelled():
             self.let_go()
-        else:
-            self.future.set_result(answer)
 
     def let_go(self) -> None:
         """Counts its answer no more. Belongs to the loop's thread."""
         held_bytes, self.held_bytes = self.held_bytes, 0
         if held_bytes:
-            self._carrier.admission.release(held_bytes)
+            self._in_flight.release(held_bytes)
 
 
 class UnaryCalls:
@@ -192,7 +145,7 @@ class UnaryCalls:
             self._arrivals.add(method, message, call)
         sending, task = self._patience.sending, asyncio.current_task()
         try:
-            answer = await call.future
+            answer = await call.answer
             sending[task] = 0
             if isinstance(answer, bytes):
                 await send(_START)
