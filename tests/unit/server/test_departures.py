@@ -8,23 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from limits import LIMITS
 
-from pixelserve_server.transport.h2corn import H2cornHttpPort, Limits, departures
+from pixelserve_server.transport.h2corn import H2cornHttpPort, departures
 from pixelserve_server.transport.h2corn.departures import connections
 
 TIMEOUT_S = 30
 REQUEST = b"POST /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody"
-LIMITS = Limits(
-    max_message_bytes=1 << 20,
-    max_streams=10,
-    max_connections=10,
-    idle_connection_s=20,
-    handshake_s=20,
-    idle_body_s=20,
-    unread_answer_s=20,
-    max_header_bytes=16384,
-    grace_s=20,
-)
 
 
 class Waiting:

@@ -16,30 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits import LIMITS
 
 from pixelserve_server.api.rest.body import BodyReader
 from pixelserve_server.api.rest.status import HttpError
 from pixelserve_server.errors import StartupError
-from pixelserve_server.transport.h2corn import H2cornHttpPort, Limits
+from pixelserve_server.transport.h2corn import H2cornHttpPort
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
     """An ASGI application that says one thing."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"hello"})
-
-
-LIMITS = Limits(
-    max_message_bytes=1 << 20,
-    max_streams=10,
-    max_connections=10,
-    idle_connection_s=20,
-    handshake_s=20,
-    idle_body_s=20,
-    unread_answer_s=20,
-    max_header_bytes=16384,
-    grace_s=20,
-)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import onnxruntime
 import pytest
+from limits import LIMITS
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip.inference_pb2_grpc import GRPCInferenceServiceStub
@@ -18,7 +19,7 @@ from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
-from pixelserve_server.transport.h2corn import H2cornTransport, Limits
+from pixelserve_server.transport.h2corn import H2cornTransport
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 ROWS = np.arange(8).reshape(2, 4)
@@ -33,18 +34,7 @@ def grpcio_transport() -> Any:
 
 
 def h2corn_transport() -> Any:
-    limits = Limits(
-        max_message_bytes=1 << 20,
-        max_streams=10,
-        max_connections=10,
-        idle_connection_s=20,
-        handshake_s=20,
-        idle_body_s=20,
-        unread_answer_s=20,
-        max_header_bytes=16384,
-        grace_s=20,
-    )
-    return H2cornTransport(limits, fail)
+    return H2cornTransport(LIMITS, fail)
 
 
 @pytest.fixture
