@@ -33,6 +33,7 @@ SOON_S = 1
 """The time-outs of servers here, in place of five and ten seconds."""
 WAIT_S = 30
 INITIAL_WINDOW = 4
+PING = 6
 HEADERS, END_HEADERS, WINDOW = 1, 4, 8
 
 Start = Callable[..., Any]
@@ -100,6 +101,15 @@ def test_a_connection_without_calls_is_closed(impatient: Any, extra: bytes) -> N
     with impatient.holds(growth_mib=32), _knock(impatient) as connection:
         connection.sendall(PREFACE + frame(4, 0, 0) + frame(4, 1, 0) + extra)
         assert _has_closed(connection)
+
+
+def test_keepalive_pings_without_calls_are_tolerated(target: Any) -> None:
+    """More of them than grpcio's default forgives, further apart than the least interval that we ask for."""
+    with target.connect() as connection:
+        for number in range(5):
+            time.sleep(1.1)
+            connection.send(frame(PING, 0, 0, number.to_bytes(8, "big")))
+        assert connection.answer(connection.call(GOOD)).status == 0
 
 
 def test_headers_without_an_end_are_not_waited_for(impatient: Any) -> None:
