@@ -229,7 +229,7 @@ class Application:
         A call that crosses this news is lost to such a client. So calls are kept for a moment: clients that wait for
         their answers before they send more have nothing on its way then, and get the news before the answers.
         """
-        # A server that has answered nobody has nobody to wait for.
+        # Without an answered call, there are no clients to wait for.
         hold_s = _HOLD_S if self._admission.replies else 0
         held = self._dispatcher.hold(self._settings.max_queue_size // 2)
         kept = held.wait_until_quiet(_HOLD_QUIET_S, hold_s)

@@ -17,7 +17,7 @@ _EPILOG = """The line is for the file that the server reads (--tokens), the toke
   pixelserve token new --scope infer --name shop >> tokens 2> shop.token
   pixelserve classify scans/ --model mnist-cnn --token-file shop.token
 
-For two models and at most 100 requests a second; and for whoever deploys models:
+For two models and at most 100 requests per second; and for deploying models:
 
 \b
   pixelserve token new --scope infer --model mnist-cnn --model mnist-mlp --rate 100 >> tokens

@@ -37,7 +37,7 @@ _INFERENCE: dict[str, Rule] = {
     "ServerLive": _OPEN,
     "ServerReady": _OPEN,
     "ServerMetadata": _rule(*Scope),
-    # Whoever loads a model, or watches the server, waits for it.
+    # Clients that load models or watch the server poll this.
     "ModelReady": _rule(*Scope, model=1),
     "ModelMetadata": _rule(_INFER, model=1),
     "ModelConfig": _rule(_INFER, model=1),

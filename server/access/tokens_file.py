@@ -12,8 +12,8 @@ from ..errors import ConfigurationError
 from ..failures import FailureLog
 from .authorizer import Authorizer
 
-# How often the file is looked at. A change is read at the second look that finds it the same, so that nobody reads what
-# is still being written; network file systems and mounted secrets tell of no changes.
+# How often the file is looked at. A change is read once two looks agree, so a file that
+# is still being written is not. Looking also works on network file systems and mounted secrets.
 _LOOK_S = 0.4
 
 _State = tuple[int, ...] | str

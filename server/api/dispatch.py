@@ -104,7 +104,7 @@ class Dispatcher:
             self._guard.fail(call, error)
 
     def check_caller(self, method: str, metadata: Metadata) -> None:
-        """Does nothing if a call may be from somebody who is served; for a transport that is about to read much of it.
+        """Checks the caller's token before a transport reads a large request.
 
         Without this, the memory for requests that are not whole could be filled without a token.
 
@@ -175,7 +175,7 @@ class Dispatcher:
     def hold(self, most: int) -> Held:
         """Keeps the calls that come from now on, `most` of them, until `release`; probes are answered meanwhile."""
         held = Held(partial(Dispatcher.handle, self), self._handlers, most)
-        # In place of the methods, so that it costs nothing when no calls are kept.
+        # Replaces the methods, so holding costs nothing while it is off.
         self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]
         return held
 

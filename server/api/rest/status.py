@@ -31,7 +31,7 @@ class HttpError(Exception):
     def __init__(
         self, status: int, message: str, headers: Mapping[str, str] | None = None, *, is_of_call: bool = False
     ) -> None:
-        """Stores what the caller gets.
+        """Takes what the caller gets.
 
         Args:
             status: the HTTP status.
