@@ -31,6 +31,7 @@ _START = {
     "trailers": True,
 }
 _OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+_REQUEST = "http.request"
 _EMPTY = {"type": "http.response.body", "body": b""}
 
 
@@ -124,10 +125,14 @@ class UnaryCalls:
                 call.deadline_s = time.monotonic() + framing.answerable_s(timeout)
             event = await receive()
             body = event.get("body", b"")
+            rest = b""
             if event.get("more_body"):
+                # Says, most often, that this was all.
                 event = await receive()
+                rest = event.get("body", b"")
             message = body[_PREFIX_BYTES:]
-            if event.get("body") or event.get("more_body", True) or body[:_PREFIX_BYTES] != framing.prefix(message):
+            is_whole = not rest and not event.get("more_body") and event["type"] == _REQUEST
+            if not is_whole or body[:_PREFIX_BYTES] != framing.prefix(message):
                 # What is not whole yet takes room that is meant for everyone's requests.
                 self._dispatcher.check_caller(method, call.metadata())
                 message = await self._read_on(body, event, headers, receive)
