@@ -89,6 +89,8 @@ class Call:
                 # First, so that a server that stops has told of every call.
                 if self.record is not None:
                     self.record.answered(self)
+                    # It knows the whole run's outputs, and the answer may wait long for its reader.
+                    self.record = None
                 if self.admission is not None:
                     self.admission.answered(self, replied=True)
 
@@ -103,6 +105,7 @@ class Call:
             finally:
                 if self.watch is not None:
                     self.watch.failed(self, status)
+                    self.record = None
                 if self.admission is not None:
                     self.admission.answered(self)
 

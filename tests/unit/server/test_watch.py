@@ -1,5 +1,6 @@
 """What the access log and the traces are told of calls."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from pixelserve_server.api.call import Call, Subject
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.status import Status
 from pixelserve_server.api.watch import CallWatch
+from pixelserve_server.engine.request import ComputedBatch
 from pixelserve_server.errors import NotFound
 from pixelserve_server.observe.access_log import AccessLog
 from pixelserve_server.observe.calls import AnsweredCall
@@ -74,6 +76,27 @@ def answer(call: Call) -> None:
 def refuse(call: Call) -> None:
     call.subject = Subject("letters", "")
     raise NotFound("there are no letters")
+
+
+@pytest.mark.parametrize("handler", [answer, refuse])
+def test_a_call_that_was_told_of_does_not_keep_its_runs_outputs(
+    handle: Callable[..., Any], handler: Callable[[Call], None]
+) -> None:
+    # A transport keeps the call until its answer is read, which may take long.
+    runs: list[weakref.ref[ComputedBatch]] = []
+
+    def compute(call: Call) -> None:
+        batch = ComputedBatch({}, 1, is_alone=True)
+        runs.append(weakref.ref(batch))
+        assert call.record is not None
+        call.record.computed(batch, 0)
+        handler(call)
+
+    log = Lines()
+    call = handle(log, None, compute)
+    log.written.clear()
+    assert call.replies or call.failures
+    assert runs[0]() is None
 
 
 def test_a_call_that_went_well_gets_a_line_with_its_callers_trace(handle: Callable[..., Any]) -> None:
