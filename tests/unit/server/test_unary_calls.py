@@ -95,9 +95,7 @@ def test_a_request_that_comes_in_parts_is_put_together(name: str) -> None:
     assert dispatcher.checked == 1
 
 
-@pytest.mark.parametrize(
-    "events", [[LEFT], [body(BODY, more_body=True), LEFT], [body(BODY[:7], more_body=True), LEFT]]
-)
+@pytest.mark.parametrize("events", [[LEFT], [body(BODY, more_body=True), LEFT], [body(BODY[:7], more_body=True), LEFT]])
 def test_a_caller_that_leaves_before_its_request_ends_is_not_handled(events: list[dict[str, Any]]) -> None:
     dispatcher, sent = carried(list(events))
     assert dispatcher.messages == sent == []
