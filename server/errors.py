@@ -144,6 +144,10 @@ class QueueFull(RequestError):
     """The model's queue holds as many requests as it may."""
 
 
+class Overloaded(QueueFull):
+    """The model has no time for a request: it would be late, or the queue has stood for too long."""
+
+
 class TooManyStreams(RequestError):
     """As many streams are open as may; requests on those that are open are answered."""
 

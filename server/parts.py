@@ -65,7 +65,7 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
         tuning=Tuning(
             buckets=settings.batch_buckets,
             limit_batches=settings.limit_batches,
-            refuse_late=settings.refuse_late,
+            shed_delay_s=settings.shed_delay_ms / 1e3,
             run_on_arrival=settings.run_on_arrival,
             warmup=WarmupBudget(settings.warmup_s, settings.warmup_mib * MIB),
         ),

@@ -157,10 +157,11 @@ class Settings(BaseSettings):
         description="compute a request that finds its model idle on the thread that brought it, where that was "
         "measured to take less than 300 µs; handing it over costs about 35 µs",
     )
-    refuse_late: bool = Field(
-        False,
-        description="refuse a request at once where the run times measured at load say that its deadline would pass "
-        "in the queue",
+    shed_delay_ms: float = Field(
+        1000.0,
+        ge=0,
+        description="milliseconds that requests may wait for a model (or for one run of it, if that takes longer) "
+        "where its queue has been longer for 100 ms; the others are refused with RESOURCE_EXHAUSTED. 0: no limit",
     )
     transport: Literal["auto", "h2corn", "grpcio"] = Field(
         "auto",

@@ -11,6 +11,9 @@ from .call import Call
 from .dispatch import Dispatcher
 from .status import Status
 
+# Less is not worth a look at each call.
+_NOTICEABLE_S = 0.001
+
 
 class Waiter(Protocol):
     """Something on the loop that waits for an answer."""
@@ -25,7 +28,18 @@ class Arrivals:
     Belongs to the loop's thread. One hand-over costs the locks and the look-ups of one call, however many it brings.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, behind_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """Starts out with none.
+
+        Args:
+            loop: the loop.
+            dispatcher: is handed the calls.
+            behind_s: returns for how many seconds what comes may have waited for the loop. They have passed of the
+                calls' deadlines, which are counted from when the loop sees them.
+        """
+        self._behind_s = behind_s
         self._loop = loop
         self._dispatcher = dispatcher
         self._calls: list[tuple[str, bytes, Call]] = []
@@ -38,6 +52,11 @@ class Arrivals:
 
     def _hand_over(self) -> None:
         calls, self._calls = self._calls, []
+        behind_s = self._behind_s()
+        if behind_s > _NOTICEABLE_S:
+            for _, _, call in calls:
+                if call.deadline_s is not None:
+                    call.deadline_s -= behind_s
         # A call that comes alone may be computed on this thread; others would wait behind it.
         calls[0][2].may_compute = len(calls) == 1
         self._dispatcher.handle_all(calls)

@@ -1,5 +1,6 @@
 """What an error becomes on the wire: one table."""
 
+import functools
 import math
 import re
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from ..errors import (
     InternalError,
     InvalidRequest,
     NotFound,
+    Overloaded,
     PermissionDenied,
     QueueFull,
     RateExceeded,
@@ -34,6 +36,7 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Unloading: grpc.StatusCode.UNAVAILABLE,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Cancelled: grpc.StatusCode.CANCELLED,
@@ -77,15 +80,23 @@ OK = Status(grpc.StatusCode.OK, "")
 
 def status_of(error: RequestError) -> Status:
     """Returns what the caller gets for an error."""
-    return Status(CODES[type(error)], _shortened(str(error)), _trailing(error), _REASONS[type(error)])
-
-
-def _trailing(error: RequestError) -> tuple[tuple[str, str], ...]:
-    """Returns when the caller may come back."""
+    kind = type(error)
     if isinstance(error, RateExceeded):
-        wait_s = error.retry_after_s
-        return *_pushback(math.ceil(wait_s * 1000)), ("retry-after", str(math.ceil(wait_s)))
-    return _pushback(_PUSHBACK_MS) if isinstance(error, QueueFull) else ()
+        trailing = _after(error.retry_after_s)
+    else:
+        trailing = _pushback(_PUSHBACK_MS) if isinstance(error, QueueFull) else ()
+    return _status(CODES[kind], _REASONS[kind], str(error), trailing)
+
+
+# Under an overload the same refusal is told thousands of times a second.
+@functools.lru_cache(maxsize=256)
+def _status(code: grpc.StatusCode, reason: str, message: str, trailing: tuple[tuple[str, str], ...]) -> Status:
+    return Status(code, _shortened(message), trailing, reason)
+
+
+def _after(wait_s: float) -> tuple[tuple[str, str], ...]:
+    """Returns when the caller may come back."""
+    return *_pushback(math.ceil(wait_s * 1000)), ("retry-after", str(math.ceil(wait_s)))
 
 
 def _pushback(wait_ms: int) -> tuple[tuple[str, str], ...]:

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ..errors import InternalError, InvalidRequest, QueueFull, RequestError, Unavailable, Unloading
+from ..errors import InternalError, InvalidRequest, Overloaded, QueueFull, RequestError, Unavailable, Unloading
 from ..failures import FailureLog, guarded
 from .curve import UNMEASURED, LatencyCurve
 from .former import BatchFormer
 from .instance import BrokenInstance, Instance, Start
 from .ordering import Turnstile
+from .overload import Overload
 from .policy import BatchingPolicy
 from .queue import RequestQueue, why_dropped
 from .request import ComputedBatch, Request
@@ -34,6 +35,11 @@ INLINE_NS = 300_000
 _NEVER_NS = 1 << 62
 
 R = TypeVar("R", bound=Request)
+
+_NO_TIME = {
+    "late": "{}: more waits than can be computed before this request's deadline; allow more time, or retry elsewhere",
+    "shed": "{}: more is asked of it than it can compute, and too much waits; send less, or retry elsewhere",
+}
 
 _Outcomes = list[tuple[Run, ComputedBatch | RequestError]]
 """Runs, and what each came to."""
@@ -74,13 +80,14 @@ class Batcher:
         self._policy = policy
         self._observer = GuardedObserver(observer, log_failure)
         self._log_failure = log_failure
-        self._curve = curve
         self._timer = timer
         self._on_broken = guarded(on_broken, log_failure)
         self._on_unmerged = guarded(on_unmerged, log_failure)
         self._clock_ns = clock_ns
         self._queue = RequestQueue(policy)
-        self._former = BatchFormer(self._queue, policy, policy.limit(curve.best_size))
+        self._former = BatchFormer(self._queue, policy, 0)
+        self._overload = Overload(curve, len(instances), int(policy.shed_delay_s * 1e9))
+        self._learn(curve)
         self._free = list(instances)
         self._turnstile = Turnstile() if policy.preserve_ordering else None
         self._tickets = 0
@@ -96,7 +103,6 @@ class Batcher:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
-        self._instances = len(instances)
 
     def start(self) -> None:
         """Starts the threads that run batches, each of which warms its instance first.
@@ -115,8 +121,12 @@ class Batcher:
                 self.drain()
                 raise start.error
         if starts[0].curve.sizes:
-            self._curve = starts[0].curve
-            self._former.limit = self._policy.limit(self._curve.best_size)
+            self._learn(starts[0].curve)
+
+    def _learn(self, curve: LatencyCurve) -> None:
+        """Goes by these run times from now on."""
+        self._former.limit = self._policy.limit(curve.best_size)
+        self._overload.learn(curve, self._former.limit or 1)
 
     @property
     def waiting(self) -> int:
@@ -126,7 +136,7 @@ class Batcher:
     @property
     def curve(self) -> LatencyCurve:
         """What a run takes, by its size."""
-        return self._curve
+        return self._overload.curve
 
     @property
     def limit(self) -> int:
@@ -156,7 +166,8 @@ class Batcher:
             may_run: whether this thread may compute it, where that takes less time than handing it over.
 
         Raises:
-            QueueFull: as many requests wait as may, or (where the policy says so) too many for its deadline.
+            QueueFull: as many requests wait as may.
+            Overloaded: too many wait for its deadline, or have waited for too long.
             Unloading: the batcher is draining.
             Unavailable: its sessions are broken.
         """
@@ -164,10 +175,11 @@ class Batcher:
         with self._lock:
             if self._draining or self._broken:
                 raise self._refusal()
-            if self._policy.refuse_late and request.deadline_ns is not None:
-                self._refuse_late(request)
+            now_ns = self._clock_ns()
+            if error := self._judge(request, now_ns):
+                raise error
             if may_run and self._may_run_here(request):
-                run = self._begin(self._free[-1], [request], request.rows)
+                run = self._begin(self._free[-1], [request], request.rows, now_ns)
             else:
                 self._enqueue(request)
         if run is not None:
@@ -182,11 +194,12 @@ class Batcher:
         with self._lock:
             if self._draining or self._broken:
                 return [(request, self._refusal()) for request in requests]
-            if not self._policy.refuse_late and self._queue.push_all(requests):
+            now_ns = self._clock_ns()
+            if self._has_time_for(requests, now_ns) and self._queue.push_all(requests):
                 refused: Sequence[tuple[R, RequestError]] = ()
                 self._accept(requests)
             else:
-                refused = self._enqueue_each(requests)
+                refused = self._enqueue_each(requests, now_ns)
         for request in requests:
             if request.cancelled:
                 self.drop(request)
@@ -194,20 +207,40 @@ class Batcher:
 
     def _enqueue(self, request: Request) -> None:
         if not self._queue.push(request):
-            raise QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
+            raise self._is_full()
         self._accept((request,))
 
-    def _enqueue_each(self, requests: Sequence[R]) -> Sequence[tuple[R, RequestError]]:
+    def _enqueue_each(self, requests: Sequence[R], now_ns: int) -> Sequence[tuple[R, RequestError]]:
         """Queues requests one by one, which is done where they have to be looked at one by one."""
         refused: list[tuple[R, RequestError]] = []
         for request in requests:
-            try:
-                if self._policy.refuse_late and request.deadline_ns is not None:
-                    self._refuse_late(request)
-                self._enqueue(request)
-            except QueueFull as error:
+            if error := self._judge(request, now_ns):
                 refused.append((request, error))
+            elif self._queue.push(request):
+                self._accept((request,))
+            else:
+                refused.append((request, self._is_full()))
         return refused
+
+    def _is_full(self) -> QueueFull:
+        return QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
+
+    def _has_time_for(self, requests: Sequence[Request], now_ns: int) -> bool:
+        """Returns whether all of them can be taken without a look at each."""
+        rows, first_ns = 0, None
+        for request in requests:
+            rows += request.rows
+            deadline_ns = request.deadline_ns
+            if deadline_ns is not None and (first_ns is None or deadline_ns < first_ns):
+                first_ns = deadline_ns
+        return self._overload.takes_all(self._queue.rows, rows, first_ns, now_ns)
+
+    def _judge(self, request: Request, now_ns: int) -> Overloaded | None:
+        """Returns why there is no time for a request; None: there is."""
+        rows = self._queue.rows_before(request)
+        refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns)
+        # The same words each time: under an overload most of the work is saying no, and these are encoded once.
+        return Overloaded(_NO_TIME[refusal].format(self._name)) if refusal else None
 
     def _accept(self, requests: Sequence[Request]) -> None:
         """Sees to requests that have just been queued."""
@@ -250,18 +283,6 @@ class Batcher:
             )
         return Unloading(f"{self._name} is being unloaded; send the request to another replica or retry")
 
-    def _refuse_late(self, request: Request) -> None:
-        """Raises where what waits before a request leaves too little time for it."""
-        limit = self._former.limit or 1
-        backlog_ns = self._curve.backlog_ns(self._queue.rows, limit) // self._instances
-        own_ns = self._curve.run_ns(request.rows) or 0
-        left_ns = (request.deadline_ns or 0) - self._clock_ns()
-        if backlog_ns + own_ns > left_ns:
-            raise QueueFull(
-                f"{self._name}: {self._queue.rows} rows wait and will take about {backlog_ns / 1e6:.1f} ms, its "
-                f"deadline leaves {left_ns / 1e6:.1f} ms; allow more time, or retry elsewhere"
-            )
-
     def _may_run_here(self, request: Request) -> bool:
         """Returns whether a request that has just come need not wait, and would not keep this thread for long."""
         if self._queue.size or not self._free or self._former.delay_ns or not self._policy.run_on_arrival:
@@ -270,7 +291,7 @@ class Batcher:
         # The queue knows what a timeout is counted from, and when it has passed.
         if request.timeout_ns or request.cancelled or (deadline_ns is not None and deadline_ns <= self._clock_ns()):
             return False
-        run_ns = self._curve.run_ns(request.rows)
+        run_ns = self.curve.run_ns(request.rows)
         return run_ns is not None and run_ns < INLINE_NS
 
     # The threads that run batches.
@@ -333,19 +354,26 @@ class Batcher:
 
     def _next_run(self, dropped: list[Request], own: Instance[Any]) -> Run | None:
         """Takes the next batch, and an instance for it, `own` where it is free; adds requests to drop to `dropped`."""
-        requests, rows, gone = self._former.take(self._clock_ns())
+        now_ns, limit, run_ns = self._clock_ns(), self._former.limit, 0
+        if self._queue.rows > limit:
+            if self._policy.limits_batches:
+                limit = self._overload.limit(self._policy.max_batch_size, now_ns)
+            # Others wait that are in time: it is better to compute those.
+            run_ns = self._overload.run_ns(limit)
+        requests, rows, gone = self._former.take(limit, now_ns, run_ns)
         dropped += gone
         if not requests:
             return None
         # The newest to be free is the one whose memory is warmest.
-        return self._begin(own if own in self._free else self._free[-1], requests, rows)
+        return self._begin(own if own in self._free else self._free[-1], requests, rows, now_ns)
 
-    def _begin(self, instance: Instance[Any], requests: list[Request], rows: int) -> Run:
+    def _begin(self, instance: Instance[Any], requests: list[Request], rows: int, now_ns: int) -> Run:
         """Takes a free instance for requests that are out of the queue, or never were in it."""
         self._free.remove(instance)
         self._running += 1
+        self._overload.begin(self._tickets, rows, now_ns)
         self._tickets += 1
-        return Run(instance, requests, rows, self._tickets - 1, self._queue.size + len(requests))
+        return Run(instance, requests, rows, self._tickets - 1, self._queue.size + len(requests), now_ns)
 
     # One run.
 
@@ -369,9 +397,9 @@ class Batcher:
             # Another thread may use it while this one answers.
             self._give_back(run.instance, suspect=False)
         if self._turnstile is None:
-            self._conclude(outcomes)
+            self._conclude(run, outcomes)
         else:
-            self._turnstile.enter(run.ticket, lambda: self._conclude(outcomes))
+            self._turnstile.enter(run.ticket, lambda: self._conclude(run, outcomes))
         if failed:
             # Looking after a session takes time, for which nobody should wait.
             self._give_back(run.instance, suspect=True)
@@ -413,7 +441,7 @@ class Batcher:
             f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
         )
 
-    def _conclude(self, outcomes: _Outcomes) -> None:
+    def _conclude(self, whole: Run, outcomes: _Outcomes) -> None:
         """Answers a run's requests and tells the observer."""
         try:
             for run, result in outcomes:
@@ -426,7 +454,9 @@ class Batcher:
                         result.on_answered()
                 self._observer.on_batch(run.record(self._clock_ns(), failed=isinstance(result, RequestError)))
         finally:
+            took_ns = self._clock_ns() - whole.taken_ns
             with self._lock:
+                self._overload.end(whole.ticket, whole.rows, took_ns)
                 self._running -= 1
                 if self._draining:
                     self._changed.notify_all()
@@ -448,8 +478,8 @@ class Batcher:
     def _lose_instance(self, error: BrokenInstance) -> None:
         """Goes on with the other instances; without one, nothing that waits will ever be computed."""
         with self._lock:
-            self._instances -= 1
-            if self._instances:
+            self._overload.instances -= 1
+            if self._overload.instances:
                 return
             self._broken = f"its session failed, and failed again when it was loaded anew ({error})"
             stranded = self._queue.clear()

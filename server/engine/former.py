@@ -34,19 +34,23 @@ class BatchFormer:
             return 0
         return oldest_ns + self.delay_ns - now_ns
 
-    def take(self, now_ns: int) -> tuple[list[Request], int, list[Request]]:
+    def take(self, limit: int, now_ns: int, run_ns: int = 0) -> tuple[list[Request], int, list[Request]]:
         """Takes the requests of the next run out of the queue.
+
+        Args:
+            limit: most rows that are merged.
+            now_ns: the time.
+            run_ns: how long the run will take; requests whose callers will not wait that long are dropped. 0: they may.
 
         Returns:
             The requests that run together; their rows; and those that are to be dropped, being expired or cancelled.
         """
-        limit = self.limit
         if self._policy.preferred_batch_sizes:
             _, preferred, oldest_ns, _ = self._outlook(now_ns)
             # One that has waited its time takes all the others along.
             if preferred and not (self.delay_ns and now_ns - oldest_ns >= self.delay_ns):
                 limit = preferred
-        return self._queue.take(limit, merge=self.merge, now_ns=now_ns)
+        return self._queue.take(limit, merge=self.merge, now_ns=now_ns, done_ns=now_ns + run_ns if run_ns else 0)
 
     def stop_merging(self) -> None:
         """Takes every request by itself from now on."""

@@ -44,10 +44,15 @@ class BatchingPolicy:
     """Batch sizes, rising, that a run is padded to; empty: it is not padded."""
     limit_batches: bool = False
     """Whether merging stops at the smallest size that was measured to serve about as many rows a second as any."""
-    refuse_late: bool = False
-    """Whether a request is refused at once where the measured run times say that its deadline will pass first."""
+    shed_delay_s: float = 0.0
+    """Seconds that requests may wait where they have done so for a while; 0: no limit."""
     run_on_arrival: bool = True
     """Whether a request that finds everything idle may be computed on the thread that brought it."""
+
+    @property
+    def limits_batches(self) -> bool:
+        """Whether measured times limit what is merged: sizes that somebody chose are not second-guessed."""
+        return self.limit_batches and not self.preferred_batch_sizes
 
     def limit(self, best_size: int) -> int:
         """Returns the most rows that are merged; a single request may have more, up to `max_batch_size`.
@@ -55,8 +60,7 @@ class BatchingPolicy:
         Args:
             best_size: the best batch size by measurement; 0: not measured.
         """
-        # Sizes that somebody chose are not second-guessed.
-        if not self.limit_batches or self.preferred_batch_sizes or not best_size:
+        if not self.limits_batches or not best_size:
             return self.max_batch_size
         return min(best_size, self.max_batch_size)
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from ..errors import Cancelled, DeadlineExceeded, RequestError
+from ..errors import Cancelled, DeadlineExceeded, Overloaded, RequestError
 from .policy import BatchingPolicy, QueuePolicy
 from .request import Request
 
@@ -74,6 +74,13 @@ class RequestQueue:
                 return True
         return False
 
+    def rows_before(self, request: Request) -> int:
+        """Returns how many rows run before a request that is pushed now."""
+        if self._only is not None:
+            return self.rows
+        own = self._policy.level_of(request.priority)
+        return sum(each.rows for level in self._levels[:own] for each in level.ready)
+
     def clear(self) -> list[Request]:
         """Takes all requests out and returns them."""
         everything = list(self.waiting())
@@ -87,20 +94,24 @@ class RequestQueue:
         for requests in self._deques():
             yield from requests
 
-    def take(self, limit: int, *, merge: bool, now_ns: int) -> tuple[list[Request], int, list[Request]]:
+    def take(
+        self, limit: int, *, merge: bool, now_ns: int, done_ns: int = 0
+    ) -> tuple[list[Request], int, list[Request]]:
         """Takes the requests of the next run out.
 
         Args:
             limit: most rows to merge; the first request is taken whatever its rows.
             merge: whether more than one may be taken.
             now_ns: the time.
+            done_ns: when their run will end; 0: not known.
 
         Returns:
-            The requests that run together; their rows; and those that are to be dropped, being expired or cancelled.
+            The requests that run together; their rows; and those that are to be dropped, being expired, cancelled or
+            late by then.
         """
         batch: list[Request] = []
         dropped: list[Request] = []
-        rows = self._collect(batch, dropped, limit if merge else 0, now_ns)
+        rows = self._collect(batch, dropped, limit if merge else 0, now_ns, done_ns)
         self.size -= len(batch)
         self.rows -= rows
         for request in dropped:
@@ -108,7 +119,7 @@ class RequestQueue:
             self.rows -= request.rows
         return batch, rows, dropped
 
-    def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int) -> int:
+    def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int, done_ns: int) -> int:
         """Moves requests from the front into `batch`, and such as nobody waits for into `dropped`; returns the
         batch's rows."""
         rows = 0
@@ -116,7 +127,10 @@ class RequestQueue:
             while waiting:
                 request = waiting[0]
                 deadline_ns = request.deadline_ns
-                if request.cancelled or (deadline_ns is not None and deadline_ns <= now_ns):
+                if request.cancelled or (
+                    deadline_ns is not None
+                    and (deadline_ns <= now_ns or (deadline_ns < done_ns and not request.may_start_late))
+                ):
                     dropped.append(waiting.popleft())
                     continue
                 if batch:
@@ -179,12 +193,17 @@ def _limit_wait(request: Request, policy: QueuePolicy) -> None:
         request.patience_ns = end_ns
     elif request.deadline_ns is None or end_ns < request.deadline_ns:
         request.deadline_ns = end_ns
+        request.may_start_late = True
 
 
 def why_dropped(model: str, request: Request, waited_ns: int) -> RequestError:
     """Returns what a request is told that was dropped after it had waited for `model` for so long."""
     if request.cancelled:
         return Cancelled(f"{model}: the caller left before the request ran")
+    if request.deadline_ns is not None and request.arrived_ns + waited_ns < request.deadline_ns:
+        return Overloaded(
+            f"{model}: its run would have ended after this request's deadline; allow more time, or retry elsewhere"
+        )
     return DeadlineExceeded(
         f"{model}: the deadline passed after {waited_ns / 1e6:.1f} ms in the queue, before the request ran; "
         "allow more time or send to fewer at once"

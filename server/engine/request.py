@@ -148,6 +148,8 @@ class Request:
     """Whether the caller has left."""
     patience_ns: int | None = None
     """When it goes behind the others of its level instead of being dropped (Triton's timeout action DELAY)."""
+    may_start_late = False
+    """Whether its deadline is a limit of its wait only: the run may end after it."""
     owner: Any = None
     """The batcher that has taken it."""
     _inputs: dict[str, Array] | None = None

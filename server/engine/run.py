@@ -89,7 +89,13 @@ class Run:
     """A batch on its way, from the queue to its answers."""
 
     def __init__(
-        self, instance: Instance[Any], requests: list[Request], rows: int, ticket: int, waiting: int = 0
+        self,
+        instance: Instance[Any],
+        requests: list[Request],
+        rows: int,
+        ticket: int,
+        waiting: int = 0,
+        taken_ns: int = 0,
     ) -> None:
         """Takes requests that run together.
 
@@ -99,10 +105,12 @@ class Run:
             rows: their rows.
             ticket: how many batches were taken before this one.
             waiting: requests that there were to take from, these included.
+            taken_ns: when they were taken.
         """
         self.instance = instance
         self.requests = requests
         self.ticket = ticket
+        self.taken_ns = taken_ns
         self.rows = rows
         self._waiting = waiting
         self._outputs: Mapping[str, Array] | None = None

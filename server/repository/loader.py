@@ -109,8 +109,8 @@ class Tuning:
     """Sizes that batches are padded to: auto, none, powers, or sizes with commas between them."""
     limit_batches: bool = True
     """Whether merging stops at the smallest size that was measured to compute as many rows a second as any."""
-    refuse_late: bool = False
-    """Whether a request is refused at once where the measured times say that its deadline will pass first."""
+    shed_delay_s: float = 0.0
+    """Seconds that requests may wait in a queue that stands; 0: no limit."""
     run_on_arrival: bool = True
     """Whether a request that comes alone may be computed on the thread that brought it."""
     warmup: WarmupBudget = field(default_factory=WarmupBudget)
@@ -261,7 +261,7 @@ class Loader:
             policy,
             buckets=choose_buckets(self.tuning.buckets, policy.max_batch_size, provider),
             limit_batches=self.tuning.limit_batches,
-            refuse_late=self.tuning.refuse_late,
+            shed_delay_s=self.tuning.shed_delay_s,
             # A CUDA graph is replayed on its own thread only.
             run_on_arrival=self.tuning.run_on_arrival and not (provider == CUDA and self.session_options.cuda.graphs),
         )

@@ -11,6 +11,7 @@ from ...api.handover import Answers, Arrivals
 from ...api.status import Status
 from ...failures import FailureLog
 from .. import Services
+from .loop import PortLoop
 from .patience import Patience
 from .streams import StreamedCalls
 from .unary import Receive, Send, UnaryCalls, end_with
@@ -30,7 +31,8 @@ class GrpcApp:
     ) -> None:
         loop = asyncio.get_running_loop()
         answers = Answers(loop)
-        arrivals = Arrivals(loop, services.dispatcher)
+        behind_s = loop.behind_s if isinstance(loop, PortLoop) else lambda: 0.0
+        arrivals = Arrivals(loop, services.dispatcher, behind_s)
         # By the bytes of their paths, which are not decoded: another spelling is another path.
         self._unary_methods = {name.encode(): name for name in services.dispatcher.methods}
         self._streamed_methods = {name.encode(): method for name, method in services.streamed.items()}

@@ -19,6 +19,7 @@ import h2corn
 from ...errors import StartupError
 from ...failures import FailureLog
 from .linger import held_connections
+from .loop import PortLoop
 
 if TYPE_CHECKING:
     from ..certificates import CertificateFiles, Certificates
@@ -92,7 +93,7 @@ class Listener:
         Raises:
             StartupError: h2corn does not start.
         """
-        self._loop = asyncio.new_event_loop()
+        self._loop = PortLoop()
         self._thread = threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True)
         self._thread.start()
         try:

@@ -1,6 +1,7 @@
 """Unary calls: a request read whole and bounded, an answer awaited and sent."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
@@ -279,6 +280,12 @@ async def send_body(
 
 async def end_with(send: Send, status: Status) -> None:
     """Answers with nothing but a status."""
-    headers = [*framing.RESPONSE_HEADERS, *framing.trailers(status)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send(_start_and_end(status))
     await send(_EMPTY)
+
+
+# Under an overload the same refusal is told thousands of times a second.
+@functools.lru_cache(maxsize=256)
+def _start_and_end(status: Status) -> dict[str, Any]:
+    headers = [*framing.RESPONSE_HEADERS, *framing.trailers(status)]
+    return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -14,7 +14,7 @@ from pixelserve_server.engine.instance import Instance
 from pixelserve_server.engine.policy import QueuePolicy
 from pixelserve_server.engine.request import Request
 from pixelserve_server.engine.timer import Timer
-from pixelserve_server.errors import Cancelled, DeadlineExceeded, QueueFull, Unavailable, Unloading
+from pixelserve_server.errors import Cancelled, DeadlineExceeded, Overloaded, QueueFull, Unavailable, Unloading
 
 FOREVER_S = 3600.0
 
@@ -181,16 +181,20 @@ def test_a_batcher_whose_sessions_are_lost_refuses_all(bench: Callable[..., Any]
 
 
 def test_each_is_judged_late_by_what_waits_before_it(bench: Callable[..., Any]) -> None:
-    """A run takes 10 s whatever its rows, up to two, and a deadline leaves 25 s: time for one run before its own."""
+    """A run takes 10 s whatever its rows, up to two, and one is in progress; a deadline leaves 29 s."""
     curve = LatencyCurve((1, 2), (10 * 10**9, 10 * 10**9))
-    it = bench(2, refuse_late=True, batcher={"curve": curve})
+    it = bench(2, batcher={"curve": curve})
     it.occupy()
-    deadline_s = time.monotonic() + 25
+    deadline_s = time.monotonic() + 29
     group = Group(*range(6), deadline_s=dict.fromkeys(range(5), deadline_s))
     # The last one is in no hurry.
-    assert list(group.submit(it)) == [3, 4]
+    assert {number: type(error) for number, error in group.submit(it).items()} == {
+        2: Overloaded,
+        3: Overloaded,
+        4: Overloaded,
+    }
     it.finish()
-    assert it.session.runs == [[-1], [0, 1], [2, 5]]
+    assert it.session.runs == [[-1], [0, 1], [5]]
 
 
 def test_as_many_instances_wake_as_there_is_work_for(bench: Callable[..., Any]) -> None:

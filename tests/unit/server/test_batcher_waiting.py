@@ -9,7 +9,7 @@ import pytest
 from pixelserve_server.engine.curve import LatencyCurve
 from pixelserve_server.engine.policy import QueuePolicy
 from pixelserve_server.engine.timer import Timer
-from pixelserve_server.errors import Cancelled, DeadlineExceeded, QueueFull
+from pixelserve_server.errors import Cancelled, DeadlineExceeded, Overloaded, QueueFull
 
 FOREVER_S = 3600.0
 
@@ -348,62 +348,70 @@ def test_a_request_that_has_waited_out_the_delay_takes_all_others_along(bench: C
     assert it.session.runs == [[-1, -2], [1, 2, 3]]
 
 
-def ms(value: float) -> int:
-    return int(value * 1e6)
+SLOW = LatencyCurve((1, 2), (10 * 10**9, 10 * 10**9))
+"""A run takes 10 s whatever its rows, up to two."""
 
 
-@pytest.mark.parametrize(
-    ("left_ms", "is_taken"),
-    [
-        pytest.param(31, True, id="time for what waits and its own run"),
-        pytest.param(29, False, id="not quite"),
-        pytest.param(-1, False, id="none at all"),
-        pytest.param(None, True, id="no deadline"),
-    ],
-)
-def test_a_request_that_would_be_late_is_refused_at_once_where_the_policy_says_so(
-    bench: Callable[..., Any], left_ms: int | None, is_taken: bool
-) -> None:
-    """Two runs of two rows wait, 10 ms each, and its own takes 10 ms."""
-    curve = LatencyCurve((2,), (ms(10),))
-    clock = {"clock_ns": lambda: 0, "curve": curve}
-    it = bench(2, refuse_late=True, batcher=clock)
+def test_a_request_that_would_be_late_is_refused_at_once(bench: Callable[..., Any]) -> None:
+    it = bench(2, batcher={"curve": SLOW, "clock_ns": lambda: 0})
     it.occupy()
     for value in range(1, 5):
         it.submit(value)
-    deadline = {} if left_ms is None else {"deadline_s": left_ms / 1e3}
-    if is_taken:
-        it.submit(5, **deadline)
-    else:
-        with pytest.raises(QueueFull, match=r"4 rows wait and will take about 20\.0 ms, its deadline leaves"):
-            it.submit(5, **deadline)
-    assert it.batcher.waiting == 4 + is_taken
-
-
-@pytest.mark.parametrize(
-    ("curve", "policy"),
-    [
-        pytest.param(LatencyCurve((2,), (ms(10),)), {}, id="the policy does not say so"),
-        pytest.param(LatencyCurve((), ()), {"refuse_late": True}, id="nothing was measured"),
-    ],
-)
-def test_a_request_that_would_be_late_is_taken_where(
-    bench: Callable[..., Any], curve: LatencyCurve, policy: dict[str, Any]
-) -> None:
-    it = bench(2, **policy, batcher={"clock_ns": lambda: 0, "curve": curve})
-    it.occupy()
-    it.submit(1, 2)
-    late = it.submit(3, deadline_s=0.001)
+    with pytest.raises(Overloaded, match="more waits than can be computed before this request's deadline"):
+        it.submit(5, deadline_s=39)
+    it.submit(6, deadline_s=41)
     it.finish()
-    assert late.rows() == [30]
+    assert it.session.runs == [[-1], [1, 2], [3, 4], [6]]
 
 
-def test_two_instances_share_what_waits_when_a_request_is_judged_late(bench: Callable[..., Any]) -> None:
-    curve = LatencyCurve((2,), (ms(10),))
-    it = bench(2, instances=2, refuse_late=True, batcher={"clock_ns": lambda: 0, "curve": curve})
-    it.occupy(2)
-    for value in range(1, 5):
+def test_what_waits_and_would_be_late_makes_room_for_others(bench: Callable[..., Any]) -> None:
+    now = [0]
+    it = bench(2, batcher={"curve": SLOW, "clock_ns": lambda: now[0]})
+    it.occupy()
+    late, *others = [it.submit(1, deadline_s=25), it.submit(2), it.submit(3)]
+    # The run in progress has taken 6 s longer than expected.
+    now[0] = 16 * 10**9
+    it.finish()
+    assert isinstance(late.answer(), Overloaded)
+    assert [each.rows() for each in others] == [[20], [30]]
+
+
+def test_one_that_nobody_waits_behind_runs_whatever_its_deadline_until_that_has_passed(
+    bench: Callable[..., Any],
+) -> None:
+    now = [0]
+    it = bench(2, batcher={"curve": SLOW, "clock_ns": lambda: now[0]})
+    it.occupy()
+    only = it.submit(1, deadline_s=25)
+    now[0] = 16 * 10**9
+    it.finish()
+    assert only.rows() == [10]
+
+
+def test_a_limit_of_the_wait_is_none_of_the_run(bench: Callable[..., Any]) -> None:
+    now = [0]
+    it = bench(2, queue={"default_timeout_s": 25.0}, batcher={"curve": SLOW, "clock_ns": lambda: now[0]})
+    it.occupy()
+    sent = [it.submit(value, arrived_ns=0) for value in (1, 2, 3)]
+    now[0] = 16 * 10**9
+    it.session.let_go(2)
+    assert [each.rows() for each in sent[:2]] == [[10], [20]]
+
+
+def test_runs_are_larger_while_requests_are_shed_and_as_before_afterwards(bench: Callable[..., Any]) -> None:
+    now = [1]
+    curve = LatencyCurve((1, 2, 8), (10**9, 10**9, 8 * 10**9))
+    it = bench(8, limit_batches=True, shed_delay_s=4.0, batcher={"curve": curve, "clock_ns": lambda: now[0]})
+    assert it.batcher.limit == 2
+    it.occupy()
+    for value in range(1, 11):
         it.submit(value)
-    it.submit(5, deadline_s=0.021)
-    with pytest.raises(QueueFull):
-        it.submit(6, deadline_s=0.021)
+    now[0] = int(0.2e9)
+    with pytest.raises(Overloaded, match="more is asked of it than it can compute"):
+        it.submit(11)
+    it.session.let_go(1)
+    assert it.session.wait_until_running()
+    now[0] = int(30e9)
+    it.finish()
+    # Two seconds' work: half of what may wait.
+    assert it.session.runs == [[-1], [1, 2, 3, 4], [5, 6], [7, 8], [9, 10]]

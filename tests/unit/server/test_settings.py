@@ -126,7 +126,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "warmup_s": ("2.5", 2.5),
     "warmup_mib": ("64", 64),
     "run_on_arrival": ("false", False),
-    "refuse_late": ("true", True),
+    "shed_delay_ms": ("250", 250.0),
     "max_connections": ("15", 15),
     "max_header_kib": ("32", 32),
     "idle_connection_timeout_s": ("60", 60.0),

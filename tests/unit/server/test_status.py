@@ -18,6 +18,7 @@ EXPECTED = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Unloading: grpc.StatusCode.UNAVAILABLE,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
@@ -46,9 +47,10 @@ def test_an_error_becomes_its_code_and_its_message(kind: type[errors.RequestErro
     assert (found.code, found.message) == (EXPECTED[kind], "what to do")
 
 
-def test_only_a_full_queue_and_an_exceeded_rate_tell_when_to_come_back() -> None:
+def test_only_too_much_load_and_an_exceeded_rate_tell_when_to_come_back() -> None:
     pushback = {kind: dict(status(kind).trailing).get("grpc-retry-pushback-ms") for kind in CODES}
     assert int(pushback.pop(errors.QueueFull) or 0) > 0
+    assert int(pushback.pop(errors.Overloaded) or 0) > 0
     assert pushback.pop(errors.RateExceeded) == "1500"
     assert set(pushback.values()) == {None}
 
@@ -58,9 +60,10 @@ def test_an_exceeded_rate_tells_http_clients_in_whole_seconds() -> None:
     assert (trailing["retry-after"], trailing["retry-pushback-ms"]) == ("2", "1500")
 
 
-def test_triton_has_one_code_for_a_full_queue_and_a_deadline_that_passed() -> None:
+def test_triton_has_one_code_for_too_much_load_and_a_deadline_that_passed() -> None:
     others = {kind: code for kind, code in EXPECTED.items() if as_triton(status(kind)).code is not code}
-    assert others.keys() == {errors.QueueFull, errors.TooManyStreams, errors.DeadlineExceeded, errors.RateExceeded}
+    too_much = {errors.QueueFull, errors.Overloaded, errors.TooManyStreams, errors.RateExceeded}
+    assert others.keys() == {*too_much, errors.DeadlineExceeded}
     assert {as_triton(status(kind)).code for kind in others} == {grpc.StatusCode.UNAVAILABLE}
 
 
