@@ -1,19 +1,19 @@
-"""Decides which requests a model has no time for: those that would be late, and what a standing queue sheds.
+"""Decides which requests a model has no time for: those that would be late, and those that a standing queue sheds.
 
-A queue that never empties makes every answer late and none more. Two rules keep it short:
-- a request is taken only where the measured run times say that its run ends before its deadline;
-- where the queue has been longer than a run of the model, or `shed_delay_ms`, for a tenth of a second, what would wait
-  longer than that is refused. A burst is shorter, and is computed whole (after CoDel, RFC 8289: the delay that stands
-  tells an overload from a burst).
+A queue that never empties makes every answer late, and no more of them. Two rules keep it short:
+- A request is taken only if its run will end before its deadline, by the times measured at load and what runs take now.
+- If the queue has been long for a tenth of a second, a request is refused that would wait for more than half of its
+  time or, without a deadline, for longer than `shed_delay_ms`. A burst is shorter, and is computed whole (after CoDel,
+  RFC 8289: a delay that stands tells an overload from a burst).
 """
 
 from typing import Literal
 
 from .curve import LatencyCurve
 
-# A delay that lasts as long stands: it is no burst (CoDel's interval).
+# A queue that is long for so long is no burst (CoDel's interval).
 _INTERVAL_NS = 100_000_000
-# How much the last run says of how long the next will take.
+# Weight of the last run in the moving average of how long runs take.
 _WEIGHT = 0.2
 # Most that runs are expected to be slower than measured at load, whatever the last ones were: a machine that stood
 # still for a moment must not refuse everything afterwards.
@@ -37,7 +37,7 @@ class Overload:
         self.instances = instances
         self._shed_delay_ns = shed_delay_ns
         self.learn(curve, 1)
-        # How many times longer runs take than when they were measured, with all that is done around them.
+        # Time of the last runs, with all that is done around them, over the time measured at load.
         self._stretch = 1.0
         # When the runs in progress will end, by their tickets.
         self._ends_ns: dict[int, int] = {}
@@ -69,7 +69,7 @@ class Overload:
         self._ends_ns[ticket] = now_ns + self.run_ns(rows)
 
     def end(self, ticket: int, rows: int, took_ns: int) -> None:
-        """Takes note of a run that has been answered, and of how long that took."""
+        """Takes note of a run whose requests have been answered, and of how long that took from its start."""
         self._ends_ns.pop(ticket, None)
         measured_ns = self.curve.run_ns(rows)
         if measured_ns:
@@ -77,7 +77,7 @@ class Overload:
             self._stretch += (found - self._stretch) * _WEIGHT
 
     def delay_ns(self, rows: int, now_ns: int) -> int:
-        """Returns when `rows` rows that wait will have been computed, from now."""
+        """Returns nanoseconds from now until the runs in progress and `rows` rows that wait are computed."""
         delay_ns = 0
         if len(self._ends_ns) >= self.instances:
             delay_ns = max(min(self._ends_ns.values()) - now_ns, 0)
@@ -125,7 +125,7 @@ class Overload:
             own_ns = (self.run_ns(rows) if wait_ns else self.curve.run_ns(rows)) or 0
             if wait_ns + own_ns > left_ns:
                 return "late"
-            # A run that takes longer than expected must not make all that wait late.
+            # Estimates are off by some runs; the other half keeps that from making all that wait late.
             most_ns = max(left_ns // 2, int(self._full_ns * self._stretch))
         if wait_ns <= most_ns:
             self._short_ns = now_ns
