@@ -85,13 +85,14 @@ def status_of(error: RequestError) -> Status:
         trailing = _after(error.retry_after_s)
     else:
         trailing = _pushback(_PUSHBACK_MS) if isinstance(error, QueueFull) else ()
-    return _status(CODES[kind], _REASONS[kind], str(error), trailing)
+    return _status(CODES[kind], _REASONS[kind], _shortened(str(error)), trailing)
 
 
-# Under an overload the same refusal is told thousands of times a second.
+# Under an overload the same refusal is sent thousands of times a second. Messages are shortened before they come here:
+# 256 are kept, and a client's own words can be in them.
 @functools.lru_cache(maxsize=256)
 def _status(code: grpc.StatusCode, reason: str, message: str, trailing: tuple[tuple[str, str], ...]) -> Status:
-    return Status(code, _shortened(message), trailing, reason)
+    return Status(code, message, trailing, reason)
 
 
 def _after(wait_s: float) -> tuple[tuple[str, str], ...]:

@@ -74,3 +74,10 @@ def test_a_message_that_quotes_too_much_is_cut_between_letters(letter: str) -> N
     assert set(message[9:-1]) == {letter}
     # On the wire a byte above 127 takes three.
     assert len(message.encode()) * 3 < 8192
+
+
+def test_a_long_message_is_not_kept() -> None:
+    # A client's own words can be in it, such as a model's name of megabytes.
+    first = status_of(errors.NotFound("x" * 1_000_000))
+    assert first is status_of(errors.NotFound("x" * 2_000_000))
+    assert len(first.message) < 3000
