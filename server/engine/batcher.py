@@ -126,7 +126,8 @@ class Batcher:
     def _learn(self, curve: LatencyCurve) -> None:
         """Goes by these run times from now on."""
         self._former.limit = self._policy.limit(curve.best_size)
-        self._overload.learn(curve, self._former.limit or 1)
+        # Where nothing is merged, each request is a run.
+        self._overload.learn(curve, (self._former.merge and self._former.limit) or 1)
 
     @property
     def waiting(self) -> int:
@@ -430,6 +431,7 @@ class Batcher:
             is_first = not self._row_fault
             self._row_fault = self._row_fault or reason
             self._former.stop_merging()
+            self._learn(self.curve)
         if is_first:
             self._on_unmerged(reason)
 

@@ -388,6 +388,23 @@ def test_one_that_nobody_waits_behind_runs_whatever_its_deadline_until_that_has_
     assert only.rows() == [10]
 
 
+@pytest.mark.parametrize(("merge", "is_taken"), [(True, True), (False, False)])
+def test_where_nothing_is_merged_each_request_takes_a_run(
+    bench: Callable[..., Any], merge: bool, is_taken: bool
+) -> None:
+    it = bench(2, merge=merge, batcher={"curve": SLOW, "clock_ns": lambda: 0})
+    it.occupy()
+    it.submit(1)
+    it.submit(2)
+    # The run in progress, those that wait, and its own: 30 s if the two share a run, else 40.
+    if is_taken:
+        it.submit(3, deadline_s=35)
+    else:
+        with pytest.raises(Overloaded):
+            it.submit(3, deadline_s=35)
+    it.finish()
+
+
 def test_a_limit_of_the_wait_is_none_of_the_run(bench: Callable[..., Any]) -> None:
     now = [0]
     it = bench(2, queue={"default_timeout_s": 25.0}, batcher={"curve": SLOW, "clock_ns": lambda: now[0]})
