@@ -31,13 +31,13 @@ class Arrivals:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, behind_s: Callable[[], float] = lambda: 0.0
     ) -> None:
-        """Starts out with none.
+        """Collects nothing yet.
 
         Args:
-            loop: the loop.
-            dispatcher: is handed the calls.
-            behind_s: returns for how many seconds what comes may have waited for the loop. They have passed of the
-                calls' deadlines, which are counted from when the loop sees them.
+            loop: the event loop that reads the calls.
+            dispatcher: receives the calls.
+            behind_s: returns the most seconds that new calls can have waited for the loop. They are subtracted from the
+                calls' deadlines.
         """
         self._behind_s = behind_s
         self._loop = loop

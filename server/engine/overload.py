@@ -27,7 +27,7 @@ class Overload:
     """Foretells when a model version's requests are computed. Not thread-safe: the batcher's lock guards it."""
 
     def __init__(self, curve: LatencyCurve, instances: int, shed_delay_ns: int) -> None:
-        """Starts out idle.
+        """Creates one for a version that runs nothing yet.
 
         Args:
             curve: what a run takes, by its size; nothing is refused where it is empty.

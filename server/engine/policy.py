@@ -51,7 +51,7 @@ class BatchingPolicy:
 
     @property
     def limits_batches(self) -> bool:
-        """Whether measured times limit what is merged: sizes that somebody chose are not second-guessed."""
+        """Whether measured run times limit the batch size; sizes set in config.pbtxt take precedence."""
         return self.limit_batches and not self.preferred_batch_sizes
 
     def limit(self, best_size: int) -> int:

@@ -34,7 +34,7 @@ def test_what_is_handled_has_waited_for_as_long_as_the_loop_was_busy(loop: PortL
 
 
 class Kept:
-    """Keeps what is handed over."""
+    """Records the calls it receives."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []

@@ -52,7 +52,7 @@ class Dispatcher:
 
 
 def carried(events: list[dict[str, Any]]) -> tuple[Dispatcher, list[dict[str, Any]]]:
-    """Carries a call whose request comes as `events`; returns its dispatcher and what was sent."""
+    """Runs one call whose request arrives as `events`; returns its dispatcher and the events sent."""
     dispatcher, sent = Dispatcher(), []
     scope = {
         "type": "http",
