@@ -10,9 +10,9 @@ from ..engine.regions import Regions
 from ..errors import RequestError, Unloading
 from ..repository.catalogue import Catalogue
 from .call import Arrival, Call, Subject
-from .codec import parse
+from .codec import SMALL_BYTES, parse
 from .infer_request import InferRequest
-from .plan import Plan, PlanCache, dissect, find_version
+from .plan import Plan, PlanCache, find_version
 from .shared_memory import fetch_inputs
 
 
@@ -32,12 +32,9 @@ class ModelInfer:
             RequestError: the request is wrong, or is not taken now.
         """
         arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
-        known = self._known(message, generation)
-        if known is None:
-            request = self._new(message, call, generation, arrived_ns)
-        else:
-            plan, id_field, data_at = known
-            request = InferRequest(call, plan, id_field, arrived_ns, plan.layout, (memoryview(message)[data_at:],))
+        request = self._recall(message, call, generation, arrived_ns)
+        if request is None:
+            request = self._parse(message, call, generation, arrived_ns)
         call.on_cancel(request.cancel)
         try:
             request.plan.batcher.submit(request, call.may_compute)
@@ -51,27 +48,17 @@ class ModelInfer:
         """Queues the requests of calls that arrived together, as `GroupHandler` says: those of a version at once."""
         arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
         groups: dict[Batcher, list[InferRequest]] = {}
-        # Most have the head and the size of the one before: a comparison finds all that was found for that.
-        head, size = b"", -1
         for _, message, call in arrivals:
             try:
-                if len(message) != size or not message.startswith(head):
-                    known = self._known(message, generation)
-                    if known is None:
-                        # Those that are known need not wait for this one to be parsed.
+                request = self._recall(message, call, generation, arrived_ns)
+                if request is None:
+                    if len(message) > SMALL_BYTES:
+                        # Those before it need not wait until it is parsed, which may take long.
                         self._submit_all(groups, arrivals, fail)
-                        groups, size = {}, -1
-                        request = self._new(message, call, generation, arrived_ns)
-                        call.on_cancel(request.cancel)
-                        groups[request.plan.batcher] = [request]
-                        continue
-                    plan, id_field, data_at = known
-                    group = groups.setdefault(plan.batcher, [])
-                    head, size = message[:data_at], len(message)
-                data = memoryview(message)[data_at:]
-                request = InferRequest(call, plan, id_field, arrived_ns, plan.layout, (data,))
+                        groups = {}
+                    request = self._parse(message, call, generation, arrived_ns)
                 call.on_cancel(request.cancel)
-                group.append(request)
+                groups.setdefault(request.plan.batcher, []).append(request)
             except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
                 fail(call, error)
         self._submit_all(groups, arrivals, fail)
@@ -113,7 +100,7 @@ class ModelInfer:
         """Queues a request whose version left after it was looked up, with what took its place."""
         while True:
             generation = self._catalogue.generation
-            request = self._parse(message, call, arrived_ns)
+            request = self._parse(message, call, generation, arrived_ns)
             call.on_cancel(request.cancel)
             try:
                 request.plan.batcher.submit(request)
@@ -124,30 +111,29 @@ class ModelInfer:
             else:
                 return
 
-    def _known(self, message: bytes, generation: int) -> tuple[Plan, bytes, int] | None:
-        """Returns the plan for a message, its id's field, and where its tensor begins; None: its head is not known."""
+    def _recall(self, message: bytes, call: Call, generation: int, arrived_ns: int) -> InferRequest | None:
+        """Returns the request of a message with the head that came last; None: it is to be parsed."""
         known = self._plans.recall(message, generation)
-        if known is not None:
-            return known
-        parts = dissect(message)
-        plan = None if parts is None else self._plans.get(message, parts, generation)
-        return None if parts is None or plan is None else (plan, parts.id_field, parts.data_at)
+        if known is None:
+            return None
+        plan, id_field, data = known
+        return InferRequest(call, plan, id_field, arrived_ns, plan.layout, (data,))
 
-    def _new(self, message: bytes, call: Call, generation: int, arrived_ns: int) -> InferRequest:
-        """Returns the request of a message whose head is not known, and remembers the head."""
-        request = self._parse(message, call, arrived_ns)
-        parts = dissect(message)
-        if parts is not None and request.plan.is_reusable:
-            self._plans.put(parts, request.plan, generation)
-        return request
-
-    def _parse(self, message: bytes, call: Call, arrived_ns: int) -> InferRequest:
+    def _parse(self, message: bytes, call: Call, generation: int, arrived_ns: int) -> InferRequest:
+        """Returns the request of a message; checks its head against its model, unless that was done before."""
         admission = call.admission
         parsed = parse(message) if admission is None else parse(message, lambda size: admission.add(call, size))
         head = parsed.head
-        call.subject = Subject(head.model_name, head.model_version, head.id)
+        request_id = head.id
+        head.ClearField("id")
+        id_field: bytes = pb.ModelInferResponse(id=request_id).SerializeToString()
+        key = self._plans.key_of(message, parsed)
+        plan = None if key is None else self._plans.get(key, generation)
+        if plan is not None:
+            return InferRequest(call, plan, id_field, arrived_ns, plan.layout, parsed.raw)
+        call.subject = Subject(head.model_name, head.model_version, request_id)
         plan = Plan(parsed, find_version(head, self._catalogue), self._regions)
-        parsed = fetch_inputs(parsed, self._regions, call)
-        inputs = plan.decode(parsed)
-        id_field: bytes = pb.ModelInferResponse(id=head.id).SerializeToString()
+        inputs = plan.decode(fetch_inputs(parsed, self._regions, call))
+        if key is not None and plan.is_reusable:
+            self._plans.put(key, plan, generation)
         return InferRequest.of_arrays(call, plan, id_field, arrived_ns, inputs)

@@ -7,8 +7,7 @@ import pytest
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.v1 import classifier_pb2
 from pixelserve_server.api.bounds import ELEMENT_BYTES, MAX_ELEMENTS, MAX_STRINGS, count_elements
-from pixelserve_server.api.codec import parse, parse_message
-from pixelserve_server.api.plan import dissect
+from pixelserve_server.api.codec import SMALL_BYTES, parse, parse_message
 from pixelserve_server.api.rest import json_body
 from pixelserve_server.api.wire import MAX_FIELDS, Fields, TooManyFields, encode_varint, split_field
 from pixelserve_server.errors import InvalidRequest, QueueFull
@@ -89,10 +88,11 @@ def test_a_message_of_which_protobuf_would_build_far_more_is_refused_unbuilt(
         parse(message)
 
 
-def test_a_message_of_many_fields_is_not_searched_for_a_head_that_is_known() -> None:
-    tensor = field(REQUEST.RAW_INPUT_CONTENTS_FIELD_NUMBER, b"x")
-    assert dissect(field(REQUEST.OUTPUTS_FIELD_NUMBER, b"") * 100 + tensor) is not None
-    assert dissect(TOO_MUCH["outputs"] + tensor) is None
+def test_a_message_that_is_parsed_as_it_is_cannot_have_too_many_fields() -> None:
+    fields = field(REQUEST.OUTPUTS_FIELD_NUMBER, b"") * (SMALL_BYTES // 2)
+    assert len(parse(fields).head.outputs) == MAX_FIELDS
+    with pytest.raises(InvalidRequest, match="more than 4,096 fields"):
+        parse(fields + b"\x08\x00")
 
 
 def test_as_many_fields_as_are_taken_are_taken() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve_server.api.codec import decode_inputs, encode_bytes, encode_output, parse
+from pixelserve_server.api.codec import SMALL_BYTES, decode_inputs, encode_bytes, encode_output, parse
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import InvalidRequest
 from pixelserve_server.repository.config import ModelConfig
@@ -93,22 +93,24 @@ def test_elements_are_laid_out_row_by_row(model_config: Configure) -> None:
     assert arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_an_array_of_raw_bytes_is_a_view_of_the_message(model_config: Configure) -> None:
-    message = request(tensor(datatype="UINT8", shape=[1, 1000]), raw=[bytes(1000)])
-    arrays, _ = decode(message, model_config(x=("UINT8", (FREE, 1000))))
+def test_an_array_of_many_raw_bytes_is_a_view_of_the_message(model_config: Configure) -> None:
+    message = request(tensor(datatype="UINT8", shape=[1, SMALL_BYTES]), raw=[bytes(SMALL_BYTES)])
+    arrays, _ = decode(message, model_config(x=("UINT8", (FREE, SMALL_BYTES))))
     assert np.shares_memory(arrays["x"], np.frombuffer(message, np.uint8))
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT64"])
 def test_an_array_is_aligned_wherever_its_bytes_begin_in_the_message(datatype: str, model_config: Configure) -> None:
     dtype = BY_NAME[datatype].dtype
-    expected = np.array([[1, 2]], dtype)
-    config = model_config(x=(datatype, (FREE, 2)))
+    expected = np.arange(SMALL_BYTES, dtype=dtype)[None] % 100
+    config = model_config(x=(datatype, expected.shape))
     views = copies = 0
     # Every length of the id moves the raw bytes by one.
     for shift in range(1, 1 + 2 * dtype.itemsize):
         message = pb.ModelInferRequest(
-            id="i" * shift, inputs=[tensor(datatype=datatype)], raw_input_contents=[expected.tobytes()]
+            id="i" * shift,
+            inputs=[tensor(datatype=datatype, shape=expected.shape)],
+            raw_input_contents=[expected.tobytes()],
         ).SerializeToString()
         array = decode(message, config)[0]["x"]
         assert array.flags.aligned

@@ -9,6 +9,7 @@ import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission, FailureCounts
+from pixelserve_server.api.codec import SMALL_BYTES
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.api.watch import CallWatch
@@ -188,11 +189,16 @@ def test_a_lone_call_may_be_computed_on_its_thread_and_those_of_several_may_not(
     assert not any(asked[1:])
 
 
-def test_a_head_that_is_new_is_parsed_where_it_stands(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("note", "groups"), [("new", [[1, 2, 3, 4]]), ("n" * SMALL_BYTES, [[1], [2, 3], [4]])], ids=["small", "large"]
+)
+def test_requests_do_not_wait_until_a_large_one_behind_them_is_parsed(
+    server: Server, note: str, groups: list[list[int]]
+) -> None:
     server.learn(request(0))
-    fields = {"parameters": {"note": pb.InferParameter(string_param="new")}}
+    fields = {"parameters": {"note": pb.InferParameter(string_param=note)}}
     calls = server.send(request(1), request(2, **fields), request(3), request(4, **fields))
-    assert [[each.inputs["x"].item() for each in group] for group in server.batcher.groups] == [[1], [2, 3, 4]]
+    assert [[each.inputs["x"].item() for each in group] for group in server.batcher.groups] == groups
     server.run()
     assert [value(call)[1] for call in calls] == [-1, -2, -3, -4]
 

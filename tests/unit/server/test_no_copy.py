@@ -1,4 +1,4 @@
-"""The pixels of a request that runs alone reach ONNX Runtime where the network put them, and are copied by nobody."""
+"""The pixels of a large request that runs alone reach ONNX Runtime where the network put them, without a copy."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +14,7 @@ from limits import LIMITS
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.codec import SMALL_BYTES
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.engine.regions import Regions
@@ -22,7 +23,8 @@ from pixelserve_server.transport.grpcio import GrpcioTransport
 from pixelserve_server.transport.h2corn import H2cornTransport
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
-ROWS = np.arange(8).reshape(2, 4)
+# More than a message that protobuf parses as it is.
+ROWS = np.arange(2 * SMALL_BYTES).reshape(2, SMALL_BYTES) % 100
 
 
 def fail(error: BaseException) -> str:
@@ -43,7 +45,7 @@ def catalogue(
 ) -> Any:
     """Two loaded models that give back what they get: `pixels` of bytes and `floats`."""
     for name, kind in (("pixels", "UINT8"), ("floats", "FLOAT")):
-        tensor = (kind, ["N", 4])
+        tensor = (kind, ["N", SMALL_BYTES])
         graph_writer(tmp_path / name / "1" / "model.onnx", {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
     return open_catalogue(tmp_path).catalogue
 

@@ -4,6 +4,8 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.api import codec
+from pixelserve_server.api.codec import SMALL_BYTES
 from pixelserve_server.api.wire import split_field
 
 RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
@@ -85,6 +87,14 @@ def test_a_message_with_a_byte_changed_is_never_taken_for_another(message: bytes
             spoilt = message[:position] + bytes([changed]) + message[position + 1 :]
             # Refusing what protobuf takes (groups, which nobody sends) is allowed; the reverse is not.
             assert parse_split(spoilt) in (parse(spoilt), None), spoilt
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+def test_a_large_message_is_parsed_like_a_small_one(message: bytes) -> None:
+    large = message + part(id="x" * SMALL_BYTES)
+    (head, tensors), (large_head, large_tensors) = codec.parse(message), codec.parse(large)
+    large_head.id = head.id
+    assert (large_head, large_tensors) == (head, tensors)
 
 
 def test_the_values_are_views_of_the_message() -> None:
