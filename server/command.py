@@ -120,7 +120,12 @@ def _explain(error: ValidationError | SettingsError) -> str:
 
 
 def _reason(kind: str, message: str, value: object) -> str:
-    return "is missing" if kind == "missing" else f"is {value!r}: {message[0].lower()}{message[1:]}"
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        # Ours, which names the value.
+        return message.removeprefix("Value error, ")
+    return f"is {value!r}: {message[0].lower()}{message[1:]}"
 
 
 def describe(settings: Settings) -> str:

@@ -45,15 +45,8 @@ def session_options(settings: Settings) -> SessionOptions:
         device_id=settings.device_id,
         require_gpu=settings.require_gpu,
         intra_op_threads=settings.intra_op_threads,
-        spinning=settings.intra_op_spinning,
-        cuda=CudaOptions(
-            memory_limit_mib=settings.cuda_memory_limit_mib,
-            arena=settings.cuda_arena,
-            arena_shrink=settings.cuda_arena_shrink,
-            cudnn_algorithms=settings.cuda_cudnn_algorithms,
-            graphs=settings.cuda_graphs,
-            tf32=settings.cuda_tf32,
-        ),
+        cuda=CudaOptions(arena_shrink=settings.cuda_arena_shrink, graphs=settings.cuda_graphs),
+        config=dict(option.split("=", 1) for option in settings.session_option),
     )
 
 

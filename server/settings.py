@@ -1,12 +1,19 @@
 """The server's settings: one frozen class, where a field is a flag, an environment variable and a line of docs."""
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "PIXELSERVE_"
+
+_OPTION_GROUPS = "session., optimization., mlas., ep. or cuda."
+# Sizes are ONNX Runtime's limits.
+_SESSION_OPTION = re.compile(r"(session|optimization|mlas|ep|cuda)\.[\w.]{1,1000}=.{1,8192}")
+# They decide more than what ONNX Runtime does.
+_OPTIONS_WITH_FLAGS = {"cuda.device_id": "--device-id", "cuda.enable_cuda_graph": "--cuda-graphs"}
 MIB = 1024 * 1024
 
 
@@ -194,30 +201,18 @@ class Settings(BaseSettings):
         ge=0,
         description="threads that compute one batch; 0: what its sessions share of the usable cores",
     )
-    intra_op_spinning: bool = Field(
-        False, description="let these threads burn their cores while they wait, for a few microseconds less a batch"
-    )
-    cuda_memory_limit_mib: int = Field(
-        0, ge=0, description="MiB of GPU memory that each session's arena may hold; 0: no limit"
-    )
-    cuda_arena: Literal["same_as_requested", "power_of_two"] = Field(
-        "same_as_requested",
-        description="how that arena grows: as batches need it, or by powers of two, which asks the driver less often",
-    )
     cuda_arena_shrink: bool = Field(
         False,
         description="give unused GPU memory back after a batch of a size that is not warmed; not with CUDA graphs",
     )
-    cuda_cudnn_algorithms: Literal["heuristic", "exhaustive", "default"] = Field(
-        "heuristic",
-        description="how convolutions are chosen: by rule, by measuring all of them at each size's first run, or "
-        "cuDNN's default",
-    )
     cuda_graphs: bool = Field(
         False, description="launch each warmed batch size as one CUDA graph, where the model allows"
     )
-    cuda_tf32: bool = Field(
-        False, description="let matrix products round to TF32, which is faster; golden samples may refuse the model"
+    session_option: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="KEY=VALUE of ONNX Runtime's session configuration, such as session.intra_op.allow_spinning=1, or, "
+        "with cuda. before it, of its CUDA provider, such as cuda.gpu_mem_limit=2147483648; several are given one by "
+        "one, or with commas between them",
     )
     drain_settle_s: float = Field(
         0.0, ge=0, description="seconds to go on accepting after health says NOT_SERVING, for balancers to notice"
@@ -253,6 +248,23 @@ class Settings(BaseSettings):
     )
     print_config: bool = Field(False, description="print the settings that result, as TOML, and exit")
     log_format: Literal["json", "text"] = Field("json", description="json: one object a line; text: for people")
+
+    @field_validator("session_option", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("session_option")
+    @classmethod
+    def _is_of_onnx_runtime(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        for option in options:
+            # ONNX Runtime takes any key of its configuration, so a wrong one shows by its group only.
+            if not _SESSION_OPTION.fullmatch(option):
+                raise ValueError(f'has "{option}"; expected KEY=VALUE, where KEY begins with {_OPTION_GROUPS}')
+            flag = _OPTIONS_WITH_FLAGS.get(option.split("=")[0])
+            if flag is not None:
+                raise ValueError(f'has "{option}"; use {flag} instead')
+        return options
 
     @model_validator(mode="after")
     def _tls_files_belong_together(self) -> Self:

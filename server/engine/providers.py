@@ -5,7 +5,7 @@ The names and values are those of ONNX Runtime's CUDA execution provider
 onnxruntime_run_options_config_keys.h.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,30 +15,30 @@ CUDA = "CUDAExecutionProvider"
 NO_GRAPH = -1
 """The graph's number that makes a run neither capture nor replay one. ONNX Runtime's own default would capture."""
 
-_MIB = 1024 * 1024
-_ARENAS = {"power_of_two": "kNextPowerOfTwo", "same_as_requested": "kSameAsRequested"}
+CUDA_PREFIX = "cuda."
+"""What the key of an option of the CUDA provider begins with; any other is of the session's configuration."""
+
+# Ours where nobody asks otherwise. The arena grows by what batches need. cuDNN chooses convolutions by rule, since
+# measuring all of them takes long at each size's first run. TF32's 10 bits of mantissa are refused by golden samples.
+_CUDA_DEFAULTS = {
+    "arena_extend_strategy": "kSameAsRequested",
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "use_tf32": "0",
+}
+# Threads that wait for work would burn their core meanwhile, which the network may need.
+_SESSION_DEFAULTS = {"session.intra_op.allow_spinning": "0"}
 
 Device = Literal["auto", "cpu", "cuda"]
-Arena = Literal["power_of_two", "same_as_requested"]
-CudnnAlgorithms = Literal["heuristic", "exhaustive", "default"]
 
 
 @dataclass(frozen=True)
 class CudaOptions:
     """How a session uses its GPU."""
 
-    memory_limit_mib: int = 0
-    """MiB that the session's arena may hold; 0: no limit. CUDA, cuDNN and the batches announced take some besides."""
-    arena: Arena = "same_as_requested"
-    """How the arena grows: by what is asked for, or by powers of two, which asks the driver less often."""
     arena_shrink: bool = False
     """Whether the arena gives back what it does not use after a run of a shape that nobody announced."""
-    cudnn_algorithms: CudnnAlgorithms = "heuristic"
-    """How cuDNN's convolutions are chosen: by rule, by measuring all of them at the first run, or cuDNN's default."""
     graphs: bool = False
     """Whether announced batches are captured as CUDA graphs, which are launched at once instead of node by node."""
-    tf32: bool = False
-    """Whether matrix products may round to TF32's 10 bits of mantissa, which most golden samples do not forgive."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ class SessionOptions:
     """Threads that compute one run; 0: this session's share of the usable cores."""
     instances: int = 1
     """Sessions that share the usable cores."""
-    spinning: bool = False
-    """Whether threads that wait for work burn their core meanwhile, which the network may need."""
     cuda: CudaOptions = field(default_factory=CudaOptions)
     """How it uses its GPU."""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """More by ONNX Runtime's own names: entries of the session's configuration and, behind CUDA_PREFIX, options of the
+    CUDA provider. They win over ours."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +96,18 @@ def provider_list(
     cpu: tuple[str, dict[str, str]] = (CPU, {})
     if options.device == "cpu" or CUDA not in available:
         return [cpu]
-    cuda = options.cuda
-    chosen = {
-        "device_id": str(options.device_id),
-        "arena_extend_strategy": _ARENAS[cuda.arena],
-        "cudnn_conv_algo_search": cuda.cudnn_algorithms.upper(),
-        "use_tf32": _flag(cuda.tf32),
-        "enable_cuda_graph": _flag(graphs),
-    }
-    if cuda.memory_limit_mib:
-        chosen["gpu_mem_limit"] = str(cuda.memory_limit_mib * _MIB)
-    return [(CUDA, chosen), cpu]
+    asked = {key.removeprefix(CUDA_PREFIX): value for key, value in options.config.items() if _is_cudas(key)}
+    where = {"device_id": str(options.device_id), "enable_cuda_graph": _flag(graphs)}
+    return [(CUDA, _CUDA_DEFAULTS | asked | where), cpu]
 
 
 def session_config(options: SessionOptions) -> dict[str, str]:
     """Returns the entries of a session's configuration."""
-    return {"session.intra_op.allow_spinning": _flag(options.spinning)}
+    return _SESSION_DEFAULTS | {key: value for key, value in options.config.items() if not _is_cudas(key)}
+
+
+def _is_cudas(key: str) -> bool:
+    return key.startswith(CUDA_PREFIX)
 
 
 def run_config(options: SessionOptions, *, graphs: bool, graph: int = NO_GRAPH, shrink: bool = False) -> dict[str, str]:

@@ -20,7 +20,17 @@ from .cores import usable_cores
 from .gpu import GATE, CaptureError, GpuRuns
 from .input_faults import explain
 from .memory import trim
-from .providers import CPU, CUDA, InUse, SessionOptions, choose_threads, provider_list, session_config, shrink_config
+from .providers import (
+    CPU,
+    CUDA,
+    CUDA_PREFIX,
+    InUse,
+    SessionOptions,
+    choose_threads,
+    provider_list,
+    session_config,
+    shrink_config,
+)
 from .reshape import Reshape, seen_from_outside
 from .tensors import BY_ONNX, FREE, Array, TensorSpec
 
@@ -98,7 +108,8 @@ class Session:
 
         Raises:
             RepositoryError: the file is missing, damaged, or uses something that this ONNX Runtime has not.
-            StartupError: a GPU is asked for or required, and the model would be computed on the CPU.
+            StartupError: a GPU is asked for or required, and the model would be computed on the CPU; or ONNX Runtime
+                does not know an option of its CUDA provider.
         """
         self._model = model
         self._options = options
@@ -246,6 +257,8 @@ class Session:
             )
         if self._options.cuda.graphs:
             self._notes.append("CUDA graphs are off: the model is computed on the CPU")
+        if any(key.startswith(CUDA_PREFIX) for key in self._options.config):
+            self._notes.append(f"--session-option {CUDA_PREFIX}* is not used: the model is computed on the CPU")
 
 
 class _Runtime:
@@ -373,14 +386,29 @@ def check_model_file(model: Path) -> None:
 def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
     check_model_file(model)
     try:
-        return ort.InferenceSession(model, options, providers=providers)
+        return _open_session(model, options, providers)
     except Exception as error:
+        if "provider option" in str(error):
+            raise StartupError(f"--session-option: ONNX Runtime does not take it: {_first_line(error)}") from error
         newer = too_new(str(error))
         problem = f"ONNX Runtime {runtime_version()} cannot load it"
         if newer is not None:
             raise RepositoryError(f"{problem}: {newer}", path=model) from error
         remedy = "the file is damaged or made for a newer runtime: copy or export it again"
         raise RepositoryError(f"{problem} ({_first_line(error)}); {remedy}", path=model) from error
+
+
+def _open_session(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+    try:
+        # Its own fallback would go to the CPU over an option that it does not know, and say so on stdout only.
+        return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    except (ValueError, RuntimeError) as error:
+        if providers[0][0] == CPU or "provider option" in str(error):
+            raise
+        try:
+            return ort.InferenceSession(model, options, providers=[CPU])
+        except Exception as on_cpu:
+            raise on_cpu from error
 
 
 def _check_names(model: Path, nodes: Sequence[Any]) -> None:

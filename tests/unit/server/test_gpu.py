@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from pixelserve_server.engine.providers import CPU, CUDA, CudaOptions, SessionOptions
 from pixelserve_server.engine.session import Session, check_runtime
@@ -46,6 +47,8 @@ class PretendedGpu:
     """What each run that was not bound was told to shrink."""
     refuses_graphs: str = ""
     """What opening a session with graphs raises."""
+    refuses: str = ""
+    """What opening a session on the GPU raises."""
     leaves_the_gpu: bool = False
     """Whether a session with graphs is opened on the CPU instead."""
     fails_at_graphs: bool = False
@@ -70,15 +73,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
             return ""
 
     class Pretended(whole):  # type: ignore[misc, valid-type]
-        def __init__(self, path: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> None:
-            name, chosen = providers[0]
+        def __init__(self, path: Path, options: Any, providers: list[Any], **fallback: int) -> None:
+            name, chosen = providers[0] if providers != [CPU] else (CPU, {})
             state.opened.append(chosen)
             self.on_gpu = name == CUDA
+            if self.on_gpu and state.refuses:
+                if fallback.get("enable_fallback", 1) == 0:
+                    raise RuntimeError(state.refuses)
+                self.on_gpu = False
             if self.on_gpu and chosen["enable_cuda_graph"] == "1":
                 if state.refuses_graphs:
-                    raise ValueError(state.refuses_graphs)
+                    # Not one of those over which ONNX Runtime goes to the CPU.
+                    raise Fail(state.refuses_graphs)
                 self.on_gpu = not state.leaves_the_gpu
-            super().__init__(path, options, [CPU])
+            super().__init__(path, options, [CPU], **fallback)
 
         def get_providers(self) -> list[str]:
             return [CUDA, CPU] if self.on_gpu else [CPU]
@@ -378,6 +386,32 @@ def test_graphs_on_the_cpu_are_off_and_say_so(model: Path) -> None:
     assert (session.in_use.provider, session.in_use.device_id, session.in_use.graphs) == (CPU, None, 0)
 
 
+def test_an_option_that_onnx_runtime_does_not_know_keeps_the_server_from_starting(
+    gpu: PretendedGpu, model: Path
+) -> None:
+    gpu.refuses = 'provider_options_utils.h:151 Parse Unknown provider option: "gpu_men_limit".'
+    with pytest.raises(StartupError, match=r"--session-option: .*Unknown provider option: \"gpu_men_limit\""):
+        Session(model, replace(SessionOptions(), config={"cuda.gpu_men_limit": "1"}))
+    assert gpu.opened[0]["gpu_men_limit"] == "1"
+
+
+def test_a_gpu_that_does_not_answer_leaves_the_model_to_the_cpu_unless_it_is_asked_for(
+    gpu: PretendedGpu, model: Path
+) -> None:
+    gpu.refuses = "CUDA failure 100: no CUDA-capable device is detected"
+    session = Session(model, SessionOptions(config={"cuda.use_tf32": "1"}))
+    assert_doubles(session, 2)
+    assert session.notes == ("--session-option cuda.* is not used: the model is computed on the CPU",)
+    with pytest.raises(StartupError, match=r"--device cuda: .*was loaded on CPU"):
+        Session(model, GPU)
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_does_not_know_every_option(model: Path) -> None:
+    with pytest.raises(StartupError, match=r"--session-option: .*gpu_men_limit"):
+        Session(model, replace(GPU, config={"cuda.gpu_men_limit": "1"}))
+
+
 @pytest.mark.gpu
 @pytest.mark.slow
 def test_a_real_gpu_gives_what_the_cpu_gives_with_and_without_graphs(root: Path) -> None:
@@ -398,7 +432,10 @@ def test_a_real_gpu_gives_what_the_cpu_gives_with_and_without_graphs(root: Path)
 @pytest.mark.gpu
 def test_a_real_gpu_is_enough_where_one_is_required(model: Path) -> None:
     check_runtime("cuda", require_gpu=True)
-    session = Session(model, replace(GPU, require_gpu=True, cuda=CudaOptions(memory_limit_mib=256, arena_shrink=True)))
+    session = Session(
+        model,
+        replace(GPU, require_gpu=True, cuda=CudaOptions(arena_shrink=True), config={"cuda.gpu_mem_limit": str(2**28)}),
+    )
     session.warm(2, rows_of(2))
     assert_doubles(session, 2)
     assert_doubles(session, 5)

@@ -48,21 +48,13 @@ def test_cuda_comes_first_as_nobody_asked_otherwise(device: Device) -> None:
     assert cuda_options(SessionOptions(device=device)) == DEFAULTS
 
 
-@pytest.mark.parametrize(
-    ("options", "changed"),
-    [
-        (SessionOptions(device_id=3), {"device_id": "3"}),
-        (SessionOptions(cuda=CudaOptions(memory_limit_mib=512)), {"gpu_mem_limit": "536870912"}),
-        (SessionOptions(cuda=CudaOptions(arena="power_of_two")), {"arena_extend_strategy": "kNextPowerOfTwo"}),
-        (SessionOptions(cuda=CudaOptions(cudnn_algorithms="exhaustive")), {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
-        (SessionOptions(cuda=CudaOptions(cudnn_algorithms="default")), {"cudnn_conv_algo_search": "DEFAULT"}),
-        (SessionOptions(cuda=CudaOptions(tf32=True)), {"use_tf32": "1"}),
-        # Shrinking is asked of runs, and whether graphs can be had is found out when the model is opened.
-        (SessionOptions(cuda=CudaOptions(arena_shrink=True, graphs=True)), {}),
-    ],
-)
-def test_each_option_changes_its_own_entry(options: SessionOptions, changed: dict[str, str]) -> None:
-    assert cuda_options(options) == DEFAULTS | changed
+def test_the_gpus_number_is_an_option_of_the_provider() -> None:
+    assert cuda_options(SessionOptions(device_id=3)) == DEFAULTS | {"device_id": "3"}
+
+
+def test_options_of_the_cuda_provider_are_added_and_win_over_ours() -> None:
+    config = {"cuda.use_tf32": "1", "cuda.gpu_mem_limit": "7", "session.disable_prepacking": "1"}
+    assert cuda_options(SessionOptions(config=config)) == DEFAULTS | {"use_tf32": "1", "gpu_mem_limit": "7"}
 
 
 def test_graphs_are_an_option_of_the_provider() -> None:
@@ -70,8 +62,9 @@ def test_graphs_are_an_option_of_the_provider() -> None:
 
 
 def test_nobody_spins_unless_asked() -> None:
-    assert session_config(SessionOptions()) == {"session.intra_op.allow_spinning": "0"}
-    assert session_config(SessionOptions(spinning=True)) == {"session.intra_op.allow_spinning": "1"}
+    spinning = "session.intra_op.allow_spinning"
+    assert session_config(SessionOptions()) == {spinning: "0"}
+    assert session_config(SessionOptions(config={spinning: "1", "cuda.use_tf32": "1"})) == {spinning: "1"}
 
 
 @pytest.mark.parametrize(
@@ -85,20 +78,19 @@ def test_sessions_share_the_cores_unless_told_their_threads(
 
 
 def test_every_setting_of_sessions_reaches_them() -> None:
-    cuda = CudaOptions(
-        memory_limit_mib=7,
-        arena="power_of_two",
-        arena_shrink=True,
-        cudnn_algorithms="exhaustive",
-        graphs=True,
-        tf32=True,
+    asked = SessionOptions(
+        "cuda",
+        device_id=2,
+        require_gpu=True,
+        intra_op_threads=3,
+        cuda=CudaOptions(arena_shrink=True, graphs=True),
+        config={"session.disable_prepacking": "1", "cuda.use_tf32": "1=1"},
     )
-    asked = SessionOptions("cuda", device_id=2, require_gpu=True, intra_op_threads=3, spinning=True, cuda=cuda)
     settings = Settings(
         model_repository=Path("models"),
         **{name: getattr(asked, name) for name in ("device", "device_id", "require_gpu", "intra_op_threads")},
-        intra_op_spinning=True,
-        **{f"cuda_{each.name}": getattr(cuda, each.name) for each in fields(cuda)},
+        **{f"cuda_{each.name}": True for each in fields(CudaOptions)},
+        session_option=("session.disable_prepacking=1", "cuda.use_tf32=1=1"),
     )
     assert session_options(settings) == asked
     assert session_options(Settings(model_repository=Path("models"))) == SessionOptions()

@@ -179,7 +179,7 @@ def test_cuda_that_falls_back_to_the_cpu_does_not_start(
     whole = ort.InferenceSession
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
-    monkeypatch.setattr(ort, "InferenceSession", lambda path, options, providers: whole(path, options, [CPU]))
+    monkeypatch.setattr(ort, "InferenceSession", lambda path, options, **_: whole(path, options, providers=[CPU]))
     model_writer(model)
     with pytest.raises(StartupError, match=r"--device cuda: .*CPUExecutionProvider.*--device auto"):
         open_session(model, device="cuda")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pixelserve_server.command import main, parse_settings, service_links
+from pixelserve_server.command import describe, main, parse_settings, service_links
 from pixelserve_server.errors import ConfigurationError, StartupError
 from pixelserve_server.settings import Settings
 
@@ -136,13 +136,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "transport": ("grpcio", "grpcio"),
     "print_config": ("true", True),
     "intra_op_threads": ("8", 8),
-    "intra_op_spinning": ("true", True),
-    "cuda_memory_limit_mib": ("16", 16),
-    "cuda_arena": ("power_of_two", "power_of_two"),
     "cuda_arena_shrink": ("true", True),
-    "cuda_cudnn_algorithms": ("exhaustive", "exhaustive"),
     "cuda_graphs": ("true", True),
-    "cuda_tf32": ("true", True),
+    "session_option": ("session.a=1,cuda.b=2", ("session.a=1", "cuda.b=2")),
     "drain_settle_s": ("0.5", 0.5),
     "grace_s": ("1.5", 1.5),
     "drift_window": ("500", 500),
@@ -217,6 +213,47 @@ def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_a_bad_value_names_flag_variable_and_what_is_wrong(args: list[str], said: str) -> None:
     with pytest.raises(StartupError, match=said):
         parse_settings([*REPOSITORY, *args])
+
+
+SPINNING, LIMIT = "session.intra_op.allow_spinning=1", "cuda.gpu_mem_limit=7"
+
+
+@pytest.mark.parametrize(
+    ("args", "file"),
+    [
+        pytest.param(["--session-option", SPINNING, "--session-option", LIMIT], "", id="two flags"),
+        pytest.param([f"--session-option={SPINNING},{LIMIT}"], "", id="one flag"),
+        pytest.param([], f"session_option = ['{SPINNING}', '{LIMIT}']", id="a list in a file"),
+        pytest.param([], f"session_option = '{SPINNING},{LIMIT}'", id="a string in a file"),
+    ],
+)
+def test_options_of_onnx_runtime_are_given_one_by_one_or_together(args: list[str], file: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(file)
+    settings = parse_settings([*REPOSITORY, "--config", str(config), *args])
+    assert settings.session_option == (SPINNING, LIMIT)
+    config.write_text(describe(settings))
+    assert parse_settings(["--config", str(config)]).session_option == (SPINNING, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("use_tf32=1", 'has "use_tf32=1"; expected KEY=VALUE, where KEY begins with session.,.* or cuda.$'),
+        ("sesion.disable_prepacking=1", "expected KEY=VALUE"),
+        ("cuda.use_tf32", "expected KEY=VALUE"),
+        ("cuda.use_tf32=", "expected KEY=VALUE"),
+        ("cuda.=1", "expected KEY=VALUE"),
+        (f"session.a={'1' * 8193}", "expected KEY=VALUE"),
+        (f"{SPINNING},", 'has "";'),
+        ("", 'has "";'),
+        ("cuda.device_id=1", 'has "cuda.device_id=1"; use --device-id instead'),
+        ("cuda.enable_cuda_graph=1", "use --cuda-graphs instead"),
+    ],
+)
+def test_an_option_that_is_not_onnx_runtimes_is_refused(option: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^--session-option \(or PIXELSERVE_SESSION_OPTION\) .*{said}"):
+        parse_settings([*REPOSITORY, f"--session-option={option}"])
 
 
 @pytest.mark.parametrize(
