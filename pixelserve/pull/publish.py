@@ -2,9 +2,11 @@
 
 - A model that is new appears with one rename, and so does each new version of one that is not otherwise changed.
 - Where anything changes that is there (config.pbtxt, labels, a version that is replaced), the model's whole folder is
-  put together beside it, with links to what stays, and the two change places in one step.
+  put together beside it, with links to what stays, and the two change places in one step: whenever the pull is killed,
+  a server finds the old model or the new one.
 - On a file system that cannot do that, labels come first, then versions, and config.pbtxt last. A server that looks
-  just then may find a mixture; it goes on serving what it has and looks again.
+  just then may find a mixture; it goes on serving what it has and looks again. Replacing two labels, the configuration
+  and a version, and adding another, passes through four mixtures, in one of which the replaced version is missing.
 """
 
 import ctypes
