@@ -22,9 +22,7 @@ from pydantic_settings import (
 from pixelserve.text import read_text
 
 from .app import run
-from .check import diagnose
 from .errors import ConfigurationError
-from .repository.findings import Report
 from .settings import ENV_PREFIX, Settings
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
@@ -133,15 +131,6 @@ def describe(settings: Settings) -> str:
     values = settings.model_dump(mode="json", exclude={"config", "print_config"}, exclude_none=True)
     # What JSON writes for strings, numbers and booleans is TOML too.
     return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
-
-
-def examine(args: list[str], *, quick: bool) -> Report:
-    """Examines a repository for `pixelserve doctor`, as a server with these arguments would load it.
-
-    Raises:
-        StartupError: such a server would not start, whatever the repository holds.
-    """
-    return diagnose(parse_settings(args), quick=quick)
 
 
 def main(args: list[str]) -> int:

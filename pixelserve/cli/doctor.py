@@ -47,10 +47,11 @@ def doctor(
 ) -> None:
     """Say what in a repository would not be served, or not as meant, where, and what to write instead."""
     command = extras.load("pixelserve_server.command", extra="server")
+    check = extras.load("pixelserve_server.tools.check", extra="server")
     options = {"device": device, "config": config}
     args = [f"--{name}={value}" for name, value in options.items() if value is not None]
     args += [f"--model-repository={repository}", *(["--require-card"] if require_card else [])]
-    report = command.examine(args, quick=quick)
+    report = check.diagnose(command.parse_settings(args), quick=quick)
     if as_json:
         typer.echo(json.dumps(_as_json(report), indent=2))
     else:

@@ -69,7 +69,7 @@ def pull(
 ) -> None:
     """Mirror a model into a repository, whole and verified: all of it appears at once, or nothing does."""
     mirror = extras.load("pixelserve.pull.mirror", extra="pull")
-    prove = extras.load("pixelserve_server.check", extra="server").check_model if check else None
+    prove = extras.load("pixelserve_server.tools.check", extra="server").check_model if check else None
     wanted = mirror.Wanted(
         url,
         model_repository,

@@ -69,7 +69,7 @@ def promote(
     as_json: NamesAsJson = False,
 ) -> None:
     """Have a version be its model's stable one, or its candidate."""
-    promotion = extras.load("pixelserve_server.repository.promotion", extra="server")
+    promotion = extras.load("pixelserve_server.tools.promotion", extra="server")
     _print_move(promotion.promote(model_repository, name, version, to.value), as_json)
 
 
@@ -79,7 +79,7 @@ def rollback(
     as_json: NamesAsJson = False,
 ) -> None:
     """Go back to the version that was stable before."""
-    promotion = extras.load("pixelserve_server.repository.promotion", extra="server")
+    promotion = extras.load("pixelserve_server.tools.promotion", extra="server")
     _print_move(promotion.rollback(model_repository, name), as_json)
 
 
@@ -101,7 +101,7 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: both cards, and the agreement.")] = False,
 ) -> None:
     """Show two versions side by side, and whether they agree."""
-    comparison = extras.load("pixelserve_server.repository.comparison", extra="server")
+    comparison = extras.load("pixelserve_server.tools.comparison", extra="server")
     found = comparison.compare(model_repository, name, first, second)
     if as_json:
         typer.echo(json.dumps(_comparison_json(found), indent=2))

@@ -39,14 +39,14 @@ CONFINED = {
     "watchfiles": ("server/repository/watcher.py",),
     "google.protobuf": (
         *("server/api/", "server/transport/", "server/repository/pbtxt.py", "server/repository/compatibility.py"),
-        *("server/repository/overlay.py", "server/repository/promotion.py"),
+        *("server/repository/overlay.py", "server/tools/promotion.py"),
         *("training/exporting/config.py", "pixelserve/"),
     ),
     "pixelserve.oip": (
         *("server/api/", "server/transport/", "server/repository/config.py", "server/repository/scheduling.py"),
         "server/repository/warmup.py",
         *("server/repository/pbtxt.py", "server/repository/compatibility.py", "server/repository/aliases.py"),
-        *("server/repository/overlay.py", "server/repository/promotion.py"),
+        *("server/repository/overlay.py", "server/tools/promotion.py"),
         *("training/exporting/config.py", "pixelserve/", "examples/"),
     ),
 }
@@ -101,6 +101,12 @@ def test_server_and_training_share_only_what_pixelserve_offers_them(
         return is_within(name, ("pixelserve",)) and name != "pixelserve" and not is_within(name, shared)
 
     assert not violations(folder, is_forbidden)
+
+
+def test_nothing_of_the_server_imports_its_offline_tools() -> None:
+    imports = violations("server", lambda name: is_within(name, ("pixelserve_server.tools",)))
+    assert [each for each in imports if not each.startswith("server/tools/")] == []
+    assert imports
 
 
 @pytest.mark.parametrize("library", CONFINED)

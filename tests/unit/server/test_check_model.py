@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pixelserve_server.check import check_model
 from pixelserve_server.errors import RepositoryError
+from pixelserve_server.tools.check import check_model
 
 
 def test_every_version_that_is_named_proves_itself_and_goes(root: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pixelserve.card import Golden, write_golden
 from pixelserve.scores import parameter
 from pixelserve_server.errors import RepositoryError
-from pixelserve_server.repository.comparison import compare
+from pixelserve_server.tools.comparison import compare
 
 ROWS = np.array([[1, 2, 3, 4], [4, 3, 2, 1], [0, 5, 0, 0]], np.float32)
 TENSOR = ("FLOAT", ["N", 4])

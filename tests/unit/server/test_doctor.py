@@ -15,9 +15,9 @@ from pixelserve.card import Card, Golden, Parity, read_card, sha256_of, write_go
 from pixelserve.external_data import external_hashes
 from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import StartupError
-from pixelserve_server.repository.doctor import examine
-from pixelserve_server.repository.findings import Finding, Report
 from pixelserve_server.repository.loader import Loader
+from pixelserve_server.tools.doctor import examine
+from pixelserve_server.tools.findings import Finding, Report
 
 VALUES = np.ones((2, 4), dtype=np.float32)
 GOOD = """name: "doubler"

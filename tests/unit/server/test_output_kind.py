@@ -12,10 +12,10 @@ from pixelserve.scores import OUTPUT_KINDS, parameter
 from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.config import examine_config
-from pixelserve_server.repository.doctor import examine
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader
 from pixelserve_server.repository.output_kind import read_scores
+from pixelserve_server.tools.doctor import examine
 
 VALUES = np.array([[1, 2, 3, 4], [-5, 0, 1, 2]], np.float32)
 BATCHED = "max_batch_size: 8\n"

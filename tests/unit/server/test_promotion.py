@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pixelserve_server.errors import RepositoryError
-from pixelserve_server.repository.promotion import promote, rollback
+from pixelserve_server.tools.promotion import promote, rollback
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from ..engine.scores import scores_output
 from ..engine.session import Session
 from ..engine.tensors import Array
 from ..errors import NotFound, RepositoryError, UnknownName, unreadable
-from .aliases import CANDIDATE, STABLE, read_aliases
-from .config import Defaults, model_file_name, read_config, read_reshapes, settle
-from .layout import ModelFolder, find_model
-from .proof import in_batches
+from ..repository.aliases import CANDIDATE, STABLE, read_aliases
+from ..repository.config import Defaults, model_file_name, read_config, read_reshapes, settle
+from ..repository.layout import ModelFolder, find_model
+from ..repository.proof import in_batches
 
 # What a model without config.pbtxt may compute at once; its queue is not used.
 _DEFAULTS = Defaults(max_batch_size=64, max_queue_size=1)

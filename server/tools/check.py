@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import parts
-from .engine.session import check_runtime
-from .failures import FailureLog
-from .observe.statistics import VersionStats
-from .repository import doctor
-from .repository.findings import Report
-from .repository.layout import ModelFolder
-from .repository.loader import Loader
-from .settings import Settings
+from .. import parts
+from ..engine.session import check_runtime
+from ..failures import FailureLog
+from ..observe.statistics import VersionStats
+from ..repository.layout import ModelFolder
+from ..repository.loader import Loader
+from ..settings import Settings
+from . import doctor
+from .findings import Report
 
 
 def check_model(folder: Path, versions: Iterable[int]) -> dict[int, str]:

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from pixelserve.card import CARD_FILE, GOLDEN_FILE
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 
-from .config import Written
+from ..repository.config import Written
+from ..repository.layout import CONFIG_FILE, ModelFolder, is_version
+from ..repository.pbtxt import as_line
+from ..repository.warmup import WARMUP_FOLDER, warmup_files
 from .findings import Finding
-from .layout import CONFIG_FILE, ModelFolder, is_version
-from .pbtxt import as_line
-from .warmup import WARMUP_FOLDER, warmup_files
 
 LABELS_FILE = "labels.txt"
 """What a model's label file is usually called."""

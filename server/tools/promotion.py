@@ -18,9 +18,9 @@ from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import read_text
 
 from ..errors import NotFound, RepositoryError, UnknownName
-from .aliases import CANDIDATE, PREVIOUS, STABLE, as_text, read_aliases, set_aliases
-from .config import model_file_name, read_config, select_versions
-from .layout import ModelFolder, find_model
+from ..repository.aliases import CANDIDATE, PREVIOUS, STABLE, as_text, read_aliases, set_aliases
+from ..repository.config import model_file_name, read_config, select_versions
+from ..repository.layout import ModelFolder, find_model
 
 # A parameter as people and text_format write it: what comes before its value, and the quote behind that.
 _PARAMETER = r"""(\{{\s*key\s*:\s*["']{name}["']\s*[,;]?\s*value\s*:?\s*\{{\s*string_value\s*:\s*["'])[^"'\n]*(["'])"""

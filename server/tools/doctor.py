@@ -13,9 +13,9 @@ from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, parameter
 
 from ..engine.scores import scores_output
 from ..errors import RepositoryError, ServerError, unreadable
-from .aliases import alias_problems
-from .compatibility import ignored_fields, warning
-from .config import (
+from ..repository.aliases import alias_problems
+from ..repository.compatibility import ignored_fields, warning
+from ..repository.config import (
     Written,
     examine_config,
     label_problems,
@@ -23,12 +23,12 @@ from .config import (
     select_versions,
     written_outputs,
 )
+from ..repository.layout import ModelFolder, Survey, survey
+from ..repository.loader import LoadedVersion, Loader
+from ..repository.output_kind import is_uncertain
+from ..repository.pbtxt import as_line, line_of
+from ..repository.selection import choose_versions
 from .findings import Finding, Model, Report
-from .layout import ModelFolder, Survey, survey
-from .loader import LoadedVersion, Loader
-from .output_kind import is_uncertain
-from .pbtxt import as_line, line_of
-from .selection import choose_versions
 from .strays import LABELS_FILE, beside_model, beside_models, beside_versions, stray
 
 
