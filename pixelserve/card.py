@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .arrays import ArraysError, read_arrays
 from .external_data import MODEL_FILE as MODEL_FILE
 from .external_data import ExternalDataError, external_hashes
 from .external_data import sha256_of as sha256_of
@@ -22,9 +23,17 @@ from .text import TextError, read_text
 CARD_FILE = "card.json"
 GOLDEN_FILE = "golden.npz"
 SCHEMA_VERSION = 1
+CARD_BYTES = 4 << 20
+"""Most bytes of a card, which is sent in answers whole."""
+GOLDEN_BYTES = 256 << 20
+"""Most bytes that golden samples may unpack to."""
+GOLDEN_SAMPLES = 1024
+"""Most golden samples: a session computes each of them twice before it serves."""
 
 # Where a card has no entry for the provider in use, float32 kernels of another device are held to this.
 UNLISTED_TOLERANCE = 1e-3
+# The names of the arrays, their types and shapes.
+_OVERHEAD_BYTES = 1 << 20
 
 Task = Literal["image", "tabular", "regression", "unknown"]
 """What a model does: classes of pictures, classes of rows of a table, or values."""
@@ -141,8 +150,15 @@ class Card(_Part):
         return next((entry.tolerance for entry in self.parity if entry.provider == provider), UNLISTED_TOLERANCE)
 
     def write(self, path: Path) -> None:
-        """Writes the card as indented JSON."""
-        path.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+        """Writes the card as indented JSON.
+
+        Raises:
+            CardError: it would be too large to be read.
+        """
+        text = self.model_dump_json(indent=2, exclude_none=True) + "\n"
+        if (size := len(text.encode())) > CARD_BYTES:
+            raise CardError(f"{path}: the card has {size:,} bytes; at most {CARD_BYTES:,} are read")
+        path.write_text(text, encoding="utf-8")
 
 
 def read_card(path: Path) -> Card:
@@ -152,7 +168,7 @@ def read_card(path: Path) -> Card:
         CardError: the file is not a card of schema version 1; the first wrong field is named.
     """
     try:
-        return Card.model_validate_json(read_text(path))
+        return Card.model_validate_json(read_text(path, CARD_BYTES))
     except TextError as error:
         raise CardError(f"{path}: the whole file: {error}, or export the model again") from error
     except ValidationError as error:
@@ -203,11 +219,24 @@ class Golden:
 
 
 def write_golden(path: Path, golden: Golden) -> None:
-    """Writes golden samples: arrays named `inputs/<tensor>` and `outputs/<tensor>` in a compressed npz."""
-    arrays = {f"inputs/{name}": array for name, array in golden.inputs.items()}
-    arrays |= {f"outputs/{name}": array for name, array in golden.outputs.items()}
+    """Writes golden samples: arrays named `inputs/<tensor>` and `outputs/<tensor>` in a compressed npz.
+
+    Of more samples than are read, the first ones are written.
+
+    Raises:
+        CardError: a single one would be too large to be read.
+    """
     # NumPy pickles an array of Python strings, and nothing pickled is read.
-    arrays = {key: array.astype(str) if array.dtype == object else array for key, array in arrays.items()}
+    arrays = {
+        f"{group}/{name}": array.astype(str) if array.dtype == object else array
+        for group, tensors in (("inputs", golden.inputs), ("outputs", golden.outputs))
+        for name, array in tensors.items()
+    }
+    sample_bytes = max(1, sum(array.nbytes for array in arrays.values()) // max(1, golden.samples))
+    kept = min(GOLDEN_SAMPLES, (GOLDEN_BYTES - _OVERHEAD_BYTES) // sample_bytes)
+    if not kept:
+        raise CardError(f"{path}: a golden sample has {sample_bytes:,} bytes; at most {GOLDEN_BYTES:,} are read")
+    arrays = {key: array[:kept] for key, array in arrays.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # savez takes any keyword, its stub one flag more
 
 
@@ -215,26 +244,30 @@ def read_golden(path: Path) -> Golden:
     """Reads golden samples.
 
     Raises:
-        CardError: the file is not an npz with at least one input and one output of equally many samples.
+        CardError: the file is not an npz with at least one input and one output of equally many samples, or it holds
+            more than `GOLDEN_BYTES` or `GOLDEN_SAMPLES`.
+        OSError: it cannot be read.
     """
-    golden = Golden({}, {})
-    groups = {"inputs": golden.inputs, "outputs": golden.outputs}
     try:
-        # Opened here, because numpy leaves a file open that it opened itself and then found damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            for key in arrays.files:
-                group, _, tensor = key.partition("/")
-                array = arrays[key]
-                groups[group][tensor] = array.astype(object) if array.dtype.kind == "U" else array
-    except PermissionError:
-        raise
-    except Exception as error:  # numpy and zipfile raise half a dozen kinds for a damaged file
+        arrays = read_arrays(path, GOLDEN_BYTES)
+    except ArraysError as error:
         raise CardError(f"{path}: cannot be read as golden samples: {error}; export the model again") from error
-    lengths = {len(array) if array.ndim else 0 for group in groups.values() for array in group.values()}
-    if not golden.inputs or not golden.outputs or len(lengths) != 1 or 0 in lengths:
+    golden = Golden({}, {})
+    groups = {"inputs/": golden.inputs, "outputs/": golden.outputs}
+    for key, array in arrays.items():
+        if group := next((group for group in groups if key.startswith(group)), None):
+            tensor = key.removeprefix(group)
+            groups[group][tensor] = array.astype(object) if array.dtype.kind == "U" else array
+    lengths = {len(array) if array.ndim else 0 for array in arrays.values()}
+    known = len(golden.inputs) + len(golden.outputs)
+    if not golden.inputs or not golden.outputs or known != len(arrays) or len(lengths) != 1 or 0 in lengths:
         raise CardError(
             f"{path}: expected arrays named inputs/<tensor> and outputs/<tensor>, all with the same number of samples; "
             f"export the model again"
+        )
+    if golden.samples > GOLDEN_SAMPLES:
+        raise CardError(
+            f"{path}: {golden.samples:,} samples; at most {GOLDEN_SAMPLES:,} are replayed; export the model again"
         )
     return golden
 
@@ -269,9 +302,18 @@ def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float
 
 
 def largest_difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
-    """Returns the largest absolute difference of two tensors' elements; infinite where strings differ or one is NaN."""
+    """Returns the largest absolute difference of two tensors' elements; infinite where strings differ or one is NaN.
+
+    Memory: a few times that of a row, along the first axis.
+    """
     if not np.issubdtype(expected.dtype, np.number):
         return 0.0 if np.array_equal(found, expected) else float("inf")
+    if not expected.ndim:
+        return _difference(found, expected)
+    return max((_difference(*rows) for rows in zip(found, expected, strict=True)), default=0.0)
+
+
+def _difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
     with np.errstate(invalid="ignore"):
         difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
     # Equal infinities agree although their difference is NaN; any other NaN is as wrong as can be.

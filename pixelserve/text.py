@@ -1,9 +1,17 @@
 """Reads text files as editors on every system write them: UTF-8 or UTF-16, with a byte order mark or without."""
 
 import codecs
+import os
 from pathlib import Path
 
-_MAX_BYTES = 16 << 20
+CONFIG_BYTES = 256 << 10
+"""Most bytes of a config.pbtxt, of which protobuf parses one or two million a second."""
+LABELS_BYTES = 8 << 20
+"""Most bytes of a label file."""
+TEXT_BYTES = 16 << 20
+"""Most bytes of any other text file."""
+MAX_LINES = 1 << 18
+"""Most lines of a file of which each is a value: label files, lists of pictures."""
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
 _MARKS = (
@@ -19,21 +27,34 @@ class TextError(ValueError):
     """A file that is not text; the message says what to do, without the file."""
 
 
-def read_text(path: Path) -> str:
-    """Returns a text file's content with `\\n` at the end of each line, without a byte order mark.
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """Returns a file's content. Its size is looked at first; one that grows meanwhile is refused all the same.
 
     Raises:
         OSError: the file cannot be read.
-        TextError: it is not a file, is larger than 16 MiB, or is neither UTF-8 nor UTF-16 with a byte order mark.
+        TextError: it is not a file, or has more bytes than `most_bytes`.
     """
     # A pipe would wait for its other end.
     if path.exists() and not path.is_file():
         raise TextError("it is not a file")
     with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise TextError(f"it is larger than {_MAX_BYTES >> 20} MiB, which no text file here needs to be")
-    return decode(data)
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(most_bytes + 1) if size <= most_bytes else b""
+    size = max(size, len(data))
+    if size > most_bytes:
+        raise TextError(f"it has {size:,} bytes; at most {most_bytes:,} are read")
+    return data
+
+
+def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> str:
+    """Returns a text file's content with `\\n` at the end of each line, without a byte order mark.
+
+    Raises:
+        OSError: the file cannot be read.
+        TextError: it is not a file, has more bytes than `most_bytes`, or is neither UTF-8 nor UTF-16 with a byte order
+            mark.
+    """
+    return decode(read_bytes(path, most_bytes))
 
 
 def decode(data: bytes) -> str:
@@ -53,13 +74,18 @@ def decode(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_lines(path: Path) -> tuple[str, ...]:
+def read_lines(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, ...]:
     """Returns a text file's lines; blank ones at its end are left out.
 
     Raises:
-        OSError, TextError: as `read_text`.
+        OSError, TextError: as `read_text`, or there are more than `MAX_LINES`.
     """
-    lines = read_text(path).split("\n")
+    text = read_text(path, most_bytes)
+    # Counted first: as strings of their own, the lines of 8 MiB may take 500.
+    count = text.count("\n")
+    if count > MAX_LINES:
+        raise TextError(f"it has {count:,} lines; at most {MAX_LINES:,} are read")
+    lines = text.split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     return tuple(lines)

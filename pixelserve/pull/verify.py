@@ -16,7 +16,7 @@ from pixelserve.card import (
 )
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 from pixelserve.oip import model_config_pb2 as pb
-from pixelserve.text import TextError, read_text
+from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
 from .errors import DamagedError, UsageError
 
@@ -72,7 +72,7 @@ def settle_config(folder: Path, name: str, *, rename: bool) -> str:
 
 def _parse(path: Path) -> pb.ModelConfig:
     try:
-        return text_format.Parse(read_text(path), pb.ModelConfig())
+        return text_format.Parse(read_text(path, CONFIG_BYTES), pb.ModelConfig())
     except FileNotFoundError:
         return pb.ModelConfig()
     except (text_format.ParseError, TextError) as error:

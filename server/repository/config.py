@@ -7,12 +7,13 @@ Modules of this folder are the only ones outside api/ and transport/ that know p
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import get_args
 
 from pixelserve.imaging.prepare import Inversion, PictureSpec
 from pixelserve.oip import model_config_pb2 as pb
-from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind, is_single_unit, parameter
-from pixelserve.text import TextError, read_lines, read_text
+from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind, parameter
+from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.reshape import Reshape, fits
@@ -20,15 +21,15 @@ from ..engine.scores import scores_output
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError, unreadable
 from .compatibility import INVERSION, Verdict, uses
+from .labels import LabelFiles
 from .layout import DEFAULT_MODEL_FILE, ModelFolder, is_plain
-from .pbtxt import as_line, error_at, parse, value_name
+from .pbtxt import MOST_MISTAKES, as_line, error_at, parse, value_name
 from .scheduling import batching_problems, instance_problems, read_batching
 
 BACKEND = "onnxruntime"
 """Triton's name of what computes every model here."""
 PLATFORM = "onnxruntime_onnx"
 """Triton's older name of it."""
-
 
 Written = pb.ModelConfig
 """What a config.pbtxt says, for those who only hand it on."""
@@ -86,16 +87,19 @@ def examine_config(folder: ModelFolder) -> tuple[pb.ModelConfig | None, list[Rep
     """
     path = folder.config_file
     try:
-        text = read_text(path)
+        text = read_text(path, CONFIG_BYTES)
     except FileNotFoundError:
         return None, []
     except (OSError, TextError) as error:
         return None, [unreadable(path, error)]
     config, errors = parse(path, text)
     if config is not None:
-        errors += _unserved(folder, config)
-        errors += batching_problems(folder, config)
-        errors += instance_problems(folder, config.instance_group)
+        problems = chain(
+            _unserved(folder, config),
+            batching_problems(folder, config),
+            instance_problems(folder, config.instance_group),
+        )
+        errors += islice(problems, MOST_MISTAKES)
     return config, errors
 
 
@@ -167,9 +171,9 @@ def settle(
         raise problem
     policy = read_batching(folder, config, defaults.max_queue_size)
     files = {output.name: output.label_filename for output in config.output if output.label_filename}
+    read = LabelFiles(folder)
     labelled = tuple(
-        replace(spec, labels=_labels(folder, files[spec.name], spec)) if spec.name in files else spec
-        for spec in outputs
+        replace(spec, labels=read.labels(files[spec.name], spec)) if spec.name in files else spec for spec in outputs
     )
     pictures = _pictures(inputs, labelled, _inversion(config) or "never") if policy.max_batch_size else None
     return ModelConfig(
@@ -194,11 +198,11 @@ def label_problems(
     folder: ModelFolder, config: pb.ModelConfig, outputs: Sequence[TensorSpec]
 ) -> Iterator[RepositoryError]:
     """Yields what is wrong with each label file; one of an output that is not there may have any length."""
-    by_name = {spec.name: spec for spec in outputs}
+    by_name, read = {spec.name: spec for spec in outputs}, LabelFiles(folder)
     for entry in config.output:
         if entry.label_filename:
             try:
-                _labels(folder, entry.label_filename, by_name.get(entry.name))
+                read.labels(entry.label_filename, by_name.get(entry.name))
             except RepositoryError as error:
                 yield error
 
@@ -312,27 +316,3 @@ def written_outputs(config: pb.ModelConfig) -> list[TensorSpec]:
         for output in config.output
         if (name := value_name(pb.DataType, output.data_type)) in BY_CONFIG_NAME
     ]
-
-
-def _classes(shape: tuple[int, ...]) -> int:
-    """Returns how many classes an output has: its last dimension, but for ones that say nothing, as in [1, N, 1, 1]."""
-    while len(shape) > 1 and shape[-1] == 1 and shape[:-1] != (FREE,):
-        shape = shape[:-1]
-    return shape[-1] if shape else FREE
-
-
-def _labels(folder: ModelFolder, file_name: str, spec: TensorSpec | None) -> tuple[str, ...]:
-    path = folder.path / file_name
-    # A name that leads out of the model's folder is a mistake or an attack; a link is how Kubernetes mounts one.
-    if not is_plain(file_name):
-        problem = f"label_filename {file_name} is not a file beside config.pbtxt"
-        raise RepositoryError(problem, path=folder.config_file, write='label_filename: "labels.txt"')
-    try:
-        labels = read_lines(path)
-    except (OSError, TextError) as error:
-        raise unreadable(path, error, "one class label a line") from error
-    classes = _classes(spec.shape) if spec is not None else FREE
-    if spec is not None and classes not in (FREE, len(labels)) and not is_single_unit(classes, len(labels)):
-        problem = f"{len(labels)} labels; {spec.name} has {classes} classes, one label a line each"
-        raise RepositoryError(problem, path=path)
-    return labels

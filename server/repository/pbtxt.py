@@ -4,6 +4,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from pixelserve.oip import model_config_pb2 as pb
-from pixelserve.text import TextError, read_text
+from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
 from ..errors import RepositoryError
 
@@ -29,8 +30,8 @@ _PLACE = re.compile(r"^\d+:\d+ : ('.*': )?")
 _FLOAT = re.compile(r"(?i)(?:TYPE_)?(?:FP|FLOAT|DOUBLE)(\d+)")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _PART = re.compile(r'\w+(?:\["[^"]*"\]|\[\d+\])?')
-# A file with more mistakes than these is of another kind, and nobody wants to read them all.
-_MOST_MISTAKES = 20
+MOST_MISTAKES = 20
+"""How many mistakes of a file are looked for: with more it is of another kind, and nobody wants to read them all."""
 
 
 def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[RepositoryError]]:
@@ -42,7 +43,7 @@ def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[Repository
     errors: list[RepositoryError] = []
     lines = text.split("\n")
     is_plain = True
-    while len(errors) < _MOST_MISTAKES:
+    while len(errors) < MOST_MISTAKES:
         try:
             config = text_format.Parse("\n".join(lines), pb.ModelConfig())
             return (config if is_plain else None), errors
@@ -147,16 +148,23 @@ def line_of(path: Path, place: str) -> int | None:
         path: the configuration.
         place: the field's path, such as version_policy.latest, input[1].dims or parameters["inversion"].
     """
-    lines: dict[str, int] = {}
     try:
-        for field, line in _fields(read_text(path)):
-            lines.setdefault(field, line)
+        lines = _lines(read_text(path, CONFIG_BYTES))
     except (OSError, TextError, text_format.ParseError):
         return None
     parts = [part if part.endswith("]") else f"{part}[0]" for part in _PART.findall(place)]
     while parts and ".".join(parts) not in lines:
         parts.pop()
     return lines.get(".".join(parts))
+
+
+# Each of a file's problems asks for a line, and finding the lines takes as long as parsing the file.
+@lru_cache(maxsize=1)
+def _lines(text: str) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    for field, line in _fields(text):
+        lines.setdefault(field, line)
+    return lines
 
 
 # The tokenizer tells its line by an error alone, whose text does not matter.

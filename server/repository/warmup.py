@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import TextError, read_bytes
 
 from ..engine.tensors import Array, TensorSpec, format_shape
 from ..errors import RepositoryError, unreadable
@@ -17,9 +18,11 @@ from .pbtxt import error_at
 
 WARMUP_FOLDER = "warmup"
 """Where the files of input_data_file are, beside config.pbtxt."""
-# More than any classifier takes; a typing error in dims must not take the machine's memory.
-_MAX_BYTES = 1 << 30
-_MAX_COUNT = 1000
+# Of all entries together. More than any classifier takes; a typing error in dims must not take the machine's memory.
+_MAX_BYTES = 256 << 20
+_MAX_RUNS = 1000
+# A string of a few bytes takes 60 in memory.
+_MAX_STRINGS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ def read_warmups(
         max_batch_size: most rows of a request; 0: the tensors have no batch dimension.
 
     Raises:
-        RepositoryError: an entry does not fit the model, or its file cannot be read.
+        RepositoryError: an entry does not fit the model, its file cannot be read, or all together are too much.
     """
     entries = config.model_warmup if config is not None else ()
-    return [_Reader(folder, number, entry, max_batch_size).read(specs) for number, entry in enumerate(entries)]
+    left = _Left()
+    return [_Reader(folder, number, entry, max_batch_size, left).read(specs) for number, entry in enumerate(entries)]
 
 
 def warmup_files(config: pb.ModelConfig | None) -> Iterator[str]:
@@ -58,14 +62,25 @@ def warmup_files(config: pb.ModelConfig | None) -> Iterator[str]:
         yield from (each.input_data_file for each in entry.inputs.values() if each.input_data_file)
 
 
+@dataclass
+class _Left:
+    """What all entries together may still take."""
+
+    size: int = _MAX_BYTES
+    runs: int = _MAX_RUNS
+
+
 class _Reader:
     """Of one entry."""
 
-    def __init__(self, folder: ModelFolder, number: int, entry: pb.ModelWarmup, max_batch_size: int) -> None:
+    def __init__(
+        self, folder: ModelFolder, number: int, entry: pb.ModelWarmup, max_batch_size: int, left: _Left
+    ) -> None:
         self._folder = folder
         self._place = f"model_warmup[{number}]"
         self._entry = entry
         self._max_batch_size = max_batch_size
+        self._left = left
 
     def read(self, specs: Sequence[TensorSpec]) -> Warmup:
         entry, most = self._entry, self._max_batch_size or 1
@@ -73,14 +88,16 @@ class _Reader:
         rows = entry.batch_size or 1
         if rows > most:
             raise self._error("batch_size", f"batch_size is {rows}; expected 1 to {most}", "batch_size: 1")
-        if entry.count > _MAX_COUNT:
-            raise self._error("count", f"count is {entry.count}; expected at most {_MAX_COUNT}", f"count: {_MAX_COUNT}")
+        if (count := entry.count or 1) > (left := self._left.runs):
+            problem = f"count is {count:,}; expected at most {left:,} here, and {_MAX_RUNS:,} for all entries"
+            raise self._error("count", problem, f"count: {left}" if left else "")
+        self._left.runs -= count
         known = {spec.name: spec for spec in specs}
         if set(entry.inputs) != set(known):
             problem = f"its inputs are {', '.join(sorted(entry.inputs)) or 'none'}; expected {', '.join(known)}"
             raise self._error("inputs", problem)
         inputs = {name: self._tensor(known[name], entry.inputs[name], rows) for name in known}
-        return Warmup(entry.name, inputs, entry.count or 1)
+        return Warmup(entry.name, inputs, count)
 
     def _tensor(self, spec: TensorSpec, given: pb.ModelWarmup.Input, rows: int) -> Array:
         shape, wanted = tuple(given.dims), spec.shape[1:] if self._max_batch_size else spec.shape
@@ -96,8 +113,11 @@ class _Reader:
             found = pb.DataType.Name(given.data_type)
             raise self._error("inputs", f"data_type of {spec.name} is {found}; expected {spec.datatype.config_name}")
         elements = math.prod(wanted and shape)
-        if elements * rows * spec.datatype.dtype.itemsize > _MAX_BYTES:
-            raise self._error("inputs", f"{spec.name} would take over {_MAX_BYTES >> 20} MiB; write smaller dims")
+        self._left.size -= (size := elements * rows * spec.datatype.dtype.itemsize)
+        if self._left.size < 0 or (spec.datatype.is_bytes and elements * rows > _MAX_STRINGS):
+            problem = f"{spec.name} has {elements * rows:,} elements of {size:,} bytes"
+            limit = f"{_MAX_BYTES >> 20} MiB for all inputs of all entries, and {_MAX_STRINGS:,} strings for each"
+            raise self._error("inputs", f"{problem}; expected at most {limit}; write smaller dims")
         one = self._values(spec, given, elements).reshape(wanted and shape)
         if not self._max_batch_size:
             return one
@@ -126,15 +146,15 @@ class _Reader:
         path = self._folder.path / WARMUP_FOLDER / name
         size = elements * spec.datatype.dtype.itemsize
         try:
-            found = path.stat().st_size
-            if found > _MAX_BYTES or (found != size and not spec.datatype.is_bytes):
-                problem = f"has {found} bytes; {spec.name} takes {size} of one row ({elements} {spec.datatype.name})"
-                raise RepositoryError(problem, path=path)
-            data = path.read_bytes()
-        except OSError as error:
+            data = read_bytes(path, self._left.size + size)
+        except (OSError, TextError) as error:
             raise unreadable(path, error, f"a file, since {self._place} names it") from error
         if not spec.datatype.is_bytes:
+            if len(data) != size:
+                problem = f"has {len(data)} bytes; {spec.name} takes {size} per row ({elements} {spec.datatype.name})"
+                raise RepositoryError(problem, path=path)
             return np.frombuffer(data, spec.datatype.dtype)
+        self._left.size -= len(data)
         return np.array(_split(path, data, elements), dtype=object)
 
     def _error(self, field: str, problem: str, write: str = "") -> RepositoryError:

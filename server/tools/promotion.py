@@ -15,7 +15,7 @@ from google.protobuf import text_format
 
 from pixelserve.external_data import find_model_file
 from pixelserve.oip import model_config_pb2 as pb
-from pixelserve.text import read_text
+from pixelserve.text import CONFIG_BYTES, read_text
 
 from ..errors import NotFound, RepositoryError, UnknownName
 from ..repository.aliases import CANDIDATE, PREVIOUS, STABLE, as_text, read_aliases, set_aliases
@@ -112,7 +112,7 @@ def _move(folder: ModelFolder, config: pb.ModelConfig, before: Mapping[str, int]
         set_aliases(wanted, after)
         # Behind a link is the file itself.
         path = folder.config_file.resolve()
-        _replace(path, _edited(path, read_text(path), changed, wanted))
+        _replace(path, _edited(path, read_text(path, CONFIG_BYTES), changed, wanted))
     return Move(folder.name, before, after)
 
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pixelserve import card as card_module
 from pixelserve.card import (
     UNLISTED_TOLERANCE,
     Calibration,
@@ -19,6 +21,7 @@ from pixelserve.card import (
     GoldenMismatchError,
     Parity,
     Reference,
+    largest_difference,
     read_card,
     read_golden,
     replay,
@@ -27,6 +30,7 @@ from pixelserve.card import (
     write_golden,
 )
 
+MIB = 1 << 20
 IMAGES = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3)
 SCORES = np.array([[0.25, 0.75], [1.0, 0.0]], dtype=np.float32)
 
@@ -185,6 +189,59 @@ def test_golden_samples_that_hold_pickles_are_refused(tmp_path: Path) -> None:
     np.savez(path, **{"inputs/image": np.array([print, print]), "outputs/scores": SCORES})
     with pytest.raises(CardError, match=r"golden\.npz"):
         read_golden(path)
+
+
+def test_golden_samples_that_unpack_to_too_much_are_refused_with_the_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_module, "GOLDEN_BYTES", 8 * MIB)
+    path = tmp_path / "golden.npz"
+    np.savez_compressed(path, **{"inputs/x": np.zeros((9, MIB), "u1"), "outputs/y": np.zeros((9, 1), "f4")})
+    with pytest.raises(CardError, match=r"golden\.npz: .* unpacks to 9,437,476 bytes; at most 8,388,608 are read"):
+        read_golden(path)
+
+
+def test_more_golden_samples_than_are_replayed_are_refused_and_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "golden.npz"
+    samples = np.zeros((1025, 1), "f4")
+    np.savez(path, **{"inputs/x": samples, "outputs/y": samples})
+    with pytest.raises(CardError, match="1,025 samples; at most 1,024 are replayed"):
+        read_golden(path)
+    write_golden(path, Golden({"x": samples}, {"y": samples}))
+    assert read_golden(path).samples == 1024
+
+
+def test_of_large_golden_samples_as_many_are_written_as_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_module, "GOLDEN_BYTES", 8 * MIB)
+    path = tmp_path / "golden.npz"
+    large = np.zeros((9, MIB), "u1")
+    write_golden(path, Golden({"x": large}, {"y": large[:, :1]}))
+    assert read_golden(path).samples == 6
+    with pytest.raises(CardError, match="a golden sample has 9,437,185 bytes; at most 8,388,608 are read"):
+        write_golden(path, Golden({"x": large.reshape(1, -1)}, {"y": large[:1, :1]}))
+
+
+def test_a_card_that_is_too_large_is_refused_and_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    with path.open("wb") as file:
+        file.truncate(200 << 20)
+    with pytest.raises(CardError, match=r"card\.json: .* 209,715,200 bytes; at most 4,194,304 are read"):
+        read_card(path)
+    with pytest.raises(CardError, match="at most 4,194,304 are read"):
+        Card(name="x", task="image", sha256="0", created="now", recipe="r" * (4 << 20)).write(path)
+
+
+def test_outputs_are_compared_sample_by_sample() -> None:
+    expected = np.zeros((64, MIB // 8), "f4")
+    found = expected.copy()
+    found[40, 7] = 3
+    tracemalloc.start()
+    assert largest_difference(found, expected) == 3
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < expected.nbytes / 4
 
 
 def test_replay_runs_the_golden_inputs_and_returns_the_largest_difference() -> None:

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind
-from pixelserve.text import read_lines, read_text
+from pixelserve.text import CONFIG_BYTES, LABELS_BYTES, read_lines, read_text
 
 from ..errors import UsageError
 from ..runtime import OnnxModel, Tensor
@@ -114,7 +114,7 @@ def read_labelled_output(path: Path) -> str | None:
 
 def _read(path: Path) -> pb.ModelConfig:
     try:
-        return text_format.Parse(read_text(path), pb.ModelConfig())
+        return text_format.Parse(read_text(path, CONFIG_BYTES), pb.ModelConfig())
     except (OSError, ValueError, text_format.ParseError):
         # For which a model is refused elsewhere.
         return pb.ModelConfig()
@@ -144,14 +144,14 @@ def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str], max_batch_
             batch is asked for that is not its own.
     """
     try:
-        config = text_format.Parse(read_text(path), pb.ModelConfig())
+        config = text_format.Parse(read_text(path, CONFIG_BYTES), pb.ModelConfig())
         batches = config.max_batch_size > 0
         entries = {
             "input": [_entry(entry, batches) for entry in config.input],
             "output": [_entry(entry, batches) for entry in config.output],
         }
         label_files = [path.with_name(entry.label_file) for entry in entries["output"] if entry.label_file]
-        found_labels = list(read_lines(label_files[0])) if label_files else []
+        found_labels = list(read_lines(label_files[0], LABELS_BYTES)) if label_files else []
     except (OSError, ValueError, text_format.ParseError) as error:
         raise UsageError(f"{path}: cannot be read as this model's configuration: {error}; correct it first") from error
     if max_batch_size not in (None, config.max_batch_size):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelserve.text import TextError, read_lines
+from pixelserve.text import LABELS_BYTES, TextError, read_lines
 
 from ..errors import SamplesError
 from ..progress import say
@@ -49,7 +49,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         SamplesError: it cannot be read, is empty, or has an empty line or the same label twice.
     """
     try:
-        labels = read_lines(path)
+        labels = read_lines(path, LABELS_BYTES)
     except OSError as error:
         raise SamplesError(f"{path}: cannot be read: {error.strerror}; expected one class label a line") from error
     except TextError as error:

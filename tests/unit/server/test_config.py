@@ -8,10 +8,12 @@ import pytest
 from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import read_lines
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.reshape import Reshape
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import RepositoryError
+from pixelserve_server.repository import labels, pbtxt
 from pixelserve_server.repository.config import (
     Defaults,
     ModelConfig,
@@ -389,6 +391,9 @@ def test_a_model_takes_pictures_where_it_is_plain_which_output_has_the_scores(
         pytest.param(b"a\nb\nc\nd\n", r"labels\.txt: 4 labels; scores has 3 classes", id="too many"),
         pytest.param(b"", r"labels\.txt: 0 labels; scores has 3 classes", id="empty"),
         pytest.param(b"\xff\n\xfe\n\xfd\n", r"labels\.txt: cannot be read", id="not text"),
+        pytest.param(b"a\n" * 300_000, r"labels\.txt: .*300,000 lines; at most 262,144", id="too many for any model"),
+        pytest.param(b"a\n" + b"b" * (8 << 20), r"labels\.txt: .*8,388,610 bytes; at most 8,388,608", id="too large"),
+        pytest.param(b"a\nb\n" + b"c" * 1001, r"labels\.txt:3: has 1,001 characters; .* at most 1,000", id="no label"),
     ],
 )
 def test_a_label_file_that_does_not_fit_is_refused(folder: ModelFolder, content: bytes | None, said: str) -> None:
@@ -396,6 +401,37 @@ def test_a_label_file_that_does_not_fit_is_refused(folder: ModelFolder, content:
         (folder.path / "labels.txt").write_bytes(content)
     with pytest.raises(RepositoryError, match=said):
         settled(folder, LABELLED)
+
+
+def test_a_label_file_that_several_outputs_name_is_read_once(
+    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.path / "labels.txt").write_text("a\nb\nc\n")
+    read: list[Path] = []
+    monkeypatch.setattr(labels, "read_lines", lambda path, most: read.append(path) or read_lines(path, most))
+    twice = "".join(tensor("output", name, "FP32", 3, more='label_filename: "labels.txt"') for name in ("one", "two"))
+    outputs = tuple(TensorSpec(name, SCORES.datatype, SCORES.shape) for name in ("one", "two"))
+    config = settled(folder, BATCHES + twice, outputs=outputs)
+    assert [spec.labels for spec in config.outputs] == [("a", "b", "c")] * 2
+    assert len(read) == 1
+
+
+def test_a_configuration_that_is_too_large_is_refused_before_it_is_parsed(folder: ModelFolder) -> None:
+    folder.config_file.write_text("#" * (256 << 10) + "\n")
+    with pytest.raises(RepositoryError, match=r"config\.pbtxt: .*262,145 bytes; at most 262,144 are read"):
+        read_config(folder)
+
+
+def test_of_countless_mistakes_only_some_are_looked_for_and_their_lines_are_found_at_once(
+    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[str] = []
+    fields = pbtxt._fields
+    monkeypatch.setattr(pbtxt, "_fields", lambda text: searches.append(text) or fields(text))
+    folder.config_file.write_text("instance_group { count: -1 }\n" * 5000)
+    _, errors = examine_config(folder)
+    assert [error.line for error in errors] == list(range(1, 21))
+    assert len(searches) == 1
 
 
 @pytest.mark.parametrize("name", ["../labels.txt", "/etc/hostname", "1/labels.txt", ".", "..", "x" * 256])

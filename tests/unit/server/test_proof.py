@@ -1,7 +1,9 @@
 """A version's requests are merged only where its rows were proven to be computed by themselves."""
 
+import os
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 from pixelserve_server.api.model_config import describe
 from pixelserve_server.errors import RepositoryError
+from pixelserve_server.repository import warmup as warmup_module
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion
 
@@ -329,7 +332,10 @@ def test_a_warmup_of_strings_has_their_lengths_before_them(tmp_path: Path, load:
         (warmup(""), "x has no data; expected zero_data, random_data or input_data_file"),
         (warmup('input_data_file: "../1/model.onnx"'), 'input_data_file "../1/model.onnx" is not the name of a file'),
         (warmup('input_data_file: "none"'), "warmup/none: cannot be read: No such file"),
-        (warmup("zero_data: true").replace('"first"', '"first" count: 100000'), "count is 100000; expected at most"),
+        (
+            warmup("zero_data: true").replace('"first"', '"first" count: 100000'),
+            "count is 100,000; expected at most 1,000",
+        ),
     ],
 )
 def test_a_warmup_that_does_not_fit_is_refused(tmp_path: Path, load: Load, config: str, said: str) -> None:
@@ -341,7 +347,7 @@ def test_a_warmup_larger_than_memory_is_refused_before_it_is_made(tmp_path: Path
     config = warmup("zero_data: true", dims=str(10**12))
     x = (TensorProto.INT64, ["N", "any"])
     folder = write(tmp_path, [("Identity", "x", "y", {})], {"x": x}, {"y": x}, config)
-    with pytest.raises(RepositoryError, match="x would take over 1024 MiB"):
+    with pytest.raises(RepositoryError, match=r"x has 4,000,000,000,000 elements of .* at most 256 MiB"):
         load(folder)
 
 
@@ -378,3 +384,32 @@ def test_a_session_that_is_loaded_anew_is_proven_again_hash_included(tmp_path: P
         model.write_bytes(other)
         with pytest.raises(RepositoryError, match=r"SHA-256|cannot load"):
             instance._rebuild()
+
+
+def test_all_warmups_together_are_bounded(tmp_path: Path, load: Load) -> None:
+    x = (TensorProto.INT64, ["N", "any"])
+    entry = warmup("zero_data: true", dims=str(3 << 20)).removeprefix(DYNAMIC)
+    folder = write(tmp_path, [("Identity", "x", "y", {})], {"x": x}, {"y": x}, DYNAMIC + entry * 3)
+    with pytest.raises(RepositoryError, match=r"config.pbtxt:\d+: model_warmup: x has .* at most 256 MiB"):
+        load(folder)
+    entry = warmup("zero_data: true").removeprefix(DYNAMIC).replace('"first"', '"first" count: 600')
+    folder.config_file.write_text(DYNAMIC + entry * 2)
+    with pytest.raises(RepositoryError, match="count is 600; expected at most 400 here, and 1,000 for all entries"):
+        load(folder)
+
+
+def test_a_warmups_file_counts_with_the_others(tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup_module, "_Left", partial(warmup_module._Left, size=100))
+    config = warmup('input_data_file: "text"', kind="TYPE_STRING", dims="2", rows=1)
+    x, y = (TensorProto.STRING, ["N", 2]), (TensorProto.FLOAT, ["N", 2])
+    entry = config.removeprefix(DYNAMIC)
+    folder = write(tmp_path, [("Cast", "x", "y", {"to": TensorProto.FLOAT})], {"x": x}, {"y": y}, DYNAMIC + entry * 2)
+    (folder.path / "warmup").mkdir()
+    text = b"".join(struct.pack("<I", len(each)) + each for each in (b"2.5" + b"0" * 40, b"-1"))
+    (folder.path / "warmup" / "text").write_bytes(text)
+    with pytest.raises(RepositoryError, match=r"warmup/text: cannot be read: it has 53 bytes; at most 31 are read"):
+        load(folder)
+    (folder.path / "warmup" / "text").unlink()
+    os.mkfifo(folder.path / "warmup" / "text")
+    with pytest.raises(RepositoryError, match=r"warmup/text: cannot be read: it is not a file"):
+        load(folder)
