@@ -38,6 +38,7 @@ from .observe.port import MetricsServer
 from .repository.catalogue import Catalogue
 from .repository.loader import Loader
 from .repository.manager import RepositoryManager
+from .repository.temporary import remove_abandoned
 from .settings import MIB, Settings
 from .signals import stop_signal
 from .transport import Services
@@ -108,7 +109,12 @@ class Application:
             self._metrics, self._health, log, self._catalogue.is_ready, drift_window=settings.drift_window
         )
         self._manager = RepositoryManager(
-            settings.model_repository, self._catalogue, self._loader(), self._events, drain_s=settings.grace_s
+            settings.model_repository,
+            self._catalogue,
+            self._loader(),
+            self._events,
+            drain_s=settings.grace_s,
+            max_load_files_bytes=settings.max_load_files_mib * MIB,
         )
         self._watcher = self._repository_watcher()
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
@@ -304,6 +310,8 @@ class Application:
 
     def _load(self) -> None:
         settings = self._settings
+        if removed := remove_abandoned():
+            self._log.info("temporary files removed", folders=removed, reason="the servers that made them have ended")
         names = [name.strip() for name in (settings.load_models or "").split(",") if name.strip()]
         if settings.model_control_mode != "explicit" or "*" in names:
             failed = self._manager.load_all(stop_on_error=settings.exit_on_error)

@@ -84,6 +84,12 @@ class Settings(BaseSettings):
         description="who decides what is loaded: none, the repository as it is at start-up; poll, the repository as it "
         "changes; explicit, RepositoryModelLoad and RepositoryModelUnload",
     )
+    max_load_files_mib: int = Field(
+        2048,
+        ge=0,
+        description="with explicit, MiB of files sent with RepositoryModelLoad that are kept at once, in the system's "
+        "directory for temporary files",
+    )
     repository_poll_s: float = Field(
         15.0, gt=0, description="with poll, seconds between looks at the repository beside the system's file events"
     )

@@ -55,6 +55,8 @@ class LoadedVersion:
 
     config: ModelConfig
     """The model's settled configuration."""
+    folder: ModelFolder
+    """Where it was loaded from: a session that is loaded anew comes from there too."""
     version: int
     """The version's number."""
     in_use: InUse
@@ -187,7 +189,7 @@ class Loader:
         batcher = self._batcher(folder, version, instances, policy)
         batcher.start()
         # Sessions settle what they use when they are warmed, which the batcher's threads have done.
-        return LoadedVersion(config, version, first.in_use, proof.evidence, proof.rows, batcher, 0.0, scores)
+        return LoadedVersion(config, folder, version, first.in_use, proof.evidence, proof.rows, batcher, 0.0, scores)
 
     def _warming(self, model: Path, policy: BatchingPolicy, proof: Proof, progress: Progress) -> Warming:
         if not proof.rows.allows_merging:

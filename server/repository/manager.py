@@ -70,6 +70,7 @@ class RepositoryManager:
         listener: Listener,
         *,
         drain_s: float | None = None,
+        max_load_files_bytes: int = 1 << 31,
     ) -> None:
         """Stores what it is handed.
 
@@ -79,6 +80,7 @@ class RepositoryManager:
             loader: loads versions.
             listener: is told what happens.
             drain_s: seconds that a version which leaves gets to finish what it has accepted; None: all it needs.
+            max_load_files_bytes: most bytes of files that load requests brought which are kept at once.
         """
         self._repository = repository
         self._catalogue = catalogue
@@ -87,7 +89,7 @@ class RepositoryManager:
         self._drain_s = drain_s
         self._seen: dict[str, _Seen] = {}
         self._passed_over: list[PassedOver] = []
-        self._overlays = Overlays()
+        self._overlays = Overlays(max_load_files_bytes)
         self._changing = threading.Lock()
 
     def load_all(self, names: Sequence[str] | None = None, *, stop_on_error: bool = False) -> list[RepositoryError]:
@@ -180,11 +182,11 @@ class RepositoryManager:
             seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
             seen.whole = None
             seen.surprises.clear()
-            errors = self._update(folder)
-            # Where one failed, others may still be of an earlier override.
-            if not errors:
-                self._overlays.discard(name, but=folder)
-            return errors
+            try:
+                return self._update(folder)
+            finally:
+                # Where a version failed, another may still be of an earlier override.
+                self._overlays.keep(name, {loaded.folder for loaded in self._catalogue.ready_versions(name)})
 
     def unload(self, name: str) -> None:
         """Unloads all versions of a model; returns when they have answered what they had accepted.
@@ -197,7 +199,7 @@ class RepositoryManager:
                 raise NotFound(f'there is no model "{name}" to unload')
             self._seen.pop(name, None)
             self._unload(name, UNLOADED)
-            self._overlays.discard(name)
+            self._overlays.keep(name)
 
     def close(self) -> None:
         """Removes what it has put on disk, once nothing is served any more."""

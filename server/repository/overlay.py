@@ -5,20 +5,24 @@ other, so that nothing else has to know of them: what the client sent, and links
 """
 
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from google.protobuf import json_format, text_format
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve.text import CONFIG_BYTES
 
 from ..errors import InvalidRequest, RepositoryError
 from .layout import CONFIG_FILE, ModelFolder, find_model, is_plain
+from .temporary import TemporaryFolder
 
 # A file lies in the model's folder, a version's, or a folder in that (Triton's layout for weights beside a graph).
 _MOST_PARTS = 3
+_MOST_FILES = 1000
+# A folder that holds a configuration and links takes next to nothing, but not nothing.
+_MOST_FOLDERS = 1000
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,19 @@ def read_override(config: str | None, files: Mapping[str, bytes]) -> Override | 
         files: contents by path, such as `1/model.onnx`.
 
     Raises:
-        InvalidRequest: the configuration is none or does not come with the files, or a path leads elsewhere.
+        InvalidRequest: the configuration is none, is too large or does not come with the files, or a path leads
+            elsewhere.
     """
     if config is None:
         if files:
             raise InvalidRequest('load parameter "file:…" needs "config" beside it: a ModelConfig as JSON')
         return None
+    if len(files) > _MOST_FILES:
+        raise InvalidRequest(f'{len(files):,} load parameters "file:…"; at most {_MOST_FILES:,} are taken')
+    if len(config) > CONFIG_BYTES:
+        raise InvalidRequest(
+            f'load parameter "config" has {len(config):,} characters; at most {CONFIG_BYTES:,} are taken'
+        )
     try:
         parsed = json_format.Parse(config, pb.ModelConfig())
     except json_format.ParseError as error:
@@ -63,47 +74,76 @@ def _checked(name: str) -> PurePosixPath:
 class Overlays:
     """The folders that were made for overrides. Not for several threads at once."""
 
-    def __init__(self) -> None:
-        """Starts out with none."""
-        self._folders: dict[str, list[Path]] = {}
+    def __init__(self, max_bytes: int) -> None:
+        """Args:
+        max_bytes: most bytes of files that are kept at once.
+        """
+        self._max_bytes = max_bytes
+        self._root: TemporaryFolder | None = None
+        self._made = 0
+        # What each takes, by model.
+        self._bytes: dict[str, dict[ModelFolder, int]] = {}
 
     def make(self, repository: Path, name: str, override: Override) -> ModelFolder:
-        """Returns a new folder of a model; it is there until `discard`.
+        """Returns a new folder of a model; it is there until `keep` leaves it out.
 
         Raises:
             NotFound: no files were sent, and the repository has no such model.
             InvalidRequest: the name is no folder's.
-            RepositoryError: the disk does not take it.
+            RepositoryError: too much is kept, or the disk does not take it.
         """
         if not is_plain(name):
             raise InvalidRequest(f'model_name "{name}" is not the name of a folder')
         original = None if override.files else find_model(repository, name)
+        size = sum(map(len, override.files.values()))
+        self._check_room(name, size)
         try:
-            root = Path(tempfile.mkdtemp(prefix="pixelserve-"))
-            self._folders.setdefault(name, []).append(root)
-            folder = root / name
-            folder.mkdir()
-            _fill(folder, original, override)
+            self._root = self._root or TemporaryFolder.make()
+            self._made += 1
+            parent = self._root.path / str(self._made)
+            folder = ModelFolder(parent / name)
+            try:
+                folder.path.mkdir(parents=True)
+                _fill(folder.path, original, override)
+            except BaseException:
+                shutil.rmtree(parent, ignore_errors=True)
+                raise
         except OSError as error:
             raise RepositoryError(
                 f"model {name}: the files of the load request cannot be stored: {error}; make room, or set TMPDIR to a "
                 f"folder that can be written"
             ) from error
-        return ModelFolder(folder)
+        self._bytes.setdefault(name, {})[folder] = size
+        return folder
 
-    def discard(self, name: str, but: ModelFolder | None = None) -> None:
-        """Removes a model's folders that nothing is loaded from any more."""
-        kept = [] if but is None else [root for root in self._folders.get(name, []) if but.path.parent == root]
-        for root in self._folders.pop(name, []):
-            if root not in kept:
-                shutil.rmtree(root, ignore_errors=True)
-        if kept:
-            self._folders[name] = kept
+    def _check_room(self, name: str, size: int) -> None:
+        kept = [each for folders in self._bytes.values() for each in folders.values()]
+        if size + sum(kept) > self._max_bytes:
+            raise RepositoryError(
+                f"model {name}: the files of the load request have {size:,} bytes, and {sum(kept):,} are kept of "
+                f"others; at most {self._max_bytes:,} are (--max-load-files-mib); unload one of those"
+            )
+        if len(kept) >= _MOST_FOLDERS:
+            raise RepositoryError(
+                f"model {name}: {len(kept):,} models are loaded with a configuration or files of the request, and no "
+                f"more are; unload one"
+            )
+
+    def keep(self, name: str, used: Collection[ModelFolder] = ()) -> None:
+        """Removes a model's folders but those that are `used`."""
+        folders = self._bytes.pop(name, {})
+        for folder in folders:
+            if folder not in used:
+                shutil.rmtree(folder.path.parent, ignore_errors=True)
+        if kept := {folder: size for folder, size in folders.items() if folder in used}:
+            self._bytes[name] = kept
 
     def close(self) -> None:
         """Removes all folders."""
-        for name in list(self._folders):
-            self.discard(name)
+        self._bytes.clear()
+        if self._root is not None:
+            self._root.remove()
+            self._root = None
 
 
 def _fill(folder: Path, original: ModelFolder | None, override: Override) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -265,6 +266,29 @@ def test_a_model_that_is_sent_is_served_although_the_repository_has_none(
     unload(server, "sent")
     code, _ = refused(lambda: load(server, "sent"))
     assert code is grpc.StatusCode.NOT_FOUND
+
+
+def test_files_that_were_sent_go_with_the_server_or_with_the_one_after_it(
+    start_server: Callable[..., Any], doubler_repository: Path, tmp_path: Path
+) -> None:
+    files = tmp_path / "tmp"
+    files.mkdir()
+
+    def start() -> Any:
+        mode = ("--model-control-mode", "explicit", "--load-models", "doubler")
+        return start_server(doubler_repository, *mode, env={"TMPDIR": str(files)})
+
+    sent = pb.ModelRepositoryParameter(string_param='{"max_batch_size": 3}')
+    killed = start()
+    load(killed, "doubler", parameters={"config": sent})
+    killed.stop(signal.SIGKILL)
+    assert len(list(files.glob("pixelserve-files-*/1/doubler"))) == 1
+    server = start()
+    assert list(files.iterdir()) == []
+    load(server, "doubler", parameters={"config": sent})
+    assert len(list(files.iterdir())) == 1
+    assert server.stop() == 0
+    assert list(files.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", ["none", "poll"])

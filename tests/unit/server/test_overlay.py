@@ -9,7 +9,7 @@ import pytest
 
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve_server.errors import InvalidRequest, NotFound, RepositoryError
-from pixelserve_server.repository.overlay import Override, read_override
+from pixelserve_server.repository.overlay import Overlays, Override, read_override
 
 Open = Callable[[Path], SimpleNamespace]
 Write = Callable[..., Path]
@@ -32,6 +32,11 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def folders(kept: Path) -> list[Path]:
+    """Returns the folders that are kept of all servers."""
+    return [path for server in kept.iterdir() for path in server.iterdir() if path.is_dir()]
+
+
 def limit(it: SimpleNamespace) -> int:
     return int(it.catalogue.get("a").config.batching.max_batch_size)
 
@@ -43,7 +48,7 @@ def test_a_configuration_takes_the_place_of_the_one_on_disk(repository: Path, op
     assert it.told.replaced == ["a/1"]
     assert it.manager.load("a") == []
     assert limit(it) == 64
-    assert list(kept.iterdir()) == []
+    assert folders(kept) == []
     assert not (repository / "a" / "config.pbtxt").exists()
 
 
@@ -56,14 +61,58 @@ def test_files_take_the_place_of_all_others(repository: Path, open_catalogue: Op
     ]
 
 
-def test_what_cannot_be_loaded_changes_nothing_and_goes_with_the_next_load(
+def test_what_cannot_be_loaded_changes_nothing_and_is_not_kept(
     repository: Path, open_catalogue: Open, kept: Path
 ) -> None:
     it = open_catalogue(repository)
-    (error,) = it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"damaged"}))
-    assert "5/model.onnx" in str(error)
-    assert it.catalogue.get("a").version == 1
+    it.manager.load("a", SMALL)
+    for _ in range(3):
+        (error,) = it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"damaged"}))
+        assert "5/model.onnx" in str(error)
+    # What serves is still there, to be loaded anew if its session breaks.
+    assert it.catalogue.get("a").folder.version_path(1).is_dir()
+    assert len(folders(kept)) == 1
     assert it.manager.load("a") == []
+    assert folders(kept) == []
+
+
+def test_each_load_takes_the_place_of_the_one_before(
+    repository: Path, open_catalogue: Open, kept: Path, model_writer: Write
+) -> None:
+    it = open_catalogue(repository)
+    content = model_writer(repository.parent / "other" / "5" / "model.onnx").read_bytes()
+    for version in (5, 6, 7):
+        assert it.manager.load("a", Override(SMALL.config, {PurePosixPath(f"{version}/model.onnx"): content})) == []
+        assert [path.name for path in folders(kept)[0].joinpath("a").iterdir() if path.is_dir()] == [str(version)]
+        assert len(folders(kept)) == 1
+
+
+def test_the_bytes_that_are_kept_are_bounded(
+    repository: Path, open_catalogue: Open, kept: Path, model_writer: Write
+) -> None:
+    it = open_catalogue(repository)
+    content = model_writer(repository.parent / "other" / "5" / "model.onnx").read_bytes()
+    files = Override(pb.ModelConfig(), {PurePosixPath("1/model.onnx"): content})
+    it.manager._overlays = Overlays(2 * len(content))
+    for name in ("b", "c"):
+        assert it.manager.load(name, files) == []
+    said = f"d: .* have {len(content)} bytes, and {2 * len(content)} are kept of others; at most {2 * len(content)} are"
+    for name in ("d", "b"):
+        with pytest.raises(RepositoryError, match=said.replace("d:", f"{name}:")):
+            it.manager.load(name, files)
+    assert it.catalogue.is_ready("b")
+    it.manager.unload("c")
+    assert it.manager.load("d", files) == []
+    assert len(folders(kept)) == 2
+
+
+def test_the_number_of_folders_that_are_kept_is_bounded(repository: Path, kept: Path) -> None:
+    overlays = Overlays(0)
+    for _ in range(1000):
+        overlays.make(repository, "a", SMALL)
+    with pytest.raises(RepositoryError, match="1,000 models are loaded with a configuration or files"):
+        overlays.make(repository, "a", SMALL)
+    overlays.close()
     assert list(kept.iterdir()) == []
 
 
@@ -71,9 +120,24 @@ def test_what_cannot_be_loaded_changes_nothing_and_goes_with_the_next_load(
 def test_what_was_sent_goes_with_the_model(repository: Path, open_catalogue: Open, kept: Path, how: str) -> None:
     it = open_catalogue(repository)
     it.manager.load("a", SMALL)
-    assert len(list(kept.iterdir())) == 1
+    assert len(folders(kept)) == 1
     it.manager.unload("a") if how == "unload" else it.manager.close()
-    assert list(kept.iterdir()) == []
+    assert folders(kept) == []
+
+
+def test_a_folder_that_the_disk_did_not_take_whole_is_removed(
+    repository: Path, open_catalogue: Open, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = open_catalogue(repository)
+
+    def write_half(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(RepositoryError, match=r"cannot be stored: .* No space left on device; make room"):
+        it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"whole"}))
+    assert folders(kept) == []
 
 
 def test_a_disk_that_does_not_take_it(repository: Path, open_catalogue: Open, kept: Path) -> None:
@@ -119,3 +183,10 @@ def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
 
 def test_nothing_sent_is_no_override() -> None:
     assert read_override(None, {}) is None
+
+
+def test_a_configuration_or_a_number_of_files_that_no_model_has_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match='"config" has 262,147 characters; at most 262,144 are taken'):
+        read_override('{"name": "' + "x" * 262_135 + '"}', {})
+    with pytest.raises(InvalidRequest, match=r"1,001 load parameters .* at most 1,000 are taken"):
+        read_override("{}", {f"1/{number}": b"" for number in range(1001)})
