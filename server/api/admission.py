@@ -57,7 +57,8 @@ class Admission:
             max_bytes: most request bytes that may be unanswered at once, in the whole server. A single request is taken
                 whatever its size when nothing else is there.
         """
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """Most request bytes that may be unanswered at once."""
         self._open: dict[Call, None] = {}
         self._bytes = 0
         self.replies: Counter[str] = Counter()
@@ -101,7 +102,7 @@ class Admission:
         for _, message, _ in arrivals:
             total_bytes += len(message)
         with self._lock:
-            if not self._is_draining and self._bytes + total_bytes <= self._max_bytes:
+            if not self._is_draining and self._bytes + total_bytes <= self.max_bytes:
                 self._bytes += total_bytes
                 for _, message, call in arrivals:
                     self._open[call] = None
@@ -151,10 +152,10 @@ class Admission:
 
     def _take(self, size_bytes: int, others_bytes: int) -> None:
         """Counts bytes, or raises where there are too many besides those of other calls, of which there may be none."""
-        if others_bytes and self._bytes + size_bytes > self._max_bytes:
+        if others_bytes and self._bytes + size_bytes > self.max_bytes:
             raise QueueFull(
                 f"{self._bytes:,} bytes of requests and answers are in flight, this one has {size_bytes:,}, and at "
-                f"most {self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
+                f"most {self.max_bytes:,} are taken at once (--max-inflight-mib); retry later"
             )
         self._bytes += size_bytes
 

@@ -9,6 +9,7 @@ from pixelserve.oip import inference_pb2 as pb
 
 from ..engine.regions import Region, Regions
 from ..errors import InvalidRequest, NotFound, Unimplemented
+from .admission import Admission
 from .call import Call
 from .codec import InferRequest
 
@@ -84,7 +85,8 @@ def fetch_inputs(request: InferRequest, regions: Regions, call: Call) -> InferRe
         call: counts the bytes, as if they had come in the message.
 
     Raises:
-        InvalidRequest: the bytes are not inside the region, or the request has typed contents besides.
+        InvalidRequest: the bytes are not inside the region, are more than may be in flight in the whole server, or the
+            request has typed contents besides.
         NotFound: there is no such region.
         QueueFull: too many bytes are unanswered.
     """
@@ -99,9 +101,19 @@ def fetch_inputs(request: InferRequest, regions: Regions, call: Call) -> InferRe
             f"raw_input_contents; expected one for each of the others, and no typed contents"
         )
     if call.admission is not None:
-        call.admission.add(call, sum(place.byte_size for place in places if place is not None))
+        _reserve(sum(place.byte_size for place in places if place is not None), call, call.admission)
     raw = iter(request.raw)
     return InferRequest(request.head, [next(raw) if place is None else _read(place) for place in places])
+
+
+def _reserve(byte_size: int, call: Call, admission: Admission) -> None:
+    # Registering costs a client nothing, so what is read has a limit of its own, as messages have theirs.
+    if byte_size > admission.max_bytes:
+        raise InvalidRequest(
+            f"the inputs have {byte_size:,} bytes in shared memory; at most {admission.max_bytes:,} are read for one "
+            f"request (--max-inflight-mib): send fewer rows"
+        )
+    admission.add(call, byte_size)
 
 
 def _read(place: Place) -> memoryview:
