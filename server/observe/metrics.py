@@ -39,7 +39,6 @@ class _Version:
     curve: LatencyCurve = UNMEASURED
     info: dict[str, str] = field(default_factory=dict)
 
-
 # Name, help, and how a version's statistics give the value; durations in microseconds.
 _COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ("nv_inference_request_success", "Requests answered with a result", lambda s: s.success),
@@ -144,8 +143,12 @@ class Metrics(Collector):
         entry.stats.predictions = predictions
         entry.info = {"provider": provider, "verified": str(verified).lower()}
 
-    def load_failed(self, model: str) -> None:
-        """Tells that a version of a model, or the model as a whole, could not be loaded."""
+    def load_failed(self, model: str, version: int) -> None:
+        """Tells that a version of a model, or the model as a whole (0), could not be loaded."""
+        entry = self._versions.get((model, str(version)))
+        # Of one that never took requests, zeros would stay; where another serves in its place, that counts on.
+        if entry is not None and not entry.info:
+            del self._versions[model, str(version)]
         self._failed[model] += 1
         self._failed_unix_s[model] = time.time()
 

@@ -109,7 +109,7 @@ class ModelEvents:
 
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
         """Tells of a version, or of a model as a whole (0), that cannot be served."""
-        self._metrics.load_failed(name)
+        self._metrics.load_failed(name, version)
         self._health.report_model(name, serving=self._is_ready(name))
         self._log.error("model failed to load", model=name, version=version or None, reason=str(error))
 

@@ -166,7 +166,7 @@ def test_a_reader_that_does_not_read_is_cut_off(serve: Serve, eventually: Callab
     metrics = Metrics()
     # Far more than the buffers of a connection hold.
     name = "x" * 20_000_000
-    metrics.load_failed(name)
+    metrics.load_failed(name, 1)
     address = serve(timeout_s=2, metrics=metrics)
     before = threading.active_count()
     with connect(address, b"GET /metrics HTTP/1.1\r\n\r\n") as connection:

@@ -186,9 +186,23 @@ def test_calls_are_counted_by_method_code_and_reason(metrics: Metrics) -> None:
 
 
 def test_loads_and_failures_are_counted_by_model(metrics: Metrics) -> None:
-    metrics.load_failed("digits")
+    metrics.load_failed("digits", 3)
     for name, count in (("pixelserve_model_loads_total", 1), ("pixelserve_model_load_failures_total", 1)):
         assert metrics.registry.get_sample_value(name, {"model": "digits"}) == count
+
+
+def test_a_version_that_could_not_be_loaded_leaves_no_row_of_zeros(metrics: Metrics) -> None:
+    metrics.observer("digits", 4)
+    assert value(metrics, "nv_inference_count", version="4") == 0
+    metrics.load_failed("digits", 4)
+    assert value(metrics, "nv_inference_count", version="4") is None
+
+
+def test_a_version_that_serves_counts_on_where_a_newer_file_of_it_cannot_be_loaded(metrics: Metrics) -> None:
+    metrics.observer("digits", 3).on_batch(batch(1))
+    metrics.observer("digits", 3)
+    metrics.load_failed("digits", 3)
+    assert value(metrics, "nv_inference_count") == 1
 
 
 def test_the_process_is_measured(metrics: Metrics) -> None:
