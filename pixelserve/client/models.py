@@ -48,7 +48,7 @@ class ModelVersion:
     state: str
     """READY, UNAVAILABLE, or UNKNOWN where the server says something that this client does not know."""
     reason: str
-    """Why it is not ready; empty where it is."""
+    """Why it is not ready, or why it is and serves other files than are on disk; empty: there is nothing to say."""
     provider: str
     """ONNX Runtime's name of what it computes on, such as CPUExecutionProvider."""
     verified: bool

@@ -39,6 +39,7 @@ class _Version:
     curve: LatencyCurve = UNMEASURED
     info: dict[str, str] = field(default_factory=dict)
 
+
 # Name, help, and how a version's statistics give the value; durations in microseconds.
 _COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ("nv_inference_request_success", "Requests answered with a result", lambda s: s.success),

@@ -45,7 +45,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class VersionState:
-    """Whether a version takes requests, and why not."""
+    """Whether a version takes requests, and why not, or why those that it takes are not for the files on disk."""
 
     model: str
     """The model's name."""
@@ -54,7 +54,7 @@ class VersionState:
     state: State
     """What it is doing."""
     reason: str = ""
-    """Why it is not ready; empty for one that is."""
+    """Why it is not ready, or why one that is serves other files than are on disk; empty: there is nothing to say."""
 
 
 class Catalogue:
@@ -199,7 +199,9 @@ class Catalogue:
         told = {**dict.fromkeys(model.unserved, unserved), **model.others}
         for version, loaded in model.ready.items():
             broken = loaded.batcher.broken
-            told[version] = Status(State.UNAVAILABLE if broken else State.READY, broken)
+            told[version] = (
+                Status(State.UNAVAILABLE, broken) if broken else Status(State.READY, _why_old(model, version))
+            )
         return [
             VersionState(name, str(version or ""), each.state, each.reason) for version, each in sorted(told.items())
         ]
@@ -214,6 +216,17 @@ def _described(status: Status) -> str:
     if status.state is State.UNAVAILABLE:
         return f"failed to load: {status.reason}"
     return f"is not ready: {status.state.lower()}"
+
+
+def _why_old(model: _Model, version: int) -> str:
+    """Returns why a ready version is not what the files on disk ask for; empty: it is, as far as is known."""
+    newer = model.others.get(version) or model.others.get(WHOLE_MODEL)
+    if newer is not None:
+        what = f"cannot be loaded: {newer.reason}" if newer.state is State.UNAVAILABLE else "are being loaded"
+        return f"serves what was loaded before; the files on disk {what}"
+    if version in model.unserved:
+        return "the version policy does not serve it any more; it serves until all versions that it does are ready"
+    return ""
 
 
 def _because(model: _Model) -> str:

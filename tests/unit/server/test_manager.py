@@ -91,6 +91,42 @@ def test_what_served_goes_on_where_its_successor_does_not_load(repository: Path,
     assert it.catalogue.is_ready("a")
 
 
+def test_the_index_says_why_the_files_on_disk_are_not_what_serves(
+    repository: Path, open_catalogue: Open, model_writer: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = open_catalogue(repository)
+
+    def index() -> list[tuple[str, str, str]]:
+        return [(each.version, each.state, each.reason) for each in it.catalogue.index() if each.model == "a"]
+
+    assert index() == [("1", "READY", "")]
+    model = repository / "a" / "1" / "model.onnx"
+    model.write_bytes(b"damaged")
+    it.manager.refresh()
+    ((version, state, reason),) = index()
+    assert (version, state) == ("1", "READY")
+    assert reason.startswith(f"serves what was loaded before; the files on disk cannot be loaded: {model}: ")
+
+    load, seen = Loader.load, []
+    monkeypatch.setattr(Loader, "load", lambda *args: seen.extend(index()) or load(*args))
+    model_writer(model)
+    it.manager.refresh()
+    assert seen == [("1", "READY", "serves what was loaded before; the files on disk are being loaded")]
+    assert index() == [("1", "READY", "")]
+
+    (repository / "a" / "config.pbtxt").write_text("max_batch_size: many")
+    it.manager.refresh()
+    assert [state for _, state, _ in index()] == ["UNAVAILABLE", "READY"]
+    assert all("config.pbtxt:1: " in reason for _, _, reason in index())
+    (repository / "a" / "config.pbtxt").unlink()
+    (repository / "a" / "2").mkdir()
+    it.manager.refresh()
+    one, two = index()
+    assert one == ("1", "READY", one[2])
+    assert one[2].startswith("the version policy does not serve it any more; it serves until")
+    assert two[:2] == ("2", "UNAVAILABLE")
+
+
 def test_a_failed_load_is_tried_again_when_its_files_change_and_not_before(
     repository: Path, open_catalogue: Open, model_writer: Write
 ) -> None:
