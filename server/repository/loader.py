@@ -1,7 +1,7 @@
 """Loads one version of a model and makes it prove itself before it serves."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,11 @@ from ..engine.instance import Instance
 from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA, InUse, SessionOptions
-from ..engine.reshape import Reshape
 from ..engine.run import Observer
 from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
 from ..engine.timer import Timer
-from ..errors import RepositoryError, StartupError
+from ..errors import RepositoryError
 from ..failures import FailureLog
 from .config import (
     Defaults,
@@ -34,15 +33,17 @@ from .config import (
     read_reshapes,
     settle,
 )
+from .evidence import Evidence, VersionFiles, print_of, read_files
 from .layout import ModelFolder
+from .opening import Opener
 from .output_kind import read_scores
-from .pbtxt import error_at
 from .progress import Progress
-from .proof import Evidence, Proof, Prover, read_evidence
-from .scheduling import Placement, read_instances
+from .proof import Proof, Prover
+from .scheduling import Placement
 from .warming import Warming, choose_buckets
 from .warmup import read_warmups
 
+_ANYWHERE = Placement("auto")
 _REMEDIES = {
     "dependent": "export the model in inference mode, with the batch as the first axis of every input and output",
     "unproven": "export the model with --samples, or give it model_warmup in config.pbtxt",
@@ -161,30 +162,32 @@ class Loader:
     def _load(self, folder: ModelFolder, version: int, progress: Progress) -> LoadedVersion:
         path = folder.version_path(version)
         proto = read_config(folder)
-        model = find_model_file(path, model_file_name(proto))
-        placements = read_instances(folder, proto)
-        opener = partial(self._open, folder, model, read_reshapes(proto))
-        openers = [partial(opener, placement, len(placements)) for placement in placements]
+        opener = Opener.of(folder, find_model_file(path, model_file_name(proto)), proto, self.session_options)
+        opened = print_of(opener.model)
         progress.step("opening the model")
-        sessions = [opener() for opener in openers]
+        sessions = [opener.open(placement) for placement in opener.placements]
         first = sessions[0]
         config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
         policy = self._tune(config.batching, first.provider)
         progress.step("proving what it computes")
-        prover = self._prover(folder, path, model, config)
-        proofs = [prover.prove(session, policy.bucket(ROWS + 1) if policy.buckets else 0) for session in sessions]
+        files = read_files(path, opener.model, opened, require_card=self.require_card)
+        prover = _prover(folder, files, config, policy)
+        proofs = [prover.prove(session) for session in sessions]
         proof = next((each for each in proofs if not each.rows.allows_merging), proofs[0])
         if not proof.rows.allows_merging:
             policy = replace(policy, merge=False, buckets=())
         config = replace(config, batching=policy)
         on_other_output = partial(self.on_other_output, folder.name, version)
-        scores = read_scores(config, proof.evidence.card, path, first, proof.inputs, on_other_output)
-        warming = self._warming(model, policy, proof, progress)
+        scores = read_scores(config, files, first, proof.inputs, on_other_output)
+        warming = self._warming(opener.model, policy, proof, progress)
         instances = [
             Instance(
-                session, warm=warming.warm, check=warming.check, rebuild=partial(self._reopen, opener, prover, proof)
+                session,
+                warm=warming.warm,
+                check=warming.check,
+                rebuild=partial(_reopen, partial(opener.open, placement), prover, proof),
             )
-            for session, opener in zip(sessions, openers, strict=True)
+            for session, placement in zip(sessions, opener.placements, strict=True)
         ]
         batcher = self._batcher(folder, version, instances, policy)
         batcher.start()
@@ -217,47 +220,6 @@ class Loader:
             on_unmerged=lambda reason: self.on_unmerged(folder.name, version, _unmerged("dependent", reason)),
         )
 
-    def _open(
-        self,
-        folder: ModelFolder,
-        model: Path,
-        reshapes: Mapping[str, Reshape],
-        placement: Placement,
-        instances: int,
-    ) -> Session:
-        options = replace(self.session_options, instances=instances)
-        if placement.device != "auto":
-            options = replace(options, device=placement.device)
-        if placement.device_id is not None:
-            options = replace(options, device_id=placement.device_id)
-        try:
-            return Session(model, options, reshapes)
-        except StartupError as error:
-            settings = self.session_options
-            if placement.device != "cuda" or settings.device == "cuda" or settings.require_gpu:
-                raise
-            # The model asks, and no setting.
-            problem = "instance_group asks for a GPU, and no GPU or no CUDA library answers here; check nvidia-smi"
-            raise error_at(folder.config_file, "instance_group.kind", problem, "kind: KIND_AUTO") from error
-
-    def _prover(self, folder: ModelFolder, path: Path, model: Path, config: ModelConfig) -> Prover:
-        warmups = read_warmups(folder, config.written, config.inputs, config.batching.max_batch_size)
-        return Prover(path, model, config.batching, warmups, self.require_card)
-
-    def _reopen(self, opener: Callable[[], Session], prover: Prover, proof: Proof) -> Session:
-        """Opens a session anew, which must prove what the first one did.
-
-        Raises:
-            RepositoryError: it does not, or the model's file is another one by now.
-        """
-        session = opener()
-        rows = prover.prove(session).rows
-        if proof.rows.allows_merging and not rows.allows_merging:
-            raise RepositoryError(
-                f"loaded anew, its rows may not share a run any more: {rows.reason}", path=prover.model
-            )
-        return session
-
     def _tune(self, policy: BatchingPolicy, provider: str) -> BatchingPolicy:
         return replace(
             policy,
@@ -285,7 +247,9 @@ class Loader:
         problems: list[RepositoryError] = []
         try:
             check_model_file(model)
-            session = None if quick else self._open(folder, model, read_reshapes(config), Placement("auto"), 1)
+            if not quick:
+                opener = Opener(folder, model, self.session_options, read_reshapes(config), (_ANYWHERE,))
+                session = opener.open(_ANYWHERE)
         except RepositoryError as error:
             yield error
         if not model.is_file():
@@ -295,14 +259,33 @@ class Loader:
             problems += label_problems(folder, config, session.outputs)
             yield from problems
         try:
+            files = read_files(path, model, {}, require_card=self.require_card)
             # A model that is not what its configuration says cannot be run as that says.
-            if session is None or problems:
-                read_evidence(path, model, require_card=self.require_card)
-            else:
+            if session is not None and not problems:
                 settled = settle(folder, config, session.inputs, session.outputs, self.defaults)
-                self._prover(folder, path, model, settled).prove(session)
+                _prover(folder, files, settled, settled.batching).prove(session)
         except RepositoryError as error:
             yield error
+
+
+def _prover(folder: ModelFolder, files: VersionFiles, config: ModelConfig, policy: BatchingPolicy) -> Prover:
+    warmups = read_warmups(folder, config.written, config.inputs, policy.max_batch_size)
+    return Prover(files, config.batching, warmups, policy.bucket(ROWS + 1) if policy.buckets else 0)
+
+
+def _reopen(opener: Callable[[], Session], prover: Prover, proof: Proof) -> Session:
+    """Opens a session anew, of the same file, which must prove what those did that it takes the place of.
+
+    Raises:
+        RepositoryError: it does not, or the model's file is another one by now.
+    """
+    session = opener()
+    prover.files.check_same()
+    rows = prover.prove(session).rows
+    if proof.rows.allows_merging and not rows.allows_merging:
+        problem = f"loaded anew, its rows may not share a run any more: {rows.reason}"
+        raise RepositoryError(problem, path=prover.files.model)
+    return session
 
 
 def _unmerged(row_state: str, reason: str) -> str:

@@ -1,21 +1,20 @@
 """Decides what the numbers of a version's output mean, once, when it is loaded."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from pixelserve.card import GOLDEN_FILE, Card, CardError, Tensors, read_golden
+from pixelserve.card import Card, Golden, Tensors
 from pixelserve.scores import OutputKind, are_finite, is_single_unit, look_like_probabilities
 
 from ..engine.scores import ScoreReader, scores_output
 from ..engine.session import Session
 from ..engine.tensors import Array, TensorSpec
 from .config import ModelConfig
+from .evidence import VersionFiles
 
 
 def read_scores(
     config: ModelConfig,
-    card: Card | None,
-    version: Path,
+    files: VersionFiles,
     session: Session,
     inputs: Tensors | None,
     on_contradiction: Callable[[str], object],
@@ -28,8 +27,7 @@ def read_scores(
 
     Args:
         config: the model's settled configuration.
-        card: the version's card; None: it has none.
-        version: the version's folder.
+        files: what is written beside the version's model.
         session: computes it.
         inputs: what it is known to compute, rows along the first axis; None: nothing is.
         on_contradiction: receives the sentence for the log when an output proves the kind wrong.
@@ -37,16 +35,16 @@ def read_scores(
     output = scores_output(config.outputs)
     if output is None:
         return None
-    declared, where = _declared(config, card)
+    declared, where = _declared(config, files.card)
     if declared is not None:
         reader = ScoreReader(output, declared, f"as {where} says", declared=True, on_contradiction=on_contradiction)
-        for values in _golden(version, output):
+        for values in _golden(files.golden, output):
             reader.read(values)
         return reader
     # A number a row without names is as likely to be a measure of something.
     if output.shape[1] == 1 and not output.labels and config.pictures is None:
         return None
-    kind, reason = _assumed(version, output, session, inputs)
+    kind, reason = _assumed(files.golden, output, session, inputs)
     return ScoreReader(output, kind, reason, declared=False, on_contradiction=on_contradiction)
 
 
@@ -63,8 +61,10 @@ def _declared(config: ModelConfig, card: Card | None) -> tuple[OutputKind | None
     return (card.output_kind if card else None), "the card"
 
 
-def _assumed(version: Path, output: TensorSpec, session: Session, inputs: Tensors | None) -> tuple[OutputKind, str]:
-    rows, source = _golden(version, output), "golden samples"
+def _assumed(
+    golden: Golden | None, output: TensorSpec, session: Session, inputs: Tensors | None
+) -> tuple[OutputKind, str]:
+    rows, source = _golden(golden, output), "golden samples"
     if not rows and inputs is not None:
         rows, source = _computed(output, session, inputs), "outputs of the inputs that it was tried with"
     finite = [values[are_finite(values)] for values in rows]
@@ -75,14 +75,10 @@ def _assumed(version: Path, output: TensorSpec, session: Session, inputs: Tensor
     return "scores", f"not declared, and the {source} are not probabilities"
 
 
-def _golden(version: Path, output: TensorSpec) -> list[Array]:
+def _golden(golden: Golden | None, output: TensorSpec) -> list[Array]:
     """Returns the golden outputs, real [N, columns] each; none without such samples."""
-    try:
-        golden = read_golden(version / GOLDEN_FILE).outputs.get(output.name)
-    except (CardError, OSError):
-        # Missing, or damaged, for which the version is refused elsewhere.
-        return []
-    return [golden] if golden is not None and golden.ndim == 2 and golden.dtype.kind == "f" else []
+    values = golden.outputs.get(output.name) if golden is not None else None
+    return [values] if values is not None and values.ndim == 2 and values.dtype.kind == "f" else []
 
 
 def _computed(output: TensorSpec, session: Session, inputs: Tensors) -> list[Array]:

@@ -1,9 +1,7 @@
 """Has a session prove itself before it serves: that it is the model of its card, and that its rows may share a run."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,10 +13,7 @@ from pixelserve.card import (
     Golden,
     GoldenMismatchError,
     Tensors,
-    read_card,
-    read_golden,
     replay,
-    verify_model_file,
 )
 from pixelserve.rows import ROWS, Input, RowProof, distinct_rows, made_up_rows, prove_rows
 
@@ -26,24 +21,13 @@ from ..engine.policy import BatchingPolicy
 from ..engine.providers import CUDA
 from ..engine.session import Session
 from ..engine.tensors import BY_NAME, Array, TensorSpec
-from ..errors import InvalidRequest, RepositoryError, unreadable
+from ..errors import InvalidRequest, RepositoryError
+from .evidence import Evidence, VersionFiles, about
 from .warmup import Warmup
 
 # TensorFloat-32 rounds to ten bits, in another order for another batch size.
 _CUDA_TOLERANCE = 5e-3
 _FLOAT = BY_NAME["FP32"].dtype
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of a version's origin and correctness."""
-
-    card: Card | None
-    """Its card; None: it has none."""
-    verified: bool
-    """Whether its file is the one that the card describes and it reproduced its golden outputs."""
-    summary: str
-    """The same for people, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -62,28 +46,22 @@ class Proof:
 class Prover:
     """Examines the sessions of one version; a session that is opened later is held to the same."""
 
-    version: Path
-    """The version's folder."""
-    model: Path
-    """Its model file."""
+    files: VersionFiles
+    """What is written beside the model."""
     policy: BatchingPolicy
     """How its requests are batched."""
     warmups: Sequence[Warmup]
     """What config.pbtxt has it run before it serves."""
-    require_card: bool
-    """Whether a version without a card is refused."""
+    padded: int = 0
+    """Rows that the batch of a proof would be padded to."""
 
-    def prove(self, session: Session, padded: int = 0) -> Proof:
-        """Examines a session.
-
-        Args:
-            session: the session.
-            padded: rows that the batch of a proof would be padded to.
+    def prove(self, session: Session) -> Proof:
+        """Examines a session: the first of a version, the others, and one that is opened later alike.
 
         Raises:
-            RepositoryError: a file does not hold, or the session does not compute what it must.
+            RepositoryError: the session does not compute what it must.
         """
-        card, golden = read_evidence(self.version, self.model, require_card=self.require_card)
+        card, golden = self.files.card, self.files.golden
         if golden is not None:
             golden = _seen_from_outside(golden, session, batches=self.policy.max_batch_size > 0)
         evidence, fault = self._replay(session, card, golden)
@@ -99,7 +77,7 @@ class Prover:
             if self.policy.max_batch_size == 1:
                 _computer(session)(inputs)
                 return RowProof("single", "max_batch_size is 1")
-            return prove_rows(_computer(session), inputs, precision=precision, floor=floor, padded=padded)
+            return prove_rows(_computer(session), inputs, precision=precision, floor=floor, padded=self.padded)
 
         rows, inputs = self._prove_rows(session, known, prove)
         return Proof(evidence, RowProof("dependent", fault) if fault and rows.allows_merging else rows, inputs)
@@ -114,7 +92,7 @@ class Prover:
         sizes = {"one by one": min(rows, 1), "together": rows} if rows > 1 and golden.samples > 1 else {"": rows}
         errors: dict[str, float] = {}
         faults: list[GoldenMismatchError] = []
-        with _about(self.version / GOLDEN_FILE):
+        with about(self.files.version / GOLDEN_FILE):
             for how, size in sizes.items():
                 try:
                     errors[how] = replay(golden, in_batches(session, size), card.tolerance(session.provider))
@@ -134,7 +112,7 @@ class Prover:
                     session.run(warmup.inputs)
             except Exception as error:
                 problem = f'the model cannot run model_warmup "{warmup.name}" of its config.pbtxt: {error}'
-                raise RepositoryError(problem, path=self.model) from error
+                raise RepositoryError(problem, path=self.files.model) from error
 
     def _known_rows(self, golden: Golden | None) -> Tensors | None:
         """Returns inputs that the model is known to compute: its golden samples, else what it was warmed up with."""
@@ -168,43 +146,6 @@ def _seen_from_outside(golden: Golden, session: Session, *, batches: bool) -> Go
         return session.leave(name, array) if batches else np.stack([session.leave(name, sample) for sample in array])
 
     return Golden(golden.inputs, {name: leave(name, array) for name, array in golden.outputs.items()})
-
-
-def read_evidence(version: Path, model: Path, *, require_card: bool) -> tuple[Card | None, Golden | None]:
-    """Returns a version's card, which is its model file's, and its golden samples; None for what is not there.
-
-    Args:
-        version: the version's folder.
-        model: its model file.
-        require_card: whether a version without a card is refused.
-
-    Raises:
-        RepositoryError: a file is damaged or missing, or the model's is not the one of the card.
-    """
-    if not (version / CARD_FILE).is_file():
-        if require_card:
-            problem = f"no {CARD_FILE}, and --require-card is on; export the model with `pixelserve export`"
-            raise RepositoryError(problem, path=version)
-        return None, None
-    with _about(version / CARD_FILE):
-        card = read_card(version / CARD_FILE)
-    with _about(model):
-        verify_model_file(card, model)
-    if not (version / GOLDEN_FILE).is_file():
-        return card, None
-    with _about(version / GOLDEN_FILE):
-        return card, read_golden(version / GOLDEN_FILE)
-
-
-@contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Makes a fault of a file of the evidence the repository's."""
-    try:
-        yield
-    except CardError as problem:
-        raise RepositoryError(str(problem).removeprefix(f"{path}: "), path=path) from problem
-    except OSError as error:
-        raise unreadable(path, error) from error
 
 
 def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:

@@ -6,7 +6,7 @@ import pytest
 
 from pixelserve import card
 from pixelserve_server.errors import RepositoryError, unreadable
-from pixelserve_server.repository import proof
+from pixelserve_server.repository import evidence
 
 LABELS = Path("digits/labels.txt")
 
@@ -29,8 +29,8 @@ def test_forbidden_golden_samples_need_no_new_export(tmp_path: Path, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     # The administrator, as whom tests may run, may read everything.
-    monkeypatch.setattr(proof, "read_card", lambda _: None)
-    monkeypatch.setattr(proof, "verify_model_file", lambda *_: None)
-    monkeypatch.setattr(card.np, "load", forbid)
+    monkeypatch.setattr(evidence, "read_card", lambda _: None)
+    monkeypatch.setattr(evidence, "verify_model_file", lambda *_: None)
+    monkeypatch.setattr(card, "read_arrays", forbid)
     with pytest.raises(RepositoryError, match=r"golden.npz: cannot be read: Permission denied; make it readable"):
-        proof.read_evidence(tmp_path, tmp_path / "model.onnx", require_card=False)
+        evidence.read_files(tmp_path, tmp_path / "model.onnx", {}, require_card=False)

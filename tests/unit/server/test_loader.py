@@ -1,6 +1,5 @@
 """A version proves itself before it serves."""
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -17,8 +16,10 @@ from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import RepositoryError, StartupError
 from pixelserve_server.repository import loader as loader_module
+from pixelserve_server.repository import opening
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.loader import LoadedVersion
+from pixelserve_server.repository.opening import Opener
 from pixelserve_server.repository.progress import Progress
 from pixelserve_server.repository.scheduling import Placement
 from pixelserve_server.repository.warming import choose_buckets
@@ -202,12 +203,14 @@ def test_a_model_that_computes_no_row_alone_is_served_unmerged(
     ],
 )
 def test_a_session_is_opened_where_its_instance_group_says(
-    loader: Loader, monkeypatch: pytest.MonkeyPatch, placement: Placement, device: str, device_id: int
+    monkeypatch: pytest.MonkeyPatch, placement: Placement, device: str, device_id: int
 ) -> None:
     opened: list[SessionOptions] = []
-    monkeypatch.setattr(loader_module, "Session", lambda model, options, reshapes: opened.append(options))
-    loader = dataclasses.replace(loader, session_options=SessionOptions(device_id=3))
-    loader._open(ModelFolder(Path("digits")), Path("model.onnx"), {}, placement, 2)
+    monkeypatch.setattr(opening, "Session", lambda model, options, reshapes: opened.append(options))
+    opener = Opener(
+        ModelFolder(Path("digits")), Path("model.onnx"), SessionOptions(device_id=3), {}, (placement, placement)
+    )
+    opener.open(placement)
     (options,) = opened
     assert (options.device, options.device_id, options.instances) == (device, device_id, 2)
 
@@ -285,7 +288,7 @@ def test_a_load_that_takes_long_says_what_it_is_doing(
         reported.set()
 
     monkeypatch.setattr(loader_module, "Progress", partial(Progress, first_s=0.001, again_s=3600))
-    monkeypatch.setattr(loader_module, "Session", open_slowly)
+    monkeypatch.setattr(opening, "Session", open_slowly)
     load(folder, on_progress=on_progress)
     ((model, version, step, elapsed_s),) = reports
     assert (model, version, step) == ("doubler", 1, "opening the model")
@@ -310,7 +313,7 @@ def test_who_asked_for_a_gpu_that_is_not_there_is_told(
         assert options.device == "cuda"
         raise StartupError("no GPU answers")
 
-    monkeypatch.setattr(loader_module, "Session", refuse)
+    monkeypatch.setattr(opening, "Session", refuse)
     folder.config_file.write_text("max_batch_size: 8\ninstance_group {\n  kind: KIND_GPU\n}\n")
     with pytest.raises(StartupError if asked else RepositoryError) as caught:
         load(folder, session_options=SessionOptions(**asked))

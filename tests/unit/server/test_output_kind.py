@@ -12,6 +12,7 @@ from pixelserve.scores import OUTPUT_KINDS, parameter
 from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.config import examine_config
+from pixelserve_server.repository.evidence import VersionFiles
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader
 from pixelserve_server.repository.output_kind import read_scores
@@ -110,7 +111,7 @@ def test_outputs_of_nothing_but_nan_tell_nothing(model: Any, load: Any) -> None:
 def test_a_model_that_is_not_known_to_compute_anything_has_scores(model: Any, load: Any) -> None:
     config = load(model("Softmax", axis=1)).config
     session: Any = None
-    reader = read_scores(config, None, Path("none"), session, None, str)
+    reader = read_scores(config, VersionFiles(Path(), Path(), None, None, {}), session, None, str)
     assert reader is not None
     assert (reader.kind, reader.reason) == ("scores", "not declared, and there were no outputs to tell by")
 

@@ -13,10 +13,12 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 from pixelserve_server.api.model_config import describe
+from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import RepositoryError
+from pixelserve_server.repository import evidence, opening, proof
 from pixelserve_server.repository import warmup as warmup_module
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion
+from pixelserve_server.repository.loader import LoadedVersion, Tuning
 
 WIDTH = 4
 WEIGHTS = np.random.default_rng(0).normal(size=(WIDTH, 3)).astype(np.float32)
@@ -355,14 +357,12 @@ def test_a_warmup_larger_than_memory_is_refused_before_it_is_made(tmp_path: Path
 
 
 def test_every_session_of_a_version_is_proven(tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pixelserve_server.repository import proof
-
     proven: list[object] = []
     prove = proof.Prover.prove
 
-    def counted(self: Any, session: Any, padded: int = 0) -> Any:
+    def counted(self: Any, session: Any) -> Any:
         proven.append(session)
-        return prove(self, session, padded)
+        return prove(self, session)
 
     monkeypatch.setattr(proof.Prover, "prove", counted)
     config = f"{DYNAMIC} instance_group {{ count: 3 kind: KIND_CPU }}"
@@ -384,6 +384,89 @@ def test_a_session_that_is_loaded_anew_is_proven_again_hash_included(tmp_path: P
         model.write_bytes(other)
         with pytest.raises(RepositoryError, match=r"SHA-256|cannot load"):
             instance._rebuild()
+
+
+def test_each_file_is_read_once_however_many_sessions_there_are(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    for name in ("read_card", "read_golden", "verify_model_file"):
+        known = getattr(evidence, name)
+        monkeypatch.setattr(evidence, name, lambda *args, name=name, known=known: read.append(name) or known(*args))
+    config = f"{DYNAMIC} instance_group {{ count: 3 kind: KIND_CPU }}"
+    folder = write_floats(tmp_path, dense(), ["N", 3], config, W=WEIGHTS)
+    write_evidence(folder, X, X @ WEIGHTS)
+    assert load(folder).evidence.verified
+    assert read == ["read_card", "verify_model_file", "read_golden"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_every_session_must_reproduce_the_golden_samples(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One of three, opened in whatever order, computes something else."""
+    opened: list[Session] = []
+
+    class Odd(Session):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            opened.append(self)
+
+        def run(self, inputs: Any) -> Any:
+            outputs = super().run(inputs)
+            return {"y": outputs["y"] + 1} if opened.index(self) == number else outputs
+
+    monkeypatch.setattr(opening, "Session", Odd)
+    config = f"{DYNAMIC} instance_group {{ count: 3 kind: KIND_CPU }}"
+    folder = write_floats(tmp_path, dense(), ["N", 3], config, W=WEIGHTS)
+    write_evidence(folder, X, X @ WEIGHTS)
+    with pytest.raises(RepositoryError, match=r"golden.npz: golden outputs differ by up to 1"):
+        load(folder)
+    assert len(opened) == 3
+
+
+def test_a_session_that_is_loaded_anew_proves_what_the_first_did_whatever_lies_there_by_then(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
+    write_evidence(folder, X, X @ WEIGHTS)
+    (instance,) = load(folder).batcher._free
+    version = folder.version_path(1)
+    for name in ("card.json", "golden.npz"):
+        (version / name).unlink()
+    # The same bytes in another file.
+    (version / "copy").write_bytes((version / "model.onnx").read_bytes())
+    (version / "copy").replace(version / "model.onnx")
+    assert instance._rebuild is not None
+    instance._rebuild()
+    run = Session.run
+    monkeypatch.setattr(Session, "run", lambda self, inputs: {"y": run(self, inputs)["y"] + 1})
+    with pytest.raises(RepositoryError, match=r"golden.npz: golden outputs differ by up to 1"):
+        instance._rebuild()
+
+
+def test_a_session_that_is_loaded_anew_is_of_the_same_file_although_no_card_tells(tmp_path: Path, load: Load) -> None:
+    folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
+    (instance,) = load(folder).batcher._free
+    assert instance._rebuild is not None
+    instance._rebuild()
+    # A sound model, and not the one that was loaded.
+    model = folder.version_path(1) / "model.onnx"
+    model.write_bytes(model.read_bytes().replace(WEIGHTS.tobytes(), (WEIGHTS + 1).tobytes()))
+    with pytest.raises(RepositoryError, match=r"model.onnx: .* is not the one that was loaded; load the model again"):
+        instance._rebuild()
+
+
+def test_a_session_that_is_loaded_anew_is_proven_with_the_batches_that_serving_makes(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    padded: list[int] = []
+    prove = proof.prove_rows
+    monkeypatch.setattr(proof, "prove_rows", lambda *args, **how: padded.append(how["padded"]) or prove(*args, **how))
+    folder = write_floats(tmp_path, dense(), ["N", 3], DYNAMIC, W=WEIGHTS)
+    (instance,) = load(folder, tuning=Tuning(buckets="8")).batcher._free
+    instance._rebuild()
+    assert padded == [8, 8]
 
 
 def test_all_warmups_together_are_bounded(tmp_path: Path, load: Load) -> None:

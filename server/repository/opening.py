@@ -1,0 +1,60 @@
+"""Opens the sessions of one version: where its instance groups say, when it is loaded and when one has broken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..engine.providers import SessionOptions
+from ..engine.reshape import Reshape
+from ..engine.session import Session
+from ..errors import StartupError
+from .config import Written, read_reshapes
+from .layout import ModelFolder
+from .pbtxt import error_at
+from .scheduling import Placement, read_instances
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens sessions of one model file."""
+
+    folder: ModelFolder
+    """The model's folder."""
+    model: Path
+    """The model file."""
+    options: SessionOptions
+    """Where and how the server's models compute."""
+    reshapes: Mapping[str, Reshape]
+    """Tensors that have another shape for clients than in the graph."""
+    placements: tuple[Placement, ...]
+    """Where each of the version's sessions computes."""
+
+    @classmethod
+    def of(cls, folder: ModelFolder, model: Path, config: Written | None, options: SessionOptions) -> "Opener":
+        """Returns what opens the sessions that a config.pbtxt asks for (None: there is none).
+
+        Raises:
+            RepositoryError: an instance group asks for what is not served.
+        """
+        return cls(folder, model, options, read_reshapes(config), read_instances(folder, config))
+
+    def open(self, placement: Placement) -> Session:
+        """Opens a session.
+
+        Raises:
+            RepositoryError: the model file cannot be used, or the model asks for a GPU, and there is none.
+            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
+        """
+        options = replace(self.options, instances=len(self.placements))
+        if placement.device != "auto":
+            options = replace(options, device=placement.device)
+        if placement.device_id is not None:
+            options = replace(options, device_id=placement.device_id)
+        try:
+            return Session(self.model, options, self.reshapes)
+        except StartupError as error:
+            if placement.device != "cuda" or self.options.device == "cuda" or self.options.require_gpu:
+                raise
+            # The model asks, and no setting.
+            problem = "instance_group asks for a GPU, and no GPU or no CUDA library answers here; check nvidia-smi"
+            raise error_at(self.folder.config_file, "instance_group.kind", problem, "kind: KIND_AUTO") from error
