@@ -109,6 +109,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "default_max_batch_size": ("4", 4),
     "max_queue_size": ("5", 5),
     "max_message_mib": ("6", 6),
+    "max_load_files_mib": ("17", 17),
     "max_json_mib": ("16", 16),
     "grpc_threads": ("7", 7),
     "max_inflight_mib": ("9", 9),
