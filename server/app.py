@@ -19,6 +19,7 @@ from .api.log_settings import LogSettings
 from .api.reflection import METHODS as REFLECTION_METHODS
 from .api.reflection import Reflection
 from .api.repository import RepositoryControl
+from .api.repository_index import RepositoryIndex
 from .api.stream import INFER_STREAM, InferStreams
 from .api.streaming import StreamedMethod
 from .api.trace_settings import TraceSettings
@@ -124,6 +125,7 @@ class Application:
         if self._tokens is not None:
             self._metrics.watch_tokens(self._tokens)
         self._guard = Guard(self._log_failure)
+        self._index = RepositoryIndex(self._catalogue, self._manager.changed, self._guard)
         self._tracing = parts.tracing(settings, log)
         self._dispatcher = Dispatcher(
             self._all_handlers(),
@@ -274,6 +276,7 @@ class Application:
             if follower is not None:
                 follower.close()
         self._control.close()
+        self._index.close()
         self._pool.close()
         # A run that never ends must not keep the process alive.
         self._catalogue.drain(_FLUSH_S)
@@ -298,6 +301,7 @@ class Application:
                 Regions(),
                 shared_memory=settings.system_shared_memory,
             ).handlers(),
+            f"/{open_inference.SERVICE}/RepositoryIndex": self._index,
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
             **self._control.handlers(),
         }

@@ -9,7 +9,6 @@ from pixelserve.oip import inference_pb2 as pb
 
 from ..engine.regions import Regions
 from ..engine.tensors import FREE, TensorSpec
-from ..errors import Unimplemented
 from ..repository.catalogue import Catalogue
 from ..repository.config import PLATFORM
 from ..repository.loader import LoadedVersion
@@ -85,19 +84,15 @@ class OpenInference:
             "TraceSetting": (pb.TraceSettingRequest, self._trace_settings),
             **self._shared_memory.methods(),
         }
-        # What these tell depends on who asks.
-        listing: dict[str, tuple[type[Any], Callable[[Any, Call], Message]]] = {
-            "RepositoryIndex": (pb.RepositoryIndexRequest, self._repository_index),
-            "ModelStatistics": (pb.ModelStatisticsRequest, ModelStatistics(self._catalogue, self._statistics)),
-        }
+        statistics = ModelStatistics(self._catalogue, self._statistics)
         handlers: dict[str, Handler] = {
             f"/{SERVICE}/{method}": _immediate(message_type, answer)
             for method, (message_type, answer) in immediate.items()
         }
-        handlers |= {
-            f"/{SERVICE}/{method}": _listing(message_type, answer) for method, (message_type, answer) in listing.items()
+        return handlers | {
+            f"/{SERVICE}/ModelStatistics": _listing(pb.ModelStatisticsRequest, statistics),
+            f"/{SERVICE}/ModelInfer": ModelInfer(self._catalogue, self._regions),
         }
-        return handlers | {f"/{SERVICE}/ModelInfer": ModelInfer(self._catalogue, self._regions)}
 
     def _server_live(self, _: pb.ServerLiveRequest) -> Message:
         return pb.ServerLiveResponse(live=True)
@@ -126,21 +121,6 @@ class OpenInference:
     def _model_config(self, request: pb.ModelConfigRequest) -> Message:
         loaded = self._catalogue.get(request.name, request.version)
         return pb.ModelConfigResponse(config=describe(loaded, self._catalogue.aliases(loaded.name)))
-
-    def _repository_index(self, request: pb.RepositoryIndexRequest, call: Call) -> Message:
-        if request.repository_name:
-            raise Unimplemented(
-                f'repository_name is "{request.repository_name}"; this server has one repository, leave the name out'
-            )
-        return pb.RepositoryIndexResponse(
-            models=[
-                pb.RepositoryIndexResponse.ModelIndex(
-                    name=each.model, version=each.version, state=each.state, reason=each.reason
-                )
-                for each in self._catalogue.index()
-                if (each.state == "READY" or not request.ready) and call.may_see(each.model)
-            ]
-        )
 
 
 def _immediate(message_type: type[Any], answer: Callable[[Any], Message]) -> Handler:

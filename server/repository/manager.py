@@ -226,6 +226,22 @@ class RepositoryManager:
                 if name not in there:
                     self._contained(name, WHOLE_MODEL, partial(self._forget, name))
 
+    def changed(self) -> set[tuple[str, int]]:
+        """Returns the ready versions, by model and number, whose files on disk are others than when they were loaded.
+
+        config.pbtxt does not count, which may change in ways that concern no loaded version. May be called from any
+        thread; takes the time of listing the files of all ready versions.
+        """
+        return {(loaded.name, loaded.version) for loaded in self._catalogue.all_ready() if self._has_changed(loaded)}
+
+    def _has_changed(self, loaded: LoadedVersion) -> bool:
+        seen = self._seen.get(loaded.name)
+        known = seen.prints.get(loaded.version) if seen else None
+        try:
+            return known is not None and known[0] != _version_print(loaded.folder, loaded.version)
+        except OSError:
+            return True
+
     def fingerprint(self) -> object:
         """Returns a value that differs where a file of the repository has been written, added or removed.
 

@@ -11,9 +11,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import model_config_pb2 as config_pb
+from pixelserve_server.api.dispatch import Guard
 from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
 from pixelserve_server.api.repository import RepositoryControl
+from pixelserve_server.api.repository_index import RepositoryIndex
 from pixelserve_server.api.stream import INFER_STREAM
 from pixelserve_server.api.trace_settings import TraceSettings
 from pixelserve_server.engine.regions import Regions
@@ -107,6 +109,7 @@ def test_every_verdict_is_one_of_three(row: Row) -> None:
 
 def test_the_methods_that_are_refused_are_those_that_a_server_with_everything_on_does_not_serve() -> None:
     catalogue = Catalogue()
+    index = RepositoryIndex(catalogue, set, Guard(str))
     control = RepositoryControl(SimpleNamespace(), "explicit", str)  # type: ignore[arg-type]
     handlers = {
         **OpenInference(
@@ -114,6 +117,7 @@ def test_the_methods_that_are_refused_are_those_that_a_server_with_everything_on
             *(LogSettings(LogLevel("info"), "json"), TraceSettings(catalogue), Regions()),
             shared_memory=True,
         ).handlers(),
+        f"/{SERVICE.full_name}/RepositoryIndex": index,
         **control.handlers(),
     }
     refused = []

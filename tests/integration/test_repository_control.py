@@ -201,6 +201,19 @@ def test_a_load_that_fails_says_why_and_what_served_goes_on(
     assert server.stub().ServerReady(pb.ServerReadyRequest(), timeout=TIMEOUT_S).ready
 
 
+def test_the_index_says_that_the_files_on_disk_have_changed(
+    explicit_server: Any, doubler_repository: Path, model_writer: Callable[..., Path]
+) -> None:
+    server = explicit_server
+    load(server, "doubler")
+    assert index(server) == [("doubler", "1", "READY", "")]
+    model_writer(doubler_repository / "doubler" / "1" / "model.onnx", output="twice")
+    ((_, _, state, reason),) = index(server)
+    assert (state, reason) == ("READY", "serves what was loaded before; the files on disk have changed since")
+    load(server, "doubler")
+    assert index(server) == [("doubler", "1", "READY", "")]
+
+
 REFUSALS = [
     pytest.param("none", {}, grpc.StatusCode.NOT_FOUND, 'no model "none"', id="no such folder"),
     pytest.param("../doubler", {}, grpc.StatusCode.NOT_FOUND, "no model", id="a way out of the repository"),

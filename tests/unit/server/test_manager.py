@@ -127,6 +127,24 @@ def test_the_index_says_why_the_files_on_disk_are_not_what_serves(
     assert two[:2] == ("2", "UNAVAILABLE")
 
 
+def test_files_that_changed_since_they_were_loaded_are_told_without_being_loaded(
+    repository: Path, open_catalogue: Open, model_writer: Write
+) -> None:
+    it = open_catalogue(repository)
+    (repository / "a" / "config.pbtxt").touch()
+    model_writer(repository / "a" / "2" / "model.onnx")
+    assert it.manager.changed() == set()
+    model_writer(repository / "a" / "1" / "model.onnx", output="twice")
+    assert it.manager.changed() == {("a", 1)}
+    shutil.rmtree(repository / "b")
+    assert it.manager.changed() == {("a", 1), ("b", 1)}
+    assert it.told.loaded == ["a/1", "b/1"]
+    (repository / "a" / "1" / "model.onnx").write_bytes(b"damaged")
+    it.manager.load("a")
+    # Version 2 serves now, and nothing of it has changed.
+    assert it.manager.changed() == {("b", 1)}
+
+
 def test_a_failed_load_is_tried_again_when_its_files_change_and_not_before(
     repository: Path, open_catalogue: Open, model_writer: Write
 ) -> None:
