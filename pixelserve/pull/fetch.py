@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pixelserve.card import CARD_FILE, MODEL_FILE, CardError, read_card, verify_model_file
+from pixelserve.card import CARD_BYTES, CARD_FILE, MODEL_FILE, CardError, read_card, verify_model_file
+from pixelserve.text import TextError, read_bytes
 
 from .errors import SourceFailed
 from .listing import Listing, RemoteFile, check_size
@@ -78,11 +79,12 @@ def _is_present(file: RemoteFile, fetched: Path, present: Path) -> bool:
     card, model = present / CARD_FILE, present / MODEL_FILE
     if not (fetched / CARD_FILE).is_file() or not card.is_file() or not model.is_file():
         return False
-    if card.read_bytes() != (fetched / CARD_FILE).read_bytes() or file.size not in (None, model.stat().st_size):
-        return False
     try:
+        known, now = (read_bytes(each, CARD_BYTES) for each in (card, fetched / CARD_FILE))
+        if known != now or file.size not in (None, model.stat().st_size):
+            return False
         verify_model_file(read_card(card), model)
-    except CardError:
+    except (CardError, TextError):
         return False
     return True
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,14 @@ def test_a_damaged_model_that_is_there_is_fetched_again(pull: Pull, model: Path,
         pull(model)
     assert pull(model, replace=True).plan.versions == {1: State.REPLACED, 2: State.UNCHANGED}
     assert (repository / "digits" / "1" / "model.onnx").read_bytes() == b"the first"
+
+
+def test_a_huge_card_that_is_there_is_taken_for_another_and_not_read(pull: Pull, model: Path, repository: Path) -> None:
+    pull(model)
+    with (repository / "digits" / "1" / "card.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConflictError):
+        pull(model)
 
 
 def test_new_versions_are_added_beside_the_old(
@@ -198,6 +207,13 @@ DAMAGES = [
     pytest.param("1/golden.npz", b"PK", r"version 1: golden\.npz: cannot be read", id="damaged golden samples"),
     pytest.param("config.pbtxt", b"max_batch_size: many", r"config\.pbtxt: 1:17", id="damaged configuration"),
     pytest.param("config.pbtxt", b"\xff", r"config\.pbtxt: .*protobuf text", id="configuration that is no text"),
+    pytest.param(
+        "config.pbtxt",
+        b"#" * (256 << 10) + b"\n",
+        r"config\.pbtxt: .*262,145 bytes; at most",
+        id="a huge configuration",
+    ),
+    pytest.param("1/card.json", b" " * (5 << 20), r"card\.json: .*5,242,880 bytes; at most", id="huge card"),
     pytest.param("labels.txt", None, r"names the label file labels\.txt, which the source", id="no labels"),
     pytest.param(
         "config.pbtxt", b'output { label_filename: "../labels.txt" }', "the label file", id="labels somewhere else"
@@ -206,6 +222,17 @@ DAMAGES = [
         "config.pbtxt", b'default_model_filename: "../1/model.onnx"', "not a file in the version", id="model elsewhere"
     ),
 ]
+
+
+def test_golden_samples_that_unpack_to_too_much_are_refused(pull: Pull, model: Path, repository: Path) -> None:
+    with zipfile.ZipFile(model / "1" / "golden.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for group in ("inputs", "outputs"):
+            with archive.open(f"{group}/x.npy", "w") as member:
+                for _ in range(130):
+                    member.write(bytes(1 << 20))
+    with pytest.raises(DamagedError, match=r"golden\.npz: .* unpacks to 272,629,760 bytes; at most 268,435,456"):
+        pull(model)
+    assert not list(repository.rglob("*"))
 
 
 @pytest.mark.parametrize(("path", "content", "said"), DAMAGES)
