@@ -6,7 +6,7 @@ checked against the model the first time, and found by what protobuf writes of i
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pixelserve.oip import inference_pb2 as pb
 
@@ -158,8 +158,7 @@ class Plan:
             if not self._is_plain or not batch.is_by_row:
                 return None
             encoded = batch.encoded = (self, self._tensors(batch))
-        tensors: Sequence[_Tensor] = encoded[1]
-        return tensors
+        return cast("Sequence[_Tensor]", encoded[1])
 
     def _tensors(self, batch: ComputedBatch) -> "Sequence[_Tensor]":
         arrays = [batch.outputs[spec.name] for spec, _, _ in self._outputs]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -65,6 +65,20 @@ class Layout:
         return merged
 
 
+class RunListener(Protocol):
+    """Is told of a run."""
+
+    def on_answered(self) -> None:
+        """Called once all of its requests were answered."""
+
+
+class Owner(Protocol):
+    """Has requests that wait; a `Batcher`."""
+
+    def drop(self, request: "Request") -> None:
+        """Takes a cancelled request out of the queue, if it is still there, and answers it."""
+
+
 class ComputedBatch:
     """The outputs of one run, shared by its requests."""
 
@@ -76,10 +90,11 @@ class ComputedBatch:
     """When its inputs were put together."""
     computed_ns = 0
     """When its outputs were there."""
-    span: Any = None
-    """The run's part of traces, for whoever traces its requests."""
-    on_answered: Callable[[], None] | None = None
-    """Called once all requests were answered; must not raise."""
+    listener: "RunListener | None" = None
+    """Is told when all requests were answered; set by the first of them to need it."""
+    encoded: tuple[object, object] | None = None
+    """What the first request's answer was written from, and what wrote it, which knows the former's type; for the
+    others' answers."""
 
     def __init__(self, outputs: Mapping[str, Array], rows: int, *, is_alone: bool) -> None:
         """Takes a run's outputs.
@@ -98,8 +113,6 @@ class ComputedBatch:
         for array in outputs.values():
             if array.shape[:1] != (rows,):
                 self.is_by_row = False
-        self.encoded: Any = None
-        """What the first request's answer was written from, for whoever writes the others'."""
 
     def rows_of(self, start: int, end: int) -> Mapping[str, Array]:
         """Returns the outputs by name from row `start` to the one before `end`; all there is for one that ran alone."""
@@ -150,8 +163,10 @@ class Request:
     """When it goes behind the others of its level instead of being dropped (Triton's timeout action DELAY)."""
     may_start_late = False
     """Whether its deadline is a limit of its wait only: the run may end after it."""
-    owner: Any = None
+    owner: Owner | None = None
     """The batcher that has taken it."""
+    is_answered = False
+    """Whether `on_done` has been called."""
     _inputs: dict[str, Array] | None = None
 
     def __init__(
@@ -182,6 +197,7 @@ class Request:
         self.buffers: Sequence[Any] = tuple(inputs.values())
         self.rows = rows
         self.on_done = on_done
+        self.is_answered = False
         self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
         self.arrived_ns = time.monotonic_ns() if arrived_ns is None else arrived_ns
         self.timeout_ns = timeout_ns
@@ -203,7 +219,7 @@ class Request:
 
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
         """Gives it its rows of a batch, from `start` to the one before `end`."""
-        self.on_done(Answer(batch, start, end))
+        self._answer(Answer(batch, start, end))
 
     @staticmethod
     def succeed_all(
@@ -222,8 +238,14 @@ class Request:
             first_row = end
 
     def fail(self, error: RequestError) -> None:
-        """Tells it that there will be no answer."""
-        self.on_done(error)
+        """Tells it that there will be no result; does nothing if it is answered already."""
+        self._answer(error)
+
+    def _answer(self, answer: Answer | RequestError) -> None:
+        # One thread has it at a time, so this needs no lock.
+        if not self.is_answered:
+            self.is_answered = True
+            self.on_done(answer)
 
     def cancel(self) -> None:
         """Tells that the caller has left: a request that has not run is dropped. May be called from any thread."""

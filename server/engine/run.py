@@ -81,7 +81,7 @@ class GuardedObserver:
     def _tell(self, event: Callable[..., object], *what: Any) -> None:
         try:
             event(*what)
-        except Exception as error:  # noqa: BLE001  see the class
+        except BaseException as error:  # noqa: BLE001  see the class
             self._log_failure(error)
 
 
@@ -112,10 +112,17 @@ class Run:
         self.ticket = ticket
         self.taken_ns = taken_ns
         self.rows = rows
+        self.is_on_arrival = False
+        """Whether it is computed on the thread that received its request."""
         self._waiting = waiting
         self._outputs: Mapping[str, Array] | None = None
         self._padded = rows
         self._started_ns = self._assembled_ns = self._computed_ns = 0
+
+    @property
+    def compute_ns(self) -> int:
+        """Nanoseconds that the session took for the whole run; 0 before."""
+        return self._computed_ns - self._assembled_ns
 
     def compute(self, padded: int, clock_ns: Callable[[], int]) -> ComputedBatch:
         """Computes the batch.

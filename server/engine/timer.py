@@ -1,63 +1,83 @@
 """One thread that does small things later."""
 
-import threading
 import time
 from collections.abc import Callable
 
 from ..failures import FailureLog
+from ..supervised import Supervisor
+from .wakeup import Wakeups, two_wakeups
 
 
 class Timer:
     """Calls functions at their times, on a thread of its own. `at` may be called from any thread."""
 
-    def __init__(self, log_failure: FailureLog) -> None:
-        """Stores what it is handed; `start` starts the thread.
+    def __init__(
+        self,
+        log_failure: FailureLog,
+        supervisor: Supervisor | None = None,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        wakeups: Callable[[], Wakeups] = two_wakeups,
+    ) -> None:
+        """Calls nothing before `start`.
 
         Args:
             log_failure: is given whatever a function raised.
+            supervisor: watches over the thread; None: only its failures are logged.
+            clock_ns: the time.
+            wakeups: makes the lock and the place where the thread sleeps; a simulation has its own.
         """
         self._log_failure = log_failure
-        # One time a function: there are as many functions as models, so a search is cheap, and nothing piles up.
+        self._clock_ns = clock_ns
+        # One time per function: there are as many functions as models, so a search is cheap, and nothing piles up.
         self._due_ns: dict[Callable[[], object], int] = {}
-        self._changed = threading.Condition()
+        self._lock, self._changed, _ = wakeups()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="timer", daemon=True)
+        self._thread = (supervisor or Supervisor(log_failure)).thread("timer", self._work)
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Starts the thread.
+
+        Raises:
+            RuntimeError: the system gives the process no more threads.
+        """
         self._thread.start()
 
     def at(self, when_ns: int, function: Callable[[], object]) -> None:
-        """Has `function` called when `time.monotonic_ns()` has reached `when_ns`, and not at the time set before.
+        """Calls `function` when the clock has reached `when_ns`, and no longer at the time set before.
 
         It must not block.
         """
-        with self._changed:
+        with self._lock:
             self._due_ns[function] = when_ns
-            self._changed.notify()
+            self._changed.wake()
 
     def close(self) -> None:
         """Ends the thread; what was not due yet is not called."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
+            self._changed.wake()
+        self._thread.close()
 
     def _work(self) -> None:
-        while (function := self._wait_for_next()) is not None:
-            try:
-                function()
-            except Exception as error:  # noqa: BLE001  one function's failure must not cost the others their time
-                self._log_failure(error)
+        while (function := self.next()) is not None:
+            self.call(function)
 
-    def _wait_for_next(self) -> Callable[[], object] | None:
-        with self._changed:
+    def call(self, function: Callable[[], object]) -> None:
+        """Calls a function that is due; what it raises is logged, and costs the others nothing."""
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001  see above
+            self._log_failure(error)
+
+    def next(self) -> Callable[[], object] | None:
+        """Waits until a function is due, and takes it out; None at the end."""
+        with self._lock:
             while not self._closed:
                 function = min(self._due_ns, key=self._due_ns.__getitem__, default=None)
-                left_ns = None if function is None else self._due_ns[function] - time.monotonic_ns()
+                left_ns = None if function is None else self._due_ns[function] - self._clock_ns()
                 if function is not None and left_ns is not None and left_ns <= 0:
                     del self._due_ns[function]
                     return function
-                self._changed.wait(None if left_ns is None else left_ns / 1e9)
+                self._changed.sleep(None if left_ns is None else left_ns / 1e9)
             return None

@@ -14,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.context import Context
@@ -114,19 +115,17 @@ class Tracing:
 
     def _run_span(self, call: AnsweredCall, batch: ComputedBatch) -> Span:
         """Returns a run's span, which ends when all of its requests were answered; they are answered on one thread."""
-        run: Span | None = batch.span
-        if run is None:
+        run = batch.listener
+        if not isinstance(run, _RunSpan):
             attributes = {
                 "pixelserve.model": call.model,
                 "pixelserve.version": call.version,
                 "pixelserve.batch.rows": batch.rows,
                 "pixelserve.batch.padding": batch.padded - batch.rows,
             }
-            run = self._start(f"run {call.model}", Context(), batch.started_ns, SpanKind.INTERNAL, attributes)
-            batch.span = run
-            end_ns = self._unix_ns(batch.computed_ns)
-            batch.on_answered = lambda: run.end(end_ns)
-        return run
+            span = self._start(f"run {call.model}", Context(), batch.started_ns, SpanKind.INTERNAL, attributes)
+            run = batch.listener = _RunSpan(span, self._unix_ns(batch.computed_ns))
+        return run.span
 
     def _start(
         self,
@@ -176,6 +175,18 @@ def _attributes(call: AnsweredCall) -> dict[str, Any]:
     if call.reason:
         attributes["pixelserve.reason"] = call.reason
     return attributes
+
+
+@dataclass(frozen=True)
+class _RunSpan:
+    """A run's span, which ends when all of the run's requests are answered."""
+
+    span: Span
+    end_ns: int
+    """When the outputs were there, from 1970."""
+
+    def on_answered(self) -> None:
+        self.span.end(self.end_ns)
 
 
 class _Complaints(logging.Handler):

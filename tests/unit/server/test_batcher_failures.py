@@ -229,9 +229,9 @@ def test_the_other_instance_goes_on_where_one_is_given_up(
     assert it.batcher.broken == ""
 
 
-def test_a_dead_worker_answers_its_batch_and_another_takes_its_place(bench: Callable[..., Any]) -> None:
-    """Timeline: 1. a batch runs and two requests wait; 2. the next run ends its thread; 3. the request after these is
-    computed by another thread."""
+def test_a_session_that_would_end_its_thread_costs_its_run_only(bench: Callable[..., Any]) -> None:
+    """Timeline: 1. a batch runs and two requests wait; 2. in the next run the session raises what ends threads; 3. the
+    request after these is computed."""
     it = bench()
     it.occupy()
     mates = [it.submit(1), it.submit(2)]
@@ -249,11 +249,12 @@ def test_a_dead_worker_answers_its_batch_and_another_takes_its_place(bench: Call
     assert it.observer.next_repair() == "a worker was restarted"
     assert it.submit(3).rows() == [30]
     assert it.session.runs == [[-1], [1, 2], [3]]
-    assert it.session.threads[2] is not it.session.threads[1]
+    # CUDA graphs belong to the thread that captured them.
+    assert it.session.threads[2] is it.session.threads[1]
     assert {type(failure) for failure in it.failures} == {SystemExit}
 
 
-def test_a_worker_that_dies_while_the_batcher_drains_does_not_keep_it(bench: Callable[..., Any]) -> None:
+def test_a_session_that_would_end_its_thread_does_not_keep_a_drain(bench: Callable[..., Any]) -> None:
     it = bench(1)
 
     def die(_: Any) -> Any:

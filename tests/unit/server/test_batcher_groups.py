@@ -200,7 +200,7 @@ def test_each_is_judged_late_by_what_waits_before_it(bench: Callable[..., Any]) 
 def test_as_many_instances_wake_as_there_is_work_for(bench: Callable[..., Any]) -> None:
     it, group = bench(merge=False, instances=3), Group(1, 2, 3)
     # Until the threads sleep they need no waking.
-    while it.batcher._sleeping < 3:
+    while it.batcher._scheduler._work.sleeping < 3:
         time.sleep(0.001)
     assert group.submit(it) == {}
     for _ in range(3):

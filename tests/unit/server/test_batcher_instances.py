@@ -65,7 +65,7 @@ def answered_first_then_second(it: Any) -> list[int]:
     # The third goes to the instance that the second has left, so that one is through.
     it.submit(3, on_done=lambda _: (order.append(3), second_has_ended.set()))
     assert it.session.wait_until_running()
-    if it.batcher._turnstile is None:
+    if it.batcher._workers._turnstile is None:
         assert second_has_ended.wait(PATIENCE_S)
     first_may_end.set()
     it.finish()

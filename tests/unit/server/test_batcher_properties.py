@@ -146,7 +146,7 @@ class Trial:
     """A batcher under a policy, and everything that it is sent and says."""
 
     def __init__(self, policy: BatchingPolicy, instances: int, timer: HandTimer | None) -> None:
-        self.policy = policy
+        self.policy, self.timer = policy, timer
         is_limited = policy.limit_batches and not policy.preferred_batch_sizes
         self.limit = 4 if is_limited else policy.max_batch_size
         self.session, self.told, self.now_ns = GatedSession(), Told(), 0
@@ -330,7 +330,7 @@ def check_batches(it: Trial, queue: list[int], *, is_exact: bool) -> None:
 
 
 def check_what_was_told(it: Trial, instances: int) -> None:
-    ran = it.queue(has_rung=isinstance(it.batcher._timer, HandTimer))
+    ran = it.queue(has_rung=isinstance(it.timer, HandTimer))
     started = [number for number in it.accepted if number >= FIRST]
     records: Any = it.told.records
     assert sum(len(record.arrived_ns) for record in records) == instances + len(ran)

@@ -373,7 +373,7 @@ def test_every_session_of_a_version_is_proven(tmp_path: Path, load: Load, monkey
 def test_a_session_that_is_loaded_anew_is_proven_again_hash_included(tmp_path: Path, load: Load) -> None:
     folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
     write_evidence(folder, X, X @ WEIGHTS)
-    (instance,) = load(folder).batcher._free
+    (instance,) = load(folder).batcher._scheduler._free
     model = folder.version_path(1) / "model.onnx"
     good = model.read_bytes()
     assert instance._rebuild is not None

@@ -130,4 +130,4 @@ def test_closing_ends_the_thread_and_calls_nothing_more(is_started: bool) -> Non
     timer.close()
     timer.at(0, lambda: called.append("called"))
     assert called == []
-    assert not timer._thread.is_alive()
+    assert not timer._thread.is_alive

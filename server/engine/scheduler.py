@@ -1,0 +1,357 @@
+"""Who runs next: the queue, the sessions that are free, and the lock around both.
+
+Promises:
+- a request is in the queue, in a run, or was given back to the caller of the method that took it out: never in two;
+- the queue is bounded, and a full one refuses at once;
+- a session has one run at a time;
+- while requests wait and a session is free, a worker is awake or has been woken: those that wait for the end sleep
+  elsewhere, so no wake-up is lost to them;
+- `wait_until_idle` returns once all that was accepted is answered and every worker has left.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from ..errors import Overloaded, QueueFull, RequestError, Unavailable, Unloading
+from .arrival import ArrivalRuns
+from .curve import LatencyCurve
+from .expiry import NEVER_NS, Alarm
+from .former import BatchFormer
+from .instance import Instance
+from .overload import Overload
+from .policy import BatchingPolicy
+from .queue import RequestQueue
+from .request import Owner, Request
+from .run import Run
+from .wakeup import Wakeups
+
+R = TypeVar("R", bound=Request)
+
+_NO_TIME = {
+    "late": "{}: more waits than can be computed before this request's deadline; allow more time, or retry elsewhere",
+    "shed": "{}: more is asked of it than it can compute, and too much waits; send less, or retry elsewhere",
+}
+
+
+class Scheduler:
+    """The requests that wait for one model version, and the sessions that compute them. Any thread may use it."""
+
+    def __init__(
+        self,
+        name: str,
+        instances: Sequence[Instance[Any]],
+        policy: BatchingPolicy,
+        curve: LatencyCurve,
+        clock_ns: Callable[[], int],
+        alarm: Alarm,
+        wakeups: Wakeups,
+        owner: Owner,
+    ) -> None:
+        """Creates one with an empty queue.
+
+        Args:
+            name: what error messages call the version.
+            instances: sessions that compute batches.
+            policy: when requests are merged.
+            curve: what a run takes, by its size.
+            clock_ns: the time that deadlines and arrivals are read against.
+            alarm: set to the first deadline of what waits.
+            wakeups: where workers sleep, and those that wait for the end.
+            owner: whom callers who leave tell of it.
+        """
+        self._name = name
+        self._policy = policy
+        self._clock_ns = clock_ns
+        self._alarm = alarm
+        self._owner = owner
+        self._queue = RequestQueue(policy)
+        self._former = BatchFormer(self._queue, policy, 0)
+        self._overload = Overload(curve, len(instances), int(policy.shed_delay_s * 1e9))
+        self._on_arrival = ArrivalRuns()
+        self._free = list(instances)
+        self._tickets = 0
+        # Runs that are not answered yet.
+        self._running = 0
+        self._workers = 0
+        self._draining = False
+        self._is_over = False
+        self.broken = ""
+        """Why no session computes any more; empty while one does."""
+        self.row_fault = ""
+        """What a run has shown that forbids merging; empty: nothing has."""
+        # Two, because one wake-up must not reach a thread that waits for something else.
+        self._lock, self._work, self._idle = wakeups
+        self.learn(curve)
+
+    def learn(self, curve: LatencyCurve) -> None:
+        """Goes by these run times from now on."""
+        self._former.limit = self._policy.limit(curve.best_size)
+        # Without merging, each request is a run.
+        self._overload.learn(curve, (self._former.merge and self._former.limit) or 1)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests are in the queue."""
+        return self._queue.size
+
+    @property
+    def curve(self) -> LatencyCurve:
+        """What a run takes, by its size."""
+        return self._overload.curve
+
+    @property
+    def limit(self) -> int:
+        """Most rows that are merged."""
+        return self._former.limit
+
+    @property
+    def merges(self) -> bool:
+        """Whether requests are merged."""
+        return self._former.merge
+
+    # Requests come.
+
+    def submit(self, request: Request, *, may_run: bool) -> Run | None:
+        """Queues a request, or returns it as a run for this thread, if `may_run`.
+
+        Raises:
+            RequestError: it is not accepted.
+        """
+        with self._lock:
+            if self._draining or self.broken:
+                raise self.refusal()
+            now_ns = self._clock_ns()
+            if error := self._judge(request, now_ns):
+                raise error
+            if may_run and self._may_run_here(request, now_ns):
+                run = self._begin(self._free[-1], [request], request.rows, now_ns)
+                run.is_on_arrival = True
+                return run
+            if not self._queue.push(request):
+                raise self._is_full()
+            self._accept((request,))
+            return None
+
+    def submit_all(self, requests: Sequence[R]) -> Sequence[tuple[R, RequestError]]:
+        """Queues requests in their order; returns those that are not accepted, and why."""
+        with self._lock:
+            if self._draining or self.broken:
+                return [(request, self.refusal()) for request in requests]
+            now_ns = self._clock_ns()
+            if self._has_time_for(requests, now_ns) and self._queue.push_all(requests):
+                self._accept(requests)
+                return ()
+            return self._submit_each(requests, now_ns)
+
+    def _submit_each(self, requests: Sequence[R], now_ns: int) -> Sequence[tuple[R, RequestError]]:
+        """Queues requests one by one, where they have to be looked at one by one."""
+        refused: list[tuple[R, RequestError]] = []
+        for request in requests:
+            if error := self._judge(request, now_ns):
+                refused.append((request, error))
+            elif self._queue.push(request):
+                self._accept((request,))
+            else:
+                refused.append((request, self._is_full()))
+        return refused
+
+    def _is_full(self) -> QueueFull:
+        return QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
+
+    def _has_time_for(self, requests: Sequence[Request], now_ns: int) -> bool:
+        """Returns whether all of them can be taken without a look at each."""
+        rows, first_ns = 0, None
+        for request in requests:
+            rows += request.rows
+            deadline_ns = request.deadline_ns
+            if deadline_ns is not None and (first_ns is None or deadline_ns < first_ns):
+                first_ns = deadline_ns
+        return self._overload.takes_all(self._queue.rows, rows, first_ns, now_ns)
+
+    def _judge(self, request: Request, now_ns: int) -> Overloaded | None:
+        """Returns why there is no time for a request; None: there is."""
+        rows = self._queue.rows_before(request)
+        refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns)
+        # The same words each time: under an overload most of the work is saying no, and these are encoded once.
+        return Overloaded(_NO_TIME[refusal].format(self._name)) if refusal else None
+
+    def _accept(self, requests: Sequence[Request]) -> None:
+        """Sees to requests that have just been queued."""
+        first_ns = NEVER_NS
+        for request in requests:
+            request.owner = self._owner
+            deadline_ns, patience_ns = request.deadline_ns, request.patience_ns
+            if deadline_ns is not None and deadline_ns < first_ns:
+                first_ns = deadline_ns
+            if patience_ns is not None and patience_ns < first_ns:
+                first_ns = patience_ns
+        if first_ns < self._alarm.due_ns:
+            self._alarm.set(first_ns)
+        if self._free:
+            self._work.wake(len(requests))
+
+    def refusal(self) -> Unavailable:
+        """Returns why nothing is accepted any more."""
+        if self.broken:
+            return Unavailable(
+                f"{self._name} is not ready: {self.broken}; see the server's log, and load the model again"
+            )
+        return Unloading(f"{self._name} is being unloaded; send the request to another replica or retry")
+
+    def _may_run_here(self, request: Request, now_ns: int) -> bool:
+        """Returns whether a new request need not wait, and would not keep its thread for long."""
+        if self._queue.size or not self._free or self._former.delay_ns or not self._policy.run_on_arrival:
+            return False
+        deadline_ns = request.deadline_ns
+        # The queue knows what a timeout is counted from, and when it has passed.
+        if request.timeout_ns or request.cancelled or (deadline_ns is not None and deadline_ns <= now_ns):
+            return False
+        return self._on_arrival.allows(self.curve.run_ns(request.rows))
+
+    # Requests leave without a run.
+
+    def remove(self, request: Request) -> bool:
+        """Takes a request out of the queue; returns whether it was there."""
+        with self._lock:
+            found = self._queue.remove(request)
+            self._let_workers_end()
+            return found
+
+    def expire(self) -> list[Request]:
+        """Takes expired requests out of the queue and returns them; sets the alarm for the next ones."""
+        with self._lock:
+            self._alarm.due_ns = NEVER_NS
+            expired = self._queue.expire(self._clock_ns())
+            if (next_ns := self._queue.next_event_ns()) is not None:
+                self._alarm.set(next_ns)
+            self._let_workers_end()
+            return expired
+
+    # Workers.
+
+    def join(self) -> None:
+        """Counts a worker, which will call `leave`."""
+        with self._lock:
+            self._workers += 1
+
+    def leave(self) -> None:
+        """Counts a worker no more."""
+        with self._lock:
+            self._workers -= 1
+            self._let_workers_end()
+            self._idle.wake_all()
+
+    def take(self, own: Instance[Any]) -> tuple[Run | None, list[Request]] | None:
+        """Waits until a session is free for requests that wait.
+
+        Args:
+            own: the session that is taken if it is free.
+
+        Returns:
+            A run, if there is one, and requests to drop, which expired or were cancelled; None at the end.
+        """
+        with self._lock:
+            while True:
+                timeout_s: float | None = None
+                if not self._queue.size:
+                    if self._draining:
+                        return None
+                elif self._free:
+                    wait_ns = 0 if self._draining else self._former.wait_ns(self._clock_ns())
+                    if wait_ns <= 0:
+                        return self._next_run(own)
+                    timeout_s = wait_ns / 1e9
+                self._work.sleep(timeout_s)
+
+    def _next_run(self, own: Instance[Any]) -> tuple[Run | None, list[Request]]:
+        now_ns, limit, run_ns = self._clock_ns(), self._former.limit, 0
+        if self._queue.rows > limit:
+            if self._policy.limits_batches:
+                limit = self._overload.limit(self._policy.max_batch_size, now_ns)
+            # Others wait that are in time: it is better to compute those.
+            run_ns = self._overload.run_ns(limit)
+        requests, rows, dropped = self._former.take(limit, now_ns, run_ns)
+        if not requests:
+            return None, dropped
+        # The newest to be free is the one whose memory is warmest.
+        return self._begin(own if own in self._free else self._free[-1], requests, rows, now_ns), dropped
+
+    def _begin(self, instance: Instance[Any], requests: list[Request], rows: int, now_ns: int) -> Run:
+        """Takes a free session for requests that are out of the queue, or never were in it."""
+        self._free.remove(instance)
+        self._running += 1
+        self._overload.begin(self._tickets, rows, now_ns)
+        self._tickets += 1
+        return Run(instance, requests, rows, self._tickets - 1, self._queue.size + len(requests), now_ns)
+
+    # Runs end.
+
+    def give_back(self, instance: Instance[Any]) -> None:
+        """Takes back the session of a run, which is free from now on."""
+        with self._lock:
+            # Callers that still hold this batcher must not keep its sessions in memory.
+            if not self._is_over:
+                self._free.append(instance)
+            if self._queue.size:
+                self._work.wake()
+
+    def finish(self, run: Run) -> None:
+        """Takes note of a run whose requests are all answered."""
+        took_ns = self._clock_ns() - run.taken_ns
+        with self._lock:
+            self._overload.end(run.ticket, run.rows, took_ns)
+            if run.is_on_arrival:
+                self._on_arrival.took(run.compute_ns)
+            elif self._on_arrival.owed:
+                self._on_arrival.took_elsewhere(self._overload.curve.run_ns(run.rows), run.compute_ns)
+            self._running -= 1
+            if self._draining:
+                self._let_workers_end()
+                self._idle.wake_all()
+
+    def lose(self, reason: str) -> list[Request] | None:
+        """Does without one session; if it was the last, returns the requests that none is left for, else None."""
+        with self._lock:
+            self._overload.instances -= 1
+            if self._overload.instances:
+                return None
+            self.broken = reason
+            stranded = self._queue.clear()
+            self._let_workers_end()
+            return stranded
+
+    def stop_merging(self, reason: str) -> bool:
+        """Makes every request a run of its own from now on; returns whether it was not so before."""
+        with self._lock:
+            is_first = not self.row_fault
+            self.row_fault = self.row_fault or reason
+            self._former.stop_merging()
+            self.learn(self.curve)
+            return is_first
+
+    # The end.
+
+    def close(self) -> None:
+        """Refuses requests from now on, and lets workers leave when the queue is empty."""
+        with self._lock:
+            self._draining = True
+            # Those that wait for more company wait no longer.
+            self._work.wake_all()
+
+    def wait_until_idle(self, timeout_s: float | None) -> bool:
+        """Waits until every accepted request is answered and all workers have left; returns whether that took no longer
+        than `timeout_s`. `close` comes first."""
+        with self._lock:
+            end_ns = None if timeout_s is None else self._clock_ns() + int(timeout_s * 1e9)
+            while self._workers or self._running:
+                left_ns = None if end_ns is None else end_ns - self._clock_ns()
+                if left_ns is not None and left_ns <= 0:
+                    return False
+                self._idle.sleep(None if left_ns is None else left_ns / 1e9)
+            self._is_over = True
+            self._free.clear()
+            return True
+
+    def _let_workers_end(self) -> None:
+        if self._draining and not self._queue.size:
+            self._work.wake_all()

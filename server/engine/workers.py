@@ -1,0 +1,204 @@
+"""The threads that run batches, what a run that fails becomes, and the repair of sessions.
+
+Promises:
+- every request of a run is answered, whatever its session, its caller or an observer does;
+- a run that fails is computed request by request, so only a request that fails alone gets an error;
+- a session is given back or given up after every run;
+- a worker ends only at the end.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import InternalError, InvalidRequest, RequestError
+from ..failures import FailureLog, guarded
+from ..supervised import Supervisor
+from .answers import Answers
+from .expiry import Expiry
+from .instance import BrokenInstance, Instance, Start
+from .ordering import Turnstile
+from .policy import BatchingPolicy
+from .request import ComputedBatch
+from .run import GuardedObserver, RowMismatch, Run
+from .scheduler import Scheduler
+
+_Outcomes = list[tuple[Run, ComputedBatch | RequestError]]
+"""Runs, and what each came to."""
+
+
+class Workers:
+    """Runs what a scheduler gives out: a thread for each session, and any other thread that brings a run."""
+
+    def __init__(
+        self,
+        name: str,
+        policy: BatchingPolicy,
+        scheduler: Scheduler,
+        expiry: Expiry,
+        answers: Answers,
+        observer: GuardedObserver,
+        log_failure: FailureLog,
+        supervisor: Supervisor,
+        *,
+        on_broken: Callable[[], object],
+        on_unmerged: Callable[[str], object],
+        clock_ns: Callable[[], int],
+    ) -> None:
+        """Takes the batcher's parts; see there for the arguments."""
+        self._name = name
+        self._policy = policy
+        self._scheduler = scheduler
+        self._expiry = expiry
+        self._answers = answers
+        self._observer = observer
+        self._log_failure = log_failure
+        self._supervisor = supervisor
+        self._on_broken = guarded(on_broken, log_failure)
+        self._on_unmerged = guarded(on_unmerged, log_failure)
+        self._clock_ns = clock_ns
+        self._turnstile = Turnstile() if policy.preserve_ordering else None
+
+    # The threads.
+
+    def start(self, instances: Sequence[Instance[Any]]) -> list[Start]:
+        """Starts a thread for each session, which warms it first; returns how that went, once all are warm.
+
+        Raises:
+            RuntimeError: the system gives no more threads; those that were started end with the batcher.
+        """
+        starts: list[Start] = []
+        for instance in instances:
+            self._start_one(instance, start := Start())
+            starts.append(start)
+        for start in starts:
+            start.done.wait()
+        return starts
+
+    def _start_one(self, instance: Instance[Any], start: Start) -> None:
+        thread = self._supervisor.thread(
+            f"batcher {self._name}",
+            lambda: self._work(instance, start),
+            on_restart=self._observer.on_worker_restarted,
+        )
+        self._scheduler.join()
+        try:
+            thread.start()
+        except BaseException:
+            # One that never ran will never leave.
+            self._scheduler.leave()
+            raise
+
+    def _work(self, own: Instance[Any], start: Start) -> None:
+        if not start.done.is_set():
+            start.run(own)
+        while (run := self.take(own)) is not None:
+            self.execute(run)
+        self._scheduler.leave()
+
+    def take(self, own: Instance[Any]) -> Run | None:
+        """Waits for a run, and drops what has expired meanwhile; None at the end."""
+        while (taken := self._scheduler.take(own)) is not None:
+            run, dropped = taken
+            if dropped:
+                self._expiry.drop_all(dropped)
+            if run is not None:
+                return run
+        return None
+
+    # One run.
+
+    def execute(self, run: Run) -> None:
+        """Computes a run and answers its requests, on any thread; raises nothing."""
+        outcomes, is_fatal = self._outcomes(run)
+        failed = is_fatal or any(isinstance(result, RequestError) for _, result in outcomes)
+        if not failed:
+            # Another thread may use it while this one answers.
+            self._scheduler.give_back(run.instance)
+        try:
+            if self._turnstile is None:
+                self._conclude(run, outcomes)
+            else:
+                self._turnstile.enter(run.ticket, lambda: self._conclude(run, outcomes))
+        finally:
+            if failed:
+                # Looking after a session takes time, which no caller should wait for.
+                self._look_after(run.instance)
+        if is_fatal and not run.is_on_arrival:
+            self._observer.on_worker_restarted()
+
+    def _outcomes(self, run: Run) -> tuple[_Outcomes, bool]:
+        """Computes a run; returns what its parts came to, and whether something other than an Exception was raised."""
+        outcomes: _Outcomes = []
+        try:
+            self._compute(run, outcomes)
+        except BaseException as error:  # noqa: BLE001  its callers must be told, and the session given back
+            failure = self._failure(error)
+            outcomes += [(rest, failure) for rest in (run.split()[len(outcomes) :] if outcomes else [run])]
+            return outcomes, True
+        return outcomes, False
+
+    def _compute(self, run: Run, outcomes: _Outcomes) -> None:
+        """Computes a run, request by request where it fails as a whole, and adds what each part came to."""
+        try:
+            outcomes.append((run, run.compute(self._padded(run.rows), self._clock_ns)))
+            return
+        except RowMismatch as error:
+            # A request that runs alone and is not padded gets all outputs, so this is not met twice.
+            self._stop_merging(str(error))
+        except Exception as error:  # noqa: BLE001  whatever a session raises costs the request that it fails on
+            if len(run.requests) == 1:
+                outcomes.append((run, self._failure(error)))
+                return
+        for alone in run.split():
+            self._compute(alone, outcomes)
+
+    def _padded(self, rows: int) -> int:
+        """Returns the rows that a run is filled up to; padding is merging with zeros, and ends with it."""
+        return rows if self._scheduler.row_fault else self._policy.bucket(rows)
+
+    def _stop_merging(self, reason: str) -> None:
+        if self._scheduler.stop_merging(reason):
+            self._on_unmerged(reason)
+
+    def _failure(self, error: BaseException) -> RequestError:
+        if isinstance(error, InvalidRequest):
+            return InvalidRequest(f"{self._name}: {error}")
+        request_id = self._log_failure(error)
+        return InternalError(
+            f"{self._name}: the model failed to run; the server's log has the details under {request_id}"
+        )
+
+    def _conclude(self, whole: Run, outcomes: _Outcomes) -> None:
+        """Answers a run's requests and tells the observer."""
+        try:
+            for run, result in outcomes:
+                if isinstance(result, RequestError):
+                    self._answers.fail(run.requests, result)
+                else:
+                    self._answers.succeed(run.requests, result)
+                self._observer.on_batch(run.record(self._clock_ns(), failed=isinstance(result, RequestError)))
+        finally:
+            self._scheduler.finish(whole)
+
+    # Sessions that fail.
+
+    def _look_after(self, instance: Instance[Any]) -> None:
+        """Repairs a session that has failed, if it is to blame, and gives it back or up."""
+        try:
+            was_rebuilt = instance.repair()
+        except BrokenInstance as error:
+            self._log_failure(error)
+            self._give_up(error)
+            return
+        self._scheduler.give_back(instance)
+        if was_rebuilt:
+            self._observer.on_session_rebuilt()
+
+    def _give_up(self, error: BrokenInstance) -> None:
+        """Continues with the other sessions; without one, what waits will never be computed."""
+        stranded = self._scheduler.lose(f"its session failed, and failed again when it was loaded anew ({error})")
+        if stranded is None:
+            return
+        for request in stranded:
+            self._answers.drop(request, self._scheduler.refusal(), self._clock_ns() - request.arrived_ns)
+        self._on_broken()
