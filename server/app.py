@@ -42,6 +42,7 @@ from .repository.manager import RepositoryManager
 from .repository.temporary import remove_abandoned
 from .settings import MIB, Settings
 from .signals import stop_signal
+from .supervised import Supervisor
 from .transport import Services
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Application:
         self._settings = settings
         self._log = log
         self._log_failure = FailureLog(log)
+        self._threads = Supervisor(self._log_failure, self._on_threads)
         self._log_level = log_level
         self._is_complete = False
         self._is_draining = False
@@ -92,7 +94,7 @@ class Application:
             requires_gpu=settings.require_gpu or settings.device == "cuda",
             gpus=None if settings.device == "cpu" else Gpus(),
         )
-        self._tokens = parts.tokens_file(settings, log, self._log_failure)
+        self._tokens = parts.tokens_file(settings, log, self._log_failure, self._threads)
         self._authorizer = self._tokens.authorizer if self._tokens else None
         self._failure_counts = FailureCounts()
         certificates = parts.certificates(settings)
@@ -100,11 +102,12 @@ class Application:
             self._metrics,
             lambda: self.is_ready,
             self._log_failure,
+            self._threads,
             authorize=parts.metrics_door(self._authorizer, self._failure_counts),
             tls=parts.metrics_tls(settings, certificates),
         )
         self._health = Health()
-        self._timer = Timer(self._log_failure)
+        self._timer = Timer(self._log_failure, self._threads)
         self._catalogue = Catalogue()
         self._events = ModelEvents(
             self._metrics, self._health, log, self._catalogue.is_ready, drift_window=settings.drift_window
@@ -145,8 +148,8 @@ class Application:
             max_streams=settings.max_infer_streams,
             window=settings.stream_window,
         )
-        self._transport = parts.transport(settings, certificates, self._log_failure)
-        self._http = parts.http_port(settings, certificates, self._log_failure)
+        self._transport = parts.transport(settings, certificates, self._log_failure, self._threads)
+        self._http = parts.http_port(settings, certificates, self._log_failure, self._threads)
         self._renewal = parts.renewal(
             settings,
             certificates,
@@ -155,12 +158,13 @@ class Application:
             self._metrics_server,
             CertificateEvents(self._metrics, log),
             self._log_failure,
+            self._threads,
         )
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model is loaded and the server is not draining."""
-        return self._is_complete and not self._is_draining
+        """Whether every model is loaded, the server is not draining, and no thread of it has failed just now."""
+        return self._is_complete and not self._is_draining and not self._threads.down
 
     def start(self) -> None:
         """Takes the ports, loads the models and starts serving.
@@ -326,6 +330,12 @@ class Application:
             raise failed[0]
         self._is_complete = not failed
 
+    def _on_threads(self) -> None:
+        """Says so when a thread has failed, or has started again."""
+        self._log.warning("threads", down=list(self._threads.down), ready=self.is_ready)
+        # Before everything is loaded and after the end it serves nothing anyway.
+        self._health.report({}, server=self.is_ready)
+
     def _announce(self) -> None:
         """Has clients see what they may load; there may be nothing yet."""
         try:
@@ -346,12 +356,14 @@ class Application:
             interval_s=settings.repository_poll_s,
             log_problem=lambda problem: self._log.error("repository cannot be read", reason=str(problem)),
             log_failure=self._log_failure,
+            supervisor=self._threads,
         )
 
     def _loader(self) -> Loader:
         return replace(
             parts.loader(self._settings, self._metrics.observer, self._log_failure),
             timer=self._timer,
+            supervisor=self._threads,
             on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),
             on_progress=self._events.on_progress,
             on_other_output=self._events.on_other_output,

@@ -25,6 +25,7 @@ from .observe.port import MetricsServer
 from .repository.config import Defaults
 from .repository.loader import Loader, Tuning
 from .settings import MIB, Settings
+from .supervised import Supervisor
 from .transport import HttpPort, Transport
 from .transport.descriptors import connections_that_fit
 from .transport.grpcio import GrpcioTransport
@@ -127,6 +128,7 @@ def renewal(
     metrics: MetricsServer,
     events: CertificateEvents,
     log_failure: FailureLog,
+    supervisor: Supervisor,
 ) -> "CertificateRenewal | None":
     """Returns what follows the files of the certificates, for all ports that use them; None without TLS."""
     if certificates is None or (files := _certificate_files(settings)) is None:
@@ -139,10 +141,12 @@ def renewal(
         ports.append(http.renew)
     if settings.metrics_tls:
         ports.append(lambda renewed: metrics.renew(server_context(renewed)))
-    return CertificateRenewal(files, certificates, ports, events, log_failure)
+    return CertificateRenewal(files, certificates, ports, events, log_failure, supervisor)
 
 
-def transport(settings: Settings, certificates: "Certificates | None", log_failure: FailureLog) -> Transport:
+def transport(
+    settings: Settings, certificates: "Certificates | None", log_failure: FailureLog, supervisor: Supervisor
+) -> Transport:
     """Returns what carries gRPC; `certificates` encrypt it (None: it is not encrypted).
 
     Raises:
@@ -166,7 +170,7 @@ def transport(settings: Settings, certificates: "Certificates | None", log_failu
         )
     from .transport.h2corn import H2cornTransport
 
-    return H2cornTransport(_limits(settings), log_failure, certificates)
+    return H2cornTransport(_limits(settings), log_failure, certificates, supervisor)
 
 
 def _has_h2corn() -> bool:
@@ -190,11 +194,11 @@ def _limits(settings: Settings) -> "Limits":
     )
 
 
-def tokens_file(settings: Settings, log: Log, log_failure: FailureLog) -> TokensFile | None:
+def tokens_file(settings: Settings, log: Log, log_failure: FailureLog, supervisor: Supervisor) -> TokensFile | None:
     """Returns what follows the file of tokens; None where there is none, and everyone may call everything."""
     if settings.tokens is None:
         return None
-    return TokensFile(settings.tokens, Authorizer(()), log, log_failure)
+    return TokensFile(settings.tokens, Authorizer(()), log, log_failure, supervisor)
 
 
 def metrics_door(
@@ -241,7 +245,9 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
     return Tracing(otlp_exporter(settings.trace_endpoint), pixelserve.__version__, settings.trace_rate, log)
 
 
-def http_port(settings: Settings, certificates: "Certificates | None", log_failure: FailureLog) -> HttpPort | None:
+def http_port(
+    settings: Settings, certificates: "Certificates | None", log_failure: FailureLog, supervisor: Supervisor
+) -> HttpPort | None:
     """Returns what carries HTTP; None where it is switched off. `certificates` encrypt it (None: it is not encrypted).
 
     Raises:
@@ -256,7 +262,7 @@ def http_port(settings: Settings, certificates: "Certificates | None", log_failu
     # Imported only where it is used: whoever switches it off pays nothing for it.
     from .transport.h2corn import H2cornHttpPort
 
-    return H2cornHttpPort(_limits(settings), log_failure, certificates)
+    return H2cornHttpPort(_limits(settings), log_failure, certificates, supervisor)
 
 
 def rest(

@@ -10,6 +10,7 @@ from pixelserve.tokens import Token, TokensError, parse_tokens
 
 from ..errors import ConfigurationError
 from ..failures import FailureLog
+from ..supervised import Supervisor
 from .authorizer import Authorizer
 
 # How often the file is looked at. A change is read once two looks agree, so a file that
@@ -27,7 +28,14 @@ class TokensFile:
     """
 
     def __init__(
-        self, path: Path, authorizer: Authorizer, log: Any, log_failure: FailureLog, *, look_s: float = _LOOK_S
+        self,
+        path: Path,
+        authorizer: Authorizer,
+        log: Any,
+        log_failure: FailureLog,
+        supervisor: Supervisor | None = None,
+        *,
+        look_s: float = _LOOK_S,
     ) -> None:
         """Stores what it is handed.
 
@@ -36,6 +44,7 @@ class TokensFile:
             authorizer: accepts the tokens.
             log: is told of changes, and of files that are wrong: structlog's or the like.
             log_failure: logs what should not happen.
+            supervisor: watches over the thread; None: only its failures are logged.
             look_s: seconds between two looks at the file.
         """
         self._path = path
@@ -45,7 +54,7 @@ class TokensFile:
         self._log_failure = log_failure
         self._look_s = look_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="tokens", daemon=True)
+        self._thread = (supervisor or Supervisor(log_failure)).thread("tokens", self._follow)
         # The state of the file that was read last, right or wrong.
         self._read_state: _State = ""
         self.failures = 0
@@ -72,8 +81,7 @@ class TokensFile:
     def close(self) -> None:
         """Stops that."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.close()
 
     def _follow(self) -> None:
         seen = self._read_state

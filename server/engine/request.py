@@ -233,7 +233,7 @@ class Request:
             end = first_row + request.rows
             try:
                 request.succeed(batch, first_row, end)
-            except Exception as error:  # noqa: BLE001  see above
+            except BaseException as error:  # noqa: BLE001  see above
                 log_failure(error)
             first_row = end
 

@@ -39,7 +39,7 @@ def stderr_in_log(configure: Callable[[int], Log]) -> Iterator[Log]:
     source, end = os.pipe()
     os.dup2(end, STDERR)
     os.close(end)
-    reader = threading.Thread(target=_read_lines, args=(source, log), name="stderr", daemon=True)
+    reader = threading.Thread(target=_read_lines, args=(source, log, log_failure), name="stderr", daemon=True)
     reader.start()
     try:
         with _python_in_log(log, log_failure), _crashes_to(real):
@@ -61,7 +61,9 @@ def _duplicate_stderr() -> int:
         return null if null != STDERR else os.dup(null)
 
 
-def _read_lines(source: int, log: Log) -> None:
+def _read_lines(source: int, log: Log, log_failure: FailureLog) -> None:
+    # Whatever a line raises: without its reader the pipe would fill up, and stop all that write to it.
+    log_line = guarded(_log_line, log_failure)
     rest = b""
     with open(source, "rb", buffering=0) as pipe:
         while chunk := pipe.read(_MAX_LINE_BYTES):
@@ -69,8 +71,8 @@ def _read_lines(source: int, log: Log) -> None:
             if len(rest) >= _MAX_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                _log_line(line, log)
-    _log_line(rest, log)
+                log_line(line, log)
+    log_line(rest, log)
 
 
 def _log_line(line: bytes, log: Log) -> None:

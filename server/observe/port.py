@@ -11,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from ..access.authorizer import HEADER, Metadata
 from ..errors import PermissionDenied, RequestError, StartupError, Unauthenticated
 from ..failures import FailureLog
+from ..supervised import Supervisor
 from .connections import BoundedServer
 from .metrics import Metrics
 
@@ -26,6 +27,7 @@ class MetricsServer:
         metrics: Metrics,
         is_ready: Callable[[], bool],
         log_failure: FailureLog,
+        supervisor: Supervisor | None = None,
         *,
         authorize: Callable[[Metadata], RequestError | None] | None = None,
         tls: ssl.SSLContext | None = None,
@@ -37,6 +39,7 @@ class MetricsServer:
             metrics: what the page shows.
             is_ready: what /ready says.
             log_failure: logs what a page raises.
+            supervisor: watches over the thread; None: only its failures are logged.
             authorize: returns why a request with such headers may not read the page, None if it may; None: all may.
             tls: encrypts the connections; None: they are not.
             timeout_s: seconds from a connection's arrival to its end, whatever comes on it.
@@ -49,12 +52,13 @@ class MetricsServer:
         self._timeout_s = timeout_s
         self._page_lock = threading.Lock()
         self._server: BoundedServer | None = None
+        self._thread = (supervisor or Supervisor(log_failure)).thread("metrics", self._serve)
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one), starts serving and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take.
+            StartupError: the port is in use or not ours to take, or the system gives the process no more threads.
         """
         shown = f"[{host}]" if ":" in host else host
         try:
@@ -64,8 +68,13 @@ class MetricsServer:
                 f"cannot listen on {shown}:{port} for metrics: {error.strerror}; "
                 f"choose another with --metrics-port (0: a free one) or --host"
             ) from error
-        # `close` waits until the thread looks up; half a second, the default, is long for a server that stops.
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            # Without its thread, closing it would wait for ever.
+            self._server.server_close()
+            self._server = None
+            raise StartupError(f"cannot serve metrics: {error}; raise the limit of threads or processes") from error
         return f"{shown}:{self._server.server_port}"
 
     def renew(self, tls: ssl.SSLContext) -> None:
@@ -77,6 +86,12 @@ class MetricsServer:
         """Takes no more connections, answers the requests that are there, and stops serving."""
         if self._server is not None:
             self._server.close()
+            self._thread.close()
+
+    def _serve(self) -> None:
+        if self._server is not None:
+            # `close` waits until the thread looks up; half a second, the default, is long for a server that stops.
+            self._server.serve_forever(0.1)
 
     def _app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]

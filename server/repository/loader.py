@@ -22,6 +22,7 @@ from ..engine.session import Session, check_model_file
 from ..engine.timer import Timer
 from ..errors import RepositoryError
 from ..failures import FailureLog
+from ..supervised import Supervisor
 from .config import (
     Defaults,
     ModelConfig,
@@ -138,6 +139,8 @@ class Loader:
     """Logs whatever a session raises while it serves, and returns the id under which it did."""
     timer: Timer | None = None
     """Drops requests when their deadlines pass."""
+    supervisor: Supervisor | None = None
+    """Watches over the threads that run batches; None: only their failures are logged."""
     on_broken: Callable[[str], object] = lambda _: None
     """Told the name of a model whose last session was given up."""
     on_progress: Callable[[str, int, str, float], object] = lambda *_: None
@@ -216,6 +219,7 @@ class Loader:
             self.observer(folder.name, version),
             self.log_failure,
             timer=self.timer,
+            supervisor=self.supervisor,
             on_broken=partial(self.on_broken, folder.name),
             on_unmerged=lambda reason: self.on_unmerged(folder.name, version, _unmerged("dependent", reason)),
         )

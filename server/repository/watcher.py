@@ -8,6 +8,7 @@ from watchfiles import watch
 
 from ..errors import RepositoryError
 from ..failures import FailureLog
+from ..supervised import Supervisor
 from .manager import RepositoryManager
 
 # What is still being copied changes from look to look; so long nothing must have changed before it is loaded.
@@ -31,6 +32,7 @@ class RepositoryWatcher:
         interval_s: float,
         log_problem: Callable[[RepositoryError], object],
         log_failure: FailureLog,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """Stores what it is handed; `start` starts its thread.
 
@@ -40,6 +42,7 @@ class RepositoryWatcher:
             interval_s: seconds between looks where nothing is told.
             log_problem: is told once when the repository cannot be read, and why.
             log_failure: logs whatever should not happen.
+            supervisor: watches over the thread; None: only its failures are logged.
         """
         self._repository = repository
         self._manager = manager
@@ -47,7 +50,7 @@ class RepositoryWatcher:
         self._log_problem = log_problem
         self._log_failure = log_failure
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="repository watcher", daemon=True)
+        self._thread = (supervisor or Supervisor(log_failure)).thread("repository watcher", self._follow)
         self._problem = ""
 
     def start(self) -> None:
@@ -57,8 +60,7 @@ class RepositoryWatcher:
     def close(self) -> None:
         """Stops looking, and waits until a change that is being made is done."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.close()
 
     def _follow(self) -> None:
         while not self._stop.is_set():

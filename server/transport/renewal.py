@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..errors import CertificateError
 from ..failures import FailureLog
+from ..supervised import Supervisor
 from .certificates import CertificateFiles, Certificates, read_certificates
 
 # A change must have rested for one interval, so that it holds within half a second. Looking costs three system calls,
@@ -42,6 +43,7 @@ class CertificateRenewal:
         ports: Iterable[Renew],
         events: Events,
         log_failure: FailureLog,
+        supervisor: Supervisor | None = None,
         *,
         interval_s: float = _INTERVAL_S,
     ) -> None:
@@ -53,6 +55,7 @@ class CertificateRenewal:
             ports: what gives each port a new set.
             events: is told what becomes of changes.
             log_failure: logs whatever should not happen.
+            supervisor: watches over the thread; None: only its failures are logged.
             interval_s: seconds between looks at the files.
         """
         self._files = files
@@ -67,7 +70,7 @@ class CertificateRenewal:
         self._looks_until_tried = 0
         self._refused_because: str | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="certificates", daemon=True)
+        self._thread = (supervisor or Supervisor(log_failure)).thread("certificates", self._follow)
 
     def start(self) -> None:
         """Tells what is in use, and starts looking."""
@@ -78,8 +81,7 @@ class CertificateRenewal:
     def close(self) -> None:
         """Stops looking, and waits until a change that is being made is done."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.close()
 
     def _follow(self) -> None:
         while not self._stop.wait(self._interval_s):

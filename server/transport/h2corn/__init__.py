@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import h2corn
 
 from ...failures import FailureLog
+from ...supervised import Supervisor
 from .. import Services
 from .app import GrpcApp
 from .departures import Departures
@@ -111,13 +112,19 @@ class H2cornTransport:
 
     name = "h2corn"
 
-    def __init__(self, limits: Limits, log_failure: FailureLog, certificates: "Certificates | None" = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        log_failure: FailureLog,
+        certificates: "Certificates | None" = None,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
         self._limits = limits
         self._log_failure = log_failure
         self._streamed: tuple[str, ...] = ()
         self._listener = Listener(
-            "gRPC", "--grpc-port (0: a free one) or --host", self._config, certificates, log_failure
+            "gRPC", "--grpc-port (0: a free one) or --host", self._config, certificates, log_failure, supervisor
         )
 
     def bind(self, host: str, port: int) -> str:
@@ -165,11 +172,17 @@ class H2cornTransport:
 class H2cornHttpPort:
     """Owns the HTTP port."""
 
-    def __init__(self, limits: Limits, log_failure: FailureLog, certificates: "Certificates | None" = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        log_failure: FailureLog,
+        certificates: "Certificates | None" = None,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
         self._limits = limits
         remedies = "--http-port (0: a free one) or --host, or do without it (--no-http)"
-        self._listener = Listener("HTTP", remedies, self._config, certificates, log_failure)
+        self._listener = Listener("HTTP", remedies, self._config, certificates, log_failure, supervisor)
 
     def bind(self, host: str, port: int) -> str:
         """Takes the port (0: a free one) and returns the address, host:port.

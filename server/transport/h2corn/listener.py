@@ -8,7 +8,6 @@ is in flight.
 import asyncio
 import functools
 import socket
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -18,6 +17,7 @@ import h2corn
 
 from ...errors import StartupError
 from ...failures import FailureLog
+from ...supervised import SupervisedThread, Supervisor
 from .linger import held_connections
 from .loop import PortLoop
 
@@ -46,6 +46,7 @@ class Listener:
         make_config: MakeConfig,
         certificates: "Certificates | None",
         log_failure: FailureLog,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """Listens nowhere yet.
 
@@ -54,7 +55,8 @@ class Listener:
             remedies: what to do where its port cannot be taken.
             make_config: called for every server that takes connections.
             certificates: encrypt its connections; None: they are not encrypted.
-            log_failure: is told of whatever ends the thread against all rules.
+            log_failure: is told of whatever ends a server against all rules.
+            supervisor: watches over the loop's thread; None: only its failures are logged.
         """
         self._name = name
         self._remedies = remedies
@@ -63,7 +65,8 @@ class Listener:
         self._log_failure = log_failure
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._supervisor = supervisor or Supervisor(log_failure)
+        self._thread: SupervisedThread | None = None
         self._app: Any = None
         self._server: h2corn.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
@@ -94,7 +97,7 @@ class Listener:
             StartupError: h2corn does not start.
         """
         self._loop = PortLoop()
-        self._thread = threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True)
+        self._thread = self._supervisor.thread(self._name, functools.partial(self._run, self._loop))
         self._thread.start()
         try:
             self._call(self._begin(make_app))
@@ -128,11 +131,11 @@ class Listener:
 
     def stop(self, grace_s: float) -> None:
         """Takes no more connections, waits at most `grace_s` seconds until those there are have ended, and ends."""
-        if self._loop is not None and self._thread is not None and self._thread.is_alive():
+        if self._loop is not None and self._thread is not None and self._thread.is_alive:
             with suppress(Exception):
                 self._call(self._end(grace_s))
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+            self._thread.close()
         if self._socket is not None:
             self._socket.close()
 
@@ -144,15 +147,14 @@ class Listener:
         done.result()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        # What a callback raises that is no Exception ends this; then it is run again, with everything on it.
+        loop.run_forever()
         try:
-            asyncio.set_event_loop(loop)
-            loop.run_forever()
             left = asyncio.all_tasks(loop)
             for task in left:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(left, timeout=1)) if left else None
-        except BaseException as error:  # noqa: BLE001  a thread has nobody to raise it to
-            self._log_failure(error)
         finally:
             loop.close()
 
