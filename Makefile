@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
+.PHONY: help demo serve test simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,9 @@ serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=800
 test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtual clock with faults (ARGS="--requests N --seed N")
+	@$(BIN)/python tests/support/simulated_engine.py $(ARGS)
 
 bench: $(STAMPS)/dev ## compare the server with Triton, which it installs (ARGS="--peer none" without; ARGS=--help)
 	@$(BIN)/python -m benchmarks.compare $(ARGS)

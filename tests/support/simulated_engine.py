@@ -4,7 +4,7 @@ The batcher, its queue and workers, the timer and drains are the real ones; only
 Sessions raise, hang, break, and cannot be rebuilt; callers leave, cannot be answered, and send more from within their
 answers; the clock jumps; versions are swapped. Each promise is checked when it could be broken, not at the end.
 
-    python tests/support/simulated_engine.py --requests 1_000_000 --seed 1
+    make simulate ARGS="--requests 1_000_000 --seed 1"
 """
 
 import argparse

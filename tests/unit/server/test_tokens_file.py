@@ -250,7 +250,7 @@ def test_a_file_is_read_only_once_it_rests(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(watched.file, "_state", state)
     watched.file._read_state = (0,)
     watched.file.start()
-    watched.file._thread.join(PATIENCE_S)
+    watched.file._thread.close(PATIENCE_S)
     assert looks == [0, 0, 0, 0, 0, 1]
 
 
