@@ -9,6 +9,7 @@ A queue that never empties makes every answer late, and no more of them. Two rul
 
 from typing import Literal
 
+from ..errors import Overloaded
 from .curve import LatencyCurve
 
 # A queue that is long for so long is no burst (CoDel's interval).
@@ -21,6 +22,18 @@ _SLOWEST = 8.0
 
 Refusal = Literal["", "late", "shed"]
 """Why a request is not taken: its run would end after its deadline, or the queue has been too long; empty: it is."""
+
+
+_WHY = {
+    "late": "{}: more waits than can be computed before this request's deadline; allow more time, or retry elsewhere",
+    "shed": "{}: more is asked of it than it can compute, and too much waits; send less, or retry elsewhere",
+}
+
+
+def refused(model: str, refusal: Refusal) -> Overloaded:
+    """Returns what a request for `model` is told for which there is no time."""
+    # The same words each time: under an overload most of the work is saying no, and these are encoded once.
+    return Overloaded(_WHY[refusal].format(model))
 
 
 class Overload:

@@ -18,7 +18,7 @@ from .curve import LatencyCurve
 from .expiry import NEVER_NS, Alarm
 from .former import BatchFormer
 from .instance import Instance
-from .overload import Overload
+from .overload import Overload, refused
 from .policy import BatchingPolicy
 from .queue import RequestQueue
 from .request import Owner, Request
@@ -26,11 +26,6 @@ from .run import Run
 from .wakeup import Wakeups
 
 R = TypeVar("R", bound=Request)
-
-_NO_TIME = {
-    "late": "{}: more waits than can be computed before this request's deadline; allow more time, or retry elsewhere",
-    "shed": "{}: more is asked of it than it can compute, and too much waits; send less, or retry elsewhere",
-}
 
 
 class Scheduler:
@@ -47,7 +42,7 @@ class Scheduler:
         wakeups: Wakeups,
         owner: Owner,
     ) -> None:
-        """Creates one with an empty queue.
+        """Makes a scheduler with an empty queue.
 
         Args:
             name: what error messages call the version.
@@ -109,8 +104,6 @@ class Scheduler:
         """Whether requests are merged."""
         return self._former.merge
 
-    # Requests come.
-
     def submit(self, request: Request, *, may_run: bool) -> Run | None:
         """Queues a request, or returns it as a run for this thread, if `may_run`.
 
@@ -145,15 +138,15 @@ class Scheduler:
 
     def _submit_each(self, requests: Sequence[R], now_ns: int) -> Sequence[tuple[R, RequestError]]:
         """Queues requests one by one, where they have to be looked at one by one."""
-        refused: list[tuple[R, RequestError]] = []
+        others: list[tuple[R, RequestError]] = []
         for request in requests:
             if error := self._judge(request, now_ns):
-                refused.append((request, error))
+                others.append((request, error))
             elif self._queue.push(request):
                 self._accept((request,))
             else:
-                refused.append((request, self._is_full()))
-        return refused
+                others.append((request, self._is_full()))
+        return others
 
     def _is_full(self) -> QueueFull:
         return QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
@@ -172,8 +165,7 @@ class Scheduler:
         """Returns why there is no time for a request; None: there is."""
         rows = self._queue.rows_before(request)
         refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns)
-        # The same words each time: under an overload most of the work is saying no, and these are encoded once.
-        return Overloaded(_NO_TIME[refusal].format(self._name)) if refusal else None
+        return refused(self._name, refusal) if refusal else None
 
     def _accept(self, requests: Sequence[Request]) -> None:
         """Sees to requests that have just been queued."""
@@ -226,8 +218,6 @@ class Scheduler:
                 self._alarm.set(next_ns)
             self._let_workers_end()
             return expired
-
-    # Workers.
 
     def join(self) -> None:
         """Counts a worker, which will call `leave`."""

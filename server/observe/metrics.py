@@ -62,7 +62,11 @@ _COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
 # The same for our own counters, which get the suffix `_total`.
 _OWN_COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ("pixelserve_padding_rows", "Rows of zeros computed to fill buckets", lambda s: s.padding_rows),
-    ("pixelserve_worker_restarts", "Times that a thread that runs batches failed and continued", lambda s: s.worker_restarts),
+    (
+        "pixelserve_worker_restarts",
+        "Failures of threads that run batches, which continued",
+        lambda s: s.worker_restarts,
+    ),
     (
         "pixelserve_session_rebuilds",
         "Sessions that kept failing and were loaded anew",

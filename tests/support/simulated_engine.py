@@ -84,6 +84,7 @@ class Session:
         return {"y": x[:-1] * 2 if fault == "mismatch" else x * 2}
 
     def check(self) -> None:
+        self.engine.take_time()
         if self.is_broken:
             raise ValueError("a broken session")
 
@@ -298,7 +299,9 @@ class Engine:
 
     def _leave(self, request: SimulatedRequest) -> None:
         request.cancel()
-        self.world.after(1, lambda: require(request.state != "accepted", "one whose caller leaves is answered at once"))
+        assert request.version is not None
+        waiting = request.version.scheduler._queue.waiting()
+        require(all(each is not request for each in waiting), "one whose caller leaves does not wait")
 
     def answered(self, request: SimulatedRequest, answer: Answer | RequestError) -> None:
         version, draw = request.version, self.world.random
@@ -331,6 +334,15 @@ class Engine:
             raise SystemExit
         elif chance > 0.99:
             raise ConnectionError("a caller that has gone")
+        elif chance > 0.98:
+            self.take_time()
+
+    def take_time(self) -> None:
+        """Has others go on while this thread does something: a session is checked, a caller takes its answer."""
+        if self._depth < 3:
+            self._depth += 1
+            self.world.pass_time(self.world.random.choice([10 * US, 100 * US, 2 * MS]))
+            self._depth -= 1
 
     # What happens besides.
 

@@ -39,13 +39,24 @@ class World:
         self._count += 1
         heapq.heappush(self._events, (self.now_ns + delay_ns, self._count, event))
 
+    def pass_time(self, duration_ns: int) -> None:
+        """Has others do what they do while the current step takes its time."""
+        before, end_ns = self.current, self.now_ns + duration_ns
+        self.current = None
+        while self._events and self._events[0][0] <= end_ns:
+            self._next()
+        self.now_ns, self.current = max(self.now_ns, end_ns), before
+
     def run(self) -> None:
         """Has everything happen, until nothing is left to."""
         while self._events:
-            when_ns, _, event = heapq.heappop(self._events)
-            # Whatever took its time meanwhile, or a jump of the clock, makes it late.
-            self.now_ns = max(self.now_ns, when_ns)
-            event()
+            self._next()
+
+    def _next(self) -> None:
+        when_ns, _, event = heapq.heappop(self._events)
+        # Whatever took its time meanwhile, or a jump of the clock, makes it late.
+        self.now_ns = max(self.now_ns, when_ns)
+        event()
 
 
 class Task:

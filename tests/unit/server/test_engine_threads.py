@@ -37,10 +37,11 @@ class Failing:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_wake_up_for_a_worker_does_not_reach_a_drain(seed: int) -> None:
     """Timeline: 1. a request is computed on the thread that brought it, with the only session; 2. another waits, and
-    the worker sleeps; 3. a drain begins, and sleeps; 4. the run fails, and its session is looked after and given back:
-    the worker is woken, not the drain."""
+    the worker sleeps; 3. a drain begins, and sleeps; 4. the run fails for the third time, and while its session is
+    checked, both have time to wake and sleep again; 5. it is given back: the worker is woken, not the drain."""
     world, answers = World(seed), list[Any]()
-    instance = Instance[Any](Failing())
+    instance = Instance[Any](Failing(), check=lambda _: world.pass_time(10**9))
+    instance._failures = 2
     batcher = Batcher(
         "m",
         [instance],
