@@ -14,6 +14,8 @@ _MOST_FRAMES = 4
 _PADDING_PIXELS = 1024 * 1024
 _MAX_PARTS = 10_000
 _SEQUENCE_HEADER = 1
+# Thumbnails of cameras are a tenth of it.
+_MAX_EXIF_BYTES = 1024 * 1024
 
 
 def first_picture(data: bytes) -> bytes:
@@ -21,29 +23,53 @@ def first_picture(data: bytes) -> bytes:
     return data[:8] + b"avif" + data[12:] if data[4:12] == b"ftypavis" else data
 
 
-def check(data: bytes, pixels: int) -> None:
-    """Checks an AVIF file that was opened, and says to have so many pixels.
+def check(data: bytes, pixels: int) -> int:
+    """Checks an AVIF file that says to have so many pixels.
+
+    Returns:
+        How many bytes of memory its frames take.
 
     Raises:
-        ImageError: its frames have many more, or cannot be found.
+        ImageError: its frames have many more pixels, or cannot be found.
     """
     try:
-        frames = sum(width * height for item in _coded_items(data) for width, height in _frame_sizes(item))
+        sizes = [(width * height, depth) for item in _coded_items(data) for width, height, depth in _frame_sizes(item)]
     except (struct.error, IndexError, KeyError) as error:
         raise ImageError("the picture is a damaged AVIF file; send the whole file") from error
+    frames = sum(frame for frame, _ in sizes)
     if not frames:
         raise ImageError("the picture is an AVIF file without a still picture; send it as PNG or JPEG")
     if frames > _MOST_FRAMES * pixels + _PADDING_PIXELS:
         raise ImageError(f"the picture is an AVIF file of {pixels:,} pixels whose frames have {frames:,}; save it anew")
+    return sum(frame * depth for frame, depth in sizes)
+
+
+def check_metadata(data: bytes) -> None:
+    """Checks an AVIF file that was not opened; of a damaged one, as far as it goes.
+
+    Raises:
+        ImageError: it has more EXIF data than any program writes, of which Pillow makes ten times as much.
+    """
+    try:
+        sizes = [len(item) for item in _items(data, b"Exif")] if data[4:8] == b"ftyp" else []
+    except (struct.error, IndexError, KeyError):
+        return
+    if sum(sizes) > _MAX_EXIF_BYTES:
+        raise ImageError(f"the picture is an AVIF file with {sum(sizes):,} bytes of EXIF data; save it anew")
 
 
 def _coded_items(data: bytes) -> Iterator[bytes]:
     """Yields the AV1 data of each of the file's items."""
+    return _items(data, b"av01")
+
+
+def _items(data: bytes, wanted: bytes) -> Iterator[bytes]:
+    """Yields the content of each item of a type."""
     start, end = dict(_boxes(data, 0, len(data)))[b"meta"]
     # Of a full box, four bytes of version and flags come before its content.
     boxes = dict(_boxes(data, start + 4, end))
     idat, _ = boxes.get(b"idat", (0, 0))
-    coded = {number for number, kind in _item_kinds(data, *boxes[b"iinf"]) if kind == b"av01"}
+    coded = {number for number, kind in _item_kinds(data, *boxes[b"iinf"]) if kind == wanted}
     for number, extents in _locations(data, boxes[b"iloc"][0], idat):
         if number in coded:
             yield b"".join([data[first : first + length] for first, length in extents])
@@ -113,8 +139,8 @@ class _Bytes:
         return int.from_bytes(self._data[self._at - size : self._at], "big")
 
 
-def _frame_sizes(item: bytes) -> Iterator[tuple[int, int]]:
-    """Yields the largest width and height that each sequence header of AV1 data allows."""
+def _frame_sizes(item: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields the largest width and height that each sequence header of AV1 data allows, and most bytes a pixel."""
     at = 0
     for _ in range(_MAX_PARTS):
         if at >= len(item):
@@ -140,16 +166,45 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
     return value, at
 
 
-def _sequence_size(header: bytes) -> tuple[int, int]:
-    """Reads a sequence header as far as its sizes (AV1 specification, 5.5.1)."""
+def _sequence_size(header: bytes) -> tuple[int, int, int]:
+    """Reads a sequence header as far as its colours' depth (AV1 specification, 5.5.1 and 5.5.2)."""
     bits = _Bits(header)
-    bits.read(4)
-    if bits.read(1):
+    profile = bits.read(3)
+    bits.read(1)
+    is_still = bits.read(1)
+    if is_still:
         bits.read(5)
     else:
         _skip_operating_points(bits)
     width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
-    return bits.read(width_bits) + 1, bits.read(height_bits) + 1
+    width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
+    if not is_still:
+        _skip_frame_ids(bits)
+    bits.read(3)
+    if not is_still:
+        _skip_tools(bits)
+    bits.read(3)
+    is_deep = bits.read(1)
+    # Profile 0 has a pixel's colours at half resolution: one and a half values.
+    values = 2 if profile == 0 else 3
+    return width, height, values * (1 + is_deep)
+
+
+def _skip_frame_ids(bits: "_Bits") -> None:
+    if bits.read(1):
+        bits.read(7)
+
+
+def _skip_tools(bits: "_Bits") -> None:
+    bits.read(4)
+    has_order = bits.read(1)
+    if has_order:
+        bits.read(2)
+    # Either the frames choose, or it is said here.
+    if (bits.read(1) or bits.read(1)) and not bits.read(1):
+        bits.read(1)
+    if has_order:
+        bits.read(3)
 
 
 def _skip_operating_points(bits: "_Bits") -> None:

@@ -1,15 +1,18 @@
-"""Encoded files and raw pixels to a Pillow image. Sizes are checked before anything is decoded."""
+"""Encoded files and raw pixels to a Pillow image. Sizes and memory are known before anything is decoded."""
 
 import functools
 import io
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from . import avif, kinds, png, shown, tiff
+from . import avif, gif, jpeg, kinds, png, shown, tiff, upright
 from .errors import ImageError
+from .prepare import Inversion, PictureSpec, preparing_bytes
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
 """Pillow's names of the formats that are read."""
@@ -17,67 +20,75 @@ MAX_PIXELS = 50_000_000
 """Most pixels, width × height, of a picture that training reads, and that a server reads unless set otherwise."""
 
 _MODE_BY_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+# It is unpacked in Python, of which everything else waits for its share.
+_MAX_RUN_LENGTH_PIXELS = 4_000_000
+# libwebp composes frames on two canvases of 4 bytes a pixel, and gives the first one's bytes to Pillow.
+_WEBP_BYTES = 12
+# What any picture takes beside its pixels: rows and tables of decoders.
+_FIXED_BYTES = 1024 * 1024
+_ROW_BYTES = 32
+
+
+class Picture:
+    """A picture that was looked at and not decoded. Belongs to one thread at a time."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.size = width, height
+        """Width and height, before it is turned upright."""
+
+    @property
+    def pixels(self) -> int:
+        """Width × height."""
+        return self.size[0] * self.size[1]
+
+    @property
+    def cost(self) -> int:
+        """How long decoding takes, in pixels of an ordinary picture that takes as long."""
+        return self.pixels
+
+    def bytes_needed(self, spec: PictureSpec, inversion: Inversion | None = None) -> int:
+        """Returns the most memory that `decode`, and then `prepare` with these arguments, take."""
+        raise NotImplementedError
+
+    def decode(self) -> Image.Image:
+        """Decodes it, once: its first frame or page as other programs show it, upright, 8 bits a channel.
+
+        Returns:
+            An image of mode L, LA, RGB or RGBA.
+
+        Raises:
+            ImageError: it is damaged.
+        """
+        raise NotImplementedError
 
 
 def decode_file(data: bytes, max_pixels: int) -> Image.Image:
-    """Decodes an encoded picture as other programs show it: its first frame or page, upright, 8 bits a channel.
+    """Decodes an encoded picture, as `open_file` and `Picture.decode` do together."""
+    return open_file(data, max_pixels).decode()
+
+
+def decode_raw(data: bytes, height: int, width: int, channels: int, max_pixels: int) -> Image.Image:
+    """Returns raw pixels as an image, as `open_raw` and `Picture.decode` do together."""
+    return open_raw(data, height, width, channels, max_pixels).decode()
+
+
+def open_file(data: bytes, max_pixels: int) -> Picture:
+    """Looks at an encoded picture's header, and decodes nothing.
 
     Args:
         data: the file's bytes.
-        max_pixels: most pixels, width × height; checked on the header alone.
-
-    Returns:
-        An image of mode L, LA, RGB or RGBA.
+        max_pixels: most pixels, width × height.
 
     Raises:
         ImageError: it is not a picture of the formats that are read, too large, or damaged.
     """
     _silence_libraries()
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of what it mends in a damaged file, and of sizes above its own limit, which is less strict.
-            warnings.filterwarnings("ignore", module="PIL")
-            image = _open(data)
-            _check(image, data, max_pixels)
-            extents = image.tile[0][1] if image.tile else None
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return shown.as_shown(image, data, extents)
-    except ImageError:
-        raise
-    except MemoryError as error:
-        raise ImageError("the picture takes more memory than there is; send a smaller one") from error
-    # Pillow's decoders raise half a dozen kinds for damaged data, SyntaxError and struct.error among them.
-    except Exception as error:
-        raise ImageError(f"the picture is damaged ({_reason(error)}); send the whole file") from error
+    with _told_as_image_errors():
+        return _File(data, max_pixels)
 
 
-@functools.cache
-def _silence_libraries() -> None:
-    """Keeps what libraries say of a bad file off stderr, where a server's log is; the error says it."""
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-    tiff.silence_libtiff()
-
-
-def _open(data: bytes) -> Any:
-    try:
-        return Image.open(io.BytesIO(avif.first_picture(png.without_metadata(data))), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ImageError("the picture has far too many pixels; send a smaller one") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(kinds.explain(data)) from error
-
-
-def _check(image: Any, data: bytes, max_pixels: int) -> None:
-    _check_size(image.width, image.height, max_pixels)
-    if image.format == "TIFF":
-        tiff.check(image)
-    elif image.format == "AVIF":
-        avif.check(data, image.width * image.height)
-
-
-def decode_raw(data: bytes, height: int, width: int, channels: int, max_pixels: int) -> Image.Image:
-    """Returns raw pixels, uint8 [height, width, channels], as an image.
+def open_raw(data: bytes, height: int, width: int, channels: int, max_pixels: int) -> Picture:
+    """Takes raw pixels, uint8 [height, width, channels].
 
     Raises:
         ImageError: the size is invalid, too large, or not that of the data.
@@ -92,7 +103,121 @@ def decode_raw(data: bytes, height: int, width: int, channels: int, max_pixels: 
         raise ImageError(
             f"raw pixels: {width} × {height} × {channels} make {height * width * channels} bytes; {len(data)} came"
         )
-    return Image.frombytes(mode, (width, height), data)
+    return _Raw(data, mode, width, height)
+
+
+class _Raw(Picture):
+    def __init__(self, data: bytes, mode: str, width: int, height: int) -> None:
+        super().__init__(width, height)
+        self._data, self._mode = data, mode
+
+    def bytes_needed(self, spec: PictureSpec, inversion: Inversion | None = None) -> int:
+        return preparing_bytes(self.size, shown.pixel_bytes(self._mode), spec, inversion) + _FIXED_BYTES
+
+    def decode(self) -> Image.Image:
+        return Image.frombytes(self._mode, self.size, self._data)
+
+
+class _File(Picture):
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        readable, exif, xmp, scans = _read(data)
+        self._image: Any = _open(readable, data)
+        super().__init__(*self._image.size)
+        _check_size(*self.size, max_pixels)
+        shown.check(self._image)
+        # Beside the picture, while it is decoded: the decoder's own, some rows, and the file if it is a copy.
+        self._decoder_bytes = _decoder_bytes(self._image, data, scans) + _ROW_BYTES * self.size[0]
+        self._decoder_bytes += 0 if readable is data else len(readable)
+        # What is left of these is small, and nobody's.
+        info = self._image.info
+        self._turned = upright.orientation(exif or info.pop("exif", b""), xmp or info.pop("xmp", b""))
+        # Only what the header says is needed, which PNG's has within these.
+        self._header = data[:32]
+        self._scans = scans.scans if scans is not None else 1
+
+    @property
+    def cost(self) -> int:
+        return self.pixels * (3 + self._scans) // 4
+
+    def bytes_needed(self, spec: PictureSpec, inversion: Inversion | None = None) -> int:
+        image = self._image
+        pixel = shown.pixel_bytes(image.mode)
+        converting, result = shown.shown_bytes(image)
+        turning = result if self._turned in upright.METHODS else 0
+        decoding = self.pixels * (2 * pixel if image.format == "TIFF" and tiff.is_turned(image) else pixel)
+        size = self.size[::-1] if self._turned in upright.SIDEWAYS else self.size
+        return _FIXED_BYTES + max(
+            decoding + self._decoder_bytes,
+            self.pixels * (pixel + converting) + self._decoder_bytes,
+            self.pixels * (result + turning),
+            preparing_bytes(size, result, spec, inversion),
+        )
+
+    def decode(self) -> Image.Image:
+        # Not kept, since what comes of it is another picture.
+        image, self._image = self._image, None
+        with _told_as_image_errors():
+            extents = image.tile[0][1] if image.tile else None
+            image.load()
+            plain: Any = shown.as_shown(image, self._header, extents)
+            if plain is image:
+                # Without its decoder, which may hold as much as three pictures, and without the file.
+                plain = plain._new(plain.im)
+            del image
+            method = upright.METHODS.get(self._turned)
+            upright_one: Image.Image = plain if method is None else plain.transpose(method)
+            return upright_one
+
+
+def _read(data: bytes) -> tuple[bytes, bytes, bytes, jpeg.Plain | None]:
+    """Returns what Pillow reads of a file, its EXIF data and XMP packet if they are left out, and a JPEG's scans."""
+    if data.startswith(png.SIGNATURE):
+        return *png.without_metadata(data), b"", None
+    if data.startswith(jpeg.SIGNATURE):
+        plain = jpeg.without_metadata(data)
+        return plain.data, plain.exif, plain.xmp, plain
+    if data.startswith(gif.SIGNATURES):
+        gif.check(data)
+    avif.check_metadata(data)
+    return tiff.first_page(avif.first_picture(data)), b"", b"", None
+
+
+def _open(readable: bytes, data: bytes) -> Any:
+    try:
+        return Image.open(io.BytesIO(readable), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError("the picture has far too many pixels; send a smaller one") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(kinds.explain(data)) from error
+
+
+def _decoder_bytes(image: Any, data: bytes, scans: jpeg.Plain | None) -> int:
+    """Checks what Pillow does not of a file that was opened; returns what its decoder takes beside the picture."""
+    pixels, channels = int(image.width * image.height), len(image.getbands())
+    match image.format:
+        case "JPEG" | "MPO":
+            return jpeg.decoder_bytes(image, scans)
+        case "WEBP":
+            return _WEBP_BYTES * pixels + len(data)
+        case "TIFF":
+            tiff.check(image)
+            return tiff.decoder_bytes(image)
+        case "AVIF":
+            # Frames are held twice at most, and made the picture's bytes in one copy and then another.
+            rows = channels + max(channels - shown.pixel_bytes(image.mode), 0)
+            return 2 * avif.check(data, pixels) + rows * pixels
+        case "BMP" if image.tile and image.tile[0][0] == "bmp_rle":
+            _check_run_length(pixels)
+            return 2 * pixels
+    return 0
+
+
+def _check_run_length(pixels: int) -> None:
+    if pixels > _MAX_RUN_LENGTH_PIXELS:
+        raise ImageError(
+            f"the picture is a BMP of {pixels:,} pixels in run lengths, of which at most {_MAX_RUN_LENGTH_PIXELS:,} "
+            f"are read; send it as PNG"
+        )
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -101,6 +226,29 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
             f"the picture is {width} × {height} = {width * height:,} pixels; at most {max_pixels:,} are taken: "
             f"send a smaller one"
         )
+
+
+@functools.cache
+def _silence_libraries() -> None:
+    """Keeps what libraries say of a bad file off stderr, where a server's log is; the error says it."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    tiff.silence_libtiff()
+
+
+@contextmanager
+def _told_as_image_errors() -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of what it mends in a damaged file, and of sizes above its own limit, which is less strict.
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError("the picture takes more memory than there is; send a smaller one") from error
+    # Pillow's decoders raise half a dozen kinds for damaged data, SyntaxError and struct.error among them.
+    except Exception as error:
+        raise ImageError(f"the picture is damaged ({_reason(error)}); send the whole file") from error
 
 
 def _reason(error: Exception) -> str:

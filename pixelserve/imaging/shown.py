@@ -6,7 +6,21 @@ import numpy as np
 from PIL import Image
 
 from . import png, tiff
+from .bands import bands
 from .errors import ImageError
+
+
+def check(image: Any) -> None:
+    """Checks a file that was opened.
+
+    Raises:
+        ImageError: its numbers have no agreed range.
+    """
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            f"the picture is a {image.format} of 32-bit or signed numbers, which have no agreed range; "
+            f"save it with 8 or 16 bits a channel"
+        )
 
 
 def as_shown(image: Any, data: bytes, extents: tuple[int, ...] | None) -> Image.Image:
@@ -16,26 +30,38 @@ def as_shown(image: Any, data: bytes, extents: tuple[int, ...] | None) -> Image.
         image: as Pillow decoded it.
         data: the file's bytes.
         extents: left, top, right and bottom of what the file's first frame fills.
-
-    Raises:
-        ImageError: its numbers have no agreed range.
     """
     if image.mode.startswith("I;16"):
         return _of_16_bits(image)
-    if image.mode in ("I", "F"):
-        raise ImageError(
-            f"the picture is a {image.format} of 32-bit or signed numbers, which have no agreed range; "
-            f"save it with 8 or 16 bits a channel"
-        )
     if image.format == "PNG":
         _mend_transparency(image, data)
+    if image.format == "GIF" and extents not in (None, (0, 0, *image.size)):
+        return _within_canvas(image.convert("RGBA"), extents)
     plain = _plain(image)
     if image.format == "BMP" and plain.mode == "RGBA" and plain.getchannel("A").getextrema() == (0, 0):
         # Many programs leave the fourth byte unused, and declare it all the same.
         return plain.convert("RGB")
-    if image.format == "GIF" and extents not in (None, (0, 0, *image.size)):
-        return _within_canvas(plain.convert("RGBA"), extents)
     return plain
+
+
+def shown_bytes(image: Any) -> tuple[int, int]:
+    """Returns how many bytes a pixel `as_shown` takes, beside a decoded picture, and how many its result has.
+
+    Args:
+        image: as Pillow opened it, decoded or not.
+    """
+    is_grey = image.mode in ("1", "L") or image.mode.startswith("I;16")
+    is_transparent = image.has_transparency_data
+    # What is made of these two formats is seen in their pixels only.
+    is_known = image.format not in ("BMP", "GIF")
+    is_kept = image.mode in ("LA", "RGBA") or (image.mode in ("L", "RGB") and not is_transparent)
+    after = 1 if is_grey and is_known and not is_transparent else 4
+    return 0 if is_kept and is_known else after, after
+
+
+def pixel_bytes(mode: str) -> int:
+    """Returns how many bytes of memory Pillow takes for a pixel."""
+    return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -60,17 +86,22 @@ def _mend_transparency(image: Any, data: bytes) -> None:
 def _of_16_bits(image: Any) -> Image.Image:
     """Returns the upper 8 bits of grey, and what its file makes transparent."""
     bits, white_is_zero = tiff.grey_bits(image) if image.format == "TIFF" else (16, False)
-    values = np.asarray(image)
-    grey = (values >> (bits - 8)).astype(np.uint8)
-    made = Image.fromarray(255 - grey if white_is_zero else grey)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        made.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    has_alpha = isinstance(transparent, int)
+    made = Image.new("LA" if has_alpha else "L", image.size)
+    for box in bands(image.size):
+        values = np.asarray(image.crop(box))
+        grey = (values >> (bits - 8)).astype(np.uint8)
+        band = Image.fromarray(255 - grey if white_is_zero else grey)
+        if has_alpha:
+            band.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+        made.paste(band, box)
     return made
 
 
 def _within_canvas(image: Image.Image, extents: Any) -> Image.Image:
     """Returns a frame that fills a part of its canvas, the rest transparent."""
-    canvas = Image.new("RGBA", image.size, (0, 0, 0, 0))
-    canvas.paste(image.crop(extents), tuple(extents[:2]))
-    return canvas
+    (left, top, right, bottom), (width, height) = extents, image.size
+    for box in ((0, 0, width, top), (0, bottom, width, height), (0, top, left, bottom), (right, top, width, bottom)):
+        image.paste((0, 0, 0, 0), box)
+    return image

@@ -1,0 +1,192 @@
+"""How much memory pictures take while they are decoded and prepared: what is promised beforehand, and what it was.
+
+The server admits pictures by the promise (`--max-decode-mib`), so a measured number above it is a fault, and the
+command ends with 1. Each picture is measured in a process of its own, whose high-water mark Linux resets (proc(5),
+clear_refs).
+
+    python -m benchmarks.decode_memory [--width 5000] [--height 4000] [NAME ...]
+"""
+
+import argparse
+import io
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from pixelserve.imaging.decode import FORMATS, open_file
+from pixelserve.imaging.prepare import PictureSpec, prepare
+
+# The pages of code that are first used, and what the interpreter and malloc keep.
+NOISE_BYTES = 2 * 1024 * 1024
+SPECS = {
+    "colour": PictureSpec(224, 224, 3),
+    "grey": PictureSpec(28, 28, 1),
+    "colour, inverted": PictureSpec(224, 224, 3, "always"),
+    "grey, inverted": PictureSpec(28, 28, 1, "always"),
+}
+
+
+class Figures(NamedTuple):
+    """One picture's memory, for one kind of model, in bytes."""
+
+    promised: int
+    measured: int
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the promise was kept."""
+        return self.measured <= self.promised + NOISE_BYTES
+
+
+Maker = Callable[[int, int], bytes]
+
+
+def blots(width: int, height: int) -> Image.Image:
+    """Returns a picture with something in it that is quick to encode."""
+    coarse = np.random.default_rng(0).integers(0, 256, (max(height // 40, 1), max(width // 40, 1), 4), dtype=np.uint8)
+    return Image.fromarray(coarse, "RGBA").resize((width, height))
+
+
+def saved(kind: str, mode: str, **options: Any) -> Maker:
+    """Returns what makes a file of a format and a mode."""
+
+    def make(width: int, height: int) -> bytes:
+        image = blots(width, height)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 256)
+        file = io.BytesIO()
+        image.convert(mode).save(file, kind, **options)
+        return file.getvalue()
+
+    return make
+
+
+def turned() -> Image.Exif:
+    """Returns EXIF data of a camera that was held sideways."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def in_run_lengths(width: int, height: int) -> bytes:
+    """Makes a BMP in run lengths, which Pillow does not write; no larger than such files are read."""
+    width, height = min(width, 2000), min(height, 2000)
+    rows = (b"\xff\x07" * (width // 255) + bytes([width % 255, 7]) + b"\0\0") * height + b"\0\1"
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+    header = np.array([40, width, height, 8 << 16 | 1, 1, len(rows), 2835, 2835, 256, 0], "<u4").tobytes()
+    start = 14 + len(header) + len(palette)
+    return b"BM" + np.array([start + len(rows), 0, start], "<u4").tobytes() + header + palette + rows
+
+
+ONE_STRIP = {"compression": "tiff_lzw", "strip_size": 1 << 30}
+FAST = {"speed": 10}
+CASES: dict[str, Maker] = {
+    "PNG, black and white": saved("PNG", "1"),
+    "PNG, grey": saved("PNG", "L", compress_level=1),
+    "PNG, grey with alpha": saved("PNG", "LA", compress_level=1),
+    "PNG, palette": saved("PNG", "P"),
+    "PNG, palette, transparent": saved("PNG", "P", transparency=bytes(128)),
+    "PNG, colour": saved("PNG", "RGB", compress_level=1),
+    "PNG, colour, one transparent": saved("PNG", "RGB", compress_level=1, transparency=(1, 2, 3)),
+    "PNG, colour with alpha": saved("PNG", "RGBA", compress_level=1),
+    "PNG, 16 bits": saved("PNG", "I;16", compress_level=1),
+    "PNG, 16 bits, one transparent": saved("PNG", "I;16", compress_level=1, transparency=3),
+    "JPEG, grey": saved("JPEG", "L"),
+    "JPEG, colour": saved("JPEG", "RGB"),
+    "JPEG, turned": saved("JPEG", "RGB", exif=turned()),
+    "JPEG, progressive": saved("JPEG", "RGB", progressive=True),
+    "JPEG, progressive 4:4:4": saved("JPEG", "RGB", progressive=True, subsampling=0),
+    "JPEG, CMYK": saved("JPEG", "CMYK"),
+    "JPEG, CMYK, progressive": saved("JPEG", "CMYK", progressive=True),
+    "BMP, palette": saved("BMP", "P"),
+    "BMP, colour": saved("BMP", "RGB"),
+    "BMP, colour with alpha": saved("BMP", "RGBA"),
+    "BMP, run lengths": in_run_lengths,
+    "GIF": saved("GIF", "P"),
+    "GIF, transparent": saved("GIF", "P", transparency=3),
+    "WebP": saved("WEBP", "RGB", method=0),
+    "WebP, alpha": saved("WEBP", "RGBA", method=0),
+    "WebP, lossless": saved("WEBP", "RGB", lossless=True, method=0, quality=0),
+    "WebP, lossless, alpha": saved("WEBP", "RGBA", lossless=True, method=0, quality=0),
+    "TIFF": saved("TIFF", "RGB"),
+    "TIFF, LZW": saved("TIFF", "RGB", compression="tiff_lzw"),
+    "TIFF, LZW in one strip": saved("TIFF", "RGB", **ONE_STRIP),
+    "TIFF, LZW in one strip, alpha": saved("TIFF", "RGBA", **ONE_STRIP),
+    "TIFF, CMYK in one strip": saved("TIFF", "CMYK", **ONE_STRIP),
+    "TIFF, 16 bits in one strip": saved("TIFF", "I;16", **ONE_STRIP),
+    "TIFF, JPEG in one strip": saved("TIFF", "RGB", compression="jpeg", strip_size=1 << 30),
+    "TIFF, fax": saved("TIFF", "1", compression="group4"),
+    "TIFF, turned": saved("TIFF", "RGB", exif=turned()),
+    "AVIF, grey": saved("AVIF", "L", **FAST),
+    "AVIF": saved("AVIF", "RGB", **FAST),
+    "AVIF, 4:4:4": saved("AVIF", "RGB", subsampling="4:4:4", **FAST),
+    "AVIF, 4:4:4, alpha": saved("AVIF", "RGBA", subsampling="4:4:4", **FAST),
+}
+
+
+def measure(names: Sequence[str], width: int, height: int) -> Iterator[tuple[str, int, list[Figures]]]:
+    """Yields each picture's name, its pixels, and its figures for each of SPECS."""
+    for name in names:
+        data = CASES[name](width, height)
+        figures, pixels = [], 1
+        for spec in SPECS:
+            command = [sys.executable, "-m", "benchmarks.decode_memory", "--child", spec]
+            root = Path(__file__).resolve().parent.parent
+            done = subprocess.run(command, input=data, capture_output=True, check=True, cwd=root)
+            pixels, promised, measured = map(int, done.stdout.split())
+            figures.append(Figures(promised, measured))
+        yield name, pixels, figures
+
+
+def child(spec: PictureSpec) -> None:
+    """Decodes what comes on stdin, and prints its pixels, and the bytes that were promised and taken."""
+    data = sys.stdin.buffer.read()
+    small = [saved(kind, "RGB")(64, 64) for kind in FORMATS]
+    for each in small:
+        prepare(open_file(each, 10**9).decode(), spec)
+    before = memory_bytes("VmRSS:")
+    Path("/proc/self/clear_refs").write_text("5")
+    picture = open_file(data, 10**9)
+    promised, pixels = picture.bytes_needed(spec), picture.pixels
+    prepare(picture.decode(), spec)
+    print(pixels, promised, memory_bytes("VmHWM:") - before)
+
+
+def memory_bytes(field: str) -> int:
+    """Returns a field of the kernel's, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def main() -> int:
+    """Prints the table; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; all if none is given")
+    parser.add_argument("--width", type=int, default=5000)
+    parser.add_argument("--height", type=int, default=4000)
+    parser.add_argument("--child", choices=SPECS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(SPECS[args.child])
+        return 0
+    table = Table("bytes a pixel: promised, measured", *SPECS)
+    is_kept = True
+    for name, pixels, figures in measure(args.names or list(CASES), args.width, args.height):
+        cells = [f"{each.promised / pixels:.1f} {each.measured / pixels:.1f}" for each in figures]
+        is_kept = is_kept and all(each.is_kept for each in figures)
+        table.add_row(
+            name, *(cell if each.is_kept else f"[red]{cell}" for cell, each in zip(cells, figures, strict=True))
+        )
+    Console(width=120).print(table)
+    return 0 if is_kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

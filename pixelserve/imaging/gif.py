@@ -1,0 +1,34 @@
+"""How much a GIF file has before its first frame, which Pillow reads a block at a time in Python."""
+
+from .errors import ImageError
+
+SIGNATURES = (b"GIF87a", b"GIF89a")
+
+# A colour profile or an XMP packet takes some thousands.
+_MAX_BLOCKS = 100_000
+_EXTENSION = 0x21
+
+
+def check(data: bytes) -> None:
+    """Checks a GIF file that was not opened; of a damaged one, as far as it goes.
+
+    Raises:
+        ImageError: there are more blocks before its first frame than any program writes.
+    """
+    blocks = 0
+    try:
+        at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+        while data[at] == _EXTENSION:
+            at += 2
+            while True:
+                size = data[at]
+                at += size + 1
+                blocks += 1
+                if blocks > _MAX_BLOCKS:
+                    raise ImageError(
+                        f"the picture is a GIF of more than {_MAX_BLOCKS:,} blocks of metadata; save it anew"
+                    )
+                if not size:
+                    break
+    except IndexError:
+        return
