@@ -13,6 +13,7 @@ from .access.exposure import check_exposure
 from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
 from .api.call import Handler
+from .api.classify_job import PictureLimits
 from .api.dispatch import Dispatcher, Guard
 from .api.health import HEALTH_SERVICE, WATCH, Health
 from .api.log_settings import LogSettings
@@ -53,6 +54,8 @@ UNFINISHED = 13
 
 # What a transport gets to send answers that it already has.
 _FLUSH_S = 5.0
+# What a picture that is being decoded for nobody gets to finish; then its thread ends with the process.
+_DECODING_S = 0.5
 # Before connections are told to go, calls are kept until none has come for this long, and no longer than this.
 _HOLD_QUIET_S = 0.05
 _HOLD_S = 0.2
@@ -122,7 +125,13 @@ class Application:
         )
         self._watcher = self._repository_watcher()
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
-        self._pool = DecodePool(settings.decode_threads, settings.decode_queue_size)
+        self._pool = DecodePool(
+            settings.decode_threads,
+            settings.decode_queue_size,
+            settings.max_decode_mib * MIB,
+            self._log_failure,
+            self._timer,
+        )
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         if self._tokens is not None:
@@ -222,6 +231,8 @@ class Application:
         self._tell_to_go()
         # Refuse new calls and finish the accepted ones, which needs decoders and batchers alive.
         unfinished = self._admission.drain(settings.grace_s)
+        # Every call is answered, so what is still decoded is for nobody.
+        self._pool.stop(time.monotonic())
         # Their answers are there; idle ones would last as long as their clients like.
         self._streams.end(_FLUSH_S)
         self._admission.linger(_QUIET_S, _FLUSH_S)
@@ -281,7 +292,7 @@ class Application:
                 follower.close()
         self._control.close()
         self._index.close()
-        self._pool.close()
+        self._pool.stop(time.monotonic() + _DECODING_S)
         # A run that never ends must not keep the process alive.
         self._catalogue.drain(_FLUSH_S)
         self._manager.close()
@@ -293,7 +304,9 @@ class Application:
 
     def _all_handlers(self) -> dict[str, Handler]:
         settings = self._settings
-        limits = classifier.PictureLimits(settings.max_images, settings.max_image_pixels)
+        limits = PictureLimits(
+            settings.max_images, settings.max_image_pixels, settings.max_request_pixels, settings.max_decode_mib * MIB
+        )
         return {
             **open_inference.OpenInference(
                 self._catalogue,

@@ -140,6 +140,15 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="pixels (width × height) of a picture sent to Classify, checked before decoding"
     )
+    max_request_pixels: int = Field(
+        400_000_000, ge=1, description="pixels of all the pictures of one Classify request together"
+    )
+    max_decode_mib: int = Field(
+        1024,
+        ge=64,
+        description="MiB that pictures may take together while they are decoded: one starts when its memory is free, "
+        "and one that would take more is refused by its header",
+    )
     decode_threads: int = Field(2, ge=1, description="threads that decode pictures")
     decode_queue_size: int = Field(256, ge=0, description="Classify requests that may wait for these threads")
     batch_buckets: str = Field(

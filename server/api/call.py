@@ -1,6 +1,6 @@
 """The seam between transports and the API: a method's name, the request's bytes, and a call to answer."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from .status import Status, as_triton
@@ -48,6 +48,8 @@ class Call:
     """What is told beside the answer, by key; set before `reply`."""
     principal: "Principal | None" = None
     """Whose token it came with; None: it needed none."""
+    sender: Hashable = None
+    """Whose call it is where senders take turns; None: one of all those that are not told apart."""
     size_bytes = 0
     """Size of its request, as it was counted."""
     triton_status_codes = False

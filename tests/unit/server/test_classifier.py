@@ -13,11 +13,12 @@ from PIL import Image
 
 from pixelserve.imaging.prepare import PictureSpec
 from pixelserve.v1 import classifier_pb2 as pb
-from pixelserve_server.api.classifier import Classifier, PictureLimits
+from pixelserve_server.api.classifier import Classifier
+from pixelserve_server.api.classify_job import ClassifyJob, PictureLimits
 from pixelserve_server.api.dispatch import Guard
 from pixelserve_server.engine.request import Answer, ComputedBatch, Request
 from pixelserve_server.engine.scores import ScoreReader
-from pixelserve_server.errors import InternalError
+from pixelserve_server.errors import InternalError, RequestError
 
 BLACK = io.BytesIO()
 Image.new("L", (4, 4)).save(BLACK, "PNG")
@@ -28,6 +29,9 @@ class Bench:
 
     def __init__(self, config: Any) -> None:
         self.work: list[Callable[[], None]] = []
+        self.jobs: list[ClassifyJob] = []
+        self.dropped: list[ClassifyJob] = []
+        self.steps = 0
         self.submitted: list[Request] = []
         self.logged: list[BaseException] = []
         self.answer: Any = None
@@ -39,8 +43,22 @@ class Bench:
             get=lambda name, version: self.asked.append(f"version {version}") or loaded,
             get_alias=lambda name, alias: self.asked.append(alias) or loaded,
         )
-        pool: Any = SimpleNamespace(submit=self.work.append)
-        self.classifier = Classifier(catalogue, pool, PictureLimits(8, 100), Guard(self._log))
+        pool: Any = SimpleNamespace(submit=self._take, drop=self._drop)
+        limits = PictureLimits(max_images=8, max_pixels=100, max_request_pixels=1000, max_bytes=1 << 30)
+        self.classifier = Classifier(catalogue, pool, limits, Guard(self._log))
+
+    def _take(self, job: ClassifyJob) -> None:
+        self.jobs.append(job)
+        self.work.append(lambda: self._run(job))
+
+    def _run(self, job: ClassifyJob) -> None:
+        while job not in self.dropped and job.run() is not None:
+            self.steps += 1
+
+    def _drop(self, job: ClassifyJob, error: RequestError) -> None:
+        if job in self.jobs and job not in self.dropped:
+            self.dropped.append(job)
+            job.drop(error)
 
     def _submit(self, request: Request) -> None:
         self.submitted.append(request)

@@ -120,6 +120,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "triton_status_codes": ("true", True),
     "max_images": ("11", 11),
     "max_image_pixels": ("12", 12),
+    "max_request_pixels": ("12", 12),
+    "max_decode_mib": ("128", 128),
     "decode_threads": ("13", 13),
     "decode_queue_size": ("14", 14),
     "batch_buckets": ("1,8", "1,8"),

@@ -1,0 +1,285 @@
+"""One Classify call on its way: decoded by the pool picture by picture, computed by the batcher, then answered."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pixelserve.imaging.decode import Picture, open_file, open_raw
+from pixelserve.imaging.errors import ImageError
+from pixelserve.imaging.prepare import Inversion, PictureSpec, Pixels, prepare
+from pixelserve.v1 import classifier_pb2 as pb
+
+from ..engine.postprocess import best_classes
+from ..engine.request import Answer, Request
+from ..engine.scores import Reading
+from ..engine.tensors import Array, TensorSpec
+from ..errors import Cancelled, InvalidRequest, RequestError, Unloading
+from ..imaging.fair import Step
+from ..imaging.pool import DecodePool
+from ..repository.loader import LoadedVersion
+from .call import Call, Subject
+from .status import status_of
+
+INVERSIONS: dict[int, Inversion | None] = {
+    pb.INVERSION_UNSPECIFIED: None,
+    pb.INVERSION_NEVER: "never",
+    pb.INVERSION_ALWAYS: "always",
+    pb.INVERSION_AUTO: "auto",
+}
+"""What a request may say about inversion; None: the model decides."""
+
+Guarded = Callable[[Call, Callable[[], None]], None]
+"""Runs work for a call and answers the call with whatever the work raises."""
+
+LookUp = Callable[[], tuple[LoadedVersion, PictureSpec]]
+"""Returns the version that answers, and what pictures it takes."""
+
+# Requests of no more are decoded in the step that looks at them: to wait again would take longer.
+_SMALL_PIXELS = 1024 * 1024
+_SMALL_BYTES = 32 * 1024 * 1024
+# What looking at a picture's header takes, in pixels that are decoded in that time; and how many bytes are read in it.
+_LOOK_PIXELS = 5000
+_BYTES_A_PIXEL = 4
+
+_NOT_FINITE = (
+    "the model gave NaN or an infinity for this picture, which says nothing; "
+    "if it does so for others too, its weights are damaged: train it or export it again"
+)
+
+
+@dataclass(frozen=True)
+class PictureLimits:
+    """What one Classify request may hold."""
+
+    max_images: int
+    """Most images."""
+    max_pixels: int
+    """Most pixels, width × height, an image."""
+    max_request_pixels: int
+    """Most pixels of all its images together."""
+    max_bytes: int
+    """Most memory that decoding one image may take."""
+
+
+class _Waiting(NamedTuple):
+    """A picture that was measured, and is to be decoded."""
+
+    number: int
+    cost: int
+    bytes: int
+
+
+class ClassifyJob:
+    """Decodes one call's pictures as the pool's work, queues them, and answers the call."""
+
+    def __init__(
+        self,
+        request: pb.ClassifyRequest,
+        look_up: LookUp,
+        call: Call,
+        pool: DecodePool,
+        limits: PictureLimits,
+        arrived_ns: int,
+        guard: Guarded,
+    ) -> None:
+        """Looks up the version, and counts what the pictures will be for it as bytes of the call.
+
+        Raises:
+            RequestError: the request is wrong, or too many bytes are in flight.
+        """
+        self._request = request
+        self._look_up = look_up
+        self._loaded, self._spec = look_up()
+        self._call = call
+        self._pool = pool
+        self._limits = limits
+        self._arrived_ns = arrived_ns
+        self._guard = guard
+        self.sender = call.sender
+        self.deadline_s = call.deadline_s
+        self.is_over = False
+        sizes = [len(image.encoded) for image in request.images]
+        cost = sum(_LOOK_PIXELS + size // _BYTES_A_PIXEL for size in sizes)
+        # Looking at some formats' files copies them.
+        self.first = Step(cost, cost, _SMALL_BYTES + 2 * sum(sizes))
+        self._submitted: Request | None = None
+        self._count_pixels()
+        self._start_over()
+
+    def _count_pixels(self) -> None:
+        spec = self._spec
+        if self._call.admission is not None:
+            size = len(self._request.images) * spec.height * spec.width * spec.channels
+            self._call.admission.add(self._call, size)
+
+    def _start_over(self) -> None:
+        # None: not measured.
+        self._waiting: deque[_Waiting] | None = None
+        self._errors: list[ImageError | None] = [None] * len(self._request.images)
+        self._rows: Pixels | None = None
+        self._count = 0
+        self._next: Step | None = None
+
+    def cancel(self) -> None:
+        """Ends it, since the caller has left: at once, or after the picture that is being decoded."""
+        self.is_over = True
+        self._pool.drop(self, Cancelled(self._left()))
+        if self._submitted is not None:
+            self._submitted.cancel()
+
+    def drop(self, error: RequestError) -> None:
+        """Ends it unfinished, as `Work` says."""
+        self.is_over = True
+        self._call.fail(status_of(error))
+
+    def run(self) -> Step | None:
+        """Does one step: measures all pictures, decodes one, and after the last one queues those that can be read."""
+        self._next = None
+        self._guard(self._call, self._go_on)
+        return self._next
+
+    def _left(self) -> str:
+        return f"model {self._loaded.name}: the caller left before its pictures were decoded"
+
+    def _go_on(self) -> None:
+        if self._waiting is None:
+            self._measure()
+        else:
+            self._decode(self._waiting.popleft().number, None)
+        if self.is_over:
+            raise Cancelled(self._left())
+        if self._waiting:
+            first = self._waiting[0]
+            self._next = Step(first.cost, sum(each.cost for each in self._waiting), first.bytes)
+        else:
+            self._submit()
+
+    def _measure(self) -> None:
+        """Learns the pictures' sizes from their headers; decodes small ones right away."""
+        waiting: deque[_Waiting] = deque()
+        opened: list[Picture] = []
+        pixels = 0
+        for index in range(len(self._errors)):
+            if self.is_over:
+                return
+            try:
+                picture, size_bytes = self._open(index)
+            except ImageError as error:
+                self._errors[index] = error
+                continue
+            pixels += picture.pixels
+            waiting.append(_Waiting(index, picture.cost, size_bytes))
+            if pixels <= _SMALL_PIXELS and size_bytes <= _SMALL_BYTES:
+                opened.append(picture)
+            else:
+                opened.clear()
+        if pixels > self._limits.max_request_pixels:
+            raise InvalidRequest(
+                f"the request's pictures have {pixels:,} pixels together; at most {self._limits.max_request_pixels:,} "
+                f"are taken (--max-request-pixels): send fewer or smaller ones at a time"
+            )
+        if len(opened) == len(waiting):
+            for each, picture in zip(waiting, opened, strict=True):
+                self._decode(each.number, picture)
+            waiting.clear()
+        self._waiting = waiting
+
+    def _open(self, index: int) -> tuple[Picture, int]:
+        """Returns a picture and the memory it takes; raises ImageError if it cannot be read or takes too much."""
+        image = self._request.images[index]
+        content = image.WhichOneof("content")
+        if content is None:
+            raise ImageError("the image is empty; send an encoded file or raw pixels")
+        raw, most = image.raw, self._limits.max_pixels
+        if content == "encoded":
+            picture = open_file(image.encoded, most)
+        else:
+            picture = open_raw(raw.data, raw.height, raw.width, raw.channels, most)
+        size_bytes = picture.bytes_needed(self._spec, INVERSIONS[self._request.inversion])
+        if size_bytes > self._limits.max_bytes:
+            raise ImageError(
+                f"the picture takes up to {size_bytes:,} bytes of memory while it is decoded; at most "
+                f"{self._limits.max_bytes:,} are given (--max-decode-mib): send a smaller one, or as PNG or JPEG"
+            )
+        return picture, size_bytes
+
+    def _decode(self, index: int, picture: Picture | None) -> None:
+        spec = self._spec
+        if self._rows is None:
+            self._rows = np.empty((len(self._errors), spec.height, spec.width, spec.channels), np.uint8)
+        try:
+            if picture is None:
+                picture, _ = self._open(index)
+            self._rows[self._count] = prepare(picture.decode(), spec, INVERSIONS[self._request.inversion])
+            self._count += 1
+        except ImageError as error:
+            self._errors[index] = error
+
+    def _submit(self) -> None:
+        if self._rows is None or not self._count:
+            self._answer(None)
+            return
+        image = self._loaded.config.inputs[0]
+        rows, self._rows = self._rows[: self._count], None
+        request = Request({image.name: rows}, len(rows), self._on_done, self._call.deadline_s, self._arrived_ns)
+        self._submitted = request
+        # The caller may have left between the last look and the line above.
+        request.cancelled = self.is_over
+        try:
+            self._loaded.batcher.submit(request)
+        except Unloading:
+            left = self._loaded
+            self._loaded, self._spec = self._look_up()
+            if self._loaded is left:
+                raise
+            # What took its place may take other pictures.
+            self._count_pixels()
+            self._start_over()
+            self._next = self.first
+
+    def _on_done(self, answer: Answer | RequestError) -> None:
+        if isinstance(answer, RequestError):
+            self._call.fail(status_of(answer))
+        else:
+            loaded, call = self._loaded, self._call
+            if call.record is not None:
+                call.subject = Subject(loaded.name, str(loaded.version))
+                call.record.computed(answer.batch, self._arrived_ns)
+            scores = answer.outputs[loaded.scores.output.name] if loaded.scores else None
+            # On the batcher's thread, where nobody else would answer the caller if this failed.
+            self._guard(self._call, lambda: self._answer(scores))
+
+    def _answer(self, scores: Array | None) -> None:
+        response = pb.ClassifyResponse(model=self._loaded.name, version=str(self._loaded.version))
+        reader = self._loaded.scores
+        computed: Iterator[pb.Result] = iter(())
+        if reader is not None and scores is not None:
+            reading = reader.read(scores)
+            response.output_kind = reading.kind
+            computed = _results(reader.output, reading, self._request)
+        response.results.extend(
+            next(computed) if error is None else pb.Result(error=str(error)) for error in self._errors
+        )
+        self._call.reply(response.SerializeToString())
+
+
+def _results(output: TensorSpec, reading: Reading, request: pb.ClassifyRequest) -> Iterator[pb.Result]:
+    """Yields each row's best classes, or that the model gave no numbers for it."""
+    number = "probability" if reading.are_probabilities else "score"
+    best = best_classes(reading.columns, request.top_k if request.HasField("top_k") else 1)
+    for row, indices, is_finite in zip(reading.numbers, best, reading.finite, strict=True):
+        if is_finite:
+            classes = [
+                pb.Class(label=_label(output, index), index=index, **{number: row[index]}) for index in indices.tolist()
+            ]
+            yield pb.Result(classes=classes)
+        else:
+            yield pb.Result(error=_NOT_FINITE)
+
+
+def _label(output: TensorSpec, index: int) -> str:
+    # A model that leaves the number of classes open may have more than there are labels.
+    return output.labels[index] if index < len(output.labels) else str(index)

@@ -1,0 +1,152 @@
+"""Whose picture is decoded next: small ones first, senders in turn, and no picture waits for ever.
+
+Clocks count pixels instead of seconds (weighted fair queueing, Demers, Keshav and Shenker 1989). Each sender has one,
+which its own decoded pictures move on. The pool's clock moves on by every picture's pixels, divided by the number of
+senders; a sender that arrives starts there, so idle senders save up no turns.
+
+- Between senders: the one whose clock will be the earliest after its next picture goes first. A sender of few or small
+  pictures overtakes one of large pictures, and senders that always have work get equal shares of the pixels. A
+  sender's next picture waits for about its own pixels times the number of senders, and no more.
+- Among the jobs of one sender: the smallest sum of the sender's clock at the job's arrival and the job's own pixels
+  goes first. Small jobs overtake a large one until the sender has had as many pixels decoded as the large one has.
+"""
+
+import heapq
+from collections.abc import Callable, Hashable, Iterator
+from itertools import count
+from typing import Generic, NamedTuple, TypeVar
+
+
+class Step(NamedTuple):
+    """What a job does next without a pause, such as decoding one picture."""
+
+    cost: int
+    """Its pixels."""
+    left: int
+    """Pixels of all that is left of the job, this step's included."""
+    bytes: int
+    """Most memory that it takes while it runs."""
+
+
+class Place:
+    """One job's place in the order."""
+
+    def __init__(self, sender: Hashable, step: Step) -> None:
+        self.sender = sender
+        self.step = step
+        self.tag = 0.0
+        self.number = 0
+        self.is_waiting = False
+        # Pixels of steps that went first because this one's memory was not free.
+        self.overtaken = 0
+        # Its sender's clock when it arrived; None: it has not.
+        self.start: float | None = None
+
+
+P = TypeVar("P", bound=Place)
+
+
+class _Sender(Generic[P]):
+    def __init__(self, clock: float) -> None:
+        self.clock = clock
+        self.places = 0
+        # Places that left are taken off when they come up.
+        self.waiting: list[tuple[float, int, P]] = []
+
+    def first(self) -> P | None:
+        while self.waiting and not _is_current(self.waiting[0]):
+            heapq.heappop(self.waiting)
+        return self.waiting[0][2] if self.waiting else None
+
+
+def _is_current(item: tuple[float, int, P]) -> bool:
+    return item[2].is_waiting and item[2].number == item[1]
+
+
+class FairOrder(Generic[P]):
+    """The order of jobs that wait for their next step. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._clock = 0.0
+        self._senders: dict[Hashable, _Sender[P]] = {}
+        self._numbers = count()
+
+    def add(self, place: P) -> None:
+        """Has a job wait for its next step; a job that comes for the first time is counted as its sender's."""
+        sender = self._senders.setdefault(place.sender, _Sender(self._clock))
+        if place.start is None:
+            place.start = sender.clock
+            sender.places += 1
+            self.tell_size(place)
+        place.number, place.is_waiting, place.overtaken = next(self._numbers), True, 0
+        heapq.heappush(sender.waiting, (place.tag, place.number, place))
+
+    def tell_size(self, place: P) -> None:
+        """Takes note of how much a job is, which was a guess before it was measured."""
+        place.tag = (place.start or 0) + place.step.left
+
+    def remove(self, place: P) -> None:
+        """Ends a job, whether it waits or has done its last step."""
+        place.is_waiting = False
+        sender = self._senders[place.sender]
+        sender.places -= 1
+        if not sender.places:
+            del self._senders[place.sender]
+
+    def take(self, free_bytes: int) -> P | None:
+        """Returns the job whose step runs now, which then waits no more; None: there is none whose memory is free.
+
+        Where the first one's memory is not free, others may go before it as long as they are together no more than its
+        own pixels.
+        """
+        place = min(self._firsts(), key=self._finish, default=None)
+        if place is None:
+            return None
+        if place.step.bytes > free_bytes and (place := self._overtaker(place, free_bytes)) is None:
+            return None
+        place.is_waiting = False
+        sender = self._senders[place.sender]
+        sender.clock += place.step.cost
+        self._clock += place.step.cost / len(self._senders)
+        return place
+
+    def _overtaker(self, blocked: P, free_bytes: int) -> P | None:
+        allowed = blocked.step.cost - blocked.overtaken
+        fitting = [
+            place
+            for place in self.waiting()
+            if place.step.bytes <= free_bytes and place.step.cost <= allowed and place is not blocked
+        ]
+        place = min(fitting, key=self._finish, default=None)
+        if place is not None:
+            blocked.overtaken += place.step.cost
+        return place
+
+    def _firsts(self) -> Iterator[P]:
+        for sender in self._senders.values():
+            if (place := sender.first()) is not None:
+                yield place
+
+    def _finish(self, place: P) -> tuple[float, float, int]:
+        return self._senders[place.sender].clock + place.step.cost, place.tag, place.number
+
+    def waiting(self, is_chosen: Callable[[P], bool] = lambda _: True) -> list[P]:
+        """Returns the jobs that wait."""
+        return [
+            item[2]
+            for sender in self._senders.values()
+            for item in sender.waiting
+            if _is_current(item) and is_chosen(item[2])
+        ]
+
+    def last_of_greediest(self, sender: Hashable) -> P | None:
+        """Returns the job that makes room for one of `sender`; None: no sender has two more jobs than it.
+
+        It is the last in the order that waits of the sender with the most jobs.
+        """
+        own = self._senders[sender].places if sender in self._senders else 0
+        greediest = max(self._senders, key=lambda each: self._senders[each].places, default=None)
+        if greediest not in self._senders or self._senders[greediest].places < own + 2:
+            return None
+        places = self.waiting(lambda place: place.sender == greediest)
+        return max(places, key=lambda place: (place.tag, place.number), default=None)
