@@ -7,8 +7,9 @@ senders; a sender that arrives starts there, so idle senders save up no turns.
 - Between senders: the one whose clock will be the earliest after its next picture goes first. A sender of few or small
   pictures overtakes one of large pictures, and senders that always have work get equal shares of the pixels. A
   sender's next picture waits for about its own pixels times the number of senders, and no more.
-- Among the jobs of one sender: the smallest sum of the sender's clock at the job's arrival and the job's own pixels
-  goes first. Small jobs overtake a large one until the sender has had as many pixels decoded as the large one has.
+- Among the jobs of one sender: the one goes first that would be done first if they all shared the sender's turns. A
+  second clock of the sender says so, which each picture moves on by its pixels divided by the number of jobs. Small
+  jobs overtake a large one until that clock has moved on by the large one's pixels.
 """
 
 import heapq
@@ -39,7 +40,7 @@ class Place:
         self.is_waiting = False
         # Pixels of steps that went first because this one's memory was not free.
         self.overtaken = 0
-        # Its sender's clock when it arrived; None: it has not.
+        # Its sender's progress when it arrived; None: it has not.
         self.start: float | None = None
 
 
@@ -49,6 +50,7 @@ P = TypeVar("P", bound=Place)
 class _Sender(Generic[P]):
     def __init__(self, clock: float) -> None:
         self.clock = clock
+        self.progress = 0.0
         self.places = 0
         # Places that left are taken off when they come up.
         self.waiting: list[tuple[float, int, P]] = []
@@ -75,7 +77,7 @@ class FairOrder(Generic[P]):
         """Has a job wait for its next step; a job that comes for the first time is counted as its sender's."""
         sender = self._senders.setdefault(place.sender, _Sender(self._clock))
         if place.start is None:
-            place.start = sender.clock
+            place.start = sender.progress
             sender.places += 1
             self.tell_size(place)
         place.number, place.is_waiting, place.overtaken = next(self._numbers), True, 0
@@ -107,6 +109,7 @@ class FairOrder(Generic[P]):
         place.is_waiting = False
         sender = self._senders[place.sender]
         sender.clock += place.step.cost
+        sender.progress += place.step.cost / sender.places
         self._clock += place.step.cost / len(self._senders)
         return place
 

@@ -46,8 +46,22 @@ def test_a_large_picture_waits_for_no_more_pixels_than_its_own_however_many_smal
         order.add(place(10, f"sender {number}" if own == "new each time" else own))
     else:
         pytest.fail("the large picture is still waiting")
-    # Its own pixels times the number of senders, which is two at a time.
-    assert 99 <= number <= (101 if own == "large's" else 200)
+    # Its own pixels times the number of jobs or senders, which is two at a time.
+    assert 99 <= number <= 200
+
+
+@pytest.mark.parametrize("sender", [None, "another"])
+def test_a_small_picture_goes_before_large_requests_even_if_they_have_had_many_turns(sender: Hashable) -> None:
+    large = [place(100, left=6400) for _ in range(8)]
+    order = order_of(*large)
+    for turn in range(400):
+        taken = order.take(MUCH)
+        assert taken is not None
+        order.add(taken)
+        if turn % 10 == 0:
+            small = place(1, sender)
+            order.add(small)
+            assert next_of(order) is small
 
 
 def test_of_a_large_request_each_picture_has_its_turn_between_those_of_another_sender() -> None:
