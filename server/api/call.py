@@ -49,7 +49,7 @@ class Call:
     principal: "Principal | None" = None
     """Whose token it came with; None: it needed none."""
     sender: Hashable = None
-    """Whose call it is where senders take turns; None: one of all those that are not told apart."""
+    """Who takes turns with other senders in queues: its token's name or, without a token, its connection."""
     size_bytes = 0
     """Size of its request, as it was counted."""
     triton_status_codes = False

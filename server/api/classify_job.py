@@ -224,7 +224,10 @@ class ClassifyJob:
             return
         image = self._loaded.config.inputs[0]
         rows, self._rows = self._rows[: self._count], None
-        request = Request({image.name: rows}, len(rows), self._on_done, self._call.deadline_s, self._arrived_ns)
+        call = self._call
+        request = Request(
+            {image.name: rows}, len(rows), self._on_done, call.deadline_s, self._arrived_ns, sender=call.sender
+        )
         self._submitted = request
         # The caller may have left between the last look and the line above.
         request.cancelled = self.is_over

@@ -163,7 +163,9 @@ class Dispatcher:
             self._watch.begin(call, now_ns)
         handler = self._handlers.get(method)
         if handler is not None and self._authorizer is not None:
-            call.principal = self._authorizer.authorize(method, message, call.metadata())
+            principal = self._authorizer.authorize(method, message, call.metadata())
+            if principal is not None:
+                call.principal, call.sender = principal, principal.name
         return handler
 
     def fail(self, method: str, call: Call, error: Exception) -> None:

@@ -114,6 +114,7 @@ class LoopCall(Call):
         self.answer: asyncio.Future[bytes | Status] = loop.create_future()
         self._answers = answers
         self._scope = scope
+        self.sender = scope.get("client")
         self._claims = [None]
 
     @property

@@ -30,6 +30,7 @@ class InferRequest(Request):
         self.layout = layout
         self.buffers = buffers
         self.rows = plan.rows
+        self.sender = call.sender
         deadline_s = call.deadline_s
         self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
         if plan.waits_specially:

@@ -147,6 +147,7 @@ class Batcher:
             Unavailable: its sessions are broken.
         """
         run = self._scheduler.submit(request, may_run=may_run)
+        self._drop_displaced()
         if run is not None:
             self._workers.execute(run)
         elif request.cancelled:
@@ -157,10 +158,15 @@ class Batcher:
         """Queues requests in their order, each as `submit` would; returns those that it would not, and what it would
         have raised."""
         refused = self._scheduler.submit_all(requests)
+        self._drop_displaced()
         for request in requests:
             if request.cancelled:
                 self.drop(request)
         return refused
+
+    def _drop_displaced(self) -> None:
+        if self._scheduler.has_displaced:
+            self._expiry.drop_all(self._scheduler.take_displaced())
 
     def drop(self, request: Request) -> None:
         """Takes a cancelled request out of the queue, if it is still there, and answers it."""

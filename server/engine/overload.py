@@ -117,7 +117,9 @@ class Overload:
         self._short_ns = now_ns
         return True
 
-    def judge(self, waiting: int, rows: int, deadline_ns: int | None, now_ns: int) -> Refusal:
+    def judge(
+        self, waiting: int, rows: int, deadline_ns: int | None, now_ns: int, queued: int | None = None
+    ) -> Refusal:
         """Returns whether a request is taken.
 
         Args:
@@ -125,6 +127,7 @@ class Overload:
             rows: its own.
             deadline_ns: when its caller gives up; None: never.
             now_ns: the time.
+            queued: rows that wait in all, of which others' may run after it; None: `waiting`.
         """
         wait_ns = self.delay_ns(waiting, now_ns)
         if deadline_ns is None:
@@ -141,7 +144,9 @@ class Overload:
             # Estimates are off by some runs; the other half keeps that from making all that wait late.
             most_ns = max(left_ns // 2, int(self._full_ns * self._stretch))
         if wait_ns <= most_ns:
-            self._short_ns = now_ns
+            # One sender's short wait does not make the others' queue short.
+            if queued is None or self.delay_ns(queued, now_ns) <= most_ns:
+                self._short_ns = now_ns
             return ""
         if now_ns < self._standing_until_ns or now_ns - self._short_ns > _INTERVAL_NS:
             self._standing_until_ns = now_ns + _INTERVAL_NS

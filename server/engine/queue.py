@@ -1,9 +1,10 @@
-"""Where requests wait, by priority and in the order of their arrival. Not thread-safe: the batcher's lock guards it."""
+"""Where requests wait, by priority and, at each priority, by their senders' turns. Not thread-safe: the batcher's lock
+guards it."""
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
-from ..errors import Cancelled, DeadlineExceeded, Overloaded, RequestError
+from ..errors import Cancelled, DeadlineExceeded, Overloaded, QueueFull, RequestError
+from .fairness import FairLine
 from .policy import BatchingPolicy, QueuePolicy
 from .request import Request
 
@@ -13,20 +14,34 @@ class _Level:
 
     __slots__ = ("delayed", "policy", "ready")
 
-    def __init__(self, policy: QueuePolicy) -> None:
+    def __init__(self, policy: QueuePolicy, *, is_fair: bool) -> None:
         self.policy = policy
-        self.ready: deque[Request] = deque()
+        self.ready = FairLine(is_fair=is_fair)
         # Those that have waited too long where that makes them last rather than refused.
-        self.delayed: deque[Request] = deque()
+        self.delayed = FairLine(is_fair=is_fair)
+
+    def has_room(self) -> bool:
+        return len(self.ready) + len(self.delayed) < self.policy.max_queue_size
+
+    def count(self, sender: Hashable) -> int:
+        return self.ready.count(sender) + self.delayed.count(sender)
 
 
 class RequestQueue:
-    """A bounded queue with priorities and deadlines."""
+    """A bounded queue with priorities, deadlines and turns.
+
+    Senders take turns at each priority (`FairLine`) and share its room: when it is full, a sender with less than its
+    share displaces the newest request of the sender with the most. With `preserve_ordering`, requests keep the order of
+    their arrival, and nothing is displaced.
+    """
 
     def __init__(self, policy: BatchingPolicy) -> None:
         """Starts out empty."""
         self._policy = policy
-        self._levels = [_Level(policy.queue_of(level)) for level in range(1, policy.priority_levels + 1)]
+        is_fair = not policy.preserve_ordering
+        self._levels = [
+            _Level(policy.queue_of(level), is_fair=is_fair) for level in range(1, policy.priority_levels + 1)
+        ]
         # Most models have one level and delay nobody: then this is all there is to look through.
         self._only = self._levels[0] if len(self._levels) == 1 else None
         # Counted rather than added up: this is asked several times for every request.
@@ -34,31 +49,51 @@ class RequestQueue:
         """Requests that wait."""
         self.rows = 0
         """Rows of all that waits."""
+        self.displaced: list[Request] = []
+        """Requests that lost their places to other senders' and are to be dropped; whoever drops them empties this."""
 
     def push(self, request: Request) -> bool:
         """Takes a request; returns False where its level is full."""
         level = self._only or self._levels[self._policy.level_of(request.priority) - 1]
-        if len(level.ready) + len(level.delayed) >= level.policy.max_queue_size:
+        if not (self.size < level.policy.max_queue_size or level.has_room() or self._make_room(level, request)):
             return False
         if request.timeout_ns or level.policy.default_timeout_s:
             _limit_wait(request, level.policy)
-        level.ready.append(request)
+        ready = level.ready
+        if request.sender == ready.sender and not ready.lanes:
+            ready.front.append(request)
+        else:
+            ready.append(request)
         self.size += 1
         self.rows += request.rows
+        return True
+
+    def _make_room(self, level: _Level, request: Request) -> bool:
+        """Displaces the newest request of the sender with the most at a full level, if this one's has at least two less;
+        returns whether it did."""
+        line = level.ready if len(level.ready) >= len(level.delayed) else level.delayed
+        sender, count = line.greediest()
+        if count <= level.count(request.sender) + 1:
+            return False
+        displaced = line.newest(sender)
+        self.remove(displaced)
+        displaced.is_displaced = True
+        self.displaced.append(displaced)
         return True
 
     def push_all(self, requests: Sequence[Request]) -> bool:
         """Takes requests in their order; returns False, and takes none, where each has to be looked at."""
         only = self._only
         if only is not None and not only.policy.default_timeout_s:
-            room = only.policy.max_queue_size - len(only.ready) - len(only.delayed)
-            rows = 0
+            rows, sender, has_one_sender = 0, requests[0].sender if requests else None, True
             for request in requests:
                 if request.timeout_ns:
                     return False
                 rows += request.rows
-            if len(requests) <= room:
-                only.ready.extend(requests)
+                if request.sender != sender:
+                    has_one_sender = False
+            if self.size + len(requests) <= only.policy.max_queue_size:
+                only.ready.extend(requests, has_one_sender=has_one_sender)
                 self.size += len(requests)
                 self.rows += rows
                 return True
@@ -66,33 +101,37 @@ class RequestQueue:
 
     def remove(self, request: Request) -> bool:
         """Takes a request out; returns whether it was there."""
-        for waiting in self._deques():
-            if request in waiting:
-                waiting.remove(request)
+        for line in self._lines():
+            if line.remove(request):
                 self.size -= 1
                 self.rows -= request.rows
                 return True
         return False
 
     def rows_before(self, request: Request) -> int:
-        """Returns how many rows run before a request that is pushed now."""
-        if self._only is not None:
-            return self.rows
+        """Returns how many rows, at the most, run before a request that is pushed now, if no other comes."""
+        only = self._only
+        if only is not None:
+            ready = only.ready
+            if request.sender == ready.sender and not ready.lanes:
+                return self.rows
+            return ready.rows_before(request, self.rows)
         own = self._policy.level_of(request.priority)
-        return sum(each.rows for level in self._levels[:own] for each in level.ready)
+        rows = [sum(each.rows for each in level.ready.everything()) for level in self._levels[:own]]
+        return sum(rows[:-1]) + self._levels[own - 1].ready.rows_before(request, rows[-1])
 
     def clear(self) -> list[Request]:
         """Takes all requests out and returns them."""
         everything = list(self.waiting())
-        for requests in self._deques():
-            requests.clear()
+        for line in self._lines():
+            line.clear()
         self.size = self.rows = 0
         return everything
 
     def waiting(self) -> Iterator[Request]:
         """Yields the requests in the order in which they are to run."""
-        for requests in self._deques():
-            yield from requests
+        for line in self._lines():
+            yield from line
 
     def take(
         self, limit: int, *, merge: bool, now_ns: int, done_ns: int = 0
@@ -123,8 +162,9 @@ class RequestQueue:
         """Moves requests from the front into `batch`, and such as nobody waits for into `dropped`; returns the
         batch's rows."""
         rows = 0
-        for waiting in self._deques():
-            while waiting:
+        for line in self._lines():
+            waiting = line.front
+            while waiting or (line.lanes and line.advance()):
                 request = waiting[0]
                 deadline_ns = request.deadline_ns
                 if request.cancelled or (
@@ -147,37 +187,28 @@ class RequestQueue:
         """Takes out what has expired, and puts behind the others what may only be late; returns what to drop."""
         dropped: list[Request] = []
         for level in self._levels:
-            for requests in (level.ready, level.delayed):
-                gone = {id(each) for each in requests if each.deadline_ns is not None and each.deadline_ns <= now_ns}
-                dropped += _extract(requests, gone)
-            late = {id(each) for each in level.ready if each.patience_ns is not None and each.patience_ns <= now_ns}
-            level.delayed.extend(_extract(level.ready, late))
+            for line in (level.ready, level.delayed):
+                dropped += line.extract(lambda each: each.deadline_ns is not None and each.deadline_ns <= now_ns)
+            for late in level.ready.extract(lambda each: each.patience_ns is not None and each.patience_ns <= now_ns):
+                level.delayed.append(late)
         self.size -= len(dropped)
         self.rows -= sum(request.rows for request in dropped)
         return dropped
 
     def next_event_ns(self) -> int | None:
         """Returns when `expire` will next have something to do; None: never, as it is."""
-        times = [each.deadline_ns for each in self.waiting() if each.deadline_ns is not None]
-        times += [each.patience_ns for level in self._levels for each in level.ready if each.patience_ns is not None]
+        times = []
+        for level in self._levels:
+            for each in level.ready.everything():
+                times += [at for at in (each.deadline_ns, each.patience_ns) if at is not None]
+            times += [each.deadline_ns for each in level.delayed.everything() if each.deadline_ns is not None]
         return min(times, default=None)
 
-    def _deques(self) -> Iterator[deque[Request]]:
+    def _lines(self) -> Iterator[FairLine]:
         for level in self._levels:
             yield level.ready
-            if level.delayed:
+            if level.delayed.front or level.delayed.lanes:
                 yield level.delayed
-
-
-def _extract(requests: deque[Request], ids: set[int]) -> list[Request]:
-    """Takes the requests with these identities out of a deque, and returns them in their order."""
-    if not ids:
-        return []
-    found = [each for each in requests if id(each) in ids]
-    kept = [each for each in requests if id(each) not in ids]
-    requests.clear()
-    requests.extend(kept)
-    return found
 
 
 def _limit_wait(request: Request, policy: QueuePolicy) -> None:
@@ -200,6 +231,10 @@ def why_dropped(model: str, request: Request, waited_ns: int) -> RequestError:
     """Returns what a request is told that was dropped after it had waited for `model` for so long."""
     if request.cancelled:
         return Cancelled(f"{model}: the caller left before the request ran")
+    if request.is_displaced:
+        return QueueFull(
+            f"{model}: the queue is full, and this sender had most of it; send fewer at once, or retry later"
+        )
     if request.deadline_ns is not None and request.arrived_ns + waited_ns < request.deadline_ns:
         return Overloaded(
             f"{model}: its run would have ended after this request's deadline; allow more time, or retry elsewhere"

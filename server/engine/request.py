@@ -1,7 +1,7 @@
 """What goes through a batcher: a request in, an answer out."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -163,6 +163,10 @@ class Request:
     """When it goes behind the others of its level instead of being dropped (Triton's timeout action DELAY)."""
     may_start_late = False
     """Whether its deadline is a limit of its wait only: the run may end after it."""
+    sender: Hashable = None
+    """Whose turn it takes in the queue; equal for all requests of one sender."""
+    is_displaced = False
+    """Whether it lost its place in a full queue to a sender that had less."""
     owner: Owner | None = None
     """The batcher that has taken it."""
     is_answered = False
@@ -179,6 +183,7 @@ class Request:
         *,
         timeout_ns: int = 0,
         priority: int = 0,
+        sender: Hashable = None,
     ) -> None:
         """Describes a request; `Batcher.submit` takes it.
 
@@ -191,6 +196,7 @@ class Request:
             arrived_ns: `time.monotonic_ns()` when the request was received; None: now.
             timeout_ns: see the attribute.
             priority: see the attribute.
+            sender: see the attribute.
         """
         self._inputs = inputs
         self.layout = Layout.of(inputs)
@@ -202,6 +208,7 @@ class Request:
         self.arrived_ns = time.monotonic_ns() if arrived_ns is None else arrived_ns
         self.timeout_ns = timeout_ns
         self.priority = priority
+        self.sender = sender
 
     @property
     def inputs(self) -> dict[str, Array]:

@@ -164,7 +164,7 @@ class Scheduler:
     def _judge(self, request: Request, now_ns: int) -> Overloaded | None:
         """Returns why there is no time for a request; None: there is."""
         rows = self._queue.rows_before(request)
-        refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns)
+        refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns, self._queue.rows)
         return refused(self._name, refusal) if refusal else None
 
     def _accept(self, requests: Sequence[Request]) -> None:
@@ -201,6 +201,17 @@ class Scheduler:
         return self._on_arrival.allows(self.curve.run_ns(request.rows))
 
     # Requests leave without a run.
+
+    @property
+    def has_displaced(self) -> bool:
+        """Whether requests lost their places to those of other senders, and wait for `take_displaced`."""
+        return bool(self._queue.displaced)
+
+    def take_displaced(self) -> list[Request]:
+        """Takes out the requests that lost their places, which are to be dropped."""
+        with self._lock:
+            displaced, self._queue.displaced = self._queue.displaced, []
+            return displaced
 
     def remove(self, request: Request) -> bool:
         """Takes a request out of the queue; returns whether it was there."""

@@ -5,9 +5,10 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+from ...api.call import Call
 from ...api.handover import Answers, Arrivals
 from ...api.status import Status, status_of
-from ...api.streaming import OpenStream, StreamedMethod
+from ...api.streaming import HandOver, OpenStream, StreamedMethod
 from ...errors import InvalidRequest, RequestError
 from .. import Services
 from . import framing
@@ -70,7 +71,7 @@ class StreamedCalls:
             timeout = headers.get(b"grpc-timeout")
             deadline_s = None if timeout is None else time.monotonic() + framing.answerable_s(timeout)
             metadata = tuple(framing.metadata(scope["headers"]))
-            stream = method.open(deadline_s, metadata, on_change=bell.ring, hand_over=self._arrivals.add)
+            stream = method.open(deadline_s, metadata, on_change=bell.ring, hand_over=self._hand_over(scope))
         except RequestError as error:
             await end_with(send, status_of(error))
             return
@@ -88,6 +89,15 @@ class StreamedCalls:
         finally:
             reader.cancel()
             stream.close()
+
+    def _hand_over(self, scope: dict[str, Any]) -> HandOver:
+        client = scope.get("client")
+
+        def add(name: str, message: bytes, call: Call) -> None:
+            call.sender = client
+            self._arrivals.add(name, message, call)
+
+        return add
 
     async def _write(
         self, stream: OpenStream, send: Send, bell: _Bell, room: asyncio.Event, reader: "asyncio.Future[Status | None]"

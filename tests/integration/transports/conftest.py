@@ -213,10 +213,11 @@ def models(
     # Fails in the runtime: it makes a tensor of the size that it is sent.
     size, made = {"x": ("INT64", ["N"])}, {"y": ("FLOAT", ["size"])}
     graph_writer(path / "hungry" / "1" / "model.onnx", size, made, ("ConstantOfShape", "x", "y"))
-    # Wait for company: of one more request; of 99 more, with room for all or for one.
+    # Wait for company: of one more request; of 99 more, with room for all, for one or for four.
     write_patient_model(path / "patient", rows=2)
     write_patient_model(path / "roomy", rows=100, max_queue_size=4000)
     write_patient_model(path / "narrow", rows=100, max_queue_size=1)
+    write_patient_model(path / "crowded", rows=100, max_queue_size=4)
     (path / "damaged" / "1").mkdir(parents=True)
     (path / "damaged" / "1" / "model.onnx").write_bytes(b"damaged")
     return path

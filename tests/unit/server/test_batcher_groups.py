@@ -206,3 +206,22 @@ def test_as_many_instances_wake_as_there_is_work_for(bench: Callable[..., Any]) 
     for _ in range(3):
         assert it.session.wait_until_running(timeout_s=10)
     it.finish()
+
+
+def test_a_group_for_which_there_is_no_room_costs_the_greedy_sender_its_newest_requests(
+    bench: Callable[..., Any],
+) -> None:
+    it = bench(4, max_queue_size=4)
+    it.occupy()
+    greedy = Group(1, 2, 3, 4, sender=dict.fromkeys((1, 2, 3, 4), "greedy"))
+    assert greedy.submit(it) == {}
+    polite = Group(5, 6, 7, sender=dict.fromkeys((5, 6, 7), "polite"))
+    refused = polite.submit(it)
+    assert [type(error) for error in refused.values()] == [QueueFull]
+    assert list(refused) == [7]
+    assert [type(greedy.answer(value)) for value in (3, 4)] == [QueueFull] * 2
+    it.finish()
+    assert it.session.runs[1:] == [[5, 1, 6, 2]]
+    assert [greedy.answer(1), greedy.answer(2), polite.answer(5), polite.answer(6)] == [[[10]], [[20]], [[50]], [[60]]]
+    assert greedy.all_answered_once()
+    assert polite.all_answered_once()

@@ -432,3 +432,46 @@ def test_runs_are_larger_while_requests_are_shed_and_as_before_afterwards(bench:
     it.finish()
     # Two seconds' work: half of what may wait.
     assert it.session.runs == [[-1], [1, 2, 3, 4], [5, 6], [7, 8], [9, 10]]
+
+
+def test_a_polite_sender_is_judged_by_what_runs_before_it_and_a_greedy_one_by_all_it_sent(
+    bench: Callable[..., Any],
+) -> None:
+    it = bench(2, batcher={"curve": SLOW, "clock_ns": lambda: 0})
+    it.occupy()
+    for value in range(1, 7):
+        it.submit(value, sender="greedy")
+    with pytest.raises(Overloaded):
+        it.submit(7, sender="greedy", deadline_s=35)
+    # The run in progress, and its own with one of the others' rows: 30 s at the most, where the others take 40.
+    polite = it.submit(8, sender="polite", deadline_s=35)
+    it.finish()
+    assert polite.rows() == [80]
+    assert it.session.runs == [[-1], [8, 1], [2, 3], [4, 5], [6]]
+
+
+def test_a_polite_sender_does_not_make_a_greedy_ones_queue_short(bench: Callable[..., Any]) -> None:
+    now = [1]
+    it = bench(2, shed_delay_s=15.0, batcher={"curve": SLOW, "clock_ns": lambda: now[0]})
+    it.occupy()
+    for value in range(1, 9):
+        it.submit(value, sender="greedy")
+    now[0] = int(0.2e9)
+    it.submit(9, sender="polite")
+    with pytest.raises(Overloaded, match="more is asked of it than it can compute"):
+        it.submit(10, sender="greedy")
+    it.finish()
+
+
+def test_a_full_queue_costs_the_greedy_sender_its_newest_request(bench: Callable[..., Any]) -> None:
+    it = bench(2, max_queue_size=3)
+    it.occupy()
+    greedy = [it.submit(value, sender="greedy") for value in (1, 2, 3)]
+    polite = it.submit(4, sender="polite")
+    assert isinstance(greedy[2].answer(), QueueFull)
+    assert [type(error) for error in it.observer.dropped] == [QueueFull]
+    with pytest.raises(QueueFull):
+        it.submit(5, sender="greedy")
+    it.finish()
+    assert polite.rows() == [40]
+    assert [each.rows() for each in greedy[:2]] == [[10], [20]]

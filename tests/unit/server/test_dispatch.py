@@ -176,3 +176,20 @@ def test_waiting_for_quiet_ends_when_no_other_call_comes_or_the_time_is_over(rec
     held.take(METHOD, b"", recorded_call())
     assert held.wait_until_quiet(0, 3600) == 1
     assert held.wait_until_quiet(3600, 0.01) == 1
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_calls_sender_is_its_token_and_without_one_its_connection(
+    recorded_call: Callable[..., Any], together: bool
+) -> None:
+    token = Token(digest_of("ps_secret"), "reader", frozenset(Scope))
+    for authorizer, sender in ((None, "a connection"), (Authorizer([token]), "reader")):
+        calls = [recorded_call() for _ in range(1 + together)]
+        for call in calls:
+            call.sender = "a connection"
+            call.metadata = lambda: [("authorization", "Bearer ps_secret")]
+        dispatcher = Dispatcher(
+            {METHOD: lambda message, call: call.reply(b"")}, Admission(1000), Guard(Log()), authorizer=authorizer
+        )
+        dispatcher.handle_all([(METHOD, b"", call) for call in calls])
+        assert [call.sender for call in calls] == [sender] * len(calls)

@@ -1,0 +1,231 @@
+"""Fair order of requests: senders take turns by deficit round robin, and each sender's requests keep their order.
+
+Each round gives a sender one more row to run, which it saves until its next request fits. A sender of large requests
+so gets as many rows as a sender of small ones, and a single row waits for one row of each other sender.
+See Shreedhar and Varghese, "Efficient fair queueing using deficit round-robin" (1995).
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+
+from .request import Request
+
+
+class _Lane:
+    """What one sender has waiting."""
+
+    __slots__ = ("credit", "requests", "rows", "sender")
+
+    def __init__(self, sender: Hashable, requests: deque[Request], credit: int = 0) -> None:
+        self.sender = sender
+        self.requests = requests
+        self.rows = sum([request.rows for request in requests])
+        # Rows that it may run at its turn.
+        self.credit = credit
+
+
+class FairLine:
+    """Requests that wait, in the order in which they are to run. Not thread-safe.
+
+    As long as one sender waits, this is a deque, `front`, which its owner may read and change at its left end. When
+    others wait too, `front` has at most the one request whose turn it is, and `advance` puts the next one there.
+    """
+
+    __slots__ = ("_behind", "_is_fair", "_ring", "front", "lanes", "sender")
+
+    def __init__(self, *, is_fair: bool = True) -> None:
+        """Starts out empty.
+
+        Args:
+            is_fair: whether senders take turns; otherwise the order is that of arrival.
+        """
+        self._is_fair = is_fair
+        self.front: deque[Request] = deque()
+        self.sender: Hashable = None
+        """Whose requests `front` has, as long as there is only one sender."""
+        self.lanes: dict[Hashable, _Lane] = {}
+        """What each sender has waiting; empty from when the last request is in `front` until a second sender comes."""
+        # The same in the order of their turns; the first one's turn it is.
+        self._ring: deque[_Lane] = deque()
+        # Requests in them.
+        self._behind = 0
+
+    def __len__(self) -> int:
+        """Returns how many requests wait."""
+        return len(self.front) + self._behind
+
+    def __iter__(self) -> Iterator[Request]:
+        """Yields the requests in the order in which they are to run."""
+        if not self.lanes:
+            yield from self.front
+            return
+        line = FairLine()
+        line.front = self.front.copy()
+        line._ring = deque(_Lane(lane.sender, lane.requests.copy(), lane.credit) for lane in self._ring)
+        line.lanes = {lane.sender: lane for lane in line._ring}
+        while line.front or line.advance():
+            yield line.front.popleft()
+
+    def append(self, request: Request) -> None:
+        """Adds a request."""
+        sender = request.sender
+        if not self.lanes:
+            if not self.front:
+                self.sender = sender
+            if sender == self.sender or not self._is_fair:
+                self.front.append(request)
+                return
+            self._add_lane(self.sender, self.front)
+            self.front = deque()
+        lane = self.lanes.get(sender)
+        if lane is None:
+            self._add_lane(sender, deque((request,)))
+        else:
+            lane.requests.append(request)
+            lane.rows += request.rows
+            self._behind += 1
+
+    def extend(self, requests: Sequence[Request], *, has_one_sender: bool) -> None:
+        """Adds requests in their order; `has_one_sender` says whether all are of one sender."""
+        if has_one_sender and requests and not self.lanes:
+            sender = requests[0].sender
+            if not self.front:
+                self.sender = sender
+            if sender == self.sender:
+                self.front.extend(requests)
+                return
+        for request in requests:
+            self.append(request)
+
+    def _add_lane(self, sender: Hashable, requests: deque[Request]) -> None:
+        lane = self.lanes[sender] = _Lane(sender, requests)
+        self._ring.append(lane)
+        self._behind += len(requests)
+
+    def advance(self) -> bool:
+        """Puts the request whose turn it is into `front`, which is empty; returns False where none waits."""
+        ring = self._ring
+        if not ring:
+            return False
+        lane = ring[0]
+        if len(ring) == 1:
+            # It has nobody to save for.
+            lane.credit = lane.requests[0].rows
+        elif lane.requests[0].rows > lane.credit:
+            lane = self._next_lane()
+        request = lane.requests.popleft()
+        lane.credit -= request.rows
+        lane.rows -= request.rows
+        self._behind -= 1
+        if not lane.requests:
+            self._forget(lane)
+            self.sender = request.sender
+        self.front.append(request)
+        return True
+
+    def _forget(self, lane: _Lane) -> None:
+        ring = self._ring
+        if ring[0] is lane:
+            ring.popleft()
+            # The one before it has had its turn, so that the one behind it is next.
+            ring.rotate(1)
+        else:
+            ring.remove(lane)
+        del self.lanes[lane.sender]
+
+    def _next_lane(self) -> _Lane:
+        """Turns the ring to the next sender that may run its first request. One row a turn: more would let a sender
+        of small requests fill whole runs."""
+        ring = self._ring
+        while True:
+            for _ in range(len(ring)):
+                ring.rotate(-1)
+                lane = ring[0]
+                lane.credit += 1
+                if lane.requests[0].rows <= lane.credit:
+                    return lane
+            # All save for large requests: the rounds in which nobody could run one are skipped.
+            rounds = min(lane.requests[0].rows - lane.credit for lane in ring) - 1
+            for lane in ring:
+                lane.credit += rounds
+
+    def rows_before(self, request: Request, rows: int) -> int:
+        """Returns how many rows, at the most, run before a request that is appended now, if no other comes.
+
+        Args:
+            request: the request.
+            rows: rows of all that wait here, or more.
+        """
+        sender = request.sender
+        if not self.lanes:
+            return rows if sender == self.sender or not self._is_fair else min(rows, request.rows)
+        own = self.lanes.get(sender)
+        own_rows, credit = (own.rows, own.credit) if own else (0, 0)
+        # Rounds until it runs, each of which gives the others a row more.
+        rounds = own_rows + request.rows - credit
+        before = own_rows + sum(each.rows for each in self.front)
+        for lane in self._ring:
+            if lane is not own:
+                before += min(lane.rows, lane.credit + rounds)
+        return before
+
+    def count(self, sender: Hashable) -> int:
+        """Returns how many requests of a sender wait."""
+        if self.lanes:
+            lane = self.lanes.get(sender)
+            return len(lane.requests) if lane else 0
+        return len(self.front) if sender == self.sender or not self._is_fair else 0
+
+    def greediest(self) -> tuple[Hashable, int]:
+        """Returns the sender that has most requests waiting, and how many."""
+        if not self.lanes:
+            return self.sender, len(self.front)
+        lane = max(self._ring, key=lambda each: len(each.requests))
+        return lane.sender, len(lane.requests)
+
+    def newest(self, sender: Hashable) -> Request:
+        """Returns the request of a sender that came last; there is one."""
+        return self.lanes[sender].requests[-1] if self.lanes else self.front[-1]
+
+    def remove(self, request: Request) -> bool:
+        """Takes a request out; returns whether it was there."""
+        if request in self.front:
+            self.front.remove(request)
+            return True
+        lane = self.lanes.get(request.sender)
+        if lane is None or request not in lane.requests:
+            return False
+        self._keep(lane, deque(each for each in lane.requests if each is not request))
+        return True
+
+    def extract(self, is_wanted: Callable[[Request], bool]) -> list[Request]:
+        """Takes the requests out of which something is true, and returns them."""
+        found = [each for each in self.everything() if is_wanted(each)]
+        if found:
+            gone = set(map(id, found))
+            self.front = deque(each for each in self.front if id(each) not in gone)
+            for lane in list(self._ring):
+                self._keep(lane, deque(each for each in lane.requests if id(each) not in gone))
+        return found
+
+    def everything(self) -> Iterable[Request]:
+        """Yields the requests, each sender's in their order."""
+        yield from self.front
+        for lane in self._ring:
+            yield from lane.requests
+
+    def _keep(self, lane: _Lane, requests: deque[Request]) -> None:
+        self._behind += len(requests) - len(lane.requests)
+        lane.requests, lane.rows = requests, sum([request.rows for request in requests])
+        if requests:
+            return
+        self._forget(lane)
+        if not self.lanes and self.front:
+            self.sender = self.front[0].sender
+
+    def clear(self) -> None:
+        """Forgets all requests."""
+        self.front.clear()
+        self._ring.clear()
+        self.lanes.clear()
+        self._behind = 0
