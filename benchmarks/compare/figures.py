@@ -24,6 +24,8 @@ EARLY_REQUESTS = 10_000
 """When memory is looked at first."""
 EARLY_SWAPS = 50
 """When memory is looked at first, where versions are swapped."""
+ROUNDS_AN_OVERLOAD = 3
+"""Of how many rounds one overloads the servers, each of which takes half a minute."""
 SWAPS_A_ROUND = 3
 """How often a version is swapped under load, for each round."""
 COSTS_A_ROUND = 2
@@ -67,13 +69,23 @@ class Kind(StrEnum):
     """The server's memory for a call that waits in its queue, in a server of its own."""
     LOADED = "loaded"
     """A server's start, or a model that is loaded into one: seconds, and the memory that it holds afterwards."""
+    CAPACITY = "capacity"
+    """The rate of the closed loop with 32 in flight, in a server of its own with one thread for the model."""
+    OVERLOADED = "overloaded"
+    """The same server, sent so many times its capacity (0: 0.7 times)."""
+    POLITE = "polite client beside 512 in flight"
+    """One request at a time beside a connection with 512, in the same server."""
+    RUN = "a run of the model"
+    """What a run took meanwhile."""
+    REFUSAL_LIMIT = "limit of a refusal"
+    """What a refusal may take."""
     LIMIT = "limit"
     """What these may be."""
 
 
 _APART = (
     *(Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE),
-    *(Kind.IDLE, Kind.HELD, Kind.LOADED, Kind.LIMIT),
+    *(Kind.IDLE, Kind.HELD, Kind.LOADED, Kind.LIMIT, Kind.OVERLOADED, Kind.POLITE),
 )
 
 

@@ -16,6 +16,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "p50_us": lambda value: f"{value:,.0f} µs",
     "p99_us": lambda value: f"{value:,.0f} µs",
     "p999_us": lambda value: f"{value:,.0f} µs",
+    "refused_us": lambda value: f"{value:,.0f} µs",
     "cpu_s": lambda value: f"{value:,.2f} s",
     "cpu_us": lambda value: f"{value:,.0f} µs",
     "resident_mib": lambda value: f"{value:,.1f} MiB",

@@ -48,6 +48,7 @@ def all_figures(
         *_of_cores(cost_requests // 4),
         *_of_metrics(cost_requests),
         *_of_loading(),
+        *_of_overload(),
     ]
 
 
@@ -244,6 +245,53 @@ def _of_loading() -> list[Figure]:
         against_limit("the committed models ready after the process was started", COMMITTED, "load_s", None, 1.0),
         *(against_limit(f"{name} loaded", name, "load_s", None, 1.0) for name in (MOBILENET, EFFICIENTNET)),
         *(against_limit(f"memory held for {name}", name, "grown_mb", 1.0, None) for name in (MOBILENET, EFFICIENTNET)),
+    ]
+
+
+def _of_overload() -> list[Figure]:
+    """Returns what is answered in time when more is asked than can be computed, and what others notice."""
+
+    def of(server: str, floors: dict[int, tuple[float | None, float | None]]) -> list[Figure]:
+        suffix = "" if server == OURS else ", on grpcio"
+        # In runs of the model. The bars are the default transport's.
+        most_p50, most_p99 = (2.0, 4.0) if server == OURS else (None, None)
+
+        def figure(
+            title: str, value: str, ours: Measurement, against: Kind, bars: tuple[float | None, float | None]
+        ) -> Figure:
+            return Figure("overload", title + suffix, value, ours, Measurement(against, server), *bars, False)
+
+        loads = {times: Measurement(Kind.OVERLOADED, server, times) for times in (0, *floors)}
+        capacity = Measurement(Kind.CAPACITY, server)
+        good = [
+            Figure(
+                "overload",
+                f"answered in time at {times} x capacity{suffix}",
+                "requests_per_s",
+                loads[times],
+                capacity,
+                *bars,
+            )
+            for times, bars in floors.items()
+        ]
+        refused = [
+            figure(f"p99 of a refusal at {times} x capacity", "refused_us", load, Kind.REFUSAL_LIMIT, (None, 1.0))
+            for times, load in loads.items()
+            if times > 1
+        ]
+        light = "overload", f"p99 of what is accepted at 2 x capacity{suffix}", "p99_us", loads[2], loads[0], None, 2.0
+        polite = Measurement(Kind.POLITE, server)
+        return [
+            *good,
+            *refused,
+            Figure(*light, False, against_name="at 0.7 x"),
+            figure("p50 of a polite client beside 512 in flight", "p50_us", polite, Kind.RUN, (most_p50, None)),
+            figure("p99 of a polite client beside 512 in flight", "p99_us", polite, Kind.RUN, (most_p99, None)),
+        ]
+
+    return [
+        *of(OURS, {1: (0.97, None), 2: (0.90, 0.95), 5: (0.75, 0.85), 10: (0.55, 0.75)}),
+        *of(OURS_GRPCIO, {1: (None, None), 2: (0.85, None), 5: (None, None), 10: (None, None)}),
     ]
 
 

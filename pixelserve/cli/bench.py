@@ -40,6 +40,12 @@ A gate for a build: exit code 12 where p99 is above 20 ms, a failed request coun
 \b
   pixelserve bench --model mnist-cnn --rate 500 --requests 10000 --assert-p99-ms 20 --json > bench.json
 
+What an overloaded server still answers in time, how fast it refuses, and what a client notices beside a greedy one; one
+minute, no TLS:
+
+\b
+  pixelserve bench --model cifar10 --overload
+
 Raw tensors by the Open Inference Protocol rather than pictures:
 
 \b
@@ -90,6 +96,16 @@ def bench(
     assert_p99_ms: Annotated[
         float | None, typer.Option(min=0, help="Exit with code 12 where p99 is above this.", metavar="MS")
     ] = None,
+    overload: Annotated[
+        bool,
+        typer.Option("--overload", help="Send 1, 2, 5 and 10 times what the server can do, --duration-s each (4)."),
+    ] = False,
+    deadline_ms: Annotated[
+        float | None, typer.Option(min=1, help="With --overload: each request's deadline; default: 200.", metavar="MS")
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option(min=1, help="With --overload: connections that carry it; default: 8.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     *,
     connection: Connection,
@@ -102,6 +118,12 @@ def bench(
         raise typer.BadParameter("--concurrency and --rate exclude each other: so many at a time, or so many a second")
     if duration_s is not None and requests is not None:
         raise typer.BadParameter("--duration-s and --requests exclude each other: either ends the measurement")
+    if not overload and (deadline_ms is not None or connections is not None):
+        raise typer.BadParameter("--deadline-ms and --connections need --overload")
+    if overload and (concurrency or rate or requests or assert_p99_ms is not None):
+        raise typer.BadParameter(
+            "--overload sets its own rates; leave out --concurrency, --rate, --requests and --assert-p99-ms"
+        )
     shapes = dict(map(_shape, shape or []))
     if shapes and method == "classify":
         raise typer.BadParameter("--shape and --method classify exclude each other: pictures have their own sizes")
@@ -109,6 +131,11 @@ def bench(
     load, extent = Load(concurrency or _CONCURRENCY, rate), Extent(warmup_s, seconds, requests)
     version = _ask(connection, model, model_version)
     workload = _workload(version, method, batch, images or [], shapes)
+    if overload:
+        _overload(
+            connection, version, workload, duration_s or 4.0, (deadline_ms or 200.0) / 1e3, connections or 8, as_json
+        )
+        return
     _say(version, load, extent.warmup_s, f"{requests:,} requests" if requests else f"{seconds:g} s")
     _finish(_measure(connection, version, workload, load, extent), as_json, assert_p99_ms)
 
@@ -169,6 +196,48 @@ def _measure(
             timeout_s=connection.timeout_s,
             metadata=configuration.metadata,
         )
+
+
+def _overload(
+    connection: Connection,
+    version: "ModelVersion",
+    workload: "Workload",
+    seconds: float,
+    deadline_s: float,
+    connections: int,
+    as_json: bool,
+) -> None:
+    from pixelserve.bench.channels import open_channels
+    from pixelserve.bench.overload import Place, measure_overload
+    from pixelserve.bench.runs import Runs
+
+    configuration = connection.configuration()
+    if configuration.credentials is not None or len(configuration.endpoints) != 1:
+        raise CommandError("--overload speaks to one server, without TLS", Exit.USAGE)
+    host, _, port = configuration.endpoints[0].address.rpartition(":")
+    with open_channels(configuration) as (channel,):
+        runs = Runs(channel, version, connection.timeout_s, configuration.metadata)
+        report = measure_overload(
+            version.name,
+            workload,
+            Place(host.strip("[]"), int(port), configuration.metadata),
+            connections=connections,
+            deadline_s=deadline_s,
+            seconds=seconds,
+            run=runs.since_last,
+            say=_say_step,
+        )
+    _say_step("")
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        typer.echo("\n".join(report.lines()))
+
+
+def _say_step(step: str) -> None:
+    if sys.stderr.isatty():
+        # One line, written over by the next.
+        print(f"\r\x1b[K{step}", end="", file=sys.stderr, flush=True)
 
 
 def _finish(report: "Report", as_json: bool, assert_p99_ms: float | None) -> None:

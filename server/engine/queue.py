@@ -69,8 +69,8 @@ class RequestQueue:
         return True
 
     def _make_room(self, level: _Level, request: Request) -> bool:
-        """Displaces the newest request of the sender with the most at a full level, if this one's has at least two less;
-        returns whether it did."""
+        """Displaces the newest request of the sender with the most at a full level, if that has two more
+        than this one's; returns whether it did."""
         line = level.ready if len(level.ready) >= len(level.delayed) else level.delayed
         sender, count = line.greediest()
         if count <= level.count(request.sender) + 1:

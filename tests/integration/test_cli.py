@@ -107,3 +107,16 @@ def test_bench_is_answered_without_errors(
     assert ran.code == 0, ran.err
     found = json.loads(ran.out)
     assert (found["requests"], found["answered"], found["errors"]) == (100, 100, {})
+
+
+@pytest.mark.slow
+def test_bench_overloads_a_server_and_says_what_came_of_it(pixelserve: Callable[..., Ran]) -> None:
+    args = ("bench", "--model", "mnist-cnn", "--method", "infer", "--overload", "--duration-s", 0.5, "--connections", 2)
+    ran = pixelserve(*args, "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert [level["times_capacity"] for level in found["levels"]] == [0.7, 1, 2, 5, 10]
+    assert found["capacity_per_s"] > 0
+    assert all(sum(level["codes"].values()) + level["unanswered"] > 0 for level in found["levels"])
+    assert found["polite"]["codes"].get("OK", 0) > 0
+    assert found["polite"]["batch"] > 0

@@ -130,3 +130,14 @@ def test_an_unknown_figure_is_refused_with_the_known_ones(root: Path) -> None:
     done = compare(root, "--only", "speed")
     assert done.returncode == 2
     assert "rates" in done.stderr
+
+
+def test_it_overloads_both_transports(root: Path, tmp_path: Path) -> None:
+    quick = ["--rounds", "1", "--seconds", "0.5"]
+    done = compare(root, *quick, "--only", "overload", "--json", "--out", str(tmp_path))
+    # 1 says that a floor was missed, which is for a quiet machine to say.
+    assert done.returncode in (0, 1), done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert {figure["group"] for figure in figures} == {"overload"}
+    assert sum("on grpcio" in figure["title"] for figure in figures) * 2 == len(figures)
+    assert all(len(figure["ours_values"]) == 1 for figure in figures)
