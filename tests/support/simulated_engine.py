@@ -291,6 +291,8 @@ class Engine:
         if 0.4 < chance < 0.45:
             request.timeout_ns = draw.choice([MS, S])
         request.priority = draw.choice([0, 0, 1, 2])
+        # One of them sends most.
+        request.sender = draw.choice(["greedy", "greedy", "greedy", "polite", None])
         if chance > 0.95:
             request.cancel()
         elif chance > 0.9:
@@ -358,7 +360,7 @@ class Engine:
             for instance in version.batcher._instances:
                 instance._session.is_broken = True
             self.seen["break"] += 1
-        elif chance < 0.015:
+        elif chance < 0.018:
             self.world.now_ns += self.world.random.choice([MS, S, 3600 * S])
             self._jumped_ns = self.world.now_ns
             self.seen["clock jump"] += 1

@@ -26,7 +26,14 @@ def test_every_fault_happens() -> None:
     seen = sum((Engine(seed, 8000).run() for seed in (1, 2, 3)), start=Counter[str]())
     for what in ("break", "clock jump", "on arrival", "session dies", "session hangs", "session mismatch"):
         assert seen[what], what
-    for what in ("session raises", "session rebuilt", "swap", "answer: Unavailable", "refused: QueueFull"):
+    for what in (
+        "session raises",
+        "session rebuilt",
+        "swap",
+        "answer: Unavailable",
+        "refused: QueueFull",
+        "answer: QueueFull",
+    ):
         assert seen[what], what
 
 
