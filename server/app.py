@@ -315,7 +315,7 @@ class Application:
                 self._metrics.statistics,
                 LogSettings(self._log_level, settings.log_format, self._on_log_level),
                 TraceSettings(self._catalogue, self._tracing, self._on_trace_settings),
-                Regions(),
+                Regions(max_read_bytes=settings.max_inflight_mib * MIB),
                 shared_memory=settings.system_shared_memory,
             ).handlers(),
             f"/{open_inference.SERVICE}/RepositoryIndex": self._index,

@@ -57,9 +57,9 @@ class Admission:
             max_bytes: most request bytes that may be unanswered at once, in the whole server. A single request is taken
                 whatever its size when nothing else is there.
         """
-        self.max_bytes = max_bytes
-        """Most request bytes that may be unanswered at once."""
-        self._open: dict[Call, None] = {}
+        self._max_bytes = max_bytes
+        # With the bytes that are counted of each.
+        self._open: dict[Call, int] = {}
         self._bytes = 0
         self.replies: Counter[str] = Counter()
         """How many calls were answered with a result, by method."""
@@ -92,9 +92,7 @@ class Admission:
                 raise Unavailable(STOPPING)
             self._take(size_bytes, self._bytes)
             # With the lock held, since a drain may answer the call as soon as it is listed.
-            self._open[call] = None
-            call.size_bytes = size_bytes
-            call.admission = self
+            self._open[call] = size_bytes
 
     def admit_all(self, arrivals: Sequence[Arrival]) -> list[tuple[Call, RequestError]]:
         """Takes calls in their order, each as `admit` would; returns those that are refused, and why."""
@@ -102,12 +100,10 @@ class Admission:
         for _, message, _ in arrivals:
             total_bytes += len(message)
         with self._lock:
-            if not self._is_draining and self._bytes + total_bytes <= self.max_bytes:
+            if not self._is_draining and self._bytes + total_bytes <= self._max_bytes:
                 self._bytes += total_bytes
                 for _, message, call in arrivals:
-                    self._open[call] = None
-                    call.size_bytes = len(message)
-                    call.admission = self
+                    self._open[call] = len(message)
                 return []
         refused: list[tuple[Call, RequestError]] = []
         for _, message, call in arrivals:
@@ -120,17 +116,30 @@ class Admission:
     def add(self, call: Call, size_bytes: int) -> None:
         """Counts more bytes of a call that was taken, such as came by another way than its request.
 
+        Once the call is answered, nothing is counted of it.
+
         Raises:
             QueueFull: too many bytes are unanswered.
         """
         with self._lock:
-            self._take(size_bytes, self._bytes - call.size_bytes)
-            call.size_bytes += size_bytes
+            own_bytes = self._open.get(call)
+            if own_bytes is not None:
+                self._take(size_bytes, self._bytes - own_bytes)
+                self._open[call] = own_bytes + size_bytes
 
     def hold(self, size_bytes: int) -> None:
         """Counts bytes that a transport holds for no call that was taken, such as an answer that is not sent yet."""
         with self._lock:
             self._bytes += size_bytes
+
+    def hold_answer(self, call: Call, size_bytes: int) -> None:
+        """Counts the bytes of a call's answer, until `release`.
+
+        Raises:
+            QueueFull: too many bytes are unanswered.
+        """
+        with self._lock:
+            self._take(size_bytes, self._bytes - self._open.get(call, 0))
 
     def hold_more(self, size_bytes: int, own_bytes: int) -> None:
         """Counts more bytes of a request that is not whole yet.
@@ -152,18 +161,20 @@ class Admission:
 
     def _take(self, size_bytes: int, others_bytes: int) -> None:
         """Counts bytes, or raises where there are too many besides those of other calls, of which there may be none."""
-        if others_bytes and self._bytes + size_bytes > self.max_bytes:
+        if others_bytes and self._bytes + size_bytes > self._max_bytes:
             raise QueueFull(
                 f"{self._bytes:,} bytes of requests and answers are in flight, this one has {size_bytes:,}, and at "
-                f"most {self.max_bytes:,} are taken at once (--max-inflight-mib); retry later"
+                f"most {self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
             )
         self._bytes += size_bytes
 
     def answered(self, call: Call, replied: bool = False) -> None:
-        """Tells that a call's answer, a result where `replied`, is with its transport."""
+        """Tells that a call's answer, a result if `replied`, is with its transport; ignores one not taken."""
         with self._lock:
-            del self._open[call]
-            self._bytes -= call.size_bytes
+            size_bytes = self._open.pop(call, None)
+            if size_bytes is None:
+                return
+            self._bytes -= size_bytes
             if replied:
                 self.replies[call.method] += 1
             if self._is_draining:
@@ -173,8 +184,7 @@ class Admission:
         """Tells that the results of calls of one method are with their transports."""
         with self._lock:
             for call in calls:
-                del self._open[call]
-                self._bytes -= call.size_bytes
+                self._bytes -= self._open.pop(call)
             self.replies[calls[0].method] += len(calls)
             if self._is_draining:
                 self._changed.notify_all()

@@ -1,14 +1,11 @@
 """The seam between transports and the API: a method's name, the request's bytes, and a call to answer."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from .status import Status, as_triton
-
-if TYPE_CHECKING:
-    from ..access.authorizer import Principal
-    from .admission import Admission, FailureCounts
-    from .watch import CallWatch, Record
+from ..access.authorizer import Principal
+from ..engine.request import ComputedBatch
+from .status import Status
 
 
 class Subject(NamedTuple):
@@ -22,6 +19,46 @@ class Subject(NamedTuple):
     """The id that the caller gave."""
 
 
+class Record:
+    """What is gathered of one call for the access log and the traces, if they want it although all goes well."""
+
+    __slots__ = ("batch", "is_logged", "is_traced", "queued_ns")
+
+    def __init__(self, *, is_logged: bool, is_traced: bool) -> None:
+        self.is_logged = is_logged
+        self.is_traced = is_traced
+        self.queued_ns = 0
+        self.batch: ComputedBatch | None = None
+
+    def computed(self, batch: ComputedBatch, queued_ns: int) -> None:
+        """Says which run computed the call, and since when its tensors had waited for one."""
+        self.batch = batch
+        self.queued_ns = queued_ns
+
+
+class Listener(Protocol):
+    """Hears of a server's calls; from any thread, and raises nothing but what `reserve` says."""
+
+    def reserve(self, call: "Call", size_bytes: int) -> None:
+        """Counts memory of a call beside its request.
+
+        Raises:
+            QueueFull: too much is in use.
+        """
+
+    def replied(self, call: "Call") -> None:
+        """Hears that a call's result is with its transport."""
+
+    def all_replied(self, calls: "Sequence[Call]") -> None:
+        """Hears the same of calls of one method that have no record."""
+
+    def failing(self, call: "Call", status: Status) -> Status:
+        """Hears that a call fails; returns the status that its caller is told."""
+
+    def failed(self, call: "Call", status: Status) -> None:
+        """Hears that this status is with the call's transport."""
+
+
 class Call:
     """One unary call. The first `reply` or `fail`, from whatever thread, answers it; later ones do nothing.
 
@@ -32,28 +69,20 @@ class Call:
     """How it came: grpc, stream (a request of a stream) or http."""
     method = ""
     """Its method's full name."""
-    admission: "Admission | None" = None
-    """Counts the call until it is answered."""
-    failure_counts: "FailureCounts | None" = None
-    """Counts it where it fails."""
-    watch: "CallWatch | None" = None
-    """Tells the log and the traces of it."""
-    record: "Record | None" = None
-    """What is gathered for them, where they want to know of it even if all goes well."""
+    listener: Listener | None = None
+    """Hears what becomes of it."""
     started_ns = 0
-    """When it came, by `time.monotonic_ns()`; set where it is watched."""
+    """When it came, by `time.monotonic_ns()`."""
+    record: Record | None = None
+    """What is gathered of it; None: no one wants to know, if all goes well."""
     subject: Subject | None = None
     """What it is about, once that is known; where all goes well, only if there is a record."""
     trailing: tuple[tuple[str, str], ...] = ()
-    """What is told beside the answer, by key; set before `reply`."""
-    principal: "Principal | None" = None
+    """What is told beside the answer, by key."""
+    principal: Principal | None = None
     """Whose token it came with; None: it needed none."""
     sender: Hashable = None
     """Who takes turns with other senders in queues: its token's name or, without a token, its connection."""
-    size_bytes = 0
-    """Size of its request, as it was counted."""
-    triton_status_codes = False
-    """Whether it fails with Triton's status codes where ours differ."""
 
     def __init__(self, deadline_s: float | None, *, may_compute: bool = False) -> None:
         """Starts out unanswered.
@@ -64,6 +93,27 @@ class Call:
         """
         self.deadline_s = deadline_s
         self.may_compute = may_compute
+
+    def begin(self, method: str, listener: Listener, now_ns: int, record: Record | None) -> None:
+        """Says what it is, and who hears of it from now on; called once, before it is handled."""
+        self.method = method
+        self.listener = listener
+        self.started_ns = now_ns
+        self.record = record
+
+    def belongs_to(self, principal: Principal) -> None:
+        """Says whose token it came with: all calls of a token are one sender's, whatever their connections."""
+        self.principal = principal
+        self.sender = principal.name
+
+    def reserve(self, size_bytes: int) -> None:
+        """Counts memory that it takes beside its request, until it is answered.
+
+        Raises:
+            QueueFull: too much is in use.
+        """
+        if self.listener is not None:
+            self.listener.reserve(self, size_bytes)
 
     @property
     def peer(self) -> str:
@@ -82,34 +132,31 @@ class Call:
         """Has `callback` called, from any thread, when the caller leaves before it was answered."""
         raise NotImplementedError
 
-    def reply(self, message: bytes) -> None:
-        """Answers OK with a serialized message. A caller that has left is no error."""
+    def reply(self, message: bytes, trailing: tuple[tuple[str, str], ...] = ()) -> None:
+        """Answers OK with a serialized message, and with what is told beside it. A caller that has left is no error."""
         if self.claim():
+            if trailing:
+                self.trailing = trailing
             try:
                 self.send(message)
             finally:
-                # First, so that a server that stops has told of every call.
-                if self.record is not None:
-                    self.record.answered(self)
-                    # It knows the whole run's outputs, and the answer may wait long for its reader.
-                    self.record = None
-                if self.admission is not None:
-                    self.admission.answered(self, replied=True)
+                if self.listener is not None:
+                    self.listener.replied(self)
+                # It knows the whole run's outputs, and the answer may wait long for its reader.
+                self.record = None
 
     def fail(self, status: Status) -> None:
         """Answers with a status other than OK. A caller that has left is no error."""
         if self.claim():
-            status = as_triton(status) if self.triton_status_codes else status
-            if self.failure_counts is not None:
-                self.failure_counts.add(self.method, status)
+            listener = self.listener
+            if listener is not None:
+                status = listener.failing(self, status)
             try:
                 self.send_status(status)
             finally:
-                if self.watch is not None:
-                    self.watch.failed(self, status)
-                    self.record = None
-                if self.admission is not None:
-                    self.admission.answered(self)
+                if listener is not None:
+                    listener.failed(self, status)
+                self.record = None
 
     def claim(self) -> bool:
         """Returns whether nobody has answered the call before, who then has to: True once, on one thread."""

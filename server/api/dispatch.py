@@ -9,6 +9,7 @@ from operator import itemgetter
 from ..access.authorizer import Authorizer, Metadata
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog
+from .accounting import Accounting
 from .admission import Admission, FailureCounts
 from .call import Arrival, Call, GroupHandler, Handler
 from .held import Held
@@ -76,11 +77,11 @@ class Dispatcher:
                 self._group_handlers[method] = handler
         self._admission = admission
         self._guard = guard
-        self._failure_counts = failure_counts
         self._watch = watch
         self._authorizer = authorizer
         self._probes = probes or {}
-        self._triton_status_codes = triton_status_codes
+        self._listener = Accounting(admission, failure_counts, watch, triton_status_codes=triton_status_codes)
+        self._refusals = Accounting(admission, failure_counts, watch)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -138,7 +139,8 @@ class Dispatcher:
         if refused:
             for call, reason in refused:
                 self._guard.fail(call, reason)
-            begun = [arrival for arrival in begun if arrival[2].admission is not None]
+            gone = {call for call, _ in refused}
+            begun = [arrival for arrival in begun if arrival[2] not in gone]
         self._hand_over(begun)
 
     def _hand_over(self, arrivals: Sequence[Arrival]) -> None:
@@ -156,22 +158,18 @@ class Dispatcher:
 
     def _begin(self, method: str, message: bytes, call: Call, now_ns: int) -> Handler | None:
         """Takes note of a call and returns its handler, which its token allows; None: it may be a probe."""
-        call.method = method
-        call.failure_counts = self._failure_counts
-        call.triton_status_codes = self._triton_status_codes
-        if self._watch is not None:
-            self._watch.begin(call, now_ns)
+        record = None if self._watch is None else self._watch.record(method, call, now_ns)
+        call.begin(method, self._listener, now_ns, record)
         handler = self._handlers.get(method)
         if handler is not None and self._authorizer is not None:
             principal = self._authorizer.authorize(method, message, call.metadata())
             if principal is not None:
-                call.principal, call.sender = principal, principal.name
+                call.belongs_to(principal)
         return handler
 
     def fail(self, method: str, call: Call, error: Exception) -> None:
         """Answers a call that its transport could not hand over, as one whose handler raised `error`."""
-        call.method = method
-        call.failure_counts = self._failure_counts
+        call.begin(method, self._listener, time.monotonic_ns(), None)
         self._guard.fail(call, error)
 
     def hold(self, most: int) -> Held:
@@ -191,8 +189,7 @@ class Dispatcher:
 
         Not with Triton's: what is refused here, such as a message that is too large, will not go better another time.
         """
-        call.method = method
-        call.failure_counts = self._failure_counts
-        if self._watch is not None:
-            self._watch.begin(call, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        record = None if self._watch is None else self._watch.record(method, call, now_ns)
+        call.begin(method, self._refusals, now_ns, record)
         call.fail(status)

@@ -121,8 +121,7 @@ class ModelInfer:
 
     def _parse(self, message: bytes, call: Call, generation: int, arrived_ns: int) -> InferRequest:
         """Returns the request of a message; checks its head against its model, unless that was done before."""
-        admission = call.admission
-        parsed = parse(message) if admission is None else parse(message, lambda size: admission.add(call, size))
+        parsed = parse(message, call.reserve)
         head = parsed.head
         request_id = head.id
         head.ClearField("id")

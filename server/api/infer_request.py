@@ -63,8 +63,8 @@ class InferRequest(Request):
                     _reply_all(group, messages, batch, replied, log_failure)
                 first_row += sum([request.rows for request in group])
         finally:
-            if replied and (admission := replied[0].admission) is not None:
-                admission.replied(replied)
+            if replied and (listener := replied[0].listener) is not None:
+                listener.all_replied(replied)
 
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
         try:
@@ -85,9 +85,7 @@ class InferRequest(Request):
         if call.record is not None:
             call.subject = self.subject()
             call.record.computed(batch, self.arrived_ns)
-        if self.plan.wants_timings:
-            call.trailing = _timings(batch, self.arrived_ns, self.plan.loaded)
-        call.reply(response)
+        call.reply(response, _timings(batch, self.arrived_ns, self.plan.loaded) if self.plan.wants_timings else ())
 
     def fail(self, error: RequestError) -> None:
         self.call.subject = self.subject()

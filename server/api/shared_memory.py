@@ -9,7 +9,6 @@ from pixelserve.oip import inference_pb2 as pb
 
 from ..engine.regions import Region, Regions
 from ..errors import InvalidRequest, NotFound, Unimplemented
-from .admission import Admission
 from .call import Call
 from .codec import InferRequest
 
@@ -100,20 +99,19 @@ def fetch_inputs(request: InferRequest, regions: Regions, call: Call) -> InferRe
             f"{len(places) - sent} of {len(places)} inputs are in shared memory and {len(request.raw)} buffers in "
             f"raw_input_contents; expected one for each of the others, and no typed contents"
         )
-    if call.admission is not None:
-        _reserve(sum(place.byte_size for place in places if place is not None), call, call.admission)
+    _reserve(sum(place.byte_size for place in places if place is not None), call, regions.max_read_bytes)
     raw = iter(request.raw)
     return InferRequest(request.head, [next(raw) if place is None else _read(place) for place in places])
 
 
-def _reserve(byte_size: int, call: Call, admission: Admission) -> None:
+def _reserve(byte_size: int, call: Call, most_bytes: int) -> None:
     # Registering costs a client nothing, so what is read has a limit of its own, as messages have theirs.
-    if byte_size > admission.max_bytes:
+    if byte_size > most_bytes:
         raise InvalidRequest(
-            f"the inputs have {byte_size:,} bytes in shared memory; at most {admission.max_bytes:,} are read for one "
+            f"the inputs have {byte_size:,} bytes in shared memory; at most {most_bytes:,} are read for one "
             f"request (--max-inflight-mib): send fewer rows"
         )
-    admission.add(call, byte_size)
+    call.reserve(byte_size)
 
 
 def _read(place: Place) -> memoryview:

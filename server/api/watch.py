@@ -3,11 +3,10 @@
 import time
 from typing import TYPE_CHECKING
 
-from ..engine.request import ComputedBatch
 from ..failures import FailureLog
 from ..observe.access_log import AccessLog, Allowance
 from ..observe.calls import AnsweredCall, trace_parent
-from .call import Call, Subject
+from .call import Call, Record, Subject
 from .status import OK, Status
 
 if TYPE_CHECKING:
@@ -20,28 +19,6 @@ _PROBES = frozenset(
         *(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")),
     )
 )
-
-
-class Record:
-    """What is gathered of one call whose answer somebody wants to know of, even if all goes well."""
-
-    __slots__ = ("_watch", "batch", "is_logged", "is_traced", "queued_ns")
-
-    def __init__(self, watch: "CallWatch", *, is_logged: bool, is_traced: bool) -> None:
-        self._watch = watch
-        self.is_logged = is_logged
-        self.is_traced = is_traced
-        self.queued_ns = 0
-        self.batch: ComputedBatch | None = None
-
-    def computed(self, batch: ComputedBatch, queued_ns: int) -> None:
-        """Says which run computed the call, and since when its tensors had waited for one."""
-        self.batch = batch
-        self.queued_ns = queued_ns
-
-    def answered(self, call: Call) -> None:
-        """Tells of a call that got a result; raises nothing."""
-        self._watch.succeeded(call, self)
 
 
 class CallWatch:
@@ -68,16 +45,14 @@ class CallWatch:
         self._tracing = tracing
         self._log_failure = log_failure
 
-    def begin(self, call: Call, now_ns: int) -> None:
-        """Takes note of a call that has come, with its method, at `now_ns` by `time.monotonic_ns()`."""
-        call.watch = self
-        call.started_ns = now_ns
+    def record(self, method: str, call: Call, now_ns: int) -> Record | None:
+        """Returns a record for a call that came at `now_ns` by `time.monotonic_ns()`; None: no one wants to know of it,
+        if all goes well."""
         lines, tracing = self._lines, self._tracing
         # This is done for every call: the first look spares most of them the others.
-        is_logged = now_ns >= lines.next_ns and call.method not in _PROBES and lines.take(now_ns)
+        is_logged = now_ns >= lines.next_ns and method not in _PROBES and lines.take(now_ns)
         is_traced = tracing is not None and tracing.wants(call.metadata())
-        if is_logged or is_traced:
-            call.record = Record(self, is_logged=is_logged, is_traced=is_traced)
+        return Record(is_logged=is_logged, is_traced=is_traced) if is_logged or is_traced else None
 
     def succeeded(self, call: Call, record: Record) -> None:
         """Tells of a call that got a result and of which there is a record."""

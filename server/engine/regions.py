@@ -95,12 +95,14 @@ class Region:
 class Regions:
     """The registered regions by name. Every method may be called from any thread."""
 
-    def __init__(self, folder: Path = SHARED_MEMORY) -> None:
+    def __init__(self, folder: Path = SHARED_MEMORY, *, max_read_bytes: int = 512 << 20) -> None:
         """Starts out empty.
 
         Args:
             folder: where the objects are.
+            max_read_bytes: most bytes that one request may have read.
         """
+        self.max_read_bytes = max_read_bytes
         self._folder = folder
         self._regions: dict[str, Region] = {}
         self._lock = threading.Lock()

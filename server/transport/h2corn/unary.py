@@ -66,12 +66,12 @@ class UnaryCall(LoopCall):
         if len(message) >= _HELD_BYTES:
             # It counts as in flight until it is sent, like its request, which still does.
             try:
-                self._in_flight.hold_more(len(message), self.size_bytes)
+                self._in_flight.hold_answer(self, len(message))
                 self.held_bytes = len(message)
             except QueueFull as error:
                 answer = status_of(error)
-                if self.failure_counts is not None:
-                    self.failure_counts.add(self.method, answer)
+                if self.listener is not None:
+                    answer = self.listener.failing(self, answer)
         self._answers.post(self, answer)
 
     def deliver(self, answer: bytes | Status) -> None:

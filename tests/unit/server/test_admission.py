@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from pixelserve_server.api.accounting import Accounting
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.status import Status
 from pixelserve_server.errors import QueueFull, Unavailable
@@ -14,27 +15,42 @@ from pixelserve_server.errors import QueueFull, Unavailable
 STATUS = Status(grpc.StatusCode.NOT_FOUND, "no")
 
 
-def test_bytes_of_unanswered_calls_are_bounded(recorded_call: Callable[..., Any]) -> None:
-    admission = Admission(100)
-    first = recorded_call()
+@pytest.fixture
+def admission() -> Admission:
+    return Admission(100)
+
+
+@pytest.fixture
+def make_call(admission: Admission, recorded_call: Callable[..., Any]) -> Callable[[], Any]:
+    """Makes calls whose ends the admission hears of."""
+
+    def make() -> Any:
+        call = recorded_call()
+        call.begin("/a.Method", Accounting(admission, None, None), 0, None)
+        return call
+
+    return make
+
+
+def test_bytes_of_unanswered_calls_are_bounded(admission: Admission, make_call: Callable[[], Any]) -> None:
+    first = make_call()
     admission.admit(first, 60)
     with pytest.raises(QueueFull, match=r"60 bytes .* this one has 41, and at most 100"):
-        admission.admit(recorded_call(), 41)
-    admission.admit(recorded_call(), 40)
+        admission.admit(make_call(), 41)
+    admission.admit(make_call(), 40)
     first.reply(b"done")
-    admission.admit(recorded_call(), 60)
+    admission.admit(make_call(), 60)
 
 
-def test_a_single_request_is_taken_whatever_its_size(recorded_call: Callable[..., Any]) -> None:
-    call = recorded_call()
-    Admission(100).admit(call, 1_000)
+def test_a_single_request_is_taken_whatever_its_size(admission: Admission, make_call: Callable[[], Any]) -> None:
+    call = make_call()
+    admission.admit(call, 1_000)
     call.reply(b"done")
     assert call.replies == [b"done"]
 
 
-def test_a_call_is_answered_once_whoever_comes_first(recorded_call: Callable[..., Any]) -> None:
-    call = recorded_call()
-    admission = Admission(100)
+def test_a_call_is_answered_once_whoever_comes_first(admission: Admission, make_call: Callable[[], Any]) -> None:
+    call = make_call()
     admission.admit(call, 1)
     call.reply(b"first")
     call.fail(STATUS)
@@ -42,9 +58,8 @@ def test_a_call_is_answered_once_whoever_comes_first(recorded_call: Callable[...
     assert (call.replies, call.failures, admission.replies.total()) == ([b"first"], [], 1)
 
 
-def test_only_results_count_as_replied(recorded_call: Callable[..., Any]) -> None:
-    admission = Admission(100)
-    calls = [recorded_call(), recorded_call()]
+def test_only_results_count_as_replied(admission: Admission, make_call: Callable[[], Any]) -> None:
+    calls = [make_call(), make_call()]
     for call in calls:
         admission.admit(call, 1)
     calls[0].reply(b"")
@@ -52,17 +67,19 @@ def test_only_results_count_as_replied(recorded_call: Callable[..., Any]) -> Non
     assert admission.replies.total() == 1
 
 
-def test_a_drain_refuses_new_calls_and_waits_for_the_taken_ones(recorded_call: Callable[..., Any]) -> None:
+def test_a_drain_refuses_new_calls_and_waits_for_the_taken_ones(
+    admission: Admission, make_call: Callable[[], Any]
+) -> None:
     """Timeline: 1. a call is taken; 2. the drain begins; 3. another call is refused; 4. the first is answered, and the
     drain ends with nothing left over."""
-    admission, call = Admission(100), recorded_call()
+    call = make_call()
     admission.admit(call, 1)
     left: list[int] = []
     drain = threading.Thread(target=lambda: left.append(admission.drain(60)))
     drain.start()
     while True:
         try:
-            another = recorded_call()
+            another = make_call()
             admission.admit(another, 1)
             another.reply(b"")
         except Unavailable:
@@ -73,8 +90,8 @@ def test_a_drain_refuses_new_calls_and_waits_for_the_taken_ones(recorded_call: C
     assert (left, call.replies) == ([0], [b"done"])
 
 
-def test_what_outlasts_the_grace_is_told_unavailable(recorded_call: Callable[..., Any]) -> None:
-    admission, call = Admission(100), recorded_call()
+def test_what_outlasts_the_grace_is_told_unavailable(admission: Admission, make_call: Callable[[], Any]) -> None:
+    call = make_call()
     admission.admit(call, 1)
     assert admission.drain(0) == 1
     call.reply(b"too late")
@@ -82,16 +99,16 @@ def test_what_outlasts_the_grace_is_told_unavailable(recorded_call: Callable[...
     assert call.replies == []
 
 
-def test_lingering_ends_when_nobody_comes_or_the_time_is_up() -> None:
-    admission = Admission(100)
+def test_lingering_ends_when_nobody_comes_or_the_time_is_up(admission: Admission) -> None:
     admission.drain(0)
     admission.linger(quiet_s=0.0, at_most_s=60)
     admission.linger(quiet_s=60, at_most_s=0.0)
 
 
-def test_bytes_that_came_by_another_way_count_until_the_call_is_answered(recorded_call: Callable[..., Any]) -> None:
-    admission = Admission(100)
-    first, second = recorded_call(), recorded_call()
+def test_bytes_that_came_by_another_way_count_until_the_call_is_answered(
+    admission: Admission, make_call: Callable[[], Any]
+) -> None:
+    first, second = make_call(), make_call()
     admission.admit(first, 10)
     # Alone, whatever the size.
     admission.add(first, 200)
@@ -99,7 +116,42 @@ def test_bytes_that_came_by_another_way_count_until_the_call_is_answered(recorde
         admission.admit(second, 1)
     first.reply(b"done")
     admission.admit(second, 40)
-    admission.admit(recorded_call(), 40)
+    admission.admit(make_call(), 40)
     with pytest.raises(QueueFull, match=r"80 bytes .* this one has 21,"):
         admission.add(second, 21)
     admission.add(second, 20)
+
+
+def test_nothing_is_counted_of_a_call_that_is_answered(admission: Admission, make_call: Callable[[], Any]) -> None:
+    call = make_call()
+    admission.admit(call, 100)
+    call.reply(b"done")
+    # Its handler may not know yet that a drain has answered it.
+    call.reserve(100)
+    admission.admit(make_call(), 100)
+
+
+def test_an_answer_counts_as_much_as_there_is_room_beside_other_calls(
+    admission: Admission, make_call: Callable[[], Any]
+) -> None:
+    first, second = make_call(), make_call()
+    admission.admit(first, 60)
+    # Alone, whatever the size.
+    admission.hold_answer(first, 200)
+    admission.release(200)
+    admission.admit(second, 10)
+    with pytest.raises(QueueFull, match=r"70 bytes .* this one has 31,"):
+        admission.hold_answer(first, 31)
+    admission.hold_answer(first, 30)
+
+
+def test_a_call_that_was_never_taken_changes_no_count(admission: Admission, make_call: Callable[[], Any]) -> None:
+    refused, taken = make_call(), make_call()
+    admission.admit(taken, 100)
+    with pytest.raises(QueueFull):
+        admission.admit(refused, 1)
+    refused.fail(STATUS)
+    make_call().reply(b"a probe's")
+    assert admission.replies.total() == 0
+    with pytest.raises(QueueFull):
+        admission.admit(make_call(), 1)

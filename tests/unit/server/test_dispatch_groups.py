@@ -1,13 +1,16 @@
 """Calls that arrive together: each is admitted, refused, counted and handled as it would be by itself."""
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Arrival, Call
 from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.status import Status
 from pixelserve_server.api.watch import CallWatch
 from pixelserve_server.errors import NotFound, PermissionDenied
 from pixelserve_server.observe.access_log import AccessLog
@@ -138,12 +141,12 @@ def test_each_call_is_authorized_by_itself(server: Callable[..., Server]) -> Non
         def authorize(self, method: str, message: bytes, metadata: Any) -> Any:
             if message == b"2":
                 raise PermissionDenied("no")
-            return message
+            return SimpleNamespace(name=message)
 
     it = server(authorizer=Authorizer())
     calls = it.send(b"1", b"2", b"3")
     assert codes(calls) == ["", "PERMISSION_DENIED", ""]
-    assert [call.principal for call in (calls[0], calls[2])] == [b"1", b"3"]
+    assert [(call.principal.name, call.sender) for call in (calls[0], calls[2])] == [(b"1", b"1"), (b"3", b"3")]
     assert it.handler.handled == [[b"1", b"3"]]
 
 
@@ -165,6 +168,15 @@ def test_triton_status_codes_are_each_calls(server: Callable[..., Server], toget
     it = server(max_bytes=1, triton_status_codes=True)
     it.send(b"1")
     assert set(codes(it.send(*[b"2"] * (2 if together else 1)))) == {"UNAVAILABLE"}
+
+
+def test_what_a_transport_refuses_keeps_its_status_code_also_among_tritons(
+    server: Callable[..., Server], recorded_call: Callable[..., Any]
+) -> None:
+    it, call = server(triton_status_codes=True), recorded_call()
+    it.dispatcher.refuse(TOGETHER, call, Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
+    assert codes([call]) == ["RESOURCE_EXHAUSTED"]
+    assert it.failure_counts.read() == {(TOGETHER, "RESOURCE_EXHAUSTED", "too_large"): 1}
 
 
 def test_probes_among_the_others_are_answered_even_by_a_server_that_drains(server: Callable[..., Server]) -> None:

@@ -244,6 +244,18 @@ def test_those_that_a_full_queue_refuses_fail_and_the_others_do_not(server: Serv
     assert server.is_quiet()
 
 
+def test_memory_for_typed_contents_is_refused_beside_other_calls_where_it_has_no_room(server: Server) -> None:
+    """Timeline: 1. a request waits; 2. one comes that has room as it is, and not as an array."""
+    (waiting,) = server.send(request(1))
+    message = pb.ModelInferRequest(model_name="m")
+    message.inputs.add(name="x", datatype="FP32", shape=[20_000, 1]).contents.fp32_contents.extend([0] * 20_000)
+    (typed,) = server.send(message.SerializeToString())
+    assert code(typed) == "RESOURCE_EXHAUSTED"
+    server.run()
+    assert value(waiting)[1] == -1
+    assert server.is_quiet()
+
+
 def test_a_batcher_that_breaks_costs_the_requests_that_it_was_given(server: Server) -> None:
     server.learn(request(0), request(0, "n"))
 

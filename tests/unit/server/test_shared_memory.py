@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
+from pixelserve_server.api.accounting import Accounting
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.codec import InferRequest
 from pixelserve_server.api.shared_memory import fetch_inputs
@@ -26,7 +27,7 @@ def regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Regions:
         return read(region, offset, byte_size)
 
     monkeypatch.setattr(Region, "read", read_little)
-    regions = Regions(tmp_path)
+    regions = Regions(tmp_path, max_read_bytes=100)
     regions.register("all", "/object", 0, 1 << 30)
     return regions
 
@@ -40,24 +41,31 @@ def request(*byte_sizes: int) -> InferRequest:
     return InferRequest(head, [])
 
 
+@pytest.fixture
+def make_call(recorded_call: Callable[..., Any]) -> Callable[[], Any]:
+    """Makes calls that were admitted where 100 bytes may be in flight."""
+    admission = Admission(100)
+
+    def make() -> Any:
+        call = recorded_call()
+        call.begin("/a.Method", Accounting(admission, None, None), 0, None)
+        admission.admit(call, 0)
+        return call
+
+    return make
+
+
 @pytest.mark.parametrize("byte_sizes", [(1 << 30,), (101,), (50, 51)])
 def test_more_than_may_be_in_flight_is_refused_although_nothing_else_is(
-    regions: Regions, recorded_call: Callable[..., Any], byte_sizes: tuple[int, ...]
+    regions: Regions, make_call: Callable[[], Any], byte_sizes: tuple[int, ...]
 ) -> None:
-    call, admission = recorded_call(), Admission(100)
-    admission.admit(call, 7)
     said = f"the inputs have {sum(byte_sizes):,} bytes in shared memory; at most 100 are read"
     with pytest.raises(InvalidRequest, match=said):
-        fetch_inputs(request(*byte_sizes), regions, call)
-    assert call.size_bytes == 7
+        fetch_inputs(request(*byte_sizes), regions, make_call())
 
 
-def test_what_is_read_is_in_flight_until_the_call_is_answered(
-    regions: Regions, recorded_call: Callable[..., Any]
-) -> None:
-    first, second, admission = recorded_call(), recorded_call(), Admission(100)
-    admission.admit(first, 0)
-    admission.admit(second, 0)
+def test_what_is_read_is_in_flight_until_the_call_is_answered(regions: Regions, make_call: Callable[[], Any]) -> None:
+    first, second = make_call(), make_call()
     assert [bytes(raw) for raw in fetch_inputs(request(60, 30), regions, first).raw] == [bytes(60), bytes(30)]
     with pytest.raises(QueueFull, match="90 bytes of requests and answers are in flight, this one has 11"):
         fetch_inputs(request(11), regions, second)

@@ -126,6 +126,14 @@ def test_what_a_transport_refuses_gets_one_too(recorded_call: Callable[..., Any]
     assert [(each.method, each.reason) for each, _ in log.written] == [(INFER, "too_large")]
 
 
+def test_what_a_transport_could_not_hand_over_gets_one_too(recorded_call: Callable[..., Any]) -> None:
+    log, call = Lines(), recorded_call()
+    dispatcher = Dispatcher({}, Admission(1000), Guard(str), watch=CallWatch(log, None, str))
+    dispatcher.fail(INFER, call, NotFound("there are no letters"))
+    assert [(each.method, each.reason) for each, _ in log.written] == [(INFER, "not_found")]
+    assert 0 < log.written[0][0].started_ns <= log.written[0][0].ended_ns
+
+
 def test_traces_are_told_first_and_the_line_has_their_trace(handle: Callable[..., Any]) -> None:
     log, traces = Lines(), Traces()
     for handler in (answer, refuse):

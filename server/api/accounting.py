@@ -1,0 +1,56 @@
+"""What a server hears of its calls: they are counted, and told to the access log and the traces."""
+
+from collections.abc import Sequence
+
+from .admission import Admission, FailureCounts
+from .call import Call
+from .status import Status, as_triton
+from .watch import CallWatch
+
+
+class Accounting:
+    """Hears of calls, as `Listener` says."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        failure_counts: FailureCounts | None,
+        watch: CallWatch | None,
+        *,
+        triton_status_codes: bool = False,
+    ) -> None:
+        """Counts nothing yet.
+
+        Args:
+            admission: counts unanswered calls and their bytes.
+            failure_counts: counts the calls that fail.
+            watch: tells the log and the traces of calls; None: nobody wants to know.
+            triton_status_codes: whether calls fail with Triton's status codes where ours differ.
+        """
+        self._admission = admission
+        self._failure_counts = failure_counts
+        self._watch = watch
+        self._triton_status_codes = triton_status_codes
+
+    def reserve(self, call: Call, size_bytes: int) -> None:
+        self._admission.add(call, size_bytes)
+
+    def replied(self, call: Call) -> None:
+        # First, so that a server that stops has told of every call.
+        if self._watch is not None and call.record is not None:
+            self._watch.succeeded(call, call.record)
+        self._admission.answered(call, replied=True)
+
+    def all_replied(self, calls: Sequence[Call]) -> None:
+        self._admission.replied(calls)
+
+    def failing(self, call: Call, status: Status) -> Status:
+        status = as_triton(status) if self._triton_status_codes else status
+        if self._failure_counts is not None:
+            self._failure_counts.add(call.method, status)
+        return status
+
+    def failed(self, call: Call, status: Status) -> None:
+        if self._watch is not None:
+            self._watch.failed(call, status)
+        self._admission.answered(call)
