@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
+.PHONY: help demo serve test fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,9 @@ test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/prot
 
 simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtual clock with faults (ARGS="--requests N --seed N")
 	@$(BIN)/python tests/support/simulated_engine.py $(ARGS)
+
+fuzz: $(STAMPS)/dev ## send mutated input to every door for an hour (ARGS="--seconds 60"; ARGS=--help)
+	@$(BIN)/python tests/support/fuzzing $(ARGS)
 
 bench: $(STAMPS)/dev ## compare the server with Triton, which it installs (ARGS="--peer none" without; ARGS=--help)
 	@$(BIN)/python -m benchmarks.compare $(ARGS)
