@@ -88,7 +88,7 @@ class Region:
 
     def _shrunk(self) -> str:
         return (
-            f"shared memory object {self.key} is smaller than when region {self.name} was registered; register it anew"
+            f"the shared memory object of region {self.name} is smaller than when it was registered; register it anew"
         )
 
 

@@ -50,7 +50,7 @@ def test_nothing_outside_a_region_is_read_or_written(region: Region, folder: Pat
 def test_an_object_that_becomes_smaller_is_an_error_and_stays_small(region: Region, folder: Path) -> None:
     os.truncate(folder / "object", 20)
     assert region.read(0, 10) == OBJECT[10:20]
-    with pytest.raises(InvalidRequest, match="object /object is smaller than when region part was registered"):
+    with pytest.raises(InvalidRequest, match="object of region part is smaller than when it was registered"):
         region.read(0, 11)
     with pytest.raises(InvalidRequest, match="smaller"):
         region.write(0, bytes(11))
