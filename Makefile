@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
+.PHONY: help demo serve test soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtua
 
 fuzz: $(STAMPS)/dev ## send mutated input to every door for an hour (ARGS="--seconds 60"; ARGS=--help)
 	@$(BIN)/python tests/support/fuzzing $(ARGS)
+
+soak: $(STAMPS)/dev ## mixed traffic for half an hour, every call accounted for (ARGS="--seconds 60"; ARGS=--help)
+	@$(BIN)/python tests/support/soaking $(ARGS)
 
 bench: $(STAMPS)/dev ## compare the server with Triton, which it installs (ARGS="--peer none" without; ARGS=--help)
 	@$(BIN)/python -m benchmarks.compare $(ARGS)

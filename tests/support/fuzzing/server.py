@@ -152,6 +152,19 @@ def write_repository(folder: Path) -> None:
     shutil.copytree(ROOT / "models" / "mnist-cnn", folder / "mnist-cnn", dirs_exist_ok=True)
 
 
+def write_zeros(folder: Path) -> None:
+    """Writes a model that answers with as many zeros as it is asked for: large answers to small requests."""
+    (folder / "1").mkdir(parents=True)
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["x"], ["y"])],
+        "zeros",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["N"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["size"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save_model(model, folder / "1" / "model.onnx")
+
+
 def _write(folder: Path, operator: str, inputs: list[str], output: str, kind: int, shape: list[str | int]) -> None:
     (folder / "1").mkdir(parents=True, exist_ok=True)
     graph = helper.make_graph(

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,7 @@ _GRPCIO = '"library": "grpc._cython.cygrpc"'
 class WireServer:
     """A server process."""
 
-    def __init__(self, folder: Path, transport: str) -> None:
-        write_repository(folder)
+    def __init__(self, folder: Path, transport: str, *options: str) -> None:
         command = [
             sys.executable,
             "-m",
@@ -43,6 +42,7 @@ class WireServer:
             transport,
         ]
         command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--access-log-per-s=0", "--max-message-mib=4"]
+        command += options
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
         self.failures: list[str] = []
         self.fields: dict[str, Any] = {}
@@ -75,10 +75,20 @@ class WireServer:
 
 
 @contextmanager
-def wire_server(transport: str) -> Iterator[WireServer]:
-    """Starts a server and stops it."""
+def wire_server(
+    transport: str, *options: str, prepare: Callable[[Path], object] = lambda _: None
+) -> Iterator[WireServer]:
+    """Starts a server on three small models, and stops it.
+
+    Args:
+        transport: what --transport names.
+        options: more arguments of `pixelserve serve`.
+        prepare: adds to the folder of models.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        server = WireServer(Path(folder), transport)
+        write_repository(Path(folder))
+        prepare(Path(folder))
+        server = WireServer(Path(folder), transport, *options)
         try:
             yield server
         finally:
