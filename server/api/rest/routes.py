@@ -282,7 +282,8 @@ class Rest:
         status = error.status_code if isinstance(error, HTTPException) else 500
         self._failure_counts.add_http(str(status), "")
         headers = dict(getattr(error, "headers", None) or {})
-        path = request.url.path[:200]
+        # Not from `request.url`, which fails where the query is no text.
+        path = str(request.scope["path"])[:200]
         if status == 405:
             return _error(_wrong_method(path, request.method, headers))
         return _error(HttpError(status, f"there is no {path} here; {_way_from(path)}", headers))

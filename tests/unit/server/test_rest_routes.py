@@ -37,7 +37,9 @@ class Server:
         self.logged.append(error)
         return "some-id"
 
-    def get(self, path: str = "/v2/health/live", leaves: Callable[[], Any] | None = None) -> tuple[int, bytes]:
+    def get(
+        self, path: str = "/v2/health/live", leaves: Callable[[], Any] | None = None, query: bytes = b""
+    ) -> tuple[int, bytes]:
         """Returns the status and the body of an answer, 0 for none; the caller leaves when `leaves` ends."""
         events: list[dict[str, Any]] = []
 
@@ -55,7 +57,7 @@ class Server:
             with suppress(asyncio.CancelledError):
                 await request
 
-        scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "query_string": b"", "headers": []}
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "query_string": query, "headers": []}
         asyncio.run(answered())
         if not events:
             return 0, b""
@@ -151,3 +153,11 @@ def test_an_inference_path_is_not_for_other_methods() -> None:
     status, body = Server(fails).get("/v2/models/m/versions/1/infer")
     assert status == 405
     assert "use POST" in json.loads(body)["error"]
+
+
+def test_a_path_that_is_not_served_is_404_whatever_its_query() -> None:
+    """The query is no UTF-8, which HTTP/2 lets through."""
+    server = Server(lambda message, call: None)
+    status, body = server.get("/nowhere", query=b"a=\xf7\xff")
+    assert (status, json.loads(body)["error"].split(";")[0]) == (404, "there is no /nowhere here")
+    assert not server.logged
