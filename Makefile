@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
+.PHONY: help demo serve test kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,9 @@ fuzz: $(STAMPS)/dev ## send mutated input to every door for an hour (ARGS="--sec
 
 soak: $(STAMPS)/dev ## mixed traffic for half an hour, every call accounted for (ARGS="--seconds 60"; ARGS=--help)
 	@$(BIN)/python tests/support/soaking $(ARGS)
+
+kills: $(STAMPS)/dev ## kill -9 what publishes, pulls and loads models, 200 times (ARGS="--times 20"; ARGS=--help)
+	@$(BIN)/python tests/support/killing $(ARGS)
 
 bench: $(STAMPS)/dev ## compare the server with Triton, which it installs (ARGS="--peer none" without; ARGS=--help)
 	@$(BIN)/python -m benchmarks.compare $(ARGS)

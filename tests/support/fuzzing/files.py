@@ -74,7 +74,7 @@ class FileTarget(Target):
 
 
 def _is_fault(finding: Any) -> bool:
-    return "unexpected" in finding.problem or "internal" in finding.problem
+    return str(finding.problem).startswith("unexpected failure")
 
 
 class ConfigTarget(FileTarget):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,7 @@ class Fuzzing:
                 head, _, data = current.read_bytes().partition(b"\n")
                 target, _, number = head.decode().partition(" ")
                 how = "hung" if code is None else f"ended with {code}"
-                self._failed(target, number, f"the process {how}: {said[-2000:]}", data)
+                self._failed(target, number, f"the process {how}: {said[-6000:]}", data)
                 self._number = int(number) + 1 if number.isdigit() else before + 1
         return self.result
 
@@ -103,7 +104,8 @@ class Fuzzing:
                 reader.join(1)
                 if time.monotonic() - self._heard_s > HANGS_S:
                     is_hung = True
-                    worker.kill()
+                    # Has it say where its threads are.
+                    worker.send_signal(signal.SIGABRT)
             code = worker.wait()
             said.seek(0)
             return None if is_hung else code, said.read().decode(errors="replace")

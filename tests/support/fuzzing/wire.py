@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +31,8 @@ _GRPCIO = '"library": "grpc._cython.cygrpc"'
 class WireServer:
     """A server process."""
 
-    def __init__(self, folder: Path, transport: str, *options: str) -> None:
+    def __init__(self, folder: Path, transport: str, *options: str, waits: bool = True) -> None:
+        """Starts it; waits until it serves, or has failed to, unless told not to."""
         command = [
             sys.executable,
             "-m",
@@ -45,16 +47,20 @@ class WireServer:
         command += options
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
         self.failures: list[str] = []
+        self.said: deque[str] = deque(maxlen=5)
+        """The last lines of its log."""
         self.fields: dict[str, Any] = {}
         self._is_serving = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self._is_serving.wait()
+        if waits:
+            self._is_serving.wait()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
             for line in lines:
+                self.said.append(line)
                 if '"event": "serving"' in line:
                     self.fields = json.loads(line)
                     self._is_serving.set()
@@ -66,6 +72,12 @@ class WireServer:
     def memory_mib(self, field: str = "VmRSS") -> float:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+    def kill(self) -> None:
+        """Ends it at once, wherever it is."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
 
     def stop(self) -> None:
         self.process.terminate()
