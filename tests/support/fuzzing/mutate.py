@@ -1,5 +1,6 @@
 """Changes to bytes, numbers, text and JSON, all drawn from one seeded generator."""
 
+import itertools
 import json
 import random
 import re
@@ -45,6 +46,8 @@ JSON_TOKENS = (
     "9" * 400,
 )
 _DEEPEST = 8
+_MOST_PLACES = 5000
+_MOST_COPIES = 2000
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?")
 
 
@@ -129,20 +132,21 @@ class Mutator:
         """Returns JSON in which some values are others, or text that is almost JSON."""
         root = [json.loads(json.dumps(value))]
         for _ in range(self.times()):
-            places = list(_places(root))
+            # Lists that are there many times, in lists that are there many times, have more places than can be counted.
+            places = list(itertools.islice(_places(root), _MOST_PLACES))
             holder, key = self.random.choice(places)
-            self._change_member(holder, key)
+            self._change_member(holder, key, most=_MOST_COPIES if len(places) < 100 else 1)
         text = json.dumps(root[0], ensure_ascii=self.chance(0.5)).encode(errors="surrogatepass")
         return self.text(text, JSON_TOKENS) if self.chance(0.3) else text
 
-    def _change_member(self, holder: Any, key: Any) -> None:
+    def _change_member(self, holder: Any, key: Any, most: int) -> None:
         kind = self.random.randrange(6)
         if kind == 0 and isinstance(holder, dict):
             holder[self.word()] = holder.pop(key)
         elif kind == 1 and isinstance(holder, dict):
             del holder[key]
         elif kind == 2 and isinstance(holder, list):
-            holder.extend([holder[key]] * self.random.choice((1, 3, 5000)))
+            holder.extend([holder[key]] * self.random.choice((1, most)))
         else:
             holder[key] = self._json_value(holder[key])
 

@@ -97,6 +97,8 @@ def work(kind: str, only: frozenset[str], seed: int, first: int, last: int, seco
         for number, target in _numbered(chosen, first):
             if number > last or time.monotonic() > end_s:
                 break
+            # Making one may hang too, which must not be laid to the input before it.
+            current.write_bytes(f"{target.name} {number}\n".encode())
             _compute(target, number, reproducible(seed, target, number), current)
             computed += 1
             start_mib = memory_mib("VmRSS") if computed == _SETTLED else start_mib
