@@ -47,7 +47,7 @@ JSON_TOKENS = (
 )
 _DEEPEST = 8
 _MOST_PLACES = 5000
-_MOST_COPIES = 2000
+_MOST_COPIES = 300
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?")
 
 
