@@ -111,9 +111,7 @@ class ClassifyJob:
 
     def _count_pixels(self) -> None:
         spec = self._spec
-        if self._call.admission is not None:
-            size = len(self._request.images) * spec.height * spec.width * spec.channels
-            self._call.admission.add(self._call, size)
+        self._call.reserve(len(self._request.images) * spec.height * spec.width * spec.channels)
 
     def _start_over(self) -> None:
         # None: not measured.
