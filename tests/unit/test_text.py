@@ -1,6 +1,7 @@
 """Text files as editors on every system write them."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,12 @@ def test_a_file_that_is_too_large_is_refused_by_its_size_without_being_read(tmp_
     path = tmp_path / "config.pbtxt"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    # Nobody has the memory to read this one.
+    tracemalloc.start()
     with pytest.raises(TextError, match=f"has 1,099,511,627,776 bytes; at most {most_bytes:,} are read"):
         read_text(path, most_bytes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < CONFIG_BYTES
 
 
 def test_a_file_of_the_largest_size_is_read_and_one_more_byte_is_refused(tmp_path: Path) -> None:
