@@ -430,7 +430,7 @@ def test_a_session_that_is_loaded_anew_proves_what_the_first_did_whatever_lies_t
 ) -> None:
     folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
     write_evidence(folder, X, X @ WEIGHTS)
-    (instance,) = load(folder).batcher._free
+    (instance,) = load(folder).batcher._scheduler._free
     version = folder.version_path(1)
     for name in ("card.json", "golden.npz"):
         (version / name).unlink()
@@ -447,7 +447,7 @@ def test_a_session_that_is_loaded_anew_proves_what_the_first_did_whatever_lies_t
 
 def test_a_session_that_is_loaded_anew_is_of_the_same_file_although_no_card_tells(tmp_path: Path, load: Load) -> None:
     folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
-    (instance,) = load(folder).batcher._free
+    (instance,) = load(folder).batcher._scheduler._free
     assert instance._rebuild is not None
     instance._rebuild()
     # A sound model, and not the one that was loaded.
@@ -464,7 +464,7 @@ def test_a_session_that_is_loaded_anew_is_proven_with_the_batches_that_serving_m
     prove = proof.prove_rows
     monkeypatch.setattr(proof, "prove_rows", lambda *args, **how: padded.append(how["padded"]) or prove(*args, **how))
     folder = write_floats(tmp_path, dense(), ["N", 3], DYNAMIC, W=WEIGHTS)
-    (instance,) = load(folder, tuning=Tuning(buckets="8")).batcher._free
+    (instance,) = load(folder, tuning=Tuning(buckets="8")).batcher._scheduler._free
     instance._rebuild()
     assert padded == [8, 8]
 

@@ -117,7 +117,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "unknown scope": (line(FIRST).replace("infer", "root"), 'line 1: scope "root" is unknown'),
     "zero bytes": (b"\0" * 100 + b"\n", "zero bytes"),
     "not text": (b"\xff\xff\n", "UTF-8"),
-    "huge": (b"#" * ((16 << 20) + 1), "larger than 16 MiB"),
+    "huge": (b"#" * ((16 << 20) + 1), "it has 16,777,217 bytes; at most 16,777,216 are read"),
 }
 
 
