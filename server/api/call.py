@@ -75,8 +75,8 @@ class Call:
     """When it came, by `time.monotonic_ns()`."""
     record: Record | None = None
     """What is gathered of it; None: no one wants to know, if all goes well."""
-    subject: Subject | None = None
-    """What it is about, once that is known; where all goes well, only if there is a record."""
+    subject: Subject | Callable[[], Subject] | None = None
+    """What it is about, or what tells it if a listener asks; where all goes well, only if there is a record."""
     trailing: tuple[tuple[str, str], ...] = ()
     """What is told beside the answer, by key."""
     principal: Principal | None = None
@@ -157,6 +157,8 @@ class Call:
                 if listener is not None:
                     listener.failed(self, status)
                 self.record = None
+                # What tells it may know the call: the two would wait for the garbage collector.
+                self.subject = None
 
     def claim(self) -> bool:
         """Returns whether nobody has answered the call before, who then has to: True once, on one thread."""

@@ -7,13 +7,15 @@ from pixelserve.oip import inference_pb2 as pb
 
 from ..engine.batcher import Batcher
 from ..engine.regions import Regions
-from ..errors import RequestError, Unloading
+from ..errors import DeadlineExceeded, RequestError, Unloading
 from ..repository.catalogue import Catalogue
 from .call import Arrival, Call, Subject
 from .codec import SMALL_BYTES, parse
 from .infer_request import InferRequest
 from .plan import Plan, PlanCache, find_version
 from .shared_memory import fetch_inputs
+
+_EXPIRED = "the deadline passed before the server could look at the request; allow more time or send to fewer at once"
 
 
 class ModelInfer:
@@ -41,15 +43,19 @@ class ModelInfer:
         except Unloading:
             self._submit_elsewhere(message, call, arrived_ns)
         except RequestError:
-            call.subject = request.subject()
+            call.subject = request.subject
             raise
 
     def handle_all(self, arrivals: Sequence[Arrival], fail: Callable[[Call, Exception], None]) -> None:
         """Queues the requests of calls that arrived together, as `GroupHandler` says: those of a version at once."""
         arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
         groups: dict[Batcher, list[InferRequest]] = {}
+        now_s = arrived_ns / 1e9
         for _, message, call in arrivals:
             try:
+                if call.deadline_s is not None and call.deadline_s <= now_s:
+                    # Under an overload these are many, and looking at them would cost those that are in time.
+                    raise DeadlineExceeded(_EXPIRED)
                 request = self._recall(message, call, generation, arrived_ns)
                 if request is None:
                     if len(message) > SMALL_BYTES:
@@ -86,7 +92,7 @@ class ModelInfer:
         fail: Callable[[Call, Exception], None],
     ) -> None:
         call = request.call
-        call.subject = request.subject()
+        call.subject = request.subject
         if isinstance(error, Unloading):
             message = next(message for _, message, each in arrivals if each is call)
             try:

@@ -88,7 +88,8 @@ class InferRequest(Request):
         call.reply(response, _timings(batch, self.arrived_ns, self.plan.loaded) if self.plan.wants_timings else ())
 
     def fail(self, error: RequestError) -> None:
-        self.call.subject = self.subject()
+        # Told only where it is logged: under an overload, reading the id costs as much as the refusal.
+        self.call.subject = self.subject
         self.call.fail(status_of(error))
 
     def subject(self) -> Subject:

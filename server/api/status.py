@@ -111,6 +111,9 @@ def as_triton(status: Status) -> Status:
 
 
 def _shortened(message: str) -> str:
+    # Four bytes a character at the most.
+    if len(message) <= _MAX_MESSAGE_BYTES // 4:
+        return message
     encoded = message.encode(errors="replace")
     if len(encoded) <= _MAX_MESSAGE_BYTES:
         return message

@@ -81,7 +81,7 @@ class CallWatch:
 
 
 def _answered(call: Call, status: Status, record: Record | None) -> AnsweredCall:
-    subject = call.subject or Subject("", "")
+    subject = call.subject() if callable(call.subject) else call.subject or Subject("", "")
     return AnsweredCall(
         method=call.method,
         via=call.via,

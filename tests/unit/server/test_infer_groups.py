@@ -22,6 +22,8 @@ from pixelserve_server.observe.access_log import AccessLog
 from pixelserve_server.repository.config import ModelConfig
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+LATER_S = 10**9
+"""By `time.monotonic()`, which counts from the machine's start."""
 FP32 = BY_NAME["FP32"]
 
 
@@ -237,7 +239,8 @@ def test_those_that_a_full_queue_refuses_fail_and_the_others_do_not(server: Serv
     server.batcher.refuse = lambda request: QueueFull("full") if request.inputs["x"].item() in (2, 4) else None
     calls = server.send(*(request(number) for number in range(1, 5)))
     assert [code(calls[at]) for at in (1, 3)] == ["RESOURCE_EXHAUSTED"] * 2
-    assert [call.subject.model for call in (calls[1], calls[3])] == ["m", "m"]
+    # Nothing of a call that has failed keeps it in memory.
+    assert [call.subject for call in (calls[1], calls[3])] == [None, None]
     server.run()
     assert [value(calls[at])[1] for at in (0, 2)] == [-1, -3]
     assert server.failure_counts.read() == {(INFER, "RESOURCE_EXHAUSTED", "queue_full"): 2}
@@ -307,10 +310,10 @@ def test_a_caller_that_leaves_cancels_its_own_request(server: Server) -> None:
 
 def test_deadlines_are_each_calls_own(server: Server, recorded_call: Callable[..., Any]) -> None:
     server.learn(request(0))
-    calls = [recorded_call(deadline_s) for deadline_s in (None, 5.0, 6.0)]
+    calls = [recorded_call(deadline_s) for deadline_s in (None, LATER_S, LATER_S + 1)]
     server.dispatcher.handle_all([(INFER, request(1), call) for call in calls])
     (group,) = server.batcher.groups
-    assert [each.deadline_ns for each in group] == [None, 5 * 10**9, 6 * 10**9]
+    assert [each.deadline_ns for each in group] == [None, LATER_S * 10**9, (LATER_S + 1) * 10**9]
 
 
 def test_a_caller_that_cannot_be_answered_strands_nobody_and_counts_as_answered(
@@ -394,3 +397,16 @@ def test_requests_of_several_heads_in_the_same_run_get_their_rows(server: Server
         assert [value(calls[at])[1] for at in (0, 2, 3)] == [-1, -3, -4]
         (output,) = pb.ModelInferResponse.FromString(calls[1].replies[0]).raw_output_contents
         assert output[4:] == b"-2.000000:0"
+
+
+def test_a_call_whose_deadline_has_passed_is_refused_unread_and_the_others_are_not(
+    server: Server, recorded_call: Callable[..., Any]
+) -> None:
+    server.learn(request(0))
+    calls = [recorded_call(deadline_s) for deadline_s in (None, 0.0, LATER_S)]
+    messages = [request(1), b"not even a request", request(3)]
+    server.dispatcher.handle_all([(INFER, message, call) for message, call in zip(messages, calls, strict=True)])
+    assert code(calls[1]) == "DEADLINE_EXCEEDED"
+    server.run()
+    assert [value(calls[at])[1] for at in (0, 2)] == [-1, -3]
+    assert server.is_quiet()
