@@ -226,7 +226,10 @@ class Request:
 
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
         """Gives it its rows of a batch, from `start` to the one before `end`."""
-        self._answer(Answer(batch, start, end))
+        # One thread has it at a time, so this needs no lock.
+        if not self.is_answered:
+            self.is_answered = True
+            self.on_done(Answer(batch, start, end))
 
     @staticmethod
     def succeed_all(
@@ -246,13 +249,9 @@ class Request:
 
     def fail(self, error: RequestError) -> None:
         """Tells it that there will be no result; does nothing if it is answered already."""
-        self._answer(error)
-
-    def _answer(self, answer: Answer | RequestError) -> None:
-        # One thread has it at a time, so this needs no lock.
         if not self.is_answered:
             self.is_answered = True
-            self.on_done(answer)
+            self.on_done(error)
 
     def cancel(self) -> None:
         """Tells that the caller has left: a request that has not run is dropped. May be called from any thread."""

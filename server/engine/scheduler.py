@@ -198,7 +198,7 @@ class Scheduler:
         # The queue knows what a timeout is counted from, and when it has passed.
         if request.timeout_ns or request.cancelled or (deadline_ns is not None and deadline_ns <= now_ns):
             return False
-        return self._on_arrival.allows(self.curve.run_ns(request.rows))
+        return self._on_arrival.allows(self._overload.curve.run_ns(request.rows))
 
     # Requests leave without a run.
 

@@ -84,7 +84,7 @@ class Session:
         return {"y": x[:-1] * 2 if fault == "mismatch" else x * 2}
 
     def check(self) -> None:
-        self.engine.take_time()
+        self.engine.take_time(2 * MS)
         if self.is_broken:
             raise ValueError("a broken session")
 
@@ -337,13 +337,14 @@ class Engine:
         elif chance > 0.99:
             raise ConnectionError("a caller that has gone")
         elif chance > 0.98:
-            self.take_time()
+            # Not long: it must not block.
+            self.take_time(20 * US)
 
-    def take_time(self) -> None:
+    def take_time(self, duration_ns: int) -> None:
         """Has others go on while this thread does something: a session is checked, a caller takes its answer."""
         if self._depth < 3:
             self._depth += 1
-            self.world.pass_time(self.world.random.choice([10 * US, 100 * US, 2 * MS]))
+            self.world.pass_time(duration_ns)
             self._depth -= 1
 
     # What happens besides.
@@ -448,9 +449,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None, help="None: another one each time, which is printed")
     arguments = parser.parse_args()
     seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
-    start_s = time.monotonic()
+    start_s, start_cpu_s = time.monotonic(), time.process_time()
     seen = simulate(seed, arguments.requests)
-    print(f"seed {seed}: {arguments.requests} requests in {time.monotonic() - start_s:.1f} s")
+    took_s, cpu_s = time.monotonic() - start_s, time.process_time() - start_cpu_s
+    print(f"seed {seed}: {arguments.requests} requests in {took_s:.1f} s, {cpu_s:.1f} s of CPU time")
     for what, times in sorted(seen.items()):
         print(f"{times:10,} {what}")
 
