@@ -1,14 +1,12 @@
-"""Constructs the server's parts, wires them, and runs their life: start, serve, drain, stop."""
+"""Constructs the server's parts, wires them, and says in which order they start and stop."""
 
 import gc
 import time
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pixelserve
 
-from . import parts
+from . import life, parts
 from .access.exposure import check_exposure
 from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
@@ -30,10 +28,11 @@ from .engine.timer import Timer
 from .errors import RepositoryError
 from .failures import FailureLog
 from .imaging.pool import DecodePool
-from .observe.capture import stderr_in_log
+from .life import ENDING_S, Deadline, Gate, Part
+from .network import Network
 from .observe.certificates import CertificateEvents
 from .observe.gpus import Gpus
-from .observe.logs import LevelName, Log, LogLevel, configure_logs
+from .observe.logs import LevelName, Log, LogLevel
 from .observe.metrics import Metrics
 from .observe.models import ModelEvents
 from .observe.port import MetricsServer
@@ -42,33 +41,11 @@ from .repository.loader import Loader
 from .repository.manager import RepositoryManager
 from .repository.temporary import remove_abandoned
 from .settings import MIB, Settings
-from .signals import stop_signal
 from .supervised import Supervisor
 from .transport import Services
 
-if TYPE_CHECKING:
-    from .repository.watcher import RepositoryWatcher
-
-UNFINISHED = 13
-"""Exit code of a server whose grace ran out before every accepted request was answered (docs/cli.md)."""
-
-# What a transport gets to send answers that it already has.
-_FLUSH_S = 5.0
-# What a picture that is being decoded for nobody gets to finish; then its thread ends with the process.
+# What a picture that is being decoded for no one gets to finish; then its thread ends with the process.
 _DECODING_S = 0.5
-# Before connections are told to go, calls are kept until none has come for this long, and no longer than this.
-_HOLD_QUIET_S = 0.05
-_HOLD_S = 0.2
-# What the network threads get to send that news before answers follow.
-_NEWS_S = 0.02
-# How long a server that told its connections to go still takes calls.
-_STAY_S = 0.2
-# A stopping server that has refused nobody for this long has probably been left by its clients.
-_QUIET_S = 0.1
-_SERVICE_LINK = (
-    "it holds the address of a Kubernetes Service; to silence this, rename the Service or set enableServiceLinks: "
-    "false in the pod; to set the port, use the flag"
-)
 
 
 class Application:
@@ -92,6 +69,7 @@ class Application:
         self._threads = Supervisor(self._log_failure, self._on_threads)
         self._log_level = log_level
         self._is_complete = False
+        self._is_serving = False
         self._is_draining = False
         self._metrics = Metrics(
             requires_gpu=settings.require_gpu or settings.device == "cuda",
@@ -123,7 +101,7 @@ class Application:
             drain_s=settings.grace_s,
             max_load_files_bytes=settings.max_load_files_mib * MIB,
         )
-        self._watcher = self._repository_watcher()
+        self._watcher = parts.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
         self._pool = DecodePool(
             settings.decode_threads,
@@ -159,6 +137,16 @@ class Application:
         )
         self._transport = parts.transport(settings, certificates, self._log_failure, self._threads)
         self._http = parts.http_port(settings, certificates, self._log_failure, self._threads)
+        self._network = Network(
+            self._transport,
+            self._http,
+            self._dispatcher,
+            self._admission,
+            self._streams,
+            self._health,
+            self._log_failure,
+            hold=settings.max_queue_size // 2,
+        )
         self._renewal = parts.renewal(
             settings,
             certificates,
@@ -169,14 +157,15 @@ class Application:
             self._log_failure,
             self._threads,
         )
+        self._wire()
 
     @property
     def is_ready(self) -> bool:
         """Whether every model is loaded, the server is not draining, and no thread of it has failed just now."""
         return self._is_complete and not self._is_draining and not self._threads.down
 
-    def start(self) -> None:
-        """Takes the ports, loads the models and starts serving.
+    def start(self, gate: Gate) -> None:
+        """Takes the ports, loads the models and, if the gate opens, serves.
 
         Raises:
             StartupError: a port is taken, the device is not there, the file of tokens is wrong, or other machines would
@@ -186,121 +175,113 @@ class Application:
         settings = self._settings
         if warning := check_exposure(settings):
             self._log.warning("insecure", reason=warning)
-        if self._tokens is not None:
-            self._tokens.load()
         check_runtime(settings.device, require_gpu=settings.require_gpu)
-        self._timer.start()
-        # Ports first: one in use should not cost the time of loading models.
-        grpc_address = self._transport.bind(settings.host, settings.grpc_port)
-        http_address = self._http.bind(settings.host, settings.http_port) if self._http else None
-        metrics_address = self._metrics_server.bind(settings.host, settings.metrics_port)
-        self._load()
-        self._health.report(
-            {name: self._catalogue.is_ready(name) for name in self._catalogue.names()}, server=self.is_ready
-        )
-        self._transport.start(self._services())
-        if self._http:
-            application = parts.rest(
-                settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
-            )
-            self._http.start(application)
-        for follower in (self._watcher, self._tokens, self._renewal):
-            if follower is not None:
-                follower.start()
+        life.start(self._loading)
+        if not gate.open():
+            # The process is being ended, and no call was accepted.
+            return
+        self._is_serving = True
+        life.start(self._serving)
         _settle_memory()
+        http_address = self._addresses["http"]
         self._log.info(
             "serving",
-            grpc=grpc_address,
+            grpc=self._addresses["grpc"],
             http=f"{_scheme(settings.tls_cert is not None)}://{http_address}" if http_address else None,
-            metrics=f"{_scheme(settings.metrics_tls)}://{metrics_address}/metrics",
+            metrics=f"{_scheme(settings.metrics_tls)}://{self._addresses['metrics']}/metrics",
             models=[f"{loaded.name}/{loaded.version}" for loaded in self._catalogue.all_ready()],
             ready=self.is_ready,
             transport=self._transport.name,
             tls=("mutual" if settings.tls_client_ca else "on") if settings.tls_cert else "off",
         )
 
-    def drain_and_stop(self) -> bool:
-        """Ends in the order that loses nothing; returns whether all accepted requests were answered in time."""
+    def stop(self, deadline: Deadline) -> list[str]:
+        """Ends in the order that loses nothing; returns the names of parts of which something still runs."""
+        stuck = life.stop(self._serving, deadline, self._log_failure)
+        # Every call is over: nothing that still runs is anybody's.
+        return stuck + life.stop(self._loading, deadline.within(ENDING_S), self._log_failure)
+
+    def _wire(self) -> None:
+        """Says what is started in which order; it is stopped in the opposite one."""
+        tokens, tracing, watcher, renewal = self._tokens, self._tracing, self._watcher, self._renewal
+        self._loading = [
+            # Revoked tokens are noticed for as long as calls are answered.
+            *([Part("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
+            # Deadlines of queued requests pass until the last model has gone.
+            Part("timer", lambda _: self._timer.close(), self._timer.start),
+            # Before the models: a port in use should not cost the time of loading them. The metrics port answers while
+            # the server starts, and the last scrape sees the last request.
+            Part("ports", lambda _: self._metrics_server.close(), self._bind),
+            # The last run's spans are sent too.
+            *([Part("traces", lambda deadline: tracing.close(deadline.left_s() / 2))] if tracing else []),
+            # After the calls, which are answered with models and decoders alive.
+            Part("models", self._manager.stop, self._load),
+            Part("index", lambda _: self._index.close()),
+            Part("pictures", lambda deadline: self._pool.stop(deadline.within(_DECODING_S).at_s)),
+        ]
+        self._serving = [
+            Part("calls", self._stop_calls, self._start_calls),
+            # Nothing new is loaded, and no certificate exchanged, on ports that end.
+            *([Part("repository watcher", watcher.stop, watcher.start)] if watcher else []),
+            *([Part("certificates", lambda _: renewal.close(), renewal.start)] if renewal else []),
+            # Told first, or balancers would go on sending to a server that refuses.
+            Part("health", self._settle, self._report),
+        ]
+
+    @property
+    def unfinished(self) -> int:
+        """How many accepted calls were not answered, or their answers not sent, when the server ended."""
+        known = self._network.unfinished
+        # Where that part of the end hangs, more is not known than that it was not over.
+        return max(self._admission.unanswered, 1) if known is None else known
+
+    def log_end(self, stuck: list[str]) -> None:
+        """Says how the server ended; `stuck` are the parts of which something still runs."""
+        fields = {"stuck": stuck} if stuck else {}
+        self._log.info("stopped", answered=self._admission.replies.total(), unfinished=self.unfinished, **fields)
+
+    def _bind(self) -> None:
         settings = self._settings
+        self._addresses = {
+            "grpc": self._transport.bind(settings.host, settings.grpc_port),
+            "http": self._http.bind(settings.host, settings.http_port) if self._http else None,
+            "metrics": self._metrics_server.bind(settings.host, settings.metrics_port),
+        }
+
+    def _start_calls(self) -> None:
+        self._network.start(
+            self._services(),
+            lambda: parts.rest(
+                self._settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
+            ),
+        )
+
+    def _stop_calls(self, deadline: Deadline) -> None:
+        self._network.stop(deadline.earlier(ENDING_S))
+
+    def _start_tokens(self) -> None:
+        if self._tokens is not None:
+            self._tokens.load()
+            self._tokens.start()
+
+    def _report(self) -> None:
+        self._health.report(
+            {name: self._catalogue.is_ready(name) for name in self._catalogue.names()}, server=self.is_ready
+        )
+
+    def _settle(self, _: Deadline) -> None:
+        settings = self._settings
+        if not self._is_serving:
+            return
         self._log.info("draining", settle_s=settings.drain_settle_s, grace_s=settings.grace_s)
-        # Balancers first, or they would go on sending to a server that refuses.
         self._is_draining = True
         self._health.not_serving()
-        self._end_renewal()
         time.sleep(settings.drain_settle_s)
-        self._tell_to_go()
-        # Refuse new calls and finish the accepted ones, which needs decoders and batchers alive.
-        unfinished = self._admission.drain(settings.grace_s)
-        # Every call is answered, so what is still decoded is for nobody.
-        self._pool.stop(time.monotonic())
-        # Their answers are there; idle ones would last as long as their clients like.
-        self._streams.end(_FLUSH_S)
-        self._admission.linger(_QUIET_S, _FLUSH_S)
-        # Watchers have been told; left open, their calls would last as long as the transport waits.
-        self._health.end_watches()
-        # Every answer is with the transport, which needs a moment to send it.
-        self._transport.stop(_FLUSH_S)
-        if self._http:
-            self._http.stop(_FLUSH_S)
-        self._let_go()
-        self._log.info("stopped", answered=self._admission.replies.total(), unfinished=unfinished)
-        return not unfinished
-
-    def _tell_to_go(self) -> None:
-        """Tells every connection to go before anything is refused: a client that retries nothing then loses no call.
-
-        A call that crosses this news is lost to such a client. So calls are kept for a moment: clients that wait for
-        their answers before they send more have nothing on its way then, and get the news before the answers.
-        """
-        # Without an answered call, there are no clients to wait for.
-        hold_s = _HOLD_S if self._admission.replies else 0
-        held = self._dispatcher.hold(self._settings.max_queue_size // 2)
-        kept = held.wait_until_quiet(_HOLD_QUIET_S, hold_s)
-        try:
-            self._transport.retire(self._settings.grace_s + 2 * _FLUSH_S)
-            if self._http:
-                self._http.retire()
-        except Exception as error:  # noqa: BLE001  it must not keep a server from ending
-            self._log_failure(error)
-        time.sleep(_NEWS_S)
-        self._dispatcher.release(held)
-        if kept:
-            # Their clients connect again, and are served here unless a balancer sends them elsewhere.
-            time.sleep(_STAY_S)
-
-    def abandon(self) -> None:
-        """Lets go of what a failed start has taken."""
-        self._end_renewal()
-        self._transport.stop(0)
-        if self._http:
-            self._http.stop(0)
-        self._let_go()
-
-    def _end_renewal(self) -> None:
-        """Takes no more certificates, which ports that are ending could not."""
-        if self._renewal is not None:
-            self._renewal.close()
 
     def _services(self) -> Services:
         reflection = Reflection((open_inference.SERVICE, classifier.SERVICE, HEALTH_SERVICE))
         streamed: dict[str, StreamedMethod] = {INFER_STREAM: self._streams, WATCH: self._health}
         return Services(self._dispatcher, self._admission, streamed | dict.fromkeys(REFLECTION_METHODS, reflection))
-
-    def _let_go(self) -> None:
-        for follower in (self._watcher, self._tokens):
-            if follower is not None:
-                follower.close()
-        self._control.close()
-        self._index.close()
-        self._pool.stop(time.monotonic() + _DECODING_S)
-        # A run that never ends must not keep the process alive.
-        self._catalogue.drain(_FLUSH_S)
-        self._manager.close()
-        self._timer.close()
-        if self._tracing is not None:
-            self._tracing.close(_FLUSH_S)
-        # Last, so that the final scrape sees the last request.
-        self._metrics_server.close()
 
     def _all_handlers(self) -> dict[str, Handler]:
         settings = self._settings
@@ -357,21 +338,6 @@ class Application:
             if not self._settings.model_repository.is_dir():
                 raise
 
-    def _repository_watcher(self) -> "RepositoryWatcher | None":
-        settings = self._settings
-        if settings.model_control_mode != "poll":
-            return None
-        from .repository.watcher import RepositoryWatcher
-
-        return RepositoryWatcher(
-            settings.model_repository,
-            self._manager,
-            interval_s=settings.repository_poll_s,
-            log_problem=lambda problem: self._log.error("repository cannot be read", reason=str(problem)),
-            log_failure=self._log_failure,
-            supervisor=self._threads,
-        )
-
     def _loader(self) -> Loader:
         return replace(
             parts.loader(self._settings, self._metrics.observer, self._log_failure),
@@ -396,32 +362,3 @@ def _settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def run(settings: Settings, *, service_links: Iterable[str] = ()) -> int:
-    """Runs a server until SIGTERM or SIGINT; returns the process's exit code.
-
-    0: everything accepted was answered. UNFINISHED: `grace_s` ran out first, and the rest was told UNAVAILABLE.
-
-    Args:
-        settings: the server's.
-        service_links: environment variables that were ignored because Kubernetes set them; for the log.
-
-    Raises:
-        StartupError, RepositoryError: the server could not start; nothing is left running.
-    """
-    log_level = LogLevel(settings.log_level)
-    with (
-        stderr_in_log(lambda descriptor: configure_logs(log_level, settings.log_format, descriptor)) as log,
-        stop_signal() as wait_for_stop,
-    ):
-        for name in service_links:
-            log.warning("environment variable ignored", variable=name, reason=_SERVICE_LINK)
-        application = Application(settings, log, log_level)
-        try:
-            application.start()
-        except BaseException:
-            application.abandon()
-            raise
-        wait_for_stop()
-        return 0 if application.drain_and_stop() else UNFINISHED

@@ -21,8 +21,8 @@ from pydantic_settings import (
 
 from pixelserve.text import read_text
 
-from .app import run
 from .errors import ConfigurationError
+from .process import run
 from .settings import ENV_PREFIX, Settings
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")

@@ -24,6 +24,7 @@ from .observe.logs import Log
 from .observe.port import MetricsServer
 from .repository.config import Defaults
 from .repository.loader import Loader, Tuning
+from .repository.manager import RepositoryManager
 from .settings import MIB, Settings
 from .supervised import Supervisor
 from .transport import HttpPort, Transport
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import ssl
 
     from .observe.traces import Tracing
+    from .repository.watcher import RepositoryWatcher
     from .transport.certificates import CertificateFiles, Certificates
     from .transport.h2corn import Limits
     from .transport.renewal import CertificateRenewal
@@ -171,6 +173,25 @@ def transport(
     from .transport.h2corn import H2cornTransport
 
     return H2cornTransport(_limits(settings), log_failure, certificates, supervisor)
+
+
+def repository_watcher(
+    settings: Settings, manager: RepositoryManager, log: Log, log_failure: FailureLog, supervisor: Supervisor
+) -> "RepositoryWatcher | None":
+    """Returns what follows the repository; None: the settings do not ask for it."""
+    if settings.model_control_mode != "poll":
+        return None
+    # Imported only where it is used: the other modes do without its library.
+    from .repository.watcher import RepositoryWatcher
+
+    return RepositoryWatcher(
+        settings.model_repository,
+        manager,
+        interval_s=settings.repository_poll_s,
+        log_problem=lambda problem: log.error("repository cannot be read", reason=str(problem)),
+        log_failure=log_failure,
+        supervisor=supervisor,
+    )
 
 
 def _has_h2corn() -> bool:

@@ -2,17 +2,35 @@
 
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Not a signal's number.
+_WAKE = b"\0"
+
+
+class StopSignal:
+    """The first SIGTERM or SIGINT of this process."""
+
+    def __init__(self, woken: socket.socket, waker: socket.socket) -> None:
+        self._woken = woken
+        self._waker = waker
+
+    def wait(self) -> bool:
+        """Waits for the signal, or for `wake`; returns whether it was the signal. Call it on the main thread."""
+        return self._woken.recv(1) != _WAKE
+
+    def wake(self) -> None:
+        """Ends the wait without a signal. May be called from any thread."""
+        self._waker.send(_WAKE)
 
 
 @contextmanager
-def stop_signal() -> Iterator[Callable[[], object]]:
-    """Gives a function that waits for the first SIGTERM or SIGINT; a second one ends the process at once.
+def stop_signal() -> Iterator[StopSignal]:
+    """Gives the first SIGTERM or SIGINT to wait for; a second one ends the process at once.
 
     The wait is for a byte that Python's own C handler writes: an event set by a handler could be missed, since handlers
     run on the main thread only when it wakes, and could lock up where the signal comes while the wait begins.
@@ -28,7 +46,7 @@ def stop_signal() -> Iterator[Callable[[], object]]:
     old_waker = signal.set_wakeup_fd(waker.fileno())
     old: dict[signal.Signals, Any] = {each: signal.signal(each, on_signal) for each in _STOP_SIGNALS}
     try:
-        yield lambda: woken.recv(1)
+        yield StopSignal(woken, waker)
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -83,15 +83,19 @@ class SupervisedThread:
         """
         self._thread.start()
 
-    def close(self, timeout_s: float | None = None) -> None:
+    def close(self, timeout_s: float | None = None) -> bool:
         """Waits until it has ended, or for so long; its work is not done again. The work must have been told to end.
 
-        Does nothing if it was never started.
+        Does not wait for a thread that was never started.
+
+        Returns:
+            Whether it does not run any more.
         """
         self._closed.set()
         # `ident` is set by the thread itself, so one that could not be started has none.
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         pause_s = self._supervisor.pause_s

@@ -71,6 +71,11 @@ class Admission:
         self._changed = threading.Condition(self._lock)
 
     @property
+    def unanswered(self) -> int:
+        """How many calls were taken and are not answered."""
+        return len(self._open)
+
+    @property
     def is_draining(self) -> bool:
         """Whether new calls are refused."""
         return self._is_draining

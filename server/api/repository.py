@@ -1,19 +1,22 @@
 """RepositoryModelLoad and RepositoryModelUnload: a client decides what is loaded (`--model-control-mode explicit`)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from pixelserve.oip import inference_pb2 as pb
 
-from ..errors import InvalidRequest, RequestError, ServerError, Unavailable, Unimplemented
+from ..errors import InvalidRequest, RepositoryError, RequestError, ServerError, Unavailable, Unimplemented
 from ..failures import FailureLog
 from ..repository.manager import RepositoryManager
 from ..repository.overlay import Override, read_override
+from .admission import STOPPING
 from .call import Call, Handler
 from .codec import parse_message
 from .dispatch import Guard
 from .open_inference import SERVICE
+
+T = TypeVar("T")
 
 _EXPLICIT = "explicit"
 # Triton's load parameters: the configuration as JSON, and files by path.
@@ -22,7 +25,7 @@ _FILE = "file:"
 
 
 class RepositoryControl:
-    """Handles both methods. Handlers may be called from any thread; a change takes its time on a thread of its own."""
+    """Handles both methods. Handlers may be called from any thread; a change takes its time on the manager's."""
 
     def __init__(self, manager: RepositoryManager, mode: str, log_failure: FailureLog) -> None:
         """Stores what it is handed.
@@ -35,8 +38,6 @@ class RepositoryControl:
         self._manager = manager
         self._mode = mode
         self._guard = Guard(log_failure)
-        # One: the manager makes one change at a time, and the order of a client's calls is that of their effects.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="repository")
 
     def handlers(self) -> dict[str, Handler]:
         """Returns a handler for each served method's full name."""
@@ -44,10 +45,6 @@ class RepositoryControl:
             f"/{SERVICE}/RepositoryModelLoad": self.load,
             f"/{SERVICE}/RepositoryModelUnload": self.unload,
         }
-
-    def close(self) -> None:
-        """Drops the changes that have not begun, and waits for the one that has."""
-        self._thread.shutdown(cancel_futures=True)
 
     def load(self, message: bytes, call: Call) -> None:
         """Loads a model's served versions, or brings them up to date; answered when they take requests.
@@ -60,7 +57,7 @@ class RepositoryControl:
         request = parse_message(pb.RepositoryModelLoadRequest, message)
         self._check(request)
         override = _override(request.parameters)
-        self._in_turn(call, lambda: self._load(request.model_name, override, call))
+        self._answer(call, self._manager.load(request.model_name, override), _loaded)
 
     def unload(self, message: bytes, call: Call) -> None:
         """Unloads a model; answered when its versions have finished what they had accepted.
@@ -73,7 +70,7 @@ class RepositoryControl:
         request = parse_message(pb.RepositoryModelUnloadRequest, message)
         # Triton's one parameter, unload_dependents, is about ensembles, of which there are none.
         self._check(request)
-        self._in_turn(call, lambda: self._unload(request.model_name, call))
+        self._answer(call, self._manager.unload(request.model_name), _unloaded)
 
     def _check(self, request: Any) -> None:
         if self._mode != _EXPLICIT:
@@ -88,24 +85,32 @@ class RepositoryControl:
         if not request.model_name:
             raise InvalidRequest("model_name is empty; expected the name of a model's folder in the repository")
 
-    def _in_turn(self, call: Call, change: Callable[[], None]) -> None:
-        self._thread.submit(lambda: self._guard(call, change))
+    def _answer(self, call: Call, change: "Future[T]", encode: Callable[[T], bytes]) -> None:
+        """Answers a call when its change is made."""
 
-    def _load(self, name: str, override: Override | None, call: Call) -> None:
-        try:
-            errors: Sequence[ServerError] = self._manager.load(name, override)
-        except RequestError:
-            raise
-        except ServerError as error:
-            # A GPU that is required and not there: the server's settings, but told to who asked.
-            errors = [error]
-        if errors:
-            raise InvalidRequest("; ".join(map(str, errors)))
-        call.reply(pb.RepositoryModelLoadResponse().SerializeToString())
+        def answer() -> None:
+            if change.cancelled():
+                raise Unavailable(STOPPING)
+            try:
+                reply = encode(change.result())
+            except RequestError:
+                raise
+            except ServerError as error:
+                # Such as a GPU that is required and not there: the server's settings, but told to who asked.
+                raise InvalidRequest(str(error)) from error
+            call.reply(reply)
 
-    def _unload(self, name: str, call: Call) -> None:
-        self._manager.unload(name)
-        call.reply(pb.RepositoryModelUnloadResponse().SerializeToString())
+        change.add_done_callback(lambda _: self._guard(call, answer))
+
+
+def _loaded(errors: list[RepositoryError]) -> bytes:
+    if errors:
+        raise InvalidRequest("; ".join(map(str, errors)))
+    return pb.RepositoryModelLoadResponse().SerializeToString()
+
+
+def _unloaded(_: None) -> bytes:
+    return pb.RepositoryModelUnloadResponse().SerializeToString()
 
 
 def _override(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> Override | None:

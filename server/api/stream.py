@@ -235,6 +235,7 @@ class InferStreams:
         self._max_streams = max_streams
         self.window = window
         self._open: set[InferStream] = set()
+        self._has_ended = False
         self._changed = threading.Condition(threading.Lock())
 
     @property
@@ -269,9 +270,10 @@ class InferStreams:
     ) -> InferStream:
         if self._authorizer is not None:
             self._authorizer.authorize_stream(INFER_STREAM, metadata)
-        if self._admission.is_draining:
-            raise Unavailable(STOPPING)
         with self._changed:
+            # With the lock held, so that `end` either ends this stream too or has it refused.
+            if self._has_ended or self._admission.is_draining:
+                raise Unavailable(STOPPING)
             if len(self._open) >= self._max_streams:
                 raise TooManyStreams(
                     f"{len(self._open)} streams are open and no more are taken (--max-infer-streams); send more "
@@ -288,8 +290,10 @@ class InferStreams:
             self._changed.notify_all()
 
     def end(self, timeout_s: float) -> None:
-        """Ends all streams once their requests are answered, and waits for that, but no longer than `timeout_s`."""
+        """Ends all streams once their requests are answered, takes no others, and waits, but no longer than
+        `timeout_s`."""
         with self._changed:
+            self._has_ended = True
             streams = list(self._open)
         for stream in streams:
             stream.end()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ..errors import InvalidRequest, NotFound, Unavailable
+from ..life import Deadline
 from .aliases import STABLE
 from .layout import VERSION
 from .loader import LoadedVersion
@@ -206,10 +207,10 @@ class Catalogue:
             VersionState(name, str(version or ""), each.state, each.reason) for version, each in sorted(told.items())
         ]
 
-    def drain(self, timeout_s: float | None = None) -> None:
-        """Finishes what every batcher has accepted and ends its thread, or gives it up after `timeout_s`."""
-        for loaded in self.all_ready():
-            loaded.batcher.drain(timeout_s)
+    def drain(self, deadline: Deadline | None = None) -> bool:
+        """Finishes what every batcher has accepted and ends its threads; returns whether that was done in time."""
+        ended = [loaded.batcher.drain(deadline.left_s() if deadline else None) for loaded in self.all_ready()]
+        return all(ended)
 
 
 def _described(status: Status) -> str:

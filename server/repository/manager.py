@@ -7,18 +7,22 @@ has accepted and is freed. What cannot be loaded changes nothing for what serves
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import NotFound, RepositoryError, ServerError, StartupError
+from ..errors import NotFound, QueueFull, RepositoryError, ServerError, StartupError
+from ..life import Deadline
 from .catalogue import WHOLE_MODEL, Catalogue, State, Status
 from .config import label_problems, read_config
 from .layout import ModelFolder, PassedOver, Survey, find_model, survey
 from .loader import LoadedVersion, Loader
 from .overlay import Overlays, Override
 from .selection import ChosenVersions, choose_versions
+from .turns import Turns
 
 NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
 """What a model is that nobody has asked for yet."""
@@ -32,7 +36,7 @@ _VersionPrint = tuple[_Print, bytes]
 
 
 class Listener(Protocol):
-    """Is told what the manager does, on the thread that does it."""
+    """Is told what the manager does, on the thread that does it: of different models at once, of one in turn."""
 
     def on_loaded(self, loaded: LoadedVersion) -> None:
         """A version takes requests."""
@@ -60,7 +64,11 @@ class _Seen:
 
 
 class RepositoryManager:
-    """Loads and unloads the models of one repository. One change at a time, whichever thread asks for it."""
+    """Loads and unloads the models of one repository. Every method may be called from any thread.
+
+    A model's changes are made one at a time, in the order in which they were asked for; `Turns` says when different
+    models' are made at once.
+    """
 
     def __init__(
         self,
@@ -90,7 +98,9 @@ class RepositoryManager:
         self._seen: dict[str, _Seen] = {}
         self._passed_over: list[PassedOver] = []
         self._overlays = Overlays(max_load_files_bytes)
-        self._changing = threading.Lock()
+        self._turns = Turns()
+        # For what is all models': which folders were found.
+        self._looking = threading.Lock()
 
     def load_all(self, names: Sequence[str] | None = None, *, stop_on_error: bool = False) -> list[RepositoryError]:
         """Loads every version that the models' version policies serve; returns what cannot be served.
@@ -105,16 +115,17 @@ class RepositoryManager:
             StartupError: the settings ask for a GPU or require one, and a model would be computed on the CPU.
         """
         errors: list[RepositoryError] = []
-        with self._changing:
-            folders = self._survey().models if names is None else self._find(names, errors)
-            if stop_on_error:
-                for folder in folders:
-                    errors += self._contained(folder.name, WHOLE_MODEL, partial(self._read_texts, folder))
+        folders = self._survey().models if names is None else self._find(names, errors)
+        if stop_on_error:
             for folder in folders:
-                if errors and stop_on_error:
+                errors += self._contained(folder.name, WHOLE_MODEL, partial(self._read_texts, folder))
+            for folder in folders:
+                if errors:
                     break
-                errors += self._update(folder)
-        return errors
+                errors += self._turns.submit(folder.name, partial(self._update, folder)).result()
+            return errors
+        changes = [self._turns.submit(folder.name, partial(self._update, folder)) for folder in folders]
+        return [*errors, *(error for change in changes for error in change.result())]
 
     def _find(self, names: Iterable[str], errors: list[RepositoryError]) -> list[ModelFolder]:
         """Returns the folders of models; adds to the errors those that are not there."""
@@ -128,6 +139,10 @@ class RepositoryManager:
 
     def _survey(self) -> Survey:
         """Returns which folders are models, and tells of those that are not and were not told of before."""
+        with self._looking:
+            return self._surveyed()
+
+    def _surveyed(self) -> Survey:
         found, known = survey(self._repository), set(self._catalogue.names())
         # Emptied for its next version, a folder is still its model's, which says that there is none.
         emptied = {each.path for each in found.passed_over if each.path.name in known and not each.may_be_model}
@@ -154,57 +169,73 @@ class RepositoryManager:
         Raises:
             RepositoryError: the repository cannot be read or holds no model.
         """
-        with self._changing:
-            for folder in self._survey().models:
-                if folder.name not in self._catalogue.names():
-                    self._catalogue.report(folder.name, WHOLE_MODEL, NOT_LOADED)
+        for folder in self._survey().models:
+            if folder.name not in self._catalogue.names():
+                self._catalogue.report(folder.name, WHOLE_MODEL, NOT_LOADED)
 
-    def load(self, name: str, override: Override | None = None) -> list[RepositoryError]:
-        """Brings one model up to what its folder holds; returns what cannot be served, also if it could not before.
+    def load(self, name: str, override: Override | None = None) -> "Future[list[RepositoryError]]":
+        """Brings one model up to what its folder holds.
 
         Args:
             name: the model's.
             override: what takes the place of its folder's files, until it is loaded again without.
 
-        Raises:
-            NotFound: the repository has no such folder.
-            InvalidRequest: there is an override, and the name is no folder's.
-            RepositoryError: the disk does not take the override.
-        """
-        with self._changing:
-            if override is None:
-                folder = find_model(self._repository, name)
-            else:
-                folder = self._overlays.make(self._repository, name, override)
-            seen = self._seen.get(name, _Seen())
-            # Asked by name, what failed is tried again although nothing has changed.
-            ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
-            seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
-            seen.whole = None
-            seen.surprises.clear()
-            try:
-                return self._update(folder)
-            finally:
-                # Where a version failed, another may still be of an earlier override.
-                self._overlays.keep(name, {loaded.folder for loaded in self._catalogue.ready_versions(name)})
-
-    def unload(self, name: str) -> None:
-        """Unloads all versions of a model; returns when they have answered what they had accepted.
+        Returns:
+            What cannot be served, also if it could not before. It raises NotFound if the repository has no such folder,
+            InvalidRequest if there is an override and the name is no folder's, RepositoryError if the disk does not
+            take the override, and is cancelled if the manager is closed first.
 
         Raises:
-            NotFound: the server knows no such model.
+            QueueFull: too many loads take too long.
         """
-        with self._changing:
-            if name not in self._catalogue.names():
-                raise NotFound(f'there is no model "{name}" to unload')
-            self._seen.pop(name, None)
-            self._unload(name, UNLOADED)
-            self._overlays.keep(name)
+        return self._turns.submit(name, partial(self._load, name, override))
 
-    def close(self) -> None:
-        """Removes what it has put on disk, once nothing is served any more."""
-        with self._changing:
-            self._overlays.close()
+    def _load(self, name: str, override: Override | None) -> list[RepositoryError]:
+        if override is None:
+            folder = find_model(self._repository, name)
+        else:
+            folder = self._overlays.make(self._repository, name, override)
+        seen = self._seen.get(name, _Seen())
+        # Asked by name, what failed is tried again although nothing has changed.
+        ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
+        seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
+        seen.whole = None
+        seen.surprises.clear()
+        try:
+            return self._update(folder)
+        finally:
+            # Where a version failed, another may still be of an earlier override.
+            self._overlays.keep(name, {loaded.folder for loaded in self._catalogue.ready_versions(name)})
+
+    def unload(self, name: str) -> "Future[None]":
+        """Unloads all versions of a model.
+
+        Returns:
+            Ends when they have answered what they had accepted. It raises NotFound if the server knows no such model,
+            and is cancelled if the manager is closed first.
+
+        Raises:
+            QueueFull: too many loads take too long.
+        """
+        return self._turns.submit(name, partial(self._unload_known, name))
+
+    def _unload_known(self, name: str) -> None:
+        if name not in self._catalogue.names():
+            raise NotFound(f'there is no model "{name}" to unload')
+        self._seen.pop(name, None)
+        self._unload(name, UNLOADED)
+        self._overlays.keep(name)
+
+    def stop(self, deadline: Deadline) -> bool:
+        """Makes no more changes, has what is loaded finish by the deadline, and removes what it has put on disk.
+
+        Returns:
+            Whether nothing runs any more; a load cannot be interrupted.
+        """
+        is_idle = self._turns.close()
+        is_idle &= self._catalogue.drain(deadline)
+        self._overlays.close()
+        return is_idle
 
     def refresh(self) -> None:
         """Brings every model up to what the repository holds, and unloads those whose folder has gone.
@@ -214,17 +245,25 @@ class RepositoryManager:
         Raises:
             RepositoryError: it is one; or nothing was ever there.
         """
-        with self._changing:
-            found = self._survey()
-            for folder in found.models:
-                try:
-                    self._update(folder)
-                except StartupError as error:
-                    self._surprised(folder.name, WHOLE_MODEL, error)
-            there = {folder.name for folder in found.models} | {folder.path.name for folder in found.passed_over}
-            for name in self._catalogue.names():
-                if name not in there:
-                    self._contained(name, WHOLE_MODEL, partial(self._forget, name))
+        found = self._survey()
+        changes = {folder.name: partial(self._refresh_one, folder) for folder in found.models}
+        there = changes.keys() | {folder.path.name for folder in found.passed_over}
+        for name in self._catalogue.names():
+            if name not in there:
+                changes[name] = partial(self._contained, name, WHOLE_MODEL, partial(self._forget, name))
+        submitted: dict[str, Future[list[RepositoryError]]] = {}
+        # The next look sees what is left out: too many loads take too long, or a model's own does.
+        with suppress(QueueFull):
+            for name, change in changes.items():
+                if not self._turns.is_changing(name):
+                    submitted[name] = self._turns.submit(name, change)
+        self._turns.wait(submitted)
+
+    def _refresh_one(self, folder: ModelFolder) -> list[RepositoryError]:
+        try:
+            return self._update(folder)
+        except StartupError as error:
+            return self._surprised(folder.name, WHOLE_MODEL, error)
 
     def changed(self) -> set[tuple[str, int]]:
         """Returns the ready versions, by model and number, whose files on disk are others than when they were loaded.

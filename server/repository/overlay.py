@@ -5,7 +5,8 @@ other, so that nothing else has to know of them: what the client sent, and links
 """
 
 import shutil
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -72,13 +73,15 @@ def _checked(name: str) -> PurePosixPath:
 
 
 class Overlays:
-    """The folders that were made for overrides. Not for several threads at once."""
+    """The folders that were made for overrides. Any thread may use it."""
 
     def __init__(self, max_bytes: int) -> None:
         """Args:
         max_bytes: most bytes of files that are kept at once.
         """
         self._max_bytes = max_bytes
+        # Held for the books only: a disk that hangs holds up the model whose files it does not take.
+        self._lock = threading.Lock()
         self._root: TemporaryFolder | None = None
         self._made = 0
         # What each takes, by model.
@@ -95,26 +98,30 @@ class Overlays:
         if not is_plain(name):
             raise InvalidRequest(f'model_name "{name}" is not the name of a folder')
         original = None if override.files else find_model(repository, name)
-        size = sum(map(len, override.files.values()))
-        self._check_room(name, size)
         try:
-            self._root = self._root or TemporaryFolder.make()
-            self._made += 1
-            parent = self._root.path / str(self._made)
-            folder = ModelFolder(parent / name)
+            folder = self._new_folder(name, sum(map(len, override.files.values())))
             try:
                 folder.path.mkdir(parents=True)
                 _fill(folder.path, original, override)
             except BaseException:
-                shutil.rmtree(parent, ignore_errors=True)
+                self._remove(name, (folder,))
                 raise
         except OSError as error:
             raise RepositoryError(
                 f"model {name}: the files of the load request cannot be stored: {error}; make room, or set TMPDIR to a "
                 f"folder that can be written"
             ) from error
-        self._bytes.setdefault(name, {})[folder] = size
         return folder
+
+    def _new_folder(self, name: str, size: int) -> ModelFolder:
+        """Returns a folder that is not there yet, and counts its bytes before they are written."""
+        with self._lock:
+            self._check_room(name, size)
+            self._root = self._root or TemporaryFolder.make()
+            self._made += 1
+            folder = ModelFolder(self._root.path / str(self._made) / name)
+            self._bytes.setdefault(name, {})[folder] = size
+            return folder
 
     def _check_room(self, name: str, size: int) -> None:
         kept = [each for folders in self._bytes.values() for each in folders.values()]
@@ -131,19 +138,27 @@ class Overlays:
 
     def keep(self, name: str, used: Collection[ModelFolder] = ()) -> None:
         """Removes a model's folders but those that are `used`."""
-        folders = self._bytes.pop(name, {})
+        with self._lock:
+            unused = [folder for folder in self._bytes.get(name, ()) if folder not in used]
+        self._remove(name, unused)
+
+    def _remove(self, name: str, folders: Iterable[ModelFolder]) -> None:
         for folder in folders:
-            if folder not in used:
-                shutil.rmtree(folder.path.parent, ignore_errors=True)
-        if kept := {folder: size for folder, size in folders.items() if folder in used}:
-            self._bytes[name] = kept
+            shutil.rmtree(folder.path.parent, ignore_errors=True)
+        with self._lock:
+            kept = self._bytes.get(name, {})
+            for folder in folders:
+                kept.pop(folder, None)
+            if not kept:
+                self._bytes.pop(name, None)
 
     def close(self) -> None:
         """Removes all folders."""
-        self._bytes.clear()
-        if self._root is not None:
-            self._root.remove()
-            self._root = None
+        with self._lock:
+            self._bytes.clear()
+            root, self._root = self._root, None
+        if root is not None:
+            root.remove()
 
 
 def _fill(folder: Path, original: ModelFolder | None, override: Override) -> None:

@@ -8,6 +8,7 @@ from watchfiles import watch
 
 from ..errors import RepositoryError
 from ..failures import FailureLog
+from ..life import Deadline
 from ..supervised import Supervisor
 from .manager import RepositoryManager
 
@@ -57,10 +58,10 @@ class RepositoryWatcher:
         """Starts looking."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Stops looking, and waits until a change that is being made is done."""
+    def stop(self, deadline: Deadline) -> bool:
+        """Stops looking; returns whether it has by the deadline."""
         self._stop.set()
-        self._thread.close()
+        return self._thread.close(deadline.left_s())
 
     def _follow(self) -> None:
         while not self._stop.is_set():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..api.admission import Admission
 from ..api.dispatch import Dispatcher
 from ..api.streaming import StreamedMethod
+from ..life import Deadline
 
 if TYPE_CHECKING:
     from .certificates import Certificates
@@ -47,11 +48,15 @@ class Transport(Protocol):
             Exception: it cannot; everything stays as it is.
         """
 
-    def retire(self, grace_s: float) -> None:
-        """Tells every connection to go once what is in flight on it is answered, or `grace_s` seconds have passed."""
+    def retire(self, deadline: Deadline) -> None:
+        """Tells every connection to go once what is in flight on it is answered, or the deadline has passed."""
 
-    def stop(self, grace_s: float) -> None:
-        """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""
+    def stop(self, deadline: Deadline) -> int:
+        """Refuses new calls, gives answers that were handed over until the deadline to be sent, and ends.
+
+        Returns:
+            How many answers were not sent, as far as the transport can see.
+        """
 
 
 class HttpPort(Protocol):
@@ -77,6 +82,9 @@ class HttpPort(Protocol):
     def retire(self) -> None:
         """Tells every connection to go once what is in flight on it is answered."""
 
-    def stop(self, grace_s: float) -> None:
-        """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and
-        ends."""
+    def stop(self, deadline: Deadline) -> int:
+        """Takes no more connections, gives answers that are there until the deadline to be sent, and ends.
+
+        Returns:
+            How many answers were not sent, as far as the port can see.
+        """

@@ -5,6 +5,7 @@ engine's thread has answered. Answering from the engine's thread needs no such t
 was measured to be only 1 to 10 % faster (docs/adr/0002-seam.md).
 """
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,9 @@ from ..api.dispatch import Dispatcher
 from ..api.status import Status, status_of
 from ..api.streaming import OpenStream, StreamedMethod
 from ..errors import RequestError, StartupError
+from ..life import Deadline
 from . import Services
+from .linger import copies, unsent
 
 if TYPE_CHECKING:
     from .certificates import Certificates
@@ -29,20 +32,38 @@ if TYPE_CHECKING:
 _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
 # As many connections may bring all the calls that they may have in the same moment.
 _CONNECTIONS_AT_ONCE = 4
+# What clients get to send the rest of a request when the server ends; nothing waits for longer.
+_REST_S = 1.0
+_LOOK_S = 0.02
+# What readers take that are not slow, acknowledgements that wait for others included.
+_BRISK_S = 0.2
 # Answers of fewer bytes are bounded by how many calls a connection may have in flight.
 _HELD_BYTES = 16 * 1024
+
+
+class _Sending:
+    """Counts the answers that are being sent. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self.count += number
 
 
 class _GrpcioCall(Call):
     """One call, waited for by the thread that carries it."""
 
-    def __init__(self, context: grpc.ServicerContext, admission: Admission) -> None:
+    def __init__(self, context: grpc.ServicerContext, admission: Admission, sending: _Sending) -> None:
         # Its thread only sleeps and might compute, but calls come one by one: each would find the model idle, and there
         # would be no batches (measured at 32 in flight: 3,300 requests/s instead of 4,600).
         super().__init__(_deadline_s(context))
         self.sender = context.peer()
         self._context = context
         self._transport_admission = admission
+        self._sending = sending
         self._message: bytes | None = None
         self._status: Status | None = None
         # A bare lock is the cheapest thing one thread can wait on and another set.
@@ -81,10 +102,15 @@ class _GrpcioCall(Call):
 
     def _hold(self, size_bytes: int) -> None:
         """Counts an answer as in flight until the call has ended, which is when it is sent."""
-        admission = self._transport_admission
-        admission.hold(size_bytes)
-        if not self._context.add_callback(lambda: admission.release(size_bytes)):
-            admission.release(size_bytes)
+        self._transport_admission.hold(size_bytes)
+        self._sending.add(1)
+
+        def sent() -> None:
+            self._sending.add(-1)
+            self._transport_admission.release(size_bytes)
+
+        if not self._context.add_callback(sent):
+            sent()
 
     def send_status(self, status: Status) -> None:
         self._status = status
@@ -111,11 +137,14 @@ class _GrpcioCall(Call):
 class _Handler(grpc.GenericRpcHandler):
     """Hands the dispatcher serialized requests, so that this transport and any other run the same code."""
 
-    def __init__(self, services: Services, stream_pool: ThreadPoolExecutor, tls: "GrpcioTls | None") -> None:
+    def __init__(
+        self, services: Services, stream_pool: ThreadPoolExecutor, tls: "GrpcioTls | None", sending: _Sending
+    ) -> None:
         self._services = services
         self._tls = tls
+        self._sending = sending
         self._streamed = {
-            name: _stream_handler(method, stream_pool, tls, services.dispatcher)
+            name: _stream_handler(method, stream_pool, tls, sending, services.dispatcher)
             for name, method in services.streamed.items()
         }
 
@@ -130,7 +159,7 @@ class _Handler(grpc.GenericRpcHandler):
 
         def carry(message: bytes, context: grpc.ServicerContext) -> bytes:
             _check_client(self._tls, context)
-            call = _GrpcioCall(context, self._services.admission)
+            call = _GrpcioCall(context, self._services.admission, self._sending)
             self._services.dispatcher.handle(method, message, call)
             return call.wait()
 
@@ -140,7 +169,7 @@ class _Handler(grpc.GenericRpcHandler):
         """Returns what answers a call with a status, and reads nothing of its message."""
 
         def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-            call = _GrpcioCall(context, self._services.admission)
+            call = _GrpcioCall(context, self._services.admission, self._sending)
             self._services.dispatcher.refuse(method, call, status)
             return call.wait()
 
@@ -169,7 +198,11 @@ class _Turns:
 
 
 def _stream_handler(
-    method: StreamedMethod, pool: ThreadPoolExecutor, tls: "GrpcioTls | None", dispatcher: Dispatcher
+    method: StreamedMethod,
+    pool: ThreadPoolExecutor,
+    tls: "GrpcioTls | None",
+    sending: _Sending,
+    dispatcher: Dispatcher,
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
     """Returns the handler of streams: a thread of the pool writes each one's answers, another reads its messages."""
 
@@ -191,7 +224,7 @@ def _stream_handler(
             stream.close()
         threading.Thread(target=_read, args=(messages, stream, turns), name="stream", daemon=True).start()
         try:
-            yield from _answers(stream, turns)
+            yield from _answers(stream, turns, sending)
         finally:
             # Before the client can hear that it has ended, and open the next.
             stream.close()
@@ -205,11 +238,16 @@ def _stream_handler(
     return grpc.stream_stream_rpc_method_handler(carry)
 
 
-def _answers(stream: OpenStream, turns: _Turns) -> Iterator[bytes]:
+def _answers(stream: OpenStream, turns: _Turns, sending: _Sending) -> Iterator[bytes]:
     """Yields a stream's answers until there will be no more."""
     while True:
         while (answer := stream.next_answer()) is not None:
-            yield answer
+            sending.add(1)
+            try:
+                # Goes on when it is sent, or ends when it cannot be.
+                yield answer
+            finally:
+                sending.add(-1)
             stream.written()
             turns.tell()
         if stream.is_over:
@@ -272,6 +310,8 @@ class GrpcioTransport:
             certificates: encrypt its connections; None: they are not encrypted.
         """
         self._tls = _tls(certificates) if certificates else None
+        self._port = 0
+        self._sending = _Sending()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
         # One thread more than calls, which tells the others that there are too many.
         self._stream_pool = ThreadPoolExecutor(max_workers=max_streamed + 1, thread_name_prefix="stream")
@@ -317,11 +357,12 @@ class GrpcioTransport:
                 f"cannot listen on {shown}:{port} for gRPC: it is in use, or not ours to take; "
                 f"choose another with --grpc-port (0: a free one) or --host"
             ) from error
+        self._port = bound
         return f"{shown}:{bound}"
 
     def start(self, services: Services) -> None:
         """Starts taking calls."""
-        self._server.add_generic_rpc_handlers((_Handler(services, self._stream_pool, self._tls),))
+        self._server.add_generic_rpc_handlers((_Handler(services, self._stream_pool, self._tls, self._sending),))
         self._server.start()
 
     def renew(self, certificates: "Certificates") -> None:
@@ -333,18 +374,38 @@ class GrpcioTransport:
         if self._tls is not None:
             self._tls.renew(certificates)
 
-    def retire(self, grace_s: float) -> None:
-        """Tells every connection to go once what is in flight on it is answered, or `grace_s` seconds have passed.
+    def retire(self, deadline: Deadline) -> None:
+        """Tells every connection to go once what is in flight on it is answered, or the deadline has passed.
 
-        grpcio takes no new connections from then on, and ends a call that crosses the news as CANCELLED.
+        grpcio takes no new connections from then on, and ends a call that crosses the news as CANCELLED. It also shuts
+        a connection down with its last call, while the kernel still sends: what a client acknowledges then resets it.
+        So while answers are being read, no one is told.
         """
-        self._server.stop(grace_s)
+        with copies(self._port) as held:
+            if not self._wait_until_sent(held, deadline.within(_BRISK_S)):
+                self._server.stop(deadline.left_s() + _REST_S)
 
-    def stop(self, grace_s: float) -> None:
-        """Refuses new calls, waits at most `grace_s` seconds until the others have ended, and cancels what is left."""
-        self._server.stop(grace_s).wait()
+    def stop(self, deadline: Deadline) -> int:
+        """Waits until answers are sent, but no longer than until the deadline, and cancels whatever else there is.
+
+        Returns:
+            How many answers were not sent, as far as it can be seen.
+        """
+        with copies(self._port) as held:
+            unsent_answers = self._wait_until_sent(held, deadline)
+            # What is left are small answers, and requests that are not whole, and so not accepted.
+            self._server.stop(deadline.left_s(_REST_S)).wait()
         self._pool.shutdown(wait=False)
         self._stream_pool.shutdown(wait=False)
+        return unsent_answers
+
+    def _wait_until_sent(self, held: list[socket.socket], deadline: Deadline) -> int:
+        """Waits until answers are sent; returns how many were not by the deadline."""
+        while unsent_answers := max(self._sending.count, len(unsent(held))):
+            if not deadline.left_s():
+                break
+            time.sleep(deadline.left_s(_LOOK_S))
+        return unsent_answers
 
 
 def _tls(certificates: "Certificates") -> "GrpcioTls":

@@ -132,7 +132,6 @@ def test_the_methods_that_are_refused_are_those_that_a_server_with_everything_on
         except RequestError:
             # An empty request is wrong, and not for want of a handler.
             pass
-    control.close()
     assert [row.name for row in METHODS if row.verdict == "refused"] == refused
     assert [row.name for row in METHODS if row.reason.startswith("UNIMPLEMENTED")] == refused
     assert refused

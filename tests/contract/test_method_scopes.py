@@ -10,6 +10,7 @@ from pixelserve.v1 import classifier_pb2
 from pixelserve_server.access.methods import RULES
 from pixelserve_server.api.stream import INFER_STREAM
 from pixelserve_server.app import Application
+from pixelserve_server.life import Deadline
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.settings import Settings
 from pixelserve_server.transport import Services
@@ -29,7 +30,7 @@ def services() -> Services:
     settings = Settings(model_repository=ROOT / "models", transport="grpcio", http=False)
     application = Application(settings, NoLog(), LogLevel("error"))  # type: ignore[arg-type]  # nobody reads it
     services = application._services()
-    application.abandon()
+    application.stop(Deadline.after(10))
     return services
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import h2corn
 
 from ...failures import FailureLog
+from ...life import Deadline
 from ...supervised import Supervisor
 from .. import Services
 from .app import GrpcApp
@@ -157,13 +158,17 @@ class H2cornTransport:
         """
         self._listener.renew(certificates)
 
-    def retire(self, grace_s: float) -> None:
+    def retire(self, deadline: Deadline) -> None:
         """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""
         self._listener.retire()
 
-    def stop(self, grace_s: float) -> None:
-        """Refuses new calls, gives answers that were handed over `grace_s` seconds to be sent, and ends."""
-        self._listener.stop(grace_s)
+    def stop(self, deadline: Deadline) -> int:
+        """Refuses new calls, gives answers that were handed over until the deadline to be sent, and ends.
+
+        Returns:
+            How many answers were not sent, as far as the transport can see.
+        """
+        return self._listener.stop(deadline)
 
     def _config(self, bind: str, files: "CertificateFiles | None") -> h2corn.Config:
         return _config(bind, files, self._limits, grpc=True, streamed=self._streamed)
@@ -208,10 +213,13 @@ class H2cornHttpPort:
         """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""
         self._listener.retire()
 
-    def stop(self, grace_s: float) -> None:
-        """Takes no more connections, waits at most `grace_s` seconds until the answers that are there are sent, and
-        ends."""
-        self._listener.stop(grace_s)
+    def stop(self, deadline: Deadline) -> int:
+        """Takes no more connections, gives answers that are there until the deadline to be sent, and ends.
+
+        Returns:
+            How many answers were not sent, as far as the port can see.
+        """
+        return self._listener.stop(deadline)
 
     def _config(self, bind: str, files: "CertificateFiles | None") -> h2corn.Config:
         return _config(bind, files, self._limits, grpc=False)

@@ -39,7 +39,18 @@ class GrpcApp:
         patience = Patience(loop, unread_answer_s)
         self._unary = UnaryCalls(loop, services, answers, arrivals, patience, max_message_bytes)
         self._streams = StreamedCalls(services, answers, arrivals, patience, max_message_bytes)
+        self._patience = patience
         self._log_failure = log_failure
+
+    @property
+    def reading(self) -> int:
+        """How many unary calls' requests are not whole yet. Streams end when the server tells them to."""
+        return self._unary.reading
+
+    @property
+    def sending(self) -> int:
+        """How many answers are not sent yet; of the small ones, those that h2corn has not taken."""
+        return len(self._patience.sending)
 
     def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Returns what carries a call."""

@@ -35,9 +35,35 @@ class Departures:
         # Of which connections were found by their addresses: IPv4's (False), IPv6's.
         self._families: set[bool] = set()
         self._look: asyncio.Task[None] | None = None
+        self._open = 0
+        self._sending: set[asyncio.Task[Any] | None] = set()
+
+    @property
+    def reading(self) -> int:
+        """How many requests are not whole yet, once all that were are answered."""
+        return self._open - len(self._sending)
+
+    @property
+    def sending(self) -> int:
+        """How many answers are not sent yet; those that h2corn has taken are."""
+        return len(self._sending)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Carries one request."""
+        task = asyncio.current_task()
+
+        def send_noted(event: Any) -> Any:
+            self._sending.add(task)
+            return send(event)
+
+        self._open += 1
+        try:
+            await self._carry(scope, receive, send_noted)
+        finally:
+            self._open -= 1
+            self._sending.discard(task)
+
+    async def _carry(self, scope: Any, receive: Any, send: Any) -> None:
         client = scope.get("client")
         if client is None or scope.get("http_version") != "1.1":
             await self._app(scope, receive, send)

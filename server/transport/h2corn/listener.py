@@ -10,15 +10,16 @@ import functools
 import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import h2corn
 
 from ...errors import StartupError
 from ...failures import FailureLog
+from ...life import Deadline
 from ...supervised import SupervisedThread, Supervisor
-from .linger import held_connections
+from ..linger import close_when_sent, held_connections, unsent
 from .loop import PortLoop
 
 if TYPE_CHECKING:
@@ -27,11 +28,36 @@ if TYPE_CHECKING:
 _BACKLOG = 1024
 # What clients get to read that they should go, before a reset can overtake it.
 _LINGER_S = 1.0
+# What clients get to send the rest of a request when the port ends; nothing waits for longer.
+_REST_S = 1.0
+_LOOK_S = 0.02
+# What the loop gets to notice that a deadline has passed.
+_ENDING_S = 0.2
 # Between a server that has ended by itself and the next.
 _REVIVE_S = 0.1
+# For how many times a second copies of connections are kept that a slow reader has not read to the end.
+_LINGERS = 30
 
-MakeApp = Callable[[], Any]
-"""Makes the ASGI application; called on the loop's thread."""
+T = TypeVar("T")
+
+
+class App(Protocol):
+    """An ASGI application that knows what it is doing. Belongs to the loop's thread."""
+
+    @property
+    def reading(self) -> int:
+        """How many requests are not whole yet, once all that were are answered."""
+
+    @property
+    def sending(self) -> int:
+        """How many answers are not sent yet, as far as it knows."""
+
+    def __call__(self, scope: Any, receive: Any, send: Any, /) -> Coroutine[Any, Any, None]:
+        """Returns what handles a request."""
+
+
+MakeApp = Callable[[], App]
+"""Makes the application; called on the loop's thread."""
 MakeConfig = Callable[[str, "CertificateFiles | None"], h2corn.Config]
 """Returns the configuration for a socket, which h2corn takes as fd://NUMBER, and the certificates; None: no TLS."""
 
@@ -67,7 +93,7 @@ class Listener:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._supervisor = supervisor or Supervisor(log_failure)
         self._thread: SupervisedThread | None = None
-        self._app: Any = None
+        self._app: App
         self._server: h2corn.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._reviving: asyncio.Task[None] | None = None
@@ -129,22 +155,36 @@ class Listener:
         """Tells all connections there are to go, and takes new ones as before; raises what `renew` does."""
         self.renew(self._certificates)
 
-    def stop(self, grace_s: float) -> None:
-        """Takes no more connections, waits at most `grace_s` seconds until those there are have ended, and ends."""
-        if self._loop is not None and self._thread is not None and self._thread.is_alive:
-            with suppress(Exception):
-                self._call(self._end(grace_s))
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.close()
-        if self._socket is not None:
-            self._socket.close()
+    def stop(self, deadline: Deadline) -> int:
+        """Takes no more connections, waits until the answers on those there are have been sent, and ends.
 
-    def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs a coroutine on the loop, and returns when it is done."""
+        Returns:
+            How many were not sent by the deadline, as far as it can be seen: what h2corn holds for a reader is one.
+        """
+        if self._socket is None:
+            return 0
+        unsent_answers = 0
+        if self._loop is not None and self._thread is not None and self._thread.is_alive:
+            held = held_connections(self._socket.getsockname()[1])
+            # Idle connections need a moment to end, however late it is.
+            deadline = Deadline(max(deadline.at_s, Deadline.after(_ENDING_S).at_s))
+            try:
+                unsent_answers = self._call(self._end(held, deadline), deadline)
+            except Exception as error:  # noqa: BLE001  such as a loop that hangs: what it had to send is not sent
+                self._log_failure(error)
+                unsent_answers = 1
+            unsent_answers = max(unsent_answers, close_when_sent(held, deadline))
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.close(deadline.left_s())
+        self._socket.close()
+        return unsent_answers
+
+    def _call(self, work: Coroutine[Any, Any, T], deadline: Deadline | None = None) -> T:
+        """Runs a coroutine on the loop, and returns what it does when it is done."""
         if self._loop is None:
             raise RuntimeError("bind and start come first")
-        done: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        done.result()
+        done: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return done.result(deadline.left_s() + _ENDING_S if deadline else None)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
@@ -208,21 +248,33 @@ class Listener:
             self._reviving.cancel()
 
     def _release_later(self, held: list[socket.socket]) -> None:
+        """Closes copies of connections once what is on them is sent, and not before clients can have read the news."""
         if self._loop is not None:
-            self._loop.call_later(_LINGER_S, _close, held)
+            self._loop.call_later(_LINGER_S, self._release, held, _LINGERS)
 
-    async def _end(self, grace_s: float) -> None:
+    def _release(self, held: list[socket.socket], lingers: int) -> None:
+        if self._loop is None:
+            return
+        waiting = unsent(held) if lingers else []
+        for each in held:
+            if each not in waiting:
+                each.close()
+        if waiting:
+            self._loop.call_later(_LINGER_S, self._release, waiting, lingers - 1)
+
+    async def _end(self, held: list[socket.socket], deadline: Deadline) -> int:
+        """Has the connections end once their answers are sent; returns how many answers were not, at the deadline."""
         if self._reviving is not None:
             self._reviving.cancel()
         if self._server is not None:
             self._server.shutdown()
-        if self._serving:
-            await asyncio.wait(set(self._serving), timeout=grace_s)
-
-
-def _close(held: list[socket.socket]) -> None:
-    for each in held:
-        each.close()
+        rest = Deadline.after(_REST_S)
+        while self._serving and deadline.left_s():
+            await asyncio.wait(set(self._serving), timeout=deadline.left_s(_LOOK_S))
+            if self._app.reading and not self._app.sending and not rest.left_s() and not unsent(held):
+                # What is left are requests that are not whole, and so not accepted.
+                return 0
+        return max(self._app.sending, 1) if self._serving else 0
 
 
 def _lent(certificates: "Certificates | None") -> "AbstractContextManager[CertificateFiles | None]":

@@ -105,6 +105,8 @@ class UnaryCalls:
         self._arrivals = arrivals
         self._patience = patience
         self._max_bytes = max_bytes
+        self.reading = 0
+        """How many calls have requests that are not whole yet."""
 
     async def carry(
         self, method: str, scope: dict[str, Any], headers: dict[bytes, bytes], receive: Receive, send: Send
@@ -120,6 +122,7 @@ class UnaryCalls:
         """
         # Written in one piece, and for what nearly every call is: a coroutine more costs as much as a look-up.
         call = UnaryCall(self, scope)
+        self.reading += 1
         try:
             timeout = headers.get(b"grpc-timeout")
             if timeout is not None:
@@ -149,6 +152,8 @@ class UnaryCalls:
             self._dispatcher.fail(method, call, error)
         else:
             self._arrivals.add(method, message, call)
+        finally:
+            self.reading -= 1
         sending, task = self._patience.sending, asyncio.current_task()
         try:
             answer = await call.answer

@@ -95,12 +95,16 @@ class Served:
         """Returns a stub of the inference service on a channel of its own."""
         return inference_pb2_grpc.GRPCInferenceServiceStub(self.channel(**options))
 
-    def connect_http(self) -> http.client.HTTPConnection:
-        """Returns a connection of its own to the HTTP port."""
-        address, context = urlsplit(self.process.http).netloc, self.security.tls_context()
+    def connect_http(self, address: str = "") -> http.client.HTTPConnection:
+        """Returns a connection of its own to the HTTP port, or to what leads there."""
+        address, context = address or urlsplit(self.process.http).netloc, self.security.tls_context()
         if context is None:
             return http.client.HTTPConnection(address, timeout=TIMEOUT_S)
         return http.client.HTTPSConnection(address, timeout=TIMEOUT_S, context=context)
+
+    def http_headers(self) -> dict[str, str]:
+        """Returns the headers of a request that may do everything."""
+        return self._bearer(self.security.token)
 
     def http(
         self, path: str, body: Any = None, headers: Mapping[str, str] | None = None, token: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from limits import LIMITS
 
+from pixelserve_server.life import Deadline
 from pixelserve_server.transport.h2corn import H2cornHttpPort, departures
 from pixelserve_server.transport.h2corn.departures import connections
 
@@ -57,7 +58,7 @@ def address(app: Waiting) -> Iterator[tuple[str, int]]:
     host, _, number = port.bind("127.0.0.1", 0).rpartition(":")
     port.start(app)
     yield host, int(number)
-    port.stop(1)
+    port.stop(Deadline.after(1))
     assert not failures
 
 

@@ -15,6 +15,7 @@ from benchmarks.compare import frames
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.health import HEALTH_SERVICE, WATCH, Health
+from pixelserve_server.life import Deadline
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
 
@@ -58,7 +59,7 @@ def bench() -> Iterator[Bench]:
     transport.start(Services(dispatcher, admission, {WATCH: health}))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Bench(health, health_pb2_grpc.HealthStub(channel), port)
-    transport.stop(0)
+    transport.stop(Deadline.after(0))
 
 
 def test_until_told_otherwise_nothing_serves(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from limits import LIMITS
 from pixelserve_server.api.rest.body import BodyReader
 from pixelserve_server.api.rest.status import HttpError
 from pixelserve_server.errors import StartupError
+from pixelserve_server.life import Deadline
 from pixelserve_server.transport.h2corn import H2cornHttpPort
 
 
@@ -36,7 +37,7 @@ def transport() -> Iterator[H2cornHttpPort]:
     failures: list[BaseException] = []
     built = H2cornHttpPort(LIMITS, failures.append)
     yield built
-    built.stop(1)
+    built.stop(Deadline.after(1))
     assert not failures
 
 
@@ -54,7 +55,7 @@ def test_it_answers_on_a_free_port_and_gives_it_back(transport: H2cornHttpPort, 
     address = transport.bind(host, 0)
     transport.start(hello)
     assert ask(address) == b"hello"
-    transport.stop(1)
+    transport.stop(Deadline.after(1))
     with pytest.raises(ConnectionRefusedError):
         ask(address)
 
@@ -83,7 +84,7 @@ def test_an_answer_sent_in_two_pieces_does_not_wait_for_an_acknowledgement(trans
 
 def test_a_port_that_was_taken_and_never_served_is_given_back(transport: H2cornHttpPort) -> None:
     address = transport.bind("127.0.0.1", 0)
-    transport.stop(1)
+    transport.stop(Deadline.after(1))
     with pytest.raises(ConnectionRefusedError):
         ask(address)
 

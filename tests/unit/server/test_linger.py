@@ -2,12 +2,15 @@
 
 import gc
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pixelserve_server.transport.h2corn.linger import held_connections
+from pixelserve_server.life import Deadline
+from pixelserve_server.transport.linger import close_when_sent, held_connections, unsent
 
 TIMEOUT_S = 30
 
@@ -83,3 +86,50 @@ def test_looking_for_connections_leaves_no_descriptor_open(listening: socket.soc
 
 def test_without_connections_nothing_is_held(listening: socket.socket) -> None:
     assert held_connections(port_of(listening)) == []
+
+
+def test_a_connection_is_closed_when_its_reader_has_everything(listening: socket.socket) -> None:
+    """Timeline: 1. more is written than a reader takes, and our side is closed; 2. the copy has something unsent, also
+    at a deadline; 3. the reader reads, and sends; 4. everything is sent, and the reader sees the end of it."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 1024)
+        client.connect(listening.getsockname())
+        ours = listening.accept()[0]
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        ours.setblocking(False)
+        written = ours.send(bytes(1 << 20))
+        (held,) = held_connections(port_of(listening))
+        ours.close()
+        assert unsent([held]) == [held]
+        assert close_when_sent([held.dup()], Deadline.after(0)) == 1
+        left: list[int] = []
+        closing = threading.Thread(target=lambda: left.append(close_when_sent([held], Deadline.after(TIMEOUT_S))))
+        closing.start()
+        client.sendall(b"a call that no one reads")
+        read = 0
+        while read < written:
+            read += len(client.recv(1 << 16))
+        closing.join(TIMEOUT_S)
+        assert left == [0]
+        assert client.recv(1) == b""
+
+
+def test_a_connection_whose_reader_has_gone_has_nothing_unsent(listening: socket.socket) -> None:
+    client, ours = connect(listening)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    ours.setblocking(False)
+    ours.send(bytes(1 << 20))
+    (held,) = held_connections(port_of(listening))
+    # With this option, a reset.
+    client.close()
+    assert close_when_sent([held], Deadline.after(TIMEOUT_S)) == 0
+    ours.close()
+
+
+def test_a_connection_that_is_held_twice_is_one(listening: socket.socket) -> None:
+    client, ours = connect(listening)
+    first = held_connections(port_of(listening))
+    second = held_connections(port_of(listening))
+    assert (len(first), len(second)) == (1, 1)
+    for each in (client, ours, *first, *second):
+        each.close()

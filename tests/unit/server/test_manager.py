@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 import pytest
 
 from pixelserve_server.errors import NotFound, RepositoryError, Unavailable, Unloading
+from pixelserve_server.life import Deadline
 from pixelserve_server.repository.catalogue import Catalogue, State
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader
 from pixelserve_server.repository.manager import RepositoryManager
+from pixelserve_server.repository.turns import Turns
 
 Open = Callable[[Path], SimpleNamespace]
 Write = Callable[..., Path]
+PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def served(it: SimpleNamespace) -> list[str]:
 def test_nothing_is_loaded_again_where_nothing_has_changed(repository: Path, open_catalogue: Open) -> None:
     it = open_catalogue(repository)
     it.manager.refresh()
-    it.manager.load("a")
+    it.manager.load("a").result()
     assert it.told.loaded == ["a/1", "b/1"]
     assert it.told.unloaded == it.told.replaced == []
 
@@ -163,7 +167,7 @@ def test_a_failed_load_is_tried_again_when_its_files_change_and_not_before(
 def test_a_failed_load_is_tried_again_when_somebody_asks_for_it(repository: Path, open_catalogue: Open) -> None:
     (repository / "a" / "1" / "model.onnx").write_bytes(b"damaged")
     it = open_catalogue(repository)
-    (error,) = it.manager.load("a")
+    (error,) = it.manager.load("a").result()
     assert str(repository / "a" / "1" / "model.onnx") in str(error)
     assert len(it.told.failed) == 2
 
@@ -208,11 +212,11 @@ def test_a_repository_that_vanishes_takes_nothing_with_it(
 
 def test_a_model_is_unloaded_and_loaded_again_by_name(repository: Path, open_catalogue: Open) -> None:
     it = open_catalogue(repository)
-    it.manager.unload("a")
+    it.manager.unload("a").result()
     assert served(it) == ["b/1"]
     with pytest.raises(NotFound, match="no version of model a is ready: unloaded"):
         it.catalogue.get("a")
-    assert it.manager.load("a") == []
+    assert it.manager.load("a").result() == []
     assert served(it) == ["a/1", "b/1"]
 
 
@@ -221,9 +225,9 @@ def test_no_name_leads_out_of_the_repository(repository: Path, open_catalogue: O
     (repository / ".hidden" / "1").mkdir(parents=True)
     it = open_catalogue(repository)
     with pytest.raises(NotFound, match="the repository has no model"):
-        it.manager.load(name)
+        it.manager.load(name).result()
     with pytest.raises(NotFound, match="to unload"):
-        it.manager.unload(name)
+        it.manager.unload(name).result()
 
 
 def test_a_fingerprint_differs_where_a_file_does(repository: Path, open_catalogue: Open) -> None:
@@ -268,7 +272,7 @@ def test_whatever_a_model_raises_is_its_own_trouble_told_once_and_tried_again(
         assert str(error) in it.told.failed[0][1] if isinstance(error, OSError) else logged == [error]
         assert [status.state for _, status in it.catalogue.others("a")] == [State.UNAVAILABLE]
         # Asked by name, it is told again.
-        assert [str(each) for each in it.manager.load("a")] == [it.told.failed[1][1]]
+        assert [str(each) for each in it.manager.load("a").result()] == [it.told.failed[1][1]]
     it.manager.refresh()
     assert served(it) == ["a/2", "b/2"]
 
@@ -306,7 +310,7 @@ def test_folders_that_are_no_models_are_passed_over_and_told_of_once(
     it.manager.refresh()
     assert len(it.told.passed_over) == 5
     with pytest.raises(NotFound, match=r"lost\+found.*holds no version folder and no config.pbtxt"):
-        it.manager.load("lost+found")
+        it.manager.load("lost+found").result()
     # A model that comes to be there is one.
     model_writer(repository / "zip" / "1" / "model.onnx")
     it.manager.refresh()
@@ -367,3 +371,37 @@ def test_the_texts_of_all_models_are_read_before_any_is_loaded(
     (error,) = manager.load_all(["a", "b"], stop_on_error=True)
     assert "labels.txt: cannot be read" in str(error)
     assert told.loaded == []
+
+
+def test_a_load_that_never_ends_holds_up_neither_other_models_nor_looks(
+    repository: Path, open_catalogue: Open, model_writer: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeline: 1. a version is being loaded, for ever; 2. another model's is loaded, by name and by a look; 3. a look
+    leaves the first alone; 4. the end says that something still runs."""
+    it = open_catalogue(repository)
+    it.manager._turns = Turns(patience_s=0)
+    load, begun, never = Loader.load, threading.Event(), threading.Event()
+
+    def load_or_hang(loader: Loader, folder: ModelFolder, version: int) -> LoadedVersion:
+        if folder.name == "a":
+            begun.set()
+            never.wait(PATIENCE_S)
+        return load(loader, folder, version)
+
+    monkeypatch.setattr(Loader, "load", load_or_hang)
+    for name in ("a", "b"):
+        model_writer(repository / name / "2" / "model.onnx")
+    endless = it.manager.load("a")
+    assert begun.wait(PATIENCE_S)
+    assert it.manager.load("b").result(PATIENCE_S) == []
+    model_writer(repository / "b" / "3" / "model.onnx")
+    it.manager.refresh()
+    # After what the look has begun.
+    assert it.manager.load("b").result(PATIENCE_S) == []
+    assert not endless.done()
+    # What serves goes on, and says what is on its way.
+    assert served(it) == ["a/1", "b/3"]
+    assert [(version, status.state) for version, status in it.catalogue.others("a")] == [("2", State.LOADING)]
+    assert not it.manager.stop(Deadline.after(PATIENCE_S))
+    never.set()
+    endless.result(PATIENCE_S)

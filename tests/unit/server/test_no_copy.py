@@ -18,6 +18,7 @@ from pixelserve_server.api.codec import SMALL_BYTES
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.engine.regions import Regions
+from pixelserve_server.life import Deadline
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
 from pixelserve_server.transport.h2corn import H2cornTransport
@@ -93,7 +94,7 @@ def stub(request: pytest.FixtureRequest, catalogue: Any, seen: Seen) -> Iterator
     transport.start(Services(dispatcher, admission))
     with grpc.insecure_channel(address) as channel:
         yield GRPCInferenceServiceStub(channel)
-    transport.stop(1)
+    transport.stop(Deadline.after(1))
 
 
 def send(stub: GRPCInferenceServiceStub, model: str, datatype: str, rows: Any, identity: str) -> None:

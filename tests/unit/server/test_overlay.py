@@ -9,6 +9,7 @@ import pytest
 
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve_server.errors import InvalidRequest, NotFound, RepositoryError
+from pixelserve_server.life import Deadline
 from pixelserve_server.repository.overlay import Overlays, Override, read_override
 
 Open = Callable[[Path], SimpleNamespace]
@@ -43,10 +44,10 @@ def limit(it: SimpleNamespace) -> int:
 
 def test_a_configuration_takes_the_place_of_the_one_on_disk(repository: Path, open_catalogue: Open, kept: Path) -> None:
     it = open_catalogue(repository)
-    assert it.manager.load("a", SMALL) == []
+    assert it.manager.load("a", SMALL).result() == []
     assert limit(it) == 2
     assert it.told.replaced == ["a/1"]
-    assert it.manager.load("a") == []
+    assert it.manager.load("a").result() == []
     assert limit(it) == 64
     assert folders(kept) == []
     assert not (repository / "a" / "config.pbtxt").exists()
@@ -55,7 +56,7 @@ def test_a_configuration_takes_the_place_of_the_one_on_disk(repository: Path, op
 def test_files_take_the_place_of_all_others(repository: Path, open_catalogue: Open, model_writer: Write) -> None:
     it = open_catalogue(repository)
     content = model_writer(repository.parent / "other" / "5" / "model.onnx", output="twice").read_bytes()
-    it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): content}))
+    it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): content})).result()
     assert [(loaded.version, loaded.config.outputs[0].name) for loaded in it.catalogue.ready_versions("a")] == [
         (5, "twice")
     ]
@@ -65,14 +66,14 @@ def test_what_cannot_be_loaded_changes_nothing_and_is_not_kept(
     repository: Path, open_catalogue: Open, kept: Path
 ) -> None:
     it = open_catalogue(repository)
-    it.manager.load("a", SMALL)
+    it.manager.load("a", SMALL).result()
     for _ in range(3):
-        (error,) = it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"damaged"}))
+        (error,) = it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"damaged"})).result()
         assert "5/model.onnx" in str(error)
     # What serves is still there, to be loaded anew if its session breaks.
     assert it.catalogue.get("a").folder.version_path(1).is_dir()
     assert len(folders(kept)) == 1
-    assert it.manager.load("a") == []
+    assert it.manager.load("a").result() == []
     assert folders(kept) == []
 
 
@@ -82,7 +83,10 @@ def test_each_load_takes_the_place_of_the_one_before(
     it = open_catalogue(repository)
     content = model_writer(repository.parent / "other" / "5" / "model.onnx").read_bytes()
     for version in (5, 6, 7):
-        assert it.manager.load("a", Override(SMALL.config, {PurePosixPath(f"{version}/model.onnx"): content})) == []
+        assert (
+            it.manager.load("a", Override(SMALL.config, {PurePosixPath(f"{version}/model.onnx"): content})).result()
+            == []
+        )
         assert [path.name for path in folders(kept)[0].joinpath("a").iterdir() if path.is_dir()] == [str(version)]
         assert len(folders(kept)) == 1
 
@@ -95,14 +99,14 @@ def test_the_bytes_that_are_kept_are_bounded(
     files = Override(pb.ModelConfig(), {PurePosixPath("1/model.onnx"): content})
     it.manager._overlays = Overlays(2 * len(content))
     for name in ("b", "c"):
-        assert it.manager.load(name, files) == []
+        assert it.manager.load(name, files).result() == []
     said = f"d: .* have {len(content)} bytes, and {2 * len(content)} are kept of others; at most {2 * len(content)} are"
     for name in ("d", "b"):
         with pytest.raises(RepositoryError, match=said.replace("d:", f"{name}:")):
-            it.manager.load(name, files)
+            it.manager.load(name, files).result()
     assert it.catalogue.is_ready("b")
-    it.manager.unload("c")
-    assert it.manager.load("d", files) == []
+    it.manager.unload("c").result()
+    assert it.manager.load("d", files).result() == []
     assert len(folders(kept)) == 2
 
 
@@ -119,9 +123,9 @@ def test_the_number_of_folders_that_are_kept_is_bounded(repository: Path, kept: 
 @pytest.mark.parametrize("how", ["unload", "close"])
 def test_what_was_sent_goes_with_the_model(repository: Path, open_catalogue: Open, kept: Path, how: str) -> None:
     it = open_catalogue(repository)
-    it.manager.load("a", SMALL)
+    it.manager.load("a", SMALL).result()
     assert len(folders(kept)) == 1
-    it.manager.unload("a") if how == "unload" else it.manager.close()
+    it.manager.unload("a").result() if how == "unload" else it.manager.stop(Deadline.after(20))
     assert folders(kept) == []
 
 
@@ -136,7 +140,7 @@ def test_a_folder_that_the_disk_did_not_take_whole_is_removed(
 
     monkeypatch.setattr(Path, "write_bytes", write_half)
     with pytest.raises(RepositoryError, match=r"cannot be stored: .* No space left on device; make room"):
-        it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"whole"}))
+        it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"whole"})).result()
     assert folders(kept) == []
 
 
@@ -144,19 +148,19 @@ def test_a_disk_that_does_not_take_it(repository: Path, open_catalogue: Open, ke
     it = open_catalogue(repository)
     kept.rmdir()
     with pytest.raises(RepositoryError, match="the files of the load request cannot be stored"):
-        it.manager.load("a", SMALL)
+        it.manager.load("a", SMALL).result()
     assert limit(it) == 64
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a\0b", "x" * 256], ids=ascii)
 def test_a_name_that_is_no_folders(repository: Path, open_catalogue: Open, name: str) -> None:
     with pytest.raises(InvalidRequest, match="is not the name of a folder"):
-        open_catalogue(repository).manager.load(name, SMALL)
+        open_catalogue(repository).manager.load(name, SMALL).result()
 
 
 def test_a_configuration_alone_needs_a_model(repository: Path, open_catalogue: Open) -> None:
     with pytest.raises(NotFound, match='no model "none"'):
-        open_catalogue(repository).manager.load("none", SMALL)
+        open_catalogue(repository).manager.load("none", SMALL).result()
 
 
 @pytest.mark.parametrize(

@@ -254,3 +254,17 @@ def test_a_stream_that_its_client_has_finished_ends_well_also_in_a_drain(serve: 
     client.stream.finish()
     client.stream.end()
     assert client.stream.status is None
+
+
+def test_a_stream_that_opens_at_the_moment_of_the_end_is_ended_or_refused(serve: Callable[..., Service]) -> None:
+    """Timeline: 1. a stream passes the check of its token; 2. all streams are ended, while the server has not begun to
+    refuse; 3. the stream is refused, since no one would end it."""
+    service = serve()
+
+    class Authorizer:
+        def authorize_stream(self, *_: object) -> None:
+            service.streams.end(0)
+
+    service.streams._authorizer = Authorizer()  # type: ignore[assignment]  # only this is asked of it
+    with pytest.raises(Unavailable, match="stopping"):
+        service.streams.open(None)

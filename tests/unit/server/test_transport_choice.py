@@ -7,6 +7,7 @@ import pytest
 
 from pixelserve_server.app import Application
 from pixelserve_server.errors import StartupError
+from pixelserve_server.life import Deadline
 from pixelserve_server.observe.logs import LogLevel, configure_logs
 from pixelserve_server.settings import Settings
 
@@ -16,7 +17,7 @@ def chosen(transport: str, host: str, *, http: bool = True) -> str:
     level = LogLevel("error")
     application = Application(settings, configure_logs(level, "json"), level)
     name = application._transport.name
-    application.abandon()
+    application.stop(Deadline.after(10))
     return name
 
 
