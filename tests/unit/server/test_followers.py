@@ -15,6 +15,7 @@ from pixelserve_server.access.authorizer import Authorizer
 from pixelserve_server.access.tokens_file import TokensFile
 from pixelserve_server.app import Application
 from pixelserve_server.errors import StartupError
+from pixelserve_server.life import Deadline
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.observe.port import MetricsServer
@@ -100,7 +101,7 @@ def test_the_repository_is_followed(watched: Watched, tmp_path: Path, monkeypatc
     watcher.start()
     watched.expect_restart("repository watcher")
     assert again.wait(PATIENCE_S)
-    watcher.close()
+    watcher.stop(Deadline.after(20))
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_the_event_loop_of_a_port_goes_on(watched: Watched) -> None:
     port._listener._loop.call_soon_threadsafe(failing_once(lambda: None))
     watched.expect_restart("HTTP")
     assert ask(address, "/") == b"hello"
-    port.stop(1)
+    port.stop(Deadline.after(20))
 
 
 def test_a_server_is_not_ready_while_a_thread_is_down(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_files_that_changed_since_they_were_loaded_are_told_without_being_loaded
     assert it.manager.changed() == {("a", 1), ("b", 1)}
     assert it.told.loaded == ["a/1", "b/1"]
     (repository / "a" / "1" / "model.onnx").write_bytes(b"damaged")
-    it.manager.load("a")
+    it.manager.load("a").result()
     # Version 2 serves now, and nothing of it has changed.
     assert it.manager.changed() == {("b", 1)}
 
