@@ -6,16 +6,19 @@ senders; a sender that arrives starts there, so idle senders save up no turns.
 
 - Between senders: the one whose clock will be the earliest after its next picture goes first. A sender of few or small
   pictures overtakes one of large pictures, and senders that always have work get equal shares of the pixels. A
-  sender's next picture waits for about its own pixels times the number of senders, and no more.
-- Among the jobs of one sender: the one goes first that would be done first if they all shared the sender's turns. A
-  second clock of the sender says so, which each picture moves on by its pixels divided by the number of jobs. Small
-  jobs overtake a large one until that clock has moved on by the large one's pixels.
+  sender's next picture waits for about its own pixels times the number of senders, or for one picture of each.
+- Among the jobs of one sender: the smallest goes first, and each counts one pixel less for 64 that its sender
+  has had decoded since it arrived. So a job waits for at most 64 times its own pixels, and up to 64 large jobs do not
+  delay a small one. Sharing the turns evenly would: of eight large requests, the last is due as soon as the first.
 """
 
 import heapq
 from collections.abc import Callable, Hashable, Iterator
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
+
+# Times its own pixels that a job waits for other jobs of its sender.
+_PATIENCE = 64
 
 
 class Step(NamedTuple):
@@ -40,7 +43,7 @@ class Place:
         self.is_waiting = False
         # Pixels of steps that went first because this one's memory was not free.
         self.overtaken = 0
-        # Its sender's progress when it arrived; None: it has not.
+        # What its sender had had decoded when it arrived; None: it has not.
         self.start: float | None = None
 
 
@@ -50,7 +53,7 @@ P = TypeVar("P", bound=Place)
 class _Sender(Generic[P]):
     def __init__(self, clock: float) -> None:
         self.clock = clock
-        self.progress = 0.0
+        self.decoded = 0
         self.places = 0
         # Places that left are taken off when they come up.
         self.waiting: list[tuple[float, int, P]] = []
@@ -77,7 +80,7 @@ class FairOrder(Generic[P]):
         """Has a job wait for its next step; a job that comes for the first time is counted as its sender's."""
         sender = self._senders.setdefault(place.sender, _Sender(self._clock))
         if place.start is None:
-            place.start = sender.progress
+            place.start = sender.decoded / _PATIENCE
             sender.places += 1
             self.tell_size(place)
         place.number, place.is_waiting, place.overtaken = next(self._numbers), True, 0
@@ -109,8 +112,10 @@ class FairOrder(Generic[P]):
         place.is_waiting = False
         sender = self._senders[place.sender]
         sender.clock += place.step.cost
-        sender.progress += place.step.cost / sender.places
-        self._clock += place.step.cost / len(self._senders)
+        sender.decoded += place.step.cost
+        # No further than the next one: who comes later would wait for more than a picture of each sender.
+        due = min((self._finish(each)[0] for each in self._firsts()), default=float("inf"))
+        self._clock = min(self._clock + place.step.cost / len(self._senders), due)
         return place
 
     def _overtaker(self, blocked: P, free_bytes: int) -> P | None:

@@ -40,28 +40,44 @@ def test_a_large_picture_waits_for_no_more_pixels_than_its_own_however_many_smal
     large = place(1000, "large's")
     order = order_of(large)
     order.add(place(10, own))
-    for number in range(300):
+    for number in range(10_000):
         if next_of(order) is large:
             break
         order.add(place(10, f"sender {number}" if own == "new each time" else own))
     else:
         pytest.fail("the large picture is still waiting")
-    # Its own pixels times the number of jobs or senders, which is two at a time.
-    assert 99 <= number <= 200
+    # Its own pixels times the number of senders, which is two at a time; in one sender's jobs, 64 times.
+    assert 99 <= number <= (6400 if own == "large's" else 200)
 
 
-@pytest.mark.parametrize("sender", [None, "another"])
-def test_a_small_picture_goes_before_large_requests_even_if_they_have_had_many_turns(sender: Hashable) -> None:
-    large = [place(100, left=6400) for _ in range(8)]
+@pytest.mark.parametrize("own", [False, True], ids=["of one sender", "of a sender each"])
+def test_a_small_picture_never_waits_for_large_requests_from_the_first_of_them_to_the_last(own: bool) -> None:
+    """Eight requests of 64 large pictures, a small one after every picture. Senders' last pictures are as due as it."""
+    large = {place(1000, number if own else None, left=64_000): 64 for number in range(8)}
     order = order_of(*large)
-    for turn in range(400):
+
+    def take() -> Place:
         taken = order.take(MUCH)
         assert taken is not None
-        order.add(taken)
-        if turn % 10 == 0:
-            small = place(1, sender)
-            order.add(small)
-            assert next_of(order) is small
+        if taken in large:
+            large[taken] -= 1
+            taken.step = Step(1000, large[taken] * 1000, 0)
+        if large.get(taken):
+            order.add(taken)
+        else:
+            order.remove(taken)
+            large.pop(taken, None)
+        return taken
+
+    while large:
+        take()
+        small = place(1, "small" if own else None)
+        order.add(small)
+        is_last_round = own and all(left == 1 for left in large.values())
+        assert take() is small or is_last_round
+        for _ in range(len(large) + 1 if small.is_waiting else 0):
+            take()
+        assert not small.is_waiting
 
 
 def test_of_a_large_request_each_picture_has_its_turn_between_those_of_another_sender() -> None:
