@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelserve.imaging.decode import open_file
 from pixelserve.imaging.prepare import PictureSpec
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve_server.api.classifier import Classifier
@@ -18,7 +19,8 @@ from pixelserve_server.api.classify_job import ClassifyJob, PictureLimits
 from pixelserve_server.api.dispatch import Guard
 from pixelserve_server.engine.request import Answer, ComputedBatch, Request
 from pixelserve_server.engine.scores import ScoreReader
-from pixelserve_server.errors import InternalError, RequestError
+from pixelserve_server.errors import InternalError, QueueFull, RequestError, Unloading
+from pixelserve_server.imaging.fair import Step
 
 BLACK = io.BytesIO()
 Image.new("L", (4, 4)).save(BLACK, "PNG")
@@ -35,25 +37,43 @@ class Bench:
         self.submitted: list[Request] = []
         self.logged: list[BaseException] = []
         self.answer: Any = None
+        self.told: list[Step] = []
+        self.loaded = self._version(config)
+        self.asked: list[str] = []
+        self.limits = PictureLimits(max_images=8, max_pixels=100, max_request_pixels=1000, max_bytes=1 << 30)
+        self.classifier = self.build()
+
+    def _version(self, config: Any) -> Any:
         batcher = SimpleNamespace(submit=self._submit)
         scores = ScoreReader(config.outputs[0], "probabilities", "as a test says", declared=True)
-        loaded = SimpleNamespace(name="m", version=3, config=config, batcher=batcher, scores=scores)
-        self.asked: list[str] = []
+        return SimpleNamespace(name="m", version=3, config=config, batcher=batcher, scores=scores)
+
+    def smaller(self) -> Any:
+        """Returns a version of the same that takes smaller pictures."""
+        return self._version(replace(self.loaded.config, pictures=PictureSpec(2, 2, 1)))
+
+    def build(self) -> Classifier:
+        """Returns a classifier with the bench's limits."""
         catalogue: Any = SimpleNamespace(
-            get=lambda name, version: self.asked.append(f"version {version}") or loaded,
-            get_alias=lambda name, alias: self.asked.append(alias) or loaded,
+            get=lambda name, version: self.asked.append(f"version {version}") or self.loaded,
+            get_alias=lambda name, alias: self.asked.append(alias) or self.loaded,
         )
         pool: Any = SimpleNamespace(submit=self._take, drop=self._drop)
-        limits = PictureLimits(max_images=8, max_pixels=100, max_request_pixels=1000, max_bytes=1 << 30)
-        self.classifier = Classifier(catalogue, pool, limits, Guard(self._log))
+        return Classifier(catalogue, pool, self.limits, Guard(self._log))
+
+    def classify(self, message: bytes, call: Any) -> None:
+        """Has a call's pictures decoded, and the call answered."""
+        self.build().classify(message, call)
+        self.work[-1]()
 
     def _take(self, job: ClassifyJob) -> None:
         self.jobs.append(job)
         self.work.append(lambda: self._run(job))
 
     def _run(self, job: ClassifyJob) -> None:
-        while job not in self.dropped and job.run() is not None:
+        while job not in self.dropped and (step := job.run()) is not None:
             self.steps += 1
+            self.told.append(step)
 
     def _drop(self, job: ClassifyJob, error: RequestError) -> None:
         if job in self.jobs and job not in self.dropped:
@@ -151,3 +171,124 @@ def test_a_class_without_a_label_is_called_by_its_index(bench: Bench, recorded_c
     bench.work[0]()
     (result,) = pb.ClassifyResponse.FromString(call.replies[0]).results
     assert [each.label for each in result.classes] == ["2", "b"]
+
+
+class CountingAdmission:
+    """Takes note of the bytes that are counted for a call, and refuses more than it may have."""
+
+    def __init__(self, most: int) -> None:
+        self.counted: list[int] = []
+        self._most = most
+
+    def add(self, call: Any, size_bytes: int) -> None:
+        if size_bytes > self._most:
+            raise QueueFull("too many bytes are in flight")
+        self.counted.append(size_bytes)
+
+    def answered(self, call: Any, replied: bool = False) -> None:
+        pass
+
+
+def picture(width: int, height: int) -> pb.Image:
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return pb.Image(encoded=file.getvalue())
+
+
+def test_what_pictures_will_be_for_the_model_counts_as_bytes_in_flight_before_they_are_decoded(
+    bench: Bench, recorded_call: Any
+) -> None:
+    call = recorded_call()
+    call.admission = CountingAdmission(48)
+    bench.classifier.classify(request(images=3), call)
+    assert call.admission.counted == [3 * 4 * 4]
+    with pytest.raises(QueueFull):
+        bench.classifier.classify(request(images=4), call)
+    assert len(bench.work) == 1
+
+
+def test_a_request_of_too_many_pixels_is_refused_before_any_is_decoded(bench: Bench, recorded_call: Any) -> None:
+    call = recorded_call()
+    bench.limits = replace(bench.limits, max_request_pixels=299)
+    message = pb.ClassifyRequest(model="m", images=[picture(10, 10)] * 3).SerializeToString()
+    bench.classify(message, call)
+    assert [status.code for status in call.failures] == [grpc.StatusCode.INVALID_ARGUMENT]
+    assert "have 300 pixels together; at most 299 are taken (--max-request-pixels)" in call.failures[0].message
+    assert bench.submitted == []
+
+
+def test_pictures_that_are_refused_by_themselves_do_not_count_as_the_requests_pixels(
+    bench: Bench, recorded_call: Any
+) -> None:
+    call = recorded_call()
+    bench.answer = answer({"scores": np.array([[0.1, 0.9]], np.float32)})
+    bench.limits = replace(bench.limits, max_request_pixels=100)
+    message = pb.ClassifyRequest(model="m", images=[picture(11, 10), picture(10, 10)]).SerializeToString()
+    bench.classify(message, call)
+    too_large, good = pb.ClassifyResponse.FromString(call.replies[0]).results
+    assert "11 × 10 = 110 pixels" in too_large.error
+    assert good.classes
+
+
+def test_a_picture_that_takes_more_memory_than_decoding_may_costs_only_itself(bench: Bench, recorded_call: Any) -> None:
+    call = recorded_call()
+    bench.answer = answer({"scores": np.array([[0.1, 0.9]], np.float32)})
+    small = open_file(BLACK.getvalue(), 100).bytes_needed(PictureSpec(4, 4, 1))
+    bench.limits = replace(bench.limits, max_bytes=small)
+    message = pb.ClassifyRequest(model="m", images=[picture(10, 10), picture(4, 4)]).SerializeToString()
+    bench.classify(message, call)
+    greedy, good = pb.ClassifyResponse.FromString(call.replies[0]).results
+    assert f"at most {small:,} are given (--max-decode-mib)" in greedy.error
+    assert good.classes
+
+
+@pytest.fixture
+def large(bench: Bench) -> bytes:
+    """A request of three pictures that are no longer small together, and of one that cannot be read."""
+    bench.limits = replace(bench.limits, max_pixels=10**6, max_request_pixels=10**7)
+    images = [picture(700, 700), pb.Image(encoded=b"?"), picture(700, 700), picture(700, 700)]
+    return pb.ClassifyRequest(model="m", images=images).SerializeToString()
+
+
+def test_large_pictures_are_decoded_one_a_step_and_answered_in_their_order(
+    bench: Bench, recorded_call: Any, large: bytes
+) -> None:
+    call = recorded_call()
+    bench.answer = answer({"scores": np.array([[0.1, 0.9], [0.9, 0.1], [0.2, 0.8]], np.float32)})
+    bench.classify(large, call)
+    # One measures, and the last of the three submits, too.
+    assert bench.steps == 3
+    assert [(step.cost, step.left) for step in bench.told[:3]] == [(490_000, left * 490_000) for left in (3, 2, 1)]
+    results = pb.ClassifyResponse.FromString(call.replies[0]).results
+    assert [each.classes[0].label if each.classes else "error" for each in results] == ["b", "error", "a", "b"]
+
+
+def test_a_caller_who_leaves_between_pictures_ends_their_decoding(
+    bench: Bench, recorded_call: Any, large: bytes
+) -> None:
+    call = recorded_call()
+    bench.build().classify(large, call)
+    (job,) = bench.jobs
+    assert job.run() is not None
+    assert job.run() is not None
+    call.leave()
+    assert (bench.dropped, [status.code for status in call.failures]) == ([job], [grpc.StatusCode.CANCELLED])
+    assert bench.submitted == []
+
+
+def test_a_version_that_leaves_while_pictures_are_decoded_is_replaced_by_what_took_its_place(
+    bench: Bench, recorded_call: Any
+) -> None:
+    """The version that serves then takes smaller pictures: they are decoded for it."""
+    call = recorded_call()
+    bench.answer = answer({"scores": np.array([[0.1, 0.9]], np.float32)})
+    bench.classifier.classify(request(), call)
+    before, bench.loaded = bench.loaded, bench.smaller()
+
+    def leave(request: Request) -> None:
+        raise Unloading("gone")
+
+    before.batcher.submit = leave
+    bench.work[0]()
+    assert [each.inputs["image"].shape for each in bench.submitted] == [(1, 2, 2, 1)]
+    assert call.replies
