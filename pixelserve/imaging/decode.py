@@ -24,8 +24,8 @@ _MODE_BY_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 _MAX_RUN_LENGTH_PIXELS = 4_000_000
 # libwebp composes frames on two canvases of 4 bytes a pixel, and gives the first one's bytes to Pillow.
 _WEBP_BYTES = 12
-# What any picture takes beside its pixels: rows and tables of decoders.
-_FIXED_BYTES = 1024 * 1024
+# What any picture takes beside its pixels: decoders' code and tables, and parts of it that are in hand.
+_FIXED_BYTES = 4 * 1024 * 1024
 _ROW_BYTES = 32
 
 
@@ -198,10 +198,11 @@ def _decoder_bytes(image: Any, data: bytes, scans: jpeg.Plain | None) -> int:
         case "JPEG" | "MPO":
             return jpeg.decoder_bytes(image, scans)
         case "WEBP":
-            return _WEBP_BYTES * pixels + len(data)
+            # Pillow copies the file twice.
+            return _WEBP_BYTES * pixels + 2 * len(data)
         case "TIFF":
             tiff.check(image)
-            return tiff.decoder_bytes(image)
+            return tiff.decoder_bytes(image) + len(data)
         case "AVIF":
             # Frames are held twice at most, and made the picture's bytes in one copy and then another.
             rows = channels + max(channels - shown.pixel_bytes(image.mode), 0)
