@@ -6,7 +6,7 @@ senders; a sender that arrives starts there, so idle senders save up no turns.
 
 - Between senders: the one whose clock will be the earliest after its next picture goes first. A sender of few or small
   pictures overtakes one of large pictures, and senders that always have work get equal shares of the pixels. A
-  sender's next picture waits for about its own pixels times the number of senders, or for one picture of each.
+  sender's next picture waits for about its own pixels times the number of senders, or for the next one of each.
 - Among the jobs of one sender: the smallest goes first, and each counts one pixel less for 64 that its sender
   has had decoded since it arrived. So a job waits for at most 64 times its own pixels, and up to 64 large jobs do not
   delay a small one. Sharing the turns evenly would: of eight large requests, the last is due as soon as the first.
@@ -113,9 +113,7 @@ class FairOrder(Generic[P]):
         sender = self._senders[place.sender]
         sender.clock += place.step.cost
         sender.decoded += place.step.cost
-        # No further than the next one: who comes later would wait for more than a picture of each sender.
-        due = min((self._finish(each)[0] for each in self._firsts()), default=float("inf"))
-        self._clock = min(self._clock + place.step.cost / len(self._senders), due)
+        self._clock += place.step.cost / len(self._senders)
         return place
 
     def _overtaker(self, blocked: P, free_bytes: int) -> P | None:

@@ -12,6 +12,7 @@ from PIL import Image
 from pixelserve.imaging.decode import decode_file, open_file
 from pixelserve.imaging.errors import ImageError
 from pixelserve.imaging.prepare import PictureSpec
+from pixelserve.imaging.tiff import first_page
 
 MAX_PIXELS = 50_000_000
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8))
@@ -124,10 +125,12 @@ def test_a_tiff_of_countless_strips_is_refused() -> None:
 
 
 def test_directories_beside_a_tiffs_first_page_are_not_read() -> None:
-    """The EXIF directory has 2^31 numbers that are not there; whatever reads them fails."""
-    evil = struct.pack("<H", 1) + struct.pack("<HHLL", 0x9286, 4, 1 << 31, 8) + bytes(4)
+    exif = struct.pack("<H", 1) + struct.pack("<HHLL", 0x9286, 4, 1, 7) + bytes(4)
     data = tiff(10, struct.pack("<HHLL", 0x8769, 4, 1, 0xAAAAAAAA), 1)
-    data = data.replace(struct.pack("<L", 0xAAAAAAAA), struct.pack("<L", len(data))) + evil
+    data = data.replace(struct.pack("<L", 0xAAAAAAAA), struct.pack("<L", len(data))) + exif
+    for file, expected in ((data, {0x9286: 7}), (first_page(data), {})):
+        with Image.open(io.BytesIO(file)) as image:
+            assert image.getexif().get_ifd(0x8769) == expected
     assert pixels(data).shape == (10, 1)
 
 

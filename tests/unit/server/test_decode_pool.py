@@ -264,6 +264,20 @@ def test_a_deadline_that_passes_while_a_step_runs_ends_the_work_after_it(pools: 
     assert (job.steps, [type(error) for error in job.errors]) == (1, [DeadlineExceeded])
 
 
+def test_late_work_is_dropped_when_its_step_ends_and_not_when_its_turn_would_come(pools: Pools) -> None:
+    pool = pools.make()
+    late = Job("late", steps=5, cost=100, deadline_s=1.0)
+    pool.submit(late)
+    late.wait_until_running()
+    pools.clock.move_to(1.5)
+    small = Job("small", cost=1)
+    pool.submit(small)
+    late.may_go_on.release()
+    small.wait_until_running()
+    assert late.ended.wait(TIMEOUT_S)
+    small.finish()
+
+
 def test_work_that_raises_is_logged_dropped_and_costs_nobody_else(pools: Pools) -> None:
     pool = pools.make(max_waiting=0)
     for _ in range(3):
