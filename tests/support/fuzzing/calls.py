@@ -19,6 +19,7 @@ from .target import Target
 
 INFERENCE = "/inference.GRPCInferenceService/"
 CLASSIFIER = "/pixelserve.v1.Classifier/"
+_COMPUTE = ("ModelInfer", "Classify")
 _CHANGES = ("RepositoryModelLoad", "RepositoryModelUnload")
 
 
@@ -95,7 +96,8 @@ class CallTarget(Target):
         self._server = server
         self._method = method
         self._seeds = seeds
-        self.every = 20 if method.endswith(_CHANGES) else 1
+        # Most of what can go wrong is in requests that compute something.
+        self.every = 1 if method.endswith(_COMPUTE) else 20 if method.endswith(_CHANGES) else 4
 
     def make(self, mutator: Mutator) -> bytes:
         return messages.serialized(mutator, self._seeds)
@@ -104,6 +106,8 @@ class CallTarget(Target):
         fault = self._server.call(self._method, data).fault()
         if self._method.endswith(_CHANGES):
             self._server.restore()
+        if self._method.endswith("SharedMemoryUnregister"):
+            self._server.register()
         return fault or self._server.logged()
 
 

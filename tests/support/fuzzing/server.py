@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ANSWER_S = 120
 """An input without an answer after this has hung the server; it is far more than any takes on a busy machine."""
 _LOAD = "/inference.GRPCInferenceService/RepositoryModelLoad"
+_REGISTER = "/inference.GRPCInferenceService/SystemSharedMemoryRegister"
 _FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 
 
@@ -127,6 +128,7 @@ class InProcessServer:
         self.services: Any = grpc_port.served
         self.http: Any = http_port.served
         self.loop = asyncio.new_event_loop()
+        self.register()
 
     def call(self, method: str, message: bytes) -> FuzzedCall:
         call = FuzzedCall()
@@ -137,6 +139,11 @@ class InProcessServer:
         """Loads all models as they are on the disk."""
         for name in ("doubler", "text", "mnist-cnn"):
             self.call(_LOAD, pb.RepositoryModelLoadRequest(model_name=name).SerializeToString()).fault()
+
+    def register(self) -> None:
+        """Registers the shared memory region that requests name."""
+        asked = pb.SystemSharedMemoryRegisterRequest(name="region", key="/fuzz-region", byte_size=64)
+        self.call(_REGISTER, asked.SerializeToString()).fault()
 
     def logged(self) -> str:
         """Returns, once, what the log has of failures."""
@@ -203,4 +210,5 @@ def infer_requests() -> Iterator[pb.ModelInferRequest]:
     for tensor in (shared.inputs.add(name="values", datatype="FP32", shape=[2, 4]), shared.outputs.add(name="doubled")):
         tensor.parameters["shared_memory_region"].string_param = "region"
         tensor.parameters["shared_memory_byte_size"].int64_param = 32
+        tensor.parameters["shared_memory_offset"].int64_param = 8
     yield shared
