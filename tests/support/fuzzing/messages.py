@@ -73,7 +73,7 @@ def _change_map(mutator: Mutator, entries: Any, field: Any, depth: int) -> None:
 
 
 def _change_list(mutator: Mutator, items: Any, field: Any, depth: int) -> None:
-    kind = mutator.random.randrange(4)
+    kind = mutator.random.choice((0, 1, 2, 2, 2, 2, 3))
     if kind == 0 and len(items):
         del items[mutator.random.randrange(len(items))]
     elif kind == 1 and len(items):
