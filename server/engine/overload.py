@@ -19,6 +19,8 @@ _WEIGHT = 0.2
 # Most that runs are expected to be slower than measured at load, whatever the last ones were: a machine that stood
 # still for a moment must not refuse everything afterwards.
 _SLOWEST = 8.0
+# Rows of a run that are counted as its own, however large runs may be under an overload.
+_LARGEST_RUN = 64
 
 Refusal = Literal["", "late", "shed"]
 """Why a request is not taken: its run would end after its deadline, or the queue has been too long; empty: it is."""
@@ -143,9 +145,10 @@ class Overload:
                 return "late"
             # Estimates are off by some runs; the other half keeps that from making all that wait late.
             most_ns = max(left_ns // 2, int(self._full_ns * self._stretch))
-        if wait_ns <= most_ns:
+        # What the next run will take does not stand: the run in progress may be a long one, but it cannot be interrupted.
+        if wait_ns <= most_ns or waiting < self.limit(_LARGEST_RUN, now_ns):
             # One sender's short wait does not make the others' queue short.
-            if queued is None or self.delay_ns(queued, now_ns) <= most_ns:
+            if queued is None or queued < self._limit or self.delay_ns(queued, now_ns) <= most_ns:
                 self._short_ns = now_ns
             return ""
         if now_ns < self._standing_until_ns or now_ns - self._short_ns > _INTERVAL_NS:

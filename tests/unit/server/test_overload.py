@@ -171,3 +171,13 @@ def test_what_is_taken_together_would_be_taken_one_by_one(
             deadline_ns = None if left_ms is None else now_ns + ms(left_ms)
             assert alone.judge(waiting, rows, deadline_ns, now_ns) == ""
             waiting += rows
+
+
+def test_what_the_next_run_will_take_is_not_shed_however_long_the_run_in_progress_is() -> None:
+    it = overload()
+    it.begin(0, 60, HOUR + ms(90))
+    now_ns = HOUR + ms(101)
+    assert it.judge(1, 1, None, now_ns, 40) == ""
+    assert it.judge(2, 1, None, now_ns, 40) == "shed"
+    # The others' queue stands all the same, and no run makes up for a deadline.
+    assert it.judge(1, 1, now_ns + ms(100), now_ns, 40) == "late"
