@@ -145,7 +145,7 @@ class Overload:
                 return "late"
             # Estimates are off by some runs; the other half keeps that from making all that wait late.
             most_ns = max(left_ns // 2, int(self._full_ns * self._stretch))
-        # What the next run will take does not stand: the run in progress may be a long one, but it cannot be interrupted.
+        # What the next run takes does not stand: the run in progress may be long, but it cannot be interrupted.
         if wait_ns <= most_ns or waiting < self.limit(_LARGEST_RUN, now_ns):
             # One sender's short wait does not make the others' queue short.
             if queued is None or queued < self._limit or self.delay_ns(queued, now_ns) <= most_ns:
