@@ -15,7 +15,7 @@ class Exit(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "everything asked for was done"
+    OK = 0, "everything asked for was done; serve: also if it was stopped before it served"
     FAILED = 1, "it failed; the sentence on stderr says why"
     USAGE = 2, "an argument or option is wrong; nothing was done"
     MISSING_EXTRA = 3, "a library is missing; the sentence names the extra to install"
@@ -25,7 +25,7 @@ class Exit(IntEnum):
     SOME_PICTURES_FAILED = 10, "classify: some pictures could not be classified; their rows say why"
     NOT_SERVING = 11, "health: the server answered, and is not serving"
     TOO_SLOW = 12, "bench: p99 is above --assert-p99-ms"
-    UNFINISHED = 13, "serve: the grace ran out before every accepted request was answered"
+    UNFINISHED = 13, "serve: the grace ran out before every accepted request was answered and its answer sent"
     OTHER_FIGURES = 14, "evaluate: a figure measured again is not the card's; zoo: it misses the recipe's goal"
     UNSERVABLE = 15, "doctor: something in the repository would not be served"
     INTERRUPTED = 130, "stopped by Ctrl-C; nothing half-written is left"
