@@ -217,13 +217,14 @@ def _slow(address: str, reading: threading.Event) -> str:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def carry() -> None:
-        with listener, contextlib.suppress(OSError):
-            client, server = listener.accept()[0], socket.socket()
+        with listener, contextlib.suppress(OSError), listener.accept()[0] as client, socket.socket() as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
             host, port = address.split(":")
             server.connect((host, int(port)))
-            threading.Thread(target=_copy_bytes, args=(client, server), daemon=True).start()
+            sender = threading.Thread(target=_copy_bytes, args=(client, server), daemon=True)
+            sender.start()
             _copy_bytes(server, client, _READER_BYTES_PER_S, reading)
+            sender.join(CALL_S)
 
     threading.Thread(target=carry, daemon=True).start()
     return f"127.0.0.1:{listener.getsockname()[1]}"
