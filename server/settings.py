@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         50_000_000, ge=1, description="pixels (width × height) of a picture sent to Classify, checked before decoding"
     )
     max_request_pixels: int = Field(
-        400_000_000, ge=1, description="pixels of all the pictures of one Classify request together"
+        1_600_000_000, ge=1, description="pixels of all the pictures of one Classify request together"
     )
     max_decode_mib: int = Field(
         1024,
