@@ -163,6 +163,9 @@ class Scheduler:
 
     def _judge(self, request: Request, now_ns: int) -> Overloaded | None:
         """Returns why there is no time for a request; None: there is."""
+        if self._overload.takes_all(self._queue.rows, request.rows, request.deadline_ns, now_ns):
+            # Whatever runs before it.
+            return None
         rows = self._queue.rows_before(request)
         refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns, self._queue.rows)
         return refused(self._name, refusal) if refusal else None

@@ -256,6 +256,17 @@ def test_no_more_runs_before_a_request_than_was_foretold(
     assert foretold <= own + senders * (own + rows + 5) + 6
 
 
+@pytest.mark.parametrize("senders", [32, 33, 500])
+def test_a_forecast_among_many_senders_counts_a_turn_of_each(senders: int) -> None:
+    queue = make(10_000)
+    for _ in range(10):
+        push(queue, *map(chr, range(1000, 1000 + senders)))
+    polite = request("p")
+    foretold = queue.rows_before(polite)
+    queue.push(polite)
+    assert list(queue.waiting()).index(polite) <= foretold <= 2 * senders + 2
+
+
 def test_a_sender_that_waits_alone_is_a_plain_queue() -> None:
     queue = make()
     push(queue, "a1", "a2")
