@@ -14,6 +14,8 @@ from PIL import Image
 from pixelserve.imaging.decode import open_file
 from pixelserve.imaging.prepare import PictureSpec
 from pixelserve.v1 import classifier_pb2 as pb
+from pixelserve_server.api.accounting import Accounting
+from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.classifier import Classifier
 from pixelserve_server.api.classify_job import ClassifyJob, PictureLimits
 from pixelserve_server.api.dispatch import Guard
@@ -173,22 +175,6 @@ def test_a_class_without_a_label_is_called_by_its_index(bench: Bench, recorded_c
     assert [each.label for each in result.classes] == ["2", "b"]
 
 
-class CountingAdmission:
-    """Takes note of the bytes that are counted for a call, and refuses more than it may have."""
-
-    def __init__(self, most: int) -> None:
-        self.counted: list[int] = []
-        self._most = most
-
-    def add(self, call: Any, size_bytes: int) -> None:
-        if size_bytes > self._most:
-            raise QueueFull("too many bytes are in flight")
-        self.counted.append(size_bytes)
-
-    def answered(self, call: Any, replied: bool = False) -> None:
-        pass
-
-
 def picture(width: int, height: int) -> pb.Image:
     file = io.BytesIO()
     Image.new("L", (width, height)).save(file, "PNG")
@@ -198,12 +184,14 @@ def picture(width: int, height: int) -> pb.Image:
 def test_what_pictures_will_be_for_the_model_counts_as_bytes_in_flight_before_they_are_decoded(
     bench: Bench, recorded_call: Any
 ) -> None:
-    call = recorded_call()
-    call.admission = CountingAdmission(48)
-    bench.classifier.classify(request(images=3), call)
-    assert call.admission.counted == [3 * 4 * 4]
-    with pytest.raises(QueueFull):
-        bench.classifier.classify(request(images=4), call)
+    admission = Admission(7 * 4 * 4 - 1)
+    first, second = recorded_call(), recorded_call()
+    for call in (first, second):
+        call.begin("/Classify", Accounting(admission, None, None), 0, None)
+        admission.admit(call, 0)
+    bench.classifier.classify(request(images=3), first)
+    with pytest.raises(QueueFull, match=r"48 bytes .* are in flight, this one has 64"):
+        bench.classifier.classify(request(images=4), second)
     assert len(bench.work) == 1
 
 
