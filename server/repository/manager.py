@@ -1,66 +1,26 @@
-"""Keeps what is loaded in step with the repository: loads what is new, swaps what changed, unloads what has gone.
+"""Keeps what is loaded in step with the repository: which folders are models, and whose turn it is to change."""
 
-A version that takes another's place is loaded, warmed and checked first, then published; the old one finishes what it
-has accepted and is freed. What cannot be loaded changes nothing for what serves.
-"""
-
-import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from ..errors import NotFound, QueueFull, RepositoryError, ServerError, StartupError
+from ..errors import NotFound, QueueFull, RepositoryError, StartupError
 from ..life import Deadline
 from .catalogue import WHOLE_MODEL, Catalogue, State, Status
 from .config import label_problems, read_config
+from .keeper import Listener, ModelKeeper
 from .layout import ModelFolder, PassedOver, Survey, find_model, survey
-from .loader import LoadedVersion, Loader
+from .loader import Loader
 from .overlay import Overlays, Override
-from .selection import ChosenVersions, choose_versions
+from .prints import folder_print
+from .selection import choose_versions
 from .turns import Turns
 
 NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
 """What a model is that nobody has asked for yet."""
-UNLOADED = Status(State.UNAVAILABLE, "unloaded")
-"""What a version is that was asked to leave."""
-
-# Name, size, time of change and inode of each file: what differs when somebody has written something.
-_Print = tuple[tuple[str, int, int, int], ...]
-# The same of a version's files, and of config.pbtxt what all versions of its model are loaded with.
-_VersionPrint = tuple[_Print, bytes]
-
-
-class Listener(Protocol):
-    """Is told what the manager does, on the thread that does it: of different models at once, of one in turn."""
-
-    def on_loaded(self, loaded: LoadedVersion) -> None:
-        """A version takes requests."""
-
-    def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
-        """A version, or a model as a whole (0), cannot be served."""
-
-    def on_passed_over(self, folder: PassedOver) -> None:
-        """A folder of the repository is not taken for a model."""
-
-    def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
-        """A version has gone: for another with its number (`replaced`), with all that it accepted answered or not."""
-
-
-@dataclass
-class _Seen:
-    """What the manager last did about a model."""
-
-    prints: dict[int, _VersionPrint] = field(default_factory=dict)
-    """What each version's files were when it was loaded, or could not be."""
-    whole: _Print | None = None
-    """What all files were when not even the versions could be chosen."""
-    surprises: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Unexpected errors by version, with the reason that was reported: once, although each look tries again."""
 
 
 class RepositoryManager:
@@ -92,10 +52,8 @@ class RepositoryManager:
         """
         self._repository = repository
         self._catalogue = catalogue
-        self._loader = loader
         self._listener = listener
-        self._drain_s = drain_s
-        self._seen: dict[str, _Seen] = {}
+        self._keeper = ModelKeeper(repository, catalogue, loader, listener, drain_s)
         self._passed_over: list[PassedOver] = []
         self._overlays = Overlays(max_load_files_bytes)
         self._turns = Turns()
@@ -118,13 +76,13 @@ class RepositoryManager:
         folders = self._survey().models if names is None else self._find(names, errors)
         if stop_on_error:
             for folder in folders:
-                errors += self._contained(folder.name, WHOLE_MODEL, partial(self._read_texts, folder))
+                errors += self._keeper.contained(folder.name, WHOLE_MODEL, partial(self._read_texts, folder))
             for folder in folders:
                 if errors:
                     break
-                errors += self._turns.submit(folder.name, partial(self._update, folder)).result()
+                errors += self._turns.submit(folder.name, partial(self._keeper.update, folder)).result()
             return errors
-        changes = [self._turns.submit(folder.name, partial(self._update, folder)) for folder in folders]
+        changes = [self._turns.submit(folder.name, partial(self._keeper.update, folder)) for folder in folders]
         return [*errors, *(error for change in changes for error in change.result())]
 
     def _find(self, names: Iterable[str], errors: list[RepositoryError]) -> list[ModelFolder]:
@@ -152,7 +110,7 @@ class RepositoryManager:
         )
         for folder in found.passed_over:
             if folder not in self._passed_over:
-                self._tell(partial(self._listener.on_passed_over, folder))
+                self._keeper.tell(partial(self._listener.on_passed_over, folder))
         self._passed_over = found.passed_over
         return found
 
@@ -161,7 +119,7 @@ class RepositoryManager:
         config = read_config(folder)
         choose_versions(folder, config)
         problems = [] if config is None else label_problems(folder, config, ())
-        return [self._refuse(folder.name, WHOLE_MODEL, problem) for problem in problems]
+        return [self._keeper.refuse(folder.name, WHOLE_MODEL, problem) for problem in problems]
 
     def announce(self) -> None:
         """Tells the catalogue of the models that are there and not loaded.
@@ -195,14 +153,9 @@ class RepositoryManager:
             folder = find_model(self._repository, name)
         else:
             folder = self._overlays.make(self._repository, name, override)
-        seen = self._seen.get(name, _Seen())
-        # Asked by name, what failed is tried again although nothing has changed.
-        ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
-        seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
-        seen.whole = None
-        seen.surprises.clear()
+        self._keeper.try_again(name)
         try:
-            return self._update(folder)
+            return self._keeper.update(folder)
         finally:
             # Where a version failed, another may still be of an earlier override.
             self._overlays.keep(name, {loaded.folder for loaded in self._catalogue.ready_versions(name)})
@@ -222,8 +175,7 @@ class RepositoryManager:
     def _unload_known(self, name: str) -> None:
         if name not in self._catalogue.names():
             raise NotFound(f'there is no model "{name}" to unload')
-        self._seen.pop(name, None)
-        self._unload(name, UNLOADED)
+        self._keeper.unload(name)
         self._overlays.keep(name)
 
     def stop(self, deadline: Deadline) -> bool:
@@ -250,7 +202,7 @@ class RepositoryManager:
         there = changes.keys() | {folder.path.name for folder in found.passed_over}
         for name in self._catalogue.names():
             if name not in there:
-                changes[name] = partial(self._contained, name, WHOLE_MODEL, partial(self._forget, name))
+                changes[name] = partial(self._keeper.contained, name, WHOLE_MODEL, partial(self._keeper.forget, name))
         submitted: dict[str, Future[list[RepositoryError]]] = {}
         # The next look sees what is left out: too many loads take too long, or a model's own does.
         with suppress(QueueFull):
@@ -261,9 +213,9 @@ class RepositoryManager:
 
     def _refresh_one(self, folder: ModelFolder) -> list[RepositoryError]:
         try:
-            return self._update(folder)
+            return self._keeper.update(folder)
         except StartupError as error:
-            return self._surprised(folder.name, WHOLE_MODEL, error)
+            return self._keeper.surprised(folder.name, WHOLE_MODEL, error)
 
     def changed(self) -> set[tuple[str, int]]:
         """Returns the ready versions, by model and number, whose files on disk are others than when they were loaded.
@@ -271,15 +223,9 @@ class RepositoryManager:
         config.pbtxt does not count, which may change in ways that concern no loaded version. May be called from any
         thread; takes the time of listing the files of all ready versions.
         """
-        return {(loaded.name, loaded.version) for loaded in self._catalogue.all_ready() if self._has_changed(loaded)}
-
-    def _has_changed(self, loaded: LoadedVersion) -> bool:
-        seen = self._seen.get(loaded.name)
-        known = seen.prints.get(loaded.version) if seen else None
-        try:
-            return known is not None and known[0] != _version_print(loaded.folder, loaded.version)
-        except OSError:
-            return True
+        return {
+            (loaded.name, loaded.version) for loaded in self._catalogue.all_ready() if self._keeper.has_changed(loaded)
+        }
 
     def fingerprint(self) -> object:
         """Returns a value that differs where a file of the repository has been written, added or removed.
@@ -287,178 +233,4 @@ class RepositoryManager:
         Raises:
             RepositoryError: the repository cannot be read, or is empty.
         """
-        return {folder.name: _print(folder.path) for folder in survey(self._repository).models}
-
-    def _update(self, folder: ModelFolder) -> list[RepositoryError]:
-        """Brings a model up to what its folder holds; returns what cannot be served and was not known to be.
-
-        Whatever happens is this model's trouble alone, but for settings that hold for all.
-
-        Raises:
-            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
-        """
-        return self._contained(folder.name, WHOLE_MODEL, partial(self._bring_in_step, folder))
-
-    def _contained(self, name: str, version: int, change: Callable[[], list[RepositoryError]]) -> list[RepositoryError]:
-        """Makes a change to one model; returns what cannot be served, for whatever reason."""
-        try:
-            return change()
-        except StartupError:
-            raise
-        except RepositoryError as error:
-            return [self._refuse(name, version, error)]
-        except Exception as error:  # noqa: BLE001  one model's surprise must not cost any other
-            return self._surprised(name, version, error)
-
-    def _surprised(self, name: str, version: int, error: Exception) -> list[RepositoryError]:
-        """Refuses a version, or a whole model, for an unexpected error; the next look tries it again."""
-        seen, said = self._seen.setdefault(name, _Seen()), f"{type(error).__name__}: {error}"
-        known, explained = seen.surprises.get(version, ("", ""))
-        if known == said:
-            self._catalogue.report(name, version, Status(State.UNAVAILABLE, explained))
-            return []
-        if isinstance(error, ServerError | OSError):
-            reason = f"cannot be loaded now: {error}"
-        else:
-            reason = f"unexpected failure; the server's log has the details under {self._loader.log_failure(error)}"
-        refused = RepositoryError(reason, path=self._repository / name)
-        seen.surprises[version] = (said, str(refused))
-        return [self._refuse(name, version, refused)]
-
-    def _bring_in_step(self, folder: ModelFolder) -> list[RepositoryError]:
-        name, seen = folder.name, self._seen.setdefault(folder.name, _Seen())
-        whole = _print(folder.path)
-        if whole == seen.whole:
-            return []
-        try:
-            chosen = choose_versions(folder, read_config(folder))
-        except RepositoryError:
-            seen.whole = whole
-            raise
-        seen.whole = None
-        seen.surprises.pop(WHOLE_MODEL, None)
-        self._catalogue.forget(name, WHOLE_MODEL)
-        self._catalogue.set_unserved(name, chosen.others)
-        if not self._catalogue.ready_versions(name):
-            # Or the first that is ready would take the stable one's requests.
-            self._catalogue.set_aliases(name, chosen.aliases)
-        errors = [
-            error
-            for version in chosen.versions
-            for error in self._contained(name, version, partial(self._bring_up, folder, version, chosen, seen))
-        ]
-        ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
-        if ready.issuperset(chosen.aliases.values()):
-            self._catalogue.set_aliases(name, chosen.aliases)
-        # The old ones stay where a new one does not load.
-        if ready.issuperset(chosen.versions):
-            for version in ready.difference(chosen.versions):
-                seen.prints.pop(version, None)
-                self._retire(name, version, None)
-            self._forget_others(name, chosen.versions)
-        return errors
-
-    def _bring_up(
-        self, folder: ModelFolder, version: int, chosen: ChosenVersions, seen: _Seen
-    ) -> list[RepositoryError]:
-        """Loads a version that is new or has changed."""
-        name = folder.name
-        # Before it is read: what is written meanwhile shall be seen the next time.
-        found = _version_print(folder, version), chosen.loaded_with
-        if seen.prints.get(version) == found:
-            return []
-        seen.prints[version] = found
-        self._catalogue.report(name, version, Status(State.LOADING, "is being loaded"))
-        try:
-            loaded = self._loader.load(folder, version)
-        except RepositoryError:
-            raise
-        except BaseException:
-            # Nobody's fault that is known: the next look tries again.
-            del seen.prints[version]
-            self._catalogue.forget(name, version)
-            raise
-        seen.surprises.pop(version, None)
-        replaced = self._catalogue.publish(loaded)
-        self._tell(partial(self._listener.on_loaded, loaded))
-        if replaced is not None:
-            self._finish(replaced, replaced_by=True)
-        return []
-
-    def _refuse(self, name: str, version: int, error: RepositoryError) -> RepositoryError:
-        self._catalogue.report(name, version, Status(State.UNAVAILABLE, str(error)))
-        self._tell(partial(self._listener.on_failed, name, version, error))
-        return error
-
-    def _tell(self, event: Callable[[], None]) -> None:
-        """Tells the listener, whose own trouble must not change what is loaded."""
-        try:
-            event()
-        except Exception as error:  # noqa: BLE001
-            self._loader.log_failure(error)
-
-    def _forget(self, name: str) -> list[RepositoryError]:
-        """Unloads a model whose folder has gone."""
-        self._seen.pop(name, None)
-        self._unload(name, UNLOADED)
-        self._catalogue.forget(name)
-        return []
-
-    def _unload(self, name: str, left: Status | None) -> None:
-        for loaded in self._catalogue.ready_versions(name):
-            self._retire(name, loaded.version, left)
-
-    def _retire(self, name: str, version: int, left: Status | None) -> None:
-        """Has a version finish and go; says `left` of it afterwards, or nothing."""
-        loaded = self._catalogue.withdraw(name, version, Status(State.UNLOADING, "is being unloaded"))
-        if loaded is not None:
-            self._finish(loaded, replaced_by=False)
-        if left is None:
-            self._catalogue.forget(name, version)
-        else:
-            self._catalogue.report(name, version, left)
-
-    def _finish(self, loaded: LoadedVersion, *, replaced_by: bool) -> None:
-        finished = loaded.batcher.drain(self._drain_s)
-        self._tell(partial(self._listener.on_unloaded, loaded, replaced=replaced_by, finished=finished))
-
-    def _forget_others(self, name: str, versions: Iterable[int]) -> None:
-        """Forgets versions that failed and that nobody serves any more."""
-        served = set(map(str, versions))
-        for version, _ in self._catalogue.others(name):
-            if version not in served:
-                self._catalogue.forget(name, int(version or WHOLE_MODEL))
-
-
-def _version_print(folder: ModelFolder, version: int) -> _Print:
-    """Returns what differs when a file of a version changes, or one that is all versions', without config.pbtxt."""
-    others = {str(each) for each in folder.versions() if each != version}
-    config_file = str(folder.config_file)
-    return tuple(entry for entry in _print(folder.path, but=others) if entry[0] != config_file)
-
-
-def _print(folder: Path, but: Iterable[str] = ()) -> _Print:
-    """Returns what differs when a file below a folder is written, added or removed; without the subfolders `but`."""
-    found: list[tuple[str, int, int, int]] = []
-    walked: set[tuple[int, int]] = set()
-    # Links are how Kubernetes mounts files; one that leads back up must not be followed for ever.
-    for root, folders, files in os.walk(folder, followlinks=True):
-        try:
-            status = Path(root).stat()
-        except OSError:
-            continue
-        if (status.st_dev, status.st_ino) in walked:
-            folders.clear()
-            continue
-        walked.add((status.st_dev, status.st_ino))
-        if Path(root) == folder:
-            folders[:] = [name for name in folders if name not in but]
-        for name in files:
-            path = Path(root, name)
-            try:
-                status = path.stat()
-            except OSError:
-                # It has gone since it was listed, or leads nowhere. What needs it says so; others do not care.
-                continue
-            found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(sorted(found))
+        return {folder.name: folder_print(folder.path) for folder in survey(self._repository).models}

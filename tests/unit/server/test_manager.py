@@ -253,7 +253,9 @@ def test_whatever_a_model_raises_is_its_own_trouble_told_once_and_tried_again(
 ) -> None:
     it = open_catalogue(repository)
     logged: list[BaseException] = []
-    it.manager._loader = replace(it.manager._loader, log_failure=lambda raised: logged.append(raised) or "ab12")
+    it.manager._keeper._loader = replace(
+        it.manager._keeper._loader, log_failure=lambda raised: logged.append(raised) or "ab12"
+    )
     load = Loader.load
 
     def fail(loader: Loader, folder: ModelFolder, version: int) -> LoadedVersion:
@@ -282,7 +284,9 @@ def test_a_listener_that_fails_changes_nothing_of_what_is_served(
 ) -> None:
     it = open_catalogue(repository)
     logged: list[BaseException] = []
-    it.manager._loader = replace(it.manager._loader, log_failure=lambda raised: logged.append(raised) or "ab12")
+    it.manager._keeper._loader = replace(
+        it.manager._keeper._loader, log_failure=lambda raised: logged.append(raised) or "ab12"
+    )
 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
