@@ -15,9 +15,9 @@ from pixelserve_server import parts
 from pixelserve_server.errors import ServerError
 from pixelserve_server.failures import FailureLog
 from pixelserve_server.observe.statistics import VersionStats
-from pixelserve_server.repository import doctor
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.settings import Settings
+from pixelserve_server.tools import doctor
 
 from . import messages
 from .mutate import WORDS, Mutator
