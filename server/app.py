@@ -22,13 +22,14 @@ from .api.repository_index import RepositoryIndex
 from .api.stream import INFER_STREAM, InferStreams
 from .api.streaming import StreamedMethod
 from .api.trace_settings import TraceSettings
+from .deadline import Deadline
 from .engine.regions import Regions
 from .engine.session import check_runtime
 from .engine.timer import Timer
 from .errors import RepositoryError
 from .failures import FailureLog
 from .imaging.pool import DecodePool
-from .life import ENDING_S, Deadline, Gate, Part
+from .life import ENDING_S, Gate, Part
 from .network import Network
 from .observe.certificates import CertificateEvents
 from .observe.gpus import Gpus

@@ -8,8 +8,8 @@ from .api.admission import Admission
 from .api.dispatch import Dispatcher
 from .api.health import Health
 from .api.stream import InferStreams
+from .deadline import Deadline
 from .failures import FailureLog
-from .life import Deadline
 from .transport import HttpPort, Services, Transport
 
 # Before connections are told to go, calls are kept until none has come for this long, and no longer than this.

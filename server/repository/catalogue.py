@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from ..deadline import Deadline
 from ..errors import InvalidRequest, NotFound, Unavailable
-from ..life import Deadline
 from .aliases import STABLE
 from .layout import VERSION
 from .loader import LoadedVersion

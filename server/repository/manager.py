@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from ..deadline import Deadline
 from ..errors import NotFound, QueueFull, RepositoryError, StartupError
-from ..life import Deadline
 from .catalogue import WHOLE_MODEL, Catalogue, State, Status
 from .config import label_problems, read_config
 from .keeper import Listener, ModelKeeper

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from watchfiles import watch
 
+from ..deadline import Deadline
 from ..errors import RepositoryError
 from ..failures import FailureLog
-from ..life import Deadline
 from ..supervised import Supervisor
 from .manager import RepositoryManager
 

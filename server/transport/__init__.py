@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..api.admission import Admission
 from ..api.dispatch import Dispatcher
 from ..api.streaming import StreamedMethod
-from ..life import Deadline
+from ..deadline import Deadline
 
 if TYPE_CHECKING:
     from .certificates import Certificates

@@ -19,8 +19,8 @@ from ..api.call import Call
 from ..api.dispatch import Dispatcher
 from ..api.status import Status, status_of
 from ..api.streaming import OpenStream, StreamedMethod
+from ..deadline import Deadline
 from ..errors import RequestError, StartupError
-from ..life import Deadline
 from . import Services
 from .linger import copies, unsent
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from termios import TIOCOUTQ
 from typing import Any
 
-from ..life import Deadline
+from ..deadline import Deadline
 
 _LOOK_S = 0.02
 # More than a client can have sent while its connection was told to go; one that goes on sending is not waited for.

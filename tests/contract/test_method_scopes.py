@@ -10,7 +10,7 @@ from pixelserve.v1 import classifier_pb2
 from pixelserve_server.access.methods import RULES
 from pixelserve_server.api.stream import INFER_STREAM
 from pixelserve_server.app import Application
-from pixelserve_server.life import Deadline
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.settings import Settings
 from pixelserve_server.transport import Services

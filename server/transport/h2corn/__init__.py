@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import h2corn
 
+from ...deadline import Deadline
 from ...failures import FailureLog
-from ...life import Deadline
 from ...supervised import Supervisor
 from .. import Services
 from .app import GrpcApp

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import h2corn
 
+from ...deadline import Deadline
 from ...errors import StartupError
 from ...failures import FailureLog
-from ...life import Deadline
 from ...supervised import SupervisedThread, Supervisor
 from ..linger import close_when_sent, held_connections, unsent
 from .loop import PortLoop

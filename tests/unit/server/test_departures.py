@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from limits import LIMITS
 
-from pixelserve_server.life import Deadline
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.transport.h2corn import H2cornHttpPort, departures
 from pixelserve_server.transport.h2corn.departures import connections
 

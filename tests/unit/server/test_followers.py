@@ -14,8 +14,8 @@ from limits import LIMITS
 from pixelserve_server.access.authorizer import Authorizer
 from pixelserve_server.access.tokens_file import TokensFile
 from pixelserve_server.app import Application
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.errors import StartupError
-from pixelserve_server.life import Deadline
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.observe.port import MetricsServer

@@ -15,7 +15,7 @@ from benchmarks.compare import frames
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.health import HEALTH_SERVICE, WATCH, Health
-from pixelserve_server.life import Deadline
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
 

@@ -20,8 +20,8 @@ from limits import LIMITS
 
 from pixelserve_server.api.rest.body import BodyReader
 from pixelserve_server.api.rest.status import HttpError
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.errors import StartupError
-from pixelserve_server.life import Deadline
 from pixelserve_server.transport.h2corn import H2cornHttpPort
 
 

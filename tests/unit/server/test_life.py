@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from pixelserve_server import life
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.failures import FailureLog
-from pixelserve_server.life import Deadline, Gate, Part
+from pixelserve_server.life import Gate, Part
 
 PATIENCE_S = 60
 LOG = FailureLog(None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelserve_server.life import Deadline
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.transport.linger import close_when_sent, held_connections, unsent
 
 TIMEOUT_S = 30

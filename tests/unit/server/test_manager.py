@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.errors import NotFound, RepositoryError, Unavailable, Unloading
-from pixelserve_server.life import Deadline
 from pixelserve_server.repository.catalogue import Catalogue, State
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader

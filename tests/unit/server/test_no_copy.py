@@ -17,8 +17,8 @@ from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.codec import SMALL_BYTES
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.infer import ModelInfer
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.engine.regions import Regions
-from pixelserve_server.life import Deadline
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
 from pixelserve_server.transport.h2corn import H2cornTransport

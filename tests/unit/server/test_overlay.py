@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from pixelserve.oip import model_config_pb2 as pb
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.errors import InvalidRequest, NotFound, RepositoryError
-from pixelserve_server.life import Deadline
 from pixelserve_server.repository.overlay import Overlays, Override, read_override
 
 Open = Callable[[Path], SimpleNamespace]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pixelserve_server.app import Application
+from pixelserve_server.deadline import Deadline
 from pixelserve_server.errors import StartupError
-from pixelserve_server.life import Deadline
 from pixelserve_server.observe.logs import LogLevel, configure_logs
 from pixelserve_server.settings import Settings
 
