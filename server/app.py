@@ -110,6 +110,7 @@ class Application:
             settings.max_decode_mib * MIB,
             self._log_failure,
             self._timer,
+            supervisor=self._threads,
         )
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)

@@ -17,12 +17,14 @@ from typing import Protocol
 from ..engine.timer import Timer
 from ..errors import Cancelled, DeadlineExceeded, InternalError, QueueFull, RequestError, Unavailable
 from ..failures import FailureLog
+from ..supervised import Supervisor
 from .fair import FairOrder, Place, Step
 
 _FULL = "too many requests wait for their pictures to be decoded; retry later"
 _LATE = "the deadline passed before the request's pictures were decoded; allow more time, or send fewer or smaller ones"
 _LEFT = "the caller left before its pictures were decoded"
 _BROKEN = "internal error while pictures were decoded; the server's log has the details under {}"
+_NO_THREADS = "no thread can be started to decode pictures; retry later"
 _STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
 
 
@@ -64,6 +66,7 @@ class DecodePool:
         log_failure: FailureLog,
         timer: Timer | None = None,
         clock_s: Callable[[], float] = time.monotonic,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """Starts no thread before there is work.
 
@@ -74,6 +77,7 @@ class DecodePool:
             log_failure: logs what work raises.
             timer: drops work whose deadline passes; None: that is done when its turn comes.
             clock_s: the time that deadlines are read against.
+            supervisor: watches over the threads; None: only their failures are logged.
         """
         self._max_entries = threads + max_waiting
         self._max_bytes = max_bytes
@@ -86,11 +90,9 @@ class DecodePool:
         self._alarm_s = float("inf")
         self._is_stopping = False
         self._changed = threading.Condition(threading.Lock())
-        # A picture whose decoding never ends must not keep the process alive.
-        self._threads = [
-            threading.Thread(target=self._work, name=f"decode-{number}", daemon=True) for number in range(threads)
-        ]
-        self._is_started = False
+        supervisor = supervisor or Supervisor(log_failure)
+        self._threads = [supervisor.thread(f"decode-{number}", self._work) for number in range(threads)]
+        self._unstarted = list(self._threads)
 
     def submit(self, work: Work) -> None:
         """Takes work. Where the pool is full, a sender with many requests in it makes room for one with fewer.
@@ -107,6 +109,8 @@ class DecodePool:
             # With the lock held, so that whoever cancels it finds it here, or sees to it that it never comes.
             if work.is_over:
                 raise Cancelled(_LEFT)
+            # Before it is taken: what no thread will ever run must not wait.
+            self._start_threads()
             if len(self._entries) >= self._max_entries:
                 victim = self._order.last_of_greediest(work.sender)
                 if victim is None:
@@ -115,7 +119,6 @@ class DecodePool:
             self._entries[work] = entry
             self._order.add(entry)
             self._set_alarm(work.deadline_s)
-            self._start_threads()
             self._changed.notify()
         if victim is not None:
             self._drop(victim.work, QueueFull(_FULL))
@@ -150,18 +153,22 @@ class DecodePool:
             for entry in self._entries.values():
                 entry.error = entry.error or Unavailable(_STOPPING)
             self._changed.notify_all()
-            threads = self._threads if self._is_started else []
         for entry in left:
             self._drop(entry.work, Unavailable(_STOPPING))
-        for thread in threads:
-            thread.join(max(deadline_s - time.monotonic(), 0))
-        return not any(thread.is_alive() for thread in threads)
+        # Each of them is told, also after one that does not end.
+        ended = [thread.close(max(deadline_s - time.monotonic(), 0)) for thread in self._threads]
+        return all(ended)
 
     def _start_threads(self) -> None:
-        if not self._is_started:
-            self._is_started = True
-            for thread in self._threads:
-                thread.start()
+        while self._unstarted:
+            try:
+                self._unstarted[-1].start()
+            except RuntimeError as error:
+                # The system gives no more: those that run do all the work, and the next request tries again.
+                if len(self._unstarted) == len(self._threads):
+                    raise QueueFull(_NO_THREADS) from error
+                return
+            self._unstarted.pop()
 
     def _work(self) -> None:
         while (entry := self._take()) is not None:
@@ -184,7 +191,7 @@ class DecodePool:
             return DeadlineExceeded(_LATE)
         try:
             return entry.work.run()
-        except Exception as error:  # noqa: BLE001  this thread must live on
+        except BaseException as error:  # noqa: BLE001  this thread must live on, and give back the memory
             return InternalError(_BROKEN.format(self._log_failure(error)))
 
     def _finish(self, entry: _Entry, outcome: Step | RequestError | None) -> None:

@@ -57,7 +57,7 @@ class Job:
         self.ended = threading.Event()
         self.steps = 0
         self.errors: list[RequestError] = []
-        self.raises: Exception | None = None
+        self.raises: BaseException | None = None
 
     def run(self) -> Step | None:
         self.runs.release()
@@ -279,11 +279,12 @@ def test_late_work_is_dropped_when_its_step_ends_and_not_when_its_turn_would_com
     small.finish()
 
 
-def test_work_that_raises_is_logged_dropped_and_costs_nobody_else(pools: Pools) -> None:
+@pytest.mark.parametrize("raised", [ValueError("broken"), SystemExit("broken")], ids=["an exception", "an exit"])
+def test_work_that_raises_is_logged_dropped_and_costs_nobody_else(pools: Pools, raised: BaseException) -> None:
     pool = pools.make(max_waiting=0)
     for _ in range(3):
         broken = Job()
-        broken.raises = ValueError("broken")
+        broken.raises = raised
         while True:
             try:
                 pool.submit(broken)
@@ -294,6 +295,30 @@ def test_work_that_raises_is_logged_dropped_and_costs_nobody_else(pools: Pools) 
         broken.finish()
         assert [type(error) for error in broken.errors] == [InternalError]
     assert [str(error) for error in pools.logged] == ["broken"] * 3
+
+
+def test_work_that_no_thread_can_be_started_for_is_refused_and_the_next_is_tried(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, job, start = pools.make(threads=2), Job(), threading.Thread.start
+    left = [0]
+
+    def start_few(thread: threading.Thread) -> None:
+        if thread.name.startswith("decode"):
+            if not left[0]:
+                raise RuntimeError("can't start new thread")
+            left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    with pytest.raises(QueueFull, match="no thread can be started"):
+        pool.submit(job)
+    # One is enough.
+    left[0] = 1
+    pool.submit(job)
+    finish(job)
+    assert (job.errors, job.steps) == ([], 1)
+    assert pool.stop(time.monotonic() + TIMEOUT_S)
 
 
 def test_stopping_drops_what_waits_at_once_and_does_not_wait_for_a_picture_that_never_ends(pools: Pools) -> None:
