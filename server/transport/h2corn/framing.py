@@ -3,8 +3,9 @@
 import base64
 import binascii
 import functools
+import io
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
 
 import grpc
@@ -21,6 +22,10 @@ RESPONSE_HEADERS: Headers = [
     (b"content-type", b"application/grpc"),
     (b"grpc-accept-encoding", b"identity,deflate,gzip"),
 ]
+
+# A compressed message is read in steps, and kept in pieces, each of which is counted before.
+_STEP_BYTES = 64 * 1024
+_PIECE_BYTES = 256 * 1024
 
 # zlib's window sizes for the two formats; gRPC's deflate is zlib's format.
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
@@ -100,24 +105,37 @@ def check_encoding(encoding: bytes) -> None:
         )
 
 
-def unpack(packed: bytes, encoding: bytes, max_bytes: int) -> bytes:
+def unpack(packed: bytes, encoding: bytes, max_bytes: int, reserve: Callable[[int], object] = lambda _: None) -> bytes:
     """Returns a compressed message as it was; holds no more than `max_bytes` of it.
+
+    Args:
+        packed: the compressed message.
+        encoding: what it is compressed by.
+        max_bytes: most bytes that it may have.
+        reserve: is called with the size of each piece before it is kept; what it raises ends this.
 
     Raises:
         InvalidRequest: it is not in that encoding.
         TooLarge: it has more bytes than that.
     """
-    unpacker = zlib.decompressobj(_WINDOW_BITS[encoding])
+    unpacker, message, start, rest = zlib.decompressobj(_WINDOW_BITS[encoding]), io.BytesIO(), 0, b""
     try:
-        # One byte more than is taken says that there is too much, however much there is.
-        message = unpacker.decompress(packed, max_bytes + 1)
+        for start in range(0, len(packed), _STEP_BYTES):
+            rest, piece = packed[start : start + _STEP_BYTES], b""
+            while (rest or len(piece) == _PIECE_BYTES) and not unpacker.eof:
+                piece = unpacker.decompress(rest, _PIECE_BYTES)
+                rest = unpacker.unconsumed_tail
+                if message.tell() + len(piece) > max_bytes:
+                    raise TooLarge
+                reserve(len(piece))
+                message.write(piece)
+            if unpacker.eof:
+                break
     except zlib.error as error:
         raise InvalidRequest(f"grpc-encoding is {encoding.decode()} and the message is not: {error}") from error
-    if len(message) > max_bytes:
-        raise TooLarge
-    if not unpacker.eof or unpacker.unused_data:
+    if not unpacker.eof or unpacker.unused_data or rest or start + _STEP_BYTES < len(packed):
         raise InvalidRequest(f"the {encoding.decode()} message is cut off, or has more behind its end")
-    return message
+    return message.getvalue()
 
 
 def trailers(status: Status) -> Headers:

@@ -163,7 +163,7 @@ class StreamedCalls:
                     return
                 buffer += event.get("body", b"")
                 for message, is_packed in self._split(buffer):
-                    yield (await unpacked(message, headers, self._max_bytes) if (is_packed) else message)
+                    yield await unpacked(message, headers, self._max_bytes, self._admission) if is_packed else message
                 if not event.get("more_body"):
                     break
                 self._admission.release(held_bytes)

@@ -2,10 +2,13 @@
 
 import asyncio
 import functools
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
+from ...api.admission import Admission
 from ...api.handover import Answers, Arrivals, LoopCall
 from ...api.status import Status, status_of
 from ...errors import InvalidRequest, QueueFull, RequestError, Unimplemented
@@ -216,7 +219,7 @@ class UnaryCalls:
                     break
                 event = await receive()
             message = memoryview(b"".join(chunks))[_PREFIX_BYTES:].tobytes()
-            return await unpacked(message, headers, self._max_bytes) if start[0] else message
+            return await unpacked(message, headers, self._max_bytes, self.admission) if start[0] else message
         finally:
             self.admission.release(held_bytes)
 
@@ -241,22 +244,51 @@ class UnaryCalls:
             )
 
 
-async def unpacked(packed: bytes, headers: dict[bytes, bytes], max_bytes: int) -> bytes:
-    """Returns a compressed message as it was.
+async def unpacked(packed: bytes, headers: dict[bytes, bytes], max_bytes: int, admission: Admission) -> bytes:
+    """Returns a compressed message as it was. Its bytes count as in flight while it is unpacked.
 
     Raises:
         Unimplemented: it is in an encoding that is not known.
         InvalidRequest: it is not in that encoding.
+        QueueFull: too many bytes are in flight.
         Refused: it is too large.
     """
     encoding = headers.get(b"grpc-encoding", b"")
     framing.check_encoding(encoding)
+    if len(packed) <= _QUICK_BYTES <= max_bytes:
+        # Its size says nothing about what is in it: a thousandth, if it is all zeros.
+        with suppress(framing.TooLarge):
+            return framing.unpack(packed, encoding, _QUICK_BYTES)
+    held = _Unpacking(admission)
     try:
-        if len(packed) <= _QUICK_BYTES:
-            return framing.unpack(packed, encoding, max_bytes)
-        return await asyncio.to_thread(framing.unpack, packed, encoding, max_bytes)
+        return await asyncio.to_thread(framing.unpack, packed, encoding, max_bytes, held.hold)
     except framing.TooLarge as error:
         raise Refused(framing.too_large(max_bytes + 1, max_bytes)) from error
+    finally:
+        held.end()
+
+
+class _Unpacking:
+    """The bytes of a message that another thread unpacks, which count as in flight meanwhile."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._is_over = False
+
+    def hold(self, size_bytes: int) -> None:
+        with self._lock:
+            # The thread goes on when the caller has left, and must count nothing that is never released.
+            if self._is_over:
+                raise Left
+            self._admission.hold_more(size_bytes, self._bytes)
+            self._bytes += size_bytes
+
+    def end(self) -> None:
+        with self._lock:
+            self._is_over = True
+            self._admission.release(self._bytes)
 
 
 def _ended(trailing: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Compressed messages are unpacked in pieces that count as in flight, and what is large is unpacked beside the loop."""
+
+import asyncio
+import gzip
+import os
+import threading
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+from pixelserve_server.api.admission import Admission
+from pixelserve_server.errors import InvalidRequest, QueueFull
+from pixelserve_server.transport.h2corn import framing
+from pixelserve_server.transport.h2corn.framing import TooLarge, unpack
+from pixelserve_server.transport.h2corn.unary import Left, _Unpacking, unpacked
+
+PACK: dict[bytes, Callable[[bytes], bytes]] = {b"gzip": gzip.compress, b"deflate": zlib.compress}
+HEADERS = {b"grpc-encoding": b"gzip"}
+PIECE = framing._PIECE_BYTES
+
+
+@pytest.mark.parametrize("encoding", PACK)
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+@pytest.mark.parametrize("fill", [bytes, os.urandom], ids=["zeros", "noise"])
+def test_a_message_is_what_it_was_and_every_byte_is_counted(
+    encoding: bytes, size: int, fill: Callable[[int], bytes]
+) -> None:
+    message, counted = fill(size), []
+    assert unpack(PACK[encoding](message), encoding, size, counted.append) == message
+    assert sum(counted) == size
+    assert max(counted, default=0) <= PIECE
+
+
+@pytest.mark.parametrize("fill", [bytes, os.urandom], ids=["zeros", "noise"])
+def test_a_message_that_is_cut_off_or_goes_on_behind_its_end_is_refused(fill: Callable[[int], bytes]) -> None:
+    packed = gzip.compress(fill(2 * PIECE))
+    for wrong in (packed[:-1], packed[: len(packed) // 2], b"", packed + b"x", packed + bytes(PIECE), packed + packed):
+        with pytest.raises(InvalidRequest, match="cut off, or has more behind its end"):
+            unpack(wrong, b"gzip", 1 << 30)
+
+
+def test_no_piece_is_kept_that_is_too_large_or_not_counted() -> None:
+    packed, counted = gzip.compress(bytes(100 * PIECE)), []
+    with pytest.raises(TooLarge):
+        unpack(packed, b"gzip", 3 * PIECE, counted.append)
+    assert counted == [PIECE] * 3
+    admission = Admission(3 * PIECE)
+    admission.hold(1)
+    with pytest.raises(QueueFull):
+        asyncio.run(unpacked(packed, HEADERS, 1 << 30, admission))
+    # Nothing stays counted: all that may be in flight fits.
+    admission.release(1)
+    admission.hold_more(3 * PIECE, 0)
+
+
+def test_a_small_message_that_becomes_large_is_not_unpacked_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(bytes(10 * PIECE))
+    assert len(packed) < 64 * 1024
+    threads = set()
+
+    def hold_more(admission: Admission, size_bytes: int, own_bytes: int) -> None:
+        threads.add(threading.get_ident())
+
+    monkeypatch.setattr(Admission, "hold_more", hold_more)
+    monkeypatch.setattr(Admission, "release", lambda *_: None)
+    assert asyncio.run(unpacked(packed, HEADERS, 1 << 30, Admission(1 << 30))) == bytes(10 * PIECE)
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_nothing_is_counted_for_a_caller_who_has_left() -> None:
+    admission = Admission(100)
+    held = _Unpacking(admission)
+    held.hold(60)
+    held.end()
+    with pytest.raises(Left):
+        held.hold(1)
+    admission.hold_more(100, 0)
