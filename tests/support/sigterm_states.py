@@ -102,10 +102,16 @@ def loading(folder: Path, transport: str, chance: random.Random) -> Server:
     return server
 
 
-def decoding(folder: Path, transport: str, chance: random.Random) -> Server:
+def _serving(folder: Path, transport: str, *flags: str) -> Server:
+    """Returns a server that is ready, with mnist-cnn."""
     _copy(folder, "mnist-cnn", "mnist-cnn")
-    server = Server(folder, transport)
+    server = Server(folder, transport, *flags)
     server.wait_until_ready()
+    return server
+
+
+def decoding(folder: Path, transport: str, chance: random.Random) -> Server:
+    server = _serving(folder, transport)
     picture = io.BytesIO()
     Image.new("L", (1500, 1500)).save(picture, "JPEG")
     message = classifier_pb2.ClassifyRequest(model="mnist-cnn")
@@ -118,9 +124,7 @@ def decoding(folder: Path, transport: str, chance: random.Random) -> Server:
 
 
 def swapping(folder: Path, transport: str, chance: random.Random) -> Server:
-    _copy(folder, "mnist-cnn", "mnist-cnn")
-    server = Server(folder, transport, "--model-control-mode", "poll", "--repository-poll-s", "0.2")
-    server.wait_until_ready()
+    server = _serving(folder, transport, "--model-control-mode", "poll", "--repository-poll-s", "0.2")
     infer = server.stub().ModelInfer
     server.keep_calling(4, lambda: infer(_infer(), timeout=CALL_S))
 
@@ -135,9 +139,7 @@ def swapping(folder: Path, transport: str, chance: random.Random) -> Server:
 
 
 def streaming(folder: Path, transport: str, chance: random.Random) -> Server:
-    _copy(folder, "mnist-cnn", "mnist-cnn")
-    server = Server(folder, transport)
-    server.wait_until_ready()
+    server = _serving(folder, transport)
     stub = server.stub()
 
     def stream() -> None:
