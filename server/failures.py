@@ -33,7 +33,7 @@ def guarded(function: Callable[P, object], log_failure: FailureLog) -> Callable[
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  see above
+        except Exception as error:  # noqa: BLE001  logging it is the point of this function
             log_failure(error)
 
     return call

@@ -166,7 +166,7 @@ def measure_overload(
 
     Args:
         model: the model's name.
-        workload: what is sent.
+        workload: the requests to send.
         place: where.
         connections: how many carry the load; the polite client has one more.
         deadline_s: each request's deadline.

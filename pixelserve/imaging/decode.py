@@ -128,7 +128,7 @@ class _File(Picture):
         # Beside the picture, while it is decoded: the decoder's own, some rows, and the file if it is a copy.
         self._decoder_bytes = _decoder_bytes(self._image, data, scans) + _ROW_BYTES * self.size[0]
         self._decoder_bytes += 0 if readable is data else len(readable)
-        # What is left of these is small, and nobody's.
+        # Only the orientation is used of these; dropping them frees their memory.
         info = self._image.info
         self._turned = upright.orientation(exif or info.pop("exif", b""), xmp or info.pop("xmp", b""))
         # Only what the header says is needed, which PNG's has within these.

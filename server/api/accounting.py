@@ -24,7 +24,7 @@ class Accounting:
         Args:
             admission: counts unanswered calls and their bytes.
             failure_counts: counts the calls that fail.
-            watch: tells the log and the traces of calls; None: nobody wants to know.
+            watch: reports calls to the access log and the traces; None: neither is on.
             triton_status_codes: whether calls fail with Triton's status codes where ours differ.
         """
         self._admission = admission

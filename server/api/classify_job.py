@@ -250,7 +250,7 @@ class ClassifyJob:
                 call.subject = Subject(loaded.name, str(loaded.version))
                 call.record.computed(answer.batch, self._arrived_ns)
             scores = answer.outputs[loaded.scores.output.name] if loaded.scores else None
-            # On the batcher's thread, where nobody else would answer the caller if this failed.
+            # Runs on the batcher's thread: if this failed, the caller would get no answer.
             self._guard(self._call, lambda: self._answer(scores))
 
     def _answer(self, scores: Array | None) -> None:

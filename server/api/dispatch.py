@@ -65,7 +65,7 @@ class Dispatcher:
             admission: decides which calls are taken, and counts them.
             guard: answers calls that fail.
             failure_counts: counts them.
-            watch: tells the log and the traces of calls; None: nobody wants to know.
+            watch: reports calls to the access log and the traces; None: neither is on.
             authorizer: checks tokens; None: everyone may call everything.
             probes: handlers of methods that are answered whatever else is going on, such as health's Check.
             triton_status_codes: whether calls fail with Triton's status codes where ours differ.

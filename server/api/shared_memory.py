@@ -105,7 +105,7 @@ def fetch_inputs(request: InferRequest, regions: Regions, call: Call) -> InferRe
 
 
 def _reserve(byte_size: int, call: Call, most_bytes: int) -> None:
-    # Registering costs a client nothing, so what is read has a limit of its own, as messages have theirs.
+    # Registering a region is free, so reads need their own limit, as messages have.
     if byte_size > most_bytes:
         raise InvalidRequest(
             f"the inputs have {byte_size:,} bytes in shared memory; at most {most_bytes:,} are read for one "

@@ -24,7 +24,7 @@ class Answers:
         """Gives the requests of a run their rows of it."""
         try:
             requests[0].succeed_all(requests, batch, self._log_failure)
-        except BaseException as error:  # noqa: BLE001  see the module
+        except BaseException as error:  # noqa: BLE001  one caller must not strand the others
             request_id = self._log_failure(error)
             # Those that have their answer get no other.
             self.fail(

@@ -38,10 +38,8 @@ class FairLine:
     __slots__ = ("_behind", "_is_fair", "_ring", "front", "lanes", "sender")
 
     def __init__(self, *, is_fair: bool = True) -> None:
-        """Starts out empty.
-
-        Args:
-            is_fair: whether senders take turns; otherwise the order is that of arrival.
+        """Args:
+        is_fair: whether senders take turns; otherwise the order is that of arrival.
         """
         self._is_fair = is_fair
         self.front: deque[Request] = deque()
@@ -113,7 +111,7 @@ class FairLine:
             return False
         lane = ring[0]
         if len(ring) == 1:
-            # It has nobody to save for.
+            # No other sender waits for its turn.
             lane.credit = lane.requests[0].rows
         elif lane.requests[0].rows > lane.credit:
             lane = self._next_lane()
@@ -148,7 +146,7 @@ class FairLine:
                 lane.credit += 1
                 if lane.requests[0].rows <= lane.credit:
                     return lane
-            # All save for large requests: the rounds in which nobody could run one are skipped.
+            # Every sender is saving for a large request: skip the rounds in which none could run.
             rounds = min(lane.requests[0].rows - lane.credit for lane in ring) - 1
             for lane in ring:
                 lane.credit += rounds

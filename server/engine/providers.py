@@ -18,8 +18,9 @@ NO_GRAPH = -1
 CUDA_PREFIX = "cuda."
 """What the key of an option of the CUDA provider begins with; any other is of the session's configuration."""
 
-# Ours where nobody asks otherwise. The arena grows by what batches need. cuDNN chooses convolutions by rule, since
-# measuring all of them takes long at each size's first run. TF32's 10 bits of mantissa are refused by golden samples.
+# Our defaults, which --session-option overrides. The arena grows by what batches need. cuDNN chooses convolutions by
+# rule, since measuring all of them takes long at the first run of each size. TF32 keeps 10 bits of the mantissa, which
+# golden samples refuse.
 _CUDA_DEFAULTS = {
     "arena_extend_strategy": "kSameAsRequested",
     "cudnn_conv_algo_search": "HEURISTIC",

@@ -50,7 +50,7 @@ class RequestQueue:
         self.rows = 0
         """Rows of all that waits."""
         self.displaced: list[Request] = []
-        """Requests that lost their places to other senders' and are to be dropped; whoever drops them empties this."""
+        """Requests that lost their places to those of other senders. The caller drops them and empties this list."""
 
     def push(self, request: Request) -> bool:
         """Takes a request; returns False where its level is full."""
@@ -159,7 +159,7 @@ class RequestQueue:
         return batch, rows, dropped
 
     def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int, done_ns: int) -> int:
-        """Moves requests from the front into `batch`, and such as nobody waits for into `dropped`; returns the
+        """Moves requests from the front into `batch`, and expired or cancelled ones into `dropped`; returns the
         batch's rows."""
         rows = 0
         for line in self._lines():

@@ -243,7 +243,7 @@ class Request:
             end = first_row + request.rows
             try:
                 request.succeed(batch, first_row, end)
-            except BaseException as error:  # noqa: BLE001  see above
+            except BaseException as error:  # noqa: BLE001  one caller must not strand the others
                 log_failure(error)
             first_row = end
 

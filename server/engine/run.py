@@ -81,7 +81,7 @@ class GuardedObserver:
     def _tell(self, event: Callable[..., object], *what: Any) -> None:
         try:
             event(*what)
-        except BaseException as error:  # noqa: BLE001  see the class
+        except BaseException as error:  # noqa: BLE001  an observer must cost no answer
             self._log_failure(error)
 
 

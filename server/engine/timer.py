@@ -67,7 +67,7 @@ class Timer:
         """Calls a function that is due; what it raises is logged, and costs the others nothing."""
         try:
             function()
-        except BaseException as error:  # noqa: BLE001  see above
+        except BaseException as error:  # noqa: BLE001  the other deadlines must still be kept
             self._log_failure(error)
 
     def next(self) -> Callable[[], object] | None:

@@ -34,7 +34,7 @@ class Work(Protocol):
     sender: Hashable
     """Whose it is: senders are treated alike."""
     deadline_s: float | None
-    """`time.monotonic()` after which nobody needs it; None: there is no such time."""
+    """Deadline by `time.monotonic()`; None if it has none."""
     first: Step
     """Its first step, known before anything is looked at."""
     is_over: bool
@@ -106,7 +106,7 @@ class DecodePool:
         with self._changed:
             if self._is_stopping:
                 raise Unavailable(_STOPPING)
-            # With the lock held, so that whoever cancels it finds it here, or sees to it that it never comes.
+            # Checked under the lock, so a concurrent cancel either finds the entry or prevents it.
             if work.is_over:
                 raise Cancelled(_LEFT)
             # Before it is taken: what no thread will ever run must not wait.
