@@ -57,6 +57,11 @@ def read_override(config: str | None, files: Mapping[str, bytes]) -> Override | 
         raise InvalidRequest(
             f'load parameter "config" has {len(config):,} characters; at most {CONFIG_BYTES:,} are taken'
         )
+    if not config.lstrip().startswith("{"):
+        # protobuf takes an empty JSON list for an empty message.
+        raise InvalidRequest(
+            f'load parameter "config" is not a JSON object: expected a ModelConfig, received {config[:40]!r}'
+        )
     try:
         parsed = json_format.Parse(config, pb.ModelConfig())
     except json_format.ParseError as error:

@@ -194,3 +194,15 @@ def test_a_configuration_or_a_number_of_files_that_no_model_has_is_refused() -> 
         read_override('{"name": "' + "x" * 262_135 + '"}', {})
     with pytest.raises(InvalidRequest, match=r"1,001 load parameters .* at most 1,000 are taken"):
         read_override("{}", {f"1/{number}": b"" for number in range(1001)})
+
+
+@pytest.mark.parametrize("config", ["[]", '""', "null", "", "[[]]"])
+def test_a_configuration_that_is_not_a_json_object_is_refused(config: str) -> None:
+    with pytest.raises(InvalidRequest, match=r'"config" is not a JSON object: expected a ModelConfig, received'):
+        read_override(config, {})
+
+
+def test_a_configuration_may_begin_with_white_space() -> None:
+    sent = read_override('\n {"max_batch_size": 2}', {})
+    assert sent is not None
+    assert sent.config.max_batch_size == 2
