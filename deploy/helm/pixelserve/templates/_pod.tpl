@@ -48,18 +48,24 @@ capabilities: {drop: [ALL]}
 {{- default (include "pixelserve.leastTerminationGrace" .) .Values.server.terminationGracePeriodSeconds | int64 -}}
 {{- end -}}
 
-{{/* Spread by ScheduleAnyway: after a zone is lost, crowded pods serve better than pending ones. */}}
-{{- define "pixelserve.placement" }}
-topologySpreadConstraints:
+{{/*
+Over zones and hosts. ScheduleAnyway: after a zone is lost, crowded pods serve better than pending ones. Each revision is
+spread by itself, or the pods that a rollout replaces would count as well. Takes the selector.
+*/}}
+{{- define "pixelserve.spread" -}}
+{{- $selector := . -}}
 {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
-  - topologyKey: {{ $key }}
-    maxSkew: 1
-    whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels: {{- include "pixelserve.trackSelector" $ | nindent 8 }}
-    # Each revision by itself, or the pods that a rollout replaces count as well.
-    matchLabelKeys: [pod-template-hash]
+- topologyKey: {{ $key }}
+  maxSkew: 1
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- $selector | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
 {{- end }}
+{{- end -}}
+
+{{- define "pixelserve.placement" }}
+topologySpreadConstraints: {{- include "pixelserve.spread" (include "pixelserve.trackSelector" .) | trim | nindent 2 }}
 {{- $values := .root.Values }}
 {{- $nodes := $values.nodeSelector }}
 {{- $tolerations := $values.tolerations }}

@@ -5,10 +5,10 @@ apiVersion: v1
 kind: Service
 metadata:
   {{- include "pixelserve.metadata" (dict "root" .root "suffix" .suffix "component" "server") | nindent 2 }}
-  {{- if $headless }}
-  # Tells monitors to take the other one, or each pod would be scraped twice.
-  annotations: {pixelserve/headless: "true"}
-  {{- else }}
+    {{- if $headless }}
+    pixelserve/headless: "true"
+    {{- end }}
+  {{- if not $headless }}
   {{- with .root.Values.service.annotations }}
   annotations: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -27,5 +27,8 @@ spec:
     {{- else }}
     - {name: grpc, port: 8001, targetPort: grpc, appProtocol: https}
     - {name: http, port: 8000, targetPort: http, appProtocol: https}
+    {{- end }}
+    {{- if $headless }}
+    - {name: metrics, port: 8002, targetPort: metrics, appProtocol: http}
     {{- end }}
 {{- end -}}
