@@ -59,6 +59,9 @@ dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a loa
 chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
 	@$(BIN)/python -m deploy.helm.document
 
+kustomize: $(STAMPS)/server $(STAMPS)/deploy ## write deploy/kustomize from the chart
+	@$(BIN)/python -m deploy.helm.kustomize
+
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"
 	@$(BIN)/ruff check --quiet .
