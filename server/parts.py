@@ -275,7 +275,10 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
             f"--trace-endpoint needs {error.name}, which is not installed; "
             "in PixelServe's clone run: pip install -e '.[otel]'"
         ) from error
-    return Tracing(otlp_exporter(settings.trace_endpoint), pixelserve.__version__, settings.trace_rate, log)
+    service = {"service.version": pixelserve.__version__}
+    if settings.instance:
+        service["service.instance.id"] = settings.instance
+    return Tracing(otlp_exporter(settings.trace_endpoint), service, settings.trace_rate, log)
 
 
 def http_port(

@@ -264,6 +264,11 @@ class Settings(BaseSettings):
         description="trace one of so many calls whose caller does not say whether its trace is kept; 0: only those "
         "whose caller says so",
     )
+    instance: str = Field(
+        "",
+        pattern=r"^[!-~]{0,253}$",
+        description="name of this replica, such as its pod's: in every log line, and in traces as service.instance.id",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
     config: Path | None = Field(
         None, description="a .toml or .yaml file of settings by name; flags and environment variables win over it"

@@ -149,6 +149,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "access_log_per_s": ("0.5", 0.5),
     "trace_endpoint": ("https://collector:4318", "https://collector:4318"),
     "trace_rate": ("1", 1),
+    "instance": ("pixelserve-7d9f-x2x9z", "pixelserve-7d9f-x2x9z"),
     "log_level": ("debug", "debug"),
     "log_format": ("text", "text"),
 }
@@ -211,6 +212,11 @@ def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -
             ["--max-connection-age-s", "0.5"],
             r"^--max-connection-age-s \(or PIXELSERVE_MAX_CONNECTION_AGE_S\) is 0\.5; expected at least 1, or 0 ",
             id="a moment",
+        ),
+        pytest.param(
+            ["--instance", "two words"],
+            r"^--instance \(or PIXELSERVE_INSTANCE\) is 'two words': string should match pattern",
+            id="no name",
         ),
         pytest.param(["--max-connection-age-s", "inf"], r"'inf': .*less than or equal to 604800$", id="for ever"),
         pytest.param(["--max-connection-age-s", "nan"], r"'nan': .*less than or equal to 604800$", id="not a number"),
