@@ -11,6 +11,8 @@ p99 to that before the event should be 3 or less; it is printed only, since it i
 
 import argparse
 import json
+import math
+import signal
 import sys
 
 from rich.console import Console
@@ -22,7 +24,7 @@ from .cases import CASES
 from .certificates import issue
 from .chart import ToolError, times_s
 from .overload import overload
-from .report import Row, overload_row, row, table
+from .report import HEAD, Row, lines, overload_row, row
 from .stage import Options, play, scratch, set_up
 
 OVERLOAD = "overload"
@@ -58,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--balancer", choices=(*BALANCERS, "both"), default="both", help="in front of the servers (both)"
     )
-    parser.add_argument("--settle-s", type=float, default=settle_s, help=f"of the servers (the chart's: {settle_s:g})")
-    parser.add_argument("--grace-s", type=float, default=grace_s, help=f"of the servers (the chart's: {grace_s:g})")
+    parser.add_argument("--settle-s", type=_time, default=settle_s, help=f"of the servers (the chart's: {settle_s:g})")
+    parser.add_argument("--grace-s", type=_time, default=grace_s, help=f"of the servers (the chart's: {grace_s:g})")
     parser.add_argument("--network", choices=("auto", "loopback"), default="auto", help="auto: namespaces if possible")
     parser.add_argument("--transport", default="auto", help="what the servers take as --transport (auto)")
     parser.add_argument("--tls", action="store_true", help="servers with certificates, behind the forwarder only")
@@ -68,41 +70,68 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not _LEAST_SECONDS <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not at least {_LEAST_SECONDS:g}")
+    return _at_least(_LEAST_SECONDS, text)
+
+
+def _time(text: str) -> float:
+    return _at_least(0.0, text)
+
+
+def _at_least(least: float, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not least <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from {least:g}")
     return seconds
 
 
-def _plan(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """Returns cases and balancers, in their order."""
-    balancers = [options.balancer] if options.balancer != "both" else ["forwarder"] if options.tls else list(BALANCERS)
+def plan(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Returns cases and balancers, in their order; with TLS those that speak it."""
+    balancers = list(BALANCERS) if options.balancer == "both" else [options.balancer]
+    behind = {name: case.balancers for name, case in CASES.items()} | {OVERLOAD: tuple(BALANCERS)}
     return [
         (case, balancer)
-        for case in options.case or (*CASES, OVERLOAD)
+        for case in options.case or behind
         for balancer in balancers
-        if case == OVERLOAD or balancer in CASES[case].balancers
+        if balancer in behind[case] and (not options.tls or (case, balancer) not in _without_tls())
     ]
+
+
+def _without_tls() -> set[tuple[str, str]]:
+    # The chart's Envoy speaks plain text to the servers, and so do the clients of these cases.
+    return {(case, "envoy") for case in CASES} | {
+        (case, each) for case in (OVERLOAD, "restart-http") for each in BALANCERS
+    }
 
 
 def main() -> int:
     """Plays the cases and prints what came of them."""
     parser = _parser()
     options = parser.parse_args()
-    if options.tls and options.balancer == "envoy":
-        parser.error("--tls: the chart's Envoy speaks plain text to the servers; use --balancer forwarder")
-    rows: list[Row] = []
-    for case, balancer in _plan(options):
-        console.print(f"{case} behind {balancer}", highlight=False)
-        given = {
-            name: getattr(options, name) for name in ("seconds", "settle_s", "grace_s", "network", "transport", "tls")
-        }
-        try:
-            rows.append(run(case, Options(balancer, **given)))
-        except (ToolError, RuntimeError) as error:
-            sys.exit(f"{case} behind {balancer}: {error}")
-    print(json.dumps([each.as_json() for each in rows], indent=2) if options.json else table(rows))
+    planned = plan(options)
+    if not planned:
+        parser.error("nothing to play: with --tls only --balancer forwarder, and neither overload nor restart-http")
+    # As Ctrl-C: namespaces and processes are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    rows = [_shown(*each, options) for each in planned]
+    if options.json:
+        print(json.dumps([each.as_json() for each in rows], indent=2))
     return 0 if all(each.is_met for each in rows) else 1
+
+
+def _shown(case: str, balancer: str, options: argparse.Namespace) -> Row:
+    """Plays a case and prints its row, unless all are to be printed as JSON."""
+    console.print(f"{case} behind {balancer}", highlight=False)
+    names = ("seconds", "settle_s", "grace_s", "network", "transport", "tls")
+    try:
+        found = run(case, Options(balancer, **{name: getattr(options, name) for name in names}))
+    except (ToolError, RuntimeError) as error:
+        sys.exit(f"{case} behind {balancer}: {error}")
+    if not options.json:
+        print(f"{HEAD}\n{lines(found)}", flush=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import calls
 from .chart import ROOT
 
 _END_S = 30.0
@@ -96,8 +97,6 @@ def running(loads: list[Load], targets: dict[str, str], ca: Path | None, folder:
 
 
 def _work(number: int, options: argparse.Namespace, stop: threading.Event, records: list[Record]) -> None:
-    from . import calls
-
     kinds = calls.KINDS[options.kind]
     caller: calls.Caller = kinds[number % len(kinds)](options.target, options.ca)
     choice, pictures, period_s = random.Random(number), calls.samples(), 1 / options.rate  # noqa: S311

@@ -1,7 +1,6 @@
 """What came of the cases, as a table and as JSON."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,17 +81,18 @@ def overload_row(balancer: str, overloaded: Overloaded) -> Row:
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Returns the rows, and under each what was counted."""
-    head = f"{'case':44} {'balancer':10} {'requests, failures':34} {'p99 ms':>8} {'steady':>8} {'ratio':>6}  goals"
-    lines = [head]
-    for each in rows:
-        counts = ", ".join(f"{kind} {each.requests[kind]:,} {each.failures[kind]}" for kind in each.requests)
-        counts += f", refused {each.refused:,}" if each.refused else ""
-        p99s = f"{each.p99_s * 1e3:8.1f} {each.steady_p99_s * 1e3:8.1f} {each.ratio:6.1f}"
-        lines.append(f"{each.case:44} {each.balancer:10} {counts:34} {p99s}  {'met' if each.is_met else 'MISSED'}")
-        lines += [f"    {'' if goal.is_met else 'MISSED: '}{goal.text}: {goal.figure}" for goal in each.goals]
-    return "\n".join(lines)
+HEAD = f"{'case':44} {'balancer':10} {'requests, failures':44} {'p99 ms':>8} {'steady':>8} {'ratio':>6}  goals"
+"""Stands above the lines of all rows."""
+
+
+def lines(row: Row) -> str:
+    """Returns a row's line, and below it what was counted."""
+    counts = ", ".join(f"{kind} {row.requests[kind]:,} {row.failures[kind]}" for kind in row.requests)
+    counts += f", refused {row.refused:,}" if row.refused else ""
+    p99s = f"{row.p99_s * 1e3:8.1f} {row.steady_p99_s * 1e3:8.1f} {row.ratio:6.1f}"
+    line = f"{row.case:44} {row.balancer:10} {counts:44} {p99s}  {'met' if row.is_met else 'MISSED'}"
+    goals = [f"    {'' if goal.is_met else 'MISSED: '}{goal.text}: {goal.figure}" for goal in row.goals]
+    return "\n".join((line, *goals))
 
 
 def _ms(seconds: float) -> float | None:
