@@ -42,8 +42,17 @@ def _validator(release: str, api_version: str, kind: str) -> Draft202012Validato
     try:
         schema = utils.schema_contents(f"{_folder(release)}/{kind.lower()}-{group}.json", release)
     except FileNotFoundError:
-        raise LookupError(f"Kubernetes {release} has no {api_version} {kind}") from None
+        raise LookupError(f"no schema of {api_version} {kind} found") from None
     return Draft202012Validator(schema, registry=_registry(release))
+
+
+def known(api_version: str, kind: str, release: str) -> bool:
+    """True if a release of Kubernetes has the API."""
+    try:
+        _validator(release, api_version, kind)
+    except LookupError:
+        return False
+    return True
 
 
 def errors(manifest: Manifest, release: str) -> list[str]:

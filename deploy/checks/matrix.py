@@ -83,9 +83,18 @@ def _pairwise() -> Iterator[Row]:
 @functools.cache
 def rendered(chart: Path) -> tuple[Rendered, ...]:
     """Returns every row for every release of Kubernetes. Rendered once; the gates share it."""
-    jobs = [(row, kubernetes) for row in rows(chart) for kubernetes in KUBERNETES if kubernetes >= row.since]
+    return rendered_rows(chart, tuple(rows(chart)))
+
+
+def rendered_rows(chart: Path, chosen: tuple[Row, ...]) -> tuple[Rendered, ...]:
+    """Returns some rows, for every release of Kubernetes that they are for."""
+    jobs = [(row, kubernetes) for row in chosen for kubernetes in KUBERNETES if _minor(kubernetes) >= _minor(row.since)]
     with ThreadPoolExecutor(WORKERS) as pool:
         return tuple(pool.map(lambda job: _render(chart, *job), jobs))
+
+
+def _minor(release: str) -> int:
+    return int(release.partition(".")[2])
 
 
 def _render(chart: Path, row: Row, kubernetes: str) -> Rendered:

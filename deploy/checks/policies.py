@@ -31,6 +31,8 @@ def _results(file: Path) -> dict[str, Any]:
     done = tools.run("checkov", "--file", file, "--framework", "kubernetes", "--output", "json", *OFFLINE)
     try:
         report = json.loads(done.stdout)
+        if report.get("resource_count") == 0:
+            raise CheckError("checkov has no policy for any of the objects")
         results: dict[str, Any] = report["results"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckError(

@@ -1,6 +1,6 @@
 """Classifies the digits that the image ships, and compares the labels with those in their names.
 
-    python classify.py HOST:PORT MODEL TOKEN_FILE [CA_FILE]
+python classify.py HOST:PORT MODEL TOKEN_FILE [CA_FILE]
 """
 
 import sys
@@ -25,7 +25,9 @@ def main(address: str, model: str, token_file: str, ca: str | None = None, pictu
     paths = sorted(pictures.glob("digit-*.png"))
     with Client(address, token=token, tls=Tls(ca=ca) if ca else None, token_over_plain_text=ca is None) as client:
         predictions = client.classify(paths, model=model)
-    wrong = [f"{path.name}: {got.label}" for path, got in zip(paths, predictions, strict=True) if got.label != path.name[6]]
+    wrong = [
+        f"{path.name}: {got.label}" for path, got in zip(paths, predictions, strict=True) if got.label != path.name[6]
+    ]
     print(f"{len(paths)} pictures, {len(wrong)} wrong", *wrong, sep="\n")
     sys.exit(not paths or bool(wrong))
 
