@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
+.PHONY: help demo serve test deploy-check kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,6 +58,12 @@ bench-overfitting: $(STAMPS)/dev ## train one network with each remedy against o
 
 dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a load of four minutes (needs prometheus; ARGS=--help)
 	@$(BIN)/python -m deploy.grafana.pictures $(ARGS)
+
+chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
+	@$(BIN)/python -m deploy.helm.document
+
+kustomize: $(STAMPS)/server $(STAMPS)/deploy ## write deploy/kustomize from the chart
+	@$(BIN)/python -m deploy.helm.kustomize
 
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"
