@@ -1,4 +1,4 @@
-"""Gate: deploy/kustomize gives the same objects as the chart with the values that options.yaml names."""
+"""Gate: deploy/kustomize gives the same objects as the chart with its values.yaml, and what options.yaml adds to it."""
 
 import json
 from pathlib import Path
@@ -16,20 +16,20 @@ def check(chart: Path, kustomize: Path) -> Result:
     """Compares each folder of kustomizations with the chart."""
     sources: dict[str, Manifest] = options()["kustomize"]
     failures = [
-        f"{name}: {fault}" for name, values in sources.items() for fault in _faults(chart, kustomize / name, values)
+        f"{name}: {fault}" for name, values in sources.items() for fault in _faults(chart, kustomize, name, values)
     ]
     return Result(f"{len(sources)} kustomizations", tuple(failures))
 
 
-def _faults(chart: Path, folder: Path, values: Manifest) -> list[str]:
-    done = tools.run("kubectl", "kustomize", folder)
+def _faults(chart: Path, kustomize: Path, name: str, values: Manifest) -> list[str]:
+    done = tools.run("kubectl", "kustomize", kustomize / name)
     if done.returncode:
         return [done.stderr.strip()]
     try:
         built = load(done.stdout)
     except ManifestError as error:
         return [str(error)]
-    return differences(render(chart, values=values), built)
+    return differences(render(chart, files=[kustomize / "values.yaml"], values=values), built)
 
 
 def differences(ours: list[Manifest], theirs: list[Manifest]) -> list[str]:

@@ -31,16 +31,22 @@ ADAPTER_NAMES = {
 def check(chart: Path, prometheus: Path) -> Result:
     """Runs promtool on the rules of a folder, on those that the chart installs, and on the scaling queries."""
     described = yaml.safe_load(TESTS.read_text())
+    failures = [*rule_faults(prometheus), *_installed_rule_faults(chart), *sorted(set(_unmade_metrics(chart)))]
+    failures += scaling_faults(chart, described)
+    return Result(f"promtool, {len(described['tests'])} tests of scaling queries, the rules", tuple(failures))
+
+
+def scaling_faults(chart: Path, described: dict[str, Any]) -> list[str]:
+    """Returns the chart's scaling queries that have no test or fail one, and tests without a query, one line each."""
     found = dict(_queries(chart, described["values"]))
     tests = described["tests"]
-    failures = [*_rule_faults(prometheus), *_installed_rule_faults(chart), *sorted(set(_unmade_metrics(chart, found)))]
-    failures += [f"{name}: no test in {TESTS.name}" for name in found.keys() - {test["query"] for test in tests}]
+    failures = [f"{name}: no test in {TESTS.name}" for name in found.keys() - {test["query"] for test in tests}]
     for test in tests:
         if test["query"] not in found:
             failures.append(f"{test['query']}: {TESTS.name} tests it, and the chart has no such query")
         else:
             failures += _faults(found[test["query"]], test)
-    return Result(f"promtool, {len(found)} scaling queries, {len(tests)} tests of them, the rules", tuple(failures))
+    return failures
 
 
 def _queries(chart: Path, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -61,11 +67,12 @@ def _adapter_rules(chart: Path) -> list[dict[str, Any]]:
     return rules
 
 
-def _unmade_metrics(chart: Path, found: dict[str, str]) -> Iterator[str]:
+def _unmade_metrics(chart: Path) -> Iterator[str]:
     """Gives the metrics that an autoscaler reads and no rule of the adapter makes: it would never scale."""
+    made = {rule["name"]["as"] for rule in _adapter_rules(chart)}
     for manifest in _installed(chart, "HorizontalPodAutoscaler"):
         for metric in manifest["spec"]["metrics"]:
-            if metric["type"] == "Pods" and f"adapter {metric['pods']['metric']['name']}" not in found:
+            if metric["type"] == "Pods" and metric["pods"]["metric"]["name"] not in made:
                 yield f"{label(manifest)}: reads {metric['pods']['metric']['name']}, which no rule of {ADAPTER} makes"
 
 
@@ -73,7 +80,8 @@ def _installed(chart: Path, kind: str) -> Iterator[Manifest]:
     return (manifest for one in rendered(chart) for manifest in one.manifests if manifest["kind"] == kind)
 
 
-def _rule_faults(folder: Path) -> Iterator[str]:
+def rule_faults(folder: Path) -> Iterator[str]:
+    """Gives what promtool says of the rules of a folder and of their tests."""
     for command in (("check", "rules", "rules.yml"), ("test", "rules", "rules_test.yml")):
         done = tools.run("promtool", *command, folder=folder)
         if done.returncode:

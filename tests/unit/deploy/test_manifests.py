@@ -14,7 +14,8 @@ def config(name: str = "a", **fields: Any) -> dict[str, Any]:
 
 
 def test_lists_are_unpacked_and_empty_documents_left_out() -> None:
-    text = "---\n---\napiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Pod}]\n---\n{apiVersion: v1, kind: Node}\n"
+    text = "---\n---\napiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Pod}]\n"
+    text += "---\n{apiVersion: v1, kind: Node}\n"
     assert [one["kind"] for one in load(text)] == ["Pod", "Node"]
 
 

@@ -56,7 +56,10 @@ BROKEN: list[tuple[pod_security.Control, Change]] = [
     (pod_security.volume_types, lambda s: s["volumes"].append({"name": "nothing"})),
     (pod_security.host_ports, lambda s: s["containers"][0]["ports"][0].update(hostPort=80)),
     (pod_security.probe_hosts, lambda s: s["containers"][0].update(livenessProbe={"httpGet": {"host": "a"}})),
-    (pod_security.probe_hosts, lambda s: s["containers"][0].update(lifecycle={"preStop": {"tcpSocket": {"host": "a"}}})),
+    (
+        pod_security.probe_hosts,
+        lambda s: s["containers"][0].update(lifecycle={"preStop": {"tcpSocket": {"host": "a"}}}),
+    ),
     (pod_security.apparmor, lambda s: context(s).update(appArmorProfile={"type": "Unconfined"})),
     (pod_security.selinux, lambda s: s["securityContext"].update(seLinuxOptions={"type": "spc_t"})),
     (pod_security.selinux, lambda s: context(s).update(seLinuxOptions={"user": "system_u"})),
