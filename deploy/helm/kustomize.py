@@ -3,8 +3,7 @@
     python -m deploy.helm.kustomize            writes
     python -m deploy.helm.kustomize --check    exits with 1 and names what is out of date
 
-base/ has the chart's objects as deploy/kustomize/values.yaml renders them. An overlay has the differences that its settings
-make.
+base/ has the chart's objects as deploy/kustomize/values.yaml renders them. An overlay has what its settings change.
 """
 
 import argparse
