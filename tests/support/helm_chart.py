@@ -100,3 +100,15 @@ def environment(manifests: Sequence[Manifest], name: str = "digits-pixelserve") 
 def _environment(container: Manifest) -> Iterator[tuple[str, str]]:
     for each in container["env"]:
         yield each["name"], each.get("value") or each["valueFrom"]["fieldRef"]["fieldPath"]
+
+
+def training_job(values: Mapping[str, Any]) -> Manifest:
+    """Returns the Job that trains; tests of Helm are Jobs as well."""
+    (found,) = [each for each in render(values) if each["kind"] == "Job" and component(each) == "training"]
+    return found
+
+
+def component(manifest: Manifest) -> str:
+    """Returns which part of the release an object belongs to."""
+    name: str = manifest["metadata"]["labels"]["app.kubernetes.io/component"]
+    return name

@@ -6,6 +6,7 @@
 {{- include "pixelserve.refuseScaling" . -}}
 {{- include "pixelserve.refuseAccess" . -}}
 {{- include "pixelserve.refuseRouting" . -}}
+{{- include "pixelserve.refuseTraining" . -}}
 {{- end -}}
 
 {{- define "pixelserve.refuseDrain" -}}
