@@ -19,7 +19,7 @@ from .gate import CheckError
 from .kustomize import HOOK
 from .manifests import Manifest
 from .matrix import Row, rendered_rows
-from .pods import pods
+from .pods import Pod, pods
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,15 @@ def _objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def grace(one: Subject) -> str:
-    """Seconds until the kill and the hook before SIGTERM, of each Deployment."""
-    found = []
-    for pod in pods([manifest for manifest in one.plain if manifest["kind"] in ("Deployment", "StatefulSet")]):
-        hooks = [
-            container["lifecycle"]["preStop"]
-            for container in pod.containers()
-            if "preStop" in (container.get("lifecycle") or {})
-        ]
-        seconds = pod.spec.get("terminationGracePeriodSeconds", "30 (default)")
-        found.append(f"{seconds} s, {'preStop ' + json.dumps(hooks[0]) if hooks else 'no preStop'}")
-    return "; ".join(dict.fromkeys(found)) or "–"
+    """Returns, for each kind of Deployment, the seconds until the kill and the hook that runs before SIGTERM."""
+    deployments = [manifest for manifest in one.plain if manifest["kind"] in ("Deployment", "StatefulSet")]
+    return "; ".join(dict.fromkeys(map(_stop, pods(deployments)))) or "–"
+
+
+def _stop(pod: Pod) -> str:
+    hooks = [hook for one in pod.containers() if (hook := (one.get("lifecycle") or {}).get("preStop"))]
+    hook = f"`{json.dumps(hooks[0].get('exec', hooks[0]).get('command', hooks[0]))}`" if hooks else "none"
+    return f"{pod.spec.get('terminationGracePeriodSeconds', '30 (default)')} s, preStop: {hook}"
 
 
 def helm_tests(one: Subject) -> str:
