@@ -23,7 +23,10 @@ def write_sbom(image: str, syft: str, target: Path, output_format: str, with_eng
     chosen = engine.choose(with_engine)
     with tempfile.TemporaryDirectory(prefix="pixelserve-sbom-") as folder:
         archive = Path(folder) / "image.tar"
-        engine.run(engine.save_command(chosen, image, archive))
+        try:
+            engine.run(engine.save_command(chosen, image, archive))
+        except engine.ImageError as error:
+            raise engine.ImageError(f"{chosen} has no image {image}; build it with `make image`\n{error}") from error
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f"{target.name}.part")
         engine.run([syft, "scan", "--quiet", f"docker-archive:{archive}", "--output", f"{output_format}={unfinished}"])

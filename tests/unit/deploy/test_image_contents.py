@@ -61,6 +61,13 @@ def test_dangerous_modes_are_found(image_root: Path, mode: int, goal: str) -> No
     assert goal in failures(image_root)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_files_of_the_image_s_user_are_found(image_root: Path) -> None:
+    (image_root / "usr/bin/tool").touch()
+    os.chown(image_root / "usr/bin/tool", 65532, 65532)
+    assert "nothing that its user may write, but /tmp" in failures(image_root)
+
+
 def test_links_that_lead_nowhere_are_found(image_root: Path) -> None:
     (image_root / "usr/bin/python3").symlink_to("/usr/local/bin/python3")
     assert "no links that lead nowhere" in failures(image_root)

@@ -180,3 +180,12 @@ def test_the_command_line_takes_make_s_empty_variables() -> None:
     given = parser().parse_args(["build", "--variant", "training", "--image", "", "--engine", "", "--base", ""])
     assert isinstance(given, argparse.Namespace)
     assert given.variant == "training"
+
+
+def test_an_sbom_of_an_image_that_was_not_built_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "podman").write_text('#!/bin/sh\ntest "$1" = info || { echo image not known >&2; exit 125; }\n')
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ImageError, match="podman has no image nothing:1; build it with `make image`"):
+        supply.write_sbom("nothing:1", "syft", tmp_path / "out" / "sbom.json", "spdx-json", "podman")
+    assert not (tmp_path / "out").exists()
