@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     model_repository: Path = Field(description="folder of models, in Triton's layout: <name>/<version>/model.onnx")
+    model_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the model if --model-repository is the folder of one model or one version, as KServe "
+        "leaves it; a repository keeps the names of its folders",
+    )
     host: str = Field(
         "127.0.0.1",
         description="address to listen on; 0.0.0.0 for every network. Other than loopback needs TLS and tokens, or "
@@ -290,4 +296,13 @@ class Settings(BaseSettings):
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key, since only TLS asks for certificates")
         if self.metrics_tls and self.tls_cert is None:
             raise ValueError("--metrics-tls needs --tls-cert and --tls-key, whose certificate it uses")
+        return self
+
+    @model_validator(mode="after")
+    def _one_model_does_not_change(self) -> Self:
+        if self.model_name is not None and self.model_control_mode != "none":
+            raise ValueError(
+                f"--model-name serves what the folder holds at start-up, which --model-control-mode "
+                f"{self.model_control_mode} contradicts; leave one of them out"
+            )
         return self

@@ -85,6 +85,7 @@ def test_a_port_that_is_no_services_address_is_refused_as_before(monkeypatch: py
 
 # One value other than the default for each setting, as it is written.
 VALUES: dict[str, tuple[str, Any]] = {
+    "model_name": ("digits", "digits"),
     "model_repository": ("elsewhere", Path("elsewhere")),
     "host": ("0.0.0.0", "0.0.0.0"),
     "tokens": ("tokens.txt", Path("tokens.txt")),
