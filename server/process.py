@@ -31,7 +31,9 @@ def run(settings: Settings, *, service_links: Iterable[str] = ()) -> int:
     """
     log_level = LogLevel(settings.log_level)
     with (
-        stderr_in_log(lambda descriptor: configure_logs(log_level, settings.log_format, descriptor)) as log,
+        stderr_in_log(
+            lambda descriptor: configure_logs(log_level, settings.log_format, descriptor, instance=settings.instance)
+        ) as log,
         stop_signal() as signal,
         as_repository(settings.model_repository, settings.model_name) as repository,
     ):

@@ -203,6 +203,13 @@ class Settings(BaseSettings):
     idle_connection_timeout_s: float = Field(
         300.0, ge=0, description="seconds that a connection may stay without a call before it is closed; 0: for ever"
     )
+    max_connection_age_s: float = Field(
+        0.0,
+        ge=0,
+        le=604_800,
+        description="seconds, varied by a tenth, until connections of gRPC and HTTP are told to go, for clients to "
+        "connect anew and find servers that came later; 0: never",
+    )
     handshake_timeout_s: float = Field(
         5.0, gt=0, description="seconds from a connection's arrival to the end of its handshakes, TLS's and HTTP/2's"
     )
@@ -263,6 +270,11 @@ class Settings(BaseSettings):
         description="trace one of so many calls whose caller does not say whether its trace is kept; 0: only those "
         "whose caller says so",
     )
+    instance: str = Field(
+        "",
+        pattern=r"^[!-~]{0,253}$",
+        description="name of this replica, such as its pod's: in every log line, and in traces as service.instance.id",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
     config: Path | None = Field(
         None, description="a .toml or .yaml file of settings by name; flags and environment variables win over it"
@@ -286,6 +298,14 @@ class Settings(BaseSettings):
             if flag is not None:
                 raise ValueError(f'has "{option}"; use {flag} instead')
         return options
+
+    @field_validator("max_connection_age_s")
+    @classmethod
+    def _is_no_shorter_than_a_second(cls, value: float) -> float:
+        # Each time, calls are kept for a moment and every client connects again.
+        if 0 < value < 1:
+            raise ValueError(f"is {value:g}; expected at least 1, or 0 to let connections live")
+        return value
 
     @model_validator(mode="after")
     def _tls_files_belong_together(self) -> Self:

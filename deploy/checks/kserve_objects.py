@@ -8,6 +8,8 @@ from .gate import Result
 from .manifests import Manifest, ManifestError, label, load
 from .pods import pods
 
+KIND = "InferenceService"
+
 
 def check(folder: Path) -> Result:
     """Checks each YAML file of a folder."""
@@ -20,9 +22,21 @@ def check(folder: Path) -> Result:
     for manifest in manifests:
         if manifest not in custom:
             failures += [f"{label(manifest)}: {error}" for error in _kubernetes_errors(manifest)]
+    failures += _unknown_runtimes(manifests)
     for pod in pods(manifests):
         failures += [f"{pod.owner}: {fault}" for fault in [*pod_security.faults(pod), *_container_errors(pod.spec)]]
     return Result(f"{len(manifests)} objects of {folder.name}/", tuple(dict.fromkeys(failures)))
+
+
+def _unknown_runtimes(manifests: list[Manifest]) -> list[str]:
+    """Returns the services whose runtime, which has their container, is not in the folder and so is not checked."""
+    known = {one["metadata"]["name"] for one in manifests if one["kind"].endswith("ServingRuntime")}
+    models = [(label(one), one["spec"]["predictor"].get("model") or {}) for one in manifests if one["kind"] == KIND]
+    return [
+        f"{name}: no runtime {model.get('runtime')} in the folder"
+        for name, model in models
+        if model.get("runtime") not in known
+    ]
 
 
 def _load(folder: Path) -> tuple[list[Manifest], list[str]]:

@@ -14,7 +14,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"), ("spec", "template")),
     "ReplicationController": ("spec", "template"),
 }
-# KServe's objects hold a pod's spec without a template. A predictor's model is a container too.
+# KServe's objects hold a pod's spec without a template.
 BARE_SPECS: dict[str, tuple[str, ...]] = {
     "ServingRuntime": ("spec",),
     "ClusterServingRuntime": ("spec",),
@@ -32,10 +32,13 @@ class Pod:
     spec: dict[str, Any]
 
     def containers(self) -> list[dict[str, Any]]:
-        """Returns its containers, those of initialisation and debugging included."""
+        """Returns its containers, those of initialisation and debugging included.
+
+        KServe puts a predictor's model over its runtime's container, so the model counts if it has a security context.
+        """
         listed = [container for name in CONTAINER_LISTS for container in self.spec.get(name) or []]
         model = self.spec.get("model")
-        return [*listed, {"name": "model", **model}] if isinstance(model, dict) else listed
+        return [*listed, {"name": "model", **model}] if model and "securityContext" in model else listed
 
 
 def pods(manifests: list[Manifest]) -> Iterator[Pod]:

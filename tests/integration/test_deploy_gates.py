@@ -166,9 +166,18 @@ def test_a_folder_without_files_passes_no_gate(tmp_path: Path) -> None:
 def test_kserve_objects_are_checked_against_its_api_and_the_profile(tmp_path: Path) -> None:
     container = {"name": "kserve-container", "image": "a:1", "imagePullPolice": "Always"}
     runtime = {"apiVersion": "serving.kserve.io/v1alpha1", "kind": "ClusterServingRuntime", "metadata": {"name": "a"}}
-    (tmp_path / "a.yaml").write_text(yaml.safe_dump({**runtime, "spec": {"containers": [container], "protocols": []}}))
+    model = {"modelFormat": {"name": "onnx"}, "runtime": "stranger"}
+    service = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "b"}}
+    documents = [{**runtime, "spec": {"containers": [container], "protocols": []}}]
+    documents += [{**service, "spec": {"predictor": {"model": model}}}]
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump_all(documents))
     found = evaluate("kserve_objects.check(*f).failures", tmp_path)
-    for expected in ("spec: unknown field protocols", "unknown field imagePullPolice", "seccomp profile none"):
+    for expected in (
+        "spec: unknown field protocols",
+        "unknown field imagePullPolice",
+        "seccomp profile none",
+        "no runtime stranger",
+    ):
         assert [line for line in found if expected in line], f"{expected} is not in {found}"
 
 

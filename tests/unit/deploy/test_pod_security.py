@@ -123,7 +123,10 @@ def test_the_pod_of_each_kind_of_object_is_found(kind: str, path: list[str]) -> 
     assert [one.spec for one in pods([{"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, **spec}])] == [GOOD]
 
 
-def test_a_predictors_model_counts_as_a_container() -> None:
-    predictor = {"predictor": {"model": {"modelFormat": {"name": "onnx"}}}}
-    (one,) = pods([{"apiVersion": "v1", "kind": "InferenceService", "metadata": {"name": "x"}, "spec": predictor}])
-    assert "container model does not drop ALL capabilities" in pod_security.faults(one)
+@pytest.mark.parametrize(("own", "faults"), [({}, 0), ({"securityContext": {}}, 4)])
+def test_a_predictors_model_counts_as_a_container_if_it_overrides_its_runtimes(
+    own: dict[str, Any], faults: int
+) -> None:
+    spec = {"predictor": {"model": {"modelFormat": {"name": "onnx"}, **own}}}
+    (one,) = pods([{"apiVersion": "v1", "kind": "InferenceService", "metadata": {"name": "x"}, "spec": spec}])
+    assert len(pod_security.faults(one)) == faults
