@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import (
+    consistency,
     dockerfiles,
     envoy_config,
     kserve_objects,
@@ -36,6 +37,7 @@ GATES = (
     Gate("refusals", refusals.check, own_only=True),
     Gate("checkov", policies.check),
     Gate("restricted", restricted.check),
+    Gate("consistency", consistency.check),
     Gate("queries", lambda chart: queries.check(chart, DEPLOY / "prometheus"), own_only=True),
     Gate("envoy", envoy_config.check),
     Gate("kustomize", lambda chart: kustomize.check(chart, DEPLOY / "kustomize"), own_only=True),

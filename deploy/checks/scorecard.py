@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import kubernetes_schemas, lint, pod_security, policies, schemas
+from . import kubernetes_schemas, lint, pod_security, policies, references, schemas
 from .chart import CUSTOM_APIS, KUBERNETES, render
 from .gate import CheckError
 from .kustomize import HOOK
@@ -129,12 +129,17 @@ def linted(one: Subject) -> str:
     return str(len(lint.check(one.chart).failures))
 
 
+def unfitting(one: Subject) -> str:
+    return str(len(list(references.faults(one.plain))))
+
+
 FACTS = {
     "objects": lambda one: str(len(one.plain)),
     "`helm lint --strict`, failures": linted,
     "Pod Security `restricted`": restricted,
     "checkov, failures": checkov,
     f"strict schemas, faults on Kubernetes {KUBERNETES[0]} to {KUBERNETES[-1]}": invalid,
+    "selectors, ports, names that do not fit": unfitting,
     f"APIs in templates that {KUBERNETES[-1]} lacks": gone,
     "custom resources written for a cluster without them": unconditional,
     "NetworkPolicy": has("NetworkPolicy"),

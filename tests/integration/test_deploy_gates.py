@@ -110,7 +110,7 @@ def ours(tmp_path: Path) -> Path:
     return Path(shutil.copytree(CHART, tmp_path / "pixelserve"))
 
 
-@pytest.mark.parametrize("gate", ["lint", "schemas", "restricted"])
+@pytest.mark.parametrize("gate", ["lint", "schemas", "restricted", "consistency"])
 def test_a_gate_passes_a_good_chart(tiny: Callable[..., Path], gate: str) -> None:
     assert failures(gate, tiny()) == []
 
@@ -136,6 +136,12 @@ def test_restricted_names_the_pod_without_seccomp(tiny: Callable[..., Path]) -> 
     chart = tiny(DEPLOYMENT.replace(", seccompProfile: {type: RuntimeDefault}", ""))
     fault = "Deployment/tiny: container server has the seccomp profile none [values.yaml]"
     assert failures("restricted", chart) == [fault]
+
+
+def test_consistency_names_the_service_that_finds_no_pod(tiny: Callable[..., Path]) -> None:
+    text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {selector: {app: tin}, ports: [{port: 1}]}\n"
+    fault = "Service/a: the selector {'app': 'tin'} finds no pod [values.yaml]"
+    assert failures("consistency", tiny(service=text)) == [fault]
 
 
 def test_checkov_finds_a_privileged_container(tiny: Callable[..., Path]) -> None:
