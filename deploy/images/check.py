@@ -36,6 +36,8 @@ def check(*, as_json: bool, syft: str) -> int:
     """
     if missing := missing_packages():
         raise engine.ImageError(f"image-check needs these packages: apt install {' '.join(missing)}")
+    if shutil.which(syft) is None:
+        raise engine.ImageError(f"there is no {syft}; `make image-check` installs syft, or name yours with --syft PATH")
     if os.geteuid() != 0:
         raise engine.ImageError("image-check makes a base system and limits a container's memory: run it as root")
     results = list(_results(syft))
@@ -62,8 +64,7 @@ def _results(syft: str) -> Iterator[Result]:
             engine.run(["podman", "image", "unmount", IMAGE])
         with Container(IMAGE) as container:
             yield from running.check(container)
-        if shutil.which(syft):
-            yield sbom_names_packages(syft, folder / "image.spdx.json")
+        yield sbom_names_packages(syft, folder / "image.spdx.json")
 
 
 def make_base(archive: Path) -> None:

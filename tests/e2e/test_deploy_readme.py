@@ -63,6 +63,9 @@ def test_the_release_installs_and_has_the_tests_that_the_last_command_runs() -> 
     _, subcommand, release, *_ = shlex.split(FIVE[4])
     assert (subcommand, release) == ("test", shlex.split(FIVE[3])[3])
     assert printed.count("helm.sh/hook: test") == 2
+    log = re.search(r"kubectl logs job/(\S+)", TEXT)
+    assert log is not None
+    assert f"name: {log[1]}\n" in printed
 
 
 @pytest.mark.slow

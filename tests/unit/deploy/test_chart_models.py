@@ -59,6 +59,19 @@ def test_the_servers_own_environment_has_no_credentials_of_the_source() -> None:
     assert "envFrom" not in server(manifests)
 
 
+def test_pulls_from_a_registry_have_the_credentials_that_pulls_of_images_have() -> None:
+    values = {"models": {"source": "pull", "pull": {"urls": ["oci://registry/a:1"]}}}
+    manifests = render({**values, "imagePullSecrets": [{"name": "registry"}]})
+    (container,) = pod(manifests)["initContainers"]
+    folder = next(each["value"] for each in container["env"] if each["name"] == "DOCKER_CONFIG")
+    mount = next(each for each in container["volumeMounts"] if each["mountPath"] == folder)
+    volume = next(each for each in pod(manifests)["volumes"] if each["name"] == mount["name"])
+    assert volume["secret"]["secretName"] == "registry"
+    assert volume["secret"]["items"] == [{"key": ".dockerconfigjson", "path": "config.json"}]
+    assert "registry" not in [each["name"] for each in server(manifests)["volumeMounts"]]
+    assert "registry" not in [each["name"] for each in pod(render(values))["volumes"]]
+
+
 def test_a_claim_is_mounted_read_only() -> None:
     manifests = render({"models": {"source": "pvc", "pvc": {"claimName": "models", "subPath": "production"}}})
     assert model_volume(manifests) == {

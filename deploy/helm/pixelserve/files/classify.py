@@ -26,8 +26,9 @@ def main(address: str, model: str, token_file: str, ca: str | None = None) -> No
     with Client(address, token=token, tls=Tls(ca=ca) if ca else None, token_over_plain_text=ca is None) as client:
         predictions = client.classify(paths, model=model)
     answers = {path.name: got.label for path, got in zip(paths, predictions, strict=True)}
-    wrong = [f"{name}: {label}" for name, label in answers.items() if label != name.split("-")[1]]
-    print(f"{len(paths)} pictures, {len(wrong)} wrong", *wrong, sep="\n")
+    wrong = [name for name, label in answers.items() if label != name.split("-")[1]]
+    print(*(f"{name}: {label}" for name, label in answers.items()), sep="\n")
+    print(f"{len(paths)} pictures, {len(wrong)} wrong")
     sys.exit(not paths or bool(wrong))
 
 
