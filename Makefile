@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test image sbom sign image-check drill kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,9 +34,12 @@ demo: $(STAMPS)/server ## start a server, classify real digits, show the figures
 serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
 	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
-test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+deploy-check: $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/kserve ## check the Helm chart and all of deploy/ (ARGS="--chart DIR"; ARGS=--help)
+	@$(VENV)/deploy/bin/python -m deploy.checks $(ARGS)
 
 image: $(STAMPS)/server ## build a container image (VARIANT=server|server-cuda|training IMAGE=NAME:TAG BASE=NAME:TAG ENGINE=docker|podman|buildah)
 	@$(BIN)/python -m deploy.images build $(OF_IMAGE) --base "$(BASE)" --requirements "$(REQUIREMENTS)"

@@ -41,7 +41,8 @@ def as_repository(folder: Path, name: str | None) -> Iterator[Path]:
             f"{error.strerror or error}; mount a writable /tmp, or set TMPDIR"
         ) from error
     try:
-        _link(folder.resolve(), temporary.path / name)
+        # Not resolved: KServe's modelcar links to /proc/PID/root/models, which would become this container's /models.
+        _link(folder.absolute(), temporary.path / name)
         yield temporary.path
     finally:
         temporary.remove()
