@@ -143,6 +143,9 @@ class Card(_Part):
     parameters: int | None = Field(default=None, description="weights in the model")
     recipe: str | None = None
     seed: int | None = None
+    held_out: float | None = Field(
+        default=None, description="share of the training split that was never learned, a fraction of 1; None: not known"
+    )
     versions: dict[str, str] = Field(default_factory=dict, description="version by library that had a hand in the file")
 
     def tolerance(self, provider: str) -> float:

@@ -149,6 +149,7 @@ class Application:
             self._log_failure,
             hold=settings.max_queue_size // 2,
         )
+        self._age = parts.connection_age(settings, self._network, self._log_failure, self._threads)
         self._renewal = parts.renewal(
             settings,
             certificates,
@@ -206,6 +207,7 @@ class Application:
     def _wire(self) -> None:
         """Says what is started in which order; it is stopped in the opposite one."""
         tokens, tracing, watcher, renewal = self._tokens, self._tracing, self._watcher, self._renewal
+        age = self._age
         self._loading = [
             # Revoked tokens are noticed for as long as calls are answered.
             *([Part("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
@@ -225,6 +227,7 @@ class Application:
             Part("calls", self._stop_calls, self._start_calls),
             # Nothing new is loaded, and no certificate exchanged, on ports that end.
             *([Part("repository watcher", watcher.stop, watcher.start)] if watcher else []),
+            *([Part("connection age", lambda _: age.close(), age.start)] if age else []),
             *([Part("certificates", lambda _: renewal.close(), renewal.start)] if renewal else []),
             # Told first, or balancers would go on sending to a server that refuses.
             Part("health", self._settle, self._report),
@@ -278,6 +281,7 @@ class Application:
         self._log.info("draining", settle_s=settings.drain_settle_s, grace_s=settings.grace_s)
         self._is_draining = True
         self._health.not_serving()
+        self._network.ask_to_close()
         time.sleep(settings.drain_settle_s)
 
     def _services(self) -> Services:

@@ -17,6 +17,10 @@ _HOLD_QUIET_S = 0.05
 _HOLD_S = 0.2
 # What the network threads get to send that news before answers follow.
 _NEWS_S = 0.02
+# The same for connections that are only to be replaced: some clients wait for an answer no longer than that.
+_SHORT_QUIET_S = 0.005
+_SHORT_HOLD_S = 0.02
+_SHORT_NEWS_S = 0.005
 # How long a server that told its connections to go still takes calls.
 _STAY_S = 0.2
 # A stopping server that has refused nobody for this long has probably been left by its clients; it waits no longer
@@ -72,6 +76,33 @@ class Network:
         self._transport.start(services)
         if self._http:
             self._http.start(make_rest())
+
+    def replace_connections(self, wait: Callable[[], object]) -> None:
+        """Has all clients connect anew, and loses no call of theirs; they may then find another server.
+
+        Args:
+            wait: called while HTTP/1.1 clients close their connections; those that are idle after it are closed.
+
+        Raises:
+            Exception: a port cannot; its connections stay.
+        """
+        if self._http:
+            self._http.ask_to_close(only_old=True)
+            wait()
+        held = self._dispatcher.hold(self._hold)
+        try:
+            held.wait_until_quiet(_SHORT_QUIET_S, _SHORT_HOLD_S)
+            if self._http:
+                self._http.retire_old()
+            self._transport.replace_connections()
+            time.sleep(_SHORT_NEWS_S)
+        finally:
+            self._dispatcher.release(held)
+
+    def ask_to_close(self) -> None:
+        """Has HTTP/1.1 answers close their connections from now on, so fewer are idle when they are closed."""
+        if self._http:
+            self._http.ask_to_close(only_old=False)
 
     def stop(self, answers_by: Deadline) -> None:
         """Ends in the order that loses nothing; accepted calls get until `answers_by` to be answered and sent."""

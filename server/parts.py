@@ -18,6 +18,7 @@ from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
 from .errors import MissingLibraryError, RequestError
 from .failures import FailureLog
+from .network import Network
 from .observe.access_log import AccessLog
 from .observe.certificates import CertificateEvents
 from .observe.logs import Log
@@ -28,6 +29,7 @@ from .repository.manager import RepositoryManager
 from .settings import MIB, Settings
 from .supervised import Supervisor
 from .transport import HttpPort, Transport
+from .transport.age import ConnectionAge
 from .transport.descriptors import connections_that_fit
 from .transport.grpcio import GrpcioTransport
 
@@ -146,6 +148,15 @@ def renewal(
     return CertificateRenewal(files, certificates, ports, events, log_failure, supervisor)
 
 
+def connection_age(
+    settings: Settings, network: Network, log_failure: FailureLog, supervisor: Supervisor
+) -> ConnectionAge | None:
+    """Returns what has connections replaced when they are old; None: the settings do not ask for it."""
+    if not settings.max_connection_age_s:
+        return None
+    return ConnectionAge(settings.max_connection_age_s, network.replace_connections, log_failure, supervisor)
+
+
 def transport(
     settings: Settings, certificates: "Certificates | None", log_failure: FailureLog, supervisor: Supervisor
 ) -> Transport:
@@ -163,6 +174,7 @@ def transport(
             max_streams=settings.max_concurrent_streams,
             max_header_bytes=settings.max_header_kib * 1024,
             handshake_s=settings.handshake_timeout_s,
+            max_age_s=settings.max_connection_age_s,
             certificates=certificates,
         )
     if not _has_h2corn():
@@ -263,7 +275,10 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
             f"--trace-endpoint needs {error.name}, which is not installed; "
             "in PixelServe's clone run: pip install -e '.[otel]'"
         ) from error
-    return Tracing(otlp_exporter(settings.trace_endpoint), pixelserve.__version__, settings.trace_rate, log)
+    service = {"service.version": pixelserve.__version__}
+    if settings.instance:
+        service["service.instance.id"] = settings.instance
+    return Tracing(otlp_exporter(settings.trace_endpoint), service, settings.trace_rate, log)
 
 
 def http_port(

@@ -6,6 +6,7 @@ from .app import Application
 from .life import Life
 from .observe.capture import stderr_in_log
 from .observe.logs import LogLevel, configure_logs
+from .repository.single import as_repository
 from .settings import Settings
 from .signals import stop_signal
 
@@ -30,9 +31,13 @@ def run(settings: Settings, *, service_links: Iterable[str] = ()) -> int:
     """
     log_level = LogLevel(settings.log_level)
     with (
-        stderr_in_log(lambda descriptor: configure_logs(log_level, settings.log_format, descriptor)) as log,
+        stderr_in_log(
+            lambda descriptor: configure_logs(log_level, settings.log_format, descriptor, instance=settings.instance)
+        ) as log,
         stop_signal() as signal,
+        as_repository(settings.model_repository, settings.model_name) as repository,
     ):
+        settings = settings.model_copy(update={"model_repository": repository})
         for name in service_links:
             log.warning("environment variable ignored", variable=name, reason=_SERVICE_LINK)
         life = Life(

@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     model_repository: Path = Field(description="folder of models, in Triton's layout: <name>/<version>/model.onnx")
+    model_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the model if --model-repository is the folder of one model or one version, as KServe "
+        "leaves it; a repository keeps the names of its folders",
+    )
     host: str = Field(
         "127.0.0.1",
         description="address to listen on; 0.0.0.0 for every network. Other than loopback needs TLS and tokens, or "
@@ -197,6 +203,13 @@ class Settings(BaseSettings):
     idle_connection_timeout_s: float = Field(
         300.0, ge=0, description="seconds that a connection may stay without a call before it is closed; 0: for ever"
     )
+    max_connection_age_s: float = Field(
+        0.0,
+        ge=0,
+        le=604_800,
+        description="seconds, varied by a tenth, until connections of gRPC and HTTP are told to go, for clients to "
+        "connect anew and find servers that came later; 0: never",
+    )
     handshake_timeout_s: float = Field(
         5.0, gt=0, description="seconds from a connection's arrival to the end of its handshakes, TLS's and HTTP/2's"
     )
@@ -257,6 +270,11 @@ class Settings(BaseSettings):
         description="trace one of so many calls whose caller does not say whether its trace is kept; 0: only those "
         "whose caller says so",
     )
+    instance: str = Field(
+        "",
+        pattern=r"^[!-~]{0,253}$",
+        description="name of this replica, such as its pod's: in every log line, and in traces as service.instance.id",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
     config: Path | None = Field(
         None, description="a .toml or .yaml file of settings by name; flags and environment variables win over it"
@@ -281,6 +299,14 @@ class Settings(BaseSettings):
                 raise ValueError(f'has "{option}"; use {flag} instead')
         return options
 
+    @field_validator("max_connection_age_s")
+    @classmethod
+    def _is_no_shorter_than_a_second(cls, value: float) -> float:
+        # Each time, calls are kept for a moment and every client connects again.
+        if 0 < value < 1:
+            raise ValueError(f"is {value:g}; expected at least 1, or 0 to let connections live")
+        return value
+
     @model_validator(mode="after")
     def _tls_files_belong_together(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -290,4 +316,13 @@ class Settings(BaseSettings):
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key, since only TLS asks for certificates")
         if self.metrics_tls and self.tls_cert is None:
             raise ValueError("--metrics-tls needs --tls-cert and --tls-key, whose certificate it uses")
+        return self
+
+    @model_validator(mode="after")
+    def _one_model_does_not_change(self) -> Self:
+        if self.model_name is not None and self.model_control_mode != "none":
+            raise ValueError(
+                f"--model-name serves what the folder holds at start-up, which --model-control-mode "
+                f"{self.model_control_mode} contradicts; leave one of them out"
+            )
         return self

@@ -31,6 +31,12 @@ ONNX already, from PyTorch or scikit-learn; for this the extra `export` is enoug
 \b
   pixelserve export iris.onnx --name iris --samples samples.npz --to models
 
+Only if it is better than the version that serves, on samples that the run did not learn:
+
+\b
+  pixelserve train mnist-cnn --hold-out 0.1 --run-dir runs/next
+  pixelserve export runs/next --to models --if-better --json | jq -r .verdict.reason
+
 In whole numbers, for a smaller file and often more speed; what that costs and brings is measured and printed:
 
 
@@ -121,6 +127,14 @@ def export(
         Precision,
         typer.Option(help="What the model computes in; int8 is refused where accuracy falls by more than 0.3 points."),
     ] = Precision.FLOAT32,
+    if_better: Annotated[
+        bool,
+        typer.Option(
+            "--if-better",
+            help="Write the version only if it predicts held-out samples better than the version that serves, beyond "
+            "chance (McNemar's test, p < 0.05); the exit code is 0 either way.",
+        ),
+    ] = False,
     max_batch_size: Annotated[
         int | None,
         typer.Option(
@@ -152,7 +166,7 @@ def export(
     """Export a trained model as ONNX, with its evidence, into a model repository."""
     exporter = extras.load("pixelserve_training.exporting.export", extra="export")
     kind = output_kind.value if output_kind else None
-    target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind)
+    target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better)
     if exporter.is_run(source):
         if labels or output or samples or pixel_scale or size or inversion is not Inversion.NEVER:
             raise typer.BadParameter(
@@ -176,6 +190,8 @@ def export(
 
 def _summary(exported: Any) -> str:
     slot = exported.slot
+    if not exported.published:
+        return f"not published: {exported.verdict.reason}"
     lines = [f"{slot.model} version {slot.version}: {', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"]
     if exported.output_kind is not None:
         lines.append(_output_kind(exported.output_kind))
@@ -191,6 +207,8 @@ def _summary(exported: Any) -> str:
         lines.append(_unmerged(exported.rows))
     if not exported.golden_samples:
         lines.append("unverified: without --samples nothing was compared, and a server has nothing to check it with")
+    if exported.verdict is not None:
+        lines.append(f"published: {exported.verdict.reason}")
     lines.append(f"next: pixelserve serve --model-repository {slot.repository}")
     return "\n".join(lines)
 

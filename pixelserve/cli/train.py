@@ -60,6 +60,13 @@ def train(
         float | None, typer.Option("--lr", help="Step size of the optimizer; with a schedule, its greatest.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training samples that is never learned, such as 0.1; `export --if-better` needs it.",
+            metavar="SHARE",
+        ),
+    ] = None,
     l1: Annotated[float | None, typer.Option(help="Factor of the weights' absolute values in the loss.")] = None,
     l2: Annotated[float | None, typer.Option(help="Factor of the weights' squares in the loss.")] = None,
     dropout: Annotated[
@@ -94,13 +101,20 @@ def train(
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that was stopped before it could write --run-dir.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run of --run-dir if it was stopped, start it if there is none, and keep it if it is "
+            "finished.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
     fit = extras.load("pixelserve_training.running.fit", extra="training")
-    overrides = fit.Overrides(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    overrides = fit.Overrides(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed, held_out=hold_out
+    )
     remedies = fit.Remedies(
         l1=l1,
         l2=l2,

@@ -19,6 +19,7 @@ from .binding import BoundBatch, Buffer, is_view
 from .cores import usable_cores
 from .gpu import GATE, CaptureError, GpuRuns
 from .input_faults import explain
+from .locales import missing_locale
 from .memory import trim
 from .providers import (
     CPU,
@@ -390,10 +391,10 @@ def _load(model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]
     except Exception as error:
         if "provider option" in str(error):
             raise StartupError(f"--session-option: ONNX Runtime does not take it: {_first_line(error)}") from error
-        newer = too_new(str(error))
+        known = too_new(str(error)) or missing_locale(str(error))
         problem = f"ONNX Runtime {runtime_version()} cannot load it"
-        if newer is not None:
-            raise RepositoryError(f"{problem}: {newer}", path=model) from error
+        if known is not None:
+            raise RepositoryError(f"{problem}: {known}", path=model) from error
         remedy = "the file is damaged or made for a newer runtime: copy or export it again"
         raise RepositoryError(f"{problem} ({_first_line(error)}); {remedy}", path=model) from error
 

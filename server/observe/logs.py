@@ -47,17 +47,20 @@ class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: i
         try:
             return super()._proxy_to_logger(method_name, event, *args, **fields)
         except Exception as error:  # noqa: BLE001  such as a field whose repr raises
-            short = {"event": str(event), "level": method_name, "not_shown": f"a field raised {type(error).__name__}"}
-            self._logger.msg(json.dumps(short))
+            not_shown = f"a field raised {type(error).__name__}"
+            short = {"event": str(event), "level": method_name, "not_shown": not_shown}
+            named = {"instance": self._context["instance"]} if "instance" in self._context else {}
+            self._logger.msg(json.dumps({**named, **short}))
 
 
-def configure_logs(level: LogLevel, log_format: str, descriptor: int = STDERR) -> Log:
+def configure_logs(level: LogLevel, log_format: str, descriptor: int = STDERR, *, instance: str = "") -> Log:
     """Sets up logging for this process and returns the server's logger.
 
     Args:
         level: what is shown.
         log_format: json (one object a line, with `event`, `level` and `timestamp`) or text.
         descriptor: file descriptor that the lines are written to.
+        instance: is in every line; empty: in none.
     """
     as_text = log_format == "text"
     output = LogOutput(descriptor)
@@ -79,7 +82,8 @@ def configure_logs(level: LogLevel, log_format: str, descriptor: int = STDERR) -
         logger_factory=lambda *_: output,
         cache_logger_on_first_use=True,
     )
-    return structlog.get_logger()
+    log: Log = structlog.get_logger()
+    return log.bind(instance=instance) if instance else log
 
 
 def _text_renderer(colors: bool) -> Any:

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +43,12 @@ _COMPLAINTS_PER_S = 0.1
 class Tracing:
     """Traces calls. May be called from any thread."""
 
-    def __init__(self, exporter: SpanExporter, version: str, rate: int, log: Log) -> None:
+    def __init__(self, exporter: SpanExporter, service: Mapping[str, str], rate: int, log: Log) -> None:
         """Starts the thread that sends spans.
 
         Args:
             exporter: where they are sent.
-            version: the server's.
+            service: OpenTelemetry's attributes of this server, such as service.version; the environment's win.
             rate: see the attribute.
             log: is told where they cannot be sent.
         """
@@ -60,12 +60,12 @@ class Tracing:
         self._provider = TracerProvider(
             # Ours decides, before there is anything to sample.
             sampler=ALWAYS_ON,
-            resource=Resource({"service.name": "pixelserve", "service.version": version}).merge(_from_environment()),
+            resource=Resource({"service.name": "pixelserve", **service}).merge(_from_environment()),
             shutdown_on_exit=False,
         )
         self._exporter = exporter
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("pixelserve", version)
+        self._tracer = self._provider.get_tracer("pixelserve", service.get("service.version"))
         self._complaints = _Complaints(log)
         # Spans count from 1970, the engine from the machine's start; what lies between changes where a clock is set.
         self._unix_offset_ns = 0

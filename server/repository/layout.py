@@ -101,9 +101,15 @@ def survey(repository: Path) -> Survey:
         others = "".join(f"; {each.path.name} {each.reason}" for each in found.passed_over[:3])
         raise RepositoryError(
             f"model repository {repository} holds no model; "
-            f"expected <model>/<version>/{DEFAULT_MODEL_FILE} in it{others}"
+            f"expected <model>/<version>/{DEFAULT_MODEL_FILE} in it{others}{_single(repository)}"
         )
     return found
+
+
+def _single(folder: Path) -> str:
+    """Returns a hint if a folder is one model's or version's own; else nothing."""
+    is_own = (folder / DEFAULT_MODEL_FILE).exists() or any(is_version(each.name) for each in folder.iterdir())
+    return "; to serve the folder itself as one model, name it: --model-name NAME" if is_own else ""
 
 
 def find_model(repository: Path, name: str) -> ModelFolder:

@@ -48,6 +48,15 @@ class Transport(Protocol):
             Exception: it cannot; everything stays as it is.
         """
 
+    def replace_connections(self) -> None:
+        """Tells every connection to go once what is in flight on it is answered, and takes new ones as before.
+
+        Does nothing for a transport that ends old connections by itself.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+
     def retire(self, deadline: Deadline) -> None:
         """Tells every connection to go once what is in flight on it is answered, or the deadline has passed."""
 
@@ -78,6 +87,16 @@ class HttpPort(Protocol):
         Raises:
             Exception: it cannot; everything stays as it is.
         """
+
+    def ask_to_close(self, *, only_old: bool) -> None:
+        """Has HTTP/1.1 answers close their connections; where `only_old`, not those of connections that begin now.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+
+    def retire_old(self) -> None:
+        """Tells the connections that were old when they were asked to close to go, and closes those that are idle."""
 
     def retire(self) -> None:
         """Tells every connection to go once what is in flight on it is answered."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
 # As many connections may bring all the calls that they may have in the same moment.
 _CONNECTIONS_AT_ONCE = 4
+# For so long streams go on on a connection that is too old, as on h2corn's.
+_STREAMS_S = 3600.0
 # What clients get to send the rest of a request when the server ends; nothing waits for longer.
 _REST_S = 1.0
 _LOOK_S = 0.02
@@ -295,6 +297,7 @@ class GrpcioTransport:
         max_streams: int,
         max_header_bytes: int = 16 * 1024,
         handshake_s: float = 5.0,
+        max_age_s: float = 0.0,
         certificates: "Certificates | None" = None,
     ) -> None:
         """Builds a server that listens nowhere yet.
@@ -307,6 +310,7 @@ class GrpcioTransport:
             max_streams: most calls in flight on one connection.
             max_header_bytes: most bytes of a call's headers.
             handshake_s: seconds from a connection's arrival to the end of its handshakes.
+            max_age_s: seconds, varied by a tenth, after which a connection is told to go; 0: none is.
             certificates: encrypt its connections; None: they are not encrypted.
         """
         self._tls = _tls(certificates) if certificates else None
@@ -337,6 +341,7 @@ class GrpcioTransport:
                 ("grpc.server.max_pending_requests_hard_limit", 2 * _CONNECTIONS_AT_ONCE * max_streams),
                 # Two servers on one port would share its calls at random; let the second one fail instead.
                 ("grpc.so_reuseport", 0),
+                *_age_options(max_age_s),
             ],
         )
 
@@ -374,6 +379,9 @@ class GrpcioTransport:
         if self._tls is not None:
             self._tls.renew(certificates)
 
+    def replace_connections(self) -> None:
+        """Does nothing: grpcio ends each connection at its age."""
+
     def retire(self, deadline: Deadline) -> None:
         """Tells every connection to go once what is in flight on it is answered, or the deadline has passed.
 
@@ -406,6 +414,16 @@ class GrpcioTransport:
                 break
             time.sleep(deadline.left_s(_LOOK_S))
         return unsent_answers
+
+
+def _age_options(max_age_s: float) -> list[tuple[str, int]]:
+    """Returns the options by which grpcio varies the age of each connection by a tenth, and tells it to go by then."""
+    if not max_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", int(max_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(_STREAMS_S * 1000)),
+    ]
 
 
 def _tls(certificates: "Certificates") -> "GrpcioTls":

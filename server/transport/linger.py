@@ -12,7 +12,8 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
 from pathlib import Path
@@ -29,14 +30,20 @@ _READS = 16
 _DESCRIPTORS = (Path("/proc/self/fd"), Path("/dev/fd"))
 
 
-def held_connections(port: int) -> list[socket.socket]:
+def held_connections(port: int, besides: Collection[int] = ()) -> list[socket.socket]:
     """Returns a copy of each connection of this process to a local port.
 
     While a copy is open, closing the original neither ends the connection nor resets it. What cannot be copied, for
     want of descriptors, is left out.
+
+    Args:
+        port: the local port.
+        besides: descriptors that are not copied, such as those of copies.
     """
     held: dict[tuple[Any, ...], socket.socket] = {}
     for descriptor in _open_descriptors():
+        if descriptor in besides:
+            continue
         try:
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
@@ -92,6 +99,18 @@ def _unsent_bytes(connection: socket.socket) -> int:
         connection.getpeername()
         return int(struct.unpack("i", ioctl(connection.fileno(), TIOCOUTQ, b"\0" * 4))[0])
     return 0
+
+
+def end_closed(connections: Iterable[socket.socket]) -> None:
+    """Ends the connections that their transport has closed; copies of them go on taking what the other side sends."""
+    opened: Counter[int] = Counter()
+    for descriptor in _open_descriptors():
+        with suppress(OSError):
+            opened[os.fstat(descriptor).st_ino] += 1
+    for each in connections:
+        with suppress(OSError):
+            if opened[os.fstat(each.fileno()).st_ino] == 1:
+                each.shutdown(socket.SHUT_WR)
 
 
 def close_when_sent(connections: Iterable[socket.socket], deadline: Deadline) -> int:

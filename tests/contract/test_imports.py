@@ -39,7 +39,7 @@ CONFINED = {
     "watchfiles": ("server/repository/watcher.py",),
     "google.protobuf": (
         *("server/api/", "server/transport/", "server/repository/pbtxt.py", "server/repository/compatibility.py"),
-        *("server/repository/overlay.py", "server/tools/promotion.py"),
+        *("server/repository/overlay.py", "server/repository/single.py", "server/tools/promotion.py"),
         *("training/exporting/config.py", "pixelserve/"),
     ),
     "pixelserve.oip": (

@@ -20,7 +20,7 @@ def default(field: FieldInfo) -> str:
         return "required"
     if isinstance(field.default, bool):
         return f"`{str(field.default).lower()}`"
-    return "none" if field.default in (None, ()) else f"`{field.default}`"
+    return "none" if field.default in (None, (), "") else f"`{field.default}`"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -256,3 +256,36 @@ def test_a_server_that_requires_a_gpu_does_not_start_on_the_cpu(doubler_reposito
     failure = failing_serve("--model-repository", str(doubler_repository), "--require-gpu", "--device", "cpu")
     assert failure.code == 1
     assert "--require-gpu and --device cpu contradict each other" in failure.message
+
+
+@pytest.fixture
+def lower_case(tmp_path: Path, graph_writer: Callable[..., Path]) -> Path:
+    """A repository with a model that makes text lower case, as text models of scikit-learn do."""
+    text = ("STRING", ["N"])
+    path = tmp_path / "text" / "lower" / "1" / "model.onnx"
+    nodes = (("StringNormalizer", "text", "lower"),)
+    graph_writer(path, {"text": text}, {"lower": text}, *nodes, case_change_action="LOWER", locale="en_US.UTF-8")
+    return tmp_path / "text"
+
+
+def test_a_text_model_whose_locale_is_missing_is_told_how_to_install_it(
+    failing_serve: Fail, lower_case: Path, tmp_path: Path
+) -> None:
+    """glibc looks for locales in LOCPATH only where it is set; LANG makes no difference."""
+    failure = failing_serve("--model-repository", str(lower_case), env={"LOCPATH": str(tmp_path), "LANG": "C.UTF-8"})
+    assert failure.code == 1
+    assert "needs the locale en_US.UTF-8, which this system does not have" in failure.message
+    assert "localedef -i en_US -f UTF-8 en_US.UTF-8" in failure.message
+
+
+def test_a_text_model_is_served_in_the_c_locale_where_its_own_is_installed(
+    start_server: Callable[..., Any], lower_case: Path, tmp_path: Path
+) -> None:
+    """C.UTF-8 stands in for it: they change letters alike."""
+    (locales := tmp_path / "locales").mkdir()
+    (locales / "en_US.utf8").symlink_to("/usr/lib/locale/C.utf8")
+    server = start_server(lower_case, env={"LOCPATH": str(locales), "LC_ALL": "C"})
+    text = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
+    text.contents.bytes_contents.append("Ärger".encode())
+    answer = server.stub().ModelInfer(pb.ModelInferRequest(model_name="lower", inputs=[text]), timeout=30)
+    assert answer.raw_output_contents[0][4:].decode() == "ärger"

@@ -177,7 +177,8 @@ def test_a_run_is_linked_to_all_its_requests(
 ) -> None:
     write_patient_model(tmp_path / "repository" / "patient", rows=3)
     env = {"OTEL_BSP_SCHEDULE_DELAY": "20", "NO_PROXY": "*", "OTEL_SERVICE_NAME": "digits"}
-    server = start_server(tmp_path / "repository", "--trace-endpoint", collector.endpoint, "--trace-rate", "0", env=env)
+    args = ("--trace-endpoint", collector.endpoint, "--trace-rate", "0", "--instance", "pod-1")
+    server = start_server(tmp_path / "repository", *args, env=env)
     stub = server.stub()
     asked = [parent(TRACE), (), parent(OTHER_TRACE)]
     calls = [
@@ -195,7 +196,9 @@ def test_a_run_is_linked_to_all_its_requests(
     assert {link.trace_id.hex() for link in run.links} == {TRACE, OTHER_TRACE}
     assert attributes_of(run)["pixelserve.batch.rows"] == 3
     assert [linked(span) for span in spans if span.name == "batch"] == [[run.span_id]] * 2
-    assert collector.resource()["service.name"] == "digits"
+    resource = collector.resource()
+    assert (resource["service.name"], resource["service.instance.id"]) == ("digits", "pod-1")
+    assert {event.get("instance") for event in server.events()} == {"pod-1"}
 
 
 def test_requests_over_http_and_on_streams_belong_to_their_callers_traces(

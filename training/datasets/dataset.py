@@ -21,6 +21,8 @@ class Split:
     """Images, raw pixels, uint8 [N, H, W, C]; or rows of a table, float32 [N, features]."""
     targets: Array
     """The index of each sample's label, unsigned integers [N]; in a regression the value, float32 [N]."""
+    hold_out_order: Array | None = None
+    """The order in which samples are held out, integers [N]; None: a fixed shuffle."""
 
     def __len__(self) -> int:
         """Returns the number of samples."""
@@ -69,7 +71,9 @@ def hold_out(split: Split, share: float) -> tuple[Split, Split]:
         split: the training split.
         share: how much of it is held out, a fraction of 1.
     """
-    order = np.random.default_rng(_HOLD_OUT_SEED).permutation(len(split))
+    order = split.hold_out_order
+    if order is None:
+        order = np.random.default_rng(_HOLD_OUT_SEED).permutation(len(split))
     held = round(len(split) * share)
     if not held:
         return split, split.take(order[:0])

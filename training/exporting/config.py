@@ -17,6 +17,8 @@ from ..runtime import OnnxModel, Tensor
 CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 DEFAULT_MAX_BATCH_SIZE = 64
+STABLE = "stable"
+"""The parameter that names the version for requests without one."""
 
 _CHANNELS = (1, 3)
 # What is smaller than a picture may be anything, such as a window of a signal.
@@ -110,6 +112,13 @@ def read_output_kind(path: Path) -> OutputKind | None:
 def read_labelled_output(path: Path) -> str | None:
     """Returns the output that a configuration on disk gives labels to; None: none, or it cannot be read."""
     return next((output.name for output in _read(path).output if output.label_filename), None)
+
+
+def read_served(path: Path) -> tuple[int | None, list[int]]:
+    """Returns the stable version of a configuration on disk, if any, and the versions that its policy names, if any."""
+    config = _read(path)
+    stable = config.parameters[STABLE].string_value if STABLE in config.parameters else ""
+    return int(stable) if stable.isdecimal() else None, list(config.version_policy.specific.versions)
 
 
 def _read(path: Path) -> pb.ModelConfig:

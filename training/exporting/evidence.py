@@ -51,6 +51,8 @@ class Origin:
     """The seed that it was trained with."""
     temperature: float | None = None
     """What its logits are divided by for the sake of honest probabilities; None: nothing."""
+    held_out: float | None = None
+    """The share of the training split that it never learned, a fraction of 1; None: not known."""
 
 
 def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None = None) -> str | None:
@@ -192,6 +194,7 @@ def make_card(
         parameters=source.parameters,
         recipe=origin.recipe,
         seed=origin.seed,
+        held_out=origin.held_out,
         versions=_made_with(source),
     )
 

@@ -1,105 +1,37 @@
 """Exports a run, or a model that somebody else trained, as a version in a model repository."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pixelserve.card import Card, DataSet, Golden, sha256_of
-from pixelserve.rows import RowProof
-from pixelserve.scores import OutputKind
+from pixelserve.card import DataSet, Golden, sha256_of
 
 from .. import datasets, zoo
 from ..errors import SourceError, UsageError
+from ..measuring.challenge import Unseen
+from ..measuring.published import Published
 from ..progress import say
-from ..running import checkpoint, kept, runs
+from ..running import checkpoint, interrupts, kept, runs
 from ..runtime import OnnxModel, Tensor
 from . import config, rows, sources
+from .better import held_out_samples, labelled_samples, publish_if_better
 from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
+from .exported import Exported, Target
 from .finite import check_weights
 from .output_kind import Found, find
 from .picture_input import Pictures
-from .precision import FLOAT32, INT8, to_int8
-from .publish import Slot, Version, check_siblings, choose_slot, publish
+from .precision import INT8, to_int8
+from .publish import Content, Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
 from .samples import Samples, read_labels, read_samples
 from .sources import Source
 from .verify import DEFAULT_TOLERANCE, Comparison, compare
 
+__all__ = ["Exported", "Target", "export_file", "export_run", "is_run"]
+
 _RUN_PARITY_SAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where an export goes, and what it must hold to."""
-
-    repository: Path
-    """The model repository."""
-    name: str | None = None
-    """The model's name; None: the recipe's."""
-    version: int | None = None
-    """The version's number; None: the next one free."""
-    tolerance: float | None = None
-    """Largest absolute difference of an output element that is accepted; None: what is usual for its precision."""
-    precision: str = FLOAT32
-    """What the model computes in: float32, or int8."""
-    output: str | None = None
-    """The output whose classes the labels name; None: the one that they fit."""
-    max_batch_size: int | None = None
-    """Most samples in a batch; None: 64, or what config.pbtxt says for a model that has other versions."""
-    output_kind: OutputKind | None = None
-    """What that output is; None: it is found from the graph and the samples."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A version that was written."""
-
-    slot: Slot
-    """Where it is."""
-    card: Card
-    """Its evidence."""
-    inputs: list[str]
-    """Its inputs, each as name, element type and shape."""
-    outputs: list[str]
-    """Its outputs, in the same form."""
-    output_kind: Found | None
-    """What its classes' output is; None: it has no classes."""
-    rows: RowProof
-    """Whether a server may merge requests for it."""
-    golden_samples: int
-    """How many samples a server replays before the version takes traffic; 0: it stays unverified."""
-
-    @property
-    def accuracy(self) -> float | None:
-        """Measured by ONNX Runtime on the exported file, a fraction of 1; None: not measured, or it is a regression."""
-        return self.card.evaluation.metrics.get("accuracy") if self.card.evaluation else None
-
-    @property
-    def max_abs_error(self) -> float | None:
-        """Largest absolute difference of an output element from the original's; None: not compared."""
-        if self.card.quantization:
-            return self.card.quantization.max_abs_error
-        return self.card.parity[0].max_abs_error if self.card.parity else None
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns what `pixelserve export --json` prints."""
-        return {
-            "model": self.slot.model,
-            "version": self.slot.version,
-            "folder": str(self.slot.folder),
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-            "verified": self.golden_samples > 0,
-            "accuracy": self.accuracy,
-            "metrics": self.card.evaluation.metrics if self.card.evaluation else {},
-            "max_abs_error": self.max_abs_error,
-            "output_kind": self.card.output_kind,
-            "rows": self.rows.state,
-            "quantization": self.card.quantization.model_dump() if self.card.quantization else None,
-        }
 
 
 def is_run(path: Path) -> bool:
@@ -113,9 +45,10 @@ def is_run(path: Path) -> bool:
             f"{path} is an unfinished run: finish it with pixelserve train --resume, or export the .keras file in it "
             f"with --name and --labels"
         )
-    return (path / runs.SETTINGS).is_file()
+    return runs.is_run(path)
 
 
+@interrupts.terminable()
 def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """Exports what `pixelserve train` wrote.
 
@@ -160,7 +93,9 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         recipe=recipe.name,
         seed=settings.seed,
         temperature=runs.read_temperature(run),
+        held_out=settings.held_out,
     )
+    unseen = held_out_samples(run, settings, dataset, model) if target.if_better else None
     samples = Samples({model.inputs[0].name: quoted.inputs}, quoted.targets)
     if dataset.task == "regression":
         # float32 is exact to a share of a value, not to a part of its unit.
@@ -169,10 +104,14 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     # Ranges are chosen like anything else: on data that the figures are not measured on.
     calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
     return _export(
-        *(slot, source, model, samples, origin, target), calibration=calibration, parity_samples=_RUN_PARITY_SAMPLES
+        *(slot, source, model, samples, origin, target),
+        calibration=calibration,
+        parity_samples=_RUN_PARITY_SAMPLES,
+        unseen=unseen,
     )
 
 
+@interrupts.terminable()
 def export_file(
     path: Path,
     target: Target,
@@ -228,7 +167,8 @@ def export_file(
     given = read_samples(samples, model, names=names) if samples is not None else None
     dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None
     origin = Origin(names, dataset, split="samples", inversion=inversion)
-    return _export(slot, source, model, given, origin, target)
+    unseen = labelled_samples(given) if target.if_better else None
+    return _export(slot, source, model, given, origin, target, unseen=unseen)
 
 
 def _export(
@@ -241,6 +181,7 @@ def _export(
     *,
     calibration: Calibration | None = None,
     parity_samples: int | None = None,
+    unseen: Unseen | None = None,
 ) -> Exported:
     labelled = labelled_output(model, origin.labels, target.output)
     config.check_batches(model, target.max_batch_size)
@@ -275,10 +216,18 @@ def _export(
         output_kind=kind,
         merge=proof.state != "dependent",
     )
-    publish(slot, Version(source.onnx, card, golden, source.weights), config_text=config_text, labels=origin.labels)
-    say(f"wrote {slot.folder}")
+    version = Version(source.onnx, card, golden, source.weights)
+    content = Content(version, config_text, origin.labels)
+    verdict = None
+    if unseen is None:
+        publish(slot, content)
+    else:
+        candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled)
+        slot, verdict = publish_if_better(slot, content, candidate, unseen, is_chosen=target.version is not None)
+    if verdict is None or verdict.publish:
+        say(f"wrote {slot.folder}")
     tensors = _described(model.inputs), _described(model.outputs)
-    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0)
+    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, verdict)
 
 
 def _output_kind(

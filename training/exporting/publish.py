@@ -98,7 +98,19 @@ class Version:
     """Files with weights, to lie beside model.onnx under the names that they have."""
 
 
-def publish(slot: Slot, version: Version, *, config_text: str, labels: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Content:
+    """Everything that is written with a version."""
+
+    version: Version
+    """The version folder's files."""
+    config_text: str
+    """config.pbtxt, written if the model is new."""
+    labels: Sequence[str]
+    """The lines of labels.txt, written if the model is new; empty: the model has no labels."""
+
+
+def publish(slot: Slot, content: Content) -> None:
     """Writes a version, and for a new model its config.pbtxt and labels.txt.
 
     All of it appears at once under its final name; where writing fails or is interrupted, nothing does.
@@ -108,14 +120,14 @@ def publish(slot: Slot, version: Version, *, config_text: str, labels: Sequence[
     """
     if slot.model_folder.exists():
         with staged(slot.folder) as folder:
-            _write_version(folder, version)
+            _write_version(folder, content.version)
         return
     with staged(slot.model_folder) as folder:
-        (folder / config.CONFIG_FILE).write_text(config_text, encoding="utf-8")
-        if labels:
-            (folder / config.LABELS_FILE).write_text("\n".join(labels) + "\n", encoding="utf-8")
+        (folder / config.CONFIG_FILE).write_text(content.config_text, encoding="utf-8")
+        if content.labels:
+            (folder / config.LABELS_FILE).write_text("\n".join(content.labels) + "\n", encoding="utf-8")
         (folder / str(slot.version)).mkdir()
-        _write_version(folder / str(slot.version), version)
+        _write_version(folder / str(slot.version), content.version)
 
 
 def _write_version(folder: Path, version: Version) -> None:

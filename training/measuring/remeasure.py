@@ -108,7 +108,7 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
     version = published.read(published.find(model, repository))
     data = held.from_dataset(version, data_dir) if samples is None else held.from_file(version, samples)
     say(f"measuring {version.title} on {data.count:,} samples of {data.dataset.name}")
-    outputs = _outputs(version, data)
+    outputs = outputs_of(version, data)
     figures = _figures(outputs, data)
     counts = confusion(outputs, data.targets) if data.labels else None
     say("measuring its latency")
@@ -121,7 +121,7 @@ def figures_of(version: Published, data: Held) -> Figures:
     Raises:
         SamplesError: the samples' labels or values do not fit the model.
     """
-    return _figures(_outputs(version, data), data)
+    return _figures(outputs_of(version, data), data)
 
 
 def _figures(outputs: Array, data: Held) -> Figures:
@@ -131,7 +131,7 @@ def _figures(outputs: Array, data: Held) -> Figures:
     return measure(outputs, data.targets, data.labels, split=data.split)
 
 
-def _outputs(version: Published, data: Held) -> Array:
+def outputs_of(version: Published, data: Held) -> Array:
     """Returns what the predicting output says, [N, classes or values]: the numbers that a server would answer.
 
     Raises:

@@ -80,12 +80,12 @@ def train(
         tensorboard: whether to write logs for TensorBoard into the run's folder.
         images: folder of the user's own pictures, one folder a class, in place of the recipe's data set; None: that.
         skip_broken: whether to leave out pictures that cannot be read.
-        resumed: whether to go on with the run that was stopped before it could write `run_dir`; what it was asked for
-            need not be asked for again, and cannot be changed.
+        resumed: whether to go on with the run that was stopped before it could write `run_dir`, or to keep one that is
+            finished; what it was asked for need not be asked for again, and cannot be changed.
 
     Raises:
-        UsageError: an unknown recipe, a bad override or remedy, a run folder that exists, or an unfinished run that
-            does not exist or was begun with other settings.
+        UsageError: an unknown recipe, a bad override or remedy, a run folder that exists, or a run that was begun with
+            other settings.
         DataError: the data set cannot be had.
         SourceError: the unfinished run's state is damaged.
         DivergedError: the loss became NaN or infinite.
@@ -95,6 +95,9 @@ def train(
     with interrupts.terminable():
         request = Request(overrides, remedies, tensorboard, images, skip_broken)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
+        if job.finished:
+            say(f"{job.folder} is finished; nothing is trained")
+            return _finished(job)
         with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
             return _run(job)
 
@@ -112,10 +115,23 @@ def _run(job: Job) -> Run:
     report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
     outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None)
     runs.write(job.folder, job.settings, outcome)
-    # A goal may be about samples that are held out for the recipe's own data set alone.
-    goal = replace(recipe.goal, split="test") if job.own else recipe.goal
+    goal = _goal(job)
     claimed = None if job.own else recipe.claimed
     return Run(recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation)
+
+
+def _goal(job: Job) -> Goal:
+    """Returns the recipe's goal; it may be about samples that are held out for the recipe's own data set alone."""
+    return replace(job.recipe.goal, split="test") if job.own else job.recipe.goal
+
+
+def _finished(job: Job) -> Run:
+    """Returns a run that an earlier command finished, from what its folder says."""
+    goal = _goal(job)
+    keys = ("cross_validation", "mean") if goal.split == "cross-validation" else (goal.split, "metrics", goal.metric)
+    figure, training_s = runs.read_metric(job.folder, *keys), runs.read_metric(job.folder, "training_s")
+    claimed = None if job.own else job.recipe.claimed
+    return Run(job.recipe, job.folder, float(figure), float(training_s), claimed, goal.split)
 
 
 def _cross_validate(job: Job) -> CrossValidation | None:

@@ -36,6 +36,8 @@ class Job:
     """What its folder says of it."""
     checkpoint: Checkpoint
     """What is kept of it until then."""
+    finished: bool
+    """Whether the folder holds this run already, with nothing left to do."""
     own: bool
     """Whether it learns a user's own pictures, of which the recipe claims nothing."""
 
@@ -48,11 +50,11 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
         data_dir: folder of the data set's official files; None: Keras's downloader.
         run_dir: the run's folder; None: one under runs/ named after the recipe and the time.
         request: what the caller asks for.
-        resumed: whether to go on with the unfinished run of that folder.
+        resumed: whether to go on with the unfinished run of that folder, if there is one.
 
     Raises:
-        UsageError: an unknown recipe, options that cannot be, a run folder that exists, or an unfinished run that does
-            not exist or was begun with other settings.
+        UsageError: an unknown recipe, options that cannot be, a run folder that exists, or a run that was begun with
+            other settings.
         DataError: the data cannot be had.
         SourceError: the unfinished run's state is damaged.
     """
@@ -64,19 +66,25 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     if request.tensorboard and not (isinstance(recipe, KerasRecipe) and not recipe.ensemble):
         raise UsageError(f"--tensorboard logs a single network, which this run of {recipe.name} is not; leave it out")
     folder = run_dir or runs.default_folder(recipe.name)
-    check_free(folder)
-    if unfinished is None:
+    finished = resumed and runs.is_run(folder)
+    if not finished:
+        check_free(folder)
+    if not resumed:
         resume.check_none(folder)
     dataset = _load(recipe, request, data_dir)
     if request.images is not None and isinstance(recipe, KerasRecipe):
         recipe = _for_few(recipe, dataset, request)
     _check_watched(recipe, dataset)
     settings = _settings(recipe, dataset)
-    if unfinished is not None:
-        resume.check_same(unfinished.state, settings, folder)
+    if finished or unfinished is not None:
+        begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
+        resume.check_same(begun, settings, folder)
     state = unfinished.state if unfinished is not None else State(settings=settings, request=request.as_json())
     checkpoint = Checkpoint(folder, state, logged=request.tensorboard)
-    return Job(recipe, folder, dataset, settings, checkpoint, own=request.images is not None)
+    if unfinished is None:
+        # What a run that was killed before its first epoch left.
+        checkpoint.discard()
+    return Job(recipe, folder, dataset, settings, checkpoint, finished, own=request.images is not None)
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:

@@ -1,14 +1,16 @@
 """The samples that a run of a user's own pictures keeps, so that it can be exported without the pictures.
 
 samples.npz holds the test split as `x` and `y`, which `pixelserve evaluate --samples` takes as well, a few hundred
-pictures of the training split for an int8 version's calibration, and the labels.
+pictures of the training split for an int8 version's calibration, the pictures that were held out, and the labels.
 """
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..datasets import Dataset, Split
+from ..datasets import Array, Dataset, Split, hold_out
 from ..datasets.folder import NOTE
 from ..errors import SourceError
 
@@ -18,9 +20,10 @@ _CALIBRATION_SAMPLES = 500
 _CALIBRATION_SEED = 0
 
 
-def write(folder: Path, dataset: Dataset) -> None:
-    """Writes samples.npz into a run's folder."""
+def write(folder: Path, dataset: Dataset, held_out: float) -> None:
+    """Writes samples.npz into a run's folder, which held out this share of its training split."""
     train = dataset.train
+    unseen = hold_out(train, held_out)[1]
     chosen = np.random.default_rng(_CALIBRATION_SEED).permutation(len(train))[:_CALIBRATION_SAMPLES]
     np.savez_compressed(
         folder / SAMPLES,
@@ -28,6 +31,8 @@ def write(folder: Path, dataset: Dataset) -> None:
         y=dataset.test.targets,
         train_x=train.inputs[chosen],
         train_y=train.targets[chosen],
+        held_x=unseen.inputs,
+        held_y=unseen.targets,
         classes=np.array(dataset.labels),
     )
 
@@ -49,11 +54,26 @@ def read(run: Path, *, name: str, sha256: str) -> Dataset:
         SourceError: the file is damaged.
     """
     path = run / SAMPLES
+    with _arrays(path) as arrays:
+        train, test = Split(arrays["train_x"], arrays["train_y"]), Split(arrays["x"], arrays["y"])
+        labels = tuple(str(label) for label in arrays["classes"])
+    return Dataset(name=name, task="image", labels=labels, train=train, test=test, sha256=sha256, note=NOTE)
+
+
+def read_held_out(run: Path) -> Split:
+    """Returns the pictures that a run held out of its training split.
+
+    Raises:
+        SourceError: the file is damaged, or of a release that did not keep them.
+    """
+    with _arrays(run / SAMPLES) as arrays:
+        return Split(arrays["held_x"], arrays["held_y"])
+
+
+@contextlib.contextmanager
+def _arrays(path: Path) -> Iterator[Mapping[str, Array]]:
     try:
         with path.open("rb") as file:
-            arrays = np.load(file, allow_pickle=False)
-            train, test = Split(arrays["train_x"], arrays["train_y"]), Split(arrays["x"], arrays["y"])
-            labels = tuple(str(label) for label in arrays["classes"])
+            yield np.load(file, allow_pickle=False)
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
         raise SourceError(f"{path}: not the samples of a run ({error}); train again") from error
-    return Dataset(name=name, task="image", labels=labels, train=train, test=test, sha256=sha256, note=NOTE)

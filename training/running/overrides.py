@@ -18,6 +18,8 @@ class Overrides:
     """The optimizer's step size; with a schedule, its greatest."""
     seed: int | None = None
     """Fixes the initial weights and the order of the samples."""
+    held_out: float | None = None
+    """The share of the training split that is never learned, a fraction of 1."""
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with what is given here in its place.
@@ -29,7 +31,7 @@ class Overrides:
         self._check()
         if self.seed is not None:
             recipe = replace(recipe, seed=self.seed)
-        options = ("epochs", "batch_size", "learning_rate")
+        options = ("epochs", "batch_size", "learning_rate", "held_out")
         given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
         if isinstance(recipe, KerasRecipe) and "learning_rate" in given:
             given["optimizer"] = replace(recipe.optimizer, learning_rate=given.pop("learning_rate"))
@@ -46,5 +48,7 @@ class Overrides:
         ):
             if value is not None and not least <= value < 2**32:
                 raise UsageError(f"--{option} {value}: expected {least} to {2**32 - 1}")
+        if self.held_out is not None and not 0 < self.held_out < 1:
+            raise UsageError(f"--hold-out {self.held_out}: expected a number between 0 and 1")
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise UsageError(f"--lr {self.learning_rate}: expected a number above 0")

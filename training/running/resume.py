@@ -50,11 +50,11 @@ class Unfinished:
     """What the caller asked for when it was begun."""
 
 
-def read(run: Path | None, recipe: str) -> Unfinished:
-    """Returns the unfinished run that was to be written to `run`.
+def read(run: Path | None, recipe: str) -> Unfinished | None:
+    """Returns the unfinished run that was to be written to `run`; None: there is none.
 
     Raises:
-        UsageError: there is none, or it is another recipe's, or no run is given.
+        UsageError: it is another recipe's, or no run is given.
         SourceError: its state is damaged.
     """
     if run is None:
@@ -63,8 +63,8 @@ def read(run: Path | None, recipe: str) -> Unfinished:
     try:
         state = State.model_validate_json((folder / STATE).read_bytes())
         request = TypeAdapter(Request).validate_python(state.request)
-    except FileNotFoundError as error:
-        raise UsageError(f"--resume: there is no unfinished run {folder}; leave --resume out to start one") from error
+    except FileNotFoundError:
+        return None
     except (OSError, ValidationError) as error:
         raise damaged(folder / STATE, error) from error
     if state.settings.recipe != recipe:
@@ -89,22 +89,22 @@ def check_none(run: Path) -> None:
         )
 
 
-def check_same(state: State, now: Settings, run: Path) -> None:
+def check_same(begun: Settings, now: Settings, run: Path) -> None:
     """Checks that a run goes on as it was begun.
 
     Args:
-        state: the unfinished run's.
+        begun: the settings of the unfinished or finished run.
         now: what it would go on with.
         run: where it is to be written to.
 
     Raises:
         UsageError: they differ; the first setting that does is named.
     """
-    before, after = _flat(state.settings), _flat(now)
+    before, after = _flat(begun), _flat(now)
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
             raise UsageError(
-                f"--resume: {folder_of(run)} was begun with {name} {before.get(name)}, not {after.get(name)}; "
+                f"--resume: {run} was begun with {name} {before.get(name)}, not {after.get(name)}; "
                 f"go on with the same, or start another run"
             )
 

@@ -56,6 +56,11 @@ class Settings(BaseModel):
     learner: dict[str, Any] = {}
     """What the recipe's learner was told, such as epochs and batch size."""
 
+    @property
+    def held_out(self) -> float:
+        """The share of the training split that is never learned, a fraction of 1."""
+        return float(self.learner.get("held_out", 0.0))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -94,7 +99,12 @@ def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
         if outcome.logs is not None:
             shutil.copytree(outcome.logs, staging / "tensorboard")
         if outcome.pictures is not None:
-            kept.write(staging, outcome.pictures)
+            kept.write(staging, outcome.pictures, settings.held_out)
+
+
+def is_run(folder: Path) -> bool:
+    """Returns whether a folder is a finished run's."""
+    return (folder / SETTINGS).is_file()
 
 
 def read_settings(folder: Path) -> Settings:
@@ -120,12 +130,24 @@ def read_temperature(folder: Path) -> float | None:
     Raises:
         SourceError: the run's metrics are missing or damaged.
     """
+    temperature = read_metric(folder, "temperature")
+    return None if temperature is None else float(temperature)
+
+
+def read_metric(folder: Path, *keys: str) -> Any:
+    """Returns what a run's metrics say under these keys, one within the other.
+
+    Raises:
+        SourceError: the run's metrics are missing or damaged.
+    """
     path = folder / METRICS
     try:
-        temperature = json.loads(path.read_text(encoding="utf-8"))["temperature"]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            found = found[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path}: not the metrics of a run ({error}); train again") from error
-    return None if temperature is None else float(temperature)
+    return found
 
 
 def library_versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 # What a call and a connection may have sent that we have not read yet.
 _STREAM_WINDOW_BYTES = 1 << 20
 _CONNECTION_WINDOW_BYTES = 4 << 20
-# Streams that are open when certificates are renewed go on for as long on the connections from before.
-_RETIREMENT_S = 3600.0
 # As many connections may have all the calls in flight that they may have; what comes then is told 503.
 _CONNECTIONS_AT_ONCE = 16
 
@@ -47,6 +45,8 @@ class Limits:
     """Most bytes of a request's headers."""
     grace_s: float
     """Seconds that calls in flight get when the server stops."""
+    retirement_s: float = 3600.0
+    """Seconds that calls, of which only streams last that long, may go on for on connections that were told to go."""
 
 
 def _config(
@@ -104,7 +104,7 @@ def _config(
         h2_timeout_response_stall=limits.unread_answer_s,
         h2_timeout_write=limits.unread_answer_s,
         timeout_keep_alive=limits.idle_connection_s,
-        timeout_graceful_shutdown=max(limits.grace_s, _RETIREMENT_S),
+        timeout_graceful_shutdown=max(limits.grace_s, limits.retirement_s),
     )
 
 
@@ -158,6 +158,14 @@ class H2cornTransport:
         """
         self._listener.renew(certificates)
 
+    def replace_connections(self) -> None:
+        """Tells every connection to go once what is in flight on it is answered; new ones are taken as before.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+        self._listener.retire()
+
     def retire(self, deadline: Deadline) -> None:
         """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""
         self._listener.retire()
@@ -208,6 +216,18 @@ class H2cornHttpPort:
             Exception: it cannot; everything stays as it is.
         """
         self._listener.renew(certificates)
+
+    def ask_to_close(self, *, only_old: bool) -> None:
+        """Has HTTP/1.1 answers close their connections; where `only_old`, not those of connections that begin now.
+
+        Raises:
+            Exception: it cannot; everything stays as it is.
+        """
+        self._listener.ask(only_old=only_old)
+
+    def retire_old(self) -> None:
+        """Tells the connections that were old when they were asked to close to go, and closes those that are idle."""
+        self._listener.retire_old()
 
     def retire(self) -> None:
         """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""

@@ -2,12 +2,13 @@
 
 h2corn reads certificates once, and gives a server's connections no age. So a server is replaced by another on the same
 socket: the new one takes what connects from then on, while the old one tells its connections to go and finishes what
-is in flight.
+is in flight. Renewed certificates, connections that are old enough and a drain all use this.
 """
 
 import asyncio
 import functools
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
@@ -20,14 +21,14 @@ from ...errors import StartupError
 from ...failures import FailureLog
 from ...supervised import SupervisedThread, Supervisor
 from ..linger import close_when_sent, held_connections, unsent
+from .entrance import Entrance
+from .lingering import Lingering
 from .loop import PortLoop
 
 if TYPE_CHECKING:
     from ..certificates import CertificateFiles, Certificates
 
 _BACKLOG = 1024
-# What clients get to read that they should go, before a reset can overtake it.
-_LINGER_S = 1.0
 # What clients get to send the rest of a request when the port ends; nothing waits for longer.
 _REST_S = 1.0
 _LOOK_S = 0.02
@@ -35,8 +36,6 @@ _LOOK_S = 0.02
 _ENDING_S = 0.2
 # Between a server that has ended by itself and the next.
 _REVIVE_S = 0.1
-# For how many times a second copies of connections are kept that a slow reader has not read to the end.
-_LINGERS = 30
 
 T = TypeVar("T")
 
@@ -92,9 +91,15 @@ class Listener:
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._supervisor = supervisor or Supervisor(log_failure)
+        self._lingering: Lingering
         self._thread: SupervisedThread | None = None
         self._app: App
+        self._entrance: Entrance
         self._server: h2corn.Server | None = None
+        # Those that another has superseded, and whose connections are not told to go yet.
+        self._leaving: list[h2corn.Server] = []
+        # Certificates are renewed on one thread, connections grow old on another.
+        self._replacing = threading.Lock()
         self._serving: set[asyncio.Task[None]] = set()
         self._reviving: asyncio.Task[None] | None = None
 
@@ -123,6 +128,7 @@ class Listener:
             StartupError: h2corn does not start.
         """
         self._loop = PortLoop()
+        self._lingering = Lingering(self._loop)
         self._thread = self._supervisor.thread(self._name, functools.partial(self._run, self._loop))
         self._thread.start()
         try:
@@ -141,19 +147,46 @@ class Listener:
         Raises:
             Exception: the new server does not start; the old one goes on.
         """
-        if self._socket is None or self._loop is None:
-            raise RuntimeError("bind and start come first")
-        before = self._server
-        self._call(self._replace(certificates))
-        # Here and not on the loop, which would wait while the files of the process are listed.
-        held = held_connections(self._socket.getsockname()[1])
-        if before is not None:
-            before.shutdown()
-        self._loop.call_soon_threadsafe(self._release_later, held)
+        with self._replacing:
+            self._supersede(certificates)
+            self._tell_leaving()
 
     def retire(self) -> None:
         """Tells all connections there are to go, and takes new ones as before; raises what `renew` does."""
-        self.renew(self._certificates)
+        with self._replacing:
+            self._supersede(self._certificates)
+            self._tell_leaving()
+
+    def ask(self, *, only_old: bool) -> None:
+        """Has HTTP/1.1 answers close their connections; where `only_old`, not those of connections that begin now.
+
+        Raises:
+            Exception: the server that new connections need does not start; nothing has changed.
+        """
+        with self._replacing:
+            asking = self._entrance
+            if only_old:
+                self._supersede(self._certificates)
+            asking.is_closing = True
+
+    def retire_old(self) -> None:
+        """Tells the connections that were there when `ask` was called to go."""
+        with self._replacing:
+            self._tell_leaving()
+
+    def _supersede(self, certificates: "Certificates | None") -> None:
+        before = self._server
+        self._call(self._replace(certificates))
+        if before is not None:
+            self._leaving.append(before)
+
+    def _tell_leaving(self) -> None:
+        if self._socket is None:
+            raise RuntimeError("bind comes first")
+        leaving, self._leaving = self._leaving, []
+        with self._lingering.copies(self._socket.getsockname()[1]):
+            for each in leaving:
+                each.shutdown()
 
     def stop(self, deadline: Deadline) -> int:
         """Takes no more connections, waits until the answers on those there are have been sent, and ends.
@@ -206,8 +239,9 @@ class Listener:
         """Starts a server on our socket."""
         if self._socket is None:
             raise RuntimeError("bind comes first")
+        entrance = Entrance(self._app)
         with _lent(self._certificates) as files:
-            server = h2corn.Server(self._app, self._make_config(f"fd://{self._socket.fileno()}", files))
+            server = h2corn.Server(entrance, self._make_config(f"fd://{self._socket.fileno()}", files))
             serving = asyncio.ensure_future(server.serve())
             started = asyncio.ensure_future(server.wait_started())
             await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
@@ -216,6 +250,7 @@ class Listener:
             await (serving if serving.done() else started)
         self._serving.add(serving)
         serving.add_done_callback(functools.partial(self._has_ended, server))
+        self._entrance = entrance
         return server
 
     def _has_ended(self, server: h2corn.Server, serving: "asyncio.Task[None]") -> None:
@@ -246,21 +281,6 @@ class Listener:
             raise
         if self._reviving is not None:
             self._reviving.cancel()
-
-    def _release_later(self, held: list[socket.socket]) -> None:
-        """Closes copies of connections once what is on them is sent, and not before clients can have read the news."""
-        if self._loop is not None:
-            self._loop.call_later(_LINGER_S, self._release, held, _LINGERS)
-
-    def _release(self, held: list[socket.socket], lingers: int) -> None:
-        if self._loop is None:
-            return
-        waiting = unsent(held) if lingers else []
-        for each in held:
-            if each not in waiting:
-                each.close()
-        if waiting:
-            self._loop.call_later(_LINGER_S, self._release, waiting, lingers - 1)
 
     async def _end(self, held: list[socket.socket], deadline: Deadline) -> int:
         """Has the connections end once their answers are sent; returns how many answers were not, at the deadline."""

@@ -8,7 +8,7 @@ import json
 import ssl
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 import pytest
+from forwarder import Forwarder
 
 from pixelserve.oip import inference_pb2_grpc
 from pixelserve.tokens import Scope, Token, digest_of
@@ -259,3 +260,10 @@ def serve(start_server: Callable[..., Any], launch: Any) -> Iterator[Callable[..
     """Starts a server of a test's own, with any further arguments."""
     with ExitStack() as servers:
         yield lambda repository, *args: servers.enter_context(launch(start_server, repository, *args))
+
+
+@pytest.fixture
+def forward() -> Iterator[Callable[..., Forwarder]]:
+    """Starts what is to clients as a Kubernetes Service, in front of the addresses that it is given."""
+    with ExitStack() as forwarders:
+        yield lambda *targets: forwarders.enter_context(closing(Forwarder(*targets)))

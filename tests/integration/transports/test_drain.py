@@ -2,16 +2,17 @@
 
 import asyncio
 import signal
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
+from busy_clients import Clients, http_client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pixelserve.oip import inference_pb2 as pb
@@ -119,58 +120,6 @@ async def until_refused(served: Any, message: bytes) -> Counter[str]:
     return counts
 
 
-class Forwarder:
-    """What a Kubernetes Service is to a client: its connections go to whichever server is named when they begin."""
-
-    def __init__(self, address: str) -> None:
-        self.target = address
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._ends: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            host, _, port = self.target.rpartition(":")
-            server = socket.create_connection((host, int(port)))
-            self._ends += [client, server]
-            for end in (client, server):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            # The other direction has ended.
-            pass
-
-    def close(self) -> None:
-        for end in (self._listener, *self._ends):
-            end.close()
-
-
-@pytest.fixture
-def forward() -> Iterator[Callable[[str], Forwarder]]:
-    made: list[Forwarder] = []
-
-    def start(address: str) -> Forwarder:
-        made.append(Forwarder(address))
-        return made[-1]
-
-    yield start
-    for forwarder in made:
-        forwarder.close()
-
-
 def test_a_client_without_retries_loses_nothing_while_one_replica_replaces_another(
     serve: Any, forward: Any, doubler: Path, make_request: Any
 ) -> None:
@@ -179,7 +128,7 @@ def test_a_client_without_retries_loses_nothing_while_one_replica_replaces_anoth
     answer for every call."""
     old, new = serve(doubler), serve(doubler)
     forwarder = forward(old.process.grpc)
-    channel = old.channel(address=f"127.0.0.1:{forwarder.port}", enable_retries=0)
+    channel = old.channel(address=forwarder.address, enable_retries=0)
     message, has_ended, counts = make_request().SerializeToString(), threading.Event(), Counter[str]()
     enough = threading.Semaphore(0)
 
@@ -197,7 +146,7 @@ def test_a_client_without_retries_loses_nothing_while_one_replica_replaces_anoth
     with ThreadPoolExecutor(8) as pool:
         workers = [pool.submit(work) for _ in range(8)]
         wait_for(200)
-        forwarder.target = new.process.grpc
+        forwarder.targets = (new.process.grpc,)
         assert old.process.stop() == 0
         while enough.acquire(blocking=False):
             pass
@@ -206,3 +155,24 @@ def test_a_client_without_retries_loses_nothing_while_one_replica_replaces_anoth
         for worker in workers:
             worker.result(TIMEOUT_S)
     assert counts.keys() == {"OK"}, counts
+
+
+@pytest.mark.parametrize("transport", ["h2corn"], indirect=True)
+@pytest.mark.parametrize("security", ["plain", "tls"], indirect=True)
+def test_http_clients_lose_nothing_while_one_replica_replaces_another(
+    serve: Any, forward: Any, doubler: Path, eventually: Any
+) -> None:
+    """Timeline: 1. eight clients that retry nothing have connections to a server, through a forwarder; 2. new
+    connections go to another, and the first gets SIGTERM; 3. its answers close their connections while it settles;
+    4. every request was answered."""
+    old, new = (serve(doubler, "--drain-settle-s", "2") for _ in range(2))
+    first, second = (urlsplit(server.process.http).netloc for server in (old, new))
+    service = forward(first)
+    with Clients() as clients:
+        for _ in range(8):
+            clients.add(http_client(clients, old, service.address))
+        eventually(lambda: clients.outcomes["HTTP 200"] > 200, timeout_s=TIMEOUT_S)
+        service.targets = (second,)
+        assert old.process.stop() == 0
+        eventually(lambda: service.open_to(second) == 8, timeout_s=TIMEOUT_S)
+    assert clients.outcomes.keys() == {"HTTP 200"}, clients.outcomes

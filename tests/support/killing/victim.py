@@ -26,7 +26,7 @@ import numpy as np
 
 from pixelserve.card import Card, Golden
 from pixelserve.pull.mirror import Wanted, mirror
-from pixelserve_training.exporting.publish import Version, choose_slot, publish
+from pixelserve_training.exporting.publish import Content, Version, choose_slot, publish
 
 _CHANGES = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "ctypes.dlsym")
 
@@ -40,7 +40,7 @@ def _publish(repository: Path, source: Path) -> Callable[[], object]:
     version = Version((folder / "model.onnx").read_bytes(), card, golden)
     labels = (source / "labels.txt").read_text().splitlines()
     config = (source / "config.pbtxt").read_text()
-    return lambda: publish(slot, version, config_text=config, labels=labels)
+    return lambda: publish(slot, Content(version, config, labels))
 
 
 def _pull(repository: Path, source: Path) -> Callable[[], object]:

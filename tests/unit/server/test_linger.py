@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pixelserve_server.deadline import Deadline
-from pixelserve_server.transport.linger import close_when_sent, held_connections, unsent
+from pixelserve_server.transport.linger import close_when_sent, end_closed, held_connections, unsent
 
 TIMEOUT_S = 30
 
@@ -132,4 +132,26 @@ def test_a_connection_that_is_held_twice_is_one(listening: socket.socket) -> Non
     second = held_connections(port_of(listening))
     assert (len(first), len(second)) == (1, 1)
     for each in (client, ours, *first, *second):
+        each.close()
+
+
+def test_copies_are_not_copied_again(listening: socket.socket) -> None:
+    """Or what a client does not read would stay for as long as its connections are replaced."""
+    client, ours = connect(listening)
+    copy = held_connections(port_of(listening))
+    ours.close()
+    assert held_connections(port_of(listening), besides=[each.fileno() for each in copy]) == []
+    for each in (client, *copy):
+        each.close()
+
+
+def test_the_client_of_a_connection_that_was_closed_hears_so_while_it_is_held(listening: socket.socket) -> None:
+    (closed, ours), (living, also_ours) = connect(listening), connect(listening)
+    held = held_connections(port_of(listening))
+    ours.close()
+    end_closed(held)
+    assert closed.recv(1) == b""
+    also_ours.sendall(b"x")
+    assert living.recv(1) == b"x"
+    for each in (closed, living, also_ours, *held):
         each.close()

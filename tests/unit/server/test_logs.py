@@ -77,3 +77,14 @@ def test_the_level_may_change_after_lines_were_written(log_format: str, capfd: p
         *("warning", "error", "exception"),
         *("error", "exception"),
     ]
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("fields", [{}, {"value": Unprintable()}], ids=["whole", "cut short"])
+def test_every_line_names_the_instance(fields: dict[str, object], capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogLevel("info"), "json", instance="pod-1").info("model loaded", **fields)
+    assert json.loads(capfd.readouterr().err)["instance"] == "pod-1"

@@ -85,6 +85,7 @@ def test_a_port_that_is_no_services_address_is_refused_as_before(monkeypatch: py
 
 # One value other than the default for each setting, as it is written.
 VALUES: dict[str, tuple[str, Any]] = {
+    "model_name": ("digits", "digits"),
     "model_repository": ("elsewhere", Path("elsewhere")),
     "host": ("0.0.0.0", "0.0.0.0"),
     "tokens": ("tokens.txt", Path("tokens.txt")),
@@ -133,6 +134,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "max_connections": ("15", 15),
     "max_header_kib": ("32", 32),
     "idle_connection_timeout_s": ("60", 60.0),
+    "max_connection_age_s": ("600", 600.0),
     "handshake_timeout_s": ("2.5", 2.5),
     "idle_body_timeout_s": ("3.5", 3.5),
     "unread_answer_timeout_s": ("4.5", 4.5),
@@ -148,6 +150,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "access_log_per_s": ("0.5", 0.5),
     "trace_endpoint": ("https://collector:4318", "https://collector:4318"),
     "trace_rate": ("1", 1),
+    "instance": ("pixelserve-7d9f-x2x9z", "pixelserve-7d9f-x2x9z"),
     "log_level": ("debug", "debug"),
     "log_format": ("text", "text"),
 }
@@ -206,6 +209,18 @@ def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -
             id="no such choice",
         ),
         pytest.param(["--grace-s", "0"], r"^--grace-s \(or PIXELSERVE_GRACE_S\) is '0': .*greater than 0$", id="zero"),
+        pytest.param(
+            ["--max-connection-age-s", "0.5"],
+            r"^--max-connection-age-s \(or PIXELSERVE_MAX_CONNECTION_AGE_S\) is 0\.5; expected at least 1, or 0 ",
+            id="a moment",
+        ),
+        pytest.param(
+            ["--instance", "two words"],
+            r"^--instance \(or PIXELSERVE_INSTANCE\) is 'two words': string should match pattern",
+            id="no name",
+        ),
+        pytest.param(["--max-connection-age-s", "inf"], r"'inf': .*less than or equal to 604800$", id="for ever"),
+        pytest.param(["--max-connection-age-s", "nan"], r"'nan': .*less than or equal to 604800$", id="not a number"),
         pytest.param(
             ["--grpc-port", "-1", "--grace-s", "x"],
             r"--grpc-port \(or PIXELSERVE_GRPC_PORT\) is '-1'.*; --grace-s \(or PIXELSERVE_GRACE_S\) is 'x'",

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve_training.datasets import folder
+from pixelserve_training.datasets import folder, hold_out
 from pixelserve_training.errors import DataError, UsageError
 from pixelserve_training.recipe import KerasRecipe
-from pixelserve_training.running import job
+from pixelserve_training.running import job, kept
 from pixelserve_training.running.overrides import Overrides
 from pixelserve_training.running.remedies import Remedies
 from pixelserve_training.running.resume import Request
@@ -290,3 +290,27 @@ def test_skipping_wants_pictures(pixelserve: Command, data_dir: Path) -> None:
     ran = pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--skip-broken")
     assert ran.exit_code == 2
     assert "--skip-broken is about your own pictures" in ran.err
+
+
+def test_most_pictures_that_are_held_out_stay_held_out_when_the_folder_grows(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    for number in range(40):
+        draw(root / ("cat" if number % 2 else "dog") / f"{number}.png", number)
+    before = hold_out(folder.load(root, SHAPE, skip_broken=False).train, 0.25)
+    for number in range(40, 50):
+        draw(root / ("cat" if number % 2 else "dog") / f"{number}.png", number)
+    after = hold_out(folder.load(root, SHAPE, skip_broken=False).train, 0.25)
+    learned = {picture.tobytes() for picture in before[0].inputs}
+    assert len(after[1]) == 10
+    assert sum(picture.tobytes() in learned for picture in after[1].inputs) <= 3
+
+
+def test_a_run_keeps_the_pictures_that_it_held_out(pets: Path, tmp_path: Path) -> None:
+    dataset = folder.load(pets, SHAPE, skip_broken=False)
+    run = tmp_path / "run"
+    run.mkdir()
+    kept.write(run, dataset, held_out=0.25)
+    found, expected = kept.read_held_out(run), hold_out(dataset.train, 0.25)[1]
+    assert len(found) == 3
+    np.testing.assert_array_equal(found.inputs, expected.inputs)
+    np.testing.assert_array_equal(found.targets, expected.targets)

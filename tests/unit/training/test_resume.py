@@ -170,9 +170,26 @@ def test_a_folder_without_a_state_is_not_overwritten(train: Command, tmp_path: P
     assert "run.partial exists already, without a state to resume" in ran.err
 
 
-def test_there_must_be_something_to_resume(pixelserve: Command, train: Command) -> None:
-    assert "there is no unfinished run" in train("--resume").err
+def test_resume_needs_the_runs_folder(pixelserve: Command) -> None:
     assert "with --run-dir" in pixelserve("train", "mnist-cnn", "--resume").err
+
+
+def test_resume_starts_a_run_and_keeps_a_finished_one(train: Command, tmp_path: Path) -> None:
+    """As a job repeats its command; what a killed run left without a state is removed."""
+    (tmp_path / "run.partial").mkdir()
+    started = train("--epochs", 1, "--resume")
+    assert started.exit_code == 0, started.err
+    assert names(tmp_path) == ["run"]
+    before = (tmp_path / "run" / "model.keras").stat().st_mtime_ns
+    repeated = train("--epochs", 1, "--resume", "--json")
+    assert repeated.exit_code == 0, repeated.err
+    assert "is finished; nothing is trained" in repeated.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert json.loads(repeated.out)["accuracy"] == metrics["test"]["metrics"]["accuracy"]
+    assert (tmp_path / "run" / "model.keras").stat().st_mtime_ns == before
+    other = train("--epochs", 2, "--resume")
+    assert other.exit_code == 2
+    assert "was begun with epochs 1, not 2" in other.err
 
 
 def test_a_damaged_state_is_named(train: Command, tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Publishes a version only if it is better than the one that serves; `measuring.challenge` decides."""
+
+from pathlib import Path
+
+from ..datasets import Dataset, hold_out
+from ..errors import TargetExistsError, UsageError
+from ..measuring.challenge import Unseen, Verdict, challenge
+from ..measuring.published import Published
+from ..progress import say
+from ..running import kept, runs
+from ..runtime import OnnxModel
+from .publish import Content, Slot, check_siblings, choose_slot, publish
+from .samples import Samples
+
+
+def held_out_samples(run: Path, settings: runs.Settings, dataset: Dataset, model: OnnxModel) -> Unseen:
+    """Returns the training samples that a run held out.
+
+    Raises:
+        UsageError: it learned all of them, or does not classify.
+        SourceError: the run's samples are damaged.
+    """
+    if dataset.task == "regression":
+        raise UsageError(f"--if-better compares classifiers, and {run} predicts values; export it without the option")
+    split = kept.read_held_out(run) if kept.are_in(run) else hold_out(dataset.train, settings.held_out)[1]
+    if not len(split):
+        raise UsageError(
+            f"--if-better: {run} learned its whole training split, so no samples are left to compare versions on; "
+            f"train with --hold-out 0.1"
+        )
+    return Unseen(Samples({model.inputs[0].name: split.inputs}, split.targets), settings.held_out)
+
+
+def labelled_samples(samples: Samples | None) -> Unseen:
+    """Returns a file's samples.
+
+    Raises:
+        UsageError: there are none, or they have no labels.
+    """
+    if samples is None or samples.labels is None:
+        raise UsageError("--if-better: give inputs x, their labels y and --labels, with --samples FILE.npz")
+    return Unseen(samples, share=None)
+
+
+def publish_if_better(
+    slot: Slot, content: Content, candidate: Published, unseen: Unseen, *, is_chosen: bool
+) -> tuple[Slot, Verdict]:
+    """Writes a version if it is better, and returns where, with the verdict.
+
+    Args:
+        slot: where it goes.
+        content: what is written.
+        candidate: the version, to compare.
+        unseen: what it is compared on.
+        is_chosen: whether the caller chose the version's number; otherwise it is the next one free.
+
+    Raises:
+        TargetExistsError: the chosen version exists.
+        UsageError: the versions cannot be compared.
+    """
+    while True:
+        verdict = challenge(candidate, unseen, slot.model_folder)
+        if not verdict.publish:
+            return slot, verdict
+        try:
+            publish(slot, content)
+        except TargetExistsError:
+            if is_chosen:
+                raise
+            # Another job's version, which may be better than this one.
+            say(f"version {slot.version} was published in the meantime; comparing again")
+            slot = choose_slot(slot.repository, slot.model, None)
+            check_siblings(slot, candidate.model, content.labels)
+        else:
+            return slot, verdict

@@ -1,0 +1,203 @@
+"""Decides whether a candidate replaces the version that serves: both predict the same samples, which it never learned.
+
+The decision is McNemar's exact test, one-sided: of the samples that exactly one version gets right, the candidate must
+get more right than chance explains (Q. McNemar, Psychometrika 12, 1947, pages 153 to 157).
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelserve.card import DataSet
+
+from .. import zoo
+from ..errors import SamplesError, UsageError
+from ..exporting import config
+from ..exporting.evidence import labelled_output
+from ..exporting.publish import versions
+from ..exporting.samples import Samples
+from ..progress import say
+from ..runtime import Array
+from . import published, remeasure
+from .evaluate import predictions
+from .held import Held
+from .published import Published
+
+# A candidate that is no better is published once in 20 comparisons. Each round of a schedule compares on nearly the
+# same samples; without a test, chance alone would replace the serving version in every second round.
+_SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Labelled samples that the candidate never learned from."""
+
+    samples: Samples
+    """The samples; in the order in which they are held out, so a smaller share is the first of them."""
+    share: float | None
+    """The share of the training split that they are, a fraction of 1; None: they come from a file."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a candidate is published, and why."""
+
+    publish: bool
+    """True if it is the first version or better than the serving one."""
+    reason: str
+    """One sentence with the figures that decided it."""
+    serving: int | None = None
+    """The version that it was compared with; None: the model has none."""
+    samples: int = 0
+    """How many samples both versions predicted."""
+    candidate_accuracy: float | None = None
+    """Share of them that the candidate got right, a fraction of 1; None: nothing was compared."""
+    serving_accuracy: float | None = None
+    """The same of the serving version."""
+    only_candidate_right: int = 0
+    """Samples that the candidate alone got right."""
+    only_serving_right: int = 0
+    """Samples that the serving version alone got right."""
+    p_value: float | None = None
+    """Probability of such a lead, or a larger one, if neither version is better; None: nothing was compared."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what `pixelserve export --if-better --json` prints of it."""
+        return asdict(self)
+
+
+def challenge(candidate: Published, unseen: Unseen, model_folder: Path) -> Verdict:
+    """Compares a candidate with the version that serves.
+
+    Args:
+        candidate: the candidate, not yet on disk.
+        unseen: what they are compared on.
+        model_folder: the model's folder in the repository.
+
+    Raises:
+        UsageError: the serving version learned another data set.
+        SourceError: the serving version is damaged or has no card.
+        SamplesError: the samples do not fit the serving version.
+    """
+    number = serving_version(model_folder)
+    if number is None:
+        return Verdict(publish=True, reason="the model has no version yet")
+    serving = published.read(model_folder / str(number))
+    if unseen.share is not None:
+        _check_same_data(candidate, serving)
+    shared, note = _shared(candidate, serving, unseen)
+    say(f"comparing with {serving.title} on {shared.count:,} samples that the candidate never learned{note}")
+    candidate_right, serving_right = (_right(version, shared) for version in (candidate, serving))
+    return decide(candidate_right, serving_right, number=number)
+
+
+def serving_version(model_folder: Path) -> int | None:
+    """Returns the version that answers requests without a version; None: the model has no versions.
+
+    It is the stable one, else the highest that the version policy names, else the highest.
+    """
+    found = versions(model_folder)
+    if not found:
+        return None
+    stable, named = config.read_served(model_folder / config.CONFIG_FILE)
+    if stable in found:
+        return stable
+    return max([number for number in named if number in found] or found)
+
+
+def decide(candidate: Array, serving: Array, *, number: int) -> Verdict:
+    """Decides from what both versions got right of the same samples.
+
+    Args:
+        candidate: bool [N], what the candidate got right.
+        serving: bool [N], what the serving version got right.
+        number: the serving version's number.
+    """
+    won, lost = int((candidate & ~serving).sum()), int((serving & ~candidate).sum())
+    p_value = _lead_by_chance(won, lost)
+    return Verdict(
+        publish=p_value < _SIGNIFICANCE,
+        reason=_reason(candidate, serving, won, lost, p_value, number),
+        serving=number,
+        samples=len(candidate),
+        candidate_accuracy=float(candidate.mean()),
+        serving_accuracy=float(serving.mean()),
+        only_candidate_right=won,
+        only_serving_right=lost,
+        p_value=p_value,
+    )
+
+
+def _lead_by_chance(won: int, lost: int) -> float:
+    """Returns the probability of at least `won` heads in `won + lost` throws of a fair coin."""
+    throws = won + lost
+    # By logarithms: 60,000 throws have binomial coefficients of 18,000 digits.
+    scale = math.lgamma(throws + 1) - throws * math.log(2)
+    terms = (scale - math.lgamma(heads + 1) - math.lgamma(throws - heads + 1) for heads in range(won, throws + 1))
+    return min(1.0, math.fsum(map(math.exp, terms)))
+
+
+def _reason(candidate: Array, serving: Array, won: int, lost: int, p_value: float, number: int) -> str:
+    figures = (
+        f"of {len(candidate):,} samples the candidate gets {candidate.mean():.2%} right and version {number} "
+        f"{serving.mean():.2%}; {won:,} only the candidate, {lost:,} only version {number}"
+    )
+    if p_value < _SIGNIFICANCE:
+        return f"{figures}; chance explains such a lead with probability {p_value:.2g}, below {_SIGNIFICANCE}"
+    if won <= lost:
+        return f"{figures}; the candidate has no lead"
+    return f"{figures}; chance explains such a lead with probability {p_value:.2g}, at least {_SIGNIFICANCE}"
+
+
+def _check_same_data(candidate: Published, serving: Published) -> None:
+    learned, before = candidate.card.dataset, serving.card.dataset
+    if learned is None or before is None or learned.name != before.name:
+        raise UsageError(
+            f"{serving.title} learned {_named(before)}, the candidate {_named(learned)}: they cannot be compared; "
+            f"export under another --name"
+        )
+
+
+def _named(dataset: DataSet | None) -> str:
+    return "an unknown data set" if dataset is None else dataset.name
+
+
+def _shared(candidate: Published, serving: Published, unseen: Unseen) -> tuple[Samples, str]:
+    """Returns the samples that neither version learned, or if that is unknown the candidate's, with a note."""
+    if unseen.share is None:
+        return unseen.samples, ""
+    least = _least_held_out(serving) if _data_hash(candidate) == _data_hash(serving) else 0.0
+    count = round(unseen.samples.count * min(1.0, least / unseen.share))
+    if count:
+        return unseen.samples.first(count), ", nor did the serving version"
+    return unseen.samples, "; the serving version may have learned some of them, which favours it"
+
+
+def _data_hash(version: Published) -> str | None:
+    return version.card.dataset.sha256 if version.card.dataset else None
+
+
+def _least_held_out(version: Published) -> float:
+    """Returns the share of the training split that a version is known not to have learned, a fraction of 1."""
+    if version.card.held_out is not None:
+        return version.card.held_out
+    recipe = version.card.recipe
+    # Cards of earlier exports do not have it. Options only ever added to what a recipe holds out.
+    return float(getattr(zoo.find(recipe), "held_out", 0.0)) if recipe in zoo.names() else 0.0
+
+
+def _right(version: Published, samples: Samples) -> Array:
+    """Returns which samples a version gets right, bool [N].
+
+    Raises:
+        SamplesError: the version has no labels.
+    """
+    output = labelled_output(version.model, version.labels, version.labelled)
+    if output is None or samples.labels is None:
+        raise SamplesError(f"{version.title} has no labels, so there is no accuracy to compare")
+    data = version.card.dataset or DataSet(name="samples", sha256="")
+    held = Held(samples.inputs, samples.labels, version.labels, output, data, "unseen")
+    return np.asarray(predictions(remeasure.outputs_of(version, held)) == samples.labels)
