@@ -72,6 +72,9 @@ def _report(gate: Gate, chart: Path) -> dict[str, Any]:
         result = gate.check(chart)
     except (CheckError, RenderError) as error:
         result = Result("could not run", (str(error),))
+    except (AttributeError, KeyError, TypeError) as error:
+        # An object of another shape than its kind has; the schemas say which.
+        result = Result("could not read the objects", (f"{error!r}; see the gate schemas",))
     seconds = time.monotonic() - started
     print(f"{seconds:.0f} s", file=sys.stderr)
     return {"gate": gate.name, "tried": result.tried, "failures": result.failures, "seconds": round(seconds, 1)}

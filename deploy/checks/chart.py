@@ -31,8 +31,8 @@ class RenderError(Exception):
 
 
 def values_files(chart: Path) -> list[Path]:
-    """Returns the files of values that the chart ships, its defaults first."""
-    return [chart / "values.yaml", *sorted(chart.glob("values-*.yaml")), *sorted(chart.glob("ci/*.yaml"))]
+    """Returns the files of values that the chart ships, its defaults first; none if it has no values."""
+    return [*chart.glob("values.yaml"), *sorted(chart.glob("values-*.yaml")), *sorted(chart.glob("ci/*.yaml"))]
 
 
 def render_text(

@@ -9,13 +9,13 @@ from .gate import Result
 
 def check(chart: Path) -> Result:
     """Lints the chart with each file of values."""
-    files = values_files(chart)
-    failures = [f"{file.name}: {line}" for file in files for line in _complaints(chart, file)]
-    return Result(f"helm lint --strict, {len(files)} files of values", tuple(failures))
+    shipped = {file.name: ["--values", str(file)] for file in values_files(chart)} or {"no values": []}
+    failures = [f"{name}: {line}" for name, values in shipped.items() for line in _complaints(chart, values)]
+    return Result(f"helm lint --strict, {len(shipped)} files of values", tuple(failures))
 
 
-def _complaints(chart: Path, file: Path) -> list[str]:
-    options = ["--strict", "--quiet", "--namespace", NAMESPACE, "--kube-version", KUBERNETES[-1], "--values", str(file)]
+def _complaints(chart: Path, values: list[str]) -> list[str]:
+    options = ["--strict", "--quiet", "--namespace", NAMESPACE, "--kube-version", KUBERNETES[-1], *values]
     done = tools.run("helm", "lint", str(chart), *options)
     if not done.returncode:
         return []

@@ -44,14 +44,19 @@ class Rendered:
 
 def rows(chart: Path) -> list[Row]:
     """Returns the rows of a chart: each file of values on two kinds of cluster and, for ours, the covering array."""
-    found = [Row(file.name, (file,)) for file in values_files(chart)]
-    found += [Row(f"{file.name} with custom resources", (file,), apis=CUSTOM_APIS) for file in values_files(chart)]
+    shipped: dict[str, tuple[Path, ...]] = {file.name: (file,) for file in values_files(chart)}
+    shipped = shipped or {"no values": ()}
+    found = [Row(name, files) for name, files in shipped.items()]
+    found += [Row(f"{name} with custom resources", files, apis=CUSTOM_APIS) for name, files in shipped.items()]
     return found + list(_pairwise()) if is_ours(chart) else found
 
 
 def is_ours(chart: Path) -> bool:
     """True for PixelServe's own chart and copies of it."""
-    described = yaml.safe_load((chart / "Chart.yaml").read_text())
+    try:
+        described = yaml.safe_load((chart / "Chart.yaml").read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
     return isinstance(described, dict) and described.get("name") == "pixelserve"
 
 

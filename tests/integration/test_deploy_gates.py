@@ -251,6 +251,22 @@ def test_wrong_arguments_are_explained(arguments: list[str], message: str) -> No
     assert message in done.stderr
 
 
+@pytest.mark.parametrize("spec", ["[1]", "{selector: 3, template: [1]}", "{template: {spec: {containers: 5}}}"])
+def test_an_object_of_the_wrong_shape_fails_without_a_traceback(tiny: Callable[..., Path], spec: str) -> None:
+    chart = tiny(f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a}}\nspec: {spec}\n")
+    for gate in ("schemas", "restricted", "consistency"):
+        assert failures(gate, chart)
+
+
+def test_a_chart_without_values_or_with_a_broken_description_is_checked(tiny: Callable[..., Path]) -> None:
+    chart = tiny()
+    (chart / "values.yaml").unlink()
+    assert failures("lint", chart) == failures("schemas", chart) == []
+    (chart / "Chart.yaml").write_text("name: [")
+    assert failures("lint", chart)
+    assert failures("schemas", chart)
+
+
 def test_a_gate_of_this_repository_does_not_apply_to_other_charts(tiny: Callable[..., Path]) -> None:
     assert run("--only", "hadolint", "--chart", tiny()).returncode == 2
 
