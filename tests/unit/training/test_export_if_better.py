@@ -1,6 +1,7 @@
 """`pixelserve export --if-better`: a version replaces the serving one only if it predicts better."""
 
 import json
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pixelserve_training.exporting import better
+from pixelserve_training.exporting import better, publish
 from pixelserve_training.exporting.export import Exported, Target, export_file
 
 Command = Callable[..., Any]
 CLASSES = 3
-PIXELS = 12
+PIXELS = 120
 
 
 def write_classifier(path: Path, *, noise: float) -> Path:
@@ -184,3 +185,41 @@ def test_jobs_that_publish_a_new_model_at_once_leave_one_whole_version(
     assert sorted(result.published for result in results) == [False, True]
     assert names(models / "pets") == ["1", "config.pbtxt", "labels.txt"]
     assert names(models / "pets" / "1") == ["card.json", "golden.npz", "model.onnx"]
+
+
+@pytest.fixture
+def replacing(
+    export: Callable[..., Exported], tmp_path: Path, labels: Path, samples: Path, models: Path
+) -> list[object]:
+    """The command that exports a better version than the one in the repository."""
+    export(1.0)
+    source = write_classifier(tmp_path / "better.onnx", noise=0.0)
+    places = ["--labels", labels, "--samples", samples, "--to", models]
+    return ["export", source, "--name", "pets", *places, "--if-better"]
+
+
+def test_a_full_disk_leaves_the_serving_version_alone(
+    pixelserve: Command, replacing: list[object], models: Path, small_files: Callable[[int], Any]
+) -> None:
+    with small_files(4000):
+        ran = pixelserve(*replacing)
+    assert ran.exit_code == 1
+    assert "cannot be written: File too large; nothing was left behind" in ran.err
+    assert names(models / "pets") == ["1", "config.pbtxt", "labels.txt"]
+
+
+def test_sigterm_leaves_the_serving_version_alone(
+    pixelserve: Command, replacing: list[object], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeline: 1. the new version is being written beside its place; 2. SIGTERM; 3. what was written is removed."""
+    original = publish.write_golden
+
+    def stopped(path: Path, golden: Any) -> None:
+        original(path, golden)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(publish, "write_golden", stopped)
+    ran = pixelserve(*replacing)
+    assert ran.exit_code == 130
+    assert names(models / "pets") == ["1", "config.pbtxt", "labels.txt"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
