@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,15 @@ PROTOC := $(VENV)/proto/bin/python -m grpc_tools.protoc -Iproto
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
+# Of `make image`, `make sbom` and `make sign`: deploy/images/README.md. Empty: what the command takes by default.
+VARIANT ?= server
+IMAGE ?=
+BASE ?=
+ENGINE ?=
+REQUIREMENTS ?=
+KEY ?=
+SBOM ?=
+OF_IMAGE = --variant "$(VARIANT)" --image "$(IMAGE)" --engine "$(ENGINE)"
 # More arguments for pytest or a benchmark, such as: make test ARGS="-m 'not slow'"
 ARGS ?=
 
@@ -25,9 +34,24 @@ demo: $(STAMPS)/server ## start a server, classify real digits, show the figures
 serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
 	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
-test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/proto ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+deploy-check: $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/kserve ## check the Helm chart and all of deploy/ (ARGS="--chart DIR"; ARGS=--help)
+	@$(VENV)/deploy/bin/python -m deploy.checks $(ARGS)
+
+image: $(STAMPS)/server ## build a container image (VARIANT=server|server-cuda|training IMAGE=NAME:TAG BASE=NAME:TAG ENGINE=docker|podman|buildah)
+	@$(BIN)/python -m deploy.images build $(OF_IMAGE) --base "$(BASE)" --requirements "$(REQUIREMENTS)"
+
+sbom: $(STAMPS)/deploy ## write the SBOM of a built image into build/images/ (VARIANT, IMAGE and ENGINE as for image; ARGS="--format cyclonedx-json")
+	@$(BIN)/python -m deploy.images sbom $(OF_IMAGE) --syft $(VENV)/deploy/bin/syft $(ARGS)
+
+sign: $(STAMPS)/server ## sign an image in a registry with cosign (IMAGE=REGISTRY/NAME@sha256:… KEY=cosign.key SBOM=FILE)
+	@$(BIN)/python -m deploy.images sign "$(IMAGE)" --key "$(KEY)" $(if $(SBOM),--sbom "$(SBOM)") $(ARGS)
+
+image-check: $(STAMPS)/dev $(STAMPS)/deploy ## build the server's image, look into it and run it (as root; needs buildah, podman, runc, mmdebstrap; ARGS=--json)
+	@$(BIN)/python -m deploy.images check --syft $(VENV)/deploy/bin/syft $(ARGS)
 
 simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtual clock with faults (ARGS="--requests N --seed N")
 	@$(BIN)/python tests/support/simulated_engine.py $(ARGS)
@@ -40,6 +64,9 @@ soak: $(STAMPS)/dev ## mixed traffic for half an hour, every call accounted for 
 
 kills: $(STAMPS)/dev ## kill -9 what publishes, pulls and loads models, 200 times (ARGS="--times 20"; ARGS=--help)
 	@$(BIN)/python tests/support/killing $(ARGS)
+
+drill: $(STAMPS)/dev $(STAMPS)/deploy ## restart, update, kill and overload servers behind Envoy and a ClusterIP (ARGS="--case restart"; ARGS=--help)
+	@$(BIN)/python -m deploy.drill $(ARGS)
 
 bench: $(STAMPS)/dev ## compare the server with Triton, which it installs (ARGS="--peer none" without; ARGS=--help)
 	@$(BIN)/python -m benchmarks.compare $(ARGS)
@@ -58,6 +85,9 @@ dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a loa
 
 chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
 	@$(BIN)/python -m deploy.helm.document
+
+kustomize: $(STAMPS)/server $(STAMPS)/deploy ## write deploy/kustomize from the chart
+	@$(BIN)/python -m deploy.helm.kustomize
 
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"
@@ -81,6 +111,11 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve requirements/build.in -o requirements/build.txt; \
 	$$resolve pyproject.toml --extra server --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
 	$$resolve pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt; \
+	$$resolve pyproject.toml --extra server --extra pull --extra otel -c requirements/dev.txt -o requirements/image.txt; \
+	$$resolve pyproject.toml --extra server --extra otel --extra pull-s3 -c requirements/image.txt -o requirements/image-s3.txt; \
+	$$resolve pyproject.toml --extra server --extra otel --extra pull-gcs -c requirements/image.txt -o requirements/image-gcs.txt; \
+	$$resolve pyproject.toml --extra server-cuda --extra pull --extra otel -c requirements/dev.txt -o requirements/image-cuda.txt; \
+	$$resolve pyproject.toml --extra training --extra pull -c requirements/dev.txt -o requirements/image-training.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \

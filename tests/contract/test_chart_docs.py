@@ -1,6 +1,7 @@
 """What the chart takes from elsewhere is as it is there, and each value has its line, its type and its comment."""
 
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from pixelserve_server import life
 from pixelserve_server.settings import Settings
 
 SCHEMA = json.loads((document.CHART / "values.schema.json").read_text())
-VALUES = yaml.safe_load((document.CHART / "values.yaml").read_text())
 # A file of values -> the memory that the process takes without requests: 146 MiB with the four committed models.
 PROCESS_MIB = 150
 
@@ -77,6 +77,12 @@ def test_the_schema_refuses_unknown_names_everywhere() -> None:
 def test_settings_that_the_chart_decides_cannot_be_set_a_second_time() -> None:
     offered = set(SCHEMA["properties"]["server"]["properties"]["settings"]["propertyNames"]["enum"])
     assert offered == set(Settings.model_fields) - document.CHART_SETS
+
+
+def test_the_chart_has_the_version_of_the_project() -> None:
+    described = yaml.safe_load((document.CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((document.DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    assert described["version"] == described["appVersion"] == project["version"]
 
 
 def test_the_kubelet_waits_for_longer_than_the_server_may_take_after_its_grace() -> None:

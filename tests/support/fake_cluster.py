@@ -10,7 +10,7 @@ from typing import Any
 
 # Helm finds the kinds of a chart's objects by these before it renders anything.
 KINDS = {
-    "v1": ("Secret", "Service", "ServiceAccount", "ConfigMap"),
+    "v1": ("Secret", "Service", "ServiceAccount", "ConfigMap", "Namespace"),
     "apps/v1": ("Deployment",),
     "batch/v1": ("Job",),
     "networking.k8s.io/v1": ("NetworkPolicy",),
@@ -29,7 +29,10 @@ def fake_cluster(release: str, namespace: str, name: str, data: Mapping[str, str
         "metadata": {"name": name, "namespace": namespace, "annotations": owner, "labels": labels},
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }
-    answers: dict[str, Any] = {**_discovery(), f"/api/v1/namespaces/{namespace}/secrets/{name}": secret}
+    folder = f"/api/v1/namespaces/{namespace}/secrets"
+    # Helm keeps releases in Secrets, and looks for them here.
+    releases = {"kind": "SecretList", "apiVersion": "v1", "metadata": {}, "items": []}
+    answers: dict[str, Any] = {**_discovery(), folder: releases, f"{folder}/{name}": secret}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -79,7 +82,11 @@ def _group(version: str) -> dict[str, Any]:
 def _resources(version: str) -> dict[str, Any]:
     found = [(kind, kind.lower()) for kind in KINDS[version]]
     resources = [
-        {"name": f"{name[:-1]}ies" if name.endswith("y") else f"{name}s", "singularName": name, "namespaced": True}
+        {
+            "name": f"{name[:-1]}ies" if name.endswith("y") else f"{name}s",
+            "singularName": name,
+            "namespaced": kind != "Namespace",
+        }
         | {"kind": kind, "verbs": ["get"]}
         for kind, name in found
     ]

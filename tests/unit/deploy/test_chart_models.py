@@ -59,6 +59,19 @@ def test_the_servers_own_environment_has_no_credentials_of_the_source() -> None:
     assert "envFrom" not in server(manifests)
 
 
+def test_pulls_from_a_registry_have_the_credentials_that_pulls_of_images_have() -> None:
+    values = {"models": {"source": "pull", "pull": {"urls": ["oci://registry/a:1"]}}}
+    manifests = render({**values, "imagePullSecrets": [{"name": "registry"}]})
+    (container,) = pod(manifests)["initContainers"]
+    folder = next(each["value"] for each in container["env"] if each["name"] == "DOCKER_CONFIG")
+    mount = next(each for each in container["volumeMounts"] if each["mountPath"] == folder)
+    volume = next(each for each in pod(manifests)["volumes"] if each["name"] == mount["name"])
+    assert volume["secret"]["secretName"] == "registry"
+    assert volume["secret"]["items"] == [{"key": ".dockerconfigjson", "path": "config.json"}]
+    assert "registry" not in [each["name"] for each in server(manifests)["volumeMounts"]]
+    assert "registry" not in [each["name"] for each in pod(render(values))["volumes"]]
+
+
 def test_a_claim_is_mounted_read_only() -> None:
     manifests = render({"models": {"source": "pvc", "pvc": {"claimName": "models", "subPath": "production"}}})
     assert model_volume(manifests) == {
@@ -89,17 +102,20 @@ def test_a_source_that_is_not_whole_is_refused(models: dict[str, Any], message: 
     assert message in refusal({"models": models})
 
 
-def test_a_canary_may_differ_in_its_model_only() -> None:
-    other = "sha256:" + "2" * 64
+OTHER = "sha256:" + "2" * 64
+
+
+@pytest.mark.parametrize(("given", "expected"), [({"digest": OTHER}, f"@{OTHER}"), ({"tag": "next"}, ":next")])
+def test_a_canary_may_differ_in_its_model_only(given: dict[str, str], expected: str) -> None:
     values = {
         "models": {"source": "image", "image": {"repository": "registry/mnist", "digest": DIGEST}},
-        "canary": {"enabled": True, "modelImage": {"digest": other}},
+        "canary": {"enabled": True, "modelImage": given},
         "envoy": {"enabled": True},
     }
     manifests = render(values)
     canary = pick(manifests, "Deployment", "digits-pixelserve-canary")["spec"]["template"]["spec"]
     reference = next(each for each in canary["volumes"] if each["name"] == "models")["image"]["reference"]
-    assert reference == f"registry/mnist@{other}"
+    assert reference == f"registry/mnist{expected}"
     assert model_volume(manifests) == {
         "name": "models",
         "image": {"reference": f"registry/mnist@{DIGEST}", "pullPolicy": "IfNotPresent"},

@@ -83,6 +83,10 @@ def test_a_route_without_a_canary_has_one_backend() -> None:
         ({"route": {"enabled": True}}, "needs route.parentRefs"),
         (ROUTE, "needs the Gateway API"),
         ({"canary": {"weight": 101}}, "/canary/weight"),
+        (
+            {**ENVOY, "tls": {"existingSecret": "certificate", "clientCaSecret": "ca"}},
+            "clients' certificates end at Envoy",
+        ),
         ({"envoy": {"resources": {"limits": {"cpu": "500m"}}}}, "/envoy/resources/limits/cpu"),
     ],
 )

@@ -30,7 +30,7 @@ volumeMounts: {{- include "pixelserve.mounts" . | nindent 2 }}
 {{/* Settings by their names; numbers as text, since YAML's would come back as 6e+02. */}}
 {{- define "pixelserve.settings" -}}
 {{- $values := .root.Values -}}
-host: 0.0.0.0
+host: {{ $values.server.host | quote }}
 model_repository: {{ include "pixelserve.modelRepository" .root }}
 tokens: /etc/pixelserve/tokens/tokens
 drain_settle_s: {{ $values.server.settleSeconds | toString | quote }}

@@ -1,3 +1,8 @@
+{{/* The name that the servers' certificate must have; Envoy and the helm tests check it. */}}
+{{- define "pixelserve.serverName" -}}
+{{ include "pixelserve.fullname" . }}.{{ .Release.Namespace }}.svc
+{{- end -}}
+
 {{- define "pixelserve.headlessHost" -}}
 {{ include "pixelserve.fullname" .root }}{{ if eq .track "canary" }}-canary{{ end }}-headless.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
 {{- end -}}

@@ -18,6 +18,13 @@
 {{- else if eq $models.source "pull" }}
 - name: models
   emptyDir: {sizeLimit: {{ mul $models.pull.maxMib (len $models.pull.urls) }}Mi}
+{{- with .root.Values.imagePullSecrets }}
+- name: registry
+  secret:
+    secretName: {{ (index . 0).name }}
+    defaultMode: 0440
+    items: [{key: .dockerconfigjson, path: config.json}]
+{{- end }}
 {{- else if eq $models.source "pvc" }}
 - name: models
   persistentVolumeClaim: {claimName: {{ $models.pvc.claimName }}, readOnly: true}
@@ -54,12 +61,20 @@
   imagePullPolicy: {{ $.root.Values.image.pullPolicy }}
   args: [models, pull, {{ $url | quote }}, --model-repository, /mnt/models, --max-mib, {{ $pull.maxMib | int64 | quote }}
     {{- if $pull.requireCard }}, --require-card{{ end }}]
-  env: [{name: LANG, value: C.UTF-8}]
+  env:
+    - {name: LANG, value: C.UTF-8}
+    {{- if $.root.Values.imagePullSecrets }}
+    - {name: DOCKER_CONFIG, value: /etc/pixelserve/registry}
+    {{- end }}
   {{- with $pull.existingSecret }}
   envFrom: [{secretRef: {name: {{ . }}}}]
   {{- end }}
   resources: {{- toYaml $.root.Values.resources | nindent 4 }}
   securityContext: {{- include "pixelserve.containerSecurity" $ | nindent 4 }}
-  volumeMounts: [{name: models, mountPath: /mnt/models}]
+  volumeMounts:
+    - {name: models, mountPath: /mnt/models}
+    {{- if $.root.Values.imagePullSecrets }}
+    - {name: registry, mountPath: /etc/pixelserve/registry, readOnly: true}
+    {{- end }}
 {{- end }}
 {{- end -}}

@@ -77,7 +77,7 @@
 {{- if and .Values.keda.enabled (not (.Capabilities.APIVersions.Has "keda.sh/v1alpha1")) -}}
 {{- fail "keda.enabled needs KEDA (keda.sh/v1alpha1), which this cluster lacks; install it, or render with --api-versions keda.sh/v1alpha1" -}}
 {{- end -}}
-{{- if and .Values.envoy.enabled .Values.tls.existingSecret -}}
-{{- fail "envoy.enabled does not speak TLS to the pods yet; leave tls.existingSecret empty and encrypt at the gateway, or disable envoy" -}}
+{{- if and .Values.envoy.enabled .Values.tls.clientCaSecret -}}
+{{- fail "envoy.enabled and tls.clientCaSecret exclude each other: clients' certificates end at Envoy, and servers would refuse it; leave out one" -}}
 {{- end -}}
 {{- end -}}

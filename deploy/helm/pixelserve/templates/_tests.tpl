@@ -20,11 +20,13 @@ metadata:
   {{- include "pixelserve.metadata" (dict "root" .root "suffix" (printf "test-%s" .name) "component" "test") | nindent 2 }}
   annotations:
     helm.sh/hook: test
-    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+    # Kept for its log: `helm test --logs` shows no Job's.
+    helm.sh/hook-delete-policy: before-hook-creation
     {{- include "pixelserve.digestNote" . | nindent 4 }}
 spec:
   backoffLimit: 0
   activeDeadlineSeconds: 120
+  ttlSecondsAfterFinished: 86400
   template:
     metadata:
       labels: {{- include "pixelserve.testSelector" .root | nindent 8 }}
