@@ -1,6 +1,10 @@
 """What one sender may cost."""
 
+import gzip
+import json
+import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +87,36 @@ def test_a_request_of_millions_of_empty_fields_costs_little(
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "more than 4,096 fields" in caught.value.details()
     assert peak_kib() - before < 200 * 1024
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_compressed_bodies_over_http_stay_within_the_limit_while_they_are_unpacked(
+    start_server: Callable[..., Any], graph_writer: Callable[..., Path], call_http: Any, tmp_path: Path, encoding: str
+) -> None:
+    """Each thread that unpacked one used to hold it before it counted: 40 of them took 460 to 520 MiB."""
+    row, largest = ("FLOAT", ["N", "width"]), ("FLOAT", ["N", 1])
+    nodes = (("ReduceMax", "x", "y"),)
+    model = tmp_path / "models" / "largest" / "1" / "model.onnx"
+    graph_writer(model, {"x": row}, {"y": largest}, *nodes, axes=[1], keepdims=1)
+    server = start_server(tmp_path / "models", "--max-inflight-mib", "64")
+    status = Path(f"/proc/{server.process.pid}/status")
+
+    def memory_mib(field: str) -> float:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) / 1024
+
+    size_bytes = 60 << 20
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, size_bytes // 4]}
+    head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": size_bytes}}]}).encode()
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding](head + bytes(size_bytes))
+    headers = {"Content-Encoding": encoding, "Inference-Header-Content-Length": str(len(head))}
+
+    def send(_: int) -> int:
+        return int(call_http(server, "/v2/models/largest/infer", packed, headers).status)
+
+    before_mib = memory_mib("VmRSS")
+    with ThreadPoolExecutor(8) as clients:
+        outcomes = set(clients.map(send, range(16)))
+    assert outcomes == {200, 429}
+    # The message that is made of the one that fits is counted beside it.
+    assert memory_mib("VmHWM") - before_mib < 4 * 64
+    assert send(0) == 200

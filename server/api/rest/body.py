@@ -1,16 +1,16 @@
 """Bodies: read whole and bounded, decompressed on the way in, compressed on the way out."""
 
 import asyncio
+import threading
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ...errors import InvalidRequest, QueueFull
+from ...errors import QueueFull
+from ..unpacking import WINDOW_BITS, Holding, TooLarge, unpack
 from .status import CallerLeft, HttpError, too_large
 
-# zlib's window sizes for the two formats; HTTP's deflate is zlib's format (RFC 9110, 8.4.1.2).
-_WINDOW_BITS = {"gzip": 31, "deflate": 15}
 # Smaller answers do not become smaller.
 _MIN_COMPRESSED_BYTES = 512
 # Handing a body over to another thread costs about as much as reading this much JSON.
@@ -25,7 +25,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class BodyReader:
-    """Reads requests' bodies, and bounds what all of them hold together. Belongs to the event loop's thread."""
+    """Reads requests' bodies, and bounds what all of them hold together. `hold` and `release` are for any thread."""
 
     def __init__(self, max_bytes: int, max_held_bytes: int, idle_s: float) -> None:
         """Starts out holding nothing.
@@ -38,28 +38,33 @@ class BodyReader:
         self.max_bytes = max_bytes
         self.patience_s = idle_s * _PATIENCE
         self._max_held_bytes = max_held_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
+        """How many are held."""
+        # Bodies are unpacked on threads of their own.
+        self._lock = threading.Lock()
 
     def room(self) -> "BodyRoom":
         """Returns room for one request's body, which counts until the room's context is left."""
         return BodyRoom(self)
 
-    def hold(self, size_bytes: int) -> None:
-        """Counts bytes of a body.
+    def hold(self, size_bytes: int, own_bytes: int = 0) -> None:
+        """Counts bytes of a body, of which so many are counted; a body that is alone is taken whatever its size.
 
         Raises:
             QueueFull: the bodies of other requests hold too many bytes.
         """
-        if self._held_bytes and self._held_bytes + size_bytes > self._max_held_bytes:
-            raise QueueFull(
-                f"the bodies of HTTP requests that wait for an answer have {self._held_bytes:,} bytes, and at most "
-                f"{self._max_held_bytes:,} are held at once (--max-inflight-mib); retry later"
-            )
-        self._held_bytes += size_bytes
+        with self._lock:
+            if self.held_bytes > own_bytes and self.held_bytes + size_bytes > self._max_held_bytes:
+                raise QueueFull(
+                    f"the bodies of HTTP requests that wait for an answer have {self.held_bytes:,} bytes, and at most "
+                    f"{self._max_held_bytes:,} are held at once (--max-inflight-mib); retry later"
+                )
+            self.held_bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
         """Counts bytes no more."""
-        self._held_bytes -= size_bytes
+        with self._lock:
+            self.held_bytes -= size_bytes
 
 
 class BodyRoom:
@@ -67,7 +72,7 @@ class BodyRoom:
 
     def __init__(self, reader: BodyReader) -> None:
         self._reader = reader
-        self._held_bytes = 0
+        self._holding = Holding(reader.hold, reader.release)
 
     def __enter__(self) -> "BodyRoom":
         return self
@@ -75,7 +80,7 @@ class BodyRoom:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._reader.release(self._held_bytes)
+        self._holding.end()
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Returns a request's body, decompressed.
@@ -94,13 +99,10 @@ class BodyRoom:
         body = await self._read(headers, receive)
         if encoding != "identity":
             # Outside the loop's thread: zlib gives the interpreter away meanwhile.
-            body = await asyncio.to_thread(_decompress, body, encoding, self._reader.max_bytes)
-            self._hold(len(body))
+            packed_bytes, hold = len(body), self._holding.hold
+            body = await asyncio.to_thread(_decompress, body, encoding, self._reader.max_bytes, hold)
+            self._holding.release(packed_bytes)
         return body
-
-    def _hold(self, size_bytes: int) -> None:
-        self._reader.hold(size_bytes)
-        self._held_bytes += size_bytes
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         # No error is kept in a variable here: it would hold `receive` until the garbage collector comes, and with it
@@ -123,7 +125,7 @@ class BodyRoom:
             if size > patience_bytes:
                 raise too_large("the body", max_bytes, _SETTING)
             if size <= max_bytes:
-                self._hold(len(chunk))
+                self._holding.hold(len(chunk))
                 chunks.append(chunk)
             else:
                 chunks.clear()
@@ -140,7 +142,7 @@ def _encoding(headers: Mapping[bytes, bytes]) -> str:
     if encoding is None:
         return "identity"
     name = encoding.decode("latin-1").strip().lower()
-    if name != "identity" and name not in _WINDOW_BITS:
+    if name != "identity" and name not in WINDOW_BITS:
         raise HttpError(415, f'Content-Encoding is "{name}"; expected gzip, deflate or none')
     return name
 
@@ -157,18 +159,11 @@ async def _next(receive: Receive, patience_s: float) -> Mapping[str, Any]:
         ) from error
 
 
-def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    unpacker = zlib.decompressobj(_WINDOW_BITS[encoding])
+def _decompress(body: bytes, encoding: str, max_bytes: int, reserve: Callable[[int], object]) -> bytes:
     try:
-        # One byte more than is taken says that there is too much, however much there is.
-        unpacked = unpacker.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise InvalidRequest(f"Content-Encoding is {encoding} and the body is not: {error}") from error
-    if len(unpacked) > max_bytes:
-        raise too_large("the body, decompressed,", max_bytes, _SETTING)
-    if not unpacker.eof or unpacker.unused_data:
-        raise InvalidRequest(f"Content-Encoding is {encoding} and the body is cut off, or has more behind its end")
-    return unpacked
+        return unpack(body, encoding, max_bytes, reserve, header="Content-Encoding", what="body")
+    except TooLarge as error:
+        raise too_large("the body, decompressed,", max_bytes, _SETTING) from error
 
 
 async def translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:
@@ -183,7 +178,7 @@ async def compressed(body: bytes, accept_encoding: str) -> tuple[bytes, str | No
     if len(body) < _MIN_COMPRESSED_BYTES:
         return body, None
     accepted = _accepted(accept_encoding)
-    encoding = next((name for name in _WINDOW_BITS if name in accepted), None)
+    encoding = next((name for name in WINDOW_BITS if name in accepted), None)
     if encoding is None:
         return body, None
     return await asyncio.to_thread(_compress, body, encoding), encoding
@@ -196,5 +191,5 @@ def _accepted(header: str) -> set[str]:
 
 
 def _compress(body: bytes, encoding: str) -> bytes:
-    packer = zlib.compressobj(wbits=_WINDOW_BITS[encoding])
+    packer = zlib.compressobj(wbits=WINDOW_BITS[encoding])
     return packer.compress(body) + packer.flush()

@@ -3,15 +3,14 @@
 import base64
 import binascii
 import functools
-import io
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 import grpc
 
 from ...api.status import Status
-from ...errors import InvalidRequest, RequestError, Unimplemented
+from ...api.unpacking import WINDOW_BITS
+from ...errors import InvalidRequest, Unimplemented
 
 PREFIX_BYTES = 5
 """A message's prefix: whether it is compressed, and its size."""
@@ -23,13 +22,6 @@ RESPONSE_HEADERS: Headers = [
     (b"grpc-accept-encoding", b"identity,deflate,gzip"),
 ]
 
-# A compressed message is read in steps, and kept in pieces, each of which is counted before.
-_STEP_BYTES = 64 * 1024
-_PIECE_BYTES = 256 * 1024
-
-# zlib's window sizes for the two formats; gRPC's deflate is zlib's format.
-_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
-
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 # What an answer may take to the caller.
@@ -40,10 +32,6 @@ _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 # Of the transport itself, not the caller's.
 _OWN_KEYS = frozenset((b"te", b"content-type", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"))
-
-
-class TooLarge(RequestError):
-    """The sender's fault: a message is larger than is taken."""
 
 
 def too_large(size_bytes: int, max_bytes: int) -> Status:
@@ -99,43 +87,10 @@ def check_encoding(encoding: bytes) -> None:
     """
     if encoding in (b"", b"identity"):
         raise InvalidRequest("the message is flagged as compressed, and no header grpc-encoding says how")
-    if encoding not in _WINDOW_BITS:
+    if encoding.decode(errors="replace") not in WINDOW_BITS:
         raise Unimplemented(
             f"grpc-encoding is {encoding.decode(errors='replace')[:40]}; this server takes identity, gzip and deflate"
         )
-
-
-def unpack(packed: bytes, encoding: bytes, max_bytes: int, reserve: Callable[[int], object] = lambda _: None) -> bytes:
-    """Returns a compressed message as it was; holds no more than `max_bytes` of it.
-
-    Args:
-        packed: the compressed message.
-        encoding: what it is compressed by.
-        max_bytes: most bytes that it may have.
-        reserve: is called with the size of each piece before it is kept; what it raises ends this.
-
-    Raises:
-        InvalidRequest: it is not in that encoding.
-        TooLarge: it has more bytes than that.
-    """
-    unpacker, message, start, rest = zlib.decompressobj(_WINDOW_BITS[encoding]), io.BytesIO(), 0, b""
-    try:
-        for start in range(0, len(packed), _STEP_BYTES):
-            rest, piece = packed[start : start + _STEP_BYTES], b""
-            while (rest or len(piece) == _PIECE_BYTES) and not unpacker.eof:
-                piece = unpacker.decompress(rest, _PIECE_BYTES)
-                rest = unpacker.unconsumed_tail
-                if message.tell() + len(piece) > max_bytes:
-                    raise TooLarge
-                reserve(len(piece))
-                message.write(piece)
-            if unpacker.eof:
-                break
-    except zlib.error as error:
-        raise InvalidRequest(f"grpc-encoding is {encoding.decode()} and the message is not: {error}") from error
-    if not unpacker.eof or unpacker.unused_data or rest or start + _STEP_BYTES < len(packed):
-        raise InvalidRequest(f"the {encoding.decode()} message is cut off, or has more behind its end")
-    return message.getvalue()
 
 
 def trailers(status: Status) -> Headers:

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 from ...api.admission import Admission
 from ...api.handover import Answers, Arrivals, LoopCall
 from ...api.status import Status, status_of
+from ...api.unpacking import Holding, Left, TooLarge, unpack
 from ...errors import InvalidRequest, QueueFull, RequestError, Unimplemented
 from .. import Services
 from . import framing
@@ -37,10 +37,6 @@ _START = {
 _OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 _REQUEST = "http.request"
 _EMPTY = {"type": "http.response.body", "body": b""}
-
-
-class Left(Exception):
-    """The caller has left before its request was whole."""
 
 
 class Refused(Exception):
@@ -255,40 +251,18 @@ async def unpacked(packed: bytes, headers: dict[bytes, bytes], max_bytes: int, a
     """
     encoding = headers.get(b"grpc-encoding", b"")
     framing.check_encoding(encoding)
+    name = encoding.decode()
     if len(packed) <= _QUICK_BYTES <= max_bytes:
         # Its size says nothing about what is in it: a thousandth, if it is all zeros.
-        with suppress(framing.TooLarge):
-            return framing.unpack(packed, encoding, _QUICK_BYTES)
-    held = _Unpacking(admission)
+        with suppress(TooLarge):
+            return unpack(packed, name, _QUICK_BYTES)
+    held = Holding(admission.hold_more, admission.release)
     try:
-        return await asyncio.to_thread(framing.unpack, packed, encoding, max_bytes, held.hold)
-    except framing.TooLarge as error:
+        return await asyncio.to_thread(unpack, packed, name, max_bytes, held.hold)
+    except TooLarge as error:
         raise Refused(framing.too_large(max_bytes + 1, max_bytes)) from error
     finally:
         held.end()
-
-
-class _Unpacking:
-    """The bytes of a message that another thread unpacks, which count as in flight meanwhile."""
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._lock = threading.Lock()
-        self._bytes = 0
-        self._is_over = False
-
-    def hold(self, size_bytes: int) -> None:
-        with self._lock:
-            # The thread goes on when the caller has left, and must count nothing that is never released.
-            if self._is_over:
-                raise Left
-            self._admission.hold_more(size_bytes, self._bytes)
-            self._bytes += size_bytes
-
-    def end(self) -> None:
-        with self._lock:
-            self._is_over = True
-            self._admission.release(self._bytes)
 
 
 def _ended(trailing: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Compressed messages are unpacked in pieces that count as in flight, and what is large is unpacked beside the loop."""
+"""Compressed messages count as in flight before there is room for them, and large ones are unpacked beside the loop."""
 
 import asyncio
 import gzip
@@ -6,30 +6,30 @@ import os
 import threading
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.rest.body import BodyReader
+from pixelserve_server.api.unpacking import PIECE_BYTES, Holding, Left, TooLarge, unpack
 from pixelserve_server.errors import InvalidRequest, QueueFull
-from pixelserve_server.transport.h2corn import framing
-from pixelserve_server.transport.h2corn.framing import TooLarge, unpack
-from pixelserve_server.transport.h2corn.unary import Left, _Unpacking, unpacked
+from pixelserve_server.transport.h2corn.unary import unpacked
 
-PACK: dict[bytes, Callable[[bytes], bytes]] = {b"gzip": gzip.compress, b"deflate": zlib.compress}
+PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 HEADERS = {b"grpc-encoding": b"gzip"}
-PIECE = framing._PIECE_BYTES
+PIECE = PIECE_BYTES
 
 
 @pytest.mark.parametrize("encoding", PACK)
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
 @pytest.mark.parametrize("fill", [bytes, os.urandom], ids=["zeros", "noise"])
 def test_a_message_is_what_it_was_and_every_byte_is_counted(
-    encoding: bytes, size: int, fill: Callable[[int], bytes]
+    encoding: str, size: int, fill: Callable[[int], bytes]
 ) -> None:
     message, counted = fill(size), []
     assert unpack(PACK[encoding](message), encoding, size, counted.append) == message
-    assert sum(counted) == size
-    assert max(counted, default=0) <= PIECE
+    assert counted == [size]
 
 
 @pytest.mark.parametrize("fill", [bytes, os.urandom], ids=["zeros", "noise"])
@@ -37,14 +37,14 @@ def test_a_message_that_is_cut_off_or_goes_on_behind_its_end_is_refused(fill: Ca
     packed = gzip.compress(fill(2 * PIECE))
     for wrong in (packed[:-1], packed[: len(packed) // 2], b"", packed + b"x", packed + bytes(PIECE), packed + packed):
         with pytest.raises(InvalidRequest, match="cut off, or has more behind its end"):
-            unpack(wrong, b"gzip", 1 << 30)
+            unpack(wrong, "gzip", 1 << 30)
 
 
-def test_no_piece_is_kept_that_is_too_large_or_not_counted() -> None:
+def test_nothing_is_kept_that_is_too_large_or_not_counted() -> None:
     packed, counted = gzip.compress(bytes(100 * PIECE)), []
     with pytest.raises(TooLarge):
-        unpack(packed, b"gzip", 3 * PIECE, counted.append)
-    assert counted == [PIECE] * 3
+        unpack(packed, "gzip", 3 * PIECE, counted.append)
+    assert counted == []
     admission = Admission(3 * PIECE)
     admission.hold(1)
     with pytest.raises(QueueFull):
@@ -71,9 +71,32 @@ def test_a_small_message_that_becomes_large_is_not_unpacked_on_the_loop(monkeypa
 
 def test_nothing_is_counted_for_a_caller_who_has_left() -> None:
     admission = Admission(100)
-    held = _Unpacking(admission)
+    held = Holding(admission.hold_more, admission.release)
     held.hold(60)
     held.end()
     with pytest.raises(Left):
         held.hold(1)
     admission.hold_more(100, 0)
+
+
+def test_a_compressed_body_over_http_counts_before_there_is_room_for_it() -> None:
+    """Timeline: 1. another body holds a byte; 2. one that becomes too large for the rest is refused;
+    3. nothing of it counts any more; 4. alone it is taken, whatever its size."""
+    body = bytes(10 * PIECE)
+    packed = gzip.compress(body)
+    reader = BodyReader(len(body), 3 * PIECE, 30)
+
+    async def read() -> bytes:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": packed}
+
+        with reader.room() as room:
+            return await room.read({b"content-encoding": b"gzip"}, receive)
+
+    reader.hold(1)
+    with pytest.raises(QueueFull):
+        asyncio.run(read())
+    assert reader.held_bytes == 1
+    reader.release(1)
+    assert asyncio.run(read()) == body
+    assert reader.held_bytes == 0
