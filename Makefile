@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,6 +64,9 @@ soak: $(STAMPS)/dev ## mixed traffic for half an hour, every call accounted for 
 
 kills: $(STAMPS)/dev ## kill -9 what publishes, pulls and loads models, 200 times (ARGS="--times 20"; ARGS=--help)
 	@$(BIN)/python tests/support/killing $(ARGS)
+
+drill: $(STAMPS)/dev $(STAMPS)/deploy ## restart, update, kill and overload servers behind Envoy and a ClusterIP (ARGS="--case restart"; ARGS=--help)
+	@$(BIN)/python -m deploy.drill $(ARGS)
 
 bench: $(STAMPS)/dev ## compare the server with Triton, which it installs (ARGS="--peer none" without; ARGS=--help)
 	@$(BIN)/python -m benchmarks.compare $(ARGS)

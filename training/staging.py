@@ -1,6 +1,7 @@
 """Writes a folder whole: beside its place first, then renamed in, so that nobody ever sees half of it."""
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -15,8 +16,8 @@ from .errors import TargetExistsError, WriteError
 def staged(target: Path) -> Iterator[Path]:
     """Yields a new hidden folder on the target's file system, and renames it to `target` when the block succeeds.
 
-    Where the block fails or is interrupted, the folder is removed and the target is as before. A target that is an
-    empty folder is replaced.
+    Where the block fails or is interrupted, the folder is removed and the target is as before; what a killed process
+    left is removed by the next that writes the same target. A target that is an empty folder is replaced.
 
     Raises:
         TargetExistsError: the target is there and not empty.
@@ -35,14 +36,67 @@ def staged(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _staged(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile.mkdtemp: its folder is closed to everybody else, a server under another user included.
-    staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
-    staging.mkdir()
+    _remove_abandoned(target)
+    staging, lock = _make(target)
     try:
         yield staging
         _rename(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+def _make(target: Path) -> tuple[Path, int]:
+    """Returns a new folder, and the descriptor of its lock, which the kernel releases if this process is killed."""
+    while True:
+        # Not tempfile.mkdtemp: its folder is closed to everybody else, a server under another user included.
+        staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+        staging.mkdir()
+        # Another process may take it for abandoned before it is locked.
+        with contextlib.suppress(FileNotFoundError):
+            lock = _open(staging)
+            if _is_ours(staging, lock):
+                return staging, lock
+            os.close(lock)
+
+
+def _is_ours(staging: Path, lock: int) -> bool:
+    try:
+        return not _try_lock(lock) or os.path.samestat(staging.stat(), os.fstat(lock))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _remove_abandoned(target: Path) -> None:
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}")
+    for path in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
+        # In use, a link, or another user's: it stays.
+        with contextlib.suppress(OSError):
+            lock = _open(path)
+            try:
+                if _try_lock(lock):
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Locks a folder; returns False on a file system without locks, where nothing is ever taken for abandoned.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def check_free(target: Path) -> None:

@@ -27,7 +27,9 @@ class Pod:
         self.tokens = pick(manifests, "Secret", "digits-pixelserve-client-tokens")["stringData"]
         (folder / "tokens").mkdir()
         (folder / "tokens" / "tokens").write_text(secret["tokens"])
-        (folder / "token").write_text(self.tokens["infer"])
+        job = pick(manifests, "Job", "digits-pixelserve-test-classify")["spec"]["template"]["spec"]
+        (token,) = job["volumes"][0]["projected"]["sources"][0]["secret"]["items"]
+        (folder / token["path"]).write_text(self.tokens[token["key"]])
         given = {name: self._local(value) for name, value in environment(manifests).items()}
         self.server = start(ROOT / "models", env=given)
 

@@ -102,17 +102,20 @@ def test_a_source_that_is_not_whole_is_refused(models: dict[str, Any], message: 
     assert message in refusal({"models": models})
 
 
-def test_a_canary_may_differ_in_its_model_only() -> None:
-    other = "sha256:" + "2" * 64
+OTHER = "sha256:" + "2" * 64
+
+
+@pytest.mark.parametrize(("given", "expected"), [({"digest": OTHER}, f"@{OTHER}"), ({"tag": "next"}, ":next")])
+def test_a_canary_may_differ_in_its_model_only(given: dict[str, str], expected: str) -> None:
     values = {
         "models": {"source": "image", "image": {"repository": "registry/mnist", "digest": DIGEST}},
-        "canary": {"enabled": True, "modelImage": {"digest": other}},
+        "canary": {"enabled": True, "modelImage": given},
         "envoy": {"enabled": True},
     }
     manifests = render(values)
     canary = pick(manifests, "Deployment", "digits-pixelserve-canary")["spec"]["template"]["spec"]
     reference = next(each for each in canary["volumes"] if each["name"] == "models")["image"]["reference"]
-    assert reference == f"registry/mnist@{other}"
+    assert reference == f"registry/mnist{expected}"
     assert model_volume(manifests) == {
         "name": "models",
         "image": {"reference": f"registry/mnist@{DIGEST}", "pullPolicy": "IfNotPresent"},

@@ -18,7 +18,7 @@ from pixelserve_training.exporting.export import Exported, Target, export_file
 
 Command = Callable[..., Any]
 CLASSES = 3
-PIXELS = 12
+PIXELS = 120
 
 
 def write_classifier(path: Path, *, noise: float) -> Path:

@@ -1,3 +1,6 @@
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,64 @@ def test_a_file_in_the_way_is_found_before_any_work_is_done(tmp_path: Path) -> N
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WriteError, match="is no folder"):
         check_free(tmp_path / "file" / "run")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left, others = tmp_path / ".target.0123abcd", [tmp_path / ".target", tmp_path / ".other.0123abcd"]
+    for folder in (left, *others):
+        folder.mkdir()
+        (folder / "file").touch()
+    (tmp_path / ".target.89abcdef").symlink_to(others[0])
+    with staged(tmp_path / "target"):
+        assert not left.exists()
+    assert all((folder / "file").exists() for folder in others)
+
+
+def test_a_folder_that_another_process_is_writing_stays(tmp_path: Path) -> None:
+    """Timeline: 1. a process begins to write; 2. another one writes the same target; 3. the first one is too late, but
+    its files were there to the end."""
+    target = tmp_path / "target"
+
+    def write_both() -> None:
+        with staged(target) as slow:
+            (slow / "slow").touch()
+            with staged(target) as quick:
+                (quick / "quick").touch()
+            assert (slow / "slow").exists()
+
+    with pytest.raises(TargetExistsError):
+        write_both()
+    assert [path.name for path in target.iterdir()] == ["quick"]
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_without_locks_nothing_is_taken_for_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("pixelserve_training.staging.fcntl.flock", refuse)
+    (tmp_path / ".target.0123abcd").mkdir()
+    with staged(tmp_path / "target") as folder:
+        (folder / "file").touch()
+    assert (tmp_path / ".target.0123abcd").exists()
+    assert (tmp_path / "target" / "file").exists()
+
+
+def test_a_folder_that_is_taken_for_abandoned_before_its_lock_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeline: 1. a folder is made; 2. another process removes it before it is locked; 3. a second one is made."""
+    original = fcntl.flock
+    taken: list[Path] = []
+
+    def overtaken(descriptor: int, operation: int) -> None:
+        original(descriptor, operation)
+        if not taken:
+            taken.extend(tmp_path.iterdir())
+            taken[0].rmdir()
+
+    monkeypatch.setattr("pixelserve_training.staging.fcntl.flock", overtaken)
+    with staged(tmp_path / "target") as folder:
+        (folder / "file").touch()
+    assert taken
+    assert (tmp_path / "target" / "file").exists()

@@ -1,0 +1,26 @@
+"""Model repositories as images of models: one model, one version."""
+
+import shutil
+from pathlib import Path
+
+from pixelserve.card import GOLDEN_FILE, Golden, read_golden, write_golden
+
+from .chart import ROOT
+
+
+def write(folder: Path, model: str, version: int = 1) -> Path:
+    """Writes a repository with one of the committed models under a version's number; returns it."""
+    source, target = ROOT / "models" / model, folder / f"{model}-{version}" / model
+    shutil.copytree(source / "1", target / str(version))
+    for name in ("config.pbtxt", "labels.txt"):
+        shutil.copy(source / name, target / name)
+    return target.parent
+
+
+def write_bad(folder: Path, model: str, version: int) -> Path:
+    """Writes the same, of a version that does not give the answers which its golden samples promise."""
+    repository = write(folder / "bad", model, version)
+    path = repository / model / str(version) / GOLDEN_FILE
+    golden = read_golden(path)
+    write_golden(path, Golden(golden.inputs, {name: 1 - output for name, output in golden.outputs.items()}))
+    return repository

@@ -1,0 +1,183 @@
+"""What a case plays on: three servers behind a balancer, clients that call, and a clock."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import chart, clients
+from .balancers import BALANCERS, Balancer
+from .clients import Load, Record
+from .cluster import ENDPOINTS_DELAY_S, Cluster
+from .pods import Pod, Template
+from .topology import topology
+
+SERVERS = 3
+READY_S = 120.0
+"""What a server gets to become ready, on a busy machine."""
+# One that has ended as often is not going to become ready.
+_STARTS = 2
+_TAIL_S = 3.0
+# The part of a case before its event.
+_STEADY = 0.25
+# Until a balancer that probes by itself has found the first servers healthy.
+_SETTLED_S = 3.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How every case is played."""
+
+    balancer: str = "envoy"
+    """One of `BALANCERS`."""
+    seconds: float = 60.0
+    """How long clients call; longer if the case takes longer."""
+    settle_s: float = field(default_factory=lambda: chart.times_s()[0])
+    """--drain-settle-s of the servers; the chart's."""
+    grace_s: float = field(default_factory=lambda: chart.times_s()[1])
+    """--grace-s of the servers; the chart's."""
+    network: str = "auto"
+    """Where servers get their addresses; see `topology`."""
+    transport: str = "auto"
+    """--transport of the servers."""
+    tls: bool = False
+    """Whether the servers have certificates; not behind Envoy."""
+
+
+@dataclass
+class Played:
+    """What became of a case's calls."""
+
+    records: dict[str, list[Record]]
+    """By kind of client."""
+    began_s: float
+    """When the event began: what came before was steady."""
+    ended_s: float
+    """When it was over."""
+    network: str
+    """What the servers' addresses were."""
+    balancer: str
+    """What was in front of them."""
+    marks: dict[str, float] = field(default_factory=dict)
+    """Moments and figures that the event noted."""
+    codes: list[int] = field(default_factory=list)
+    """Exit codes of deleted servers."""
+    logs: dict[str, str] = field(default_factory=dict)
+    """Last log lines by pod that never became ready."""
+
+    def of(self, kind: str) -> list[Record]:
+        """Returns one kind's calls."""
+        return self.records.get(kind, [])
+
+    def failures(self, kind: str) -> list[Record]:
+        """Returns those of one kind that failed."""
+        return [each for each in self.of(kind) if not each.is_ok]
+
+    def p99_s(self, start_s: float, end_s: float) -> float:
+        """Returns p99 of answered calls that began in a time; NaN without any."""
+        took = sorted(
+            each.ended_s - each.began_s
+            for records in self.records.values()
+            for each in records
+            if each.is_ok and start_s <= each.began_s < end_s
+        )
+        return took[math.ceil(len(took) * 0.99) - 1] if took else math.nan
+
+    @property
+    def steady_p99_s(self) -> float:
+        """p99 before the event."""
+        return self.p99_s(0, self.began_s)
+
+    @property
+    def event_p99_s(self) -> float:
+        """p99 during the event."""
+        return self.p99_s(self.began_s, self.ended_s)
+
+
+@dataclass
+class Stage:
+    """Given to a case's event."""
+
+    cluster: Cluster
+    balancer: Balancer
+    template: Template
+    folder: Path
+    options: Options
+    marks: dict[str, float] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
+
+    def mark(self, name: str) -> None:
+        """Notes the moment."""
+        self.marks[name] = time.monotonic()
+
+    def roll(self, template: Template) -> None:
+        """Replaces every pod, as maxSurge 1 and maxUnavailable 0: when a new one is ready, an old one is deleted."""
+        for old in list(self.cluster.pods):
+            new = self.cluster.create(template)
+            self.expect_ready(new)
+            self.cluster.delete(old)
+        self.mark("rolled")
+        self.cluster.wait_deleted()
+
+    def expect_ready(self, pod: Pod) -> None:
+        """Waits until a pod is ready.
+
+        Raises:
+            RuntimeError: it is not, in time.
+        """
+        end_s = time.monotonic() + READY_S
+        while not self.cluster.wait_ready(pod, timeout_s=1):
+            if time.monotonic() > end_s or pod.starts > _STARTS:
+                raise RuntimeError(f"{pod.name} does not become ready; its log ends with:\n{pod.log_tail()}")
+
+
+Event = Callable[[Stage], None]
+"""What happens to the servers in a case."""
+
+
+@contextmanager
+def set_up(
+    options: Options, repository: Path, folder: Path, flags: Sequence[str] = (), ca: Path | None = None
+) -> Iterator[tuple[Stage, str]]:
+    """Starts a balancer and three servers, and gives them with the kind of their addresses."""
+    with ExitStack() as stack:
+        network = stack.enter_context(topology(options.network))
+        balancer = BALANCERS[options.balancer](network.balancer, folder)
+        stack.callback(balancer.close)
+        balancer.start()
+        termination_s = options.settle_s + options.grace_s + 2
+        cluster = Cluster(network, folder, balancer.publish, termination_s=termination_s)
+        stack.callback(cluster.close)
+        times = ["--drain-settle-s", f"{options.settle_s:g}", "--grace-s", f"{options.grace_s:g}"]
+        template = Template(repository, (*times, "--transport", options.transport, *flags), ca)
+        stage = Stage(cluster, balancer, template, folder, options)
+        for pod in [cluster.create(template) for _ in range(SERVERS)]:
+            stage.expect_ready(pod)
+        time.sleep(ENDPOINTS_DELAY_S + _SETTLED_S)
+        yield stage, network.kind
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Gives a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="pixelserve-drill-") as folder:
+        yield Path(folder)
+
+
+def play(stage: Stage, kind: str, loads: Sequence[Load], event: Event) -> Played:
+    """Has clients call for a while, then has the event happen, and returns what became of the calls."""
+    start_s = time.monotonic()
+    targets = {"grpc": stage.balancer.grpc, "http": stage.balancer.http}
+    with clients.running(list(loads), targets, stage.template.ca, stage.folder) as started:
+        time.sleep(stage.options.seconds * _STEADY)
+        began_s = time.monotonic()
+        event(stage)
+        ended_s = time.monotonic()
+        time.sleep(max(_TAIL_S, start_s + stage.options.seconds - ended_s))
+        records = {each.kind: each.finish() for each in started}
+    return Played(
+        records, began_s, ended_s, kind, stage.balancer.name, stage.marks, list(stage.cluster.codes), stage.logs
+    )
