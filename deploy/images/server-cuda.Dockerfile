@@ -37,7 +37,8 @@ COPY pixelserve/ pixelserve/
 COPY server/ server/
 COPY training/ training/
 # --root keeps the project out of its dependencies' layer, which a new version then shares with the old one.
-RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
+# SOURCE_DATE_EPOCH: pip records the wheel's hash, which its files' times would change in every build.
+RUN SOURCE_DATE_EPOCH=315532800 tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
     && tools/bin/pip --python /opt/pixelserve/bin/python install --no-deps --no-index --no-compile --root /project \
         dist/*.whl \
     && python3 -m compileall -q --invalidation-mode unchecked-hash -s /project -p / /project
