@@ -109,6 +109,17 @@ def test_calls_come_from_the_namespace_and_scrapes_from_monitoring() -> None:
     assert [each["port"] for each in scrapes["ports"]] == ["metrics"]
 
 
+def test_without_clients_only_envoy_and_helm_tests_may_call() -> None:
+    calls, _ = rules({"networkPolicy": {"clients": []}}, "ingress")
+    (own,) = calls["from"]
+    assert own["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "digits"
+
+
+@pytest.mark.parametrize("peers", ["dns", "modelSource"])
+def test_peers_that_kubernetes_would_take_for_everyone_are_refused(peers: str) -> None:
+    assert f"/networkPolicy/{peers}" in refusal({"networkPolicy": {peers: []}})
+
+
 def test_servers_connect_to_nothing() -> None:
     policy = pick(render(), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]

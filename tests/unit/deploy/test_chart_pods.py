@@ -148,6 +148,8 @@ def test_sidecars_and_placement_are_taken_over() -> None:
         "tolerations": [{"operator": "Exists"}],
         "affinity": {"podAntiAffinity": {}},
     }
-    spec = pod(render({**taken, "sidecars": [{"name": "client", "image": "client:1"}]}))
-    assert {name: spec[name] for name in taken} == taken
+    manifests = render({**taken, "sidecars": [{"name": "client", "image": "client:1"}], "envoy": {"enabled": True}})
+    spec = pod(manifests)
+    for each in (spec, pod(manifests, "digits-pixelserve-envoy")):
+        assert {name: each[name] for name in taken} == taken
     assert [each["name"] for each in spec["containers"]] == ["server", "client"]

@@ -102,10 +102,14 @@ def test_keda_starts_the_first_pod_when_envoy_has_requests() -> None:
     )
 
 
+# With every kind of quotes.
+QUERY = """sum(rate(gateway_requests_total{route="digits",zone!='b'}[1m]))"""
+
+
 def test_a_query_of_ones_own_may_start_the_first_pod() -> None:
-    values = {"keda": {**FROM_ZERO["keda"], "activationQuery": "sum(rate(gateway_requests_total[1m]))"}}
+    values = {"keda": {**FROM_ZERO["keda"], "activationQuery": QUERY}}
     _, activation = pick(render(values, apis=[KEDA]), "ScaledObject")["spec"]["triggers"]
-    assert activation["metadata"]["query"] == "sum(rate(gateway_requests_total[1m]))"
+    assert activation["metadata"]["query"] == QUERY
 
 
 @pytest.mark.parametrize(

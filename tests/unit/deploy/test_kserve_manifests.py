@@ -1,10 +1,6 @@
-"""deploy/kserve: the runtime and a service are what KServe takes, and the runtime's command serves what it leaves."""
+"""deploy/kserve: the runtime's own command serves what KServe leaves. `make deploy-check` validates the objects."""
 
-import copy
-import json
 import shutil
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -27,45 +23,6 @@ def runtime_container() -> Manifest:
     (container,) = manifest("runtime.yaml")["spec"]["containers"]
     found: Manifest = container
     return found
-
-
-def problems(*manifests: Manifest) -> list[list[str]]:
-    """Returns what KServe's Python models say of manifests."""
-    python = Path(sys.prefix) / "kserve" / "bin" / "python"
-    assert python.exists(), f"there is no {python}; run `make test`, which makes it"
-    script = Path(__file__).with_name("kserve_models_script.py")
-    command = [str(python), "-I", str(script)]
-    done = subprocess.run(command, input=json.dumps(manifests), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    found: list[list[str]] = json.loads(done.stdout)
-    return found
-
-
-@pytest.mark.slow
-def test_kserves_own_models_take_the_manifests_and_no_others() -> None:
-    runtime, service = manifest("runtime.yaml"), manifest("inferenceservice.yaml")
-    misspelt, incomplete, wrong = (copy.deepcopy(each) for each in (runtime, runtime, service))
-    misspelt["spec"]["containers"][0]["readynessProbe"] = {}
-    del incomplete["spec"]["containers"]
-    wrong["spec"]["predictor"]["minReplicas"] = "two"
-    assert problems(runtime, service, misspelt, incomplete, wrong) == [
-        [],
-        [],
-        ["ClusterServingRuntime.spec.containers[0].readynessProbe: no such field"],
-        ["ClusterServingRuntime.spec: Invalid value for `containers`, must not be `None`"],
-        ["InferenceService.spec.predictor.minReplicas is 'two'; expected int"],
-    ]
-
-
-def test_the_runtime_meets_the_restricted_standard() -> None:
-    security = runtime_container()["securityContext"]
-    assert security["runAsNonRoot"]
-    assert security["readOnlyRootFilesystem"]
-    assert not security["allowPrivilegeEscalation"]
-    assert security["capabilities"] == {"drop": ["ALL"]}
-    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-    pod = manifest("inferenceservice.yaml")["spec"]["predictor"]["securityContext"]
-    assert (pod["runAsNonRoot"], pod["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
 
 
 def test_the_kubelet_waits_for_settle_and_grace() -> None:

@@ -76,13 +76,18 @@ topologySpreadConstraints: {{- include "pixelserve.spread" (include "pixelserve.
 runtimeClassName: {{ . }}
 {{- end }}
 {{- end }}
-{{- with $nodes }}
+{{- include "pixelserve.nodes" (dict "nodeSelector" $nodes "tolerations" $tolerations "affinity" $values.affinity) }}
+{{- end -}}
+
+{{/* Which nodes a pod may run on. Takes nodeSelector, tolerations and affinity, as all values have them. */}}
+{{- define "pixelserve.nodes" }}
+{{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $tolerations }}
+{{- with .tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.affinity }}
+{{- with .affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}

@@ -47,6 +47,7 @@ enableServiceLinks: false
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext: {{- include "pixelserve.podSecurity" . | nindent 2 }}
+{{- include "pixelserve.nodes" .root.Values }}
 containers:
   - name: {{ .name }}
     image: {{ include "pixelserve.serverImage" (dict "root" .root "track" "stable") }}

@@ -50,7 +50,7 @@ restartPolicy: Never
 serviceAccountName: {{ include "pixelserve.serviceAccount" . }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-# SIGTERM ends the training within a step; the last whole epoch is on disk.
+# SIGTERM ends the training in seconds, and the last whole epoch is on disk.
 terminationGracePeriodSeconds: 60
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
