@@ -1,4 +1,4 @@
-"""Writes what in the chart comes from elsewhere, so that it has one source.
+"""Writes the parts of the chart that have their source elsewhere.
 
     python -m deploy.helm.document            writes
     python -m deploy.helm.document --check    exits with 1 and names what is out of date

@@ -96,6 +96,16 @@ def test_the_notes_say_that_nothing_is_encrypted_and_who_may_connect() -> None:
     assert "NO TLS" not in notes({"tls": {"existingSecret": "certificate"}})
 
 
+def test_the_notes_have_the_command_that_reaches_the_server() -> None:
+    assert "    pixelserve classify PICTURE --model mnist-cnn\n" in notes({})
+    encrypted = notes({"tls": {"existingSecret": "certificate", "clientCaSecret": "ca"}})
+    options = (
+        "--tls-ca ca.crt --tls-server-name digits-pixelserve.models.svc --tls-cert client.crt --tls-key client.key"
+    )
+    assert f"--model mnist-cnn {options}\n" in encrypted
+    assert "--model MODEL\n" in notes({"models": {"source": "pvc", "pvc": {"claimName": "a"}}})
+
+
 def rules(values: dict[str, Any], direction: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = pick(render(values), "NetworkPolicy")["spec"][direction]
     return found

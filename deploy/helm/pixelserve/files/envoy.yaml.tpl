@@ -36,7 +36,7 @@ static_resources:
                 stream_idle_timeout: 0s
                 http2_protocol_options: {max_concurrent_streams: 1024}
                 {{- with .Values.server.maxConnectionAgeSeconds }}
-                # As the servers do, so that connections also spread over the Envoys.
+                # As the servers do: connections spread over the Envoys too.
                 common_http_protocol_options: {max_connection_duration: {{ . }}s}
                 drain_timeout: {{ $.Values.server.graceSeconds }}s
                 {{- end }}

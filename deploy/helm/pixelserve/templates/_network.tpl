@@ -1,4 +1,4 @@
-{{/* Egress of the servers. They connect to nothing by themselves, so that without a source or a collector the list is empty. */}}
+{{/* Egress of the servers. They connect to nothing by themselves: without a source or a collector the list is empty. */}}
 {{- define "pixelserve.egress" -}}
 {{- $policy := .Values.networkPolicy -}}
 {{- $pulls := eq .Values.models.source "pull" -}}

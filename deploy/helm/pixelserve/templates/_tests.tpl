@@ -7,7 +7,7 @@
 {{- default (eq .Values.models.source "baked" | ternary "mnist-cnn" "") .Values.tests.model -}}
 {{- end -}}
 
-{{/* Clients with certificates cannot be made up here, so that mutual TLS leaves the tests out. */}}
+{{/* The chart has no client certificate, so there are no tests with mutual TLS. */}}
 {{- define "pixelserve.hasTests" -}}
 {{- if and .Values.tests.enabled (not .Values.tls.clientCaSecret) -}}true{{- end -}}
 {{- end -}}
