@@ -28,8 +28,8 @@ class MetricsPage:
     """The page of the server that serves a model version."""
 
     def __init__(self, url: str, model: str, version: str, headers: Sequence[tuple[str, str]] = ()) -> None:
-        self._request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310  # http(s), as `usage` checks
         self._url = url
+        self._headers = dict(headers)
         self._labels = f'model="{model}",version="{version}"'
 
     def usage(self) -> Usage:
@@ -41,7 +41,8 @@ class MetricsPage:
         if not self._url.startswith(("http://", "https://")):
             raise BenchError(f"--metrics-url {self._url}: expected a URL such as http://127.0.0.1:8002/metrics")
         try:
-            with urllib.request.urlopen(self._request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            request = urllib.request.Request(self._url, headers=self._headers)  # noqa: S310  # checked above
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
                 text = answer.read(_MOST_BYTES).decode(errors="replace")
         except (OSError, ValueError, http.client.HTTPException, urllib.error.URLError) as error:
             raise BenchError(f"the metrics page {self._url} cannot be read: {error}") from error

@@ -9,6 +9,8 @@ from .service import Service
 HIGHEST_SHARE = 0.95
 """Share of the highest rate up to which latency is predicted. Beyond, a few per cent of error in the measured curve
 decide whether the queue grows without end."""
+# What a p99 leaves.
+_SLOW = 0.01
 # Closer than the curve is measured.
 _PRECISION = 0.002
 
@@ -28,6 +30,9 @@ class Pod(Protocol):
     def waiting(self) -> float:
         """Mean requests that wait."""
 
+    def slower_than(self, latency_s: float) -> float:
+        """Returns the share of requests whose latency is above `latency_s`."""
+
     def percentile_s(self, percent: float) -> float:
         """Returns a percentile of the latency, in seconds."""
 
@@ -40,11 +45,11 @@ def pod_at(service: Service, rate_per_s: float) -> Pod:
 def highest_rate_per_s(service: Service, p99_s: float) -> float:
     """Returns the highest rate within a p99, and within `HIGHEST_SHARE`; 0 if not even a lone request is."""
     highest_per_s = HIGHEST_SHARE * service.most_per_s
-    if pod_at(service, highest_per_s).percentile_s(99) <= p99_s:
+    if pod_at(service, highest_per_s).slower_than(p99_s) <= _SLOW:
         return highest_per_s
     low, high = 0.0, 1.0
     while high - low > _PRECISION:
         middle = (low + high) / 2
-        within = pod_at(service, middle * highest_per_s).percentile_s(99) <= p99_s
+        within = pod_at(service, middle * highest_per_s).slower_than(p99_s) <= _SLOW
         low, high = (middle, high) if within else (low, middle)
     return low * highest_per_s

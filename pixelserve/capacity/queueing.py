@@ -75,7 +75,8 @@ class Queue:
         """Returns the share of requests whose latency is above `latency_s`."""
         left_s = latency_s - self._service.outside_s
         waiting = self._waiting
-        slow = float(waiting.weight @ self._above(left_s - waiting.wait_s - waiting.run_s))
+        # Not a dot product: BLAS would use every core for it, and wait for the slowest.
+        slow = float((waiting.weight * self._above(left_s - waiting.wait_s - waiting.run_s)).sum())
         at_once = 1.0 - float(waiting.weight.sum())
         return slow + at_once * float(self._above(np.array(left_s - self._service.run_s(1))))
 

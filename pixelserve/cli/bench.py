@@ -150,6 +150,8 @@ def bench(
         raise typer.BadParameter("--shape and --method classify exclude each other: pictures have their own sizes")
     seconds = duration_s or (None if requests else _DURATION_S)
     load, extent = Load(concurrency or _CONCURRENCY, rate), Extent(warmup_s, seconds, requests)
+    if curve:
+        curves.place(connection.configuration(), "a curve")
     version = _ask(connection, model, model_version)
     workload = _workload(version, method, batch, images or [], shapes)
     if overload:

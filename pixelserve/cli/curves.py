@@ -27,9 +27,10 @@ def place(configuration: "Configuration", what: str) -> tuple[str, int]:
     Raises:
         CommandError: there are several, or TLS.
     """
-    if configuration.credentials is not None or len(configuration.endpoints) != 1:
-        raise CommandError(f"{what} speaks to one server, without TLS", Exit.USAGE)
-    host, _, port = configuration.endpoints[0].address.rpartition(":")
+    addresses = ", ".join(endpoint.address for endpoint in configuration.endpoints)
+    host, _, port = addresses.rpartition(":")
+    if configuration.credentials is not None or "," in addresses or not (port.isascii() and port.isdigit()):
+        raise CommandError(f"{what} speaks to one server, by HOST:PORT and without TLS; got {addresses}", Exit.USAGE)
     return host.strip("[]"), int(port)
 
 

@@ -105,6 +105,7 @@ def _measure(connection: Connection, model: str | None, metrics_url: str | None)
             "--bench FILE or --model NAME: name what to plan from; "
             "FILE is made by: pixelserve bench --model NAME --curve --json > FILE"
         )
+    curves.place(connection.configuration(), "a curve")
     with connection.client() as client:
         version = choose(client.models(model), model, "")
     method = workload.CLASSIFY if version.takes_images else workload.INFER
