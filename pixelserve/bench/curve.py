@@ -13,6 +13,7 @@ from .flood import Flood, Outcome, percentile
 from .http2 import Connection
 from .overload import Place, Say, named
 from .page import Usage
+from .report import plural
 from .workload import Workload
 
 IN_FLIGHT = (1, 2, 4, 8, 16, 32, 64)
@@ -126,7 +127,7 @@ class Curve:
 
     def lines(self) -> Iterator[str]:
         """Yields the report for people."""
-        yield f"{self.model} version {self.version}, {self.method}, {self.images} image(s) a request"
+        yield f"{self.model} version {self.version}, {self.method}, {plural(self.images, 'image')} a request"
         yield ""
         yield "in flight  requests/s  images a run  CPU ms a request    mean ms     p99 ms"
         for level in self.levels:

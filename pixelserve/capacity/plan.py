@@ -20,6 +20,8 @@ _MEMORY_STEP_MIB = 64
 _CORE_TOLERANCE = 0.1
 # A surge of twice the planned rate still finds pods.
 _SURGE = 2
+# Below, a single slow run in a minute would start a pod.
+_LEAST_TARGET = 0.05
 # A lone request: far below any rate that a pod is planned for.
 _IDLE_SHARE = 1e-4
 
@@ -88,8 +90,8 @@ class Plan:
 
     @property
     def target_waiting(self) -> float:
-        """Mean requests waiting per pod that autoscaling aims at: as planned, to two digits."""
-        return max(0.01, float(f"{self.normal.waiting:.2g}"))
+        """Mean requests waiting per pod that autoscaling aims at: as planned, to two digits, 0.05 at least."""
+        return max(_LEAST_TARGET, float(f"{self.normal.waiting:.2g}"))
 
     @property
     def cpu_s_per_request(self) -> float | None:
