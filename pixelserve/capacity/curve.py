@@ -111,6 +111,11 @@ class MeasuredCurve:
         )
 
     @property
+    def is_of_pictures(self) -> bool:
+        """Whether the server decoded pictures (Classify)."""
+        return self.method.endswith("/Classify")
+
+    @property
     def run_line_s(self) -> Line:
         """Seconds from run to run of a server that is never idle, by requests per run.
 

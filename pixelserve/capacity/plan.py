@@ -122,7 +122,7 @@ class Plan:
             "--max-inflight-mib": MAX_INFLIGHT_MIB,
             "--warmup-mib": WARMUP_MIB,
         }
-        return parts | ({"--max-decode-mib": MAX_DECODE_MIB} if self.curve.method.endswith("/Classify") else {})
+        return parts | ({"--max-decode-mib": MAX_DECODE_MIB} if self.curve.is_of_pictures else {})
 
     @property
     def memory_mib(self) -> int | None:

@@ -51,6 +51,12 @@ def formulas(plan: Plan) -> Iterator[str]:
     if plan.memory_parts_mib is not None:
         yield "memory: " + " + ".join(f"{mib:,} ({what})" for what, mib in plan.memory_parts_mib.items()) + " MiB"
     yield "arrivals at a pod are taken as random; docs/scaling.md says which balancers keep to that"
+    if plan.curve.is_of_pictures:
+        yield (
+            "the p99 leaves out how the threads that decode pictures hold each other up (a factor of four was seen with a "
+            "small model); try a pod at its rate: "
+            f"pixelserve bench --model {plan.curve.model} --rate {plan.reduced.rate_per_s:.0f}"
+        )
 
 
 def helm_values(plan: Plan) -> Iterator[str]:

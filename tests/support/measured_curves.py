@@ -15,7 +15,7 @@ def curve(**changes: Any) -> dict[str, Any]:
                 "in_flight": in_flight,
                 "requests_per_s": rate_per_s,
                 "images_per_run": per_run,
-                "cpu_ms_per_request": 1.1 * run_ms / per_run,
+                "cpu_ms_per_request": 1.05 * run_ms / per_run,
                 "latency_ms": {"mean": in_flight / rate_per_s * 1e3, "p50": 1.0, "p99": 2.0},
             }
         )

@@ -40,6 +40,14 @@ def test_a_plan_names_pods_resources_scaling_and_its_sources(run: Run, file: Pat
         assert source in ran.out
 
 
+def test_a_plan_for_pictures_says_what_its_p99_leaves_out(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "curve.json"
+    path.write_text(json.dumps(curve(method="/pixelserve.v1.Classifier/Classify")))
+    out = run("plan", "--bench", path, "--rps", 1000, "--p99-ms", 50).out
+    assert "threads that decode pictures" in out
+    assert "pixelserve bench --model digits --rate 333" in out
+
+
 def test_the_json_has_the_figures_of_the_text(run: Run, file: Path) -> None:
     found = json.loads(run("plan", "--bench", file, "--rps", 1000, "--p99-ms", 50, "--json").out)
     assert found["pods"] == found["with_all_pods"]["pods"] == 4
