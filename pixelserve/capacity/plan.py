@@ -14,6 +14,8 @@ MAX_DECODE_MIB = 1024
 """MiB of pictures that it decodes at a time at most: its default --max-decode-mib."""
 WARMUP_MIB = 256
 """MiB that loading a version takes at most while others serve: its default --warmup-mib."""
+MOST_PODS = 150_000
+"""Pods of a cluster, by Kubernetes' documentation of large clusters."""
 _MIB = 2**20
 _MEMORY_STEP_MIB = 64
 # Measured processor time is a few per cent above the cores in use; that is no reason for one more.
@@ -140,7 +142,7 @@ def make(curve: MeasuredCurve, goal: Goal, batch_images: int | None = None) -> P
         batch_images: most images in a run; None: as measured.
 
     Raises:
-        PlanError: no number of pods keeps the p99, or the batch is larger than what was measured.
+        PlanError: no number of pods keeps the p99, a cluster cannot hold as many, or the batch is larger than measured.
     """
     service = curve.service(batch_images)
     alone_s = pod_at(service, _IDLE_SHARE * service.most_per_s).percentile_s(99)
@@ -152,6 +154,11 @@ def make(curve: MeasuredCurve, goal: Goal, batch_images: int | None = None) -> P
         )
     needed = math.ceil(goal.rate_per_s / highest_per_s)
     pods = needed + goal.spare_pods
+    if pods > MOST_PODS:
+        raise PlanError(
+            f"{goal.rate_per_s:g} requests/s take {pods:.3g} pods of {highest_per_s:,.0f} requests/s; Kubernetes supports "
+            f"{MOST_PODS:,} pods in a cluster: plan for a part of the load, or for larger pods"
+        )
     return Plan(goal, curve, service, highest_per_s, _load(service, goal, pods), _load(service, goal, needed))
 
 

@@ -26,7 +26,7 @@ def lines(plan: Plan) -> Iterator[str]:
     yield f"  autoscaling {plan.pods} to {plan.most_pods} pods, {plan.target_waiting:g} requests waiting in each"
     yield ""
     yield "  of each pod     requests/s   busy  requests a run  waiting    p99 ms"
-    yield _row(f"with {plan.normal.pods} pods", plan.normal)
+    yield _row("with all", plan.normal)
     if goal.spare_pods:
         yield _row(f"with {plan.reduced.pods} left", plan.reduced)
     yield ""
@@ -53,8 +53,8 @@ def formulas(plan: Plan) -> Iterator[str]:
     yield "arrivals at a pod are taken as random; docs/scaling.md says which balancers keep to that"
     if plan.curve.is_of_pictures:
         yield (
-            "the p99 leaves out how the threads that decode pictures hold each other up (a factor of four was seen with a "
-            "small model); try a pod at its rate: "
+            "the p99 leaves out how the threads that decode pictures hold each other up (a factor of four was seen "
+            "with a small model); try a pod at its rate: "
             f"pixelserve bench --model {plan.curve.model} --rate {plan.reduced.rate_per_s:.0f}"
         )
 

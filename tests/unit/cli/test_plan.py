@@ -105,6 +105,7 @@ def test_the_chart_takes_the_values(run: Run, file: Path, tmp_path: Path) -> Non
         (("--rps", -5), "--rps -5"),
         (("--rps", "nan"), "--rps nan"),
         (("--rps", "inf"), "--rps inf"),
+        (("--rps", "1e300"), "Kubernetes supports 150,000 pods"),
         (("--rps", "many"), "Invalid value for '--rps'"),
         (("--p99-ms", 0), "--p99-ms 0: expected a number above 0"),
         (("--p99-ms", -1), "--p99-ms -1"),
