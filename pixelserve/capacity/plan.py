@@ -156,8 +156,8 @@ def make(curve: MeasuredCurve, goal: Goal, batch_images: int | None = None) -> P
     pods = needed + goal.spare_pods
     if pods > MOST_PODS:
         raise PlanError(
-            f"{goal.rate_per_s:g} requests/s take {pods:.3g} pods of {highest_per_s:,.0f} requests/s; Kubernetes supports "
-            f"{MOST_PODS:,} pods in a cluster: plan for a part of the load, or for larger pods"
+            f"{goal.rate_per_s:g} requests/s take {pods:.3g} pods of {highest_per_s:,.0f} requests/s each; "
+            f"Kubernetes supports {MOST_PODS:,} pods in a cluster: plan for a part of the load, or for larger pods"
         )
     return Plan(goal, curve, service, highest_per_s, _load(service, goal, pods), _load(service, goal, needed))
 
