@@ -47,10 +47,15 @@ class Level:
     """Mean images in a run of the model."""
     cpu_s: float | None
     """The server's processor time per request, in seconds; None: its metrics page was not read."""
-    latencies_s: Sequence[float]
-    """Seconds that each request took, rising."""
+    slices_s: Sequence[Sequence[float]]
+    """Seconds that each request took, by slice of the measurement."""
     sizes: dict[int, tuple[int, int]]
     """Runs and their nanoseconds, by images per run."""
+
+    @property
+    def latencies_s(self) -> list[float]:
+        """Seconds that each request took, rising."""
+        return sorted(latency_s for slice_s in self.slices_s for latency_s in slice_s)
 
     def as_json(self) -> dict[str, Any]:
         """Returns it with times in milliseconds."""
@@ -112,7 +117,7 @@ class Curve:
             "sessions": self.sessions,
             "largest_run_images": self.largest_run,
             "run_ms_by_images": {str(size): _ms(ns / 1e9 / runs) for size, (runs, ns) in self._runs()},
-            "alone_ms": [[share, _ms(mean_s)] for share, mean_s in bands(self.levels[0].latencies_s)],
+            "alone_ms": [[share, _ms(mean_s)] for share, mean_s in alone(self.levels[0].slices_s)],
             "levels": [level.as_json() for level in self.levels],
             "memory_bytes": self.memory_bytes,
         }
@@ -143,6 +148,12 @@ class Curve:
             )
         if self.memory_bytes is not None:
             yield f"memory: {self.memory_bytes / 2**20:,.0f} MiB"
+
+
+def alone(slices_s: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """Returns `BANDS` with the median of the slices' latencies: a stall of the machine in one of them is left out."""
+    by_slice = [[mean_s for _, mean_s in bands(slice_s)] for slice_s in slices_s if slice_s]
+    return list(zip(BANDS, map(statistics.median, zip(*by_slice, strict=True)), strict=True))
 
 
 def bands(latencies_s: Sequence[float]) -> list[tuple[float, float]]:
@@ -222,13 +233,13 @@ def _level(
     runs = sum(count for count, _ in sizes.values())
     computed = sum(size * count for size, (count, _) in sizes.items())
     cpu_s = (after.cpu_s - before.cpu_s) / (computed / images) if before and after else None
-    latencies_s = sorted(latency_s for outcome in outcomes for latency_s in outcome.latencies_s.get(_OK, ()))
+    slices_s = [outcome.latencies_s.get(_OK, []) for outcome in outcomes]
     rate_per_s = statistics.median(outcome.rate_per_s() for outcome in outcomes)
     if not rate_per_s:
         raise BenchError(
             f"with {in_flight} in flight, most of the time no request was answered; use a longer --duration-s"
         )
-    return Level(in_flight, rate_per_s, computed / runs, cpu_s, latencies_s, sizes)
+    return Level(in_flight, rate_per_s, computed / runs, cpu_s, slices_s, sizes)
 
 
 def _ms(seconds: float) -> float:

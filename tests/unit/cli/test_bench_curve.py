@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pixelserve.bench.curve import BANDS, Curve, Level, bands
+from pixelserve.bench.curve import BANDS, Curve, Level, alone, bands
 from pixelserve.bench.errors import BenchError
 from pixelserve.bench.flood import Flood
 from pixelserve.bench.page import MetricsPage
@@ -22,7 +22,7 @@ nv_inference_count{model="digits",version="1"} 3.0
 
 
 def level(in_flight: int, sizes: dict[int, tuple[int, int]], cpu_s: float | None = 0.001) -> Level:
-    return Level(in_flight, 800.0, 2.0, cpu_s, [0.001, 0.002, 0.004], sizes)
+    return Level(in_flight, 800.0, 2.0, cpu_s, [[0.001, 0.002, 0.004]], sizes)
 
 
 def curve(*levels: Level) -> Curve:
@@ -37,6 +37,12 @@ def test_bands_keep_the_mean_and_go_from_fast_to_slow(count: int) -> None:
     assert [mean_s for _, mean_s in found] == sorted(mean_s for _, mean_s in found)
     mean_s = sum(share * mean_s for share, mean_s in found)
     assert mean_s == pytest.approx(statistics.fmean(latencies_s), rel=0.02 if count > 100 else 0.1)
+
+
+def test_a_stall_in_one_slice_is_left_out_of_a_lone_requests_spread() -> None:
+    quiet, stalled = [0.001] * 200, [*[0.001] * 199, 0.5]
+    assert alone([quiet, stalled, quiet]) == alone([quiet]) == [(share, pytest.approx(0.001)) for share in BANDS]
+    assert alone([stalled, stalled, quiet])[-1][1] == pytest.approx(0.5)
 
 
 def test_a_size_that_few_runs_had_is_no_limit() -> None:
