@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,6 +79,12 @@ bench-gpu: $(STAMPS)/server ## print how well the server uses a GPU, and save it
 
 bench-overfitting: $(STAMPS)/dev ## train one network with each remedy against overfitting, and compare (ARGS=--help)
 	@$(BIN)/python benchmarks/overfitting.py $(ARGS)
+
+bench-plan: $(STAMPS)/dev ## compare what `pixelserve plan` predicts with a real server, in a minute and a half (ARGS=--help)
+	@$(BIN)/python -m benchmarks.compare.plan_check $(ARGS)
+
+scaling-picture: $(STAMPS)/dev ## draw p99 and cost by balancer for docs/scaling.md, in a minute
+	@$(BIN)/python -m benchmarks.scaling_picture $(ARGS)
 
 dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a load of four minutes (needs prometheus; ARGS=--help)
 	@$(BIN)/python -m deploy.grafana.pictures $(ARGS)

@@ -3,6 +3,7 @@
 import math
 import select
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -89,18 +90,23 @@ class Flood:
 
     def opened(self, rate_per_s: float, seconds: float) -> Outcome:
         """Sends requests at a rate for so long, evenly spaced, and waits for the answers."""
+        return self.due([number / rate_per_s for number in range(int(rate_per_s * seconds))], seconds)
+
+    def due(self, moments_s: Sequence[float], seconds: float) -> Outcome:
+        """Sends requests at these moments, rising seconds from now, over so long, and waits for the answers."""
         start_s = self._now_s()
-        outcome, total, number = Outcome(seconds), int(rate_per_s * seconds), 0
+        outcome, number = Outcome(seconds), 0
 
         def count(due_s: float, status: int) -> None:
             outcome.add(status, self._now_s() - due_s)
 
-        while number < total:
-            due = min(total, int((self._now_s() - start_s) * rate_per_s) + 1)
-            for each in range(number, due):
-                self._send(start_s + each / rate_per_s)
+        while number < len(moments_s):
+            due = bisect_right(moments_s, self._now_s() - start_s, number)
+            for moment_s in moments_s[number:due]:
+                self._send(start_s + moment_s)
             number = due
-            self._turn(min(_TURN_S, 1 / rate_per_s), count)
+            left_s = start_s + moments_s[min(due, len(moments_s) - 1)] - self._now_s()
+            self._turn(min(_TURN_S, max(0.0, left_s)), count)
         # Longer than was meant where the generator could not send as much.
         outcome.seconds = max(seconds, self._now_s() - start_s)
         self._drain(outcome, count)

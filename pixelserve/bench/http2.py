@@ -181,7 +181,7 @@ class Connection:
         if len(message) > self._stream_window:
             raise BenchError(
                 f"a request has {len(message):,} bytes, and the server takes {self._stream_window:,} at once; "
-                f"--overload sends smaller ones only"
+                f"this generator sends smaller ones only"
             )
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         self._window -= len(message)

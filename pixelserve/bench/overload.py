@@ -119,7 +119,7 @@ class OverloadReport:
             "goodput": round(self.goodput(level), 3),
             "accepted_ms": {"p50": _ms(outcome.accepted_s(50)), "p99": _ms(outcome.accepted_s(99))},
             "refused_ms": {"p50": _ms(outcome.refused_s(50)), "p99": _ms(outcome.refused_s(99))},
-            "codes": _named(outcome.codes),
+            "codes": named(outcome.codes),
             "unanswered": outcome.unanswered,
         }
 
@@ -131,7 +131,7 @@ class OverloadReport:
         yield "   load     sent/s  goodput  accepted p50, p99 ms   refused p50, p99 ms  ended"
         for level in (self.light, *self.levels):
             outcome = level.outcome
-            codes = ", ".join(f"{name} {count:,}" for name, count in _named(outcome.codes).items())
+            codes = ", ".join(f"{name} {count:,}" for name, count in named(outcome.codes).items())
             lost = f", unanswered {outcome.unanswered:,}" if outcome.unanswered else ""
             yield (
                 f"{level.times:>5g} x {level.offered_per_s:>10,.0f} {self.goodput(level):>8.2f} "
@@ -197,7 +197,7 @@ def measure_overload(
         closed = flood.closed(_IN_FLIGHT, seconds)
         capacity_per_s = closed.rate_per_s(deadline_s)
         if not capacity_per_s:
-            raise BenchError(f"no request was answered in time: {_named(closed.codes) or 'none ended'}")
+            raise BenchError(f"no request was answered in time: {named(closed.codes) or 'none ended'}")
 
         def level(times: float) -> Level:
             say(f"{times:g} x capacity")
@@ -236,7 +236,7 @@ def measure_overload(
         levels,
         [each.latency_s for each in alone],
         [each.latency_s for each in beside],
-        _named({status: sum(each.status == status for each in beside) for status in {each.status for each in beside}}),
+        named({status: sum(each.status == status for each in beside) for status in {each.status for each in beside}}),
         run_s,
         batch,
         recovered_s(_between(probes, over_s, beside_s - _WARM_UP_S), [each.latency_s for each in alone], over_s),
@@ -260,7 +260,8 @@ def _between(probes: Sequence[Probe], start_s: float, end_s: float) -> list[Prob
     return [each for each in probes if start_s <= each.start_s < end_s]
 
 
-def _named(codes: Any) -> dict[str, int]:
+def named(codes: Any) -> dict[str, int]:
+    """Returns counts by the names of gRPC statuses."""
     return {_CODES.get(status, str(status)): count for status, count in sorted(codes.items())}
 
 

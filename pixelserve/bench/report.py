@@ -70,13 +70,13 @@ class Report:
     def lines(self, block: str = "#") -> Iterator[str]:
         """Yields the report for people; `block` is what bars are drawn with."""
         answered = self.record.answered
-        size = f"{_plural(self.images, 'image')} a request"
+        size = f"{plural(self.images, 'image')} a request"
         yield f"{self.model} version {self.version}, {self.method}, {size}, {self.load}"
         yield (
-            f"{answered.count:,} of {_plural(self.record.total, 'request')} answered in {self.took_s:.2f} s: "
+            f"{answered.count:,} of {plural(self.record.total, 'request')} answered in {self.took_s:.2f} s: "
             f"{self.requests_per_s:,.1f} requests/s, {self.requests_per_s * self.images:,.1f} images/s"
         )
-        yield from (f"  {status}: {_plural(count, 'request')}" for status, count in self.record.errors.items())
+        yield from (f"  {status}: {plural(count, 'request')}" for status, count in self.record.errors.items())
         if answered.count:
             yield ""
             yield from self._percentiles()
@@ -110,5 +110,6 @@ def _ms(value_s: float) -> float:
     return round(value_s * 1e3, 6)
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """Returns a count with its noun."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -33,19 +33,26 @@ class Runs:
     def since_last(self) -> tuple[float, int]:
         """Returns the mean seconds of the runs since the last call, and the batch size with the most images; zeros if
         there were none, or the server does not tell."""
-        try:
-            answer = self._call(self._message, timeout=self._timeout_s, metadata=self._metadata)
-        except grpc.RpcError:
-            return 0.0, 0
-        before, self._before = self._before, _sizes(pb.ModelStatisticsResponse.FromString(answer))
-        found = {}
-        for size, (runs, ns) in self._before.items():
-            runs_before, ns_before = before.get(size, (0, 0))
-            found[size] = runs - runs_before, ns - ns_before
+        found = self.by_size()
         runs = sum(count for count, _ in found.values())
         if not runs:
             return 0.0, 0
         return sum(ns for _, ns in found.values()) / runs / 1e9, max(found, key=lambda size: size * found[size][0])
+
+    def by_size(self) -> dict[int, tuple[int, int]]:
+        """Returns the runs since the last call, and their nanoseconds, by images per run; empty if the server does not
+        tell."""
+        try:
+            answer = self._call(self._message, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError:
+            return {}
+        before, self._before = self._before, _sizes(pb.ModelStatisticsResponse.FromString(answer))
+        found = {}
+        for size, (runs, ns) in self._before.items():
+            runs_before, ns_before = before.get(size, (0, 0))
+            if runs > runs_before:
+                found[size] = runs - runs_before, ns - ns_before
+        return found
 
 
 def _sizes(answer: pb.ModelStatisticsResponse) -> dict[int, tuple[int, int]]:

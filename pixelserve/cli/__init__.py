@@ -9,7 +9,7 @@ import typer.core
 
 import pixelserve
 
-from . import bench, classify, doctor, evaluate, export, health, models, serve, token, train, zoo
+from . import bench, classify, doctor, evaluate, export, health, models, plan, serve, token, train, zoo
 from .exits import CommandError, Exit
 
 
@@ -58,6 +58,7 @@ models.register(app)
 health.register(app)
 token.register(app)
 bench.register(app)
+plan.register(app)
 
 
 def _print_version(wanted: bool) -> None:

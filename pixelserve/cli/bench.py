@@ -10,13 +10,15 @@ import typer
 
 from pixelserve.imaging.files import Finder
 
-from . import extras, pictures, terminal
+from . import curves, extras, pictures, terminal
 from .exits import CommandError, Exit
 from .options import Connection, with_connection
 
 if TYPE_CHECKING:
+    from pixelserve.bench.curve import Curve
     from pixelserve.bench.loops import Extent
     from pixelserve.bench.measure import Load
+    from pixelserve.bench.overload import OverloadReport
     from pixelserve.bench.report import Report
     from pixelserve.bench.workload import Workload
     from pixelserve.client import ModelVersion
@@ -45,6 +47,12 @@ minute, no TLS:
 
 \b
   pixelserve bench --model cifar10 --overload
+
+What `pixelserve plan` needs: rate, batches, CPU and memory of one pod with 1 to 64 requests in flight, in a quarter of
+a minute; no TLS:
+
+\b
+  pixelserve bench --model cifar10 --curve --json > curve.json
 
 Raw tensors by the Open Inference Protocol rather than pictures:
 
@@ -106,6 +114,14 @@ def bench(
     connections: Annotated[
         int | None, typer.Option(min=1, help="With --overload: connections that carry it; default: 8.")
     ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Measure what `pixelserve plan` needs, --duration-s for each of 7 loads (2)."),
+    ] = False,
+    metrics_url: Annotated[
+        str | None,
+        typer.Option(help="With --curve: the server's metrics page; default: its port 8002.", metavar="URL"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     *,
     connection: Connection,
@@ -120,21 +136,32 @@ def bench(
         raise typer.BadParameter("--duration-s and --requests exclude each other: either ends the measurement")
     if not overload and (deadline_ms is not None or connections is not None):
         raise typer.BadParameter("--deadline-ms and --connections need --overload")
-    if overload and (concurrency or rate or requests or assert_p99_ms is not None):
+    if overload and curve:
+        raise typer.BadParameter("--overload and --curve exclude each other")
+    if metrics_url is not None and not curve:
+        raise typer.BadParameter("--metrics-url needs --curve")
+    if (overload or curve) and (concurrency or rate or requests or assert_p99_ms is not None):
         raise typer.BadParameter(
-            "--overload sets its own rates; leave out --concurrency, --rate, --requests and --assert-p99-ms"
+            f"{'--overload' if overload else '--curve'} sets its own load; "
+            "leave out --concurrency, --rate, --requests and --assert-p99-ms"
         )
     shapes = dict(map(_shape, shape or []))
     if shapes and method == "classify":
         raise typer.BadParameter("--shape and --method classify exclude each other: pictures have their own sizes")
     seconds = duration_s or (None if requests else _DURATION_S)
     load, extent = Load(concurrency or _CONCURRENCY, rate), Extent(warmup_s, seconds, requests)
+    if curve:
+        curves.place(connection.configuration(), "a curve")
     version = _ask(connection, model, model_version)
     workload = _workload(version, method, batch, images or [], shapes)
     if overload:
         _overload(
             connection, version, workload, duration_s or 4.0, (deadline_ms or 200.0) / 1e3, connections or 8, as_json
         )
+        return
+    if curve:
+        found = curves.measure(connection, version, workload, duration_s or curves.DURATION_S, metrics_url)
+        _print(found, as_json)
         return
     _say(version, load, extent.warmup_s, f"{requests:,} requests" if requests else f"{seconds:g} s")
     _finish(_measure(connection, version, workload, load, extent), as_json, assert_p99_ms)
@@ -212,32 +239,28 @@ def _overload(
     from pixelserve.bench.runs import Runs
 
     configuration = connection.configuration()
-    if configuration.credentials is not None or len(configuration.endpoints) != 1:
-        raise CommandError("--overload speaks to one server, without TLS", Exit.USAGE)
-    host, _, port = configuration.endpoints[0].address.rpartition(":")
+    host, port = curves.place(configuration, "--overload")
     with open_channels(configuration) as (channel,):
         runs = Runs(channel, version, connection.timeout_s, configuration.metadata)
         report = measure_overload(
             version.name,
             workload,
-            Place(host.strip("[]"), int(port), configuration.metadata),
+            Place(host, port, configuration.metadata),
             connections=connections,
             deadline_s=deadline_s,
             seconds=seconds,
             run=runs.since_last,
-            say=_say_step,
+            say=curves.say_step,
         )
-    _say_step("")
+    curves.say_step("")
+    _print(report, as_json)
+
+
+def _print(report: "OverloadReport | Curve", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        typer.echo("\n".join(report.lines()))
-
-
-def _say_step(step: str) -> None:
-    if sys.stderr.isatty():
-        # One line, written over by the next.
-        print(f"\r\x1b[K{step}", end="", file=sys.stderr, flush=True)
+        typer.echo("\n".join(terminal.printable(line) for line in report.lines()))
 
 
 def _finish(report: "Report", as_json: bool, assert_p99_ms: float | None) -> None:

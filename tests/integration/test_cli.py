@@ -120,3 +120,41 @@ def test_bench_overloads_a_server_and_says_what_came_of_it(pixelserve: Callable[
     assert all(sum(level["codes"].values()) + level["unanswered"] > 0 for level in found["levels"])
     assert found["polite"]["codes"].get("OK", 0) > 0
     assert found["polite"]["batch"] > 0
+
+
+@pytest.mark.parametrize("method", ["classify", "infer"])
+def test_a_measured_curve_becomes_a_plan(
+    pixelserve: Callable[..., Ran], server: Any, tmp_path: Path, method: str
+) -> None:
+    load = ("--curve", "--duration-s", 0.5, "--method", method, "--metrics-url", server.metrics)
+    measured = pixelserve("bench", "--model", "mnist-cnn", *load, "--json")
+    assert measured.code == 0, measured.err
+    found = json.loads(measured.out)
+    assert [level["in_flight"] for level in found["levels"]] == [1, 2, 4, 8, 16, 32, 64]
+    assert all(level["cpu_ms_per_request"] > 0 for level in found["levels"])
+    assert found["levels"][0]["images_per_run"] == 1
+    assert found["memory_bytes"] > 50 << 20
+    assert found["sessions"] == 1
+    path = tmp_path / "curve.json"
+    path.write_text(measured.out)
+    command = [sys.executable, "-m", "pixelserve", "plan", "--bench", str(path), "--rps", "100000", "--p99-ms", "60000"]
+    plan = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert plan.returncode == 0, plan.stderr
+    planned = json.loads(plan.stdout)
+    assert planned["pods"] > 2
+    assert planned["pod"]["cpu_cores"] >= 1
+
+
+def test_without_a_file_plan_measures_the_server(pixelserve: Callable[..., Ran], server: Any) -> None:
+    ran = pixelserve(
+        *("plan", "--model", "mnist-cnn", "--rps", 1, "--p99-ms", 60_000, "--metrics-url", server.metrics), "--json"
+    )
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["pods"] == 2
+
+
+def test_the_metrics_page_of_another_server_is_not_taken(pixelserve: Callable[..., Ran], server: Any) -> None:
+    other = server.metrics.removesuffix("/metrics") + "/ready"
+    ran = pixelserve("bench", "--model", "mnist-cnn", "--curve", "--metrics-url", other)
+    assert ran.code == 1
+    assert "has no metrics of the measured model" in ran.err

@@ -312,8 +312,8 @@ def test_what_there_is_none_of_is_null_and_a_dash() -> None:
     [
         pytest.param(["--deadline-ms", "100"], "need --overload", id="a deadline without it"),
         pytest.param(["--connections", "2"], "need --overload", id="connections without it"),
-        pytest.param(["--overload", "--rate", "5"], "--overload sets its own rates", id="a rate with it"),
-        pytest.param(["--overload", "--assert-p99-ms", "5"], "--overload sets its own rates", id="a limit with it"),
+        pytest.param(["--overload", "--rate", "5"], "--overload sets its own load", id="a rate with it"),
+        pytest.param(["--overload", "--assert-p99-ms", "5"], "--overload sets its own load", id="a limit with it"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(ask: Callable[..., Any], args: list[str], said: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from pixelserve import cli
 from pixelserve.bench import errors as bench_errors
+from pixelserve.capacity import errors as capacity_errors
 from pixelserve.cli.exits import Exit
 from pixelserve.cli.extras import MissingExtraError
 from pixelserve.client import errors
@@ -63,7 +64,7 @@ def test_the_exit_codes_of_the_docs_are_those_of_the_code() -> None:
 def test_every_error_that_ends_a_command_has_a_documented_exit_code() -> None:
     kinds = [
         kind
-        for module in (errors, pull_errors, server_errors, training_errors, bench_errors)
+        for module in (errors, pull_errors, server_errors, training_errors, bench_errors, capacity_errors)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if hasattr(kind, "exit_code")
     ]
@@ -106,7 +107,7 @@ def test_examples_use_commands_and_options_that_there_are(where: str, example: s
     assert used <= known
 
 
-@pytest.mark.parametrize("name", ["classify", "models list", "models show", "models pull", "health", "bench"])
+@pytest.mark.parametrize("name", ["classify", "models list", "models show", "models pull", "health", "bench", "plan"])
 def test_every_option_of_the_clients_commands_is_in_the_docs(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
     assert not {option for option in options if f"{option}" not in DOCS}

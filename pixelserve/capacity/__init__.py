@@ -1,0 +1,1 @@
+"""Plans capacity: how many pods carry a rate within a p99, from a measured curve."""

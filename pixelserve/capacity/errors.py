@@ -1,0 +1,7 @@
+"""What can keep a plan from being made."""
+
+
+class PlanError(Exception):
+    """Caller error: the curve is not usable, or no number of pods keeps the p99; the message says what to do."""
+
+    exit_code = 2
