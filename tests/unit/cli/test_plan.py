@@ -83,7 +83,6 @@ def test_helm_values_leave_to_the_chart_what_was_not_measured(run: Run, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (HELM.exists() or shutil.which("helm")), reason="no helm; `make deploy-check` installs it")
-@pytest.mark.skipif(not CHART.exists(), reason="the chart is not in this tree")
 def test_the_chart_takes_the_values(run: Run, file: Path, tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text(
         run("plan", "--bench", file, "--rps", 1000, "--p99-ms", 50, "--helm-values").out
