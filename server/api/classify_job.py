@@ -9,7 +9,8 @@ import numpy as np
 
 from pixelserve.imaging.decode import Picture, open_file, open_raw
 from pixelserve.imaging.errors import ImageError
-from pixelserve.imaging.prepare import Inversion, PictureSpec, Pixels, prepare
+from pixelserve.imaging.prepare import prepare
+from pixelserve.imaging.spec import Inversion, PictureSpec
 from pixelserve.v1 import classifier_pb2 as pb
 
 from ..engine.postprocess import best_classes
@@ -110,14 +111,13 @@ class ClassifyJob:
         self._start_over()
 
     def _count_pixels(self) -> None:
-        spec = self._spec
-        self._call.reserve(len(self._request.images) * spec.height * spec.width * spec.channels)
+        self._call.reserve(len(self._request.images) * self._spec.nbytes)
 
     def _start_over(self) -> None:
         # None: not measured.
         self._waiting: deque[_Waiting] | None = None
         self._errors: list[ImageError | None] = [None] * len(self._request.images)
-        self._rows: Pixels | None = None
+        self._rows: Array | None = None
         self._count = 0
         self._next: Step | None = None
 
@@ -207,7 +207,7 @@ class ClassifyJob:
     def _decode(self, index: int, picture: Picture | None) -> None:
         spec = self._spec
         if self._rows is None:
-            self._rows = np.empty((len(self._errors), spec.height, spec.width, spec.channels), np.uint8)
+            self._rows = np.empty((len(self._errors), *spec.shape), spec.dtype)
         try:
             if picture is None:
                 picture, _ = self._open(index)
