@@ -107,7 +107,7 @@ def export(
         str | None,
         typer.Option(
             help="What becomes of a picture before the model sees it: imagenet, vit, keras, mnist, or words such as "
-            "'fit=crop scale=0..1 inversion=auto'. Default: keras for Keras models. See docs/pictures.md.",
+            "'fit=crop layout=nchw mean=0.5 std=0.25'. Default: keras for Keras models. See docs/pictures.md.",
             metavar="LINE",
         ),
     ] = None,
