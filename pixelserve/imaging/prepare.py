@@ -6,7 +6,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .bands import BAND_PIXELS, bands
-from .fit import crop, fit, letterbox_size
+from .fit import Levels, crop, fit, letterbox_size
 from .invert import oriented
 from .spec import Inversion, PictureSpec
 from .values import as_values
@@ -38,8 +38,20 @@ def prepare(image: Image.Image, spec: PictureSpec, inversion: Inversion | None =
     Returns:
         An array of `spec.dtype` and `spec.shape`.
     """
+    return as_values(fitted(image, spec, inversion), spec)
+
+
+def fitted(image: Image.Image, spec: PictureSpec, inversion: Inversion | None = None) -> Levels:
+    """Returns a picture as the model sees it, before its levels become numbers.
+
+    Args:
+        image, spec, inversion: as `prepare` takes them.
+
+    Returns:
+        uint8 or float32, 0 to 255, [height, width, channels], in the order red, green, blue.
+    """
     flat = _flatten(image, "L" if spec.channels == 1 else "RGB")
-    return as_values(fit(oriented(flat, inversion or spec.inversion), spec), spec)
+    return fit(oriented(flat, inversion or spec.inversion), spec)
 
 
 def preparing_bytes(

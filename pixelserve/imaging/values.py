@@ -23,10 +23,15 @@ def as_values(levels: Values, spec: PictureSpec) -> Values:
     if spec.is_bgr:
         levels = levels[..., ::-1]
     if spec.dtype == np.uint8:
-        numbers = levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
+        numbers = as_levels(levels)
     else:
         numbers = _normalised(levels.astype(np.float32), spec).astype(spec.dtype, copy=False)
     return numbers if spec.layout == "nhwc" else np.ascontiguousarray(numbers.transpose(2, 0, 1))
+
+
+def as_levels(levels: Values) -> Values:
+    """Returns levels rounded to uint8."""
+    return levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
 
 
 def _normalised(levels: Values, spec: PictureSpec) -> Values:

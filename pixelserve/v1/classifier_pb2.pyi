@@ -19,18 +19,20 @@ INVERSION_ALWAYS: Inversion
 INVERSION_AUTO: Inversion
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "top_k", "inversion", "images")
+    __slots__ = ("model", "version", "top_k", "inversion", "images", "return_seen")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     INVERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    RETURN_SEEN_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     top_k: int
     inversion: Inversion
     images: _containers.RepeatedCompositeFieldContainer[Image]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ...) -> None: ...
+    return_seen: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., return_seen: bool = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("encoded", "raw")
@@ -65,12 +67,14 @@ class ClassifyResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ..., output_kind: _Optional[str] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("classes", "error")
+    __slots__ = ("classes", "error", "seen")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedCompositeFieldContainer[Class]
     error: str
-    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...
+    seen: RawPixels
+    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ..., seen: _Optional[_Union[RawPixels, _Mapping]] = ...) -> None: ...
 
 class Class(_message.Message):
     __slots__ = ("label", "index", "probability", "score")

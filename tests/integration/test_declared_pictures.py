@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pixelserve.imaging.declaration import Input, parse
-from pixelserve.imaging.prepare import prepare
+from pixelserve.imaging.prepare import fitted, prepare
 from pixelserve.oip import inference_pb2, inference_pb2_grpc
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve.v1 import classifier_pb2_grpc
@@ -82,8 +82,10 @@ def test_the_model_sees_the_picture_as_it_was_declared(channel: grpc.Channel, na
     expected = seen.astype(np.float64).mean(axis=(0, 1) if spec.layout == "nhwc" else (1, 2))
     images = [pb.Image(encoded=encoded(picture()))] * (3 if rows else 1)
     stub = classifier_pb2_grpc.ClassifierStub(channel)
-    response = stub.Classify(pb.ClassifyRequest(model=name, images=images, top_k=3), timeout=TIMEOUT_S)
-    for result in response.results:
+    asked = pb.ClassifyRequest(model=name, images=images, top_k=3, return_seen=True)
+    for result in stub.Classify(asked, timeout=TIMEOUT_S).results:
+        # What comes back are levels: red, green, blue, whatever the model's scale, layout and order.
+        assert result.seen.data == np.rint(fitted(picture(), spec)).astype(np.uint8).tobytes()
         scores = {each.index: each.score for each in result.classes}
         assert [scores[index] for index in range(3)] == pytest.approx(expected, abs=0.02 if name == "half" else 1e-3)
 
