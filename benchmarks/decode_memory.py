@@ -21,8 +21,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from pixelserve.imaging.declaration import Input, parse
 from pixelserve.imaging.decode import FORMATS, open_file
-from pixelserve.imaging.prepare import PictureSpec, prepare
+from pixelserve.imaging.prepare import prepare
+from pixelserve.imaging.spec import PictureSpec
 
 # The pages of code that are first used, and what the interpreter and malloc keep.
 NOISE_BYTES = 2 * 1024 * 1024
@@ -31,6 +33,9 @@ SPECS = {
     "grey": PictureSpec(28, 28, 1),
     "colour, inverted": PictureSpec(224, 224, 3, "always"),
     "grey, inverted": PictureSpec(28, 28, 1, "always"),
+    "imagenet": parse("imagenet", Input((3, 224, 224), "float32")),
+    "keras": parse("keras", Input((224, 224, 3), "uint8")),
+    "mnist": parse("mnist", Input((28, 28, 1), "uint8")),
 }
 
 
@@ -132,33 +137,36 @@ CASES: dict[str, Maker] = {
 }
 
 
-def measure(names: Sequence[str], width: int, height: int) -> Iterator[tuple[str, int, list[Figures]]]:
-    """Yields each picture's name, its pixels, and its figures for each of SPECS."""
+def measure(
+    names: Sequence[str], width: int, height: int, specs: Sequence[str] = tuple(SPECS)
+) -> Iterator[tuple[str, int, list[Figures]]]:
+    """Yields each picture's name, its pixels, and its figures for each of these SPECS."""
     root = Path(__file__).resolve().parent.parent
     for name in names:
         data = CASES[name](width, height)
-        command = [sys.executable, "-m", "benchmarks.decode_memory", "--child"]
-        done = subprocess.run(command, input=data, capture_output=True, check=True, cwd=root)
-        pixels, *numbers = map(int, done.stdout.split())
-        yield name, pixels, [Figures(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        figures = []
+        for spec in specs:
+            # A process each: what is left in the heap would count for the next.
+            command = [sys.executable, "-m", "benchmarks.decode_memory", "--child", spec]
+            done = subprocess.run(command, input=data, capture_output=True, check=True, cwd=root)
+            pixels, promised, measured = map(int, done.stdout.split())
+            figures.append(Figures(promised, measured))
+        yield name, pixels, figures
 
 
-def child() -> None:
-    """Decodes what comes on stdin; prints its pixels, and for each of SPECS the bytes that were promised and taken."""
+def child(spec: PictureSpec) -> None:
+    """Decodes what comes on stdin; prints its pixels, and the bytes that were promised and taken."""
     data = sys.stdin.buffer.read()
     for kind in FORMATS:
         prepare(open_file(saved(kind, "RGB")(64, 64), 10**9).decode(), SPECS["colour"])
-    print(open_file(data, 10**9).pixels)
-    for spec in SPECS.values():
-        # What earlier pictures left in the heap would be taken again unseen.
-        ctypes.CDLL(None).malloc_trim(0)
-        before = memory_bytes("VmRSS:")
-        Path("/proc/self/clear_refs").write_text("5")
-        picture = open_file(data, 10**9)
-        promised = picture.bytes_needed(spec)
-        prepare(picture.decode(), spec)
-        del picture
-        print(promised, memory_bytes("VmHWM:") - before)
+    # What was allocated for these would be taken again unseen.
+    ctypes.CDLL(None).malloc_trim(0)
+    before = memory_bytes("VmRSS:")
+    Path("/proc/self/clear_refs").write_text("5")
+    picture = open_file(data, 10**9)
+    pixels, promised = picture.pixels, picture.bytes_needed(spec)
+    prepare(picture.decode(), spec)
+    print(pixels, promised, memory_bytes("VmHWM:") - before)
 
 
 def memory_bytes(field: str) -> int:
@@ -173,10 +181,10 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; all if none is given")
     parser.add_argument("--width", type=int, default=5000)
     parser.add_argument("--height", type=int, default=4000)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=SPECS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child()
+        child(SPECS[args.child])
         return 0
     table = Table("bytes a pixel: promised, measured", *SPECS)
     is_kept = True

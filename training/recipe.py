@@ -44,8 +44,8 @@ class Recipe:
     """Weights in the model."""
     goal: Goal
     """What it must reach."""
-    inversion: str = "never"
-    """Whether pictures sent to the served model are inverted: never, always, or auto (docs/pictures.md)."""
+    picture: str = ""
+    """What becomes of pictures that are sent to the served model, in the words of docs/pictures.md."""
     seed: int = 0
     """Fixes the initial weights and the order of the samples."""
     measured: Mapping[int, float]

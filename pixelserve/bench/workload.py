@@ -108,7 +108,7 @@ def _classify_files(version: "ModelVersion", batch: int, files: Sequence[Path]) 
 def _classify_made_up(version: "ModelVersion", batch: int, rng: np.random.Generator) -> Iterator[bytes]:
     from pixelserve.v1 import classifier_pb2 as pb
 
-    height, width, channels = picture_shape(version)
+    height, width, channels = _classified_shape(version)
     for _ in range(_MADE_UP_BODIES):
         pixels = rng.integers(0, 256, (batch, height, width, channels), np.uint8)
         raws = [pb.RawPixels(height=height, width=width, channels=channels, data=one.tobytes()) for one in pixels]
@@ -144,6 +144,16 @@ def _infer_body(version: "ModelVersion", shapes: Sequence[tuple[int, ...]], valu
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
     request.raw_input_contents.extend(values)
     return request.SerializeToString()
+
+
+def _classified_shape(version: "ModelVersion") -> tuple[int, int, int]:
+    """Returns the height, width and channels of the pictures that a model's own become."""
+    declared = dict(word.split("=") for word in version.picture.split())
+    if not declared:
+        # A server of an earlier version does not say.
+        return picture_shape(version)
+    height, width = map(int, declared["size"].split("x"))
+    return height, width, 1 if declared["colour"] == "grey" else 3
 
 
 def picture_shape(version: "ModelVersion") -> tuple[int, int, int]:

@@ -60,14 +60,6 @@ class OutputKind(StrEnum):
     SCORES = "scores"
 
 
-class Inversion(StrEnum):
-    """When pictures are inverted for a model."""
-
-    NEVER = "never"
-    ALWAYS = "always"
-    AUTO = "auto"
-
-
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
     app.command(epilog=_EPILOG)(export)
@@ -117,12 +109,14 @@ def export(
             metavar="HEIGHTxWIDTH",
         ),
     ] = None,
-    inversion: Annotated[
-        Inversion,
+    picture: Annotated[
+        str | None,
         typer.Option(
-            help="Invert pictures that are sent to it; auto: dark drawings on light ground. See docs/pictures.md."
+            help="What becomes of a picture before the model sees it: imagenet, vit, keras, mnist, or words such as "
+            "'fit=crop layout=nchw mean=0.5 std=0.25'. Default: keras for Keras models. See docs/pictures.md.",
+            metavar="LINE",
         ),
-    ] = Inversion.NEVER,
+    ] = None,
     precision: Annotated[
         Precision,
         typer.Option(help="What the model computes in; int8 is refused where accuracy falls by more than 0.3 points."),
@@ -168,10 +162,10 @@ def export(
     kind = output_kind.value if output_kind else None
     target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better)
     if exporter.is_run(source):
-        if labels or output or samples or pixel_scale or size or inversion is not Inversion.NEVER:
+        if labels or output or samples or pixel_scale or size or picture is not None:
             raise typer.BadParameter(
                 f"{source} is a run, which brings its own --labels, --output, --samples, --pixel-scale, --size and "
-                f"--inversion"
+                f"--picture"
             )
         exported = exporter.export_run(source, target, data_dir=data_dir)
     else:
@@ -183,7 +177,7 @@ def export(
             pixel_offset=pixel_scale.offset if pixel_scale else 0.0,
             size=size,
             keeps_floats=pixel_scale is not None and pixel_scale.scale is None,
-            inversion=inversion.value,
+            picture=picture,
         )
     typer.echo(json.dumps(exported.as_json(), indent=2) if as_json else _summary(exported))
 

@@ -137,7 +137,7 @@ def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
     facts += [("output", _signature(tensor)) for tensor in one.outputs]
     facts += [("output kind", f"{one.output_kind} ({one.output_kind_reason})" if one.output_kind else "")]
     facts += [("batch", f"at most {one.max_batch_size}" if one.max_batch_size else "no batch dimension")]
-    facts += [("takes pictures", "yes" if one.takes_images else "no; ModelInfer only")]
+    facts += [("takes pictures", one.picture or ("yes" if one.takes_images else "no; ModelInfer only"))]
     facts += [("not merged", one.unmerged), ("evidence", one.evidence)]
     facts += card_text.facts(card_text.parse(one.card_json))
     return [(label, value) for label, value in facts if value]
@@ -157,6 +157,7 @@ def _as_json(one: "ModelVersion") -> dict[str, Any]:
     plain = (
         *("name", "version", "state", "reason", "provider", "verified", "evidence", "max_batch_size", "takes_images"),
         "unmerged",
+        "picture",
     )
     return {
         **{field: getattr(one, field) for field in plain},

@@ -73,6 +73,8 @@ class ModelVersion:
     """How that is known, in a clause."""
     unmerged: str = ""
     """Why each request is computed by itself, and what to do about it; empty: nothing speaks against merging them."""
+    picture: str = ""
+    """What becomes of a picture before the model sees it, in the words of docs/pictures.md; empty: it takes none."""
 
     @property
     def is_ready(self) -> bool:
@@ -108,6 +110,7 @@ def _version_of(version: pb.ModelVersion) -> ModelVersion:
         output_kind=version.output_kind,
         output_kind_reason=version.output_kind_reason,
         unmerged=version.unmerged,
+        picture=version.picture,
     )
 
 

@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from . import avif, gif, jpeg, kinds, png, shown, tiff, upright
 from .errors import ImageError
-from .prepare import Inversion, PictureSpec, preparing_bytes
+from .prepare import preparing_bytes
+from .spec import Inversion, PictureSpec
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
 """Pillow's names of the formats that are read."""

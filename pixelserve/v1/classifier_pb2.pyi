@@ -19,18 +19,20 @@ INVERSION_ALWAYS: Inversion
 INVERSION_AUTO: Inversion
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "top_k", "inversion", "images")
+    __slots__ = ("model", "version", "top_k", "inversion", "images", "return_seen")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     INVERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    RETURN_SEEN_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     top_k: int
     inversion: Inversion
     images: _containers.RepeatedCompositeFieldContainer[Image]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ...) -> None: ...
+    return_seen: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., return_seen: bool = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("encoded", "raw")
@@ -65,12 +67,14 @@ class ClassifyResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ..., output_kind: _Optional[str] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("classes", "error")
+    __slots__ = ("classes", "error", "seen")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedCompositeFieldContainer[Class]
     error: str
-    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...
+    seen: RawPixels
+    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ..., seen: _Optional[_Union[RawPixels, _Mapping]] = ...) -> None: ...
 
 class Class(_message.Message):
     __slots__ = ("label", "index", "probability", "score")
@@ -97,7 +101,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images", "aliases", "output_kind", "output_kind_reason", "unmerged")
+    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images", "aliases", "output_kind", "output_kind_reason", "unmerged", "picture")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[ModelVersion.State]
@@ -122,6 +126,7 @@ class ModelVersion(_message.Message):
     OUTPUT_KIND_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_KIND_REASON_FIELD_NUMBER: _ClassVar[int]
     UNMERGED_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelVersion.State
@@ -138,7 +143,8 @@ class ModelVersion(_message.Message):
     output_kind: str
     output_kind_reason: str
     unmerged: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ..., aliases: _Optional[_Iterable[str]] = ..., output_kind: _Optional[str] = ..., output_kind_reason: _Optional[str] = ..., unmerged: _Optional[str] = ...) -> None: ...
+    picture: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ..., aliases: _Optional[_Iterable[str]] = ..., output_kind: _Optional[str] = ..., output_kind_reason: _Optional[str] = ..., unmerged: _Optional[str] = ..., picture: _Optional[str] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "datatype", "shape", "labels")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from pixelserve.imaging.prepare import PictureSpec
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.v1 import classifier_pb2 as pb
 
 from ..engine.tensors import TensorSpec
@@ -71,10 +71,11 @@ class Classifier:
         pictures = loaded.config.pictures
         if pictures is None or loaded.scores is None:
             raise InvalidRequest(
-                f"model {loaded.name} takes no pictures, having not one uint8 input [rows, height, width, 1 or 3] "
-                f"and one output of class scores, or one that has labels; send it tensors with ModelInfer"
+                f"model {loaded.name} is not an image classifier: it needs one uint8 input [rows, height, width, "
+                f"1 or 3], or a parameter picture in its config.pbtxt, and one output of class scores, or one that has "
+                f"labels; send it tensors with ModelInfer"
             )
-        most = min(self._limits.max_images, loaded.config.batching.max_batch_size)
+        most = min(self._limits.max_images, loaded.config.batching.max_batch_size or 1)
         if not 1 <= len(request.images) <= most:
             raise InvalidRequest(f"the request has {len(request.images)} images; expected 1 to {most}")
         if request.HasField("top_k") and request.top_k < 1:
@@ -124,6 +125,7 @@ def _ready(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelVersion
         outputs=map(_tensor, config.outputs),
         max_batch_size=config.batching.max_batch_size,
         takes_images=config.pictures is not None,
+        picture="" if config.pictures is None else str(config.pictures),
         aliases=[alias for alias, version in aliases.items() if version == loaded.version],
         output_kind=loaded.scores.kind if loaded.scores else "",
         output_kind_reason=loaded.scores.reason if loaded.scores else "",

@@ -9,7 +9,9 @@ import numpy as np
 
 from pixelserve.imaging.decode import Picture, open_file, open_raw
 from pixelserve.imaging.errors import ImageError
-from pixelserve.imaging.prepare import Inversion, PictureSpec, Pixels, prepare
+from pixelserve.imaging.prepare import fitted
+from pixelserve.imaging.spec import Inversion, PictureSpec
+from pixelserve.imaging.values import as_levels, as_values
 from pixelserve.v1 import classifier_pb2 as pb
 
 from ..engine.postprocess import best_classes
@@ -111,13 +113,15 @@ class ClassifyJob:
 
     def _count_pixels(self) -> None:
         spec = self._spec
-        self._call.reserve(len(self._request.images) * spec.height * spec.width * spec.channels)
+        seen_bytes = spec.height * spec.width * spec.channels if self._request.return_seen else 0
+        self._call.reserve(len(self._request.images) * (spec.nbytes + seen_bytes))
 
     def _start_over(self) -> None:
         # None: not measured.
         self._waiting: deque[_Waiting] | None = None
         self._errors: list[ImageError | None] = [None] * len(self._request.images)
-        self._rows: Pixels | None = None
+        self._rows: Array | None = None
+        self._seen: list[pb.RawPixels] = []
         self._count = 0
         self._next: Step | None = None
 
@@ -207,12 +211,15 @@ class ClassifyJob:
     def _decode(self, index: int, picture: Picture | None) -> None:
         spec = self._spec
         if self._rows is None:
-            self._rows = np.empty((len(self._errors), spec.height, spec.width, spec.channels), np.uint8)
+            self._rows = np.empty((len(self._errors), *spec.shape), spec.dtype)
         try:
             if picture is None:
                 picture, _ = self._open(index)
-            self._rows[self._count] = prepare(picture.decode(), spec, INVERSIONS[self._request.inversion])
+            levels = fitted(picture.decode(), spec, INVERSIONS[self._request.inversion])
+            self._rows[self._count] = as_values(levels, spec)
             self._count += 1
+            if self._request.return_seen:
+                self._seen.append(_raw(levels))
         except ImageError as error:
             self._errors[index] = error
 
@@ -261,6 +268,8 @@ class ClassifyJob:
             reading = reader.read(scores)
             response.output_kind = reading.kind
             computed = _results(reader.output, reading, self._request)
+            if self._seen:
+                computed = map(_with_seen, computed, self._seen)
         response.results.extend(
             next(computed) if error is None else pb.Result(error=str(error)) for error in self._errors
         )
@@ -279,6 +288,16 @@ def _results(output: TensorSpec, reading: Reading, request: pb.ClassifyRequest) 
             yield pb.Result(classes=classes)
         else:
             yield pb.Result(error=_NOT_FINITE)
+
+
+def _raw(levels: Array) -> pb.RawPixels:
+    height, width, channels = levels.shape
+    return pb.RawPixels(height=height, width=width, channels=channels, data=as_levels(levels).tobytes())
+
+
+def _with_seen(result: pb.Result, seen: pb.RawPixels) -> pb.Result:
+    result.seen.CopyFrom(seen)
+    return result
 
 
 def _label(output: TensorSpec, index: int) -> str:

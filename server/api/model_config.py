@@ -72,7 +72,8 @@ def _fill(entry: pb.ModelInput | pb.ModelOutput, spec: TensorSpec, max_batch_siz
 def _complete_format(config: pb.ModelConfig, settled: ModelConfig) -> None:
     """Says where a picture's channels are: without it, image clients made for Triton give up."""
     if settled.pictures is not None and not config.input[0].format:
-        config.input[0].format = pb.ModelInput.FORMAT_NHWC
+        is_last = settled.pictures.layout == "nhwc"
+        config.input[0].format = pb.ModelInput.FORMAT_NHWC if is_last else pb.ModelInput.FORMAT_NCHW
 
 
 def _complete_scheduling(config: pb.ModelConfig, loaded: LoadedVersion) -> None:

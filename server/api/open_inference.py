@@ -158,6 +158,8 @@ def _properties(loaded: LoadedVersion) -> dict[str, str]:
     }
     if loaded.scores is not None:
         properties |= {"output_kind": loaded.scores.kind, "output_kind_reason": loaded.scores.reason}
+    if loaded.config.pictures is not None:
+        properties["picture"] = str(loaded.config.pictures)
     if loaded.unmerged:
         properties["unmerged"] = loaded.unmerged
     if evidence.card is not None:

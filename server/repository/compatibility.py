@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from google.protobuf.message import Message
 
+from pixelserve.imaging.declaration import PICTURE
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.scores import OUTPUT_KIND
 
@@ -19,7 +20,7 @@ from .aliases import ALIASES
 INVERSION = "inversion"
 """A parameter of ours in config.pbtxt: how a model wants dark-on-light pictures."""
 # Parameters of ours, which Triton hands to backends and otherwise ignores.
-_OURS = (INVERSION, OUTPUT_KIND, *ALIASES)
+_OURS = (INVERSION, PICTURE, OUTPUT_KIND, *ALIASES)
 
 
 class Verdict(StrEnum):

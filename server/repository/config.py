@@ -8,22 +8,21 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import get_args
 
-from pixelserve.imaging.prepare import Inversion, PictureSpec
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind, parameter
 from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.reshape import Reshape, fits
-from ..engine.scores import scores_output
 from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError, unreadable
-from .compatibility import INVERSION, Verdict, uses
+from .compatibility import Verdict, uses
 from .labels import LabelFiles
 from .layout import DEFAULT_MODEL_FILE, ModelFolder, is_plain
 from .pbtxt import MOST_MISTAKES, as_line, error_at, parse, value_name
+from .picture import Graph, picture_problems, read_pictures
 from .scheduling import batching_problems, instance_problems, read_batching
 
 BACKEND = "onnxruntime"
@@ -96,6 +95,7 @@ def examine_config(folder: ModelFolder) -> tuple[pb.ModelConfig | None, list[Rep
     if config is not None:
         problems = chain(
             _unserved(folder, config),
+            picture_problems(folder, config),
             batching_problems(folder, config),
             instance_problems(folder, config.instance_group),
         )
@@ -121,11 +121,6 @@ def _unserved(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[Repositor
     if not is_plain(name := model_file_name(config)):
         problem = f'default_model_filename "{name}" is not the name of a file in the version folder'
         yield error_at(path, "default_model_filename", problem, f'default_model_filename: "{DEFAULT_MODEL_FILE}"')
-    if _inversion(config) is None:
-        value, known = config.parameters[INVERSION].string_value, ", ".join(get_args(Inversion))
-        problem = f'parameter {INVERSION} is "{value}"; expected one of {known}'
-        write = f'parameters {{ key: "{INVERSION}" value {{ string_value: "never" }} }}'
-        yield error_at(path, f'parameters["{INVERSION}"]', problem, write)
     if OUTPUT_KIND in config.parameters and _output_kind(config) is None:
         value = config.parameters[OUTPUT_KIND].string_value
         problem = f'parameter {OUTPUT_KIND} is "{value}"; expected one of {", ".join(OUTPUT_KINDS)}'
@@ -166,7 +161,8 @@ def settle(
         batches = all(spec.shape[:1] == (FREE,) for spec in (*inputs, *outputs))
         queue = QueuePolicy(defaults.max_queue_size)
         policy = BatchingPolicy(defaults.max_batch_size if batches else 0, batches, queue)
-        return ModelConfig(folder.name, policy, tuple(inputs), tuple(outputs), _pictures(inputs, outputs, "never"))
+        pictures = read_pictures(folder, None, Graph(inputs, outputs, batches))
+        return ModelConfig(folder.name, policy, tuple(inputs), tuple(outputs), pictures)
     for problem in contradictions(folder, config, inputs, outputs):
         raise problem
     policy = read_batching(folder, config, defaults.max_queue_size)
@@ -175,7 +171,7 @@ def settle(
     labelled = tuple(
         replace(spec, labels=read.labels(files[spec.name], spec)) if spec.name in files else spec for spec in outputs
     )
-    pictures = _pictures(inputs, labelled, _inversion(config) or "never") if policy.max_batch_size else None
+    pictures = read_pictures(folder, config, Graph(inputs, labelled, policy.max_batch_size > 0))
     return ModelConfig(
         folder.name, policy, tuple(inputs), labelled, pictures, output_kind=_output_kind(config), written=config
     )
@@ -207,28 +203,10 @@ def label_problems(
                 yield error
 
 
-def _inversion(config: pb.ModelConfig) -> Inversion | None:
-    """Returns the model's rule for dark-on-light pictures, the parameter `inversion`; None: there is no such rule."""
-    if INVERSION not in config.parameters:
-        return "never"
-    value = config.parameters[INVERSION].string_value
-    return next((known for known in get_args(Inversion) if value == known), None)
-
-
 def _output_kind(config: pb.ModelConfig) -> OutputKind | None:
     """Returns what a classifier's output is, the parameter `output_kind`; None: nothing that exists is written."""
     value = config.parameters[OUTPUT_KIND].string_value if OUTPUT_KIND in config.parameters else ""
     return next((kind for kind in OUTPUT_KINDS if value == kind), None)
-
-
-def _pictures(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], inversion: Inversion) -> PictureSpec | None:
-    """Returns what pictures a model takes: one uint8 input [rows, H, W, 1 or 3], and an output of class scores."""
-    if len(inputs) != 1 or inputs[0].datatype.name != "UINT8" or scores_output(outputs) is None:
-        return None
-    shape = inputs[0].shape
-    if len(shape) != 4 or shape[0] != FREE or FREE in shape[1:] or shape[3] not in (1, 3):
-        return None
-    return PictureSpec(height=shape[1], width=shape[2], channels=shape[3], inversion=inversion)
 
 
 def _fixed_batches(folder: ModelFolder, specs: Iterable[TensorSpec]) -> Iterator[RepositoryError]:

@@ -46,6 +46,7 @@ CONFINED = {
         *("server/api/", "server/transport/", "server/repository/config.py", "server/repository/scheduling.py"),
         "server/repository/warmup.py",
         *("server/repository/pbtxt.py", "server/repository/compatibility.py", "server/repository/aliases.py"),
+        "server/repository/picture.py",
         *("server/repository/overlay.py", "server/tools/promotion.py"),
         *("training/exporting/config.py", "pixelserve/", "examples/"),
     ),

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pixelserve.imaging import decode, prepare
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve_server.settings import Settings
 from pixelserve_training.datasets import folder
 
@@ -70,7 +71,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_learns_the_pixels_that_the_server_makes(shape: folder.Shape, tmp_path: Path) -> None:
     served = {}
-    spec = prepare.PictureSpec(*shape)
+    spec = PictureSpec(*shape)
     for name, make in PICTURES.items():
         content = make()
         (tmp_path / "pets" / name).mkdir(parents=True)

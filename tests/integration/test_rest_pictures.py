@@ -1,11 +1,14 @@
 """Pictures over HTTP: as a form, and as a body."""
 
+import base64
+import io
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 Call = Callable[..., Any]
 
@@ -87,6 +90,17 @@ def test_options_come_in_the_query_or_in_the_form(call: Call, digits: list[bytes
     assert (best, len(others)) == ("7", 2)
 
 
+def test_a_picture_comes_back_as_the_model_saw_it(call: Call, digits: list[bytes]) -> None:
+    body = part(digits[1]) + part(b"no picture", file="notes.txt") + part(digits[3]) + END
+    first, broken, third = call(f"{CLASSIFY}?return_seen=true", body, FORM).json["results"]
+    for result, digit in ((first, digits[1]), (third, digits[3])):
+        pixels = base64.b64decode(result["seen"].pop("data"))
+        assert pixels == Image.open(io.BytesIO(digit)).tobytes()
+        assert result["seen"] == {"height": 28, "width": 28, "channels": 1}
+    assert "seen" not in broken
+    assert "seen" not in call(CLASSIFY, digits[1], PNG).json["results"][0]
+
+
 def test_a_picture_that_cannot_be_read_costs_the_others_nothing(call: Call, digits: list[bytes]) -> None:
     body = part(digits[1]) + part(b"no picture", file="notes.txt") + part(digits[3][:100], file="half.png") + END
     answer = call(CLASSIFY, body, FORM)
@@ -135,7 +149,8 @@ def test_a_wrong_body_is_refused_in_words(
         ("top_k=many", 'top_k is "many"; expected 1 or more'),
         ("top_k=9999999999", "expected 1 or more"),
         ("inversion=maybe", 'inversion is "maybe"; expected one of never, always, auto'),
-        ("best=3", 'there is no option "best"; there are top_k and inversion'),
+        ("return_seen=1", 'return_seen is "1"; expected true or false'),
+        ("best=3", 'there is no option "best"; expected top_k, inversion or return_seen'),
     ],
 )
 def test_a_wrong_option_is_refused(call: Call, digits: list[bytes], query: str, said: str) -> None:

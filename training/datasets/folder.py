@@ -16,7 +16,8 @@ import numpy as np
 from pixelserve.imaging.decode import MAX_PIXELS, decode_file
 from pixelserve.imaging.errors import ImageError
 from pixelserve.imaging.files import SUFFIXES, Finder, is_of_system
-from pixelserve.imaging.prepare import PictureSpec, prepare
+from pixelserve.imaging.prepare import prepare
+from pixelserve.imaging.spec import PictureSpec
 
 from ..errors import DataError, UsageError
 from ..progress import say, tracked

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from google.protobuf import text_format
 
+from pixelserve.imaging.declaration import PICTURE
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.scores import OUTPUT_KIND, OUTPUT_KINDS, OutputKind
 from pixelserve.text import CONFIG_BYTES, LABELS_BYTES, read_lines, read_text
@@ -32,7 +33,7 @@ def render(
     model: OnnxModel,
     *,
     labelled: str | None,
-    inversion: str = "never",
+    picture: str = "",
     max_batch_size: int | None = None,
     output_kind: OutputKind | None = None,
     merge: bool = True,
@@ -43,7 +44,7 @@ def render(
         name: the model's name.
         model: the exported model.
         labelled: the output whose last dimension the label file names; None: there is no label file.
-        inversion: whether pictures are inverted for it: never, always, or auto.
+        picture: what becomes of pictures for it, in the words of docs/pictures.md; empty: the default.
         max_batch_size: most samples in a batch; None: 64, or 0 if the model has no batch dimension.
         output_kind: what a classifier's output is; None: not known.
         merge: whether requests may share a run, if the model has a batch dimension.
@@ -63,8 +64,8 @@ def render(
             output.label_filename = LABELS_FILE
     if model.batches and merge:
         written.dynamic_batching.SetInParent()
-    if inversion != "never":
-        written.parameters["inversion"].string_value = inversion
+    if picture:
+        written.parameters[PICTURE].string_value = picture
     if output_kind is not None:
         written.parameters[OUTPUT_KIND].string_value = output_kind
     return text_format.MessageToString(written, as_utf8=True, use_short_repeated_primitives=True)

@@ -43,8 +43,8 @@ class Origin:
     """What it is measured on; None: nothing."""
     split: str
     """Which part of that it is measured on."""
-    inversion: str = "never"
-    """Whether pictures sent to the served model are inverted: never, always, or auto."""
+    picture: str | None = None
+    """What becomes of pictures that are sent to the served model, in the words of docs/pictures.md; None: not said."""
     recipe: str | None = None
     """The recipe that trained it; None: it is somebody else's."""
     seed: int | None = None

@@ -22,6 +22,7 @@ from .exported import Exported, Target
 from .finite import check_weights
 from .output_kind import Found, find
 from .picture_input import Pictures
+from .picture_line import picture_line
 from .precision import INT8, to_int8
 from .publish import Content, Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
@@ -89,7 +90,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
         # A user's pictures are learned as they are, whatever the recipe's own are like.
-        inversion="never" if own else recipe.inversion,
+        picture="" if own else recipe.picture,
         recipe=recipe.name,
         seed=settings.seed,
         temperature=runs.read_temperature(run),
@@ -122,7 +123,7 @@ def export_file(
     pixel_offset: float = 0.0,
     size: tuple[int, ...] | None = None,
     keeps_floats: bool = False,
-    inversion: str = "never",
+    picture: str | None = None,
 ) -> Exported:
     """Exports a .keras, .h5 or .onnx file or a SavedModel folder.
 
@@ -140,7 +141,8 @@ def export_file(
         pixel_offset: what was added to the pixels after that.
         size: height and width, or height, width and channels, of pictures for a model whose input does not say them.
         keeps_floats: whether a model that scales pixels itself takes floats all the same.
-        inversion: whether pictures sent to the served model are inverted: never, always, or auto.
+        picture: what becomes of pictures that are sent to the served model, in the words of docs/pictures.md; None:
+            as the model's framework does it, where that is known.
 
     Raises:
         SourceError: the model cannot be read or converted.
@@ -166,7 +168,7 @@ def export_file(
     names = names or own_labels(model, source)
     given = read_samples(samples, model, names=names) if samples is not None else None
     dataset = DataSet(name=samples.name, sha256=sha256_of(samples)) if samples is not None else None
-    origin = Origin(names, dataset, split="samples", inversion=inversion)
+    origin = Origin(names, dataset, split="samples", picture=picture)
     unseen = labelled_samples(given) if target.if_better else None
     return _export(slot, source, model, given, origin, target, unseen=unseen)
 
@@ -184,6 +186,9 @@ def _export(
     unseen: Unseen | None = None,
 ) -> Exported:
     labelled = labelled_output(model, origin.labels, target.output)
+    picture = origin.picture
+    if picture != "":
+        picture = picture_line(picture, model, is_keras=source.reference is not None)
     config.check_batches(model, target.max_batch_size)
     check_siblings(slot, model, origin.labels, target.max_batch_size)
     comparison = None
@@ -211,7 +216,7 @@ def _export(
         slot.model,
         model,
         labelled=labelled,
-        inversion=origin.inversion,
+        picture=picture,
         max_batch_size=target.max_batch_size,
         output_kind=kind,
         merge=proof.state != "dependent",

@@ -52,7 +52,7 @@ RECIPE = KerasRecipe(
     augmentation=augmentation,
     precision="mixed_bfloat16",
     calibrated=True,
-    inversion="auto",
+    picture="inversion=auto",
     measured={0: 0.9449},
     training_s=2046,
 )

@@ -44,7 +44,7 @@ RECIPE = KerasRecipe(
     epochs=5,
     batch_size=32,
     held_out=0.2,
-    inversion="auto",
+    picture="inversion=auto",
     measured={0: 0.85625, 1: 0.857167, 2: 0.85625},
     training_s=8,
 )

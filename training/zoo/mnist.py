@@ -74,7 +74,7 @@ RECIPE = KerasRecipe(
     # Twice as wide, and so four times as many weights.
     teacher=Teacher(build=partial(build, width=32), weight=9.0, temperature=4.0),
     calibrated=True,
-    inversion="auto",
+    picture="mnist",
     measured={0: 0.9966},
     training_s=2527,
 )

@@ -45,7 +45,7 @@ RECIPE = KerasRecipe(
     epochs=10,
     batch_size=100,
     held_out=0.1,
-    inversion="auto",
+    picture="mnist",
     measured={0: 0.9847, 1: 0.9858, 2: 0.9833},
     training_s=43,
 )

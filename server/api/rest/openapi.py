@@ -247,6 +247,11 @@ def _options() -> Document:
             "enum": ["never", "always", "auto"],
             "description": "whether pictures are inverted first; absent: as the model's config.pbtxt says",
         },
+        "return_seen": {
+            "type": "boolean",
+            "default": False,
+            "description": "whether to return each picture as the model saw it, in base64",
+        },
     }
 
 

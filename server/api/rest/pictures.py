@@ -1,6 +1,7 @@
 """Classify over HTTP: pictures as a form or as the body itself, from and to the messages of gRPC."""
 
 import asyncio
+import base64
 import json
 import re
 import sys
@@ -38,7 +39,7 @@ async def to_message(
         version: the version, from the path; empty: the one that the server chooses.
         body: a form with parts named `image`, or one picture.
         headers: the request's; Content-Type says which of the two it is.
-        options: top_k and inversion, from the query; the form's fields of these names are the same.
+        options: top_k, inversion and return_seen, from the query; the form's fields of these names are the same.
         max_images: most pictures that a request may have.
 
     Raises:
@@ -108,8 +109,14 @@ def _set_options(request: pb.ClassifyRequest, options: Mapping[str, str]) -> Non
             if value not in _INVERSIONS:
                 raise InvalidRequest(f"inversion is {json.dumps(value[:40])}; expected one of {', '.join(_INVERSIONS)}")
             request.inversion = _INVERSIONS[value]
+        elif name == "return_seen":
+            if value not in ("true", "false"):
+                raise InvalidRequest(f"return_seen is {json.dumps(value[:40])}; expected true or false")
+            request.return_seen = value == "true"
         else:
-            raise InvalidRequest(f"there is no option {json.dumps(name[:40])}; there are top_k and inversion")
+            raise InvalidRequest(
+                f"there is no option {json.dumps(name[:40])}; expected top_k, inversion or return_seen"
+            )
 
 
 def to_json(message: bytes, names: list[str]) -> dict[str, Any]:
@@ -119,6 +126,8 @@ def to_json(message: bytes, names: list[str]) -> dict[str, Any]:
     for name, result in zip(names, response.results, strict=True):
         shown: dict[str, Any] = {"file": name} if name else {}
         classes = {"classes": [as_json(each) for each in result.classes]}
+        if result.HasField("seen"):
+            shown["seen"] = {**as_json(result.seen), "data": base64.b64encode(result.seen.data).decode()}
         results.append(shown | ({"error": result.error} if result.error else classes))
     kind = {"output_kind": response.output_kind} if response.output_kind else {}
     return {"model": response.model, "version": response.version, **kind, "results": results}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pixelserve.imaging.decode import decode_file, open_file
 from pixelserve.imaging.errors import ImageError
-from pixelserve.imaging.prepare import PictureSpec
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.imaging.tiff import first_page
 
 MAX_PIXELS = 50_000_000

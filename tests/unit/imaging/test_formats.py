@@ -15,7 +15,8 @@ from PIL import Image
 from pixelserve.imaging.avif import first_picture
 from pixelserve.imaging.decode import decode_file
 from pixelserve.imaging.errors import ImageError
-from pixelserve.imaging.prepare import PictureSpec, prepare
+from pixelserve.imaging.prepare import prepare
+from pixelserve.imaging.spec import PictureSpec
 
 MAX_PIXELS = 50_000_000
 RED, GREEN, BLUE = 0xFF0000, 0xFF00, 0xFF

@@ -10,7 +10,8 @@ from PIL import Image
 
 from pixelserve.imaging.decode import FORMATS, decode_file, decode_raw
 from pixelserve.imaging.errors import ImageError
-from pixelserve.imaging.prepare import PictureSpec, prepare
+from pixelserve.imaging.prepare import prepare
+from pixelserve.imaging.spec import PictureSpec
 
 GREY = PictureSpec(28, 28, 1)
 COLOUR = PictureSpec(32, 32, 3)

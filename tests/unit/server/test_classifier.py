@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pixelserve.imaging.decode import open_file
-from pixelserve.imaging.prepare import PictureSpec
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve_server.api.accounting import Accounting
 from pixelserve_server.api.admission import Admission

@@ -144,7 +144,7 @@ def test_pixels_that_are_scaled_twice_are_mentioned(
 def test_pixels_that_are_scaled_once_are_not_mentioned(keras: Any, tmp_path: Path, capsys: Any) -> None:
     _network(keras).save(tmp_path / "own.keras")
     _export(tmp_path / "own.keras", pixel_scale=1 / 255)
-    assert "note" not in capsys.readouterr().err
+    assert "scales pixels" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inside", [True, False])

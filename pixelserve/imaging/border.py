@@ -1,0 +1,29 @@
+"""A picture's outermost pixels, which show its ground."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .bands import BAND_PIXELS
+
+
+def border_level(image: Image.Image) -> float:
+    """Returns the median grey of the outermost pixels, 0 to 255."""
+    return float(np.median(_border(image, "L")))
+
+
+def border_colour(image: Image.Image) -> tuple[int, ...]:
+    """Returns the median level of each channel of the outermost pixels; the image has mode L or RGB."""
+    return tuple(int(level) for level in np.median(_border(image, image.mode), axis=0))
+
+
+def _border(image: Image.Image, mode: str) -> npt.NDArray[np.uint8]:
+    """Returns the outermost pixels, corners twice, [pixels, channels], in mode L or RGB."""
+    width, height = image.size
+    if width * height <= BAND_PIXELS:
+        pixels = np.asarray(image.convert(mode))
+        edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    else:
+        boxes = (0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)
+        edges = [np.asarray(image.crop(box).convert(mode)) for box in boxes]
+    return np.concatenate([edge.reshape(-1, 1 if mode == "L" else 3) for edge in edges])

@@ -1,0 +1,96 @@
+"""What a model takes as a picture, and the line that declares it: the parameter `picture` of config.pbtxt.
+
+    imagenet fit=stretch scale=-1..1
+
+A preset may come first; words after it override the preset. docs/pictures.md explains every word.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Inversion = Literal["never", "always", "auto"]
+Fit = Literal["letterbox", "stretch", "crop", "mnist"]
+Resampling = Literal["nearest", "bilinear", "bicubic", "area"]
+Layout = Literal["nhwc", "nchw"]
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The affine map from pixel levels to the numbers of a float model, as torchvision's Normalize defines it.
+
+    value = (level / 255 - mean) / std
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    """Per channel, or one for all; levels are divided by 255 first."""
+    std: tuple[float, ...] = (1.0,)
+    """Per channel, or one for all."""
+
+
+@dataclass(frozen=True)
+class PictureSpec:
+    """The pictures that a model takes."""
+
+    height: int
+    """Pixels from top to bottom."""
+    width: int
+    """Pixels from left to right."""
+    channels: int
+    """1: grey; 3: red, green, blue."""
+    inversion: Inversion = "never"
+    """Whether a dark drawing on a light ground is turned into a light one on a dark ground."""
+    fit: Fit = "letterbox"
+    """How a picture of another size becomes the model's."""
+    resampling: Resampling = "bilinear"
+    """The filter, by Pillow's names (area: BOX)."""
+    antialias: bool = True
+    """Whether the filter widens as it reduces, as Pillow's does; False: it reads four pixels, as Keras's does."""
+    resize: int | None = None
+    """Pixels of the shorter side before the centre is cropped; None: no more than the crop needs."""
+    background: Colour | None = None
+    """What fills a letterbox, red, green, blue; None: the median of the picture's border."""
+    layout: Layout = "nhwc"
+    """Where the channels are."""
+    is_bgr: bool = False
+    """Whether the channels are blue, green, red."""
+    dtype: np.dtype[Any] = np.dtype(np.uint8)  # noqa: RUF009  immutable
+    """The numbers' type."""
+    normalisation: Normalisation | None = None
+    """How levels of 0 to 255 become numbers; None: they stay as they are."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one picture, in the model's layout."""
+        if self.layout == "nhwc":
+            return self.height, self.width, self.channels
+        return self.channels, self.height, self.width
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one picture."""
+        return self.height * self.width * self.channels * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        """Returns the line that declares it, whole."""
+        colour = "grey" if self.channels == 1 else "bgr" if self.is_bgr else "rgb"
+        words = {
+            "colour": colour,
+            "layout": self.layout,
+            "size": f"{self.height}x{self.width}",
+            "fit": self.fit,
+            "resize": self.resize,
+            "resampling": self.resampling,
+            "antialias": None if self.antialias else "no",
+            "background": None if self.background is None else "#{:02x}{:02x}{:02x}".format(*self.background),
+            "mean": self.normalisation and _numbers(self.normalisation.mean),
+            "std": self.normalisation and _numbers(self.normalisation.std),
+            "inversion": None if self.inversion == "never" else self.inversion,
+        }
+        return " ".join(f"{key}={value}" for key, value in words.items() if value is not None)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)

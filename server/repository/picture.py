@@ -1,0 +1,96 @@
+"""Which pictures a model takes: its config.pbtxt's parameters `picture` and `inversion`, and its graph."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from pixelserve.imaging.declaration import PICTURE, Input, parse
+from pixelserve.imaging.spec import Inversion, PictureSpec
+from pixelserve.imaging.words import DeclarationError
+from pixelserve.oip import model_config_pb2 as pb
+
+from ..engine.scores import scores_output
+from ..engine.tensors import FREE, TensorSpec
+from ..errors import RepositoryError
+from .compatibility import INVERSION
+from .layout import ModelFolder
+from .pbtxt import error_at
+
+_INVERSIONS = get_args(Inversion)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The tensors of a model, as its graph and its config.pbtxt have them."""
+
+    inputs: Sequence[TensorSpec]
+    """Its inputs."""
+    outputs: Sequence[TensorSpec]
+    """Its outputs, with their labels if it has any."""
+    batches: bool
+    """Whether the first axis of each tensor is the batch."""
+
+
+def read_pictures(folder: ModelFolder, config: pb.ModelConfig | None, graph: Graph) -> PictureSpec | None:
+    """Returns what pictures a model takes; None: it takes none.
+
+    Without the parameter `picture` these are models with one uint8 input [rows, height, width, 1 or 3].
+
+    Raises:
+        RepositoryError: the parameter declares no pictures, or not those of this model.
+    """
+    inversion = _inversion(config) or "never"
+    taken = _input(graph)
+    if config is None or PICTURE not in config.parameters:
+        return _undeclared(taken, inversion) if scores_output(graph.outputs) else None
+    place, line = f'parameters["{PICTURE}"]', config.parameters[PICTURE].string_value
+    if taken is None or scores_output(graph.outputs) is None:
+        problem = (
+            f"parameter {PICTURE} is for a model with one input and one output of class scores, or one that has "
+            f"labels; this one has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
+        )
+        raise error_at(folder.config_file, place, problem)
+    try:
+        spec = parse(line, taken)
+    except DeclarationError as error:
+        write = "" if error.write is None else _parameter(PICTURE, error.write)
+        raise error_at(folder.config_file, place, f"parameter {PICTURE}: {error.problem}", write) from error
+    return replace(spec, inversion=inversion) if INVERSION in config.parameters else spec
+
+
+def picture_problems(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[RepositoryError]:
+    """Yields what is wrong with the parameters, whatever the graph."""
+    path = folder.config_file
+    if _inversion(config) is None:
+        value = config.parameters[INVERSION].string_value
+        problem = f'parameter {INVERSION} is "{value}"; expected one of {", ".join(_INVERSIONS)}'
+        yield error_at(path, f'parameters["{INVERSION}"]', problem, _parameter(INVERSION, "never"))
+
+
+def _inversion(config: pb.ModelConfig | None) -> Inversion | None:
+    """Returns the parameter `inversion`, never by default; None: its value is invalid."""
+    if config is None or INVERSION not in config.parameters:
+        return "never"
+    value = config.parameters[INVERSION].string_value
+    return next((known for known in _INVERSIONS if value == known), None)
+
+
+def _input(graph: Graph) -> Input | None:
+    """Returns the input that may take a picture, without the batch; None: there are none or several inputs."""
+    if len(graph.inputs) != 1:
+        return None
+    spec = graph.inputs[0]
+    # Without a batch, the graph takes one picture per request.
+    has_rows = graph.batches or spec.shape[:1] in ((1,), (FREE,))
+    return Input(tuple(spec.shape[1:]), spec.datatype.dtype.name) if has_rows else None
+
+
+def _undeclared(taken: Input | None, inversion: Inversion) -> PictureSpec | None:
+    if taken is None or not taken.is_of_bytes or len(taken.dims) != 3 or FREE in taken.dims:
+        return None
+    height, width, channels = taken.dims
+    return PictureSpec(height, width, channels, inversion) if channels in (1, 3) else None
+
+
+def _parameter(key: str, value: str) -> str:
+    return f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'

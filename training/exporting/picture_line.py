@@ -1,0 +1,56 @@
+"""What the configuration of an exported model says about pictures: checked, or assumed and said."""
+
+from pixelserve.imaging.declaration import Input, parse
+from pixelserve.imaging.words import PRESETS, DeclarationError
+
+from ..errors import UsageError
+from ..progress import say
+from ..runtime import OnnxModel
+
+_RANK = 4
+
+
+def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
+    """Returns the parameter `picture` of a model; empty: it needs none.
+
+    Args:
+        asked: what --picture says; None: nothing.
+        model: the exported model.
+        is_keras: whether it comes from Keras, whose loaders stretch pictures.
+
+    Raises:
+        UsageError: the line is wrong, or the model takes other pictures.
+    """
+    taken = _input(model)
+    if asked is not None:
+        return _checked(asked, taken)
+    if taken is None or len(taken.dims) != _RANK - 1:
+        return ""
+    has_channels = 1 in (taken.dims[0], taken.dims[2]) or 3 in (taken.dims[0], taken.dims[2])
+    if taken.is_of_bytes and is_keras and taken.dims[2] in (1, 3):
+        say("note: assumed --picture keras: pictures are stretched, as Keras's loaders do; see docs/pictures.md")
+        return "keras"
+    if has_channels and not taken.is_of_bytes and not is_keras:
+        say(
+            f"note: it takes {taken.dtype} tensors; for Classify to work with it, say with --picture what becomes of "
+            f"a picture: one of {', '.join(PRESETS)}, or words such as 'fit=crop scale=0..1' (docs/pictures.md)"
+        )
+    return ""
+
+
+def _input(model: OnnxModel) -> Input | None:
+    if len(model.inputs) != 1:
+        return None
+    tensor = model.inputs[0]
+    return Input(tensor.shape[1:], tensor.dtype.name)
+
+
+def _checked(line: str, taken: Input | None) -> str:
+    if taken is None:
+        raise UsageError("--picture is for models with one input")
+    try:
+        parse(line, taken)
+    except DeclarationError as error:
+        write = "" if error.write is None else f'; write --picture "{error.write}"'
+        raise UsageError(f'--picture "{line}": {error.problem}{write}') from error
+    return line
