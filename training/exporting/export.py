@@ -10,7 +10,7 @@ from pixelserve.card import DataSet, Golden, sha256_of
 
 from .. import datasets, zoo
 from ..errors import SourceError, UsageError
-from ..measuring.challenge import Unseen
+from ..measuring.challenge import Unseen, Verdict
 from ..measuring.published import Published
 from ..progress import say
 from ..running import checkpoint, interrupts, kept, runs
@@ -221,18 +221,25 @@ def _export(
         output_kind=kind,
         merge=proof.state != "dependent",
     )
-    version = Version(source.onnx, card, golden, source.weights)
-    content = Content(version, config_text, origin.labels)
+    content = Content(Version(source.onnx, card, golden, source.weights), config_text, origin.labels)
+    candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled)
+    slot, verdict = _publish(slot, content, candidate, unseen, target)
+    tensors = _described(model.inputs), _described(model.outputs)
+    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, verdict)
+
+
+def _publish(
+    slot: Slot, content: Content, candidate: Published, unseen: Unseen | None, target: Target
+) -> tuple[Slot, Verdict | None]:
+    """Writes a version, or only if it is better where there are samples to compare on; returns where, and why."""
     verdict = None
     if unseen is None:
         publish(slot, content)
     else:
-        candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled)
         slot, verdict = publish_if_better(slot, content, candidate, unseen, is_chosen=target.version is not None)
     if verdict is None or verdict.publish:
         say(f"wrote {slot.folder}")
-    tensors = _described(model.inputs), _described(model.outputs)
-    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, verdict)
+    return slot, verdict
 
 
 def _output_kind(
