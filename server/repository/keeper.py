@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import RepositoryError, ServerError, StartupError
+from .aliases import without_aliases
 from .catalogue import WHOLE_MODEL, Catalogue, State, Status
 from .config import read_config
 from .layout import ModelFolder, PassedOver
@@ -76,13 +77,14 @@ class ModelKeeper:
         seen.surprises.clear()
 
     def has_changed(self, loaded: LoadedVersion) -> bool:
-        """Returns whether a ready version's files on disk are others than when it was loaded, config.pbtxt aside."""
+        """Returns whether a ready version's files on disk are others than when it was loaded; names do not count."""
         seen = self._seen.get(loaded.name)
         known = seen.prints.get(loaded.version) if seen else None
         try:
-            return known is not None and known[0] != version_print(loaded.folder, loaded.version)
-        except OSError:
+            found = version_print(loaded.folder, loaded.version), without_aliases(read_config(loaded.folder))
+        except (OSError, RepositoryError):
             return True
+        return known is not None and known != found
 
     def update(self, folder: ModelFolder) -> list[RepositoryError]:
         """Brings a model up to what its folder holds; returns what cannot be served and was not known to be.

@@ -220,7 +220,7 @@ class RepositoryManager:
     def changed(self) -> set[tuple[str, int]]:
         """Returns the ready versions, by model and number, whose files on disk are others than when they were loaded.
 
-        config.pbtxt does not count, which may change in ways that concern no loaded version. May be called from any
+        Of config.pbtxt, the names of versions do not count, which concern no loaded version. May be called from any
         thread; takes the time of listing the files of all ready versions.
         """
         return {

@@ -138,6 +138,12 @@ def test_files_that_changed_since_they_were_loaded_are_told_without_being_loaded
     (repository / "a" / "config.pbtxt").touch()
     model_writer(repository / "a" / "2" / "model.onnx")
     assert it.manager.changed() == set()
+    before = (repository / "a" / "config.pbtxt").read_text()
+    for text in (before + " max_queue_delay: soon", "max_batch_size: 2"):
+        (repository / "a" / "config.pbtxt").write_text(text)
+        assert it.manager.changed() == {("a", 1)}
+    (repository / "a" / "config.pbtxt").write_text(before)
+    assert it.manager.changed() == set()
     model_writer(repository / "a" / "1" / "model.onnx", output="twice")
     assert it.manager.changed() == {("a", 1)}
     shutil.rmtree(repository / "b")
