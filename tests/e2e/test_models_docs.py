@@ -117,7 +117,7 @@ def test_every_section_of_a_model_is_tested() -> None:
             "scikit-learn",
             "Triton repository",
         ),
-        *("Serve", "Options of export"),
+        *("Text", "Serve", "Options of export"),
     ]
 
 
