@@ -66,7 +66,7 @@ def row(title: str, balancer: str, played: Played, goals: list[Goal]) -> Row:
 
 
 def overload_row(balancer: str, overloaded: Overloaded) -> Row:
-    """Returns the row of an overload; its steady p99 is that of half the capacity."""
+    """Returns the row of an overload; its steady p99 is that at a third of the capacity."""
     over = overloaded.over
     return Row(
         f"overload at {TIMES} × capacity ({overloaded.capacity_per_s:,.0f}/s)",
