@@ -34,9 +34,9 @@ class Case:
     title: str
     """What it is called in the table."""
     event: Callable[[Stage], None]
-    """Has it happen."""
+    """Makes it happen."""
     judge: Callable[[Played], list[Goal]]
-    """Holds what came of it against the goals."""
+    """Compares the result with the goals."""
     loads: Sequence[Load] = CALLERS
     """The clients."""
     balancers: tuple[str, ...] = ("envoy", "forwarder")

@@ -42,6 +42,8 @@ class Cluster:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._ready: dict[str, None] = {}
+        self._publishing = threading.Lock()
+        self._changes = self._published = 0
         self._deleted: set[str] = set()
         self._threads: list[threading.Thread] = []
         self._is_closed = threading.Event()
@@ -130,7 +132,15 @@ class Cluster:
                 pod.has_been_ready = True
             else:
                 del self._ready[pod.address]
-            ready = list(self._ready)
-        later = threading.Timer(ENDPOINTS_DELAY_S, self._publish, (ready,))
+            self._changes += 1
+            change = self._changes, list(self._ready)
+        later = threading.Timer(ENDPOINTS_DELAY_S, self._follow, change)
         self._threads.append(later)
         later.start()
+
+    def _follow(self, change: int, ready: list[str]) -> None:
+        """Publishes a change, unless a later one was faster: on a busy machine timers may pass each other."""
+        with self._publishing:
+            if change > self._published:
+                self._published = change
+                self._publish(ready)

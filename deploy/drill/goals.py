@@ -1,4 +1,4 @@
-"""What has to hold for the calls of every case."""
+"""Goals that the calls of a case must meet."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ _LATE_S = 2.0
 
 @dataclass(frozen=True)
 class Goal:
-    """One thing that has to hold."""
+    """One goal, and whether it is met."""
 
     text: str
-    """What."""
+    """The goal in words."""
     is_met: bool
     """Whether it does."""
     figure: str

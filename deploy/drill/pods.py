@@ -23,7 +23,7 @@ _SERVING = b"\x08\x01"
 
 @dataclass(frozen=True)
 class Template:
-    """What a Deployment's pod template says."""
+    """The part of a pod template that the drill varies."""
 
     repository: Path
     """The model repository that it serves."""

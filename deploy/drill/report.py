@@ -1,4 +1,4 @@
-"""What came of the cases, as a table and as JSON."""
+"""The results of cases, as a table and as JSON."""
 
 import math
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Row:
     goals: list[Goal] = field(default_factory=list)
     """What had to hold."""
     refused: int = 0
-    """Calls that a server refused for want of time, which are no failures."""
+    """Calls that a server refused under overload; not failures."""
 
     @property
     def is_met(self) -> bool:
@@ -66,7 +66,7 @@ def row(title: str, balancer: str, played: Played, goals: list[Goal]) -> Row:
 
 
 def overload_row(balancer: str, overloaded: Overloaded) -> Row:
-    """Returns the row of an overload; its steady p99 is that of half the capacity."""
+    """Returns the row of an overload; its steady p99 is that at a third of the capacity."""
     over = overloaded.over
     return Row(
         f"overload at {TIMES} × capacity ({overloaded.capacity_per_s:,.0f}/s)",
@@ -82,7 +82,7 @@ def overload_row(balancer: str, overloaded: Overloaded) -> Row:
 
 
 HEAD = f"{'case':44} {'balancer':10} {'requests, failures':44} {'p99 ms':>8} {'steady':>8} {'ratio':>6}  goals"
-"""Stands above the lines of all rows."""
+"""Titles of the columns."""
 
 
 def lines(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What a case plays on: three servers behind a balancer, clients that call, and a clock."""
+"""Sets up a case (three servers behind a balancer) and runs clients while its event happens."""
 
 import math
 import tempfile
@@ -49,7 +49,7 @@ class Options:
 
 @dataclass
 class Played:
-    """What became of a case's calls."""
+    """The result of a case."""
 
     records: dict[str, list[Record]]
     """By kind of client."""
@@ -99,15 +99,22 @@ class Played:
 
 @dataclass
 class Stage:
-    """Given to a case's event."""
+    """The servers, balancer and files that a case's event works on."""
 
     cluster: Cluster
+    """The servers."""
     balancer: Balancer
+    """In front of them."""
     template: Template
+    """What the first servers were made from."""
     folder: Path
+    """For files of the case."""
     options: Options
+    """How the case is played."""
     marks: dict[str, float] = field(default_factory=dict)
+    """See `Played.marks`."""
     logs: dict[str, str] = field(default_factory=dict)
+    """See `Played.logs`."""
 
     def mark(self, name: str) -> None:
         """Notes the moment."""
@@ -168,7 +175,7 @@ def scratch() -> Iterator[Path]:
 
 
 def play(stage: Stage, kind: str, loads: Sequence[Load], event: Event) -> Played:
-    """Has clients call for a while, then has the event happen, and returns what became of the calls."""
+    """Runs clients, and the event after a steady time; returns the result of every call."""
     start_s = time.monotonic()
     targets = {"grpc": stage.balancer.grpc, "http": stage.balancer.http}
     with clients.running(list(loads), targets, stage.template.ca, stage.folder) as started:
