@@ -70,6 +70,9 @@ class Source(Protocol):
     def read(self, stream: BinaryIO, count: int) -> bytes:
         """Reads up to `count` bytes of a file that was opened; none at its end."""
 
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves a file to its place, if the source is ours to take apart; returns whether it did."""
+
 
 def open_source(url: str) -> Source:
     """Returns the source of a URL; a path, or a URL of the scheme file, needs no further package.
@@ -141,6 +144,24 @@ class FolderSource:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise SourceRefused(f"{path} cannot be read: {reason}; expected the folder of a model") from error
 
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves nothing: the folder stays as it is."""
+        return False
+
+
+class UnpackedSource(FolderSource):
+    """A folder that a pull has unpacked an image into."""
+
+    def __init__(self, path: Path, shown: str) -> None:
+        """Stores where it is, and what it is called in messages."""
+        super().__init__(path)
+        self.shown = shown
+
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves a file to its place: a second copy would need the disk twice."""
+        Path(key).rename(target)
+        return True
+
 
 class FsspecSource:
     """A folder on a file system that fsspec knows: s3://, gs://, http(s)://, memory:// and so on."""
@@ -201,6 +222,10 @@ class FsspecSource:
         """Reads from a file."""
         with self._reading(getattr(stream, "path", self.shown)):
             return stream.read(count)
+
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves nothing: the file is not on this machine."""
+        return False
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:
