@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from pixelserve.card import CARD_BYTES, CARD_FILE, GOLDEN_FILE, Card, Golden, read_card, read_golden
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.pull.errors import DamagedError, SourceRefused, UsageError
-from pixelserve.pull.listing import Listing, list_model
+from pixelserve.pull.listing import WARMUP_FOLDER, Listing, list_model
 from pixelserve.pull.sources import FolderSource
 from pixelserve.pull.verify import CONFIG_FILE, parse_config, settle_config, verify_version
 from pixelserve.text import CONFIG_BYTES, LABELS_BYTES, TextError, read_bytes, read_lines
@@ -19,7 +19,6 @@ from .narrowing import narrowed
 ROOT = PurePosixPath("models")
 """The model repository in an image's root file system; where KServe expects a model, too."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_WARMUP_FOLDER = "warmup"
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,8 @@ def _contents(folder: Path, version: int, listing: Listing, config: pb.ModelConf
     labels = [output.label_filename for output in config.output if output.label_filename]
     used = {PurePosixPath(name) for name in labels}
     inside = ROOT / folder.name
-    files: dict[PurePosixPath, Path | bytes] = {
-        inside / file.path: Path(file.key) for file in listing.files if file.path.parts[1:] or file.path in used
-    }
+    taken = (file for file in listing.files if file.path.parts[0] == str(version) or file.path in used)
+    files: dict[PurePosixPath, Path | bytes] = {inside / file.path: Path(file.key) for file in taken}
     files |= {inside / path: folder / path for path in _warmup_files(folder, config)}
     if (folder / CONFIG_FILE).is_file():
         original = read_bytes(folder / CONFIG_FILE, CONFIG_BYTES)
@@ -100,9 +98,9 @@ def _warmup_files(folder: Path, config: pb.ModelConfig) -> Iterator[PurePosixPat
         if tensor.input_data_file
     }
     for name in sorted(names):
-        path = PurePosixPath(_WARMUP_FOLDER, name)
+        path = PurePosixPath(WARMUP_FOLDER, name)
         if PurePosixPath(name).name != name or name == ".." or not (folder / path).is_file():
             raise DamagedError(
-                f"{CONFIG_FILE} names the file {name} for model_warmup, which is not in {_WARMUP_FOLDER}/"
+                f"{CONFIG_FILE} names the file {name} for model_warmup, which is not in {WARMUP_FOLDER}/"
             )
         yield path

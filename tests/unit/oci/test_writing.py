@@ -16,6 +16,7 @@ import pytest
 from pixelserve.oci import writing
 from pixelserve.oci.annotations import VALUE_BYTES
 from pixelserve.pull.errors import DamagedError, SourceFailed, SourceRefused, UnsafeSourceError, UsageError, WriteError
+from pixelserve.pull.mirror import Wanted, mirror
 
 Write = Callable[..., writing.Written]
 ROOT = Path(__file__).resolve().parents[3]
@@ -248,3 +249,23 @@ def test_a_version_that_is_not_there_is_named(write: Write, repository: Path) ->
         writing.write(repository, "letters", 1, "oci:x", on_wait=lambda: None)
     with pytest.raises(UsageError, match="expected letters, digits"):
         writing.write(repository, "../models/digits", 1, "oci:x", on_wait=lambda: None)
+
+
+def test_the_files_of_a_warm_up_are_in_the_image_if_config_pbtxt_names_them(
+    write: Write, layout: Path, repository: Path, document: Callable[[str], Any]
+) -> None:
+    model = repository / "digits"
+    warmup = 'model_warmup { name: "one" inputs { key: "image" value { input_data_file: "image" } } }'
+    with (model / "config.pbtxt").open("a") as file:
+        file.write(warmup)
+    with pytest.raises(DamagedError, match="names the file image for model_warmup, which is not in warmup/"):
+        write()
+    (model / "warmup").mkdir()
+    for name in ("image", "other"):
+        (model / "warmup" / name).write_text("pixels")
+    with layer_of(layout, document, write()) as layer:
+        assert [name for name in layer.getnames() if "warmup" in name] == [
+            *("models/digits/warmup", "models/digits/warmup/image"),
+        ]
+    mirror(Wanted(f"oci:{layout}", repository.parent / "target"))
+    assert (repository.parent / "target" / "digits" / "warmup" / "image").read_text() == "pixels"
