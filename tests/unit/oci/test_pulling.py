@@ -1,6 +1,7 @@
 """An image is pulled into a repository as a folder is: whole and verified, or not at all."""
 
 import json
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,24 @@ def test_a_folder_that_is_no_layout_is_refused(pull: Callable[..., Mirrored], re
     with pytest.raises(SourceRefused, match="expected the folder of an OCI layout"):
         pull(f"oci:{repository}")
     assert not target.exists()
+
+
+def test_of_several_platforms_this_machines_is_taken(
+    write: Write, pull: Callable[..., Mirrored], layout: Path, document: Callable[[str], Any]
+) -> None:
+    """Other programs write an image for each, and some only one."""
+    written = write()
+    index = document(written.digest)
+    mine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    fitting = next(each for each in index["manifests"] if each["platform"]["architecture"] == mine)
+    missing = {**fitting, "digest": f"sha256:{'00' * 32}", "platform": {"architecture": "s390x", "os": "linux"}}
+    (layout / "index.json").write_text(json.dumps({"manifests": [put_index(layout, missing, fitting)]}))
+    assert list(pull().plan.versions) == [1]
+    (layout / "index.json").write_text(json.dumps({"manifests": [put_index(layout, {**fitting, "platform": None})]}))
+    assert pull().plan.versions == {1: "unchanged"}
+
+
+def put_index(layout: Path, *manifests: dict[str, Any]) -> dict[str, Any]:
+    blob = Blob(INDEX, encoded({"mediaType": INDEX, "manifests": manifests}))
+    (layout / "blobs" / "sha256" / blob.digest.removeprefix("sha256:")).write_bytes(blob.data)
+    return blob.descriptor()

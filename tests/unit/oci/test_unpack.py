@@ -185,3 +185,18 @@ def test_a_blob_that_is_not_what_was_announced_is_refused(
 def test_what_is_no_layer_is_refused(unpack: Callable[..., Any], kind: str, layer: bytes) -> None:
     with pytest.raises(DamagedError, match="is not a layer"):
         unpack(layer, kind=kind)
+
+
+def test_a_blob_that_never_ends_is_stopped_where_it_should_have(tmp_path: Path) -> None:
+    """Whatever a server sends beyond a layer costs a chunk."""
+    sent = 0
+
+    def endless(count: int) -> bytes:
+        nonlocal sent
+        sent += count
+        assert sent < 8 * MIB
+        return bytes(count)
+
+    descriptor = Descriptor(media_type=TAR, digest=f"sha256:{'ab' * 32}", size=10_240)
+    with pytest.raises(SourceFailed, match="more bytes than announced"):
+        Unpacker(tmp_path, "digits", "oci:images", 1 << 40).unpack(endless, descriptor, lambda _: None)
