@@ -98,6 +98,7 @@ def test_what_keeps_it_from_pulling_is_one_sentence(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.timeout(600)
 def test_a_pull_that_is_killed_leaves_whole_versions_or_none(store: ObjectStore, tmp_path: Path) -> None:
     """A few times here, 200 times by `make kills-s3`."""
     kills = S3Kills(store, tmp_path, seed=1)
