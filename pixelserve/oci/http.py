@@ -120,7 +120,9 @@ class Connection:
             return f"Basic {password}"
         asked = dict(_CHALLENGE.findall(rest))
         if scheme.lower() != "bearer" or "realm" not in asked:
-            raise SourceRefused(f"{self.shown}: the registry needs a password, and none is configured; docker login?")
+            raise SourceRefused(
+                f"{self.shown}: the registry needs a password, and none is configured; run docker login"
+            )
         query = urllib.parse.urlencode({key: asked[key] for key in ("service", "scope") if key in asked})
         self._authorization = ""
         with_password = {"Authorization": f"Basic {password}"} if password else {}
@@ -143,7 +145,7 @@ class Connection:
         if error.code == http.HTTPStatus.NOT_FOUND:
             return SourceRefused(f"{self.shown}: the registry has no such image or repository ({text})")
         if error.code in _DENIED:
-            return SourceRefused(f"{self.shown}: no permission ({text}); docker login, or another pull secret?")
+            return SourceRefused(f"{self.shown}: no permission ({text}); run docker login, or use another pull secret")
         return SourceFailed(f"{self.shown}: the registry answered {text}; try again")
 
     def read(self, response: http.client.HTTPResponse, count: int) -> bytes:
@@ -157,7 +159,7 @@ class Connection:
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
-        """Translates what breaks while a registry is spoken with."""
+        """Translates errors of the connection to a registry."""
         try:
             yield
         except urllib.error.HTTPError:

@@ -81,7 +81,7 @@ def test_a_pull_is_repeated_at_every_start(pull: Callable[..., "subprocess.Compl
     ],
     ids=["wrong secret", "foreign bucket", "no such model", "a version's folder", "no store", "no credentials"],
 )
-def test_what_keeps_it_from_pulling_is_one_sentence(
+def test_a_failed_pull_prints_one_sentence(
     pull: Callable[..., "subprocess.CompletedProcess[str]"],
     tmp_path: Path,
     url: str,

@@ -58,7 +58,7 @@ def test_a_mounted_folder_of_links_is_served_and_followed(
     assert server.stop() == 0
 
 
-def test_doctor_does_not_advise_to_remove_what_the_mount_is_made_of(volume: Path) -> None:
+def test_doctor_does_not_warn_about_the_links_of_a_mount(volume: Path) -> None:
     command = [sys.executable, "-m", "pixelserve", "doctor", "--quick", str(volume)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1 of 1 model would serve; 0 errors, 0 warnings")

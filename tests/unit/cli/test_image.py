@@ -57,7 +57,7 @@ def test_a_version_without_a_card_is_warned_of(run: Callable[..., Any], tmp_path
         (["mnist-cnn/1", "--to", "oci://127.0.0.1:1/a:1"], 5, "does not answer"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(
+def test_an_error_is_one_sentence(
     run: Callable[..., Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -139,7 +139,7 @@ def test_a_damaged_index_is_refused(write: Write, pull: Callable[..., Mirrored],
         ('{"layers": []}', "is not an index"),
     ],
 )
-def test_an_index_that_is_none_is_refused(
+def test_an_invalid_index_is_refused(
     pull: Callable[..., Mirrored], layout: Path, target: Path, text: str, problem: str
 ) -> None:
     layout.mkdir()
@@ -181,7 +181,9 @@ def test_an_image_without_the_model_says_what_it_holds(
     assert list(pull(f"oci:{foreign}", name="digits").plan.versions) == [1]
 
 
-def test_a_folder_that_is_no_layout_is_refused(pull: Callable[..., Mirrored], repository: Path, target: Path) -> None:
+def test_a_folder_that_is_not_a_layout_is_refused(
+    pull: Callable[..., Mirrored], repository: Path, target: Path
+) -> None:
     with pytest.raises(SourceRefused, match="expected the folder of an OCI layout"):
         pull(f"oci:{repository}")
     assert not target.exists()

@@ -46,7 +46,7 @@ def test_a_reference_is_read_and_written(url: str, expected: object) -> None:
         *(f"oci://host/{'a' * 256}", f"oci://host/a:{'t' * 129}", "oci://host/a@md5:12", "docker:host/a", "/a/folder"),
     ],
 )
-def test_what_names_no_image_is_refused(url: str) -> None:
+def test_an_invalid_reference_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match=r"expected|must be sha256"):
         parse_reference(url)
 

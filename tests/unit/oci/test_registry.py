@@ -187,7 +187,7 @@ def test_the_password_of_a_pull_secret_is_used_for_the_token(
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"auths": ["a"]}', '{"auths": {"a": []}}', "{"])
-def test_a_file_of_passwords_that_is_none_is_named(
+def test_an_invalid_password_file_is_named(
     push: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     (tmp_path / "auth.json").write_text(text)
@@ -253,7 +253,7 @@ def hang_up(request: Handler) -> None:
         ("GET sha256", cut, DamagedError, "sent other content"),
     ],
 )
-def test_what_a_registry_does_wrong_is_said_and_changes_nothing(
+def test_a_registrys_fault_is_reported_and_changes_nothing(
     push: Callable[..., Any],
     pull: Callable[..., Mirrored],
     registry: FakeRegistry,
@@ -324,7 +324,7 @@ def test_a_push_that_fails_moves_no_tag(
     assert "1" not in registry.manifests
 
 
-def test_other_machines_are_spoken_with_by_https_only() -> None:
+def test_other_machines_are_contacted_over_https_only() -> None:
     assert oci_http.Connection("registry.example.org", "").base == "https://registry.example.org"
     assert oci_http.Connection("127.0.0.1.example.org:80", "").base == "https://127.0.0.1.example.org:80"
     assert oci_http.Connection("docker.io", "").base == "https://registry-1.docker.io"

@@ -66,7 +66,7 @@ def test_a_layer_of_a_model_is_unpacked(unpack: Callable[..., Any], prefix: str,
     assert unpack(gzip.compress(layer) if kind == GZIP else layer, kind=kind) == FILES
 
 
-def test_what_is_not_the_model_is_passed_over(unpack: Callable[..., Any]) -> None:
+def test_entries_outside_the_model_are_skipped(unpack: Callable[..., Any]) -> None:
     """A base image holds links, devices and other folders; a file that begins with a dot is never looked at."""
     others = [special("bin", tarfile.SYMTYPE, "/usr/bin"), special("dev/null", tarfile.CHRTYPE)]
     base = tar(*others, ("etc/größe\n", b"any name"), ("models/letters/1/model.onnx", b"x"))
@@ -100,9 +100,7 @@ def test_a_later_layer_replaces_a_file(unpack: Callable[..., Any]) -> None:
     ],
     ids=str,
 )
-def test_an_entry_that_could_lead_astray_is_refused(
-    unpack: Callable[..., Any], tmp_path: Path, member: Any, problem: str
-) -> None:
+def test_an_unsafe_entry_is_refused(unpack: Callable[..., Any], tmp_path: Path, member: Any, problem: str) -> None:
     with pytest.raises(UnsafeSourceError, match=problem):
         unpack(tar(*WHOLE, member))
     assert {path.name for path in tmp_path.iterdir()} == {"unpacked"}
@@ -182,7 +180,7 @@ def test_a_blob_that_is_not_what_was_announced_is_refused(
     "layer",
     [b"not a layer" * 100, gzip.compress(b"not a tar" * 100), gzip.compress(tar(*WHOLE))[:-50], tar(*WHOLE)[:900]],
 )
-def test_what_is_no_layer_is_refused(unpack: Callable[..., Any], kind: str, layer: bytes) -> None:
+def test_an_invalid_layer_is_refused(unpack: Callable[..., Any], kind: str, layer: bytes) -> None:
     with pytest.raises(DamagedError, match="is not a layer"):
         unpack(layer, kind=kind)
 

@@ -81,6 +81,11 @@ def test_annotations_hold_the_card_and_what_the_golden_samples_are(
     assert noted["org.opencontainers.image.created"] == "2026-01-02T03:04:05+00:00"
 
 
+def test_every_annotation_is_documented(write: Write) -> None:
+    docs = (ROOT / "docs" / "model-images.md").read_text()
+    assert not [key for key in write().annotations if f"`{key}`" not in docs]
+
+
 def test_a_value_that_is_too_long_for_an_annotation_is_left_out(write: Write, repository: Path) -> None:
     (repository / "digits" / "labels.txt").write_text("".join(f"class {each}\n" for each in range(VALUE_BYTES // 8)))
     noted = write().annotations
@@ -88,7 +93,7 @@ def test_a_value_that_is_too_long_for_an_annotation_is_left_out(write: Write, re
     assert sum(len(key) + len(value) for key, value in noted.items()) < VALUE_BYTES
 
 
-def test_a_time_that_is_none_is_left_out(write: Write, repository: Path, version_writer: Callable[..., Path]) -> None:
+def test_an_invalid_time_is_left_out(write: Write, repository: Path, version_writer: Callable[..., Path]) -> None:
     """Readers refuse an image whose configuration has another text there."""
     version_writer(repository / "digits" / "3", b"the third", created="on Monday")
     assert "org.opencontainers.image.created" not in write(3).annotations
@@ -172,7 +177,9 @@ def test_writers_of_one_layout_take_turns(write: Write, layout: Path) -> None:
     assert not list(layout.rglob(".*"))
 
 
-def test_what_fails_leaves_the_layout_as_it_was(write: Write, layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_layout_unchanged(
+    write: Write, layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(1)
     before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
     replaced = Path.replace
@@ -233,7 +240,7 @@ def test_a_link_that_leads_out_of_the_model_is_not_written(
         ("oci:{repository}/digits/labels.txt", WriteError, "File exists"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused(
+def test_an_invalid_target_is_refused(
     write: Write, layout: Path, repository: Path, to: str, error: type[Exception], problem: str
 ) -> None:
     before = sorted(repository.rglob("*"))

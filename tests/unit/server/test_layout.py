@@ -26,7 +26,7 @@ def claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_file_systems_own_folder_is_no_model_though_it_cannot_be_read(claim: Path) -> None:
+def test_lost_and_found_is_not_a_model_even_if_unreadable(claim: Path) -> None:
     found = survey(claim)
     assert [folder.name for folder in found.models] == ["digits"]
     lost, private = found.passed_over
@@ -39,7 +39,7 @@ def test_a_file_systems_own_folder_is_no_model_though_it_cannot_be_read(claim: P
 
 
 @pytest.mark.parametrize("name", ["..data", "..2026_11_29_10_00_00.1", ".snapshot"])
-def test_a_volumes_hidden_folders_are_no_models(tmp_path: Path, name: str) -> None:
+def test_hidden_folders_of_a_volume_are_not_models(tmp_path: Path, name: str) -> None:
     for folder in ("digits", name):
         (tmp_path / folder / "1").mkdir(parents=True)
     found = survey(tmp_path)
