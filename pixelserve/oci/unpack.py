@@ -19,6 +19,7 @@ _CHUNK_BYTES = 1 << 20
 _MAX_ENTRIES = 200_000
 _MAX_FILES = 10_000
 _MAX_DEPTH = 10
+_MAX_READS_AT_END = 100
 # An error lists no more.
 _MAX_NAMED = 10
 # Long names and PAX headers, which the tar reader takes into memory whole.
@@ -80,10 +81,15 @@ class _Bounded(io.RawIOBase):
         self._stream = stream
         self._unsafe = unsafe
         self.left = most_bytes
+        self._reads_at_end = 0
 
     def read(self, count: int = -1) -> bytes:
         data: bytes = self._stream.read(_CHUNK_BYTES if count < 0 else min(count, _CHUNK_BYTES))
         self.left -= len(data)
+        # The tar reader skips an entry of 2**60 bytes by as many reads, though nothing comes any more.
+        self._reads_at_end += not data
+        if self._reads_at_end > _MAX_READS_AT_END:
+            raise EOFError("it ends in the middle of an entry")
         if self.left < 0:
             raise self._unsafe("unpacks to more than --max-mib allows; raise that if it is right")
         return data
@@ -93,6 +99,9 @@ class _Header(tarfile.TarInfo):
     """A tar header of bounded size; sparse files, whose maps are not bounded, are refused."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        # In base 256 it may be negative.
+        if self.size < 0:
+            raise tarfile.HeaderError(f"an entry of {self.size:,} bytes")
         if self.type in _HEADERS and self.size > _MAX_HEADER_BYTES:
             raise tarfile.HeaderError(f"a header of {self.size:,} bytes")
         return super()._proc_member(archive)  # type: ignore[misc]  # the hook for subclasses, which has no stub

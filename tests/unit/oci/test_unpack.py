@@ -198,3 +198,14 @@ def test_a_blob_that_never_ends_is_stopped_where_it_should_have(tmp_path: Path) 
     descriptor = Descriptor(media_type=TAR, digest=f"sha256:{'ab' * 32}", size=10_240)
     with pytest.raises(SourceFailed, match="more bytes than announced"):
         Unpacker(tmp_path, "digits", "oci:images", 1 << 40).unpack(endless, descriptor, lambda _: None)
+
+
+@pytest.mark.parametrize("size", [1 << 60, 1 << 33, -512])
+@pytest.mark.parametrize("name", ["etc/passwd", "models/digits/1/model.onnx"])
+def test_an_entry_of_an_impossible_size_ends_with_the_layer(unpack: Callable[..., Any], name: str, size: int) -> None:
+    """The tar reader would skip it for hours."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    with pytest.raises(PullError, match=r"not a layer"):
+        unpack(header + bytes(4096))
