@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,7 +34,7 @@ demo: $(STAMPS)/server ## start a server, classify real digits, show the figures
 serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
 	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
-test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -64,6 +64,9 @@ soak: $(STAMPS)/dev ## mixed traffic for half an hour, every call accounted for 
 
 kills: $(STAMPS)/dev ## kill -9 what publishes, pulls and loads models, 200 times (ARGS="--times 20"; ARGS=--help)
 	@$(BIN)/python tests/support/killing $(ARGS)
+
+kills-s3: $(STAMPS)/dev $(STAMPS)/deploy $(STAMPS)/pull-s3 ## kill -9 pulls from an object store, 200 times (ARGS="--times 20")
+	@$(BIN)/python tests/support/killing --s3 $(ARGS)
 
 drill: $(STAMPS)/dev $(STAMPS)/deploy ## restart, update, kill and overload servers behind Envoy and a ClusterIP (ARGS="--case restart"; ARGS=--help)
 	@$(BIN)/python -m deploy.drill $(ARGS)
@@ -122,6 +125,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve pyproject.toml --extra server --extra otel --extra pull-gcs -c requirements/image.txt -o requirements/image-gcs.txt; \
 	$$resolve pyproject.toml --extra server-cuda --extra pull --extra otel -c requirements/dev.txt -o requirements/image-cuda.txt; \
 	$$resolve pyproject.toml --extra training --extra pull -c requirements/dev.txt -o requirements/image-training.txt; \
+	$$resolve pyproject.toml --extra pull-s3 -o requirements/pull-s3.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \
@@ -160,6 +164,14 @@ $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/checkov $(STAMPS)/proto: $(STA
 	@echo "==> Making the environment $(VENV)/$*"
 	@$(BIN)/python -m venv $(VENV)/$*
 	@$(VENV)/$*/bin/python $(PIP_INSTALL) -r requirements/$*.txt
+	@touch $@
+
+# The command with the extra pull-s3. Amazon's client needs an older python-dateutil than the environment for development has.
+$(STAMPS)/pull-s3: requirements/build.txt requirements/pull-s3.txt pyproject.toml | $(STAMPS)/venv
+	@echo "==> Making the environment $(VENV)/pull-s3"
+	@$(BIN)/python -m venv $(VENV)/pull-s3
+	@$(VENV)/pull-s3/bin/python $(PIP_INSTALL) -r requirements/build.txt -r requirements/pull-s3.txt
+	@$(VENV)/pull-s3/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What `make deploy-check` and `make drill` run: helm, kubectl and the programs of requirements/deploy.in.

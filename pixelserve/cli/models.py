@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import card_text, pull, terminal, versions
+from . import card_text, image, pull, terminal, versions
 from .exits import CommandError, Exit
 from .options import Connection, Name, with_connection
 
@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode=None,
-        help="Show what a server has, and the evidence; load, unload, pull; move versions' names.",
+        help="Show what a server has, and the evidence; load, unload, pull, write images; move versions' names.",
     )
     group.command("list", epilog=_LIST_EPILOG)(with_connection(list_models))
     group.command("show", epilog=_SHOW_EPILOG)(with_connection(show))
@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
     group.command("unload", epilog=_UNLOAD_EPILOG)(with_connection(unload))
     versions.register(group)
     pull.register(group)
+    image.register(group)
     app.add_typer(group, name="models")
 
 

@@ -21,6 +21,12 @@ server into ./models, where a server in poll mode finds it:
   pixelserve models pull gs://bucket/models/mnist-cnn
   pixelserve models pull https://example.org/models/mnist-cnn
 
+An image that `pixelserve models image` wrote, from a registry or a folder:
+
+\b
+  pixelserve models pull oci://registry.example.org/models/mnist-cnn:1
+  pixelserve models pull oci:images:mnist-cnn-1
+
 Two versions of it only, under another name:
 
 \b
@@ -47,7 +53,10 @@ def register(group: typer.Typer) -> None:
 
 def pull(
     url: Annotated[
-        str, typer.Argument(help="The model's folder: a path, or s3://, gs://, http(s):// and so on.", metavar="URL")
+        str,
+        typer.Argument(
+            help="The model's folder: a path, or s3://, gs://, http(s):// and so on; or its image, oci:.", metavar="URL"
+        ),
     ],
     model_repository: Annotated[
         Path,

@@ -1,4 +1,4 @@
-"""What can keep a model from being pulled, by whose fault it is.
+"""What can keep a model from being pulled, or written as an image, by whose fault it is.
 
     PullError                     exit code 1
     ├── UsageError                2: the caller's: the URL, the name or a version cannot be

@@ -45,6 +45,8 @@ def fetch(
             _reuse(present / file.path, target)
             on_bytes(target.stat().st_size)
             continue
+        if source.moved(file.key, target):
+            continue
         came += _fetch_file(source, file, target, allowed=max_bytes - came, max_bytes=max_bytes, on_bytes=on_bytes)
     return came
 

@@ -11,6 +11,8 @@ from .sources import Entry, Source
 # More than a model has, and a listing that leads in a circle would go on for ever.
 _MAX_FILES = 10_000
 _MAX_DEPTH = 8
+WARMUP_FOLDER = "warmup"
+"""Where the files of model_warmup are, beside config.pbtxt."""
 # As the server reads them.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -34,7 +36,7 @@ class Listing:
     versions: tuple[int, ...]
     """The versions' numbers, lowest first."""
     files: tuple[RemoteFile, ...]
-    """Files of the model's folder and of its versions, by path."""
+    """Files of the model's folder, of its warm-up and of its versions, by path."""
 
     @property
     def total_bytes(self) -> int | None:
@@ -44,7 +46,7 @@ class Listing:
 
 
 def list_model(source: Source, wanted: frozenset[int] | None = None, *, max_bytes: int) -> Listing:
-    """Lists the files of a model and those of its versions, by name. Other folders and hidden files are left out.
+    """Lists the files of a model, of its warm-up and of its versions, by name; no other folders and no hidden files.
 
     Args:
         source: the model's folder.
@@ -62,8 +64,9 @@ def list_model(source: Source, wanted: frozenset[int] | None = None, *, max_byte
     if not found or not set(chosen) <= set(found):
         raise SourceRefused(_no_versions(source, chosen, sorted(found)))
     files = {PurePosixPath(one.name): one.key for one in entries if not one.is_folder}
-    for version in chosen:
-        for path, key in _walk(source, found[version], PurePosixPath(str(version))):
+    warmup = [one for one in entries if one.is_folder and one.name == WARMUP_FOLDER]
+    for folder in (*warmup, *(found[version] for version in chosen)):
+        for path, key in _walk(source, folder, PurePosixPath(folder.name)):
             files[path] = key
             if len(files) > _MAX_FILES:
                 raise UnsafeSourceError(f"{source.shown} lists more than {_MAX_FILES:,} files; a model has a few")

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pixelserve.oci.references import is_image
+from pixelserve.oci.source import ImageSource, name_of
+
 from .errors import DamagedError, UsageError, WriteError
 from .fetch import fetch
 from .listing import list_model
 from .publish import Plan, make_plan, publish
-from .sources import Source, open_source
+from .sources import Source, UnpackedSource, open_source
 from .staging import Interrupts, staging
 from .verify import Evidence, settle_config, verify_version
 
@@ -24,12 +27,16 @@ Check = Callable[[Path, Sequence[int]], Mapping[int, str]]
 """Loads versions of the model in a folder and has them compute; returns by version what was found, or raises."""
 
 
+_Fetch = Callable[[Path], tuple[Sequence[int], int]]
+"""Fetches into an empty folder; returns the versions that are there now, and how many bytes came over."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is to be mirrored, and how."""
 
     url: str
-    """The model's folder: a path, or a URL that fsspec knows."""
+    """The model's folder, a path or a URL that fsspec knows; or its image, oci:DIR or oci://REGISTRY/NAME."""
     repository: Path
     """The model repository; made where it is missing."""
     name: str | None = None
@@ -122,7 +129,7 @@ def mirror(wanted: Wanted, listener: Listener | None = None) -> Mirrored:
     """
     interrupts = Interrupts()
     with interrupts.handled():
-        source = open_source(wanted.url)
+        source = ImageSource(wanted.url) if is_image(wanted.url) else open_source(wanted.url)
         pull = _Pull(wanted, source, _model_name(wanted, source), listener or Silent(), interrupts)
         try:
             return pull.run()
@@ -135,8 +142,8 @@ def mirror(wanted: Wanted, listener: Listener | None = None) -> Mirrored:
             ) from error
 
 
-def _model_name(wanted: Wanted, source: Source) -> str:
-    name = wanted.name or source.name
+def _model_name(wanted: Wanted, source: Source | ImageSource) -> str:
+    name = wanted.name or source.name or (name_of(wanted.url) if isinstance(source, ImageSource) else "")
     if not _NAME.fullmatch(name):
         raise UsageError(
             f'model name "{name}": expected letters, digits, ".", "_" and "-", a letter or digit first; '
@@ -150,7 +157,7 @@ class _Pull:
     """One pull: what its steps share."""
 
     wanted: Wanted
-    source: Source
+    source: Source | ImageSource
     name: str
     listener: Listener
     interrupts: Interrupts
@@ -160,26 +167,45 @@ class _Pull:
         return self.wanted.repository / self.name
 
     def run(self) -> Mirrored:
-        wanted = self.wanted
-        listing = list_model(self.source, wanted.versions, max_bytes=wanted.max_bytes)
-        self.listener.on_listed(listing.total_bytes)
+        wanted, source = self.wanted, self.source
+        fetch_into = self._image(source) if isinstance(source, ImageSource) else self._folder(source)
         with staging(wanted.repository, self.name, self.interrupts, lambda: self.listener.on_wait(self.name)) as folder:
             fetched = folder / self.name
             fetched.mkdir()
-            came = fetch(
-                self.source,
-                listing,
-                fetched,
-                present=self.model,
-                max_bytes=wanted.max_bytes,
-                on_bytes=self.listener.on_bytes,
-            )
-            evidence = self._verify(fetched, listing.versions)
-            replayed = self._replay(fetched, listing.versions)
+            versions, came = fetch_into(fetched)
+            evidence = self._verify(fetched, versions)
+            replayed = self._replay(fetched, versions)
             plan = make_plan(fetched, self.model, replace=wanted.replace)
             with self.interrupts.held():
                 publish(plan, fetched, self.model)
         return Mirrored(self.source.shown, self.model, plan, evidence, replayed, came)
+
+    def _folder(self, source: Source) -> _Fetch:
+        """Lists a folder; returns what fetches it."""
+        most = self.wanted.max_bytes
+        listing = list_model(source, self.wanted.versions, max_bytes=most)
+        self.listener.on_listed(listing.total_bytes)
+
+        def fetch_into(fetched: Path) -> tuple[Sequence[int], int]:
+            came = fetch(source, listing, fetched, present=self.model, max_bytes=most, on_bytes=self.listener.on_bytes)
+            return listing.versions, came
+
+        return fetch_into
+
+    def _image(self, source: ImageSource) -> _Fetch:
+        """Returns what fetches an image, whose files are not known before it is unpacked."""
+        most = self.wanted.max_bytes
+        self.listener.on_listed(source.total_bytes)
+
+        def fetch_into(fetched: Path) -> tuple[Sequence[int], int]:
+            folder = fetched.with_name(f"{fetched.name}.image")
+            source.unpack(folder, self.name, max_bytes=most, on_bytes=self.listener.on_bytes)
+            unpacked = UnpackedSource(folder, source.shown)
+            listing = list_model(unpacked, self.wanted.versions, max_bytes=most)
+            fetch(unpacked, listing, fetched, present=self.model, max_bytes=most, on_bytes=lambda _: None)
+            return listing.versions, source.total_bytes
+
+        return fetch_into
 
     def _verify(self, fetched: Path, versions: Sequence[int]) -> dict[int, Evidence]:
         require_card = self.wanted.require_card

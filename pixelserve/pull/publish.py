@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from .errors import ConflictError
+from .listing import WARMUP_FOLDER
 from .verify import CONFIG_FILE
 
 # From Linux's fcntl.h and fs.h.
@@ -43,7 +44,7 @@ class Plan:
     versions: dict[int, State]
     """By number, lowest first."""
     files: dict[str, State]
-    """By name: config.pbtxt, labels and whatever else lies beside the versions."""
+    """By name: config.pbtxt, labels and whatever else lies beside the versions, the warm-up's folder as one."""
 
     @property
     def only_adds_versions(self) -> bool:
@@ -57,9 +58,9 @@ def make_plan(fetched: Path, model: Path, *, replace: bool) -> Plan:
     Raises:
         ConflictError: a version is there with other content, and `replace` is not set.
     """
-    folders = sorted((path for path in fetched.iterdir() if path.is_dir()), key=lambda path: int(path.name))
-    versions = {int(path.name): _state(path, model / path.name) for path in folders}
-    files = {path.name: _state(path, model / path.name) for path in sorted(fetched.iterdir()) if path.is_file()}
+    states = {path.name: _state(path, model / path.name) for path in sorted(fetched.iterdir())}
+    versions = {int(name): states[name] for name in sorted(filter(str.isdecimal, states), key=int)}
+    files = {name: state for name, state in states.items() if not (fetched / name).is_dir() or name == WARMUP_FOLDER}
     other = [str(version) for version, state in versions.items() if state is State.REPLACED]
     if other and not replace:
         raise ConflictError(
@@ -167,6 +168,8 @@ def _exchange(one: Path, other: Path) -> None:
 def _change_in_place(plan: Plan, fetched: Path, model: Path) -> None:
     changed = [name for name, state in plan.files.items() if state is not State.UNCHANGED]
     for name in changed:
+        if name == WARMUP_FOLDER and plan.files[name] is State.REPLACED:
+            (model / name).rename(fetched.with_name(f"{name}.old"))
         if name != CONFIG_FILE:
             (fetched / name).replace(model / name)
     for version, state in plan.versions.items():

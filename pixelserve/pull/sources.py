@@ -33,6 +33,10 @@ _SILENCE_S = 60
 _BLOCK_BYTES = 8 << 20
 # HTTP's statuses.
 _DENIED = (401, 403)
+_NO_CREDENTIALS = (
+    "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod an identity; "
+    "for a public bucket set FSSPEC_S3_ANON=true"
+)
 _MISSING = (404, 410)
 
 
@@ -69,6 +73,9 @@ class Source(Protocol):
 
     def read(self, stream: BinaryIO, count: int) -> bytes:
         """Reads up to `count` bytes of a file that was opened; none at its end."""
+
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves a file to its place, if the source is ours to take apart; returns whether it did."""
 
 
 def open_source(url: str) -> Source:
@@ -141,6 +148,24 @@ class FolderSource:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise SourceRefused(f"{path} cannot be read: {reason}; expected the folder of a model") from error
 
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves nothing: the folder stays as it is."""
+        return False
+
+
+class UnpackedSource(FolderSource):
+    """A folder that a pull has unpacked an image into."""
+
+    def __init__(self, path: Path, shown: str) -> None:
+        """Stores where it is, and what it is called in messages."""
+        super().__init__(path)
+        self.shown = shown
+
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves a file to its place: a second copy would need the disk twice."""
+        Path(key).rename(target)
+        return True
+
 
 class FsspecSource:
     """A folder on a file system that fsspec knows: s3://, gs://, http(s)://, memory:// and so on."""
@@ -148,6 +173,7 @@ class FsspecSource:
     def __init__(self, url: str, scheme: str) -> None:
         """Finds the file system; nothing is asked of it yet. Raises as `open_source`."""
         self.shown = redacted(url)
+        self._scheme = scheme
         self._is_http = scheme in _HTTP
         if self._is_http and (urlsplit(url).query or urlsplit(url).fragment):
             raise UsageError(f"{self.shown}: a folder's URL has neither a query nor a fragment; leave it out")
@@ -202,13 +228,19 @@ class FsspecSource:
         with self._reading(getattr(stream, "path", self.shown)):
             return stream.read(count)
 
+    def moved(self, key: str, target: Path) -> bool:
+        """Moves nothing: the file is not on this machine."""
+        return False
+
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:
         """Translates what a file system raises: each has errors of its own."""
         try:
             yield
         except Exception as error:
-            raise _translated(redacted(str(key)), error) from error
+            # An object store's keys are paths.
+            shown = key if "://" in key else f"{self._scheme}://{key.lstrip('/')}"
+            raise _translated(redacted(shown), error) from error
 
 
 def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
@@ -254,7 +286,9 @@ def _translated(shown: str, error: Exception) -> PullError:
     kinds = {kind.__name__ for kind in type(cause).__mro__}
     if isinstance(cause, FileNotFoundError | NotADirectoryError) or status in _MISSING:
         return SourceRefused(f"{shown}: there is no such file or folder; look at the URL")
-    if isinstance(cause, PermissionError) or status in _DENIED or "NoCredentialsError" in kinds:
+    if "NoCredentialsError" in kinds:
+        return SourceRefused(f"{shown} may not be read: {_NO_CREDENTIALS}")
+    if isinstance(cause, PermissionError) or status in _DENIED:
         return SourceRefused(f"{shown} may not be read: {text}; look at the credentials")
     # botocore has a ConnectionError of its own.
     if isinstance(cause, OSError) or "ConnectionError" in kinds:

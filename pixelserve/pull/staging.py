@@ -68,7 +68,7 @@ def staging(repository: Path, model: str, interrupts: Interrupts, on_wait: Calla
     """
     repository.mkdir(parents=True, exist_ok=True)
     folder = repository / f".{model}.pull"
-    with _locked(repository / f".{model}.pull.lock", interrupts, on_wait):
+    with locked(repository / f".{model}.pull.lock", interrupts, on_wait):
         try:
             shutil.rmtree(folder, ignore_errors=True)
             # Not tempfile.mkdtemp: its folder is closed to everybody else, a server under another user included.
@@ -80,7 +80,8 @@ def staging(repository: Path, model: str, interrupts: Interrupts, on_wait: Calla
 
 
 @contextlib.contextmanager
-def _locked(path: Path, interrupts: Interrupts, on_wait: Callable[[], object]) -> Iterator[None]:
+def locked(path: Path, interrupts: Interrupts, on_wait: Callable[[], object]) -> Iterator[None]:
+    """Holds a lock that is a file, which is removed afterwards; `on_wait` is called if another process has it."""
     while True:
         # A file, open for writing: what NFS needs for a lock.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

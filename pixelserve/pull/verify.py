@@ -54,7 +54,7 @@ def settle_config(folder: Path, name: str, *, rename: bool) -> str:
         UsageError: it names another model.
     """
     path = folder / CONFIG_FILE
-    config = _parse(path)
+    config = parse_config(path)
     if config.name not in ("", name):
         if not rename:
             raise UsageError(f"{CONFIG_FILE} names the model {config.name}, the folder {name}; say which with --name")
@@ -70,7 +70,12 @@ def settle_config(folder: Path, name: str, *, rename: bool) -> str:
     return model_file
 
 
-def _parse(path: Path) -> pb.ModelConfig:
+def parse_config(path: Path) -> pb.ModelConfig:
+    """Returns a config.pbtxt; an empty one if the file is missing.
+
+    Raises:
+        DamagedError: it cannot be parsed.
+    """
     try:
         return text_format.Parse(read_text(path, CONFIG_BYTES), pb.ModelConfig())
     except FileNotFoundError:

@@ -13,6 +13,7 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 """A version's number as text, without leading zeros: what Triton takes a folder for a version by."""
 
 
+_NO_MODEL = f"holds no version folder and no {CONFIG_FILE}: not a model"
 # The longest name that file systems take.
 _MAX_NAME_BYTES = 255
 
@@ -137,11 +138,14 @@ def _taken_for(path: Path) -> ModelFolder | PassedOver | None:
         entries = list(path.iterdir())
         is_model = any(entry.name == CONFIG_FILE or (is_version(entry.name) and entry.is_dir()) for entry in entries)
     except OSError as error:
+        # ext4 makes it at the root of every volume, for root only; it is never a model.
+        if path.name == "lost+found":
+            return PassedOver(path, _NO_MODEL)
         reason = f"cannot be read: {error.strerror or error}; make it readable, or move it away"
         return PassedOver(path, reason, may_be_model=True)
     # Neither messages nor metrics could name it.
     if path.name.encode(errors="replace").decode() != path.name:
         return PassedOver(path, "has a name that is not UTF-8: rename it, or move it away")
     if not is_model:
-        return PassedOver(path, f"holds no version folder and no {CONFIG_FILE}: not a model")
+        return PassedOver(path, _NO_MODEL)
     return ModelFolder(path)

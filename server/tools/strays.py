@@ -26,6 +26,11 @@ def _hidden(path: Path) -> Finding:
     return stray(path, "hidden, and never looked at; half copied? rename it when it is whole, or remove it")
 
 
+def _is_of_kubelet(entry: Path) -> bool:
+    """Returns whether a ConfigMap's, Secret's or CSI volume is made of this: removing it would break the mount."""
+    return entry.name.startswith("..")
+
+
 def beside_models(repository: Path) -> Iterator[Finding]:
     """Yields what lies in a repository and is not a model's folder."""
     for entry in _entries(repository):
@@ -99,7 +104,7 @@ def _files_of(model: Path) -> set[str] | None:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(entry for entry in folder.iterdir() if not _is_of_kubelet(entry))
     except OSError:
         # The check that needs the folder reports this.
         return []

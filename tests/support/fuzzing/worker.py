@@ -28,6 +28,7 @@ def targets(kind: str) -> Iterator[list[Target]]:
     from .calls import call_targets
     from .faulty import faulty_targets
     from .files import file_targets
+    from .images import image_targets
     from .pictures import PictureTarget
     from .rest import RestTarget
     from .server import InProcessServer
@@ -38,7 +39,7 @@ def targets(kind: str) -> Iterator[list[Target]]:
         elif kind == "faulty":
             yield faulty_targets()
         elif kind == "files":
-            yield file_targets(Path(folder))
+            yield [*file_targets(Path(folder)), *image_targets(Path(folder))]
         else:
             server = InProcessServer(Path(folder))
             yield call_targets(server) if kind == "calls" else [RestTarget(server)]

@@ -1,7 +1,8 @@
-"""A process that publishes or pulls a model, and kills itself at its n-th step.
+"""A process that publishes or pulls a model, or writes its image, and kills itself at its n-th step.
 
     python victim.py publish REPOSITORY MODEL_FOLDER any:STEP
     python victim.py pull REPOSITORY MODEL_FOLDER change:STEP
+    python victim.py image LAYOUT MODEL_FOLDER change:STEP
 
 Steps are the interpreter's audit events from the moment at which all is imported: each opening of a file, renaming,
 linking, listing and the like; or those only that change a folder. any:0 kills nothing, and prints how many steps there
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from pixelserve.card import Card, Golden
+from pixelserve.oci.writing import write as write_image
 from pixelserve.pull.mirror import Wanted, mirror
 from pixelserve_training.exporting.publish import Content, Version, choose_slot, publish
 
@@ -47,7 +49,11 @@ def _pull(repository: Path, source: Path) -> Callable[[], object]:
     return lambda: mirror(Wanted(str(source), repository, replace=True))
 
 
-ACTIONS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {"publish": _publish, "pull": _pull}
+def _image(layout: Path, source: Path) -> Callable[[], object]:
+    return lambda: write_image(source.parent, source.name, 1, f"oci:{layout}:stable", on_wait=lambda: None)
+
+
+ACTIONS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {"publish": _publish, "pull": _pull, "image": _image}
 
 
 def _act(act: Callable[[], object], kind: str, step: int) -> None:

@@ -107,7 +107,9 @@ def test_examples_use_commands_and_options_that_there_are(where: str, example: s
     assert used <= known
 
 
-@pytest.mark.parametrize("name", ["classify", "models list", "models show", "models pull", "health", "bench", "plan"])
+@pytest.mark.parametrize(
+    "name", ["classify", "models list", "models show", "models pull", "models image", "health", "bench", "plan"]
+)
 def test_every_option_of_the_clients_commands_is_in_the_docs(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
     assert not {option for option in options if f"{option}" not in DOCS}

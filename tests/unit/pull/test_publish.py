@@ -196,3 +196,33 @@ def test_a_model_that_appears_in_the_meantime_is_not_overwritten(tmp_path: Path,
     with pytest.raises(OSError, match="not empty"):
         publish(plan, model, target)
     assert (target / "config.pbtxt").read_text() == "somebody else's"
+
+
+def write_warmup(model: Path, text: str) -> None:
+    (model / "warmup").mkdir(exist_ok=True)
+    (model / "warmup" / "image").write_text(text)
+
+
+def test_the_files_of_a_warm_up_come_with_the_model(pull: Pull, model: Path, repository: Path) -> None:
+    write_warmup(model, "first")
+    assert pull(model).plan.files["warmup"] is State.ADDED
+    assert visible(repository) == visible(model.parent)
+    assert pull(model).plan.files["warmup"] is State.UNCHANGED
+    write_warmup(model, "second")
+    before = visible(repository)
+    with ONLOOKER.watching(repository) as seen:
+        assert pull(model).plan.files["warmup"] is State.REPLACED
+    assert seen == [before, visible(model.parent)]
+
+
+def test_they_are_replaced_on_a_plain_disk_too(
+    pull: Pull, model: Path, repository: Path, plain_disk: Callable[[], None]
+) -> None:
+    write_warmup(model, "first")
+    pull(model)
+    write_warmup(model, "second")
+    plain_disk()
+    pull(model)
+    found = {name: data for name, data in visible(repository).items() if name.startswith("digits/")}
+    assert found == visible(model.parent)
+    assert not [path for path in repository.iterdir() if path.name.startswith(".")]
