@@ -9,8 +9,6 @@ from typing import Any
 from pixelserve.pull.errors import UsageError
 from pixelserve.text import TextError, read_text
 
-_HUB = "index.docker.io"
-
 
 def find_credentials(registry: str) -> str | None:
     """Returns `user:password` for a registry in base64, as HTTP sends it; None: there is none.
@@ -27,7 +25,7 @@ def find_credentials(registry: str) -> str | None:
     try:
         auths = json.loads(read_text(path)).get("auths") or {}
         found = {_host(key): value for key, value in auths.items()}
-        return _encoded(found.get(_HUB if registry == "docker.io" else registry) or {})
+        return _encoded(found.get(registry) or {})
     except (OSError, TextError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: {error}; expected the JSON that docker login writes") from error
 

@@ -48,9 +48,8 @@ class Connection:
         self.shown = shown
         self._registry = registry
         is_here = _LOOPBACK.fullmatch(registry) is not None
-        host = "registry-1.docker.io" if registry == "docker.io" else registry
         # Plain HTTP on this machine only, as docker and podman have it.
-        self.base = f"{'http' if is_here else 'https'}://{host}"
+        self.base = f"{'http' if is_here else 'https'}://{registry}"
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self._opener = urllib.request.build_opener(proxies, _Redirects())
         self._authorization = ""

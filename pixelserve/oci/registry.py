@@ -113,5 +113,4 @@ def _read(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _path(reference: RegistryReference) -> str:
-    hub = reference.registry == "docker.io" and "/" not in reference.name
-    return f"/v2/{'library/' if hub else ''}{reference.name}"
+    return f"/v2/{reference.name}"
