@@ -113,8 +113,7 @@ class Envoy(Balancer):
         host, _, port = self.grpc.rpartition(":")
         listener["address"]["socket_address"] = {"address": host, "port_value": int(port)}
         config["admin"]["address"]["socket_address"]["port_value"] = free_port("127.0.0.1")
-        for name in ("load_assignment", "dns_refresh_rate"):
-            del cluster[name]
+        del cluster["load_assignment"]
         source = {"path": str(self._endpoints), "watched_directory": {"path": str(self._folder)}}
         cluster |= {"type": "EDS", "eds_cluster_config": {"eds_config": {"path_config_source": source}}}
         cluster["eds_cluster_config"]["eds_config"]["resource_api_version"] = "V3"
