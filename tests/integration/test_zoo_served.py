@@ -109,7 +109,7 @@ def test_classify_refuses_a_model_that_takes_no_pictures(zoo_server: Any, root: 
     picture = next((root / "examples" / "mnist").glob("*.png"))
     done = classify(zoo_server, picture, model)
     assert done.returncode != 0
-    assert f"model {model} takes no pictures" in done.stderr
+    assert f"model {model} is not an image classifier" in done.stderr
     assert "send it tensors with ModelInfer" in done.stderr
 
 
