@@ -16,6 +16,7 @@ from pixelserve.imaging.golden import make
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion
+from pixelserve_server.tools.strays import beside_model
 
 Load = Callable[..., LoadedVersion]
 TAKEN = Input((3, 24, 24), "float32")
@@ -60,6 +61,10 @@ def write_card(folder: ModelFolder, picture: str | None = str(parse(LINE, TAKEN)
 
 def golden_file(folder: ModelFolder) -> Path:
     return folder.version_path(1) / "golden-picture.npz"
+
+
+def test_the_golden_picture_is_a_known_file_of_a_version(folder: ModelFolder) -> None:
+    assert list(beside_model(folder.version_path(1), "model.onnx")) == []
 
 
 def test_a_version_that_reproduces_its_golden_picture_says_so(folder: ModelFolder, load: Load) -> None:
