@@ -22,6 +22,7 @@ from .text import TextError, read_text
 
 CARD_FILE = "card.json"
 GOLDEN_FILE = "golden.npz"
+GOLDEN_PICTURE_FILE = "golden-picture.npz"
 SCHEMA_VERSION = 1
 CARD_BYTES = 4 << 20
 """Most bytes of a card, which is sent in answers whole."""
@@ -140,6 +141,10 @@ class Card(_Part):
     parity: list[Parity] = Field(default_factory=list)
     quantization: Quantization | None = Field(default=None, description="None: the model computes in float32")
     output_kind: OutputKind | None = Field(default=None, description="what a classifier's output is; None: not known")
+    picture: str | None = Field(
+        default=None,
+        description="the pictures that it was exported for, in the words of docs/pictures.md; None: not known, or none",
+    )
     parameters: int | None = Field(default=None, description="weights in the model")
     recipe: str | None = None
     seed: int | None = None

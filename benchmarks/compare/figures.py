@@ -12,6 +12,7 @@ OURS_TWO_CORES = "PixelServe on two cores"
 COUNTED, UNCOUNTED = "PixelServe with metrics", "PixelServe without metrics"
 ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models"
 COMMITTED, MOBILENET, EFFICIENTNET = "PixelServe with its committed models", "MobileNetV2", "EfficientNetB0"
+DIGITS, JPEGS, PHOTOS = "PNG digits", "JPEGs of 224 × 224", "photos of 12 megapixels"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight in the pictures."""
 CONNECTIONS = 4
@@ -75,6 +76,10 @@ class Kind(StrEnum):
     """The same server, sent so many times its capacity (0: 0.7 times)."""
     POLITE = "polite client beside 512 in flight"
     """One request at a time beside a connection with 512, in the same server."""
+    CLASSIFIED = "Classify"
+    """Pictures by Classify over gRPC, in a server of its own."""
+    PREPARED = "bare loop"
+    """The same files decoded and prepared by a loop on the same core."""
     RUN = "a run of the model"
     """What a run took meanwhile."""
     REFUSAL_LIMIT = "limit of a refusal"
@@ -86,6 +91,7 @@ class Kind(StrEnum):
 _APART = (
     *(Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE),
     *(Kind.IDLE, Kind.HELD, Kind.LOADED, Kind.LIMIT, Kind.OVERLOADED, Kind.POLITE),
+    Kind.CLASSIFIED,
 )
 
 

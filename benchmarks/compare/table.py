@@ -6,10 +6,12 @@ from .figures import (
     COMMITTED,
     CONNECTIONS,
     COUNTED,
+    DIGITS,
     EARLY_REQUESTS,
     EARLY_SWAPS,
     EFFICIENTNET,
     HTTP_LEVELS,
+    JPEGS,
     MANY_MODELS,
     MOBILENET,
     ONE_MODEL,
@@ -17,6 +19,7 @@ from .figures import (
     OURS_GRPCIO,
     OURS_TLS,
     OURS_TWO_CORES,
+    PHOTOS,
     TRITON,
     UNCOUNTED,
     Figure,
@@ -48,6 +51,7 @@ def all_figures(
         *_of_cores(cost_requests // 4),
         *_of_metrics(cost_requests),
         *_of_loading(),
+        *_of_pictures(),
         *_of_overload(),
     ]
 
@@ -245,6 +249,19 @@ def _of_loading() -> list[Figure]:
         against_limit("the committed models ready after the process was started", COMMITTED, "load_s", None, 1.0),
         *(against_limit(f"{name} loaded", name, "load_s", None, 1.0) for name in (MOBILENET, EFFICIENTNET)),
         *(against_limit(f"memory held for {name}", name, "grown_mb", 1.0, None) for name in (MOBILENET, EFFICIENTNET)),
+    ]
+
+
+def _of_pictures() -> list[Figure]:
+    """Returns what is left of a loop's rate if its pictures come over gRPC and are classified."""
+
+    def pair(name: str) -> tuple[Measurement, Measurement]:
+        return Measurement(Kind.CLASSIFIED, name), Measurement(Kind.PREPARED, name)
+
+    names = (DIGITS, JPEGS, PHOTOS)
+    return [
+        *(Figure("pictures", f"{name}/s by Classify", "images_per_s", *pair(name), 0.8) for name in names),
+        *(Figure("pictures", f"CPU time of {name}", "cpu_us", *pair(name), None, 1.25, False) for name in names),
     ]
 
 

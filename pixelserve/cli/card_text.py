@@ -46,6 +46,7 @@ def _origin(card: Mapping[str, Any]) -> Facts:
         ("data SHA-256", _text(data.get("sha256"))),
         ("data note", _text(data.get("note"))),
         ("trained with", f"{_text(reference.get('framework'))} {_text(reference.get('version'))}".strip()),
+        ("exported for", _text(card.get("picture"))),
         ("recipe", _text(card.get("recipe"))),
         ("seed", _text(card.get("seed"))),
         ("parameters", _number(card["parameters"]) if card.get("parameters") else ""),

@@ -76,6 +76,14 @@ def parse(line: str, taken: Input) -> PictureSpec:
     return spec
 
 
+def undeclared(taken: Input) -> PictureSpec | None:
+    """Returns what pictures an input takes that nothing is declared of: uint8 [height, width, 1 or 3]; None: none."""
+    if not taken.is_of_bytes or len(taken.dims) != 3 or min(taken.dims) < 1:
+        return None
+    height, width, channels = taken.dims
+    return PictureSpec(height, width, channels) if channels in (1, 3) else None
+
+
 def _arrangement(words: Words, taken: Input) -> tuple[Layout, int, tuple[int, int]]:
     """Returns where the input's channels are, how many it has, and its sides."""
     if len(taken.dims) != 3:

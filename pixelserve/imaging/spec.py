@@ -85,6 +85,8 @@ class PictureSpec:
             "resampling": self.resampling,
             "antialias": None if self.antialias else "no",
             "background": None if self.background is None else "#{:02x}{:02x}{:02x}".format(*self.background),
+            # A float model's line must say its scale.
+            "scale": "0..255" if self.normalisation is None and self.dtype != np.uint8 else None,
             "mean": self.normalisation and _numbers(self.normalisation.mean),
             "std": self.normalisation and _numbers(self.normalisation.std),
             "inversion": None if self.inversion == "never" else self.inversion,

@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from pixelserve.card import (
     CARD_FILE,
     GOLDEN_FILE,
+    GOLDEN_PICTURE_FILE,
     MODEL_FILE,
     CardError,
     read_card,
@@ -15,6 +16,7 @@ from pixelserve.card import (
     verify_model_file,
 )
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
+from pixelserve.golden_picture import read_golden_picture
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
@@ -108,7 +110,9 @@ def verify_version(folder: Path, model_file: str, *, require_card: bool) -> Evid
     try:
         card = read_card(folder / CARD_FILE)
         verify_model_file(card, model)
-        golden = folder / GOLDEN_FILE
+        golden, picture = folder / GOLDEN_FILE, folder / GOLDEN_PICTURE_FILE
+        if card.picture is not None and picture.is_file():
+            read_golden_picture(picture)
         return Evidence(card.sha256, read_golden(golden).samples if golden.is_file() else 0)
     except CardError as error:
         # The files are in a folder that will be gone by the time that somebody reads this.

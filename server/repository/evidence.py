@@ -6,7 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelserve.card import CARD_FILE, GOLDEN_FILE, Card, CardError, Golden, read_card, read_golden, verify_model_file
+from pixelserve.card import (
+    CARD_FILE,
+    GOLDEN_FILE,
+    GOLDEN_PICTURE_FILE,
+    Card,
+    CardError,
+    Golden,
+    read_card,
+    read_golden,
+    verify_model_file,
+)
+from pixelserve.golden_picture import GoldenPicture, read_golden_picture
 
 from ..errors import RepositoryError, unreadable
 
@@ -40,6 +51,8 @@ class VersionFiles:
     """Its golden samples; None: it has none."""
     opened: Print
     """Of the model file and those beside it, from before the first session was opened."""
+    picture: GoldenPicture | None = None
+    """Its golden picture; None: it has none."""
 
     def check_same(self) -> None:
         """Checks that the model file and its weights are still those that were loaded.
@@ -70,7 +83,7 @@ def print_of(model: Path) -> Print:
 
 
 def read_files(version: Path, model: Path, opened: Print, *, require_card: bool) -> VersionFiles:
-    """Reads a version's card and golden samples.
+    """Reads a version's card, golden samples and golden picture.
 
     Args:
         version: the version's folder.
@@ -90,10 +103,15 @@ def read_files(version: Path, model: Path, opened: Print, *, require_card: bool)
         card = read_card(version / CARD_FILE)
     with about(model):
         verify_model_file(card, model)
-    if not (version / GOLDEN_FILE).is_file():
-        return VersionFiles(version, model, card, None, opened)
-    with about(version / GOLDEN_FILE):
-        return VersionFiles(version, model, card, read_golden(version / GOLDEN_FILE), opened)
+    golden = picture = None
+    if (version / GOLDEN_FILE).is_file():
+        with about(version / GOLDEN_FILE):
+            golden = read_golden(version / GOLDEN_FILE)
+    # Without a declaration in the card, nothing says what it was prepared for.
+    if card.picture is not None and (version / GOLDEN_PICTURE_FILE).is_file():
+        with about(version / GOLDEN_PICTURE_FILE):
+            picture = read_golden_picture(version / GOLDEN_PICTURE_FILE)
+    return VersionFiles(version, model, card, golden, opened, picture)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from .evidence import Evidence, VersionFiles, print_of, read_files
 from .layout import ModelFolder
 from .opening import Opener
 from .output_kind import read_scores
+from .picture_proof import prove_pictures
 from .progress import Progress
 from .proof import Proof, Prover
 from .scheduling import Placement
@@ -177,6 +178,7 @@ class Loader:
         prover = _prover(folder, files, config, policy)
         proofs = [prover.prove(session) for session in sessions]
         proof = next((each for each in proofs if not each.rows.allows_merging), proofs[0])
+        proof = replace(proof, evidence=prove_pictures(files, config, proof.evidence))
         if not proof.rows.allows_merging:
             policy = replace(policy, merge=False, buckets=())
         config = replace(config, batching=policy)
@@ -267,7 +269,8 @@ class Loader:
             # A model that is not what its configuration says cannot be run as that says.
             if session is not None and not problems:
                 settled = settle(folder, config, session.inputs, session.outputs, self.defaults)
-                _prover(folder, files, settled, settled.batching).prove(session)
+                proof = _prover(folder, files, settled, settled.batching).prove(session)
+                prove_pictures(files, settled, proof.evidence)
         except RepositoryError as error:
             yield error
 

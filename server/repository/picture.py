@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from pixelserve.imaging.declaration import PICTURE, Input, parse
+from pixelserve.imaging.declaration import PICTURE, Input, parse, undeclared
 from pixelserve.imaging.spec import Inversion, PictureSpec
 from pixelserve.imaging.words import DeclarationError
 from pixelserve.oip import model_config_pb2 as pb
@@ -40,9 +40,10 @@ def read_pictures(folder: ModelFolder, config: pb.ModelConfig | None, graph: Gra
         RepositoryError: the parameter declares no pictures, or not those of this model.
     """
     inversion = _inversion(config) or "never"
-    taken = _input(graph)
+    taken = picture_input(graph)
     if config is None or PICTURE not in config.parameters:
-        return _undeclared(taken, inversion) if scores_output(graph.outputs) else None
+        spec = undeclared(taken) if taken is not None and scores_output(graph.outputs) else None
+        return None if spec is None else replace(spec, inversion=inversion)
     place, line = f'parameters["{PICTURE}"]', config.parameters[PICTURE].string_value
     if taken is None or scores_output(graph.outputs) is None:
         problem = (
@@ -75,7 +76,7 @@ def _inversion(config: pb.ModelConfig | None) -> Inversion | None:
     return next((known for known in _INVERSIONS if value == known), None)
 
 
-def _input(graph: Graph) -> Input | None:
+def picture_input(graph: Graph) -> Input | None:
     """Returns the input that may take a picture, without the batch; None: there are none or several inputs."""
     if len(graph.inputs) != 1:
         return None
@@ -83,13 +84,6 @@ def _input(graph: Graph) -> Input | None:
     # Without a batch, the graph takes one picture per request.
     has_rows = graph.batches or spec.shape[:1] in ((1,), (FREE,))
     return Input(tuple(spec.shape[1:]), spec.datatype.dtype.name) if has_rows else None
-
-
-def _undeclared(taken: Input | None, inversion: Inversion) -> PictureSpec | None:
-    if taken is None or not taken.is_of_bytes or len(taken.dims) != 3 or FREE in taken.dims:
-        return None
-    height, width, channels = taken.dims
-    return PictureSpec(height, width, channels, inversion) if channels in (1, 3) else None
 
 
 def _parameter(key: str, value: str) -> str:

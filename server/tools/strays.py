@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pixelserve.card import CARD_FILE, GOLDEN_FILE
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
 
 from ..repository.config import Written
@@ -77,7 +77,7 @@ def beside_model(version: Path, model_file: str) -> Iterator[Finding]:
     """Yields what lies in a version's folder and is not looked at."""
     model = find_model_file(version, model_file)
     weights = _files_of(model)
-    used = {model_file, model.name, CARD_FILE, GOLDEN_FILE, *(weights or ())}
+    used = {model_file, model.name, CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, *(weights or ())}
     entries = _entries(version) if model.parent == version else [*_entries(version), *_entries(model.parent)]
     for entry in entries:
         if entry.name.startswith("."):

@@ -49,6 +49,15 @@ def test_it_measures_streams_many_models_and_swaps(root: Path, tmp_path: Path) -
     assert "after 60 swaps" in figures[4]["title"]
 
 
+def test_it_measures_pictures_against_a_loop(root: Path, tmp_path: Path) -> None:
+    done = compare(root, "--rounds", "1", "--seconds", "0.3", "--only", "pictures", "--json", "--out", str(tmp_path))
+    # 1 says that a floor was missed, which is for a quiet machine to say.
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)["figures"]
+    assert [figure["value"] for figure in found] == ["images_per_s"] * 3 + ["cpu_us"] * 3
+    assert all(figure["ratio"] > 0 for figure in found)
+
+
 def test_it_measures_connections_the_spread_of_times_and_a_busy_neighbour(root: Path, tmp_path: Path) -> None:
     quick = ["--rounds", "1", "--seconds", "0.5"]
     done = compare(root, *quick, "--only", "spread,neighbour,connections", "--json", "--out", str(tmp_path))

@@ -18,6 +18,8 @@ from ..runtime import OnnxModel, Tensor
 CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 DEFAULT_MAX_BATCH_SIZE = 64
+INVERSION = "inversion"
+"""The parameter that overrides the declared inversion."""
 STABLE = "stable"
 """The parameter that names the version for requests without one."""
 
@@ -108,6 +110,15 @@ def read_output_kind(path: Path) -> OutputKind | None:
     config = _read(path)
     value = config.parameters[OUTPUT_KIND].string_value if OUTPUT_KIND in config.parameters else ""
     return next((kind for kind in OUTPUT_KINDS if kind == value), None)
+
+
+def read_picture(path: Path) -> tuple[str, str]:
+    """Returns the parameters `picture` and `inversion` of a configuration on disk; empty: it has none."""
+    config = _read(path)
+    picture, inversion = (
+        config.parameters[key].string_value if key in config.parameters else "" for key in (PICTURE, INVERSION)
+    )
+    return picture, inversion
 
 
 def read_labelled_output(path: Path) -> str | None:

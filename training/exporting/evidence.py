@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pixelserve.card import Card, DataSet, Reference, Task, sha256_of
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.scores import OutputKind, is_single_unit
 
 from ..errors import SamplesError, UsageError
@@ -166,6 +167,7 @@ def make_card(
     comparison: Comparison | None,
     figures: Figures | None,
     output_kind: OutputKind | None = None,
+    pictures: PictureSpec | None = None,
 ) -> Card:
     """Returns the card of a version.
 
@@ -177,6 +179,7 @@ def make_card(
         comparison: of the exported model with the original; None: there was none.
         figures: measured on the exported model; None: there are none.
         output_kind: what a classifier's output is; None: not known.
+        pictures: what it will be served with; None: it takes none.
     """
     return Card(
         name=name,
@@ -191,11 +194,12 @@ def make_card(
         baseline=figures.baseline if figures else None,
         parity=parity(comparison) if comparison else [],
         output_kind=output_kind,
+        picture=str(pictures) if pictures else None,
         parameters=source.parameters,
         recipe=origin.recipe,
         seed=origin.seed,
         held_out=origin.held_out,
-        versions=_made_with(source),
+        versions=_made_with(source) | (runs.library_versions(("pillow",)) if pictures else {}),
     )
 
 

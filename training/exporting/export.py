@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pixelserve.card import DataSet, Golden, sha256_of
+from pixelserve.imaging import golden as golden_pictures
 
 from .. import datasets, zoo
 from ..errors import SourceError, UsageError
@@ -22,7 +23,7 @@ from .exported import Exported, Target
 from .finite import check_weights
 from .output_kind import Found, find
 from .picture_input import Pictures
-from .picture_line import picture_line
+from .picture_line import picture_line, served_pictures
 from .precision import INT8, to_int8
 from .publish import Content, Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
@@ -191,6 +192,8 @@ def _export(
         picture = picture_line(picture, model, is_keras=source.reference is not None)
     config.check_batches(model, target.max_batch_size)
     check_siblings(slot, model, origin.labels, target.max_batch_size)
+    asked = origin.picture is not None and origin.recipe is None
+    pictures = served_pictures(picture, model, labelled, slot.model_folder / config.CONFIG_FILE, asked=asked)
     comparison = None
     if samples is not None:
         comparison = _compare(source, model, samples.first(parity_samples), labelled, target.tolerance)
@@ -208,6 +211,7 @@ def _export(
         comparison=comparison,
         figures=figures,
         output_kind=kind,
+        pictures=pictures,
     )
     if int8 is not None:
         card = int8.describe(card)
@@ -221,7 +225,8 @@ def _export(
         output_kind=kind,
         merge=proof.state != "dependent",
     )
-    content = Content(Version(source.onnx, card, golden, source.weights), config_text, origin.labels)
+    version = Version(source.onnx, card, golden, golden_pictures.make(pictures) if pictures else None, source.weights)
+    content = Content(version, config_text, origin.labels)
     candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled)
     slot, verdict = _publish(slot, content, candidate, unseen, target)
     tensors = _described(model.inputs), _described(model.outputs)

@@ -11,7 +11,7 @@ from typing import Any
 from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import uses_external_data
 
-from pixelserve.card import CARD_FILE, GOLDEN_FILE, MODEL_FILE
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, MODEL_FILE
 
 from ..errors import SourceError
 from .formats import is_lfs_pointer
@@ -19,7 +19,7 @@ from .formats import is_lfs_pointer
 MOST_BYTES = 2_000_000_000
 """Bytes of the largest ONNX file that is written: what protobuf can hold, and some room."""
 
-_TAKEN = (CARD_FILE, GOLDEN_FILE, MODEL_FILE)
+_TAKEN = (CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, MODEL_FILE)
 
 
 def files(model: ModelProto, path: Path) -> dict[str, Path]:

@@ -1,13 +1,19 @@
 """What the configuration of an exported model says about pictures: checked, or assumed and said."""
 
-from pixelserve.imaging.declaration import Input, parse
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from pixelserve.imaging.declaration import Input, parse, undeclared
+from pixelserve.imaging.spec import Inversion, PictureSpec
 from pixelserve.imaging.words import PRESETS, DeclarationError
 
 from ..errors import UsageError
 from ..progress import say
 from ..runtime import OnnxModel
+from . import config
 
-_RANK = 4
+_RANK, _SCORES_RANK = 4, 2
 
 
 def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
@@ -36,6 +42,42 @@ def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
             f"a picture: one of {', '.join(PRESETS)}, or words such as 'fit=crop scale=0..1' (docs/pictures.md)"
         )
     return ""
+
+
+def served_pictures(
+    line: str, model: OnnxModel, labelled: str | None, path: Path, *, asked: bool
+) -> PictureSpec | None:
+    """Returns the pictures that a server takes for a model; None: it takes none.
+
+    Args:
+        line: the parameter `picture`, as `picture_line` returns it.
+        model: the exported model.
+        labelled: the output that has labels; None: none.
+        path: config.pbtxt, whose line is the one that is served if the model has other versions.
+        asked: whether the user gave the line.
+
+    Raises:
+        UsageError: the user gave another line than the one on disk.
+    """
+    taken, inversion = _input(model), ""
+    if path.is_file():
+        written, inversion = config.read_picture(path)
+        if written != line:
+            problem = f'{path} says picture "{written}", not "{line}"'
+            if asked:
+                raise UsageError(f"{problem}; all versions share it: change it there, or export under another --name")
+            say(f"note: {problem}; all versions share it, and it stays as it is")
+        line = written
+    scores = [output for output in model.outputs if output.dtype.kind == "f" and len(output.shape) == _SCORES_RANK]
+    if taken is None or (labelled is None and len(scores) != 1):
+        return None
+    try:
+        spec = parse(line, taken) if line else undeclared(taken)
+    except DeclarationError:
+        # Of a line on disk, which the server says more about.
+        return None
+    known = next((each for each in get_args(Inversion) if each == inversion), None)
+    return replace(spec, inversion=known) if spec and known else spec
 
 
 def _input(model: OnnxModel) -> Input | None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelserve.card import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, write_golden
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, MODEL_FILE, Card, Golden, write_golden
+from pixelserve.golden_picture import GoldenPicture, write_golden_picture
 
 from ..errors import TargetExistsError, UsageError
 from ..runtime import OnnxModel
@@ -94,6 +95,8 @@ class Version:
     """card.json."""
     golden: Golden | None
     """golden.npz; None: there is none."""
+    picture: GoldenPicture | None = None
+    """golden-picture.npz; None: there is none."""
     weights: Sequence[Path] = ()
     """Files with weights, to lie beside model.onnx under the names that they have."""
 
@@ -137,3 +140,5 @@ def _write_version(folder: Path, version: Version) -> None:
     version.card.write(folder / CARD_FILE)
     if version.golden is not None:
         write_golden(folder / GOLDEN_FILE, version.golden)
+    if version.picture is not None:
+        write_golden_picture(folder / GOLDEN_PICTURE_FILE, version.picture)

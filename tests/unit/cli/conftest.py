@@ -44,6 +44,7 @@ CARD = {
     ],
     "parameters": 93322,
     "recipe": "mnist-cnn",
+    "picture": "colour=grey layout=nhwc size=2x3 fit=stretch",
     "seed": 42,
     "versions": {"keras": "3.8", "onnx": "1.17"},
 }

@@ -68,6 +68,7 @@ def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
         ("data set", "MNIST"),
         ("data SHA-256", "cd" * 32),
         ("trained with", "keras 3.8"),
+        ("exported for", "colour=grey layout=nhwc size=2x3 fit=stretch"),
         ("recipe", "mnist-cnn"),
         ("seed", "42"),
         ("parameters", "93,322"),

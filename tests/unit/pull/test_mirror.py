@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pixelserve.card import read_card, sha256_of
 from pixelserve.external_data import external_hashes
+from pixelserve.golden_picture import GoldenPicture, write_golden_picture
 from pixelserve.onnx import model_pb2
 from pixelserve.pull import mirror as mirror_module
 from pixelserve.pull.errors import (
@@ -233,6 +235,19 @@ def test_golden_samples_that_unpack_to_too_much_are_refused(pull: Pull, model: P
     with pytest.raises(DamagedError, match=r"golden\.npz: .* unpacks to 272,629,760 bytes; at most 268,435,456"):
         pull(model)
     assert not list(repository.rglob("*"))
+
+
+def test_a_golden_picture_is_taken_whole_or_the_version_is_refused(pull: Pull, model: Path, repository: Path) -> None:
+    card = read_card(model / "1" / "card.json")
+    card.model_copy(update={"picture": "fit=letterbox"}).write(model / "1" / "card.json")
+    path = model / "1" / "golden-picture.npz"
+    path.write_bytes(b"PK")
+    with pytest.raises(DamagedError, match=r"version 1: golden-picture\.npz: cannot be read as a golden picture"):
+        pull(model)
+    assert not list(repository.rglob("*"))
+    write_golden_picture(path, GoldenPicture(b"a file", np.zeros((2, 2, 1), np.uint8)))
+    pull(model)
+    assert (repository / "digits" / "1" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(("path", "content", "said"), DAMAGES)

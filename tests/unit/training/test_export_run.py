@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from pixelserve.card import read_card, read_golden, replay, verify_model_file
+from pixelserve.golden_picture import read_golden_picture
+from pixelserve.imaging.declaration import Input, parse
+from pixelserve.imaging.golden import replay as replay_picture
 from pixelserve_training.errors import ParityError, SourceError, TargetExistsError, UsageError, WriteError
 from pixelserve_training.exporting import export, publish, sources, verify
 from pixelserve_training.exporting.export import Target, export_run
@@ -28,8 +31,13 @@ def test_the_export_command_writes_a_whole_model(
     model = tmp_path / "models" / "mnist-cnn"
     assert result["folder"] == str(model / "1")
     assert result["verified"]
-    assert _listing(model) == ["1", "1/card.json", "1/golden.npz", "1/model.onnx", "config.pbtxt", "labels.txt"]
+    files = ["1/card.json", "1/golden-picture.npz", "1/golden.npz", "1/model.onnx"]
+    assert _listing(model) == ["1", *files, "config.pbtxt", "labels.txt"]
     assert (model / "labels.txt").read_text().split() == list("0123456789")
+    card = read_card(model / "1" / "card.json")
+    assert card.picture == "colour=grey layout=nhwc size=28x28 fit=mnist resampling=bilinear inversion=auto"
+    assert "pillow" in card.versions
+    replay_picture(read_golden_picture(model / "1" / "golden-picture.npz"), parse("mnist", Input((28, 28, 1), "uint8")))
 
 
 def test_the_exported_file_takes_raw_pixels_and_reproduces_keras(

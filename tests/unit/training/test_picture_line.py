@@ -1,5 +1,6 @@
 """An exported model declares its pictures: as asked, or as its framework does it."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,11 +8,15 @@ import numpy as np
 import pytest
 
 from pixelserve_training.errors import UsageError
-from pixelserve_training.exporting.picture_line import picture_line
+from pixelserve_training.exporting.picture_line import picture_line, served_pictures
 
 
-def model(*shape: int, dtype: Any = np.uint8, inputs: int = 1) -> Any:
-    return SimpleNamespace(inputs=[SimpleNamespace(shape=shape, dtype=np.dtype(dtype))] * inputs)
+def model(*shape: int, dtype: Any = np.uint8, inputs: int = 1, outputs: int = 1) -> Any:
+    taken, given = (
+        SimpleNamespace(shape=shape, dtype=np.dtype(dtype)),
+        SimpleNamespace(shape=(-1, 5), dtype=np.dtype("f4")),
+    )
+    return SimpleNamespace(inputs=[taken] * inputs, outputs=[given] * outputs)
 
 
 PIXELS, FLOATS = model(-1, 32, 32, 3), model(-1, 3, 224, 224, dtype=np.float32)
@@ -48,3 +53,58 @@ def test_of_anything_else_nothing_is_said(other: Any, capsys: pytest.CaptureFixt
 def test_a_wrong_line_is_refused_before_anything_is_written(asked: str, other: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         picture_line(asked, other, is_keras=False)
+
+
+def written(folder: Path, picture: str, more: str = "") -> Path:
+    path = folder / "config.pbtxt"
+    path.write_text(f'parameters {{ key: "picture" value {{ string_value: "{picture}" }} }} {more}')
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "served", "expected"),
+    [
+        ("imagenet", FLOATS, "fit=crop resize=256"),
+        ("keras", PIXELS, "fit=stretch resampling=bilinear antialias=no"),
+        ("", PIXELS, "fit=letterbox"),
+        ("", FLOATS, None),
+        ("", model(-1, 10, dtype=np.float32), None),
+        ("", model(-1, 32, 32, 3, inputs=2), None),
+        ("keras", model(-1, 32, 32, 3, outputs=2), None),
+    ],
+)
+def test_the_card_says_what_pictures_a_server_will_take(
+    tmp_path: Path, line: str, served: Any, expected: str | None
+) -> None:
+    spec = served_pictures(line, served, None, tmp_path / "config.pbtxt", asked=False)
+    assert (spec is None) if expected is None else (expected in str(spec))
+
+
+def test_labels_tell_which_of_several_outputs_are_scores(tmp_path: Path) -> None:
+    spec = served_pictures("", model(-1, 32, 32, 3, outputs=2), "scores", tmp_path / "config.pbtxt", asked=False)
+    assert spec is not None
+
+
+def test_what_is_on_disk_is_what_all_versions_are_served_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, "fit=crop", 'parameters { key: "inversion" value { string_value: "auto" } }')
+    spec = served_pictures("keras", PIXELS, None, path, asked=False)
+    assert spec is not None
+    assert (spec.fit, spec.inversion) == ("crop", "auto")
+    assert (
+        'says picture "fit=crop", not "keras"; all versions share it, and it stays as it is' in capsys.readouterr().err
+    )
+
+
+def test_another_line_than_the_one_on_disk_is_refused_if_the_user_gave_it(tmp_path: Path) -> None:
+    path = written(tmp_path, "fit=crop")
+    with pytest.raises(
+        UsageError, match=r'config\.pbtxt says picture "fit=crop", not "keras".*change it there, or export'
+    ):
+        served_pictures("keras", PIXELS, None, path, asked=True)
+    assert served_pictures("fit=crop", PIXELS, None, path, asked=True) is not None
+
+
+def test_a_line_on_disk_that_no_server_takes_makes_no_golden_picture(tmp_path: Path) -> None:
+    assert served_pictures("keras", PIXELS, None, written(tmp_path, "fit=cropped"), asked=False) is None
