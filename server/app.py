@@ -13,6 +13,7 @@ from .api.admission import Admission, FailureCounts
 from .api.call import Handler
 from .api.classify_job import PictureLimits
 from .api.dispatch import Dispatcher, Guard
+from .api.figures import Figures
 from .api.health import HEALTH_SERVICE, WATCH, Health
 from .api.log_settings import LogSettings
 from .api.reflection import METHODS as REFLECTION_METHODS
@@ -303,6 +304,7 @@ class Application:
             ).handlers(),
             f"/{open_inference.SERVICE}/RepositoryIndex": self._index,
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
+            f"/{classifier.SERVICE}/Figures": Figures(self._catalogue, self._metrics.statistics, lambda: self.is_ready),
             **self._control.handlers(),
         }
 

@@ -157,3 +157,70 @@ class Tensor(_message.Message):
     shape: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FiguresRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class FiguresResponse(_message.Message):
+    __slots__ = ("read_s", "ready", "versions")
+    READ_S_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    read_s: float
+    ready: bool
+    versions: _containers.RepeatedCompositeFieldContainer[VersionFigures]
+    def __init__(self, read_s: _Optional[float] = ..., ready: bool = ..., versions: _Optional[_Iterable[_Union[VersionFigures, _Mapping]]] = ...) -> None: ...
+
+class VersionFigures(_message.Message):
+    __slots__ = ("model", "version", "success", "failure", "rows", "pending", "request_seconds", "queue_seconds", "batch_rows", "drift")
+    class FailureEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    success: int
+    failure: _containers.ScalarMap[str, int]
+    rows: int
+    pending: int
+    request_seconds: Histogram
+    queue_seconds: Histogram
+    batch_rows: Histogram
+    drift: Drift
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., success: _Optional[int] = ..., failure: _Optional[_Mapping[str, int]] = ..., rows: _Optional[int] = ..., pending: _Optional[int] = ..., request_seconds: _Optional[_Union[Histogram, _Mapping]] = ..., queue_seconds: _Optional[_Union[Histogram, _Mapping]] = ..., batch_rows: _Optional[_Union[Histogram, _Mapping]] = ..., drift: _Optional[_Union[Drift, _Mapping]] = ...) -> None: ...
+
+class Histogram(_message.Message):
+    __slots__ = ("bounds", "counts", "sum")
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    bounds: _containers.RepeatedScalarFieldContainer[float]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sum: float
+    def __init__(self, bounds: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., sum: _Optional[float] = ...) -> None: ...
+
+class Drift(_message.Message):
+    __slots__ = ("classes", "confidence", "rows")
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    classes: float
+    confidence: float
+    rows: int
+    def __init__(self, classes: _Optional[float] = ..., confidence: _Optional[float] = ..., rows: _Optional[int] = ...) -> None: ...

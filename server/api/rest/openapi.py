@@ -93,6 +93,14 @@ def _server() -> Document:
         "/v2/models/stats": _get(
             "Statistics of all models", "Cumulative counts and nanoseconds.", "curl -s {base}/v2/models/stats"
         ),
+        "/v1/models": _get(
+            "Every version", "State, tensors, pictures, evidence and card of each version.", "curl -s {base}/v1/models"
+        ),
+        "/v1/figures": _get(
+            "What versions have done",
+            "Counts and histograms per version, which only grow; two answers give the rates between them.",
+            "curl -s {base}/v1/figures",
+        ),
         "/v2/repository/index": {
             "post": _operation(
                 "What is in the repository",

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pixelserve.oip import inference_pb2 as pb
+from pixelserve.v1 import classifier_pb2
 
 from ...access.authorizer import Authorizer
 from ...errors import InvalidRequest, RequestError
@@ -25,6 +26,7 @@ from ..admission import FailureCounts
 from ..dispatch import Dispatcher
 from ..status import status_of
 from . import cross_site, json_body, openapi, page, pictures
+from .assets import PREFIX, Assets
 from .body import BodyReader, translated
 from .caller import Caller, metadata
 from .infer import Inference
@@ -71,6 +73,7 @@ class Rest:
         log_failure: FailureLog,
         failure_counts: FailureCounts,
         authorizer: Authorizer | None = None,
+        assets: Assets | None = None,
     ) -> None:
         """Stores what it is handed.
 
@@ -82,6 +85,7 @@ class Rest:
             log_failure: logs an unexpected exception, and returns the id under which it did.
             failure_counts: counts the requests that become no call.
             authorizer: checks tokens; None: everyone may call everything.
+            assets: the page's files; None: the page is off.
         """
         self._call = Caller(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes, limits.idle_s)
@@ -91,6 +95,7 @@ class Rest:
         self._log_failure = log_failure
         self._failure_counts = failure_counts
         self._authorizer = authorizer
+        self._assets = assets
         self._openapi = openapi.document(version)
 
     def app(self) -> ASGIApp:
@@ -101,6 +106,10 @@ class Rest:
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
             "/v2/models/stats": self._stats,
+            "/": self._asset,
+            f"{PREFIX}{{path:path}}": self._asset,
+            "/v1/models": self._models,
+            "/v1/figures": self._figures,
             "/openapi.json": self._document,
             "/docs": self._page,
         }
@@ -271,6 +280,21 @@ class Rest:
             )
             answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request.scope)
         return _json(pictures.to_json(answer, names))
+
+    async def _models(self, request: Request) -> Response:
+        message = classifier_pb2.ListModelsRequest().SerializeToString()
+        answer = await self._call(f"/{classifier.SERVICE}/ListModels", message, request.scope)
+        return _json(as_json(classifier_pb2.ListModelsResponse.FromString(answer)))
+
+    async def _figures(self, request: Request) -> Response:
+        message = classifier_pb2.FiguresRequest().SerializeToString()
+        answer = await self._call(f"/{classifier.SERVICE}/Figures", message, request.scope)
+        return _json(as_json(classifier_pb2.FiguresResponse.FromString(answer)))
+
+    async def _asset(self, request: Request) -> Response:
+        if self._assets is None:
+            raise HttpError(404, "the page is off (--no-page); GET /docs lists what there is")
+        return self._assets.answer(request)
 
     async def _document(self, _: Request) -> Response:
         return _json(self._openapi)

@@ -136,6 +136,11 @@ def lists_models(send: Send, _: Any) -> None:
     assert version.takes_images
 
 
+def gives_figures(send: Send, _: Any) -> None:
+    (version,) = send("Figures", classifier_pb2.FiguresRequest(model="colours")).versions
+    assert len(version.request_seconds.counts) == len(version.request_seconds.bounds) + 1
+
+
 METHODS: dict[str, Callable[[Send, Any], None]] = {
     "ServerLive": is_live_and_ready,
     "ServerReady": is_not_ready,
@@ -155,6 +160,7 @@ METHODS: dict[str, Callable[[Send, Any], None]] = {
     "LogSettings": logs,
     "Classify": classifies,
     "ListModels": lists_models,
+    "Figures": gives_figures,
 }
 
 

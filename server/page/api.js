@@ -1,0 +1,88 @@
+// Calls to the server that this page came from. Errors are sentences to show as they are.
+
+// In memory only: a token in storage would outlive the tab.
+let token = "";
+
+export function setToken(text) {
+  token = text.trim();
+}
+
+export class ServerError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+
+  get needsToken() {
+    return this.status === 401 || this.status === 403;
+  }
+}
+
+async function call(path, options = {}) {
+  const headers = { ...options.headers };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers, cache: "no-store" });
+  } catch {
+    throw new ServerError("The server does not answer. Is it still running?", 0);
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new ServerError(body?.error ?? `The server answered ${response.status}.`, response.status);
+  return body;
+}
+
+export function pathOf({ model, version }) {
+  return `/v1/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}`;
+}
+
+export async function models() {
+  return (await call("/v1/models")).versions;
+}
+
+export function figures() {
+  return call("/v1/figures");
+}
+
+// Classifies one picture; returns the result and the time to and from the server in milliseconds.
+export async function classify(target, picture, topK) {
+  const began = performance.now();
+  const answer = await call(`${pathOf(target)}:classify?top_k=${topK}&return_seen=true`, {
+    method: "POST",
+    // The server looks at the bytes; anything but an image type would be refused before it does.
+    headers: { "Content-Type": picture.type.startsWith("image/") ? picture.type : "image/png" },
+    body: picture,
+  });
+  const [result] = answer.results;
+  if (result.error) throw new ServerError(sentence(result.error), 200);
+  return { ...result, kind: answer.output_kind, ms: performance.now() - began };
+}
+
+export function infer(target, request) {
+  return call(`/v2/models/${encodeURIComponent(target.model)}/versions/${encodeURIComponent(target.version)}/infer`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: request,
+  });
+}
+
+export function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
+}
+
+// Runs one job at a time; of those offered meanwhile, only the newest runs next.
+export function newest(work) {
+  let running = false;
+  let waiting = null;
+  return async (job) => {
+    waiting = { job };
+    if (running) return;
+    running = true;
+    while (waiting) {
+      const next = waiting.job;
+      waiting = null;
+      await work(next);
+    }
+    running = false;
+  };
+}

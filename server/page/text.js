@@ -1,0 +1,43 @@
+// Numbers and declarations in words.
+
+export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+
+// The number of a class: a probability has a percent sign, a score has not.
+export function shown(found) {
+  return found.score === undefined ? percent(found.probability) : found.score.toPrecision(4);
+}
+
+// Wilson's interval of a share at 95 % (Wilson 1927).
+export function wilson(share, count) {
+  const z = 1.96;
+  const middle = share + (z * z) / (2 * count);
+  const reach = z * Math.sqrt((share * (1 - share)) / count + (z * z) / (4 * count * count));
+  return [(middle - reach) / (1 + (z * z) / count), (middle + reach) / (1 + (z * z) / count)];
+}
+
+const FITS = {
+  letterbox: "scaled whole, borders filled",
+  stretch: "stretched",
+  crop: "middle cropped",
+  mnist: "ink centred as in MNIST",
+};
+const INVERSIONS = { auto: "inverted if light", always: "inverted", never: "" };
+
+// What becomes of a picture: config.pbtxt's line as words.
+export function declaration(line) {
+  const words = Object.fromEntries(line.split(" ").map((word) => word.split("=")));
+  const [height, width] = (words.size ?? "").split("x");
+  return [
+    `${height} × ${width ?? height} pixels, ${words.colour}`,
+    FITS[words.fit] ?? words.fit,
+    words.resampling,
+    INVERSIONS[words.inversion ?? "never"],
+  ].filter(Boolean).join(", ");
+}
+
+export const KINDS = {
+  probabilities: "probability",
+  logits: "probability, from logits",
+  sigmoids: "probability per class",
+  scores: "score",
+};

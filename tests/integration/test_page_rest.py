@@ -1,0 +1,82 @@
+"""What the server gives the page: its files, the models and the figures."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PICTURE = (Path(__file__).resolve().parent.parent.parent / "examples/mnist/digit-7-test-00000.png").read_bytes()
+FILES = ("/", "/page/app.js", "/page/style.css", "/page/icon.svg", "/page/vendor/preact.js")
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def call(server: Any, call_http: Call) -> Call:
+    return lambda path, *args, **more: call_http(server, path, *args, **more)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_each_file_comes_with_headers_that_let_nothing_else_in(call: Call, path: str) -> None:
+    answer = call(path)
+    assert answer.status == 200
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_is_compressed_once_and_known_by_its_etag(call: Call, path: str) -> None:
+    plain, packed = call(path), call(path, headers={"Accept-Encoding": "br, gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    again = call(path, headers={"If-None-Match": plain.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert call(path, headers={"If-None-Match": '"other"'}).status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/", "/page/../settings.py", "/page/%2e%2e/settings.py", "/page//app.js", "/page/x"]
+)
+def test_a_path_that_is_not_a_file_of_the_page_is_not_found(call: Call, path: str) -> None:
+    answer = call(path)
+    assert answer.status == 404
+    assert "GET / is the page" in answer.error
+
+
+def test_without_the_page_its_paths_say_so(start_server: Callable[..., Any], root: Path, call_http: Call) -> None:
+    server = start_server(root / "models", "--no-page")
+    for path in ("/", "/page/app.js"):
+        answer = call_http(server, path)
+        assert answer.status == 404
+        assert "--no-page" in answer.error
+    assert call_http(server, "/v1/models").status == 200
+
+
+def test_models_are_listed_with_their_cards(call: Call) -> None:
+    found = {each["name"]: each for each in call("/v1/models").json["versions"]}
+    assert found["mnist-cnn"]["state"] == "STATE_READY"
+    assert found["mnist-cnn"]["takes_images"] is True
+    assert '"accuracy"' in found["mnist-cnn"]["card_json"]
+
+
+def test_figures_grow_by_what_was_asked(call: Call) -> None:
+    def of_mnist() -> tuple[float, dict[str, Any]]:
+        answer = call("/v1/figures").json
+        assert answer["ready"] is True
+        (version,) = [each for each in answer["versions"] if each["model"] == "mnist-cnn"]
+        return answer["read_s"], version
+
+    (before_s, before), _ = of_mnist(), call("/v1/models/mnist-cnn:classify", PICTURE, {"Content-Type": "image/png"})
+    after_s, after = of_mnist()
+    assert after_s > before_s
+    assert after["success"] >= before["success"] + 1
+    assert sum(after["request_seconds"]["counts"]) == after["success"]
+    assert sum(after["batch_rows"]["counts"]) <= after["rows"]
+    assert after["failure"].keys() == {"BACKEND", "CANCELED", "REJECTED"}
