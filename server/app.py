@@ -245,8 +245,10 @@ class Application:
 
     def _bind(self) -> None:
         settings = self._settings
+        grpc_address = self._transport.bind(settings.host, settings.grpc_port)
+        self._grpc_port = int(grpc_address.rpartition(":")[2])
         self._addresses = {
-            "grpc": self._transport.bind(settings.host, settings.grpc_port),
+            "grpc": grpc_address,
             "http": self._http.bind(settings.host, settings.http_port) if self._http else None,
             "metrics": self._metrics_server.bind(settings.host, settings.metrics_port),
         }
@@ -304,7 +306,12 @@ class Application:
             ).handlers(),
             f"/{open_inference.SERVICE}/RepositoryIndex": self._index,
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
-            f"/{classifier.SERVICE}/Figures": Figures(self._catalogue, self._metrics.statistics, lambda: self.is_ready),
+            f"/{classifier.SERVICE}/Figures": Figures(
+                self._catalogue,
+                self._metrics.statistics,
+                lambda: self.is_ready,
+                lambda: self._grpc_port,
+            ),
             **self._control.handlers(),
         }
 

@@ -158,6 +158,20 @@ class Tensor(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class SamplesRequest(_message.Message):
+    __slots__ = ("model", "version")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class SamplesResponse(_message.Message):
+    __slots__ = ("pictures",)
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
+    pictures: _containers.RepeatedCompositeFieldContainer[RawPixels]
+    def __init__(self, pictures: _Optional[_Iterable[_Union[RawPixels, _Mapping]]] = ...) -> None: ...
+
 class FiguresRequest(_message.Message):
     __slots__ = ("model",)
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -165,14 +179,16 @@ class FiguresRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class FiguresResponse(_message.Message):
-    __slots__ = ("read_s", "ready", "versions")
+    __slots__ = ("read_s", "ready", "versions", "grpc_port")
     READ_S_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
     read_s: float
     ready: bool
     versions: _containers.RepeatedCompositeFieldContainer[VersionFigures]
-    def __init__(self, read_s: _Optional[float] = ..., ready: bool = ..., versions: _Optional[_Iterable[_Union[VersionFigures, _Mapping]]] = ...) -> None: ...
+    grpc_port: int
+    def __init__(self, read_s: _Optional[float] = ..., ready: bool = ..., versions: _Optional[_Iterable[_Union[VersionFigures, _Mapping]]] = ..., grpc_port: _Optional[int] = ...) -> None: ...
 
 class VersionFigures(_message.Message):
     __slots__ = ("model", "version", "success", "failure", "rows", "pending", "request_seconds", "queue_seconds", "batch_rows", "drift")

@@ -13,7 +13,7 @@ from ..repository.aliases import ALIASES
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
 from .call import Call, Handler, Subject
-from .classify_job import INVERSIONS, ClassifyJob, Guarded, PictureLimits
+from .classify_job import INVERSIONS, ClassifyJob, Guarded, PictureLimits, raw_pixels
 from .codec import parse_message
 from .wire import MAX_FIELDS
 
@@ -45,7 +45,11 @@ class Classifier:
 
     def handlers(self) -> dict[str, Handler]:
         """Returns a handler for each served method's full name."""
-        return {f"/{SERVICE}/Classify": self.classify, f"/{SERVICE}/ListModels": self.list_models}
+        return {
+            f"/{SERVICE}/Classify": self.classify,
+            f"/{SERVICE}/ListModels": self.list_models,
+            f"/{SERVICE}/Samples": self.samples,
+        }
 
     def classify(self, message: bytes, call: Call) -> None:
         """Has a request's pictures decoded and queued; the call is answered when its batch has run.
@@ -108,6 +112,20 @@ class Classifier:
                 pb.ModelVersion(name=name, version=version, state=unavailable, reason=status.reason)
                 for version, status in self._catalogue.others(name)
             )
+        call.reply(response.SerializeToString())
+
+    def samples(self, message: bytes, call: Call) -> None:
+        """Answers with pictures to try a version with.
+
+        Raises:
+            RequestError: there is no such version, or it is not ready.
+        """
+        request = parse_message(pb.SamplesRequest, message)
+        loaded = self._version(request.model, request.version)
+        samples, taken = loaded.evidence.samples, loaded.config.pictures
+        response = pb.SamplesResponse()
+        if samples is not None and taken is not None:
+            response.pictures.extend(map(raw_pixels, samples[..., ::-1] if taken.is_bgr else samples))
         call.reply(response.SerializeToString())
 
 

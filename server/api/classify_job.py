@@ -219,7 +219,7 @@ class ClassifyJob:
             self._rows[self._count] = as_values(levels, spec)
             self._count += 1
             if self._request.return_seen:
-                self._seen.append(_raw(levels))
+                self._seen.append(raw_pixels(levels))
         except ImageError as error:
             self._errors[index] = error
 
@@ -290,7 +290,7 @@ def _results(output: TensorSpec, reading: Reading, request: pb.ClassifyRequest) 
             yield pb.Result(error=_NOT_FINITE)
 
 
-def _raw(levels: Array) -> pb.RawPixels:
+def raw_pixels(levels: Array) -> pb.RawPixels:
     height, width, channels = levels.shape
     return pb.RawPixels(height=height, width=width, channels=channels, data=as_levels(levels).tobytes())
 

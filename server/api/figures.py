@@ -18,10 +18,13 @@ from .statistics import Statistics
 class Figures:
     """Handles the method. May be called from any thread; nothing is kept between calls."""
 
-    def __init__(self, catalogue: Catalogue, statistics: Statistics, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, statistics: Statistics, is_ready: Callable[[], bool], grpc_port: Callable[[], int]
+    ) -> None:
         self._catalogue = catalogue
         self._statistics = statistics
         self._is_ready = is_ready
+        self._grpc_port = grpc_port
 
     def __call__(self, message: bytes, call: Call) -> None:
         """Answers with the figures of every ready version that the caller may see.
@@ -34,7 +37,7 @@ class Figures:
         if request.model and request.model not in names:
             raise NotFound(f'there is no model "{request.model}"; this server has {", ".join(names)}')
         shown = {request.model} if request.model else set(names)
-        response = pb.FiguresResponse(read_s=time.monotonic(), ready=self._is_ready())
+        response = pb.FiguresResponse(read_s=time.monotonic(), ready=self._is_ready(), grpc_port=self._grpc_port())
         response.versions.extend(
             _figures(loaded, self._statistics(loaded.name, loaded.version))
             for loaded in self._catalogue.all_ready()

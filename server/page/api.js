@@ -40,6 +40,10 @@ export async function models() {
   return (await call("/v1/models")).versions;
 }
 
+export async function samples(target) {
+  return (await call(`${pathOf(target)}/samples`)).pictures;
+}
+
 export function figures() {
   return call("/v1/figures");
 }

@@ -1,51 +1,66 @@
 import { html, render, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
+import { useActions, useKeys, usePaste } from "./actions.js";
 import * as api from "./api.js";
 import { FIRST, toPng } from "./drawing.js";
+import { follow, keyOf } from "./figures.js";
 import { Header } from "./header.js";
+import { useSamples } from "./samples.js";
+import { Tensors } from "./tensors.js";
+import { Trust } from "./trust.js";
 import { Try } from "./try.js";
+import { Use } from "./use.js";
+import { Watch } from "./watch.js";
 
 const TABS = ["Try", "Trust", "Watch", "Use"];
 const TOP = 5;
+const USUAL_GRPC_PORT = 8001;
 
 function App() {
   const [versions, setVersions] = useState(null);
   const [problem, setProblem] = useState(null);
+  const [watched, setWatched] = useState({ figures: null, problem: null });
   const [tab, setTab] = useState(tabOf(location.hash));
   const [picked, setPicked] = useState({ main: "", other: "" });
   const [input, setInput] = useState({ strokes: FIRST });
   const [answers, setAnswers] = useState([]);
-
-  const load = async () => {
-    try {
-      setVersions(await api.models());
-      setProblem(null);
-    } catch (error) {
-      setProblem(error);
-    }
-  };
-  useEffect(() => { load(); }, []);
-  useEffect(() => {
-    const follow = () => setTab(tabOf(location.hash));
-    addEventListener("hashchange", follow);
-    return () => removeEventListener("hashchange", follow);
-  }, []);
-
-  const targets = useMemo(() => chosen(versions ?? [], picked), [versions, picked]);
-  const offer = useRef(api.newest(async (job) => setAnswers(await classified(job)))).current;
-  useEffect(() => { if (targets.length) offer({ targets, input }); }, [targets, input]);
-
   const act = useActions(setInput);
-  useKeys({ ...act, tab: (i) => go(TABS[i]) });
+  const targets = useMemo(() => chosen(versions ?? [], picked), [versions, picked]);
+  const samples = useSamples(targets[0]);
+
+  const load = () => api.models().then((found) => { setVersions(found); setProblem(null); }, setProblem);
+  useEffect(() => { load(); }, []);
+  useEffect(() => versions && follow(
+    (figures) => setWatched({ figures, problem: null }),
+    (error) => setWatched({ figures: null, problem: error }),
+  ), [versions]);
+  useHash(setTab);
+
+  const offer = useRef(api.newest(async (job) => setAnswers(await classified(job)))).current;
+  useEffect(() => { offer({ targets, input }); }, [targets, input]);
+  // A first drawing suits models of digits; others begin with a sample of their own.
+  useEffect(() => {
+    if (samples.length && !input.touched && !isOfDigits(targets[0])) act.file(samples[0]);
+  }, [samples]);
+
+  const nextSample = () => samples.length && act.file(samples[(samples.indexOf(input.file) + 1) % samples.length]);
+  useKeys({ s: nextSample, z: act.undo, c: act.clear, ...Object.fromEntries(TABS.map((name, i) => [i + 1, () => go(name)])) });
   usePaste(act.file);
 
+  const view = () => {
+    if (problem) return html`<${Trouble} problem=${problem} onToken=${(token) => { api.setToken(token); load(); }} />`;
+    if (!versions) return html`<p class="small">Loading …</p>`;
+    const [target] = targets;
+    if (tab === "Watch" && versions.length) return html`<${Watch} key=${target?.key} target=${target ?? { model: "", version: "" }} versions=${versions} ...${watched} />`;
+    if (!target) return html`<p class="problem" role="alert">This server has no model that is ready. Put one into its model repository; docs/repository.md says how.</p>`;
+    if (tab === "Trust") return html`<${Trust} target=${target} />`;
+    if (tab === "Use") return html`<${Use} target=${target} input=${input} grpcPort=${watched.figures?.grpc_port ?? USUAL_GRPC_PORT} />`;
+    if (!target.takes_images) return html`<${Tensors} target=${target} />`;
+    return html`<${Try} targets=${targets} input=${input} answers=${answers} samples=${samples} act=${act} />`;
+  };
   return html`
-    <${Header} tabs=${TABS} tab=${tab} onTab=${go} versions=${versions ?? []} targets=${targets} onPick=${setPicked} picked=${picked} />
-    <main role="tabpanel" id="panel" aria-labelledby=${`tab-${tab}`}>
-      ${problem ? html`<${Trouble} problem=${problem} onToken=${(token) => { api.setToken(token); load(); }} />`
-        : !versions ? html`<p class="small">Loading …</p>`
-        : !targets.length ? html`<p class="problem" role="alert">This server has no model ready. Put one into its model repository (docs/repository.md).</p>`
-        : html`<${Try} targets=${targets} input=${input} answers=${answers} act=${act} />`}
-    </main>`;
+    <${Header} tabs=${TABS} tab=${tab} onTab=${go} versions=${versions ?? []} targets=${targets} picked=${picked} onPick=${setPicked}
+      status=${statusOf(watched, targets[0])} />
+    <main role="tabpanel" id="panel" aria-labelledby=${`tab-${tab}`}>${view()}</main>`;
 }
 
 function Trouble({ problem, onToken }) {
@@ -55,66 +70,47 @@ function Trouble({ problem, onToken }) {
     onToken(field.current.value);
   };
   return html`
-    <p class="problem" role="alert">${problem.message}</p>
-    ${problem.needsToken && html`
+    <p class="problem" role="alert">${api.sentence(problem.message)}</p>
+    ${problem.needsToken ? html`
       <form class="token" onSubmit=${submit}>
-        <label for="token">Token with the scopes infer and observe; this tab forgets it when it closes</label>
+        <label for="token">Token with the scopes infer and observe</label>
         <input id="token" ref=${field} type="password" autocomplete="off" spellcheck=${false} />
+        <p class="small">It stays in this tab's memory and is gone when the tab closes.</p>
         <button>Use it</button>
-      </form>`}`;
+      </form>` : html`<p><button onClick=${() => onToken("")}>Try again</button></p>`}`;
 }
 
-function useActions(setInput) {
-  return useMemo(() => ({
-    stroke: (points, begins) => setInput((input) => {
-      const strokes = input.strokes ?? [];
-      return { strokes: [...(begins ? strokes : strokes.slice(0, -1)), points] };
-    }),
-    undo: () => setInput((input) => ({ strokes: (input.strokes ?? []).slice(0, -1) })),
-    clear: () => setInput({ strokes: [] }),
-    file: (file) => setInput((input) => {
-      if (input.url) URL.revokeObjectURL(input.url);
-      return { file, name: file.name, url: URL.createObjectURL(file) };
-    }),
-  }), []);
-}
-
-function useKeys({ tab, undo, clear }) {
+function useHash(onTab) {
   useEffect(() => {
-    const press = (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
-      if (event.key >= "1" && event.key <= String(TABS.length)) tab(Number(event.key) - 1);
-      else if (event.key === "z") undo();
-      else if (event.key === "c") clear();
-    };
-    addEventListener("keydown", press);
-    return () => removeEventListener("keydown", press);
-  }, []);
-}
-
-function usePaste(onFile) {
-  useEffect(() => {
-    const paste = (event) => {
-      const [file] = event.clipboardData?.files ?? [];
-      if (file) onFile(file);
-    };
-    addEventListener("paste", paste);
-    return () => removeEventListener("paste", paste);
+    const change = () => onTab(tabOf(location.hash));
+    addEventListener("hashchange", change);
+    return () => removeEventListener("hashchange", change);
   }, []);
 }
 
 // Returns the versions that answer: the picked ones, or the one that suits a first visit best.
 function chosen(versions, { main, other }) {
-  const ready = versions.filter((each) => each.state === "STATE_READY").map((each) => ({ ...each, model: each.name, key: `${each.name}/${each.version}` }));
-  const first = ready.find((each) => each.picture.includes("fit=mnist")) ?? ready.find((each) => each.takes_images) ?? ready[0];
-  const targets = [ready.find((each) => each.key === main) ?? first, ready.find((each) => each.key === other)];
-  return targets.filter(Boolean);
+  const ready = versions.filter((each) => each.state === "STATE_READY")
+    .map((each) => ({ ...each, model: each.name, key: `${each.name}/${each.version}` }));
+  const first = ready.find(isOfDigits) ?? ready.find((each) => each.takes_images) ?? ready[0];
+  const target = ready.find((each) => each.key === main) ?? first;
+  const second = ready.find((each) => each.key === other && each.takes_images && each.key !== target?.key);
+  return [target, second].filter(Boolean);
 }
 
+const isOfDigits = (target) => target.picture.includes("fit=mnist");
+
 async function classified({ targets, input }) {
-  if (!input.file && !input.strokes.length) return [];
+  if (!targets[0]?.takes_images || !(input.file || input.strokes.length)) return [];
   const picture = input.file ?? (await toPng(input.strokes));
   return Promise.all(targets.map((target) => api.classify(target, picture, TOP).catch((error) => ({ problem: error.message }))));
+}
+
+function statusOf({ figures, problem }, target) {
+  if (problem) return { isReady: false, text: problem.status ? "" : "no answer" };
+  if (!figures) return null;
+  const newest = target && figures.histories.get(keyOf(target))?.at(-1);
+  return { isReady: figures.ready, text: figures.ready ? "ready" : "not ready", rate: newest?.answered, p99: newest?.p99 };
 }
 
 const tabOf = (hash) => TABS.find((tab) => `#${tab.toLowerCase()}` === hash) ?? TABS[0];

@@ -1,6 +1,7 @@
 import { html, useState } from "./vendor/preact.js";
+import { count, duration } from "./text.js";
 
-export function Header({ tabs, tab, onTab, versions, targets, picked, onPick }) {
+export function Header({ tabs, tab, onTab, versions, targets, picked, onPick, status }) {
   const [main, other] = targets;
   const ready = versions.filter((each) => each.state === "STATE_READY");
   const keys = ready.map((each) => ({ key: `${each.name}/${each.version}`, text: name(each, ready) }));
@@ -19,6 +20,7 @@ export function Header({ tabs, tab, onTab, versions, targets, picked, onPick }) 
         <label>Compare with <${Choice} value=${other?.key ?? ""} keys=${[{ key: "", text: "nothing" }, ...keys.filter(({ key }) => key !== main.key)]}
           onPick=${(key) => onPick({ ...picked, other: key })} /></label>`}
       <span class="space"></span>
+      <${Status} status=${status} />
       <${Theme} />
     </header>
     <nav role="tablist" aria-label="Views" onKeyDown=${arrow}>
@@ -26,6 +28,17 @@ export function Header({ tabs, tab, onTab, versions, targets, picked, onPick }) 
         <button role="tab" id=${`tab-${each}`} key=${each} aria-selected=${each === tab} aria-controls="panel"
           tabindex=${each === tab ? 0 : -1} aria-keyshortcuts=${i + 1} onClick=${() => onTab(each)}>${each}</button>`)}
     </nav>`;
+}
+
+function Status({ status }) {
+  if (!status?.text) return null;
+  const figures = [
+    status.rate !== undefined && `${count(status.rate)} requests/s`,
+    status.p99 && `p99 ${duration(status.p99)}`,
+  ].filter(Boolean);
+  return html`
+    <p class="status"><span class=${status.isReady ? "" : "down"}><i class="dot"></i>${status.text}</span>
+      ${figures.map((text) => html`<span key=${text}>${text}</span>`)}</p>`;
 }
 
 function Choice({ value, keys, onPick }) {

@@ -41,7 +41,7 @@ function Surface({ input, onStroke }) {
   const end = () => { points.current = null; };
   const isEmpty = !input.file && !input.strokes.length;
   return html`
-    ${input.file && html`<img class="shown" src=${input.url} alt="" onError=${(event) => event.currentTarget.classList.add("broken")} />`}
+    ${input.file && html`<img class="shown" src=${input.url} alt="The picture" onLoad=${(event) => event.currentTarget.classList.toggle("coarse", event.currentTarget.naturalWidth < 160)} onError=${(event) => event.currentTarget.classList.add("broken")} />`}
     <svg viewBox="0 0 ${SIDE} ${SIDE}" role="img" aria-label="Drawing pad" class="surface"
       onPointerDown=${begin} onPointerMove=${go} onPointerUp=${end} onPointerCancel=${end}>
       ${!input.file && input.strokes.map((stroke, i) => html`

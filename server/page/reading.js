@@ -1,5 +1,5 @@
 import { html, useEffect, useRef } from "./vendor/preact.js";
-import { declaration, KINDS, percent, shown } from "./text.js";
+import { declaration, KINDS, probability, shown } from "./text.js";
 
 // One model's answer: what it saw, and its best classes.
 export function Reading({ target, answer, titled }) {
@@ -33,11 +33,10 @@ function Bars({ answer }) {
   const rows = classes.map((each) => ({ label: each.label, share: (value(each) - low) / (high - low), text: shown(each) }));
   const others = 1 - values.reduce((sum, each) => sum + each, 0);
   const exclusive = kind === "probabilities" || kind === "logits";
-  if (exclusive && classes.length === 5 && others > 0.0005) rows.push({ label: "others", share: others, text: percent(others), rest: true });
+  if (exclusive && classes.length === 5 && others > 0.0005) rows.push({ label: "others", share: others, text: probability(others), rest: true });
   return html`
     <table class="bars">
       <caption class="unseen">Best classes by ${KINDS[kind] ?? "score"}</caption>
-      <thead class="unseen"><tr><th scope="col">Class</th><th scope="col">${isScore ? "Score" : "Probability"}</th></tr></thead>
       <tbody>
         ${rows.map((row, i) => html`
           <tr key=${i} class=${row.rest ? "rest" : i ? "" : "best"}>

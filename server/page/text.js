@@ -2,9 +2,11 @@
 
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
+export const probability = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : percent(share));
+
 // The number of a class: a probability has a percent sign, a score has not.
 export function shown(found) {
-  return found.score === undefined ? percent(found.probability) : found.score.toPrecision(4);
+  return found.score === undefined ? probability(found.probability) : found.score.toPrecision(4);
 }
 
 // Wilson's interval of a share at 95 % (Wilson 1927).
@@ -41,3 +43,17 @@ export const KINDS = {
   sigmoids: "probability per class",
   scores: "score",
 };
+
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+export const count = (value) => (value < 10 && value % 1 ? value.toFixed(1) : WHOLE.format(value));
+
+// Two digits, but no fewer than a whole number has.
+const digits = (value) => (value < 10 ? String(Number(value.toPrecision(2))) : WHOLE.format(value));
+
+export const day = (iso) => new Date(iso).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
+
+export function duration(seconds) {
+  if (!seconds) return "0";
+  if (seconds < 0.001) return `${digits(seconds * 1e6)} µs`;
+  return seconds < 1 ? `${digits(seconds * 1000)} ms` : `${digits(seconds)} s`;
+}

@@ -1,8 +1,9 @@
 import { html, useEffect, useState } from "./vendor/preact.js";
 import { Pad } from "./pad.js";
 import { Reading } from "./reading.js";
+import { Strip } from "./samples.js";
 
-export function Try({ targets, input, answers, act }) {
+export function Try({ targets, input, answers, samples, act }) {
   const [camera, setCamera] = useState(null);
   const [problem, setProblem] = useState("");
   useEffect(() => () => stop(camera), [camera]);
@@ -35,10 +36,11 @@ export function Try({ targets, input, answers, act }) {
               <button onClick=${act.clear} aria-keyshortcuts="c">Clear</button>`}
         </div>
         ${problem && html`<p class="problem" role="alert">${problem}</p>`}
+        <${Strip} files=${samples} current=${input.file} onFile=${act.file} />
       </section>
       <div class="readings">
-        ${targets.map((target, i) => html`<${Reading} key=${i} target=${target} answer=${answers[i]} titled=${targets.length > 1} />`)}
         ${targets.length > 1 && html`<${Agreement} answers=${answers} />`}
+        ${targets.map((target, i) => html`<${Reading} key=${i} target=${target} answer=${answers[i]} titled=${targets.length > 1} />`)}
       </div>
     </div>`;
 }

@@ -1,10 +1,12 @@
 """What the server gives the page: its files, the models and the figures."""
 
+import base64
 import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 PICTURE = (Path(__file__).resolve().parent.parent.parent / "examples/mnist/digit-7-test-00000.png").read_bytes()
@@ -64,6 +66,14 @@ def test_models_are_listed_with_their_cards(call: Call) -> None:
     assert found["mnist-cnn"]["state"] == "STATE_READY"
     assert found["mnist-cnn"]["takes_images"] is True
     assert '"accuracy"' in found["mnist-cnn"]["card_json"]
+
+
+def test_samples_are_the_golden_inputs(call: Call, root: Path) -> None:
+    answer = call("/v1/models/cifar10/versions/1/samples").json["pictures"]
+    expected = np.load(root / "models/cifar10/1/golden.npz")["inputs/image"][:10]
+    assert [(each["height"], each["width"], each["channels"]) for each in answer] == [(32, 32, 3)] * 10
+    assert [base64.b64decode(each["data"]) for each in answer] == [pixels.tobytes() for pixels in expected]
+    assert call("/v1/models/none/samples").status == 404
 
 
 def test_figures_grow_by_what_was_asked(call: Call) -> None:

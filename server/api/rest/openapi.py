@@ -96,6 +96,17 @@ def _server() -> Document:
         "/v1/models": _get(
             "Every version", "State, tensors, pictures, evidence and card of each version.", "curl -s {base}/v1/models"
         ),
+        **_by_version(
+            "/v1/models/{model}",
+            lambda path: {
+                f"{path}/samples": _get(
+                    "Sample pictures",
+                    "Up to ten golden samples: height, width, channels and, in base64, data.",
+                    "curl -s {base}/v1/models/mnist-cnn/samples",
+                    path,
+                )
+            },
+        ),
         "/v1/figures": _get(
             "What versions have done",
             "Counts and histograms per version, which only grow; two answers give the rates between them.",

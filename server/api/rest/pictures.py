@@ -127,7 +127,12 @@ def to_json(message: bytes, names: list[str]) -> dict[str, Any]:
         shown: dict[str, Any] = {"file": name} if name else {}
         classes = {"classes": [as_json(each) for each in result.classes]}
         if result.HasField("seen"):
-            shown["seen"] = {**as_json(result.seen), "data": base64.b64encode(result.seen.data).decode()}
+            shown["seen"] = pixels(result.seen)
         results.append(shown | ({"error": result.error} if result.error else classes))
     kind = {"output_kind": response.output_kind} if response.output_kind else {}
     return {"model": response.model, "version": response.version, **kind, "results": results}
+
+
+def pixels(raw: pb.RawPixels) -> dict[str, Any]:
+    """Returns pixels as `json.dumps` takes them."""
+    return {**as_json(raw), "data": base64.b64encode(raw.data).decode()}

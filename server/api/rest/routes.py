@@ -16,7 +16,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve.v1 import classifier_pb2
 
 from ...access.authorizer import Authorizer
 from ...errors import InvalidRequest, RequestError
@@ -25,12 +24,13 @@ from .. import classifier, open_inference
 from ..admission import FailureCounts
 from ..dispatch import Dispatcher
 from ..status import status_of
-from . import cross_site, json_body, openapi, page, pictures
-from .assets import PREFIX, Assets
+from . import cross_site, docs, json_body, openapi, pictures
+from .assets import Assets
 from .body import BodyReader, translated
 from .caller import Caller, metadata
 from .infer import Inference
 from .messages import as_json
+from .page import PagePaths
 from .shared_memory import SharedMemoryPaths
 from .status import CallerLeft, HttpError, http_error
 
@@ -106,10 +106,6 @@ class Rest:
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
             "/v2/models/stats": self._stats,
-            "/": self._asset,
-            f"{PREFIX}{{path:path}}": self._asset,
-            "/v1/models": self._models,
-            "/v1/figures": self._figures,
             "/openapi.json": self._document,
             "/docs": self._page,
         }
@@ -126,7 +122,7 @@ class Rest:
                 f"{path}/stats": self._stats,
             }
         regions = SharedMemoryPaths(self._ask, self._bodies)
-        get |= regions.get()
+        get |= regions.get() | PagePaths(self._call, self._assets).get()
         changes: dict[str, Handle] = {
             "/v2/repository/models/{model}/load": self._load,
             "/v2/repository/models/{model}/unload": self._unload,
@@ -281,26 +277,11 @@ class Rest:
             answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request.scope)
         return _json(pictures.to_json(answer, names))
 
-    async def _models(self, request: Request) -> Response:
-        message = classifier_pb2.ListModelsRequest().SerializeToString()
-        answer = await self._call(f"/{classifier.SERVICE}/ListModels", message, request.scope)
-        return _json(as_json(classifier_pb2.ListModelsResponse.FromString(answer)))
-
-    async def _figures(self, request: Request) -> Response:
-        message = classifier_pb2.FiguresRequest().SerializeToString()
-        answer = await self._call(f"/{classifier.SERVICE}/Figures", message, request.scope)
-        return _json(as_json(classifier_pb2.FiguresResponse.FromString(answer)))
-
-    async def _asset(self, request: Request) -> Response:
-        if self._assets is None:
-            raise HttpError(404, "the page is off (--no-page); GET /docs lists what there is")
-        return self._assets.answer(request)
-
     async def _document(self, _: Request) -> Response:
         return _json(self._openapi)
 
     async def _page(self, _: Request) -> Response:
-        return HTMLResponse(page.render(self._openapi))
+        return HTMLResponse(docs.render(self._openapi))
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

@@ -141,6 +141,10 @@ def gives_figures(send: Send, _: Any) -> None:
     assert len(version.request_seconds.counts) == len(version.request_seconds.bounds) + 1
 
 
+def gives_samples(send: Send, _: Any) -> None:
+    assert not send("Samples", classifier_pb2.SamplesRequest(model="colours")).pictures
+
+
 METHODS: dict[str, Callable[[Send, Any], None]] = {
     "ServerLive": is_live_and_ready,
     "ServerReady": is_not_ready,
@@ -160,6 +164,7 @@ METHODS: dict[str, Callable[[Send, Any], None]] = {
     "LogSettings": logs,
     "Classify": classifies,
     "ListModels": lists_models,
+    "Samples": gives_samples,
     "Figures": gives_figures,
 }
 
