@@ -60,7 +60,7 @@ function App() {
   return html`
     <${Header} tabs=${TABS} tab=${tab} onTab=${go} versions=${versions ?? []} targets=${targets} picked=${picked} onPick=${setPicked}
       status=${statusOf(watched, targets[0])} />
-    <main role="tabpanel" id="panel" aria-labelledby=${`tab-${tab}`}>${view()}</main>`;
+    <main><div role="tabpanel" id="panel" aria-labelledby=${`tab-${tab}`}>${view()}</div></main>`;
 }
 
 function Trouble({ problem, onToken }) {

@@ -4,7 +4,7 @@ import { count, duration } from "./text.js";
 export function Header({ tabs, tab, onTab, versions, targets, picked, onPick, status }) {
   const [main, other] = targets;
   const ready = versions.filter((each) => each.state === "STATE_READY");
-  const keys = ready.map((each) => ({ key: `${each.name}/${each.version}`, text: name(each, ready) }));
+  const keys = ready.map((each) => ({ key: `${each.name}/${each.version}`, text: name(each, ready), pictures: each.takes_images }));
   const arrow = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
@@ -17,17 +17,17 @@ export function Header({ tabs, tab, onTab, versions, targets, picked, onPick, st
       <h1>PixelServe</h1>
       ${main && html`
         <label>Model <${Choice} value=${main.key} keys=${keys} onPick=${(key) => onPick({ ...picked, main: key })} /></label>
-        <label>Compare with <${Choice} value=${other?.key ?? ""} keys=${[{ key: "", text: "nothing" }, ...keys.filter(({ key }) => key !== main.key)]}
+        <label>Compare with <${Choice} value=${other?.key ?? ""} keys=${[{ key: "", text: "nothing" }, ...keys.filter(({ key, pictures }) => pictures && key !== main.key)]}
           onPick=${(key) => onPick({ ...picked, other: key })} /></label>`}
       <span class="space"></span>
       <${Status} status=${status} />
       <${Theme} />
     </header>
-    <nav role="tablist" aria-label="Views" onKeyDown=${arrow}>
+    <nav aria-label="Views"><div role="tablist" onKeyDown=${arrow}>
       ${tabs.map((each, i) => html`
         <button role="tab" id=${`tab-${each}`} key=${each} aria-selected=${each === tab} aria-controls="panel"
           tabindex=${each === tab ? 0 : -1} aria-keyshortcuts=${i + 1} onClick=${() => onTab(each)}>${each}</button>`)}
-    </nav>`;
+    </div></nav>`;
 }
 
 function Status({ status }) {

@@ -83,8 +83,14 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """Clicks on an element."""
-        element = self.command("/element", {"using": "css selector", "value": selector})[_ELEMENT]
-        self.command(f"/element/{element}/click", {})
+        self.command(f"/element/{self._find(selector)}/click", {})
+
+    def type(self, selector: str, text: str) -> None:
+        """Types into a field; into one for files, the path of a file."""
+        self.command(f"/element/{self._find(selector)}/value", {"text": text})
+
+    def _find(self, selector: str) -> str:
+        return str(self.command("/element", {"using": "css selector", "value": selector})[_ELEMENT])
 
     def screenshot(self, path: Path) -> None:
         """Saves what the window shows as PNG."""
