@@ -1,8 +1,16 @@
-"""The page at /docs: the API's description for people, complete in itself: viewers are fetched from elsewhere."""
+"""/openapi.json, and /docs, the same for people, complete in itself: viewers are fetched from elsewhere."""
 
 import json
+from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from . import examples, json_body, openapi
+from .caller import Caller
+from .schemas import Document
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -11,6 +19,29 @@ summary { cursor: pointer; padding: .4rem 0; } summary b { display: inline-block
 details { border-bottom: 1px solid #ddd; } code, summary { font-family: ui-monospace, monospace; }
 """
 _MAX_EXAMPLE = 400
+
+
+class DocsPaths:
+    """The paths of the API's description."""
+
+    def __init__(self, call: Caller, version: str, *, needs_token: bool) -> None:
+        self._call = call
+        self._version = version
+        self._needs_token = needs_token
+
+    def get(self) -> dict[str, Callable[[Request], Awaitable[Response]]]:
+        """Returns the handler of each path."""
+        return {"/openapi.json": self._for_programs, "/docs": self._for_people}
+
+    async def _for_programs(self, request: Request) -> Response:
+        return Response(json_body.dump(await self._description(request)), media_type="application/json")
+
+    async def _for_people(self, request: Request) -> Response:
+        return HTMLResponse(render(await self._description(request)))
+
+    async def _description(self, request: Request) -> Document:
+        served = await examples.served(self._call, request, needs_token=self._needs_token)
+        return openapi.document(self._version, served)
 
 
 def render(document: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,10 +24,11 @@ from .. import classifier, open_inference
 from ..admission import FailureCounts
 from ..dispatch import Dispatcher
 from ..status import status_of
-from . import cross_site, docs, json_body, openapi, pictures
+from . import cross_site, json_body, pictures
 from .assets import Assets
 from .body import BodyReader, translated
 from .caller import Caller, metadata
+from .docs import DocsPaths
 from .infer import Inference
 from .messages import as_json
 from .page import PagePaths
@@ -96,7 +97,7 @@ class Rest:
         self._failure_counts = failure_counts
         self._authorizer = authorizer
         self._assets = assets
-        self._openapi = openapi.document(version)
+        self._docs = DocsPaths(self._call, version, needs_token=authorizer is not None)
 
     def app(self) -> ASGIApp:
         """Returns the ASGI application."""
@@ -106,8 +107,6 @@ class Rest:
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
             "/v2/models/stats": self._stats,
-            "/openapi.json": self._document,
-            "/docs": self._page,
         }
         post: dict[str, Handle] = {
             "/v2/repository/index": self._index,
@@ -122,7 +121,7 @@ class Rest:
                 f"{path}/stats": self._stats,
             }
         regions = SharedMemoryPaths(self._ask, self._bodies)
-        get |= regions.get() | PagePaths(self._call, self._assets).get()
+        get |= regions.get() | PagePaths(self._call, self._assets).get() | self._docs.get()
         changes: dict[str, Handle] = {
             "/v2/repository/models/{model}/load": self._load,
             "/v2/repository/models/{model}/unload": self._unload,
@@ -276,12 +275,6 @@ class Rest:
             )
             answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request.scope)
         return _json(pictures.to_json(answer, names))
-
-    async def _document(self, _: Request) -> Response:
-        return _json(self._openapi)
-
-    async def _page(self, _: Request) -> Response:
-        return HTMLResponse(docs.render(self._openapi))
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
