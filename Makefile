@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures lint format proto lock clean
+.PHONY: help demo serve test kills soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures lint format proto lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,6 +55,9 @@ bench-overfitting: $(STAMPS)/dev ## train one network with each remedy against o
 
 dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a load of four minutes (needs prometheus; ARGS=--help)
 	@$(BIN)/python -m deploy.grafana.pictures $(ARGS)
+
+page-pictures: $(STAMPS)/dev ## photograph the page for the docs (needs chromium and chromium-driver; ARGS=--help)
+	@$(BIN)/python tests/support/page_pictures.py $(ARGS)
 
 lint: $(STAMPS)/dev ## formatting, style and types
 	@echo "==> Checking style and types"

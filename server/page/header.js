@@ -16,7 +16,7 @@ export function Header({ tabs, tab, onTab, versions, targets, picked, onPick, st
     <header>
       <h1>PixelServe</h1>
       ${main && html`
-        <label>Model <${Choice} value=${main.key} keys=${keys} onPick=${(key) => onPick({ ...picked, main: key })} /></label>
+        <label><span class="word">Model</span> <${Choice} value=${main.key} keys=${keys} onPick=${(key) => onPick({ ...picked, main: key })} /></label>
         <label>Compare with <${Choice} value=${other?.key ?? ""} keys=${[{ key: "", text: "nothing" }, ...keys.filter(({ key, pictures }) => pictures && key !== main.key)]}
           onPick=${(key) => onPick({ ...picked, other: key })} /></label>`}
       <span class="space"></span>
@@ -38,7 +38,7 @@ function Status({ status }) {
   ].filter(Boolean);
   return html`
     <p class="status"><span class=${status.isReady ? "" : "down"}><i class="dot"></i>${status.text}</span>
-      ${figures.map((text) => html`<span key=${text}>${text}</span>`)}</p>`;
+      ${figures.map((text) => html`<span class="rate" key=${text}>${text}</span>`)}</p>`;
 }
 
 function Choice({ value, keys, onPick }) {
