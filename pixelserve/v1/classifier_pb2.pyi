@@ -19,20 +19,22 @@ INVERSION_ALWAYS: Inversion
 INVERSION_AUTO: Inversion
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "top_k", "inversion", "images", "return_seen")
+    __slots__ = ("model", "version", "top_k", "inversion", "images", "return_seen", "occlusion")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     INVERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     RETURN_SEEN_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     top_k: int
     inversion: Inversion
     images: _containers.RepeatedCompositeFieldContainer[Image]
     return_seen: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., return_seen: bool = ...) -> None: ...
+    occlusion: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., return_seen: bool = ..., occlusion: _Optional[int] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("encoded", "raw")
@@ -67,14 +69,16 @@ class ClassifyResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ..., output_kind: _Optional[str] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("classes", "error", "seen")
+    __slots__ = ("classes", "error", "seen", "occlusion")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedCompositeFieldContainer[Class]
     error: str
     seen: RawPixels
-    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ..., seen: _Optional[_Union[RawPixels, _Mapping]] = ...) -> None: ...
+    occlusion: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ..., seen: _Optional[_Union[RawPixels, _Mapping]] = ..., occlusion: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Class(_message.Message):
     __slots__ = ("label", "index", "probability", "score")

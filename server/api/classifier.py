@@ -12,6 +12,7 @@ from ..imaging.pool import DecodePool
 from ..repository.aliases import ALIASES
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
+from . import occlusion
 from .call import Call, Handler, Subject
 from .classify_job import INVERSIONS, ClassifyJob, Guarded, PictureLimits, raw_pixels
 from .codec import parse_message
@@ -84,6 +85,7 @@ class Classifier:
             raise InvalidRequest(f"the request has {len(request.images)} images; expected 1 to {most}")
         if request.HasField("top_k") and request.top_k < 1:
             raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or nothing for 1")
+        occlusion.check(request, loaded.config.batching.max_batch_size)
         if request.inversion not in INVERSIONS:
             raise InvalidRequest(f"inversion is {request.inversion}; expected one of {pb.Inversion.keys()}")
         return pictures

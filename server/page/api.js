@@ -48,10 +48,16 @@ export function figures() {
   return call("/v1/figures");
 }
 
+// Cells per side of an occlusion map: with the picture itself they make one batch. 0: the model's is too small.
+export function cellsOf(target) {
+  const cells = Math.min(7, Math.floor(Math.sqrt(Math.max(target.max_batch_size - 1, 0))));
+  return cells < 2 ? 0 : cells;
+}
+
 // Classifies one picture; returns the result and the time to and from the server in milliseconds.
-export async function classify(target, picture, topK) {
+export async function classify(target, picture, topK, isAskedWhy) {
   const began = performance.now();
-  const answer = await call(`${pathOf(target)}:classify?top_k=${topK}&return_seen=true`, {
+  const answer = await call(`${pathOf(target)}:classify?top_k=${topK}&return_seen=true&occlusion=${isAskedWhy ? cellsOf(target) : 0}`, {
     method: "POST",
     // The server looks at the bytes; anything but an image type would be refused before it does.
     headers: { "Content-Type": picture.type.startsWith("image/") ? picture.type : "image/png" },

@@ -23,6 +23,7 @@ function App() {
   const [picked, setPicked] = useState({ main: "", other: "" });
   const [input, setInput] = useState({ strokes: FIRST });
   const [answers, setAnswers] = useState([]);
+  const [why, setWhy] = useState(false);
   const act = useActions(setInput);
   const targets = useMemo(() => chosen(versions ?? [], picked), [versions, picked]);
   const samples = useSamples(targets[0]);
@@ -36,14 +37,15 @@ function App() {
   useHash(setTab);
 
   const offer = useRef(api.newest(async (job) => setAnswers(await classified(job)))).current;
-  useEffect(() => { offer({ targets, input }); }, [targets, input]);
+  useEffect(() => { offer({ targets, input, why }); }, [targets, input, why]);
   // A first drawing suits models of digits; others begin with a sample of their own.
   useEffect(() => {
     if (samples.length && !input.touched && !isOfDigits(targets[0])) act.file(samples[0]);
   }, [samples]);
 
   const nextSample = () => samples.length && act.file(samples[(samples.indexOf(input.file) + 1) % samples.length]);
-  useKeys({ s: nextSample, z: act.undo, c: act.clear, ...Object.fromEntries(TABS.map((name, i) => [i + 1, () => go(name)])) });
+  const askWhy = () => setWhy((before) => !before);
+  useKeys({ s: nextSample, w: askWhy, z: act.undo, c: act.clear, ...Object.fromEntries(TABS.map((name, i) => [i + 1, () => go(name)])) });
   usePaste(act.file);
 
   const view = () => {
@@ -55,7 +57,7 @@ function App() {
     if (tab === "Trust") return html`<${Trust} target=${target} />`;
     if (tab === "Use") return html`<${Use} target=${target} input=${input} grpcPort=${watched.figures?.grpc_port ?? USUAL_GRPC_PORT} />`;
     if (!target.takes_images) return html`<${Tensors} target=${target} />`;
-    return html`<${Try} targets=${targets} input=${input} answers=${answers} samples=${samples} act=${act} />`;
+    return html`<${Try} targets=${targets} input=${input} answers=${answers} samples=${samples} act=${act} why=${why} onWhy=${askWhy} />`;
   };
   return html`
     <${Header} tabs=${TABS} tab=${tab} onTab=${go} versions=${versions ?? []} targets=${targets} picked=${picked} onPick=${setPicked}
@@ -100,10 +102,10 @@ function chosen(versions, { main, other }) {
 
 const isOfDigits = (target) => target.picture.includes("fit=mnist");
 
-async function classified({ targets, input }) {
+async function classified({ targets, input, why }) {
   if (!targets[0]?.takes_images || !(input.file || input.strokes.length)) return [];
   const picture = input.file ?? (await toPng(input.strokes));
-  return Promise.all(targets.map((target) => api.classify(target, picture, TOP).catch((error) => ({ problem: error.message }))));
+  return Promise.all(targets.map((target) => api.classify(target, picture, TOP, why).catch((error) => ({ problem: error.message }))));
 }
 
 function statusOf({ figures, problem }, target) {

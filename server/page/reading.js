@@ -1,14 +1,17 @@
 import { html, useEffect, useRef } from "./vendor/preact.js";
+import { cellsOf } from "./api.js";
 import { declaration, KINDS, probability, shown } from "./text.js";
 
 // One model's answer: what it saw, and its best classes.
-export function Reading({ target, answer, titled }) {
+export function Reading({ target, answer, titled, why, onWhy }) {
   return html`
     <section class="reading" aria-label=${`Answer of ${target.model} version ${target.version}`}>
       <figure class="seen">
         <figcaption>What the model saw</figcaption>
-        <${Seen} seen=${answer?.seen} />
+        <${Seen} seen=${answer?.seen} occlusion=${answer?.occlusion} />
         <p class="small">${target.takes_images ? declaration(target.picture) : ""}</p>
+        ${answer?.occlusion && html`<p class="small key"><i></i>Covering this lowers ${answer.classes[0].label} by up to ${points(answer)}.</p>`}
+        ${onWhy && cellsOf(target) > 0 && html`<button class="why" onClick=${onWhy} aria-pressed=${why} aria-keyshortcuts="w">Why?</button>`}
       </figure>
       <div class="answer">
         <p class="verdict" aria-live="polite">
@@ -20,6 +23,11 @@ export function Reading({ target, answer, titled }) {
         ${answer?.ms !== undefined && html`<p class="small time">${answer.ms.toFixed(0)} ms to the server and back</p>`}
       </div>
     </section>`;
+}
+
+function points({ occlusion, classes: [best] }) {
+  const most = Math.max(...occlusion, 0);
+  return best.score === undefined ? `${(100 * most).toPrecision(2)} points` : most.toPrecision(2);
 }
 
 function Bars({ answer }) {
@@ -47,13 +55,35 @@ function Bars({ answer }) {
     </table>`;
 }
 
-function Seen({ seen }) {
+function Seen({ seen, occlusion }) {
   const canvas = useRef();
+  const map = useRef();
   useEffect(() => {
     if (seen) paint(canvas.current, seen);
-  }, [seen]);
-  return html`<canvas ref=${canvas} class=${seen ? "pixels" : "pixels empty"} width="28" height="28" role="img"
-    aria-label=${seen ? `Picture of ${seen.height} × ${seen.width} pixels` : "No picture yet"}></canvas>`;
+    if (occlusion) paintMap(map.current, occlusion);
+  }, [seen, occlusion]);
+  return html`
+    <div class="over">
+      <canvas ref=${canvas} class=${seen ? "pixels" : "pixels empty"} width="28" height="28" role="img"
+        aria-label=${seen ? `Picture of ${seen.height} × ${seen.width} pixels` : "No picture yet"}></canvas>
+      ${occlusion && html`<canvas ref=${map} class="map" role="img" aria-label=${inWords(occlusion)}></canvas>`}
+    </div>`;
+}
+
+// One pixel per cell, the more opaque the more the best class falls; the browser smooths it to the picture's size.
+function paintMap(canvas, drops) {
+  const side = Math.sqrt(drops.length);
+  const most = Math.max(...drops, 1e-6);
+  canvas.width = canvas.height = side;
+  const image = new ImageData(side, side);
+  drops.forEach((drop, i) => image.data.set([230, 120, 0, 220 * Math.max(drop, 0) / most], 4 * i));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+function inWords(drops) {
+  const side = Math.sqrt(drops.length);
+  const most = drops.indexOf(Math.max(...drops));
+  return `Occlusion map of ${side} × ${side} cells: covering row ${Math.floor(most / side) + 1}, column ${(most % side) + 1} lowers the best class most`;
 }
 
 export function paint(canvas, { height, width, channels, data }) {

@@ -3,7 +3,7 @@ import { Pad } from "./pad.js";
 import { Reading } from "./reading.js";
 import { Strip } from "./samples.js";
 
-export function Try({ targets, input, answers, samples, act }) {
+export function Try({ targets, input, answers, samples, act, why, onWhy }) {
   const [camera, setCamera] = useState(null);
   const [problem, setProblem] = useState("");
   useEffect(() => () => stop(camera), [camera]);
@@ -40,7 +40,7 @@ export function Try({ targets, input, answers, samples, act }) {
       </section>
       <div class="readings">
         ${targets.length > 1 && html`<${Agreement} answers=${answers} />`}
-        ${targets.map((target, i) => html`<${Reading} key=${i} target=${target} answer=${answers[i]} titled=${targets.length > 1} />`)}
+        ${targets.map((target, i) => html`<${Reading} key=${i} target=${target} answer=${answers[i]} titled=${targets.length > 1} why=${why} onWhy=${i ? null : onWhy} />`)}
       </div>
     </div>`;
 }

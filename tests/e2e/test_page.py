@@ -155,6 +155,18 @@ def test_one_request_is_in_flight_and_the_newest_picture_wins(page: Browser) -> 
     assert flight["all"] >= 2
 
 
+def test_why_draws_an_occlusion_map_over_the_picture(page: Browser) -> None:
+    assert page.run("return document.querySelector('.map')") is None
+    page.press("w")
+    page.wait("document.querySelector('.map')?.width === 7")
+    assert page.run("return document.querySelector('.map').ariaLabel").startswith(
+        "Occlusion map of 7 × 7 cells: covering"
+    )
+    assert "Covering this lowers 7 by up to" in page.text(".seen")
+    page.click(".why")
+    page.wait("!document.querySelector('.map')")
+
+
 def test_everything_works_by_keyboard(page: Browser) -> None:
     for key, view in zip("2341", ("Trust", "Watch", "Use", "Try"), strict=True):
         page.press(key)

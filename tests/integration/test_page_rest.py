@@ -2,12 +2,14 @@
 
 import base64
 import gzip
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 PICTURE = (Path(__file__).resolve().parent.parent.parent / "examples/mnist/digit-7-test-00000.png").read_bytes()
 FILES = ("/", "/page/app.js", "/page/style.css", "/page/icon.svg", "/page/vendor/preact.js")
@@ -96,3 +98,39 @@ def test_figures_grow_by_what_was_asked(call: Call, eventually: Callable[..., No
 
 def test_figures_tell_the_grpc_port(call: Call, server: Any) -> None:
     assert call("/v1/figures").json["grpc_port"] == int(server.grpc.rpartition(":")[2])
+
+
+def test_occlusion_is_what_covered_pictures_get_one_by_one(call: Call, root: Path) -> None:
+    """The same covers, sent as pictures of their own, lower the best class by as much."""
+    pixels = np.load(root / "models/cifar10/1/golden.npz")["inputs/image"][3]
+    picture = {"Content-Type": "image/png"}
+
+    def classify(levels: Any, options: str) -> Any:
+        file = io.BytesIO()
+        Image.fromarray(levels).save(file, "PNG")
+        return call(f"/v1/models/cifar10:classify?{options}", file.getvalue(), picture).json["results"][0]
+
+    whole = classify(pixels, "top_k=10&occlusion=2&return_seen=true")
+    best = whole["classes"][0]
+    median = np.median(pixels, axis=(0, 1)).astype(np.uint8)
+    for cell, drop in enumerate(whole["occlusion"]):
+        row, column = divmod(cell, 2)
+        covered = pixels.copy()
+        covered[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = median
+        numbers = {each["label"]: each["probability"] for each in classify(covered, "top_k=10")["classes"]}
+        assert drop == pytest.approx(best["probability"] - numbers[best["label"]], abs=1e-5)
+    assert len(whole["occlusion"]) == 4
+    assert base64.b64decode(whole["seen"]["data"]) == pixels.tobytes()
+    assert "occlusion" not in classify(pixels, "occlusion=0")
+
+
+@pytest.mark.parametrize("value", ["9", "1", "8", "-1", "x", "99999999999"])
+def test_an_occlusion_that_cannot_be_is_refused(call: Call, value: str) -> None:
+    answer = call(f"/v1/models/mnist-cnn:classify?occlusion={value}", PICTURE, {"Content-Type": "image/png"})
+    assert answer.status == 400
+    assert answer.error.startswith("occlusion")
+
+
+def test_occlusion_of_what_is_no_picture_is_its_error(call: Call) -> None:
+    answer = call("/v1/models/mnist-cnn:classify?occlusion=7", b"text", {"Content-Type": "image/png"})
+    assert "error" in answer.json["results"][0]

@@ -256,6 +256,13 @@ def _options() -> Document:
             "enum": ["never", "always", "auto"],
             "description": "whether pictures are inverted first; absent: as the model's config.pbtxt says",
         },
+        "occlusion": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 8,
+            "default": 0,
+            "description": "of one picture, how much covering each of so many cells per side lowers the best class",
+        },
         "return_seen": {
             "type": "boolean",
             "default": False,
