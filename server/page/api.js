@@ -18,18 +18,36 @@ export class ServerError extends Error {
   }
 }
 
-async function call(path, options = {}) {
+async function request(path, options = {}) {
   const headers = { ...options.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
-  let response;
   try {
-    response = await fetch(path, { ...options, headers, cache: "no-store" });
+    return await fetch(path, { ...options, headers, cache: "no-store" });
   } catch {
     throw new ServerError("The server does not answer. Is it still running?", 0);
   }
+}
+
+async function call(path, options) {
+  const response = await request(path, options);
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new ServerError(body?.error ?? `The server answered ${response.status}.`, response.status);
   return body;
+}
+
+// Sends whatever was filled in; every answer is an answer, also an error.
+export async function send(method, path, body, kind) {
+  const began = performance.now();
+  try {
+    const response = await request(path, { method, ...(body === undefined ? {} : { body, headers: { "Content-Type": kind } }) });
+    return { status: response.status, text: await response.text(), ms: performance.now() - began };
+  } catch (error) {
+    return { problem: error.message };
+  }
+}
+
+export function description() {
+  return call("/openapi.json");
 }
 
 export function pathOf({ model, version }) {

@@ -1,6 +1,6 @@
 import { html, useEffect, useState } from "./vendor/preact.js";
 import * as api from "./api.js";
-import { example } from "./use.js";
+import { example } from "./text.js";
 
 const MOST = 4096;
 

@@ -57,3 +57,10 @@ export function duration(seconds) {
   if (seconds < 0.001) return `${digits(seconds * 1e6)} µs`;
   return seconds < 1 ? `${digits(seconds * 1000)} ms` : `${digits(seconds)} s`;
 }
+
+// A request of zeros: the shape is what matters.
+export function example({ name, datatype, shape }) {
+  const sides = shape.map((side) => (side < 0 ? 1 : side));
+  const zero = { BYTES: "", BOOL: false }[datatype] ?? 0;
+  return { name, datatype, shape: sides, data: Array(sides.reduce((size, side) => size * side, 1)).fill(zero) };
+}

@@ -1,3 +1,6 @@
+import { toPng } from "./drawing.js";
+import { Methods } from "./methods.js";
+import { example } from "./text.js";
 import { html, useState } from "./vendor/preact.js";
 
 // The call of the Try view as others make it, with this server's addresses and the picked model's names.
@@ -9,15 +12,15 @@ export function Use({ target, input, grpcPort }) {
       <p>${target.takes_images
         ? html`The last picture${input.name ? "" : ", saved as picture.png,"} for ${target.model} version ${target.version}.`
         : html`${target.model} version ${target.version} takes tensors.`}
-        ${" "}Every method and its answers: <a href="/docs">/docs</a>.</p>
+        ${" "}To read about every method: <a href="/docs">/docs</a>.</p>
       ${calls.map(([title, code]) => html`<${Code} key=${title} title=${title} code=${code} />`)}
       ${target.takes_images && !input.name && html`<${Save} input=${input} />`}
+      <${Methods} target=${target} input=${input} />
     </div>`;
 }
 
 function Save({ input }) {
   const save = async () => {
-    const { toPng } = await import("./drawing.js");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await toPng(input.strokes));
     link.download = "picture.png";
@@ -80,13 +83,6 @@ function forTensors({ model, version, inputs, outputs }, port) {
     ["tritonclient", tritonclient(model, version, inputs[0], outputs, `np.zeros(${text(example(inputs[0]).shape)}, np.${numpy(inputs[0].datatype)})`)],
     ["grpcurl", `grpcurl ${isTls() ? "" : "-plaintext "}-d ${shell(text({ name: model, version }))} ${address(port)} inference.GRPCInferenceService/ModelMetadata`],
   ];
-}
-
-// A request of zeros: the shape is what matters.
-export function example({ name, datatype, shape }) {
-  const sides = shape.map((side) => (side < 0 ? 1 : side));
-  const zero = { BYTES: "", BOOL: false }[datatype] ?? 0;
-  return { name, datatype, shape: sides, data: Array(sides.reduce((size, side) => size * side, 1)).fill(zero) };
 }
 
 function tritonclient(model, version, input, outputs, array) {

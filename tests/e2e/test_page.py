@@ -260,6 +260,21 @@ def test_the_calls_in_use_work_as_they_stand(page: Browser, tmp_path: Path) -> N
     assert outputs["tritonclient"].startswith("[[")
 
 
+def test_every_http_method_has_a_form_and_its_answer(page: Browser) -> None:
+    page.press("4")
+    page.wait("document.querySelectorAll('details').length > 20")
+    opened = """[...document.querySelectorAll("details")].find((each) => each.innerText.startsWith(a))"""
+    for method in (
+        "GET /v2/models/{model}/versions/{version}/config",
+        "POST /v1/models/{model}:classify",
+        "POST /v2/models/{model}/infer",
+    ):
+        page.run(f"const found = {opened}; found.open = true; found.querySelector('form button').click()", method)
+        page.wait(f"/^200 after/.test({opened}.querySelector('[role=status]').innerText)", method)
+    answer = page.run(f"return {opened}.innerText", "POST /v1/models/{model}:classify")
+    assert '"label":"7"' in answer
+
+
 def huge_png() -> bytes:
     """Returns a PNG whose header says 100,000 × 100,000 pixels."""
 
