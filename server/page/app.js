@@ -33,7 +33,10 @@ function App() {
   useEffect(() => versions && follow(
     (figures) => setWatched({ figures, problem: null }),
     (error) => setWatched({ figures: null, problem: error }),
-  ), [versions]);
+  ), [Boolean(versions)]);
+  // A model was loaded or unloaded since the list was read.
+  const served = watched.figures?.versions.map(keyOf).sort().join();
+  useEffect(() => { if (served !== undefined && served !== readyOf(versions).map((each) => each.key).sort().join()) load(); }, [served]);
   useHash(setTab);
 
   const offer = useRef(api.newest(async (job) => setAnswers(await classified(job)))).current;
@@ -92,12 +95,15 @@ function useHash(onTab) {
 
 // Returns the versions that answer: the picked ones, or the one that suits a first visit best.
 function chosen(versions, { main, other }) {
-  const ready = versions.filter((each) => each.state === "STATE_READY")
-    .map((each) => ({ ...each, model: each.name, key: `${each.name}/${each.version}` }));
+  const ready = readyOf(versions);
   const first = ready.find(isOfDigits) ?? ready.find((each) => each.takes_images) ?? ready[0];
   const target = ready.find((each) => each.key === main) ?? first;
   const second = ready.find((each) => each.key === other && each.takes_images && each.key !== target?.key);
   return [target, second].filter(Boolean);
+}
+
+function readyOf(versions) {
+  return versions.filter((each) => each.state === "STATE_READY").map((each) => ({ ...each, model: each.name, key: `${each.name}/${each.version}` }));
 }
 
 const isOfDigits = (target) => target.picture.includes("fit=mnist");

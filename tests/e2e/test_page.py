@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,12 +47,25 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def http(start_module_server: Callable[..., Any], tmp_path_factory: Any, model_writer: Callable[..., Path]) -> str:
-    """The URL of a server on the committed models and `doubler`, which takes no pictures."""
+def http(
+    start_module_server: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    model_writer: Callable[..., Path],
+    graph_writer: Callable[..., Path],
+) -> str:
+    """The URL of a server on the committed models, `doubler`, which takes no pictures, and `colours`, with scores."""
     repository = tmp_path_factory.mktemp("repository")
     for folder in (ROOT / "models").iterdir():
         (repository / folder.name).symlink_to(folder)
     model_writer(repository / "doubler" / "1" / "model.onnx")
+    image, scores = {"image": ("UINT8", ["N", 1, 3, 1])}, {"scores": ("FLOAT", ["N", 3])}
+    nodes = ("Flatten", "image", "flat"), ("Cast", "flat", "scores")
+    graph_writer(repository / "colours" / "1" / "model.onnx", image, scores, *nodes, to=1)
+    (repository / "colours" / "labels.txt").write_text("red\ngreen\nblue\n")
+    (repository / "colours" / "config.pbtxt").write_text(
+        'max_batch_size: 4 output { name: "scores" data_type: TYPE_FP32 dims: 3 label_filename: "labels.txt" } '
+        'parameters { key: "output_kind" value { string_value: "scores" } }'
+    )
     return str(start_module_server(repository).http)
 
 
@@ -131,6 +145,13 @@ def test_another_model_begins_with_a_sample_of_its_own(page: Browser) -> None:
     page.wait("document.querySelector('.strip [aria-pressed=true]')")
     page.wait("document.querySelectorAll('.strip button').length === 10")
     page.wait(f"document.querySelector('{ANSWER}').innerText.length > 2")
+
+
+def test_scores_have_no_percent_sign(page: Browser) -> None:
+    page.run(PICK, {"list": 0, "key": "colours/1"})
+    page.wait("document.querySelector('.bars caption')?.innerText === 'Best classes by score'")
+    assert "%" not in page.text(".bars")
+    assert "255.0" in page.text(".bars")
 
 
 def test_one_request_is_in_flight_and_the_newest_picture_wins(page: Browser) -> None:
@@ -255,6 +276,7 @@ def test_the_calls_in_use_work_as_they_stand(page: Browser, tmp_path: Path) -> N
         name: subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
         for name, command in commands.items()
     }
+    page.click(".use p button")
     assert '"label":"7"' in outputs["curl"]
     assert outputs["python"].startswith("7 0.9")
     assert outputs["tritonclient"].startswith("[[")
@@ -351,6 +373,17 @@ def test_a_server_without_models_says_so(start_server: Callable[..., Any], windo
     visit(window, str(server.http), "trust")
     assert "no model that is ready" in problem(window)
     assert window.console() == []
+
+
+def test_a_model_that_is_loaded_later_appears(start_server: Callable[..., Any], window: Browser) -> None:
+    server = start_server(ROOT / "models", "--model-control-mode", "explicit", "--load-models", "mnist")
+    visit(window, str(server.http))
+    options = "[...document.querySelectorAll('header select')[0].options].map((each) => each.value).join()"
+    assert window.run(f"return {options}") == "mnist/1"
+    request = urllib.request.Request(f"{server.http}/v2/repository/models/cifar10/load", b"", method="POST")
+    urllib.request.urlopen(request, timeout=60).close()
+    window.wait(f"{options} === 'cifar10/1,mnist/1'")
+    assert window.text(ANSWER) == "7"
 
 
 def test_with_tokens_the_page_asks_for_one_and_forgets_it(
