@@ -1,4 +1,4 @@
-import { html, useEffect, useRef } from "./vendor/preact.js";
+import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { failures, keyOf } from "./figures.js";
 import { count, duration } from "./text.js";
 
@@ -26,18 +26,25 @@ function Chart({ chart, history }) {
   const place = useRef();
   const plot = useRef();
   const data = [history.map(({ at }) => at), ...chart.series.map(([key]) => history.map((entry) => entry[key] ?? null))];
+  const [isDrawn, setDrawn] = useState(false);
   useEffect(() => {
-    plot.current = new uPlot(options(chart, place.current.clientWidth), data, place.current);
-    const observer = new ResizeObserver(() => plot.current.setSize({ width: place.current.clientWidth, height: HEIGHT }));
-    observer.observe(place.current);
-    return () => { observer.disconnect(); plot.current.destroy(); };
+    const observer = new ResizeObserver(() => plot.current?.setSize({ width: place.current.clientWidth, height: HEIGHT }));
+    let isGone = false;
+    library().then(() => {
+      if (isGone) return;
+      plot.current = new uPlot(options(chart, place.current.clientWidth), data, place.current);
+      observer.observe(place.current);
+      setDrawn(true);
+    });
+    return () => { isGone = true; observer.disconnect(); plot.current?.destroy(); };
   }, []);
   useEffect(() => {
+    if (!isDrawn) return;
     plot.current.setData(data, false);
     const end = data[0].at(-1) ?? Date.now() / 1000;
     // At least a minute wide, so that the first seconds do not fill the chart.
     plot.current.setScale("x", { min: Math.min(data[0][0] ?? end, end - 60), max: end });
-  }, [history.length, data[0].at(-1)]);
+  }, [isDrawn, history.length, data[0].at(-1)]);
   const newest = chart.series.map(([key, label, colour]) => [label, colour, history.at(-1)?.[key]]);
   const text = ([label, , value]) => `${label} ${value === null || value === undefined ? "–" : chart.show(value)}`;
   return html`
@@ -50,6 +57,16 @@ function Chart({ chart, history }) {
 }
 
 const HEIGHT = 136;
+let loading = null;
+
+// Loads uPlot, which is more than the rest of the page together, when it is first needed.
+function library() {
+  loading ??= new Promise((done) => {
+    const script = Object.assign(document.createElement("script"), { src: "/page/vendor/uplot.js", onload: done });
+    document.head.append(script);
+  });
+  return loading;
+}
 
 function options(chart, width) {
   const axis = { stroke: () => colour("--muted"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", gap: 4 };

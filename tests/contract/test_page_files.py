@@ -52,4 +52,7 @@ def test_the_index_names_files_of_the_page_and_has_nothing_inline() -> None:
     named = re.findall(r'(?:src|href)="(/page/[^"]+)"', text)
     assert len(named) >= 4
     assert set(named) <= set(read_assets().by_path)
+    # Named here, they are fetched at once instead of one after the other.
+    preloaded = re.findall(r'rel="modulepreload" href="/page/([^"]+)"', text)
+    assert sorted(preloaded) == sorted({"vendor/preact.js", *(path.name for path in MODULES)} - {"app.js"})
     assert not re.search(r"<style|style=|\son\w+=|<script>", text)
