@@ -223,7 +223,10 @@ def test_axe_finds_no_violation(page: Browser, view: str, theme: str) -> None:
     page.run("location.hash = a; ", view)
     page.run("document.documentElement.dataset.theme = a", theme)
     page.run(PICK, {"list": 1, "key": "mnist-cnn/1"})
+    page.press("w")
     page.wait("document.querySelector('[role=tab][aria-selected=true]').innerText.toLowerCase() === a", view)
+    if view == "try":
+        page.wait("document.querySelectorAll('.map').length === 2")
     page.run("await Promise.all(document.getAnimations().map((each) => each.finished))")
     page.run(AXE.read_text() + "; window.axe = axe;")
     found = page.run(
