@@ -10,6 +10,7 @@ export function useActions(setInput) {
     });
     return {
       stroke: (points, begins) => setInput((input) => {
+        if (input.url) URL.revokeObjectURL(input.url);
         const strokes = input.strokes ?? [];
         return { strokes: [...(begins ? strokes : strokes.slice(0, -1)), points], touched: true };
       }),

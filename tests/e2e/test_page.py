@@ -324,6 +324,9 @@ def test_what_is_no_picture_is_a_sentence(page: Browser, name: str, content: byt
     assert says in problem(page)
     page.press("s")
     page.wait("!document.querySelector('main .problem') && document.querySelector('.bars')")
+    page.wait("document.querySelector('img.shown').checkVisibility()")
+    page.draw(PAD, [(0.5, 0.2), (0.5, 0.5), (0.5, 0.8)])
+    page.wait("!document.querySelector('img.shown') && document.querySelectorAll('.surface path').length === 1")
 
 
 def test_a_model_without_pictures_has_a_form_for_its_tensors(page: Browser) -> None:
