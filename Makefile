@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -91,6 +91,9 @@ scaling-picture: $(STAMPS)/dev ## draw p99 and cost by balancer for docs/scaling
 
 dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a load of four minutes (needs prometheus; ARGS=--help)
 	@$(BIN)/python -m deploy.grafana.pictures $(ARGS)
+
+page-pictures: $(STAMPS)/dev ## photograph the page for the docs (needs chromium and chromium-driver; ARGS=--help)
+	@$(BIN)/python tests/support/page_pictures.py $(ARGS)
 
 chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
 	@$(BIN)/python -m deploy.helm.document

@@ -239,7 +239,8 @@ def wait_for_ctrl_c(server: Server) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     try:
-        console.print(f"\nServing at {server.grpc} (gRPC), {server.http}/docs and {server.metrics}.\nStop with Ctrl-C.")
+        console.print(f"\nServing at {server.grpc} (gRPC), {server.http}/docs and {server.metrics}.")
+        console.print(f"Draw a digit yourself: {server.http}/\nStop with Ctrl-C.")
         server.process.wait()
     except KeyboardInterrupt:
         console.print("\nstopping")
@@ -272,6 +273,8 @@ def main() -> None:
         console.print(f"From {server.metrics}:\n{figures(before, read_metrics(server.metrics), seconds)}")
         if args.stay:
             wait_for_ctrl_c(server)
+        else:
+            console.print("Draw a digit yourself: `make serve`, then open http://127.0.0.1:8000/")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from .api.admission import Admission, FailureCounts
 from .api.call import Handler
 from .api.classify_job import PictureLimits
 from .api.dispatch import Dispatcher, Guard
+from .api.figures import Figures
 from .api.health import HEALTH_SERVICE, WATCH, Health
 from .api.log_settings import LogSettings
 from .api.reflection import METHODS as REFLECTION_METHODS
@@ -247,8 +248,10 @@ class Application:
 
     def _bind(self) -> None:
         settings = self._settings
+        grpc_address = self._transport.bind(settings.host, settings.grpc_port)
+        self._grpc_port = int(grpc_address.rpartition(":")[2])
         self._addresses = {
-            "grpc": self._transport.bind(settings.host, settings.grpc_port),
+            "grpc": grpc_address,
             "http": self._http.bind(settings.host, settings.http_port) if self._http else None,
             "metrics": self._metrics_server.bind(settings.host, settings.metrics_port),
         }
@@ -307,6 +310,12 @@ class Application:
             ).handlers(),
             f"/{open_inference.SERVICE}/RepositoryIndex": self._index,
             **classifier.Classifier(self._catalogue, self._pool, limits, self._guard).handlers(),
+            f"/{classifier.SERVICE}/Figures": Figures(
+                self._catalogue,
+                self._metrics.statistics,
+                lambda: self.is_ready,
+                lambda: self._grpc_port,
+            ),
             **self._control.handlers(),
         }
 

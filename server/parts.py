@@ -309,6 +309,7 @@ def rest(
     authorizer: Authorizer | None,
 ) -> Any:
     """Returns the HTTP API in front of the dispatcher: an ASGI application."""
+    from .api.rest.assets import read_assets
     from .api.rest.cross_site import AllowedHosts
     from .api.rest.routes import BodyLimits, Rest
 
@@ -320,4 +321,7 @@ def rest(
         idle_s=settings.idle_body_timeout_s,
     )
     hosts = AllowedHosts(settings.host, settings.allowed_hosts)
-    return Rest(dispatcher, limits, hosts, pixelserve.__version__, log_failure, failure_counts, authorizer).app()
+    assets = read_assets() if settings.page else None
+    return Rest(
+        dispatcher, limits, hosts, pixelserve.__version__, log_failure, failure_counts, authorizer, assets
+    ).app()

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
         "--insecure",
     )
     http: bool = Field(True, description="serve the v2 protocol and picture uploads over HTTP too")
+    page: bool = Field(True, description="serve the page to try models, at / of the HTTP port (docs/page.md)")
     http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP API; 0 picks a free one")
     grpc_port: int = Field(8001, ge=0, le=65535, description="port of the gRPC API; 0 picks a free one")
     metrics_port: int = Field(

@@ -19,20 +19,22 @@ INVERSION_ALWAYS: Inversion
 INVERSION_AUTO: Inversion
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "top_k", "inversion", "images", "return_seen")
+    __slots__ = ("model", "version", "top_k", "inversion", "images", "return_seen", "occlusion")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     INVERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     RETURN_SEEN_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     top_k: int
     inversion: Inversion
     images: _containers.RepeatedCompositeFieldContainer[Image]
     return_seen: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., return_seen: bool = ...) -> None: ...
+    occlusion: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., top_k: _Optional[int] = ..., inversion: _Optional[_Union[Inversion, str]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., return_seen: bool = ..., occlusion: _Optional[int] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("encoded", "raw")
@@ -67,14 +69,16 @@ class ClassifyResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ..., output_kind: _Optional[str] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("classes", "error", "seen")
+    __slots__ = ("classes", "error", "seen", "occlusion")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedCompositeFieldContainer[Class]
     error: str
     seen: RawPixels
-    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ..., seen: _Optional[_Union[RawPixels, _Mapping]] = ...) -> None: ...
+    occlusion: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ..., error: _Optional[str] = ..., seen: _Optional[_Union[RawPixels, _Mapping]] = ..., occlusion: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Class(_message.Message):
     __slots__ = ("label", "index", "probability", "score")
@@ -157,3 +161,86 @@ class Tensor(_message.Message):
     shape: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SamplesRequest(_message.Message):
+    __slots__ = ("model", "version")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class SamplesResponse(_message.Message):
+    __slots__ = ("pictures",)
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
+    pictures: _containers.RepeatedCompositeFieldContainer[RawPixels]
+    def __init__(self, pictures: _Optional[_Iterable[_Union[RawPixels, _Mapping]]] = ...) -> None: ...
+
+class FiguresRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class FiguresResponse(_message.Message):
+    __slots__ = ("read_s", "ready", "versions", "grpc_port")
+    READ_S_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    GRPC_PORT_FIELD_NUMBER: _ClassVar[int]
+    read_s: float
+    ready: bool
+    versions: _containers.RepeatedCompositeFieldContainer[VersionFigures]
+    grpc_port: int
+    def __init__(self, read_s: _Optional[float] = ..., ready: bool = ..., versions: _Optional[_Iterable[_Union[VersionFigures, _Mapping]]] = ..., grpc_port: _Optional[int] = ...) -> None: ...
+
+class VersionFigures(_message.Message):
+    __slots__ = ("model", "version", "success", "failure", "rows", "pending", "request_seconds", "queue_seconds", "batch_rows", "drift")
+    class FailureEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    success: int
+    failure: _containers.ScalarMap[str, int]
+    rows: int
+    pending: int
+    request_seconds: Histogram
+    queue_seconds: Histogram
+    batch_rows: Histogram
+    drift: Drift
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., success: _Optional[int] = ..., failure: _Optional[_Mapping[str, int]] = ..., rows: _Optional[int] = ..., pending: _Optional[int] = ..., request_seconds: _Optional[_Union[Histogram, _Mapping]] = ..., queue_seconds: _Optional[_Union[Histogram, _Mapping]] = ..., batch_rows: _Optional[_Union[Histogram, _Mapping]] = ..., drift: _Optional[_Union[Drift, _Mapping]] = ...) -> None: ...
+
+class Histogram(_message.Message):
+    __slots__ = ("bounds", "counts", "sum")
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    bounds: _containers.RepeatedScalarFieldContainer[float]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sum: float
+    def __init__(self, bounds: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., sum: _Optional[float] = ...) -> None: ...
+
+class Drift(_message.Message):
+    __slots__ = ("classes", "confidence", "rows")
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    classes: float
+    confidence: float
+    rows: int
+    def __init__(self, classes: _Optional[float] = ..., confidence: _Optional[float] = ..., rows: _Optional[int] = ...) -> None: ...

@@ -44,6 +44,16 @@ class ClassifierStub(object):
                 request_serializer=pixelserve_dot_v1_dot_classifier__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=pixelserve_dot_v1_dot_classifier__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.Samples = channel.unary_unary(
+                '/pixelserve.v1.Classifier/Samples',
+                request_serializer=pixelserve_dot_v1_dot_classifier__pb2.SamplesRequest.SerializeToString,
+                response_deserializer=pixelserve_dot_v1_dot_classifier__pb2.SamplesResponse.FromString,
+                _registered_method=True)
+        self.Figures = channel.unary_unary(
+                '/pixelserve.v1.Classifier/Figures',
+                request_serializer=pixelserve_dot_v1_dot_classifier__pb2.FiguresRequest.SerializeToString,
+                response_deserializer=pixelserve_dot_v1_dot_classifier__pb2.FiguresResponse.FromString,
+                _registered_method=True)
 
 
 class ClassifierServicer(object):
@@ -63,6 +73,21 @@ class ClassifierServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Samples(self, request, context):
+        """Returns a few pictures to try a model with: golden samples that it reproduced when it was loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Figures(self, request, context):
+        """Returns what each version has done since it was loaded: numbers that only grow, so rates and percentiles of a span are
+        differences of two answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClassifierServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +100,16 @@ def add_ClassifierServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=pixelserve_dot_v1_dot_classifier__pb2.ListModelsRequest.FromString,
                     response_serializer=pixelserve_dot_v1_dot_classifier__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'Samples': grpc.unary_unary_rpc_method_handler(
+                    servicer.Samples,
+                    request_deserializer=pixelserve_dot_v1_dot_classifier__pb2.SamplesRequest.FromString,
+                    response_serializer=pixelserve_dot_v1_dot_classifier__pb2.SamplesResponse.SerializeToString,
+            ),
+            'Figures': grpc.unary_unary_rpc_method_handler(
+                    servicer.Figures,
+                    request_deserializer=pixelserve_dot_v1_dot_classifier__pb2.FiguresRequest.FromString,
+                    response_serializer=pixelserve_dot_v1_dot_classifier__pb2.FiguresResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +166,60 @@ class Classifier(object):
             '/pixelserve.v1.Classifier/ListModels',
             pixelserve_dot_v1_dot_classifier__pb2.ListModelsRequest.SerializeToString,
             pixelserve_dot_v1_dot_classifier__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Samples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pixelserve.v1.Classifier/Samples',
+            pixelserve_dot_v1_dot_classifier__pb2.SamplesRequest.SerializeToString,
+            pixelserve_dot_v1_dot_classifier__pb2.SamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Figures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pixelserve.v1.Classifier/Figures',
+            pixelserve_dot_v1_dot_classifier__pb2.FiguresRequest.SerializeToString,
+            pixelserve_dot_v1_dot_classifier__pb2.FiguresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,7 +62,9 @@ _INFERENCE: dict[str, Rule] = {
 RULES: Mapping[str, Rule] = {
     **{f"/inference.GRPCInferenceService/{name}": rule for name, rule in _INFERENCE.items()},
     "/pixelserve.v1.Classifier/Classify": _rule(_INFER, model=1),
+    "/pixelserve.v1.Classifier/Samples": _rule(_INFER, model=1),
     "/pixelserve.v1.Classifier/ListModels": _rule(_INFER, model=1, lists=True),
+    "/pixelserve.v1.Classifier/Figures": _rule(_OBSERVE, model=1, lists=True),
     # Answered before the table is asked where the transport serves them itself.
     "/grpc.health.v1.Health/Check": _OPEN,
     "/grpc.health.v1.Health/Watch": _OPEN,

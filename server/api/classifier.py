@@ -12,8 +12,9 @@ from ..imaging.pool import DecodePool
 from ..repository.aliases import ALIASES
 from ..repository.catalogue import Catalogue
 from ..repository.loader import LoadedVersion
+from . import occlusion
 from .call import Call, Handler, Subject
-from .classify_job import INVERSIONS, ClassifyJob, Guarded, PictureLimits
+from .classify_job import INVERSIONS, ClassifyJob, Guarded, PictureLimits, raw_pixels
 from .codec import parse_message
 from .wire import MAX_FIELDS
 
@@ -45,7 +46,11 @@ class Classifier:
 
     def handlers(self) -> dict[str, Handler]:
         """Returns a handler for each served method's full name."""
-        return {f"/{SERVICE}/Classify": self.classify, f"/{SERVICE}/ListModels": self.list_models}
+        return {
+            f"/{SERVICE}/Classify": self.classify,
+            f"/{SERVICE}/ListModels": self.list_models,
+            f"/{SERVICE}/Samples": self.samples,
+        }
 
     def classify(self, message: bytes, call: Call) -> None:
         """Has a request's pictures decoded and queued; the call is answered when its batch has run.
@@ -80,6 +85,7 @@ class Classifier:
             raise InvalidRequest(f"the request has {len(request.images)} images; expected 1 to {most}")
         if request.HasField("top_k") and request.top_k < 1:
             raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or nothing for 1")
+        occlusion.check(request, loaded.config.batching.max_batch_size)
         if request.inversion not in INVERSIONS:
             raise InvalidRequest(f"inversion is {request.inversion}; expected one of {pb.Inversion.keys()}")
         return pictures
@@ -108,6 +114,20 @@ class Classifier:
                 pb.ModelVersion(name=name, version=version, state=unavailable, reason=status.reason)
                 for version, status in self._catalogue.others(name)
             )
+        call.reply(response.SerializeToString())
+
+    def samples(self, message: bytes, call: Call) -> None:
+        """Answers with pictures to try a version with.
+
+        Raises:
+            RequestError: there is no such version, or it is not ready.
+        """
+        request = parse_message(pb.SamplesRequest, message)
+        loaded = self._version(request.model, request.version)
+        samples, taken = loaded.evidence.samples, loaded.config.pictures
+        response = pb.SamplesResponse()
+        if samples is not None and taken is not None:
+            response.pictures.extend(map(raw_pixels, samples[..., ::-1] if taken.is_bgr else samples))
         call.reply(response.SerializeToString())
 
 

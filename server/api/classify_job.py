@@ -22,6 +22,7 @@ from ..errors import Cancelled, InvalidRequest, RequestError, Unloading
 from ..imaging.fair import Step
 from ..imaging.pool import DecodePool
 from ..repository.loader import LoadedVersion
+from . import occlusion
 from .call import Call, Subject
 from .status import status_of
 
@@ -114,7 +115,7 @@ class ClassifyJob:
     def _count_pixels(self) -> None:
         spec = self._spec
         seen_bytes = spec.height * spec.width * spec.channels if self._request.return_seen else 0
-        self._call.reserve(len(self._request.images) * (spec.nbytes + seen_bytes))
+        self._call.reserve(len(self._request.images) * seen_bytes + occlusion.rows_of(self._request) * spec.nbytes)
 
     def _start_over(self) -> None:
         # None: not measured.
@@ -201,6 +202,7 @@ class ClassifyJob:
         else:
             picture = open_raw(raw.data, raw.height, raw.width, raw.channels, most)
         size_bytes = picture.bytes_needed(self._spec, INVERSIONS[self._request.inversion])
+        size_bytes += self._request.occlusion**2 * self._spec.nbytes
         if size_bytes > self._limits.max_bytes:
             raise ImageError(
                 f"the picture takes up to {size_bytes:,} bytes of memory while it is decoded; at most "
@@ -211,15 +213,19 @@ class ClassifyJob:
     def _decode(self, index: int, picture: Picture | None) -> None:
         spec = self._spec
         if self._rows is None:
-            self._rows = np.empty((len(self._errors), *spec.shape), spec.dtype)
+            self._rows = np.empty((occlusion.rows_of(self._request), *spec.shape), spec.dtype)
         try:
             if picture is None:
                 picture, _ = self._open(index)
             levels = fitted(picture.decode(), spec, INVERSIONS[self._request.inversion])
             self._rows[self._count] = as_values(levels, spec)
             self._count += 1
+            if self._request.occlusion:
+                for cover in occlusion.covered(levels, self._request.occlusion):
+                    self._rows[self._count] = as_values(cover, spec)
+                    self._count += 1
             if self._request.return_seen:
-                self._seen.append(_raw(levels))
+                self._seen.append(raw_pixels(levels))
         except ImageError as error:
             self._errors[index] = error
 
@@ -270,6 +276,8 @@ class ClassifyJob:
             computed = _results(reader.output, reading, self._request)
             if self._seen:
                 computed = map(_with_seen, computed, self._seen)
+            if self._request.occlusion:
+                computed = iter([_with_occlusion(next(computed), reading)])
         response.results.extend(
             next(computed) if error is None else pb.Result(error=str(error)) for error in self._errors
         )
@@ -290,13 +298,19 @@ def _results(output: TensorSpec, reading: Reading, request: pb.ClassifyRequest) 
             yield pb.Result(error=_NOT_FINITE)
 
 
-def _raw(levels: Array) -> pb.RawPixels:
+def raw_pixels(levels: Array) -> pb.RawPixels:
     height, width, channels = levels.shape
     return pb.RawPixels(height=height, width=width, channels=channels, data=as_levels(levels).tobytes())
 
 
 def _with_seen(result: pb.Result, seen: pb.RawPixels) -> pb.Result:
     result.seen.CopyFrom(seen)
+    return result
+
+
+def _with_occlusion(result: pb.Result, reading: Reading) -> pb.Result:
+    if not result.error:
+        result.occlusion.extend(occlusion.drops(reading))
     return result
 
 

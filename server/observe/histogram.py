@@ -30,6 +30,16 @@ class Histogram:
         """All values together, in the bounds' unit."""
         return self._sum / self._scale
 
+    @property
+    def bounds(self) -> Sequence[float]:
+        """Upper bounds, rising; the last count has none."""
+        return self._bounds
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Values between one bound and the next."""
+        return self._counts
+
     def observe(self, values: Array) -> None:
         """Adds values [N]; many at once cost a fraction of what they cost one by one."""
         more = np.bincount(np.searchsorted(self._limits, values), minlength=len(self._counts)).tolist()

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from pixelserve.card import (
     CARD_FILE,
@@ -19,7 +21,12 @@ from pixelserve.card import (
 )
 from pixelserve.golden_picture import GoldenPicture, read_golden_picture
 
+from ..engine.tensors import Array
 from ..errors import RepositoryError, unreadable
+
+# They stay in memory as long as the version does.
+_MOST_SAMPLES = 10
+_MOST_SAMPLE_BYTES = 2**21
 
 Print = Mapping[str, tuple[int, int, int]]
 """What tells files from others that take their places: inode, size and time of change, by path."""
@@ -35,6 +42,8 @@ class Evidence:
     """Whether its file is the one that the card describes and it reproduced its golden outputs."""
     summary: str
     """The same for people, in one sentence."""
+    samples: Array | None = field(default=None, compare=False)
+    """A few golden inputs to show, uint8 [N, H, W, C]; None: it has none, or they are not such pictures."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,15 @@ class VersionFiles:
         elif self.opened != print_of(self.model):
             problem = "this or a file beside it is not the one that was loaded; load the model again"
             raise RepositoryError(problem, path=self.model)
+
+
+def pictures_of(golden: Golden) -> Array | None:
+    """Returns a copy of golden inputs to show, uint8 [N, H, W, C]; None: they are not such pictures."""
+    (pixels, *others) = golden.inputs.values()
+    if others or pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
+        return None
+    most = min(_MOST_SAMPLES, _MOST_SAMPLE_BYTES // max(pixels[:1].nbytes, 1))
+    return pixels[:most].copy() if most else None
 
 
 def print_of(model: Path) -> Print:

@@ -29,15 +29,26 @@ def test_every_folder_of_code_is_packaged() -> None:
 
 def test_every_file_that_code_reads_is_packaged() -> None:
     setup = PYPROJECT["tool"]["setuptools"]
-    packaged = {(package, name) for package, names in setup["package-data"].items() for name in names}
+    packaged = {
+        path
+        for package, patterns in setup["package-data"].items()
+        for pattern in patterns
+        for path in folder_of(package).glob(pattern)
+        if path.is_file()
+    }
     on_disk = {
-        (".".join([package, *path.parent.relative_to(ROOT / folder).parts]), path.name)
-        for package, folder in setup["package-dir"].items()
+        path
+        for folder in setup["package-dir"].values()
         for path in (ROOT / folder).rglob("*.*")
         # The stubs' type information is read by nobody at run time.
         if path.suffix not in (".py", ".pyi", ".pyc")
     }
     assert on_disk == packaged
+
+
+def folder_of(package: str) -> Path:
+    top, *below = package.split(".")
+    return ROOT.joinpath(PYPROJECT["tool"]["setuptools"]["package-dir"][top], *below)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
@@ -70,6 +81,8 @@ def test_the_wheel_installs_into_an_empty_environment_and_serves(tmp_path: Path)
         *("pixelserve", "pixelserve_server", "pixelserve_training"),
         f"pixelserve-{PYPROJECT['project']['version']}.dist-info",
     }
+    page = {path.relative_to(ROOT / "server").as_posix() for path in (ROOT / "server" / "page").rglob("*.*")}
+    assert {f"pixelserve_server/{name}" for name in page} <= set(zipfile.ZipFile(wheel).namelist())
     python = install(wheel, tmp_path)
     assert not list((tmp_path / "env" / "lib").glob("*/site-packages/tensorflow"))
     serve_and_stop(python.parent / "pixelserve", tmp_path)

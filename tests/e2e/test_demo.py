@@ -1,6 +1,7 @@
 """What a newcomer sees first."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,16 @@ def test_the_demo_shows_pictures_and_figures_and_leaves_nothing_running(root: Pa
         assert f"model {model.name} " in done.stdout
         for picture in (root / "examples" / PICTURES[model.name]).glob("*.png"):
             assert picture.stem in done.stdout
-    for figure in ("images/s", "p50", "p99", "batches of images", "latency", "in the queue", "docs/metrics.md"):
+    for figure in (
+        "images/s",
+        "p50",
+        "p99",
+        "batches of images",
+        "latency",
+        "in the queue",
+        "docs/metrics.md",
+        "http://127.0.0.1:8000/",
+    ):
         assert figure in done.stdout
     left = [entry.name for entry in Path("/proc").glob("[0-9]*") if marker in environment_of(entry)]
     assert left == []
@@ -46,6 +56,11 @@ def test_ctrl_c_stops_a_demo_that_stays_and_its_server(root: Path) -> None:
     command = [sys.executable, root / "examples" / "demo.py", "--stay"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as demo:
         assert demo.stdout is not None
-        assert any("Stop with Ctrl-C" in line for line in demo.stdout)
+        said: list[str] = []
+        for line in demo.stdout:
+            said.append(line)
+            if "Stop with Ctrl-C" in line:
+                break
+        assert re.fullmatch(r"Draw a digit yourself: http://127\.0\.0\.1:\d+/\n", said[-2])
         os.killpg(demo.pid, signal.SIGINT)
         assert demo.wait(60) == 0

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -483,6 +484,9 @@ def test_the_description_lists_what_is_served(call: Call) -> None:
             concrete = path.replace("{model}", "doubler").replace("{version}", "1")
             assert call(concrete, b"" if method == "post" else None, method=method.upper()).status not in (404, 405)
     page = call("/docs")
+    (port,) = set(re.findall(r"127\.0\.0\.1:(\d+)", page.body.decode()))
+    assert re.search(rf"curl -s http://127.0.0.1:{port}/v2/models/\w+/versions/\d+/infer", page.body.decode())
+    assert "mnist-cnn" not in page.body.decode()
     assert page.headers["content-type"].startswith("text/html")
     assert "/v2/models/{model}/infer" in page.body.decode()
     # It works where there is no internet.

@@ -150,7 +150,7 @@ def test_a_wrong_body_is_refused_in_words(
         ("top_k=9999999999", "expected 1 or more"),
         ("inversion=maybe", 'inversion is "maybe"; expected one of never, always, auto'),
         ("return_seen=1", 'return_seen is "1"; expected true or false'),
-        ("best=3", 'there is no option "best"; expected top_k, inversion or return_seen'),
+        ("best=3", 'there is no option "best"; expected top_k, inversion, return_seen or occlusion'),
     ],
 )
 def test_a_wrong_option_is_refused(call: Call, digits: list[bytes], query: str, said: str) -> None:

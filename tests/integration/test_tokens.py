@@ -208,6 +208,8 @@ def test_http_has_the_same_scopes(server: Any, channel: grpc.Channel, call_http:
         ("/v2", None, {"infer", "observe", "control"}),
         ("/v2/models/doubler/stats", None, {"observe"}),
         ("/v2/models/stats", None, {"observe"}),
+        ("/v1/models", None, {"infer"}),
+        ("/v1/figures", None, {"observe"}),
         ("/v2/repository/index", {}, {"observe", "control"}),
         ("/v2/repository/models/doubler/load", {}, {"control"}),
         ("/v2/cudasharedmemory/status", None, {"control"}),
@@ -215,6 +217,7 @@ def test_http_has_the_same_scopes(server: Any, channel: grpc.Channel, call_http:
         ("/v2/health/ready", None, {"infer", "observe", "control", "nobody"}),
         ("/openapi.json", None, {"infer", "observe", "control", "nobody"}),
         ("/docs", None, {"infer", "observe", "control", "nobody"}),
+        ("/", None, {"infer", "observe", "control", "nobody"}),
     ]
     for path, body, allowed in expected:
         for name in ("infer", "observe", "control"):

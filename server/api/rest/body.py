@@ -177,14 +177,14 @@ async def compressed(body: bytes, accept_encoding: str) -> tuple[bytes, str | No
     """Returns an answer's body in an encoding that the caller accepts, and the encoding's name; None: as it is."""
     if len(body) < _MIN_COMPRESSED_BYTES:
         return body, None
-    accepted = _accepted(accept_encoding)
+    accepted = accepted_encodings(accept_encoding)
     encoding = next((name for name in WINDOW_BITS if name in accepted), None)
     if encoding is None:
         return body, None
     return await asyncio.to_thread(_compress, body, encoding), encoding
 
 
-def _accepted(header: str) -> set[str]:
+def accepted_encodings(header: str) -> set[str]:
     """Returns the encodings that an Accept-Encoding header names, but those that it gives no weight."""
     named = (item.replace(" ", "").lower().partition(";") for item in header.split(","))
     return {name for name, _, weight in named if not weight.startswith("q=0") or weight.strip("q=0.")}

@@ -1,14 +1,14 @@
 """The HTTP API's description, OpenAPI 3.1, with examples that can be sent as they are."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pixelserve.scores import OUTPUT_KINDS
+from .examples import Served
+from .schemas import Document, reference, schemas
 
-Document = dict[str, Any]
-
-_BASE = "http://127.0.0.1:8000"
-_ERROR = {"error": 'there is no model "none"; this server has mnist-cnn'}
+# Texts have <base>, <model>, <version> and <output> where `document` writes what is served.
+_ERROR = {"error": 'there is no model "none"; this server has <model>'}
 # What each operation may answer beside 200; one text for all, since the table is one.
 _FAILURES = {
     "400": "The request is wrong: a name, a datatype, a shape, an element, or no JSON at all.",
@@ -20,30 +20,15 @@ _FAILURES = {
     "503": "The version failed to load, or the server is stopping.",
     "504": "The request's timeout passed before it was computed.",
 }
-_TENSORS_IN = [
-    {
-        "name": "image",
-        "datatype": "UINT8",
-        "shape": [1, 28, 28, 1],
-        "data": [0] * 784,
-    }
-]
-_INFER_REQUEST = {
-    "id": "42",
-    "inputs": _TENSORS_IN,
-    "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}],
-}
 _INFER_RESPONSE = {
-    "model_name": "mnist-cnn",
-    "model_version": "1",
+    "model_name": "<model>",
+    "model_version": "<version>",
     "id": "42",
-    "outputs": [
-        {"name": "probabilities", "datatype": "BYTES", "shape": [1, 2], "data": ["0.371204:1:1", "0.174403:7:7"]}
-    ],
+    "outputs": [{"name": "<output>", "datatype": "BYTES", "shape": [1, 2], "data": ["0.371204:1:1", "0.174403:7:7"]}],
 }
 _CLASSIFY_RESPONSE = {
-    "model": "mnist-cnn",
-    "version": "1",
+    "model": "<model>",
+    "version": "<version>",
     "output_kind": "probabilities",
     "results": [
         {"file": "7.png", "classes": [{"label": "7", "index": 7, "probability": 0.9999}]},
@@ -54,19 +39,23 @@ _CLASSIFY_RESPONSE = {
     ],
 }
 
-# A class has one of them.
-_NUMBERS = {
-    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-    "score": {"type": "number", "description": "if the model's output is not probabilities; higher is better"},
-}
 
-
-def document(version: str) -> Document:
+def document(version: str, served: Served | None = None) -> Document:
     """Returns the description, as `json.dumps` takes it.
 
     Args:
         version: the server's.
+        served: what the examples name; None: the usual port and a committed model.
     """
+    served = served or Served()
+    text = json.dumps(_document(version, served))
+    for name in ("base", "model", "version", "output"):
+        text = text.replace(f"<{name}>", json.dumps(getattr(served, name))[1:-1])
+    filled: Document = json.loads(text)
+    return filled
+
+
+def _document(version: str, served: Served) -> Document:
     return {
         "openapi": "3.1.0",
         "info": {
@@ -76,8 +65,8 @@ def document(version: str) -> Document:
             "binary tensor data, classification and statistics. An error is a JSON object with one member, error.",
         },
         "servers": [{"url": "/"}],
-        "paths": {**_server(), **_models(), **_inference(), **_pictures()},
-        "components": {"schemas": _schemas()},
+        "paths": {**_server(), **_models(), **_inference(served), **_pictures()},
+        "components": {"schemas": schemas()},
     }
 
 
@@ -92,6 +81,25 @@ def _server() -> Document:
         ),
         "/v2/models/stats": _get(
             "Statistics of all models", "Cumulative counts and nanoseconds.", "curl -s {base}/v2/models/stats"
+        ),
+        "/v1/models": _get(
+            "Every version", "State, tensors, pictures, evidence and card of each version.", "curl -s {base}/v1/models"
+        ),
+        **_by_version(
+            "/v1/models/{model}",
+            lambda path: {
+                f"{path}/samples": _get(
+                    "Sample pictures",
+                    "Up to ten golden samples: height, width, channels and, in base64, data.",
+                    "curl -s {base}{path}/samples",
+                    path,
+                )
+            },
+        ),
+        "/v1/figures": _get(
+            "What versions have done",
+            "Counts and histograms per version, which only grow; two answers give the rates between them.",
+            "curl -s {base}/v1/figures",
         ),
         "/v2/repository/index": {
             "post": _operation(
@@ -118,7 +126,7 @@ def _control() -> Document:
             "post": _operation(
                 summary,
                 f"{text} The server must run with --model-control-mode explicit; otherwise 503.",
-                f"curl -s -X POST {{base}}/v2/repository/models/mnist-cnn/{name}",
+                f"curl -s -X POST {{base}}/v2/repository/models/<model>/{name}",
                 "{model}",
                 body=body,
                 required=False,
@@ -168,13 +176,13 @@ def _models() -> Document:
     return _by_version(
         "/v2/models/{model}",
         lambda path: {
-            path + end: _get(summary, text, f"curl -s {{base}}/v2/models/mnist-cnn{end}", path)
+            path + end: _get(summary, text, f"curl -s {{base}}{{path}}{end}", path)
             for end, (summary, text) in operations.items()
         },
     )
 
 
-def _inference() -> Document:
+def _inference(served: Served) -> Document:
     text = (
         "Tensors in, tensors out. Elements are in data, flat or nested; or behind the JSON as binary data, in the "
         "order of the inputs, each as long as binary_data_size in its parameters says, and the header "
@@ -184,9 +192,9 @@ def _inference() -> Document:
         "compressed (Content-Encoding: gzip or deflate), and answers are where Accept-Encoding asks for it."
     )
     shell = (
-        "curl -s {base}/v2/models/mnist-cnn/infer -H 'Content-Type: application/json' -d @request.json\n"
+        "curl -s {base}{path}/infer -H 'Content-Type: application/json' -d @request.json\n"
         "# with pixels as binary data:\n"
-        "curl -s {base}/v2/models/mnist-cnn/infer -H 'Inference-Header-Content-Length: 97' --data-binary @request.bin"
+        "curl -s {base}{path}/infer -H 'Inference-Header-Content-Length: 97' --data-binary @request.bin"
     )
     header = {
         "name": "Inference-Header-Content-Length",
@@ -195,8 +203,10 @@ def _inference() -> Document:
         "description": "How many bytes of the body are JSON; absent: all.",
         "schema": {"type": "integer", "minimum": 0},
     }
+    wanted = {"name": "<output>", "parameters": {"classification": 2}}
+    request = {"id": "42", "inputs": served.inputs, "outputs": [wanted]}
     body = {
-        "application/json": {"schema": _schema("InferRequest"), "example": _INFER_REQUEST},
+        "application/json": {"schema": reference("InferRequest"), "example": request},
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }
 
@@ -216,9 +226,8 @@ def _pictures() -> Document:
         "if the model's output is not probabilities; output_kind says what it is."
     )
     shell = (
-        "curl -F image=@examples/mnist/digit-7-test-00000.png {base}/v1/models/mnist-cnn:classify\n"
-        "curl -H 'Content-Type: image/png' --data-binary @examples/mnist/digit-7-test-00000.png "
-        "'{base}/v1/models/mnist-cnn:classify?top_k=3'"
+        "curl -F image=@picture.png {base}{path}:classify\n"
+        "curl -H 'Content-Type: image/png' --data-binary @picture.png '{base}{path}:classify?top_k=3'"
     )
     form = {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}, **_options()}
     body = {
@@ -246,6 +255,13 @@ def _options() -> Document:
             "type": "string",
             "enum": ["never", "always", "auto"],
             "description": "whether pictures are inverted first; absent: as the model's config.pbtxt says",
+        },
+        "occlusion": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 8,
+            "default": 0,
+            "description": "of one picture, how much covering each of so many cells per side lowers the best class",
         },
         "return_seen": {
             "type": "boolean",
@@ -277,7 +293,9 @@ def _operation(
     schema: str = "",
     failures: Sequence[str] = tuple(_FAILURES),
 ) -> Document:
-    content: Document = {"schema": _schema(schema) if schema else {}}
+    concrete = path.replace("{model}", "<model>").replace("{version}", "<version>")
+    source = shell.replace("{base}", "<base>").replace("{path}", concrete)
+    content: Document = {"schema": reference(schema) if schema else {}}
     if example is not None:
         content["example"] = example
     operation: Document = {
@@ -293,7 +311,7 @@ def _operation(
             **_failures(failures),
         },
         # Known to the usual viewers: an extension of the format for examples on a command line.
-        "x-codeSamples": [{"lang": "Shell", "source": shell.replace("{base}", _BASE)}],
+        "x-codeSamples": [{"lang": "Shell", "source": source}],
     }
     if body is not None:
         operation["requestBody"] = {"required": required, "content": body}
@@ -301,56 +319,5 @@ def _operation(
 
 
 def _failures(of: Sequence[str]) -> Document:
-    content = {"application/json": {"schema": _schema("Error"), "example": _ERROR}}
+    content = {"application/json": {"schema": reference("Error"), "example": _ERROR}}
     return {status: {"description": _FAILURES[status], "content": content} for status in of}
-
-
-def _schema(name: str) -> Document:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _schemas() -> Document:
-    text, whole = {"type": "string"}, {"type": "integer"}
-    parameters = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
-    shape = {"type": "array", "items": whole}
-    data = {"type": "array", "description": "the elements in row-major order, flat or nested as the shape says"}
-    tensor = {"name": text, "datatype": text, "shape": shape, "parameters": parameters, "data": data}
-    asked = {"name": text, "parameters": parameters}
-    return {
-        "Error": _object({"error": text}),
-        "Tensor": _object(tensor, "name", "datatype", "shape"),
-        "InferRequest": _object(
-            {
-                "id": text,
-                "parameters": parameters,
-                "inputs": _array(_schema("Tensor")),
-                "outputs": _array(_object(asked, "name")),
-            },
-            "inputs",
-        ),
-        "InferResponse": _object(
-            {"model_name": text, "model_version": text, "id": text, "outputs": _array(_schema("Tensor"))},
-            *("model_name", "model_version", "outputs"),
-        ),
-        "Class": {
-            **_object({"label": text, "index": whole, **_NUMBERS}),
-            "oneOf": [{"required": [name]} for name in _NUMBERS],
-        },
-        "ClassifyResponse": _object(
-            {
-                "model": text,
-                "version": text,
-                "output_kind": {"type": "string", "enum": list(OUTPUT_KINDS)},
-                "results": _array(_object({"file": text, "classes": _array(_schema("Class")), "error": text})),
-            },
-            *("model", "version", "results"),
-        ),
-    }
-
-
-def _object(properties: Document, *required: str) -> Document:
-    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {})}
-
-
-def _array(items: Document) -> Document:
-    return {"type": "array", "items": items}

@@ -1,53 +1,63 @@
-"""The page at /docs: the API's description for people, complete in itself: viewers are fetched from elsewhere."""
+"""What the page at / asks for: its files, and the models, samples and figures as JSON."""
 
-import json
-from html import escape
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; }
-summary { cursor: pointer; padding: .4rem 0; } summary b { display: inline-block; width: 3.5rem; }
-details { border-bottom: 1px solid #ddd; } code, summary { font-family: ui-monospace, monospace; }
-"""
-_MAX_EXAMPLE = 400
+from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import Response
 
+from pixelserve.v1 import classifier_pb2 as pb
 
-def render(document: dict[str, Any]) -> str:
-    """Returns the page, HTML, for an OpenAPI document."""
-    info = document["info"]
-    operations = "".join(
-        _operation(path, method, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
-        f"<style>{_STYLE}</style><h1>{escape(info['title'])} {escape(info['version'])}</h1>"
-        f'<p>{escape(info["description"])} <a href="/openapi.json">openapi.json</a> says the same to programs.</p>'
-        f"{operations}</html>"
-    )
+from .. import classifier
+from . import json_body, pictures
+from .assets import PREFIX, Assets
+from .caller import Caller
+from .messages import as_json
+from .status import HttpError
+
+Answer = TypeVar("Answer", bound=Message)
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
-    samples = "\n".join(sample["source"] for sample in operation["x-codeSamples"])
-    parts = [f"<p>{escape(operation['description'])}</p>", f"<pre>{escape(samples)}</pre>"]
-    parts += [_parameter(each) for each in operation["parameters"] if each["in"] != "path"]
-    contents = operation.get("requestBody", {}).get("content", {})
-    parts += [_example("Request", each["example"]) for each in contents.values() if "example" in each]
-    answers = operation["responses"]["200"]["content"].values()
-    parts += [_example("Answer", each["example"]) for each in answers if "example" in each]
-    failures = [(status, answer["description"]) for status, answer in operation["responses"].items() if status != "200"]
-    parts.append("<ul>" + "".join(f"<li>{status}: {escape(text)}</li>" for status, text in failures) + "</ul>")
-    head = f"<summary><b>{method.upper()}</b>{escape(path)} – {escape(operation['summary'])}</summary>"
-    return f"<details>{head}{''.join(parts)}</details>"
+class PagePaths:
+    """The paths of the page."""
+
+    def __init__(self, call: Caller, assets: Assets | None) -> None:
+        self._call = call
+        self._assets = assets
+
+    def get(self) -> dict[str, Callable[[Request], Awaitable[Response]]]:
+        """Returns the handler of each path."""
+        return {
+            "/": self._file,
+            f"{PREFIX}{{path:path}}": self._file,
+            "/v1/models": self._models,
+            "/v1/figures": self._figures,
+            "/v1/models/{model}/samples": self._samples,
+            "/v1/models/{model}/versions/{version}/samples": self._samples,
+        }
+
+    async def _file(self, request: Request) -> Response:
+        if self._assets is None:
+            raise HttpError(404, "the page is off (--no-page); GET /docs lists what there is")
+        return self._assets.answer(request)
+
+    async def _models(self, request: Request) -> Response:
+        return _json(as_json(await self._ask(request, "ListModels", pb.ListModelsRequest(), pb.ListModelsResponse)))
+
+    async def _figures(self, request: Request) -> Response:
+        return _json(as_json(await self._ask(request, "Figures", pb.FiguresRequest(), pb.FiguresResponse)))
+
+    async def _samples(self, request: Request) -> Response:
+        asked = pb.SamplesRequest(**{name: request.path_params.get(name, "") for name in ("model", "version")})
+        answer = await self._ask(request, "Samples", asked, pb.SamplesResponse)
+        return _json({"pictures": [pictures.pixels(each) for each in answer.pictures]})
+
+    async def _ask(self, request: Request, method: str, message: Message, response: type[Answer]) -> Answer:
+        return response.FromString(
+            await self._call(f"/{classifier.SERVICE}/{method}", message.SerializeToString(), request.scope)
+        )
 
 
-def _parameter(parameter: dict[str, Any]) -> str:
-    return f"<p><code>{escape(parameter['name'])}</code> ({parameter['in']}): {escape(parameter['description'])}</p>"
-
-
-def _example(title: str, example: object) -> str:
-    text = json.dumps(example, ensure_ascii=False)
-    shown = text if len(text) <= _MAX_EXAMPLE else text[:_MAX_EXAMPLE] + " …"
-    return f"<p>{title}</p><pre>{escape(shown)}</pre>"
+def _json(content: object) -> Response:
+    return Response(json_body.dump(content), media_type="application/json")

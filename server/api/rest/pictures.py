@@ -20,6 +20,7 @@ from .status import HttpError
 _PART = "image"
 _INVERSIONS = {"never": pb.INVERSION_NEVER, "always": pb.INVERSION_ALWAYS, "auto": pb.INVERSION_AUTO}
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}")
+_CELLS = re.compile(r"[0-9]{1,9}")
 # The library parses in Python: between pieces of this size others get their turn.
 _PIECE_BYTES = 64 * 1024
 
@@ -39,7 +40,7 @@ async def to_message(
         version: the version, from the path; empty: the one that the server chooses.
         body: a form with parts named `image`, or one picture.
         headers: the request's; Content-Type says which of the two it is.
-        options: top_k, inversion and return_seen, from the query; the form's fields of these names are the same.
+        options: top_k, inversion, return_seen and occlusion, from the query; the form's fields are named the same.
         max_images: most pictures that a request may have.
 
     Raises:
@@ -109,13 +110,17 @@ def _set_options(request: pb.ClassifyRequest, options: Mapping[str, str]) -> Non
             if value not in _INVERSIONS:
                 raise InvalidRequest(f"inversion is {json.dumps(value[:40])}; expected one of {', '.join(_INVERSIONS)}")
             request.inversion = _INVERSIONS[value]
+        elif name == "occlusion":
+            if not _CELLS.fullmatch(value):
+                raise InvalidRequest(f"occlusion is {json.dumps(value[:40])}; expected cells per side, or 0 for none")
+            request.occlusion = int(value)
         elif name == "return_seen":
             if value not in ("true", "false"):
                 raise InvalidRequest(f"return_seen is {json.dumps(value[:40])}; expected true or false")
             request.return_seen = value == "true"
         else:
             raise InvalidRequest(
-                f"there is no option {json.dumps(name[:40])}; expected top_k, inversion or return_seen"
+                f"there is no option {json.dumps(name[:40])}; expected top_k, inversion, return_seen or occlusion"
             )
 
 
@@ -127,7 +132,14 @@ def to_json(message: bytes, names: list[str]) -> dict[str, Any]:
         shown: dict[str, Any] = {"file": name} if name else {}
         classes = {"classes": [as_json(each) for each in result.classes]}
         if result.HasField("seen"):
-            shown["seen"] = {**as_json(result.seen), "data": base64.b64encode(result.seen.data).decode()}
+            shown["seen"] = pixels(result.seen)
+        if result.occlusion:
+            shown["occlusion"] = list(result.occlusion)
         results.append(shown | ({"error": result.error} if result.error else classes))
     kind = {"output_kind": response.output_kind} if response.output_kind else {}
     return {"model": response.model, "version": response.version, **kind, "results": results}
+
+
+def pixels(raw: pb.RawPixels) -> dict[str, Any]:
+    """Returns pixels as `json.dumps` takes them."""
+    return {**as_json(raw), "data": base64.b64encode(raw.data).decode()}

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,11 +24,14 @@ from .. import classifier, open_inference
 from ..admission import FailureCounts
 from ..dispatch import Dispatcher
 from ..status import status_of
-from . import cross_site, json_body, openapi, page, pictures
+from . import cross_site, json_body, pictures
+from .assets import Assets
 from .body import BodyReader, translated
 from .caller import Caller, metadata
+from .docs import DocsPaths
 from .infer import Inference
 from .messages import as_json
+from .page import PagePaths
 from .shared_memory import SharedMemoryPaths
 from .status import CallerLeft, HttpError, http_error
 
@@ -71,6 +74,7 @@ class Rest:
         log_failure: FailureLog,
         failure_counts: FailureCounts,
         authorizer: Authorizer | None = None,
+        assets: Assets | None = None,
     ) -> None:
         """Stores what it is handed.
 
@@ -82,6 +86,7 @@ class Rest:
             log_failure: logs an unexpected exception, and returns the id under which it did.
             failure_counts: counts the requests that become no call.
             authorizer: checks tokens; None: everyone may call everything.
+            assets: the page's files; None: the page is off.
         """
         self._call = Caller(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes, limits.idle_s)
@@ -91,7 +96,8 @@ class Rest:
         self._log_failure = log_failure
         self._failure_counts = failure_counts
         self._authorizer = authorizer
-        self._openapi = openapi.document(version)
+        self._assets = assets
+        self._docs = DocsPaths(self._call, version, needs_token=authorizer is not None)
 
     def app(self) -> ASGIApp:
         """Returns the ASGI application."""
@@ -101,8 +107,6 @@ class Rest:
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
             "/v2/models/stats": self._stats,
-            "/openapi.json": self._document,
-            "/docs": self._page,
         }
         post: dict[str, Handle] = {
             "/v2/repository/index": self._index,
@@ -117,7 +121,7 @@ class Rest:
                 f"{path}/stats": self._stats,
             }
         regions = SharedMemoryPaths(self._ask, self._bodies)
-        get |= regions.get()
+        get |= regions.get() | PagePaths(self._call, self._assets).get() | self._docs.get()
         changes: dict[str, Handle] = {
             "/v2/repository/models/{model}/load": self._load,
             "/v2/repository/models/{model}/unload": self._unload,
@@ -271,12 +275,6 @@ class Rest:
             )
             answer = await self._call(f"/{classifier.SERVICE}/Classify", message, request.scope)
         return _json(pictures.to_json(answer, names))
-
-    async def _document(self, _: Request) -> Response:
-        return _json(self._openapi)
-
-    async def _page(self, _: Request) -> Response:
-        return HTMLResponse(page.render(self._openapi))
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

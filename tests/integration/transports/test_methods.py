@@ -1,5 +1,6 @@
 """Every method of every service, once, with its right answer."""
 
+import time
 import uuid
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
@@ -74,6 +75,10 @@ def counts(send: Send, make_request: Any) -> None:
     inputs = [pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[3, 1])]
     before = rows()
     send("ModelInfer", make_request("free", inputs=inputs, raw=[bytes(12)]))
+    # A run is counted just after its answers.
+    end_s = time.monotonic() + TIMEOUT_S
+    while rows() < before + 3:
+        assert time.monotonic() < end_s
     assert rows() == before + 3
 
 
@@ -136,6 +141,15 @@ def lists_models(send: Send, _: Any) -> None:
     assert version.takes_images
 
 
+def gives_figures(send: Send, _: Any) -> None:
+    (version,) = send("Figures", classifier_pb2.FiguresRequest(model="colours")).versions
+    assert len(version.request_seconds.counts) == len(version.request_seconds.bounds) + 1
+
+
+def gives_samples(send: Send, _: Any) -> None:
+    assert not send("Samples", classifier_pb2.SamplesRequest(model="colours")).pictures
+
+
 METHODS: dict[str, Callable[[Send, Any], None]] = {
     "ServerLive": is_live_and_ready,
     "ServerReady": is_not_ready,
@@ -155,6 +169,8 @@ METHODS: dict[str, Callable[[Send, Any], None]] = {
     "LogSettings": logs,
     "Classify": classifies,
     "ListModels": lists_models,
+    "Samples": gives_samples,
+    "Figures": gives_figures,
 }
 
 

@@ -54,6 +54,7 @@ JSON_SEEDS: list[tuple[str, Any]] = [
 _GET = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/doubler", "/v2/models/mnist-cnn/versions/1/config")
 _GET += ("/v2/models/text/ready", "/v2/models/stats", "/v2/models/text/stats", "/docs", "/openapi.json")
 _GET += ("/v2/systemsharedmemory/status", "/v2/systemsharedmemory/region/region/status", "/v1/models/mnist/metadata")
+_GET += ("/", "/page/app.js", "/page/../settings.py", "/v1/models", "/v1/figures")
 
 
 def _binary(head: Any, tensors: bytes) -> bytes:

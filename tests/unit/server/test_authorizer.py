@@ -38,11 +38,12 @@ def refused(authorizer: Authorizer, metadata: Any, method: str = "ModelInfer", m
 SCOPES = {
     "infer": {
         *(OIP + name for name in ("ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata", "ModelConfig")),
-        *(OIP + "ServerMetadata", CLASSIFIER + "Classify", CLASSIFIER + "ListModels"),
+        OIP + "ServerMetadata",
+        *(CLASSIFIER + name for name in ("Classify", "ListModels", "Samples")),
     },
     "observe": {
         *(OIP + name for name in ("ModelStatistics", "RepositoryIndex", "LogSettings", "TraceSetting")),
-        *(OIP + "ModelReady", OIP + "ServerMetadata"),
+        *(OIP + "ModelReady", OIP + "ServerMetadata", CLASSIFIER + "Figures"),
     },
     "control": {
         *(OIP + name for name in ("RepositoryModelLoad", "RepositoryModelUnload", "RepositoryIndex")),
@@ -190,6 +191,8 @@ def of_model(method: str, name: str) -> bytes:
         "RepositoryModelUnload": pb.RepositoryModelUnloadRequest(model_name=name),
         "Classify": v1.ClassifyRequest(model=name, images=[v1.Image(encoded=b"x")]),
         "ListModels": v1.ListModelsRequest(name=name),
+        "Samples": v1.SamplesRequest(model=name),
+        "Figures": v1.FiguresRequest(model=name),
     }
     message: bytes = requests[method].SerializeToString()
     return message

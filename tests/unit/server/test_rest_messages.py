@@ -9,8 +9,8 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import model_config_pb2 as config_pb
 from pixelserve_server.api.rest import openapi
 from pixelserve_server.api.rest.body import compressed
+from pixelserve_server.api.rest.docs import render
 from pixelserve_server.api.rest.messages import as_json
-from pixelserve_server.api.rest.page import render
 from pixelserve_server.api.rest.status import HTTP_STATUS, http_error
 from pixelserve_server.api.status import CODES, status_of
 from pixelserve_server.errors import QueueFull

@@ -92,6 +92,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "insecure": ("true", True),
     "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
     "http": ("false", False),
+    "page": ("false", False),
     "http_port": ("0", 0),
     "grpc_port": ("0", 0),
     "metrics_port": ("65535", 65535),
