@@ -180,7 +180,7 @@ class _Load:
         return answered
 
     def end(self) -> None:
-        """Waits for what was sent."""
+        """Waits until every request is answered."""
         for future in self._waiting:
             future.result()
 

@@ -30,7 +30,7 @@ _IDLE_SHARE = 1e-4
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked of the pods together."""
+    """The load and latency that the pods must meet together."""
 
     rate_per_s: float
     """Requests per second."""
@@ -138,7 +138,7 @@ def make(curve: MeasuredCurve, goal: Goal, batch_images: int | None = None) -> P
 
     Args:
         curve: one pod, measured.
-        goal: what is asked of all.
+        goal: the total load and the latency to meet.
         batch_images: most images in a run; None: as measured.
 
     Raises:

@@ -16,7 +16,7 @@ export function follow(onAnswer, onError) {
   let timer;
   const look = async () => {
     let pause = PAUSE_MS;
-    // A hidden tab has nobody to show them to.
+    // A hidden tab is not read.
     if (!document.hidden) {
       try {
         const answer = await api.figures();
