@@ -1,6 +1,5 @@
 """Reads the line that declares a model's pictures, against the input that the model has."""
 
-import math
 import re
 from dataclasses import dataclass
 from typing import get_args
@@ -23,6 +22,10 @@ SCALES = {
 
 _COLOURS = {"grey": 1, "rgb": 3, "bgr": 3}
 _BACKGROUNDS: dict[str, Colour | None] = {"border": None, "black": (0, 0, 0), "white": (255, 255, 255)}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+# Far beyond any use; float32 would make infinities and NaN of what lies further.
+_MOST_NUMBER = 1_000_000
+_LEAST_STD = 1e-6
 _SCALING = ("scale", "mean", "std")
 _FLOATS = ("float16", "float32", "float64")
 _MOST_SIDE = 4096
@@ -181,14 +184,16 @@ def _normalisation(words: Words, channels: int, taken: Input) -> Normalisation |
         raise DeclarationError("scale and mean or std: write either", words.with_("scale", None))
 
     def numbers(text: str) -> tuple[float, ...]:
-        values = tuple(float(each) for each in text.split(",")) if re.fullmatch(r"[-+.,\deE]+", text) else ()
-        if len(values) not in (1, channels) or not all(map(math.isfinite, values)):
-            raise ValueError(f"{'one number' if channels == 1 else 'one number or three'}, for levels of 0 to 1")
+        found = [_NUMBER.fullmatch(each) for each in text.split(",")]
+        values = tuple(float(each[0]) for each in found if each)
+        if len(values) not in (1, channels) or len(found) != len(values) or max(map(abs, values)) > _MOST_NUMBER:
+            count = "one number" if channels == 1 else "one number or three"
+            raise ValueError(f"{count} for levels of 0 to 1, at most {_MOST_NUMBER:,}")
         return values
 
     def above_zero(text: str) -> tuple[float, ...]:
-        if min(numbers(text)) <= 0:
-            raise ValueError("numbers above 0")
+        if min(numbers(text)) < _LEAST_STD:
+            raise ValueError(f"numbers above 0, at least {_LEAST_STD}")
         return numbers(text)
 
     return Normalisation(words.read("mean", numbers, (0.0,)), words.read("std", above_zero, (1.0,)))

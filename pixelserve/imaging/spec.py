@@ -95,4 +95,5 @@ class PictureSpec:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    return ",".join(f"{value:g}" for value in values)
+    # The shortest text that is read as the same number.
+    return ",".join(str(value).removesuffix(".0") for value in values)

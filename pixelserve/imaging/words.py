@@ -38,15 +38,11 @@ class DeclarationError(Exception):
     """A line that declares no pictures, or not those of this model."""
 
     def __init__(self, problem: str, write: str | None = None) -> None:
-        """Keeps what is wrong.
-
-        Args:
-            problem: what was expected and what was received.
-            write: the line to write instead; None: it depends on what the model was trained with.
-        """
         super().__init__(problem)
         self.problem = problem
+        """What was expected and what was received."""
         self.write = write
+        """The line to write instead; None: it depends on what the model was trained with."""
 
 
 class Words:

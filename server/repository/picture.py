@@ -56,7 +56,12 @@ def read_pictures(folder: ModelFolder, config: pb.ModelConfig | None, graph: Gra
     except DeclarationError as error:
         write = "" if error.write is None else _parameter(PICTURE, error.write)
         raise error_at(folder.config_file, place, f"parameter {PICTURE}: {error.problem}", write) from error
-    return replace(spec, inversion=inversion) if INVERSION in config.parameters else spec
+    if INVERSION not in config.parameters:
+        return spec
+    if f"{INVERSION}=" in line and spec.inversion != inversion:
+        problem = f"parameter {PICTURE} has inversion={spec.inversion}, parameter {INVERSION} is {inversion}; keep one"
+        raise error_at(folder.config_file, f'parameters["{INVERSION}"]', problem)
+    return replace(spec, inversion=inversion)
 
 
 def picture_problems(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[RepositoryError]:

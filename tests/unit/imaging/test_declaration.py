@@ -55,6 +55,13 @@ def test_every_preset_describes_itself_as_a_line_that_means_the_same(preset: str
     assert parse(str(spec), taken) == spec
 
 
+def test_numbers_are_described_to_the_last_digit() -> None:
+    line = "mean=0.48500001,1e-05,.25 std=0.1234567890123,2.0,3"
+    spec = parse(line, FLOATS)
+    assert parse(str(spec), FLOATS) == spec
+    assert spec.normalisation == Normalisation((0.48500001, 1e-05, 0.25), (0.1234567890123, 2.0, 3.0))
+
+
 def test_a_line_of_all_words_describes_itself() -> None:
     line = (
         "colour=bgr layout=nchw size=224x224 fit=letterbox resampling=bicubic background=#102030 mean=0.1,0.2,0.3 std=2"
@@ -79,6 +86,10 @@ def test_a_line_of_all_words_describes_itself() -> None:
         ("scale=0..1 mean=0", FLOATS, "scale and mean or std: write either", "mean=0"),
         ("mean=1,2 std=1", FLOATS, "mean=1,2: expected one number or three", "std=1"),
         ("std=0", FLOATS, "std=0: expected numbers above 0", ""),
+        ("std=1e-300", FLOATS, "std=1e-300: expected numbers above 0", ""),
+        ("mean=1e39", FLOATS, "mean=1e39: expected one number or three", ""),
+        ("mean=--1", FLOATS, "mean=--1: expected one number or three", ""),
+        ("mean=0.5,,0.5", FLOATS, "mean=0.5,,0.5: expected one number or three", ""),
         ("mean=inf", FLOATS, "mean=inf: expected", ""),
         ("scale=imagenet", Input((1, 28, 28), "float32"), "is for three channels", "scale=0..1"),
         ("size=225 scale=0..1", FLOATS, "the model's input is 224 × 224", "scale=0..1"),

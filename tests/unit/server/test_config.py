@@ -512,3 +512,25 @@ def test_a_label_file_may_be_a_link_as_kubernetes_mounts_it(folder: ModelFolder)
     (folder.path / "labels.txt").unlink(missing_ok=True)
     (folder.path / "labels.txt").symlink_to(mounted)
     assert settled(folder, LABELLED).outputs[0].labels == ("a", "b", "c")
+
+
+def declared(picture: str, inversion: str) -> str:
+    """Returns a config.pbtxt that has both parameters."""
+    values = {"picture": picture, "inversion": inversion}
+    return BATCHES + " ".join(
+        f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in values.items()
+    )
+
+
+@pytest.mark.parametrize(("picture", "inversion"), [("inversion=auto", "auto"), ("fit=stretch", "auto")])
+def test_the_parameter_inversion_goes_with_a_declared_picture(
+    folder: ModelFolder, picture: str, inversion: str
+) -> None:
+    pictures = settled(folder, declared(picture, inversion), (IMAGE,)).pictures
+    assert pictures is not None
+    assert pictures.inversion == inversion
+
+
+def test_two_inversions_that_contradict_each_other_are_refused(folder: ModelFolder) -> None:
+    with pytest.raises(RepositoryError, match="has inversion=always, parameter inversion is never; keep one"):
+        settled(folder, declared("inversion=always", "never"), (IMAGE,))
