@@ -1,6 +1,6 @@
-"""Names for versions: what a model's `stable` version is, its `candidate`, and what was stable `previous`ly.
+"""Names for versions: a model's `stable` version, its `candidate`, and the `previous` stable one.
 
-They are parameters of config.pbtxt, which Triton hands to its backend and otherwise ignores:
+They are parameters of config.pbtxt, which Triton passes to its backend and otherwise ignores:
 
     parameters { key: "stable" value { string_value: "1" } }
 """
@@ -14,24 +14,24 @@ from .layout import VERSION, ModelFolder
 from .pbtxt import error_at
 
 STABLE = "stable"
-"""The version that answers requests which name none."""
+"""The version that answers requests without a version."""
 CANDIDATE = "candidate"
 """The version that may become stable."""
 PREVIOUS = "previous"
-"""The version that was stable before, and can be again."""
+"""The previous stable version, for a rollback."""
 ALIASES = (STABLE, CANDIDATE, PREVIOUS)
 
 
 def read_aliases(folder: ModelFolder, config: pb.ModelConfig | None, versions: Sequence[int]) -> dict[str, int]:
-    """Returns the versions that a model's config.pbtxt gives names to, by name.
+    """Returns the versions that a model's config.pbtxt names, by name.
 
     Args:
         folder: the model's folder, for the message.
-        config: its config.pbtxt; None: it has none.
+        config: its config.pbtxt, or None.
         versions: those on disk.
 
     Raises:
-        RepositoryError: a name's version is no number, or is not on disk.
+        RepositoryError: a named version is not a number, or is not on disk.
     """
     for problem in alias_problems(folder, config, versions):
         raise problem
@@ -56,12 +56,12 @@ def _written(config: pb.ModelConfig | None) -> list[tuple[str, str]]:
 
 
 def as_text(alias: str, version: int) -> str:
-    """Returns the line of config.pbtxt that gives a version a name."""
+    """Returns the line of config.pbtxt that names a version."""
     return f'parameters {{ key: "{alias}" value {{ string_value: "{version}" }} }}'
 
 
 def without_aliases(config: pb.ModelConfig | None) -> bytes:
-    """Returns a value that is the same for two configurations which differ in nothing but aliases."""
+    """Returns a value that is equal for configurations that differ only in aliases."""
     rest = pb.ModelConfig()
     if config is not None:
         rest.CopyFrom(config)
@@ -72,7 +72,7 @@ def without_aliases(config: pb.ModelConfig | None) -> bytes:
 
 
 def set_aliases(config: pb.ModelConfig, aliases: Mapping[str, int]) -> None:
-    """Writes the names into a configuration's parameters, in place of those that are there."""
+    """Replaces the names in a configuration's parameters."""
     for alias in ALIASES:
         config.parameters.pop(alias, None)
     for alias, version in aliases.items():

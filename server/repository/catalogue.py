@@ -1,4 +1,4 @@
-"""What is loaded: the versions that take requests, and why others do not."""
+"""The loaded versions, and why the others are not."""
 
 import threading
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from .layout import VERSION
 from .loader import LoadedVersion
 
 WHOLE_MODEL = 0
-"""In place of a version's number, where no version could even be chosen."""
+"""Stands for the model as a whole, when no version could be chosen."""
 
 
 class State(StrEnum):
-    """What a version is doing: Triton's names."""
+    """The state of a version, in Triton's words."""
 
     LOADING = "LOADING"
     READY = "READY"
@@ -26,12 +26,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """A version that takes no requests, or takes them although a newer file of it does not load."""
+    """Why a version is not ready, or why its newer files were not loaded."""
 
     state: State
-    """What it is doing."""
+    """Its state."""
     reason: str
-    """Why it is not ready, for people."""
+    """The reason, for people."""
 
 
 @dataclass(frozen=True)
@@ -39,37 +39,36 @@ class _Model:
     # Replaced as a whole, never changed in place, so that look-ups need no lock.
     ready: dict[int, LoadedVersion] = field(default_factory=dict)
     others: dict[int, Status] = field(default_factory=dict)
-    # On disk, and not among those that the version policy serves.
+    # On disk, but not served by the version policy.
     unserved: tuple[int, ...] = ()
     aliases: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class VersionState:
-    """Whether a version takes requests, and why not, or why those that it takes are not for the files on disk."""
+    """Whether a version is ready; if not, or if it serves older files than those on disk, why."""
 
     model: str
     """The model's name."""
     version: str
-    """The version's number; empty where it is the model as a whole."""
+    """The version's number; empty for the model as a whole."""
     state: State
-    """What it is doing."""
+    """Its state."""
     reason: str = ""
-    """Why it is not ready, or why one that is serves other files than are on disk; empty: there is nothing to say."""
+    """Why it is not ready, or why it serves older files than those on disk; empty if neither."""
 
 
 class Catalogue:
-    """The models of one repository. Everything may be called from any thread; look-ups wait for nobody."""
+    """The models of one repository. Thread-safe; look-ups never wait."""
 
     def __init__(self) -> None:
-        """Starts out empty."""
         self._models: dict[str, _Model] = {}
         self._changing = threading.Lock()
         self.generation = 0
-        """Changes whenever `get` may give another answer than before."""
+        """Changes whenever the answer of `get` may have changed."""
 
     def publish(self, loaded: LoadedVersion) -> LoadedVersion | None:
-        """Has a version take the requests for it from now on; returns the one whose place it takes, if any."""
+        """Makes a version ready; returns the one it replaces, or None."""
         with self._changing:
             model = self._models.get(loaded.name, _Model())
             others = {version: status for version, status in model.others.items() if version != loaded.version}
@@ -78,7 +77,7 @@ class Catalogue:
         return model.ready.get(loaded.version)
 
     def withdraw(self, name: str, version: int, status: Status) -> LoadedVersion | None:
-        """Has a version take no requests any more, and says why; returns it, if it was ready."""
+        """Removes a version and records why; returns it if it was ready."""
         with self._changing:
             model = self._models.get(name, _Model())
             ready = {number: loaded for number, loaded in model.ready.items() if number != version}
@@ -86,25 +85,25 @@ class Catalogue:
         return model.ready.get(version)
 
     def report(self, name: str, version: int, status: Status) -> None:
-        """Says what a version is doing that is not ready; one that is ready goes on taking requests."""
+        """Records the state of a version. A ready one stays ready."""
         with self._changing:
             model = self._models.get(name, _Model())
             self._put(name, replace(model, others={**model.others, version: status}))
 
     def set_unserved(self, name: str, versions: Iterable[int]) -> None:
-        """Says which versions are on disk without the version policy serving them."""
+        """Records the versions that are on disk but not served by the version policy."""
         with self._changing:
             self._put(name, replace(self._models.get(name, _Model()), unserved=tuple(versions)))
 
     def set_aliases(self, name: str, aliases: Mapping[str, int]) -> None:
-        """Says which versions have names (see `aliases`), instead of those that were said before."""
+        """Replaces a model's named versions (see `aliases`)."""
         with self._changing:
             model = self._models.get(name, _Model())
             if model.aliases != aliases:
                 self._put(name, replace(model, aliases=dict(aliases)))
 
     def forget(self, name: str, version: int | None = None) -> None:
-        """Forgets what was said of a version that is not ready, or of a model, where it has no ready version."""
+        """Forgets the state of a version that is not ready, or of a model without ready versions."""
         with self._changing:
             model = self._models.get(name, _Model())
             others = {} if version is None else {each: told for each, told in model.others.items() if each != version}
@@ -118,7 +117,7 @@ class Catalogue:
         self.generation += 1
 
     def get(self, name: str, version: str = "") -> LoadedVersion:
-        """Returns the version that answers a request: the one named, else the stable one, else the highest ready one.
+        """Returns the version for a request: the one it names, else the stable one, else the highest ready one.
 
         Raises:
             NotFound: no such model or version, or no version of the model is ready.
@@ -145,10 +144,10 @@ class Catalogue:
         raise NotFound(f"model {name} has no version {version}; it has {_listing(map(str, sorted(ready)))}")
 
     def get_alias(self, name: str, alias: str) -> LoadedVersion:
-        """Returns the version that has a name.
+        """Returns the version with a name.
 
         Raises:
-            NotFound: no such model, or none of its versions is called that.
+            NotFound: no such model, or no version of that name.
             Unavailable: the version exists and is not ready.
         """
         aliases = self.aliases(name)
@@ -159,18 +158,18 @@ class Catalogue:
         return self.get(name, str(aliases[alias]))
 
     def aliases(self, name: str) -> Mapping[str, int]:
-        """Returns the versions of a model that have names, by name."""
+        """Returns a model's named versions, by name."""
         return self._models[name].aliases if name in self._models else {}
 
     def is_ready(self, name: str, version: str = "") -> bool:
-        """Returns whether a request for this model and version would be taken."""
+        """Returns whether a request for this model and version would be accepted."""
         try:
             return not self.get(name, version).batcher.broken
         except (NotFound, Unavailable):
             return False
 
     def names(self) -> list[str]:
-        """Returns the models' names, whether ready or not."""
+        """Returns the names of all models, ready or not."""
         return sorted(self._models)
 
     def ready_versions(self, name: str) -> list[LoadedVersion]:
@@ -179,9 +178,9 @@ class Catalogue:
         return [ready[version] for version in sorted(ready)]
 
     def others(self, name: str) -> list[tuple[str, Status]]:
-        """Returns what a model's versions are doing that are not ready, lowest first.
+        """Returns the states of a model's versions that are not ready, lowest first.
 
-        The version is empty where it is the model as a whole.
+        An empty version stands for the model as a whole.
         """
         model = self._models.get(name, _Model())
         return [(str(version or ""), model.others[version]) for version in sorted(model.others.keys() - model.ready)]
@@ -208,7 +207,7 @@ class Catalogue:
         ]
 
     def drain(self, deadline: Deadline | None = None) -> bool:
-        """Finishes what every batcher has accepted and ends its threads; returns whether that was done in time."""
+        """Finishes all accepted requests and ends the batchers' threads; returns whether that was done in time."""
         ended = [loaded.batcher.drain(deadline.left_s() if deadline else None) for loaded in self.all_ready()]
         return all(ended)
 
@@ -220,7 +219,7 @@ def _described(status: Status) -> str:
 
 
 def _why_old(model: _Model, version: int) -> str:
-    """Returns why a ready version is not what the files on disk ask for; empty: it is, as far as is known."""
+    """Returns why a ready version differs from the files on disk; empty if it is not known to."""
     newer = model.others.get(version) or model.others.get(WHOLE_MODEL)
     if newer is not None:
         what = f"cannot be loaded: {newer.reason}" if newer.state is State.UNAVAILABLE else "are being loaded"

@@ -1,8 +1,7 @@
-"""What becomes of each field of Triton's config.pbtxt here: served, ignored with a warning, or refused.
+"""How each field of Triton's config.pbtxt is treated: served, ignored with a warning, or refused.
 
-One table, from which the check, the warning, docs/compatibility.md and their tests are made. A field has one row: its
-own, or that of a message that it is in. Values that a served field may not have are the business of whoever reads it
-(`config`, `scheduling`).
+The check, the warning, docs/compatibility.md and their tests all follow from one table. A field has one row: its own,
+or that of the message it is in. Invalid values of a served field are checked where it is read (`config`, `scheduling`).
 """
 
 from collections.abc import Iterator
@@ -18,19 +17,19 @@ from pixelserve.scores import OUTPUT_KIND
 from .aliases import ALIASES
 
 INVERSION = "inversion"
-"""A parameter of ours in config.pbtxt: how a model wants dark-on-light pictures."""
-# Parameters of ours, which Triton hands to backends and otherwise ignores.
+"""Our parameter in config.pbtxt for dark-on-light pictures."""
+# Our own parameters, which Triton passes to backends and otherwise ignores.
 _OURS = (INVERSION, PICTURE, OUTPUT_KIND, *ALIASES)
 
 
 class Verdict(StrEnum):
-    """What becomes of a field."""
+    """How a field is treated."""
 
     SERVED = "served"
     IGNORED = "ignored"
-    """Nothing; a warning says so. The answers are the same."""
+    """It has no effect on answers; a warning says so."""
     REFUSED = "refused"
-    """The model is not loaded: without the field it would compute or be called in another way."""
+    """The model is not loaded: ignoring the field would change its answers or its interface."""
 
 
 SERVED, IGNORED, REFUSED = Verdict.SERVED, Verdict.IGNORED, Verdict.REFUSED
@@ -43,7 +42,7 @@ class Rule:
     field: str
     """The field's path in ModelConfig, with dots between the names."""
     verdict: Verdict
-    """What becomes of it where it is set."""
+    """How it is treated if it is set."""
     reason: str
     """Why, and what to do about it, in one line."""
 
@@ -145,11 +144,11 @@ class Use:
     """A field that a config.pbtxt sets."""
 
     rule: Rule
-    """What becomes of it."""
+    """How it is treated."""
     place: str
-    """Where it is: the path with the numbers of repeated messages, such as input[1].optional."""
+    """Its path, with indices of repeated messages, such as input[1].optional."""
     name: str
-    """What to call it to people."""
+    """Its name in messages."""
 
 
 def uses(config: pb.ModelConfig) -> Iterator[Use]:
@@ -158,13 +157,13 @@ def uses(config: pb.ModelConfig) -> Iterator[Use]:
 
 
 def ignored_fields(config: pb.ModelConfig | None) -> list[Use]:
-    """Returns the fields that a configuration sets in vain, each name once."""
+    """Returns the ignored fields that a configuration sets, each name once."""
     found = {use.name: use for use in uses(config or pb.ModelConfig()) if use.rule.verdict is IGNORED}
     return list(found.values())
 
 
 def warning(names: list[str]) -> str:
-    """Returns what people are told of fields that are ignored."""
+    """Returns the warning about ignored fields."""
     return f"not served, ignored: {', '.join(names)}"
 
 

@@ -1,4 +1,4 @@
-"""Reads config.pbtxt (Triton's ModelConfig as protobuf text) and settles it with what the ONNX graph says.
+"""Reads config.pbtxt (Triton's ModelConfig as protobuf text) and reconciles it with the ONNX graph.
 
 Modules of this folder are the only ones outside api/ and transport/ that know protobuf: this one, `compatibility`
 (which fields are served), `pbtxt` (the text), `scheduling`, `aliases`; and `overlay` and `promotion`, which write it.
@@ -26,27 +26,27 @@ from .picture import Graph, picture_problems, read_pictures
 from .scheduling import batching_problems, instance_problems, read_batching
 
 BACKEND = "onnxruntime"
-"""Triton's name of what computes every model here."""
+"""Triton's name for the only backend here."""
 PLATFORM = "onnxruntime_onnx"
-"""Triton's older name of it."""
+"""Triton's older name for it."""
 
 Written = pb.ModelConfig
-"""What a config.pbtxt says, for those who only hand it on."""
+"""A parsed config.pbtxt, for code that only passes it on."""
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What holds where a config.pbtxt is absent or silent."""
+    """Used for what a config.pbtxt does not set."""
 
     max_batch_size: int
-    """Rows a run, for a model that batches and has no config.pbtxt."""
+    """Maximum rows per run, for a model with a batch dimension and no config.pbtxt."""
     max_queue_size: int
-    """Requests that may wait for one model."""
+    """Maximum requests that wait for one model."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model's settled configuration."""
+    """A model's effective configuration."""
 
     name: str
     """The model's name: its folder's."""
@@ -57,15 +57,15 @@ class ModelConfig:
     outputs: tuple[TensorSpec, ...]
     """The graph's outputs, in its order, with their labels."""
     pictures: PictureSpec | None = None
-    """What pictures it takes; None: it takes none."""
+    """Which pictures it accepts; None: none."""
     output_kind: OutputKind | None = None
-    """What config.pbtxt says that a classifier's output is; None: it does not say."""
+    """The declared kind of a classifier's output; None if config.pbtxt does not say."""
     written: pb.ModelConfig | None = field(default=None, compare=False, repr=False)
-    """What config.pbtxt says; None: there is none. Not to be changed."""
+    """config.pbtxt as parsed, or None. Must not be changed."""
 
 
 def read_config(folder: ModelFolder) -> pb.ModelConfig | None:
-    """Reads a model's config.pbtxt; returns None where there is none.
+    """Reads a model's config.pbtxt; returns None if it does not exist.
 
     Raises:
         RepositoryError: it does not parse, sets a field that is refused, or has a value that no model could have; the
@@ -78,11 +78,11 @@ def read_config(folder: ModelFolder) -> pb.ModelConfig | None:
 
 
 def examine_config(folder: ModelFolder) -> tuple[pb.ModelConfig | None, list[RepositoryError]]:
-    """Reads a model's config.pbtxt, and goes on behind what is wrong with it.
+    """Reads a model's config.pbtxt, continuing past mistakes.
 
     Returns:
-        What it says, with plain mistakes corrected, None where there is none or it cannot be understood; and all that
-        keeps it from being served, whatever the model.
+        The configuration with obvious mistakes corrected, or None if it does not exist or cannot be parsed; and every
+        reason why it cannot be served, whatever the graph.
     """
     path = folder.config_file
     try:
@@ -134,7 +134,7 @@ def model_file_name(config: pb.ModelConfig | None) -> str:
 
 
 def select_versions(config: pb.ModelConfig | None, versions: Sequence[int]) -> list[int]:
-    """Returns those of the versions on disk that the version policy serves, lowest first; default: the latest one."""
+    """Returns the versions on disk that the version policy serves, lowest first; default: the latest one."""
     policy = config.version_policy if config else pb.ModelVersionPolicy()
     match policy.WhichOneof("policy_choice"):
         case "all":
@@ -152,7 +152,7 @@ def settle(
     outputs: Sequence[TensorSpec],
     defaults: Defaults,
 ) -> ModelConfig:
-    """Settles config.pbtxt, the graph's own signature and the defaults.
+    """Combines config.pbtxt, the graph's signature and the defaults.
 
     Raises:
         RepositoryError: config.pbtxt contradicts the graph, or a label file is missing or of the wrong length.
@@ -180,7 +180,7 @@ def settle(
 def contradictions(
     folder: ModelFolder, config: pb.ModelConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> Iterator[RepositoryError]:
-    """Yields each thing in which config.pbtxt and the graph disagree."""
+    """Yields each contradiction between config.pbtxt and the graph."""
     if config.max_batch_size:
         yield from _fixed_batches(folder, (*inputs, *outputs))
     rows = config.max_batch_size
@@ -193,7 +193,7 @@ def contradictions(
 def label_problems(
     folder: ModelFolder, config: pb.ModelConfig, outputs: Sequence[TensorSpec]
 ) -> Iterator[RepositoryError]:
-    """Yields what is wrong with each label file; one of an output that is not there may have any length."""
+    """Yields the problems of each label file. The labels of an unknown output may have any length."""
     by_name, read = {spec.name: spec for spec in outputs}, LabelFiles(folder)
     for entry in config.output:
         if entry.label_filename:
@@ -204,7 +204,7 @@ def label_problems(
 
 
 def _output_kind(config: pb.ModelConfig) -> OutputKind | None:
-    """Returns what a classifier's output is, the parameter `output_kind`; None: nothing that exists is written."""
+    """Returns the parameter `output_kind`; None if it is missing or invalid."""
     value = config.parameters[OUTPUT_KIND].string_value if OUTPUT_KIND in config.parameters else ""
     return next((kind for kind in OUTPUT_KINDS if value == kind), None)
 
@@ -250,7 +250,7 @@ def _disagreements(
             )
         keeps = Reshape(dims, shape).keeps_elements
         write = f"reshape {{ shape: {_listed(shape)} }}" if keeps else f"dims: {_listed(shape or (1,))}"
-        # Written in its place, the other of the two must go.
+        # If written into `dims`, the reshape must go.
         remedy = "" if keeps else "; remove the reshape"
         yield error_at(path, f"{place}.reshape", f"{problem}{remedy}", write)
     elif not _compatible(dims, shape):
@@ -263,12 +263,12 @@ def _listed(shape: tuple[int, ...]) -> str:
 
 
 def _is_reshaped(entry: pb.ModelInput | pb.ModelOutput) -> bool:
-    """Returns whether a tensor's `reshape` says another shape than its `dims`."""
+    """Returns whether a tensor's `reshape` differs from its `dims`."""
     return entry.HasField("reshape") and tuple(entry.reshape.shape) != tuple(entry.dims)
 
 
 def read_reshapes(config: pb.ModelConfig | None) -> dict[str, Reshape]:
-    """Returns what config.pbtxt says of tensors that have another shape for clients than in the graph, by name."""
+    """Returns, by name, the tensors whose shape for clients differs from the graph's."""
     if config is None:
         return {}
     rows = (FREE,) if config.max_batch_size else ()
@@ -288,7 +288,7 @@ def _compatible(configured: tuple[int, ...], graph: tuple[int, ...]) -> bool:
 
 
 def written_outputs(config: pb.ModelConfig) -> list[TensorSpec]:
-    """Returns the outputs as a configuration describes them, without the graph: those whose type it says."""
+    """Returns the outputs that a configuration describes with a type, without the graph."""
     return [
         TensorSpec(output.name, BY_CONFIG_NAME[name], tuple(output.dims))
         for output in config.output

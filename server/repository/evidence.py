@@ -1,4 +1,4 @@
-"""What lies beside a version's model and says what it must compute: read once, and held for sessions opened later."""
+"""The evidence beside a version's model: what it must compute. Read once, and kept for sessions opened later."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -29,45 +29,45 @@ _MOST_SAMPLES = 10
 _MOST_SAMPLE_BYTES = 2**21
 
 Print = Mapping[str, tuple[int, int, int]]
-"""What tells files from others that take their places: inode, size and time of change, by path."""
+"""Tells files from their replacements: inode, size and modification time, by path."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a version's origin and correctness."""
+    """A version's origin, and what was verified of it."""
 
     card: Card | None
-    """Its card; None: it has none."""
+    """Its card, or None."""
     verified: bool
-    """Whether its file is the one that the card describes and it reproduced its golden outputs."""
+    """Whether its file is the card's and reproduced its golden outputs."""
     summary: str
-    """The same for people, in one sentence."""
+    """The same in one sentence, for people."""
     samples: Array | None = field(default=None, compare=False)
-    """A few golden inputs to show, uint8 [N, H, W, C]; None: it has none, or they are not such pictures."""
+    """A few golden inputs to show, uint8 [N, H, W, C]; None if it has no such pictures."""
 
 
 @dataclass(frozen=True)
 class VersionFiles:
-    """The files of one version, as they were when it was loaded."""
+    """The files of one version as they were at load."""
 
     version: Path
     """The version's folder."""
     model: Path
     """Its model file."""
     card: Card | None
-    """Its card, which is the model file's; None: it has none."""
+    """Its card, which matches the model file, or None."""
     golden: Golden | None
-    """Its golden samples; None: it has none."""
+    """Its golden samples, or None."""
     opened: Print
-    """Of the model file and those beside it, from before the first session was opened."""
+    """Of the model file and those beside it, taken before the first session was opened."""
     picture: GoldenPicture | None = None
-    """Its golden picture; None: it has none."""
+    """Its golden picture, or None."""
 
     def check_same(self) -> None:
         """Checks that the model file and its weights are still those that were loaded.
 
         Raises:
-            RepositoryError: they are others, which are another load's business.
+            RepositoryError: they were replaced; another load takes them.
         """
         if self.card is not None:
             with about(self.model):
@@ -78,7 +78,7 @@ class VersionFiles:
 
 
 def pictures_of(golden: Golden) -> Array | None:
-    """Returns a copy of golden inputs to show, uint8 [N, H, W, C]; None: they are not such pictures."""
+    """Returns a copy of golden inputs to show, uint8 [N, H, W, C]; None if they are not such pictures."""
     (pixels, *others) = golden.inputs.values()
     if others or pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
         return None
@@ -87,7 +87,7 @@ def pictures_of(golden: Golden) -> Array | None:
 
 
 def print_of(model: Path) -> Print:
-    """Returns what tells a model file, and those beside and below it that may hold weights, from others."""
+    """Returns the print of a model file and of files beside and below it that may hold its weights."""
     found: dict[str, tuple[int, int, int]] = {}
     for folder, _, names in os.walk(model.parent):
         for path in (Path(folder, name) for name in names):
@@ -106,11 +106,11 @@ def read_files(version: Path, model: Path, opened: Print, *, require_card: bool)
     Args:
         version: the version's folder.
         model: its model file.
-        opened: what told its files from others before a session was opened.
+        opened: the print of its files from before a session was opened.
         require_card: whether a version without a card is refused.
 
     Raises:
-        RepositoryError: a file is damaged or missing, or the model's is not the one of the card.
+        RepositoryError: a file is damaged or missing, or the card is of another model file.
     """
     if not (version / CARD_FILE).is_file():
         if require_card:
@@ -134,7 +134,7 @@ def read_files(version: Path, model: Path, opened: Print, *, require_card: bool)
 
 @contextmanager
 def about(path: Path) -> Iterator[None]:
-    """Makes a fault of a file of the evidence the repository's."""
+    """Turns errors in evidence files into RepositoryError."""
     try:
         yield
     except CardError as problem:

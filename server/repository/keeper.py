@@ -1,7 +1,7 @@
 """Keeps each model in step with its folder: loads what is new, swaps what changed, unloads what has gone.
 
-A version that takes another's place is loaded, warmed and checked first, then published; the old one finishes what it
-has accepted and is freed. What cannot be loaded changes nothing for what serves.
+A replacement is loaded, warmed and checked, then published; the old version finishes its accepted requests and is
+freed. A failed load leaves the serving versions as they are.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,47 +20,47 @@ from .prints import Print, folder_print, version_print
 from .selection import ChosenVersions, choose_versions
 
 UNLOADED = Status(State.UNAVAILABLE, "unloaded")
-"""What a version is that was asked to leave."""
+"""The state of a version that was unloaded on request."""
 
 # A version's files, and of config.pbtxt what all versions of its model are loaded with.
 _VersionPrint = tuple[Print, bytes]
 
 
 class Listener(Protocol):
-    """Is told what becomes of models, on the thread that does it: of different models at once, of one in turn."""
+    """Notified of changes to models, on the changing thread: concurrently for different models, in order for one."""
 
     def on_loaded(self, loaded: LoadedVersion) -> None:
-        """A version takes requests."""
+        """A version became ready."""
 
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
-        """A version, or a model as a whole (0), cannot be served."""
+        """A version, or a whole model (0), cannot be served."""
 
     def on_passed_over(self, folder: PassedOver) -> None:
-        """A folder of the repository is not taken for a model."""
+        """A folder of the repository is not a model."""
 
     def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
-        """A version has gone: for another with its number (`replaced`), with all that it accepted answered or not."""
+        """A version was unloaded, perhaps `replaced`; `finished`: all accepted requests were answered."""
 
 
 @dataclass
 class _Seen:
-    """What was last done about a model."""
+    """What was last done to a model."""
 
     prints: dict[int, _VersionPrint] = field(default_factory=dict)
-    """What each version's files were when it was loaded, or could not be."""
+    """Each version's files when it was loaded or failed to load."""
     whole: Print | None = None
-    """What all files were when not even the versions could be chosen."""
+    """All files when the versions could not even be chosen."""
     surprises: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Unexpected errors by version, with the reason that was reported: once, although each look tries again."""
+    """Unexpected errors by version, with the reported reason: reported once, although each look retries."""
 
 
 class ModelKeeper:
-    """Brings models in step with their folders. Any thread may use it, for one model one at a time."""
+    """Applies changes in models' folders. Any thread may use it, but for each model only one at a time."""
 
     def __init__(
         self, repository: Path, catalogue: Catalogue, loader: Loader, listener: Listener, drain_s: float | None
     ) -> None:
-        """Has done nothing about any model yet; see `RepositoryManager` for the arguments."""
+        """Arguments as for `RepositoryManager`."""
         self._repository = repository
         self._catalogue = catalogue
         self._loader = loader
@@ -69,7 +69,7 @@ class ModelKeeper:
         self._seen: dict[str, _Seen] = {}
 
     def try_again(self, name: str) -> None:
-        """Has the next `update` of a model try what failed, although nothing has changed."""
+        """Makes the next `update` of a model retry failed versions even if their files are unchanged."""
         seen = self._seen.get(name, _Seen())
         ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
         seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
@@ -77,7 +77,7 @@ class ModelKeeper:
         seen.surprises.clear()
 
     def has_changed(self, loaded: LoadedVersion) -> bool:
-        """Returns whether a ready version's files on disk are others than when it was loaded; names do not count."""
+        """Returns whether a ready version's files changed since it was loaded; version names do not count."""
         seen = self._seen.get(loaded.name)
         known = seen.prints.get(loaded.version) if seen else None
         try:
@@ -87,9 +87,9 @@ class ModelKeeper:
         return known is not None and known != found
 
     def update(self, folder: ModelFolder) -> list[RepositoryError]:
-        """Brings a model up to what its folder holds; returns what cannot be served and was not known to be.
+        """Applies a model's folder; returns the new reasons why something cannot be served.
 
-        Whatever happens is this model's trouble alone, but for settings that hold for all.
+        Failures affect this model only, except for settings that hold for all.
 
         Raises:
             StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
@@ -97,7 +97,7 @@ class ModelKeeper:
         return self.contained(folder.name, WHOLE_MODEL, partial(self._bring_in_step, folder))
 
     def contained(self, name: str, version: int, change: Callable[[], list[RepositoryError]]) -> list[RepositoryError]:
-        """Makes a change to one model; returns what cannot be served, for whatever reason."""
+        """Applies a change to one model; returns what cannot be served, whatever was raised."""
         try:
             return change()
         except StartupError:
@@ -108,7 +108,7 @@ class ModelKeeper:
             return self.surprised(name, version, error)
 
     def surprised(self, name: str, version: int, error: Exception) -> list[RepositoryError]:
-        """Refuses a version, or a whole model, for an unexpected error; the next look tries it again."""
+        """Refuses a version, or a whole model, after an unexpected error; the next look retries."""
         seen, said = self._seen.setdefault(name, _Seen()), f"{type(error).__name__}: {error}"
         known, explained = seen.surprises.get(version, ("", ""))
         if known == said:
@@ -137,7 +137,7 @@ class ModelKeeper:
         self._catalogue.forget(name, WHOLE_MODEL)
         self._catalogue.set_unserved(name, chosen.others)
         if not self._catalogue.ready_versions(name):
-            # Or the first that is ready would take the stable one's requests.
+            # Otherwise the first ready version would get the stable one's requests.
             self._catalogue.set_aliases(name, chosen.aliases)
         errors = [
             error
@@ -158,7 +158,7 @@ class ModelKeeper:
     def _bring_up(
         self, folder: ModelFolder, version: int, chosen: ChosenVersions, seen: _Seen
     ) -> list[RepositoryError]:
-        """Loads a version that is new or has changed."""
+        """Loads a new or changed version."""
         name = folder.name
         # Before it is read: what is written meanwhile shall be seen the next time.
         found = version_print(folder, version), chosen.loaded_with
@@ -188,26 +188,26 @@ class ModelKeeper:
         return error
 
     def tell(self, event: Callable[[], None]) -> None:
-        """Tells the listener, whose own trouble must not change what is loaded."""
+        """Notifies the listener, whose failures must not change what is loaded."""
         try:
             event()
         except Exception as error:  # noqa: BLE001
             self._loader.log_failure(error)
 
     def forget(self, name: str) -> list[RepositoryError]:
-        """Unloads a model whose folder has gone."""
+        """Unloads a model whose folder is gone."""
         self.unload(name)
         self._catalogue.forget(name)
         return []
 
     def unload(self, name: str) -> None:
-        """Unloads all versions of a model; returns when they have answered what they had accepted."""
+        """Unloads all versions of a model; returns when their accepted requests are answered."""
         self._seen.pop(name, None)
         for loaded in self._catalogue.ready_versions(name):
             self._retire(name, loaded.version, UNLOADED)
 
     def _retire(self, name: str, version: int, left: Status | None) -> None:
-        """Has a version finish and go; says `left` of it afterwards, or nothing."""
+        """Drains and unloads a version; records the state `left`, if any."""
         loaded = self._catalogue.withdraw(name, version, Status(State.UNLOADING, "is being unloaded"))
         if loaded is not None:
             self._finish(loaded, replaced_by=False)
@@ -221,7 +221,7 @@ class ModelKeeper:
         self.tell(partial(self._listener.on_unloaded, loaded, replaced=replaced_by, finished=finished))
 
     def _forget_others(self, name: str, versions: Iterable[int]) -> None:
-        """Forgets versions that failed and that nobody serves any more."""
+        """Forgets failed versions that are no longer served."""
         served = set(map(str, versions))
         for version, _ in self._catalogue.others(name):
             if version not in served:

@@ -12,15 +12,14 @@ _LABEL_LENGTH = 1000
 
 
 class LabelFiles:
-    """The label files of one model, each of which is read once however many outputs name it."""
+    """The label files of one model, each read once however many outputs name it."""
 
     def __init__(self, folder: ModelFolder) -> None:
-        """Reads nothing yet."""
         self._folder = folder
         self._read: dict[str, tuple[str, ...]] = {}
 
     def labels(self, file_name: str, spec: TensorSpec | None) -> tuple[str, ...]:
-        """Returns the labels of an output; `spec` None: of one that the graph does not have.
+        """Returns the labels of an output; `spec` is None for an output that the graph does not have.
 
         Raises:
             RepositoryError: the file cannot be read, or has another number of labels than the output has classes.
@@ -36,7 +35,7 @@ class LabelFiles:
 
     def _labels(self, file_name: str) -> tuple[str, ...]:
         path = self._folder.path / file_name
-        # A name that leads out of the model's folder is a mistake or an attack; a link is how Kubernetes mounts one.
+        # A name that leads out of the model's folder is a mistake or an attack; Kubernetes mounts files as links.
         if not is_plain(file_name):
             problem = f"label_filename {file_name} is not a file beside config.pbtxt"
             raise RepositoryError(problem, path=self._folder.config_file, write='label_filename: "labels.txt"')
@@ -52,7 +51,7 @@ class LabelFiles:
 
 
 def _classes(shape: tuple[int, ...]) -> int:
-    """Returns how many classes an output has: its last dimension, but for ones that say nothing, as in [1, N, 1, 1]."""
+    """Returns an output's number of classes: its last dimension, ignoring trailing ones, as in [1, N, 1, 1]."""
     while len(shape) > 1 and shape[-1] == 1 and shape[:-1] != (FREE,):
         shape = shape[:-1]
     return shape[-1] if shape else FREE

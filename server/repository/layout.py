@@ -1,4 +1,4 @@
-"""Where things lie in a model repository: <model>/config.pbtxt, <model>/<version>/model.onnx, as in Triton."""
+"""The layout of a model repository: <model>/config.pbtxt, <model>/<version>/model.onnx, as in Triton."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ CONFIG_FILE = "config.pbtxt"
 DEFAULT_MODEL_FILE = "model.onnx"
 # A folder's name cannot be longer, and Python refuses to read thousands of digits.
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
-"""A version's number as text, without leading zeros: what Triton takes a folder for a version by."""
+"""A version's number as text, without leading zeros: Triton's rule for version folders."""
 
 
 _NO_MODEL = f"holds no version folder and no {CONFIG_FILE}: not a model"
@@ -19,14 +19,14 @@ _MAX_NAME_BYTES = 255
 
 
 def is_plain(name: str) -> bool:
-    """Returns whether a name can be that of something in a folder, and not a way out of it."""
+    """Returns whether a name stays inside its folder."""
     if "\0" in name or len(name.encode(errors="replace")) > _MAX_NAME_BYTES:
         return False
     return Path(name).name == name and name not in ("", "..")
 
 
 def is_version(name: str) -> bool:
-    """Returns whether a folder of this name is a version's."""
+    """Returns whether this is the name of a version folder."""
     return VERSION.fullmatch(name) is not None
 
 
@@ -58,31 +58,31 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A folder in a repository that is not taken for a model."""
+    """A folder in a repository that is not a model."""
 
     path: Path
     """The folder."""
     reason: str
     """Why not, and what to do if it is one."""
     may_be_model: bool = False
-    """True if it cannot be read now: what was loaded from it before goes on serving."""
+    """True if it cannot be read now: versions loaded from it keep serving."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The folders of a repository, but for hidden ones, which are half-finished work."""
+    """The folders of a repository, without hidden ones, which are unfinished work."""
 
     models: list[ModelFolder]
     """The models', by name."""
     passed_over: list[PassedOver]
-    """All others: file systems, archives and desktops leave folders of their own."""
+    """All others, which file systems, archives and desktops leave behind."""
 
 
 def survey(repository: Path) -> Survey:
     """Returns which folders of a repository are models.
 
     Raises:
-        RepositoryError: the repository is not a folder that can be read, or it holds no model.
+        RepositoryError: the repository is not a readable folder, or it holds no model.
     """
     found = Survey([], [])
     try:
@@ -108,7 +108,7 @@ def survey(repository: Path) -> Survey:
 
 
 def _single(folder: Path) -> str:
-    """Returns a hint if a folder is one model's or version's own; else nothing."""
+    """Returns a hint if a folder is itself a model or a version; else nothing."""
     is_own = (folder / DEFAULT_MODEL_FILE).exists() or any(is_version(each.name) for each in folder.iterdir())
     return "; to serve the folder itself as one model, name it: --model-name NAME" if is_own else ""
 
@@ -117,7 +117,7 @@ def find_model(repository: Path, name: str) -> ModelFolder:
     """Returns one model's folder.
 
     Raises:
-        NotFound: the repository has none of that name.
+        NotFound: the repository has no such model.
     """
     # A name that leads out of the repository is not a model's.
     taken_for = _taken_for(repository / name) if is_plain(name) and not name.startswith(".") else None
@@ -131,7 +131,7 @@ def find_model(repository: Path, name: str) -> ModelFolder:
 
 
 def _taken_for(path: Path) -> ModelFolder | PassedOver | None:
-    """Returns what a folder is; None: it is not a folder."""
+    """Returns what a path is; None if it is not a folder."""
     try:
         if not path.is_dir():
             return None
@@ -143,7 +143,7 @@ def _taken_for(path: Path) -> ModelFolder | PassedOver | None:
             return PassedOver(path, _NO_MODEL)
         reason = f"cannot be read: {error.strerror or error}; make it readable, or move it away"
         return PassedOver(path, reason, may_be_model=True)
-    # Neither messages nor metrics could name it.
+    # No message or metric could name it.
     if path.name.encode(errors="replace").decode() != path.name:
         return PassedOver(path, "has a name that is not UTF-8: rename it, or move it away")
     if not is_model:

@@ -1,4 +1,4 @@
-"""Loads one version of a model and makes it prove itself before it serves."""
+"""Loads one version of a model and verifies it before it serves."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,30 +54,30 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """A version that takes requests."""
+    """A ready version."""
 
     config: ModelConfig
-    """The model's settled configuration."""
+    """The model's effective configuration."""
     folder: ModelFolder
-    """Where it was loaded from: a session that is loaded anew comes from there too."""
+    """Its folder, from which a replacement session is loaded too."""
     version: int
     """The version's number."""
     in_use: InUse
     """Where and how it computes."""
     evidence: Evidence
-    """What is known of it."""
+    """Its evidence."""
     rows: RowProof
-    """Whether requests of different callers may share a run, as far as that was proven when it was loaded."""
+    """Whether requests of different callers may share a run, as proven at load."""
     batcher: Batcher
     """Takes its requests."""
     load_s: float
-    """Seconds that loading, replaying and warming took."""
+    """Duration of loading, replaying and warming, in seconds."""
     scores: ScoreReader | None = None
-    """Tells what its output's numbers mean; None: it is not a classifier."""
+    """Reads its output as scores; None if it is not a classifier."""
 
     @property
     def provider(self) -> str:
-        """Where it computes: ONNX Runtime's name of the execution provider."""
+        """ONNX Runtime's name of its execution provider."""
         return self.in_use.provider
 
     @property
@@ -87,39 +87,39 @@ class LoadedVersion:
 
     @property
     def curve(self) -> LatencyCurve:
-        """What a run takes, by its size."""
+        """Run time by batch size."""
         return self.batcher.curve
 
     @property
     def batch_limit(self) -> int:
-        """Most rows that are merged into a run; 0: requests are not merged."""
+        """Maximum rows merged into a run; 0: requests are not merged."""
         return self.batcher.limit if self.batcher.merges else 0
 
     @property
     def row_state(self) -> str:
-        """What is known of its rows: a state of `RowProof`, or dependent, where serving has shown that they are."""
+        """The state of its `RowProof`, or dependent if serving has shown it."""
         return "dependent" if self.batcher.row_fault else self.rows.state
 
     @property
     def unmerged(self) -> str:
-        """Why requests must not share a run, and what to do about it; empty: they may."""
+        """Why requests must not share a run, and the remedy; empty if they may."""
         return _unmerged(self.row_state, self.batcher.row_fault or self.rows.reason)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How batches are shaped, on top of what config.pbtxt says."""
+    """How batches are shaped, beyond config.pbtxt."""
 
     buckets: str = "auto"
-    """Sizes that batches are padded to: auto, none, powers, or sizes with commas between them."""
+    """Batch sizes to pad to: auto, none, powers, or comma-separated sizes."""
     limit_batches: bool = True
-    """Whether merging stops at the smallest size that was measured to compute as many rows a second as any."""
+    """Whether to limit batches to the smallest size that reached the best measured throughput."""
     shed_delay_s: float = 0.0
-    """Seconds that requests may wait in a queue that stands; 0: no limit."""
+    """Maximum wait in a standing queue, in seconds; 0: no limit."""
     run_on_arrival: bool = True
-    """Whether a request that comes alone may be computed on the thread that brought it."""
+    """Whether a lone request may be computed on the thread that received it."""
     warmup: WarmupBudget = field(default_factory=WarmupBudget)
-    """What measuring a version's batch sizes may take."""
+    """Budget for measuring a version's batch sizes."""
 
 
 @dataclass(frozen=True)
@@ -127,29 +127,29 @@ class Loader:
     """Turns version folders into `LoadedVersion`s."""
 
     session_options: SessionOptions
-    """Where and how models compute."""
+    """How models compute, and on what device."""
     defaults: Defaults
-    """What holds where config.pbtxt is silent."""
+    """Used for what config.pbtxt does not set."""
     tuning: Tuning
     """How batches are shaped."""
     require_card: bool
     """Whether a version without a card is refused."""
     observer: Callable[[str, int], Observer]
-    """Gives the observer of a model's version."""
+    """Returns the observer of a model's version."""
     log_failure: FailureLog
-    """Logs whatever a session raises while it serves, and returns the id under which it did."""
+    """Logs an error that a session raises while serving; returns its id in the log."""
     timer: Timer | None = None
     """Drops requests when their deadlines pass."""
     supervisor: Supervisor | None = None
-    """Watches over the threads that run batches; None: only their failures are logged."""
+    """Supervises the threads that run batches; None: only their failures are logged."""
     on_broken: Callable[[str], object] = lambda _: None
-    """Told the name of a model whose last session was given up."""
+    """Called with the name of a model that lost its last session."""
     on_progress: Callable[[str, int, str, float], object] = lambda *_: None
     """Called with model, version, step and seconds so far, while a load takes longer than a second."""
     on_other_output: Callable[[str, int, str], object] = lambda *_: None
-    """Told the model, the version and what is wrong when its output is not what it was declared or taken to be."""
+    """Called with model, version and problem when an output contradicts its declared or detected kind."""
     on_unmerged: Callable[[str, int, str], object] = lambda _model, _version, _reason: None
-    """Told a model's name, a version, and why its requests are not merged any more."""
+    """Called with model, version and reason when its requests are no longer merged."""
 
     def load(self, folder: ModelFolder, version: int) -> LoadedVersion:
         """Loads a version, checks its evidence, warms and measures it, and starts its batcher.
@@ -196,12 +196,12 @@ class Loader:
         ]
         batcher = self._batcher(folder, version, instances, policy)
         batcher.start()
-        # Sessions settle what they use when they are warmed, which the batcher's threads have done.
+        # Sessions fix their memory when they are warmed, which the batcher's threads have done.
         return LoadedVersion(config, folder, version, first.in_use, proof.evidence, proof.rows, batcher, 0.0, scores)
 
     def _warming(self, model: Path, policy: BatchingPolicy, proof: Proof, progress: Progress) -> Warming:
         if not proof.rows.allows_merging:
-            # Larger batches are those that a caller sends; what they cost says nothing of merging.
+            # Larger batches come from single callers; their cost says nothing about merging.
             policy = replace(policy, max_batch_size=min(policy.max_batch_size, 1))
         return Warming(
             model,
@@ -239,13 +239,13 @@ class Loader:
     def examine(
         self, folder: ModelFolder, version: int, config: Written | None, *, quick: bool = False
     ) -> Iterator[RepositoryError]:
-        """Yields everything about a version's files for which `load` would refuse it, where `load` raises the first.
+        """Yields every reason for which `load` would refuse a version, of which `load` raises the first.
 
         Args:
             folder: the model's.
             version: its number.
-            config: what its config.pbtxt says, or would say with its mistakes corrected.
-            quick: whether to leave out what takes a session: the graph, and what the model computes.
+            config: its config.pbtxt, with obvious mistakes corrected.
+            quick: whether to skip the checks that need a session: the graph, and what the model computes.
         """
         path = folder.version_path(version)
         model = find_model_file(path, model_file_name(config))
@@ -266,7 +266,7 @@ class Loader:
             yield from problems
         try:
             files = read_files(path, model, {}, require_card=self.require_card)
-            # A model that is not what its configuration says cannot be run as that says.
+            # A model that contradicts its configuration cannot be run by it.
             if session is not None and not problems:
                 settled = settle(folder, config, session.inputs, session.outputs, self.defaults)
                 proof = _prover(folder, files, settled, settled.batching).prove(session)
@@ -281,10 +281,10 @@ def _prover(folder: ModelFolder, files: VersionFiles, config: ModelConfig, polic
 
 
 def _reopen(opener: Callable[[], Session], prover: Prover, proof: Proof) -> Session:
-    """Opens a session anew, of the same file, which must prove what those did that it takes the place of.
+    """Opens a replacement session of the same file, which must prove what the first did.
 
     Raises:
-        RepositoryError: it does not, or the model's file is another one by now.
+        RepositoryError: it does not, or the model file was replaced.
     """
     session = opener()
     prover.files.check_same()
@@ -301,7 +301,7 @@ def _unmerged(row_state: str, reason: str) -> str:
 
 
 def _batch(proof: Proof, rows: int) -> Tensors | None:
-    """Returns inputs that the model computed, for so many rows, or for 0 as they are; None: there are none."""
+    """Returns inputs that the model computed, repeated to `rows` rows (0: as they are); None if there are none."""
     if proof.inputs is None or (rows > 1 and not proof.rows.allows_merging):
         return None
     return repeat_rows(proof.inputs, rows) if rows else proof.inputs

@@ -1,4 +1,4 @@
-"""Keeps what is loaded in step with the repository: which folders are models, and whose turn it is to change."""
+"""Keeps the loaded models in step with the repository: finds models' folders and orders their changes."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -20,14 +20,13 @@ from .selection import choose_versions
 from .turns import Turns
 
 NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
-"""What a model is that nobody has asked for yet."""
+"""The state of a model that was never loaded."""
 
 
 class RepositoryManager:
     """Loads and unloads the models of one repository. Every method may be called from any thread.
 
-    A model's changes are made one at a time, in the order in which they were asked for; `Turns` says when different
-    models' are made at once.
+    Changes to one model are applied one at a time, in order; `Turns` decides when those to different models overlap.
     """
 
     def __init__(
@@ -44,11 +43,11 @@ class RepositoryManager:
 
         Args:
             repository: folder of models.
-            catalogue: is told what serves.
+            catalogue: receives the loaded versions.
             loader: loads versions.
-            listener: is told what happens.
-            drain_s: seconds that a version which leaves gets to finish what it has accepted; None: all it needs.
-            max_load_files_bytes: most bytes of files that load requests brought which are kept at once.
+            listener: is notified of changes.
+            drain_s: seconds that an unloaded version has for its accepted requests; None: no limit.
+            max_load_files_bytes: maximum bytes of files from load requests that are kept at once.
         """
         self._repository = repository
         self._catalogue = catalogue
@@ -57,16 +56,16 @@ class RepositoryManager:
         self._passed_over: list[PassedOver] = []
         self._overlays = Overlays(max_load_files_bytes)
         self._turns = Turns()
-        # For what is all models': which folders were found.
+        # Guards what all models share: which folders were found.
         self._looking = threading.Lock()
 
     def load_all(self, names: Sequence[str] | None = None, *, stop_on_error: bool = False) -> list[RepositoryError]:
-        """Loads every version that the models' version policies serve; returns what cannot be served.
+        """Loads every version that the version policies serve; returns what cannot be served.
 
         Args:
-            names: the models; None: all of the repository.
-            stop_on_error: whether the first model that has such a version is the last one that is looked at. The texts
-                of all are read before any is loaded, which may take long.
+            names: the models; None: all in the repository.
+            stop_on_error: whether to stop at the first model with an error. All text files are read before any model
+                is loaded, which may take long.
 
         Raises:
             RepositoryError: the repository cannot be read or holds no model.
@@ -86,7 +85,7 @@ class RepositoryManager:
         return [*errors, *(error for change in changes for error in change.result())]
 
     def _find(self, names: Iterable[str], errors: list[RepositoryError]) -> list[ModelFolder]:
-        """Returns the folders of models; adds to the errors those that are not there."""
+        """Returns models' folders; adds an error for each missing one."""
         folders = []
         for name in names:
             try:
@@ -96,13 +95,13 @@ class RepositoryManager:
         return folders
 
     def _survey(self) -> Survey:
-        """Returns which folders are models, and tells of those that are not and were not told of before."""
+        """Returns which folders are models; reports each other folder once."""
         with self._looking:
             return self._surveyed()
 
     def _surveyed(self) -> Survey:
         found, known = survey(self._repository), set(self._catalogue.names())
-        # Emptied for its next version, a folder is still its model's, which says that there is none.
+        # A model's folder that was emptied for its next version still is the model's, which reports that it has none.
         emptied = {each.path for each in found.passed_over if each.path.name in known and not each.may_be_model}
         found = Survey(
             [*found.models, *map(ModelFolder, sorted(emptied))],
@@ -115,14 +114,14 @@ class RepositoryManager:
         return found
 
     def _read_texts(self, folder: ModelFolder) -> list[RepositoryError]:
-        """Refuses a model for what its text files say, without loading anything."""
+        """Refuses a model for errors in its text files, without loading anything."""
         config = read_config(folder)
         choose_versions(folder, config)
         problems = [] if config is None else label_problems(folder, config, ())
         return [self._keeper.refuse(folder.name, WHOLE_MODEL, problem) for problem in problems]
 
     def announce(self) -> None:
-        """Tells the catalogue of the models that are there and not loaded.
+        """Lists the models on disk in the catalogue without loading them.
 
         Raises:
             RepositoryError: the repository cannot be read or holds no model.
@@ -132,19 +131,19 @@ class RepositoryManager:
                 self._catalogue.report(folder.name, WHOLE_MODEL, NOT_LOADED)
 
     def load(self, name: str, override: Override | None = None) -> "Future[list[RepositoryError]]":
-        """Brings one model up to what its folder holds.
+        """Applies one model's folder.
 
         Args:
             name: the model's.
-            override: what takes the place of its folder's files, until it is loaded again without.
+            override: replaces files of its folder until it is loaded again without.
 
         Returns:
-            What cannot be served, also if it could not before. It raises NotFound if the repository has no such folder,
-            InvalidRequest if there is an override and the name is no folder's, RepositoryError if the disk does not
-            take the override, and is cancelled if the manager is closed first.
+            What cannot be served, including known failures. Raises NotFound if the repository has no such folder,
+            InvalidRequest if there is an override and the name cannot be a folder's, RepositoryError if the override
+            cannot be written; is cancelled if the manager is closed first.
 
         Raises:
-            QueueFull: too many loads take too long.
+            QueueFull: too many slow loads are running.
         """
         return self._turns.submit(name, partial(self._load, name, override))
 
@@ -157,18 +156,18 @@ class RepositoryManager:
         try:
             return self._keeper.update(folder)
         finally:
-            # Where a version failed, another may still be of an earlier override.
+            # If a version failed, another may still use an earlier override.
             self._overlays.keep(name, {loaded.folder for loaded in self._catalogue.ready_versions(name)})
 
     def unload(self, name: str) -> "Future[None]":
         """Unloads all versions of a model.
 
         Returns:
-            Ends when they have answered what they had accepted. It raises NotFound if the server knows no such model,
-            and is cancelled if the manager is closed first.
+            Completes when their accepted requests are answered. Raises NotFound if the server has no such model; is
+            cancelled if the manager is closed first.
 
         Raises:
-            QueueFull: too many loads take too long.
+            QueueFull: too many slow loads are running.
         """
         return self._turns.submit(name, partial(self._unload_known, name))
 
@@ -179,10 +178,10 @@ class RepositoryManager:
         self._overlays.keep(name)
 
     def stop(self, deadline: Deadline) -> bool:
-        """Makes no more changes, has what is loaded finish by the deadline, and removes what it has put on disk.
+        """Stops changes, drains all models by the deadline, and removes its temporary files.
 
         Returns:
-            Whether nothing runs any more; a load cannot be interrupted.
+            Whether everything ended; a load cannot be interrupted.
         """
         is_idle = self._turns.close()
         is_idle &= self._catalogue.drain(deadline)
@@ -190,12 +189,12 @@ class RepositoryManager:
         return is_idle
 
     def refresh(self) -> None:
-        """Brings every model up to what the repository holds, and unloads those whose folder has gone.
+        """Applies every model's folder, and unloads models whose folders are gone.
 
-        A repository that cannot be read, or is empty of a sudden, is a disk that has gone: what serves goes on.
+        If the repository is unreadable or suddenly empty, assumes that the disk failed and keeps serving.
 
         Raises:
-            RepositoryError: it is one; or nothing was ever there.
+            RepositoryError: the repository is unreadable or empty.
         """
         found = self._survey()
         changes = {folder.name: partial(self._refresh_one, folder) for folder in found.models}
@@ -204,7 +203,7 @@ class RepositoryManager:
             if name not in there:
                 changes[name] = partial(self._keeper.contained, name, WHOLE_MODEL, partial(self._keeper.forget, name))
         submitted: dict[str, Future[list[RepositoryError]]] = {}
-        # The next look sees what is left out: too many loads take too long, or a model's own does.
+        # The next look handles what is skipped here: too many slow loads are running, or the model's own is.
         with suppress(QueueFull):
             for name, change in changes.items():
                 if not self._turns.is_changing(name):
@@ -218,17 +217,16 @@ class RepositoryManager:
             return self._keeper.surprised(folder.name, WHOLE_MODEL, error)
 
     def changed(self) -> set[tuple[str, int]]:
-        """Returns the ready versions, by model and number, whose files on disk are others than when they were loaded.
+        """Returns the ready versions, by model and number, whose files changed since they were loaded.
 
-        Of config.pbtxt, the names of versions do not count, which concern no loaded version. May be called from any
-        thread; takes the time of listing the files of all ready versions.
+        Version names in config.pbtxt do not count. Thread-safe; lists the files of all ready versions.
         """
         return {
             (loaded.name, loaded.version) for loaded in self._catalogue.all_ready() if self._keeper.has_changed(loaded)
         }
 
     def fingerprint(self) -> object:
-        """Returns a value that differs where a file of the repository has been written, added or removed.
+        """Returns a value that changes when a file of the repository is written, added or removed.
 
         Raises:
             RepositoryError: the repository cannot be read, or is empty.

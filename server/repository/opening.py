@@ -1,4 +1,4 @@
-"""Opens the sessions of one version: where its instance groups say, when it is loaded and when one has broken."""
+"""Opens the sessions of one version on the devices of its instance groups, at load and to replace a broken one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,18 +23,18 @@ class Opener:
     model: Path
     """The model file."""
     options: SessionOptions
-    """Where and how the server's models compute."""
+    """How models compute, and on what device."""
     reshapes: Mapping[str, Reshape]
-    """Tensors that have another shape for clients than in the graph."""
+    """Tensors whose shape for clients differs from the graph's."""
     placements: tuple[Placement, ...]
-    """Where each of the version's sessions computes."""
+    """The device of each session."""
 
     @classmethod
     def of(cls, folder: ModelFolder, model: Path, config: Written | None, options: SessionOptions) -> "Opener":
-        """Returns what opens the sessions that a config.pbtxt asks for (None: there is none).
+        """Returns an opener for the sessions of a config.pbtxt, which may be None.
 
         Raises:
-            RepositoryError: an instance group asks for what is not served.
+            RepositoryError: an instance group asks for something unsupported.
         """
         return cls(folder, model, options, read_reshapes(config), read_instances(folder, config))
 
@@ -55,6 +55,6 @@ class Opener:
         except StartupError as error:
             if placement.device != "cuda" or self.options.device == "cuda" or self.options.require_gpu:
                 raise
-            # The model asks, and no setting.
+            # The model asks for it, not a setting.
             problem = "instance_group asks for a GPU, and no GPU or no CUDA library answers here; check nvidia-smi"
             raise error_at(self.folder.config_file, "instance_group.kind", problem, "kind: KIND_AUTO") from error

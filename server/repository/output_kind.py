@@ -1,4 +1,4 @@
-"""Decides what the numbers of a version's output mean, once, when it is loaded."""
+"""Decides at load what a version's output is: probabilities or scores."""
 
 from collections.abc import Callable
 
@@ -19,18 +19,18 @@ def read_scores(
     inputs: Tensors | None,
     on_contradiction: Callable[[str], object],
 ) -> ScoreReader | None:
-    """Returns what reads a version's output; None: the model is not a classifier.
+    """Returns the reader of a version's output; None if the model is not a classifier.
 
-    What config.pbtxt or the card declare holds. Otherwise the golden samples decide, and the inputs of its proof where
-    there are none: outputs that all look like probabilities are taken for these, any others are scores. A softmax adds
-    up to 1 on any input, and other numbers hardly ever do on several.
+    A declaration in config.pbtxt or the card decides. Without one the golden samples do, or else the inputs of its
+    proof: outputs that all look like probabilities are probabilities, any others are scores. A softmax adds up to 1 on
+    any input; other numbers hardly ever do on several.
 
     Args:
-        config: the model's settled configuration.
-        files: what is written beside the version's model.
+        config: the model's effective configuration.
+        files: the version's files.
         session: computes it.
-        inputs: what it is known to compute, rows along the first axis; None: nothing is.
-        on_contradiction: receives the sentence for the log when an output proves the kind wrong.
+        inputs: inputs it can compute, rows along the first axis, or None.
+        on_contradiction: receives a sentence for the log when an output contradicts the kind.
     """
     output = scores_output(config.outputs)
     if output is None:
@@ -41,7 +41,7 @@ def read_scores(
         for values in _golden(files.golden, output):
             reader.read(values)
         return reader
-    # A number a row without names is as likely to be a measure of something.
+    # One number per row without labels is as likely a regression.
     if output.shape[1] == 1 and not output.labels and config.pictures is None:
         return None
     kind, reason = _assumed(files.golden, output, session, inputs)
@@ -49,7 +49,7 @@ def read_scores(
 
 
 def is_uncertain(reader: ScoreReader) -> bool:
-    """Returns whether a declaration would tell more than the outputs do."""
+    """Returns whether the kind was guessed and should be declared."""
     if reader.declared:
         return reader.is_contradicted
     return reader.kind == "scores" or is_single_unit(reader.output.shape[1], len(reader.output.labels))
@@ -76,12 +76,12 @@ def _assumed(
 
 
 def _golden(golden: Golden | None, output: TensorSpec) -> list[Array]:
-    """Returns the golden outputs, real [N, columns] each; none without such samples."""
+    """Returns the golden outputs, real [N, columns] each, if any."""
     values = golden.outputs.get(output.name) if golden is not None else None
     return [values] if values is not None and values.ndim == 2 and values.dtype.kind == "f" else []
 
 
 def _computed(output: TensorSpec, session: Session, inputs: Tensors) -> list[Array]:
-    """Returns the output for inputs that a session is known to compute, real [rows, columns]; none of another rank."""
+    """Returns the output for inputs that a session can compute, real [rows, columns]; none if its rank differs."""
     values = session.run(inputs)[output.name]
     return [values] if values.ndim == 2 else []

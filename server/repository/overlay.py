@@ -1,7 +1,7 @@
-"""Folders of models that are not as the repository has them: with a configuration or files that a client sent.
+"""Temporary model folders with a configuration or files that a client sent.
 
-RepositoryModelLoad may carry both (Triton's load parameters `config` and `file:…`). They become a folder like any
-other, so that nothing else has to know of them: what the client sent, and links to the rest.
+RepositoryModelLoad may carry both (Triton's load parameters `config` and `file:…`). They become an ordinary folder of
+what the client sent and links to the rest, so no other code has to know about them.
 """
 
 import shutil
@@ -22,30 +22,30 @@ from .temporary import TemporaryFolder
 # A file lies in the model's folder, a version's, or a folder in that (Triton's layout for weights beside a graph).
 _MOST_PARTS = 3
 _MOST_FILES = 1000
-# A folder that holds a configuration and links takes next to nothing, but not nothing.
+# A folder of a configuration and links takes little, but not nothing.
 _MOST_FOLDERS = 1000
 
 
 @dataclass(frozen=True)
 class Override:
-    """What takes the place of a model's files in the repository."""
+    """Replaces files of a model in the repository."""
 
     config: pb.ModelConfig
-    """In place of config.pbtxt."""
+    """Replaces config.pbtxt."""
     files: Mapping[PurePosixPath, bytes] = field(default_factory=dict)
-    """In place of all files, by their path in the model's folder; none: these are as in the repository."""
+    """Replace all files, by path in the model's folder; empty: keep those of the repository."""
 
 
 def read_override(config: str | None, files: Mapping[str, bytes]) -> Override | None:
-    """Checks what a client sent; returns None where it is nothing.
+    """Checks what a client sent; returns None if that is nothing.
 
     Args:
-        config: a ModelConfig as JSON; None: none was sent.
+        config: a ModelConfig as JSON, or None.
         files: contents by path, such as `1/model.onnx`.
 
     Raises:
-        InvalidRequest: the configuration is none, is too large or does not come with the files, or a path leads
-            elsewhere.
+        InvalidRequest: the configuration is invalid, too large or missing beside files, or a path leads out of the
+            model's folder.
     """
     if config is None:
         if files:
@@ -78,14 +78,14 @@ def _checked(name: str) -> PurePosixPath:
 
 
 class Overlays:
-    """The folders that were made for overrides. Any thread may use it."""
+    """The folders made for overrides. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         """Args:
-        max_bytes: most bytes of files that are kept at once.
+        max_bytes: maximum bytes of files kept at once.
         """
         self._max_bytes = max_bytes
-        # Held for the books only: a disk that hangs holds up the model whose files it does not take.
+        # Guards the accounting only: a hung disk delays only the model whose files it does not take.
         self._lock = threading.Lock()
         self._root: TemporaryFolder | None = None
         self._made = 0
@@ -93,12 +93,12 @@ class Overlays:
         self._bytes: dict[str, dict[ModelFolder, int]] = {}
 
     def make(self, repository: Path, name: str, override: Override) -> ModelFolder:
-        """Returns a new folder of a model; it is there until `keep` leaves it out.
+        """Returns a new folder of a model, which exists until `keep` omits it.
 
         Raises:
             NotFound: no files were sent, and the repository has no such model.
-            InvalidRequest: the name is no folder's.
-            RepositoryError: too much is kept, or the disk does not take it.
+            InvalidRequest: the name cannot be a folder's.
+            RepositoryError: too much is kept, or the files cannot be written.
         """
         if not is_plain(name):
             raise InvalidRequest(f'model_name "{name}" is not the name of a folder')
@@ -119,7 +119,7 @@ class Overlays:
         return folder
 
     def _new_folder(self, name: str, size: int) -> ModelFolder:
-        """Returns a folder that is not there yet, and counts its bytes before they are written."""
+        """Returns a path that does not exist yet, and counts its bytes before they are written."""
         with self._lock:
             self._check_room(name, size)
             self._root = self._root or TemporaryFolder.make()
@@ -142,7 +142,7 @@ class Overlays:
             )
 
     def keep(self, name: str, used: Collection[ModelFolder] = ()) -> None:
-        """Removes a model's folders but those that are `used`."""
+        """Removes a model's folders except those in `used`."""
         with self._lock:
             unused = [folder for folder in self._bytes.get(name, ()) if folder not in used]
         self._remove(name, unused)

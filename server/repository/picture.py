@@ -1,4 +1,4 @@
-"""Which pictures a model takes: its config.pbtxt's parameters `picture` and `inversion`, and its graph."""
+"""Which pictures a model accepts, from its config.pbtxt parameters `picture` and `inversion` and its graph."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _INVERSIONS = get_args(Inversion)
 
 @dataclass(frozen=True)
 class Graph:
-    """The tensors of a model, as its graph and its config.pbtxt have them."""
+    """A model's tensors, from its graph and its config.pbtxt."""
 
     inputs: Sequence[TensorSpec]
     """Its inputs."""
@@ -32,12 +32,12 @@ class Graph:
 
 
 def read_pictures(folder: ModelFolder, config: pb.ModelConfig | None, graph: Graph) -> PictureSpec | None:
-    """Returns what pictures a model takes; None: it takes none.
+    """Returns which pictures a model accepts, or None.
 
-    Without the parameter `picture` these are models with one uint8 input [rows, height, width, 1 or 3].
+    Without the parameter `picture`, a model with one uint8 input [rows, height, width, 1 or 3] accepts pictures.
 
     Raises:
-        RepositoryError: the parameter declares no pictures, or not those of this model.
+        RepositoryError: the declaration is invalid or does not fit the model.
     """
     inversion = _inversion(config) or "never"
     taken = picture_input(graph)
@@ -65,7 +65,7 @@ def read_pictures(folder: ModelFolder, config: pb.ModelConfig | None, graph: Gra
 
 
 def picture_problems(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[RepositoryError]:
-    """Yields what is wrong with the parameters, whatever the graph."""
+    """Yields the parameters' errors that do not depend on the graph."""
     path = folder.config_file
     if _inversion(config) is None:
         value = config.parameters[INVERSION].string_value
@@ -74,7 +74,7 @@ def picture_problems(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[Re
 
 
 def _inversion(config: pb.ModelConfig | None) -> Inversion | None:
-    """Returns the parameter `inversion`, never by default; None: its value is invalid."""
+    """Returns the parameter `inversion`, default never; None if it is invalid."""
     if config is None or INVERSION not in config.parameters:
         return "never"
     value = config.parameters[INVERSION].string_value
@@ -82,7 +82,7 @@ def _inversion(config: pb.ModelConfig | None) -> Inversion | None:
 
 
 def picture_input(graph: Graph) -> Input | None:
-    """Returns the input that may take a picture, without the batch; None: there are none or several inputs."""
+    """Returns the only input, without its batch axis; None if there is not exactly one."""
     if len(graph.inputs) != 1:
         return None
     spec = graph.inputs[0]

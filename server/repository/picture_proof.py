@@ -1,4 +1,4 @@
-"""Has a version prove that pictures still become what they became when it was exported."""
+"""Verifies that a version still prepares pictures as it did at export."""
 
 from dataclasses import replace
 
@@ -15,15 +15,15 @@ from .picture import Graph, picture_input
 
 
 def prove_pictures(files: VersionFiles, config: ModelConfig, evidence: Evidence) -> Evidence:
-    """Replays a version's golden picture; returns the evidence with what that says.
+    """Replays a version's golden picture; returns the updated evidence.
 
-    A picture that comes out otherwise keeps the version from loading, as golden samples do: this installation is at
-    fault. An edited declaration does not: config.pbtxt belongs to its owner, is shared by all versions, and may be a
-    correction. The version is then unverified, because its card was measured on other pictures. The golden picture is
-    replayed as the card declares it, so an edit hides nothing.
+    A different result prevents loading, as with golden samples: this installation is at fault. An edited declaration
+    does not: config.pbtxt belongs to its owner, is shared by all versions, and may be a correction. The version is then
+    unverified, because its card was measured on other pictures. The golden picture is replayed as the card declares
+    it, so an edit hides nothing.
 
     Raises:
-        RepositoryError: the picture comes out otherwise than at export, or the card or the picture is damaged.
+        RepositoryError: the result differs from the export, or the card or the picture is damaged.
     """
     card = files.card
     if card is None or card.picture is None:
@@ -40,7 +40,7 @@ def prove_pictures(files: VersionFiles, config: ModelConfig, evidence: Evidence)
 
 
 def _exported(files: VersionFiles, config: ModelConfig, line: str) -> PictureSpec:
-    """Returns what a card declares of pictures."""
+    """Returns the card's declaration of pictures."""
     taken = picture_input(Graph(config.inputs, config.outputs, config.batching.max_batch_size > 0))
     try:
         if taken is None:

@@ -1,4 +1,4 @@
-"""What differs once a file of a repository has been written, added or removed."""
+"""Prints of files, which differ after a file of a repository is written, added or removed."""
 
 import os
 from collections.abc import Iterable
@@ -7,21 +7,21 @@ from pathlib import Path
 from .layout import ModelFolder
 
 Print = tuple[tuple[str, int, int, int], ...]
-"""Name, size, time of change and inode of each file."""
+"""Name, size, modification time and inode of each file."""
 
 
 def version_print(folder: ModelFolder, version: int) -> Print:
-    """Returns what differs when a file of a version changes, or one that is all versions', without config.pbtxt."""
+    """Returns the print of a version's files and those shared by all versions, without config.pbtxt."""
     others = {str(each) for each in folder.versions() if each != version}
     config_file = str(folder.config_file)
     return tuple(entry for entry in folder_print(folder.path, but=others) if entry[0] != config_file)
 
 
 def folder_print(folder: Path, but: Iterable[str] = ()) -> Print:
-    """Returns what differs when a file below a folder is written, added or removed; without the subfolders `but`."""
+    """Returns the print of all files below a folder, except in the subfolders `but`."""
     found: list[tuple[str, int, int, int]] = []
     walked: set[tuple[int, int]] = set()
-    # Links are how Kubernetes mounts files; one that leads back up must not be followed for ever.
+    # Kubernetes mounts files as links; one that leads back up must not be followed forever.
     for root, folders, files in os.walk(folder, followlinks=True):
         try:
             status = Path(root).stat()
@@ -38,7 +38,7 @@ def folder_print(folder: Path, but: Iterable[str] = ()) -> Print:
             try:
                 status = path.stat()
             except OSError:
-                # It has gone since it was listed, or leads nowhere. What needs it says so; others do not care.
+                # It was removed since it was listed, or is a broken link. Code that needs it reports that.
                 continue
             found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ino))
     return tuple(sorted(found))

@@ -1,4 +1,4 @@
-"""Reports what a load is doing while it takes long."""
+"""Reports the progress of slow loads."""
 
 import threading
 import time
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-# Most loads are done before the first report, and one that takes minutes should not fill the log.
+# Most loads end before the first report; one that takes minutes must not fill the log.
 _FIRST_S = 1.0
 _AGAIN_S = 10.0
 
 
 class Progress:
-    """Reports the current step when the block has taken a second, and every ten seconds from then on."""
+    """Reports the current step once the block has taken a second, then every ten seconds."""
 
     def __init__(
         self, report: Callable[[str, float], object], *, first_s: float = _FIRST_S, again_s: float = _AGAIN_S
@@ -32,7 +32,7 @@ class Progress:
         self._thread = threading.Thread(target=self._watch, name="load progress", daemon=True)
 
     def __enter__(self) -> Self:
-        """Starts watching the time."""
+        """Starts the clock."""
         self._start_s = time.monotonic()
         self._thread.start()
         return self
@@ -45,7 +45,7 @@ class Progress:
         self._thread.join()
 
     def step(self, step: str) -> None:
-        """Sets what is being done from now on, such as `opening the model`."""
+        """Sets the current step, such as `opening the model`."""
         self._step = step
 
     def _watch(self) -> None:

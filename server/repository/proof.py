@@ -1,4 +1,4 @@
-"""Has a session prove itself before it serves: that it is the model of its card, and that its rows may share a run."""
+"""Verifies a session before it serves: that it is the card's model, and that its rows may share a run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,34 +32,34 @@ _FLOAT = BY_NAME["FP32"].dtype
 
 @dataclass(frozen=True)
 class Proof:
-    """What a session has proven."""
+    """What was verified of a session."""
 
     evidence: Evidence
-    """Where the model comes from, and whether it computes what it did there."""
+    """The model's origin, and whether it reproduces its golden samples."""
     rows: RowProof
     """Whether requests of different callers may share a run."""
     inputs: Tensors | None
-    """Inputs that it computed: [rows, ...], or one whole set for a model without a batch dimension; None: none."""
+    """Inputs that it computed: [rows, ...], or one whole set for a model without a batch dimension; or None."""
 
 
 @dataclass(frozen=True)
 class Prover:
-    """Examines the sessions of one version; a session that is opened later is held to the same."""
+    """Verifies the sessions of one version, including those opened later."""
 
     files: VersionFiles
-    """What is written beside the model."""
+    """The files beside the model."""
     policy: BatchingPolicy
     """How its requests are batched."""
     warmups: Sequence[Warmup]
-    """What config.pbtxt has it run before it serves."""
+    """The requests of config.pbtxt's model_warmup."""
     padded: int = 0
-    """Rows that the batch of a proof would be padded to."""
+    """Returns the rows that a batch is padded to."""
 
     def prove(self, session: Session) -> Proof:
-        """Examines a session: the first of a version, the others, and one that is opened later alike.
+        """Verifies a session, with the same checks for the first and for those opened later.
 
         Raises:
-            RepositoryError: the session does not compute what it must.
+            RepositoryError: the session does not reproduce what it must.
         """
         card, golden = self.files.card, self.files.golden
         if golden is not None:
@@ -83,7 +83,7 @@ class Prover:
         return Proof(evidence, RowProof("dependent", fault) if fault and rows.allows_merging else rows, inputs)
 
     def _replay(self, session: Session, card: Card | None, golden: Golden | None) -> tuple[Evidence, str]:
-        """Returns what the golden samples say, and what keeps rows from sharing a run; empty: nothing does."""
+        """Returns the evidence from the golden samples, and why rows must not share a run (empty if they may)."""
         if card is None:
             return Evidence(None, False, f"unverified: no {CARD_FILE}"), ""
         if golden is None:
@@ -115,7 +115,7 @@ class Prover:
                 raise RepositoryError(problem, path=self.files.model) from error
 
     def _known_rows(self, golden: Golden | None) -> Tensors | None:
-        """Returns inputs that the model is known to compute: its golden samples, else what it was warmed up with."""
+        """Returns inputs that the model can compute: its golden samples, else those of its warm-up."""
         if golden is not None:
             whole = {name: array[0] for name, array in golden.inputs.items()}
             return distinct_rows(golden.inputs) if self.policy.max_batch_size else whole
@@ -126,7 +126,7 @@ class Prover:
     def _prove_rows(
         self, session: Session, known: Tensors | None, prove: Callable[[Tensors], RowProof]
     ) -> tuple[RowProof, Tensors | None]:
-        """Tries known rows, and made-up ones where these are too alike to prove anything."""
+        """Tries known rows, and made-up ones if those are too alike to prove anything."""
         most = min(ROWS, self.policy.max_batch_size)
         if known is not None and len(next(iter(known.values()))) >= min(2, most):
             return prove({name: array[:most] for name, array in known.items()}), known
@@ -134,13 +134,13 @@ class Prover:
         for inputs in _made_up(session.inputs, most):
             try:
                 return prove(inputs), known if known is not None else inputs
-            except Exception as error:  # noqa: BLE001  values that a model cannot compute are no fault of the model
+            except Exception as error:  # noqa: BLE001  a model may reject made-up values
                 reason = f"it cannot compute made-up values ({_sentence(error)})"
         return RowProof("unproven", reason), known
 
 
 def _seen_from_outside(golden: Golden, session: Session, *, batches: bool) -> Golden:
-    """Returns golden samples, which have the graph's shapes, with outputs in the shapes that clients see."""
+    """Returns golden samples with their outputs reshaped to what clients see."""
 
     def leave(name: str, array: Array) -> Array:
         return session.leave(name, array) if batches else np.stack([session.leave(name, sample) for sample in array])
@@ -149,10 +149,10 @@ def _seen_from_outside(golden: Golden, session: Session, *, batches: bool) -> Go
 
 
 def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Tensors]:
-    """Returns a function that computes any number of samples, in runs of at most so many.
+    """Returns a function that computes any number of samples, in runs of at most `max_batch_size`.
 
-    It takes and gives tensors by name with samples along the first axis, also where the model has no batch dimension,
-    and raises CardError where the model takes other inputs or cannot compute them.
+    It maps tensors by name to tensors by name, with samples along the first axis even if the model has no batch
+    dimension. It raises CardError if the inputs are not the model's or cannot be computed.
     """
 
     def run_some(inputs: Tensors, start: int) -> dict[str, Array]:
@@ -176,7 +176,7 @@ def in_batches(session: Session, max_batch_size: int) -> Callable[[Tensors], Ten
 
 
 def _computer(session: Session) -> Callable[[Tensors], Tensors]:
-    """Returns what runs a session, bfloat16 outputs as the numbers that they are."""
+    """Returns a function that runs a session and widens bfloat16 outputs to float32."""
     bits = {spec.name for spec in session.outputs if spec.datatype.name == "BF16"}
 
     def infer(inputs: Tensors) -> Tensors:
@@ -187,7 +187,7 @@ def _computer(session: Session) -> Callable[[Tensors], Tensors]:
 
 
 def _widened(bits: Array) -> Array:
-    """Returns bfloat16's bits as float32, of which they are the upper half."""
+    """Returns bfloat16 bits as float32, whose upper half they are."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
@@ -204,12 +204,12 @@ def _made_up(specs: Sequence[TensorSpec], rows: int) -> Iterator[dict[str, Array
 
 
 def _made_up_whole(session: Session) -> Tensors | None:
-    """Returns inputs that a model without a batch dimension computes; None: it computes none of the made-up ones."""
+    """Returns made-up inputs that a model without a batch dimension computes, or None."""
     for made in _made_up([_with_row(spec) for spec in session.inputs], 1):
         inputs = {name: array[0] for name, array in made.items()}
         try:
             session.run(inputs)
-        except Exception:  # noqa: BLE001, S112  values that a model cannot compute are no fault of the model
+        except Exception:  # noqa: BLE001, S112  a model may reject made-up values
             continue
         return inputs
     return None
@@ -220,7 +220,7 @@ def _with_row(spec: TensorSpec) -> TensorSpec:
 
 
 def _precision(card: Card | None, provider: str) -> str | None:
-    """Returns what a card says that the model computes in; None: what its outputs are."""
+    """Returns the card's compute precision; None if it is that of the outputs."""
     named = [entry.precision for entry in card.parity if entry.provider == provider] if card else []
     return next((each for each in named if each != "float32"), None)
 

@@ -1,4 +1,4 @@
-"""What config.pbtxt says of batching and instances (Triton's dynamic_batching and instance_group)."""
+"""Batching and instances from config.pbtxt (Triton's dynamic_batching and instance_group)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Placement:
     """Where one session of a model computes."""
 
     device: Literal["auto", "cpu", "cuda"]
-    """auto: on a GPU where there is one."""
+    """auto: on a GPU if there is one."""
     device_id: int | None = None
-    """The GPU's number; None: the one that the settings name."""
+    """The GPU's number; None: the one of the settings."""
 
 
 def read_batching(folder: ModelFolder, config: pb.ModelConfig, default_queue_size: int) -> BatchingPolicy:
-    """Returns when a model's requests are merged.
+    """Returns how a model's requests are merged.
 
     Raises:
         RepositoryError: a value is out of range.
@@ -79,7 +79,7 @@ def _wrong(path: Path, field: str, problem: str, write: object = "") -> Reposito
 
 
 def read_instances(folder: ModelFolder, config: pb.ModelConfig | None) -> tuple[Placement, ...]:
-    """Returns where a model's sessions compute: one on any device where config.pbtxt does not say.
+    """Returns the devices of a model's sessions; by default one session on any device.
 
     Raises:
         RepositoryError: a group asks for what is not served.
@@ -91,7 +91,7 @@ def read_instances(folder: ModelFolder, config: pb.ModelConfig | None) -> tuple[
 
 
 def instance_problems(folder: ModelFolder, groups: Iterable[pb.ModelInstanceGroup]) -> Iterator[RepositoryError]:
-    """Yields each thing that instance groups ask for and cannot have."""
+    """Yields each unsupported value of the instance groups."""
     total = 0
     for number, group in enumerate(groups):
         place, gpus = f"instance_group[{number}]", list(group.gpus)

@@ -1,4 +1,4 @@
-"""Which of a model's versions are served: those of its version policy, and those that have a name."""
+"""Which versions of a model are served: those of its version policy, and the named ones."""
 
 from dataclasses import dataclass
 
@@ -11,27 +11,27 @@ from .pbtxt import error_at
 
 @dataclass(frozen=True)
 class ChosenVersions:
-    """Which versions of a model are to be served."""
+    """The versions of a model to serve."""
 
     versions: list[int]
-    """Those that its version policy serves or that have a name, lowest first."""
+    """Those in its version policy or with a name, lowest first."""
     others: list[int]
     """The others on disk."""
     aliases: dict[str, int]
     """Versions by name."""
     loaded_with: bytes
-    """What config.pbtxt says beside the names: with another, the versions are to be loaded anew."""
+    """config.pbtxt without the names; if it changes, the versions must be loaded again."""
 
 
 def choose_versions(folder: ModelFolder, config: Written | None) -> ChosenVersions:
-    """Returns which versions of a model are to be served.
+    """Returns the versions of a model to serve.
 
     Args:
         folder: the model's.
-        config: what its config.pbtxt says; None: it has none.
+        config: its config.pbtxt, or None.
 
     Raises:
-        RepositoryError: there is none, or a name's version is not there.
+        RepositoryError: there is none, or a named version does not exist.
     """
     versions = folder.versions()
     if not versions:

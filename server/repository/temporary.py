@@ -1,7 +1,7 @@
-"""Folders for temporary files that do not outlive their server by much: what a killed one left, the next one removes.
+"""Folders for temporary files. Those of a killed server are removed by the next one.
 
-A server holds a lock on a file in its folder for as long as it lives, which the kernel releases however it ends. So
-nothing is guessed by age, and no two servers remove each other's.
+A server locks a file in its folder while it lives; the kernel releases the lock however the server ends. So no age is
+guessed, and servers never remove each other's folders.
 """
 
 import fcntl
@@ -45,18 +45,18 @@ class TemporaryFolder:
 
 
 def remove_abandoned() -> int:
-    """Removes the folders of this user's servers that have ended without doing it; returns how many."""
+    """Removes the folders that this user's dead servers left; returns how many."""
     try:
         found = list(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
     except OSError:
-        # None can be there where there is no directory for temporary files.
+        # Without a directory for temporary files there are none.
         return 0
     return sum(_remove_if_abandoned(path) for path in found)
 
 
 def _remove_if_abandoned(path: Path) -> bool:
     try:
-        # Anyone may put something of this name there, links too.
+        # Anyone may put a file or link of this name there.
         is_own = path.lstat().st_uid == os.geteuid() and path.is_dir() and not path.is_symlink()
         descriptor = _lock(path) if is_own else None
     except OSError:
@@ -69,7 +69,7 @@ def _remove_if_abandoned(path: Path) -> bool:
 
 
 def _lock(folder: Path) -> int | None:
-    """Locks a folder and returns the lock's descriptor; None: another process has it, or has removed the folder."""
+    """Locks a folder and returns the lock's descriptor; None if another process holds it or removed the folder."""
     path = folder / _LOCK_FILE
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -77,7 +77,7 @@ def _lock(folder: Path) -> int | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Removed between the two lines above, it is nobody's lock any more.
+        # If the file was removed between the two lines above, this lock protects nothing.
         if os.path.samestat(path.stat(), os.fstat(descriptor)):
             return descriptor
     except (BlockingIOError, FileNotFoundError):

@@ -1,7 +1,7 @@
-"""Changes of models: one model's in their order, and different ones one after the other as long as none takes long.
+"""Orders changes of models: one at a time, until one takes too long.
 
-A load measures how long runs take, so two at once would spoil each other's figures. But one that takes longer than
-others may be made to wait for is left to itself, so that a load that never ends holds up its own model only.
+A load measures run times, so two at once would distort each other's figures. A load that exceeds the patience of the
+others continues beside them, so one that never ends blocks only its own model.
 """
 
 import threading
@@ -16,38 +16,38 @@ from ..errors import QueueFull
 T = TypeVar("T")
 
 PATIENCE_S = 5.0
-"""Seconds for which other models wait for a change."""
+"""How long other models wait for a change, in seconds."""
 MAX_LATE = 16
-"""Most changes that may take longer at once; more are refused. Each holds a thread, and what its model takes."""
+"""Maximum number of slow changes at once; more are refused. Each holds a thread and its model's memory."""
 
 
 class Turns:
-    """Makes changes on threads of its own. Every method may be called from any thread."""
+    """Applies changes on its own threads. Thread-safe."""
 
     def __init__(self, patience_s: float = PATIENCE_S, clock_s: Callable[[], float] = time.monotonic) -> None:
-        """Starts no thread before there is a change.
+        """Threads start with the first change.
 
         Args:
-            patience_s: seconds for which the changes of other models wait for one.
+            patience_s: how long other models' changes wait for one, in seconds.
             clock_s: the clock.
         """
         self._patience_s = patience_s
         self._clock_s = clock_s
         self._waiting: deque[_Turn] = deque()
-        # When the changes that are being made were begun, by their models.
+        # Start times of running changes, by model.
         self._begun_s: dict[str, float] = {}
         self._threads = 0
         self._is_closed = False
         self._changed = threading.Condition(threading.Lock())
 
     def submit(self, model: str, change: Callable[[], T]) -> "Future[T]":
-        """Has a change of a model made, after those of this model that were submitted before.
+        """Submits a change of a model, to run after the model's earlier ones.
 
         Returns:
-            What the change returns or raises. It is cancelled if the turns are closed first.
+            The result of the change. Cancelled if the turns are closed first.
 
         Raises:
-            QueueFull: too many changes take too long.
+            QueueFull: too many slow changes are running.
         """
         done: Future[T] = Future()
         with self._changed:
@@ -65,18 +65,18 @@ class Turns:
         return done
 
     def is_changing(self, model: str) -> bool:
-        """Returns whether a change of this model is being made or waits."""
+        """Returns whether a change of this model is running or waiting."""
         with self._changed:
             return model in self._begun_s or any(model == each for each, _, _ in self._waiting)
 
     def wait(self, changes: "Mapping[str, Future[Any]]") -> None:
-        """Waits until changes are made, by their models, but for those that take longer than others wait for."""
+        """Waits for changes, by model, except for those that exceed the patience."""
         with self._changed:
             while any(not done.done() for model, done in changes.items() if model not in self._late()):
                 self._changed.wait(self._until_late_s())
 
     def close(self) -> bool:
-        """Makes no more changes; returns whether none is being made."""
+        """Stops changes; returns whether none is running."""
         with self._changed:
             self._is_closed = True
             waiting = list(self._waiting)
@@ -92,13 +92,13 @@ class Turns:
         return [model for model, begun_s in self._begun_s.items() if now_s - begun_s >= self._patience_s]
 
     def _until_late_s(self) -> float | None:
-        """Returns the seconds until the next change is late; None: none will be."""
+        """Returns the seconds until the next running change is late, or None."""
         now_s = self._clock_s()
         left_s = [begun_s + self._patience_s - now_s for begun_s in self._begun_s.values()]
         return min((min(each, threading.TIMEOUT_MAX) for each in left_s if each > 0), default=None)
 
     def _add_thread(self) -> None:
-        """Starts a thread if every other makes a change; one more then waits for the next turn. The lock is held."""
+        """Starts a thread if all others are busy. The lock is held."""
         if self._waiting and self._threads <= len(self._begun_s):
             threading.Thread(target=self._work, name="model changes", daemon=True).start()
             self._threads += 1
@@ -112,7 +112,7 @@ class Turns:
                 self._changed.notify_all()
 
     def _take(self) -> "_Turn | None":
-        """Waits for the next turn; None: this thread is not needed any more."""
+        """Waits for the next turn; None if this thread is no longer needed."""
         with self._changed:
             while not self._is_closed and self._threads <= len(self._begun_s) + 1:
                 if (turn := self._next()) is not None:
@@ -124,7 +124,7 @@ class Turns:
             return None
 
     def _next(self) -> "_Turn | None":
-        """Takes out the change whose turn it is; None: it is nobody's yet. The lock is held."""
+        """Removes and returns the next change that may run, or None. The lock is held."""
         if len(self._late()) < len(self._begun_s) or len(self._begun_s) > MAX_LATE:
             return None
         turn = next((each for each in self._waiting if each[0] not in self._begun_s), None)

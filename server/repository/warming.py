@@ -14,33 +14,33 @@ from ..engine.tensors import Array
 from ..errors import RepositoryError
 
 Inputs = Callable[[int], Mapping[str, Array] | None]
-"""Gives a batch of so many rows by input, or whole inputs for 0 (no batch dimension); None: none are known."""
+"""Returns a batch of `rows` rows by input, or whole inputs for 0 (no batch dimension); None if none are known."""
 
 
 def choose_buckets(choice: str, max_batch_size: int, provider: str) -> tuple[int, ...]:
-    """Returns the sizes that a model's batches are padded to, rising; none for one without a batch dimension.
+    """Returns the sizes that a model's batches are padded to, ascending; none without a batch dimension.
 
     Args:
-        choice: as in `Tuning.buckets`. auto means powers of two on CUDA, where another shape costs a search for
+        choice: as in `Tuning.buckets`. auto means powers of two on CUDA, where each new shape costs a search for
             kernels, and none on the CPU, where rows of zeros cost as much as images.
         max_batch_size: the model's.
-        provider: ONNX Runtime's name of where it computes.
+        provider: ONNX Runtime's name of the execution provider.
     """
     if not max_batch_size or choice == "none" or (choice == "auto" and provider != CUDA):
         return ()
     if choice in ("auto", "powers"):
         return powers_of_two(max_batch_size)
     sizes = {int(size) for size in choice.split(",")}
-    # The largest is always there, or some batch would fit no bucket.
+    # The largest is always included; otherwise some batches would fit no bucket.
     return tuple(sorted({size for size in sizes if size < max_batch_size} | {max_batch_size}))
 
 
 class Warming:
-    """Warms the sessions of one version, also those that are rebuilt later. Thread-safe.
+    """Warms the sessions of one version, including replacements. Thread-safe.
 
-    The first session is measured. What its measurements cost in memory is given back, and the others are only warmed:
-    on the CPU with the smallest batch size, since a first run costs no more than fresh memory; on CUDA with every size,
-    as each has its search for kernels, its buffers and its graph.
+    The first session is measured; the memory of the measurements is released. The others are only warmed: on the CPU
+    with the smallest batch size, because a first run costs only fresh memory; on CUDA with every size, because each
+    has its own kernel search, buffers and graph.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Warming:
         self._sizes = policy.buckets or powers_of_two(policy.max_batch_size) or (1,)
         self._batches = policy.max_batch_size > 0
         self._curve: LatencyCurve | None = None
-        # Sessions that are measured at the same time would slow each other down.
+        # Sessions measured at the same time would slow each other down.
         self._measuring = threading.Lock()
 
     def warm(self, session: Session) -> LatencyCurve:
-        """Warms a session, on the thread that will run it; returns what the first one took.
+        """Warms a session, on the thread that will run it; returns the first session's measurements.
 
         Raises:
             RepositoryError: the model cannot compute a size.
@@ -91,7 +91,7 @@ class Warming:
         return self._curve
 
     def check(self, session: Session) -> None:
-        """Raises what the session raises on inputs that it computed when it was warmed."""
+        """Runs the session on inputs it computed when it was warmed; raises what it raises."""
         known = self._batch(self._sizes[0])
         if known is not None:
             session.run(known)
@@ -109,7 +109,7 @@ class Warming:
                 session.warm(rows if self._batches else 0, self._batch(rows) or {})
 
     def _runner(self, session: Session) -> Callable[[int], object]:
-        # The inputs of one size at a time: they are large too.
+        # Inputs of one size at a time, because they are large too.
         @lru_cache(maxsize=1)
         def batch(rows: int) -> Mapping[str, Array]:
             self._on_size(rows)
@@ -118,7 +118,7 @@ class Warming:
         return lambda rows: session.run(batch(rows))
 
     def _settle(self, session: Session) -> None:
-        """Makes a session release what larger batches, of its proof too, have needed."""
+        """Makes a session release the memory of larger batches."""
         smallest = self._batch(self._sizes[0])
         if smallest is not None:
             session.release_memory(smallest)

@@ -1,4 +1,4 @@
-"""Reads model_warmup of config.pbtxt: requests that a model runs before it serves (Triton's ModelWarmup)."""
+"""Reads config.pbtxt's model_warmup: requests that a model runs before it serves (Triton's ModelWarmup)."""
 
 import math
 import struct
@@ -17,7 +17,7 @@ from .layout import ModelFolder, is_plain
 from .pbtxt import error_at
 
 WARMUP_FOLDER = "warmup"
-"""Where the files of input_data_file are, beside config.pbtxt."""
+"""The folder beside config.pbtxt that holds the files of input_data_file."""
 # Of all entries together. More than any classifier takes; a typing error in dims must not take the machine's memory.
 _MAX_BYTES = 256 << 20
 _MAX_RUNS = 1000
@@ -30,7 +30,7 @@ class Warmup:
     """One request to run."""
 
     name: str
-    """What config.pbtxt calls it."""
+    """Its name in config.pbtxt."""
     inputs: dict[str, Array]
     """Tensors by input: [batch_size, *dims], or [*dims] for a model without a batch dimension."""
     count: int
@@ -44,12 +44,12 @@ def read_warmups(
 
     Args:
         folder: the model's.
-        config: what its config.pbtxt says; None: there is none.
+        config: its config.pbtxt, or None.
         specs: the model's inputs.
         max_batch_size: most rows of a request; 0: the tensors have no batch dimension.
 
     Raises:
-        RepositoryError: an entry does not fit the model, its file cannot be read, or all together are too much.
+        RepositoryError: an entry does not fit the model, its file cannot be read, or all entries are too large.
     """
     entries = config.model_warmup if config is not None else ()
     left = _Left()
@@ -64,14 +64,14 @@ def warmup_files(config: pb.ModelConfig | None) -> Iterator[str]:
 
 @dataclass
 class _Left:
-    """What all entries together may still take."""
+    """The rest of the budget of all entries."""
 
     size: int = _MAX_BYTES
     runs: int = _MAX_RUNS
 
 
 class _Reader:
-    """Of one entry."""
+    """Reads one entry."""
 
     def __init__(
         self, folder: ModelFolder, number: int, entry: pb.ModelWarmup, max_batch_size: int, left: _Left
@@ -123,7 +123,7 @@ class _Reader:
             return one
         batch = np.repeat(one[np.newaxis], rows, axis=0)
         if given.WhichOneof("input_data_type") == "random_data":
-            # Equal rows would say nothing of how a row depends on the others.
+            # Equal rows would not show whether a row depends on the others.
             batch = _random(spec, batch.shape)
         return batch
 

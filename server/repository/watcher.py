@@ -1,4 +1,4 @@
-"""Looks after a repository that people change while it is served (`--model-control-mode poll`)."""
+"""Follows changes of a repository while it is served (`--model-control-mode poll`)."""
 
 import threading
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from ..failures import FailureLog
 from ..supervised import Supervisor
 from .manager import RepositoryManager
 
-# What is still being copied changes from look to look; so long nothing must have changed before it is loaded.
+# Files that are still being copied keep changing; they are loaded only after this long without a change.
 _SETTLE_S = 0.5
-# How long events are gathered before they are told.
+# How long events are gathered before they are handled.
 _DEBOUNCE_MS = 200
 
 
 class RepositoryWatcher:
-    """Has the manager follow the repository: at once where the system tells of a change, else at the next look.
+    """Makes the manager apply changes: at once on a file event, else at the next look.
 
-    Network file systems and container mounts tell of some changes only, or of none, so that a look at everything
-    follows every few seconds as well.
+    Network file systems and container mounts report some changes or none, so the watcher also looks at everything
+    every few seconds.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class RepositoryWatcher:
         Args:
             repository: folder of models.
             manager: loads and unloads.
-            interval_s: seconds between looks where nothing is told.
-            log_problem: is told once when the repository cannot be read, and why.
-            log_failure: logs whatever should not happen.
-            supervisor: watches over the thread; None: only its failures are logged.
+            interval_s: seconds between looks without events.
+            log_problem: called once, with the reason, when the repository cannot be read.
+            log_failure: logs unexpected errors.
+            supervisor: supervises the thread; None: only its failures are logged.
         """
         self._repository = repository
         self._manager = manager
@@ -59,7 +59,7 @@ class RepositoryWatcher:
         self._thread.start()
 
     def stop(self, deadline: Deadline) -> bool:
-        """Stops looking; returns whether it has by the deadline."""
+        """Stops; returns whether it did so by the deadline."""
         self._stop.set()
         return self._thread.close(deadline.left_s())
 
@@ -77,11 +77,11 @@ class RepositoryWatcher:
                 ):
                     self._look()
             except OSError:
-                # The repository has gone; the look below says so.
+                # The repository is gone; the look below reports it.
                 pass
-            except Exception as error:  # noqa: BLE001  a watch that fails must not end the looks
+            except Exception as error:  # noqa: BLE001  failing file events must not end the looks
                 self._log_failure(error)
-            # Without events it looks as often as it would look anyway.
+            # Without events it looks at its usual interval.
             if not self._stop.wait(self._interval_s):
                 self._look()
 
@@ -94,11 +94,11 @@ class RepositoryWatcher:
             if str(problem) != self._problem:
                 self._problem = str(problem)
                 self._log_problem(problem)
-        except Exception as error:  # noqa: BLE001  one model's surprise must not end the watch over all others
+        except Exception as error:  # noqa: BLE001  one model's unexpected error must not stop watching the others
             self._log_failure(error)
 
     def _is_settled(self) -> bool:
-        """Waits until nothing changes any more; returns whether to go on, rather than stop."""
+        """Waits until nothing changes; returns False if told to stop."""
         before = self._manager.fingerprint()
         while not self._stop.wait(_SETTLE_S):
             now = self._manager.fingerprint()
