@@ -1,1 +1,1 @@
-"""Who may call what: tokens, what each method needs, and which addresses may be listened on without."""
+"""Access control: tokens, what each method requires, and which addresses may be served without."""

@@ -17,14 +17,14 @@ HEADER = "authorization"
 
 # RFC 6750, section 2.1; a scheme's case does not matter.
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
-# Ours have 50 characters. A longer value is not hashed, so that its sender cannot keep us busy.
+# Our tokens have 50 characters. Longer values are not hashed, so senders cannot cause work.
 _MAX_HEADER_CHARS = 1024
-# One token has as many spellings as there are of "Bearer".
+# One token has as many spellings as "Bearer" has.
 _MAX_KNOWN = 4096
 
 
 class Principal:
-    """Who sends a request: a token, and how often it was used."""
+    """The sender of a request: a token and its rate."""
 
     __slots__ = ("limit", "token")
 
@@ -38,42 +38,42 @@ class Principal:
         return self.token.name
 
     def may_use(self, model: str) -> bool:
-        """Returns whether it is for a model."""
+        """Returns whether the token may use a model."""
         return self.token.models is None or model in self.token.models
 
 
 class Authorizer:
-    """Checks tokens and what they allow. May be called from any thread.
+    """Checks tokens and their permissions. Thread-safe.
 
-    How long a look-up takes tells nothing about the tokens. A dictionary compares a received digest only with one of
-    the same 64-bit hash, whose key is random in each process; and even then, that two SHA-256 digests begin alike says
-    nothing about a token. Header values that were accepted before are found the same way.
+    The time of a look-up reveals nothing about the tokens. A dictionary compares a received digest only with one of the
+    same 64-bit hash, whose key is random in each process; even then, a common prefix of two SHA-256 digests says
+    nothing about a token. Previously accepted header values are found the same way.
     """
 
     def __init__(self, tokens: Iterable[Token]) -> None:
         """Accepts these tokens."""
         self._by_digest: Mapping[str, Principal] = {}
-        # What came in the header, by its text; only of values that were accepted.
+        # Principals by the text of the header, for accepted values only.
         self._known: dict[str | bytes, Principal] = {}
         self.replace(tokens)
 
     @property
     def count(self) -> int:
-        """How many tokens are accepted."""
+        """Number of accepted tokens."""
         return len(self._by_digest)
 
     def replace(self, tokens: Iterable[Token]) -> None:
-        """Accepts these tokens from the next request on, and no others."""
+        """Accepts exactly these tokens from the next request on."""
         before = self._by_digest
         self._by_digest = {token.digest: _principal(token, before.get(token.digest)) for token in tokens}
-        # After the others: a thread that still looks in the old dictionary adds to the old memory.
+        # Last: a thread that still reads the old dictionary adds to the old cache.
         self._known = {}
 
     def authenticate(self, metadata: Metadata) -> Principal:
-        """Returns who sends a request.
+        """Returns the sender of a request.
 
         Raises:
-            Unauthenticated: it brings no token, two, or one that is malformed or unknown.
+            Unauthenticated: the token is missing, repeated, malformed or unknown.
         """
         value: str | bytes | None = None
         for key, each in metadata:
@@ -83,12 +83,12 @@ class Authorizer:
                 value = each
         if value is None:
             raise Unauthenticated("this server requires a token; send the header authorization: Bearer TOKEN")
-        # The memory first: a reload must not find what the old tokens made of the value in the new memory.
+        # Take the cache first: after a reload, an old result must not enter the new cache.
         known = self._known
         return known.get(value) or self._look_up(value, known)
 
     def check_caller(self, method: str, metadata: Metadata) -> None:
-        """Does nothing if a request comes with a token, or its method is open; what the token allows is not looked at.
+        """Checks that a request has a token or its method is open, but not what the token permits.
 
         Raises:
             Unauthenticated: as `authenticate`.
@@ -98,18 +98,18 @@ class Authorizer:
             self.authenticate(metadata)
 
     def authorize(self, method: str, message: bytes, metadata: Metadata) -> Principal | None:
-        """Returns who sends a request, which its token allows; None: the method is open to everyone.
+        """Returns the sender of a permitted request; None if the method is open to everyone.
 
         Args:
             method: full name, such as `/inference.GRPCInferenceService/ModelInfer`.
             message: the serialized request.
-            metadata: what came beside it: keys in lower case, and their values.
+            metadata: its metadata, with keys in lower case.
 
         Raises:
-            Unauthenticated: it brings no token, two, or one that is malformed or unknown.
-            PermissionDenied: the token does not allow this.
-            RateExceeded: the token is used more often than it may be.
-            InvalidRequest: the message cannot be read.
+            Unauthenticated: the token is missing, repeated, malformed or unknown.
+            PermissionDenied: the token does not permit this.
+            RateExceeded: the token exceeds its rate.
+            InvalidRequest: the message cannot be parsed.
         """
         rule = RULES.get(method)
         if rule is not None and not rule.scopes:
@@ -128,7 +128,7 @@ class Authorizer:
         return principal
 
     def authorize_stream(self, method: str, metadata: Metadata) -> None:
-        """Does nothing if a token allows to open a stream; its requests are authorized each for itself.
+        """Checks that a token permits opening a stream; each of its requests is authorized separately.
 
         Raises:
             Unauthenticated, PermissionDenied: as `authorize`.
@@ -139,7 +139,7 @@ class Authorizer:
             raise _out_of_scope(token, method, scopes)
 
     def authorize_metrics(self, metadata: Metadata) -> None:
-        """Does nothing if a token allows to read the page of metrics.
+        """Checks that a token permits reading the metrics page.
 
         Raises:
             Unauthenticated, PermissionDenied, RateExceeded: as `authorize`.
@@ -168,7 +168,7 @@ class Authorizer:
 
 
 def _principal(token: Token, before: Principal | None) -> Principal:
-    """Returns who a token stands for; one that had the same rate before goes on counting."""
+    """Returns a token's principal; if its rate is unchanged, the count continues."""
     if token.rate is None:
         return Principal(token, None)
     if before is not None and before.limit is not None and before.limit.per_s == token.rate:
@@ -177,12 +177,12 @@ def _principal(token: Token, before: Principal | None) -> Principal:
 
 
 def _check_model(token: Token, method: str, rule: Rule, message: bytes) -> None:
-    """Does nothing if a token that is limited to some models allows this request."""
+    """Checks a request against the models that a token is limited to."""
     models = token.models or frozenset()
     allowed = f"token {token.name} is for {', '.join(sorted(models))} only"
     if rule.model == WHOLE_SERVER:
         raise PermissionDenied(f"{allowed}; {_short(method)} is about the whole server")
-    # All of them, and not just the last, which protobuf would take: no two readers need agree on which that is.
+    # All of them, not only the last, as in protobuf: parsers need not agree on which one counts.
     names = [value.decode(errors="replace") for value in values_of(message, rule.model)] or [""]
     for name in names:
         if not name and rule.lists:

@@ -1,4 +1,4 @@
-"""Which addresses a server may listen on: other machines reach it only over TLS and with tokens, or with --insecure."""
+"""Checks the listening address: other machines may connect only over TLS and with tokens, or with --insecure."""
 
 import ipaddress
 import socket
@@ -9,11 +9,11 @@ from ..settings import Settings
 
 
 def check_exposure(settings: Settings) -> str | None:
-    """Returns a warning about what is open to the network; None: nothing is.
+    """Returns a warning about what is open to the network, or None.
 
     Raises:
-        ConfigurationError: other machines would reach the server without TLS or without having to prove who they are,
-            and --insecure is off; or the host does not exist.
+        ConfigurationError: other machines could connect without TLS or authentication, and --insecure is off; or the
+            host does not exist.
     """
     reachable = _reachable_address(settings.host)
     missing = list(_missing(settings))
@@ -36,18 +36,18 @@ _REMEDIES = {_TLS: "--tls-cert FILE --tls-key FILE", _TOKENS: "--tokens FILE"}
 def _missing(settings: Settings) -> Iterable[str]:
     if settings.tls_cert is None:
         yield _TLS
-    # A client's certificate proves who it is, as a token does.
+    # A client certificate authenticates, like a token.
     if settings.tokens is None and settings.tls_client_ca is None:
         yield _TOKENS
 
 
 def _reachable_address(host: str) -> str | None:
-    """Returns the first address of a host that is not this machine's own loopback; None: there is none.
+    """Returns the first address of a host that is not loopback, or None.
 
-    Asked of the system, as listening will: 127.1, 0x7f000001 and localhost are loopback too, and 0 is every network.
+    Resolved by the system, as for listening: 127.1, 0x7f000001 and localhost are loopback too, and 0 is every network.
     """
     try:
-        # An empty host is every network.
+        # An empty host means every network.
         found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -57,7 +57,7 @@ def _reachable_address(host: str) -> str | None:
 
 
 def _is_loopback(address: str) -> bool:
-    # A link-local address bears its interface: fe80::1%eth0.
+    # A link-local address includes its interface: fe80::1%eth0.
     ip = ipaddress.ip_address(address.partition("%")[0])
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return (mapped or ip).is_loopback

@@ -1,19 +1,19 @@
-"""Finds the fields of a serialized message that decide who may send it, without parsing the rest.
+"""Finds the fields of a serialized message that decide permission, without parsing the rest.
 
-Format: protobuf.dev/programming-guides/encoding. This is stricter than protobuf, and never sees less than it does.
+Format: protobuf.dev/programming-guides/encoding. This is stricter than protobuf and never misses a field it sees.
 """
 
 from ..errors import InvalidRequest
 
 MAX_FIELDS = 1 << 15
-"""Fields that are looked at; each takes about 0.2 µs, in which no other thread runs."""
+"""Maximum number of fields; each takes about 0.2 µs, during which no other thread runs."""
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _MAX_TAG = 2**32
 
 
 def values_of(message: bytes, field: int) -> list[bytes]:
-    """Returns every value of a length-delimited field of a message, in order; protobuf takes the last of a single one.
+    """Returns all values of a length-delimited field, in order; of a singular field, protobuf takes the last.
 
     Raises:
         InvalidRequest: the bytes are not a protobuf message, use groups, or have more than MAX_FIELDS fields.
@@ -55,7 +55,7 @@ def values_of(message: bytes, field: int) -> list[bytes]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """Returns a number and the position behind it.
+    """Returns a number and the position after it.
 
     Raises:
         IndexError: it is cut off, or longer than 64 bits.

@@ -1,4 +1,4 @@
-"""How often a token may be used."""
+"""Limits how often a token may be used."""
 
 import threading
 import time
@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 
 class RateLimit:
-    """So many requests per second, with one second's worth at once after a pause (the leaky bucket as a meter).
+    """Allows a number of requests per second, with a burst of one second's worth (a leaky bucket as a meter).
 
-    May be called from any thread.
+    Thread-safe.
     """
 
     def __init__(self, per_s: float, now: Callable[[], float] = time.monotonic) -> None:
         """Starts full.
 
         Args:
-            per_s: requests per second, more than 0.
-            now: gives the time in seconds.
+            per_s: requests per second, above 0.
+            now: returns the time in seconds.
         """
         self.per_s = per_s
         self._interval_s = 1 / per_s
@@ -27,7 +27,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def take(self) -> float:
-        """Counts a request if it is allowed now, and returns 0; otherwise returns the seconds to wait."""
+        """Counts an allowed request and returns 0; otherwise returns the seconds to wait."""
         with self._lock:
             now_s = self._now()
             next_s = max(self._next_s, now_s) + self._interval_s

@@ -1,4 +1,4 @@
-"""The file of tokens that a server accepts, followed while it runs."""
+"""The file of accepted tokens, followed while the server runs."""
 
 import os
 import threading
@@ -13,18 +13,18 @@ from ..failures import FailureLog
 from ..supervised import Supervisor
 from .authorizer import Authorizer
 
-# How often the file is looked at. A change is read once two looks agree, so a file that
-# is still being written is not. Looking also works on network file systems and mounted secrets.
+# How often the file is checked. A change is read once two checks agree, so never while the file is
+# being written. Polling also works on network file systems and mounted secrets.
 _LOOK_S = 0.4
 
 _State = tuple[int, ...] | str
-"""By what a file's change is noticed; why it cannot be looked at, in words."""
+"""Detects a file's change; or the reason why it cannot be checked."""
 
 
 class TokensFile:
-    """Has an authorizer accept the tokens of a file, and of each that takes its place.
+    """Makes an authorizer accept the tokens of a file, and of each replacement.
 
-    A file that is wrong, incomplete or missing changes nothing: the tokens before it stay accepted.
+    A wrong, incomplete or missing file changes nothing: the previous tokens stay accepted.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class TokensFile:
         Args:
             path: the file's.
             authorizer: accepts the tokens.
-            log: is told of changes, and of files that are wrong: structlog's or the like.
-            log_failure: logs what should not happen.
-            supervisor: watches over the thread; None: only its failures are logged.
-            look_s: seconds between two looks at the file.
+            log: receives changes and errors of the file; a structlog logger or similar.
+            log_failure: logs unexpected errors.
+            supervisor: supervises the thread; None: only its failures are logged.
+            look_s: seconds between checks of the file.
         """
         self._path = path
         self.authorizer = authorizer
@@ -55,18 +55,18 @@ class TokensFile:
         self._look_s = look_s
         self._stop = threading.Event()
         self._thread = (supervisor or Supervisor(log_failure)).thread("tokens", self._follow)
-        # The state of the file that was read last, right or wrong.
+        # The state of the file when it was last read, valid or not.
         self._read_state: _State = ""
         self.failures = 0
-        """How many changes were refused."""
+        """Number of refused changes."""
         self.is_stale = False
-        """Whether the file was refused when it was last read, so that older tokens hold."""
+        """Whether the file was refused when last read, so older tokens hold."""
 
     def load(self) -> None:
         """Reads the file for the first time.
 
         Raises:
-            ConfigurationError: it cannot be read, or is wrong.
+            ConfigurationError: it cannot be read or is invalid.
         """
         self._read_state = self._state()
         try:
@@ -75,11 +75,11 @@ class TokensFile:
             raise ConfigurationError(f"--tokens {self._path}: {problem}") from problem
 
     def start(self) -> None:
-        """Starts to follow it."""
+        """Starts following the file."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stops that."""
+        """Stops following the file."""
         self._stop.set()
         self._thread.close()
 
@@ -91,7 +91,7 @@ class TokensFile:
                 is_settled, seen = state == seen, state
                 if is_settled and state != self._read_state:
                     self._reload(state)
-            except Exception as error:  # noqa: BLE001  revoking must go on working, whatever happens once
+            except Exception as error:  # noqa: BLE001  revoking tokens must keep working after any error
                 self._log_failure(error)
 
     def _reload(self, state: _State) -> None:
@@ -101,7 +101,7 @@ class TokensFile:
         except _Refused as problem:
             self.failures += 1
             self.is_stale = True
-            # A file that was replaced while it was read is read again.
+            # A file replaced while it was read is read again.
             if self._state() == state:
                 kept = self.authorizer.count
                 self._log.error("tokens file refused", path=str(self._path), reason=str(problem), tokens_kept=kept)
@@ -119,7 +119,7 @@ class TokensFile:
 
 
 class _Refused(Exception):
-    """The operator's fault: the file cannot be read, or is wrong."""
+    """Operator error: the file cannot be read or is invalid."""
 
 
 def _read(path: Path) -> tuple[Token, ...]:

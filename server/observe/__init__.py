@@ -1,1 +1,1 @@
-"""What an operator sees: metrics and logs. They are told what happens; only queue lengths are asked for."""
+"""Metrics, logs and traces. The server reports events to them; only queue lengths are polled."""

@@ -1,45 +1,45 @@
-"""The access log: a line for a call that was answered, but no more of them than somebody can read."""
+"""The access log: one line per answered call, limited to a readable rate."""
 
 import threading
 
 from .calls import AnsweredCall
 from .logs import Log
 
-# So much time's worth of lines may come at once.
+# A burst may hold as many lines as this much time allows.
 _BURST_NS = 1_000_000_000
 _NEVER_NS = 2**63
-# A server that answers these has trouble of its own.
+# These codes are the server's fault.
 _TROUBLES = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "DATA_LOSS"})
-# What callers name is written down to this length.
+# Names from callers are cut to this length.
 _MAX_NAME = 128
 
 
 class Allowance:
-    """So many things a second, evenly, with a second's worth at once after a pause (the leaky bucket as a meter).
+    """Allows a number of events per second, evenly, with a burst of one second's worth (a leaky bucket as a meter).
 
-    Two threads that ask at once may both be let through; a lock would cost every call more than that.
+    Two threads that ask at the same time may both be allowed; a lock would cost every call more.
     """
 
     def __init__(self, per_s: float) -> None:
-        """Allows `per_s` a second; 0: nothing."""
+        """Allows `per_s` events per second; 0: none."""
         self._interval_ns = int(1e9 / per_s) if per_s else 0
         self._burst_ns = max(_BURST_NS - self._interval_ns, 0)
         self.next_ns = 0 if per_s else _NEVER_NS
-        """When the next one is allowed, by `time.monotonic_ns()`."""
+        """When the next event is allowed, by `time.monotonic_ns()`."""
 
     def take(self, now_ns: int) -> bool:
-        """Returns whether one is allowed now, and counts it."""
+        """Returns whether an event is allowed now, and counts it if so."""
         if now_ns < self.next_ns:
             return False
-        # Never further behind than a burst, however long nothing came.
+        # A long pause earns no more than one burst.
         self.next_ns = max(self.next_ns, now_ns - self._burst_ns) + self._interval_ns
         return True
 
 
 class AccessLog:
-    """Writes lines of calls. May be called from any thread.
+    """Writes one line per call. Thread-safe.
 
-    Calls that went well and calls that failed have an allowance each, so that neither hides the other.
+    Successful and failed calls have separate allowances, so neither hides the other.
     """
 
     def __init__(self, log: Log, lines_per_s: float) -> None:
@@ -47,17 +47,17 @@ class AccessLog:
 
         Args:
             log: where lines go.
-            lines_per_s: most lines a second of calls that went well, and as many of others.
+            lines_per_s: maximum lines per second for successful calls, and as many for failed ones.
         """
         self._log = log
         self.successes = Allowance(lines_per_s)
-        """For calls that go well; taken from when they come."""
+        """The allowance of successful calls, taken from on arrival."""
         self._failures = Allowance(lines_per_s)
         self._lock = threading.Lock()
         self._failures_left_out = 0
 
     def wants_failure(self, now_ns: int) -> bool:
-        """Returns whether a call that has just failed is to be written down; to be asked once a call."""
+        """Returns whether to log a failed call. Ask once per call."""
         with self._lock:
             is_wanted = self._failures.take(now_ns)
             self._failures_left_out += not is_wanted
@@ -67,8 +67,8 @@ class AccessLog:
         """Writes a call's line.
 
         Args:
-            call: what is known of it. What it carried is not, so that no pixel and no token gets into the log.
-            trace_id: of the trace that it belongs to, 32 hexadecimal digits; empty: none.
+            call: describes the call without its content, so no pixel or token gets into the log.
+            trace_id: its trace, 32 hexadecimal digits; empty if none.
         """
         emit = self._log.warning if call.code in _TROUBLES else self._log.info
         fields = {**_fields(call), "trace_id": trace_id, **_durations(call)}
@@ -77,7 +77,7 @@ class AccessLog:
         emit("request", **{name: value for name, value in fields.items() if value not in ("", None)})
 
     def _take_left_out(self) -> int | None:
-        """Returns how many failed calls had no line since the last that had; None: none."""
+        """Returns how many failed calls were left out since the last logged one, or None."""
         with self._lock:
             left_out, self._failures_left_out = self._failures_left_out, 0
         return left_out or None

@@ -1,4 +1,4 @@
-"""What is known of a call once it is answered, for the access log and for traces."""
+"""Describes answered calls, for the access log and traces."""
 
 import re
 from collections.abc import Iterable
@@ -13,18 +13,18 @@ _SAMPLED = 1
 
 
 class TraceParent(NamedTuple):
-    """The trace that a caller's request belongs to, as its W3C headers say."""
+    """The trace of a request, from its W3C headers."""
 
     trace_id: str
     """32 hexadecimal digits."""
     is_sampled: bool
-    """Whether the caller keeps its part of the trace."""
+    """Whether the caller samples the trace."""
     headers: dict[str, str]
-    """traceparent and, where it came, tracestate."""
+    """traceparent and, if present, tracestate."""
 
 
 def trace_parent(metadata: Iterable[tuple[str, str | bytes]]) -> TraceParent | None:
-    """Returns the trace that is named in a call's metadata; None: there is none, or none of the standard's form."""
+    """Returns the trace named in a call's metadata; None if it is missing or malformed."""
     headers = {key: value for key, value in metadata if key in ("traceparent", "tracestate") and isinstance(value, str)}
     found = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     if found is None:
@@ -39,30 +39,30 @@ class AnsweredCall:
     method: str
     """Its method's full name."""
     via: str
-    """How it came: grpc, stream or http."""
+    """Its transport: grpc, stream or http."""
     code: str
     """The status code's name."""
     code_number: int
     """The status code's number."""
     reason: str
-    """Why it failed, such as queue_full; empty: it did not."""
+    """Why it failed, such as queue_full; empty if it succeeded."""
     message: str
-    """What the caller was told then."""
+    """The error message sent to the caller."""
     model: str
-    """The model's name; empty: it is about none, or none was found."""
+    """The model's name; empty if it has none or the model was not found."""
     version: str
-    """The version that computed, or was asked for."""
+    """The version that computed it, or the requested one."""
     request_id: str
-    """The id that the caller gave."""
+    """The caller's request id."""
     started_ns: int
     """When it came."""
     ended_ns: int
     """When it was answered."""
     queued_ns: int
-    """When its tensors were ready to wait for a run; 0 where it was not computed."""
+    """When its tensors entered the queue; 0 if it was not computed."""
     batch: ComputedBatch | None
     """The run that computed it."""
     parent: TraceParent | None
-    """The trace that it belongs to."""
+    """Its trace."""
     token: str = ""
-    """The name of the token that it came with; empty: it needed none, or had none that is known."""
+    """The name of its token; empty if none was needed or it was unknown."""

@@ -1,4 +1,4 @@
-"""Everything that would be written to standard error beside the log becomes a line of the log."""
+"""Turns everything that other code writes to standard error into log lines."""
 
 import faulthandler
 import logging
@@ -17,22 +17,22 @@ from .logs import LEVELS, STDERR, Log
 # A line without an end is cut here.
 _MAX_LINE_BYTES = 64 * 1024
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# What h2corn says when it starts, which cannot be switched off; our own line says more.
+# h2corn's start-up messages cannot be switched off; our own line says more.
 _BANNER = re.compile(r"h2corn v[0-9.]+ |Listening on https?://|HTTP/1 compatibility is enabled")
 
 
 @contextmanager
 def stderr_in_log(configure: Callable[[int], Log]) -> Iterator[Log]:
-    """Gives a log to which everything goes that this process would write to standard error.
+    """Yields a log that also receives everything this process writes to standard error.
 
-    ONNX Runtime, gRPC and the C library write to file descriptor 2, past Python: it is exchanged for a pipe, whose
-    lines a thread logs. What Python knows more of (warnings, the libraries' loggers, exceptions that end a thread or a
-    destructor) comes with its fields. Tracebacks of a process that crashes go to standard error itself.
+    ONNX Runtime, gRPC and the C library write to file descriptor 2, bypassing Python. It is replaced by a pipe, whose
+    lines a thread logs. Python's warnings, loggers and uncaught exceptions are logged with their fields. Tracebacks of
+    a crashing process go to the original standard error.
 
     Args:
         configure: returns the log that writes to a file descriptor.
     """
-    # The log keeps it for as long as the process lives, since a line may come at any time.
+    # Kept open as long as the process lives, because a line may come at any time.
     real = _duplicate_stderr()
     log = configure(real)
     log_failure = FailureLog(log)
@@ -56,13 +56,13 @@ def _duplicate_stderr() -> int:
     try:
         return os.dup(STDERR)
     except OSError:
-        # The process was started without one (2>&-). The next file to be opened would become it.
+        # The process was started without standard error (2>&-); the next opened file would take its descriptor.
         null = os.open(os.devnull, os.O_WRONLY)
         return null if null != STDERR else os.dup(null)
 
 
 def _read_lines(source: int, log: Log, log_failure: FailureLog) -> None:
-    # Whatever a line raises: without its reader the pipe would fill up, and stop all that write to it.
+    # Continue after any error: without its reader the pipe would fill up and block every writer.
     log_line = guarded(_log_line, log_failure)
     rest = b""
     with open(source, "rb", buffering=0) as pipe:
@@ -134,7 +134,7 @@ class _ToLog(logging.Handler):
 
 @contextmanager
 def _crashes_to(descriptor: int) -> Iterator[None]:
-    """Has a crash in native code leave its tracebacks: no thread would be left to read them from a pipe."""
+    """Makes a crash in native code write its tracebacks to `descriptor`: no thread would be left to read a pipe."""
     was_enabled = faulthandler.is_enabled()
     faulthandler.enable(descriptor)
     try:

@@ -1,4 +1,4 @@
-"""Tells metrics and the log what becomes of the server's certificate."""
+"""Reports changes of the server's certificates to metrics and the log."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -8,23 +8,22 @@ from .metrics import Metrics
 
 
 class CertificateEvents:
-    """Is told of every set of certificates that is taken, or is not."""
+    """Notified of every accepted or refused set of certificates."""
 
     def __init__(self, metrics: Metrics, log: Log) -> None:
-        """Stores what it is handed."""
         self._metrics = metrics
         self._log = log
 
     def on_taken(
         self, subject: str, expires: Mapping[str, datetime], warnings: Iterable[str], *, renewed: bool
     ) -> None:
-        """Tells of a set that connections get from now on.
+        """New connections use a set from now on.
 
         Args:
-            subject: whom the server's certificate is for.
+            subject: the subject of the server's certificate.
             expires: when the first certificate of each file expires, by what the file is.
-            warnings: what will make clients refuse it, or be refused.
-            renewed: whether it takes another's place.
+            warnings: reasons why clients will refuse it or be refused.
+            renewed: whether it replaces another set.
         """
         self._metrics.certificates_taken({name: end.timestamp() for name, end in expires.items()}, renewed=renewed)
         self._log.info(
@@ -36,6 +35,6 @@ class CertificateEvents:
             self._log.warning("certificate doubtful", reason=warning)
 
     def on_refused(self, reason: str) -> None:
-        """Tells of files that changed to something that cannot be used; what was taken before stays."""
+        """Changed files cannot be used; the previous set stays."""
         self._metrics.certificates_refused()
         self._log.error("certificate not renewed", reason=reason)

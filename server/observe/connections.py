@@ -1,4 +1,4 @@
-"""The metrics port's connections: few at once, none for long, whatever comes on them."""
+"""The metrics port's connections, limited in number and duration."""
 
 import io
 import socket
@@ -15,17 +15,17 @@ from wsgiref.types import WSGIApplication
 from ..failures import FailureLog
 
 MAX_CONNECTIONS = 32
-"""Connections that are served at once, each by a thread. Scrapers and probes of one server are a handful."""
+"""Maximum concurrent connections, each on its own thread. A server has a handful of scrapers and probes."""
 
 MAX_HEAD_BYTES = 16 * 1024
-"""Bytes of a request's first line and headers. Prometheus sends a few hundred."""
+"""Maximum bytes of a request's first line and headers. Prometheus sends a few hundred."""
 
-# What `close` gives scrapes that have begun.
+# How long `close` waits for running scrapes.
 _FLUSH_S = 5.0
 
 
 def _refusal(status: str, sentence: str) -> bytes:
-    """Returns an answer that is sent without a request having been read."""
+    """Returns a response that needs no request."""
     body = f"{sentence}\n".encode()
     head = f"HTTP/1.0 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + body
@@ -43,18 +43,18 @@ _NOT_TLS = _refusal(
     "400 Bad Request", "the metrics port speaks HTTP without TLS; use http://, or start it with --metrics-tls"
 )
 _ONLY_TLS = _refusal("400 Bad Request", "the metrics port speaks TLS only; use https://")
-# The first byte of a TLS connection; no request begins so.
+# The first byte of a TLS connection; no HTTP request starts with it.
 _TLS_HANDSHAKE = b"\x16"
 
 
 class _HeadTooLong(Exception):
-    """The sender's fault: its request's head is longer than it may be."""
+    """Sender error: the request's head is too long."""
 
 
 class _Head(io.BufferedReader):
-    """What a connection sends, of which no more than a head's worth is read.
+    """A connection's input, of which no more than a head is read.
 
-    The library bounds each line to 64 KiB and their number to 100, which would be 6 MB to hold and to parse.
+    The library's limits, 100 lines of 64 KiB, would allow 6 MB per connection.
     """
 
     _left = MAX_HEAD_BYTES
@@ -72,10 +72,10 @@ class _Handler(WSGIRequestHandler):
 
     def setup(self) -> None:
         self._connection = self.request
-        # A context that takes the other's place while this connection lasts is for the next one.
+        # A renewed context applies to the next connection.
         self._tls = self.server.tls
         if self._tls is not None:
-            # A copy: the server cuts a connection off by the socket that it knows.
+            # A copy, because the server cuts a connection off by its own socket.
             self.request = self._tls.wrap_socket(self.request.dup(), server_side=True, do_handshake_on_connect=False)
         super().setup()
         self.rfile = _Head(self.rfile.detach())
@@ -102,28 +102,28 @@ class _Handler(WSGIRequestHandler):
         super().finish()
         if self._tls is not None:
             with suppress(OSError):
-                # Says that this is the end, and does not wait until the other side says so too.
+                # Sends close_notify without waiting for the peer's.
                 self.request.setblocking(False)
                 self.request.unwrap()
             self.request.close()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is http.server's
-        """A scrape every few seconds is no event."""
+        """Logs nothing: scrapes come every few seconds."""
 
 
 class BoundedServer(ThreadingMixIn, WSGIServer):
-    """A WSGI server with a thread a connection, and a bound on both.
+    """A WSGI server with one thread per connection, both limited.
 
-    Where there are MAX_CONNECTIONS, the one that has sent no request line for the longest time makes room for the next:
-    a probe must be answered while others hold on to connections. Where all have sent one, the next is told 503 and
-    closed. A connection that is not over after `timeout_s` is cut off, be it silent, slow to send or slow to read.
+    At MAX_CONNECTIONS, the oldest connection without a request line makes room for the next, so probes are answered
+    while others hold idle connections. If all have sent one, the next gets 503 and is closed. A connection that lasts
+    longer than `timeout_s` is cut off, whether it is silent, slow to send or slow to read.
     """
 
-    # A scrape that hangs must not keep the process alive.
+    # A hung scrape must not keep the process alive.
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
-    # With the library's 5, connections beyond would wait a second or more for the kernel's next attempt.
+    # With the library's 5, further connections would wait a second or more for a SYN retry.
     request_queue_size = 128
 
     def __init__(
@@ -135,18 +135,18 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         log_failure: FailureLog,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Takes the port (0: a free one).
+        """Binds the port (0: a free one).
 
         Args:
             host: the address.
             port: its port.
             app: answers the requests.
             timeout_s: seconds from a connection's arrival to its end.
-            log_failure: logs what should not happen.
-            tls: encrypts the connections; None: they are not. May be replaced, for connections that come later.
+            log_failure: logs unexpected errors.
+            tls: encrypts connections, or None. Can be replaced for later connections.
 
         Raises:
-            OSError: it is in use or not ours to take.
+            OSError: the port is in use or not permitted.
         """
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.tls = tls
@@ -155,20 +155,20 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         self._changed = threading.Condition()
         # When each open connection is cut off, by time.monotonic; under the condition's lock.
         self._ends_s: dict[socket.socket, float] = {}
-        # Of these, the ones that have sent no request line yet, the oldest first.
+        # The open connections without a request line, oldest first.
         self._silent: dict[socket.socket, None] = {}
-        # Those that had to make room, until their threads have noticed.
+        # Connections that had to make room, until their threads notice.
         self._leaving: set[socket.socket] = set()
         super().__init__((host, port), _Handler)
         self.set_app(app)
 
     def server_bind(self) -> None:
-        # Past HTTPServer's own, which looks the host's name up: that can take seconds, and nothing needs it.
+        # Skips HTTPServer's own, which looks up the host's name: that can take seconds and is not needed.
         super(WSGIServer, self).server_bind()
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Has a connection served on a thread of its own, or refuses it."""
+        """Serves a connection on its own thread, or refuses it."""
         with self._changed:
             has_room = len(self._ends_s) < MAX_CONNECTIONS or self._make_room()
             if has_room:
@@ -177,15 +177,14 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         if has_room:
             super().process_request(request, client_address)
             return
-        # The thread that takes connections waits for nobody.
+        # The accepting thread must not wait.
         request.setblocking(False)
         with suppress(OSError):
             request.send(_TOO_MANY)
         self.shutdown_request(request)
 
     def _make_room(self) -> bool:
-        """Cuts off the oldest connection that has asked for nothing; returns whether there was one. The condition's
-        lock is held."""
+        """Cuts off the oldest connection without a request; returns whether there was one. The lock is held."""
         if not self._silent or len(self._leaving) >= MAX_CONNECTIONS:
             return False
         oldest = next(iter(self._silent))
@@ -195,7 +194,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         return True
 
     def has_asked(self, request: socket.socket) -> None:
-        """Says that a connection has sent a request's first line."""
+        """A connection sent a request's first line."""
         with self._changed:
             self._silent.pop(request, None)
 
@@ -204,9 +203,9 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         self._silent.pop(request, None)
 
     def service_actions(self) -> None:
-        """Cuts off the connections whose time is over; called at every turn of the loop that takes them.
+        """Cuts off expired connections; called at every turn of the accepting loop.
 
-        A timeout of the socket would be for each byte alone, and one byte a second would hold a thread for hours.
+        A socket timeout applies to each byte, so one byte per second would hold a thread for hours.
         """
         now_s = time.monotonic()
         with self._changed:
@@ -214,11 +213,11 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
 
     def shutdown_request(self, request: Any) -> None:
         """Closes a connection."""
-        # What is left unread would make this a reset, which may overtake the answer.
+        # Unread input would turn the close into a reset, which may overtake the response.
         with suppress(OSError):
             request.setblocking(False)
             request.recv(65536)
-        # Before it is closed: its number may be another connection's right afterwards, which `_end` must not touch.
+        # Before closing: its descriptor may be reused at once, and `_end` must not touch the new connection.
         with self._changed:
             self._forget(request)
             self._leaving.discard(request)
@@ -226,23 +225,23 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that breaks is no event."""
+        """Logs nothing: broken connections are normal."""
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):
             self._log_failure(error)
 
     def close(self) -> None:
-        """Takes no more connections, waits until the requests that are there are answered, and ends."""
+        """Stops accepting, waits for running requests, and closes."""
         self.shutdown()
         self.server_close()
         with self._changed:
-            # Whoever has not sent a request by now sends it too late; an answer can still be written.
+            # A request sent from now on is too late; responses can still be written.
             self._end(list(self._ends_s), socket.SHUT_RD)
             self._changed.wait_for(lambda: not self._ends_s, _FLUSH_S)
 
     @staticmethod
     def _end(connections: list[socket.socket], how: int) -> None:
-        """Wakes the threads of these connections. The condition's lock is held."""
+        """Wakes the threads of these connections. The lock is held."""
         for connection in connections:
             with suppress(OSError):
                 connection.shutdown(how)

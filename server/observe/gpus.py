@@ -1,4 +1,4 @@
-"""The machine's GPUs, as NVIDIA's management library (NVML) sees them."""
+"""The machine's GPUs, from NVIDIA's management library (NVML)."""
 
 import contextlib
 from dataclasses import dataclass
@@ -7,27 +7,27 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Gpu:
-    """What one GPU is doing."""
+    """The state of one GPU."""
 
     uuid: str
-    """Its name for life, such as GPU-2c1f…."""
+    """Its UUID, such as GPU-2c1f…."""
     utilization: float
-    """Share of the last moments in which it computed anything, 0 to 1."""
+    """Fraction of recent time in which it was busy, 0 to 1."""
     memory_total_bytes: int
-    """Bytes of memory that it has."""
+    """Total memory in bytes."""
     memory_used_bytes: int
-    """Bytes of it in use, by whatever process."""
+    """Memory in use by all processes, in bytes."""
 
 
 class Gpus:
-    """Reads all GPUs of this machine; none where there is no NVML. May be used from any thread."""
+    """Reads all GPUs of this machine; none without NVML. Thread-safe."""
 
     def __init__(self) -> None:
-        """Opens NVML, where it is there."""
+        """Opens NVML if it is installed."""
         self._nvml = _opened()
 
     def read(self) -> list[Gpu]:
-        """Returns what each GPU is doing; one that does not answer is left out."""
+        """Returns the state of each GPU that answers."""
         nvml = self._nvml
         if nvml is None:
             return []
@@ -37,7 +37,7 @@ class Gpus:
         except nvml.NVMLError:
             return found
         for number in range(count):
-            # One that has fallen off the bus, or does not tell, leaves the others.
+            # A GPU that fell off the bus does not hide the others.
             with contextlib.suppress(nvml.NVMLError):
                 found.append(_read(nvml, nvml.nvmlDeviceGetHandleByIndex(number)))
         return found

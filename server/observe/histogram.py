@@ -1,4 +1,4 @@
-"""Counts by upper bound, as Prometheus has them."""
+"""Histograms with upper bounds, as in Prometheus."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,11 +15,11 @@ class Histogram:
         """Starts out empty.
 
         Args:
-            bounds: upper ones, rising.
-            scale: how many units of what is observed make one of the bounds': 10**9 for nanoseconds and seconds.
+            bounds: upper bounds, ascending.
+            scale: observed units per unit of the bounds: 10**9 for nanoseconds and seconds.
         """
         self._bounds = bounds
-        # Values are compared as they come: to divide each by the scale takes longer than to find its place.
+        # Values are compared unscaled: dividing each takes longer than finding its bucket.
         self._limits = np.array(bounds if scale == 1 else [round(bound * scale) for bound in bounds])
         self._scale = scale
         self._counts = [0] * (len(bounds) + 1)
@@ -27,25 +27,25 @@ class Histogram:
 
     @property
     def sum(self) -> float:
-        """All values together, in the bounds' unit."""
+        """Sum of all values, in the bounds' unit."""
         return self._sum / self._scale
 
     @property
     def bounds(self) -> Sequence[float]:
-        """Upper bounds, rising; the last count has none."""
+        """Upper bounds, ascending; the last count has none."""
         return self._bounds
 
     @property
     def counts(self) -> Sequence[int]:
-        """Values between one bound and the next."""
+        """Number of values between one bound and the next."""
         return self._counts
 
     def observe(self, values: Array) -> None:
-        """Adds values [N]; many at once cost a fraction of what they cost one by one."""
+        """Adds values [N]; far cheaper in bulk than one by one."""
         more = np.bincount(np.searchsorted(self._limits, values), minlength=len(self._counts)).tolist()
         self._counts = [count + new for count, new in zip(self._counts, more, strict=True)]
         self._sum += values.sum().item()
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """Returns how many values are at most each bound, the last of which is +Inf."""
+        """Returns the number of values up to each bound; the last bound is +Inf."""
         return list(zip([*map(str, self._bounds), "+Inf"], accumulate(self._counts), strict=True))

@@ -11,7 +11,7 @@ import structlog
 from .output import LogOutput
 
 Log = Any
-"""A bound structlog logger; its methods take an event's name and its fields, and raise nothing."""
+"""A bound structlog logger; its methods take an event's name and fields, and never raise."""
 
 LevelName = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[LevelName, ...] = get_args(LevelName)
@@ -24,24 +24,23 @@ _Event = MutableMapping[str, Any]
 
 
 class LogLevel:
-    """The least severe lines that are shown. May be changed from any thread, and holds from the next line on."""
+    """The lowest level that is logged. May be changed from any thread; applies from the next line on."""
 
     def __init__(self, name: LevelName) -> None:
-        """Starts out with a level."""
         self.name: LevelName = name
 
     def __call__(self, _: object, method: str, event: _Event) -> _Event:
-        """Lets an event through, or ends its way; structlog's form of a processor."""
+        """Drops events below the level; a structlog processor."""
         numbers = logging.getLevelNamesMapping()
-        # An exception, or anything else without a level of that name, is an error.
+        # A method without a level of its name, such as exception, counts as error.
         if numbers.get(method.upper(), logging.ERROR) < numbers[self.name.upper()]:
             raise structlog.DropEvent
         return event
 
 
-# Made once, so that which of its methods do nothing cannot change: none does, and the level decides.
+# Made once, with no method disabled, because the level decides at run time.
 class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]
-    """A logger whose methods raise nothing: an event that cannot be written as it is becomes a short one."""
+    """A logger whose methods never raise: an event that cannot be rendered becomes a short one."""
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:
         try:
@@ -57,10 +56,10 @@ def configure_logs(level: LogLevel, log_format: str, descriptor: int = STDERR, *
     """Sets up logging for this process and returns the server's logger.
 
     Args:
-        level: what is shown.
+        level: the lowest level that is logged.
         log_format: json (one object a line, with `event`, `level` and `timestamp`) or text.
-        descriptor: file descriptor that the lines are written to.
-        instance: is in every line; empty: in none.
+        descriptor: the file descriptor to write to.
+        instance: a field of every line; empty: omitted.
     """
     as_text = log_format == "text"
     output = LogOutput(descriptor)
@@ -87,5 +86,5 @@ def configure_logs(level: LogLevel, log_format: str, descriptor: int = STDERR, *
 
 
 def _text_renderer(colors: bool) -> Any:
-    # structlog's default shows the variables of each frame, which are the callers' tensors.
+    # structlog's default shows each frame's variables, such as the callers' tensors.
     return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)

@@ -1,4 +1,4 @@
-"""Tells metrics, health and the log what becomes of models."""
+"""Reports changes of models to metrics, health and the log."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -16,10 +16,10 @@ _BUDGETS = {"time": "--warmup-s", "memory": "--warmup-mib"}
 
 
 class ModelHealth(Protocol):
-    """Is told which models serve."""
+    """Receives which models serve."""
 
     def report_model(self, model: str, *, serving: bool) -> None:
-        """Says of one model whether it serves."""
+        """Reports whether a model serves."""
 
 
 class ModelEvents:
@@ -31,26 +31,26 @@ class ModelEvents:
         """Stores what it is handed.
 
         Args:
-            metrics: the figures.
-            health: who serves.
-            log: what happened.
-            is_ready: says whether any version of a model serves.
-            drift_window: how many of a version's last predictions are held against its card; 0: none are looked at.
+            metrics: receives figures.
+            health: receives which models serve.
+            log: receives events.
+            is_ready: returns whether any version of a model serves.
+            drift_window: number of a version's last predictions to compare with its card; 0: none.
         """
         self._drift_window = drift_window
         self._metrics = metrics
         self._health = health
         self._log = log
         self._is_ready = is_ready
-        # What was said of each model's config.pbtxt: once, however many versions it has and however often they change.
+        # Warnings logged per model's config.pbtxt: once, whatever its versions and however often they change.
         self._ignored: dict[str, list[str]] = {}
 
     def on_progress(self, name: str, version: int, step: str, elapsed_s: float) -> None:
-        """Tells what a load that takes long is doing."""
+        """A slow load reports its step."""
         self._log.info("model loading", model=name, version=version, step=step, elapsed_s=round(elapsed_s, 1))
 
     def on_loaded(self, loaded: LoadedVersion) -> None:
-        """Tells of a version that takes requests."""
+        """A version became ready."""
         self._metrics.loaded(
             loaded.name,
             loaded.version,
@@ -87,7 +87,7 @@ class ModelEvents:
         self._warn_of_ignored(loaded)
 
     def on_unmerged(self, name: str, version: int, reason: str) -> None:
-        """Tells of a version whose requests are computed one by one from now on."""
+        """A version's requests are no longer merged."""
         self._log.warning("requests are not merged", model=name, version=version, reason=reason)
 
     def _warn_of_ignored(self, loaded: LoadedVersion) -> None:
@@ -97,7 +97,7 @@ class ModelEvents:
         self._ignored[loaded.name] = names
 
     def on_other_output(self, model: str, version: int, reason: str) -> None:
-        """Tells that a version's output is not what it was declared or taken to be."""
+        """A version's output contradicts its declared or detected kind."""
         self._log.warning("output kind", model=model, version=version, reason=reason)
 
     def _predictions(self, loaded: LoadedVersion) -> Predictions | None:
@@ -108,17 +108,17 @@ class ModelEvents:
         return Predictions(reader, card.baseline if card else None, self._drift_window)
 
     def on_failed(self, name: str, version: int, error: RepositoryError) -> None:
-        """Tells of a version, or of a model as a whole (0), that cannot be served."""
+        """A version, or a whole model (0), cannot be served."""
         self._metrics.load_failed(name, version)
         self._health.report_model(name, serving=self._is_ready(name))
         self._log.error("model failed to load", model=name, version=version or None, reason=str(error))
 
     def on_passed_over(self, folder: PassedOver) -> None:
-        """Tells of a folder that is not taken for a model."""
+        """A folder of the repository is not a model."""
         self._log.warning("folder passed over", folder=str(folder.path), reason=folder.reason)
 
     def on_unloaded(self, loaded: LoadedVersion, *, replaced: bool, finished: bool) -> None:
-        """Tells of a version that has gone."""
+        """A version was unloaded."""
         if not replaced:
             self._metrics.unloaded(loaded.name, loaded.version)
             self._health.report_model(loaded.name, serving=self._is_ready(loaded.name))
@@ -127,7 +127,7 @@ class ModelEvents:
 
 
 def _tuning(loaded: LoadedVersion) -> dict[str, Any]:
-    """Returns how a version's requests will be merged, for the log."""
+    """Returns a version's batching parameters, for the log."""
     buckets, curve = loaded.config.batching.buckets, loaded.curve
     run_ns = curve.run_ns(1)
     tuning: dict[str, Any] = {"batch_limit": loaded.batch_limit}

@@ -15,7 +15,7 @@ from ..supervised import Supervisor
 from .connections import BoundedServer
 from .metrics import Metrics
 
-# As long as Prometheus waits for a page by default.
+# Prometheus's default scrape timeout.
 _TIMEOUT_S = 10.0
 
 
@@ -33,16 +33,16 @@ class MetricsServer:
         tls: ssl.SSLContext | None = None,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        """Stores what it is handed; `bind` takes the port.
+        """Does not open the port; see `bind`.
 
         Args:
-            metrics: what the page shows.
-            is_ready: what /ready says.
-            log_failure: logs what a page raises.
-            supervisor: watches over the thread; None: only its failures are logged.
-            authorize: returns why a request with such headers may not read the page, None if it may; None: all may.
-            tls: encrypts the connections; None: they are not.
-            timeout_s: seconds from a connection's arrival to its end, whatever comes on it.
+            metrics: rendered by the page.
+            is_ready: the answer of /ready.
+            log_failure: logs errors of a page.
+            supervisor: supervises the thread; None: only its failures are logged.
+            authorize: returns why a request with these headers may not read the page, or None; None: all may read it.
+            tls: encrypts connections, or None.
+            timeout_s: maximum duration of a connection, in seconds.
         """
         self._metrics_app = make_wsgi_app(metrics.registry)
         self._is_ready = is_ready
@@ -55,10 +55,10 @@ class MetricsServer:
         self._thread = (supervisor or Supervisor(log_failure)).thread("metrics", self._serve)
 
     def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one), starts serving and returns the address, host:port.
+        """Binds the port (0: a free one), starts serving and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take, or the system gives the process no more threads.
+            StartupError: the port is in use or not permitted, or no thread can be started.
         """
         shown = f"[{host}]" if ":" in host else host
         try:
@@ -71,26 +71,26 @@ class MetricsServer:
         try:
             self._thread.start()
         except RuntimeError as error:
-            # Without its thread, closing it would wait for ever.
+            # Without its thread, closing it would wait forever.
             self._server.server_close()
             self._server = None
             raise StartupError(f"cannot serve metrics: {error}; raise the limit of threads or processes") from error
         return f"{shown}:{self._server.server_port}"
 
     def renew(self, tls: ssl.SSLContext) -> None:
-        """Encrypts connections that come from now on with this."""
+        """Uses `tls` for new connections."""
         if self._server is not None:
             self._server.tls = tls
 
     def close(self) -> None:
-        """Takes no more connections, answers the requests that are there, and stops serving."""
+        """Stops accepting, answers running requests, and closes."""
         if self._server is not None:
             self._server.close()
             self._thread.close()
 
     def _serve(self) -> None:
         if self._server is not None:
-            # `close` waits until the thread looks up; half a second, the default, is long for a server that stops.
+            # `close` waits for the next poll; the default of half a second is long for a stopping server.
             self._server.serve_forever(0.1)
 
     def _app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -107,10 +107,10 @@ class MetricsServer:
 
     def _page(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not _is_readable(environ.get("HTTP_ACCEPT", "")):
-            sentence = "the header Accept names a version that is none; leave it out to get the text format"
+            sentence = "invalid version in the Accept header; omit it to get the text format"
             return _text(start_response, "400 Bad Request", sentence)
-        # Two pages at once would not be there sooner, but would take the interpreter from requests twice as often.
-        # Half of the time, so that the other half is left to say so.
+        # Rendering two pages at once would not be faster, but would take the interpreter from requests twice as often.
+        # Half of the timeout, so the other half is left to answer 503.
         if not self._page_lock.acquire(timeout=self._timeout_s / 2):
             return _text(start_response, "503 Service Unavailable", "another page is still being made; try later")
         try:
@@ -121,7 +121,7 @@ class MetricsServer:
 
 
 def _is_readable(accept: str) -> bool:
-    """Says whether the library can choose a format by this header; it raises where a version is none, such as 1.x."""
+    """Returns whether the library can parse this Accept header; it raises for a version such as 1.x."""
     try:
         choose_encoder(accept)
     except (TypeError, ValueError):
@@ -130,7 +130,7 @@ def _is_readable(accept: str) -> bool:
 
 
 def _credentials(environ: dict[str, Any]) -> Metadata:
-    """Yields the request's token; wsgiref joins two headers by a comma, which no token has."""
+    """Yields the request's token; wsgiref joins two headers by a comma, which no token contains."""
     value = environ.get("HTTP_AUTHORIZATION")
     return () if value is None else ((HEADER, value),)
 

@@ -1,4 +1,4 @@
-"""What a version predicts, and how far that is from what its card says of the data that it was made for."""
+"""Counts a version's predictions and measures their drift from the card's baseline."""
 
 import threading
 from collections import deque
@@ -16,26 +16,26 @@ from .histogram import Histogram
 CONFIDENCE = tuple(round(number / 20, 2) for number in range(1, 21))
 ENTROPY_NATS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 
-# A share below this counts as this, or a class that is never seen would make any difference infinite.
+# Minimum share; an unseen class would otherwise make the index infinite.
 _LEAST_SHARE = 1e-4
-# More classes would make more series than anybody reads.
+# More classes would make too many time series.
 _MOST_CLASSES = 1000
-# Rows that are kept as they are until somebody wants to know, or there are so many.
+# Rows are kept unprocessed until they are read or there are this many.
 _MOST_PENDING_ROWS = 2048
-# What a probability of 0 is for its logarithm.
+# Replaces a probability of 0 in the logarithm.
 _NEXT_TO_NOTHING = np.float32(1e-30)
-# Fewer say more of chance than of the data.
+# Fewer predictions mostly show chance.
 _LEAST_ROWS = 100
 
 
 def is_watched(reader: ScoreReader | None) -> bool:
-    """Returns whether a version's predictions are counted: a classifier's of two classes or more."""
+    """Returns whether a version's predictions are counted: those of classifiers with two or more classes."""
     return reader is not None and 2 <= reader.classes <= _MOST_CLASSES
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a window of predictions is from the baseline: population stability indices, 0 where they are alike."""
+    """Drift of a window of predictions from the baseline, as population stability indices; 0: no drift."""
 
     classes: float
     """Of the predicted classes."""
@@ -46,37 +46,37 @@ class Drift:
 
 
 class Predictions:
-    """The predictions of one version. May be used from any thread; `add` is quick."""
+    """The predictions of one version. Thread-safe; `add` is cheap."""
 
     def __init__(self, reader: ScoreReader, baseline: Baseline | None, window: int) -> None:
         """Starts out with none.
 
         Args:
-            reader: tells what the output's numbers mean.
-            baseline: what predictions look like on data of the kind trained for; None: nobody knows.
-            window: how many of the last predictions are held against it.
+            reader: reads the output as scores.
+            baseline: the distribution of predictions on held-out data, or None.
+            window: number of the last predictions to compare with it.
         """
         self.output = reader.output.name
-        """Name of the output that is watched."""
+        """Name of the counted output."""
         self.labels = _distinct(reader)
         """The classes' names."""
         self._reader = reader
         self._baseline = baseline
         self._window = window
         self._pending: deque[Array] = deque()
-        # About so many: threads that add at once may each count for both.
+        # Approximate: threads that add at the same time may each count for both.
         self._pending_rows = 0
         self._lock = threading.Lock()
         self._counts = np.zeros(reader.classes, np.int64)
         self._not_finite = 0
         self._confidence = Histogram(CONFIDENCE)
         self._entropy = Histogram(ENTROPY_NATS)
-        # The last ones' classes and confidences, oldest first.
+        # Classes and confidences of the last predictions, oldest first.
         self._classes: deque[int] = deque(maxlen=window)
         self._confidences: deque[float] = deque(maxlen=window)
 
     def add(self, scores: Array) -> None:
-        """Adds predictions: rows of the output, as the model gave them."""
+        """Adds rows of the output."""
         self._pending.append(scores)
         self._pending_rows += len(scores)
         if self._pending_rows >= _MOST_PENDING_ROWS:
@@ -84,32 +84,32 @@ class Predictions:
                 self._fold()
 
     def counts(self) -> list[int]:
-        """Returns how many rows were put into each class."""
+        """Returns the number of rows per class."""
         with self._lock:
             self._fold()
             counts: list[int] = self._counts.tolist()
             return counts
 
     def not_finite(self) -> int:
-        """Returns how many rows had NaN or an infinity in place of a number, and are counted nowhere else."""
+        """Returns how many rows had NaN or infinity; they are counted only here."""
         with self._lock:
             self._fold()
             return self._not_finite
 
     @property
     def histograms(self) -> tuple[Histogram, Histogram]:
-        """The greatest probability of each row that is probabilities, and the entropies of these rows, in nats."""
+        """Histograms of the highest probability and the entropy (in nats) of rows of probabilities."""
         return self._confidence, self._entropy
 
     def drift(self) -> Drift | None:
-        """Returns how far the last predictions are from the baseline; None: no baseline, too few of them, or scores."""
+        """Returns the drift of the last predictions; None without a baseline, with too few of them, or for scores."""
         with self._lock:
             self._fold()
             rows = len(self._classes)
             if self._baseline is None or rows < min(_LEAST_ROWS, self._classes.maxlen or 0) or not rows:
                 return None
             if not self._confidences:
-                # Scores have none, which would look like the greatest difference from any baseline.
+                # Scores have no confidences, which would look like maximal drift.
                 return None
             classes = np.bincount(self._classes, minlength=len(self.labels)) / rows
             confidences, _ = np.histogram(self._confidences, len(self._baseline.confidence), (0, 1))
@@ -137,32 +137,32 @@ class Predictions:
 
 
 def _distinct(reader: ScoreReader) -> tuple[str, ...]:
-    """Returns a name for each class; their numbers, where two have the same label or there are none."""
+    """Returns a name per class: its label, or its number if labels are missing or not unique."""
     numbers = tuple(map(str, range(reader.classes)))
     labels = reader.output.labels
     return labels if len(set(labels)) == len(numbers) else numbers
 
 
 def _entropy_nats(probabilities: Array, *, exclusive: bool) -> Array:
-    """Returns the entropy of each row of probabilities [N, classes]; of classes that stand alone, the sum of theirs."""
+    """Returns the entropy of each row of probabilities [N, classes]; for independent classes, the sum of theirs."""
     entropy = _surprise(probabilities)
     return entropy if exclusive else entropy + _surprise(1 - probabilities)
 
 
 def _surprise(probabilities: Array) -> Array:
-    # 0 times the logarithm of next to nothing is 0, as it should be.
+    # 0 · log(tiny) is 0, as it should be.
     return np.asarray(-(probabilities * np.log(np.maximum(probabilities, _NEXT_TO_NOTHING))).sum(axis=1))
 
 
 def stability_index(found: Sequence[float] | Array, expected: Sequence[float] | Array) -> float:
     """Returns the population stability index of two distributions: the sum of (p - q) ln(p / q) over their shares.
 
-    It is the sum of both Kullback-Leibler divergences. By custom, below 0.1 nothing has changed and above 0.25 much has
+    It is the sum of both Kullback-Leibler divergences. By convention, below 0.1 means no change, above 0.25 a large one
     (Siddiqi, Credit Risk Scorecards, 2006).
 
     Args:
         found: shares, fractions of 1.
-        expected: the same of as many bins.
+        expected: the expected shares of the same bins.
     """
     p, q = (np.maximum(np.asarray(shares, np.float64), _LEAST_SHARE) for shares in (found, expected))
     return float(((p - q) * np.log(p / q)).sum())

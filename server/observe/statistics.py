@@ -1,4 +1,4 @@
-"""What a model version has done since it was loaded, in plain numbers: for the metrics page and for ModelStatistics."""
+"""A model version's counters since it was loaded, for the metrics page and ModelStatistics."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ REQUEST_SECONDS = (
     *(10e-3, 12.5e-3, 15e-3, 20e-3, 25e-3, 30e-3, 40e-3, 50e-3, 75e-3),
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0),
 )
-# Bounds for the parts of a request's time, of which there are several for each version: three a decade.
+# Bounds for the parts of a request's time, several series per version: three per decade.
 PHASE_SECONDS = (
     *(50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3),
     *(20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
@@ -34,7 +34,7 @@ PADDING_ROWS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCH_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 _NS_A_SECOND = 10**9
-# Runs that are kept as they are until somebody reads the numbers, or there are so many.
+# Runs are kept unprocessed until the numbers are read or there are this many.
 _MOST_PENDING_RUNS = 256
 
 # Triton's reasons for a failed request.
@@ -46,13 +46,13 @@ class SizeStats:
     """The runs of one batch size."""
 
     runs: int = 0
-    """How many there were."""
+    """Number of runs."""
     input_ns: int = 0
-    """Nanoseconds that they took to assemble."""
+    """Time to assemble them, in nanoseconds."""
     infer_ns: int = 0
-    """Nanoseconds that the model took."""
+    """Time in the model, in nanoseconds."""
     output_ns: int = 0
-    """Nanoseconds that answering took."""
+    """Time to answer them, in nanoseconds."""
 
 
 @dataclass(slots=True)
@@ -60,35 +60,35 @@ class BucketStats:
     """The runs of one batch size, padding included."""
 
     runs: int = 0
-    """How many there were."""
+    """Number of runs."""
     infer_ns: int = 0
-    """Nanoseconds that the model took."""
+    """Time in the model, in nanoseconds."""
 
 
 @dataclass
 class VersionStats:
-    """What one model version has done since it was loaded; a batcher's observer.
+    """A model version's counters since it was loaded; observes a batcher.
 
-    Counters only grow. Runs are added up some hundred at a time, which costs a fraction of adding each by itself.
-    Whoever reads numbers does it within `settled`, or after `settle` where they need not belong together.
+    Counters only grow. Runs are added in bulk, a few hundred at a time, which is far cheaper than one by one. Read
+    numbers within `settled`, or after `settle` if they need not be consistent with each other.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while numbers change; batches wait for it."""
+    """Guards the numbers; batches wait for it."""
     unix_ns: Callable[[], int] = time.time_ns
     """The time of day, nanoseconds since 1970."""
     success: int = 0
     """Requests answered with a result."""
     failure: dict[str, int] = field(default_factory=lambda: dict.fromkeys((_BACKEND, _CANCELED, _REJECTED), 0))
-    """Accepted requests that got no result, by Triton's reasons."""
+    """Accepted requests without a result, by Triton's reasons."""
     rows: int = 0
-    """Rows computed, padding not counted."""
+    """Rows computed, without padding."""
     padding_rows: int = 0
-    """Rows of zeros computed besides, to fill buckets."""
+    """Rows of padding computed to fill buckets."""
     runs: int = 0
-    """Runs of the model that did not fail."""
+    """Successful runs of the model."""
     request_ns: int = 0
-    """From arrival to answer, summed over successful requests, as are the four below."""
+    """From arrival to answer, summed over successful requests, like the four below."""
     queue_ns: int = 0
     input_ns: int = 0
     infer_ns: int = 0
@@ -96,14 +96,14 @@ class VersionStats:
     failed_ns: int = 0
     """From arrival to the error, summed over the requests in `failure`."""
     last_run_unix_ns: int = 0
-    """When the last run that did not fail was answered, in nanoseconds since 1970; 0: there was none."""
+    """When the last successful run was answered, in nanoseconds since 1970; 0 if none was."""
     worker_restarts: int = 0
     """Threads that died and were replaced."""
     session_rebuilds: int = 0
-    """Sessions that kept failing and were loaded anew."""
+    """Sessions that kept failing and were replaced."""
     sizes: dict[int, SizeStats] = field(default_factory=dict)
-    """The runs in `runs`, by their rows."""
-    # These five are told nanoseconds.
+    """The runs in `runs`, by rows."""
+    # These five observe nanoseconds.
     request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS, _NS_A_SECOND))
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS, _NS_A_SECOND))
     assembly_seconds: Histogram = field(default_factory=lambda: Histogram(PHASE_SECONDS, _NS_A_SECOND))
@@ -113,18 +113,18 @@ class VersionStats:
     batch_padding_rows: Histogram = field(default_factory=lambda: Histogram(PADDING_ROWS))
     queue_length: Histogram = field(default_factory=lambda: Histogram(QUEUE_LENGTH))
     buckets: dict[int, BucketStats] = field(default_factory=dict)
-    """The runs in `runs`, by their rows with padding."""
+    """The runs in `runs`, by rows including padding."""
 
     predictions: Predictions | None = None
-    """What its outputs say, where it is a classifier and somebody wants to know."""
+    """Its predictions, if it is a classifier and they are counted."""
     _pending: deque[BatchRecord] = field(default_factory=deque)
 
     def on_batch(self, record: BatchRecord) -> None:
-        """Adds a batch; a request's share of a batch's time is all of it, as in Triton."""
+        """Adds a batch; each request is charged the batch's whole time, as in Triton."""
         predictions = self.predictions
         if predictions is not None and record.outputs is not None:
             predictions.add(record.outputs[predictions.output])
-        # They would stay in memory until they are counted, and may be large.
+        # They may be large, and would stay in memory until the runs are counted.
         record.outputs = None
         if not record.failed:
             self.last_run_unix_ns = self.unix_ns()
@@ -134,19 +134,19 @@ class VersionStats:
                 self._fold()
 
     def settle(self) -> None:
-        """Counts all runs until now; before that, the numbers may lack the last few."""
+        """Counts pending runs; until then, the numbers may lack the last few."""
         with self.settled():
             pass
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """Holds the lock while numbers are read, which then are those of all runs until now."""
+        """Holds the lock while numbers are read; they then include all runs so far."""
         with self.lock:
             self._fold()
             yield
 
     def _fold(self) -> None:
-        """Counts the runs that are pending. The lock is held."""
+        """Counts pending runs. The lock is held."""
         records = [self._pending.popleft() for _ in range(len(self._pending))]
         for record in records:
             if record.failed:
@@ -202,18 +202,18 @@ class VersionStats:
             size.output_ns += record.done_ns - record.computed_ns
 
     def on_dropped(self, error: RequestError, waited_ns: int) -> None:
-        """Adds a request that was dropped before it ran."""
+        """Counts a request that was dropped before it ran."""
         with self.lock:
             self.failed_ns += waited_ns
             self.failure[_CANCELED if isinstance(error, Cancelled) else _REJECTED] += 1
 
     def on_worker_restarted(self) -> None:
-        """Adds a thread that died and was replaced."""
+        """Counts a thread that died and was replaced."""
         with self.lock:
             self.worker_restarts += 1
 
     def on_session_rebuilt(self) -> None:
-        """Adds a session that kept failing and was loaded anew."""
+        """Counts a session that kept failing and was replaced."""
         with self.lock:
             self.session_rebuilds += 1
 

@@ -1,11 +1,11 @@
 """Traces: OpenTelemetry's spans of requests and runs, sent to a collector by OTLP over HTTP.
 
-A request's span is the caller's child where its W3C headers name one. It has three children: `queue`, `batch` (putting
-the run's inputs together) and `compute`. A run is a trace of its own, linked to the requests that it computed, and
-their `batch` spans to it: it belongs to all of them and is no one's child.
+A request's span is a child of the caller's span if its W3C headers name one. It has three children: `queue`, `batch`
+(assembling the run's inputs) and `compute`. A run is a separate trace, linked to the requests it computed, and their
+`batch` spans link to it: it belongs to all of them, so it is a child of none.
 
-Spans are made when a call was answered, from times that the engine takes anyway, so that whoever is not traced pays
-nothing and whoever is waits for nothing.
+Spans are made after a call is answered, from times that the engine takes anyway: untraced calls cost nothing, and
+traced ones are not delayed.
 """
 
 import contextlib
@@ -32,33 +32,33 @@ from .calls import AnsweredCall, trace_parent
 from .logs import Log
 
 _PATH = "/v1/traces"
-# The codes that are the server's fault, by OpenTelemetry's conventions for gRPC servers.
+# The codes that count as server errors in OpenTelemetry's conventions for gRPC servers.
 _ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
-# What callers name is kept to this length.
+# Names from callers are cut to this length.
 _MAX_NAME = 128
-# A collector that is down is told of every ten seconds, not at every attempt.
+# A collector that is down is reported every ten seconds, not at every attempt.
 _COMPLAINTS_PER_S = 0.1
 
 
 class Tracing:
-    """Traces calls. May be called from any thread."""
+    """Traces calls. Thread-safe."""
 
     def __init__(self, exporter: SpanExporter, service: Mapping[str, str], rate: int, log: Log) -> None:
         """Starts the thread that sends spans.
 
         Args:
-            exporter: where they are sent.
-            service: OpenTelemetry's attributes of this server, such as service.version; the environment's win.
+            exporter: sends them.
+            service: OpenTelemetry's resource attributes, such as service.version; those of the environment win.
             rate: see the attribute.
-            log: is told where they cannot be sent.
+            log: receives failures to send.
         """
         self.is_on = True
         """Whether anything is traced."""
         self.rate = rate
-        """Of how many calls whose caller does not say one is traced; 0: none."""
+        """One in this many calls is traced if the caller does not decide; 0: none."""
         self._propagator = TraceContextTextMapPropagator()
         self._provider = TracerProvider(
-            # Ours decides, before there is anything to sample.
+            # Our own decision comes first.
             sampler=ALWAYS_ON,
             resource=Resource({"service.name": "pixelserve", **service}).merge(_from_environment()),
             shutdown_on_exit=False,
@@ -67,20 +67,20 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("pixelserve", service.get("service.version"))
         self._complaints = _Complaints(log)
-        # Spans count from 1970, the engine from the machine's start; what lies between changes where a clock is set.
+        # Spans use time since 1970, the engine since boot; the difference changes when the clock is set.
         self._unix_offset_ns = 0
 
     def wants(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
-        """Returns whether a call with this metadata is to be traced: as its caller says, or by chance."""
+        """Returns whether to trace a call with this metadata: as its caller says, or by chance."""
         if not self.is_on:
             return False
         parent = trace_parent(metadata)
         if parent is not None:
             return parent.is_sampled
-        return bool(self.rate) and random.random() * self.rate < 1  # noqa: S311  no secret depends on it
+        return bool(self.rate) and random.random() * self.rate < 1  # noqa: S311  not a secret
 
     def add(self, call: AnsweredCall) -> str:
-        """Makes a call's spans and returns its trace's id, 32 hexadecimal digits."""
+        """Creates a call's spans and returns its trace id, 32 hexadecimal digits."""
         self._unix_offset_ns = time.time_ns() - time.monotonic_ns()
         parent = self._propagator.extract(call.parent.headers, Context()) if call.parent else Context()
         span = self._start(call.method.removeprefix("/"), parent, call.started_ns, SpanKind.SERVER, _attributes(call))
@@ -92,7 +92,7 @@ class Tracing:
         return format_trace_id(span.get_span_context().trace_id)
 
     def close(self, timeout_s: float) -> None:
-        """Sends what is left, but takes no longer than `timeout_s` seconds, whatever the collector does."""
+        """Sends the remaining spans, within `timeout_s` seconds whatever the collector does."""
         sender = threading.Thread(target=self._provider.shutdown, name="last traces", daemon=True)
         sender.start()
         sender.join(timeout_s)
@@ -114,7 +114,7 @@ class Tracing:
             self._start(name, within, start_ns, links=links).end(self._unix_ns(end_ns))
 
     def _run_span(self, call: AnsweredCall, batch: ComputedBatch) -> Span:
-        """Returns a run's span, which ends when all of its requests were answered; they are answered on one thread."""
+        """Returns a run's span, which ends when all its requests are answered; one thread answers them."""
         run = batch.listener
         if not isinstance(run, _RunSpan):
             attributes = {
@@ -143,9 +143,9 @@ class Tracing:
 
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
-    """Returns what sends spans by OTLP over HTTP.
+    """Returns an exporter of spans by OTLP over HTTP.
 
-    OpenTelemetry's environment variables hold for the rest, such as OTEL_EXPORTER_OTLP_HEADERS and
+    OpenTelemetry's environment variables configure the rest, such as OTEL_EXPORTER_OTLP_HEADERS and
     OTEL_EXPORTER_OTLP_CERTIFICATE.
 
     Args:
@@ -155,7 +155,7 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
 
 
 def _from_environment() -> Resource:
-    """Returns what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say of this server."""
+    """Returns the resource of OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES."""
     return OTELResourceDetector().detect()
 
 
@@ -179,18 +179,18 @@ def _attributes(call: AnsweredCall) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _RunSpan:
-    """A run's span, which ends when all of the run's requests are answered."""
+    """A run's span, until all of the run's requests are answered."""
 
     span: Span
     end_ns: int
-    """When the outputs were there, from 1970."""
+    """When the outputs were ready, in nanoseconds since 1970."""
 
     def on_answered(self) -> None:
         self.span.end(self.end_ns)
 
 
 class _Complaints(logging.Handler):
-    """Brings what OpenTelemetry's exporter logs, such as that the collector is down, to our log, now and then."""
+    """Forwards messages of OpenTelemetry's exporter, such as a collector that is down, to our log at a limited rate."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
@@ -198,7 +198,7 @@ class _Complaints(logging.Handler):
         self._allowance = Allowance(_COMPLAINTS_PER_S)
         self._logger = logging.getLogger("opentelemetry")
         self._logger.propagate = False
-        # The second takes what is still said when the server has stopped; without it Python would print that.
+        # The second handler takes messages after the server stopped; without it Python would print them.
         self._logger.handlers = [self, logging.NullHandler()]
 
     def emit(self, record: logging.LogRecord) -> None:
