@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """What was measured of one pod."""
+    """Measurements of one pod."""
 
     model: str
     """The model's name."""

@@ -1,4 +1,4 @@
-"""What can keep a plan from being made."""
+"""Errors of capacity planning."""
 
 
 class PlanError(Exception):

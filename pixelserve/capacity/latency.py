@@ -1,4 +1,4 @@
-"""What a rate does to a pod, and the highest rate within a p99."""
+"""A pod's latency at a rate, and the highest rate within a p99."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from .service import Service
 HIGHEST_SHARE = 0.95
 """Share of the highest rate up to which latency is predicted. Beyond, a few per cent of error in the measured curve
 decide whether the queue grows without end."""
-# What a p99 leaves.
+# The complement of a p99.
 _SLOW = 0.01
 # Closer than the curve is measured.
 _PRECISION = 0.002

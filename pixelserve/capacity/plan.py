@@ -60,12 +60,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run."""
+    """The pods to run."""
 
     goal: Goal
-    """What it is for."""
+    """The goal."""
     curve: MeasuredCurve
-    """What it is computed from."""
+    """The curve it is computed from."""
     service: Service
     """The pod, as fitted to the curve."""
     highest_per_s: float

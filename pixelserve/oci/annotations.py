@@ -1,4 +1,4 @@
-"""What an image says about its model without being unpacked: annotations of its manifests and of their index."""
+"""Annotations of an image's manifests and index, which describe the model without unpacking the image."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ VERSION = "pixelserve.version"
 CREATED = "org.opencontainers.image.created"
 """When the version was exported."""
 VALUE_BYTES = 64 << 10
-"""Most bytes of a value. A longer one is left out: an index and its manifests have to stay far below 4 MiB."""
+"""Maximum bytes of a value. Longer ones are omitted: an index and its manifests must stay far below 4 MiB."""
 
 
 def annotations(contents: Contents) -> dict[str, str]:
@@ -66,7 +66,7 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
 
 
 def _rfc3339(time: str) -> str:
-    """Returns a time as the specification asks for; empty if it is not one, which readers would refuse an image for."""
+    """Returns a time as the specification requires; empty if invalid, because readers would refuse the image."""
     try:
         parsed = datetime.fromisoformat(time)
     except ValueError:

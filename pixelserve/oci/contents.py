@@ -1,4 +1,4 @@
-"""What goes into a model's image: one verified version, its configuration, and the files that this names."""
+"""The contents of a model's image: one verified version, its configuration, and the files it names."""
 
 import re
 import sys
@@ -17,37 +17,37 @@ from pixelserve.text import CONFIG_BYTES, LABELS_BYTES, TextError, read_bytes, r
 from .narrowing import narrowed
 
 ROOT = PurePosixPath("models")
-"""The model repository in an image's root file system; where KServe expects a model, too."""
+"""The model repository in an image's file system; KServe also expects models there."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A version that was verified, ready to be written."""
+    """A verified version, ready to be written."""
 
     model: str
     """The model's name."""
     version: int
     """The version's number."""
     files: dict[PurePosixPath, Path | bytes]
-    """By path in the image: the file to copy, or the bytes to write."""
+    """By path in the image, the file to copy or the bytes to write."""
     card: Card | None
-    """The version's evidence; None: it has no card."""
+    """The version's card, or None."""
     card_json: bytes
-    """The card as it is on disk; empty: it has no card."""
+    """The card's bytes on disk; empty without a card."""
     golden: Golden | None
-    """The golden samples; None: it has none."""
+    """The golden samples, or None."""
     labels: tuple[str, ...]
-    """The class labels of the first output that names a label file; empty: none does."""
+    """The class labels of the first output with a label file; empty if none has one."""
 
 
 def read_contents(repository: Path, model: str, version: int) -> Contents:
-    """Verifies a version in a model repository, and returns what its image holds.
+    """Verifies a version in a model repository, and returns the contents of its image.
 
     Raises:
-        UsageError: the name cannot be a model's, or config.pbtxt names another model.
+        UsageError: the name is invalid, or config.pbtxt names another model.
         SourceRefused: the repository does not have this version.
-        DamagedError: the model is not what its card says, or no server could load it.
+        DamagedError: the model does not match its card, or no server could load it.
         UnsafeSourceError: a file leads out of the model's folder.
         OSError: a file cannot be read.
     """

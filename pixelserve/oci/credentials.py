@@ -11,7 +11,7 @@ from pixelserve.text import TextError, read_text
 
 
 def find_credentials(registry: str) -> str | None:
-    """Returns `user:password` for a registry in base64, as HTTP sends it; None: there is none.
+    """Returns `user:password` for a registry in base64, as HTTP sends it, or None.
 
     The file is $REGISTRY_AUTH_FILE, else $DOCKER_CONFIG/config.json, else ~/.docker/config.json. Its helper
     programs are not run.

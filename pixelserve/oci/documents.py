@@ -19,10 +19,10 @@ INDEXES = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = (MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
 """Types of documents that list layers; the second is Docker's."""
 MAX_BYTES = 4 << 20
-"""Most bytes of a document: the limit that the distribution specification asks registries for."""
+"""Maximum bytes of a document: the distribution specification's limit for registries."""
 
 Read = Callable[[int], bytes]
-"""Reads up to so many bytes; none at the end."""
+"""Reads up to a number of bytes; none at the end."""
 
 
 class _Part(BaseModel):
@@ -30,7 +30,7 @@ class _Part(BaseModel):
 
 
 class Platform(_Part):
-    """What a manifest is for."""
+    """The platform of a manifest."""
 
     architecture: str = Field(default="", description="as Go names it, such as amd64")
     os: str = Field(default="", description="such as linux")
@@ -57,10 +57,10 @@ class Document(_Part):
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes that are named by their digest, held in memory."""
+    """Bytes named by their digest, held in memory."""
 
     media_type: str
-    """What the bytes are."""
+    """Their media type."""
     data: bytes
     """The bytes."""
 
@@ -70,7 +70,7 @@ class Blob:
         return digest_of(self.data)
 
     def descriptor(self, **more: Any) -> dict[str, Any]:
-        """Returns what names this blob in another document."""
+        """Returns the descriptor that names this blob in another document."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.data), **more}
 
 

@@ -1,4 +1,4 @@
-"""Requests to a registry: HTTPS, the token that it asks for, and what its answers mean for us."""
+"""Requests to a registry: HTTPS, tokens, and errors."""
 
 import contextlib
 import http.client
@@ -15,7 +15,7 @@ from pixelserve.pull.errors import PullError, SourceFailed, SourceRefused, Sourc
 
 from .credentials import find_credentials
 
-# A registry that sends nothing for so long has gone; how long a blob takes is not limited.
+# A registry that sends nothing for this long is gone; the duration of a whole blob is not limited.
 _SILENCE_S = 60
 _ANSWER_BYTES = 1 << 20
 _LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?")
@@ -24,14 +24,14 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a registry to where its blobs are, but never from HTTPS to plain HTTP."""
+    """Follows a registry's redirects to its blobs, but never from HTTPS to plain HTTP."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
         if req.type == "https" and not newurl.startswith("https://"):
             return None
-        # The token is an unredirected header: it stays with the host that it is for.
+        # The token is an unredirected header, so it is sent only to the host it is for.
         return super().redirect_request(req, fp, code, msg, cast(http.client.HTTPMessage, headers), newurl)
 
 
@@ -48,7 +48,7 @@ class Connection:
         self.shown = shown
         self._registry = registry
         is_here = _LOOPBACK.fullmatch(registry) is not None
-        # Plain HTTP on this machine only, as docker and podman have it.
+        # Plain HTTP on loopback only, as in docker and podman.
         self.base = f"{'http' if is_here else 'https'}://{registry}"
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self._opener = urllib.request.build_opener(proxies, _Redirects())
@@ -63,20 +63,20 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         data: bytes | Iterable[bytes] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Sends a request, once more if the registry asks for a token first, and yields the answer.
+        """Sends a request, again if the registry first asks for a token, and yields the response.
 
-        Its bytes are to be read with `read`: what the block does otherwise is not the registry's fault.
+        Read its bytes with `read`, so other errors of the block are not blamed on the registry.
 
         Args:
             method: HTTP's.
             url: absolute, or a path of the registry.
             headers: beside the token.
-            data: the body; an iterable is sent once, so that a token must have been asked for before.
+            data: the body; an iterable can be sent only once, so get a token before.
 
         Raises:
-            SourceRefused: there is no such thing, or no permission.
-            SourceUnavailable: no answer.
-            SourceFailed: any other answer.
+            SourceRefused: not found, or not permitted.
+            SourceUnavailable: no response.
+            SourceFailed: any other response.
         """
         full = urllib.parse.urljoin(self.base, url)
         try:
@@ -112,7 +112,7 @@ class Connection:
                 raise self._failure(error) from error
 
     def _authorize(self, challenge: str) -> str:
-        """Returns the header that a challenge asks for: a password, or a token that is fetched for it."""
+        """Returns the header for a challenge: a password, or a fetched token."""
         scheme, _, rest = challenge.partition(" ")
         password = find_credentials(self._registry)
         if scheme.lower() == "basic" and password:
@@ -148,10 +148,10 @@ class Connection:
         return SourceFailed(f"{self.shown}: the registry answered {text}; try again")
 
     def read(self, response: http.client.HTTPResponse, count: int) -> bytes:
-        """Reads up to `count` bytes of an answer; none at its end.
+        """Reads up to `count` bytes of a response; none at its end.
 
         Raises:
-            SourceUnavailable: the connection broke, or nothing came for a minute.
+            SourceUnavailable: the connection broke or stalled for a minute.
         """
         with self._speaking():
             return response.read(count)
@@ -170,7 +170,7 @@ class Connection:
 
 
 def _said(error: urllib.error.HTTPError) -> str:
-    """Returns what a registry says of an error, in the form that the distribution specification gives it."""
+    """Returns a registry's error message, in the format of the distribution specification."""
     try:
         first = json.loads(error.read(_ANSWER_BYTES))["errors"][0]
         return f": {first['code']} {first.get('message', '')}".rstrip()

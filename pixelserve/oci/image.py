@@ -1,4 +1,4 @@
-"""Makes the image of a model's version: an index, a manifest and a configuration per platform, and one layer."""
+"""Builds the image of a model's version: an index, one layer, and a manifest and configuration per platform."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from .contents import Contents
 from .documents import CONFIG, INDEX, MANIFEST, Blob, encoded
 from .layer import Layer, make_layer
 
-# A model runs anywhere, but nodes choose a manifest by their own platform: those that PyPI has ONNX Runtime for.
+# A model runs anywhere, but nodes choose a manifest by platform: those with ONNX Runtime wheels.
 _ARCHITECTURES = ("amd64", "arm64")
 
 
@@ -17,7 +17,7 @@ class Image:
     """An image, ready to be written."""
 
     index: Blob
-    """What the image's digest is of."""
+    """The document whose digest is the image's."""
     manifests: tuple[Blob, ...]
     """One per platform."""
     configs: tuple[Blob, ...]
@@ -25,7 +25,7 @@ class Image:
     layer: Layer
     """The model's files, shared by all platforms."""
     annotations: dict[str, str]
-    """Those of the index and of each manifest."""
+    """Annotations of the index and each manifest."""
 
     @property
     def digest(self) -> str:
@@ -34,7 +34,7 @@ class Image:
 
 
 def make_image(contents: Contents) -> Image:
-    """Returns the image of a version: the same bytes wherever and whenever it is made of the same files.
+    """Returns the image of a version; equal files give equal bytes, anywhere and at any time.
 
     Raises:
         SourceFailed: a file changed meanwhile.

@@ -1,4 +1,4 @@
-"""A layer of an image: a tar stream whose bytes depend on nothing but the files' names and contents."""
+"""A layer of an image: a tar stream whose bytes depend only on the files' names and contents."""
 
 import hashlib
 import os
@@ -15,15 +15,15 @@ _CHUNK_BYTES = 1 << 20
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
 Files = Mapping[PurePosixPath, Path | bytes]
-"""By path in the image: the file to copy, or the bytes to write."""
+"""By path in the image, the file to copy or the bytes to write."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is written as often as it is needed, and never held in memory.
+    """A layer that is streamed as often as needed, and never held in memory.
 
-    It is not compressed. The bytes that a compressor writes depend on its version, and the weights of our models become
-    7 to 8 % smaller, no more.
+    It is not compressed: a compressor's output depends on its version, and the weights of our models would shrink by
+    only 7 to 8 %.
     """
 
     files: Files
@@ -31,19 +31,19 @@ class Layer:
     digest: str
     """Of its bytes."""
     size: int
-    """How many bytes it has."""
+    """Its size in bytes."""
 
     def chunks(self) -> Iterator[bytes]:
         """Yields the layer's bytes.
 
         Raises:
-            SourceFailed: a file has changed since its size was taken.
+            SourceFailed: a file changed since its size was read.
             OSError: a file cannot be read.
         """
         return _chunks(self.files)
 
     def descriptor(self) -> dict[str, object]:
-        """Returns what names it in a manifest."""
+        """Returns its descriptor for a manifest."""
         return {"mediaType": LAYER, "digest": self.digest, "size": self.size}
 
 
@@ -92,7 +92,7 @@ def _header(path: PurePosixPath, size: int, kind: bytes) -> bytes:
     info.size, info.type = size, kind
     if kind == tarfile.DIRTYPE:
         info.mode = 0o755
-    # PAX is what every reader of layers knows, and only long or foreign names take more than a block.
+    # Every reader of layers supports PAX, and only long or non-ASCII names need more than a block.
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

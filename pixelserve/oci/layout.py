@@ -1,4 +1,4 @@
-"""Images in a folder: an OCI layout, of which other programs see an image whole or not at all."""
+"""Images in a folder, an OCI layout; other programs see an image complete or not at all."""
 
 import contextlib
 import hashlib
@@ -25,18 +25,17 @@ class Layout:
     """A layout to read from."""
 
     def __init__(self, reference: LayoutReference) -> None:
-        """Stores which image is meant."""
         self.shown = reference.shown
         self._reference = reference
         self._folder = reference.folder
 
     def document(self, digest: str | None = None) -> bytes:
-        """Returns a manifest or index: by digest, or the one that the reference names.
+        """Returns a manifest or index, by digest or as named by the reference.
 
         Raises:
             SourceRefused: the layout has no such image.
             UsageError: the reference names none, and the layout has several.
-            DamagedError: it is not what its digest says.
+            DamagedError: its content does not match its digest.
         """
         digest = digest or self._reference.digest or self._tagged()
         try:
@@ -51,7 +50,7 @@ class Layout:
 
     @contextlib.contextmanager
     def blob(self, descriptor: Descriptor) -> Iterator[Read]:
-        """Yields what reads a blob: a function that takes a count and returns up to so many bytes, none at the end.
+        """Yields a function that reads a blob: it returns up to `count` bytes, none at the end.
 
         Raises:
             SourceRefused: the layout does not have it.
@@ -71,7 +70,7 @@ class Layout:
         tags = {each["annotations"][_TAG]: each for each in listed if _TAG in (each.get("annotations") or {})}
         wanted = self._reference.tag
         if wanted is None:
-            # Images that lost their tag to a later one stay, for rollbacks.
+            # Images whose tag moved to a later one stay, for rollbacks.
             digests = {str(each["digest"]) for each in (tags.values() if tags else listed)}
             if len(digests) == 1:
                 return digests.pop()
@@ -101,15 +100,15 @@ def _listed(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_layout(image: Image, folder: Path, tag: str, *, on_wait: Callable[[], object]) -> None:
-    """Writes an image into a layout, which is made if it is missing, and moves the tag to it.
+    """Writes an image into a layout, which is created if missing, and moves the tag to it.
 
-    index.json is replaced in one step, after everything that it leads to has been written. An image that had the tag
-    before stays in the layout, by its digest.
+    index.json is replaced atomically, after everything it refers to has been written. The tag's previous image stays in
+    the layout, by digest.
 
     Raises:
         DamagedError: the folder is not a layout that can be extended.
         SourceFailed: a file changed since the image was made.
-        OSError: the disk does not take it.
+        OSError: it cannot be written.
     """
     interrupts = Interrupts()
     with interrupts.handled():
@@ -144,26 +143,26 @@ def _with_image(listed: list[dict[str, Any]], image: Image, tag: str) -> list[di
             del noted[_TAG]
         rest = {key: value for key, value in each.items() if key != "annotations"}
         kept.append({**rest, "annotations": noted} if noted else rest)
-    # Without a tag of its own, another entry for the same image says nothing.
+    # Another untagged entry for the same image is redundant.
     kept = [each for each in kept if each["digest"] != image.digest or each.get("annotations")]
     return [*kept, image.index.descriptor(annotations={_TAG: tag})]
 
 
 def _sweep(blobs: Path) -> None:
-    """Removes what a killed writer left; the lock says that no other is at work."""
+    """Removes leftovers of killed writers; the lock excludes running ones."""
     for path in blobs.glob(f"{_PARTIAL}*"):
         path.unlink()
 
 
 def _write_blob(blobs: Path, digest: str, chunks: Iterable[bytes]) -> None:
     path = blobs / digest.removeprefix("sha256:")
-    # Blobs are put in place whole, so one of this name is complete.
+    # Blobs are moved into place, so an existing one is complete.
     if not path.exists():
         _replace(path, chunks, digest)
 
 
 def _replace(path: Path, chunks: Iterable[bytes], digest: str | None = None) -> None:
-    """Puts a file in place whole, if its content has the digest."""
+    """Writes a file atomically, if its content has the digest."""
     partial, hashed = path.with_name(f"{_PARTIAL}{path.name}"), hashlib.sha256()
     try:
         with partial.open("wb") as file:
@@ -171,7 +170,7 @@ def _replace(path: Path, chunks: Iterable[bytes], digest: str | None = None) -> 
                 hashed.update(chunk)
                 file.write(chunk)
             file.flush()
-            # A machine that stops must not leave an index that leads to empty blobs.
+            # After a crash, no index may refer to empty blobs.
             os.fsync(file.fileno())
         if digest not in (None, f"sha256:{hashed.hexdigest()}"):
             raise SourceFailed("the version's files changed while they were read; are they being written? try again")

@@ -19,7 +19,6 @@ class Registry:
     """A registry to read from."""
 
     def __init__(self, reference: RegistryReference) -> None:
-        """Stores which image is meant; sends nothing."""
         self.shown = reference.shown
         self._reference = reference
         self._connection = Connection(reference.registry, reference.shown)
@@ -30,8 +29,8 @@ class Registry:
 
         Raises:
             SourceRefused: the registry has no such image, or no permission for it.
-            SourceUnavailable, SourceFailed: no answer, or no good one.
-            DamagedError: it is not what its digest says.
+            SourceUnavailable, SourceFailed: no response, or an error.
+            DamagedError: its content does not match its digest.
         """
         digest = digest or self._reference.digest
         name = digest or self._reference.tag or "latest"
@@ -55,7 +54,7 @@ class Registry:
 
 
 def push(image: Image, reference: RegistryReference) -> None:
-    """Pushes an image: blobs first, the tag last, so that a tag never leads to something that is missing.
+    """Pushes an image: blobs first, the tag last, so a tag never refers to missing content.
 
     Raises:
         SourceRefused: no permission.
@@ -108,7 +107,7 @@ def _read(chunks: Iterable[bytes]) -> Iterator[bytes]:
     try:
         yield from chunks
     except OSError as error:
-        # urllib would take it for the network's.
+        # urllib would report it as a network error.
         raise SourceFailed(f"{error.filename or 'the model'} cannot be read: {error.strerror or error}") from error
 
 

@@ -22,16 +22,16 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Store(Protocol):
-    """Where an image is. Every method raises a `PullError` that says what is wrong."""
+    """Stores images. Every method raises a `PullError` that says what is wrong."""
 
     shown: str
     """The image, for messages."""
 
     def document(self, digest: str | None = None) -> bytes:
-        """Returns a manifest or index, by digest or as the reference names it; a digest holds."""
+        """Returns a manifest or index, by verified digest or as named by the reference."""
 
     def blob(self, descriptor: Descriptor) -> AbstractContextManager[Read]:
-        """Opens a blob, whose size and digest are still to be checked."""
+        """Opens a blob without checking its size and digest."""
 
 
 class ImageSource:
@@ -41,7 +41,7 @@ class ImageSource:
         """Reads the image's manifest.
 
         Raises:
-            PullError: there is no such image, or it is not one of a model.
+            PullError: there is no such image, or it does not hold a model.
         """
         reference = parse_reference(url)
         self._store: Store = Layout(reference) if isinstance(reference, LayoutReference) else Registry(reference)
@@ -52,7 +52,7 @@ class ImageSource:
 
     @property
     def total_bytes(self) -> int:
-        """Size of all layers together."""
+        """Total size of all layers."""
         return sum(layer.size for layer in self._layers)
 
     @property
@@ -70,7 +70,7 @@ class ImageSource:
         return document
 
     def _chosen(self, manifests: list[Descriptor]) -> Descriptor:
-        """Returns this machine's manifest; models are the same for all platforms, so any other will do."""
+        """Returns this machine's manifest, or else any: models are the same for all platforms."""
         if not manifests:
             raise DamagedError(f"{self.shown}: the index is empty; push the image again")
         mine = _ARCHITECTURES.get(platform.machine(), platform.machine())
@@ -81,15 +81,15 @@ class ImageSource:
         """Writes the model's files into a new folder.
 
         Args:
-            folder: where to; it is made.
-            model: what the model will be called; in an image that does not name its model, its folder is called so.
-            max_bytes: what may come over, and what the layers may unpack to.
-            on_bytes: told the size of each piece that came over.
+            folder: the target, which is created.
+            model: the model's new name; also its folder in an image that does not name its model.
+            max_bytes: maximum size to download, and of the unpacked layers.
+            on_bytes: called with the size of each downloaded piece.
 
         Raises:
-            UnsafeSourceError: an entry leads out of the folder, or there is more than is allowed.
+            UnsafeSourceError: an entry leads out of the folder, or a limit is exceeded.
             PullError: the image cannot be read, or has no such model.
-            OSError: the disk does not take it.
+            OSError: it cannot be written.
         """
         if self.total_bytes > max_bytes:
             raise UnsafeSourceError(f"{self.shown}: the layers have more than {max_bytes >> 20:,} MiB; see --max-mib")
@@ -105,7 +105,7 @@ class ImageSource:
 
 
 def name_of(url: str) -> str:
-    """Returns what the image of a URL is called, for a model whose image does not say."""
+    """Returns a model's name from its URL, for an image that does not name it."""
     reference = parse_reference(url)
     path = reference.folder if isinstance(reference, LayoutReference) else PurePosixPath(reference.name)
     return path.name

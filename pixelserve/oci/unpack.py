@@ -1,4 +1,4 @@
-"""Takes a model out of a layer, which may come from anyone: every byte, name and entry is bounded and checked."""
+"""Unpacks a model from an untrusted layer: every byte, name and entry is bounded and checked."""
 
 import gzip
 import hashlib
@@ -20,9 +20,9 @@ _MAX_ENTRIES = 200_000
 _MAX_FILES = 10_000
 _MAX_DEPTH = 10
 _MAX_READS_AT_END = 100
-# An error lists no more.
+# Maximum number of names in an error message.
 _MAX_NAMED = 10
-# Long names and PAX headers, which the tar reader takes into memory whole.
+# For long names and PAX headers, which the tar reader loads whole into memory.
 _MAX_HEADER_BYTES = 1 << 20
 _HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -31,10 +31,9 @@ _HEADERS = (
 
 
 class Verified:
-    """The bytes of a blob, which must be as many as its descriptor says, and have its digest."""
+    """A blob's bytes, checked against the size and digest of its descriptor."""
 
     def __init__(self, read: Read, descriptor: Descriptor, shown: str, on_bytes: Callable[[int], object]) -> None:
-        """Reads nothing yet."""
         self._read = read
         self._descriptor = descriptor
         self._shown = shown
@@ -57,11 +56,11 @@ class Verified:
         return data
 
     def finish(self) -> None:
-        """Reads what is left.
+        """Reads the rest.
 
         Raises:
             SourceFailed: there are fewer bytes than announced.
-            DamagedError: they do not have the digest.
+            DamagedError: their digest differs.
         """
         while self.read():
             pass
@@ -86,7 +85,7 @@ class _Bounded(io.RawIOBase):
     def read(self, count: int = -1) -> bytes:
         data: bytes = self._stream.read(_CHUNK_BYTES if count < 0 else min(count, _CHUNK_BYTES))
         self.left -= len(data)
-        # The tar reader skips an entry of 2**60 bytes by as many reads, though nothing comes any more.
+        # The tar reader would skip an entry of 2**60 bytes read by read, even at the end of the data.
         self._reads_at_end += not data
         if self._reads_at_end > _MAX_READS_AT_END:
             raise EOFError("it ends in the middle of an entry")
@@ -99,7 +98,7 @@ class _Header(tarfile.TarInfo):
     """A tar header of bounded size; sparse files, whose maps are not bounded, are refused."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
-        # In base 256 it may be negative.
+        # In base-256 encoding it may be negative.
         if self.size < 0:
             raise tarfile.HeaderError(f"an entry of {self.size:,} bytes")
         if self.type in _HEADERS and self.size > _MAX_HEADER_BYTES:
@@ -122,10 +121,10 @@ class Unpacker:
         """Writes nothing yet.
 
         Args:
-            folder: where to; it exists.
+            folder: the target, which exists.
             model: the model's folder below /models in the image.
             shown: the image, for messages.
-            most_bytes: what all layers together may unpack to.
+            most_bytes: maximum unpacked size of all layers.
         """
         self._folder = folder
         self._inside = (*ROOT.parts, model)
@@ -133,23 +132,23 @@ class Unpacker:
         self._left = most_bytes
         self._entries = self._files = 0
         self.models: set[str] = set()
-        """Names of folders below /models in the image; some of them."""
+        """Names of some folders below /models in the image."""
 
     def unpack(self, read: Read, descriptor: Descriptor, on_bytes: Callable[[int], object]) -> None:
-        """Unpacks a layer. Nothing of it may be used before this has returned.
+        """Unpacks a layer. Use nothing of it before this returns.
 
         Raises:
-            UnsafeSourceError: an entry leads out of the folder or is not a file, or there is more than is allowed.
-            DamagedError: it is not a layer, or not the one that its digest names.
-            SourceFailed: it has another size than announced.
-            OSError: the disk does not take it.
+            UnsafeSourceError: an entry leads out of the folder or is not a file, or a limit is exceeded.
+            DamagedError: it is not a layer, or does not match its digest.
+            SourceFailed: its size differs from the announced one.
+            OSError: it cannot be written.
         """
         verified = Verified(read, descriptor, self._shown, on_bytes)
         try:
             self._unpack_tar(self._unpacked(verified, descriptor))
             verified.finish()
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError) as error:
-            # What was cut off, or replaced, is no better as a layer.
+            # A truncated or replaced blob is reported as such, not as a bad layer.
             verified.finish()
             raise DamagedError(f"{self._shown}: {descriptor.digest} is not a layer: {error}; push it again") from error
 
@@ -172,7 +171,7 @@ class Unpacker:
                 if self._entries > _MAX_ENTRIES:
                     raise self._unsafe(f"has more than {_MAX_ENTRIES:,} entries")
                 self._take(archive, member)
-                # Or it would keep every entry of the layer in memory.
+                # Otherwise it would keep every entry of the layer in memory.
                 archive.members.clear()  # type: ignore[attr-defined]  # documented by use only
         self._left = stream.left
 
@@ -206,7 +205,7 @@ class Unpacker:
             raise self._unsafe(f"has more than {_MAX_FILES:,} files of the model; a model has a few")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # A later layer replaces what a lower one has.
+            # A later layer replaces entries of a lower one.
             path.unlink(missing_ok=True)
             file = path.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:

@@ -17,7 +17,7 @@ from .registry import push
 
 @dataclass(frozen=True)
 class Written:
-    """An image that is in its place."""
+    """A written image."""
 
     model: str
     """The model's name."""
@@ -26,7 +26,7 @@ class Written:
     reference: str
     """The image, with its tag."""
     pinned: str
-    """The image, by its digest: what a deployment names."""
+    """The image, by digest, for use in deployments."""
     digest: str
     """The image's digest."""
     is_verified: bool
@@ -34,10 +34,10 @@ class Written:
     layer_bytes: int
     """Size of the image's layer."""
     annotations: dict[str, str]
-    """What the image says about the model."""
+    """The image's annotations."""
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `pixelserve models image --json` prints."""
+        """Returns the output of `pixelserve models image --json`."""
         plain = ("model", "version", "reference", "pinned", "digest", "layer_bytes", "annotations")
         return {name: getattr(self, name) for name in plain}
 

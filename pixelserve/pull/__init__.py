@@ -1,1 +1,1 @@
-"""Mirrors a model from a folder, an object store or a web server into a repository, whole and verified."""
+"""Mirrors a model from a folder, object store, web server or image into a repository, atomically and verified."""

@@ -1,4 +1,4 @@
-"""Fetches what was listed, byte by byte counted."""
+"""Fetches the listed files, counting every byte."""
 
 import os
 import shutil
@@ -18,26 +18,26 @@ _CHUNK_BYTES = 1 << 20
 def fetch(
     source: Source, listing: Listing, folder: Path, *, present: Path, max_bytes: int, on_bytes: Callable[[int], object]
 ) -> int:
-    """Fetches all files into a new folder; returns how many bytes came over.
+    """Fetches all files into a new folder; returns the number of bytes fetched.
 
-    A model file is not fetched again where its version is there already, with the same card, and holds against it.
+    A model file is not fetched again if its version exists with the same card and matches it.
 
     Args:
-        source: where from.
-        listing: what.
-        folder: where to; it is empty.
-        present: the model's folder in the repository, which may be missing.
-        max_bytes: what may come over, whatever the source has announced.
-        on_bytes: told the size of each piece that is there.
+        source: the source.
+        listing: the files to fetch.
+        folder: the target, which is empty.
+        present: the model's folder in the repository, which need not exist.
+        max_bytes: maximum bytes to fetch, whatever the source announced.
+        on_bytes: called with the size of each fetched piece.
 
     Raises:
-        UnsafeSourceError: more came over than is allowed.
-        SourceFailed: a file is shorter or longer than was announced.
+        UnsafeSourceError: more than `max_bytes` came.
+        SourceFailed: a file is shorter or longer than announced.
         PullError: the source cannot be read.
-        OSError: the disk does not take it.
+        OSError: it cannot be written.
     """
     came = 0
-    # The cards first: they tell which model files are there.
+    # Cards first: they tell which model files exist already.
     for file in sorted(listing.files, key=lambda file: (file.path.name != CARD_FILE, file.path)):
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def _fetch_file(
     on_bytes: Callable[[int], object],
 ) -> int:
     came = 0
-    # A name that the disk takes for another one's, such as one in capitals, must not be written over it.
+    # On a case-insensitive disk, a name must not overwrite one that differs only in case.
     with source.opened(file.key) as stream, target.open("xb") as out:
         while chunk := source.read(stream, _CHUNK_BYTES):
             came += len(chunk)
@@ -77,7 +77,7 @@ def _fetch_file(
 
 
 def _is_present(file: RemoteFile, fetched: Path, present: Path) -> bool:
-    """Whether a version's model file is there already: the card is the same, and the file is the card's."""
+    """Returns whether a version's model file exists already: with the same card, and matching it."""
     card, model = present / CARD_FILE, present / MODEL_FILE
     if not (fetched / CARD_FILE).is_file() or not card.is_file() or not model.is_file():
         return False
@@ -95,5 +95,5 @@ def _reuse(present: Path, target: Path) -> None:
     try:
         os.link(present, target)
     except OSError:
-        # Not every file system has links.
+        # Not every file system supports links.
         shutil.copy2(present, target)

@@ -1,4 +1,4 @@
-"""What of a source is to be fetched: a model's files and version folders, under names that cannot lead astray."""
+"""Lists the files of a model to fetch, under names that cannot lead out of its folder."""
 
 import re
 from collections.abc import Iterator
@@ -8,30 +8,30 @@ from pathlib import PurePosixPath
 from .errors import SourceRefused, UnsafeSourceError
 from .sources import Entry, Source
 
-# More than a model has, and a listing that leads in a circle would go on for ever.
+# More than any model has; a circular listing would be endless.
 _MAX_FILES = 10_000
 _MAX_DEPTH = 8
 WARMUP_FOLDER = "warmup"
-"""Where the files of model_warmup are, beside config.pbtxt."""
-# As the server reads them.
+"""The folder beside config.pbtxt that holds the files of model_warmup."""
+# The server's rule for version folders.
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to be fetched."""
+    """A file to fetch."""
 
     path: PurePosixPath
-    """Where it belongs in the model's folder; checked."""
+    """Its checked path in the model's folder."""
     key: str
-    """What the source knows it by."""
+    """Its key at the source."""
     size: int | None
-    """Bytes, as the source says; None: it does not."""
+    """Its size in bytes, or None if the source does not say."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All that is to be fetched."""
+    """All files to fetch."""
 
     versions: tuple[int, ...]
     """The versions' numbers, lowest first."""
@@ -40,22 +40,22 @@ class Listing:
 
     @property
     def total_bytes(self) -> int | None:
-        """Size of all files together; None: not every size is known."""
+        """Total size of all files; None if a size is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def list_model(source: Source, wanted: frozenset[int] | None = None, *, max_bytes: int) -> Listing:
-    """Lists the files of a model, of its warm-up and of its versions, by name; no other folders and no hidden files.
+    """Lists the files of a model, its warm-up and its versions, but no other folders or hidden files.
 
     Args:
         source: the model's folder.
         wanted: numbers of the versions; None: all.
-        max_bytes: what all files together may have, as far as the source says.
+        max_bytes: maximum total size, as far as the source announces it.
 
     Raises:
-        SourceRefused: it has no version, or not all that are wanted.
-        UnsafeSourceError: a name leads out of the folder, or there is more than is allowed.
+        SourceRefused: it has no version, or lacks one in `wanted`.
+        UnsafeSourceError: a name leads out of the folder, or a limit is exceeded.
         PullError: the source cannot be read.
     """
     entries = _checked(source, source.root, PurePosixPath())
@@ -77,7 +77,7 @@ def list_model(source: Source, wanted: frozenset[int] | None = None, *, max_byte
 
 
 def check_size(source: Source, size: int, max_bytes: int) -> None:
-    """Raises UnsafeSourceError where so many bytes are more than is allowed."""
+    """Raises UnsafeSourceError if `size` exceeds `max_bytes`."""
     if size > max_bytes:
         raise UnsafeSourceError(
             f"{source.shown}: the files have more than {max_bytes >> 20:,} MiB; raise --max-mib if that is right"
@@ -106,7 +106,7 @@ def _walk(source: Source, folder: Entry, path: PurePosixPath) -> Iterator[tuple[
 
 
 def _checked(source: Source, key: str, path: PurePosixPath) -> list[Entry]:
-    """Lists a folder without what is hidden, and refuses names that could lead out of it."""
+    """Lists a folder without hidden entries, and refuses names that could lead out of it."""
     entries = source.entries(key)
     for entry in entries:
         if entry.name in ("", ".", "..") or re.search(r"[/\\]", entry.name) or not entry.name.isprintable():

@@ -1,4 +1,4 @@
-"""Mirrors a model into a repository: list, fetch, verify, compare, and only then put in place."""
+"""Mirrors a model into a repository: list, fetch, verify, compare, then publish."""
 
 import os
 import re
@@ -18,56 +18,56 @@ from .sources import Source, UnpackedSource, open_source
 from .staging import Interrupts, staging
 from .verify import Evidence, settle_config, verify_version
 
-# As `pixelserve export` has it.
+# The rule of `pixelserve export`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 DEFAULT_MAX_BYTES = 4096 << 20
-"""What a model's files may have together unless told otherwise."""
+"""Default maximum for the total size of a model's files."""
 
 Check = Callable[[Path, Sequence[int]], Mapping[int, str]]
-"""Loads versions of the model in a folder and has them compute; returns by version what was found, or raises."""
+"""Loads and runs versions of the model in a folder; returns the findings by version, or raises."""
 
 
 _Fetch = Callable[[Path], tuple[Sequence[int], int]]
-"""Fetches into an empty folder; returns the versions that are there now, and how many bytes came over."""
+"""Fetches into an empty folder; returns the versions and the number of bytes fetched."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be mirrored, and how."""
+    """What to mirror, and how."""
 
     url: str
     """The model's folder, a path or a URL that fsspec knows; or its image, oci:DIR or oci://REGISTRY/NAME."""
     repository: Path
-    """The model repository; made where it is missing."""
+    """The model repository, created if missing."""
     name: str | None = None
-    """What the model is called there; None: as its folder at the source."""
+    """The model's name there; None: that of its folder at the source."""
     versions: frozenset[int] | None = None
-    """Which versions; None: all that the source has."""
+    """The versions; None: all at the source."""
     replace: bool = False
-    """Whether a version that is there with other content is overwritten."""
+    """Whether to overwrite a version with other content."""
     require_card: bool = False
-    """Whether a version without a card is refused."""
+    """Whether to refuse versions without a card."""
     max_bytes: int = DEFAULT_MAX_BYTES
-    """What the files may have together."""
+    """Maximum total size of the files."""
     check: Check | None = None
-    """Has the model prove itself before it is put in place; None: nothing is computed."""
+    """Runs the model before it is published; None: it is not run."""
 
 
 class Listener(Protocol):
-    """Is told how far a pull has come."""
+    """Receives the progress of a pull."""
 
     def on_listed(self, total_bytes: int | None) -> None:
-        """The source has been listed; None: it does not say how large every file is."""
+        """The source was listed; None if not every file's size is known."""
 
     def on_bytes(self, count: int) -> None:
-        """So many more bytes are there."""
+        """`count` more bytes arrived."""
 
     def on_wait(self, model: str) -> None:
-        """Another pull of the same model is under way, and is waited for."""
+        """Waiting for another pull of the same model."""
 
 
 class Silent:
-    """A listener that keeps it to itself."""
+    """A listener that does nothing."""
 
     def on_listed(self, total_bytes: int | None) -> None:
         """Does nothing."""
@@ -81,23 +81,23 @@ class Silent:
 
 @dataclass(frozen=True)
 class Mirrored:
-    """A model that is in the repository as it is at its source."""
+    """A mirrored model."""
 
     source: str
     """Its URL, without passwords."""
     model: Path
     """Its folder in the repository."""
     plan: Plan
-    """What was added and replaced."""
+    """The changes made."""
     evidence: dict[int, Evidence]
-    """What is known of each version."""
+    """The evidence of each version."""
     replayed: Mapping[int, str] | None
-    """What `check` found of each version; None: nothing was computed."""
+    """The findings of `check` by version; None if it was not run."""
     fetched_bytes: int
-    """How much came over."""
+    """Number of bytes fetched."""
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `pixelserve models pull --json` prints."""
+        """Returns the output of `pixelserve models pull --json`."""
         return {
             "model": self.model.name,
             "folder": str(self.model),
@@ -118,14 +118,14 @@ class Mirrored:
 
 
 def mirror(wanted: Wanted, listener: Listener | None = None) -> Mirrored:
-    """Mirrors a model, whole or not at all.
+    """Mirrors a model, completely or not at all.
 
-    Until everything has been fetched and verified, all of it is in a hidden folder of the repository, which is removed
-    whatever happens. SIGTERM ends it as Ctrl-C does.
+    Until everything is fetched and verified, it stays in a hidden folder of the repository, which is always removed.
+    SIGTERM acts like Ctrl-C.
 
     Raises:
         PullError: it cannot be mirrored; the message says why and what to do.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; nothing was changed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; nothing changed.
     """
     interrupts = Interrupts()
     with interrupts.handled():
@@ -134,7 +134,7 @@ def mirror(wanted: Wanted, listener: Listener | None = None) -> Mirrored:
         try:
             return pull.run()
         except OSError as error:
-            # The source's errors were translated where they came up.
+            # Errors of the source were translated earlier.
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise WriteError(
                 f"{pull.model} cannot be written: {reason}; nothing half-written was left: make room or give another "
@@ -181,7 +181,7 @@ class _Pull:
         return Mirrored(self.source.shown, self.model, plan, evidence, replayed, came)
 
     def _folder(self, source: Source) -> _Fetch:
-        """Lists a folder; returns what fetches it."""
+        """Lists a folder; returns the function that fetches it."""
         most = self.wanted.max_bytes
         listing = list_model(source, self.wanted.versions, max_bytes=most)
         self.listener.on_listed(listing.total_bytes)
@@ -193,7 +193,7 @@ class _Pull:
         return fetch_into
 
     def _image(self, source: ImageSource) -> _Fetch:
-        """Returns what fetches an image, whose files are not known before it is unpacked."""
+        """Returns the function that fetches an image, whose files are unknown until it is unpacked."""
         most = self.wanted.max_bytes
         self.listener.on_listed(source.total_bytes)
 
@@ -224,7 +224,7 @@ class _Pull:
         try:
             return self.wanted.check(fetched, versions)
         except Exception as error:
-            # What is wrong with a model has an exit code; anything else is a bug.
+            # Errors of a model have an exit code; anything else is a bug.
             if not hasattr(error, "exit_code"):
                 raise
             raise DamagedError(f"{self.source.shown}: {str(error).replace(f'{fetched}/', '')}") from error

@@ -1,12 +1,12 @@
-"""Puts a model that was fetched and verified into its repository, so that nobody ever sees a mixture of old and new.
+"""Publishes a fetched and verified model in its repository, so no server ever sees a mixture of old and new files.
 
-- A model that is new appears with one rename, and so does each new version of one that is not otherwise changed.
-- Where anything changes that is there (config.pbtxt, labels, a version that is replaced), the model's whole folder is
-  put together beside it, with links to what stays, and the two change places in one step: whenever the pull is killed,
-  a server finds the old model or the new one.
-- On a file system that cannot do that, labels come first, then versions, and config.pbtxt last. A server that looks
-  just then may find a mixture; it goes on serving what it has and looks again. Replacing two labels, the configuration
-  and a version, and adding another, passes through four mixtures, in one of which the replaced version is missing.
+- A new model appears with one rename, and so does each new version of an otherwise unchanged model.
+- If existing files change (config.pbtxt, labels, a replaced version), the model's whole new folder is assembled beside
+  the old one, with links to unchanged files, and the two are exchanged atomically: whenever the pull is killed, a
+  server finds the old model or the new one.
+- On a file system that cannot exchange folders, labels come first, then versions, then config.pbtxt. A server that
+  looks in between may find a mixture; it keeps serving what it has and looks again. Replacing two labels, the
+  configuration and a version, and adding another, passes through four mixtures; in one the replaced version is missing.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ _RENAME_EXCHANGE = 2
 
 
 class State(StrEnum):
-    """What became of a version or a file."""
+    """The change of a version or a file."""
 
     ADDED = "added"
     UNCHANGED = "unchanged"
@@ -37,26 +37,26 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to be done."""
+    """The planned changes."""
 
     is_new: bool
-    """Whether the repository has no such model."""
+    """Whether the model is new in the repository."""
     versions: dict[int, State]
     """By number, lowest first."""
     files: dict[str, State]
-    """By name: config.pbtxt, labels and whatever else lies beside the versions, the warm-up's folder as one."""
+    """By name: config.pbtxt, labels and other files beside the versions; the warm-up folder counts as one."""
 
     @property
     def only_adds_versions(self) -> bool:
-        """Whether nothing that is there already changes."""
+        """Whether no existing file changes."""
         return set(self.files.values()) <= {State.UNCHANGED} and State.REPLACED not in self.versions.values()
 
 
 def make_plan(fetched: Path, model: Path, *, replace: bool) -> Plan:
-    """Compares a model that was fetched with the one in the repository, which may be missing.
+    """Compares a fetched model with the one in the repository, which need not exist.
 
     Raises:
-        ConflictError: a version is there with other content, and `replace` is not set.
+        ConflictError: a version exists with other content, and `replace` is not set.
     """
     states = {path.name: _state(path, model / path.name) for path in sorted(fetched.iterdir())}
     versions = {int(name): states[name] for name in sorted(filter(str.isdecimal, states), key=int)}
@@ -77,7 +77,7 @@ def _state(fetched: Path, present: Path) -> State:
 
 
 def _contents(path: Path) -> set[str]:
-    """Returns the paths of all files below a folder but the hidden ones; of a file, an empty path."""
+    """Returns the paths of all files below a folder except hidden ones; for a file, an empty path."""
     if not path.is_dir():
         return {""}
     found = (Path(root, name).relative_to(path) for root, _, names in os.walk(path, followlinks=True) for name in names)
@@ -89,15 +89,15 @@ def _equal(fetched: Path, present: Path) -> bool:
 
 
 def publish(plan: Plan, fetched: Path, model: Path) -> None:
-    """Does what was planned. Nothing must interrupt it.
+    """Applies a plan. Must not be interrupted.
 
     Args:
         plan: what to do.
-        fetched: the model, in a folder of its own on the repository's file system; what of it is used is moved away.
-        model: where it belongs.
+        fetched: the model, in its own folder on the repository's file system; used files are moved out of it.
+        model: its folder in the repository.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: it cannot be written.
     """
     if plan.is_new:
         fetched.rename(model)
@@ -114,7 +114,7 @@ def _add_versions(plan: Plan, fetched: Path, model: Path) -> None:
 
 
 def _swap(plan: Plan, fetched: Path, model: Path) -> bool:
-    """Has the changed model, put together, change places with the old one; returns whether this disk can do that."""
+    """Exchanges the assembled new model with the old one; returns whether this file system supports that."""
     if model.is_symlink():
         return False
     whole = fetched.with_name(f"{fetched.name}.whole")
@@ -123,7 +123,7 @@ def _swap(plan: Plan, fetched: Path, model: Path) -> bool:
         _exchange(whole, model)
     except OSError:
         return False
-    # What somebody else has added since it was put together is now in the old one.
+    # Files that others added after the new folder was assembled are now in the old one.
     for entry in whole.iterdir():
         if not os.path.lexists(model / entry.name):
             entry.rename(model / entry.name)
@@ -131,11 +131,11 @@ def _swap(plan: Plan, fetched: Path, model: Path) -> bool:
 
 
 def _put_together(plan: Plan, fetched: Path, model: Path, whole: Path) -> None:
-    # Links, so that a version that stays keeps its inodes and times, by which a server sees that it has not changed.
+    # Links keep inodes and times, so a server sees that an unchanged version did not change.
     shutil.copytree(model, whole, symlinks=True, copy_function=os.link)
     states = {str(version): state for version, state in plan.versions.items()} | plan.files
     for name, state in states.items():
-        # What was to be added and is there by now is somebody else's, and makes the copy fail.
+        # A version that appeared meanwhile belongs to others, and makes the copy fail.
         if state is State.REPLACED:
             _remove(whole / name)
         if state is not State.UNCHANGED:
@@ -157,7 +157,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Has two folders change places in one step; Python has no function for that, and not every file system does it."""
+    """Exchanges two folders atomically; Python has no function for it, and not every file system supports it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -177,6 +177,6 @@ def _change_in_place(plan: Plan, fetched: Path, model: Path) -> None:
             (model / str(version)).rename(fetched.with_name(f"{version}.old"))
         if state is not State.UNCHANGED:
             (fetched / str(version)).rename(model / str(version))
-    # Last, since it may name labels and versions that only now are there.
+    # Last, because it may name labels and versions that exist only now.
     if CONFIG_FILE in changed:
         (fetched / CONFIG_FILE).replace(model / CONFIG_FILE)

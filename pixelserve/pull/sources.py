@@ -1,6 +1,6 @@
-"""Where a model is pulled from: a folder of this machine, or whatever fsspec knows by its URL.
+"""Sources to pull models from: a local folder, or a URL that fsspec supports.
 
-What a source says is a stranger's word. Names are checked in `listing`, sizes and bytes in `fetch`.
+Treat everything a source returns as untrusted. `listing` checks names, `fetch` sizes and bytes.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from .errors import (
     UsageError,
 )
 
-# The extra that brings what a kind of URL needs beside fsspec itself.
+# The extra with the packages that a kind of URL needs beside fsspec.
 _EXTRAS = {"s3": "pull-s3", "s3a": "pull-s3", "gs": "pull-gcs", "gcs": "pull-gcs", "http": "pull", "https": "pull"}
 _HTTP = ("http", "https")
 _LOCAL = ("", "file", "local")
-# A web server that says nothing for so long has gone; how long a whole file takes is its own business.
+# A web server that sends nothing for this long is gone; the duration of a whole file is not limited.
 _SILENCE_S = 60
-# What an object store is asked for at a time.
+# Bytes per request to an object store.
 _BLOCK_BYTES = 8 << 20
 # HTTP's statuses.
 _DENIED = (401, 403)
@@ -42,47 +42,47 @@ _MISSING = (404, 410)
 
 @dataclass(frozen=True)
 class Entry:
-    """What a source lists in a folder."""
+    """An entry of a folder at the source."""
 
     name: str
     """Its name in that folder, unchecked."""
     key: str
-    """What the source knows it by."""
+    """Its key at the source."""
     is_folder: bool
-    """Whether it has entries of its own."""
+    """Whether it is a folder."""
 
 
 class Source(Protocol):
-    """A folder somewhere. Every method raises a `PullError` that says what is wrong with the source."""
+    """A folder at a source. Every method raises a `PullError` that says what is wrong."""
 
     shown: str
-    """Its URL for messages: without passwords."""
+    """Its URL for messages, without passwords."""
     name: str
-    """The folder's own name; empty where it has none."""
+    """The folder's name, or empty."""
     root: str
     """The key of the folder."""
 
     def entries(self, folder: str) -> list[Entry]:
-        """Lists a folder by its key, in no order."""
+        """Lists a folder by key, in no particular order."""
 
     def size(self, key: str) -> int | None:
-        """Returns a file's size in bytes; None: the source does not say."""
+        """Returns a file's size in bytes, or None if the source does not say."""
 
     def opened(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """Opens a file; its bytes are to be read with `read`."""
+        """Opens a file; read its bytes with `read`."""
 
     def read(self, stream: BinaryIO, count: int) -> bytes:
-        """Reads up to `count` bytes of a file that was opened; none at its end."""
+        """Reads up to `count` bytes of an opened file; none at its end."""
 
     def moved(self, key: str, target: Path) -> bool:
-        """Moves a file to its place, if the source is ours to take apart; returns whether it did."""
+        """Moves a file to `target` if the source is temporary; returns whether it did."""
 
 
 def open_source(url: str) -> Source:
-    """Returns the source of a URL; a path, or a URL of the scheme file, needs no further package.
+    """Returns the source of a URL; paths and file URLs need no further package.
 
     Raises:
-        UsageError: no such scheme is known, or the URL is none of a folder.
+        UsageError: the scheme is unknown, or the URL cannot name a folder.
         MissingPackageError: the package for this scheme is not installed.
     """
     scheme = url.split("://", 1)[0] if "://" in url else ""
@@ -92,23 +92,22 @@ def open_source(url: str) -> Source:
 
 
 def redacted(text: str) -> str:
-    """Returns a text whose URLs have neither passwords nor queries, which may hold signatures."""
+    """Returns a text without the passwords and queries of its URLs; queries may hold signatures."""
     text = re.sub(r"(://)[^/\s]*@", r"\1", text)
     return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)
 
 
 class FolderSource:
-    """A folder of this machine. Links are followed within it, as Kubernetes mounts files, and never out of it."""
+    """A local folder. Links are followed within it, because Kubernetes mounts files so, but never out of it."""
 
     def __init__(self, path: Path) -> None:
-        """Stores where it is."""
         self.shown = str(path)
         self._folder = path.resolve()
         self.name = self._folder.name
         self.root = str(self._folder)
 
     def entries(self, folder: str) -> list[Entry]:
-        """Lists a folder; what is neither a file nor a folder is refused."""
+        """Lists a folder; refuses entries that are neither files nor folders."""
         with self._reading(folder):
             return [self._entry(path) for path in Path(folder).iterdir()]
 
@@ -130,7 +129,7 @@ class FolderSource:
     def opened(self, key: str) -> Iterator[BinaryIO]:
         """Opens a file."""
         with self._reading(key):
-            # What the block does with it is not reading, and has errors of its own.
+            # Errors of the block are not errors of reading.
             stream = Path(key).open("rb")  # noqa: SIM115  closed by the block below
         with stream:
             yield stream
@@ -149,49 +148,49 @@ class FolderSource:
             raise SourceRefused(f"{path} cannot be read: {reason}; expected the folder of a model") from error
 
     def moved(self, key: str, target: Path) -> bool:
-        """Moves nothing: the folder stays as it is."""
+        """Returns False: the folder must not change."""
         return False
 
 
 class UnpackedSource(FolderSource):
-    """A folder that a pull has unpacked an image into."""
+    """A folder into which a pull unpacked an image."""
 
     def __init__(self, path: Path, shown: str) -> None:
-        """Stores where it is, and what it is called in messages."""
+        """`shown` is the image's name in messages."""
         super().__init__(path)
         self.shown = shown
 
     def moved(self, key: str, target: Path) -> bool:
-        """Moves a file to its place: a second copy would need the disk twice."""
+        """Moves a file: a copy would need twice the disk space."""
         Path(key).rename(target)
         return True
 
 
 class FsspecSource:
-    """A folder on a file system that fsspec knows: s3://, gs://, http(s)://, memory:// and so on."""
+    """A folder on a file system of fsspec: s3://, gs://, http(s)://, memory:// and so on."""
 
     def __init__(self, url: str, scheme: str) -> None:
-        """Finds the file system; nothing is asked of it yet. Raises as `open_source`."""
+        """Finds the file system without accessing it. Raises as `open_source`."""
         self.shown = redacted(url)
         self._scheme = scheme
         self._is_http = scheme in _HTTP
         if self._is_http and (urlsplit(url).query or urlsplit(url).fragment):
             raise UsageError(f"{self.shown}: a folder's URL has neither a query nor a fragment; leave it out")
         self._system, path = _file_system(url, scheme, self.shown)
-        # A web server that is asked for a folder without the slash answers with a redirection.
+        # Without the slash, a web server answers with a redirect.
         self.root = path.rstrip("/") + ("/" if self._is_http else "")
         last = PurePosixPath(urlsplit(url).path if self._is_http else path).name
         self.name = unquote(last) if self._is_http else last
 
     def entries(self, folder: str) -> list[Entry]:
-        """Lists a folder; what is neither a file nor a folder is refused."""
+        """Lists a folder; refuses entries that are neither files nor folders."""
         prefix = folder.rstrip("/") + "/"
         with self._reading(folder):
             listed = self._system.ls(folder, detail=True)
         return [self._entry(info, prefix) for info in listed if not self._is_noise(str(info["name"]), prefix)]
 
     def _is_noise(self, key: str, prefix: str) -> bool:
-        """Whether an entry is the folder itself, as object stores list it, or an index page's link to sort or go up."""
+        """Returns whether an entry is the folder itself, as in object stores, or an index page's link."""
         if key.rstrip("/") == prefix.rstrip("/"):
             return True
         link = key.removeprefix(prefix)
@@ -201,22 +200,22 @@ class FsspecSource:
         key, kind = str(info["name"]), info.get("type")
         if kind not in ("file", "directory") or info.get("islink"):
             raise UnsafeSourceError(f"{redacted(key)} is neither a file nor a folder; remove it from the source")
-        # A key that is not in its folder stays whole, and its slashes have it refused.
+        # A key outside its folder stays whole, and is refused for its slashes.
         name = key.removeprefix(prefix).rstrip("/")
         if self._is_http:
             name = unquote(name).removeprefix("./")
         return Entry(name, key, kind == "directory")
 
     def size(self, key: str) -> int | None:
-        """Returns a file's size; None where a web server does not announce it."""
+        """Returns a file's size, or None if a web server does not announce it."""
         with self._reading(key):
             size = self._system.info(key).get("size")
         return None if size is None else int(size)
 
     @contextlib.contextmanager
     def opened(self, key: str) -> Iterator[BinaryIO]:
-        """Opens a file, from a web server as one answer."""
-        # With a block size of 0 fsspec streams; the made-up size keeps it from asking for the real one once more.
+        """Opens a file; from a web server, as one response."""
+        # With a block size of 0 fsspec streams; the made-up size avoids another request for the real one.
         how = {"block_size": 0, "size": 1} if self._is_http else {"block_size": _BLOCK_BYTES}
         with self._reading(key):
             stream = self._system.open(key, "rb", **how)
@@ -229,12 +228,12 @@ class FsspecSource:
             return stream.read(count)
 
     def moved(self, key: str, target: Path) -> bool:
-        """Moves nothing: the file is not on this machine."""
+        """Returns False: the file is not on this machine."""
         return False
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:
-        """Translates what a file system raises: each has errors of its own."""
+        """Translates errors, which differ by file system."""
         try:
             yield
         except Exception as error:
@@ -249,7 +248,7 @@ def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
         options = _http_options() if scheme in _HTTP else {}
-        # One that was made before may remember what it listed then.
+        # A cached one may return old listings.
         return url_to_fs(url, skip_instance_cache=True, **options)  # type: ignore[no-any-return]  # fsspec has no types
     except ImportError as error:
         raise MissingPackageError(f"{shown}: {_remedy(scheme, error)}") from error
@@ -265,20 +264,20 @@ def _remedy(scheme: str, error: ImportError) -> str:
     if scheme in _EXTRAS or (error.name or "").partition(".")[0] == "fsspec":
         extra = _EXTRAS.get(scheme, "pull")
         return f"the package for {scheme}:// is missing; in PixelServe's clone run: pip install -e '.[{extra}]'"
-    # What fsspec knows and we have no extra for: it names the package.
+    # For schemes without an extra of ours, fsspec names the package.
     return str(error)
 
 
 def _http_options() -> dict[str, Any]:
     import aiohttp
 
-    # aiohttp would give a whole file five minutes.
+    # aiohttp's default limits a whole file to five minutes.
     silence = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)
     return {"timeout": silence, "simple_links": False}
 
 
 def _translated(shown: str, error: Exception) -> PullError:
-    # fsspec reports whatever keeps a web server from answering as a file that is not there.
+    # fsspec reports every failure of a web server as a missing file.
     cause = (
         error.__cause__ if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception) else error
     )
@@ -290,14 +289,14 @@ def _translated(shown: str, error: Exception) -> PullError:
         return SourceRefused(f"{shown} may not be read: {_NO_CREDENTIALS}")
     if isinstance(cause, PermissionError) or status in _DENIED:
         return SourceRefused(f"{shown} may not be read: {text}; look at the credentials")
-    # botocore has a ConnectionError of its own.
+    # botocore has its own ConnectionError.
     if isinstance(cause, OSError) or "ConnectionError" in kinds:
         return SourceUnavailable(f"{shown} does not answer: {text}; look at the address, or try again")
     return SourceFailed(f"{shown} failed: {text}; try again")
 
 
 def _status(error: Exception) -> object:
-    """Returns HTTP's status where an error has one, as botocore, aiohttp and gcsfs each keep it."""
+    """Returns an error's HTTP status, which botocore, aiohttp and gcsfs store differently, if it has one."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode")

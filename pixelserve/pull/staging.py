@@ -1,4 +1,4 @@
-"""The hidden folder that a model is put together in, for one pull at a time, and never left behind."""
+"""The hidden folder in which a pull assembles a model: one pull at a time, and never left behind."""
 
 import contextlib
 import fcntl
@@ -15,19 +15,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Has Ctrl-C and SIGTERM raise KeyboardInterrupt, but not in the middle of what has to be finished."""
+    """Turns Ctrl-C and SIGTERM into KeyboardInterrupt, except in critical sections."""
 
     def __init__(self) -> None:
-        """Nothing is held yet."""
         self._is_held = False
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """Handles both signals inside the block; outside the main thread, which alone may, it does nothing."""
+        """Handles both signals inside the block; does nothing outside the main thread, as Python requires."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        # Whoever started this process with a signal ignored, as nohup and shells do, means it.
+        # A signal that was ignored at start, as by nohup and shells, stays ignored.
         mine = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
         before: dict[int, Any] = {each: signal.signal(each, self._on_signal) for each in mine}
         try:
@@ -38,7 +37,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Lets nothing interrupt the block. It must be short: a signal that comes meanwhile is forgotten."""
+        """Prevents interrupts in the block. Keep it short: signals in it are dropped."""
         self._is_held = True
         try:
             yield
@@ -52,26 +51,25 @@ class Interrupts:
 
 @contextlib.contextmanager
 def staging(repository: Path, model: str, interrupts: Interrupts, on_wait: Callable[[], object]) -> Iterator[Path]:
-    """Yields an empty hidden folder in the repository, and removes it with all that is left in it, whatever happens.
+    """Yields an empty hidden folder in the repository, and always removes it with its contents.
 
-    One at a time: another pull of the same model waits until this one is done. What one that was killed has left is
-    removed by the next.
+    Another pull of the same model waits until this one is done. Leftovers of a killed pull are removed by the next.
 
     Args:
-        repository: made where it is missing.
+        repository: created if missing.
         model: the model's name.
-        interrupts: kept from interrupting the removal.
-        on_wait: called where another pull is waited for.
+        interrupts: held during the removal.
+        on_wait: called if another pull is running.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: it cannot be written.
     """
     repository.mkdir(parents=True, exist_ok=True)
     folder = repository / f".{model}.pull"
     with locked(repository / f".{model}.pull.lock", interrupts, on_wait):
         try:
             shutil.rmtree(folder, ignore_errors=True)
-            # Not tempfile.mkdtemp: its folder is closed to everybody else, a server under another user included.
+            # Not tempfile.mkdtemp, whose folder other users cannot read, including a server's.
             folder.mkdir()
             yield folder
         finally:
@@ -81,13 +79,13 @@ def staging(repository: Path, model: str, interrupts: Interrupts, on_wait: Calla
 
 @contextlib.contextmanager
 def locked(path: Path, interrupts: Interrupts, on_wait: Callable[[], object]) -> Iterator[None]:
-    """Holds a lock that is a file, which is removed afterwards; `on_wait` is called if another process has it."""
+    """Holds a lock file, which is removed afterwards; calls `on_wait` if another process holds it."""
     while True:
-        # A file, open for writing: what NFS needs for a lock.
+        # NFS locks only files open for writing.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             _wait_for(handle, on_wait)
-            # Whoever held it has removed it, and the next one makes another.
+            # The previous holder removed it; make a new one.
             if not _is_at(handle, path):
                 continue
             try:

@@ -1,4 +1,4 @@
-"""Holds what was fetched against its own evidence, and against what a server needs to load it."""
+"""Checks fetched files against their evidence and against a server's requirements."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +27,16 @@ CONFIG_FILE = "config.pbtxt"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a version that was fetched."""
+    """The evidence of a fetched version."""
 
     sha256: str | None
-    """Of its model file, in hex, as its card says and as was found; None: it has no card."""
+    """SHA-256 of its model file in hex, verified against its card; None without a card."""
     golden_samples: int
-    """How many golden samples a server has to replay; 0: none."""
+    """Number of golden samples that a server will replay."""
 
     @property
     def summary(self) -> str:
-        """The same for people."""
+        """The same in words."""
         if self.sha256 is None:
             return f"unverified: no {CARD_FILE}"
         samples = f"{self.golden_samples} golden samples" if self.golden_samples else f"no {GOLDEN_FILE}"
@@ -44,15 +44,15 @@ class Evidence:
 
 
 def settle_config(folder: Path, name: str, *, rename: bool) -> str:
-    """Checks a model's config.pbtxt, where there is one; returns the name of the model file in its version folders.
+    """Checks a model's config.pbtxt, if it exists; returns the name of the model file in its version folders.
 
     Args:
         folder: the fetched files.
-        name: what the model will be called.
-        rename: whether another name in config.pbtxt is changed to that, which rewrites the file; else it is refused.
+        name: the model's new name.
+        rename: whether to change another name in config.pbtxt, which rewrites the file, instead of refusing it.
 
     Raises:
-        DamagedError: it cannot be parsed, or a file that it names is missing.
+        DamagedError: it cannot be parsed, or a file it names is missing.
         UsageError: it names another model.
     """
     path = folder / CONFIG_FILE
@@ -91,10 +91,10 @@ def _is_plain(file_name: str) -> bool:
 
 
 def verify_version(folder: Path, model_file: str, *, require_card: bool) -> Evidence:
-    """Checks that a fetched version has its model, that this is the card's, and that its golden samples can be read.
+    """Checks that a fetched version has its model file, that it matches the card, and that golden samples are readable.
 
     Raises:
-        DamagedError: one of these does not hold, or there is no card and one is required.
+        DamagedError: a check failed, or there is no card and one is required.
     """
     version, model = f"version {folder.name}", find_model_file(folder, model_file)
     if not model.is_file():
@@ -115,5 +115,5 @@ def verify_version(folder: Path, model_file: str, *, require_card: bool) -> Evid
             read_golden_picture(picture)
         return Evidence(card.sha256, read_golden(golden).samples if golden.is_file() else 0)
     except CardError as error:
-        # The files are in a folder that will be gone by the time that somebody reads this.
+        # The message must not name the temporary folder, which will be gone.
         raise DamagedError(f"{version}: {str(error).replace(f'{folder}/', '')}") from error
