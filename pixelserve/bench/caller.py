@@ -1,4 +1,4 @@
-"""Sends prepared bytes over gRPC, as cheaply as grpcio allows."""
+"""Sends prepared bytes over gRPC, with as little overhead as grpcio allows."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from .workload import CLASSIFY, Workload
 class Caller:
     """Sends the next request of a workload, over each channel in turn.
 
-    grpcio's futures with callbacks, not grpc.aio: the callback runs on the channel's own thread the moment the answer
-    is there, no event loop between; docs/cli.md has the comparison.
+    Uses grpcio's futures with callbacks, not grpc.aio: the callback runs on the channel's thread as soon as the answer
+    arrives, without an event loop; docs/cli.md has the comparison.
     """
 
     def __init__(
@@ -25,19 +25,19 @@ class Caller:
         timeout_s: float,
         metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Stores what it is given; `metadata` goes with every request."""
+        """`metadata` is sent with every request."""
         self._calls: list[Any] = [channel.unary_unary(workload.method) for channel in channels]
         self._workload = workload
         self._timeout_s = timeout_s
         self._metadata = tuple(metadata) or None
-        # next() of a count is one step that no other thread can interrupt.
+        # next() of a count is atomic.
         self._numbers = itertools.count()
 
     def connect(self) -> None:
-        """Sends one request over each channel, and waits for the answers.
+        """Sends one request over each channel and waits for the answers.
 
         Raises:
-            BenchError: one was not answered, or not as it should be.
+            BenchError: one failed, or its answer was invalid.
         """
         for call in self._calls:
             try:
@@ -48,21 +48,21 @@ class Caller:
                 _check_pictures(answer)
 
     def send(self, on_done: Callable[[str], None]) -> None:
-        """Sends the next request; calls `on_done` with the status's name when it ends, on any thread."""
+        """Sends the next request; calls `on_done` with the name of its status when it ends, on any thread."""
         number = next(self._numbers)
         call = self._calls[number % len(self._calls)]
         body = self._workload.bodies[number % len(self._workload.bodies)]
         try:
             future = call.future(body, timeout=self._timeout_s, metadata=self._metadata)
         except ValueError:
-            # The channel was closed under us by somebody who does not want to wait.
+            # The channel was closed meanwhile.
             on_done(grpc.StatusCode.CANCELLED.name)
             return
         future.add_done_callback(lambda done: on_done(done.code().name))
 
 
 def _describe(error: Any) -> str:
-    # What grpcio raises is a Call too, which its types do not say.
+    # grpcio raises a Call, although its types do not say so.
     return f"{error.code().name}: {error.details()}"
 
 

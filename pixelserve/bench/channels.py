@@ -1,4 +1,4 @@
-"""The channels that load goes over."""
+"""The channels that carry the load."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,9 +10,9 @@ from pixelserve.client.channel import Configuration
 
 @contextmanager
 def open_channels(configuration: Configuration) -> Iterator[list[grpc.Channel]]:
-    """Opens what the client would open, for callers that make their bytes themselves; closes it at the end.
+    """Opens the client's channels, for callers that prepare their own bytes, and closes them at the end.
 
-    Retries of gRPC's own are off in them: they would hide from the figures what a user waits for.
+    gRPC's own retries are disabled, because they would hide latency.
     """
     with ExitStack() as stack:
         yield [stack.enter_context(_channel(configuration, number)) for number in range(len(configuration.endpoints))]

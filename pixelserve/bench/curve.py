@@ -1,4 +1,4 @@
-"""What `pixelserve plan` needs: a server's rate, batches, processor time and memory by requests in flight."""
+"""Measures a server's rate, batches, CPU time and memory by requests in flight, for `pixelserve plan`."""
 
 import statistics
 from collections import Counter
@@ -17,19 +17,19 @@ from .report import plural
 from .workload import Workload
 
 IN_FLIGHT = (1, 2, 4, 8, 16, 32, 64)
-"""Requests at a time; beyond 64 a server of the committed models does no more."""
+"""Requests in flight; above 64 the committed models gain nothing."""
 _OK = 0
 _CONNECTIONS = 8
 _WARM_UP_S = 1.0
-# The median of these is a level's rate, so that a busy moment of the machine costs one of them.
+# A level's rate is the median of these, so a busy moment of the machine affects only one.
 _SLICES = 5
 # A server that computes all the time uses a core or more.
 _BUSY_CORES = 0.85
-# A size that so few runs had is no limit of the server's.
+# A size with so few runs is not the server's limit.
 _RARE = 0.05
 # Shares of the requests, from the fastest to the slowest, whose mean latencies describe how a lone request varies.
 BANDS = (0.5, 0.3, 0.1, 0.05, 0.03, 0.012, 0.005, 0.003)
-"""They sum to 1; the last ones are narrow because p99 depends on them, and none ends there, where it would jump."""
+"""They sum to 1. The last ones are narrow because p99 depends on them; none ends at p99, where it would jump."""
 
 Sizes = Callable[[], dict[int, tuple[int, int]]]
 """Returns the runs since the last call, and their nanoseconds, by images per run."""
@@ -37,24 +37,24 @@ Sizes = Callable[[], dict[int, tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Level:
-    """A closed loop with so many requests in flight."""
+    """A closed loop with a number of requests in flight."""
 
     in_flight: int
-    """Requests at a time."""
+    """Requests in flight."""
     requests_per_s: float
     """Requests answered with OK per second."""
     images_per_run: float
     """Mean images in a run of the model."""
     cpu_s: float | None
-    """The server's processor time per request, in seconds; None: its metrics page was not read."""
+    """The server's CPU time per request, in seconds; None if its metrics page was not read."""
     slices_s: Sequence[Sequence[float]]
-    """Seconds that each request took, by slice of the measurement."""
+    """Latencies of requests in seconds, by slice of the measurement."""
     sizes: dict[int, tuple[int, int]]
     """Runs and their nanoseconds, by images per run."""
 
     @property
     def latencies_s(self) -> list[float]:
-        """Seconds that each request took, rising."""
+        """Latencies of requests in seconds, ascending."""
         return sorted(latency_s for slice_s in self.slices_s for latency_s in slice_s)
 
     def as_json(self) -> dict[str, Any]:
@@ -84,15 +84,15 @@ class Curve:
     images: int
     """Images in each request."""
     sessions: int
-    """Sessions of the model, which compute at the same time."""
+    """Sessions of the model, which run concurrently."""
     levels: Sequence[Level]
-    """By requests in flight, rising."""
+    """By requests in flight, ascending."""
     memory_bytes: int | None
-    """The most memory that the server was seen to hold; None: its metrics page was not read."""
+    """The largest observed memory of the server; None if its metrics page was not read."""
 
     @property
     def largest_run(self) -> int:
-        """The largest number of images that runs had more than now and then."""
+        """The largest number of images that runs had regularly."""
         runs: Counter[int] = Counter()
         for level in self.levels:
             total = sum(count for count, _ in level.sizes.values())
@@ -101,12 +101,12 @@ class Curve:
 
     @property
     def busy_cores(self) -> float | None:
-        """Cores that the server used with the most in flight; None: its metrics page was not read."""
+        """Cores that the server used at the highest level; None if its metrics page was not read."""
         last = self.levels[-1]
         return None if last.cpu_s is None else last.cpu_s * last.requests_per_s
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `plan` reads, times in milliseconds."""
+        """Returns the input of `plan`, with times in milliseconds."""
         return {
             "kind": KIND,
             "format": FORMAT,
@@ -151,7 +151,7 @@ class Curve:
 
 
 def alone(slices_s: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-    """Returns `BANDS` with the median of the slices' latencies: a stall of the machine in one of them is left out."""
+    """Returns `BANDS` with the median latency of the slices, which ignores a stall of the machine in one of them."""
     by_slice = [[mean_s for _, mean_s in bands(slice_s)] for slice_s in slices_s if slice_s]
     return list(zip(BANDS, map(statistics.median, zip(*by_slice, strict=True)), strict=True))
 
@@ -180,14 +180,14 @@ def measure_curve(
 
     Args:
         workload: the requests to send.
-        place: where.
-        seconds: how long each number is kept in flight.
-        sizes: tells of the server's runs.
-        usage: tells what the server's process has used; None: unknown.
+        place: the server.
+        seconds: duration of each level.
+        sizes: returns the server's runs.
+        usage: returns the usage of the server's process, or None.
         say: see `Say`.
 
     Raises:
-        BenchError: the server cannot be reached, answers something else than OK, or does not tell of its runs.
+        BenchError: the server cannot be reached, a request failed, or the server does not report its runs.
     """
     connections: list[Connection] = []
     levels, memory_bytes = [], None

@@ -1,19 +1,19 @@
-"""What can keep load from being generated."""
+"""Errors of load generation."""
 
 
 class BenchError(Exception):
-    """Load cannot be generated, or nothing came of it; the message says what to do."""
+    """Load cannot be generated, or no request was answered; the message says what to do."""
 
     exit_code = 1
 
 
 class NoModelError(BenchError):
-    """The server has no such model, or no version of it that is ready."""
+    """The server has no such model, or no ready version of it."""
 
     exit_code = 4
 
 
 class WorkloadError(BenchError):
-    """The caller's fault: no requests can be made from these arguments for this model."""
+    """Caller error: the arguments do not fit the model."""
 
     exit_code = 2

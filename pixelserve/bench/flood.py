@@ -1,4 +1,4 @@
-"""Load over raw connections by one thread: so many at a time, or so many a second whatever becomes of them."""
+"""Load over raw connections from one thread, as a closed or an open loop."""
 
 import math
 import select
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from .http2 import Connection
 
 _OK, _RESOURCE_EXHAUSTED = 0, 8
-# After this, what is not answered counts as unanswered: more than any deadline here.
+# Requests without an answer after this count as unanswered; longer than any deadline here.
 _DRAIN_S = 5.0
-# A turn of the loop at most; requests that are due wait for as long.
+# Maximum duration of a turn of the loop, and so the delay of due requests.
 _TURN_S = 0.002
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Returns the smallest value that at least `percent` of the values do not exceed; NaN where there are none."""
+    """Returns the smallest value that at least `percent` of the values do not exceed; NaN without values."""
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
@@ -26,12 +26,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 @dataclass
 class Outcome:
-    """What became of the requests of one measurement."""
+    """The outcome of one measurement."""
 
     seconds: float = 0.0
-    """How long requests were sent."""
+    """Duration of sending, in seconds."""
     latencies_s: dict[int, list[float]] = field(default_factory=dict)
-    """Seconds from when a request was to start to its end, by its gRPC status."""
+    """Latencies from the intended start, in seconds, by gRPC status."""
     unanswered: int = 0
     """Requests that never ended."""
 
@@ -45,7 +45,7 @@ class Outcome:
         return Counter({status: len(latencies_s) for status, latencies_s in sorted(self.latencies_s.items())})
 
     def rate_per_s(self, within_s: float = math.inf) -> float:
-        """Returns requests a second that were answered with OK, within a time."""
+        """Returns requests per second answered with OK within a time."""
         in_time = sum(latency_s <= within_s for latency_s in self.latencies_s.get(_OK, ()))
         return in_time / self.seconds if self.seconds else 0.0
 
@@ -54,12 +54,12 @@ class Outcome:
         return percentile(self.latencies_s.get(_OK, ()), percent)
 
     def refused_s(self, percent: float) -> float:
-        """The same for those that were refused."""
+        """Returns a percentile of the latencies of refused requests."""
         return percentile(self.latencies_s.get(_RESOURCE_EXHAUSTED, ()), percent)
 
 
 class Flood:
-    """Sends load over connections that are open already, in turn."""
+    """Sends load over open connections, in turn."""
 
     def __init__(self, connections: Sequence[Connection], now_s: Callable[[], float] = time.monotonic) -> None:
         self._connections = connections
@@ -67,7 +67,7 @@ class Flood:
         self._next = 0
 
     def closed(self, in_flight: int, seconds: float) -> Outcome:
-        """Keeps so many requests in flight for so long, and waits for the answers."""
+        """Keeps `in_flight` requests in flight for `seconds`, and waits for the answers."""
         outcome, start_s = Outcome(seconds), self._now_s()
         end_s = start_s + seconds
         ended = [0]
@@ -89,11 +89,11 @@ class Flood:
         return outcome
 
     def opened(self, rate_per_s: float, seconds: float) -> Outcome:
-        """Sends requests at a rate for so long, evenly spaced, and waits for the answers."""
+        """Sends requests at a rate for `seconds`, evenly spaced, and waits for the answers."""
         return self.due([number / rate_per_s for number in range(int(rate_per_s * seconds))], seconds)
 
     def due(self, moments_s: Sequence[float], seconds: float) -> Outcome:
-        """Sends requests at these moments, rising seconds from now, over so long, and waits for the answers."""
+        """Sends requests at `moments_s` (ascending, in seconds from now), and waits for the answers."""
         start_s = self._now_s()
         outcome, number = Outcome(seconds), 0
 
@@ -107,7 +107,7 @@ class Flood:
             number = due
             left_s = start_s + moments_s[min(due, len(moments_s) - 1)] - self._now_s()
             self._turn(min(_TURN_S, max(0.0, left_s)), count)
-        # Longer than was meant where the generator could not send as much.
+        # Longer than intended if the generator could not keep up.
         outcome.seconds = max(seconds, self._now_s() - start_s)
         self._drain(outcome, count)
         return outcome

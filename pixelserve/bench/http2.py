@@ -1,6 +1,6 @@
-"""gRPC over HTTP/2 in as little Python as will do: requests are frames made beforehand, and an answer is its status.
+"""gRPC over HTTP/2 in minimal Python: requests are prepared frames, and answers are reduced to their status.
 
-grpcio takes 100 µs of a core for a call, this 15. It is for overloading a server from a single core, in the clear.
+A call costs 15 µs of a core instead of grpcio's 100, so a single core can overload a server. No TLS.
 """
 
 import socket
@@ -23,10 +23,10 @@ _RECEIVE_BYTES = 1 << 18
 _NAMES = (b"grpc-status", bytes.fromhex("9acac8b21234da8f"))
 _DIGITS = ("00000", "00001", "00010", "011001", "011010", "011011", "011100", "011101", "011110", "011111")
 RESET = -1
-"""Stands for the status of a call that the server broke off."""
+"""The status of a call that the server reset."""
 
 Ended = Callable[[float, int], None]
-"""Receives when a call was to start, as `Connection.send` was told, and its status."""
+"""Receives the intended start of a call, as given to `Connection.send`, and its status."""
 
 
 def _huffman(digits: str) -> bytes:
@@ -44,7 +44,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def header_block(fields: Sequence[tuple[str, str]]) -> bytes:
-    """Returns headers as literals that no table remembers, so they are right for every call."""
+    """Returns headers as literals without indexing, so they are valid for every call."""
     return b"".join(b"\x10" + _string(name) + _string(value) for name, value in fields)
 
 
@@ -65,7 +65,7 @@ def _integer(value: int, bits: int) -> bytes:
 
 
 def status_in(block: bytes) -> int | None:
-    """Returns the gRPC status in a header block of a peer that keeps no table; None: it has none.
+    """Returns the gRPC status in a header block of a peer without a dynamic table, or None.
 
     Raises:
         BenchError: it cannot be read.
@@ -109,7 +109,7 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
 
 
 class Connection:
-    """One connection, which never blocks. One thread at a time."""
+    """One non-blocking connection, for one thread at a time."""
 
     def __init__(
         self, host: str, port: int, method: str, bodies: Sequence[bytes], fields: Sequence[tuple[str, str]] = ()
@@ -120,11 +120,11 @@ class Connection:
             host: the server's, without TLS.
             port: the server's.
             method: gRPC method as /service/method.
-            bodies: serialized requests, which are sent in turn.
+            bodies: serialized requests, sent in turn.
             fields: further headers of each request, such as its deadline.
 
         Raises:
-            OSError: it cannot.
+            OSError: the connection failed.
         """
         self.socket = socket.create_connection((host, port), 20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -139,19 +139,19 @@ class Connection:
         window = struct.pack(">I", _LARGEST_WINDOW - _WINDOW)
         self._out = bytearray(_PREFACE + frame(_SETTINGS, 0, 0, settings) + frame(_WINDOW_UPDATE, 0, 0, window))
         self._in = b""
-        # What the server lets us send: bytes on the connection and for a call, calls at a time.
+        # The server's limits: bytes per connection and per call, concurrent calls.
         self._window = self._stream_window = _WINDOW
         self._most_streams = 100
-        # When each open call was to start, by its stream.
+        # Intended start of each open call, by stream.
         self._open: dict[int, float] = {}
-        # The same of those that wait until the server lets us send them.
+        # Intended starts of calls that wait for the server's limits.
         self._waiting: deque[float] = deque()
         self._statuses: dict[bytes, int | None] = {}
         self.socket.setblocking(False)
 
     @property
     def unanswered(self) -> int:
-        """How many calls have no answer yet."""
+        """Number of calls without an answer."""
         return len(self._open) + len(self._waiting)
 
     @property
@@ -160,14 +160,14 @@ class Connection:
         return bool(self._out)
 
     def send(self, due_s: float) -> None:
-        """Sends the next request, or has it sent once the server allows; `due_s` is when it was to start."""
+        """Sends the next request, or queues it until the server allows; `due_s` is its intended start."""
         if self._waiting or not self._has_room():
             self._waiting.append(due_s)
         else:
             self._start(due_s)
 
     def forget_waiting(self) -> int:
-        """Gives up the requests that were not sent; returns how many."""
+        """Drops the requests that were not sent; returns how many."""
         count = len(self._waiting)
         self._waiting.clear()
         return count
@@ -192,7 +192,7 @@ class Connection:
             self._out += frame(_DATA, _END_STREAM * is_last, stream, message[at : at + _FRAME_BYTES])
 
     def write(self) -> None:
-        """Writes what the system takes now."""
+        """Writes as much as the system accepts now."""
         try:
             sent = self.socket.send(self._out)
         except BlockingIOError:
@@ -200,10 +200,10 @@ class Connection:
         del self._out[:sent]
 
     def read(self, ended: Ended) -> None:
-        """Reads what there is, and tells of the calls that ended.
+        """Reads available bytes and reports the calls that ended.
 
         Raises:
-            BenchError: the server closed the connection, or said what cannot be read.
+            BenchError: the server closed the connection or broke the protocol.
         """
         try:
             received = self.socket.recv(_RECEIVE_BYTES)
@@ -240,7 +240,7 @@ class Connection:
         self._in = data[at:]
 
     def _status(self, block: bytes) -> int | None:
-        # There are few different ones, since nothing is remembered from one to the next.
+        # There are few distinct blocks, because no table is used.
         if block not in self._statuses:
             if len(self._statuses) > 10_000:
                 self._statuses.clear()

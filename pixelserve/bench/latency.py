@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-# A value is known to 0.1 %, from a microsecond to more than an hour; what lies outside counts as the nearest end.
+# Values are exact to 0.1 %, from a microsecond to more than an hour; others count as the nearest end.
 _GROWTH = 1.001
 _LEAST_S = 1e-6
 _BUCKETS = 22_100
-# Folding this many takes a tenth of a millisecond, little enough to do between two requests.
+# Folding this many takes a tenth of a millisecond, short enough between two requests.
 _CHUNK = 4096
 
 
@@ -43,30 +43,30 @@ class Latencies:
 
     @property
     def count(self) -> int:
-        """How many were counted."""
+        """Number of values."""
         self._fold()
         return int(self._counts.sum())
 
     @property
     def mean_s(self) -> float:
-        """Their mean in seconds; 0 where there are none."""
+        """The mean in seconds; 0 without values."""
         return self._sum_s / self.count if self.count else 0.0
 
     @property
     def max_s(self) -> float:
-        """The longest in seconds; 0 where there are none."""
+        """The maximum in seconds; 0 without values."""
         self._fold()
         return self._max_s
 
     def percentile_s(self, percent: float, *, of: int | None = None) -> float:
-        """Returns the latency in seconds that `percent` of all stay within.
+        """Returns a percentile in seconds.
 
         Args:
-            percent: more than 0, at most 100.
-            of: how many there are with those that never ended, which count as longer than any; default: `count`.
+            percent: above 0, at most 100.
+            of: the total with requests that never ended, which count as longest; default: `count`.
 
         Returns:
-            Infinity where it falls among those that never ended; 0 where there are none at all.
+            Infinity if it falls among those that never ended; 0 without values.
         """
         total = self.count if of is None else of
         if not total:
@@ -81,7 +81,7 @@ class Latencies:
         """Returns `bars` ranges from the shortest to the longest, equal on a logarithmic scale.
 
         Returns:
-            Each range's upper end in seconds and how many lie in it; empty where there are none.
+            Each range's upper end in seconds and its number of values; empty without values.
         """
         if not self.count:
             return []
@@ -89,5 +89,5 @@ class Latencies:
         edges = np.unique(np.linspace(used[0], used[-1] + 1, bars + 1).round().astype(int))
         ends = np.minimum(_LEAST_S * _GROWTH ** (edges[1:] - 1.0), self._max_s)
         sums = np.add.reduceat(self._counts, edges[:-1])[: len(ends)]
-        # reduceat's last range goes on to the end of the array, where there is nothing more.
+        # reduceat's last range extends to the end of the array, which is empty there.
         return [(float(end), int(count)) for end, count in zip(ends, sums, strict=True)]

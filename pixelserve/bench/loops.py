@@ -1,4 +1,4 @@
-"""The two ways to generate load: so many at a time, or so many a second."""
+"""The two ways to generate load: a closed loop and an open loop."""
 
 import threading
 from collections.abc import Callable
@@ -8,23 +8,23 @@ from .record import Record
 from .timeline import Timeline
 
 Send = Callable[[Callable[[str], None]], None]
-"""Sends the next request, and calls what it is given once, from any thread, with the name of the final gRPC status."""
+"""Sends the next request; calls its argument once, from any thread, with the name of the final gRPC status."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How long a measurement takes: a time, or a number of requests."""
+    """The extent of a measurement: a duration or a number of requests."""
 
     warmup_s: float
-    """Seconds of load before the first request that counts."""
+    """Seconds of warm-up before the first counted request."""
     duration_s: float | None = None
-    """Seconds within which requests that count start; None: `requests` ends it."""
+    """Seconds in which counted requests start; None: `requests` decides."""
     requests: int | None = None
-    """How many requests count; None: `duration_s` ends it."""
+    """Number of counted requests; None: `duration_s` decides."""
 
 
 class _Quota:
-    """Says whether one more request may start."""
+    """Decides whether another request may start."""
 
     def __init__(self, extent: Extent, from_s: float) -> None:
         self._from_s = from_s
@@ -34,7 +34,7 @@ class _Quota:
         self.is_stopped = False
 
     def take(self, start_s: float) -> bool:
-        """Returns whether a request meant to start at `start_s` may, and counts it."""
+        """Returns whether a request with this intended start may start, and counts it if so."""
         if self.is_stopped or start_s >= self._end_s:
             return False
         if self._left is None or start_s < self._from_s:
@@ -45,14 +45,13 @@ class _Quota:
 
 
 class ClosedLoop:
-    """`concurrency` users, each of whom sends the next request when the last one has ended.
+    """`concurrency` users, each of whom sends its next request when its last one ends.
 
-    A server that stalls is asked less in the meantime, so a stall shows in few latencies: right for the highest rate a
-    server can do, wrong for what users of a given rate would feel. That is `OpenLoop`.
+    A stalled server receives fewer requests, so a stall shows in few latencies: right for a server's highest rate,
+    wrong for the latency that users see at a given rate. Use `OpenLoop` for that.
     """
 
     def __init__(self, send: Send, timeline: Timeline, *, concurrency: int) -> None:
-        """Stores what it is given."""
         self._send = send
         self._timeline = timeline
         self._concurrency = concurrency
@@ -69,7 +68,7 @@ class ClosedLoop:
                 _User(self._send, self._timeline, quota, record, self._leave).work()
             self._timeline.wait(self._is_over)
         finally:
-            # Ctrl-C gets here while users are at work.
+            # Ctrl-C arrives here while users are sending.
             quota.is_stopped = True
         return record
 
@@ -82,7 +81,7 @@ class ClosedLoop:
 
 
 class _User:
-    """Sends one request after the other, without a thread: each end sends the next."""
+    """Sends one request after the other without a thread: each end sends the next."""
 
     def __init__(
         self, send: Send, timeline: Timeline, quota: _Quota, record: Record, leave: Callable[[], None]
@@ -96,7 +95,7 @@ class _User:
         self._first: list[None] = []
 
     def work(self) -> None:
-        """Sends until one is under way, or none may be sent any more."""
+        """Sends until one is in flight, or the quota is used up."""
         while True:
             self._sent_s = self._timeline.now_s()
             if not self._quota.take(self._sent_s):
@@ -113,8 +112,8 @@ class _User:
             self.work()
 
     def _is_first(self) -> bool:
-        # `send` returning and the request ending race, on two threads or, where it fails at once, on one stack. Whoever
-        # comes second goes on; so thousands of immediate failures do not nest.
+        # The return of `send` and the end of the request race, on two threads or, if it fails at once, on one stack.
+        # The second one continues, so thousands of immediate failures do not nest.
         try:
             self._first.pop()
         except IndexError:
@@ -123,21 +122,20 @@ class _User:
 
 
 class OpenLoop:
-    """`rate_per_s` requests a second, evenly spaced, whether or not earlier ones have ended.
+    """`rate_per_s` requests per second, evenly spaced, whether or not earlier ones have ended.
 
-    A request's latency counts from when it was to start, so a stall, wherever it happens, shows in the latency of each
-    request that fell into it (no coordinated omission). That holds too where `max_under_way` makes one wait, without
-    which a server that answers nothing would fill the memory with requests.
+    Latency counts from the intended start, so a stall, wherever it happens, shows in the latency of every affected
+    request (no coordinated omission). This includes waits for `max_under_way`, which bounds memory if the server
+    answers nothing.
     """
 
     def __init__(self, send: Send, timeline: Timeline, *, rate_per_s: float, max_under_way: int = 10_000) -> None:
-        """Stores what it is given."""
         self._send = send
         self._timeline = timeline
         self._rate_per_s = rate_per_s
         self._max_under_way = max_under_way
         self._lock = threading.Lock()
-        # One of them is the loop itself, so that nothing is over before it has sent the last request.
+        # The loop itself counts as one, so the measurement cannot end before the last request is sent.
         self._under_way = 1
         self._has_room = threading.Event()
         self._is_over = threading.Event()

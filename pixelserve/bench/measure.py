@@ -1,4 +1,4 @@
-"""One measurement from beginning to end."""
+"""Runs one measurement."""
 
 import time
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Load:
-    """How much is sent: so many at a time, or so many a second."""
+    """The load: a concurrency or a rate."""
 
     concurrency: int
-    """Requests at a time; not used where there is a rate."""
+    """Requests in flight; ignored if there is a rate."""
     rate_per_s: float | None = None
-    """Requests a second; None: `concurrency` counts."""
+    """Requests per second; None: `concurrency` decides."""
 
     def __str__(self) -> str:
         """Returns it in words."""
@@ -34,7 +34,7 @@ class Load:
 
 
 def choose(versions: "Sequence[ModelVersion]", name: str, version: str) -> "ModelVersion":
-    """Returns the one of a model's versions with a number or an alias, or else the newest that is ready.
+    """Returns a model's version by number or alias, or its newest ready one.
 
     Raises:
         NoModelError: there is none.
@@ -59,7 +59,7 @@ def measure(
     timeout_s: float,
     metadata: Sequence[tuple[str, str]] = (),
 ) -> Report:
-    """Sends the load and returns what came of it.
+    """Sends the load and returns the report.
 
     Raises:
         BenchError: the first request failed, or no request was answered.

@@ -1,4 +1,4 @@
-"""More load than a server can take: what it still answers in time, how fast it refuses, and what others notice."""
+"""Overload: what a server still answers in time, how fast it refuses, and the effect on other clients."""
 
 import statistics
 import time
@@ -16,28 +16,28 @@ from .probe import Probe, polite
 from .workload import Workload
 
 TIMES = (1, 2, 5, 10)
-"""Rates of the open loop, in capacities."""
+"""Rates of the open loop, as multiples of the capacity."""
 _LIGHT = 0.7
 _IN_FLIGHT = 32
 _GREEDY_IN_FLIGHT = 512
 _WARM_UP_S = 1.0
-# A normal client is itself again when as many answers in a row are.
+# A client has recovered when this many answers in a row have.
 _WINDOW = 11
 _RECOVERED = 2.0
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode} | {RESET: "RESET"}
 
 Say = Callable[[str], None]
-"""Is told what is measured next."""
+"""Receives the name of the next measurement."""
 Run = Callable[[], tuple[float, int]]
-"""Returns the mean seconds of the runs since the last call, and the batch in use (0: the server does not say)."""
+"""Returns the mean duration in seconds of runs since the last call, and the batch in use (0 if unknown)."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where load goes to."""
+    """The server under load."""
 
     host: str
-    """The server's name or address; no TLS."""
+    """The server's name or address, without TLS."""
     port: int
     """Its port."""
     fields: tuple[tuple[str, str], ...] = ()
@@ -46,14 +46,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Level:
-    """What came of load at one rate."""
+    """The outcome at one rate."""
 
     times: float
-    """Its rate, in capacities."""
+    """Its rate, as a multiple of the capacity."""
     offered_per_s: float
-    """Its rate, as it was generated."""
+    """The generated rate."""
     outcome: Outcome
-    """What became of it."""
+    """Its outcome."""
 
 
 @dataclass(frozen=True)
@@ -65,28 +65,28 @@ class OverloadReport:
     deadline_s: float
     """Each request's deadline."""
     connections: int
-    """Connections that the load was sent over."""
+    """Number of connections."""
     capacity_per_s: float
-    """Requests a second in a closed loop with 32 in flight."""
+    """Requests per second in a closed loop with 32 in flight."""
     light: Level
-    """At 0.7 of that."""
+    """At 0.7 of the capacity."""
     levels: Sequence[Level]
     """At the rates of TIMES."""
     alone_s: Sequence[float]
-    """A polite client's latencies with nothing beside it."""
+    """A polite client's latencies on an idle server."""
     beside_s: Sequence[float]
     """The same beside a connection with 512 requests in flight."""
     beside_codes: dict[str, int]
     """How these ended."""
     run_s: float
-    """Seconds that a run took meanwhile; 0: the server does not say."""
+    """Mean duration of a run meanwhile, in seconds; 0 if unknown."""
     batch: int
     """Images in such a run."""
     recovered_s: float | None
-    """Seconds after the last overload until a polite client's median was within twice that before; None: it was not."""
+    """Seconds after the overload until a polite client's median was within twice that before; None if never."""
 
     def goodput(self, level: Level) -> float:
-        """Returns requests answered in time, over the capacity."""
+        """Returns the ratio of requests answered in time to the capacity."""
         return level.outcome.rate_per_s(self.deadline_s) / self.capacity_per_s
 
     def beside_percentile_s(self, percent: float) -> float:
@@ -162,20 +162,20 @@ def measure_overload(
     run: Run = lambda: (0.0, 0),
     say: Say = lambda _: None,
 ) -> OverloadReport:
-    """Overloads a server and returns what came of it.
+    """Overloads a server and returns the report.
 
     Args:
         model: the model's name.
         workload: the requests to send.
-        place: where.
-        connections: how many carry the load; the polite client has one more.
+        place: the server.
+        connections: number of connections for the load; the polite client uses another.
         deadline_s: each request's deadline.
-        seconds: how long each rate is sent.
-        run: tells of the server's runs.
+        seconds: duration of each rate.
+        run: returns the server's runs.
         say: see `Say`.
 
     Raises:
-        BenchError: the server cannot be reached, or answers nothing.
+        BenchError: the server cannot be reached, or answered nothing.
     """
     timeout = ("grpc-timeout", f"{max(1, round(deadline_s * 1e3))}m")
     target = (place.host, place.port, workload.method, workload.bodies)
@@ -244,14 +244,14 @@ def measure_overload(
 
 
 def recovered_s(after: Sequence[Probe], before_s: Sequence[float], over_s: float) -> float | None:
-    """Returns seconds from `over_s` until a client's median latency is within twice that before; None: never."""
+    """Returns seconds from `over_s` until a client's median latency is within twice that before, or None."""
     if not before_s:
         return None
     most_s = _RECOVERED * statistics.median(before_s)
     for first in range(len(after) - _WINDOW + 1):
         window = after[first : first + _WINDOW]
         if statistics.median(each.latency_s for each in window) <= most_s:
-            # The first of them that is as before.
+            # The first recovered one.
             return max(0.0, next(each.start_s for each in window if each.latency_s <= most_s) - over_s)
     return None
 

@@ -1,4 +1,4 @@
-"""What a server's metrics page says of its process."""
+"""Reads a server's process usage from its metrics page."""
 
 import http.client
 import re
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from .errors import BenchError
 
 _TIMEOUT_S = 5.0
-# A page of a hundred models has less than 1 MB.
+# The page of a hundred models is below 1 MB.
 _MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process has used at a moment."""
+    """A process's usage at a moment."""
 
     cpu_s: float
-    """Seconds of processor time since it started."""
+    """CPU time since its start, in seconds."""
     memory_bytes: int
-    """Bytes of memory that it holds now (RSS)."""
+    """Resident memory (RSS) in bytes."""
 
 
 class MetricsPage:
-    """The page of the server that serves a model version."""
+    """The metrics page of the server with a model version."""
 
     def __init__(self, url: str, model: str, version: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         self._url = url
@@ -33,7 +33,7 @@ class MetricsPage:
         self._labels = f'model="{model}",version="{version}"'
 
     def usage(self) -> Usage:
-        """Reads it.
+        """Reads the page.
 
         Raises:
             BenchError: it cannot be read, or belongs to a server without this version.

@@ -1,4 +1,4 @@
-"""Turns picture files into a model's raw pixels, for requests that skip the server's own decoding."""
+"""Turns picture files into a model's raw pixels, for requests that skip the server's decoding."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def read_pixels(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """Reads a picture as uint8 [height, width, channels], resized where it has another size.
+    """Reads a picture as uint8 [height, width, channels], resized if needed.
 
     Raises:
-        WorkloadError: the file is no picture.
+        WorkloadError: the file is not a picture.
         ModuleNotFoundError: Pillow is not installed.
     """
     from pixelserve.imaging.decode import MAX_PIXELS, decode_file

@@ -1,4 +1,4 @@
-"""A polite client: one request at a time, in a process of its own, so that the load's generator never holds it up."""
+"""A polite client: one request at a time, in its own process, so the load generator never delays it."""
 
 import multiprocessing
 import select
@@ -12,7 +12,7 @@ from .errors import BenchError
 from .http2 import Connection
 
 _ANSWER_S = 20.0
-# A client that sends its next request at once would keep the server busy by itself.
+# A client without pauses would keep the server busy by itself.
 _PAUSE_S = 0.005
 
 
@@ -29,14 +29,14 @@ class Probe:
 
 
 class Polite:
-    """The client's process, as seen from the one that started it."""
+    """The client's process, seen from its parent."""
 
     def __init__(self, pipe: "Pipe[None, list[Probe] | str]") -> None:
         self._pipe = pipe
         self._probes: list[Probe] | None = None
 
     def end(self) -> list[Probe]:
-        """Ends the client and returns its requests, the first one first.
+        """Ends the client and returns its requests in order.
 
         Raises:
             BenchError: it failed.
@@ -83,7 +83,7 @@ def _work(
             probes.append(_ask(connection))
         pipe.send(probes)
     except (BenchError, OSError) as error:
-        # The other side may have failed first.
+        # The parent may have failed first.
         with suppress(OSError):
             pipe.send(str(error))
 

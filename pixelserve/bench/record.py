@@ -1,4 +1,4 @@
-"""What happened to the requests of a measurement."""
+"""Records the requests of a measurement."""
 
 import threading
 from collections import Counter
@@ -9,10 +9,10 @@ OK = "OK"
 
 
 class Record:
-    """Collects results from any thread. What was meant to start before `from_s` is warm-up and left out."""
+    """Collects results. Thread-safe. Requests with an intended start before `from_s` are warm-up and ignored."""
 
     def __init__(self, from_s: float) -> None:
-        """Starts empty; `from_s` is on the timeline's clock."""
+        """`from_s` is a time of the timeline's clock."""
         self.from_s = from_s
         self.last_s = from_s
         self.answered = Latencies()
@@ -25,9 +25,9 @@ class Record:
 
         Args:
             status: name of its gRPC status.
-            intended_s: when it was to start. Latency counts from here: time lost because the generator or the
-                connection was held up is time that a user would have waited.
-            sent_s: when it did start.
+            intended_s: its intended start. Latency counts from here: a delay of the generator or the connection
+                is time that a user would have waited.
+            sent_s: its actual start.
             done_s: when it ended.
         """
         if intended_s < self.from_s:
@@ -41,14 +41,14 @@ class Record:
 
     @property
     def total(self) -> int:
-        """How many requests ended."""
+        """Number of ended requests."""
         return self.by_status.total()
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many ended with each status other than OK, the most frequent first."""
+        """Number of requests by status other than OK, the most frequent first."""
         return {status: count for status, count in self.by_status.most_common() if status != OK}
 
     def percentile_with_failures_s(self, percent: float) -> float:
-        """Returns a percentile in seconds over all requests, a failed one taking longer than any."""
+        """Returns a percentile in seconds over all requests; failed ones count as longest."""
         return self.answered.percentile_s(percent, of=self.total)

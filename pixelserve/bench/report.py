@@ -1,4 +1,4 @@
-"""What a measurement found, for people and for programs."""
+"""The report of a measurement, for people and programs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from .record import OK, Record
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _BARS = 16
 _BAR_WIDTH = 40
-# A process whose Python threads take turns is at its limit a little below one core.
+# A process of Python threads reaches its limit a little below one core.
 _BUSY_CORES = 0.9
 
 
@@ -28,18 +28,18 @@ class Report:
     images: int
     """Images in each request."""
     record: Record
-    """What happened to the requests."""
+    """The record of the requests."""
     generator_cores: float
-    """Processor cores that the generator used on average; at 1 it measured itself."""
+    """Cores that the generator used on average; near 1, it was itself the limit."""
 
     @property
     def took_s(self) -> float:
-        """Seconds from the first request that counts to the last answer."""
+        """Seconds from the first counted request to the last answer."""
         return max(self.record.last_s - self.record.from_s, 1e-9)
 
     @property
     def requests_per_s(self) -> float:
-        """Requests answered with OK a second."""
+        """Requests answered with OK per second."""
         return self.record.by_status[OK] / self.took_s
 
     def as_json(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Report:
         bars = self.record.answered.histogram(_BARS)
         highest = max(count for _, count in bars)
         for end_s, count in bars:
-            # A single request is seen too: the slowest ones are what one looks for.
+            # A single request is visible too: the slowest ones matter most.
             width = max(round(count / highest * _BAR_WIDTH), int(count > 0))
             yield f"  <= {end_s * 1e3:>10.3f} ms {count:>9,} {block * width}".rstrip()
 

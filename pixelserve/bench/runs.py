@@ -1,4 +1,4 @@
-"""What a server's runs were, by its ModelStatistics."""
+"""Reads a server's runs from its ModelStatistics."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ _STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
 
 
 class Runs:
-    """Asks a server about the runs of a model version."""
+    """Reads the runs of a model version."""
 
     def __init__(
         self,
@@ -31,8 +31,10 @@ class Runs:
         self._before: dict[int, tuple[int, int]] = {}
 
     def since_last(self) -> tuple[float, int]:
-        """Returns the mean seconds of the runs since the last call, and the batch size with the most images; zeros if
-        there were none, or the server does not tell."""
+        """Returns the mean duration in seconds of runs since the last call, and the batch size with the most images.
+
+        Both are 0 if there were none or the server does not report them.
+        """
         found = self.by_size()
         runs = sum(count for count, _ in found.values())
         if not runs:
@@ -40,8 +42,10 @@ class Runs:
         return sum(ns for _, ns in found.values()) / runs / 1e9, max(found, key=lambda size: size * found[size][0])
 
     def by_size(self) -> dict[int, tuple[int, int]]:
-        """Returns the runs since the last call, and their nanoseconds, by images per run; empty if the server does not
-        tell."""
+        """Returns the number and total nanoseconds of runs since the last call, by images per run.
+
+        Empty if the server does not report them.
+        """
         try:
             answer = self._call(self._message, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError:

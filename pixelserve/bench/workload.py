@@ -1,4 +1,4 @@
-"""The requests to send, as bytes made beforehand: while load is generated, no time goes into making them."""
+"""Prepares requests as bytes, so load generation spends no time on them."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLASSIFY = "/pixelserve.v1.Classifier/Classify"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
-# Different bodies, so that neither side works on what its caches hold; no more than fit into memory beside a server.
+# Distinct bodies, so neither side works from its caches; few enough to fit into memory beside a server.
 _MADE_UP_BODIES = 64
 _MAX_BYTES = 256 * 1024 * 1024
 Shapes = Mapping[str, tuple[int, ...]]
@@ -34,7 +34,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Workload:
-    """Requests that are sent in turn, again and again."""
+    """Requests that are sent in turn, repeatedly."""
 
     method: str
     """gRPC method as /service/method."""
@@ -55,14 +55,14 @@ def make(
     """Makes the requests for a version of a model.
 
     Args:
-        version: what the server says of it.
+        version: the server's description of it.
         method: CLASSIFY or INFER.
         batch: images in each request.
-        files: pictures to send; none: values are made up to fit the model's inputs.
-        shapes: by input, its whole shape in a request, for dimensions that the model leaves free; INFER only.
+        files: pictures to send; empty: made-up values that fit the model's inputs.
+        shapes: whole shapes by input, for free dimensions of the model; INFER only.
 
     Raises:
-        WorkloadError: the model does not take such requests; the message says what to do instead.
+        WorkloadError: the model does not accept such requests; the message says what to do instead.
     """
     if method == CLASSIFY and not version.takes_images:
         raise WorkloadError(f"{version.name} takes no pictures; use --method infer")
@@ -91,7 +91,7 @@ def _within_memory(bodies: Iterator[bytes]) -> list[bytes]:
 
 
 def _groups(files: Sequence[Path], batch: int) -> Iterator[list[Path]]:
-    """Yields full batches that hold every file; the last one is filled up from the beginning."""
+    """Yields full batches that cover every file; the last one is filled up from the beginning."""
     endless = itertools.cycle(files)
     for _ in range(-(-len(files) // batch)):
         yield list(itertools.islice(endless, batch))
@@ -157,10 +157,10 @@ def _classified_shape(version: "ModelVersion") -> tuple[int, int, int]:
 
 
 def picture_shape(version: "ModelVersion") -> tuple[int, int, int]:
-    """Returns the height, width and channels of the pictures that a model takes.
+    """Returns the height, width and channels of a model's pictures.
 
     Raises:
-        WorkloadError: its input is no picture.
+        WorkloadError: its input is not a picture.
     """
     shape: tuple[int, ...] = version.inputs[0].shape if version.inputs else ()
     if len(shape) != 4 or shape[3] not in (1, 3, 4):
@@ -211,9 +211,9 @@ def _request_shape(
 
 
 def _made_up(tensor: "Tensor", shape: tuple[int, ...], rng: np.random.Generator) -> bytes:
-    """Returns values as they travel."""
+    """Returns made-up values in wire format."""
     if tensor.datatype == "BYTES":
-        # Decimal numbers are words to a tokenizer, and numbers to a model that parses them.
+        # Decimal numbers suit both tokenizers and models that parse numbers.
         texts = [str(number).encode() for number in rng.integers(0, 256, math.prod(shape))]
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     if tensor.datatype not in _DTYPES:
@@ -221,5 +221,5 @@ def _made_up(tensor: "Tensor", shape: tuple[int, ...], rng: np.random.Generator)
     dtype = np.dtype(_DTYPES[tensor.datatype])
     if dtype.kind == "f":
         return rng.random(shape, np.float32).astype(dtype).tobytes()
-    # Small numbers, which any integer input can be expected to take.
+    # Small numbers, which any integer input should accept.
     return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype).tobytes()

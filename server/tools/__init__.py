@@ -1,1 +1,1 @@
-"""What commands do with a repository while no server runs. Nothing of the server imports this."""
+"""Offline commands for a repository. The server does not import this package."""

@@ -1,4 +1,4 @@
-"""Loads models without serving them: what a server would say of them."""
+"""Loads models without serving them, to report what a server would."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,14 +15,14 @@ from .findings import Report
 
 
 def check_model(folder: Path, versions: Iterable[int]) -> dict[int, str]:
-    """Loads versions of a model as a server does, one after another on the CPU, and frees them again.
+    """Loads versions of a model as a server does, one after another on the CPU, and frees them.
 
     Args:
-        folder: the model's; its name is the model's.
-        versions: which versions, whatever the version policy says.
+        folder: the model's folder, named after the model.
+        versions: the versions, regardless of the version policy.
 
     Returns:
-        By version, what its evidence is and whether it held, in one sentence.
+        By version, one sentence on its evidence and whether it held.
 
     Raises:
         StartupError: ONNX Runtime is installed twice.
@@ -39,19 +39,19 @@ def check_model(folder: Path, versions: Iterable[int]) -> dict[int, str]:
 
 
 def diagnose(settings: Settings, *, quick: bool) -> Report:
-    """Returns what is wrong with the repository that a server with these settings would serve; serves nothing.
+    """Returns the problems of the repository that a server with these settings would serve.
 
     Args:
         settings: the server's.
-        quick: whether to read files only, and load nothing.
+        quick: whether to read files only, without loading models.
 
     Raises:
-        StartupError: such a server would not start, whatever the repository holds.
+        StartupError: such a server could not start with any repository.
     """
     check_runtime(settings.device, require_gpu=settings.require_gpu)
     return doctor.examine(settings.model_repository, _loader(settings), quick=quick)
 
 
 def _loader(settings: Settings) -> Loader:
-    # Nobody sends requests, which alone could be counted, or fail while a version serves.
+    # Without requests, nothing is counted and no version fails while serving.
     return parts.loader(settings, lambda model, version: VersionStats(), FailureLog(None))

@@ -1,4 +1,4 @@
-"""Holds two versions of a model against each other: how often they agree on their golden samples."""
+"""Compares two versions of a model on their golden samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ..repository.config import Defaults, model_file_name, read_config, read_res
 from ..repository.layout import ModelFolder, find_model
 from ..repository.proof import in_batches
 
-# What a model without config.pbtxt may compute at once; its queue is not used.
+# The maximum batch of a model without config.pbtxt; the queue is not used.
 _DEFAULTS = Defaults(max_batch_size=64, max_queue_size=1)
 
 
@@ -31,21 +31,21 @@ class Side:
     version: int
     """Its number."""
     aliases: tuple[str, ...]
-    """What config.pbtxt calls it."""
+    """Its names in config.pbtxt."""
     size_bytes: int
     """Size of its model file."""
     card: Card | None
-    """Its card; None: it has none."""
+    """Its card, or None."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two versions make of the same samples."""
+    """How far two versions agree on the same samples."""
 
     samples: int
-    """Golden samples of both versions, each counted once."""
+    """Number of distinct golden samples of both versions."""
     same_labels: int | None
-    """Samples that both put into the same class; None: an output is no row of class scores."""
+    """Samples with the same predicted class; None if an output is not class scores."""
     largest_difference: float
     """Largest absolute difference of an element of an output."""
 
@@ -57,24 +57,24 @@ class Comparison:
     model: str
     """The model's name."""
     sides: tuple[Side, Side]
-    """The two, in the order asked for."""
+    """The two versions, in the requested order."""
     agreement: Agreement | None
-    """None: there is nothing to compare them on."""
+    """Their agreement; None if there is nothing to compare."""
     reason: str = ""
-    """Why there is not."""
+    """Why there is none."""
 
 
 def compare(repository: Path, name: str, first: str = "", second: str = "") -> Comparison:
-    """Returns two versions of a model side by side, computed on the CPU.
+    """Compares two versions of a model on the CPU.
 
     Args:
         repository: folder of models.
         name: the model's.
-        first: a number or a name; empty: the stable version, else the one below the second.
-        second: the same; empty: the candidate, else the highest.
+        first: number or name; empty: the stable version, else the one below the second.
+        second: number or name; empty: the candidate, else the highest.
 
     Raises:
-        RepositoryError: there is no such model or version, or one that cannot be loaded.
+        RepositoryError: a model or version does not exist or cannot be loaded.
     """
     try:
         folder = find_model(repository, name)
@@ -124,10 +124,10 @@ def _side(folder: ModelFolder, version: int, aliases: Mapping[str, int]) -> Side
 
 
 def _golden_inputs(folder: ModelFolder, versions: Sequence[int]) -> Tensors:
-    """Returns the golden inputs of some versions, each sample once.
+    """Returns the distinct golden inputs of some versions.
 
     Raises:
-        CardError: there are none, they are damaged, or the versions take different inputs.
+        CardError: there are none, they are damaged, or the versions' inputs differ.
     """
     paths = [folder.version_path(version) / GOLDEN_FILE for version in versions]
     found = [read_golden(path).inputs for path in paths if path.is_file()]
@@ -138,7 +138,7 @@ def _golden_inputs(folder: ModelFolder, versions: Sequence[int]) -> Tensors:
         raise CardError(f"the versions take different inputs: {forms[0]} and {forms[-1]}")
     together = {name: np.concatenate([inputs[name] for inputs in found]) for name in forms[0]}
     rows = (b"".join(array[row].tobytes() for array in together.values()) for row in range(_rows(together)))
-    # Versions of one recipe have the same golden samples; of the equal ones the last index is kept.
+    # Versions of one recipe share golden samples; of equal ones the last index is kept.
     distinct = sorted({row: index for index, row in enumerate(rows)}.values())
     return {name: array[distinct] for name, array in together.items()}
 
@@ -148,7 +148,7 @@ def _rows(tensors: Tensors) -> int:
 
 
 def _compute(folder: ModelFolder, version: int, samples: Tensors) -> Tensors:
-    """Returns a version's outputs for samples, on the CPU; of one number for two classes, both classes'."""
+    """Returns a version's outputs for samples, on the CPU; a single probability becomes two classes'."""
     config = read_config(folder)
     model = find_model_file(folder.version_path(version), model_file_name(config))
     session = Session(model, SessionOptions(device="cpu"), read_reshapes(config))
@@ -163,10 +163,10 @@ def _compute(folder: ModelFolder, version: int, samples: Tensors) -> Tensors:
 
 
 def _agreement(first: Tensors, second: Tensors) -> Agreement:
-    """Compares outputs of the same samples, each with samples along the first axis.
+    """Compares outputs for the same samples, along the first axis.
 
     Raises:
-        CardError: the versions have other outputs, or of other shapes.
+        CardError: the versions' outputs differ in name or shape.
     """
     forms = [{name: array.shape[1:] for name, array in outputs.items()} for outputs in (first, second)]
     if forms[0] != forms[1]:
@@ -182,5 +182,5 @@ def _is_scores(output: Array) -> bool:
 
 
 def _same_label(first: Array, second: Array) -> Array:
-    """Returns which samples have their largest score at the same class: bool [N]."""
+    """Returns which samples have the same predicted class, bool [N]."""
     return np.asarray(first.argmax(axis=1) == second.argmax(axis=1))

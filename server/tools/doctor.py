@@ -1,7 +1,6 @@
-"""Finds everything in a repository that would not be served, and what would be served in another way than meant.
+"""Finds everything in a repository that would not be served, or not as intended.
 
-It asks the server's own checks, and adds only what these pass over in silence: what lies about and is not looked at,
-and what a version is served without.
+It runs the server's own checks, and adds what they silently ignore: stray files, and what a version lacks.
 """
 
 import contextlib
@@ -38,7 +37,7 @@ def examine(repository: Path, loader: Loader, *, quick: bool = False) -> Report:
     Args:
         repository: folder of models.
         loader: loads versions as the server would.
-        quick: whether to read files only, and load nothing.
+        quick: whether to read files only, without loading models.
     """
     whole = Model("")
     try:
@@ -53,7 +52,7 @@ def examine(repository: Path, loader: Loader, *, quick: bool = False) -> Report:
 
 
 class _Examination:
-    """Of one model."""
+    """Examines one model."""
 
     def __init__(self, folder: ModelFolder, loader: Loader, *, quick: bool) -> None:
         self._folder = folder
@@ -63,10 +62,10 @@ class _Examination:
         self._said: set[str] = set()
 
     def run(self) -> Model:
-        """Returns what was found; whatever else happens is an error of this model."""
+        """Returns the findings; unexpected errors count as findings of this model."""
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001  one model's surprise must not hide what is wrong with others
+        except Exception as error:  # noqa: BLE001  one model's unexpected error must not hide problems of others
             self._add([error])
         return self._model
 
@@ -94,7 +93,7 @@ class _Examination:
                 self._load(version, config)
 
     def _examine_all(self, config: Written | None) -> None:
-        """Looks at what would be served if the versions could be chosen, for which the model as a whole is refused."""
+        """Examines all versions on disk if the served ones cannot be chosen, so the whole model is refused."""
         with contextlib.suppress(OSError):
             versions = self._folder.versions()
             self._add(alias_problems(self._folder, config, versions))
@@ -110,8 +109,8 @@ class _Examination:
     def _load(self, version: int, config: Written | None) -> None:
         try:
             loaded = self._loader.load(self._folder, version)
-        except Exception as error:  # noqa: BLE001  whatever it is, the server would not serve the version
-            # All of them, and then the first one, in case that it is another.
+        except Exception as error:  # noqa: BLE001  after any error, the server would not serve the version
+            # All of them, then the raised one, in case it is another.
             self._add(self._loader.examine(self._folder, version, config))
             self._add([error])
             return
@@ -124,7 +123,7 @@ class _Examination:
         self._warn(Finding("warning", self._folder.version_path(version), None, note) for note in loaded.in_use.notes)
 
     def _add(self, errors: Iterable[Exception]) -> None:
-        """Keeps what keeps the model from serving, each sentence once."""
+        """Adds errors, each sentence once."""
         for error in _to_the_end(errors):
             if str(error) not in self._said:
                 self._said.add(str(error))
@@ -135,7 +134,7 @@ class _Examination:
 
 
 def _to_the_end(errors: Iterable[Exception]) -> Iterator[Exception]:
-    """Yields errors, and last the one that ended the look for them, where one did."""
+    """Yields errors, and last the one that ended the iteration, if any."""
     try:
         yield from errors
     except Exception as error:  # noqa: BLE001
@@ -167,7 +166,7 @@ def _missing_evidence(version: Path, *, is_required: bool) -> Iterator[Finding]:
 
 
 def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
-    """Says of a model that takes pictures that its classes have no names."""
+    """Yields that the classes of a picture model have no labels."""
     config, path = loaded.config, folder.config_file
     scores = scores_output(config.outputs)
     if config.pictures is None or scores is None or scores.labels:
@@ -182,7 +181,7 @@ def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
     entry = as_line(Written(output=[output]))
     problem = f"no labels: classes of {scores.name} are numbers; write one a line into {LABELS_FILE}, and name it here"
     if config.written is None:
-        # A configuration without these would change how requests are merged.
+        # A configuration without this would change how requests are merged.
         write = f"max_batch_size: {config.batching.max_batch_size} dynamic_batching {{ }} {entry}"
         yield Finding("warning", path, None, problem, write)
         return
@@ -191,7 +190,7 @@ def _missing_labels(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Find
 
 
 def _unclear_output(folder: ModelFolder, loaded: LoadedVersion) -> Iterator[Finding]:
-    """Yields that a classifier's output kind is not evident, is not what was declared, or is declared in vain."""
+    """Yields that a classifier's output kind is unclear, contradicts its declaration, or is declared without effect."""
     reader, config, path = loaded.scores, loaded.config, folder.config_file
     line = line_of(path, f'parameters["{OUTPUT_KIND}"]')
     if reader is None and config.output_kind is not None:

@@ -1,7 +1,7 @@
-"""Moves the names of a model's versions: has a candidate become stable, and takes that back.
+"""Moves the names of a model's versions: promotes a candidate to stable, and rolls back.
 
-The names stand in config.pbtxt (see `aliases`). Of the file nothing else changes, and it is replaced in one step: a
-server that polls the repository sees the names from before or those from after.
+The names are in config.pbtxt (see `aliases`). Nothing else in the file changes, and it is replaced atomically: a server
+that polls the repository sees either the old names or the new ones.
 """
 
 import re
@@ -22,29 +22,29 @@ from ..repository.aliases import CANDIDATE, PREVIOUS, STABLE, as_text, read_alia
 from ..repository.config import model_file_name, read_config, select_versions
 from ..repository.layout import ModelFolder, find_model
 
-# A parameter as people and text_format write it: what comes before its value, and the quote behind that.
+# A parameter as people and text_format write it: the text before its value, and the quote after it.
 _PARAMETER = r"""(\{{\s*key\s*:\s*["']{name}["']\s*[,;]?\s*value\s*:?\s*\{{\s*string_value\s*:\s*["'])[^"'\n]*(["'])"""
 
 
 @dataclass(frozen=True)
 class Move:
-    """What became of a model's names."""
+    """A change of a model's names."""
 
     model: str
     """The model's name."""
     before: Mapping[str, int]
-    """Versions by name, as they were."""
+    """Versions by name, before."""
     after: Mapping[str, int]
-    """The same, as they are now."""
+    """Versions by name, after."""
 
 
 def promote(repository: Path, name: str, version: int | None = None, alias: str = STABLE) -> Move:
-    """Gives a version a name; the one that was stable is called previous from then on.
+    """Names a version; a replaced stable version becomes previous.
 
     Args:
         repository: folder of models.
         name: the model's.
-        version: the version; None: its candidate where it becomes stable, else the highest on disk.
+        version: the version; None: the candidate for `stable`, else the highest on disk.
         alias: `stable` or `candidate`.
 
     Raises:
@@ -60,7 +60,7 @@ def promote(repository: Path, name: str, version: int | None = None, alias: str 
     _check_version(folder, config, chosen)
     after = {**before, alias: chosen}
     if alias == STABLE:
-        # Without a stable version, the highest that is served answers.
+        # Without a stable version, the highest served one answers.
         replaced = before.get(STABLE) or max(select_versions(config, folder.versions()), default=chosen)
         if replaced != chosen:
             after[PREVIOUS] = replaced
@@ -68,10 +68,10 @@ def promote(repository: Path, name: str, version: int | None = None, alias: str 
 
 
 def rollback(repository: Path, name: str) -> Move:
-    """Has the version that was stable before be stable again; the one that was until now is called previous.
+    """Restores the previous stable version; the current one becomes previous.
 
     Raises:
-        RepositoryError: there is no such model, nothing was stable before, or its config.pbtxt cannot be changed.
+        RepositoryError: there is no such model or previous version, or its config.pbtxt cannot be changed.
     """
     folder, config, before = _open(repository, name)
     if PREVIOUS not in before or STABLE not in before:
@@ -83,7 +83,7 @@ def rollback(repository: Path, name: str) -> Move:
 
 
 def _open(repository: Path, name: str) -> tuple[ModelFolder, pb.ModelConfig, dict[str, int]]:
-    """Returns a model's folder, its config.pbtxt, and the versions that have names there."""
+    """Returns a model's folder, its config.pbtxt, and its named versions."""
     try:
         folder = find_model(repository, name)
     except NotFound as error:
@@ -110,17 +110,17 @@ def _move(folder: ModelFolder, config: pb.ModelConfig, before: Mapping[str, int]
         wanted = pb.ModelConfig()
         wanted.CopyFrom(config)
         set_aliases(wanted, after)
-        # Behind a link is the file itself.
+        # Follow a link to the file itself.
         path = folder.config_file.resolve()
         _replace(path, _edited(path, read_text(path, CONFIG_BYTES), changed, wanted))
     return Move(folder.name, before, after)
 
 
 def _edited(path: Path, text: str, changed: Mapping[str, int], wanted: pb.ModelConfig) -> str:
-    """Returns config.pbtxt's text with other names, and all the rest as it was written, comments included.
+    """Returns config.pbtxt's text with other names; everything else, comments included, is unchanged.
 
     Raises:
-        RepositoryError: the names are written in a form that this does not know.
+        RepositoryError: the names are written in an unknown form.
     """
     for alias, version in changed.items():
         text, found = re.subn(_PARAMETER.format(name=alias), rf"\g<1>{version}\g<2>", text)

@@ -1,4 +1,4 @@
-"""Finds what lies in a repository and is never looked at."""
+"""Finds files and folders in a repository that are never read."""
 
 import difflib
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from ..repository.warmup import WARMUP_FOLDER, warmup_files
 from .findings import Finding
 
 LABELS_FILE = "labels.txt"
-"""What a model's label file is usually called."""
+"""The usual name of a model's label file."""
 
 
 def stray(path: Path, problem: str, write: str = "") -> Finding:
-    """Returns a warning about a file or folder; `write` is the line to write for it, if there is one."""
+    """Returns a warning about a file or folder; `write` is the line to add for it, if any."""
     return Finding("warning", path, None, problem, write)
 
 
@@ -27,12 +27,12 @@ def _hidden(path: Path) -> Finding:
 
 
 def _is_of_kubelet(entry: Path) -> bool:
-    """Returns whether a ConfigMap's, Secret's or CSI volume is made of this: removing it would break the mount."""
+    """Returns whether this belongs to a ConfigMap, Secret or CSI volume, whose mount its removal would break."""
     return entry.name.startswith("..")
 
 
 def beside_models(repository: Path) -> Iterator[Finding]:
-    """Yields what lies in a repository and is not a model's folder."""
+    """Yields what is in a repository but not a model's folder."""
     for entry in _entries(repository):
         if entry.name.startswith("."):
             yield _hidden(entry)
@@ -41,7 +41,7 @@ def beside_models(repository: Path) -> Iterator[Finding]:
 
 
 def beside_versions(folder: ModelFolder, config: Written | None, *, is_known: bool) -> Iterator[Finding]:
-    """Yields what lies in a model's folder and is not looked at; of files only where it `is_known` which are used."""
+    """Yields what is never read in a model's folder; files only if it `is_known` which are used."""
     used = {CONFIG_FILE, *(output.label_filename for output in (config.output if config else ()))}
     for entry in _entries(folder.path):
         if entry.name.startswith("."):
@@ -74,7 +74,7 @@ def _no_config(folder: ModelFolder, entry: Path) -> Finding:
 
 
 def beside_model(version: Path, model_file: str) -> Iterator[Finding]:
-    """Yields what lies in a version's folder and is not looked at."""
+    """Yields what is never read in a version's folder."""
     model = find_model_file(version, model_file)
     weights = _files_of(model)
     used = {model_file, model.name, CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, *(weights or ())}
@@ -92,13 +92,13 @@ def beside_model(version: Path, model_file: str) -> Iterator[Finding]:
 
 
 def _files_of(model: Path) -> set[str] | None:
-    """Returns what a model's weights are in beside its graph, as names in the graph's folder; None: it is unknown."""
+    """Returns the names of a model's weight files in the graph's folder, or None if unknown."""
     if not model.is_file():
         return None
     try:
         return {PurePosixPath(name).parts[0] for name in external_files(model)}
     except (OSError, ExternalDataError):
-        # Missing or refused, which the loader's checks report.
+        # Missing or refused; the loader's checks report it.
         return None
 
 
