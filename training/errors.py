@@ -1,17 +1,17 @@
-"""What training and export refuse, and why.
+"""Errors of training and export.
 
     TrainingError                 anything that stops a run or an export
-    ├── UsageError                the caller's: options that do not fit together, or an unknown name
-    │   └── TargetExistsError     the caller's: what would be written is already there
-    ├── DataError                 the data set's: its files are missing or damaged
-    ├── SourceError               the model file's: it cannot be read, or it is no model that can be exported
-    ├── SamplesError              the samples' or labels': they do not fit the model
-    ├── DivergedError             the run's: the loss is no number any more
-    ├── WeakMemberError           the run's: an ensemble's member is no better than guessing
-    ├── RunInterruptedError       nobody's: Ctrl-C or SIGTERM stopped the run
-    ├── ParityError               the conversion's: the exported model computes something else than the original
-    ├── WriteError                the disk's: no space left, or no permission
-    └── MissingLibraryError       the installation's: a library of the extra `training` is missing
+    ├── UsageError                caller error: incompatible options, or an unknown name
+    │   └── TargetExistsError     caller error: the target exists already
+    ├── DataError                 data error: the data set's files are missing or damaged
+    ├── SourceError               model error: the file cannot be read, or cannot be exported
+    ├── SamplesError              data error: samples or labels do not fit the model
+    ├── DivergedError             run error: the loss is NaN or infinite
+    ├── WeakMemberError           run error: an ensemble's member is no better than guessing
+    ├── RunInterruptedError       Ctrl-C or SIGTERM stopped the run
+    ├── ParityError               conversion error: the exported model differs from the original
+    ├── WriteError                disk error: no space left, or no permission
+    └── MissingLibraryError       installation error: a library of the extra `training` is missing
 
 Each message is one sentence that names the thing, what was expected, and the remedy.
 """
@@ -24,13 +24,13 @@ class TrainingError(Exception):
 
 
 class UsageError(TrainingError):
-    """The caller asked for something that cannot be: options that do not fit together, or an unknown name."""
+    """Caller error: incompatible options, or an unknown name."""
 
     exit_code = 2
 
 
 class TargetExistsError(UsageError):
-    """What would be written is already there, and nothing is overwritten."""
+    """The target exists already, and is not overwritten."""
 
 
 class DataError(TrainingError):
@@ -40,7 +40,7 @@ class DataError(TrainingError):
 
 
 class SourceError(TrainingError):
-    """The model to export cannot be read, or it is none that can be exported."""
+    """The model file cannot be read, or cannot be exported."""
 
     exit_code = 2
 
@@ -52,10 +52,10 @@ class SamplesError(TrainingError):
 
 
 class DivergedError(TrainingError):
-    """The loss, or a weight, is no number any more, so going on would train nothing."""
+    """The loss or a weight is NaN or infinite, so training cannot continue."""
 
     def __init__(self, *, epoch: int, step: int) -> None:
-        """Stores where it happened; `epoch` and `step` count from 1."""
+        """`epoch` and `step` count from 1."""
         super().__init__(
             f"the loss or a weight became NaN or infinite at step {step} of epoch {epoch}, so training stopped and "
             f"wrote no run; try a smaller --lr first, then a larger --batch-size or another --seed"
@@ -65,21 +65,21 @@ class DivergedError(TrainingError):
 
 
 class WeakMemberError(TrainingError):
-    """A member of an ensemble is no better than guessing, so there is nothing to build on."""
+    """A member of an ensemble is no better than guessing."""
 
 
 class RunInterruptedError(TrainingError):
-    """Ctrl-C or SIGTERM stopped the run; the message says what is kept and how to go on."""
+    """Ctrl-C or SIGTERM stopped the run; the message says what is kept and how to resume."""
 
     exit_code = 130
 
 
 class ParityError(TrainingError):
-    """The exported model computes something else than the original."""
+    """The exported model differs from the original."""
 
 
 class WriteError(TrainingError):
-    """The disk does not take what is to be written: no space left, no permission, or a file in the way."""
+    """It cannot be written: no space left, no permission, or a file in the way."""
 
 
 class MissingLibraryError(TrainingError):

@@ -1,4 +1,4 @@
-"""Imports TensorFlow, Keras and tf2onnx when they are first needed, and keeps their chatter off the terminal."""
+"""Imports TensorFlow, Keras and tf2onnx on first use, and suppresses their messages."""
 
 import contextlib
 import logging
@@ -28,9 +28,9 @@ class Frameworks:
 
 @cache
 def load() -> Frameworks:
-    """Imports TensorFlow and Keras, which takes seconds, the first time that it is called.
+    """Imports TensorFlow and Keras on the first call, which takes seconds.
 
-    TensorFlow's C++ log stays silent unless the environment sets TF_CPP_MIN_LOG_LEVEL.
+    TensorFlow's C++ log is silent unless the environment sets TF_CPP_MIN_LOG_LEVEL.
 
     Raises:
         MissingLibraryError: one of them is not installed.
@@ -52,13 +52,13 @@ def load_tf2onnx() -> Any:
     load()
     with named_where_missing():
         import tf2onnx
-    # What it logs as an error is checked in its result, and said in one sentence.
+    # Its logged errors are detected in its result and reported in one sentence.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     return tf2onnx
 
 
 def check_tensorboard() -> None:
-    """Checks that TensorBoard, which writes its own logs, is there.
+    """Checks that TensorBoard is installed.
 
     Raises:
         MissingLibraryError: it is not installed.
@@ -77,7 +77,7 @@ def _load() -> Frameworks:
 
 @contextlib.contextmanager
 def named_where_missing() -> Iterator[None]:
-    """Says which library is missing, and how it is installed, where an import in the block fails.
+    """Reports which library is missing, and how to install it, if an import in the block fails.
 
     Raises:
         MissingLibraryError: one is not installed.
@@ -92,9 +92,9 @@ def named_where_missing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Swallows what native code writes to stderr; shows it after all where the block fails.
+    """Suppresses what native code writes to stderr, but shows it if the block fails.
 
-    TensorFlow's log level holds only once its logging is set up, and its banners come before that.
+    TensorFlow prints banners before its log level takes effect.
     """
     sys.stderr.flush()
     original = os.dup(_STDERR)

@@ -1,4 +1,4 @@
-"""Tells the user on stderr what a long step is doing; stdout is kept for results."""
+"""Shows progress on stderr; stdout is reserved for results."""
 
 import math
 import sys
@@ -20,19 +20,19 @@ def say(line: str) -> None:
 
 
 def tracked(items: Sequence[Item], description: str) -> Iterator[Item]:
-    """Yields items, and shows on stderr how many are done, where that is a terminal."""
+    """Yields items, with a progress bar on stderr if that is a terminal."""
     console = Console(stderr=True, highlight=False)
     yield from track(items, description, console=console, transient=True, disable=not console.is_terminal)
 
 
 class TrainingProgress:
-    """A bar an epoch, with loss and accuracy so far, and a line for each epoch that is over.
+    """A bar per epoch, with the current loss and accuracy, and a line per completed epoch.
 
-    Where stderr is no terminal, the lines alone.
+    Only the lines if stderr is not a terminal.
     """
 
     def __init__(self, *, epochs: int, steps: int) -> None:
-        """Stores the number of epochs, and of steps an epoch."""
+        """`steps` is the number of steps per epoch."""
         self._epochs = epochs
         self._steps = steps
         self._epoch_started_s = 0.0
@@ -52,7 +52,7 @@ class TrainingProgress:
         self._bar.start()
 
     def stop(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._bar.stop()
 
     def begin_epoch(self, epoch: int) -> None:
@@ -61,7 +61,7 @@ class TrainingProgress:
         self._bar.reset(self._task, description=f"epoch {epoch + 1}/{self._epochs}", figures="")
 
     def end_step(self, epoch: int, step: int, figures: Mapping[str, float]) -> None:
-        """Shows a step that is done; both count from 0.
+        """Shows a completed step; epoch and step count from 0.
 
         Raises:
             DivergedError: the loss is NaN or infinite.

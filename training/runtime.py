@@ -1,4 +1,4 @@
-"""Runs an exported model on the CPU; beside `quantize`, the only module of training that imports ONNX Runtime."""
+"""Runs an exported model on the CPU. Only this module and `quantize` import ONNX Runtime in training."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ CUDA = "CUDAExecutionProvider"
 
 Array = npt.NDArray[Any]
 
-# Triton's element types by ONNX Runtime's name, and NumPy's.
+# Triton's and NumPy's element types by ONNX Runtime's name.
 _TYPES = {
     "tensor(bool)": ("TYPE_BOOL", "?"),
     "tensor(uint8)": ("TYPE_UINT8", "u1"),
@@ -36,7 +36,7 @@ _TYPES = {
     "tensor(string)": ("TYPE_STRING", "O"),
 }
 _BATCH = 500
-# What ONNX Runtime puts before a reason, such as: [ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : .
+# ONNX Runtime's prefix before a reason, such as [ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : .
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _FATAL = 4
 
@@ -48,30 +48,30 @@ class Tensor:
     name: str
     """Its name in the graph."""
     config_type: str
-    """Its element type as config.pbtxt names it, such as TYPE_UINT8."""
+    """Its element type in config.pbtxt, such as TYPE_UINT8."""
     shape: tuple[int, ...]
-    """Its shape in the graph, batch dimension included; -1 where a request chooses."""
+    """Its shape in the graph with the batch dimension; -1 for free dimensions."""
     dtype: np.dtype[Any]
     """Its element type in NumPy."""
 
 
 class OnnxModel:
-    """An ONNX model that computes on one thread of the CPU."""
+    """An ONNX model that runs on one CPU thread."""
 
     def __init__(self, content: bytes | Path, *, source: str, as_written: bool = False) -> None:
         """Loads a model.
 
         Args:
-            content: the ONNX file's bytes; or its path, where it keeps weights in files beside it.
-            source: what an error calls it.
-            as_written: whether every node is computed as it is there; otherwise ONNX Runtime merges some of them.
+            content: the ONNX file's bytes, or its path if it keeps weights in files beside it.
+            source: its name in errors.
+            as_written: whether to run every node as written, instead of letting ONNX Runtime fuse nodes.
 
         Raises:
-            SourceError: ONNX Runtime cannot load it, or a tensor is of a kind that is not served.
+            SourceError: ONNX Runtime cannot load it, or a tensor's kind is not supported.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        # Everything else is in the exception as well.
+        # Everything else is also in the exception.
         options.log_severity_level = _FATAL
         if as_written:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -85,22 +85,22 @@ class OnnxModel:
 
     @property
     def batches(self) -> bool:
-        """Whether the first dimension of every tensor is free, so that requests can share a run."""
+        """Whether the first dimension of every tensor is free, so requests can share a run."""
         return all(tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs))
 
     def sample_shape(self, tensor: Tensor) -> tuple[int, ...]:
-        """Returns the shape of one sample of a tensor: without the batch dimension where there is one."""
+        """Returns the shape of one sample of a tensor, without a batch dimension."""
         return tensor.shape[1:] if self.batches else tensor.shape
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns all outputs, by name, of inputs by name; both have samples along the first axis."""
+        """Maps inputs by name to outputs by name; both have samples along the first axis."""
         return run_in_parts(self.run_once, inputs, batches=self.batches)
 
     def run_once(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns all outputs, by name, of one run on inputs that have the shapes of the graph.
+        """Maps inputs by name, in the graph's shapes, to outputs by name, in one run.
 
         Raises:
-            SourceError: the model cannot compute these.
+            SourceError: the model cannot compute them.
         """
         names = [tensor.name for tensor in self.outputs]
         try:
@@ -112,12 +112,12 @@ class OnnxModel:
 def run_in_parts(
     run: Callable[[Mapping[str, Array]], dict[str, Array]], inputs: Mapping[str, Array], *, batches: bool
 ) -> dict[str, Array]:
-    """Returns the joined outputs of a model run on parts of the inputs, so that memory stays bounded.
+    """Runs a model on parts of the inputs, so memory stays bounded; returns the joined outputs.
 
     Args:
-        run: takes input tensors by name, returns output tensors by name.
+        run: maps input tensors by name to output tensors by name.
         inputs: tensors by name, with samples along the first axis.
-        batches: whether `run` takes many samples at once; otherwise each sample is its whole input.
+        batches: whether `run` accepts many samples at once; otherwise each sample is a whole input.
     """
     samples = len(next(iter(inputs.values())))
     if batches:
@@ -144,6 +144,6 @@ def _tensor(node: Any, source: str) -> Tensor:
     if node.type not in _TYPES:
         raise SourceError(f"{source}: {node.name} is a {node.type}, which cannot be served; expected a dense tensor")
     config_type, code = _TYPES[node.type]
-    # A free dimension has a name or None where a fixed one has a number.
+    # A free dimension is a name or None, a fixed one a number.
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     return Tensor(node.name, config_type, shape, np.dtype(code))

@@ -1,4 +1,4 @@
-"""Writes a folder whole: beside its place first, then renamed in, so that nobody ever sees half of it."""
+"""Writes a folder atomically: beside its target first, then renamed, so it is never seen incomplete."""
 
 import contextlib
 import fcntl
@@ -16,12 +16,12 @@ from .errors import TargetExistsError, WriteError
 def staged(target: Path) -> Iterator[Path]:
     """Yields a new hidden folder on the target's file system, and renames it to `target` when the block succeeds.
 
-    Where the block fails or is interrupted, the folder is removed and the target is as before; what a killed process
-    left is removed by the next that writes the same target. A target that is an empty folder is replaced.
+    If the block fails or is interrupted, the folder is removed and the target is unchanged; leftovers of a killed
+    process are removed by the next one with the same target. An empty target folder is replaced.
 
     Raises:
-        TargetExistsError: the target is there and not empty.
-        WriteError: the disk does not take it.
+        TargetExistsError: the target exists and is not empty.
+        WriteError: it cannot be written.
     """
     check_free(target)
     try:
@@ -47,12 +47,12 @@ def _staged(target: Path) -> Iterator[Path]:
 
 
 def _make(target: Path) -> tuple[Path, int]:
-    """Returns a new folder, and the descriptor of its lock, which the kernel releases if this process is killed."""
+    """Returns a new folder and the descriptor of its lock, which the kernel releases if the process is killed."""
     while True:
-        # Not tempfile.mkdtemp: its folder is closed to everybody else, a server under another user included.
+        # Not tempfile.mkdtemp, whose folder other users cannot read, including a server's.
         staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
         staging.mkdir()
-        # Another process may take it for abandoned before it is locked.
+        # Before it is locked, another process may consider it abandoned.
         with contextlib.suppress(FileNotFoundError):
             lock = _open(staging)
             if _is_ours(staging, lock):
@@ -70,7 +70,7 @@ def _is_ours(staging: Path, lock: int) -> bool:
 def _remove_abandoned(target: Path) -> None:
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}")
     for path in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
-        # In use, a link, or another user's: it stays.
+        # In use, a link, or another user's: keep it.
         with contextlib.suppress(OSError):
             lock = _open(path)
             try:
@@ -85,7 +85,7 @@ def _open(folder: Path) -> int:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Locks a folder; returns False on a file system without locks, where nothing is ever taken for abandoned.
+    """Locks a folder; returns False on a file system without locks, where nothing is considered abandoned.
 
     Raises:
         BlockingIOError: another process has locked it.
@@ -100,11 +100,11 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def check_free(target: Path) -> None:
-    """Checks that nothing would be overwritten at `target`.
+    """Checks that `target` would not be overwritten.
 
     Raises:
-        TargetExistsError: it is there and not an empty folder.
-        WriteError: what it would lie in is no folder.
+        TargetExistsError: it exists and is not an empty folder.
+        WriteError: its parent is not a folder.
     """
     nearest = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
     if not nearest.is_dir():
@@ -114,7 +114,7 @@ def check_free(target: Path) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Returns why a write failed, in the system's words: HDF5 puts paths and addresses around them."""
+    """Returns why a write failed, in the system's words, without HDF5's paths and addresses."""
     code = error.errno
     if code is None and (named := re.search(r"errno = (\d+)", str(error))):
         code = int(named[1])
@@ -125,6 +125,6 @@ def _rename(staging: Path, target: Path) -> None:
     try:
         staging.rename(target)
     except OSError:
-        # Somebody else may have written it in the meantime.
+        # Another process may have written it in the meantime.
         check_free(target)
         raise

@@ -1,4 +1,4 @@
-"""What a learner gives back."""
+"""The result of a learner."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from .report import Layer
 
 
 class Trained(Protocol):
-    """A trained model, whatever learned it."""
+    """A trained model of any learner."""
 
     @property
     def parameters(self) -> int:
@@ -17,18 +17,18 @@ class Trained(Protocol):
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """Figures by name, an entry an epoch; empty where there are no epochs."""
+        """Figures by name, one entry per epoch; empty without epochs."""
 
     @property
     def temperature(self) -> float | None:
-        """What the logits are divided by so that confidence is honest; None: they are as they were learned."""
+        """The temperature that calibrates the logits, or None."""
 
     @property
     def layers(self) -> Sequence[Layer]:
-        """A network's layers in order; empty: it is no network."""
+        """A network's layers in order; empty if it is not a network."""
 
     def predict(self, inputs: Array) -> Array:
         """Returns scores float [N, classes], or values float [N, 1], of samples along the first axis."""
 
     def save(self, folder: Path) -> None:
-        """Writes the model into a run's folder, under a name that `sources.from_run` knows."""
+        """Writes the model into a run's folder, under a name known to `sources.from_run`."""

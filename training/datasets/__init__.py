@@ -1,4 +1,4 @@
-"""The data sets that recipes learn from: public ones of images, and small tables that need no download."""
+"""The data sets of the recipes: public image sets, and small tables that need no download."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from .folds import stratified_folds
 __all__ = ["IMAGE_SHAPES", "Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
 
 IMAGE_SHAPES = {"mnist": (28, 28, 1), "fashion-mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-"""Height, width and channels by data set, of those that hold images."""
+"""Height, width and channels of image data sets, by name."""
 
 _LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
     "mnist": partial(mnist.load, "mnist"),
@@ -28,10 +28,10 @@ _LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
 def load(name: str, data_dir: Path | None) -> Dataset:
     """Loads a data set from its official files in `data_dir`, else through Keras's downloader and its cache.
 
-    The tables come with the project or a library, whatever `data_dir` is.
+    Tables come with the project or a library; `data_dir` does not matter for them.
 
     Raises:
-        UsageError: `data_dir` is no folder.
+        UsageError: `data_dir` is not a folder.
         DataError: a file is missing or damaged, or there are none and Keras cannot download them.
     """
     if data_dir is not None and not data_dir.is_dir():

@@ -1,4 +1,4 @@
-"""CIFAR-10, out of its official binary files or Keras's downloader.
+"""CIFAR-10, from its official binary files or Keras's downloader.
 
 A file holds records of 3,073 bytes: the label, then 1,024 red, 1,024 green and 1,024 blue pixels, row by row. Described
 at https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -28,7 +28,7 @@ _JPEG_SHA256 = "fdf07773e059bbd3f89fa9704df67e9e1baaf94bba2d367e2d4d9f3649ac79e0
 def load(data_dir: Path | None) -> Dataset:
     """Loads the binary files in `data_dir`, else the data set through Keras's downloader and its cache.
 
-    The files may lie in `data_dir/cifar-10-batches-bin`, `data_dir/cifar10` or `data_dir` itself.
+    The files may be in `data_dir/cifar-10-batches-bin`, `data_dir/cifar10` or `data_dir` itself.
 
     Raises:
         DataError: a file is missing or damaged, or there are none and Keras cannot download them.
@@ -112,7 +112,7 @@ def _fingerprint(records: list[Array]) -> str:
 def _note(fingerprint: str) -> str:
     if fingerprint == _JPEG_SHA256:
         return "a lossy copy: the images went through JPEG compression of quality 75"
-    # The official files could not be had where this was written, so their hash is not known here.
+    # The official files were not available when this was written, so their hash is unknown.
     return "not the files that this project's own figures were measured on, which are a lossy JPEG copy"
 
 

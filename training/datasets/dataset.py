@@ -1,4 +1,4 @@
-"""What a data set is: samples with what is to be predicted of them, in the split that figures are quoted for."""
+"""Data sets: samples and targets, in their official splits."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,13 +9,13 @@ import numpy.typing as npt
 Task = Literal["image", "tabular", "regression"]
 Array = npt.NDArray[Any]
 
-# Not the run's seed: what is chosen on held-out samples must not see them in the next run.
+# Not the run's seed: samples held out for choices must not be learned in the next run.
 _HOLD_OUT_SEED = 1
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples with what is to be predicted of them."""
+    """Samples with their targets."""
 
     inputs: Array
     """Images, raw pixels, uint8 [N, H, W, C]; or rows of a table, float32 [N, features]."""
@@ -40,19 +40,19 @@ class Dataset:
     name: str
     """Its usual name, such as MNIST."""
     task: Task
-    """What its samples are, and what is predicted: the class of an image or of a table's row, or a value."""
+    """Its kind: classes of images, classes of a table's rows, or values."""
     labels: tuple[str, ...]
     """The classes' names in index order; empty in a regression."""
     train: Split
-    """What a model learns from."""
+    """The training split."""
     test: Split
-    """What it is measured on; the same as `train` where there is too little for two splits."""
+    """The test split; equal to `train` if there is too little data for two."""
     sha256: str
     """Hash over the names of its official files, each followed by its file's uncompressed bytes, in hex; of a table,
     over its name and the bytes of its arrays; of a user's own pictures over their names, each followed by its file's
     hash."""
     note: str = ""
-    """What makes figures measured on it differ from published ones; empty for the official files."""
+    """Why figures on it differ from published ones; empty for the official files."""
     features: tuple[str, ...] = ()
     """The names of a table's columns, with units; empty for images."""
     target: str = ""
@@ -60,16 +60,16 @@ class Dataset:
 
     @property
     def quoted(self) -> tuple[Literal["test", "training"], Split]:
-        """The split that a model's figures are quoted for, with its name: test, where it is one of its own."""
+        """The split for quoted figures, with its name: test if there is a separate one."""
         return ("training", self.train) if self.test is self.train else ("test", self.test)
 
 
 def hold_out(split: Split, share: float) -> tuple[Split, Split]:
-    """Returns the samples to learn from and those held out of it, which are the same ones in every run.
+    """Returns the samples to learn from and the held-out ones; the same in every run.
 
     Args:
         split: the training split.
-        share: how much of it is held out, a fraction of 1.
+        share: the held-out share, a fraction of 1.
     """
     order = split.hold_out_order
     if order is None:

@@ -1,4 +1,4 @@
-"""Has Keras download a data set that the user has no files of."""
+"""Downloads data sets with Keras."""
 
 import contextlib
 import sys
@@ -18,8 +18,8 @@ def from_keras(module: str, title: str, data_dir: Path | None, *, remedy: str) -
     Args:
         module: the data set's module in keras.datasets.
         title: its usual name.
-        data_dir: where its files were looked for and not found; None: nowhere.
-        remedy: what the user can do where it cannot be downloaded.
+        data_dir: the folder where its files were not found, or None.
+        remedy: what to do if it cannot be downloaded.
 
     Raises:
         DataError: it cannot be downloaded.
@@ -28,10 +28,10 @@ def from_keras(module: str, title: str, data_dir: Path | None, *, remedy: str) -
         say(f"no {title} files in {data_dir}; asking Keras's downloader")
     source = getattr(frameworks.load().keras.datasets, module)
     try:
-        # Keras reports its download on stdout, where a --json result belongs.
+        # Keras reports its download on stdout, which is reserved for --json results.
         with contextlib.redirect_stdout(sys.stderr):
             splits = source.load_data()
-    except Exception as error:  # Keras raises a bare Exception where a download fails
+    except Exception as error:  # Keras raises a bare Exception if a download fails
         missing = f"{data_dir} holds no {title} files" if data_dir is not None else "no --data-dir is given"
         raise DataError(f"{missing} and Keras cannot download {title}; {remedy}") from error
     return [np.asarray(array, np.uint8) for split in splits for array in split]

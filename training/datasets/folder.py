@@ -1,7 +1,7 @@
-"""A user's own pictures as a data set: a folder with one folder for each class, whose name is the class's label.
+"""A user's own pictures as a data set: a folder with one subfolder per class, named after its label.
 
-The test split is a fifth of each class: the pictures whose files' SHA-256 hashes come first. So it stays the same when
-files are renamed, moves little when pictures are added, and copies of a picture lie on one side, save at its edge.
+The test split is a fifth of each class: the pictures whose files' SHA-256 hashes come first. So it is stable when files
+are renamed, changes little when pictures are added, and copies of a picture are in the same split, except at its edge.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from .dataset import Array, Dataset, Split
 TEST_SHARE = 0.2
 NOTE = "the user's own pictures; the test split is a fixed fifth of each class"
 
-# Names that data sets' own splits have.
+# Usual names of data sets' splits.
 _SPLITS = ("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "holdout")
-# From how many times as many pictures a class is said to be much larger than another.
+# The ratio of class sizes from which they are reported as unbalanced.
 _UNEVEN = 10
 _NAMED = 3
 
@@ -45,18 +45,18 @@ class _Picture:
 
 
 def load(root: Path, shape: Shape, *, skip_broken: bool) -> Dataset:
-    """Loads the pictures in a folder's folders, at any depth, as a network takes them.
+    """Loads the pictures in a folder's subfolders, at any depth, in a network's format.
 
-    What systems leave in folders (._NAME, .DS_Store, Thumbs.db) is passed over, and links to folders are not followed.
+    Files of operating systems (._NAME, .DS_Store, Thumbs.db) are skipped; links to folders are not followed.
 
     Args:
         root: the folder.
-        shape: what the network takes.
-        skip_broken: whether to leave out pictures that cannot be read.
+        shape: the network's input shape.
+        skip_broken: whether to skip unreadable pictures.
 
     Raises:
-        UsageError: there is no such folder.
-        DataError: it has no two classes, a class has too few pictures, or a picture cannot be read.
+        UsageError: the folder does not exist.
+        DataError: it has fewer than two classes, a class has too few pictures, or a picture cannot be read.
     """
     classes = _classes(root)
     files = [(path, label) for label, folder in enumerate(classes) for path in _pictures_in(folder)]
@@ -108,7 +108,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _refuse_splits(root: Path, folders: Sequence[Path]) -> None:
-    """Refuses a data set that comes in splits: it would be learned to tell one split from another."""
+    """Refuses a data set in splits, because a network would learn to tell the splits apart."""
     splits = [folder for folder in folders if folder.name.lower() in _SPLITS]
     if not splits or (len(splits) == 1 and len(folders) > 1):
         return
@@ -138,7 +138,7 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def _read(files: Sequence[tuple[Path, int]], shape: Shape, *, skip_broken: bool) -> list[_Picture]:
-    # As the server makes them, but that nothing is inverted.
+    # As in the server, but without inversion.
     spec = PictureSpec(*shape)
     pictures, broken, is_forbidden = [], [], False
     for path, label in tracked(files, "reading pictures"):
@@ -165,7 +165,7 @@ def _read(files: Sequence[tuple[Path, int]], shape: Shape, *, skip_broken: bool)
 
 
 def _say_what_is_odd(pictures: Sequence[_Picture], classes: Sequence[Path]) -> None:
-    """Says which pictures are in several classes, and that classes differ much in size: both cost accuracy."""
+    """Reports pictures in several classes and unbalanced classes, because both cost accuracy."""
     firsts: dict[bytes, _Picture] = {}
     doubles = []
     for picture in pictures:

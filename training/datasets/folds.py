@@ -1,4 +1,4 @@
-"""Cuts samples into folds, each of which is predicted by a model that learned from the others alone."""
+"""Cuts samples into folds for cross-validation."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ from .dataset import Split
 
 Indices = npt.NDArray[np.integer]
 
-# As `hold_out`'s: not the run's seed, so that figures of two seeds are figures on the same samples.
+# As in `hold_out`, not the run's seed, so different seeds are measured on the same samples.
 _FOLDS_SEED = 1
 
 
 def stratified_folds(split: Split, count: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yields for each fold the indices of the samples outside of it and in it; the same ones in every run.
+    """Yields for each fold the indices of the samples outside and inside it; the same in every run.
 
     Every sample is in exactly one fold, and every class has its share of each.
 
     Args:
         split: the samples, with labels.
-        count: how many folds.
+        count: number of folds.
 
     Raises:
         UsageError: a class has fewer samples than there are folds.

@@ -1,4 +1,4 @@
-"""Reads the IDX files that MNIST and Fashion-MNIST are published as.
+"""Reads IDX files, the format of MNIST and Fashion-MNIST.
 
 The format: two zero bytes, the element type (8 is uint8), the number of dimensions, each dimension's length as a
 big-endian uint32, then the elements in row-major order. Described at https://yann.lecun.com/exdb/mnist/.
@@ -24,10 +24,10 @@ def read(path: Path, *, rank: int) -> npt.NDArray[np.uint8]:
 
     Args:
         path: the file.
-        rank: how many dimensions it must have: 3 for images [N, H, W], 1 for labels [N].
+        rank: the required number of dimensions: 3 for images [N, H, W], 1 for labels [N].
 
     Raises:
-        DataError: it cannot be read, is damaged or truncated, or is another kind of file.
+        DataError: it cannot be read, is damaged or truncated, or is of another kind.
     """
     content = _content(path)
     head_bytes = 4 + 4 * rank

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, out of their official IDX files or Keras's downloader."""
+"""MNIST and Fashion-MNIST, from their official IDX files or Keras's downloader."""
 
 import hashlib
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _IMAGE_SIZE = (28, 28)
 class _Source:
     title: str
     labels: tuple[str, ...]
-    # Of the official files, as `_fingerprint` hashes them.
+    # Hashes of the official files, by `_fingerprint`.
     sha256: str
     # The module in keras.datasets.
     keras: str
@@ -129,7 +129,7 @@ def _fingerprint(arrays: list[Array]) -> str:
 
 
 def where_to_put(name: str) -> str:
-    """Returns what the user can do where the files are missing."""
+    """Returns what to do if the files are missing."""
     return (
         f"put {', '.join(f'{file}.gz' for file in _FILES)} into DIR/{name} "
         f"and give --data-dir DIR (or set PIXELSERVE_DATA_DIR=DIR)"

@@ -1,4 +1,4 @@
-"""Tables that travel with the project or with a library, so that nothing has to be downloaded for them."""
+"""Tables that come with the project or a library, without a download."""
 
 import csv
 import hashlib
@@ -10,23 +10,23 @@ from .. import frameworks
 from .dataset import Array, Dataset, Split
 
 _TRUTH = ("false", "true")
-# Not the run's seed: every run is measured on the same flowers.
+# Not the run's seed, so every run is evaluated on the same flowers.
 _IRIS_SEED = 1
 _IRIS_TEST_SHARE = 0.2
 
 
 def load_xor() -> Dataset:
-    """Returns the truth table of the exclusive or: its four rows are learned from and measured on."""
+    """Returns the truth table of the exclusive or; its four rows are both training and test split."""
     return _gate("XOR", np.array([0, 1, 1, 0], np.uint8))
 
 
 def load_and() -> Dataset:
-    """Returns the truth table of the logical and: its four rows are learned from and measured on."""
+    """Returns the truth table of the logical and; its four rows are both training and test split."""
     return _gate("AND", np.array([0, 0, 0, 1], np.uint8))
 
 
 def load_blood_fat() -> Dataset:
-    """Returns age, weight and blood fat of 25 people, who are learned from and measured on.
+    """Returns age, weight and blood fat of 25 people, who are both training and test split.
 
     H. Spaeth, "Mathematical Algorithms for Linear Regression", Academic Press 1991; set x09 of J. Burkardt's collection
     REGRESSION.
@@ -48,9 +48,9 @@ def load_blood_fat() -> Dataset:
 
 
 def load_iris() -> Dataset:
-    """Returns Fisher's irises, 120 to learn from and 30 to measure on, as many of each species.
+    """Returns Fisher's irises: 120 for training and 30 for testing, balanced by species.
 
-    They come with scikit-learn: R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936.
+    Source: scikit-learn; R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.

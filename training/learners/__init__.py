@@ -1,4 +1,4 @@
-"""Those who learn: one module for each kind of recipe, each with a `fit` that returns a `Trained` model."""
+"""Learners: one module per kind of recipe, each with a `fit` that returns a `Trained` model."""
 
 from ..datasets import Dataset
 from ..recipe import BackpropRecipe, KerasRecipe, LogisticRecipe, Recipe
@@ -10,18 +10,18 @@ __all__ = ["fit"]
 
 
 def fit(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Trained:
-    """Trains a recipe on its data set's training split; the test split is not looked at.
+    """Trains a recipe on its data set's training split, without reading the test split.
 
     Args:
-        recipe: what is trained.
-        dataset: what it learns from.
-        checkpoint: where a network is kept after each epoch, or each trained model of an ensemble, and what it goes on
-            from; None: nothing is kept.
+        recipe: the recipe to train.
+        dataset: the training data.
+        checkpoint: keeps a network after each epoch, or each trained model of an ensemble, and is resumed from; None:
+            nothing is kept.
 
     Raises:
-        UsageError: the network cannot be learned as the recipe says.
+        UsageError: the recipe's options do not fit the network.
         SourceError: the checkpoint is damaged.
-        WriteError: the disk does not take the checkpoint.
+        WriteError: the checkpoint cannot be written.
         DivergedError: the loss became NaN or infinite.
         WeakMemberError: an ensemble's members are no better than guessing.
     """

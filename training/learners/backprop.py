@@ -6,7 +6,7 @@ rows with targets t is, with y of the last layer,
     squared error    E = Σ (y − t)² / 2N                         Rumelhart et al. 1986, equation 3
     cross-entropy    E = −Σ (t ln y + (1 − t) ln(1 − y)) / N     Bishop 2006, equation 4.90
 
-What a change of a changes in E is called δ = ∂E/∂a. It is known in the last layer and goes back from layer to layer:
+The derivative of E by a is called δ = ∂E/∂a. It is known in the last layer and propagates back layer by layer:
 
     last layer, squared error    δ = (y − t) y (1 − y) / N       Rumelhart et al. 1986, equations 4 and 5
     last layer, cross-entropy    δ = (y − t) / N                 Bishop 2006, equation 5.54
@@ -89,7 +89,7 @@ def gradients(layers: Sequence[SigmoidLayer], inputs: Array, targets: Array, los
     for place in reversed(range(len(layers))):
         before = forward[place]
         found.append(SigmoidLayer(before.T @ delta, delta.sum(axis=0)))
-        # Of no use in front of the first layer, whose inputs are no units.
+        # Not needed before the first layer, whose inputs are not units.
         delta = (delta @ layers[place].weights.T) * before * (1 - before)
     return found[::-1]
 
@@ -99,11 +99,11 @@ class SigmoidNetwork:
     """A trained network; see `Trained`."""
 
     network: tuple[SigmoidLayer, ...]
-    """Its layers in order; the last has one unit."""
+    """The layers in order; the last has one unit."""
     history: dict[str, list[float]]
-    """`loss`, an entry a step."""
+    """`loss`, one entry per step."""
     temperature: None = None
-    """Nothing: it is not calibrated."""
+    """None: it is not calibrated."""
 
     @property
     def parameters(self) -> int:
@@ -123,7 +123,7 @@ class SigmoidNetwork:
         return outputs(self.network, inputs)[-1]
 
     def save(self, folder: Path) -> None:
-        """Writes network.npz: arrays of numbers, which nobody's code is run to read, unlike a pickle."""
+        """Writes network.npz: arrays of numbers which, unlike a pickle, are read without running code."""
         arrays: dict[str, Array] = {}
         for number, layer in enumerate(self.network, start=1):
             arrays |= {f"weights_{number}": layer.weights, f"bias_{number}": layer.bias}
@@ -134,13 +134,13 @@ def load(path: Path) -> SigmoidNetwork:
     """Reads what `save` wrote.
 
     Raises:
-        SourceError: the file is missing, damaged, or another one.
+        SourceError: the file is missing, damaged or of another kind.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             numbers = range(1, len(arrays.files) // 2 + 1)
             layers = tuple(SigmoidLayer(arrays[f"weights_{number}"], arrays[f"bias_{number}"]) for number in numbers)
-    except Exception as failure:  # NumPy and zipfile raise half a dozen kinds for a damaged file
+    except Exception as failure:  # NumPy and zipfile raise half a dozen errors for a damaged file
         raise SourceError(f"{path}: cannot be read as a network's weights: {failure}; train again") from failure
     if not layers:
         raise SourceError(f"{path}: holds no layer; train again")
@@ -148,7 +148,7 @@ def load(path: Path) -> SigmoidNetwork:
 
 
 def fit(recipe: BackpropRecipe, dataset: Dataset) -> SigmoidNetwork:
-    """Trains a network; the same recipe, data and seed give the same weights on the same machine.
+    """Trains a network; deterministic for a recipe, data and seed on one machine.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
@@ -169,7 +169,7 @@ def fit(recipe: BackpropRecipe, dataset: Dataset) -> SigmoidNetwork:
 
 
 def _start(recipe: BackpropRecipe, features: int) -> list[SigmoidLayer]:
-    """Returns layers of standard normal weights: with equal ones, all hidden units would learn the same."""
+    """Returns layers with standard normal weights; equal weights would make all hidden units learn the same."""
     random = np.random.default_rng(recipe.seed)
     sizes = [features, *([recipe.hidden] if recipe.hidden else []), 1]
     return [SigmoidLayer(random.normal(size=(inputs, units)), np.zeros(units)) for inputs, units in pairwise(sizes)]

@@ -1,6 +1,6 @@
-"""Bagging: members that learned from different bootstrap samples, and the mean of what they say.
+"""Bagging: members learn from different bootstrap samples, and their probabilities are averaged.
 
-Breiman 1996, "Bagging Predictors", which takes the mean of the members' probabilities beside their vote.
+Breiman 1996, "Bagging Predictors", which also considers the mean of the members' probabilities.
 """
 
 import numpy as np

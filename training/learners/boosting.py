@@ -1,11 +1,11 @@
-"""Boosting: every member learns more from the samples that those before it got wrong.
+"""Boosting: each member focuses on the samples that the members before it got wrong.
 
 SAMME, of Zhu, Zou, Rosset and Hastie 2009, "Multi-class AdaBoost", algorithm 2, by resampling: a member learns from a
 sample that is drawn by the weights (Freund and Schapire 1996, "Experiments with a New Boosting Algorithm").
 
-The paper's members vote for one class each. Here a member's vote is spread over the classes as its probabilities are,
-because a vote for one class turns over where two are nearly level, and there the exported model, which rounds
-differently, would say something else than the original.
+In the paper each member votes for one class. Here a member's vote is spread over the classes by its probabilities: a
+vote for one class flips when two are nearly equal, and there the exported model, which rounds differently, would
+disagree with the original.
 """
 
 import math
@@ -29,12 +29,12 @@ Weights = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Round:
-    """What a member's mistakes come to."""
+    """The result of a member's mistakes."""
 
     error: float
-    """The weights of the samples that it gets wrong, a fraction of all weights."""
+    """The weight of misclassified samples, a fraction of all weights."""
     vote: float
-    """How much it counts among the members; at most 0 where it is no better than guessing."""
+    """Its weight among the members; at most 0 if it is no better than guessing."""
     weights: Weights
     """The samples' weights for the next member, float64 [N], summing to 1."""
 
@@ -42,16 +42,16 @@ class Round:
 def reweight(weights: Weights, wrong: npt.NDArray[np.bool_], classes: int) -> Round:
     """Returns a round of SAMME: algorithm 2, steps 2(b) to 2(e).
 
-    error = sum of the weights of what is wrong; vote = ln((1 - error) / error) + ln(classes - 1); the weight of what is
-    wrong is multiplied by exp(vote), and all are divided by their sum.
+    error = sum of the weights of misclassified samples; vote = ln((1 - error) / error) + ln(classes - 1); the weights
+    of misclassified samples are multiplied by exp(vote), and all are normalised.
 
     Args:
         weights: float64 [N], the samples' weights, summing to 1.
-        wrong: bool [N], which samples the member gets wrong.
-        classes: how many classes there are.
+        wrong: bool [N], the misclassified samples.
+        classes: number of classes.
     """
     error = float(weights[wrong].sum())
-    # Half of the least that a mistake can cost: a member without mistakes would have an infinite vote.
+    # Half of the smallest possible error: a member without mistakes would have an infinite vote.
     floor = 0.5 * float(weights.min())
     bounded = min(max(error, floor), 1 - floor)
     vote = math.log((1 - bounded) / bounded) + math.log(classes - 1)
@@ -64,7 +64,7 @@ def fit(
 ) -> Network:
     """Trains an ensemble by boosting; see `learners.ensemble.fit`.
 
-    It ends before its last member where one is no better than guessing on the weighted samples; that one is left out.
+    Boosting ends early if a member is no better than guessing on the weighted samples; that one is discarded.
 
     Raises:
         WeakMemberError: fewer than two members are left.

@@ -1,4 +1,4 @@
-"""Learns a network that has a teacher: the teacher first, then the network from it and from the labels."""
+"""Trains a network with a teacher: first the teacher, then the network on its outputs and the labels."""
 
 from dataclasses import replace
 
@@ -16,18 +16,18 @@ _TEACHER = "teacher"
 def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:
     """Trains a network and, before it, its teacher; see `network.fit`.
 
-    Both learn from the same samples, and are watched on the same that are held out. A run that was stopped while the
-    network learned goes on with the same teacher.
+    Both learn from the same samples and are evaluated on the same held-out ones. A run that was stopped while the
+    network learned continues with the same teacher.
 
     Args:
         recipe: what is trained.
         dataset: what it learns from.
-        checkpoint: where the trained teacher, and each epoch of the network, is kept; None: neither is.
+        checkpoint: keeps the trained teacher and each epoch of the network, or None.
 
     Raises:
         UsageError: the network cannot be regularised as the recipe says.
         SourceError: the checkpoint is damaged.
-        WriteError: the disk does not take the checkpoint.
+        WriteError: the checkpoint cannot be written.
         DivergedError: the loss became NaN or infinite.
     """
     if recipe.teacher is None:

@@ -1,4 +1,4 @@
-"""Learns several networks of one recipe, and makes one network of them."""
+"""Trains several networks of one recipe and joins them into one."""
 
 from ..datasets import Dataset, hold_out
 from ..recipe import KerasRecipe
@@ -10,23 +10,23 @@ _KINDS = {"bagging": bagging.fit, "boosting": boosting.fit, "stacking": stacking
 
 
 def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:
-    """Trains the ensemble that a recipe asks for; the same recipe, data and seed give the same weights.
+    """Trains a recipe's ensemble; deterministic for a recipe, data and seed.
 
-    The result takes what the recipe's network takes and gives probabilities, in one graph, so that it is saved,
-    exported and served as any other. Whatever else the recipe says holds for each member; all are watched on the same
-    held-out samples. A run that was stopped goes on with the model that was under way, and ends with the same weights.
+    The result is one graph from the network's inputs to probabilities, so it is saved, exported and served like any
+    other. The rest of the recipe applies to each member; all are evaluated on the same held-out samples. A stopped run
+    continues with its unfinished model and ends with the same weights.
 
     Args:
         recipe: what is trained.
         dataset: what it learns from.
-        checkpoint: where each trained model is kept; None: none is.
+        checkpoint: keeps each trained model, or None.
 
     Raises:
-        SourceError: a model that was kept is damaged.
-        WriteError: the disk does not take a model.
+        SourceError: a kept model is damaged.
+        WriteError: a model cannot be written.
         UsageError: the network cannot be regularised as the recipe says, or there are too few samples to stack.
         DivergedError: a member's loss became NaN or infinite.
-        WeakMemberError: boosting has fewer than two members that are better than guessing.
+        WeakMemberError: boosting has fewer than two members better than guessing.
     """
     if recipe.ensemble is None:
         raise ValueError(f"{recipe.name} asks for no ensemble")

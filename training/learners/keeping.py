@@ -1,4 +1,4 @@
-"""Keeps a network after each epoch of its training, logs it, and restores one that was kept."""
+"""Saves a network after each epoch of training, logs it, and restores a saved one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +9,14 @@ from ..running.checkpoint import Checkpoint, damaged
 
 
 def callbacks(checkpoint: Checkpoint | None, save: Callable[[Path], None]) -> list[Any]:
-    """Returns the Keras callbacks that keep each epoch, and log it where that is asked for.
+    """Returns the Keras callbacks that save each epoch, and log it on request.
 
-    Keras's own BackupAndRestore knows neither the history nor the best epoch, and leaves half a file where it is
-    stopped in mid-write.
+    Keras's own BackupAndRestore stores neither the history nor the best epoch, and leaves a partial file if it is
+    stopped while writing.
 
     Args:
-        checkpoint: where to; None: there are no callbacks.
-        save: writes the model, as the run would end with it now, to a file.
+        checkpoint: the target; None: no callbacks.
+        save: writes the model to a file, as if the run ended now.
     """
     if checkpoint is None:
         return []
@@ -38,33 +38,33 @@ def _keeping(checkpoint: Checkpoint, save: Callable[[Path], None]) -> Any:
 
 
 def restore(model: Any, checkpoint: Checkpoint) -> None:
-    """Gives a compiled model the weights, and its optimizer the state, that were kept.
+    """Restores the saved weights of a compiled model and the state of its optimizer.
 
     Raises:
         SourceError: the file is missing or damaged.
     """
-    # What an optimizer has not built yet would not be loaded.
+    # Variables that the optimizer has not built would not be loaded.
     model.optimizer.build(model.trainable_variables)
     try:
         model.load_weights(checkpoint.weights)
-    except Exception as error:  # Keras and h5py raise half a dozen kinds
+    except Exception as error:  # Keras and h5py raise half a dozen errors
         raise damaged(checkpoint.weights, error) from error
 
 
 def load(path: Path) -> Any:
-    """Returns the model in a checkpoint's file.
+    """Returns the model of a checkpoint's file.
 
     Raises:
         SourceError: the file is missing or damaged.
     """
     try:
         return frameworks.load().keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras, h5py and zipfile raise a dozen kinds
+    except Exception as error:  # Keras, h5py and zipfile raise a dozen errors
         raise damaged(path, error) from error
 
 
 def best_weights(checkpoint: Checkpoint) -> list[Any]:
-    """Returns the weights of the best model that was kept, arrays in Keras's order.
+    """Returns the weights of the best saved model, arrays in Keras's order.
 
     Raises:
         SourceError: the file is missing or damaged.

@@ -1,11 +1,10 @@
-"""Learns a logistic regression on images' pixels with scikit-learn.
+"""Trains a logistic regression on images' pixels with scikit-learn.
 
-For each class there is one probability, 1 / (1 + exp(−(x · w + b))), that an image is of it rather than of any other;
-they are divided by their sum. The weights follow the gradient image by image (stochastic gradient descent), and what
-the run ends with is their average over all steps.
+Each class has a probability, 1 / (1 + exp(−(x · w + b))), against all others, and all are normalised. The weights
+follow the gradient image by image (stochastic gradient descent); the result is their average over all steps.
 
-scikit-learn's own way of keeping a model is a pickle, which runs code when it is read. A run keeps the numbers
-alone, and they are put back into a classifier of scikit-learn where it is needed.
+scikit-learn stores models as pickles, which run code when read. A run stores only the numbers, and restores a
+scikit-learn classifier from them when needed.
 """
 
 from dataclasses import dataclass, field
@@ -34,9 +33,9 @@ class Logistic:
     image_shape: tuple[int, ...]
     """An image's height, width and channels."""
     history: dict[str, list[float]] = field(default_factory=dict)
-    """Empty: scikit-learn tells nothing of an epoch."""
+    """Empty: scikit-learn reports nothing per epoch."""
     temperature: None = None
-    """Nothing: it is not calibrated."""
+    """None: it is not calibrated."""
 
     @property
     def parameters(self) -> int:
@@ -45,7 +44,7 @@ class Logistic:
 
     @property
     def layers(self) -> list[Layer]:
-        """Empty: it is no network."""
+        """Empty: it is not a network."""
         return []
 
     def predict(self, inputs: Array) -> Array:
@@ -66,14 +65,14 @@ def load(path: Path) -> Logistic:
     """Reads what `save` wrote.
 
     Raises:
-        SourceError: the file is missing, damaged, or another one.
+        SourceError: the file is missing, damaged or of another kind.
         MissingLibraryError: scikit-learn is not installed.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             coefficients, intercepts = arrays["coefficients"], arrays["intercepts"]
             image_shape = tuple(int(size) for size in arrays["image_shape"])
-    except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
+    except Exception as error:  # NumPy and zipfile raise half a dozen errors for a damaged file
         raise SourceError(f"{path}: cannot be read as a regression's weights: {error}; train again") from error
     estimator = _classifier()
     estimator.coef_, estimator.intercept_ = coefficients, intercepts
@@ -83,9 +82,9 @@ def load(path: Path) -> Logistic:
 
 
 def cross_validate(recipe: LogisticRecipe, dataset: Dataset, count: int) -> tuple[float, ...]:
-    """Returns the accuracy on each of `count` folds of the training split, of a model that learned from the others.
+    """Returns the accuracy on each of `count` folds of the training split, of a model trained on the others.
 
-    The models are trained side by side, one a core.
+    The models are trained in parallel, one per core.
 
     Raises:
         UsageError: a class has fewer training samples than there are folds.
@@ -101,7 +100,7 @@ def cross_validate(recipe: LogisticRecipe, dataset: Dataset, count: int) -> tupl
 
 
 def fit(recipe: LogisticRecipe, dataset: Dataset) -> Logistic:
-    """Trains a logistic regression; the same recipe, data and seed give the same weights on the same machine.
+    """Trains a logistic regression; deterministic for a recipe, data and seed on one machine.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.
@@ -112,7 +111,7 @@ def fit(recipe: LogisticRecipe, dataset: Dataset) -> Logistic:
 
 
 def _learned(dataset: Dataset) -> tuple[Array, Array]:
-    # int64, because that is what ONNX has labels in.
+    # int64, as labels in ONNX.
     return _rows(dataset.train.inputs), dataset.train.targets.astype(np.int64)
 
 
@@ -123,7 +122,7 @@ def _untrained(recipe: LogisticRecipe) -> Any:
 def _classifier(**options: Any) -> Any:
     with frameworks.named_where_missing():
         from sklearn.linear_model import SGDClassifier
-    # tol=None: exactly max_iter epochs, so that no fold stops before another.
+    # tol=None: exactly max_iter epochs, so no fold stops early.
     return SGDClassifier(loss="log_loss", learning_rate="constant", average=True, tol=None, **options)
 
 

@@ -1,4 +1,4 @@
-"""What the ensembles share: the members' seeds and training, and how networks become one."""
+"""Shared by all ensembles: the members' seeds and training, and joining networks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,41 +19,41 @@ OUTPUT = "probabilities"
 
 
 def seeds(recipe: KerasRecipe, count: int) -> list[int]:
-    """Returns a seed for each member, all of them made from the recipe's."""
+    """Returns a seed for each member, derived from the recipe's."""
     return [int(seed) for seed in np.random.SeedSequence(recipe.seed).generate_state(count)]
 
 
 def draw(random: np.random.Generator, samples: int, weights: npt.NDArray[Any] | None = None) -> npt.NDArray[np.int64]:
-    """Returns a bootstrap sample: as many indices as there are samples, drawn with replacement.
+    """Returns a bootstrap sample: `samples` indices, drawn with replacement.
 
     Efron 1979, "Bootstrap Methods: Another Look at the Jackknife": of equally likely samples, 1 - 1/e = 63 % are in it.
 
     Args:
-        random: where the draws come from.
-        samples: how many there are.
-        weights: float [samples], the probability of each, summing to 1; None: all the same.
+        random: the random generator.
+        samples: number of samples.
+        weights: float [samples], the probability of each, summing to 1; None: uniform.
     """
     return random.choice(samples, size=samples, p=weights)
 
 
 def train(recipe: KerasRecipe, seed: int, split: Split, held_out: Split, classes: int) -> Network:
-    """Trains one member: the recipe's network alone, from a seed of its own."""
+    """Trains one member: the recipe's network with its own seed."""
     return network.fit_splits(replace(recipe, seed=seed, ensemble=None), split, held_out, classes=classes)
 
 
 class Kept:
-    """Trains the models of an ensemble, but for those that a run which was stopped had trained before."""
+    """Trains the models of an ensemble, except those that a stopped run already trained."""
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
-        """Stores where models are kept; None: they are not."""
+        """`checkpoint` keeps the models; None: they are not kept."""
         self._checkpoint = checkpoint
 
     def train(self, name: str, recipe: KerasRecipe, seed: int, split: Split, held_out: Split, classes: int) -> Network:
-        """Returns the trained model of this name; see `train`.
+        """Returns the trained model of a name; see `train`.
 
         Raises:
-            SourceError: it was kept, and is damaged.
-            WriteError: the disk does not take it.
+            SourceError: a kept model is damaged.
+            WriteError: it cannot be written.
         """
         checkpoint = self._checkpoint
         if checkpoint is not None and name in checkpoint.state.members:
@@ -66,20 +66,20 @@ class Kept:
 
 
 def tell(number: int, count: int, what: str = "") -> None:
-    """Says which member is next; `number` counts from 1."""
+    """Announces the next member; `number` counts from 1."""
     say(f"member {number} of {count}{what}")
 
 
 def join(recipe: KerasRecipe, members: Sequence[Network], combine: Callable[[list[Any]], Any]) -> Network:
-    """Returns members as one network with their input, whose output is made of all of theirs.
+    """Joins members into one network with their input, whose output combines theirs.
 
-    Each is kept in it as a layer called member_1 and so on, and its history under names that begin so.
+    Each becomes a layer member_1 and so on; its history has the same prefix.
 
     Args:
-        recipe: what they were trained by.
+        recipe: the members' recipe.
         members: the trained members.
-        combine: takes the members' outputs, each probabilities [N, classes], and returns their combination in the same
-            form, from a layer whose name is `OUTPUT`.
+        combine: maps the members' outputs, each probabilities [N, classes], to their combination of the same shape,
+            with a layer named `OUTPUT`.
     """
     keras = frameworks.load().keras
     first = members[0].model.inputs[0]

@@ -1,4 +1,4 @@
-"""A classifier that looks at each image twice: as it is, and mirrored."""
+"""A classifier that sees each image twice: original and mirrored."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from ..errors import UsageError
 
 
 def mirrored(model: Any) -> Any:
-    """Returns a model that takes the mean logits of each image and of its mirror image, with the weights of `model`.
+    """Returns a model that averages the logits of each image and its mirror image, with the weights of `model`.
 
-    A thing stays what it is in a mirror, but what a network makes of it differs a little, by chance: the mean is right
-    more often, as an ensemble's is. The logits are linear in what the last layer takes, so that the mean is
-    taken before it, and the model still ends in a Dense layer with a softmax, as calibration wants it.
+    Mirroring does not change what an image shows, but a network's outputs differ a little by chance, so their mean is
+    right more often, like an ensemble's. Logits are linear in the last layer's input, so the mean is taken before it,
+    and the model still ends in a Dense layer with a softmax, as calibration requires.
 
     Args:
-        model: images [N, H, W, C] in, probabilities [N, classes] out, from a Dense layer that comes last.
+        model: images [N, H, W, C] in, probabilities [N, classes] out; its last layer is Dense.
 
     Raises:
-        UsageError: its last layer is no Dense one.
+        UsageError: its last layer is not Dense.
     """
     keras = frameworks.load().keras
     last = model.layers[-1]

@@ -1,4 +1,4 @@
-"""Learns a network with Keras."""
+"""Trains a network with Keras."""
 
 import contextlib
 import functools
@@ -34,11 +34,11 @@ class Network:
     model: Any
     """It, in float32."""
     history: dict[str, list[float]]
-    """Figures by name, an entry an epoch."""
+    """Figures by name, one entry per epoch."""
     temperature: float | None
-    """What its logits are divided by, in its last layer's weights already."""
+    """The temperature of its logits, already applied to its last layer's weights."""
     also_saved_as: tuple[str, ...] = ()
-    """Suffixes of more files to write."""
+    """Suffixes of additional files to write."""
 
     @property
     def parameters(self) -> int:
@@ -55,17 +55,17 @@ class Network:
         return np.asarray(self.model.predict(inputs, batch_size=_PREDICTION_BATCH, verbose=0))
 
     def save(self, folder: Path) -> None:
-        """Writes model.keras and what else the recipe asks for."""
+        """Writes model.keras and the recipe's additional files."""
         for path in (folder / MODEL, *((folder / MODEL).with_suffix(suffix) for suffix in self.also_saved_as)):
             try:
                 self.model.save(path)
             except RuntimeError as error:
-                # What HDF5 says of a full disk where it notices when it closes an .h5 file.
+                # HDF5's error for a full disk that it notices when closing an .h5 file.
                 raise OSError(str(error)) from error
 
 
 def _of_labels(figures: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Returns a taught network's figures with the labels' part of the loss as the loss."""
+    """Returns a taught network's figures, with the loss on labels as the loss."""
     figures = dict(figures)
     figures["loss_with_teacher"], figures["loss"] = figures["loss"], figures.pop(_LABELS_LOSS)
     figures.pop(f"val_{_LABELS_LOSS}", None)
@@ -82,20 +82,20 @@ def _layers(model: Any, prefix: str = "") -> Iterator[Layer]:
 
 
 def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:
-    """Trains a network; the same recipe, data and seed give the same weights on the same machine.
+    """Trains a network; deterministic for a recipe, data and seed on one machine.
 
-    A run that was interrupted goes on after its last finished epoch. Its samples then come in another order than
-    without the interruption, so its weights differ.
+    An interrupted run continues after its last completed epoch. Its samples then come in another order than without the
+    interruption, so its weights differ.
 
     Args:
         recipe: what is trained.
         dataset: what it learns from.
-        checkpoint: where it is kept after each epoch, and what it goes on from; None: it is not kept.
+        checkpoint: keeps each epoch and is resumed from, or None.
 
     Raises:
         UsageError: the network cannot be regularised as the recipe says.
         SourceError: the checkpoint is damaged.
-        WriteError: the disk does not take the checkpoint.
+        WriteError: the checkpoint cannot be written.
         DivergedError: the loss became NaN or infinite.
     """
     splits = hold_out(dataset.train, recipe.held_out)
@@ -111,13 +111,13 @@ def fit_splits(
     checkpoint: Checkpoint | None = None,
     teacher: Network | None = None,
 ) -> Network:
-    """Trains a network of so many classes on `train` and watches it on `held_out`, which may be empty; see `fit`.
+    """Trains a network on `train` and evaluates it on `held_out`, which may be empty; see `fit`.
 
-    Where there is a teacher, the network learns its probabilities as the recipe says.
+    With a teacher, the network also learns its probabilities.
     """
     libraries = frameworks.load()
     libraries.keras.utils.set_random_seed(recipe.seed)
-    # Sums whose order changes from run to run would give other weights for the same seed.
+    # Sums in another order would give other weights for the same seed.
     libraries.tf.config.experimental.enable_op_determinism()
     if recipe.repeats > 1:
         train = train.take(np.tile(np.arange(len(train)), recipe.repeats))
@@ -128,19 +128,19 @@ def fit_splits(
     learner.compile(len(train))
     history = learner.fit(train, held_out, checkpoint)
     model = learner.finished()
-    # Of a user's few pictures none may be held out.
+    # With few pictures of a user, none may be held out.
     temperature = _calibrate(model, held_out) if recipe.calibrated and len(held_out) else None
     return Network(model, history, temperature, recipe.also_saved_as)
 
 
 @dataclass(frozen=True)
 class _Learner:
-    """A model in training: what is saved in the end, and what fit is called on."""
+    """A model in training: the one to save, and the one to fit."""
 
     recipe: KerasRecipe
     classes: int
     model: Any
-    # The model behind layers that change images while it learns, and with what its teacher adds to the loss.
+    # The model behind augmentation layers, with its teacher's loss.
     augmented: Any
 
     def compile(self, samples: int) -> None:
@@ -151,9 +151,9 @@ class _Learner:
             loss = keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing)
         metrics: list[Any] = [] if self.recipe.loss == "mean_squared_error" else ["accuracy"]
         if self.recipe.teacher is not None:
-            # What is minimised is more than that, and cannot be held against the loss on held-out samples.
+            # The minimised loss includes more, and is not comparable with the held-out loss.
             metrics.append(keras.metrics.MeanMetricWrapper(keras.losses.get(loss), name=_LABELS_LOSS))
-        # Steps on a handful of rows take less time than a return to Python after each.
+        # Steps on a few rows are faster than a return to Python after each.
         together = _STEPS_TOGETHER if self.recipe.repeats > 1 else 1
         optimizer = _optimizer(self.recipe.optimizer, steps)
         self.augmented.compile(optimizer=optimizer, loss=loss, metrics=metrics, steps_per_execution=together)
@@ -170,10 +170,10 @@ class _Learner:
                 initial_epoch=self._first_epoch(checkpoint),
                 epochs=self.recipe.epochs,
                 validation_data=watched,
-                # Ours are shuffled already.
+                # The batches are already shuffled.
                 shuffle=False,
                 verbose=0,
-                # In this order: stopping may put the averages in place, and what is kept are the weights that learn.
+                # In this order: stopping may swap in averaged weights, but the saved weights are those that learn.
                 callbacks=[
                     watching.callback(progress),
                     *keeping.callbacks(checkpoint, self.save),
@@ -191,18 +191,18 @@ class _Learner:
         return cut_mixed(batches, self.recipe.cut_mix) if self.recipe.cut_mix else batches
 
     def _restore(self, checkpoint: Checkpoint) -> dict[str, list[float]]:
-        """Goes back to where a run was interrupted; returns the history of its finished epochs, if any."""
+        """Restores an interrupted run; returns the history of its completed epochs, if any."""
         epochs = checkpoint.state.epochs
         checkpoint.start()
         if epochs:
             keeping.restore(self.augmented, checkpoint)
-            # Not the order of samples that the first epochs had.
+            # A different order of samples than in the first epochs.
             frameworks.load().keras.utils.set_random_seed((self.recipe.seed + epochs) % 2**32)
             say(f"going on after epoch {epochs} of {self.recipe.epochs}")
         return checkpoint.state.history
 
     def _first_epoch(self, checkpoint: Checkpoint | None) -> int:
-        """Returns the epoch that training begins with, counted from 0; where all is over, one that there is not."""
+        """Returns the first epoch to train, from 0; past the last one if training is complete."""
         if checkpoint is None:
             return 0
         return self.recipe.epochs if stopping.is_over(self.recipe, checkpoint) else checkpoint.state.epochs
@@ -213,7 +213,7 @@ class _Learner:
         return np.asarray(frameworks.load().keras.utils.to_categorical(split.targets, self.classes))
 
     def finished(self) -> Any:
-        """Returns the model that is saved and exported: in float32, mirrored if the recipe says so."""
+        """Returns the model to save and export: in float32, mirrored if the recipe says so."""
         if self.recipe.precision == "float32" and not self.recipe.mirrored:
             return self.model
         self._finished_model.set_weights(self.model.get_weights())
@@ -225,9 +225,9 @@ class _Learner:
         return mirrored(model) if self.recipe.mirrored else model
 
     def save(self, path: Path) -> None:
-        """Writes the model as the run would end with it now; training goes on as if nothing had been."""
+        """Writes the model as if the run ended now, without affecting training."""
         weights = self.model.get_weights()
-        # Puts the averages in place, where weights are averaged.
+        # Swaps in averaged weights, if there are any.
         self.augmented.optimizer.finalize_variable_values(self.augmented.trainable_weights)
         try:
             self.finished().save(path)
@@ -243,7 +243,7 @@ def _learner(recipe: KerasRecipe, classes: int, teacher: Network | None = None) 
     before = recipe.augmentation() if recipe.augmentation is not None else []
     if not before and learning is model:
         return _Learner(recipe, classes, model, model)
-    # Augmentation stays in front of the model, and the teacher around it, so that nothing of them is exported.
+    # Augmentation stays in front of the model and the teacher around it, so neither is exported.
     image = keras.Input(model.input_shape[1:], dtype="float32")
     return _Learner(recipe, classes, model, keras.Sequential([image, *before, learning]))
 
@@ -260,12 +260,11 @@ def _precision(policy: str) -> Iterator[None]:
 
 
 def _batches(inputs: Array, targets: Array, size: int, *, shuffled: bool = False) -> Any:
-    """Returns a tf.data.Dataset of batches, in the samples' order or, each time that it is gone through, in another.
+    """Returns a tf.data.Dataset of batches, in the samples' order or reshuffled on each pass.
 
-    Keras makes nearly the same of arrays. But where operations are deterministic, its batches hold the same samples in
-    every epoch; and it leaves tf.data's autotuning on, whose thread looks at an iterator at longer and longer
-    intervals. Whoever ends the iterator, as each epoch does, waits until it looks the next time: 40 s of an epoch of
-    200 s, in which nothing was computed.
+    Keras does nearly the same with arrays. But with deterministic operations its batches hold the same samples in every
+    epoch; and it leaves tf.data's autotuning on, whose thread polls at growing intervals. Ending an iterator, as each
+    epoch does, waits for the next poll: 40 s of an epoch of 200 s were spent waiting.
     """
     tf = frameworks.load().tf
     arrays = (tf.constant(inputs), tf.constant(targets))
@@ -289,7 +288,7 @@ def _optimizer(optimizer: Optimizer, steps: int) -> Any:
             warmup_target=rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
-    # Keras replaces the weights by their average at the end of fit.
+    # Keras replaces the weights with their average at the end of fit.
     averaging = {} if optimizer.averaging is None else {"use_ema": True, "ema_momentum": optimizer.averaging}
     config = {"learning_rate": rate, **averaging, **optimizer.options}
     return keras.optimizers.get({"class_name": optimizer.name, "config": config})

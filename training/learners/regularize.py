@@ -1,4 +1,4 @@
-"""Puts l1, l2 and dropout onto a recipe's network, so that the zoo's files say nothing of them."""
+"""Adds l1, l2 and dropout to a recipe's network, so the zoo's files need not."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ _REGULARIZER = "kernel_regularizer"
 
 
 def build(recipe: KerasRecipe, classes: int) -> Any:
-    """Returns a recipe's untrained model for so many classes, regularised as the recipe says.
+    """Returns a recipe's untrained model, regularised as the recipe says.
 
-    Its initial weights are those that the model has without regularisation, so that nothing else differs between two
+    Its initial weights are the same as without regularisation, so nothing else differs between two
     runs of one seed.
 
     Raises:
-        UsageError: the network has no layer that the regularisation could be put onto.
+        UsageError: the network has no layer to regularise.
     """
     model = recipe.build(classes)
     wanted = recipe.regularization
@@ -24,7 +24,7 @@ def build(recipe: KerasRecipe, classes: int) -> Any:
         return model
     _check(recipe, model)
     keras = frameworks.load().keras
-    # A Sequential has no way to put a layer between others while it is cloned; the same layers as a graph have.
+    # A Sequential cannot insert layers while it is cloned; a functional model of the same layers can.
     graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     regularized = keras.models.clone_model(
         graph,
@@ -58,7 +58,7 @@ def _clone(layer: Any, wanted: Regularization) -> Any:
 
 
 def _dropping_before(last_dense: Any, rate: float) -> Any:
-    """Returns how `clone_model` calls a cloned layer: the clone of `last_dense` on what dropout leaves."""
+    """Returns a call function for `clone_model` that puts dropout before the clone of `last_dense`."""
     layers = frameworks.load().keras.layers
 
     def call(layer: Any, *args: Any, **options: Any) -> Any:

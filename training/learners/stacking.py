@@ -1,7 +1,7 @@
-"""Stacking: a meta-learner that combines its members by what they say of samples that they have not learned from.
+"""Stacking: a meta-learner combines members, trained on their predictions for samples they have not seen.
 
-Wolpert 1992, "Stacked Generalization". That it learns from class probabilities, by a linear model, is Ting and Witten
-1999, "Issues in Stacked Generalization"; the linear model here is multinomial logistic regression.
+Wolpert 1992, "Stacked Generalization". A linear model on class probabilities follows Ting and Witten
+1999, "Issues in Stacked Generalization"; here it is multinomial logistic regression.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ..recipe import Ensemble, KerasRecipe
 from . import members
 from .network import Network
 
-# A class that no training sample has gets this logit: a probability that is 0 in float32.
+# Logit of a class without training samples: its probability is 0 in float32.
 _NEVER = -200.0
 
 
@@ -25,8 +25,8 @@ def fit(
 ) -> Network:
     """Trains an ensemble by stacking; see `learners.ensemble.fit`.
 
-    Each member is trained once for each fold, on the other folds, to say what it makes of samples that it has not
-    learned from, and once more on all samples, to be used.
+    Each member is trained once per fold, on the other folds, to predict unseen samples, and once more on all samples
+    for the result.
 
     Raises:
         UsageError: a class has fewer training samples than there are folds.
@@ -51,7 +51,7 @@ def _out_of_fold(
     classes: int,
     kept: members.Kept,
 ) -> Array:
-    """Returns float [N, classes]: what a member says of each sample, by its model that has not learned from it."""
+    """Returns a member's out-of-fold predictions, float [N, classes]."""
     places, scores = [], []
     for fold_number, (others, fold) in enumerate(stratified_folds(train, ensemble.folds), start=1):
         members.tell(number, ensemble.members, f", fold {fold_number} of {ensemble.folds}")
@@ -69,7 +69,7 @@ def learn_to_combine(said: Sequence[Array], labels: Array) -> tuple[Array, Array
     """Returns kernel float32 [members * classes, classes] and bias float32 [classes] of the meta-learner.
 
     Args:
-        said: what each member says of every sample, float [N, classes].
+        said: each member's predictions, float [N, classes].
         labels: the index of each sample's label, integer [N].
     """
     from sklearn.linear_model import LogisticRegression
@@ -78,7 +78,7 @@ def learn_to_combine(said: Sequence[Array], labels: Array) -> tuple[Array, Array
     learned = LogisticRegression(max_iter=1000).fit(features, labels)
     kernel, bias = np.zeros((features.shape[1], classes)), np.full(classes, _NEVER)
     if len(learned.classes_) == 2:
-        # Of two classes scikit-learn has the second one's logit only; the first one's is 0 then.
+        # For two classes scikit-learn has only the second logit; the first is 0.
         bias[learned.classes_[0]] = 0
         kernel[:, learned.classes_[1]], bias[learned.classes_[1]] = learned.coef_[0], learned.intercept_[0]
     else:

@@ -10,22 +10,22 @@ from . import keeping
 
 
 def callbacks(recipe: KerasRecipe, checkpoint: Checkpoint | None = None) -> list[Any]:
-    """Returns the Keras callbacks that stop a recipe's training early; none where it has no patience.
+    """Returns the Keras callbacks for early stopping; none if the recipe has no patience.
 
-    At the end the model has the weights of the epoch with the lowest held-out loss. Where the recipe averages its
-    weights, it is the average that is measured and kept. A run that goes on from a checkpoint counts the epochs before.
+    At the end the model has the weights of the epoch with the lowest held-out loss; with averaging, the averaged
+    weights are evaluated and kept. A resumed run counts the epochs before.
     """
     patience = recipe.regularization.patience
     if patience is None:
         return []
-    # It puts the average in place at an epoch's end, and must do so before the weights are looked at.
+    # It swaps in the average at the end of an epoch, which must happen before the weights are evaluated.
     averaged = recipe.optimizer.averaging is not None
     swap = [frameworks.load().keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaged else []
     return [*swap, _early_stopping(patience, checkpoint)]
 
 
 def is_over(recipe: KerasRecipe, checkpoint: Checkpoint) -> bool:
-    """Returns whether a run that goes on from a checkpoint had stopped early before."""
+    """Returns whether a resumed run had already stopped early."""
     patience, best = recipe.regularization.patience, checkpoint.state.best
     return patience is not None and best is not None and checkpoint.state.epochs - best.epoch >= patience
 

@@ -1,4 +1,4 @@
-"""What a network learns from a teacher: the probabilities that it gives, beside the labels.
+"""Distillation: a network learns a teacher's probabilities beside the labels.
 
 Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
 """
@@ -9,18 +9,17 @@ from typing import Any
 from .. import frameworks
 from ..recipe import Teacher
 
-# A probability's logarithm is as good as its logit, since a softmax does not see what is added to all of them.
+# The logarithm of a probability serves as its logit, because a softmax ignores a common offset.
 _SMALLEST_PROBABILITY = 1e-30
 
 
 def taught(model: Any, teacher: Teacher, trained: Any) -> Any:
-    """Returns a Keras layer that gives what `model` does and, while it learns, adds to its loss how far that is from
-    what the teacher gives for the same images.
+    """Returns a Keras layer with the outputs of `model` that, in training, adds their divergence from the teacher's.
 
     Args:
         model: probabilities [N, classes] out.
-        teacher: how it is taught.
-        trained: the trained teacher; its weights stay as they are. It computes in the present precision.
+        teacher: the distillation's parameters.
+        trained: the trained teacher, whose weights are frozen. It computes in the current precision.
     """
     copy = teacher.build(trained.output_shape[-1])
     copy.set_weights(trained.get_weights())
@@ -28,14 +27,14 @@ def taught(model: Any, teacher: Teacher, trained: Any) -> Any:
 
 
 def divergence(given: Any, wanted: Any, temperature: float) -> Any:
-    """Returns the mean Kullback-Leibler divergence of softened probabilities, times the temperature's square.
+    """Returns the mean Kullback-Leibler divergence of softened probabilities, times the squared temperature.
 
     The square makes up for gradients that shrink with it (Hinton et al. 2015, section 2).
 
     Args:
-        given: probabilities [N, classes] that are to change.
-        wanted: those that they are to become.
-        temperature: what the logits of both are divided by.
+        given: the student's probabilities [N, classes].
+        wanted: the teacher's probabilities [N, classes].
+        temperature: the divisor of both logits.
     """
     keras = frameworks.load().keras
     given, wanted = (_log_softened(keras.ops, each, temperature) for each in (given, wanted))
@@ -50,14 +49,14 @@ def _log_softened(ops: Any, probabilities: Any, temperature: float) -> Any:
 
 @cache
 def _layer_class() -> Any:
-    """Returns the layer's class, which needs Keras."""
+    """Returns the layer's class, which requires Keras."""
     base: Any = frameworks.load().keras.layers.Layer
 
     class Taught(base):  # type: ignore[misc]  # Keras has no types
         def __init__(self, pupil: Any, teacher: Any, weight: float, temperature: float) -> None:
             super().__init__()
             self._pupil = pupil
-            # Not the teacher itself: its weights would be this layer's, and those of checkpoints and early stopping.
+            # Not the teacher itself, whose weights would count as this layer's in checkpoints and early stopping.
             self._ask = partial(teacher, training=False)
             self._weight, self._temperature = weight, temperature
 

@@ -1,4 +1,4 @@
-"""Shows a network's training, and stops it where it diverges."""
+"""Shows a network's training, and stops it if it diverges."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ..progress import TrainingProgress
 
 
 def callback(progress: TrainingProgress) -> Any:
-    """Returns a Keras callback that tells `progress`; its base class is there only once Keras is loaded."""
+    """Returns a Keras callback that reports to `progress`. Made here because its base class requires Keras."""
 
     class Callback(frameworks.load().keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         epoch = 0
@@ -25,7 +25,7 @@ def callback(progress: TrainingProgress) -> Any:
             progress.end_step(self.epoch, batch, logs)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            # A step's loss is that of the weights before it, so the last step's weights are not in any.
+            # A step's loss is computed before its update, so no loss covers the last update.
             if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
                 raise DivergedError(epoch=epoch + 1, step=self.step + 1)
             progress.end_epoch(epoch, logs)

@@ -1,6 +1,6 @@
-"""What a run leaves for people to look at: pictures, and one HTML page that holds them all.
+"""A run's report: pictures, and one HTML page with all of them.
 
-report.html   the page, complete in itself: it can be mailed, and it loads and runs nothing
+report.html   the self-contained page: it can be mailed, and loads and runs nothing
 pictures/     the same pictures as PNG files
 """
 
@@ -17,19 +17,19 @@ PICTURES = "pictures"
 
 
 def write(folder: Path, content: ReportContent) -> Path:
-    """Draws everything that the content has data for, and writes it to `folder`; returns the page's path.
+    """Draws all pictures that the content has data for, and writes the report to `folder`; returns the page's path.
 
-    It is written whole or not at all. The same content gives the same bytes with the same versions of the libraries.
+    It is written completely or not at all. Equal content gives equal bytes with equal versions of the libraries.
 
     Raises:
-        TargetExistsError: a report is there already.
-        WriteError: the disk does not take it.
+        TargetExistsError: a report exists already.
+        WriteError: it cannot be written.
         MissingLibraryError: Matplotlib or Jinja is not installed.
     """
     for target in (folder / PAGE, folder / PICTURES):
         check_free(target)
     try:
-        # Drawing libraries are loaded for a report only.
+        # Drawing libraries are loaded only for reports.
         from . import page, sections
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
@@ -40,7 +40,7 @@ def write(folder: Path, content: ReportContent) -> Path:
         for section in drawn:
             if section.picture is not None:
                 (staging / f"{section.name}.png").write_bytes(section.picture)
-        # All bytes are on the disk before the first name appears.
+        # All bytes are on disk before the first name appears.
         (staging / PAGE).write_text(page.render(content, drawn), encoding="utf-8")
         (staging / PAGE).rename(folder / PAGE)
     return folder / PAGE

@@ -15,19 +15,19 @@ from .content import Labels, Regression, Scores
 from .style import BLUE, GREY, LIGHT_GREY, ORANGE, WIDTH_IN, figure, picture, shorten
 
 CURVES = (("loss", "val_loss"), ("accuracy", "val_accuracy"))
-"""Names in a history: of what is drawn in one panel, that of the training split and that of the validation split."""
+"""Names in a history, by panel: of the training split and of the validation split."""
 
-# Above these, a class has no room for its figures, and then none for its name.
+# Above these numbers of classes, there is no room for figures, and then none for names.
 _MOST_COUNTED = 20
 _MOST_NAMED = 60
 
 
 @picture
 def class_counts(splits: Mapping[str, Labels], names: Sequence[str]) -> Figure:
-    """Draws how many samples each class has, a panel a split.
+    """Draws the number of samples per class, one panel per split.
 
     Args:
-        splits: by the split's name, integer [N], the index of each sample's label.
+        splits: label indices, integer [N], by the split's name.
         names: the labels in index order.
     """
     positions = range(len(names))
@@ -50,10 +50,10 @@ def class_counts(splits: Mapping[str, Labels], names: Sequence[str]) -> Figure:
 
 @picture
 def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws loss and accuracy over the epochs, whichever of CURVES the history holds.
+    """Draws loss and accuracy over the epochs, for those CURVES that the history holds.
 
     Args:
-        history: an entry an epoch by name; accuracies are fractions of 1.
+        history: figures by name, one entry per epoch; accuracies are fractions of 1.
     """
     pairs = [[name for name in pair if len(history.get(name, ()))] for pair in CURVES]
     pairs = [pair for pair in pairs if pair]
@@ -65,10 +65,10 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
             axes.plot(
                 *(range(1, len(values) + 1), values),
                 color=ORANGE if validation else BLUE,
-                # Told apart without colour too.
+                # Distinguishable without colour.
                 linestyle="--" if validation else "-",
                 marker="s" if validation else "o",
-                # Of many epochs, markers would hide the line.
+                # With many epochs, markers would hide the line.
                 markersize=4 if len(values) <= 30 else 0,
                 label="validation" if validation else "training",
             )
@@ -86,11 +86,11 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
 @picture
 def confusion_matrix(labels: Labels, predicted: Labels, names: Sequence[str]) -> Figure:
-    """Draws how often each label was predicted as each: a row a true label, coloured by the share of the row.
+    """Draws the confusion matrix: one row per true label, coloured by the share of the row.
 
     Args:
         labels: integer [N], the index of each sample's true label.
-        predicted: integer [N], that of its prediction.
+        predicted: integer [N], the index of its prediction.
         names: the labels in index order.
     """
     counts = confusion(labels, predicted, len(names))
@@ -98,7 +98,7 @@ def confusion_matrix(labels: Labels, predicted: Labels, names: Sequence[str]) ->
     side_in = min(max(4.6, 0.62 * len(names)), max(WIDTH_IN, 0.22 * len(names)), 2 * WIDTH_IN)
     drawn = figure(side_in * 0.88, side_in * 1.04)
     axes = drawn.subplots()
-    # Small shares are spread: the errors of a good classifier would all look like none.
+    # Small shares are spread out; otherwise a good classifier's errors would be invisible.
     norm = PowerNorm(0.4, 0, 1)
     image = axes.imshow(shares, cmap="Blues", norm=norm)
     for row in np.flatnonzero(counts.sum(axis=1) == 0):
@@ -122,14 +122,14 @@ def confusion_matrix(labels: Labels, predicted: Labels, names: Sequence[str]) ->
 
 
 def confusion(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
-    """Returns how often each label was predicted as each, int64 [classes, classes], a row a true label."""
+    """Returns the confusion matrix, int64 [classes, classes], one row per true label."""
     flat = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes)
 
 
 @picture
 def reliability(scores: Scores, labels: Labels) -> Figure:
-    """Draws accuracy against confidence in equal-width bins, and how many samples each bin has.
+    """Draws accuracy against confidence in equal-width bins, and the number of samples per bin.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
 
@@ -166,18 +166,18 @@ def reliability(scores: Scores, labels: Labels) -> Figure:
 
 
 def bin_of(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Returns each sample's bin, int64 [N]; a bin holds its upper edge, as in `expected_calibration_error`."""
+    """Returns each sample's bin, int64 [N]; bins include their upper edge, as in `expected_calibration_error`."""
     return np.ceil(confidence * CALIBRATION_BINS).astype(np.int64).clip(1, CALIBRATION_BINS) - 1
 
 
 @picture
 def plane(regression: Regression) -> Figure:
-    """Draws samples over two features with the fitted plane, and how far each lies from it."""
+    """Draws samples over two features with the fitted plane and their distances from it."""
     first, second = regression.features.T
     targets = regression.targets
     fitted = regression.features @ np.asarray(regression.coefficients) + regression.intercept
     drawn = figure(5.6, 6.4)
-    # What lies on the plane is seen through it from either side.
+    # Points on the plane are visible from both sides.
     axes: Any = drawn.add_subplot(projection="3d", computed_zorder=False)
     grid = np.meshgrid(*(np.linspace(values.min(), values.max(), 12) for values in (first, second)))
     heights = regression.coefficients[0] * grid[0] + regression.coefficients[1] * grid[1] + regression.intercept

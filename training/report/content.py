@@ -1,4 +1,4 @@
-"""What a report is made of: plain values and arrays, checked where they are put together."""
+"""The content of a report: plain values and arrays, checked when they are assembled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Samples:
     """Labelled images, such as the training split.
 
     Raises:
-        SamplesError: there are none, or the arrays do not fit each other.
+        SamplesError: there are none, or the arrays do not match.
     """
 
     images: Pixels
@@ -38,18 +38,18 @@ class Samples:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier made of the test split.
+    """A classifier's predictions on the test split.
 
     Raises:
-        SamplesError: there is nothing in it, or the arrays do not fit each other.
+        SamplesError: there are none, or the arrays do not match.
     """
 
     scores: Scores
-    """float [N, classes], the highest is the prediction; of a single one, it is whether the score is above a half."""
+    """float [N, classes]; the highest is the prediction, or for a single score, whether it exceeds a half."""
     labels: Labels
     """Index of each sample's true label, integer [N]."""
     images: Pixels | None = None
-    """Raw pixels, uint8 [N, H, W, C], C 1 or 3; None: the samples are no images."""
+    """Raw pixels, uint8 [N, H, W, C], C 1 or 3; None if the samples are not images."""
 
     def __post_init__(self) -> None:
         """Checks the arrays."""
@@ -66,11 +66,11 @@ class Layer:
     """One layer of a network."""
 
     name: str
-    """What the model calls it."""
+    """Its name in the model."""
     kind: str
     """Its class, such as Conv2D."""
     output_shape: tuple[int | None, ...]
-    """What it gives, rows first; None is a free dimension."""
+    """Its output shape, rows first; None is a free dimension."""
     parameters: int
     """Number of its weights, whether trained or not."""
 
@@ -80,17 +80,17 @@ class Regression:
     """A plane fitted to samples of two features: target = coefficients · features + intercept.
 
     Raises:
-        SamplesError: there are no samples, or the arrays do not fit each other.
+        SamplesError: there are none, or the arrays do not match.
     """
 
     features: npt.NDArray[np.floating[Any]]
     """float [N, 2]."""
     targets: npt.NDArray[np.floating[Any]]
-    """float [N], what was measured."""
+    """float [N], the measured values."""
     feature_names: tuple[str, str]
-    """What the features are, with their units."""
+    """Names of the features, with units."""
     target_name: str
-    """What the target is, with its unit."""
+    """Name of the target, with its unit."""
     coefficients: tuple[float, float]
     """The plane's slope along each feature."""
     intercept: float
@@ -107,7 +107,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that one report says; what is None or empty is left out.
+    """Everything in a report; None and empty values are omitted.
 
     Raises:
         SamplesError: a label's index or the number of scores does not fit the labels.
@@ -116,17 +116,17 @@ class ReportContent:
     title: str
     """The page's heading, such as the recipe's name."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What the run was made of, plain values by name."""
+    """The run's settings, plain values by name."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """What was measured, plain values by name; a mapping in it is shown flat."""
+    """The figures, plain values by name; nested mappings are shown flat."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Version by library."""
     labels: Sequence[str] = ()
-    """The classes' names in index order; empty: the model is no classifier."""
+    """The classes' names in index order; empty if the model is not a classifier."""
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """An entry an epoch of loss, val_loss, accuracy and val_accuracy (fractions of 1); other names are left out."""
+    """loss, val_loss, accuracy and val_accuracy (fractions of 1), one entry per epoch; others are omitted."""
     samples: Samples | None = None
-    """Labelled images that the model learned from."""
+    """Labelled training images."""
     predictions: Predictions | None = None
     """The classifier's scores on the test split."""
     layers: Sequence[Layer] = ()
@@ -150,7 +150,7 @@ class ReportContent:
 
     @property
     def _classes(self) -> int:
-        # A single score says yes or no.
+        # A single score means yes or no.
         return 2 if len(self.labels) == 1 else len(self.labels)
 
 

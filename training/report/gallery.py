@@ -1,4 +1,4 @@
-"""Pictures made of images: samples, errors, and one image with its probabilities."""
+"""Galleries of images: samples, errors, and one image with its probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _CAPTION_POINTS = 8
 
 @picture
 def sample_grid(images: Pixels, labels: Labels, names: Sequence[str]) -> Figure:
-    """Draws the first samples of each class: a row a class, or of more than 12 classes one sample each.
+    """Draws the first samples of each class, one row per class; with more than 12 classes, one sample each.
 
     Args:
         images: uint8 [N, H, W, C], C 1 or 3.
@@ -59,14 +59,14 @@ def sample_grid(images: Pixels, labels: Labels, names: Sequence[str]) -> Figure:
 
 @picture
 def errors(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str], *, as_probability: bool) -> Figure:
-    """Draws up to 16 wrongly classified images, the surest of them first, each with its label and prediction.
+    """Draws up to 16 misclassified images, most confident first, each with its label and prediction.
 
     Args:
-        images: uint8 [N, H, W, C], C 1 or 3; at least one is classified wrongly.
+        images: uint8 [N, H, W, C], C 1 or 3; at least one is misclassified.
         labels: integer [N], the index of each image's true label.
         scores: float [N, classes], the highest is the prediction.
         names: the labels in index order.
-        as_probability: whether the scores are probabilities, which are then written beside the prediction.
+        as_probability: whether the scores are probabilities, to be written beside the prediction.
     """
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
@@ -85,7 +85,7 @@ def errors(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str],
 def probability_bars(
     image: Pixels, probabilities: npt.NDArray[np.floating[Any]], names: Sequence[str], label: int
 ) -> Figure:
-    """Draws an image beside the probabilities of its classes, of more than 10 classes those of the most probable.
+    """Draws an image beside the probabilities of its classes, at most the 10 most probable.
 
     Args:
         image: uint8 [H, W, C], C 1 or 3.
@@ -106,7 +106,7 @@ def probability_bars(
     axes.bar_label(bars, [percent(probabilities[index]) for index in shown], padding=4, fontsize=_CAPTION_POINTS)
     axes.set_yticks(range(len(shown)), [shorten(names[index], 18) for index in shown])
     axes.invert_yaxis()
-    # Room for the figure beside a full bar.
+    # Leaves room for the figure beside a full bar.
     axes.set_xlim(0, 118)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("probability, %")
@@ -116,7 +116,7 @@ def probability_bars(
 
 
 def _captioned(images: Sequence[Pixels], captions: Sequence[str], columns: int, title: str) -> Figure:
-    """Draws images in rows, each below its caption; all captions have as many lines."""
+    """Draws images in rows, each below its caption; all captions have the same number of lines."""
     rows = [images[start : start + columns] for start in range(0, len(images), columns)]
     headroom_in = (captions[0].count("\n") + 1) * _LINE_IN + 0.05
     grid = _Grid.of(images[0], columns, headroom_in * columns / WIDTH_IN)
@@ -135,7 +135,7 @@ def _captioned(images: Sequence[Pixels], captions: Sequence[str], columns: int, 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where images of one size go on a white canvas; in pixels."""
+    """Positions of equally sized images on a white canvas, in pixels."""
 
     height: int
     width: int

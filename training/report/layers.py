@@ -10,15 +10,15 @@ from .style import LIGHT_GREY, WIDTH_IN, picture, shorten
 _HEADINGS = ("layer", "kind", "output shape", "parameters")
 
 _ROW_IN = 0.26
-# Where a column starts, and the last ends, as fractions of the width.
+# Left edges of the columns and the right edge of the last, as fractions of the width.
 _COLUMNS = (0.02, 0.35, 0.60, 0.98)
 _CHARACTERS = (28, 20, 20, 20)
-# A picture has an end; the page's table has all layers.
+# The picture is limited; the page's table has all layers.
 _MOST_LAYERS = 150
 
 
 def table(layers: Sequence[Layer]) -> list[tuple[str, str, str, str]]:
-    """Returns the table's texts: headings, a row a layer, and the sum of parameters."""
+    """Returns the table's texts: headings, one row per layer, and the total number of parameters."""
     total = sum(layer.parameters for layer in layers)
     body = [(layer.name, layer.kind, _shape(layer), f"{layer.parameters:,}") for layer in layers]
     return [_HEADINGS, *body, ("total", "", "", f"{total:,}")]
@@ -26,7 +26,7 @@ def table(layers: Sequence[Layer]) -> list[tuple[str, str, str, str]]:
 
 @picture
 def layer_table(layers: Sequence[Layer]) -> Figure:
-    """Draws the layers with name, kind, output shape and parameters; of more than 150, the first."""
+    """Draws the first 150 layers with name, kind, output shape and parameters."""
     lines = table(layers)
     if len(layers) > _MOST_LAYERS:
         lines[_MOST_LAYERS + 1 : -1] = [(f"… {len(layers) - _MOST_LAYERS} more", "", "", "")]

@@ -15,7 +15,7 @@ _TEMPLATE = "report.html.jinja"
 
 
 def render(content: ReportContent, sections: Sequence[Section]) -> str:
-    """Returns the page, which holds its pictures and refers to nothing outside; all texts are escaped."""
+    """Returns the self-contained page with its pictures; all texts are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""A report's sections: which there are for a content, and what each shows."""
+"""Chooses a report's sections and draws them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from .content import Labels, Pixels, ReportContent, Scores
 
 @dataclass(frozen=True)
 class Section:
-    """One picture with what belongs to it."""
+    """One picture with its texts."""
 
     name: str
     """Its name in `texts.TEXTS`, and the picture's file name without its ending."""
     note: str
-    """What this picture shows, in figures; what those get who do not see it."""
+    """The picture's figures in words, also as its alternative text."""
     picture: bytes | None = None
-    """A PNG file; None: there is nothing to draw, and the note says why."""
+    """A PNG file; None if there is nothing to draw, as the note explains."""
     table: Sequence[Sequence[str]] = ()
-    """The same as text, headings first; empty: there is none."""
+    """The same as a table, headings first, or empty."""
 
 
 def draw(content: ReportContent) -> list[Section]:
@@ -64,7 +64,7 @@ def _predictions(content: ReportContent) -> Iterator[Section]:
         return
     names, labels, images = _names(content), content.predictions.labels, content.predictions.images
     scores = _a_score_a_class(content.predictions.scores)
-    # None where the scores are no probabilities.
+    # None if the scores are not probabilities.
     calibration = measure(scores, labels, names, split="test").calibration
     yield _confusion(scores, labels, names)
     if images is not None:
@@ -123,7 +123,7 @@ def _range(counts: npt.NDArray[np.int64]) -> str:
 
 
 def _names(content: ReportContent) -> Sequence[str]:
-    # A single score is whether it is the label.
+    # A single score decides whether it is the label.
     return (f"not {content.labels[0]}", content.labels[0]) if len(content.labels) == 1 else content.labels
 
 

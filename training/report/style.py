@@ -1,4 +1,4 @@
-"""How all pictures look, and how a figure becomes a PNG file's bytes."""
+"""The style of all pictures, and their rendering as PNG."""
 
 import functools
 import io
@@ -9,7 +9,7 @@ from typing import ParamSpec
 from matplotlib import style
 from matplotlib.figure import Figure
 
-# Okabe and Ito 2008, "Color Universal Design": told apart with every common kind of colour blindness.
+# Okabe and Ito 2008, "Color Universal Design": distinguishable with all common kinds of colour blindness.
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GREY = "#8C8C8C"
@@ -28,7 +28,7 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": LIGHT_GREY,
     "legend.frameon": False,
-    # A label is shown as it is; "$" would start a formula.
+    # Labels are shown literally; "$" would start a formula.
     "text.parse_math": False,
 }
 """Matplotlib's settings for all pictures."""
@@ -37,15 +37,15 @@ Arguments = ParamSpec("Arguments")
 
 
 def picture(draw: Callable[Arguments, Figure]) -> Callable[Arguments, bytes]:
-    """Makes a function that returns a figure return the bytes of its PNG file, in the style of all pictures.
+    """Decorates a function that returns a figure to return its PNG bytes instead, in the common style.
 
-    A user's own Matplotlib settings have no say, and the file holds no date and no version.
+    A user's Matplotlib settings have no effect, and the file contains no date or version.
     """
 
     @functools.wraps(draw)
     def encode(*args: Arguments.args, **kwargs: Arguments.kwargs) -> bytes:
         buffer = io.BytesIO()
-        # Warned of are characters that the font lacks: they are drawn as boxes, and the page shows them.
+        # Matplotlib warns of characters that the font lacks: they are drawn as boxes, but the page shows them.
         with style.context(["default", STYLE]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
             draw(*args, **kwargs).savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
@@ -55,15 +55,15 @@ def picture(draw: Callable[Arguments, Figure]) -> Callable[Arguments, bytes]:
 
 
 def figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
-    """Returns an empty figure that keeps its texts apart.
+    """Returns an empty figure with a layout that separates its texts.
 
-    It is no figure of pyplot's: no display is looked for, and no state is left behind.
+    It does not use pyplot, so it needs no display and leaves no state.
     """
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
 def shorten(text: str, characters: int) -> str:
-    """Returns the text in one line of at most `characters` characters; both ends are kept."""
+    """Returns the text in one line of at most `characters` characters, keeping both ends."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     if len(line) <= characters:
         return line
@@ -72,7 +72,7 @@ def shorten(text: str, characters: int) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Returns a probability, a fraction of 1, in per cent; only what is 0 or 1 is shown as 0 or 100."""
+    """Returns a probability, a fraction of 1, in per cent; only exact 0 and 1 become 0 and 100."""
     if 0 < fraction < 0.0005:
         return "<0.1 %"
     if 0.9995 <= fraction < 1:

@@ -1,4 +1,4 @@
-"""What stands above each picture: its heading, and how to read it."""
+"""The heading and explanation above each picture."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Text:
     heading: str
     """The section's heading."""
     reading: str
-    """What the picture shows and how to read it, a sentence or two."""
+    """What the picture shows and how to read it, in a sentence or two."""
 
 
 TEXTS = {

@@ -1,1 +1,1 @@
-"""A run: `pixelserve train`, from its settings to its folder."""
+"""Runs of `pixelserve train`, from settings to folder."""

@@ -1,13 +1,13 @@
-"""The checkpoint of an unfinished run, which `pixelserve train --resume` goes on from: RUN.partial beside RUN.
+"""The checkpoint of an unfinished run, for `pixelserve train --resume`: RUN.partial beside RUN.
 
-state.json               what the run is made of and how far it is; it names the files below
-epoch-3.weights.h5       weights, and the optimizer's state, after the last epoch that was finished
-best-epoch-2.keras       the best model so far, as the run would have ended with it
-member-1.keras           of an ensemble instead: a model that is trained, in float32
-teacher.keras            where the network has a teacher: it, trained
-tensorboard/             logs, where they are asked for
+state.json               the run's settings and progress; it names the files below
+epoch-3.weights.h5       weights and the optimizer's state after the last completed epoch
+best-epoch-2.keras       the best model so far, as the run would save it
+member-1.keras           for an ensemble instead: a trained model, in float32
+teacher.keras            the trained teacher, if there is one
+tensorboard/             logs, if requested
 
-state.json is replaced last and at once. Whatever stops an epoch's keeping, it names whole files.
+state.json is replaced last and atomically, so after any interruption it names complete files.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ from .runs import Settings
 STATE = "state.json"
 LOGS = "tensorboard"
 
-# Of the files that tidying looks at.
+# The files that may be tidied.
 _SUFFIXES = (".h5", ".keras", ".new")
 
 _HELD_OUT_LOSS = "val_loss"
-# The first that there is tells how good the last epoch was.
+# The first of these that exists ranks the last epoch.
 _LAST_FIGURES = ("accuracy", "loss")
 
 
 class Best(BaseModel):
-    """The best epoch so far: the one of the lowest held-out loss, or where nothing is held out the last one."""
+    """The best epoch so far: the one with the lowest held-out loss, or the last one if nothing is held out."""
 
     epoch: int
     """Counted from 1."""
@@ -45,43 +45,43 @@ class Best(BaseModel):
     """What it was."""
 
     def __str__(self) -> str:
-        """Returns what messages say of it."""
+        """Returns it in words."""
         return f"{self.name} {self.figure:.4f} in epoch {self.epoch}"
 
 
 class State(BaseModel):
-    """How far a run is."""
+    """The progress of a run."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
 
     settings: Settings
-    """What the run is made of."""
+    """The run's settings."""
     request: dict[str, Any]
-    """What the caller asked for, so that it need not be asked for again."""
+    """The caller's options, which a resumed run need not repeat."""
     epochs: int = 0
-    """How many are finished."""
+    """Number of completed epochs."""
     history: dict[str, list[float]] = {}
-    """Figures by name, an entry an epoch."""
+    """Figures by name, one entry per epoch."""
     best: Best | None = None
-    """The best epoch; None: none is finished."""
+    """The best epoch, or None."""
     training_s: float = 0.0
-    """How long training has taken, in seconds."""
+    """Duration of training, in seconds."""
     folds: tuple[float, ...] = ()
-    """The accuracies that a cross-validation found before; empty: none was asked for."""
+    """Accuracies of an earlier cross-validation; empty without one."""
     members: dict[str, dict[str, list[float]]] = {}
-    """The histories of an ensemble's trained models, or of a network's teacher, by the models' names."""
+    """Histories of an ensemble's trained models, or of a teacher, by name."""
 
     @property
     def is_kept(self) -> bool:
-        """Whether there is anything to go on from."""
+        """Whether there is anything to resume from."""
         return bool(self.epochs or self.members)
 
 
 class Checkpoint:
-    """A run's checkpoint on disk. There is no folder before an epoch is kept, or a log written."""
+    """A run's checkpoint on disk. The folder is created with the first kept epoch or log."""
 
     def __init__(self, run: Path, state: State, *, logged: bool = False) -> None:
-        """Stores where the finished run goes to, how far it is, and whether logs for TensorBoard are written."""
+        """`run` is the finished run's folder; `logged` tells whether TensorBoard logs are written."""
         self.folder = folder_of(run)
         self.state = state
         self.logs = self.folder / LOGS if logged else None
@@ -90,46 +90,46 @@ class Checkpoint:
 
     @property
     def weights(self) -> Path:
-        """The file that holds the weights and the optimizer's state after the last finished epoch."""
+        """The file of weights and optimizer state after the last completed epoch."""
         return self.folder / f"epoch-{self.state.epochs}.weights.h5"
 
     @property
     def best_model(self) -> Path | None:
-        """The best model so far; None: no epoch is finished."""
+        """The best model so far, or None."""
         return self.folder / f"best-epoch-{self.state.best.epoch}.keras" if self.state.best else None
 
     def member(self, name: str) -> Path:
-        """Returns the file that holds a trained model of an ensemble, or a network's teacher."""
+        """Returns the file of an ensemble's trained model, or of a teacher."""
         return self.folder / f"{name}.keras"
 
     @property
     def training_s(self) -> float:
-        """How long training has taken until now, interruptions left out, in seconds."""
+        """Duration of training without interruptions, in seconds."""
         return self._trained_before_s + time.monotonic() - self._started_s
 
     def start(self) -> None:
-        """Starts the clock of the training time; what has passed since something was kept does not count."""
+        """Starts the clock of the training time, which counts up to the last kept epoch."""
         self._trained_before_s = self.state.training_s
         self._started_s = time.monotonic()
 
     def note(self, *, folds: tuple[float, ...]) -> None:
-        """Notes what a cross-validation found; it is kept with the next epoch."""
+        """Records a cross-validation's result, which is saved with the next epoch."""
         self.state = self.state.model_copy(update={"folds": folds})
 
     def keep(
         self, figures: Mapping[str, float], write_weights: Callable[[Path], None], write_best: Callable[[Path], None]
     ) -> None:
-        """Keeps the epoch that has just been finished, in place of the one before it.
+        """Saves the completed epoch, replacing the previous one.
 
-        Where that fails or is interrupted, the one before it is still kept.
+        If that fails or is interrupted, the previous one is still kept.
 
         Args:
-            figures: the epoch's, by their names in the history.
+            figures: the epoch's figures, by name.
             write_weights: writes the weights and the optimizer's state to a file.
-            write_best: writes the model to a file; called where this epoch is the best so far.
+            write_best: writes the model to a file; called if this epoch is the best so far.
 
         Raises:
-            WriteError: the disk does not take it.
+            WriteError: it cannot be written.
         """
         after = self._advanced(figures)
         kept, self.state = self.state, after
@@ -145,15 +145,15 @@ class Checkpoint:
             self.tidy()
 
     def keep_member(self, name: str, history: Mapping[str, list[float]], write: Callable[[Path], None]) -> None:
-        """Keeps a trained model of an ensemble, or a network's teacher, beside those that were trained before it.
+        """Saves an ensemble's trained model, or a teacher, beside the earlier ones.
 
         Args:
-            name: the model's, such as member-1 or teacher.
-            history: the figures of its training.
+            name: the model's name, such as member-1 or teacher.
+            history: its training history.
             write: writes it to a file.
 
         Raises:
-            WriteError: the disk does not take it.
+            WriteError: it cannot be written.
         """
         members = {**self.state.members, name: dict(history)}
         after = self.state.model_copy(update={"members": members, "training_s": self.training_s})
@@ -163,7 +163,7 @@ class Checkpoint:
         self.state = after
 
     def tidy(self) -> None:
-        """Removes what the state does not name: files of another epoch, and the folder where nothing is kept."""
+        """Removes files that the state does not name, and the folder if nothing is kept."""
         if not self.state.is_kept:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
@@ -172,7 +172,7 @@ class Checkpoint:
             path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Removes it, since the run is finished."""
+        """Removes the checkpoint of a finished run."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _advanced(self, figures: Mapping[str, float]) -> State:
@@ -199,7 +199,7 @@ def folder_of(run: Path) -> Path:
 
 
 def damaged(file: Path, error: Exception) -> SourceError:
-    """Returns the error for a checkpoint's file that cannot be read."""
+    """Returns the error for an unreadable checkpoint file."""
     why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).partition("\n")[0]
     return SourceError(f"{file} is damaged ({why}); remove {file.parent} and train again without --resume")
 

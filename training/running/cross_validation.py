@@ -1,4 +1,4 @@
-"""How well a recipe does on samples that its model has not learned from, whichever those are."""
+"""Cross-validation of a recipe on its training split."""
 
 import statistics
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from ..recipe import LogisticRecipe, Recipe
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The accuracy of each fold's model on the fold, which it has not learned from."""
+    """Accuracies of the folds' models, each on its own fold."""
 
     accuracies: tuple[float, ...]
     """By fold, fractions of 1."""
@@ -30,20 +30,20 @@ class CrossValidation:
         return statistics.stdev(self.accuracies)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what a run's metrics and `pixelserve train --json` say of it."""
+        """Returns its entry in a run's metrics and in `pixelserve train --json`."""
         return {"accuracies": list(self.accuracies), "mean": self.mean, "spread": self.spread}
 
 
 def cross_validate(recipe: Recipe, dataset: Dataset, count: int) -> CrossValidation:
-    """Trains a model for each fold of the training split, on the other folds, and measures it on the fold.
+    """Trains a model per fold of the training split, on the other folds, and evaluates it on the fold.
 
-    Each learns just as the recipe says, from the recipe's seed on: what the recipe holds out is held out of the other
-    folds. The test split is not looked at.
+    Each model follows the recipe, including its seed; the recipe's held-out share is taken from the other folds. The
+    test split is not read.
 
     Args:
-        recipe: a classifier's.
-        dataset: where its samples come from.
-        count: how many folds.
+        recipe: a classifier's recipe.
+        dataset: its data set.
+        count: number of folds.
 
     Raises:
         UsageError: a class has fewer training samples than there are folds.

@@ -22,25 +22,25 @@ __all__ = ["Overrides", "Remedies", "Run", "train"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is done."""
+    """A finished run."""
 
     recipe: Recipe
-    """What was run, overrides included."""
+    """The recipe, with overrides."""
     folder: Path
-    """Where it was written to."""
+    """The run's folder."""
     figure: float
-    """What the recipe's goal is about, measured on this run's model: an accuracy, a fraction of 1, or an error."""
+    """The goal's figure for this run's model: an accuracy, a fraction of 1, or an error."""
     training_s: float
-    """How long the training took, in seconds; without cross-validation."""
+    """Duration of training without cross-validation, in seconds."""
     claimed: float | None
-    """The same figure as the recipe claims it; None: the run learned other pictures than the claim is about."""
+    """The recipe's claim for the same figure; None if the run learned other pictures."""
     split: str
-    """The split that the figure was measured on."""
+    """The split of the figure."""
     cross_validation: CrossValidation | None = None
-    """How models did on samples that they had not learned from; None: it was not asked for."""
+    """The cross-validation, or None."""
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `pixelserve train --json` prints."""
+        """Returns the output of `pixelserve train --json`."""
         goal = self.recipe.goal
         return {
             "run": str(self.folder),
@@ -66,30 +66,30 @@ def train(
     skip_broken: bool = False,
     resumed: bool = False,
 ) -> Run:
-    """Trains a recipe, measures the model on the test split and writes the run's folder.
+    """Trains a recipe, evaluates the model on the test split and writes the run's folder.
 
-    The same recipe, data and seed give the same weights on the same machine. A network is kept after each epoch, in
-    RUN.partial beside the run's folder, until that is written. Where a run fails or is stopped, nothing else is left.
+    Deterministic for a recipe, data and seed on one machine. A network is saved after each epoch, in RUN.partial beside
+    the run's folder, until that is written. A run that fails or is stopped leaves nothing else.
 
     Args:
-        recipe_name: its name in the zoo.
-        data_dir: folder of the data set's official files; None: Keras's downloader.
-        run_dir: the run's folder; None: one under runs/ named after the recipe and the time.
-        overrides: what differs from the recipe.
-        remedies: what is done against overfitting.
+        recipe_name: the recipe's name in the zoo.
+        data_dir: folder of the data set's official files; None: Keras downloads them.
+        run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
+        overrides: changes of the recipe.
+        remedies: options against overfitting.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
-        images: folder of the user's own pictures, one folder a class, in place of the recipe's data set; None: that.
-        skip_broken: whether to leave out pictures that cannot be read.
-        resumed: whether to go on with the run that was stopped before it could write `run_dir`, or to keep one that is
-            finished; what it was asked for need not be asked for again, and cannot be changed.
+        images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
+        skip_broken: whether to skip unreadable pictures.
+        resumed: whether to resume the stopped run of `run_dir`, or to keep a finished one; its options need not be
+            repeated and cannot be changed.
 
     Raises:
-        UsageError: an unknown recipe, a bad override or remedy, a run folder that exists, or a run that was begun with
-            other settings.
-        DataError: the data set cannot be had.
+        UsageError: an unknown recipe, an invalid override or remedy, an existing run folder, or a run that was started
+            with other settings.
+        DataError: the data set is not available.
         SourceError: the unfinished run's state is damaged.
         DivergedError: the loss became NaN or infinite.
-        WriteError: the disk does not take the run.
+        WriteError: the run cannot be written.
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
@@ -121,12 +121,12 @@ def _run(job: Job) -> Run:
 
 
 def _goal(job: Job) -> Goal:
-    """Returns the recipe's goal; it may be about samples that are held out for the recipe's own data set alone."""
+    """Returns the recipe's goal, which may concern held-out samples of the recipe's own data set only."""
     return replace(job.recipe.goal, split="test") if job.own else job.recipe.goal
 
 
 def _finished(job: Job) -> Run:
-    """Returns a run that an earlier command finished, from what its folder says."""
+    """Returns a run that an earlier command finished, from its folder."""
     goal = _goal(job)
     keys = ("cross_validation", "mean") if goal.split == "cross-validation" else (goal.split, "metrics", goal.metric)
     figure, training_s = runs.read_metric(job.folder, *keys), runs.read_metric(job.folder, "training_s")
@@ -135,7 +135,7 @@ def _finished(job: Job) -> Run:
 
 
 def _cross_validate(job: Job) -> CrossValidation | None:
-    """Cross-validates where that is asked for; a run that goes on has its figures already."""
+    """Cross-validates on request; a resumed run already has its figures."""
     folds = job.recipe.folds if isinstance(job.recipe, KerasRecipe | LogisticRecipe) else None
     if not folds:
         return None
@@ -147,7 +147,7 @@ def _cross_validate(job: Job) -> CrossValidation | None:
 
 
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
-    """Returns the splits that are measured, each with the model's outputs: the quoted one, and what was held out."""
+    """Returns the evaluated splits, quoted and held-out, each with the model's outputs."""
     splits: dict[str, Split] = dict([dataset.quoted])
     if isinstance(recipe, KerasRecipe) and len(held_out := hold_out(dataset.train, recipe.held_out)[1]):
         splits["validation"] = held_out

@@ -1,4 +1,4 @@
-"""Has SIGTERM end a block as Ctrl-C does, so that what is being written is removed."""
+"""Makes SIGTERM end a block like Ctrl-C, so partial files are removed."""
 
 import contextlib
 import signal
@@ -9,9 +9,9 @@ from types import FrameType
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Raises KeyboardInterrupt inside the block on SIGTERM too; afterwards SIGTERM means what it meant before.
+    """Raises KeyboardInterrupt inside the block on SIGTERM too, then restores the old handler.
 
-    Outside the main thread, which alone may handle signals, it does nothing.
+    Does nothing outside the main thread, where Python cannot handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

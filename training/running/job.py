@@ -1,4 +1,4 @@
-"""What a run is made of: gathered, and checked, before anything is trained."""
+"""Prepares and checks a run before anything is trained."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,46 +16,46 @@ from .checkpoint import Checkpoint, State
 from .remedies import settings_of
 from .resume import Request
 
-# What a network takes to learn anything; the recipes' own data sets bring several times as many.
+# Steps that a network needs to learn anything; the recipes' own data sets give several times as many.
 _LEAST_STEPS = 500
-# A moving average still holds about a fiftieth of the initial weights once it has gone over its memory this many times.
+# After this many times its memory, a moving average holds about a fiftieth of the initial weights.
 _MEMORIES = 4
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is to be."""
+    """A prepared run."""
 
     recipe: Recipe
-    """What is run, with what the caller asked for in place."""
+    """The recipe, with the caller's options."""
     folder: Path
-    """Where it is written to."""
+    """The run's folder."""
     dataset: Dataset
-    """What it learns from and is measured on."""
+    """The data to learn from and to evaluate on."""
     settings: runs.Settings
-    """What its folder says of it."""
+    """The settings for its folder."""
     checkpoint: Checkpoint
-    """What is kept of it until then."""
+    """Its checkpoint."""
     finished: bool
-    """Whether the folder holds this run already, with nothing left to do."""
+    """Whether the folder already holds this run, finished."""
     own: bool
-    """Whether it learns a user's own pictures, of which the recipe claims nothing."""
+    """Whether it learns a user's own pictures, to which the recipe's claim does not apply."""
 
 
 def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool) -> Job:
-    """Returns a run that can be begun, or gone on with.
+    """Returns a run that can be started or resumed.
 
     Args:
-        recipe_name: its recipe's name in the zoo.
-        data_dir: folder of the data set's official files; None: Keras's downloader.
-        run_dir: the run's folder; None: one under runs/ named after the recipe and the time.
-        request: what the caller asks for.
-        resumed: whether to go on with the unfinished run of that folder, if there is one.
+        recipe_name: the recipe's name in the zoo.
+        data_dir: folder of the data set's official files; None: Keras downloads them.
+        run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
+        request: the caller's options.
+        resumed: whether to resume that folder's unfinished run, if there is one.
 
     Raises:
-        UsageError: an unknown recipe, options that cannot be, a run folder that exists, or a run that was begun with
-            other settings.
-        DataError: the data cannot be had.
+        UsageError: an unknown recipe, invalid options, an existing run folder, or a run that was started with other
+            settings.
+        DataError: the data is not available.
         SourceError: the unfinished run's state is damaged.
     """
     recipe = zoo.find(recipe_name)
@@ -82,7 +82,7 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     state = unfinished.state if unfinished is not None else State(settings=settings, request=request.as_json())
     checkpoint = Checkpoint(folder, state, logged=request.tensorboard)
     if unfinished is None:
-        # What a run that was killed before its first epoch left.
+        # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
     return Job(recipe, folder, dataset, settings, checkpoint, finished, own=request.images is not None)
 
@@ -106,10 +106,10 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
 
 
 def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRecipe:
-    """Returns a recipe that learns from few pictures as well, which make few steps an epoch.
+    """Adapts a recipe to few pictures, which give few steps per epoch.
 
-    There are more epochs, unless the caller has chosen their number, and where weights are averaged, the average
-    forgets the initial ones: its memory is at most a quarter of the run.
+    It gets more epochs, unless the caller chose their number; a moving average of the weights remembers at most a
+    quarter of the run, so it forgets the initial ones.
     """
     samples = len(hold_out(dataset.train, recipe.held_out)[0])
     steps = -(-samples // recipe.batch_size)
@@ -124,7 +124,7 @@ def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRe
 
 
 def _check_watched(recipe: Recipe, dataset: Dataset) -> None:
-    """Refuses early stopping where there is nothing that it could watch."""
+    """Refuses early stopping without held-out samples."""
     if not isinstance(recipe, KerasRecipe) or recipe.regularization.patience is None:
         return
     if not len(hold_out(dataset.train, recipe.held_out)[1]):
@@ -164,6 +164,6 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
 
 
 def _own(recipe: Recipe) -> dict[str, Any]:
-    """Returns what a recipe has beyond what all of them have."""
+    """Returns the fields that a recipe has beyond the common ones."""
     common = {entry.name for entry in fields(Recipe)}
     return {name: value for name, value in vars(recipe).items() if name not in common}

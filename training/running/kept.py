@@ -1,7 +1,7 @@
-"""The samples that a run of a user's own pictures keeps, so that it can be exported without the pictures.
+"""The samples that a run of a user's own pictures keeps, so it can be exported without the pictures.
 
-samples.npz holds the test split as `x` and `y`, which `pixelserve evaluate --samples` takes as well, a few hundred
-pictures of the training split for an int8 version's calibration, the pictures that were held out, and the labels.
+samples.npz holds the test split as `x` and `y`, also for `pixelserve evaluate --samples`, a few hundred training
+pictures for an int8 version's calibration, the held-out pictures, and the labels.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _CALIBRATION_SEED = 0
 
 
 def write(folder: Path, dataset: Dataset, held_out: float) -> None:
-    """Writes samples.npz into a run's folder, which held out this share of its training split."""
+    """Writes samples.npz into the folder of a run that held out a share of its training split."""
     train = dataset.train
     unseen = hold_out(train, held_out)[1]
     chosen = np.random.default_rng(_CALIBRATION_SEED).permutation(len(train))[:_CALIBRATION_SAMPLES]
@@ -38,17 +38,17 @@ def write(folder: Path, dataset: Dataset, held_out: float) -> None:
 
 
 def are_in(run: Path) -> bool:
-    """Returns whether a run keeps its samples, because it was trained on a user's own pictures."""
+    """Returns whether a run keeps its samples, as those on a user's own pictures do."""
     return (run / SAMPLES).is_file()
 
 
 def read(run: Path, *, name: str, sha256: str) -> Dataset:
-    """Returns the data set of a run's samples, of its training split a few hundred.
+    """Returns the data set of a run's samples, with a few hundred of its training split.
 
     Args:
         run: the run's folder.
         name: the data set's name, from the run's settings.
-        sha256: its hash, likewise.
+        sha256: its hash, from the run's settings.
 
     Raises:
         SourceError: the file is damaged.
@@ -61,7 +61,7 @@ def read(run: Path, *, name: str, sha256: str) -> Dataset:
 
 
 def read_held_out(run: Path) -> Split:
-    """Returns the pictures that a run held out of its training split.
+    """Returns the held-out pictures of a run.
 
     Raises:
         SourceError: the file is damaged, or of a release that did not keep them.
@@ -75,5 +75,5 @@ def _arrays(path: Path) -> Iterator[Mapping[str, Array]]:
     try:
         with path.open("rb") as file:
             yield np.load(file, allow_pickle=False)
-    except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
+    except Exception as error:  # NumPy and zipfile raise half a dozen errors for a damaged file
         raise SourceError(f"{path}: not the samples of a run ({error}); train again") from error

@@ -1,4 +1,4 @@
-"""What the caller wants other than a recipe has it: options of `pixelserve train`."""
+"""Options of `pixelserve train` that override a recipe."""
 
 from dataclasses import dataclass, replace
 
@@ -8,25 +8,25 @@ from ..recipe import KerasRecipe, Recipe
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the caller wants other than the recipe has it; None leaves it as it is."""
+    """Overrides of a recipe; None keeps the recipe's value."""
 
     epochs: int | None = None
     """Passes over the training split."""
     batch_size: int | None = None
     """Samples a step."""
     learning_rate: float | None = None
-    """The optimizer's step size; with a schedule, its greatest."""
+    """The learning rate; with a schedule, its maximum."""
     seed: int | None = None
     """Fixes the initial weights and the order of the samples."""
     held_out: float | None = None
-    """The share of the training split that is never learned, a fraction of 1."""
+    """The held-out share of the training split, a fraction of 1."""
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe with what is given here in its place.
+        """Returns the recipe with the overrides applied.
 
         Raises:
-            UsageError: a count below 1, a rate that is not above 0, a seed that NumPy does not take, or an option that
-                the recipe's learner knows nothing of.
+            UsageError: a count below 1, a rate not above 0, a seed invalid for NumPy, or an option that the recipe's
+                learner does not have.
         """
         self._check()
         if self.seed is not None:

@@ -1,4 +1,4 @@
-"""What the caller wants done against overfitting: options of `pixelserve train` for any network that classifies."""
+"""Options of `pixelserve train` against overfitting, for any classifying network."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -17,29 +17,29 @@ _KINDS = ("bagging", "boosting", "stacking")
 
 @dataclass(frozen=True)
 class Remedies:
-    """What is asked for; None leaves it as the recipe has it."""
+    """The options; None keeps the recipe's value."""
 
     l1: float | None = None
-    """Factor of the sum of all kernels' absolute values in the loss."""
+    """Factor of the kernels' summed absolute values in the loss."""
     l2: float | None = None
-    """Factor of the sum of all kernels' squares in the loss."""
+    """Factor of the kernels' summed squares in the loss."""
     dropout: float | None = None
-    """The share of the last Dense layer's inputs that each step leaves out, a fraction of 1."""
+    """Dropout rate of the last Dense layer's inputs, a fraction of 1."""
     early_stopping: int | None = None
-    """Epochs without a lower held-out loss after which training stops."""
+    """Number of epochs without a lower held-out loss after which training stops."""
     folds: int | None = None
-    """In how many parts the training split is cross-validated."""
+    """Number of folds for cross-validation."""
     ensemble: Literal["bagging", "boosting", "stacking"] | None = None
-    """How several models become one."""
+    """How several models are joined into one."""
     members: int | None = None
-    """How many models those are."""
+    """Number of these models."""
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe with what is asked for.
+        """Returns the recipe with the options applied.
 
         Raises:
-            UsageError: a value out of range, members without an ensemble, or a recipe that is no network, or one that
-                does not classify.
+            UsageError: a value out of range, members without an ensemble, or a recipe that is not a classifying
+                network.
         """
         self._check()
         asked = [_option(name) for name, value in asdict(self).items() if value is not None]
@@ -98,7 +98,7 @@ NONE = Remedies()
 
 
 def settings_of(recipe: KerasRecipe) -> dict[str, Any]:
-    """Returns what a run's settings say of the remedies in a recipe, as plain values."""
+    """Returns a recipe's remedies as plain values for a run's settings."""
     regularization: Regularization = recipe.regularization
     return {
         "l1": regularization.l1,

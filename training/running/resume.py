@@ -1,4 +1,4 @@
-"""Goes on with an unfinished run: finds its checkpoint, and sees that it is continued as it was begun."""
+"""Resumes an unfinished run: finds its checkpoint, and checks that the options are unchanged."""
 
 import contextlib
 import shlex
@@ -21,21 +21,21 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asks of a run, beside its recipe and places; an unfinished run keeps it."""
+    """The options of a run beside its recipe and folders; stored with an unfinished run."""
 
     overrides: Overrides
-    """What differs from the recipe."""
+    """Changes of the recipe."""
     remedies: Remedies
-    """What is done against overfitting."""
+    """Options against overfitting."""
     tensorboard: bool = False
     """Whether to write logs for TensorBoard."""
     images: Path | None = None
     """The folder of the user's own pictures; None: the recipe's data set."""
     skip_broken: bool = False
-    """Whether to leave out pictures that cannot be read."""
+    """Whether to skip unreadable pictures."""
 
     def as_json(self) -> dict[str, Any]:
-        """Returns it as plain values."""
+        """Returns the options as plain values."""
         plain: dict[str, Any] = TypeAdapter(Request).dump_python(self, mode="json")
         return plain
 
@@ -45,16 +45,16 @@ class Unfinished:
     """A run that was interrupted."""
 
     state: State
-    """How far it is."""
+    """Its progress."""
     request: Request
-    """What the caller asked for when it was begun."""
+    """Its options from when it was started."""
 
 
 def read(run: Path | None, recipe: str) -> Unfinished | None:
-    """Returns the unfinished run that was to be written to `run`; None: there is none.
+    """Returns the unfinished run of the folder `run`, or None.
 
     Raises:
-        UsageError: it is another recipe's, or no run is given.
+        UsageError: it is of another recipe, or no run is given.
         SourceError: its state is damaged.
     """
     if run is None:
@@ -76,7 +76,7 @@ def check_none(run: Path) -> None:
     """Checks that no unfinished run would be overwritten.
 
     Raises:
-        TargetExistsError: there is one for `run`, or what is left of one.
+        TargetExistsError: there is one for `run`, or its leftovers.
     """
     folder = folder_of(run)
     if (folder / STATE).exists():
@@ -90,15 +90,15 @@ def check_none(run: Path) -> None:
 
 
 def check_same(begun: Settings, now: Settings, run: Path) -> None:
-    """Checks that a run goes on as it was begun.
+    """Checks that a run continues with the settings it was started with.
 
     Args:
         begun: the settings of the unfinished or finished run.
-        now: what it would go on with.
-        run: where it is to be written to.
+        now: the settings to continue with.
+        run: its folder.
 
     Raises:
-        UsageError: they differ; the first setting that does is named.
+        UsageError: they differ; the message names the first difference.
     """
     before, after = _flat(begun), _flat(now)
     for name in {**before, **after}:
@@ -110,7 +110,7 @@ def check_same(begun: Settings, now: Settings, run: Path) -> None:
 
 
 def completed(given: Options, kept: Options) -> Options:
-    """Returns options as they are given, those that are not (None, False) as they were kept."""
+    """Returns the given options, with missing ones (None, False) filled in from `kept`."""
     values: dict[str, Any] = {}
     for name, value in vars(given).items():
         before = getattr(kept, name)
@@ -123,7 +123,7 @@ def completed(given: Options, kept: Options) -> Options:
 
 
 def command(recipe: str, data_dir: Path | None, run: Path) -> str:
-    """Returns the command that goes on with a run that was to be written to `run`."""
+    """Returns the command that resumes the run of the folder `run`."""
     places = {"--data-dir": data_dir, "--run-dir": run}
     options = [text for option, path in places.items() if path is not None for text in (option, str(path))]
     return shlex.join(["pixelserve", "train", recipe, *options, "--resume"])
@@ -131,11 +131,11 @@ def command(recipe: str, data_dir: Path | None, run: Path) -> str:
 
 @contextlib.contextmanager
 def kept(checkpoint: Checkpoint, command: str) -> Iterator[None]:
-    """Removes a run's checkpoint where the block succeeds, and where it fails says what is kept and how to go on.
+    """Removes a run's checkpoint if the block succeeds; if it fails, reports what is kept and how to resume.
 
     Args:
-        checkpoint: the run's.
-        command: what goes on with it.
+        checkpoint: the run's checkpoint.
+        command: the command that resumes it.
 
     Raises:
         RunInterruptedError: the block was interrupted.
@@ -167,7 +167,7 @@ def _kept(checkpoint: Checkpoint, command: str) -> str:
 
 
 def _flat(settings: Settings) -> dict[str, Any]:
-    # Through JSON, as the kept ones have gone: a tuple comes back as a list.
+    # Through JSON, like the stored ones: tuples become lists.
     values = Settings.model_validate_json(settings.model_dump_json()).model_dump()
     learner = values.pop("learner")
     return {**values, **learner}

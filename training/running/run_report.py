@@ -1,4 +1,4 @@
-"""Puts a run's report together: what was learned from, what the model makes of the test split, how it came there."""
+"""Assembles a run's report: its data, its results on the test split, and its training."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ def gather(
     """Returns the content of a run's report.
 
     Args:
-        settings: what the run was made of.
+        settings: the run's settings.
         trained: the model.
-        dataset: what it learned from and is measured on.
+        dataset: its data set.
         scores: the model's outputs for the test split, float [N, classes] or values float [N, 1].
-        metrics: what metrics.json holds.
+        metrics: the content of metrics.json.
     """
     images = dataset.test.inputs if dataset.task == "image" else None
     classifies = dataset.task != "regression"
@@ -39,10 +39,10 @@ def gather(
 
 
 def _plane(trained: Trained, dataset: Dataset) -> Regression | None:
-    """Returns the plane of a regression on two features; None: it is one on more."""
+    """Returns the plane of a regression on two features, else None."""
     if len(dataset.features) != 2:
         return None
-    # A plane is known by its height at three points.
+    # Three points determine a plane.
     corners = np.array([[0, 0], [1, 0], [0, 1]], dataset.train.inputs.dtype)
     intercept, first, second = (float(value) for value in trained.predict(corners)[:, 0])
     return Regression(

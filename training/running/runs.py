@@ -1,13 +1,13 @@
-"""A run's folder: the trained model with everything that it takes to repeat it and to export it.
+"""A run's folder: the trained model, and everything needed to repeat and export it.
 
-settings.json   recipe, seed, data set, and what the recipe's learner was told
-history.json    loss and accuracy by split, an entry an epoch
-metrics.json    figures by split, the temperature, and the training time
+settings.json   recipe, seed, data set, and the learner's parameters
+history.json    loss and accuracy by split, one entry per epoch
+metrics.json    figures by split, temperature and training time
 versions.json   version by library
-model.keras     the trained model; network.npz or logistic.npz where another library than Keras trained it
-report.html     all of it for people, with pictures; pictures/ holds them one by one
-tensorboard/    logs, where they are asked for
-samples.npz     where it learned a user's own pictures: see `kept`
+model.keras     the trained model; network.npz or logistic.npz if Keras did not train it
+report.html     a report with pictures; pictures/ holds them as files
+tensorboard/    logs, if requested
+samples.npz     for a user's own pictures only: see `kept`
 """
 
 import json
@@ -41,7 +41,7 @@ _LIBRARIES = (
 
 
 class Settings(BaseModel):
-    """What a run was made of."""
+    """A run's settings."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -52,42 +52,42 @@ class Settings(BaseModel):
     dataset: str
     """The data set's usual name."""
     dataset_sha256: str
-    """Its hash, as `datasets.Dataset` defines it."""
+    """Its hash, as defined by `datasets.Dataset`."""
     learner: dict[str, Any] = {}
-    """What the recipe's learner was told, such as epochs and batch size."""
+    """The learner's parameters, such as epochs and batch size."""
 
     @property
     def held_out(self) -> float:
-        """The share of the training split that is never learned, a fraction of 1."""
+        """The held-out share of the training split, a fraction of 1."""
         return float(self.learner.get("held_out", 0.0))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run brought."""
+    """A run's results."""
 
     trained: Trained
     """The trained model, with its history."""
     metrics: dict[str, Any]
     """Figures by split, `temperature`, and `training_s`."""
     report: ReportContent
-    """What the run's report shows."""
+    """The content of the run's report."""
     logs: Path | None = None
-    """The folder of logs that were written for TensorBoard; None: there are none."""
+    """The folder of TensorBoard logs, or None."""
     pictures: Dataset | None = None
-    """The user's own pictures that were learned; None: the recipe's data set was."""
+    """The user's own pictures; None if the recipe's data set was used."""
 
 
 def default_folder(recipe: str) -> Path:
-    """Returns the folder that a run starting now is written to."""
+    """Returns the default folder of a run that starts now."""
     return Path("runs") / f"{recipe}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
 def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
-    """Writes a run's folder, whole or not at all.
+    """Writes a run's folder, completely or not at all.
 
     Raises:
-        TargetExistsError: the folder is there and not empty.
+        TargetExistsError: the folder exists and is not empty.
     """
     with staged(folder) as staging:
         outcome.trained.save(staging)
@@ -108,10 +108,10 @@ def is_run(folder: Path) -> bool:
 
 
 def read_settings(folder: Path) -> Settings:
-    """Reads what a run was made of.
+    """Reads a run's settings.
 
     Raises:
-        SourceError: the folder is no run's, or its settings are damaged.
+        SourceError: the folder is not a run's, or its settings are damaged.
     """
     path = folder / SETTINGS
     try:
@@ -125,7 +125,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def read_temperature(folder: Path) -> float | None:
-    """Returns what the logits of a run's model are divided by; None: nothing.
+    """Returns the temperature of a run's model, or None.
 
     Raises:
         SourceError: the run's metrics are missing or damaged.
@@ -135,7 +135,7 @@ def read_temperature(folder: Path) -> float | None:
 
 
 def read_metric(folder: Path, *keys: str) -> Any:
-    """Returns what a run's metrics say under these keys, one within the other.
+    """Returns a value of a run's metrics by nested keys.
 
     Raises:
         SourceError: the run's metrics are missing or damaged.
@@ -151,7 +151,7 @@ def read_metric(folder: Path, *keys: str) -> Any:
 
 
 def library_versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
-    """Returns the version of Python and of each of these libraries that is installed."""
+    """Returns the versions of Python and of the installed libraries."""
     versions = {"python": platform.python_version()}
     for library in libraries:
         try:

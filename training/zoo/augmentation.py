@@ -1,4 +1,4 @@
-"""Changes of images that Keras has no layer for."""
+"""Image augmentation that Keras has no layer for."""
 
 import math
 from functools import cache
@@ -10,17 +10,17 @@ from .. import frameworks
 def random_affine(
     *, rotation_degrees: float, shear_degrees: float, zoom: float, shift_pixels: float, share: float
 ) -> Any:
-    """Returns a Keras layer that turns, shears, zooms and shifts each image [H, W, C] of a batch in one step.
+    """Returns a Keras layer that rotates, shears, zooms and shifts each image [H, W, C] of a batch in one step.
 
-    Keras's own layers do one of these each, and each blurs a little: a network that learned from digits behind four of
-    them was right about 99.3 % of blurred held-out digits and about 98.8 % of the sharp ones that it is there for.
+    Keras's own layers do one of these each, and each blurs a little: a network trained behind four of them was right
+    about 99.3 % of blurred held-out digits, but about 98.8 % of the sharp ones it is meant for.
 
     Args:
-        rotation_degrees: the greatest angle, either way.
-        shear_degrees: the same for the shear along x.
-        zoom: the greatest change of size, either way, a fraction of 1.
-        shift_pixels: the greatest shift along each axis, either way.
-        share: of how many images this is done, a fraction of 1; the others stay as sharp as they are.
+        rotation_degrees: maximum angle in either direction.
+        shear_degrees: maximum shear along x in either direction.
+        zoom: maximum change of size in either direction, a fraction of 1.
+        shift_pixels: maximum shift along each axis in either direction.
+        share: the share of images that change, a fraction of 1; the others stay sharp.
     """
     return _layer_class()(
         rotation=math.radians(rotation_degrees),
@@ -33,7 +33,7 @@ def random_affine(
 
 @cache
 def _layer_class() -> Any:
-    """Returns the layer's class, which needs Keras."""
+    """Returns the layer's class, which requires Keras."""
     keras = frameworks.load().keras
     ops, base = keras.ops, keras.layers.Layer
 
@@ -62,18 +62,17 @@ def _layer_class() -> Any:
 def _transforms(
     ops: Any, angle: Any, shear: Any, zoom: list[Any], shift: list[Any], centre: tuple[float, float]
 ) -> Any:
-    """Returns rows of eight numbers as `keras.ops.image.affine_transform` takes them.
+    """Returns rows of eight numbers for `keras.ops.image.affine_transform`.
 
-    They lead from each output's pixel (x, y) to the input's: a turn, a shear and a change of size about the centre,
-    then a shift.
+    They map each output pixel (x, y) to the input's: a rotation, a shear and a zoom about the centre, then a shift.
 
     Args:
         ops: Keras's.
-        angle: of the turn, radians [N].
-        shear: along x, radians [N].
+        angle: rotation, radians [N].
+        shear: shear along x, radians [N].
         zoom: change of size along x and y, fractions [N].
-        shift: along x and y, pixels [N].
-        centre: x and y of the point that stays, pixels.
+        shift: shift along x and y, pixels [N].
+        centre: x and y of the fixed point, pixels.
     """
     cos, sin, slope = ops.cos(angle), ops.sin(angle), ops.tan(shear)
     wide, high = 1 + zoom[0], 1 + zoom[1]

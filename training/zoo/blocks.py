@@ -1,4 +1,4 @@
-"""What the zoo's larger networks are put together from."""
+"""Building blocks of the zoo's larger networks."""
 
 from functools import cache
 from typing import Any
@@ -8,15 +8,15 @@ import numpy as np
 from .. import frameworks
 from ..datasets import Array
 
-# x times its sigmoid: the next to the source's GELU that ONNX Runtime computes as fast as a rectifier.
+# x times its sigmoid: the closest to the source's GELU that ONNX Runtime computes as fast as a rectifier.
 _SMOOTH = "silu"
 _WHITENING = "whitening"
 _WHITENED_IMAGES = 5000
-# What keeps directions in which pixels hardly differ from being blown up; a variance of pixels scaled to about 1.
+# Keeps directions with little variance from being amplified; pixels are scaled to a variance of about 1.
 _LEAST_VARIANCE = 5e-4
 
 
-# How many times faster than the kernels a normalisation's shift learns (Jordan 2024, section 3.4).
+# Learning rate of a normalisation's shift relative to the kernels' (Jordan 2024, section 3.4).
 _SHIFT_SPEED = 64.0
 
 
@@ -24,10 +24,10 @@ def convolution(features: Any, channels: int, *, pooled: bool = False, activatio
     """Returns features [N, H, W, C] after a 3x3 convolution without bias, batch normalisation and an activation.
 
     Args:
-        features: what goes in.
-        channels: how many come out.
-        pooled: whether the greatest of each 2x2 is taken before normalisation, which then has a quarter to do.
-        activation: Keras's name of it.
+        features: the input.
+        channels: number of output channels.
+        pooled: whether to max-pool 2x2 before normalisation, which then has a quarter of the work.
+        activation: Keras's name of the activation.
     """
     keras = frameworks.load().keras
     layers = keras.layers
@@ -35,32 +35,29 @@ def convolution(features: Any, channels: int, *, pooled: bool = False, activatio
     convolved = layers.Conv2D(channels, 3, padding="same", use_bias=False, kernel_initializer=initializer)(features)
     if pooled:
         convolved = layers.MaxPooling2D()(convolved)
-    # The kernels of the next layer scale as well; the memory is that of about ten steps, since there are few.
+    # The next layer's kernels scale as well; the memory is about ten steps, because there are few.
     return activated(batch_normalization(momentum=0.9, scale=False)(convolved), activation)
 
 
 def batch_normalization(**options: Any) -> Any:
-    """Returns Keras's batch normalisation layer with these options, for features [N, H, W, C]; a faster one, with the
-    same weights, where precision is mixed."""
+    """Returns Keras's batch normalisation for features [N, H, W, C]; with mixed precision, a faster equivalent."""
     layer = _fused_batch_normalization() if _is_mixed() else frameworks.load().keras.layers.BatchNormalization
     return layer(**options)
 
 
 def activated(features: Any, activation: str) -> Any:
-    """Returns features of any shape after an activation, by Keras's name; a faster SiLU where precision is mixed."""
+    """Returns features after an activation, by Keras's name; with mixed precision, a faster SiLU."""
     if activation == _SMOOTH and _is_mixed():
         return _fused_silu()()(features)
     return frameworks.load().keras.layers.Activation(activation)(features)
 
 
 def whitened_network(classes: int, *, name: str, shape: tuple[int, int, int], widths: tuple[int, ...]) -> Any:
-    """Returns the network of the flagships: a whitening convolution that never learns, then pairs of convolutions.
+    """Returns the flagships' network: a fixed whitening convolution, then pairs of convolutions.
 
-    It learns in few epochs, on two cores in an hour, what networks of its size take many for: the shape is that of K.
-    Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024, arXiv:2404.00498), with another
-    activation. Its weights
-    are to be set by `whiten` before the first step. It takes uint8 pixels [N, H, W, C] and gives probabilities float32
-    [N, classes].
+    It learns in few epochs what most networks of its size need many for: the architecture is that of K. Jordan, "94% on
+    CIFAR-10 in 3.29 Seconds on a Single GPU" (2024, arXiv:2404.00498), with another activation. Set its weights with
+    `whiten` before the first step. It maps uint8 pixels [N, H, W, C] to probabilities float32 [N, classes].
 
     Args:
         classes: how many there are.
@@ -71,25 +68,24 @@ def whitened_network(classes: int, *, name: str, shape: tuple[int, int, int], wi
     keras = frameworks.load().keras
     layers = keras.layers
     image = keras.Input(shape, dtype="uint8", name="image")
-    # In float32: the whitening blows small differences up, and bfloat16's rounding with them.
+    # In float32: whitening amplifies small differences, and bfloat16's rounding errors with them.
     features = layers.Rescaling(1 / 64, offset=-2, dtype="float32")(image)
     whitening = layers.Conv2D(8 * shape[2], 2, use_bias=False, trainable=False, name=_WHITENING, dtype="float32")
     features = activated(whitening(features), _SMOOTH)
     for channels in widths:
         features = convolution(features, channels, pooled=True, activation=_SMOOTH)
         features = convolution(features, channels, activation=_SMOOTH)
-    # A ninth keeps the first logits small, where the steps are large.
+    # A ninth keeps the logits small at first, when steps are large.
     features = layers.Rescaling(1 / 9)(layers.GlobalMaxPooling2D()(features))
     probabilities = layers.Dense(classes, use_bias=False, activation="softmax", dtype="float32", name="probabilities")
     return keras.Model(image, probabilities(features), name=name)
 
 
 def whiten(model: Any, images: Array) -> None:
-    """Sets the first weights of a `whitened_network` from images uint8 [N, H, W, C] that it will learn from.
+    """Sets the initial weights of a `whitened_network` from training images uint8 [N, H, W, C].
 
-    The first convolution gives the principal components of patches of 2x2 pixels, each with variance 1 and in both
-    signs. All others pass their first channels through, as many as they can, so that pixels reach the last layer from
-    the first step on.
+    The first convolution computes the principal components of 2x2 patches, each with variance 1 and in both signs. All
+    others pass through as many of their first channels as they can, so pixels reach the last layer from the first step.
     """
     keras = frameworks.load().keras
     layer = model.get_layer(_WHITENING)
@@ -112,7 +108,7 @@ def _principal_components(images: Array, size: tuple[int, int]) -> Array:
 
 
 def _passing_through(kernel: Array) -> Array:
-    """Returns a kernel [height, width, in, out] whose first outputs are the inputs as they are."""
+    """Returns a kernel [height, width, in, out] whose first outputs are its inputs."""
     height, width, inputs, outputs = kernel.shape
     passed = range(min(inputs, outputs))
     kernel[..., : len(passed)] = 0
@@ -124,10 +120,9 @@ def _passing_through(kernel: Array) -> Array:
 def _fused_batch_normalization() -> Any:
     """Returns a BatchNormalization that trains in TensorFlow's fused kernel.
 
-    Keras 3's own makes eight passes over the features in float32, which cost as much as the convolutions; with this one
-    a flagship learns 2.7 times as many images a second on two cores. Its shift learns faster than the kernels, as far
-    as the optimizer's steps go with the gradient's size. The weights are the same, so that a model that is served is
-    built with Keras's own.
+    Keras 3's own makes eight passes over the features in float32, which cost as much as the convolutions; with this
+    one, a flagship learns 2.7 times as many images per second on two cores. Its shift learns faster than the kernels,
+    if the optimizer's steps scale with the gradient. The weights are the same, so served models use Keras's own.
     """
     libraries = frameworks.load()
     tf = libraries.tf
@@ -148,7 +143,7 @@ def _fused_batch_normalization() -> Any:
             return tf.raw_ops.FusedBatchNormV3(
                 x=inputs,
                 scale=self.gamma.value if self.scale else tf.ones_like(shift),
-                # Its value is the shift; its gradient is so many times the shift's.
+                # Its value is the shift; its gradient is a multiple of the shift's.
                 offset=shift + (_SHIFT_SPEED - 1) * (shift - tf.stop_gradient(shift)),
                 mean=mean,
                 variance=variance,
@@ -163,8 +158,8 @@ def _fused_batch_normalization() -> Any:
 def _fused_silu() -> Any:
     """Returns a layer that computes SiLU, with a gradient in one pass.
 
-    TensorFlow computes the gradient in eight, each of which goes from bfloat16 to float32 and back: a fifth of the time
-    of a flagship's step, against a thirtieth with XLA's single loop.
+    TensorFlow computes the gradient in eight passes, each from bfloat16 to float32 and back: a fifth of a flagship's
+    step, compared with a thirtieth for XLA's single loop.
     """
     libraries = frameworks.load()
     tf = libraries.tf
