@@ -1,4 +1,4 @@
-"""How bytes arrive. A transport hands the dispatcher (method, bytes, call) and knows nothing of what they mean."""
+"""Transports. They pass (method, bytes, call) to the dispatcher and know nothing about the content."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Services:
-    """What a gRPC port serves."""
+    """The services of a gRPC port."""
 
     dispatcher: Dispatcher
     """Handles the unary methods."""
     admission: Admission
-    """Counts the bytes that a transport holds: of requests that are not whole yet, and of answers that are not sent."""
+    """Counts the bytes that a transport holds: of incomplete requests and of unsent answers."""
     streamed: Mapping[str, StreamedMethod] = field(default_factory=dict)
     """Methods with streams, by full name."""
 
@@ -29,42 +29,42 @@ class Transport(Protocol):
     """Owns the gRPC port. `bind`, `start`, `retire` and `stop` are called once, in this order."""
 
     name: str
-    """What --transport calls it."""
+    """Its value of --transport."""
 
     def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one) and returns the address, host:port.
+        """Binds the port (0: a free one) and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take.
+            StartupError: the port is in use or not permitted.
         """
 
     def start(self, services: Services) -> None:
-        """Starts taking calls."""
+        """Starts accepting calls."""
 
     def renew(self, certificates: "Certificates") -> None:
-        """Encrypts what connects from now on with these. Only for one that has certificates, while it is started.
+        """Uses these certificates for new connections. Requires certificates from the start and a started port.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
 
     def replace_connections(self) -> None:
-        """Tells every connection to go once what is in flight on it is answered, and takes new ones as before.
+        """Sends GOAWAY to every connection, whose calls in flight are still answered; new connections are accepted.
 
-        Does nothing for a transport that ends old connections by itself.
+        Does nothing if the transport itself ends old connections.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
 
     def retire(self, deadline: Deadline) -> None:
-        """Tells every connection to go once what is in flight on it is answered, or the deadline has passed."""
+        """Sends GOAWAY to every connection; calls in flight are answered until the deadline."""
 
     def stop(self, deadline: Deadline) -> int:
-        """Refuses new calls, gives answers that were handed over until the deadline to be sent, and ends.
+        """Refuses new calls, sends pending answers until the deadline, and stops.
 
         Returns:
-            How many answers were not sent, as far as the transport can see.
+            Number of unsent answers, as far as the transport knows.
         """
 
 
@@ -72,38 +72,38 @@ class HttpPort(Protocol):
     """Owns the HTTP port. `bind`, `start`, `retire` and `stop` are called once, in this order."""
 
     def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one) and returns the address, host:port.
+        """Binds the port (0: a free one) and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take.
+            StartupError: the port is in use or not permitted.
         """
 
     def start(self, app: Any) -> None:
         """Starts answering with an ASGI application."""
 
     def renew(self, certificates: "Certificates") -> None:
-        """Encrypts what connects from now on with these. Only for one that has certificates, while it is started.
+        """Uses these certificates for new connections. Requires certificates from the start and a started port.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
 
     def ask_to_close(self, *, only_old: bool) -> None:
-        """Has HTTP/1.1 answers close their connections; where `only_old`, not those of connections that begin now.
+        """Makes HTTP/1.1 answers close their connections; with `only_old`, not on new connections.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
 
     def retire_old(self) -> None:
-        """Tells the connections that were old when they were asked to close to go, and closes those that are idle."""
+        """Sends GOAWAY to the connections that `ask_to_close` found old, and closes idle ones."""
 
     def retire(self) -> None:
-        """Tells every connection to go once what is in flight on it is answered."""
+        """Sends GOAWAY to every connection, whose calls in flight are still answered."""
 
     def stop(self, deadline: Deadline) -> int:
-        """Takes no more connections, gives answers that are there until the deadline to be sent, and ends.
+        """Stops accepting connections, sends pending answers until the deadline, and stops.
 
         Returns:
-            How many answers were not sent, as far as the port can see.
+            Number of unsent answers, as far as the port knows.
         """

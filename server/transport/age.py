@@ -1,7 +1,7 @@
-"""The age of connections: they are replaced by new ones once in a while, which reach servers that came later.
+"""Limits the age of connections, so clients reconnect and reach newer servers.
 
-A Kubernetes Service picks a server when a connection begins, and gRPC's clients keep theirs for as long as it lasts: a
-new server would get no calls from clients that were there before it.
+A Kubernetes Service picks a server per connection, and gRPC clients keep connections as long as they last: a new server
+would get no calls from existing clients.
 """
 
 import random
@@ -11,16 +11,16 @@ from collections.abc import Callable
 from ..failures import FailureLog
 from ..supervised import Supervisor
 
-# As much as gRPC's own servers vary it. Servers that started together would else have all clients connect at once.
+# gRPC's own servers use the same jitter. Without it, clients of servers started together would reconnect at once.
 _JITTER = 0.1
-# For so long HTTP/1.1 clients are asked to close their connections, before those that are idle are closed.
+# How long HTTP/1.1 clients are asked to close their connections before idle ones are closed.
 _ASKING_S = 5.0
-# Of the age, if it is short.
+# The share of a short age.
 _ASKING_SHARE = 0.5
 
 
 class ConnectionAge:
-    """Has connections replaced again and again, on a thread of its own."""
+    """Replaces connections periodically, on its own thread."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class ConnectionAge:
         """Starts nothing yet.
 
         Args:
-            age_s: seconds from one replacement to the next, varied by a tenth: no connection becomes older.
-            replace: replaces the connections; calls what it is given between asking and closing.
-            log_failure: logs a replacement that failed; the next is tried all the same.
-            supervisor: watches over the thread.
+            age_s: seconds between replacements, varied by a tenth; no connection becomes older.
+            replace: replaces the connections; calls its argument between asking and closing.
+            log_failure: logs a failed replacement; the next one is tried anyway.
+            supervisor: supervises the thread.
         """
         self._age_s = age_s
         self._asking_s = min(_ASKING_S, _ASKING_SHARE * age_s)
@@ -49,7 +49,7 @@ class ConnectionAge:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops, and waits until a replacement that has begun is done, which it then is at once."""
+        """Stops, and waits for a running replacement, which then ends at once."""
         self._stop.set()
         self._thread.close()
 
@@ -57,11 +57,11 @@ class ConnectionAge:
         while not self._stop.wait(self._interval_s() - self._asking_s):
             try:
                 self._replace(self._ask)
-            except Exception as error:  # noqa: BLE001  connections become older, and nothing is lost
+            except Exception as error:  # noqa: BLE001  connections only become older
                 self._log_failure(error)
 
     def _interval_s(self) -> float:
-        return self._age_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  no secret depends on it
+        return self._age_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  not a secret
 
     def _ask(self) -> None:
         self._stop.wait(self._asking_s)

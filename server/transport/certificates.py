@@ -1,7 +1,7 @@
-"""What TLS needs: the server's certificate and key and the CA of its clients, read together and checked.
+"""Reads and checks the files of TLS: the server's certificate and key, and the CA of its clients.
 
-The libraries that use them say "unspecified error" of most mistakes, or nothing until the first client fails. They are
-given what was checked, written anew, so that both transports see the same whatever form the files have.
+The TLS libraries report most mistakes as "unspecified error", or only when the first client fails. They receive the
+checked content, rewritten, so both transports see the same whatever the files' format.
 """
 
 import itertools
@@ -22,24 +22,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ..errors import CertificateError
 from .pem import PemFile, PrivateKey
 
-# A swap of the files while they are read is followed by quiet; more than a few in a row is no swap.
+# A swap during the reading is followed by quiet; more than a few changes in a row are not a swap.
 _READ_ATTEMPTS = 5
 _FOR_SERVERS = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """Where the PEM files are."""
+    """Paths of the PEM files."""
 
     cert: Path
     """The server's certificate, then its intermediates."""
     key: Path
     """Its private key."""
     client_ca: Path | None = None
-    """The CAs whose certificates clients must have; None: clients need none."""
+    """The CAs of client certificates; None: clients need no certificate."""
 
     def signature(self) -> tuple[object, ...]:
-        """Returns a value that differs once any of the files was written, renamed or linked to another."""
+        """Returns a value that changes when any of the files is written, renamed or relinked."""
         return tuple(_signature(path) for path in (self.cert, self.key, self.client_ca) if path)
 
 
@@ -53,7 +53,7 @@ def _signature(path: Path) -> object:
 
 @dataclass(frozen=True)
 class Certificates:
-    """A set that fits together."""
+    """A consistent set."""
 
     chain: bytes
     """The server's certificate, then its intermediates, in PEM."""
@@ -62,13 +62,13 @@ class Certificates:
     client_ca: bytes | None
     """The CAs of clients, in PEM; None: clients need no certificate."""
     subject: str
-    """Whom the server's certificate is for (RFC 4514)."""
+    """Subject of the server's certificate (RFC 4514)."""
     starts: datetime
     """When the server's chain becomes valid."""
     expires: Mapping[str, datetime]
-    """When a certificate of a file expires first, by what the file is: server, client_ca."""
+    """The first expiry in each file: server, client_ca."""
     warnings: tuple[str, ...] = field(compare=False)
-    """What makes clients refuse the server, or be refused, although it can serve."""
+    """Reasons why clients will refuse the server or be refused, although it can serve."""
 
     def is_valid(self, now: datetime) -> bool:
         """Returns whether the server's chain is valid at a time."""
@@ -79,15 +79,15 @@ def read_certificates(files: CertificateFiles) -> Certificates:
     """Reads the files as one consistent set.
 
     Raises:
-        CertificateError: a file cannot be read or used, or they do not fit; the message names flag, file and remedy.
+        CertificateError: a file cannot be read or used, or they do not match; names flag, file and remedy.
     """
     for _ in range(_READ_ATTEMPTS):
         before = files.signature()
         cert = PemFile.read("--tls-cert", files.cert)
         key = PemFile.read("--tls-key", files.key)
         client_ca = PemFile.read("--tls-client-ca", files.client_ca) if files.client_ca else None
-        # Kubernetes changes all files of a secret at once, by one link: the key must not be of before and the
-        # certificate of after.
+        # Kubernetes swaps all files of a secret at once, by one link: never combine the old key and the new
+        # certificate.
         if files.signature() == before:
             return _checked(cert, key, client_ca)
     raise CertificateError(f"--tls-cert {files.cert}: it, or a file beside it, changes whenever it is read")
@@ -95,7 +95,7 @@ def read_certificates(files: CertificateFiles) -> Certificates:
 
 @contextmanager
 def lent_as_files(certificates: Certificates) -> Iterator[CertificateFiles]:
-    """Lends a set to libraries that read files only: the same bytes that were checked, whatever the disk has by now."""
+    """Provides a set to libraries that read files: the checked bytes, whatever is on disk now."""
     with ExitStack() as stack:
 
         def lend(content: bytes) -> Path:
@@ -110,7 +110,7 @@ def lent_as_files(certificates: Certificates) -> Iterator[CertificateFiles]:
 
 @contextmanager
 def _lent(content: bytes) -> Iterator[Path]:
-    # Where there is memory that has a path, no key comes near a disk, and a root file system may be read-only.
+    # In-memory files have paths too: no key is written to disk, and the root file system may be read-only.
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         descriptor = os.memfd_create("pixelserve-tls")
         with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor is no path
@@ -125,7 +125,7 @@ def _lent(content: bytes) -> Iterator[Path]:
 
 
 def server_context(certificates: Certificates) -> ssl.SSLContext:
-    """Returns the set as Python's own TLS takes it, for HTTP/1 without certificates of clients."""
+    """Returns the set for Python's TLS, for HTTP/1 without client certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -156,7 +156,7 @@ def _checked(cert: PemFile, key: PemFile, client_ca: PemFile | None) -> Certific
 
 
 def _check_pair(cert: PemFile, chain: list[x509.Certificate], key: PemFile, private: PrivateKey) -> None:
-    """Raises CertificateError unless the first certificate is a server's and the key is its own."""
+    """Raises CertificateError unless the first certificate is a server's and matches the key."""
     if chain[0].version is not x509.Version.v3:
         raise cert.error(
             "the certificate is X.509 version 1, which TLS libraries refuse; a subject alternative name, which clients "
@@ -174,9 +174,9 @@ def _check_pair(cert: PemFile, chain: list[x509.Certificate], key: PemFile, priv
 
 
 def _check_authorities(client_ca: PemFile, authorities: list[x509.Certificate]) -> None:
-    """Raises CertificateError where one is not a CA's."""
+    """Raises CertificateError if one is not a CA's."""
     for number, each in enumerate(authorities, 1):
-        # Version 1 has no such mark, and old roots are of it.
+        # Version 1, which old roots have, does not mark CAs.
         if each.version is x509.Version.v3 and not _is_ca(each):
             raise client_ca.error(
                 f"certificate {number} ({_subject(each)}) is not a CA's; give that of the CA that signs the "
@@ -217,7 +217,7 @@ def _validity_warnings(name: str, certificates: list[x509.Certificate], conseque
 
 
 def _next_expiry(certificates: list[x509.Certificate]) -> datetime:
-    """Returns when the next certificate expires; an expired one beside others does no harm."""
+    """Returns when the next certificate expires; an expired one beside others is harmless."""
     ends = [each.not_valid_after_utc for each in certificates]
     first: datetime = min((end for end in ends if end > datetime.now(UTC)), default=max(ends))
     return first

@@ -1,18 +1,18 @@
-"""How many connections the process can hold open: each takes a file descriptor, and so does much else."""
+"""Limits connections by file descriptors, which other parts need too."""
 
 import resource
 
 _OTHERS = 256
-"""Descriptors for everything else: models, event loops, pipes, what watches files, the metrics port's connections."""
+"""Descriptors for everything else: models, event loops, pipes, file events, the metrics port's connections."""
 _PORTS = 2
-"""gRPC's and HTTP's, each of which takes its own connections."""
+"""gRPC and HTTP, each with its own connections."""
 
 
 def connections_that_fit(wanted: int) -> int:
     """Returns how many connections a port may have, `wanted` if possible.
 
-    Raises the process's limit on open files as far as that needs and the system allows. A server that could not open
-    a file any more would take no connection, and h2corn ends all that it has when taking one fails.
+    Raises the process's limit on open files as far as needed and allowed. Without free descriptors a server cannot
+    accept connections, and h2corn ends all of its connections when an accept fails.
     """
     needed = _PORTS * wanted + _OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

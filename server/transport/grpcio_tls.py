@@ -1,4 +1,4 @@
-"""TLS of grpcio's server: certificates that change without a restart, and whose clients it takes."""
+"""TLS of grpcio's server: certificates that change without a restart, and checks of client certificates."""
 
 import functools
 import threading
@@ -8,22 +8,22 @@ from cryptography import x509
 
 from .certificates import Certificates
 
-# Clients' certificates whose version is remembered.
+# Number of client certificates whose version is cached.
 _REMEMBERED = 1024
 
 
 class GrpcioTls:
-    """What encrypts a server's connections. Those that are open keep what they were opened with."""
+    """A server's certificates. Open connections keep theirs."""
 
     def __init__(self, certificates: Certificates) -> None:
         self._requires_certificates = certificates.client_ca is not None
         self._lock = threading.Lock()
-        # What the next handshake takes; None: as the one before.
+        # For the next handshake; None: unchanged.
         self._next: grpc.ServerCertificateConfiguration | None = None
         self._first = _configuration(certificates)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Returns them as a server's port takes them."""
+        """Returns credentials for a server's port."""
         return grpc.dynamic_ssl_server_credentials(
             self._first,
             self._changed,  # type: ignore[arg-type]  # it may return None, which the stubs do not know
@@ -31,7 +31,7 @@ class GrpcioTls:
         )
 
     def renew(self, certificates: Certificates) -> None:
-        """Encrypts connections that come from now on with these."""
+        """Uses these certificates for new connections."""
         configuration = _configuration(certificates)
         with self._lock:
             self._next = configuration
@@ -43,9 +43,9 @@ class GrpcioTls:
         return changed
 
     def refusal(self, context: grpc.ServicerContext) -> str | None:
-        """Returns why a call's client is refused; None: it is not.
+        """Returns why a call's client is refused, or None.
 
-        BoringSSL accepts X.509 version 1, in which nothing says what a certificate may be used for. rustls refuses it.
+        BoringSSL accepts X.509 version 1, which does not state a certificate's purpose; rustls refuses it.
         """
         if not self._requires_certificates:
             return None

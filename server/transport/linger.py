@@ -1,10 +1,10 @@
-"""Connections that are closed without a reset, and not before everything on them is sent.
+"""Closes connections without a reset, and only after everything on them is sent.
 
-A transport closes a connection once its last answer is written: to the kernel, which may hold megabytes for a slow
-reader. Whatever a client has sent by then and nobody has read makes the kernel reset the connection, and the client
-loses not only the calls that it has just sent, but also the answers that the kernel still held. Measured with 32
-callers on a prototype: 81 of 416,000 calls lost over 150 renewals, answered ones among them; with connections held open
-for a second, 106 of 1,389,000 over 550 renewals. A reader of 10 MB/s lost the last 2.7 of 32 MB when a process ended.
+A transport closes a connection after its last answer is written to the kernel, which may hold megabytes for a slow
+reader. Unread input makes the kernel reset the connection, and the client loses not only the calls it has just sent but
+also the answers still in the kernel. Measured with 32 callers on a prototype: 81 of 416,000 calls lost over 150
+renewals, some of them answered; with connections held open for a second, 106 of 1,389,000 over 550 renewals. A reader
+of 10 MB/s lost the last 2.7 of 32 MB when a process ended.
 """
 
 import os
@@ -23,22 +23,22 @@ from typing import Any
 from ..deadline import Deadline
 
 _LOOK_S = 0.02
-# More than a client can have sent while its connection was told to go; one that goes on sending is not waited for.
+# More than a client can send before it sees GOAWAY; a client that keeps sending is not waited for.
 _READS = 16
 
-# Where systems list the open files of the process that asks.
+# Where systems list a process's own open files.
 _DESCRIPTORS = (Path("/proc/self/fd"), Path("/dev/fd"))
 
 
 def held_connections(port: int, besides: Collection[int] = ()) -> list[socket.socket]:
     """Returns a copy of each connection of this process to a local port.
 
-    While a copy is open, closing the original neither ends the connection nor resets it. What cannot be copied, for
-    want of descriptors, is left out.
+    While a copy is open, closing the original neither ends nor resets the connection. Connections that cannot be
+    copied, for lack of descriptors, are omitted.
 
     Args:
         port: the local port.
-        besides: descriptors that are not copied, such as those of copies.
+        besides: descriptors to skip, such as those of copies.
     """
     held: dict[tuple[Any, ...], socket.socket] = {}
     for descriptor in _open_descriptors():
@@ -49,9 +49,9 @@ def held_connections(port: int, besides: Collection[int] = ()) -> list[socket.so
                 continue
             copy = socket.socket(fileno=os.dup(descriptor))
         except OSError:
-            # Others open and close theirs meanwhile.
+            # Other threads open and close descriptors meanwhile.
             continue
-        # One copy is enough, also of what is a copy itself.
+        # One copy is enough, even if it is of a copy.
         if (ends := _ends(copy, port)) is None or ends in held:
             copy.close()
         else:
@@ -61,16 +61,16 @@ def held_connections(port: int, besides: Collection[int] = ()) -> list[socket.so
 
 def _open_descriptors() -> list[int]:
     folder = next((each for each in _DESCRIPTORS if each.is_dir()), None)
-    # Listed whole before anything is copied, or the copies would be copied too.
+    # List everything before copying, or the copies would be copied too.
     return [] if folder is None else [int(each.name) for each in folder.iterdir()]
 
 
 def _ends(candidate: socket.socket, port: int) -> tuple[Any, ...] | None:
-    """Returns what tells a connection to a local port from the others; None: it is not one."""
+    """Returns a connection's endpoints; None if it is not a connection to the port."""
     try:
         peer, own = candidate.getpeername(), candidate.getsockname()
     except OSError:
-        # It listens, or the other side has gone.
+        # It listens, or its peer is gone.
         return None
     is_one = candidate.family in (socket.AF_INET, socket.AF_INET6) and own[1] == port
     return (peer, own) if is_one else None
@@ -78,7 +78,7 @@ def _ends(candidate: socket.socket, port: int) -> tuple[Any, ...] | None:
 
 @contextmanager
 def copies(port: int) -> Iterator[list[socket.socket]]:
-    """Gives copies of the connections to a local port (0: none is taken), and closes them."""
+    """Yields copies of the connections to a local port (0: not bound), then closes them."""
     held = held_connections(port) if port else []
     try:
         yield held
@@ -88,21 +88,21 @@ def copies(port: int) -> Iterator[list[socket.socket]]:
 
 
 def unsent(connections: Iterable[socket.socket]) -> list[socket.socket]:
-    """Returns the connections that have bytes which the other side's kernel has not confirmed yet; Linux only."""
+    """Returns the connections with bytes that the peer's kernel has not acknowledged; Linux only."""
     return [each for each in connections if _unsent_bytes(each)]
 
 
 def _unsent_bytes(connection: socket.socket) -> int:
-    # Linux's SIOCOUTQ has the same number; elsewhere it is an error, or is about terminals only.
+    # Linux's SIOCOUTQ has the same number; elsewhere it is an error or applies to terminals only.
     with suppress(OSError):
-        # Fails for one that was reset, on which nothing is sent any more.
+        # Fails for a reset connection, which sends nothing more.
         connection.getpeername()
         return int(struct.unpack("i", ioctl(connection.fileno(), TIOCOUTQ, b"\0" * 4))[0])
     return 0
 
 
 def end_closed(connections: Iterable[socket.socket]) -> None:
-    """Ends the connections that their transport has closed; copies of them go on taking what the other side sends."""
+    """Ends connections that their transport closed; their copies keep receiving what the peer sends."""
     opened: Counter[int] = Counter()
     for descriptor in _open_descriptors():
         with suppress(OSError):
@@ -114,10 +114,10 @@ def end_closed(connections: Iterable[socket.socket]) -> None:
 
 
 def close_when_sent(connections: Iterable[socket.socket], deadline: Deadline) -> int:
-    """Closes copies of connections that their transport has ended, each as soon as everything on it is sent.
+    """Closes copies of ended connections, each as soon as everything on it is sent.
 
     Returns:
-        How many had something unsent at the deadline.
+        Number of connections with unsent bytes at the deadline.
     """
     left = list(connections)
     while True:
@@ -133,7 +133,7 @@ def close_when_sent(connections: Iterable[socket.socket], deadline: Deadline) ->
 
 
 def _close(connection: socket.socket) -> None:
-    # What is left unread would make this a reset.
+    # Unread input would turn the close into a reset.
     with suppress(OSError):
         for _ in range(_READS):
             if not connection.recv(65536, socket.MSG_DONTWAIT):

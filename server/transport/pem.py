@@ -1,4 +1,4 @@
-"""One PEM file: what is in it, or what is wrong with it, in the operator's words."""
+"""Reads one PEM file, with errors in the operator's terms."""
 
 import os
 import re
@@ -17,21 +17,21 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from ..errors import CertificateError
 
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-"""The kinds of keys that both transports' libraries know."""
+"""The kinds of keys that both transports' libraries support."""
 
-# Bundles of every public CA have 0.3 MiB.
+# A bundle of all public CAs has 0.3 MiB.
 _MAX_BYTES = 1024 * 1024
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
 _CERTIFICATE = "CERTIFICATE"
 _PRIVATE_KEY = "PRIVATE KEY"
-# rustls takes no other RSA.
+# rustls supports no other RSA sizes.
 _RSA_BITS = range(2048, 8193)
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
 @dataclass(frozen=True)
 class PemFile:
-    """The content of a file that a flag names."""
+    """The content of the file of a flag."""
 
     flag: str
     path: Path
@@ -42,11 +42,11 @@ class PemFile:
         """Reads a file.
 
         Raises:
-            CertificateError: there is none, or it cannot be read.
+            CertificateError: it does not exist or cannot be read.
         """
         file = cls(flag, path)
         try:
-            # A pipe would be waited for, and could not be read again.
+            # A pipe would block, and could not be read again.
             if not stat.S_ISREG(path.stat().st_mode):
                 raise file.error("is not a file; give the path of a PEM file")
             with path.open("rb") as opened:
@@ -73,10 +73,10 @@ class PemFile:
         return CertificateError(f"{self.name}: {problem}")
 
     def certificates(self) -> list[x509.Certificate]:
-        """Returns the certificates in the file, in their order.
+        """Returns the certificates in the file, in order.
 
         Raises:
-            CertificateError: there is none, or one cannot be read.
+            CertificateError: there are none, or one cannot be read.
         """
         found = [block for kind, block in self._blocks() if kind == _CERTIFICATE]
         if not found:
@@ -85,7 +85,7 @@ class PemFile:
         for number, block in enumerate(found, 1):
             with self._parsing(f"certificate {number}"):
                 certificate = x509.load_pem_x509_certificate(block)
-                # The library parses these when they are first asked for.
+                # The library parses these lazily.
                 certificate.extensions, certificate.version, certificate.public_key()
                 certificates.append(certificate)
         return certificates
@@ -94,14 +94,14 @@ class PemFile:
         """Returns the one private key in the file.
 
         Raises:
-            CertificateError: there is none or another kind, or it is encrypted or cannot be read.
+            CertificateError: there is none, or it is of another kind, encrypted or unreadable.
         """
         found = [block for kind, block in self._blocks() if kind.endswith(_PRIVATE_KEY)]
         if not found:
             raise self.error(self._held_instead_of("private key", "openssl pkey -inform der"))
         if len(found) > 1:
             raise self.error(f"holds {len(found)} private keys; expected one")
-        # PKCS #8 says so in its first line, the older form in a header.
+        # PKCS #8 says so in its first line, the older format in a header.
         if b"BEGIN ENCRYPTED" in found[0] or b"Proc-Type: 4,ENCRYPTED" in found[0]:
             raise self.error(
                 "the key is encrypted, which is not supported, since no one can type its password when the server "
@@ -119,7 +119,7 @@ class PemFile:
         raise self.error("the key is of a kind that TLS does not use here; expected RSA, ECDSA or Ed25519")
 
     def _blocks(self) -> list[tuple[str, bytes]]:
-        """Returns the PEM blocks, each with what it says that it is."""
+        """Returns the PEM blocks, each with its label."""
         return [(match[1].decode(), match[0]) for match in _BLOCK.finditer(self.content)]
 
     @contextmanager
@@ -149,7 +149,7 @@ class PemFile:
             return "holds a certificate and no private key; are the files swapped?"
         if kinds:
             return f"holds a {', '.join(sorted(kinds)).lower()}; expected a {what}"
-        # DER and PKCS #12 both begin with a SEQUENCE.
+        # DER and PKCS #12 both start with a SEQUENCE.
         if self.content[:1] == b"\x30":
             return f"is binary; expected PEM: convert it with `{convert} -in {self.path} -out FILE`"
         return f"holds no {what} in PEM"

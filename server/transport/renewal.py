@@ -1,4 +1,4 @@
-"""Follows the files of TLS while the server runs: what connects after a change gets the new certificates."""
+"""Follows the files of TLS while the server runs: new connections get changed certificates."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -10,31 +10,31 @@ from ..failures import FailureLog
 from ..supervised import Supervisor
 from .certificates import CertificateFiles, Certificates, read_certificates
 
-# A change must have rested for one interval, so that it holds within half a second. Looking costs three system calls,
-# and unlike the system's events it notices changes on every file system, and of links anywhere on the way.
+# A change must be stable for one interval, so it applies within half a second. A check costs three system calls and,
+# unlike file events, notices changes on every file system and of links anywhere in the path.
 _INTERVAL_S = 0.25
-# How often a set that was refused is tried again although no file has changed: it may become valid.
+# How often a refused set is retried although no file changed: it may become valid.
 _RETRY_LOOKS = 20
 
 
 Renew = Callable[[Certificates], object]
-"""Gives the next connections of a port other certificates; changes nothing where it raises, whatever that is."""
+"""Changes the certificates of a port's new connections; if it raises, nothing changed."""
 
 
 class Events(Protocol):
-    """Is told what becomes of the certificates."""
+    """Notified of changes of the certificates."""
 
     def on_taken(
         self, subject: str, expires: Mapping[str, datetime], warnings: Iterable[str], *, renewed: bool
     ) -> None:
-        """Tells of a set that connections get from now on."""
+        """New connections use a set from now on."""
 
     def on_refused(self, reason: str) -> None:
-        """Tells of files that cannot be used; what was taken before stays."""
+        """The files cannot be used; the previous set stays."""
 
 
 class CertificateRenewal:
-    """Gives ports new certificates when the files have changed and rested; keeps those that work where they do not."""
+    """Gives ports new certificates after the files changed and are stable; keeps working ones if the new ones fail."""
 
     def __init__(
         self,
@@ -50,22 +50,22 @@ class CertificateRenewal:
         """Stores what it is handed; `start` starts its thread.
 
         Args:
-            files: what it follows.
-            certificates: what was read of them, and is in use.
-            ports: what gives each port a new set.
-            events: is told what becomes of changes.
-            log_failure: logs whatever should not happen.
-            supervisor: watches over the thread; None: only its failures are logged.
-            interval_s: seconds between looks at the files.
+            files: the files to follow.
+            certificates: the set in use, read from them.
+            ports: by port, a function that changes its certificates.
+            events: notified of changes.
+            log_failure: logs unexpected errors.
+            supervisor: supervises the thread; None: only its failures are logged.
+            interval_s: seconds between checks of the files.
         """
         self._files = files
         self._certificates = certificates
-        # What each uses: where one does not take a set, another need not take it again.
+        # The set of each port: if one port refuses a set, others need not take it again.
         self._in_use = dict.fromkeys(ports, certificates)
         self._events = events
         self._log_failure = log_failure
         self._interval_s = interval_s
-        # Nothing yet: what changed between the reading and the first look is noticed too.
+        # None, so changes between the reading and the first check are noticed too.
         self._signature: tuple[object, ...] = ()
         self._looks_until_tried = 0
         self._refused_because: str | None = None
@@ -73,13 +73,13 @@ class CertificateRenewal:
         self._thread = (supervisor or Supervisor(log_failure)).thread("certificates", self._follow)
 
     def start(self) -> None:
-        """Tells what is in use, and starts looking."""
+        """Reports the set in use, and starts checking."""
         found = self._certificates
         self._events.on_taken(found.subject, found.expires, found.warnings, renewed=False)
         self._thread.start()
 
     def close(self) -> None:
-        """Stops looking, and waits until a change that is being made is done."""
+        """Stops checking, and waits for a running change."""
         self._stop.set()
         self._thread.close()
 
@@ -87,11 +87,11 @@ class CertificateRenewal:
         while not self._stop.wait(self._interval_s):
             try:
                 self.look()
-            except Exception as error:  # noqa: BLE001  the next change must be noticed all the same
+            except Exception as error:  # noqa: BLE001  the next change must still be noticed
                 self._log_failure(error)
 
     def look(self) -> None:
-        """Looks at the files once; takes what has rested since the last look."""
+        """Checks the files once; applies a change that is stable since the last check."""
         signature = self._files.signature()
         if signature != self._signature:
             self._signature, self._looks_until_tried = signature, 1
@@ -110,16 +110,16 @@ class CertificateRenewal:
                     self._in_use[renew] = found
         except CertificateError as error:
             self._refuse(str(error))
-        except Exception as error:  # noqa: BLE001  whatever a transport's library says
+        except Exception as error:  # noqa: BLE001  any error of a transport's library
             self._refuse(f"a port does not take it: {error}")
         else:
-            # Files that were written again as they were are no event, unless they had been something else.
+            # Files rewritten with the same content are not reported, unless they differed in between.
             if found != self._certificates or self._refused_because is not None:
                 self._events.on_taken(found.subject, found.expires, found.warnings, renewed=True)
             self._certificates, self._refused_because = found, None
 
     def _check_validity(self, found: Certificates) -> None:
-        """Raises CertificateError where a set that is not valid would take the place of one that is."""
+        """Raises CertificateError if a set that is not valid now would replace a valid one."""
         now = datetime.now(UTC)
         if self._certificates.is_valid(now) and not found.is_valid(now):
             problem = f"is valid from {found.starts:%Y-%m-%d %H:%M} to {found.expires['server']:%Y-%m-%d %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""h2corn: carries gRPC and HTTP on every address. HTTP/2 and TLS run in Rust, outside the interpreter's lock."""
+"""The h2corn transport: gRPC and HTTP on every address. HTTP/2 and TLS run in Rust, without the GIL."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,44 +16,44 @@ from .listener import Listener
 if TYPE_CHECKING:
     from ..certificates import CertificateFiles, Certificates
 
-# What a call and a connection may have sent that we have not read yet.
+# Bytes that a call and a connection may have sent but we have not read.
 _STREAM_WINDOW_BYTES = 1 << 20
 _CONNECTION_WINDOW_BYTES = 4 << 20
-# As many connections may have all the calls in flight that they may have; what comes then is told 503.
+# This many connections can have their maximum of calls in flight; further calls get 503.
 _CONNECTIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one connection, and all together, may take; the same on both ports."""
+    """Limits per connection and in total; the same on both ports."""
 
     max_message_bytes: int
-    """Largest message or body taken."""
+    """Maximum bytes of a message or body."""
     max_streams: int
-    """Most calls in flight on one connection."""
+    """Maximum calls in flight per connection."""
     max_connections: int
-    """Most connections of a port."""
+    """Maximum connections per port."""
     idle_connection_s: float
-    """Seconds that a connection may stay without a call."""
+    """Maximum idle time of a connection, in seconds."""
     handshake_s: float
-    """Seconds from a connection's arrival to the end of its handshakes."""
+    """Maximum time for a connection's handshakes, in seconds."""
     idle_body_s: float
-    """Seconds that a request's body may pause."""
+    """Maximum pause of a request's body, in seconds."""
     unread_answer_s: float
-    """Seconds that an answer may wait for its reader."""
+    """Maximum time an answer waits for its reader, in seconds."""
     max_header_bytes: int
-    """Most bytes of a request's headers."""
+    """Maximum bytes of a request's headers."""
     grace_s: float
-    """Seconds that calls in flight get when the server stops."""
+    """Grace period for calls in flight when the server stops, in seconds."""
     retirement_s: float = 3600.0
-    """Seconds that calls, of which only streams last that long, may go on for on connections that were told to go."""
+    """Maximum duration of streams after GOAWAY, in seconds."""
 
 
 def _config(
     bind: str, files: "CertificateFiles | None", limits: Limits, *, grpc: bool, streamed: tuple[str, ...] = ()
 ) -> h2corn.Config:
-    # Sizes are ours to judge: a policy would answer with HTTP's 413, or a reset, before we say what was expected.
-    # Streams last as long as their clients like; everything else has an end.
+    # We check sizes ourselves: a policy would answer 413 or reset before we can say what was expected.
+    # Streams last as long as their clients like; everything else is limited.
     policies = [
         h2corn.RequestPolicy(
             path=path,
@@ -90,13 +90,13 @@ def _config(
         max_concurrent_streams=limits.max_streams,
         limit_connections=limits.max_connections,
         limit_concurrency=_CONNECTIONS_AT_ONCE * limits.max_streams,
-        # Bytes bound them: gRPC's metadata may have many.
+        # Limited by bytes: gRPC metadata may have many.
         limit_request_fields=0,
         limit_request_head_size=limits.max_header_bytes,
         limit_request_line=min(limits.max_header_bytes, 16 * 1024),
         limit_request_field_size=limits.max_header_bytes,
         h2_max_header_list_size=limits.max_header_bytes,
-        # Above this the connection ends; between the two only the request is refused.
+        # Above this the connection ends; between the two limits only the request is refused.
         h2_max_header_block_size=4 * limits.max_header_bytes,
         timeout_handshake=limits.handshake_s,
         timeout_request_header=limits.idle_body_s,
@@ -120,7 +120,7 @@ class H2cornTransport:
         certificates: "Certificates | None" = None,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
+        """Does not listen yet; `certificates` None: no TLS."""
         self._limits = limits
         self._log_failure = log_failure
         self._streamed: tuple[str, ...] = ()
@@ -129,15 +129,15 @@ class H2cornTransport:
         )
 
     def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one) and returns the address, host:port.
+        """Binds the port (0: a free one) and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take.
+            StartupError: the port is in use or not permitted.
         """
         return self._listener.bind(host, port)
 
     def start(self, services: Services) -> None:
-        """Starts taking calls."""
+        """Starts accepting calls."""
         self._streamed = tuple(services.streamed)
 
         def make_app() -> GrpcApp:
@@ -151,30 +151,30 @@ class H2cornTransport:
         self._listener.start(make_app)
 
     def renew(self, certificates: "Certificates") -> None:
-        """Encrypts what connects from now on with these, and tells all connections there are to go.
+        """Uses these certificates for new connections, and sends GOAWAY to all others.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
         self._listener.renew(certificates)
 
     def replace_connections(self) -> None:
-        """Tells every connection to go once what is in flight on it is answered; new ones are taken as before.
+        """Sends GOAWAY to every connection, whose calls in flight are still answered; new connections are accepted.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
         self._listener.retire()
 
     def retire(self, deadline: Deadline) -> None:
-        """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""
+        """Sends GOAWAY to every connection, whose calls in flight are still answered; new connections are accepted."""
         self._listener.retire()
 
     def stop(self, deadline: Deadline) -> int:
-        """Refuses new calls, gives answers that were handed over until the deadline to be sent, and ends.
+        """Refuses new calls, sends pending answers until the deadline, and stops.
 
         Returns:
-            How many answers were not sent, as far as the transport can see.
+            Number of unsent answers, as far as the transport knows.
         """
         return self._listener.stop(deadline)
 
@@ -192,16 +192,16 @@ class H2cornHttpPort:
         certificates: "Certificates | None" = None,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """Listens nowhere yet; `certificates` encrypt its connections (None: they are not encrypted)."""
+        """Does not listen yet; `certificates` None: no TLS."""
         self._limits = limits
         remedies = "--http-port (0: a free one) or --host, or do without it (--no-http)"
         self._listener = Listener("HTTP", remedies, self._config, certificates, log_failure, supervisor)
 
     def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one) and returns the address, host:port.
+        """Binds the port (0: a free one) and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take.
+            StartupError: the port is in use or not permitted.
         """
         return self._listener.bind(host, port)
 
@@ -210,34 +210,34 @@ class H2cornHttpPort:
         self._listener.start(lambda: Departures(app))
 
     def renew(self, certificates: "Certificates") -> None:
-        """Encrypts what connects from now on with these, and tells all connections there are to go.
+        """Uses these certificates for new connections, and sends GOAWAY to all others.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
         self._listener.renew(certificates)
 
     def ask_to_close(self, *, only_old: bool) -> None:
-        """Has HTTP/1.1 answers close their connections; where `only_old`, not those of connections that begin now.
+        """Makes HTTP/1.1 answers close their connections; with `only_old`, not on new connections.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
         self._listener.ask(only_old=only_old)
 
     def retire_old(self) -> None:
-        """Tells the connections that were old when they were asked to close to go, and closes those that are idle."""
+        """Sends GOAWAY to the connections that `ask_to_close` found old, and closes idle ones."""
         self._listener.retire_old()
 
     def retire(self) -> None:
-        """Tells every connection to go once what is in flight on it is answered; new ones are taken as before."""
+        """Sends GOAWAY to every connection, whose calls in flight are still answered; new connections are accepted."""
         self._listener.retire()
 
     def stop(self, deadline: Deadline) -> int:
-        """Takes no more connections, gives answers that are there until the deadline to be sent, and ends.
+        """Stops accepting connections, sends pending answers until the deadline, and stops.
 
         Returns:
-            How many answers were not sent, as far as the port can see.
+            Number of unsent answers, as far as the port knows.
         """
         return self._listener.stop(deadline)
 

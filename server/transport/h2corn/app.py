@@ -1,4 +1,4 @@
-"""The ASGI application of the gRPC port: from a request's path to what carries its call."""
+"""The ASGI application of the gRPC port: routes calls by path."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -19,12 +19,12 @@ from .unary import Receive, Send, UnaryCalls, end_with
 _GRPC = b"application/grpc"
 _NOT_GRPC = b"this is the gRPC port; the HTTP API has a port of its own (--http-port)\n"
 _NOT_POST = b"gRPC calls are POST requests\n"
-# Without it, the front keeps a status from being sent behind an answer.
+# Without it, h2corn sends no trailers, and so no status.
 _NO_TRAILERS = Status(grpc.StatusCode.INTERNAL, "the call lacks the header te: trailers, which gRPC prescribes")
 
 
 class GrpcApp:
-    """Carries every call of the gRPC port. Belongs to the loop on which it is made."""
+    """Handles every call of the gRPC port. Belongs to the loop on which it is created."""
 
     def __init__(
         self, services: Services, *, max_message_bytes: int, unread_answer_s: float, log_failure: FailureLog
@@ -33,7 +33,7 @@ class GrpcApp:
         answers = Answers(loop)
         behind_s = loop.behind_s if isinstance(loop, PortLoop) else lambda: 0.0
         arrivals = Arrivals(loop, services.dispatcher, behind_s)
-        # By the bytes of their paths, which are not decoded: another spelling is another path.
+        # By the undecoded bytes of their paths: another spelling is another path.
         self._unary_methods = {name.encode(): name for name in services.dispatcher.methods}
         self._streamed_methods = {name.encode(): method for name, method in services.streamed.items()}
         patience = Patience(loop, unread_answer_s)
@@ -44,16 +44,16 @@ class GrpcApp:
 
     @property
     def reading(self) -> int:
-        """How many unary calls' requests are not whole yet. Streams end when the server tells them to."""
+        """Number of unary calls with incomplete requests. Streams end when the server tells them to."""
         return self._unary.reading
 
     @property
     def sending(self) -> int:
-        """How many answers are not sent yet; of the small ones, those that h2corn has not taken."""
+        """Number of unsent answers; small ones count until h2corn takes them."""
         return len(self._patience.sending)
 
     def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """Returns what carries a call."""
+        """Returns the coroutine that handles a call."""
         if scope["type"] != "http":
             return _no_web_socket(send)
         headers = dict(scope["headers"])
@@ -77,16 +77,16 @@ class GrpcApp:
     async def _guarded(self, carrying: Coroutine[Any, Any, None], send: Send) -> None:
         try:
             await carrying
-        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+        except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
             request_id = self._log_failure(error)
             message = f"internal error; the server's log has the details under {request_id}"
-            # It has left, or has an answer in part, which the front breaks off.
+            # The caller left, or has part of an answer, which h2corn aborts.
             with suppress(OSError, RuntimeError):
                 await end_with(send, Status(grpc.StatusCode.INTERNAL, message))
 
 
 def _is_grpc(kind: bytes) -> bool:
-    """Returns whether a content type is gRPC's, in any of its spellings; gRPC-Web's is not."""
+    """Returns whether a content type is gRPC's, in any spelling; gRPC-Web's is not."""
     media = kind.partition(b";")[0].strip().lower()
     return media == _GRPC or media.startswith(_GRPC + b"+")
 

@@ -1,8 +1,8 @@
-"""HTTP/1 callers who hang up while they wait for an answer.
+"""Detects HTTP/1 callers who disconnect while waiting for an answer.
 
-h2corn reads an HTTP/1 connection between requests only, so neither it nor the application hears of a caller who left
-until the answer is written. Over HTTP/2 it cancels the request; over HTTP/1 we do, by the state of the socket, which is
-one of this process.
+h2corn reads an HTTP/1 connection only between requests, so neither it nor the application notices a disconnect until
+the answer is written. Over HTTP/2 it cancels the request; over HTTP/1 we do, by the state of the socket, which is one
+of this process's.
 """
 
 import asyncio
@@ -15,24 +15,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-# What a caller may be gone for, unnoticed; a request that is answered sooner is never looked at.
+# How long a disconnect may go unnoticed; requests answered sooner are never checked.
 _LOOK_EVERY_S = 0.25
 _DESCRIPTORS = Path("/dev/fd")
-# Closed by the other end for writing, as clients do that leave. Linux only; others tell of resets.
+# Closed by the peer for writing, as by leaving clients. Linux only; other systems report only resets.
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 Peer = tuple[str, int]
 
 
 class Departures:
-    """Passes requests on to an application, and cancels those whose callers have left. Belongs to the loop's thread."""
+    """Passes requests to an application, and cancels those of disconnected callers. Belongs to the loop's thread."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        # HTTP/1 has one request at a time on a connection.
+        # HTTP/1 has one request at a time per connection.
         self._waiting: dict[Peer, asyncio.Task[Any] | None] = {}
         self._gone: set[Peer] = set()
-        # Of which connections were found by their addresses: IPv4's (False), IPv6's.
+        # The address families for which connections were found: IPv4 (False), IPv6.
         self._families: set[bool] = set()
         self._look: asyncio.Task[None] | None = None
         self._open = 0
@@ -40,16 +40,16 @@ class Departures:
 
     @property
     def reading(self) -> int:
-        """How many requests are not whole yet, once all that were are answered."""
+        """Number of incomplete requests, once all complete ones are answered."""
         return self._open - len(self._sending)
 
     @property
     def sending(self) -> int:
-        """How many answers are not sent yet; those that h2corn has taken are."""
+        """Number of unsent answers; those that h2corn took count as sent."""
         return len(self._sending)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Carries one request."""
+        """Handles one request."""
         task = asyncio.current_task()
 
         def send_noted(event: Any) -> Any:
@@ -78,7 +78,7 @@ class Departures:
             if peer not in self._gone or task is None:
                 raise
             task.uncancel()
-            # Nobody reads it, but h2corn would log an answer that does not come.
+            # No one reads it, but h2corn would log a missing answer.
             await send({"type": "http.response.start", "status": 499, "headers": []})
             await send({"type": "http.response.body", "body": b""})
         finally:
@@ -86,7 +86,7 @@ class Departures:
             self._gone.discard(peer)
 
     async def _keep_looking(self) -> None:
-        """Looks once in a while, until nothing waits."""
+        """Checks periodically until nothing waits."""
         while self._waiting:
             seen = dict(self._waiting)
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -94,8 +94,8 @@ class Departures:
             found = await self._connections(waiting) if waiting else {}
             self._families.update(map(_is_ipv6, found))
             for peer in waiting:
-                # One that was reset has no peer any more, and is not found; unless the system writes addresses of this
-                # kind in another way.
+                # A reset connection has no peer and is not found; but the system may also write addresses of this
+                # family differently.
                 is_open = found.get(peer, _is_ipv6(peer) not in self._families)
                 if not is_open and self._waiting.get(peer) is seen[peer]:
                     self._cancel(peer)
@@ -103,10 +103,10 @@ class Departures:
 
     async def _connections(self, peers: Collection[Peer]) -> dict[Peer, bool]:
         try:
-            # Some microseconds for each connection that there is.
+            # Takes some microseconds per connection.
             return await asyncio.to_thread(connections, peers)
         except OSError:
-            # There are too many descriptors, or none may be listed.
+            # Too many descriptors, or they cannot be listed.
             return dict.fromkeys(peers, True)
 
     def _cancel(self, peer: Peer) -> None:
@@ -117,10 +117,10 @@ class Departures:
 
 
 def connections(peers: Collection[Peer]) -> dict[Peer, bool]:
-    """Returns of this process' TCP connections whether their other ends are open; those that were reset are left out.
+    """Returns whether the peers of this process's TCP connections are open; reset connections are omitted.
 
     Args:
-        peers: addresses and ports of the other ends.
+        peers: addresses and ports of the peers.
     """
     wanted = set(peers)
     ends: dict[int, Peer] = {}
@@ -142,7 +142,7 @@ def connections(peers: Collection[Peer]) -> dict[Peer, bool]:
 
 
 def _socket(number: int) -> socket.socket | None:
-    """Returns a descriptor's socket, as one of our own that may be closed; None: it is not one, or has been closed."""
+    """Returns a duplicate of a descriptor's socket, or None if it is not a socket or is closed."""
     copy = -1
     try:
         copy = os.dup(number)
@@ -151,7 +151,7 @@ def _socket(number: int) -> socket.socket | None:
         if copy >= 0:
             os.close(copy)
         elif error.errno == errno.EMFILE:
-            # It may be one that is looked for, and is open.
+            # It may be a wanted one, and open.
             raise
         return None
 

@@ -1,4 +1,4 @@
-"""A server's way into the application, which can ask HTTP/1.1 clients to close their connections."""
+"""Wraps a server's application, to ask HTTP/1.1 clients to close their connections."""
 
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -10,17 +10,16 @@ _CLOSE = (b"connection", b"close")
 
 
 class Entrance:
-    """One server's application. Belongs to the loop's thread, but for `is_closing`, which any thread may set."""
+    """One server's application. Belongs to the loop's thread, except `is_closing`, which any thread may set."""
 
     def __init__(self, app: "App") -> None:
-        """Passes every request on to `app`."""
         self._app = app
         self.is_closing = False
         """Whether HTTP/1.1 answers close their connections: HTTP/1.1 has nothing like HTTP/2's GOAWAY, and a connection
         that is closed while it is idle may carry the next request already."""
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
-        """Returns what handles a request."""
+        """Returns the coroutine that handles a request."""
         if self.is_closing and scope.get("http_version") == "1.1":
             return self._app(scope, receive, _closing(send))
         return self._app(scope, receive, send)

@@ -24,18 +24,18 @@ RESPONSE_HEADERS: Headers = [
 
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
-# What an answer may take to the caller.
+# The time an answer may take to the caller.
 _TRAVEL_S = 0.005
 
-# Everything that is printable but the sign that escapes.
+# All printable characters except the escape character.
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
-# Of the transport itself, not the caller's.
+# Of the transport, not the caller.
 _OWN_KEYS = frozenset((b"te", b"content-type", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"))
 
 
 def too_large(size_bytes: int, max_bytes: int) -> Status:
-    """Returns how a call ends whose message has that many bytes."""
+    """Returns the status of a call with a message of that size."""
     return Status(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"the message has {size_bytes:,} bytes; at most {max_bytes:,} are taken (--max-message-mib)",
@@ -57,13 +57,13 @@ def timeout_s(value: bytes) -> float:
     return int(digits) * _UNITS_S[unit]
 
 
-# Clients send a few values again and again.
+# Clients repeat a few values.
 @functools.lru_cache(maxsize=1024)
 def answerable_s(value: bytes) -> float:
-    """Reads a grpc-timeout header; returns how long an answer may take to be in time for the caller.
+    """Reads a grpc-timeout header; returns how long an answer may take to reach the caller in time.
 
-    A little less than the caller waits, so that it is told before it gives up: a reset of each call that was late would
-    make the front take the caller for an attacker, and end its connection (more than 200 in ten seconds).
+    This is a little less than the caller's timeout, so it gets a status before it gives up: if it reset every late
+    call, h2corn would treat it as an attacker and end its connection (at more than 200 resets in ten seconds).
 
     Raises:
         InvalidRequest: it is not one to eight digits and a unit.
@@ -73,17 +73,17 @@ def answerable_s(value: bytes) -> float:
 
 
 def prefix(message: bytes) -> bytes:
-    """Returns what precedes a message that is not compressed."""
-    # The first of the five bytes says that it is not.
+    """Returns the prefix of an uncompressed message."""
+    # The first of the five bytes is the flag for compression.
     return len(message).to_bytes(PREFIX_BYTES, "big")
 
 
 def check_encoding(encoding: bytes) -> None:
-    """Checks what compressed messages are said to be compressed with.
+    """Checks the encoding of compressed messages.
 
     Raises:
-        InvalidRequest: nothing is said.
-        Unimplemented: it cannot be unpacked.
+        InvalidRequest: it is missing.
+        Unimplemented: it is not supported.
     """
     if encoding in (b"", b"identity"):
         raise InvalidRequest("the message is flagged as compressed, and no header grpc-encoding says how")
@@ -107,7 +107,7 @@ def encoded_metadata(metadata: Iterable[tuple[str, str]]) -> Headers:
 
 
 def metadata(headers: Headers) -> Iterator[tuple[str, str | bytes]]:
-    """Yields what the caller sent beside the request; values of keys that end in -bin as bytes."""
+    """Yields the caller's metadata; values of keys ending in -bin as bytes."""
     for key, value in headers:
         if key in _OWN_KEYS:
             continue
@@ -121,7 +121,7 @@ def metadata(headers: Headers) -> Iterator[tuple[str, str | bytes]]:
 
 def _from_base64(text: bytes) -> bytes:
     try:
-        # Clients leave out the signs that fill up.
+        # Clients omit base64 padding.
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         return text

@@ -1,8 +1,8 @@
-"""A port of h2corn's: a socket, an event loop on a thread of its own, and the servers that take its connections.
+"""A port of h2corn: a socket, an event loop on its own thread, and the servers that accept its connections.
 
-h2corn reads certificates once, and gives a server's connections no age. So a server is replaced by another on the same
-socket: the new one takes what connects from then on, while the old one tells its connections to go and finishes what
-is in flight. Renewed certificates, connections that are old enough and a drain all use this.
+h2corn reads certificates once, and does not limit the age of connections. So a server is replaced by one on the same
+socket: the new one accepts new connections, while the old one sends GOAWAY and finishes its calls in flight. Renewed
+certificates, the age of connections and a drain all work this way.
 """
 
 import asyncio
@@ -29,36 +29,36 @@ if TYPE_CHECKING:
     from ..certificates import CertificateFiles, Certificates
 
 _BACKLOG = 1024
-# What clients get to send the rest of a request when the port ends; nothing waits for longer.
+# Time for clients to send the rest of a request when the port closes.
 _REST_S = 1.0
 _LOOK_S = 0.02
-# What the loop gets to notice that a deadline has passed.
+# Time for the loop to notice that a deadline has passed.
 _ENDING_S = 0.2
-# Between a server that has ended by itself and the next.
+# Pause between a server that ended by itself and the next.
 _REVIVE_S = 0.1
 
 T = TypeVar("T")
 
 
 class App(Protocol):
-    """An ASGI application that knows what it is doing. Belongs to the loop's thread."""
+    """An ASGI application that reports its activity. Belongs to the loop's thread."""
 
     @property
     def reading(self) -> int:
-        """How many requests are not whole yet, once all that were are answered."""
+        """Number of incomplete requests, once all complete ones are answered."""
 
     @property
     def sending(self) -> int:
-        """How many answers are not sent yet, as far as it knows."""
+        """Number of unsent answers, as far as it knows."""
 
     def __call__(self, scope: Any, receive: Any, send: Any, /) -> Coroutine[Any, Any, None]:
-        """Returns what handles a request."""
+        """Returns the coroutine that handles a request."""
 
 
 MakeApp = Callable[[], App]
-"""Makes the application; called on the loop's thread."""
+"""Creates the application; called on the loop's thread."""
 MakeConfig = Callable[[str, "CertificateFiles | None"], h2corn.Config]
-"""Returns the configuration for a socket, which h2corn takes as fd://NUMBER, and the certificates; None: no TLS."""
+"""Returns the configuration for a socket (fd://NUMBER for h2corn) and certificates (None: no TLS)."""
 
 
 class Listener:
@@ -76,12 +76,12 @@ class Listener:
         """Listens nowhere yet.
 
         Args:
-            name: what it carries, such as gRPC.
-            remedies: what to do where its port cannot be taken.
-            make_config: called for every server that takes connections.
-            certificates: encrypt its connections; None: they are not encrypted.
-            log_failure: is told of whatever ends a server against all rules.
-            supervisor: watches over the loop's thread; None: only its failures are logged.
+            name: its protocol, such as gRPC.
+            remedies: what to do if its port cannot be bound.
+            make_config: called for every new server.
+            certificates: encrypt its connections; None: no TLS.
+            log_failure: logs what ends a server unexpectedly.
+            supervisor: supervises the loop's thread; None: only its failures are logged.
         """
         self._name = name
         self._remedies = remedies
@@ -96,18 +96,18 @@ class Listener:
         self._app: App
         self._entrance: Entrance
         self._server: h2corn.Server | None = None
-        # Those that another has superseded, and whose connections are not told to go yet.
+        # Superseded servers whose connections have not been sent GOAWAY.
         self._leaving: list[h2corn.Server] = []
-        # Certificates are renewed on one thread, connections grow old on another.
+        # Certificates are renewed on one thread, connections are replaced on another.
         self._replacing = threading.Lock()
         self._serving: set[asyncio.Task[None]] = set()
         self._reviving: asyncio.Task[None] | None = None
 
     def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one) and returns the address, host:port.
+        """Binds the port (0: a free one) and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take.
+            StartupError: the port is in use or not permitted.
         """
         shown = f"[{host}]" if ":" in host else host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -122,10 +122,10 @@ class Listener:
         return f"{shown}:{self._socket.getsockname()[1]}"
 
     def start(self, make_app: MakeApp) -> None:
-        """Starts the thread, and returns when connections are taken.
+        """Starts the thread, and returns when connections are accepted.
 
         Raises:
-            StartupError: h2corn does not start.
+            StartupError: h2corn failed to start.
         """
         self._loop = PortLoop()
         self._lingering = Lingering(self._loop)
@@ -137,31 +137,31 @@ class Listener:
             raise StartupError(f"cannot serve {self._name}: {error}") from error
 
     def renew(self, certificates: "Certificates | None") -> None:
-        """Has another server take what connects from now on, and tells all connections there are to go.
+        """Starts another server for new connections, and sends GOAWAY to all existing ones.
 
-        What is in flight on them is answered. Returns when the new server takes connections.
+        Calls in flight are still answered. Returns when the new server accepts connections.
 
         Args:
-            certificates: encrypt the connections that come from now on; None: nothing does.
+            certificates: encrypt new connections; None: no TLS.
 
         Raises:
-            Exception: the new server does not start; the old one goes on.
+            Exception: the new server failed to start; the old one continues.
         """
         with self._replacing:
             self._supersede(certificates)
             self._tell_leaving()
 
     def retire(self) -> None:
-        """Tells all connections there are to go, and takes new ones as before; raises what `renew` does."""
+        """Sends GOAWAY to all connections and keeps accepting new ones; raises as `renew`."""
         with self._replacing:
             self._supersede(self._certificates)
             self._tell_leaving()
 
     def ask(self, *, only_old: bool) -> None:
-        """Has HTTP/1.1 answers close their connections; where `only_old`, not those of connections that begin now.
+        """Makes HTTP/1.1 answers close their connections; with `only_old`, not on new connections.
 
         Raises:
-            Exception: the server that new connections need does not start; nothing has changed.
+            Exception: the server for new connections failed to start; nothing changed.
         """
         with self._replacing:
             asking = self._entrance
@@ -170,7 +170,7 @@ class Listener:
             asking.is_closing = True
 
     def retire_old(self) -> None:
-        """Tells the connections that were there when `ask` was called to go."""
+        """Sends GOAWAY to the connections that existed when `ask` was called."""
         with self._replacing:
             self._tell_leaving()
 
@@ -189,21 +189,21 @@ class Listener:
                 each.shutdown()
 
     def stop(self, deadline: Deadline) -> int:
-        """Takes no more connections, waits until the answers on those there are have been sent, and ends.
+        """Stops accepting connections, waits until answers are sent, and closes.
 
         Returns:
-            How many were not sent by the deadline, as far as it can be seen: what h2corn holds for a reader is one.
+            Number of unsent answers at the deadline, as far as known; all that h2corn holds for a reader counts as one.
         """
         if self._socket is None:
             return 0
         unsent_answers = 0
         if self._loop is not None and self._thread is not None and self._thread.is_alive:
             held = held_connections(self._socket.getsockname()[1])
-            # Idle connections need a moment to end, however late it is.
+            # Idle connections need a moment to close, even after the deadline.
             deadline = Deadline(max(deadline.at_s, Deadline.after(_ENDING_S).at_s))
             try:
                 unsent_answers = self._call(self._end(held, deadline), deadline)
-            except Exception as error:  # noqa: BLE001  such as a loop that hangs: what it had to send is not sent
+            except Exception as error:  # noqa: BLE001  such as a hung loop, whose answers are not sent
                 self._log_failure(error)
                 unsent_answers = 1
             unsent_answers = max(unsent_answers, close_when_sent(held, deadline))
@@ -213,7 +213,7 @@ class Listener:
         return unsent_answers
 
     def _call(self, work: Coroutine[Any, Any, T], deadline: Deadline | None = None) -> T:
-        """Runs a coroutine on the loop, and returns what it does when it is done."""
+        """Runs a coroutine on the loop and returns its result."""
         if self._loop is None:
             raise RuntimeError("bind and start come first")
         done: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -221,7 +221,7 @@ class Listener:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        # What a callback raises that is no Exception ends this; then it is run again, with everything on it.
+        # A callback that raises a BaseException ends the loop; run it again, with everything on it.
         loop.run_forever()
         try:
             left = asyncio.all_tasks(loop)
@@ -257,17 +257,17 @@ class Listener:
         self._serving.discard(serving)
         if not serving.cancelled() and (error := serving.exception()) is not None:
             self._log_failure(error)
-            # It ends with the first connection that it cannot take, such as for want of file descriptors.
+            # A server ends at the first connection it cannot accept, such as for lack of file descriptors.
             if server is self._server and self._loop is not None:
                 self._reviving = self._loop.create_task(self._revive())
 
     async def _revive(self) -> None:
-        """Starts a server in place of one that has ended by itself; tries until one starts."""
+        """Replaces a server that ended by itself; retries until one starts."""
         while True:
             await asyncio.sleep(_REVIVE_S)
             try:
                 self._server = await self._serve()
-            except Exception as error:  # noqa: BLE001  whatever it is may pass
+            except Exception as error:  # noqa: BLE001  any error may be temporary
                 self._log_failure(error)
             else:
                 return
@@ -283,7 +283,7 @@ class Listener:
             self._reviving.cancel()
 
     async def _end(self, held: list[socket.socket], deadline: Deadline) -> int:
-        """Has the connections end once their answers are sent; returns how many answers were not, at the deadline."""
+        """Ends connections once their answers are sent; returns the number of unsent answers at the deadline."""
         if self._reviving is not None:
             self._reviving.cancel()
         if self._server is not None:
@@ -292,7 +292,7 @@ class Listener:
         while self._serving and deadline.left_s():
             await asyncio.wait(set(self._serving), timeout=deadline.left_s(_LOOK_S))
             if self._app.reading and not self._app.sending and not rest.left_s() and not unsent(held):
-                # What is left are requests that are not whole, and so not accepted.
+                # The rest are incomplete requests, which were not accepted.
                 return 0
         return max(self._app.sending, 1) if self._serving else 0
 
@@ -300,7 +300,7 @@ class Listener:
 def _lent(certificates: "Certificates | None") -> "AbstractContextManager[CertificateFiles | None]":
     if certificates is None:
         return nullcontext()
-    # Imported only where it is used: without TLS nobody needs its library.
+    # Imported here because its library is needed only for TLS.
     from ..certificates import lent_as_files
 
     return lent_as_files(certificates)

@@ -1,4 +1,4 @@
-"""The event loop of a port, which knows how far it is behind."""
+"""The event loop of a port, which measures its own lag."""
 
 import asyncio
 import selectors
@@ -6,7 +6,7 @@ import time
 
 
 class _Selector(selectors.DefaultSelector):
-    """Remembers when there was last nothing to do but wait."""
+    """Records when the loop was last idle."""
 
     busy_since_s = 0.0
 
@@ -18,15 +18,15 @@ class _Selector(selectors.DefaultSelector):
 
 
 class PortLoop(asyncio.SelectorEventLoop):
-    """An event loop that knows since when it has been busy."""
+    """An event loop that knows how long it has been busy."""
 
     def __init__(self) -> None:
         self._own_selector = _Selector()
         super().__init__(self._own_selector)
 
     def behind_s(self) -> float:
-        """Returns for how many seconds, at the most, what is handled now can have waited for this loop.
+        """Returns the maximum time, in seconds, that current events can have waited for this loop.
 
-        When it last had nothing to do, everything that had come was handled.
+        When it was last idle, all events had been handled.
         """
         return time.monotonic() - self._own_selector.busy_since_s

@@ -1,6 +1,6 @@
-"""Answers that nobody reads: given up after a time.
+"""Times out answers that are not read.
 
-The front bounds what it holds of a connection's answers to 2 MiB; what comes beyond waits in `send`, for ever.
+h2corn buffers up to 2 MiB of a connection's answers; the rest waits in `send`, forever.
 """
 
 import asyncio
@@ -8,38 +8,38 @@ import math
 from typing import Any
 
 _LOOKS = 4
-# What the front holds of a connection's answers, and what a reader must take of them to be waited for.
+# h2corn's buffer per connection, and the minimum rate of a reader.
 _FRONT_BYTES = 2 << 20
 _BYTES_PER_S = 128 * 1024
 
 
 class Patience:
-    """Cancels tasks whose sending makes no progress. Belongs to the loop's thread.
+    """Cancels tasks whose sends make no progress. Belongs to the loop's thread.
 
-    A task begins by `sending[task] = 0`, does so again whenever a part is sent, and takes itself out in the end. It is
-    done for every call, so it reads no clock.
+    A task sets `sending[task] = 0` at the start and whenever a part is sent, and removes itself at the end. This runs
+    for every call, so it reads no clock.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
-        """Starts looking, as long as the loop runs.
+        """Checks periodically as long as the loop runs.
 
         Args:
             loop: the loop.
-            limit_s: seconds after which a task is cancelled, or a quarter more.
+            limit_s: seconds without progress after which a task is cancelled, up to a quarter more.
         """
         self._loop = loop
         self._interval_s = limit_s / _LOOKS
         self.sending: dict[asyncio.Task[Any] | None, int] = {}
-        """How often each task that is sending was seen since it made progress."""
+        """Number of checks since each sending task last made progress."""
         self._look()
 
     def until_read(self, size_bytes: int) -> int:
-        """Returns with how many looks a task begins that waits until the front has sent the end of an answer.
+        """Returns the initial number of checks for a task that waits until h2corn has sent the end of an answer.
 
-        They are below 0 by what a slow reader may take for it: the front does not say how far it is.
+        It is negative by the time a slow reader may take, because h2corn does not report progress.
 
         Args:
-            size_bytes: the answer's.
+            size_bytes: the answer's size.
         """
         return -math.ceil(min(size_bytes, _FRONT_BYTES) / _BYTES_PER_S / self._interval_s)
 

@@ -1,4 +1,4 @@
-"""Calls with streams: messages are read while there is room for them, answers written as they come."""
+"""Streaming calls: messages are read while there is room for them, answers are written as they come."""
 
 import asyncio
 import time
@@ -23,12 +23,12 @@ _START = {
 }
 _NO_MORE = {"type": "http.response.body", "body": b""}
 
-# Answers that are there together are written together, up to about this.
+# Pending answers are written together, up to about this size.
 _WRITE_BYTES = 64 * 1024
 
 
 class _Bell:
-    """Wakes a coroutine of the loop, from any thread, as often as there is something new."""
+    """Wakes a coroutine of the loop from any thread."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -46,7 +46,7 @@ class _Bell:
 
 
 class StreamedCalls:
-    """Carries calls with streams. Belongs to the loop's thread."""
+    """Handles streaming calls. Belongs to the loop's thread."""
 
     def __init__(
         self, services: Services, answers: Answers, arrivals: Arrivals, patience: Patience, max_bytes: int
@@ -65,7 +65,7 @@ class StreamedCalls:
         receive: Receive,
         send: Send,
     ) -> None:
-        """Carries one call from its first byte to its last."""
+        """Handles one call."""
         bell = _Bell(self._answers)
         try:
             timeout = headers.get(b"grpc-timeout")
@@ -102,7 +102,7 @@ class StreamedCalls:
     async def _write(
         self, stream: OpenStream, send: Send, bell: _Bell, room: asyncio.Event, reader: "asyncio.Future[Status | None]"
     ) -> Status | None:
-        """Writes answers until there will be no more; returns how the call ends."""
+        """Writes all answers; returns the call's status."""
         reader.add_done_callback(lambda _: bell.ring())
         while True:
             written = await self._write_all(stream, send)
@@ -117,12 +117,12 @@ class StreamedCalls:
         return stream.status
 
     async def _write_all(self, stream: OpenStream, send: Send) -> int:
-        """Writes the answers that are there; returns how many."""
+        """Writes pending answers; returns their number."""
         count = 0
         sending, task = self._patience.sending, asyncio.current_task()
         while parts := list(_ready(stream)):
             body = b"".join(parts)
-            # They count as in flight until they are sent.
+            # Answers count as in flight until they are sent.
             self._admission.hold(len(body))
             try:
                 sending[task] = 0
@@ -138,7 +138,7 @@ class StreamedCalls:
     async def _read(
         self, stream: OpenStream, headers: dict[bytes, bytes], receive: Receive, room: asyncio.Event
     ) -> Status | None:
-        """Reads messages until the client sends no more; returns what is wrong with them, if something is."""
+        """Reads all messages; returns the status of an invalid one, or None."""
         try:
             async for message in self._messages(receive, headers):
                 while not stream.has_room:
@@ -153,7 +153,7 @@ class StreamedCalls:
         return None
 
     async def _messages(self, receive: Receive, headers: dict[bytes, bytes]) -> AsyncIterator[bytes]:
-        """Yields the messages as they come; the bytes of one that is not whole count as in flight."""
+        """Yields messages as they come; bytes of an incomplete one count as in flight."""
         buffer = bytearray()
         held_bytes = 0
         try:
@@ -176,7 +176,7 @@ class StreamedCalls:
             raise InvalidRequest(f"the stream ends in the middle of a message, after {len(buffer):,} bytes of it")
 
     def _split(self, buffer: bytearray) -> Iterable[tuple[bytes, int]]:
-        """Yields the whole messages of a buffer, and whether they are compressed; takes them out of it."""
+        """Removes complete messages from a buffer and yields each with its compression flag."""
         at = 0
         try:
             while len(buffer) - at >= framing.PREFIX_BYTES:
@@ -197,7 +197,7 @@ class StreamedCalls:
 
 
 def _ready(stream: OpenStream) -> Iterable[bytes]:
-    """Yields answers that are there, with their prefixes."""
+    """Yields pending answers with their prefixes."""
     size_bytes = 0
     while size_bytes < _WRITE_BYTES and (answer := stream.next_answer()) is not None:
         size_bytes += len(answer)

@@ -1,4 +1,4 @@
-"""Unary calls: a request read whole and bounded, an answer awaited and sent."""
+"""Unary calls: reads a bounded request, awaits the answer and sends it."""
 
 import asyncio
 import functools
@@ -21,11 +21,11 @@ _PREFIX_BYTES = framing.PREFIX_BYTES
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# Answers of fewer bytes are bounded by how many calls a connection may have in flight.
+# Smaller answers are bounded by the calls in flight per connection.
 _HELD_BYTES = 16 * 1024
-# The front takes a larger body at once, and counts it nowhere.
+# h2corn takes larger bodies at once, without counting them.
 _CHUNK_BYTES = 256 * 1024
-# Unpacking more than this is left to another thread, so that the loop goes on.
+# Larger messages are decompressed on another thread, to keep the loop responsive.
 _QUICK_BYTES = 64 * 1024
 
 _START = {
@@ -40,7 +40,7 @@ _EMPTY = {"type": "http.response.body", "body": b""}
 
 
 class Refused(Exception):
-    """A request that is not handed to the dispatcher; carries the status that its caller gets."""
+    """A request that does not reach the dispatcher, with the status for its caller."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.message)
@@ -63,7 +63,7 @@ class UnaryCall(LoopCall):
     def post(self, message: bytes) -> None:
         answer: bytes | Status = message
         if len(message) >= _HELD_BYTES:
-            # It counts as in flight until it is sent, like its request, which still does.
+            # The answer counts as in flight until it is sent, as does its request.
             try:
                 self._in_flight.hold_answer(self, len(message))
                 self.held_bytes = len(message)
@@ -79,14 +79,14 @@ class UnaryCall(LoopCall):
             self.let_go()
 
     def let_go(self) -> None:
-        """Counts its answer no more. Belongs to the loop's thread."""
+        """Stops counting its answer. Belongs to the loop's thread."""
         held_bytes, self.held_bytes = self.held_bytes, 0
         if held_bytes:
             self._in_flight.release(held_bytes)
 
 
 class UnaryCalls:
-    """Carries unary calls. Belongs to the loop's thread."""
+    """Handles unary calls. Belongs to the loop's thread."""
 
     def __init__(
         self,
@@ -105,21 +105,21 @@ class UnaryCalls:
         self._patience = patience
         self._max_bytes = max_bytes
         self.reading = 0
-        """How many calls have requests that are not whole yet."""
+        """Number of calls with incomplete requests."""
 
     async def carry(
         self, method: str, scope: dict[str, Any], headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
-        """Carries one call from its first byte to its last; raises nothing but CancelledError.
+        """Handles one call; raises only CancelledError.
 
         Args:
             method: its full name.
-            scope: ASGI's, of which `headers` are the last of each name.
+            scope: ASGI's scope; `headers` has the last value of each name.
             headers: the request's headers.
-            receive: ASGI's.
-            send: ASGI's.
+            receive: ASGI's receive.
+            send: ASGI's send.
         """
-        # Written in one piece, and for what nearly every call is: a coroutine more costs as much as a look-up.
+        # One function for the common case: another coroutine costs as much as a model look-up.
         call = UnaryCall(self, scope)
         self.reading += 1
         try:
@@ -130,13 +130,13 @@ class UnaryCalls:
             body = event.get("body", b"")
             rest = b""
             if event.get("more_body"):
-                # Says, most often, that this was all.
+                # Usually the end of the request.
                 event = await receive()
                 rest = event.get("body", b"")
             message = body[_PREFIX_BYTES:]
             is_whole = not rest and not event.get("more_body") and event["type"] == _REQUEST
             if not is_whole or body[:_PREFIX_BYTES] != framing.prefix(message):
-                # What is not whole yet takes room that is meant for everyone's requests.
+                # An incomplete request uses memory shared by all.
                 self._dispatcher.check_caller(method, call.metadata())
                 message = await self._read_on(body, event, headers, receive)
             if len(message) > self._max_bytes:
@@ -162,7 +162,7 @@ class UnaryCalls:
                 await send_body(send, answer, sending, prefix=framing.prefix(answer))
                 await send(_ended(call.trailing) if call.trailing else _OK)
                 if call.held_bytes:
-                    # The front has taken it, and says when the exchange has ended: the answer is with its reader.
+                    # h2corn took the answer, and reports the end of the exchange, when the reader has it.
                     sending[task] = self._patience.until_read(call.held_bytes)
                     await receive()
             else:
@@ -171,7 +171,7 @@ class UnaryCalls:
             call.leave()
             raise
         except OSError:
-            # The caller has left while it was being answered.
+            # The caller left while it was being answered.
             pass
         finally:
             sending.pop(task, None)
@@ -181,15 +181,15 @@ class UnaryCalls:
     async def _read_on(
         self, body: bytes, event: dict[str, Any], headers: dict[bytes, bytes], receive: Receive
     ) -> bytes:
-        """Returns the message of a body that has come in part, that is compressed, or with which something is wrong.
+        """Returns the message of a body that is incomplete, compressed or invalid.
 
         Its bytes count as in flight meanwhile.
 
         Args:
-            body: what came first.
-            event: what came last, which may be the same.
+            body: the first part.
+            event: the last event, which may hold the same part.
             headers: the request's headers.
-            receive: ASGI's.
+            receive: ASGI's receive.
 
         Raises:
             Left: the caller has left.
@@ -220,7 +220,7 @@ class UnaryCalls:
             self.admission.release(held_bytes)
 
     def _check(self, start: bytes, size_bytes: int, *, is_whole: bool) -> None:
-        """Checks a body that begins so, and has so many bytes up to now."""
+        """Checks a body by its first bytes and its size so far."""
         if size_bytes < _PREFIX_BYTES:
             raise Unimplemented(f"the call has {size_bytes} bytes; expected one message, which this method takes")
         if start[0] > 1:
@@ -241,11 +241,11 @@ class UnaryCalls:
 
 
 async def unpacked(packed: bytes, headers: dict[bytes, bytes], max_bytes: int, admission: Admission) -> bytes:
-    """Returns a compressed message as it was. Its bytes count as in flight while it is unpacked.
+    """Decompresses a message. Its bytes count as in flight meanwhile.
 
     Raises:
-        Unimplemented: it is in an encoding that is not known.
-        InvalidRequest: it is not in that encoding.
+        Unimplemented: its encoding is unknown.
+        InvalidRequest: it is not valid in its encoding.
         QueueFull: too many bytes are in flight.
         Refused: it is too large.
     """
@@ -253,7 +253,7 @@ async def unpacked(packed: bytes, headers: dict[bytes, bytes], max_bytes: int, a
     framing.check_encoding(encoding)
     name = encoding.decode()
     if len(packed) <= _QUICK_BYTES <= max_bytes:
-        # Its size says nothing about what is in it: a thousandth, if it is all zeros.
+        # Its size says nothing about its content, which may be a thousand times larger.
         with suppress(TooLarge):
             return unpack(packed, name, _QUICK_BYTES)
     held = Holding(admission.hold_more, admission.release)
@@ -266,7 +266,7 @@ async def unpacked(packed: bytes, headers: dict[bytes, bytes], max_bytes: int, a
 
 
 def _ended(trailing: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Returns what ends a call that was answered, with what is told beside."""
+    """Returns the event that ends an answered call, with its trailing metadata."""
     return {**_OK, "headers": [(b"grpc-status", b"0"), *framing.encoded_metadata(trailing)]}
 
 
@@ -278,10 +278,10 @@ async def send_body(
     prefix: bytes = b"",
     more: bool = False,
 ) -> None:
-    """Sends a body or, where there is `more`, a part of one; says what was sent as `Patience` wants it."""
+    """Sends a body, or a part of one if there is `more`, and records progress for `Patience`."""
     start = 0
     while len(body) - start > _CHUNK_BYTES:
-        # A whole large answer is never copied: many may wait for their readers.
+        # Large answers are never copied whole: many may wait for their readers.
         chunk = body[start : start + _CHUNK_BYTES]
         await send({"type": "http.response.body", "body": chunk if start else prefix + chunk, "more_body": True})
         sending[asyncio.current_task()] = 0
@@ -290,12 +290,12 @@ async def send_body(
 
 
 async def end_with(send: Send, status: Status) -> None:
-    """Answers with nothing but a status."""
+    """Answers with a status only."""
     await send(_start_and_end(status))
     await send(_EMPTY)
 
 
-# Under an overload the same refusal is told thousands of times a second.
+# Under overload the same refusal is sent thousands of times per second.
 @functools.lru_cache(maxsize=256)
 def _start_and_end(status: Status) -> dict[str, Any]:
     headers = [*framing.RESPONSE_HEADERS, *framing.trailers(status)]
