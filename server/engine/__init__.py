@@ -1,1 +1,1 @@
-"""From submitted tensors to computed ones: a batcher in front of a session, no network and no protocol."""
+"""The engine: a batcher in front of a model's sessions. No network and no protocol."""

@@ -1,12 +1,12 @@
-"""A model version's queue and workers behind one door: requests in, one answer each out.
+"""A model version's queue and workers behind one interface.
 
 Promises:
 - a submitted request gets exactly one answer, through its `on_done`, whatever fails;
 - a request is never split across batches, and its answer holds its own rows;
-- a merged run whose outputs cannot be taken apart by rows is the last one: from then on each request runs alone;
-- `drain` finishes all that was accepted; nothing is accepted after it.
+- after a merged run whose outputs cannot be split by rows, each request runs alone;
+- `drain` finishes all accepted requests; nothing is accepted after it.
 
-`scheduler` says who runs next, `workers` runs it, `expiry` drops what cannot wait, `answers` tells the callers.
+`scheduler` decides who runs next, `workers` runs it, `expiry` drops what cannot wait, `answers` answers the callers.
 """
 
 import time
@@ -52,18 +52,18 @@ class Batcher:
         """Builds the parts; `start` starts a thread for each session and warms it.
 
         Args:
-            name: what error messages and the threads are called after, such as `mnist-cnn version 1`.
-            instances: sessions that compute batches, one at a time each.
+            name: the name in error messages and thread names, such as `mnist-cnn version 1`.
+            instances: sessions, each computing one batch at a time.
             policy: when requests are merged.
-            observer: is told what happened.
-            log_failure: logs whatever a session or an `on_done` raised, and returns the id under which it did.
-            curve: what a run takes, by its size, until `start` has measured it.
+            observer: notified of events.
+            log_failure: logs an error of a session or an `on_done`, and returns its id in the log.
+            curve: run times by size, until `start` has measured them.
             timer: drops requests when their deadlines pass; None: they are dropped when a batch is taken.
             on_broken: called once, when the last session is given up.
-            on_unmerged: called once with the reason, when a run has shown that requests must not be merged.
-            clock_ns: the time in nanoseconds that deadlines and arrivals are read against.
-            supervisor: watches over the threads; None: only their failures are logged.
-            wakeups: makes the lock and the places where threads sleep; a simulation has its own.
+            on_unmerged: called once with the reason, when a run shows that requests must not be merged.
+            clock_ns: the clock of deadlines and arrivals, in nanoseconds.
+            supervisor: supervises the threads; None: only their failures are logged.
+            wakeups: creates the lock and the conditions that threads wait for; a simulation has its own.
         """
         told = GuardedObserver(observer, log_failure)
         answers = Answers(name, told, log_failure)
@@ -86,10 +86,10 @@ class Batcher:
         )
 
     def start(self) -> None:
-        """Starts the threads that run batches, each of which warms its session first.
+        """Starts the threads that run batches; each first warms its session.
 
         Raises:
-            Exception: whatever warming raised, or that no thread could be started; no thread is left.
+            Exception: raised by warming, or because a thread cannot be started; no thread is left.
         """
         try:
             starts = self._workers.start(self._instances)
@@ -105,17 +105,17 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many requests are in the queue."""
+        """Number of requests in the queue."""
         return self._scheduler.waiting
 
     @property
     def curve(self) -> LatencyCurve:
-        """What a run takes, by its size."""
+        """Run times by size."""
         return self._scheduler.curve
 
     @property
     def limit(self) -> int:
-        """Most rows that are merged."""
+        """Maximum rows merged into a run."""
         return self._scheduler.limit
 
     @property
@@ -125,7 +125,7 @@ class Batcher:
 
     @property
     def row_fault(self) -> str:
-        """What a run has shown that forbids merging; empty: nothing has."""
+        """Why merging is forbidden, as shown by a run; empty if it is allowed."""
         return self._scheduler.row_fault
 
     @property
@@ -134,15 +134,15 @@ class Batcher:
         return self._scheduler.broken
 
     def submit(self, request: Request, may_run: bool = False) -> None:
-        """Queues a request; its `on_done` is called later, or before this returns, unless this raises.
+        """Queues a request; unless this raises, its `on_done` is called later or before this returns.
 
         Args:
             request: the request.
-            may_run: whether this thread may compute it, if that takes less time than handing it over.
+            may_run: whether this thread may compute it, if that is faster than handing it over.
 
         Raises:
-            QueueFull: as many requests wait as may.
-            Overloaded: too many wait for its deadline, or have waited for too long.
+            QueueFull: the queue is full.
+            Overloaded: it would miss its deadline, or the queue has been too long.
             Unloading: the batcher is draining.
             Unavailable: its sessions are broken.
         """
@@ -151,12 +151,11 @@ class Batcher:
         if run is not None:
             self._workers.execute(run)
         elif request.cancelled:
-            # Its caller left before there was anything to tell of it.
+            # Its caller left before the batcher knew it.
             self.drop(request)
 
     def submit_all(self, requests: Sequence[R]) -> Sequence[tuple[R, RequestError]]:
-        """Queues requests in their order, each as `submit` would; returns those that it would not, and what it would
-        have raised."""
+        """Queues requests in order, like `submit`; returns the refused ones with the errors `submit` would raise."""
         refused = self._scheduler.submit_all(requests)
         self._drop_displaced()
         for request in requests:
@@ -169,11 +168,10 @@ class Batcher:
             self._expiry.drop_all(self._scheduler.take_displaced())
 
     def drop(self, request: Request) -> None:
-        """Takes a cancelled request out of the queue, if it is still there, and answers it."""
+        """Removes a cancelled request from the queue, if it is still there, and answers it."""
         self._expiry.leave(request)
 
     def drain(self, timeout_s: float | None = None) -> bool:
-        """Refuses new requests, finishes the accepted ones and ends the threads; returns whether that took no longer
-        than `timeout_s`."""
+        """Refuses new requests, finishes accepted ones and ends the threads; returns whether that was done in time."""
         self._scheduler.close()
         return self._scheduler.wait_until_idle(timeout_s)

@@ -1,15 +1,14 @@
-"""How long a model takes by batch size, measured when it is loaded: what batch limits and refusals go by."""
+"""A model's run times by batch size, measured at load, for batch limits and refusals."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
 
-# A size whose time an image is within this much of the best one's is as good: larger batches would only add latency.
+# A size whose time per image is within this ratio of the best is as good: larger batches would only add latency.
 _TOLERANCE = 1.04
-# What a run costs beside the model: two switches between threads, and a cache that the model has swept
-# (benchmarks/README.md).
+# A run's cost beside the model: two thread switches, and a cache that the model has evicted (benchmarks/README.md).
 _RUN_OVERHEAD_NS = 100_000
-# So many sizes in a row that are no faster per row end the measuring; a single one may be the noise of a busy machine.
+# This many sizes in a row that are no faster per row end the measuring; a single one may be noise.
 _PATIENCE = 2
 
 Stop = Literal["", "no faster", "time", "memory"]
@@ -21,26 +20,26 @@ class LatencyCurve:
     """Run times by batch size."""
 
     sizes: tuple[int, ...]
-    """Batch sizes that were measured, in rows, rising."""
+    """Measured batch sizes, in rows, ascending."""
     times_ns: tuple[int, ...]
-    """Nanoseconds that a run of each size took: the fastest that was timed."""
+    """The fastest run of each size, in nanoseconds."""
     runs: tuple[int, ...] = ()
-    """How many runs of each size were timed; empty: not known."""
+    """Number of timed runs of each size; empty if unknown."""
     spent_ns: tuple[int, ...] = ()
-    """Nanoseconds that these took together; empty: not known."""
+    """Total time of these runs, in nanoseconds; empty if unknown."""
     stop: Stop = ""
     """Why larger sizes were not measured."""
 
     @property
     def best_size(self) -> int:
-        """The smallest size that serves about as many rows per second as any; 0 if nothing was measured."""
+        """The smallest size with about the best throughput; 0 if nothing was measured."""
         per_row = self._per_row_ns()
         sizes = zip(self.sizes, per_row, strict=True)
         return next((size for size, each in sizes if each <= min(per_row) * _TOLERANCE), 0)
 
     @property
     def has_levelled_off(self) -> bool:
-        """Whether the last sizes were no faster per row than a smaller one, so that larger ones promise nothing."""
+        """Whether the last sizes were no faster per row than a smaller one, so larger ones are not worth measuring."""
         lowest_ns, slower = float("inf"), 0
         for each in self._per_row_ns():
             if each * _TOLERANCE <= lowest_ns:
@@ -54,7 +53,7 @@ class LatencyCurve:
         return [(time_ns + _RUN_OVERHEAD_NS) / size for size, time_ns in times]
 
     def run_ns(self, rows: int) -> int | None:
-        """Returns the time of a run of `rows` rows: that of the next larger size, or in proportion to the largest.
+        """Returns the time of a run of `rows` rows: that of the next larger size, or extrapolated from the largest.
 
         None if nothing was measured.
         """
@@ -76,5 +75,5 @@ UNMEASURED = LatencyCurve((), ())
 
 
 def powers_of_two(largest: int) -> tuple[int, ...]:
-    """Returns 1, 2, 4, … up to `largest`, which is the last whatever it is."""
+    """Returns 1, 2, 4, … up to and including `largest`."""
     return (*(1 << exponent for exponent in range((largest - 1).bit_length())), largest) if largest > 0 else ()

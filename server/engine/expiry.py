@@ -1,6 +1,6 @@
-"""Requests that do not run: their deadline passed or their caller left.
+"""Drops requests whose deadline passed or whose caller left.
 
-Promise: such a request is answered at that moment, whatever the sessions are doing, and delays no other.
+Promise: such a request is answered at once, whatever the sessions are doing, and delays no other.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,40 +20,40 @@ class Clockwork(Protocol):
     """Calls functions at their times; a `Timer`."""
 
     def at(self, when_ns: int, function: Callable[[], object]) -> None:
-        """Calls `function` at that time, and no longer at the time set before. Must not call it at once."""
+        """Calls `function` at that time, replacing the time set before. Must not call it at once."""
 
 
 class Alarm:
-    """When a scheduler's expired requests are next looked for. Not thread-safe: the scheduler's lock guards it."""
+    """When to look next for expired requests. Not thread-safe: the scheduler's lock guards it."""
 
     def __init__(self, timer: Clockwork | None) -> None:
-        """Takes what rings; None: it never does, and expired requests are dropped when a batch is taken."""
+        """`timer` None: expired requests are dropped only when a batch is taken."""
         self._timer = timer
         self.due_ns = NEVER_NS
         """The time it is set to."""
         self.ring: Callable[[], object] = lambda: None
-        """What is called then."""
+        """Called at that time."""
 
     def set(self, when_ns: int) -> None:
-        """Sets it, instead of to what it was set to."""
+        """Sets it to another time."""
         if self._timer is not None:
             self.due_ns = when_ns
             self._timer.at(when_ns, self.ring)
 
 
 class Expiry:
-    """Drops requests. Any thread may use it."""
+    """Drops requests. Thread-safe."""
 
     def __init__(
         self, name: str, scheduler: "Scheduler", alarm: Alarm, answers: "Answers", clock_ns: Callable[[], int]
     ) -> None:
-        """Drops what a scheduler finds to be expired when an alarm rings.
+        """Drops a scheduler's expired requests when the alarm fires.
 
         Args:
-            name: what error messages call the version.
-            scheduler: has the requests.
+            name: the version in error messages.
+            scheduler: holds the requests.
             alarm: the scheduler's.
-            answers: tells their callers.
+            answers: answers their callers.
             clock_ns: the scheduler's clock.
         """
         self._name = name
@@ -63,16 +63,16 @@ class Expiry:
         alarm.ring = self.expire
 
     def expire(self) -> None:
-        """Drops what has expired; the timer calls it."""
+        """Drops expired requests; called by the timer."""
         self.drop_all(self._scheduler.expire())
 
     def leave(self, request: Request) -> None:
-        """Drops a request whose caller has left, if it still waits."""
+        """Drops a request whose caller left, if it is still waiting."""
         if self._scheduler.remove(request):
             self.drop_all((request,))
 
     def drop_all(self, requests: Iterable[Request]) -> None:
-        """Answers requests that were taken out of the queue."""
+        """Answers requests that were removed from the queue."""
         for request in requests:
             waited_ns = self._clock_ns() - request.arrived_ns
             self._answers.drop(request, why_dropped(self._name, request, waited_ns), waited_ns)

@@ -1,7 +1,7 @@
 """Fair order of requests: senders take turns by deficit round robin, and each sender's requests keep their order.
 
-Each round gives a sender one more row to run, which it saves until its next request fits. A sender of large requests
-so gets as many rows as a sender of small ones, and a single row waits for one row of each other sender.
+Each round gives a sender credit for one more row, which it saves until its next request fits. So a sender of large
+requests gets as many rows as a sender of small ones, and a single row waits for one row of each other sender.
 See Shreedhar and Varghese, "Efficient fair queueing using deficit round-robin" (1995).
 """
 
@@ -10,13 +10,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from .request import Request
 
-# Of more senders it is not looked up what each has waiting and saved: a refusal must cost little, however many there
+# With more senders, their individual queues and credits are not examined: a refusal must be cheap, however many there
 # are.
 _MOST_COUNTED = 32
 
 
 class _Lane:
-    """What one sender has waiting."""
+    """The waiting requests of one sender."""
 
     __slots__ = ("credit", "requests", "rows", "sender")
 
@@ -29,7 +29,7 @@ class _Lane:
 
 
 class FairLine:
-    """Requests that wait, in the order in which they are to run. Not thread-safe.
+    """Waiting requests, in the order in which they will run. Not thread-safe.
 
     As long as one sender waits, this is a deque, `front`, which its owner may read and change at its left end. When
     others wait too, `front` has at most the one request whose turn it is, and `advance` puts the next one there.
@@ -47,17 +47,17 @@ class FairLine:
         """Whose requests `front` has, as long as there is only one sender."""
         self.lanes: dict[Hashable, _Lane] = {}
         """What each sender has waiting; empty from when the last request is in `front` until a second sender comes."""
-        # The same in the order of their turns; the first one's turn it is.
+        # The same in the order of their turns; it is the first one's turn.
         self._ring: deque[_Lane] = deque()
         # Requests in them.
         self._behind = 0
 
     def __len__(self) -> int:
-        """Returns how many requests wait."""
+        """Returns the number of waiting requests."""
         return len(self.front) + self._behind
 
     def __iter__(self) -> Iterator[Request]:
-        """Yields the requests in the order in which they are to run."""
+        """Yields the requests in the order in which they will run."""
         if not self.lanes:
             yield from self.front
             return
@@ -88,7 +88,7 @@ class FairLine:
             self._behind += 1
 
     def extend(self, requests: Sequence[Request], *, has_one_sender: bool) -> None:
-        """Adds requests in their order; `has_one_sender` says whether all are of one sender."""
+        """Adds requests in order; `has_one_sender` tells whether all are from one sender."""
         if has_one_sender and requests and not self.lanes:
             sender = requests[0].sender
             if not self.front:
@@ -105,7 +105,7 @@ class FairLine:
         self._behind += len(requests)
 
     def advance(self) -> bool:
-        """Puts the request whose turn it is into `front`, which is empty; returns False where none waits."""
+        """Moves the next request into `front`, which is empty; returns False if none waits."""
         ring = self._ring
         if not ring:
             return False
@@ -129,15 +129,17 @@ class FairLine:
         ring = self._ring
         if ring[0] is lane:
             ring.popleft()
-            # The one before it has had its turn, so that the one behind it is next.
+            # The previous sender has had its turn.
             ring.rotate(1)
         else:
             ring.remove(lane)
         del self.lanes[lane.sender]
 
     def _next_lane(self) -> _Lane:
-        """Turns the ring to the next sender that may run its first request. One row a turn: more would let a sender
-        of small requests fill whole runs."""
+        """Rotates to the next sender that may run its first request.
+
+        One row per turn: more would let a sender of small requests fill whole runs.
+        """
         ring = self._ring
         while True:
             for _ in range(len(ring)):
@@ -146,26 +148,26 @@ class FairLine:
                 lane.credit += 1
                 if lane.requests[0].rows <= lane.credit:
                     return lane
-            # Every sender is saving for a large request: skip the rounds in which none could run.
+            # Every sender is saving for a large request: skip the rounds in which none can run.
             rounds = min(lane.requests[0].rows - lane.credit for lane in ring) - 1
             for lane in ring:
                 lane.credit += rounds
 
     def rows_before(self, request: Request, rows: int) -> int:
-        """Returns how many rows, at the most, run before a request that is appended now, if no other comes.
+        """Returns the maximum number of rows that run before a request appended now, if no other comes.
 
-        Of very many senders this is an estimate: rows that they save for large requests are not counted.
+        With very many senders this is an estimate: credit saved for large requests is not counted.
 
         Args:
             request: the request.
-            rows: rows of all that wait here, or more.
+            rows: rows of all waiting requests, or more.
         """
         sender = request.sender
         if not self.lanes:
             return rows if sender == self.sender or not self._is_fair else min(rows, request.rows)
         own = self.lanes.get(sender)
         own_rows, credit = (own.rows, own.credit) if own else (0, 0)
-        # Rounds until it runs, each of which gives the others a row more.
+        # Rounds until it runs; each gives the others another row.
         rounds = own_rows + request.rows - credit
         before = own_rows + sum(each.rows for each in self.front)
         if len(self._ring) > _MOST_COUNTED:
@@ -176,25 +178,25 @@ class FairLine:
         return before
 
     def count(self, sender: Hashable) -> int:
-        """Returns how many requests of a sender wait."""
+        """Returns the number of waiting requests of a sender."""
         if self.lanes:
             lane = self.lanes.get(sender)
             return len(lane.requests) if lane else 0
         return len(self.front) if sender == self.sender or not self._is_fair else 0
 
     def greediest(self) -> tuple[Hashable, int]:
-        """Returns the sender that has most requests waiting, and how many."""
+        """Returns the sender with the most waiting requests, and their number."""
         if not self.lanes:
             return self.sender, len(self.front)
         lane = max(self._ring, key=lambda each: len(each.requests))
         return lane.sender, len(lane.requests)
 
     def newest(self, sender: Hashable) -> Request:
-        """Returns the request of a sender that came last; there is one."""
+        """Returns a sender's newest request, which must exist."""
         return self.lanes[sender].requests[-1] if self.lanes else self.front[-1]
 
     def remove(self, request: Request) -> bool:
-        """Takes a request out; returns whether it was there."""
+        """Removes a request; returns whether it was there."""
         if request in self.front:
             self.front.remove(request)
             return True
@@ -205,7 +207,7 @@ class FairLine:
         return True
 
     def extract(self, is_wanted: Callable[[Request], bool]) -> list[Request]:
-        """Takes the requests out of which something is true, and returns them."""
+        """Removes and returns the requests that satisfy a predicate."""
         found = [each for each in self.everything() if is_wanted(each)]
         if found:
             gone = set(map(id, found))
@@ -215,7 +217,7 @@ class FairLine:
         return found
 
     def everything(self) -> Iterable[Request]:
-        """Yields the requests, each sender's in their order."""
+        """Yields the requests, each sender's in order."""
         yield from self.front
         for lane in self._ring:
             yield from lane.requests
@@ -230,7 +232,7 @@ class FairLine:
             self.sender = self.front[0].sender
 
     def clear(self) -> None:
-        """Forgets all requests."""
+        """Removes all requests."""
         self.front.clear()
         self._ring.clear()
         self.lanes.clear()

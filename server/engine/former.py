@@ -6,27 +6,27 @@ from .request import Request
 
 
 class BatchFormer:
-    """Forms batches from a queue as a policy says (Triton's dynamic batcher)."""
+    """Forms batches from a queue by a policy (Triton's dynamic batcher)."""
 
     def __init__(self, queue: RequestQueue, policy: BatchingPolicy, limit: int) -> None:
         """Stores what it is handed.
 
         Args:
-            queue: where requests wait.
+            queue: the waiting requests.
             policy: when they are merged.
             limit: see the attribute.
         """
         self._queue = queue
         self._policy = policy
         self.limit = limit
-        """Most rows that are merged."""
+        """Maximum rows merged into a run."""
         self.merge = policy.merge
         """Whether requests are merged at all."""
         self.delay_ns = int(policy.max_queue_delay_s * 1e9) if policy.merge else 0
-        """Nanoseconds that the oldest request may wait for others."""
+        """How long the oldest request may wait for others, in nanoseconds."""
 
     def wait_ns(self, now_ns: int) -> int:
-        """Returns how long to wait for requests that would make a better batch; 0 or less: not at all."""
+        """Returns how long to wait for a better batch; 0 or less: not at all."""
         if not self.delay_ns:
             return 0
         rows, preferred, oldest_ns, is_closed = self._outlook(now_ns)
@@ -35,33 +35,33 @@ class BatchFormer:
         return oldest_ns + self.delay_ns - now_ns
 
     def take(self, limit: int, now_ns: int, run_ns: int = 0) -> tuple[list[Request], int, list[Request]]:
-        """Takes the requests of the next run out of the queue.
+        """Removes the requests of the next run from the queue.
 
         Args:
-            limit: most rows that are merged.
+            limit: maximum rows to merge.
             now_ns: the time.
-            run_ns: how long the run will take; requests whose callers will not wait that long are dropped. 0: they may.
+            run_ns: expected duration of the run, to drop requests that would be late; 0: unknown.
 
         Returns:
-            The requests that run together; their rows; and those that are to be dropped, being expired or cancelled.
+            The requests that run together; their rows; and the expired or cancelled requests to drop.
         """
         if self._policy.preferred_batch_sizes:
             _, preferred, oldest_ns, _ = self._outlook(now_ns)
-            # One that has waited its time takes all the others along.
+            # A request whose wait is over takes all others along.
             if preferred and not (self.delay_ns and now_ns - oldest_ns >= self.delay_ns):
                 limit = preferred
         return self._queue.take(limit, merge=self.merge, now_ns=now_ns, done_ns=now_ns + run_ns if run_ns else 0)
 
     def stop_merging(self) -> None:
-        """Takes every request by itself from now on."""
+        """Runs every request alone from now on."""
         self.merge, self.delay_ns = False, 0
 
     def _outlook(self, now_ns: int) -> tuple[int, int, int, bool]:
-        """Looks at what would run together now.
+        """Examines what would run together now.
 
         Returns:
-            The rows; the largest preferred size among them (0: none); the earliest arrival; and whether it can grow no
-            more, since a request waits that cannot run with it.
+            The rows; the largest preferred size among them (0: none); the earliest arrival; and whether the batch
+            cannot grow because a waiting request cannot run with it.
         """
         rows = preferred = 0
         oldest_ns = now_ns

@@ -1,23 +1,23 @@
-"""Tells errors that a request's inputs caused from the runtime's own, and words them for the sender."""
+"""Distinguishes errors caused by a request's inputs from the runtime's own, and words them for the sender."""
 
 import re
 
 _NODE = re.compile(r"while running (\w+) node\. Name:'(.*?)' Status Message: (.*)", re.DOTALL)
 _DIMENSIONS = re.compile(r"INVALID_ARGUMENT : (Got invalid dimensions for input: .*)", re.DOTALL)
-# The runtime's own trouble, in whatever node it comes up.
+# The runtime's own errors, in any node.
 _OURS = re.compile(r"(?i)alloc|out of memory|\b(cuda|cudnn|cublas|cufft|hip|miopen)|internal error|not implemented")
 # file.h:123 Function or file.h:123 signature(...) condition was false.
 _SOURCE = re.compile(r"^\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+\s+(?:.* was false\.|.*\)(?= )|\S+)\s*", re.DOTALL)
 _LONGEST = 300
-# What the C++ library's number parsers say, and nothing else.
+# The messages of the C++ library's number parsers.
 _NOT_A_NUMBER = re.compile(r"sto(d|f|i|l|ll|ul|ull|ld)")
 
 
 def explain(message: str) -> str | None:
-    """Returns why a model cannot compute inputs, for the sender; None: the inputs are not to blame, as far as is known.
+    """Returns why a model cannot compute inputs, for the sender; None if the inputs are not known to be the cause.
 
     Args:
-        message: what ONNX Runtime said when a run failed.
+        message: ONNX Runtime's error of a failed run.
     """
     if _OURS.search(message):
         return None

@@ -1,4 +1,4 @@
-"""A session that computes, and what is done about one that keeps failing."""
+"""A session, and its replacement if it keeps failing."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -7,12 +7,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from .curve import UNMEASURED, LatencyCurve
 from .tensors import Array
 
-# So many failed runs in a row make a session suspect.
+# This many failed runs in a row make a session suspect.
 _SUSPECT_AFTER = 3
 
 
 class Runner(Protocol):
-    """What an instance drives; a `Session`, or a fake in tests."""
+    """Computes batches; a `Session`, or a fake in tests."""
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Computes all outputs of input tensors, both by name."""
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Runner)
 
 
 class BrokenInstance(Exception):
-    """A session fails even on the sample that it computed when it was loaded, and so does its successor."""
+    """A session fails even on its sample from load, and so does its replacement."""
 
 
 def _nothing_wrong(_: Runner) -> None:
@@ -47,10 +47,10 @@ class Instance(Generic[R]):
         """Stores what it is handed.
 
         Args:
-            session: computes.
-            warm: runs every batch size that is to come, and times it.
-            check: raises where a session cannot compute a sample that it must be able to compute.
-            rebuild: loads the session anew; None: it cannot be.
+            session: computes batches.
+            warm: runs and times all expected batch sizes.
+            check: raises if a session cannot compute a known good sample.
+            rebuild: loads a replacement, or None.
         """
         self._session = session
         self._warm = warm
@@ -59,14 +59,14 @@ class Instance(Generic[R]):
         self._failures = 0
 
     def warm(self) -> LatencyCurve:
-        """Warms the session; raises whatever that raises.
+        """Warms the session; raises what that raises.
 
-        It is done on the thread that will run its batches: CUDA graphs belong to the thread that captured them.
+        Call it on the thread that will run its batches: CUDA graphs belong to the thread that captured them.
         """
         return self._warm(self._session)
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Computes all outputs of input tensors, both by name; raises whatever the session raises."""
+        """Computes all outputs of input tensors, both by name; raises what the session raises."""
         try:
             outputs = self._session.run(inputs)
         except Exception:
@@ -76,20 +76,20 @@ class Instance(Generic[R]):
         return outputs
 
     def repair(self) -> bool:
-        """Looks, after several failed runs in a row, whether the session is to blame; returns whether it was replaced.
+        """Checks, after several failed runs in a row, whether the session is to blame; returns whether it was replaced.
 
-        A sender of requests on which any session would fail must not be able to switch a model off, so the session
-        gets to compute a good sample first.
+        A sender of requests on which any session would fail must not be able to disable a model, so the session first
+        computes a good sample.
 
         Raises:
-            BrokenInstance: the session is to blame, and one that was loaded anew fails too.
+            BrokenInstance: the session is to blame, and its replacement fails too.
         """
         if self._failures < _SUSPECT_AFTER:
             return False
         self._failures = 0
         try:
             self._check(self._session)
-        except BaseException as error:  # noqa: BLE001  whatever it raises, it cannot compute
+        except BaseException as error:  # noqa: BLE001  after any error, it cannot compute
             self._session = self._successor(error)
             return True
         return False
@@ -107,7 +107,7 @@ class Instance(Generic[R]):
 
 
 class Start:
-    """How the warming of an instance went, on the thread that will use it."""
+    """The result of warming an instance, on the thread that will use it."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -115,7 +115,7 @@ class Start:
         self.error: BaseException | None = None
 
     def run(self, instance: Instance[Any]) -> None:
-        """Warms an instance; raises nothing."""
+        """Warms an instance; never raises."""
         try:
             self.curve = instance.warm()
         except BaseException as error:  # noqa: BLE001  raised where the batcher is started

@@ -1,4 +1,4 @@
-"""What ONNX Runtime says of a model whose locale the system lacks, in plain words and with what to do."""
+"""Explains ONNX Runtime's error for a locale that the system lacks, with the remedy."""
 
 import re
 
@@ -6,7 +6,7 @@ _MISSING = re.compile(r"Failed to construct locale with name:([\w.@-]+):")
 
 
 def missing_locale(said: str) -> str | None:
-    """Returns why a runtime refused a model, if that is a locale; None: there was another reason."""
+    """Returns the error for a missing locale, or None if that is not the reason."""
     if (found := _MISSING.search(said)) is None:
         return None
     name = found[1]

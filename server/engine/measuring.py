@@ -1,4 +1,4 @@
-"""Times a model by batch size, from small to large, for as long as larger batches bring something."""
+"""Times a model by batch size, from small to large, while larger batches are faster per row."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,20 +8,20 @@ from .curve import LatencyCurve, Stop
 from .memory import resident_bytes
 
 MIB = 1024 * 1024
-# Timed runs of each size, of which the fastest counts: whatever disturbs a run only makes it longer.
+# Timed runs of each size; the fastest counts, because disturbances only make a run longer.
 _RUNS = 5
-# A size that is begun is run twice at least: the first run allocates.
+# Each size is run at least twice: the first run allocates.
 _LEAST_RUNS = 2
 
 
 @dataclass(frozen=True)
 class WarmupBudget:
-    """Limits of warming up a version. Its smallest batch size is run once, whatever that takes."""
+    """Limits of warming up a version. Its smallest batch size always runs once."""
 
     seconds: float = 0.5
     """Time for running and timing its batch sizes."""
     memory_bytes: int = 256 * MIB
-    """Growth of the process meanwhile, at most."""
+    """Maximum growth of the process meanwhile."""
 
 
 def measure(
@@ -36,15 +36,15 @@ def measure(
     """Runs and times sizes until larger ones are no faster per row, or until the budget is spent.
 
     Args:
-        run: computes a batch of so many rows.
-        sizes: batch sizes, rising.
-        budget: time and memory. A size that is expected to exceed either is not begun.
-        every_size: whether all sizes are run, whatever that takes; the time budget then limits the runs of each.
+        run: computes a batch of a number of rows.
+        sizes: batch sizes, ascending.
+        budget: time and memory. A size expected to exceed either is not started.
+        every_size: whether all sizes are run; the time budget then limits the runs of each.
         clock_ns: the time.
-        resident: bytes that the process holds; 0 if unknown, in which case only time is limited.
+        resident: returns the process's memory in bytes; 0 if unknown, so only time is limited.
 
     Raises:
-        Exception: whatever `run` raises.
+        Exception: raised by `run`.
     """
     measuring = _Measuring(run, budget, clock_ns, resident)
     stop: Stop = ""
@@ -58,7 +58,7 @@ def measure(
 
 
 class _Measuring:
-    """The sizes measured so far, and what is left of the budget."""
+    """The sizes measured so far, and the rest of the budget."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class _Measuring:
         before_bytes = self._resident()
         first_ns = self._time(size)
         timed_ns: list[int] = []
-        # A first run that exceeds the budget is as good a measurement as such a model needs.
+        # For such a model, a first run that exceeds the budget is measurement enough.
         while len(timed_ns) < _RUNS and self._clock_ns() + min(timed_ns, default=first_ns) <= self._end_ns:
             timed_ns.append(self._time(size))
         self._sizes.append(size)
@@ -90,7 +90,7 @@ class _Measuring:
         self._grown_bytes = self._resident() - before_bytes
 
     def why_stop(self, size: int) -> Stop:
-        """Returns why not to measure the next size; empty if nothing is against it."""
+        """Returns why not to measure the next size, or empty."""
         if self.curve("").has_levelled_off:
             return "no faster"
         # Time and memory of a run grow no faster than its rows.

@@ -1,4 +1,4 @@
-"""The memory that this process holds, and what of it goes back to the system."""
+"""This process's memory, and its return to the system."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Returns the physical memory that this process holds; 0 on systems without /proc."""
+    """Returns this process's resident memory in bytes; 0 on systems without /proc."""
     try:
         pages = int(_STATM.read_text().split()[1])
     except OSError:
@@ -17,9 +17,9 @@ def resident_bytes() -> int:
 
 
 def trim() -> None:
-    """Gives free memory back to the system, where the C library (glibc) offers that.
+    """Returns free memory to the system, if the C library (glibc) supports it.
 
-    glibc keeps freed blocks of up to 32 MiB for itself: after MobileNetV2 was run with 8 pictures, 21 MiB.
+    glibc keeps freed blocks of up to 32 MiB: 21 MiB after a run of MobileNetV2 with 8 pictures.
     """
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:

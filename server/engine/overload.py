@@ -1,10 +1,10 @@
-"""Decides which requests a model has no time for: those that would be late, and those that a standing queue sheds.
+"""Decides which requests to refuse under overload: late ones, and those shed by a standing queue.
 
-A queue that never empties makes every answer late, and no more of them. Two rules keep it short:
-- A request is taken only if its run will end before its deadline, by the times measured at load and what runs take now.
-- If the queue has been long for a tenth of a second, a request is refused that would wait for more than half of its
-  time or, without a deadline, for longer than `shed_delay_ms`. A burst is shorter, and is computed whole (after CoDel,
-  RFC 8289: a delay that stands tells an overload from a burst).
+A queue that never empties makes every answer late, and does not raise throughput. Two rules keep it short:
+- A request is accepted only if its run will end before its deadline, by the times at load and current run times.
+- If the queue has been long for a tenth of a second, a request is refused if it would wait for more than half of its
+  time or, without a deadline, longer than `shed_delay_ms`. A burst is shorter, and is computed completely (after CoDel,
+  RFC 8289: a standing delay distinguishes overload from a burst).
 """
 
 from typing import Literal
@@ -12,18 +12,18 @@ from typing import Literal
 from ..errors import Overloaded
 from .curve import LatencyCurve
 
-# A queue that is long for so long is no burst (CoDel's interval).
+# A queue that is long for this time is not a burst (CoDel's interval).
 _INTERVAL_NS = 100_000_000
-# Weight of the last run in the moving average of how long runs take.
+# Weight of the last run in the moving average of run times.
 _WEIGHT = 0.2
-# Most that runs are expected to be slower than measured at load, whatever the last ones were: a machine that stood
-# still for a moment must not refuse everything afterwards.
+# Upper bound for the expected slowdown relative to load: after a short stall of the machine, not everything may be
+# refused.
 _SLOWEST = 8.0
-# Rows of a run that are counted as its own, however large runs may be under an overload.
+# Rows that count as a run's own, however large runs become under overload.
 _LARGEST_RUN = 64
 
 Refusal = Literal["", "late", "shed"]
-"""Why a request is not taken: its run would end after its deadline, or the queue has been too long; empty: it is."""
+"""Why a request is refused: its run would end after its deadline, or the queue has been too long; empty: accepted."""
 
 
 _WHY = {
@@ -33,38 +33,38 @@ _WHY = {
 
 
 def refused(model: str, refusal: Refusal) -> Overloaded:
-    """Returns what a request for `model` is told for which there is no time."""
-    # The same words each time: under an overload most of the work is saying no, and these are encoded once.
+    """Returns the error of a refused request for `model`."""
+    # The same text each time: under overload most of the work is refusing, and this is encoded once.
     return Overloaded(_WHY[refusal].format(model))
 
 
 class Overload:
-    """Foretells when a model version's requests are computed. Not thread-safe: the batcher's lock guards it."""
+    """Predicts when a model version's requests will be computed. Not thread-safe: the batcher's lock guards it."""
 
     def __init__(self, curve: LatencyCurve, instances: int, shed_delay_ns: int) -> None:
-        """Creates one for a version that runs nothing yet.
+        """Creates one for an idle version.
 
         Args:
-            curve: what a run takes, by its size; nothing is refused where it is empty.
-            instances: how many runs there can be at a time.
-            shed_delay_ns: how long a request may wait where the queue stands, unless a run takes longer; 0: for ever.
+            curve: run times by size; if empty, nothing is refused.
+            instances: maximum number of concurrent runs.
+            shed_delay_ns: maximum wait in a standing queue, unless a run takes longer; 0: no limit.
         """
         self.instances = instances
         self._shed_delay_ns = shed_delay_ns
         self.learn(curve, 1)
-        # Time of the last runs, with all that is done around them, over the time measured at load.
+        # Ratio of the last runs' time, including overhead, to the time at load.
         self._stretch = 1.0
-        # When the runs in progress will end, by their tickets.
+        # Expected end of running runs, by ticket.
         self._ends_ns: dict[int, int] = {}
         # When the queue was last short.
         self._short_ns = 0
-        # Until when it counts as standing, because something was shed.
+        # Until when it counts as standing because of shedding.
         self._standing_until_ns = 0
-        # How long a run may take meanwhile.
+        # Maximum duration of a run meanwhile.
         self._run_ns = 0
 
     def learn(self, curve: LatencyCurve, limit: int) -> None:
-        """Goes by a curve from now on.
+        """Uses a curve from now on.
 
         Args:
             curve: see above.
@@ -76,15 +76,15 @@ class Overload:
         self._full_ns = curve.run_ns(limit) or 0
 
     def run_ns(self, rows: int) -> int:
-        """Returns how long a run would take at present; 0: not known."""
+        """Returns the expected duration of a run now; 0 if unknown."""
         return int((self.curve.run_ns(rows) or 0) * self._stretch)
 
     def begin(self, ticket: int, rows: int, now_ns: int) -> None:
-        """Takes note of a run."""
+        """Records the start of a run."""
         self._ends_ns[ticket] = now_ns + self.run_ns(rows)
 
     def end(self, ticket: int, rows: int, took_ns: int) -> None:
-        """Takes note of a run whose requests have been answered, and of how long that took from its start."""
+        """Records the end of a run, when its requests are answered, with its total duration."""
         self._ends_ns.pop(ticket, None)
         measured_ns = self.curve.run_ns(rows)
         if measured_ns:
@@ -92,7 +92,7 @@ class Overload:
             self._stretch += (found - self._stretch) * _WEIGHT
 
     def delay_ns(self, rows: int, now_ns: int) -> int:
-        """Returns nanoseconds from now until the runs in progress and `rows` rows that wait are computed."""
+        """Returns nanoseconds until the current runs and `rows` waiting rows are computed."""
         delay_ns = 0
         if len(self._ends_ns) >= self.instances:
             delay_ns = max(min(self._ends_ns.values()) - now_ns, 0)
@@ -101,17 +101,17 @@ class Overload:
         return delay_ns
 
     def takes_all(self, waiting: int, rows: int, deadline_ns: int | None, now_ns: int) -> bool:
-        """Returns whether requests can be taken without a look at each of them.
+        """Returns whether requests can be accepted without examining each of them.
 
         Args:
-            waiting: rows that wait already.
-            rows: rows of the requests together.
-            deadline_ns: the earliest of their deadlines; None: they have none.
+            waiting: rows already waiting.
+            rows: total rows of the requests.
+            deadline_ns: their earliest deadline, or None.
             now_ns: the time.
         """
         delay_ns, most_ns = self.delay_ns(waiting + rows, now_ns), self._short_enough_ns()
         if deadline_ns is not None:
-            # A run that is not full takes less than a full one, but more than its share of that.
+            # A partial run takes less than a full one, but more than its share of it.
             left_ns = deadline_ns - now_ns
             most_ns = min(most_ns, left_ns // 2, left_ns - int(self._full_ns * self._stretch))
         if delay_ns > most_ns:
@@ -122,14 +122,14 @@ class Overload:
     def judge(
         self, waiting: int, rows: int, deadline_ns: int | None, now_ns: int, queued: int | None = None
     ) -> Refusal:
-        """Returns whether a request is taken.
+        """Returns whether a request is accepted.
 
         Args:
             waiting: rows that run before it.
-            rows: its own.
-            deadline_ns: when its caller gives up; None: never.
+            rows: its own rows.
+            deadline_ns: its deadline, or None.
             now_ns: the time.
-            queued: rows that wait in all, of which others' may run after it; None: `waiting`.
+            queued: all waiting rows, including those that run after it; None: `waiting`.
         """
         wait_ns = self.delay_ns(waiting, now_ns)
         if deadline_ns is None:
@@ -137,17 +137,17 @@ class Overload:
         else:
             left_ns = deadline_ns - now_ns
             if left_ns <= 0:
-                # It has expired, which the queue tells its caller.
+                # Already expired; the queue answers its caller.
                 return ""
-            # One that finds nothing before it can only be late by itself; so runs go on telling how long they take.
+            # With nothing before it, only its own run can make it late; accepting it keeps run times up to date.
             own_ns = (self.run_ns(rows) if wait_ns else self.curve.run_ns(rows)) or 0
             if wait_ns + own_ns > left_ns:
                 return "late"
-            # Estimates are off by some runs; the other half keeps that from making all that wait late.
+            # Estimates are off by some runs; the other half absorbs that.
             most_ns = max(left_ns // 2, int(self._full_ns * self._stretch))
-        # What the next run takes does not stand: the run in progress may be long, but it cannot be interrupted.
+        # Requests of the next run are not a standing queue: the current run may be long, but cannot be interrupted.
         if wait_ns <= most_ns or waiting < self.limit(_LARGEST_RUN, now_ns):
-            # One sender's short wait does not make the others' queue short.
+            # One sender's short wait does not mean that the others' queue is short.
             if queued is None or queued < self._limit or self.delay_ns(queued, now_ns) <= most_ns:
                 self._short_ns = now_ns
             return ""
@@ -158,9 +158,9 @@ class Overload:
         return ""
 
     def limit(self, most: int, now_ns: int) -> int:
-        """Returns how many rows are to be merged, `most` at the most.
+        """Returns how many rows to merge, up to `most`.
 
-        Each run costs something beside the model, and under an overload that is what there is least of.
+        Each run has an overhead beside the model, which matters most under overload.
         """
         if now_ns >= self._standing_until_ns or not self._full_ns:
             return self._limit
@@ -170,5 +170,5 @@ class Overload:
     def _short_enough_ns(self) -> int:
         if not self._shed_delay_ns:
             return 1 << 62
-        # A queue of less than a run would leave the model idle, or its runs half empty.
+        # A queue shorter than a run would leave the model idle or its runs half empty.
         return max(self._shed_delay_ns, int(self._full_ns * self._stretch))

@@ -1,4 +1,4 @@
-"""When requests wait, for how long, and when they are merged: what config.pbtxt says of batching."""
+"""Batching policies: when requests wait, how long, and when they are merged."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,13 +9,13 @@ class QueuePolicy:
     """How the requests of one priority level wait (Triton's ModelQueuePolicy)."""
 
     max_queue_size: int
-    """Most requests of this level that may wait."""
+    """Maximum waiting requests of this level."""
     default_timeout_s: float = 0.0
-    """Seconds that a request may wait; 0: no limit but its own."""
+    """Maximum wait in seconds; 0: only the request's own limit."""
     timeout_action: Literal["reject", "delay"] = "reject"
-    """What becomes of one that has waited longer: it is refused, or goes behind all others of its level."""
+    """What happens after that: refuse the request, or move it behind all others of its level."""
     allow_timeout_override: bool = False
-    """Whether a request's own timeout may shorten `default_timeout_s`; where there is none, it always holds."""
+    """Whether a request's own timeout may shorten `default_timeout_s`; without a default it always applies."""
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,31 @@ class BatchingPolicy:
     """When requests are merged into one run."""
 
     max_batch_size: int
-    """Most rows (images) in a run; 0: the model has no batch dimension, and a request is a run."""
+    """Maximum rows (images) in a run; 0: the model has no batch dimension, so each request is a run."""
     merge: bool
-    """Whether requests are merged at all; False: every request is a run of its own."""
+    """Whether requests are merged; False: every request is its own run."""
     queue: QueuePolicy
-    """How requests wait, at every priority level that `levels` does not name."""
+    """How requests wait, at priority levels not in `levels`."""
     max_queue_delay_s: float = 0.0
-    """Seconds that the oldest request may wait for others; 0: run at once with what is there."""
+    """Seconds that the oldest request may wait for others; 0: run at once with those present."""
     preferred_batch_sizes: tuple[int, ...] = ()
-    """Sizes to stop at where as many rows wait, rising; empty: as many as may run together."""
+    """Preferred batch sizes, ascending; empty: as many rows as may run together."""
     priority_levels: int = 1
-    """How many levels there are; 1 is served first."""
+    """Number of levels; level 1 is served first."""
     default_priority: int = 1
-    """The level of a request that names none, or one that does not exist."""
+    """The level of requests without a valid priority."""
     levels: dict[int, QueuePolicy] = field(default_factory=dict)
-    """The levels that wait in another way than `queue`."""
+    """The levels that differ from `queue`."""
     preserve_ordering: bool = False
-    """Whether answers leave in the order of their requests, where several sessions compute."""
+    """Whether answers keep the order of their requests when several sessions compute."""
     buckets: tuple[int, ...] = ()
-    """Batch sizes, rising, that a run is padded to; empty: it is not padded."""
+    """Batch sizes to pad runs to, ascending; empty: no padding."""
     limit_batches: bool = False
-    """Whether merging stops at the smallest size that was measured to serve about as many rows a second as any."""
+    """Whether to limit batches to the smallest size that reached about the best measured throughput."""
     shed_delay_s: float = 0.0
-    """Seconds that requests may wait where they have done so for a while; 0: no limit."""
+    """Maximum wait in a standing queue, in seconds; 0: no limit."""
     run_on_arrival: bool = True
-    """Whether a request that finds everything idle may be computed on the thread that brought it."""
+    """Whether a lone request may be computed on the thread that received it."""
 
     @property
     def limits_batches(self) -> bool:
@@ -55,25 +55,25 @@ class BatchingPolicy:
         return self.limit_batches and not self.preferred_batch_sizes
 
     def limit(self, best_size: int) -> int:
-        """Returns the most rows that are merged; a single request may have more, up to `max_batch_size`.
+        """Returns the maximum rows to merge; a single request may have more, up to `max_batch_size`.
 
         Args:
-            best_size: the best batch size by measurement; 0: not measured.
+            best_size: the best measured batch size; 0: not measured.
         """
         if not self.limits_batches or not best_size:
             return self.max_batch_size
         return min(best_size, self.max_batch_size)
 
     def level_of(self, priority: int) -> int:
-        """Returns the level at which a request of this priority waits."""
+        """Returns the level of a request's priority."""
         return priority if 1 <= priority <= self.priority_levels else self.default_priority
 
     def queue_of(self, level: int) -> QueuePolicy:
-        """Returns how the requests of a level wait."""
+        """Returns the queue policy of a level."""
         return self.levels.get(level, self.queue)
 
     def bucket(self, rows: int) -> int:
-        """Returns the size that a run of `rows` rows is padded to."""
+        """Returns the padded size of a run of `rows` rows."""
         for size in self.buckets:
             if size >= rows:
                 return size

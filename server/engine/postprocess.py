@@ -1,4 +1,4 @@
-"""What is made of a model's outputs before they are answered."""
+"""Postprocessing of a model's outputs."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def best_classes(scores: Array, k: int) -> npt.NDArray[np.intp]:
 
     Args:
         scores: shape [rows, classes], any real type.
-        k: how many; more than there are classes means all.
+        k: number of classes; more than exist means all.
 
     Returns:
         Shape [rows, min(k, classes)].
@@ -25,20 +25,20 @@ def best_classes(scores: Array, k: int) -> npt.NDArray[np.intp]:
 
 
 def top_classes(scores: Array, k: int, labels: Sequence[str]) -> list[list[bytes]]:
-    """Returns each row's `k` best classes as Triton's classification extension writes them.
+    """Returns each row's `k` best classes in the format of Triton's classification extension.
 
     Args:
         scores: shape [rows, classes], any real type.
-        k: how many; more than there are classes means all.
-        labels: class labels in index order; empty where there are none. Of two for a single column neither is written,
-            since its number stands for both.
+        k: number of classes; more than exist means all.
+        labels: class labels in index order, or empty. With two labels for a single column neither is written, because
+            the number stands for both.
 
     Returns:
         For each row, best first, `value:index` or `value:index:label`, the value with six decimals; equal scores in
         the order of their index.
     """
     if is_single_unit(scores.shape[1], len(labels)):
-        # The one number is the second class's, at the first one's index.
+        # The only number is the second class's, at index 0.
         labels = ()
     best = best_classes(scores, k)
     return [[_element(scores[row, index], int(index), labels) for index in indices] for row, indices in enumerate(best)]
@@ -46,5 +46,5 @@ def top_classes(scores: Array, k: int, labels: Sequence[str]) -> list[list[bytes
 
 def _element(score: float, index: int, labels: Sequence[str]) -> bytes:
     text = f"{score:f}:{index}"
-    # A model that leaves the number of classes open may have more than there are labels.
+    # A model with a free number of classes may have more than there are labels.
     return (f"{text}:{labels[index]}" if index < len(labels) else text).encode()

@@ -1,5 +1,4 @@
-"""Where requests wait, by priority and, at each priority, by their senders' turns. Not thread-safe: the batcher's lock
-guards it."""
+"""Waiting requests, by priority and then by their senders' turns. Not thread-safe: the batcher's lock guards it."""
 
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -17,7 +16,7 @@ class _Level:
     def __init__(self, policy: QueuePolicy, *, is_fair: bool) -> None:
         self.policy = policy
         self.ready = FairLine(is_fair=is_fair)
-        # Those that have waited too long where that makes them last rather than refused.
+        # Requests that waited too long, if that delays them instead of refusing them.
         self.delayed = FairLine(is_fair=is_fair)
 
     def has_room(self) -> bool:
@@ -36,24 +35,23 @@ class RequestQueue:
     """
 
     def __init__(self, policy: BatchingPolicy) -> None:
-        """Starts out empty."""
         self._policy = policy
         is_fair = not policy.preserve_ordering
         self._levels = [
             _Level(policy.queue_of(level), is_fair=is_fair) for level in range(1, policy.priority_levels + 1)
         ]
-        # Most models have one level and delay nobody: then this is all there is to look through.
+        # Most models have one level and delay no requests: then this is all to examine.
         self._only = self._levels[0] if len(self._levels) == 1 else None
-        # Counted rather than added up: this is asked several times for every request.
+        # A running count, because it is needed several times per request.
         self.size = 0
         """Requests that wait."""
         self.rows = 0
-        """Rows of all that waits."""
+        """Rows of all waiting requests."""
         self.displaced: list[Request] = []
-        """Requests that lost their places to those of other senders. The caller drops them and empties this list."""
+        """Requests displaced by other senders'. The caller drops them and empties this list."""
 
     def push(self, request: Request) -> bool:
-        """Takes a request; returns False where its level is full."""
+        """Adds a request; returns False if its level is full."""
         level = self._only or self._levels[self._policy.level_of(request.priority) - 1]
         if not (self.size < level.policy.max_queue_size or level.has_room() or self._make_room(level, request)):
             return False
@@ -69,8 +67,8 @@ class RequestQueue:
         return True
 
     def _make_room(self, level: _Level, request: Request) -> bool:
-        """Displaces the newest request of the sender with the most at a full level, if that has two more
-        than this one's; returns whether it did."""
+        """Displaces the newest request of the sender with the most at a full level, if it has at least two more than
+        this request's sender; returns whether it did."""
         line = level.ready if len(level.ready) >= len(level.delayed) else level.delayed
         sender, count = line.greediest()
         if count <= level.count(request.sender) + 1:
@@ -82,7 +80,7 @@ class RequestQueue:
         return True
 
     def push_all(self, requests: Sequence[Request]) -> bool:
-        """Takes requests in their order; returns False, and takes none, where each has to be looked at."""
+        """Adds requests in order; returns False, and adds none, if each must be examined."""
         only = self._only
         if only is not None and not only.policy.default_timeout_s:
             rows, sender, has_one_sender = 0, requests[0].sender if requests else None, True
@@ -109,7 +107,7 @@ class RequestQueue:
         return False
 
     def rows_before(self, request: Request) -> int:
-        """Returns how many rows, at the most, run before a request that is pushed now, if no other comes."""
+        """Returns the maximum number of rows that run before a request pushed now, if no other comes."""
         only = self._only
         if only is not None:
             ready = only.ready
@@ -121,7 +119,7 @@ class RequestQueue:
         return sum(rows[:-1]) + self._levels[own - 1].ready.rows_before(request, rows[-1])
 
     def clear(self) -> list[Request]:
-        """Takes all requests out and returns them."""
+        """Removes and returns all requests."""
         everything = list(self.waiting())
         for line in self._lines():
             line.clear()
@@ -136,17 +134,16 @@ class RequestQueue:
     def take(
         self, limit: int, *, merge: bool, now_ns: int, done_ns: int = 0
     ) -> tuple[list[Request], int, list[Request]]:
-        """Takes the requests of the next run out.
+        """Removes the requests of the next run.
 
         Args:
-            limit: most rows to merge; the first request is taken whatever its rows.
+            limit: maximum rows to merge; the first request is always taken.
             merge: whether more than one may be taken.
             now_ns: the time.
-            done_ns: when their run will end; 0: not known.
+            done_ns: expected end of their run; 0 if unknown.
 
         Returns:
-            The requests that run together; their rows; and those that are to be dropped, being expired, cancelled or
-            late by then.
+            The requests that run together; their rows; and the requests to drop: expired, cancelled or late by then.
         """
         batch: list[Request] = []
         dropped: list[Request] = []
@@ -159,8 +156,7 @@ class RequestQueue:
         return batch, rows, dropped
 
     def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int, done_ns: int) -> int:
-        """Moves requests from the front into `batch`, and expired or cancelled ones into `dropped`; returns the
-        batch's rows."""
+        """Moves front requests into `batch`, and expired or cancelled ones into `dropped`; returns its rows."""
         rows = 0
         for line in self._lines():
             waiting = line.front
@@ -184,7 +180,7 @@ class RequestQueue:
         return rows
 
     def expire(self, now_ns: int) -> list[Request]:
-        """Takes out what has expired, and puts behind the others what may only be late; returns what to drop."""
+        """Removes expired requests, and moves those to delay behind the others; returns the requests to drop."""
         dropped: list[Request] = []
         for level in self._levels:
             for line in (level.ready, level.delayed):
@@ -196,7 +192,7 @@ class RequestQueue:
         return dropped
 
     def next_event_ns(self) -> int | None:
-        """Returns when `expire` will next have something to do; None: never, as it is."""
+        """Returns when `expire` will next have work, or None."""
         times = []
         for level in self._levels:
             for each in level.ready.everything():
@@ -212,7 +208,7 @@ class RequestQueue:
 
 
 def _limit_wait(request: Request, policy: QueuePolicy) -> None:
-    """Settles how long a request may wait, and what becomes of it then."""
+    """Sets how long a request may wait, and what happens then."""
     default_ns = int(policy.default_timeout_s * 1e9)
     own_ns = request.timeout_ns
     if default_ns and own_ns and policy.allow_timeout_override:
@@ -228,7 +224,7 @@ def _limit_wait(request: Request, policy: QueuePolicy) -> None:
 
 
 def why_dropped(model: str, request: Request, waited_ns: int) -> RequestError:
-    """Returns what a request is told that was dropped after it had waited for `model` for so long."""
+    """Returns the error of a request that was dropped after waiting for `model`."""
     if request.cancelled:
         return Cancelled(f"{model}: the caller left before the request ran")
     if request.is_displaced:

@@ -1,7 +1,7 @@
 """Regions of POSIX shared memory that clients on the same machine have registered, to be read and written.
 
 Memory is read and written through its file, never mapped: a client may shrink its object at any moment, and touching a
-mapped page that is gone would kill the process, where reading a file only comes up short.
+mapped page that is gone would kill the process, while a file read only returns less.
 """
 
 import os
@@ -19,17 +19,17 @@ _MAX_KEY_BYTES = 255
 
 
 class Region:
-    """A part of a shared memory object. Every method may be called from any thread."""
+    """A part of a shared memory object. Thread-safe."""
 
     def __init__(self, name: str, key: str, offset: int, byte_size: int, descriptor: int) -> None:
-        """Takes over an open file.
+        """Takes ownership of an open file.
 
         Args:
-            name: what requests call it.
-            key: the object's name, as it was registered.
-            offset: where in the object it begins, in bytes.
+            name: its name in requests.
+            key: the object's name, as registered.
+            offset: its start in the object, in bytes.
             byte_size: its size.
-            descriptor: the object's, closed when the last request that uses the region is done.
+            descriptor: the object's file descriptor, closed after the last request that uses the region.
         """
         self.name = name
         self.key = key
@@ -56,11 +56,11 @@ class Region:
         """Returns a copy of some bytes.
 
         Raises:
-            InvalidRequest: they are not inside the region, or its object has become smaller.
+            InvalidRequest: they are not inside the region, or its object has shrunk.
         """
         self.check(offset, byte_size)
         data = bytearray()
-        # One call reads 2 GiB at most.
+        # One call reads at most 2 GiB.
         while len(data) < byte_size:
             part = os.pread(self._descriptor, byte_size - len(data), self.offset + offset + len(data))
             if not part:
@@ -74,11 +74,11 @@ class Region:
         """Writes bytes.
 
         Raises:
-            InvalidRequest: they are not inside the region, or its object has become smaller.
+            InvalidRequest: they are not inside the region, or its object has shrunk.
         """
         self.check(offset, len(data))
         if os.fstat(self._descriptor).st_size < self.offset + offset + len(data):
-            # Writing would make it larger again, in memory that its owner has given back.
+            # Writing would grow it again, in memory that its owner released.
             raise InvalidRequest(self._shrunk())
         view = memoryview(data)
         at = self.offset + offset
@@ -93,14 +93,14 @@ class Region:
 
 
 class Regions:
-    """The registered regions by name. Every method may be called from any thread."""
+    """The registered regions by name. Thread-safe."""
 
     def __init__(self, folder: Path = SHARED_MEMORY, *, max_read_bytes: int = 512 << 20) -> None:
         """Starts out empty.
 
         Args:
-            folder: where the objects are.
-            max_read_bytes: most bytes that one request may have read.
+            folder: the folder of the objects.
+            max_read_bytes: maximum bytes read by one request.
         """
         self.max_read_bytes = max_read_bytes
         self._folder = folder
@@ -108,12 +108,12 @@ class Regions:
         self._lock = threading.Lock()
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
-        """Gives a part of a shared memory object a name.
+        """Registers a part of a shared memory object under a name.
 
         Args:
-            name: what requests will call it.
-            key: the object's name; one slash before it is left out.
-            offset: where in the object the region begins, in bytes.
+            name: its name in requests.
+            key: the object's name; one leading slash is ignored.
+            offset: the region's start in the object, in bytes.
             byte_size: the region's size.
 
         Raises:
@@ -140,8 +140,10 @@ class Regions:
             self._regions[name] = region
 
     def unregister(self, name: str) -> None:
-        """Forgets a region, or all where the name is empty; requests that use it already are finished. One that is not
-        registered is no error."""
+        """Unregisters a region, or all if the name is empty. Running requests may finish with it.
+
+        An unknown name is not an error.
+        """
         with self._lock:
             if name:
                 self._regions.pop(name, None)
@@ -173,7 +175,7 @@ def _open(folder: Path, key: str) -> int:
     if not name or "/" in name or "\0" in name or name in (".", "..") or len(name.encode()) > _MAX_KEY_BYTES:
         raise InvalidRequest(f'shared memory key "{key[:_MAX_KEY_BYTES]}": expected a name without slashes but a first')
     try:
-        # Neither a link out of the folder nor a pipe that would wait for its other end.
+        # Follow no link out of the folder, and do not block on a pipe.
         descriptor = os.open(folder / name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise NotFound(f"there is no shared memory object {key} on the server's machine; create it first") from error

@@ -1,4 +1,4 @@
-"""What goes through a batcher: a request in, an answer out."""
+"""Requests and answers of a batcher."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -12,7 +12,7 @@ from .tensors import Array
 
 
 class Layout:
-    """What requests must have in common to share a run: names, element types, and shapes without the rows."""
+    """The names, element types and shapes (without rows) that requests must share to run together."""
 
     __slots__ = ("dtypes", "is_joinable", "key", "names", "tails")
 
@@ -28,7 +28,7 @@ class Layout:
         self.dtypes = tuple(dtypes)
         self.tails = tuple(tails)
         self.key = (self.names, self.tails, self.dtypes)
-        # Python objects (strings) lie elsewhere than in the array's own memory.
+        # Python objects (strings) are stored outside the array's memory.
         self.is_joinable = not any(dtype.hasobject for dtype in dtypes)
 
     @classmethod
@@ -39,9 +39,9 @@ class Layout:
         )
 
     def merge(self, parts: Sequence["Request"], rows: int, padded: int) -> dict[str, Array]:
-        """Returns the tensors of requests of this layout, one behind the other, and zeros up to `padded` rows.
+        """Returns the concatenated tensors of requests of this layout, with zeros up to `padded` rows.
 
-        One that is alone and not padded is not copied.
+        A single, unpadded request is not copied.
         """
         if len(parts) == 1 and rows == padded:
             return parts[0].inputs
@@ -66,35 +66,34 @@ class Layout:
 
 
 class RunListener(Protocol):
-    """Is told of a run."""
+    """Notified of a run."""
 
     def on_answered(self) -> None:
-        """Called once all of its requests were answered."""
+        """Called once all of its requests are answered."""
 
 
 class Owner(Protocol):
-    """Has requests that wait; a `Batcher`."""
+    """Holds waiting requests; a `Batcher`."""
 
     def drop(self, request: "Request") -> None:
-        """Takes a cancelled request out of the queue, if it is still there, and answers it."""
+        """Removes a cancelled request from the queue, if it is still there, and answers it."""
 
 
 class ComputedBatch:
     """The outputs of one run, shared by its requests."""
 
     padded = 0
-    """Rows that were computed, padding among them."""
+    """Computed rows, including padding."""
     started_ns = 0
     """When the run took its requests, by the batcher's clock."""
     assembled_ns = 0
-    """When its inputs were put together."""
+    """When its inputs were assembled."""
     computed_ns = 0
-    """When its outputs were there."""
+    """When its outputs were ready."""
     listener: "RunListener | None" = None
-    """Is told when all requests were answered; set by the first of them to need it."""
+    """Notified when all requests are answered; set by the first request that needs it."""
     encoded: tuple[object, object] | None = None
-    """What the first request's answer was written from, and what wrote it, which knows the former's type; for the
-    others' answers."""
+    """Shared between the requests' answers: the parts of the first answer, and the writer that knows their type."""
 
     def __init__(self, outputs: Mapping[str, Array], rows: int, *, is_alone: bool) -> None:
         """Takes a run's outputs.
@@ -102,37 +101,37 @@ class ComputedBatch:
         Args:
             outputs: tensors by name, without padding.
             rows: rows of the run's requests.
-            is_alone: whether one request was the whole run, so that the outputs are its own whatever their shape.
+            is_alone: whether one request was the whole run, so outputs of any shape are its own.
         """
         self.outputs = outputs
         self.rows = rows
         self.is_alone = is_alone
         self.is_by_row = True
-        """Whether every output has one row for each of the inputs'."""
-        # A generator would take three times as long, and every run makes one of these.
+        """Whether every output has one row per input row."""
+        # A generator would take three times as long, and every run does this.
         for array in outputs.values():
             if array.shape[:1] != (rows,):
                 self.is_by_row = False
 
     def rows_of(self, start: int, end: int) -> Mapping[str, Array]:
-        """Returns the outputs by name from row `start` to the one before `end`; all there is for one that ran alone."""
+        """Returns rows `start` to `end` (exclusive) of the outputs by name; everything if one request ran alone."""
         if self.is_alone:
             return self.outputs
         return {name: array[start:end] for name, array in self.outputs.items()}
 
 
 class Answer:
-    """What a request gets when its batch has run."""
+    """A request's result from a run."""
 
     def __init__(self, batch: ComputedBatch, start: int, end: int) -> None:
-        """Points at a request's rows of a batch, from `start` to the one before `end`."""
+        """Refers to a request's rows of a batch, from `start` to `end` (exclusive)."""
         self._batch = batch
         self._start = start
         self._end = end
 
     @property
     def outputs(self) -> Mapping[str, Array]:
-        """Output tensors by name, the request's own rows along the first axis."""
+        """Output tensors by name, with the request's own rows along the first axis."""
         return self._batch.rows_of(self._start, self._end)
 
     @property
@@ -142,33 +141,32 @@ class Answer:
 
     @property
     def batch_rows(self) -> int:
-        """Rows that were computed together, padding not counted."""
+        """Rows computed together, without padding."""
         return self._batch.rows
 
 
 class Request:
-    """Tensors that wait to be computed, and whom to tell.
+    """Tensors to compute, and a callback for the answer.
 
-    It keeps its tensors either as arrays or as plain bytes: bytes that came from the network become arrays only where
-    the request runs alone.
+    Tensors are kept as arrays or as plain bytes: bytes from the network become arrays only if the request runs alone.
     """
 
     timeout_ns = 0
-    """Nanoseconds from its arrival that its sender lets it wait in the queue; 0: no matter how long."""
+    """The sender's limit for its wait in the queue, in nanoseconds; 0: no limit."""
     priority = 0
     """Its priority level, 1 the highest; 0: the model's default."""
     cancelled = False
     """Whether the caller has left."""
     patience_ns: int | None = None
-    """When it goes behind the others of its level instead of being dropped (Triton's timeout action DELAY)."""
+    """When it moves behind the others of its level instead of being dropped (Triton's timeout action DELAY)."""
     may_start_late = False
-    """Whether its deadline is a limit of its wait only: the run may end after it."""
+    """Whether its deadline limits only its wait: the run may end after it."""
     sender: Hashable = None
-    """Whose turn it takes in the queue; equal for all requests of one sender."""
+    """The sender whose turn it takes in the queue; equal for all requests of one sender."""
     is_displaced = False
-    """Whether it lost its place in a full queue to a sender that had less."""
+    """Whether it was displaced from a full queue by a sender with less."""
     owner: Owner | None = None
-    """The batcher that has taken it."""
+    """The batcher that accepted it."""
     is_answered = False
     """Whether `on_done` has been called."""
     _inputs: dict[str, Array] | None = None
@@ -188,11 +186,11 @@ class Request:
         """Describes a request; `Batcher.submit` takes it.
 
         Args:
-            inputs: all input tensors by name, in the model's order; rows along the first axis where the model has a
-                batch dimension.
+            inputs: all input tensors by name, in the model's order; rows along the first axis if the model has a batch
+                dimension.
             rows: rows of every input; 1 for a model without a batch dimension.
-            on_done: called exactly once, on whatever thread has the answer. It must not block.
-            deadline_s: `time.monotonic()` after which nobody wants the answer.
+            on_done: called exactly once, on the answering thread. Must not block.
+            deadline_s: `time.monotonic()` after which the answer is useless.
             arrived_ns: `time.monotonic_ns()` when the request was received; None: now.
             timeout_ns: see the attribute.
             priority: see the attribute.
@@ -212,7 +210,7 @@ class Request:
 
     @property
     def inputs(self) -> dict[str, Array]:
-        """All input tensors by name; views of the buffers where these are aligned, which kernels want."""
+        """All input tensors by name; views of the buffers if those are aligned, as kernels require."""
         inputs = self._inputs
         if inputs is None:
             layout, rows = self.layout, self.rows
@@ -225,8 +223,8 @@ class Request:
         return inputs
 
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
-        """Gives it its rows of a batch, from `start` to the one before `end`."""
-        # One thread has it at a time, so this needs no lock.
+        """Answers it with rows `start` to `end` (exclusive) of a batch."""
+        # Only one thread has it at a time, so this needs no lock.
         if not self.is_answered:
             self.is_answered = True
             self.on_done(Answer(batch, start, end))
@@ -235,9 +233,9 @@ class Request:
     def succeed_all(
         requests: "Sequence[Request]", batch: ComputedBatch, log_failure: FailureLog, first_row: int = 0
     ) -> None:
-        """Gives requests their rows of a batch, from `first_row` on; what answering one raises is logged.
+        """Answers requests with their rows of a batch, from `first_row` on; logs errors of answering.
 
-        It is the first request's method; the others may be of another kind.
+        Called on the first request; the others may be of another kind.
         """
         for request in requests:
             end = first_row + request.rows
@@ -248,13 +246,13 @@ class Request:
             first_row = end
 
     def fail(self, error: RequestError) -> None:
-        """Tells it that there will be no result; does nothing if it is answered already."""
+        """Answers it with an error, unless it is already answered."""
         if not self.is_answered:
             self.is_answered = True
             self.on_done(error)
 
     def cancel(self) -> None:
-        """Tells that the caller has left: a request that has not run is dropped. May be called from any thread."""
+        """The caller left: drops the request if it has not run. Thread-safe."""
         self.cancelled = True
         owner = self.owner
         if owner is not None:

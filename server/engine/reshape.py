@@ -1,4 +1,4 @@
-"""Tensors that have one shape for clients and another in the graph: config.pbtxt's `reshape`, with Triton's meaning."""
+"""Tensors whose shape for clients differs from the graph's: config.pbtxt's `reshape`, as in Triton."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Reshape:
-    """The two shapes of a tensor. Free dimensions correspond in their order, the elements between them in number."""
+    """The two shapes of a tensor. Free dimensions correspond in order; between them, element counts are equal."""
 
     outside: Shape
-    """The shape that clients see, batch dimension included."""
+    """The clients' shape, with the batch dimension."""
     inside: Shape
-    """The shape in the graph, batch dimension included."""
+    """The graph's shape, with the batch dimension."""
 
     @property
     def keeps_elements(self) -> bool:
-        """Whether both shapes have the same elements, whatever sizes the free dimensions get."""
+        """Whether both shapes have equal element counts for any sizes of the free dimensions."""
         return _between_free(self.outside) == _between_free(self.inside)
 
     def suits(self, spec: TensorSpec) -> bool:
@@ -27,28 +27,28 @@ class Reshape:
         return (
             self.keeps_elements
             and fits(self.inside, spec.shape)
-            # What a batch may have more of must be free in the graph too.
+            # Dimensions that vary by batch must be free in the graph too.
             and not (self.inside[:1] == (FREE,) and spec.shape[:1] != (FREE,))
         )
 
     def enter(self, array: Array) -> Array:
-        """Returns an input as the graph takes it; one that has the inside shape already is left alone."""
+        """Returns an input in the graph's shape; unchanged if it already has it."""
         return _moved(array, self.outside, self.inside)
 
     def leave(self, array: Array) -> Array:
-        """Returns an output as clients see it; one that has the outside shape already is left alone."""
+        """Returns an output in the clients' shape; unchanged if it already has it."""
         return _moved(array, self.inside, self.outside)
 
 
 def fits(one: Shape, other: Shape) -> bool:
-    """Returns whether two shapes are the same up to free dimensions, of either."""
+    """Returns whether two shapes are equal except for free dimensions of either."""
     return len(one) == len(other) and all(
         FREE in sizes or sizes[0] == sizes[1] for sizes in zip(one, other, strict=True)
     )
 
 
 def seen_from_outside(spec: TensorSpec, reshapes: Mapping[str, Reshape]) -> TensorSpec:
-    """Returns a tensor of the graph as clients see it: unchanged where its reshape does not suit it."""
+    """Returns a tensor of the graph as clients see it; unchanged if its reshape does not fit."""
     reshape = reshapes.get(spec.name)
     if reshape is None or not reshape.suits(spec):
         return spec
@@ -56,7 +56,7 @@ def seen_from_outside(spec: TensorSpec, reshapes: Mapping[str, Reshape]) -> Tens
 
 
 def _between_free(shape: Shape) -> list[int]:
-    """Returns how many elements the dimensions before, between and behind the free ones make."""
+    """Returns the element counts before, between and after the free dimensions."""
     made = [1]
     for size in shape:
         if size == FREE:

@@ -1,4 +1,4 @@
-"""One run of a model: requests merged, computed, taken apart; and what is told of it."""
+"""One run of a model: merges requests, computes them and splits the outputs; and its record."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,56 +11,55 @@ from .request import ComputedBatch, Request
 from .tensors import Array
 
 
-# Not frozen: a frozen one takes three times as long to make, and every run makes one.
+# Not frozen: a frozen one takes three times as long to create, and every run creates one.
 @dataclass(slots=True)
 class BatchRecord:
-    """What one run of a model was; all times in nanoseconds, by the batcher's clock."""
+    """The record of a run; all times in nanoseconds, by the batcher's clock."""
 
     rows: int
     """Rows of requests computed together."""
     arrived_ns: list[int]
-    """When each request came."""
+    """Arrival of each request."""
     started_ns: int
     """When its requests were taken."""
     assembled_ns: int
-    """When the batch was put together."""
+    """When the batch was assembled."""
     computed_ns: int
     """When the model was done."""
     done_ns: int
-    """When the batch was taken apart and all were answered."""
+    """When all requests were answered."""
     padding: int = 0
-    """Rows of zeros computed besides, to fill the bucket."""
+    """Rows of padding computed to fill the bucket."""
     waiting: int = 0
-    """Requests that there were to take from, those of the run included."""
+    """Requests available when the run was formed, including its own."""
     outputs: Mapping[str, Array] | None = None
-    """What the model gave for these rows, by name; None where it failed."""
+    """The model's outputs for these rows, by name; None if it failed."""
     failed: bool = False
-    """Whether the session failed; then no request got an answer but an error."""
+    """Whether the session failed, so every request got an error."""
 
 
 class RowMismatch(Exception):
-    """An output of a merged or padded run does not have one row for each of the inputs'."""
+    """An output of a merged or padded run does not have one row per input row."""
 
 
 class Observer(Protocol):
-    """Told what happens in a batcher; must be quick, and is called from several threads."""
+    """Notified of events in a batcher, from several threads; must be quick."""
 
     def on_batch(self, record: BatchRecord) -> None:
-        """Called after a batch's requests were answered."""
+        """A batch's requests were answered."""
 
     def on_dropped(self, error: RequestError, waited_ns: int) -> None:
-        """Called for a request that was accepted and then dropped: its deadline passed, its caller left, or the last
-        session was given up."""
+        """An accepted request was dropped: its deadline passed, its caller left, or the last session was given up."""
 
     def on_worker_restarted(self) -> None:
-        """Called when a thread that runs batches died and another took its place."""
+        """A thread that runs batches died and was replaced."""
 
     def on_session_rebuilt(self) -> None:
-        """Called when a session that kept failing was loaded anew."""
+        """A session that kept failing was replaced."""
 
 
 class GuardedObserver:
-    """An observer whose failures are logged: no thread, session or answer may be lost to what is told of them."""
+    """An observer whose errors are logged: they must not cost a thread, session or answer."""
 
     def __init__(self, observer: Observer, log_failure: FailureLog) -> None:
         self._observer = observer
@@ -81,12 +80,12 @@ class GuardedObserver:
     def _tell(self, event: Callable[..., object], *what: Any) -> None:
         try:
             event(*what)
-        except BaseException as error:  # noqa: BLE001  an observer must cost no answer
+        except BaseException as error:  # noqa: BLE001  an observer's error must not cost an answer
             self._log_failure(error)
 
 
 class Run:
-    """A batch on its way, from the queue to its answers."""
+    """A batch, from the queue to its answers."""
 
     def __init__(
         self,
@@ -97,14 +96,14 @@ class Run:
         waiting: int = 0,
         taken_ns: int = 0,
     ) -> None:
-        """Takes requests that run together.
+        """Creates a run of requests.
 
         Args:
             instance: computes them.
             requests: the requests, all of one layout.
             rows: their rows.
-            ticket: how many batches were taken before this one.
-            waiting: requests that there were to take from, these included.
+            ticket: number of batches taken before this one.
+            waiting: requests available when it was formed, including these.
             taken_ns: when they were taken.
         """
         self.instance = instance
@@ -121,19 +120,19 @@ class Run:
 
     @property
     def compute_ns(self) -> int:
-        """Nanoseconds that the session took for the whole run; 0 before."""
+        """Time of the session for the whole run, in nanoseconds; 0 before."""
         return self._computed_ns - self._assembled_ns
 
     def compute(self, padded: int, clock_ns: Callable[[], int]) -> ComputedBatch:
         """Computes the batch.
 
         Args:
-            padded: rows to fill it up to.
+            padded: rows to pad it to.
             clock_ns: the time.
 
         Raises:
-            BaseException: whatever the session raises.
-            RowMismatch: an output has not one row for each of the inputs', so that rows cannot be told apart.
+            BaseException: raised by the session.
+            RowMismatch: an output does not have one row per input row, so it cannot be split.
         """
         self._padded = padded
         self._started_ns = self._assembled_ns = self._computed_ns = clock_ns()
@@ -150,11 +149,11 @@ class Run:
         return batch
 
     def split(self) -> "list[Run]":
-        """Returns a run for each of its requests."""
+        """Returns a separate run for each request."""
         return [Run(self.instance, [request], request.rows, self.ticket, self._waiting) for request in self.requests]
 
     def record(self, done_ns: int, *, failed: bool) -> BatchRecord:
-        """Returns what the run was, its requests having been answered at `done_ns`."""
+        """Returns the record of the run, whose requests were answered at `done_ns`."""
         return BatchRecord(
             self.rows,
             [request.arrived_ns for request in self.requests],
@@ -170,11 +169,11 @@ class Run:
 
 
 def _cut(outputs: Mapping[str, Array], rows: int, padded: int, *, alone: bool) -> ComputedBatch:
-    """Returns a run's outputs without the padding; one request that ran alone may have outputs of any shape."""
+    """Returns a run's outputs without padding; if one request ran alone, outputs may have any shape."""
     if alone and rows == padded:
         return ComputedBatch(outputs, rows, is_alone=True)
     for name, array in outputs.items():
-        # Rows cut from anything else would be another caller's.
+        # Rows cut from any other shape could be another caller's.
         if array.shape[:1] != (padded,):
             raise RowMismatch(f"output {name} has shape {list(array.shape)} for a batch of {padded} rows")
     if padded > rows:
