@@ -1,1 +1,1 @@
-"""The edge: what calls mean. With transport/, the only place that knows gRPC, HTTP and protobuf messages."""
+"""The API: handles calls. Only this package and transport/ know gRPC, HTTP and protobuf messages."""

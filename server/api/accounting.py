@@ -1,4 +1,4 @@
-"""What a server hears of its calls: they are counted, and told to the access log and the traces."""
+"""Accounts for a server's calls: counts them, and reports them to the access log and traces."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from .watch import CallWatch
 
 
 class Accounting:
-    """Hears of calls, as `Listener` says."""
+    """The listener of all calls."""
 
     def __init__(
         self,
@@ -23,9 +23,9 @@ class Accounting:
 
         Args:
             admission: counts unanswered calls and their bytes.
-            failure_counts: counts the calls that fail.
-            watch: reports calls to the access log and the traces; None: neither is on.
-            triton_status_codes: whether calls fail with Triton's status codes where ours differ.
+            failure_counts: counts failed calls.
+            watch: reports calls to the access log and traces; None: both are off.
+            triton_status_codes: whether to use Triton's status codes where ours differ.
         """
         self._admission = admission
         self._failure_counts = failure_counts
@@ -36,7 +36,7 @@ class Accounting:
         self._admission.add(call, size_bytes)
 
     def replied(self, call: Call) -> None:
-        # First, so that a server that stops has told of every call.
+        # First, so a stopping server has reported every call.
         if self._watch is not None and call.record is not None:
             self._watch.succeeded(call, call.record)
         self._admission.answered(call, replied=True)

@@ -1,4 +1,4 @@
-"""Which calls are taken at all, and which are still unanswered: the whole server's own count, whatever carries them."""
+"""Admits calls, and counts unanswered calls and their bytes for the whole server, over all transports."""
 
 import threading
 import time
@@ -10,30 +10,29 @@ from .call import Arrival, Call
 from .status import Status, status_of
 
 STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
-"""What is said to whoever comes during a drain."""
+"""The error of calls during a drain."""
 
-# What stands for a method where an HTTP request named none, or was not understood.
+# The method of HTTP requests without a known method.
 _HTTP = "HTTP"
 
 
 class FailureCounts:
-    """Counts the calls that failed, whoever's fault it was. May be called from any thread."""
+    """Counts failed calls. Thread-safe."""
 
     def __init__(self) -> None:
-        """Starts at zero."""
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.Lock()
 
     def add(self, method: str, status: Status) -> None:
-        """Adds a call of a method that we serve, so that no client can invent names."""
+        """Adds a call of a served method; other names are not counted, because clients could invent them."""
         self._add(method, status.code.name, status.reason)
 
     def add_http(self, code: str, reason: str) -> None:
-        """Adds an HTTP request that became no call.
+        """Adds an HTTP request that did not become a call.
 
         Args:
-            code: the status code's name, or HTTP's number where there is no such code for it.
-            reason: what went wrong; empty: the number says it.
+            code: the status code's name, or the HTTP status if there is no such code.
+            reason: the kind of failure, or empty.
         """
         self._add(_HTTP, code, reason)
 
@@ -42,37 +41,37 @@ class FailureCounts:
             self._counts[method, code, reason] += 1
 
     def read(self) -> dict[tuple[str, str, str], int]:
-        """Returns how many calls failed, by method, status code and reason."""
+        """Returns the number of failed calls by method, status code and reason."""
         with self._lock:
             return dict(self._counts)
 
 
 class Admission:
-    """Counts calls and their bytes, and refuses new ones while draining. Every method may be called from any thread."""
+    """Counts calls and their bytes, and refuses new ones while draining. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         """Starts out open.
 
         Args:
-            max_bytes: most request bytes that may be unanswered at once, in the whole server. A single request is taken
-                whatever its size when nothing else is there.
+            max_bytes: maximum unanswered request bytes in the whole server. A single request of any size is accepted
+                if nothing else is in flight.
         """
         self._max_bytes = max_bytes
-        # With the bytes that are counted of each.
+        # With each call's counted bytes.
         self._open: dict[Call, int] = {}
         self._bytes = 0
         self.replies: Counter[str] = Counter()
-        """How many calls were answered with a result, by method."""
+        """Number of successful calls, by method."""
         self._is_draining = False
-        # When a call was last refused because of draining.
+        # When a call was last refused because of a drain.
         self._refused_s = 0.0
-        # A bare lock is cheaper to take than a condition.
+        # A bare lock is cheaper to acquire than a condition.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
 
     @property
     def unanswered(self) -> int:
-        """How many calls were taken and are not answered."""
+        """Number of admitted, unanswered calls."""
         return len(self._open)
 
     @property
@@ -81,10 +80,10 @@ class Admission:
         return self._is_draining
 
     def admit(self, call: Call, size_bytes: int) -> None:
-        """Takes a call, and counts it until it is answered.
+        """Admits a call, and counts it until it is answered.
 
         Args:
-            call: the transport's.
+            call: the transport's call.
             size_bytes: size of its request.
 
         Raises:
@@ -96,11 +95,11 @@ class Admission:
                 self._refused_s = time.monotonic()
                 raise Unavailable(STOPPING)
             self._take(size_bytes, self._bytes)
-            # With the lock held, since a drain may answer the call as soon as it is listed.
+            # With the lock held, because a drain may answer the call as soon as it is listed.
             self._open[call] = size_bytes
 
     def admit_all(self, arrivals: Sequence[Arrival]) -> list[tuple[Call, RequestError]]:
-        """Takes calls in their order, each as `admit` would; returns those that are refused, and why."""
+        """Admits calls in order, like `admit`; returns the refused ones with their errors."""
         total_bytes = 0
         for _, message, _ in arrivals:
             total_bytes += len(message)
@@ -119,9 +118,9 @@ class Admission:
         return refused
 
     def add(self, call: Call, size_bytes: int) -> None:
-        """Counts more bytes of a call that was taken, such as came by another way than its request.
+        """Counts more bytes of an admitted call, such as bytes outside its request.
 
-        Once the call is answered, nothing is counted of it.
+        Does nothing if the call is already answered.
 
         Raises:
             QueueFull: too many bytes are unanswered.
@@ -133,7 +132,7 @@ class Admission:
                 self._open[call] = own_bytes + size_bytes
 
     def hold(self, size_bytes: int) -> None:
-        """Counts bytes that a transport holds for no call that was taken, such as an answer that is not sent yet."""
+        """Counts bytes that a transport holds for no admitted call, such as an unsent answer."""
         with self._lock:
             self._bytes += size_bytes
 
@@ -147,11 +146,11 @@ class Admission:
             self._take(size_bytes, self._bytes - self._open.get(call, 0))
 
     def hold_more(self, size_bytes: int, own_bytes: int) -> None:
-        """Counts more bytes of a request that is not whole yet.
+        """Counts more bytes of an incomplete request.
 
         Args:
-            size_bytes: how many have come.
-            own_bytes: how many are counted of it already.
+            size_bytes: number of new bytes.
+            own_bytes: bytes already counted for it.
 
         Raises:
             QueueFull: too many bytes are unanswered.
@@ -160,12 +159,12 @@ class Admission:
             self._take(size_bytes, self._bytes - own_bytes)
 
     def release(self, size_bytes: int) -> None:
-        """Counts bytes no more that a transport held."""
+        """Stops counting bytes that a transport held."""
         with self._lock:
             self._bytes -= size_bytes
 
     def _take(self, size_bytes: int, others_bytes: int) -> None:
-        """Counts bytes, or raises where there are too many besides those of other calls, of which there may be none."""
+        """Counts bytes; raises if there are too many and other calls hold some of them."""
         if others_bytes and self._bytes + size_bytes > self._max_bytes:
             raise QueueFull(
                 f"{self._bytes:,} bytes of requests and answers are in flight, this one has {size_bytes:,}, and at "
@@ -174,7 +173,7 @@ class Admission:
         self._bytes += size_bytes
 
     def answered(self, call: Call, replied: bool = False) -> None:
-        """Tells that a call's answer, a result if `replied`, is with its transport; ignores one not taken."""
+        """A call's answer (a result if `replied`) reached its transport; ignored for calls that were not admitted."""
         with self._lock:
             size_bytes = self._open.pop(call, None)
             if size_bytes is None:
@@ -186,7 +185,7 @@ class Admission:
                 self._changed.notify_all()
 
     def replied(self, calls: Sequence[Call]) -> None:
-        """Tells that the results of calls of one method are with their transports."""
+        """The results of calls of one method reached their transports."""
         with self._lock:
             for call in calls:
                 self._bytes -= self._open.pop(call)
@@ -195,10 +194,10 @@ class Admission:
                 self._changed.notify_all()
 
     def drain(self, grace_s: float) -> int:
-        """Refuses new calls and waits for the taken ones; what is left after `grace_s` seconds is told UNAVAILABLE.
+        """Refuses new calls and waits for admitted ones; after `grace_s` seconds, fails the rest with UNAVAILABLE.
 
         Returns:
-            How many were left.
+            Number of failed calls.
         """
         with self._changed:
             self._is_draining = True
@@ -209,10 +208,10 @@ class Admission:
         return len(left)
 
     def linger(self, quiet_s: float, at_most_s: float) -> None:
-        """Goes on refusing until no call has come for `quiet_s` seconds, but no longer than `at_most_s`.
+        """Keeps refusing until no call has come for `quiet_s` seconds, but not longer than `at_most_s`.
 
-        A transport that is stopped while a call arrives ends it as cancelled or broken, where this server can still say
-        that it is unavailable. It also gives the transport the time to send its last answers.
+        A transport that stops while a call arrives cancels or breaks it, while a running one still answers that the
+        server is unavailable. This also gives the transport time to send its last answers.
         """
         start_s = time.monotonic()
         end_s = start_s + at_most_s

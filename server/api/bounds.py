@@ -1,7 +1,7 @@
-"""How much protobuf would build of a message, told from its bytes before anything is built.
+"""Bounds the memory of parsing a message, from its bytes, before it is parsed.
 
-A message of a few MiB may make protobuf build gigabytes: an empty tensor has two bytes on the wire and 90 in memory, a
-number of typed contents one and, on its way to an array, about 60.
+A message of a few MiB may make protobuf allocate gigabytes: an empty tensor has 2 bytes on the wire and 90 in memory; a
+number in typed contents has 1, and about 60 while it is converted to an array.
 """
 
 import numpy as np
@@ -11,17 +11,17 @@ from pixelserve.oip import inference_pb2 as pb
 from .wire import Fields, TooManyFields
 
 MAX_ELEMENTS = 1 << 22
-"""Numbers that a request may hold as typed contents. Raw contents have no such limit."""
+"""Maximum numbers in a request's typed contents. Raw contents have no such limit."""
 MAX_STRINGS = 1 << 16
-"""Elements of a request that are fields of their own: strings, and numbers that are not packed."""
+"""Maximum elements that are separate fields: strings, and unpacked numbers."""
 MAX_RAW_STRINGS = 1 << 20
-"""Strings that a tensor of raw contents may hold; each costs about half a microsecond."""
+"""Maximum strings in a tensor of raw contents; each costs about half a microsecond."""
 ELEMENT_BYTES = 60
-"""What an element of typed contents takes while it becomes one of an array."""
+"""Memory of an element of typed contents while it is converted to an array."""
 
-# Too small to hold much, however it is filled: at worst 46 times as much.
+# Too small to matter: at worst it expands 46 times.
 _SMALL_BYTES = 64 * 1024
-# A shape of more dimensions than any tensor has.
+# More bytes than any tensor's shape needs.
 _MAX_SHAPE_BYTES = 1024
 
 _INPUTS = pb.ModelInferRequest.INPUTS_FIELD_NUMBER << 3 | 2
@@ -36,13 +36,13 @@ _STRINGS = pb.InferTensorContents.BYTES_CONTENTS_FIELD_NUMBER << 3 | 2
 
 
 def count_elements(head: bytes) -> int:
-    """Returns how many elements a serialized ModelInferRequest without its raw contents has as typed contents.
+    """Returns the number of elements in the typed contents of a serialized ModelInferRequest without raw contents.
 
-    Of a small one, which need not be bounded, it returns 0.
+    Returns 0 for small messages, which need no bound.
 
     Raises:
-        ValueError: the bytes are no such message.
-        TooManyFields: it holds more than any request needs.
+        ValueError: the bytes are not such a message.
+        TooManyFields: it has more than any request needs.
     """
     if len(head) <= _SMALL_BYTES:
         return 0
@@ -71,10 +71,10 @@ def _count_in_input(fields: Fields, tensor: memoryview) -> int:
 
 
 def _count(tag: int, value: memoryview) -> int:
-    """Returns how many elements a field of typed contents has."""
+    """Returns the number of elements in a field of typed contents."""
     if tag & 7 != 2 or tag == _STRINGS:
         return 1
     if tag in _PACKED_BYTES:
         return len(value) // _PACKED_BYTES[tag]
-    # Each number ends with the byte whose highest bit is not set.
+    # Each number ends with the byte whose highest bit is clear.
     return int(np.count_nonzero(np.frombuffer(value, np.uint8) < 0x80))

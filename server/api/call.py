@@ -1,4 +1,4 @@
-"""The seam between transports and the API: a method's name, the request's bytes, and a call to answer."""
+"""The interface between transports and the API: a method's name, the request's bytes, and a call to answer."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -9,18 +9,18 @@ from .status import Status
 
 
 class Subject(NamedTuple):
-    """What a call is about, for whoever looks for it in logs and traces."""
+    """A call's subject, for logs and traces."""
 
     model: str
     """The model's name."""
     version: str
-    """The version that computes or, where it is not found yet, that was asked for."""
+    """The version that computes it, or the requested one if it was not found."""
     request_id: str = ""
-    """The id that the caller gave."""
+    """The caller's request id."""
 
 
 class Record:
-    """What is gathered of one call for the access log and the traces, if they want it although all goes well."""
+    """Details of a call for the access log and traces, kept if a successful call will be reported."""
 
     __slots__ = ("batch", "is_logged", "is_traced", "queued_ns")
 
@@ -31,83 +31,83 @@ class Record:
         self.batch: ComputedBatch | None = None
 
     def computed(self, batch: ComputedBatch, queued_ns: int) -> None:
-        """Says which run computed the call, and since when its tensors had waited for one."""
+        """Records the run that computed the call, and when its tensors were queued."""
         self.batch = batch
         self.queued_ns = queued_ns
 
 
 class Listener(Protocol):
-    """Hears of a server's calls; from any thread, and raises nothing but what `reserve` says."""
+    """Notified of a server's calls, from any thread. Only `reserve` raises."""
 
     def reserve(self, call: "Call", size_bytes: int) -> None:
-        """Counts memory of a call beside its request.
+        """Counts additional memory of a call.
 
         Raises:
             QueueFull: too much is in use.
         """
 
     def replied(self, call: "Call") -> None:
-        """Hears that a call's result is with its transport."""
+        """A call's result reached its transport."""
 
     def all_replied(self, calls: "Sequence[Call]") -> None:
-        """Hears the same of calls of one method that have no record."""
+        """The results of calls of one method, without records, reached their transport."""
 
     def failing(self, call: "Call", status: Status) -> Status:
-        """Hears that a call fails; returns the status that its caller is told."""
+        """A call fails; returns the status for its caller."""
 
     def failed(self, call: "Call", status: Status) -> None:
-        """Hears that this status is with the call's transport."""
+        """The status reached the call's transport."""
 
 
 class Call:
-    """One unary call. The first `reply` or `fail`, from whatever thread, answers it; later ones do nothing.
+    """One unary call. The first `reply` or `fail`, from any thread, answers it; later ones do nothing.
 
-    A transport derives its own, and says there how an answer is sent and how it is heard that the caller has left.
+    Each transport derives its own class, which sends answers and notices that the caller left.
     """
 
     via = "grpc"
-    """How it came: grpc, stream (a request of a stream) or http."""
+    """Its transport: grpc, stream (a request of a stream) or http."""
     method = ""
     """Its method's full name."""
     listener: Listener | None = None
-    """Hears what becomes of it."""
+    """Notified of its outcome."""
     started_ns = 0
-    """When it came, by `time.monotonic_ns()`."""
+    """Its arrival, by `time.monotonic_ns()`."""
     record: Record | None = None
-    """What is gathered of it; None: no one wants to know, if all goes well."""
+    """Its details; None if a success will not be reported."""
     subject: Subject | Callable[[], Subject] | None = None
-    """What it is about, or what tells it if a listener asks; where all goes well, only if there is a record."""
+    """Its subject, or a function that returns it; for successful calls only with a record."""
     trailing: tuple[tuple[str, str], ...] = ()
-    """What is told beside the answer, by key."""
+    """Trailing metadata, by key."""
     principal: Principal | None = None
-    """Whose token it came with; None: it needed none."""
+    """The owner of its token; None if it needed no token."""
     sender: Hashable = None
-    """Who takes turns with other senders in queues: its token's name or, without a token, its connection."""
+    """Its sender, for turns in queues: its token's name or, without a token, its connection."""
 
     def __init__(self, deadline_s: float | None, *, may_compute: bool = False) -> None:
         """Starts out unanswered.
 
         Args:
-            deadline_s: `time.monotonic()` by which the caller wants the answer; None: it did not say.
-            may_compute: whether the thread that brings the call may compute it, nothing else waiting for that thread.
+            deadline_s: the caller's deadline by `time.monotonic()`, or None.
+            may_compute: whether the receiving thread may compute the call, because nothing else waits for that thread.
         """
         self.deadline_s = deadline_s
         self.may_compute = may_compute
 
     def begin(self, method: str, listener: Listener, now_ns: int, record: Record | None) -> None:
-        """Says what it is, and who hears of it from now on; called once, before it is handled."""
+        """Sets its method and listener; called once, before it is handled."""
         self.method = method
         self.listener = listener
         self.started_ns = now_ns
         self.record = record
 
     def belongs_to(self, principal: Principal) -> None:
-        """Says whose token it came with: all calls of a token are one sender's, whatever their connections."""
+        """Sets the owner of its token: all calls of a token have the same sender, whatever their connections."""
         self.principal = principal
         self.sender = principal.name
 
     def reserve(self, size_bytes: int) -> None:
-        """Counts memory that it takes beside its request, until it is answered.
+        """Counts additional memory until the call is answered.
 
         Raises:
             QueueFull: too much is in use.
@@ -117,23 +117,23 @@ class Call:
 
     @property
     def peer(self) -> str:
-        """The host that it came from; empty where the transport does not say."""
+        """The host it came from; empty if the transport does not know."""
         return ""
 
     def metadata(self) -> Iterable[tuple[str, str | bytes]]:
-        """Returns what the caller sent beside the request: keys in small letters, and their values."""
+        """Returns the caller's metadata, with keys in lower case."""
         return ()
 
     def may_see(self, model: str) -> bool:
-        """Returns whether an answer may tell of a model: a token can be limited to some."""
+        """Returns whether an answer may mention a model: a token may be limited to some."""
         return self.principal is None or self.principal.may_use(model)
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Has `callback` called, from any thread, when the caller leaves before it was answered."""
+        """Calls `callback`, from any thread, if the caller leaves before the call is answered."""
         raise NotImplementedError
 
     def reply(self, message: bytes, trailing: tuple[tuple[str, str], ...] = ()) -> None:
-        """Answers OK with a serialized message, and with what is told beside it. A caller that has left is no error."""
+        """Answers OK with a serialized message and trailing metadata. It is not an error if the caller left."""
         if self.claim():
             if trailing:
                 self.trailing = trailing
@@ -142,11 +142,11 @@ class Call:
             finally:
                 if self.listener is not None:
                     self.listener.replied(self)
-                # It knows the whole run's outputs, and the answer may wait long for its reader.
+                # It refers to the whole run's outputs, and the answer may wait long for its reader.
                 self.record = None
 
     def fail(self, status: Status) -> None:
-        """Answers with a status other than OK. A caller that has left is no error."""
+        """Answers with a status other than OK. It is not an error if the caller left."""
         if self.claim():
             listener = self.listener
             if listener is not None:
@@ -157,31 +157,31 @@ class Call:
                 if listener is not None:
                     listener.failed(self, status)
                 self.record = None
-                # What tells it may know the call: the two would wait for the garbage collector.
+                # The function may refer to the call: such a cycle would wait for the garbage collector.
                 self.subject = None
 
     def claim(self) -> bool:
-        """Returns whether nobody has answered the call before, who then has to: True once, on one thread."""
+        """Claims the right to answer: True exactly once, on one thread, which must then answer."""
         raise NotImplementedError
 
     def send(self, message: bytes) -> None:
-        """Gives the transport the answer; called at most once, and never together with `send_status`."""
+        """Passes the answer to the transport; called at most once, and never together with `send_status`."""
         raise NotImplementedError
 
     def post(self, message: bytes) -> None:
-        """Gives the transport an answer that it may send later, when `flush` is called: more calls are answered now."""
+        """Passes an answer to the transport, which may send it at `flush`, because more answers follow."""
         self.send(message)
 
     def flush(self) -> None:
-        """Says that all are answered whose answers were posted to this call's transport by this thread."""
+        """Sends the answers that this thread posted to this call's transport."""
 
     def send_status(self, status: Status) -> None:
-        """Gives the transport a status other than OK."""
+        """Passes a status other than OK to the transport."""
         raise NotImplementedError
 
 
 Arrival = tuple[str, bytes, Call]
-"""A call as a transport brings it: its method's full name, the serialized request, and what to answer."""
+"""A received call: its method's full name, the serialized request, and the call to answer."""
 
 Handler = Callable[[bytes, Call], None]
 """Handles one method: takes the serialized request, and answers the call now or later.
@@ -195,12 +195,12 @@ class GroupHandler(Protocol):
     """A handler that saves work when several calls of its method arrive together."""
 
     def __call__(self, message: bytes, call: Call, /) -> None:
-        """Handles one call, as every handler does."""
+        """Handles one call, like any handler."""
 
     def handle_all(self, arrivals: Sequence[Arrival], fail: Callable[[Call, Exception], None]) -> None:
-        """Handles calls of its method in their order, each as the handler would by itself; raises nothing.
+        """Handles calls of its method in order, each as by itself; never raises.
 
         Args:
-            arrivals: the calls, all of which are queued: this thread computes none of them.
-            fail: answers a call with what it would have raised.
+            arrivals: the calls, all of which are queued; this thread computes none of them.
+            fail: answers a call with the error it would have raised.
         """

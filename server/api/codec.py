@@ -1,6 +1,6 @@
-"""Between ModelInfer's messages and tensors: everything that makes a request well-formed is checked here.
+"""Converts between ModelInfer's messages and tensors, and checks that requests are well-formed.
 
-The tensor bytes of a message are not copied on the way in, unless it is small: arrays view the received message.
+Tensor bytes are not copied, except in small messages: arrays are views of the received message.
 """
 
 import math
@@ -25,7 +25,7 @@ parses such a one as it is, and copies its tensors: that takes 1 µs, where a lo
 
 _RAW_INPUT_CONTENTS = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 
-# Where typed contents of each datatype travel (public protocol, InferTensorContents); FP16 and BF16 have no field.
+# The field of typed contents for each datatype (InferTensorContents); FP16 and BF16 have none.
 _CONTENTS_FIELD = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -46,23 +46,23 @@ M = TypeVar("M", bound=Message)
 
 
 class InferRequest(NamedTuple):
-    """A ModelInfer request, split but not yet checked against a model."""
+    """A split ModelInfer request, not yet checked against a model."""
 
     head: pb.ModelInferRequest
     """Everything but the raw tensor bytes."""
     raw: Sequence[memoryview]
-    """The raw tensor bytes, one view for each input that has any: into the message, unless that is small (`parse`)."""
+    """The raw tensor bytes, one view per input that has any: into the message, unless that is small (`parse`)."""
 
 
 def parse(message: bytes, reserve: Callable[[int], object] = lambda _: None) -> InferRequest:
-    """Parses a serialized ModelInferRequest. Of one that is larger than SMALL_BYTES, the tensors' bytes are not copied.
+    """Parses a serialized ModelInferRequest; does not copy tensors of messages larger than SMALL_BYTES.
 
     Args:
         message: the bytes.
-        reserve: is told how many bytes will be taken besides the message's own, before they are, and may raise.
+        reserve: called with the number of additional bytes before they are allocated; may raise.
 
     Raises:
-        InvalidRequest: the bytes are no such message, or would become far more than they are.
+        InvalidRequest: the bytes are not such a message, or would expand too much.
     """
     try:
         if len(message) <= SMALL_BYTES:
@@ -85,15 +85,15 @@ def parse_message(message_type: type[M], message: bytes, *, max_fields: int = MA
     """Parses a serialized message.
 
     Args:
-        message_type: what it is.
+        message_type: its type.
         message: the bytes.
-        max_fields: how many fields it may have.
+        max_fields: maximum number of fields.
 
     Raises:
-        InvalidRequest: the bytes are no such message, or have more fields.
+        InvalidRequest: the bytes are not such a message, or have more fields.
     """
     try:
-        # Each field has two bytes at least.
+        # Each field has at least two bytes.
         if len(message) > 2 * max_fields:
             for _ in Fields(max_fields).walk(message):
                 pass
@@ -128,7 +128,7 @@ def decode_inputs(request: InferRequest, config: ModelConfig) -> tuple[dict[str,
 def _contents(
     request: InferRequest, tensors: Sequence[pb.ModelInferRequest.InferInputTensor], model: str
 ) -> Sequence[memoryview | pb.InferTensorContents]:
-    """Returns where each input's elements are: all raw, or all typed."""
+    """Returns each input's contents: all raw, or all typed."""
     typed = [tensor.name for tensor in tensors if tensor.HasField("contents")]
     if not request.raw:
         if len(typed) < len(tensors):
@@ -200,7 +200,7 @@ def _array(
     try:
         return flat.reshape(shape)
     except ValueError as error:
-        # A dimension of 0 makes no elements of any others, but NumPy multiplies the others all the same.
+        # With a dimension of 0 there are no elements, but NumPy still multiplies the others.
         raise InvalidRequest(f"{where} has shape {format_shape(shape)}, which is too large for an array") from error
 
 
@@ -213,7 +213,7 @@ def _from_raw(raw: memoryview, spec: TensorSpec, elements: int, where: str) -> A
     if raw.nbytes != expected:
         raise InvalidRequest(f"{where} has {raw.nbytes} raw bytes; its shape and datatype make {expected}")
     array: Array = np.frombuffer(raw, spec.datatype.dtype)
-    # A float tensor may begin at any byte of the message; kernels want it aligned.
+    # A float tensor may start at any byte of the message; kernels require alignment.
     return array if array.flags.aligned else array.copy()
 
 
@@ -233,7 +233,7 @@ def _from_typed(contents: pb.InferTensorContents, spec: TensorSpec, elements: in
 
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Returns the type in which a small integer travels."""
+    """Returns the wire type of a small integer."""
     return np.dtype("i8") if dtype.kind == "i" else np.dtype("u8") if dtype.kind == "u" else dtype
 
 
@@ -248,7 +248,7 @@ def split_bytes(raw: memoryview, where: str, at_most: int) -> list[bytes]:
     """Splits a BYTES tensor: each element is its length, a little-endian uint32, and that many bytes.
 
     Raises:
-        InvalidRequest: an element is longer than what is left, or there are more than `at_most`; `where` names the
+        InvalidRequest: an element is longer than the rest, or there are more than `at_most`; `where` names the
             tensor.
     """
     elements: list[bytes] = []
@@ -270,7 +270,7 @@ def _strings(values: Sequence[bytes], elements: int, where: str) -> Array:
     if len(values) != elements:
         raise InvalidRequest(f"{where} has {len(values)} BYTES elements; its shape makes {elements}")
     try:
-        # ONNX strings are UTF-8, and ONNX Runtime takes them as str.
+        # ONNX strings are UTF-8, and ONNX Runtime takes str.
         return np.array([bytes(value).decode() for value in values], dtype=object)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{where} has an element that is not UTF-8, which ONNX strings are: {error}") from error

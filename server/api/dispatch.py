@@ -1,4 +1,4 @@
-"""From a method's name to its handler, and from whatever goes wrong to an answer."""
+"""Routes calls to handlers, and turns errors into answers."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,25 +18,25 @@ from .watch import CallWatch
 
 
 class Guard:
-    """Runs work for a call and answers the call with whatever the work raises. May be called from any thread."""
+    """Runs work for a call and answers the call with any error. Thread-safe."""
 
     def __init__(self, log_failure: FailureLog) -> None:
         """Stores what it is handed.
 
         Args:
-            log_failure: logs an unexpected exception, and returns the id under which it did.
+            log_failure: logs an unexpected exception and returns its id in the log.
         """
         self._log_failure = log_failure
 
     def __call__(self, call: Call, work: Callable[[], None]) -> None:
-        """Runs `work`, which answers the call now or later; raises nothing."""
+        """Runs `work`, which answers the call now or later; never raises."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+        except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
             self.fail(call, error)
 
     def fail(self, call: Call, error: Exception) -> None:
-        """Answers a call with what went wrong; an error that nobody expected is logged, and told by an id only."""
+        """Answers a call with an error; unexpected errors are logged and answered with an id only."""
         if not isinstance(error, RequestError):
             request_id = self._log_failure(error)
             error = InternalError(f"internal error; the server's log has the details under {request_id}")
@@ -44,7 +44,7 @@ class Guard:
 
 
 class Dispatcher:
-    """Routes the calls of every transport. Every method may be called from any thread, and raises nothing."""
+    """Routes the calls of all transports. Thread-safe; never raises."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Dispatcher:
 
         Args:
             handlers: handler by full method name, such as `/inference.GRPCInferenceService/ModelInfer`.
-            admission: decides which calls are taken, and counts them.
-            guard: answers calls that fail.
-            failure_counts: counts them.
-            watch: reports calls to the access log and the traces; None: neither is on.
-            authorizer: checks tokens; None: everyone may call everything.
-            probes: handlers of methods that are answered whatever else is going on, such as health's Check.
-            triton_status_codes: whether calls fail with Triton's status codes where ours differ.
+            admission: admits and counts calls.
+            guard: answers failed calls.
+            failure_counts: counts failed calls.
+            watch: reports calls to the access log and traces; None: both are off.
+            authorizer: checks tokens; None: all calls are allowed.
+            probes: handlers of methods that are always answered, such as health's Check.
+            triton_status_codes: whether to use Triton's status codes where ours differ.
         """
         self._handlers = handlers
         self._group_handlers: dict[str, GroupHandler] = {}
@@ -85,7 +85,7 @@ class Dispatcher:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Full names of the methods that there are handlers for."""
+        """Full names of the methods with handlers."""
         return (*self._handlers, *self._probes)
 
     def serves(self, method: str) -> bool:
@@ -101,25 +101,25 @@ class Dispatcher:
             else:
                 self._admission.admit(call, len(message))
                 handler(message, call)
-        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+        except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
             self._guard.fail(call, error)
 
     def check_caller(self, method: str, metadata: Metadata) -> None:
         """Checks the caller's token before a transport reads a large request.
 
-        Without this, the memory for requests that are not whole could be filled without a token.
+        Otherwise the memory for incomplete requests could be filled without a token.
 
         Raises:
-            Unauthenticated: it brings no token, or not one of this server's; to be answered by `refuse`.
+            Unauthenticated: there is no token, or not one of this server's; answer with `refuse`.
         """
         if self._authorizer is not None:
             self._authorizer.check_caller(method, metadata)
 
     def handle_all(self, arrivals: Sequence[Arrival]) -> None:
-        """Handles calls that arrived together, in their order, each as `handle` would.
+        """Handles calls that arrived together, in order, each like `handle`.
 
-        What each of them costs by itself, such as locks and readings of the clock, is paid once for all. Only one that
-        comes alone is computed on this thread.
+        Costs per call, such as locks and clock readings, are paid once for all. Only a lone call is computed on this
+        thread.
         """
         if len(arrivals) == 1:
             self.handle(*arrivals[0])
@@ -133,7 +133,7 @@ class Dispatcher:
                     self._probes[method](message, call)
                 else:
                     begun.append(arrival)
-            except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
                 self._guard.fail(call, error)
         refused = self._admission.admit_all(begun)
         if refused:
@@ -144,7 +144,7 @@ class Dispatcher:
         self._hand_over(begun)
 
     def _hand_over(self, arrivals: Sequence[Arrival]) -> None:
-        """Gives calls that were taken to their handlers: those of one method that are side by side together."""
+        """Passes admitted calls to their handlers, adjacent calls of one method together."""
         for method, group in groupby(arrivals, itemgetter(0)):
             group_handler = self._group_handlers.get(method)
             if group_handler is not None:
@@ -153,11 +153,11 @@ class Dispatcher:
             for _, message, call in group:
                 try:
                     self._handlers[method](message, call)
-                except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+                except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
                     self._guard.fail(call, error)
 
     def _begin(self, method: str, message: bytes, call: Call, now_ns: int) -> Handler | None:
-        """Takes note of a call and returns its handler, which its token allows; None: it may be a probe."""
+        """Registers a call and returns its handler if its token permits it; None: it may be a probe."""
         record = None if self._watch is None else self._watch.record(method, call, now_ns)
         call.begin(method, self._listener, now_ns, record)
         handler = self._handlers.get(method)
@@ -168,26 +168,26 @@ class Dispatcher:
         return handler
 
     def fail(self, method: str, call: Call, error: Exception) -> None:
-        """Answers a call that its transport could not hand over, as one whose handler raised `error`."""
+        """Answers a call that its transport could not dispatch, as if its handler raised `error`."""
         call.begin(method, self._listener, time.monotonic_ns(), None)
         self._guard.fail(call, error)
 
     def hold(self, most: int) -> Held:
-        """Keeps the calls that come from now on, `most` of them, until `release`; probes are answered meanwhile."""
+        """Holds up to `most` new calls until `release`; probes are still answered."""
         held = Held(partial(Dispatcher.handle, self), self._handlers, most)
-        # Replaces the methods, so holding costs nothing while it is off.
+        # Replaces the methods, so this costs nothing while off.
         self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]
         return held
 
     def release(self, held: Held) -> None:
-        """Handles the calls that were kept, and those to come."""
+        """Handles the held calls and all new ones."""
         del self.handle, self.handle_all
         held.release()
 
     def refuse(self, method: str, call: Call, status: Status) -> None:
-        """Answers a call that its transport does not want handled, with just this status.
+        """Answers a call that its transport refuses, with exactly this status.
 
-        Not with Triton's: what is refused here, such as a message that is too large, will not go better another time.
+        Triton's codes are not applied: such refusals, as of a too large message, are not worth a retry.
         """
         now_ns = time.monotonic_ns()
         record = None if self._watch is None else self._watch.record(method, call, now_ns)

@@ -1,4 +1,4 @@
-"""Figures: what versions have done, for the page's charts."""
+"""Figures: counters of versions, for the page's charts."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .statistics import Statistics
 
 
 class Figures:
-    """Handles the method. May be called from any thread; nothing is kept between calls."""
+    """Handles the method. Thread-safe and stateless."""
 
     def __init__(
         self, catalogue: Catalogue, statistics: Statistics, is_ready: Callable[[], bool], grpc_port: Callable[[], int]
@@ -59,7 +59,7 @@ def _figures(loaded: LoadedVersion, stats: VersionStats) -> pb.VersionFigures:
             batch_rows=_histogram(stats.batch_rows),
         )
     figures.pending = loaded.batcher.waiting
-    # Outside the lock that batches wait for: it sorts what was predicted since the last time.
+    # Outside the lock that batches wait for, because it sorts new predictions.
     drift = stats.predictions.drift() if stats.predictions else None
     if drift is not None:
         figures.drift.CopyFrom(pb.Drift(classes=drift.classes, confidence=drift.confidence, rows=drift.rows))

@@ -1,4 +1,4 @@
-"""Between an event loop and the threads that compute: calls go over together, and so do answers."""
+"""Passes calls from an event loop to computing threads, and answers back, in groups."""
 
 import asyncio
 import threading
@@ -11,21 +11,21 @@ from .call import Call
 from .dispatch import Dispatcher
 from .status import Status
 
-# Less is not worth a look at each call.
+# A smaller lag is not worth examining each call.
 _NOTICEABLE_S = 0.001
 
 
 class Waiter(Protocol):
-    """Something on the loop that waits for an answer."""
+    """Waits for an answer on the loop."""
 
     def deliver(self, answer: Any) -> None:
-        """Takes it; called on the loop's thread."""
+        """Receives it, on the loop's thread."""
 
 
 class Arrivals:
-    """Collects the calls that one turn of the loop brings, and hands them to the dispatcher together.
+    """Collects the calls of one turn of the loop, and dispatches them together.
 
-    Belongs to the loop's thread. One hand-over costs the locks and the look-ups of one call, however many it brings.
+    Belongs to the loop's thread. A group costs the locks and look-ups of one call.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Arrivals:
         Args:
             loop: the event loop that reads the calls.
             dispatcher: receives the calls.
-            behind_s: returns the most seconds that new calls can have waited for the loop. They are subtracted from the
-                calls' deadlines.
+            behind_s: returns the maximum time, in seconds, that new calls can have waited for the loop, to
+                subtract from their deadlines.
         """
         self._behind_s = behind_s
         self._loop = loop
@@ -45,7 +45,7 @@ class Arrivals:
         self._calls: list[tuple[str, bytes, Call]] = []
 
     def add(self, method: str, message: bytes, call: Call) -> None:
-        """Adds a call, which is handed over at the end of this turn."""
+        """Adds a call, which is dispatched at the end of this turn."""
         self._calls.append((method, message, call))
         if len(self._calls) == 1:
             self._loop.call_soon(self._hand_over)
@@ -57,13 +57,13 @@ class Arrivals:
             for _, _, call in calls:
                 if call.deadline_s is not None:
                     call.deadline_s -= behind_s
-        # A call that comes alone may be computed on this thread; others would wait behind it.
+        # A lone call may be computed on this thread; others would wait behind it.
         calls[0][2].may_compute = len(calls) == 1
         self._dispatcher.handle_all(calls)
 
 
 class Answers:
-    """Brings answers to the loop, from any thread: one wake-up for all that come until it has woken."""
+    """Passes answers to the loop from any thread, with one wake-up for all that come until it wakes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -72,28 +72,27 @@ class Answers:
         self._is_told = False
 
     def put(self, waiter: Waiter, answer: Any) -> None:
-        """Gives a waiter its answer, on the loop's thread."""
+        """Delivers an answer on the loop's thread."""
         self.post(waiter, answer)
         self.flush()
 
     def post(self, waiter: Waiter, answer: Any) -> None:
-        """Gives a waiter its answer when `flush` has been called, or before."""
+        """Delivers an answer at the next `flush` or earlier."""
         if threading.get_ident() == self._loop_thread:
             waiter.deliver(answer)
         else:
             self._queue.append((waiter, answer))
 
     def flush(self) -> None:
-        """Wakes the loop for what was posted: once for a run, so that the loop does not take the interpreter from the
-        thread that still answers."""
+        """Wakes the loop for posted answers: once per run, so it does not take the GIL from the answering thread."""
         if self._queue and not self._is_told:
             self._is_told = True
-            # Once the loop has ended, nothing waits for answers.
+            # After the loop's end, nothing waits for answers.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        # Before the queue is looked at: what comes later wakes the loop again.
+        # Before reading the queue: later answers wake the loop again.
         self._is_told = False
         queue = self._queue
         while queue:
@@ -102,7 +101,7 @@ class Answers:
 
 
 class LoopCall(Call):
-    """A call that a coroutine waits for, on the loop's thread; any thread may answer it."""
+    """A call that a coroutine on the loop waits for; any thread may answer it."""
 
     deadline_s: float | None = None
     may_compute = False
@@ -110,7 +109,7 @@ class LoopCall(Call):
     _has_left = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop, answers: Answers, scope: Mapping[str, Any]) -> None:
-        # Nothing is inherited, and what most calls never change is the class's: this is done for every call.
+        # Runs for every call: no super().__init__, and rarely changed attributes belong to the class.
         self.answer: asyncio.Future[bytes | Status] = loop.create_future()
         self._answers = answers
         self._scope = scope
@@ -124,23 +123,23 @@ class LoopCall(Call):
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         self._on_cancel = callback
-        # The caller may have left before this was called.
+        # The caller may already have left.
         if self._has_left:
             callback()
 
     def leave(self) -> None:
-        """Says that the caller has left. The call stays open: whatever works on it will answer it all the same."""
+        """The caller left. The call stays open: whatever works on it still answers it."""
         self._has_left = True
-        # Taken first, since an answer may remove it at any moment.
+        # Read first, because an answer may remove it at any moment.
         callback = self._on_cancel
         if callback is not None:
             callback()
 
     def claim(self) -> bool:
-        # The request knows its call: without this the two would wait for the garbage collector.
+        # The request refers to its call: this breaks the cycle, which would wait for the garbage collector.
         self._on_cancel = None
         try:
-            # One operation of the interpreter, so it needs no lock.
+            # A single atomic operation, so it needs no lock.
             self._claims.pop()
         except IndexError:
             return False
@@ -160,6 +159,6 @@ class LoopCall(Call):
         self._answers.put(self, status)
 
     def deliver(self, answer: bytes | Status) -> None:
-        """Gives the coroutine the answer, unless it was cancelled."""
+        """Passes the answer to the coroutine, unless it was cancelled."""
         if not self.answer.done():
             self.answer.set_result(answer)

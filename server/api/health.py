@@ -1,4 +1,4 @@
-"""grpc.health.v1: Check and Watch, of what the application reports as serving."""
+"""grpc.health.v1: Check and Watch."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -23,8 +23,10 @@ _STATUS = health_pb2.HealthCheckResponse
 
 
 class HealthWatch(OpenStream):
-    """One watcher's call: a service's status now and whenever it has changed, until the caller leaves or the watches
-    end. A watcher that reads slowly gets the latest status and not each one before it."""
+    """One Watch call: a service's status now and on each change, until the caller leaves or the watches end.
+
+    A slow reader gets the latest status, not every one before it.
+    """
 
     def __init__(self, health: "Health", on_change: Callable[[], None]) -> None:
         self._health = health
@@ -44,12 +46,12 @@ class HealthWatch(OpenStream):
 
     @property
     def is_over(self) -> bool:
-        # One that ends tells the status first that its watcher has asked for.
+        # An ending watch first sends the requested status.
         return self._is_closed or (self._is_last and self._sent is not None and not self.has_answer)
 
     def take(self, message: bytes) -> None:
         if self._service is not None:
-            # The method takes one message.
+            # The method accepts one message.
             return
         try:
             self._service = parse_message(health_pb2.HealthCheckRequest, message).service
@@ -73,7 +75,7 @@ class HealthWatch(OpenStream):
         pass
 
     def end(self) -> None:
-        """Ends it, once it has told its last status."""
+        """Ends it after its last status."""
         self._is_last = True
         self.on_change()
 
@@ -84,16 +86,13 @@ class HealthWatch(OpenStream):
 
 
 class Health:
-    """Says of the server, of the inference service and of every model whether it is serving.
-
-    Every method may be called from any thread.
-    """
+    """The serving status of the server, the inference service and every model. Thread-safe."""
 
     def __init__(self, max_watches: int = MAX_WATCHES) -> None:
         """Starts with the server known and not serving.
 
         Args:
-            max_watches: most watches that are open at once; more are refused with RESOURCE_EXHAUSTED.
+            max_watches: maximum open watches; more are refused with RESOURCE_EXHAUSTED.
         """
         self._max_watches = max_watches
         self._lock = threading.Lock()
@@ -107,15 +106,15 @@ class Health:
         return {CHECK: self._check}
 
     def report(self, models: Mapping[str, bool], *, server: bool) -> None:
-        """Says of each model, and of the server, whether it serves."""
+        """Sets whether each model, and the server, serves."""
         self._set({**models, _SERVER: server, SERVICE: server})
 
     def report_model(self, model: str, *, serving: bool) -> None:
-        """Says of one model whether it serves."""
+        """Sets whether a model serves."""
         self._set({model: serving})
 
     def not_serving(self) -> None:
-        """Says of everything, for good, that it serves no longer."""
+        """Sets everything to not serving, permanently."""
         with self._lock:
             self._is_final = True
             self._statuses = dict.fromkeys(self._statuses, _STATUS.NOT_SERVING)
@@ -123,7 +122,7 @@ class Health:
         _wake(watches)
 
     def end_watches(self) -> None:
-        """Ends every watch, open or yet to come; a server with an open one would take all its grace to stop."""
+        """Ends all open and future watches; an open one would delay a stop by the whole grace period."""
         with self._lock:
             self._has_ended = True
             watches = list(self._watches)
@@ -131,7 +130,7 @@ class Health:
             watch.end()
 
     def status(self, service: str) -> int:
-        """Returns what a watcher of a service is told."""
+        """Returns a service's status for watchers."""
         return self._statuses.get(service, _STATUS.SERVICE_UNKNOWN)
 
     def _set(self, serving: Mapping[str, bool]) -> None:
@@ -162,7 +161,7 @@ class Health:
         """Opens a watch; see `StreamedMethod`.
 
         Raises:
-            TooManyStreams: as many are open as may.
+            TooManyStreams: the maximum is open.
         """
         watch = HealthWatch(self, on_change)
         with self._lock:

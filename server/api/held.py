@@ -1,4 +1,4 @@
-"""Calls that are kept for a moment before they are handled."""
+"""Holds calls for a moment before they are handled."""
 
 import threading
 import time
@@ -8,15 +8,15 @@ from .call import Call
 
 
 class Held:
-    """Calls that a dispatcher keeps for a moment. Every method may be called from any thread."""
+    """Calls held by a dispatcher. Thread-safe."""
 
     def __init__(self, handle: Callable[[str, bytes, Call], None], methods: Container[str], most: int) -> None:
         """Starts empty.
 
         Args:
-            handle: handles a call: when it is released, or at once if it is not kept.
-            methods: full names of the methods whose calls are kept.
-            most: how many are kept.
+            handle: handles a call, when it is released or at once if it is not held.
+            methods: full names of the methods whose calls are held.
+            most: maximum number of held calls.
         """
         self._handle = handle
         self._methods = methods
@@ -27,7 +27,7 @@ class Held:
         self._changed = threading.Condition(threading.Lock())
 
     def take(self, method: str, message: bytes, call: Call) -> None:
-        """Keeps one call, or handles it."""
+        """Holds one call, or handles it."""
         with self._changed:
             is_kept = method in self._methods and len(self._calls) < self._most and not self._is_released
             if is_kept:
@@ -39,15 +39,15 @@ class Held:
             self._handle(method, message, call)
 
     def take_all(self, arrivals: Sequence[tuple[str, bytes, Call]]) -> None:
-        """Keeps or handles calls that arrived together."""
+        """Holds or handles calls that arrived together."""
         for method, message, call in arrivals:
             self.take(method, message, call)
 
     def wait_until_quiet(self, quiet_s: float, at_most_s: float) -> int:
-        """Waits until calls have come and no other for `quiet_s` seconds, or no more are kept; at most `at_most_s`.
+        """Waits until no call has come for `quiet_s` seconds after the first, or no more are held; at most `at_most_s`.
 
         Returns:
-            How many calls are kept.
+            Number of held calls.
         """
         end_s = time.monotonic() + at_most_s
         with self._changed:
@@ -60,7 +60,7 @@ class Held:
             return len(self._calls)
 
     def release(self) -> None:
-        """Handles the calls that were kept, in their order."""
+        """Handles the held calls in order."""
         with self._changed:
             self._is_released = True
         for method, message, call in self._calls:

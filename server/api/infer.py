@@ -1,4 +1,4 @@
-"""ModelInfer: from serialized requests to the batcher, one by one or those that arrive together at once."""
+"""ModelInfer: passes serialized requests to the batcher, one by one or in groups."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,10 @@ _EXPIRED = "the deadline passed before the server could look at the request; all
 
 
 class ModelInfer:
-    """Handles ModelInfer. May be called from any thread."""
+    """Handles ModelInfer. Thread-safe."""
 
     def __init__(self, catalogue: Catalogue, regions: Regions) -> None:
-        """Stores what it is handed: the loaded models, and the shared memory that requests may point into."""
+        """`regions`: shared memory that requests may use."""
         self._catalogue = catalogue
         self._regions = regions
         self._plans = PlanCache()
@@ -31,7 +31,7 @@ class ModelInfer:
         """Queues a request; the call is answered when its batch has run.
 
         Raises:
-            RequestError: the request is wrong, or is not taken now.
+            RequestError: the request is invalid, or refused now.
         """
         arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
         request = self._recall(message, call, generation, arrived_ns)
@@ -47,25 +47,25 @@ class ModelInfer:
             raise
 
     def handle_all(self, arrivals: Sequence[Arrival], fail: Callable[[Call, Exception], None]) -> None:
-        """Queues the requests of calls that arrived together, as `GroupHandler` says: those of a version at once."""
+        """Queues the requests of calls that arrived together, those of one version at once; see `GroupHandler`."""
         arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
         groups: dict[Batcher, list[InferRequest]] = {}
         now_s = arrived_ns / 1e9
         for _, message, call in arrivals:
             try:
                 if call.deadline_s is not None and call.deadline_s <= now_s:
-                    # Under an overload these are many, and looking at them would cost those that are in time.
+                    # Under overload these are many, and examining them would delay those that are in time.
                     raise DeadlineExceeded(_EXPIRED)
                 request = self._recall(message, call, generation, arrived_ns)
                 if request is None:
                     if len(message) > SMALL_BYTES:
-                        # Those before it need not wait until it is parsed, which may take long.
+                        # The ones before it must not wait for its parsing, which may take long.
                         self._submit_all(groups, arrivals, fail)
                         groups = {}
                     request = self._parse(message, call, generation, arrived_ns)
                 call.on_cancel(request.cancel)
                 groups.setdefault(request.plan.batcher, []).append(request)
-            except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
                 fail(call, error)
         self._submit_all(groups, arrivals, fail)
 
@@ -79,7 +79,7 @@ class ModelInfer:
             refused: Sequence[tuple[InferRequest, Exception]]
             try:
                 refused = batcher.submit_all(requests)
-            except Exception as unexpected:  # noqa: BLE001  an unexpected error must cost its callers only
+            except Exception as unexpected:  # noqa: BLE001  an unexpected error must affect only its callers
                 refused = [(request, unexpected) for request in requests]
             for request, error in refused:
                 self._refused(request, error, arrivals, fail)
@@ -98,12 +98,12 @@ class ModelInfer:
             try:
                 self._submit_elsewhere(message, call, request.arrived_ns)
                 return
-            except Exception as final:  # noqa: BLE001  an unexpected error must cost its caller only
+            except Exception as final:  # noqa: BLE001  an unexpected error must affect only its caller
                 error = final
         fail(call, error)
 
     def _submit_elsewhere(self, message: bytes, call: Call, arrived_ns: int) -> None:
-        """Queues a request whose version left after it was looked up, with what took its place."""
+        """Queues a request with the replacement of a version that was unloaded after the look-up."""
         while True:
             generation = self._catalogue.generation
             request = self._parse(message, call, generation, arrived_ns)
@@ -111,14 +111,14 @@ class ModelInfer:
             try:
                 request.plan.batcher.submit(request)
             except Unloading:
-                # It has left as well, or nothing has taken its place.
+                # It was unloaded as well, or has no replacement.
                 if self._catalogue.generation == generation:
                     raise
             else:
                 return
 
     def _recall(self, message: bytes, call: Call, generation: int, arrived_ns: int) -> InferRequest | None:
-        """Returns the request of a message with the head that came last; None: it is to be parsed."""
+        """Returns the request of a message with the same head as the last one; None if it must be parsed."""
         known = self._plans.recall(message, generation)
         if known is None:
             return None
@@ -126,7 +126,7 @@ class ModelInfer:
         return InferRequest(call, plan, id_field, arrived_ns, plan.layout, (data,))
 
     def _parse(self, message: bytes, call: Call, generation: int, arrived_ns: int) -> InferRequest:
-        """Returns the request of a message; checks its head against its model, unless that was done before."""
+        """Returns the request of a message; checks its head against its model unless that is cached."""
         parsed = parse(message, call.reserve)
         head = parsed.head
         request_id = head.id

@@ -1,4 +1,4 @@
-"""A ModelInfer call's tensors on their way through the batcher, and its answer, alone or with its run's others."""
+"""A ModelInfer call's request for the batcher, and its answer, alone or with the others of its run."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -17,12 +17,12 @@ from .status import status_of
 
 
 class InferRequest(Request):
-    """A call's tensors on their way through the batcher."""
+    """A call's tensors for the batcher."""
 
     def __init__(
         self, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, layout: Layout, buffers: Sequence[Any]
     ) -> None:
-        # Written out rather than inherited: this is done for every request.
+        # Without super().__init__: this runs for every request.
         self.call = call
         self.plan = plan
         self.id_field = id_field
@@ -41,7 +41,7 @@ class InferRequest(Request):
     def of_arrays(
         cls, call: Call, plan: Plan, id_field: bytes, arrived_ns: int, inputs: dict[str, Array]
     ) -> "InferRequest":
-        """Returns the request of a call whose tensors were parsed."""
+        """Returns the request of a call with parsed tensors."""
         request = cls(call, plan, id_field, arrived_ns, Layout.of(inputs), tuple(inputs.values()))
         request._inputs = inputs
         return request
@@ -73,14 +73,14 @@ class InferRequest(Request):
             self.call.fail(status_of(error))
             return
         except Exception:
-            # Raised again for the log; the caller must not wait for an answer that never comes.
+            # Raised again for the log; the caller must still get an answer.
             name = self.plan.loaded.name
             self.call.fail(status_of(InternalError(f"model {name}: its outputs cannot be written as an answer")))
             raise
         self.reply(response, batch)
 
     def reply(self, response: bytes, batch: ComputedBatch) -> None:
-        """Answers its call with what was computed in a run, and tells all who want to know."""
+        """Answers its call with the outputs of a run."""
         call = self.call
         if call.record is not None:
             call.subject = self.subject()
@@ -88,12 +88,12 @@ class InferRequest(Request):
         call.reply(response, _timings(batch, self.arrived_ns, self.plan.loaded) if self.plan.wants_timings else ())
 
     def fail(self, error: RequestError) -> None:
-        # Told only where it is logged: under an overload, reading the id costs as much as the refusal.
+        # Computed only if it is logged: under overload, reading the id costs as much as the refusal.
         self.call.subject = self.subject
         self.call.fail(status_of(error))
 
     def subject(self) -> Subject:
-        """Returns what it is about."""
+        """Returns its subject."""
         loaded = self.plan.loaded
         return Subject(loaded.name, str(loaded.version), pb.ModelInferResponse.FromString(self.id_field).id)
 
@@ -103,7 +103,7 @@ def _plan_of(request: Request) -> Plan | None:
 
 
 def _by_plan(requests: Sequence[Request]) -> Iterable[tuple[Plan | None, Sequence[Any]]]:
-    """Returns a run's requests in their order, together those that are side by side and of one plan."""
+    """Groups adjacent requests of a run by plan, in order."""
     plan = _plan_of(requests[0])
     others = [each for each in requests if type(each) is not InferRequest or each.plan is not plan]
     if not others:
@@ -112,12 +112,12 @@ def _by_plan(requests: Sequence[Request]) -> Iterable[tuple[Plan | None, Sequenc
 
 
 def _encode_run(plan: Plan | None, requests: Sequence[Any], batch: ComputedBatch, first_row: int) -> list[bytes] | None:
-    """Returns the answers of requests of one plan; None where each has to be answered by itself."""
+    """Returns the answers of requests of one plan; None if each must be answered by itself."""
     if plan is None:
         return None
     try:
         return plan.encode_run([request.id_field for request in requests], batch, first_row)
-    except Exception:  # noqa: BLE001  each meets it again, and fails and is logged by itself
+    except Exception:  # noqa: BLE001  each will fail again by itself, and be logged
         return None
 
 
@@ -128,7 +128,7 @@ def _reply_all(
     replied: list[Call],
     log_failure: FailureLog,
 ) -> None:
-    """Answers calls; adds those that are still to be counted to `replied`."""
+    """Answers calls; adds those still to be counted to `replied`."""
     for request, message in zip(requests, messages, strict=True):
         call = request.call
         try:
@@ -137,15 +137,15 @@ def _reply_all(
             elif call.claim():
                 replied.append(call)
                 call.post(message)
-        except Exception as error:  # noqa: BLE001  a caller that cannot be answered must not strand the others
+        except Exception as error:  # noqa: BLE001  one failing caller must not strand the others
             log_failure(error)
-    # One of each transport's: its answers leave together.
+    # One call per transport: its answers leave together.
     for call in {type(request.call): request.call for request in requests}.values():
         call.flush()
 
 
 def _timings(batch: ComputedBatch, arrived_ns: int, loaded: LoadedVersion) -> tuple[tuple[str, str], ...]:
-    """Returns what a request's run took and was, as metadata."""
+    """Returns the timings of a request's run, as metadata."""
     return (
         ("pixelserve-queue-us", str((batch.started_ns - arrived_ns) // 1000)),
         ("pixelserve-compute-us", str((batch.computed_ns - batch.started_ns) // 1000)),

@@ -1,4 +1,4 @@
-"""LogSettings: the log's level, read and changed while the server runs."""
+"""LogSettings: reads and changes the log level at run time."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from pixelserve.oip import inference_pb2 as pb
 from ..errors import InvalidRequest
 from ..observe.logs import LEVELS, LevelName, LogLevel
 
-# Triton's switches that are levels here, with the level that each lets through; least severe first.
+# Triton's switches as levels, each with the level it enables; least severe first.
 _SWITCHES: dict[str, LevelName] = {
     "log_verbose_level": "debug",
     "log_info": "info",
@@ -16,12 +16,12 @@ _SWITCHES: dict[str, LevelName] = {
     "log_error": "error",
 }
 _VERBOSE = "log_verbose_level"
-# Where the log goes and how it looks is chosen at the start.
+# The log's target and format are fixed at start.
 _FIXED = ("log_file", "log_format")
 
 
 class LogSettings:
-    """Answers LogSettings. May be called from any thread."""
+    """Answers LogSettings. Thread-safe."""
 
     def __init__(
         self, level: LogLevel, log_format: str, on_change: Callable[[LevelName, LevelName], object] = lambda *_: None
@@ -29,9 +29,9 @@ class LogSettings:
         """Stores what it is handed.
 
         Args:
-            level: the log's.
-            log_format: what the log's lines look like; cannot be changed.
-            on_change: told the level before a change and after it, while the one that shows more is in force.
+            level: the log level.
+            log_format: the log's format, which cannot be changed.
+            on_change: called with the old and the new level, while the more verbose one is in force.
         """
         self._level = level
         self._log_format = log_format
@@ -39,10 +39,10 @@ class LogSettings:
         self._lock = threading.Lock()
 
     def __call__(self, request: pb.LogSettingsRequest) -> pb.LogSettingsResponse:
-        """Changes what is asked for, all of it or nothing, and returns the settings that hold then.
+        """Applies all requested changes or none, and returns the resulting settings.
 
         Raises:
-            InvalidRequest: a setting is unknown, of another type, cannot be changed, or contradicts another.
+            InvalidRequest: a setting is unknown, of another type, not changeable, or contradicts another.
         """
         with self._lock:
             before = self._level.name
@@ -52,7 +52,7 @@ class LogSettings:
             return self._describe()
 
     def _change(self, before: LevelName, after: LevelName) -> None:
-        # Told at the level that shows more, or nobody could see who made the log silent.
+        # Logged at the more verbose level, so a change to a silent log is visible.
         is_quieter = LEVELS.index(after) > LEVELS.index(before)
         if is_quieter:
             self._on_change(before, after)
@@ -61,7 +61,7 @@ class LogSettings:
             self._on_change(before, after)
 
     def _asked(self, request: pb.LogSettingsRequest, before: LevelName) -> LevelName:
-        # A setting without a value asks for nothing.
+        # A setting without a value changes nothing.
         given = {
             name: value
             for name, value in sorted(request.settings.items())
@@ -101,8 +101,8 @@ def _is_on(name: str, value: pb.LogSettingsRequest.SettingValue) -> bool:
 
 
 def _level(switches: Mapping[str, bool], before: LevelName) -> LevelName:
-    """Returns the level that switches ask for: one that is on lets through what is more severe, too, and one that is
-    off stops what is less severe."""
+    """Returns the level of Triton's switches: one that is on includes all more severe levels, one that is off excludes
+    all less severe ones."""
     on = [LEVELS.index(_SWITCHES[name]) for name, is_on in switches.items() if is_on]
     off = [LEVELS.index(_SWITCHES[name]) for name, is_on in switches.items() if not is_on]
     lowest = max(off, default=-1) + 1

@@ -1,4 +1,4 @@
-"""ModelConfig: a version's configuration as it holds, in Triton's words."""
+"""ModelConfig: a version's effective configuration, in Triton's format."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -13,17 +13,17 @@ from ..repository.layout import DEFAULT_MODEL_FILE
 from ..repository.loader import LoadedVersion
 
 UNMERGED = "pixelserve_unmerged"
-"""A parameter of the answer: why requests are not merged, where the model's rows do not allow it."""
+"""A parameter of the answer: why requests are not merged, if the model's rows do not allow it."""
 
 _Entry = TypeVar("_Entry", pb.ModelInput, pb.ModelOutput)
 
 
 def describe(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelConfig:
-    """Returns what config.pbtxt says, completed with what holds where it is silent.
+    """Returns config.pbtxt, completed with effective values.
 
     Args:
         loaded: the version.
-        aliases: the model's versions that have names, by name; they may have moved since it was loaded.
+        aliases: the model's named versions, which may have changed since it was loaded.
     """
     settled = loaded.config
     config = pb.ModelConfig()
@@ -47,7 +47,7 @@ def describe(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelConfi
 
 
 def _completed(written: Sequence[_Entry], kind: type[_Entry], specs: Sequence[TensorSpec], rows: int) -> list[_Entry]:
-    """Returns an entry for each tensor of the graph, beginning with what config.pbtxt says of it."""
+    """Returns an entry for each tensor of the graph, based on its entry in config.pbtxt."""
     by_name = {entry.name: entry for entry in written}
     entries = []
     for spec in specs:
@@ -59,18 +59,18 @@ def _completed(written: Sequence[_Entry], kind: type[_Entry], specs: Sequence[Te
 
 
 def _fill(entry: pb.ModelInput | pb.ModelOutput, spec: TensorSpec, max_batch_size: int) -> None:
-    """Writes what the graph says of a tensor; the batch dimension is not among Triton's `dims`."""
+    """Fills in a tensor's values from the graph; Triton's `dims` exclude the batch dimension."""
     entry.name = spec.name
     entry.data_type = getattr(pb, spec.datatype.config_name)
     dims = spec.shape[1:] if max_batch_size else spec.shape
-    # Triton has no tensor without dims, and says so where there is none beside the batch's.
+    # Triton does not allow empty dims, and uses a reshape for tensors with only the batch dimension.
     if not dims:
         entry.reshape.SetInParent()
     entry.dims[:] = dims or [1]
 
 
 def _complete_format(config: pb.ModelConfig, settled: ModelConfig) -> None:
-    """Says where a picture's channels are: without it, image clients made for Triton give up."""
+    """Sets the position of a picture's channels, which Triton's image clients require."""
     if settled.pictures is not None and not config.input[0].format:
         is_last = settled.pictures.layout == "nhwc"
         config.input[0].format = pb.ModelInput.FORMAT_NHWC if is_last else pb.ModelInput.FORMAT_NCHW
@@ -83,7 +83,7 @@ def _complete_scheduling(config: pb.ModelConfig, loaded: LoadedVersion) -> None:
         config.parameters[UNMERGED].string_value = loaded.unmerged
     elif loaded.batcher.merges:
         config.dynamic_batching.SetInParent()
-        # In Triton a queue without a size has no bound; here it has the setting's.
+        # In Triton a queue without a size is unbounded; here the setting applies.
         config.dynamic_batching.default_queue_policy.max_queue_size = policy.queue.max_queue_size
     if not config.instance_group:
         on_gpu = loaded.provider == CUDA

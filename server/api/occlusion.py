@@ -1,4 +1,4 @@
-"""Occlusion: which parts of a picture an answer depends on, by covering one after the other (Zeiler & Fergus 2014)."""
+"""Occlusion: finds which parts of a picture an answer depends on, by covering each (Zeiler & Fergus 2014)."""
 
 from collections.abc import Iterator
 
@@ -11,20 +11,20 @@ from ..engine.tensors import Array
 from ..errors import InvalidRequest
 
 MOST_CELLS = 8
-"""Most cells per side."""
+"""Maximum cells per side."""
 
 
 def rows_of(request: pb.ClassifyRequest) -> int:
-    """Returns the rows that a request becomes: one per picture, and one per covered cell."""
+    """Returns the number of rows of a request: one per picture, and one per covered cell."""
     return len(request.images) + request.occlusion**2
 
 
 def check(request: pb.ClassifyRequest, max_batch_size: int) -> None:
-    """Raises InvalidRequest if a request asks for occlusion that its model or the number of its pictures rules out.
+    """Raises InvalidRequest if a request's occlusion does not fit its model or its number of pictures.
 
     Args:
         request: the request.
-        max_batch_size: most rows of one run; all cells share one.
+        max_batch_size: maximum rows of one run, which all cells share.
     """
     cells = request.occlusion
     if not cells:
@@ -41,7 +41,7 @@ def check(request: pb.ClassifyRequest, max_batch_size: int) -> None:
 
 
 def covered(levels: Array, cells: int) -> Iterator[Array]:
-    """Yields a picture [height, width, channels] with one cell after the other in the picture's median colour."""
+    """Yields a picture [height, width, channels] with each cell in turn covered by the picture's median colour."""
     height, width = levels.shape[:2]
     colour = np.median(levels, axis=(0, 1)).astype(levels.dtype)
     for row in range(cells):
@@ -55,7 +55,7 @@ def covered(levels: Array, cells: int) -> Iterator[Array]:
 
 
 def drops(reading: Reading) -> list[float]:
-    """Returns by how much each cell's cover lowers the number of the first row's best class; 0 if not known."""
+    """Returns by how much covering each cell lowers the score of the first row's best class; 0 if unknown."""
     best = int(reading.columns[0].argmax())
     lost = reading.numbers[0, best] - reading.numbers[1:, best]
     found: list[float] = np.where(np.isfinite(lost), lost, 0).tolist()

@@ -1,4 +1,4 @@
-"""The methods of inference.GRPCInferenceService that are served, as handlers of serialized messages."""
+"""The served methods of inference.GRPCInferenceService, as handlers of serialized messages."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -22,12 +22,12 @@ from .statistics import ModelStatistics, Statistics
 from .trace_settings import TraceSettings
 
 SERVICE = "inference.GRPCInferenceService"
-# Only what is really served: clients switch features on by this list.
+# Only served extensions: clients enable features by this list.
 _EXTENSIONS = ("classification", "logging", "model_configuration", "model_repository", "statistics", "trace")
 
 
 class Readiness(Protocol):
-    """Tells whether the server as a whole takes requests."""
+    """Tells whether the server is ready."""
 
     @property
     def is_ready(self) -> bool:
@@ -35,7 +35,7 @@ class Readiness(Protocol):
 
 
 class OpenInference:
-    """Handles the service's methods. Handlers may be called from any thread."""
+    """Handles the service's methods. Handlers are thread-safe."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class OpenInference:
 
         Args:
             catalogue: the loaded models.
-            readiness: the server's.
-            version: the server's.
-            statistics: what models have done.
-            log_settings: answers for the log.
-            trace_settings: answers for traces.
-            regions: shared memory that clients have registered.
-            shared_memory: whether they may.
+            readiness: the server's readiness.
+            version: the server's version.
+            statistics: the models' statistics.
+            log_settings: answers LogSettings.
+            trace_settings: answers TraceSetting.
+            regions: the registered shared memory.
+            shared_memory: whether clients may register any.
         """
         self._catalogue = catalogue
         self._readiness = readiness
@@ -124,7 +124,7 @@ class OpenInference:
 
 
 def _immediate(message_type: type[Any], answer: Callable[[Any], Message]) -> Handler:
-    """Returns a handler for a method that is answered on the spot."""
+    """Returns a handler for a method that is answered at once."""
 
     def handle(message: bytes, call: Call) -> None:
         call.reply(answer(parse_message(message_type, message)).SerializeToString())
@@ -133,7 +133,7 @@ def _immediate(message_type: type[Any], answer: Callable[[Any], Message]) -> Han
 
 
 def _listing(message_type: type[Any], answer: Callable[[Any, Call], Message]) -> Handler:
-    """Returns the same for a method whose answer holds only what the caller may see."""
+    """Returns a handler for a method whose answer is limited to what the caller may see."""
 
     def handle(message: bytes, call: Call) -> None:
         call.reply(answer(parse_message(message_type, message), call).SerializeToString())

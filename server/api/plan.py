@@ -1,7 +1,7 @@
-"""What a ModelInfer request's head asks for, checked once and remembered.
+"""Checks the heads of ModelInfer requests once, and caches the result.
 
-A head is everything but the request's id and its tensor's bytes. Clients send the same one again and again, so it is
-checked against the model the first time, and found by what protobuf writes of it from then on.
+A head is everything except the request's id and tensor bytes. Clients repeat the same one, so it is checked against the
+model the first time, and then found by its serialized bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ from .wire import encode_varint
 _CLASSIFICATION = "classification"
 _TIMEOUT = "timeout"
 _PRIORITY = "priority"
-# Ours: asks for what its run took and was, beside the answer.
+# Our own parameter: requests the run's timings beside the answer.
 _TIMINGS = "pixelserve_timings"
-# Ours: names the version by what it is, such as its model's candidate.
+# Our own parameter: names the version by alias, such as candidate.
 _ALIAS = "pixelserve_alias"
-# Asks for an empty answer behind the last of several; here every request has one, which is marked as the last.
+# Requests an empty last answer after several; here every request has one answer, marked as the last.
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
 # Field numbers and types on the wire: number << 3 | 2. The id has the same number in requests and answers.
@@ -36,18 +36,18 @@ _ID = pb.ModelInferRequest.ID_FIELD_NUMBER << 3 | 2
 _RAW_INPUT = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2
 _RAW_OUTPUT = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2
 
-# Most shapes of outputs that one plan remembers; a model's outputs may have another shape for every request.
+# Maximum output shapes cached per plan; a model's outputs may differ in shape for every request.
 _MAX_SHAPES = 64
 _MAX_HEAD_BYTES = 4096
 
 _Prefixes = Sequence[tuple[bytes, int]]
-"""For each output of some shape, what precedes its bytes in an answer, and how many a row has."""
+"""For each output of a shape: the bytes before its data in an answer, and the bytes per row."""
 
 _Tensor = tuple[bytes, bytes, int]
-"""What precedes an output's bytes in an answer, the whole batch's bytes, and how many a row has."""
+"""The bytes before an output's data in an answer, the whole batch's data, and the bytes per row."""
 
 Key = tuple[bytes, int]
-"""What a plan is found by: the head as protobuf writes it, and the size of the only raw tensor in bytes."""
+"""The key of a plan: the serialized head, and the size of the only raw tensor in bytes."""
 
 RequestedOutput = tuple[TensorSpec, int, Place | None]
 """An output to send; how many best classes to send in place of its numbers (0: the numbers); and where in shared memory
@@ -55,19 +55,19 @@ to put it (None: into the answer)."""
 
 
 class Plan:
-    """A checked head: which model computes, from what, and what is answered."""
+    """A checked head: the model, its inputs and the requested outputs."""
 
     def __init__(self, request: InferRequest, loaded: LoadedVersion, regions: Regions) -> None:
-        """Checks everything about a request but its tensors.
+        """Checks everything in a request except its tensors.
 
         Args:
             request: the request.
-            loaded: the version that it is for.
-            regions: shared memory that outputs may go to.
+            loaded: its version.
+            regions: shared memory for outputs.
 
         Raises:
             InvalidRequest: a parameter or a requested output is wrong.
-            NotFound: an output is to go to shared memory that is not registered.
+            NotFound: an output's shared memory is not registered.
         """
         head = request.head
         _check_parameters(head.parameters, loaded.name)
@@ -78,9 +78,9 @@ class Plan:
         self.wants_timings = _wants_timings(head.parameters)
         self.waits_specially = bool(self.timeout_ns or self.priority)
         self._outputs = _requested_outputs(head, loaded, regions)
-        # Regions come and go without a change of the head or of the catalogue.
+        # Regions change without a change of the head or the catalogue.
         self._keeps_regions = any(place for _, _, place in self._outputs)
-        # Classes and strings have no rows of equal length; what goes to shared memory is not in the answer.
+        # Rows of classes and strings differ in length; outputs in shared memory are not in the answer.
         self._is_plain = bool(loaded.config.batching.max_batch_size) and not any(
             classes or place or spec.datatype.is_bytes for spec, classes, place in self._outputs
         )
@@ -89,11 +89,11 @@ class Plan:
         # By the outputs' shapes, of which a model may have several.
         self._heads: dict[object, _Prefixes] = {}
         self.rows = 0
-        # Of no tensors, until `decode` has seen them.
+        # None until `decode` has seen the tensors.
         self.layout = Layout((), (), ())
 
     def decode(self, request: InferRequest) -> dict[str, Array]:
-        """Checks a request's tensors and returns them by name; from then on the plan holds for others like it.
+        """Checks a request's tensors and returns them by name; the plan then applies to similar requests.
 
         Raises:
             InvalidRequest: an input is missing, unknown, duplicate, or of a wrong datatype, shape or size.
@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether a request with the same head needs no more than its bytes."""
+        """Whether a request with the same head needs only its bytes."""
         layout = self.layout
         batches = self.loaded.config.batching.max_batch_size > 0
         return batches and len(layout.names) == 1 and layout.is_joinable and not self._keeps_regions
@@ -113,8 +113,8 @@ class Plan:
         """Returns the serialized ModelInferResponse.
 
         Args:
-            id_field: the request's id as a field of the message, tag included; it has the same number in both messages.
-            batch: the outputs, of which the request's rows go from `start` to the one before `end`.
+            id_field: the request's id as a field with its tag, which is the same in both messages.
+            batch: the outputs; the request has rows `start` to `end` (exclusive).
         """
         tensors = self._shared(batch)
         if tensors is None:
@@ -126,15 +126,15 @@ class Plan:
         return b"".join(parts)
 
     def encode_run(self, id_fields: Sequence[bytes], batch: ComputedBatch, start: int) -> list[bytes] | None:
-        """Returns what `encode` returns for each of several requests that were computed side by side.
+        """Encodes the responses of several requests with adjacent rows.
 
         Args:
             id_fields: their ids as fields of the message.
             batch: the outputs.
-            start: the first one's first row.
+            start: the first request's first row.
 
         Returns:
-            The responses; None where one might fail, so that each is to be encoded by itself.
+            The responses; None if one might fail, so each must be encoded by itself.
         """
         tensors = self._shared(batch)
         if tensors is None:
@@ -152,7 +152,7 @@ class Plan:
         ]
 
     def _shared(self, batch: ComputedBatch) -> "Sequence[_Tensor] | None":
-        """Returns a batch's outputs as its answers of this plan begin and hold them; None where they share nothing."""
+        """Returns the parts of a batch's outputs that its answers share; None if there are none."""
         encoded = batch.encoded
         if encoded is None or encoded[0] is not self:
             if not self._is_plain or not batch.is_by_row:
@@ -177,7 +177,7 @@ class Plan:
             describe_output(response, spec, (self.rows, *array.shape[1:]))
             row_bytes = array.nbytes // batch_rows
             prefixes.append((bytes([_RAW_OUTPUT]) + encode_varint(row_bytes * self.rows), row_bytes))
-        # The description of all of them stands before the first one's bytes.
+        # The description of all outputs precedes the data of the first.
         prefix, row_bytes = prefixes[0]
         prefixes[0] = response.SerializeToString() + prefix, row_bytes
         return prefixes
@@ -207,39 +207,39 @@ def _encode_classes(
 
 
 class _Form(NamedTuple):
-    """A plan, and how clients write its requests: by protobuf, but for the id and the tensor's bytes."""
+    """A plan with the serialized form of its requests, except the id and the tensor's bytes."""
 
     before: bytes
-    """The model's name and version, which precede the id."""
+    """The fields before the id: the model's name and version."""
     after: bytes
-    """The other fields, which follow it, and the tag and the length of the tensor."""
+    """The fields after the id, and the tag and length of the tensor."""
     data_bytes: int
     """Size of the tensor."""
     plan: Plan
 
 
 class PlanCache:
-    """Plans by their heads, bounded. Not shared between threads without the interpreter's lock."""
+    """A bounded cache of plans by head. Relies on the GIL for thread safety."""
 
     def __init__(self, max_plans: int = 512, max_head_bytes: int = _MAX_HEAD_BYTES) -> None:
         """Starts empty.
 
         Args:
-            max_plans: most plans that are kept; when there are more, all are forgotten and it starts anew.
-            max_head_bytes: size of the largest head that is kept.
+            max_plans: maximum number of plans; beyond it the cache is cleared.
+            max_head_bytes: maximum size of a cached head.
         """
         self._max_plans = max_plans
         self._max_head_bytes = max_head_bytes
-        # With the generation that they are of, in one: a thread that still works on an older one must not mix them.
+        # Together with their generation: a thread that still uses an older one must not mix them.
         self._known: tuple[int, dict[Key, _Form]] = (-1, {})
-        # That of the last request, with its generation: most heads come again at once. Parsing each takes 2 µs more.
+        # The last request's, with its generation: most heads repeat at once. Parsing each would take 2 µs more.
         self._last: tuple[int, _Form] | None = None
 
     def recall(self, message: bytes, generation: int) -> tuple[Plan, bytes, memoryview] | None:
-        """Returns the plan of a message with the head that came last, its id's field, and its tensor's bytes.
+        """Returns the plan of a message with the same head as the last one, its id field, and its tensor's bytes.
 
-        None if it has another head, or is written in another way, or the catalogue has changed since. What is found is
-        what protobuf would parse: the message is put together of fields that protobuf wrote, an id and the tensor.
+        None if its head or serialization differs, or the catalogue has changed since. A match is what protobuf would
+        parse: the message consists of fields that protobuf wrote, an id and the tensor.
         """
         last = self._last
         if last is None or last[0] != generation:
@@ -251,31 +251,31 @@ class PlanCache:
         end = at
         if message[at] == _ID:
             if not message[at + 1]:
-                # An empty id is none, and is not sent back.
+                # An empty id is absent, and is not sent back.
                 return None
             end += 2 + message[at + 1]
         data_at = end + len(after)
         if data_at + data_bytes != len(message) or not message.startswith(after, end):
             return None
         id_field = message[at:end]
-        # Its length is a byte of the field too, and one that is not ASCII is only a part of the length.
+        # The field includes one length byte; a byte that is not ASCII would be only part of a length.
         return (plan, id_field, memoryview(message)[data_at:]) if id_field.isascii() else None
 
     def key_of(self, message: bytes, request: InferRequest) -> Key | None:
-        """Returns what a request's plan is found by; None if it is not kept.
+        """Returns the key of a request's plan; None if it is not cached.
 
         Args:
             message: the serialized request.
-            request: the same, parsed and without its id.
+            request: the parsed message without its id.
         """
         raw = request.raw
-        # A head of megabytes must not be written a second time only to be looked up.
+        # A head of megabytes must not be serialized again only for a look-up.
         if len(raw) != 1 or len(message) - raw[0].nbytes > self._max_head_bytes:
             return None
         return request.head.SerializeToString(), raw[0].nbytes
 
     def get(self, key: Key, generation: int) -> Plan | None:
-        """Returns the plan for a key, unless it is not known or the catalogue has changed since."""
+        """Returns the plan for a key; None if it is unknown or the catalogue has changed since."""
         known_generation, plans = self._known
         if generation != known_generation:
             self._known = (generation, {})
@@ -288,7 +288,7 @@ class PlanCache:
         return form.plan
 
     def put(self, key: Key, plan: Plan, generation: int) -> None:
-        """Remembers a plan that was made when the catalogue was of a generation."""
+        """Caches a plan of a generation of the catalogue."""
         known_generation, plans = self._known
         head, data_bytes = key
         if generation != known_generation or len(head) > self._max_head_bytes:
@@ -299,7 +299,7 @@ class PlanCache:
 
 
 def _around_id(head: bytes, data_bytes: int) -> tuple[bytes, bytes]:
-    """Returns what precedes and what follows the id in a message of this head and a tensor of so many bytes."""
+    """Returns the bytes before and after the id in a message with this head and tensor size."""
     request = pb.ModelInferRequest.FromString(head)
     before = pb.ModelInferRequest(model_name=request.model_name, model_version=request.model_version)
     request.ClearField("model_name")
@@ -309,7 +309,7 @@ def _around_id(head: bytes, data_bytes: int) -> tuple[bytes, bytes]:
 
 
 def find_version(head: pb.ModelInferRequest, catalogue: Catalogue) -> LoadedVersion:
-    """Returns the version that answers a request.
+    """Returns the version of a request.
 
     Raises:
         NotFound: no such model, version or alias, or no version of the model is ready.
@@ -327,15 +327,15 @@ def find_version(head: pb.ModelInferRequest, catalogue: Catalogue) -> LoadedVers
 
 
 def _check_parameters(parameters: Mapping[str, pb.InferParameter], model: str) -> None:
-    # Triton reserves this prefix; silently dropping one would change what the caller asked for.
+    # Triton reserves this prefix; silently ignoring such a parameter would change the request's meaning.
     unknown = [name for name in parameters if name.startswith("triton_") and name != _EMPTY_FINAL]
     if unknown:
         raise InvalidRequest(f"model {model}: request parameter {unknown[0]} is not served; leave it out")
 
 
 def _timeout_ns(parameters: Mapping[str, pb.InferParameter]) -> int:
-    """Returns how long the request may wait, by its parameter `timeout` in microseconds; 0: it does not say."""
-    # A look-up in a protobuf map would add the key.
+    """Returns the limit of a request's wait from its parameter `timeout` in microseconds; 0 if absent."""
+    # Indexing a protobuf map would add the key.
     if _TIMEOUT not in parameters:
         return 0
     timeout = parameters[_TIMEOUT]
@@ -366,7 +366,7 @@ def _wants_timings(parameters: Mapping[str, pb.InferParameter]) -> bool:
 
 
 def _requested_outputs(head: pb.ModelInferRequest, loaded: LoadedVersion, regions: Regions) -> list[RequestedOutput]:
-    """Returns what to answer with, in the order asked for; all outputs where the request names none."""
+    """Returns the requested outputs in order; all outputs if the request names none."""
     specs = {spec.name: spec for spec in loaded.config.outputs}
     if not head.outputs:
         return [(spec, 0, None) for spec in specs.values()]
@@ -390,7 +390,7 @@ def _class_count(
     count = asked.parameters[_CLASSIFICATION].int64_param
     if count < 1:
         raise InvalidRequest(f"output {spec.name}: classification is {count}; expected 1 or more, as int64_param")
-    # Ones say nothing: [1, N, 1, 1] is a row of N scores.
+    # Ignore ones: [1, N, 1, 1] is a row of N scores.
     row = spec.shape[1:] if loaded.config.batching.max_batch_size else spec.shape
     if not row or sum(size != 1 for size in row) > 1 or not spec.datatype.has_numbers:
         raise InvalidRequest(

@@ -1,6 +1,6 @@
-"""grpc.reflection, v1 and v1alpha: which services there are, and their definitions.
+"""grpc.reflection, v1 and v1alpha: the served services and their definitions.
 
-The messages of both versions are the same on the wire; the library has the older one's.
+The messages of both versions are equal on the wire; the library has the older ones.
 """
 
 from collections import deque
@@ -18,14 +18,14 @@ from .streaming import HandOver, Metadata, OpenStream
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
 
-# Answers that wait to be written before the next question is read; each may hold all our definitions.
+# Maximum pending answers before the next request is read; each may hold all our definitions.
 _WINDOW = 4
 
 
 class _Definitions:
-    """The definitions that this process has, and those of version 1, which the library lacks.
+    """This process's definitions, and those of version 1, which the library lacks.
 
-    Clients ask for every service in the list, and some end where one is missing.
+    Clients request every listed service, and some fail if one is missing.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class _Questions(OpenStream):
     def take(self, message: bytes) -> None:
         try:
             request = parse_message(reflection_pb2.ServerReflectionRequest, message)
-            # The library's service looks at nothing but the requests.
+            # The library's service uses only the requests.
             (answer,) = self._servicer.ServerReflectionInfo(iter((request,)), None)  # type: ignore[arg-type]
         except InvalidRequest as error:
             self.status = status_of(error)
@@ -102,10 +102,10 @@ class _Questions(OpenStream):
 
 
 class Reflection:
-    """Answers questions about the services that are served. May be called from any thread."""
+    """Answers requests about the served services. Thread-safe."""
 
     def __init__(self, services: Iterable[str]) -> None:
-        """Takes the full names of the services, besides its own."""
+        """`services`: full names of the services beside its own."""
         self._servicer = reflection.ReflectionServicer((*services, *SERVICES), pool=_Definitions())
 
     def open(

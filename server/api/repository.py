@@ -1,4 +1,4 @@
-"""RepositoryModelLoad and RepositoryModelUnload: a client decides what is loaded (`--model-control-mode explicit`)."""
+"""RepositoryModelLoad and RepositoryModelUnload: clients control what is loaded (`--model-control-mode explicit`)."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -25,15 +25,15 @@ _FILE = "file:"
 
 
 class RepositoryControl:
-    """Handles both methods. Handlers may be called from any thread; a change takes its time on the manager's."""
+    """Handles both methods. Handlers are thread-safe; changes run on the manager's threads."""
 
     def __init__(self, manager: RepositoryManager, mode: str, log_failure: FailureLog) -> None:
         """Stores what it is handed.
 
         Args:
             manager: loads and unloads.
-            mode: none, poll or explicit; both methods are for the last alone.
-            log_failure: logs an unexpected exception, and returns the id under which it did.
+            mode: none, poll or explicit; both methods require explicit.
+            log_failure: logs an unexpected exception and returns its id in the log.
         """
         self._manager = manager
         self._mode = mode
@@ -47,12 +47,12 @@ class RepositoryControl:
         }
 
     def load(self, message: bytes, call: Call) -> None:
-        """Loads a model's served versions, or brings them up to date; answered when they take requests.
+        """Loads or updates a model's served versions; answered when they are ready.
 
         Raises:
-            Unavailable: the mode is another.
+            Unavailable: the mode is not explicit.
             Unimplemented: a repository is named.
-            InvalidRequest: no model is named, a parameter is unknown, or what it holds is wrong.
+            InvalidRequest: no model is named, or a parameter is unknown or invalid.
         """
         request = parse_message(pb.RepositoryModelLoadRequest, message)
         self._check(request)
@@ -60,15 +60,15 @@ class RepositoryControl:
         self._answer(call, self._manager.load(request.model_name, override), _loaded)
 
     def unload(self, message: bytes, call: Call) -> None:
-        """Unloads a model; answered when its versions have finished what they had accepted.
+        """Unloads a model; answered when its versions' accepted requests are finished.
 
         Raises:
-            Unavailable: the mode is another.
+            Unavailable: the mode is not explicit.
             Unimplemented: a repository is named.
             InvalidRequest: no model is named.
         """
         request = parse_message(pb.RepositoryModelUnloadRequest, message)
-        # Triton's one parameter, unload_dependents, is about ensembles, of which there are none.
+        # Triton's only parameter, unload_dependents, is for ensembles, which do not exist here.
         self._check(request)
         self._answer(call, self._manager.unload(request.model_name), _unloaded)
 
@@ -86,7 +86,7 @@ class RepositoryControl:
             raise InvalidRequest("model_name is empty; expected the name of a model's folder in the repository")
 
     def _answer(self, call: Call, change: "Future[T]", encode: Callable[[T], bytes]) -> None:
-        """Answers a call when its change is made."""
+        """Answers a call when its change is complete."""
 
         def answer() -> None:
             if change.cancelled():
@@ -96,7 +96,7 @@ class RepositoryControl:
             except RequestError:
                 raise
             except ServerError as error:
-                # Such as a GPU that is required and not there: the server's settings, but told to who asked.
+                # Such as a required GPU that is missing: a matter of settings, but reported to the caller.
                 raise InvalidRequest(str(error)) from error
             call.reply(reply)
 
@@ -114,7 +114,7 @@ def _unloaded(_: None) -> bytes:
 
 
 def _override(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> Override | None:
-    """Returns what a load's parameters put in the place of the model's files."""
+    """Returns the files that a load's parameters replace."""
     config, files = None, {}
     for name, parameter in parameters.items():
         if name == _CONFIG:

@@ -1,4 +1,4 @@
-"""RepositoryIndex: what each version on disk is doing, and why what serves is not what lies there."""
+"""RepositoryIndex: the state of each version on disk, and why it differs from what is served."""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +15,16 @@ _CHANGED = "serves what was loaded before; the files on disk have changed since"
 
 
 class RepositoryIndex:
-    """Handles the method. May be called from any thread.
+    """Handles the method. Thread-safe.
 
-    The repository is looked at for each call, on a thread of its own: a disk that hangs must cost these calls only.
+    Each call reads the repository, on a separate thread: a hung disk must affect only these calls.
     """
 
     def __init__(self, catalogue: Catalogue, changed: Callable[[], Collection[tuple[str, int]]], guard: Guard) -> None:
         """Args:
         catalogue: the loaded models.
-        changed: tells which ready versions, by model and number, are of other files than are on disk.
-        guard: answers a call for which something unexpected is raised.
+        changed: returns the ready versions, by model and number, whose files changed on disk.
+        guard: answers calls with unexpected errors.
         """
         self._catalogue = catalogue
         self._changed = changed
@@ -45,7 +45,7 @@ class RepositoryIndex:
         self._thread.submit(lambda: self._guard(call, lambda: self._answer(request, call)))
 
     def close(self) -> None:
-        """Answers no more calls, and waits for none."""
+        """Stops answering, without waiting for calls."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, request: pb.RepositoryIndexRequest, call: Call) -> None:

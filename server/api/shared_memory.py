@@ -1,4 +1,4 @@
-"""Tensors in shared memory: the methods that register regions, and the parameters that point into them."""
+"""Tensors in shared memory: methods that register regions, and parameters that refer to them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from .call import Call
 from .codec import InferRequest
 
 REGION, _BYTE_SIZE, _OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
-"""The parameter that names a tensor's region, and those that say where in it the tensor is."""
+"""The parameters for a tensor's region and its place in it."""
 
 Parameters = Mapping[str, pb.InferParameter]
 Methods = dict[str, tuple[type[Any], Callable[[Any], Message]]]
@@ -21,20 +21,20 @@ Methods = dict[str, tuple[type[Any], Callable[[Any], Message]]]
 
 
 class Place(NamedTuple):
-    """Where a tensor's bytes are, or are to go."""
+    """The place of a tensor's bytes."""
 
     region: Region
     """The region."""
     offset: int
-    """Where in it they begin, in bytes."""
+    """Start in the region, in bytes."""
     byte_size: int
-    """How many bytes there are, or may be."""
+    """Size in bytes, or the maximum."""
 
     def write(self, response: pb.ModelInferResponse, data: bytes) -> None:
-        """Writes an output's bytes, and says so in the response, whose last output it is.
+        """Writes an output's bytes, and marks it in the response, whose last output it is.
 
         Raises:
-            InvalidRequest: there are too many, or the memory is gone.
+            InvalidRequest: they do not fit, or the memory is gone.
         """
         output = response.outputs[-1]
         if len(data) > self.byte_size:
@@ -47,18 +47,18 @@ class Place(NamedTuple):
         output.parameters[_BYTE_SIZE].int64_param = len(data)
         if self.offset:
             output.parameters[_OFFSET].int64_param = self.offset
-        # Clients look for an output's bytes by its position.
+        # Clients find an output's bytes by position.
         response.raw_output_contents.append(b"")
 
 
 def place_of(parameters: Parameters, tensor: str, regions: Regions) -> Place | None:
-    """Returns where a tensor's parameters say that its bytes are; None: they do not say.
+    """Returns the place from a tensor's parameters, or None.
 
     Raises:
         InvalidRequest: the bytes are not inside the region.
         NotFound: there is no such region.
     """
-    # A look-up in a protobuf map would add the key.
+    # Indexing a protobuf map would add the key.
     if REGION not in parameters:
         return None
     byte_size = _number(parameters, _BYTE_SIZE, tensor)
@@ -76,16 +76,16 @@ def _number(parameters: Parameters, name: str, tensor: str) -> int:
 
 
 def fetch_inputs(request: InferRequest, regions: Regions, call: Call) -> InferRequest:
-    """Returns a request whose inputs are all in it: those in shared memory are copied.
+    """Returns a request with all inputs in it; copies those in shared memory.
 
     Args:
         request: the request.
         regions: the registered regions.
-        call: counts the bytes, as if they had come in the message.
+        call: counts the bytes as if they were in the message.
 
     Raises:
-        InvalidRequest: the bytes are not inside the region, are more than may be in flight in the whole server, or the
-            request has typed contents besides.
+        InvalidRequest: the bytes are not inside the region or exceed the server's limit of bytes in flight, or the
+            request also has typed contents.
         NotFound: there is no such region.
         QueueFull: too many bytes are unanswered.
     """
@@ -105,7 +105,7 @@ def fetch_inputs(request: InferRequest, regions: Regions, call: Call) -> InferRe
 
 
 def _reserve(byte_size: int, call: Call, most_bytes: int) -> None:
-    # Registering a region is free, so reads need their own limit, as messages have.
+    # Registering a region is free, so reads need their own limit, like messages.
     if byte_size > most_bytes:
         raise InvalidRequest(
             f"the inputs have {byte_size:,} bytes in shared memory; at most {most_bytes:,} are read for one "
@@ -119,7 +119,7 @@ def _read(place: Place) -> memoryview:
 
 
 class SystemSharedMemory:
-    """Answers the methods that register regions. May be called from any thread."""
+    """Answers the methods that register regions. Thread-safe."""
 
     def __init__(self, regions: Regions, *, enabled: bool) -> None:
         """Stores what it is handed.
@@ -132,7 +132,7 @@ class SystemSharedMemory:
         self._enabled = enabled
 
     def methods(self) -> Methods:
-        """Returns the methods, those of CUDA's shared memory among them, of which none can be registered."""
+        """Returns the methods, including those of CUDA shared memory, which cannot be registered."""
         return {
             "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, self._status),
             "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, self._register),
@@ -170,7 +170,7 @@ class SystemSharedMemory:
 
 
 def _cuda_status(request: pb.CudaSharedMemoryStatusRequest) -> Message:
-    # Triton's example clients ask first, whether or not they go on to use any.
+    # Triton's example clients ask first, even if they do not use any.
     if request.name:
         raise NotFound(f'there is no CUDA shared memory region "{request.name}"; none can be registered')
     return pb.CudaSharedMemoryStatusResponse()

@@ -1,4 +1,4 @@
-"""ModelStatistics: what model versions have done since they were loaded (docs/statistics.md)."""
+"""ModelStatistics: counters of model versions since they were loaded (docs/statistics.md)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,14 +12,14 @@ from ..repository.loader import LoadedVersion
 from .call import Call
 
 Statistics = Callable[[str, int], VersionStats]
-"""Gives what a loaded version, by its model's name and its number, has done."""
+"""Returns the statistics of a loaded version, by model name and number."""
 
 
 class ModelStatistics:
     """Answers ModelStatistics."""
 
     def __init__(self, catalogue: Catalogue, statistics: Statistics) -> None:
-        """Stores what it is handed: the loaded models, and what they have done."""
+        """`statistics` returns a version's counters."""
         self._catalogue = catalogue
         self._statistics = statistics
 
@@ -47,7 +47,7 @@ class ModelStatistics:
 
 
 def _statistics(loaded: LoadedVersion, stats: VersionStats) -> pb.ModelStatistics:
-    # Batches wait for this lock: what takes long is done without it.
+    # Batches wait for this lock, so slow work is done without it.
     with stats.settled():
         message = pb.ModelStatistics(
             name=loaded.name,
@@ -70,7 +70,7 @@ def _statistics(loaded: LoadedVersion, stats: VersionStats) -> pb.ModelStatistic
 
 
 def _batch_statistics(sizes: Mapping[int, SizeStats], curve: LatencyCurve) -> Iterator[pb.InferBatchStatistics]:
-    """Yields the runs of each batch size, smallest first: those of requests, and those timed when it was loaded."""
+    """Yields the runs of each batch size, smallest first: those of requests, and those timed at load."""
     timed = {size: (runs, ns) for size, runs, ns in zip(curve.sizes, curve.runs, curve.spent_ns, strict=False)}
     for rows in sorted(sizes.keys() | timed.keys()):
         size = sizes.get(rows, SizeStats())

@@ -1,4 +1,4 @@
-"""What an error becomes on the wire: one table."""
+"""The table of gRPC statuses for errors."""
 
 import functools
 import math
@@ -44,42 +44,42 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     InternalError: grpc.StatusCode.INTERNAL,
 }
 
-# queue_full for QueueFull.
+# For example queue_full for QueueFull.
 _REASONS = {kind: re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in CODES}
 
-# Triton has one status for all that may go better another time.
+# Triton has one status for everything worth a retry.
 _TRITON_CODES = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: grpc.StatusCode.UNAVAILABLE,
 }
 
-# A message travels as a header, up to three bytes for one; clients refuse all headers together above 8 KiB.
+# A message is sent as a header, with up to three bytes per byte; clients refuse more than 8 KiB of headers.
 _MAX_MESSAGE_BYTES = 2000
 
-# Milliseconds after which a client that retries may come back to a full queue: a few batches' time.
+# Milliseconds before a client may retry after a full queue: a few batches' time.
 _PUSHBACK_MS = 20
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a call ended; but for `OK`, without a result."""
+    """The status of a call; without a result unless it is `OK`."""
 
     code: grpc.StatusCode
     """The status code."""
     message: str
-    """For people: what was expected, what came, what to do."""
+    """For people: what happened, what was expected, what to do."""
     trailing: tuple[tuple[str, str], ...] = ()
     """Trailing metadata."""
     reason: str = ""
-    """What went wrong, for counting: the error's kind, such as queue_full."""
+    """The kind of error, for counting, such as queue_full."""
 
 
 OK = Status(grpc.StatusCode.OK, "")
-"""What a call that got a result ends with."""
+"""The status of a successful call."""
 
 
 def status_of(error: RequestError) -> Status:
-    """Returns what the caller gets for an error."""
+    """Returns the caller's status for an error."""
     kind = type(error)
     if isinstance(error, RateExceeded):
         trailing = _after(error.retry_after_s)
@@ -88,30 +88,30 @@ def status_of(error: RequestError) -> Status:
     return _status(CODES[kind], _REASONS[kind], _shortened(str(error)), trailing)
 
 
-# Under an overload the same refusal is sent thousands of times a second. Messages are shortened before they come here:
-# 256 are kept, and a client's own words can be in them.
+# Under overload the same refusal is sent thousands of times per second. Messages are shortened before they come here:
+# 256 are kept, and they may contain a client's words.
 @functools.lru_cache(maxsize=256)
 def _status(code: grpc.StatusCode, reason: str, message: str, trailing: tuple[tuple[str, str], ...]) -> Status:
     return Status(code, message, trailing, reason)
 
 
 def _after(wait_s: float) -> tuple[tuple[str, str], ...]:
-    """Returns when the caller may come back."""
+    """Returns the metadata that tells when to retry."""
     return *_pushback(math.ceil(wait_s * 1000)), ("retry-after", str(math.ceil(wait_s)))
 
 
 def _pushback(wait_ms: int) -> tuple[tuple[str, str], ...]:
-    # gRPC's own key; and one that a transport can carry which keeps gRPC's keys to itself.
+    # gRPC's own key, and another for transports that reserve gRPC's keys.
     return ("grpc-retry-pushback-ms", str(wait_ms)), ("retry-pushback-ms", str(wait_ms))
 
 
 def as_triton(status: Status) -> Status:
-    """Returns a status with the code that Triton gives: UNAVAILABLE for a full queue and for a deadline that passed."""
+    """Returns a status with Triton's code: UNAVAILABLE for a full queue and for a passed deadline."""
     return replace(status, code=_TRITON_CODES.get(status.code, status.code))
 
 
 def _shortened(message: str) -> str:
-    # Four bytes a character at the most.
+    # At most four bytes per character.
     if len(message) <= _MAX_MESSAGE_BYTES // 4:
         return message
     encoded = message.encode(errors="replace")

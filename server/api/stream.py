@@ -1,6 +1,6 @@
-"""ModelStreamInfer: many requests on one call, each of which is handled as a ModelInfer call of its own.
+"""ModelStreamInfer: many requests on one call, each handled like a ModelInfer call.
 
-Answers come in the order of their requests. One that fails is told so in its place, and the stream lives on.
+Answers keep the order of their requests. An error is answered in its place, and the stream continues.
 """
 
 import threading
@@ -22,13 +22,13 @@ from .streaming import HandOver, Metadata, OpenStream
 from .wire import encode_varint
 
 INFER_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
-"""Full name of the method whose calls are these streams."""
+"""Full name of the streaming method."""
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 # On the wire (public protocol, ModelStreamInferResponse): number << 3 | 2.
 _INFER_RESPONSE = 2 << 3 | 2
-# What Triton's clients tell a request's last answer by; here each has one. Appended, it is one more field.
+# Marks a request's last answer for Triton's clients; here each request has one. Appended as another field.
 _IS_FINAL: bytes = pb.ModelInferResponse(
     parameters={"triton_final_response": pb.InferParameter(bool_param=True)}
 ).SerializeToString()
@@ -50,11 +50,11 @@ class _StreamedCall(Call):
         self._on_cancel: Callable[[], None] | None = None
         self._reply: bytes | None = None
         self.status: Status | None = None
-        """What went wrong, once it is known."""
+        """Its error, once known."""
 
     @property
     def is_answered(self) -> bool:
-        """Whether there is something to write."""
+        """Whether it can be written."""
         return self._reply is not None or self.status is not None
 
     def metadata(self) -> Metadata:
@@ -68,7 +68,7 @@ class _StreamedCall(Call):
             callback()
 
     def leave(self) -> None:
-        """Tells whoever works on it that nobody waits for it any more."""
+        """Cancels it: no one waits for the answer."""
         with self._lock:
             self._has_left = True
             callback = None if self._is_claimed else self._on_cancel
@@ -78,7 +78,7 @@ class _StreamedCall(Call):
     def claim(self) -> bool:
         with self._lock:
             is_first, self._is_claimed = not self._is_claimed, True
-            # The request knows its call: without this the two would wait for the garbage collector.
+            # The request refers to its call: this breaks the cycle, which would wait for the garbage collector.
             self._on_cancel = None
         return is_first
 
@@ -94,7 +94,7 @@ class _StreamedCall(Call):
     def encode(self) -> bytes:
         """Returns the serialized ModelStreamInferResponse."""
         if self._reply is not None:
-            # A message of a stream has no metadata of its own.
+            # Messages of a stream have no metadata of their own.
             told = {key: pb.InferParameter(string_param=value) for key, value in self.trailing}
             parameters = pb.ModelInferResponse(parameters=told).SerializeToString() + _IS_FINAL
             size = encode_varint(len(self._reply) + len(parameters))
@@ -102,7 +102,7 @@ class _StreamedCall(Call):
         status = self.status
         if status is None:
             raise RuntimeError("a request is written when it has its answer")
-        # The message has no field for the code, by which a client knows whether to try again.
+        # The message has no field for the code, which tells a client whether to retry.
         response = pb.ModelStreamInferResponse(error_message=f"{status.code.name}: {status.message}")
         response.infer_response.MergeFromString(_IS_FINAL)
         response.infer_response.id = _id_of(self._message)
@@ -110,7 +110,7 @@ class _StreamedCall(Call):
 
 
 class InferStream(OpenStream):
-    """One open stream. Every method may be called from any thread."""
+    """One open stream. Thread-safe."""
 
     def __init__(
         self,
@@ -125,9 +125,9 @@ class InferStream(OpenStream):
         self._metadata = metadata
         self._on_change = on_change
         self._hand_over = hand_over
-        # In the order of their arrival; the first one's answer is the next to be written.
+        # In order of arrival; the first one's answer is written next.
         self._calls: deque[_StreamedCall] = deque()
-        # Requests that were taken and whose answers are not on the network yet.
+        # Requests whose answers are not sent yet.
         self._unwritten = 0
         self._is_finished = False
         self._has_left = False
@@ -156,13 +156,12 @@ class InferStream(OpenStream):
         self._hand_over(_INFER, message, call)
 
     def finish(self) -> None:
-        """Says that no more requests will come: the stream ends when those that came are answered."""
+        """No more requests will come: the stream ends when the received ones are answered."""
         self._is_finished = True
         self._on_change()
 
     def end(self) -> None:
-        """Takes no more requests, because the server stops: the stream ends with UNAVAILABLE when those that came are
-        answered."""
+        """The server stops: the stream ends with UNAVAILABLE when the received requests are answered."""
         self._end_with(status_of(Unavailable(STOPPING)))
 
     def _end_with(self, status: Status) -> None:
@@ -173,7 +172,7 @@ class InferStream(OpenStream):
         self._on_change()
 
     def close(self) -> None:
-        """Forgets the stream: nothing is written any more, and what has not started is not computed."""
+        """Closes the stream: nothing more is written, and waiting requests are dropped."""
         with self._lock:
             self._is_finished = self._has_left = True
             calls = list(self._calls)
@@ -183,9 +182,9 @@ class InferStream(OpenStream):
         self._streams.forget(self)
 
     def answered(self, call: _StreamedCall) -> None:
-        """Tells that a request has its answer."""
+        """A request has its answer."""
         status = call.status
-        # The next one would hear nothing else, because the server stops or the stream's token was revoked.
+        # Further requests would get the same error: the server stops or the stream's token was revoked.
         if status is not None and self._streams.is_draining:
             self.end()
         elif status is not None and status.code is grpc.StatusCode.UNAUTHENTICATED:
@@ -206,7 +205,7 @@ class InferStream(OpenStream):
 
 
 class InferStreams:
-    """All open streams of a server. Every method may be called from any thread."""
+    """All open streams of a server. Thread-safe."""
 
     def __init__(
         self,
@@ -223,10 +222,10 @@ class InferStreams:
         Args:
             dispatcher: handles the requests of all streams.
             admission: knows whether the server is draining.
-            failure_counts: counts the streams that are refused; their requests count as calls of their own.
-            authorizer: checks tokens; None: everyone may open streams.
-            max_streams: most streams that are open at once.
-            window: most requests of a stream that are read and whose answers are not written yet.
+            failure_counts: counts refused streams; requests of streams count as calls.
+            authorizer: checks tokens; None: all clients may open streams.
+            max_streams: maximum open streams.
+            window: maximum requests of a stream with unwritten answers.
         """
         self._dispatcher = dispatcher
         self._admission = admission
@@ -254,9 +253,9 @@ class InferStreams:
         """Opens a stream; see `StreamedMethod`.
 
         Raises:
-            Unauthenticated, PermissionDenied: the client has no token that allows this.
+            Unauthenticated, PermissionDenied: the client's token does not permit this.
             Unavailable: the server is draining.
-            TooManyStreams: as many are open as may.
+            TooManyStreams: the maximum is open.
         """
         try:
             return self._open_one(deadline_s, metadata, on_change, hand_over or self._dispatcher.handle)
@@ -271,7 +270,7 @@ class InferStreams:
         if self._authorizer is not None:
             self._authorizer.authorize_stream(INFER_STREAM, metadata)
         with self._changed:
-            # With the lock held, so that `end` either ends this stream too or has it refused.
+            # With the lock held, so `end` either ends this stream or refuses it.
             if self._has_ended or self._admission.is_draining:
                 raise Unavailable(STOPPING)
             if len(self._open) >= self._max_streams:
@@ -290,8 +289,7 @@ class InferStreams:
             self._changed.notify_all()
 
     def end(self, timeout_s: float) -> None:
-        """Ends all streams once their requests are answered, takes no others, and waits, but no longer than
-        `timeout_s`."""
+        """Refuses new streams, ends all others once their requests are answered, and waits up to `timeout_s`."""
         with self._changed:
             self._has_ended = True
             streams = list(self._open)
@@ -302,7 +300,7 @@ class InferStreams:
 
 
 def _id_of(message: bytes) -> str:
-    """Returns a request's id; empty where the message cannot be read."""
+    """Returns a request's id; empty if the message cannot be parsed."""
     try:
         return parse(message).head.id
     except InvalidRequest:

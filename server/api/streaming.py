@@ -1,4 +1,4 @@
-"""Methods with streams, as transports carry them: what opens a call, and how its messages and answers pass."""
+"""The interface between transports and streaming methods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -8,32 +8,32 @@ from .call import Call
 from .status import Status
 
 Metadata = Sequence[tuple[str, str | bytes]]
-"""What a client sent when it opened a call: keys in small letters, and their values."""
+"""A client's metadata, with keys in lower case."""
 
 HandOver = Callable[[str, bytes, Call], None]
-"""Hands one request of a stream to the dispatcher: its method's full name, its bytes and its call. Raises nothing."""
+"""Dispatches one request of a stream: its method's full name, its bytes and its call. Never raises."""
 
 
 class OpenStream(ABC):
-    """One call of a method with streams.
+    """One streaming call.
 
-    A transport takes what the client sends (`take`, only while `has_room`; then `finish`) and writes what there is to
-    answer (`next_answer`, then `written`) until it `is_over`; then it ends the call with `status`. It is told by its
-    `on_change`, from any thread, that there may be more to do. No method blocks or raises.
+    A transport passes in the client's messages (`take`, only while `has_room`; then `finish`) and writes the answers
+    (`next_answer`, then `written`) until it `is_over`; then it ends the call with `status`. Its `on_change` is called,
+    from any thread, when there may be more to do. No method blocks or raises.
     """
 
     status: Status | None = None
-    """How the call ends; None: OK."""
+    """The final status; None: OK."""
 
     @property
     @abstractmethod
     def has_room(self) -> bool:
-        """Whether another message may be taken."""
+        """Whether another message may be passed in."""
 
     @property
     @abstractmethod
     def is_over(self) -> bool:
-        """Whether nothing more will be answered."""
+        """Whether there will be no more answers."""
 
     @property
     @abstractmethod
@@ -42,27 +42,27 @@ class OpenStream(ABC):
 
     @abstractmethod
     def take(self, message: bytes) -> None:
-        """Takes a message of the client."""
+        """Receives a client's message."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Says that the client will send no more."""
+        """The client will send no more."""
 
     @abstractmethod
     def next_answer(self) -> bytes | None:
-        """Takes out the next message to write; None: there is none now."""
+        """Removes and returns the next message to write, or None."""
 
     @abstractmethod
     def written(self) -> None:
-        """Says that the answer that was taken out last is on the network."""
+        """The last returned answer was sent."""
 
     @abstractmethod
     def close(self) -> None:
-        """Says that the call has ended, be it because the client has left. A second time does nothing."""
+        """The call ended or the client left. Idempotent."""
 
 
 class StreamedMethod(Protocol):
-    """A method with streams."""
+    """A streaming method."""
 
     def open(
         self,
@@ -72,13 +72,13 @@ class StreamedMethod(Protocol):
         on_change: Callable[[], None] = ...,
         hand_over: HandOver | None = ...,
     ) -> OpenStream:
-        """Opens a call, to be closed by the transport.
+        """Opens a call, which the transport must close.
 
         Args:
-            deadline_s: `time.monotonic()` by which the client gives the call up; None: it did not say.
-            metadata: what it sent beside.
-            on_change: called from any thread when there may be something to write, or room.
-            hand_over: takes requests to the dispatcher; None: they go there at once, one by one.
+            deadline_s: the client's deadline by `time.monotonic()`, or None.
+            metadata: the client's metadata.
+            on_change: called from any thread when there may be answers or room.
+            hand_over: dispatches requests; None: they are dispatched at once, one by one.
 
         Raises:
             RequestError: the call is refused.

@@ -1,4 +1,4 @@
-"""TraceSetting: the settings of tracing, by Triton's names, for the whole server."""
+"""TraceSetting: the server's tracing settings, by Triton's names."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 _LEVEL, _RATE, _MODE = "trace_level", "trace_rate", "trace_mode"
 _OFF, _TIMESTAMPS = "OFF", "TIMESTAMPS"
-# Triton's other settings and their defaults (its trace extension), which fit what is done here: spans are sent as they
-# come, without end, and to no file.
+# Triton's other settings with their defaults (its trace extension), which match our behaviour: spans are sent at once,
+# without a limit, and to no file.
 _FIXED: dict[str, tuple[str, ...]] = {"trace_count": ("-1",), "log_frequency": ("0",), "trace_file": ("",)}
-# Triton's default. Where nothing is traced it means nothing.
+# Triton's default, meaningless without tracing.
 _UNUSED_RATE = 1000
 
 
 class TraceSettings:
-    """Answers TraceSetting. May be called from any thread."""
+    """Answers TraceSetting. Thread-safe."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class TraceSettings:
 
         Args:
             catalogue: the loaded models.
-            tracing: what traces calls; None: nothing does.
-            on_change: told the level and the rate after a change.
+            tracing: traces calls, or None.
+            on_change: called with the level and the rate after a change.
         """
         self._catalogue = catalogue
         self._tracing = tracing
@@ -49,7 +49,7 @@ class TraceSettings:
         Raises:
             NotFound: no such model, or no version of it is ready.
             InvalidRequest: a setting is unknown, or its value.
-            Unimplemented: a setting is to have a value that it cannot have here.
+            Unimplemented: a setting's value is not supported here.
         """
         if request.model_name:
             self._catalogue.get(request.model_name)
@@ -71,7 +71,7 @@ class TraceSettings:
         return {_LEVEL: (level,), _RATE: (str(tracing.rate),), **_FIXED, _MODE: ("opentelemetry",)}
 
     def _asked(self, settings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-        """Returns what is asked for; a setting without a value is to return to its default."""
+        """Returns the requested settings; one without a value returns to its default."""
         for name in settings:
             if name not in self._defaults:
                 raise InvalidRequest(f'trace setting "{name}" is unknown; expected {", ".join(self._defaults)}')

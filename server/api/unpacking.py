@@ -1,4 +1,4 @@
-"""Compressed messages and bodies: their bytes count as in flight before there is room for them."""
+"""Decompresses messages and bodies; their bytes count as in flight before memory is allocated."""
 
 import threading
 import zlib
@@ -7,35 +7,35 @@ from collections.abc import Callable, Iterator
 from ..errors import InvalidRequest, RequestError
 
 WINDOW_BITS = {"gzip": 31, "deflate": 15}
-"""zlib's window sizes for what is unpacked; deflate is zlib's format, for gRPC as for HTTP (RFC 9110, 8.4.1.2)."""
+"""zlib's window sizes by encoding; deflate is zlib's format, in gRPC as in HTTP (RFC 9110, 8.4.1.2)."""
 
-# What is packed is read in steps.
+# Compressed bytes are read in steps.
 _STEP_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024
-"""Most bytes that are unpacked before their number counts."""
+"""Maximum bytes that are decompressed before they count."""
 
 
 class TooLarge(RequestError):
-    """The sender's fault: a message is larger than is taken."""
+    """Sender error: a message is too large."""
 
 
 class _CutOffError(Exception):
-    """What is packed does not end where its bytes do."""
+    """The compressed data is truncated or followed by other bytes."""
 
 
 class Left(Exception):
-    """The caller has left before its request was whole."""
+    """The caller left before its request was complete."""
 
 
 class Holding:
-    """Bytes of one request, which count as in flight until `end`. Every method may be called from any thread."""
+    """Bytes of one request, which count as in flight until `end`. Thread-safe."""
 
     def __init__(self, hold_more: Callable[[int, int], object], release: Callable[[int], object]) -> None:
         """Holds nothing yet.
 
         Args:
-            hold_more: counts more bytes of a request of which so many are counted, or raises.
-            release: counts bytes no more.
+            hold_more: counts more bytes of a request, given those already counted, or raises.
+            release: stops counting bytes.
         """
         self._hold_more = hold_more
         self._release = release
@@ -47,7 +47,7 @@ class Holding:
         """Counts more bytes.
 
         Raises:
-            Left: `end` was called; the thread that unpacks goes on when the caller has left, and must count nothing.
+            Left: `end` was called; a decompressing thread may outlive its caller, and must count nothing.
             RequestError: too many bytes are in flight.
         """
         with self._lock:
@@ -57,14 +57,14 @@ class Holding:
             self._bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
-        """Counts some of the bytes no more."""
+        """Stops counting some of the bytes."""
         with self._lock:
             if not self._is_over:
                 self._bytes -= size_bytes
                 self._release(size_bytes)
 
     def end(self) -> None:
-        """Counts none of the bytes any more."""
+        """Stops counting all bytes."""
         with self._lock:
             self._is_over = True
             self._release(self._bytes)
@@ -79,19 +79,19 @@ def unpack(
     header: str = "grpc-encoding",
     what: str = "message",
 ) -> bytes:
-    """Returns what was compressed; holds no more than `max_bytes` of it.
+    """Decompresses; never holds more than `max_bytes` of the result.
 
     Args:
         packed: the compressed bytes.
-        encoding: what they are compressed by, a key of `WINDOW_BITS`.
-        max_bytes: most bytes that may be in them.
-        reserve: is called with the size before anything is kept; what it raises ends this.
-        header: says in errors where the encoding was named.
-        what: says in errors what is compressed.
+        encoding: their encoding, a key of `WINDOW_BITS`.
+        max_bytes: maximum decompressed size.
+        reserve: called with the size before anything is kept; may raise.
+        header: names the encoding's header in errors.
+        what: names the content in errors.
 
     Raises:
-        InvalidRequest: they are not in that encoding.
-        TooLarge: there are more bytes than that.
+        InvalidRequest: they are not valid in that encoding.
+        TooLarge: the result exceeds `max_bytes`.
     """
     size, only = 0, b""
     try:

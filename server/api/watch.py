@@ -1,4 +1,4 @@
-"""Tells the access log and the traces of calls: decides at a call's start, and gathers until it is answered."""
+"""Reports calls to the access log and traces: decides at a call's start, and collects details until its answer."""
 
 import time
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from .status import OK, Status
 if TYPE_CHECKING:
     from ..observe.traces import Tracing
 
-# Probes come every few seconds from each balancer and say nothing while all is well.
+# Balancers probe every few seconds; successful probes are not worth a line.
 _PROBES = frozenset(
     (
         "/grpc.health.v1.Health/Check",
@@ -22,9 +22,9 @@ _PROBES = frozenset(
 
 
 class CallWatch:
-    """Watches a server's calls. May be called from any thread, and raises nothing.
+    """Reports a server's calls. Thread-safe; never raises.
 
-    A call that goes well and that nobody wants to know of costs a look at the clock.
+    A successful call that is not reported costs one clock reading.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class CallWatch:
         """Stores what it is handed.
 
         Args:
-            access_log: gets lines; None: there is none.
-            tracing: gets spans; None: nothing is traced.
-            log_failure: is given what goes wrong in here, which must not cost a caller anything.
+            access_log: receives calls, or None.
+            tracing: receives calls, or None.
+            log_failure: logs errors in here, which must not affect callers.
         """
         self._access_log = access_log
         self._lines = access_log.successes if access_log is not None else Allowance(0)
@@ -46,23 +46,22 @@ class CallWatch:
         self._log_failure = log_failure
 
     def record(self, method: str, call: Call, now_ns: int) -> Record | None:
-        """Returns a record for a call that came at `now_ns` by `time.monotonic_ns()`; None: no one wants to know of it,
-        if all goes well."""
+        """Returns a record for a call at `now_ns` by `time.monotonic_ns()`; None if a success will not be reported."""
         lines, tracing = self._lines, self._tracing
-        # This is done for every call: the first look spares most of them the others.
+        # Runs for every call: the first check spares most of them the others.
         is_logged = now_ns >= lines.next_ns and method not in _PROBES and lines.take(now_ns)
         is_traced = tracing is not None and tracing.wants(call.metadata())
         return Record(is_logged=is_logged, is_traced=is_traced) if is_logged or is_traced else None
 
     def succeeded(self, call: Call, record: Record) -> None:
-        """Tells of a call that got a result and of which there is a record."""
+        """Reports a successful call with a record."""
         try:
             self._tell(call, OK, record, is_logged=record.is_logged)
         except Exception as error:  # noqa: BLE001  see the class
             self._log_failure(error)
 
     def failed(self, call: Call, status: Status) -> None:
-        """Tells of a call that got a status other than OK."""
+        """Reports a call with a status other than OK."""
         try:
             log, record = self._access_log, call.record
             is_logged = log is not None and log.wants_failure(time.monotonic_ns())

@@ -1,4 +1,4 @@
-"""The protobuf wire format, as far as it takes to find a message's large fields without copying them.
+"""Parses the protobuf wire format to find a message's large fields without copying them.
 
 Format: protobuf.dev/programming-guides/encoding.
 """
@@ -14,23 +14,23 @@ may cost protobuf 90 bytes of memory where it has two, and us two microseconds."
 
 
 class TooManyFields(ValueError):
-    """The sender's fault: a message has more fields than are taken."""
+    """Sender error: a message has too many fields."""
 
 
 class Fields:
-    """Walks over the fields of messages, of which there may be so many in all."""
+    """Iterates over the fields of messages, up to a total limit."""
 
     def __init__(self, limit: int = MAX_FIELDS) -> None:
-        """Takes how many fields may be walked over."""
+        """`limit`: maximum total number of fields."""
         self._limit = limit
         self._left = limit
 
     def walk(self, message: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
-        """Yields each field's tag, where it starts, where its value begins, and where it ends.
+        """Yields each field's tag, start, start of its value, and end.
 
         Raises:
-            ValueError: the bytes are no protobuf message.
-            TooManyFields: there are more than so many.
+            ValueError: the bytes are not a protobuf message.
+            TooManyFields: the limit is exceeded.
         """
         position, size = 0, len(message)
         while position < size:
@@ -46,13 +46,13 @@ class Fields:
 
 
 def split_field(message: bytes, field_number: int) -> tuple[bytes, list[memoryview]]:
-    """Separates every occurrence of one length-delimited field from the rest of a serialized message.
+    """Splits all occurrences of a length-delimited field from a serialized message.
 
     Returns:
-        The message without the field, and a view of each of its values, in order.
+        The message without the field, and a view of each value, in order.
 
     Raises:
-        ValueError: the bytes are no protobuf message.
+        ValueError: the bytes are not a protobuf message.
         TooManyFields: it has more than MAX_FIELDS fields.
     """
     wanted = field_number << 3 | _LENGTH_DELIMITED
@@ -70,7 +70,7 @@ def split_field(message: bytes, field_number: int) -> tuple[bytes, list[memoryvi
 
 
 def _field_end(message: bytes | memoryview, wire_type: int, position: int) -> tuple[int, int]:
-    """Returns where a field ends and where its value begins."""
+    """Returns the end of a field and the start of its value."""
     if wire_type == _LENGTH_DELIMITED:
         length, position = _read_varint(message, position)
         return position + length, position
@@ -84,9 +84,9 @@ def _field_end(message: bytes | memoryview, wire_type: int, position: int) -> tu
 
 
 def _read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
-    """Returns a varint and the position behind it."""
+    """Returns a varint and the position after it."""
     value = shift = 0
-    # 64 bits take at most ten bytes of seven.
+    # 64 bits take at most ten bytes of seven bits.
     for byte in message[position : position + 10]:
         position += 1
         value |= (byte & 0x7F) << shift
@@ -97,7 +97,7 @@ def _read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
 
 
 def encode_varint(value: int) -> bytes:
-    """Returns a number of 0 or more as a varint: seven bits a byte, the lowest first."""
+    """Encodes a non-negative number as a varint: seven bits per byte, lowest first."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
