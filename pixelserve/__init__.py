@@ -1,8 +1,8 @@
 """PixelServe: small image classifiers, from a public data set to a production endpoint.
 
-This package is what others import and run: the client (`pixelserve.Client`, `pixelserve.AsyncClient`), generated stubs
-(`pixelserve.oip`, `pixelserve.v1`), the evidence format that training and server share (`pixelserve.card`) and the
-`pixelserve` command. Importing it loads none of them before it is used.
+The public package: the client (`pixelserve.Client`, `pixelserve.AsyncClient`), generated stubs (`pixelserve.oip`,
+`pixelserve.v1`), the evidence format shared by training and server (`pixelserve.card`) and the `pixelserve` command.
+Each is loaded on first use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the clients when they are first asked for (PEP 562)."""
+    """Loads the clients on first use (PEP 562)."""
     if name in ("AsyncClient", "Client"):
         from . import client
 

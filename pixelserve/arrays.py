@@ -1,4 +1,4 @@
-"""Reads npz files that may come from anyone: what they unpack to is known and bounded before anything is unpacked."""
+"""Reads untrusted npz files: their unpacked size is checked before anything is unpacked."""
 
 import math
 import struct
@@ -9,17 +9,17 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-# The zip's last record, without a comment: where its directory is, and how large.
+# The zip's last record, without a comment: the position and size of its directory.
 _END = struct.Struct("<4s4H2LH")
 _END_MARK = b"PK\5\6"
-# What leads to a larger directory, which archives of more than 65,535 files need.
+# Refers to a larger directory, which archives of more than 65,535 files need.
 _LARGE_END = struct.Struct("<4sLQL")
 _LARGE_END_MARK = b"PK\6\7"
-# Python's reader makes 500 bytes and more of each entry's 60.
+# Python's reader expands each entry's 60 bytes to 500 and more.
 _DIRECTORY_BYTES = 256 << 10
-# Those that NumPy writes. Python unpacks the others without a limit.
+# The methods that NumPy writes. Python unpacks others without a limit.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# Numbers, booleans, and text; nothing that is pickled, and no records.
+# Numbers, booleans and text; no pickles and no records.
 _KINDS = "biufcU"
 _MAX_STRINGS = 1 << 20
 
@@ -27,20 +27,20 @@ Array = npt.NDArray[np.generic]
 
 
 class ArraysError(ValueError):
-    """A file that is not a whole npz file of plain arrays, or unpacks to too much; the message does not name it."""
+    """The file is not a complete npz file of plain arrays, or unpacks to too much; the message does not name it."""
 
 
 def read_arrays(path: Path, most_bytes: int) -> dict[str, Array]:
     """Returns the arrays of an npz file by name.
 
-    Memory: `most_bytes`, and about a MiB.
+    Memory: `most_bytes` and about one MiB.
 
     Args:
         path: the file.
-        most_bytes: what all arrays together may have.
+        most_bytes: maximum total size of all arrays.
 
     Raises:
-        ArraysError: the file is damaged, or holds more, anything but plain arrays, or a name twice.
+        ArraysError: the file is damaged or too large, or has a name twice or anything but plain arrays.
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -56,7 +56,7 @@ def read_arrays(path: Path, most_bytes: int) -> dict[str, Array]:
                 return {_name(member): _read(archive, member) for member in members}
         except ArraysError:
             raise
-        except Exception as error:  # zipfile, zlib and numpy raise half a dozen kinds for a damaged file
+        except Exception as error:  # zipfile, zlib and NumPy raise half a dozen errors for a damaged file
             raise ArraysError(f"it is damaged: {error}") from error
 
 
@@ -65,7 +65,7 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 
 def _check_end(file: IO[bytes]) -> None:
-    """Raises ArraysError if Python's reader would make much of the archive's directory."""
+    """Raises ArraysError if Python's reader would expand the archive's directory too much."""
     size = file.seek(0, 2)
     file.seek(max(0, size - _END.size - _LARGE_END.size))
     tail = file.read(_END.size + _LARGE_END.size)
@@ -92,10 +92,10 @@ def _check_sizes(members: list[zipfile.ZipInfo], most_bytes: int) -> None:
 
 
 def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Raises ArraysError if an array is none, or has another size than its place in the archive."""
+    """Raises ArraysError if a member is not an array, or its size differs from that in the archive."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
-        # The others are for records of many fields, and their headers may have gigabytes.
+        # Other versions are for records of many fields, and their headers may have gigabytes.
         if version != (1, 0):
             raise ArraysError(f"{member.filename} has NumPy's format {version}; expected (1, 0)")
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -108,7 +108,7 @@ def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
             f"{member.filename} has {member.file_size - header_bytes:,} bytes of elements; its shape {list(shape)} and "
             f"type {dtype} make {elements * dtype.itemsize:,}"
         )
-    # Text may have no characters, and so any number of elements in no bytes.
+    # Text may have no characters, and so any number of elements in zero bytes.
     if dtype.kind == "U" and elements > _MAX_STRINGS:
         raise ArraysError(f"{member.filename} holds {elements:,} strings; at most {_MAX_STRINGS:,} are read")
 

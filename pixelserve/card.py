@@ -1,7 +1,7 @@
-"""A model version's evidence: card.json, golden.npz, and the replay of the one against the other.
+"""A model version's evidence: card.json, golden.npz, and the replay of golden samples.
 
-Training writes these files and the server checks them before the version takes traffic; this module is the only code
-that the two share. It needs pydantic, which the extras `server` and `training` bring.
+Training writes these files, and the server checks them before the version serves. This module requires pydantic, which
+the extras `server` and `training` install.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,25 +25,25 @@ GOLDEN_FILE = "golden.npz"
 GOLDEN_PICTURE_FILE = "golden-picture.npz"
 SCHEMA_VERSION = 1
 CARD_BYTES = 4 << 20
-"""Most bytes of a card, which is sent in answers whole."""
+"""Maximum bytes of a card, which is sent whole in answers."""
 GOLDEN_BYTES = 256 << 20
-"""Most bytes that golden samples may unpack to."""
+"""Maximum unpacked bytes of golden samples."""
 GOLDEN_SAMPLES = 1024
-"""Most golden samples: a session computes each of them twice before it serves."""
+"""Maximum number of golden samples: a session computes each twice before it serves."""
 
-# Where a card has no entry for the provider in use, float32 kernels of another device are held to this.
+# The tolerance for float32 kernels of a provider without an entry in the card.
 UNLISTED_TOLERANCE = 1e-3
-# The names of the arrays, their types and shapes.
+# For the arrays' names, types and shapes.
 _OVERHEAD_BYTES = 1 << 20
 
 Task = Literal["image", "tabular", "regression", "unknown"]
-"""What a model does: classes of pictures, classes of rows of a table, or values."""
+"""A model's task: classes of pictures, classes of rows of a table, or values."""
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 
 class CardError(Exception):
-    """A card or golden file that cannot be read or does not hold; the message names the file and the remedy."""
+    """A card or golden file is unreadable or does not match; the message names the file and the remedy."""
 
 
 class GoldenMismatchError(CardError):
@@ -51,19 +51,19 @@ class GoldenMismatchError(CardError):
 
 
 class _Part(BaseModel):
-    # A field that a newer minor revision added is no reason to refuse a model.
+    # A field of a newer minor revision is no reason to refuse a model.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Reference(_Part):
-    """What the exported model was compared with."""
+    """The reference of the exported model."""
 
     framework: str = Field(description="name of the framework that gave the golden outputs, such as keras")
     version: str = Field(description="its version")
 
 
 class DataSet(_Part):
-    """The data that the model was trained and measured on."""
+    """The data for training and evaluation."""
 
     name: str = Field(description="the data set's usual name")
     sha256: str = Field(description="hash over the names and bytes of its files, in hex")
@@ -71,7 +71,7 @@ class DataSet(_Part):
 
 
 class Evaluation(_Part):
-    """Figures measured by ONNX Runtime on the exported file."""
+    """Figures of the exported file, measured with ONNX Runtime."""
 
     split: str = Field(description="the split measured on, such as test")
     samples: int = Field(description="how many samples that is", ge=1)
@@ -80,7 +80,7 @@ class Evaluation(_Part):
 
 
 class Calibration(_Part):
-    """How far confidence is from accuracy (Guo et al. 2017, equal-width bins of the highest probability)."""
+    """The gap between confidence and accuracy (Guo et al. 2017, equal-width bins of the highest probability)."""
 
     expected_calibration_error: float = Field(description="ECE, a fraction of 1")
     bins: int = Field(ge=1)
@@ -89,14 +89,14 @@ class Calibration(_Part):
 
 
 class Baseline(_Part):
-    """What predictions look like on data of the kind trained for; drift is measured against it."""
+    """The distribution of predictions on held-out data, as the baseline for drift."""
 
     predicted_classes: dict[str, float] = Field(description="share of each predicted label, a fraction of 1")
     confidence: list[float] = Field(description="share of samples in each of equal-width bins of the top probability")
 
 
 class Parity(_Part):
-    """How closely one precision on one provider must reproduce the golden outputs."""
+    """How closely a provider must reproduce the golden outputs in a precision."""
 
     precision: str = Field(description="float32, int8, ...")
     provider: str = Field(description="ONNX Runtime's name of it, such as CPUExecutionProvider")
@@ -106,7 +106,7 @@ class Parity(_Part):
 
 
 class Quantization(_Part):
-    """What a version of whole numbers was made from, and how the two compare; measured at export."""
+    """The float32 origin of a quantized version, and how the two compare; measured at export."""
 
     precision: str = Field(description="what weights and activations are: int8")
     original: Reference = Field(description="the framework that gave the float32 model, and was compared with that")
@@ -122,7 +122,7 @@ class Quantization(_Part):
 
 
 class Card(_Part):
-    """The evidence that travels with a model version."""
+    """The evidence of a model version."""
 
     schema_version: Literal[1] = 1
     name: str
@@ -161,7 +161,7 @@ class Card(_Part):
         """Writes the card as indented JSON.
 
         Raises:
-            CardError: it would be too large to be read.
+            CardError: it is too large.
         """
         text = self.model_dump_json(indent=2, exclude_none=True) + "\n"
         if (size := len(text.encode())) > CARD_BYTES:
@@ -186,11 +186,11 @@ def read_card(path: Path) -> Card:
 
 
 def verify_model_file(card: Card, model: Path) -> None:
-    """Checks that the model file, and the files beside it that hold its weights, are those that the card describes.
+    """Checks that the model file, and the files with its weights, are the card's.
 
     Raises:
-        CardError: one is another, or damaged, or the card does not have it.
-        OSError: one is missing or cannot be read.
+        CardError: a file is different, damaged, or not in the card.
+        OSError: a file is missing or cannot be read.
     """
     _verify(model, sha256_of(model), card.sha256)
     try:
@@ -213,7 +213,7 @@ def _verify(path: Path, found: str, described: str | None) -> None:
 
 @dataclass(frozen=True)
 class Golden:
-    """A few real inputs with the outputs that the reference framework gave for them."""
+    """A few real inputs with the reference framework's outputs."""
 
     inputs: dict[str, npt.NDArray[np.generic]]
     """Input tensors by name, each with samples along the first axis."""
@@ -222,19 +222,19 @@ class Golden:
 
     @property
     def samples(self) -> int:
-        """How many samples there are."""
+        """Number of samples."""
         return len(next(iter(self.inputs.values())))
 
 
 def write_golden(path: Path, golden: Golden) -> None:
     """Writes golden samples: arrays named `inputs/<tensor>` and `outputs/<tensor>` in a compressed npz.
 
-    Of more samples than are read, the first ones are written.
+    Writes only the first samples if there are more than can be read.
 
     Raises:
-        CardError: a single one would be too large to be read.
+        CardError: a single sample is too large.
     """
-    # NumPy pickles an array of Python strings, and nothing pickled is read.
+    # NumPy would pickle an array of Python strings, and pickles are not read.
     arrays = {
         f"{group}/{name}": array.astype(str) if array.dtype == object else array
         for group, tensors in (("inputs", golden.inputs), ("outputs", golden.outputs))
@@ -252,8 +252,8 @@ def read_golden(path: Path) -> Golden:
     """Reads golden samples.
 
     Raises:
-        CardError: the file is not an npz with at least one input and one output of equally many samples, or it holds
-            more than `GOLDEN_BYTES` or `GOLDEN_SAMPLES`.
+        CardError: the file is not an npz with at least one input and one output of equally many samples, or exceeds
+            `GOLDEN_BYTES` or `GOLDEN_SAMPLES`.
         OSError: it cannot be read.
     """
     try:
@@ -285,11 +285,11 @@ def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float
 
     Args:
         golden: the samples.
-        infer: takes input tensors by name, returns at least the golden output tensors by name.
-        tolerance: largest absolute difference of an output element that is accepted.
+        infer: maps input tensors by name to at least the golden output tensors by name.
+        tolerance: maximum absolute difference of an output element.
 
     Returns:
-        The largest absolute difference found.
+        The largest absolute difference.
 
     Raises:
         GoldenMismatchError: an output is missing, has another shape, or differs by more than `tolerance`.
@@ -310,7 +310,7 @@ def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float
 
 
 def largest_difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
-    """Returns the largest absolute difference of two tensors' elements; infinite where strings differ or one is NaN.
+    """Returns the largest absolute difference of two tensors' elements; infinite if strings differ or one is NaN.
 
     Memory: a few times that of a row, along the first axis.
     """
@@ -324,6 +324,6 @@ def largest_difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.
 def _difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:
     with np.errstate(invalid="ignore"):
         difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-    # Equal infinities agree although their difference is NaN; any other NaN is as wrong as can be.
+    # Equal infinities agree although their difference is NaN; any other NaN counts as an infinite difference.
     difference = np.where(found == expected, 0.0, np.nan_to_num(difference, nan=np.inf))
     return float(difference.max(initial=0.0))

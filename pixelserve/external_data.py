@@ -1,7 +1,6 @@
-"""A model's files: the graph, and those beside it that hold its weights (ONNX's external data).
+"""A model's files: the graph, and files beside it with its weights (ONNX's external data).
 
-The graph names those files, and a graph may come from anyone: where its names lead is checked here, before a runtime
-opens what they name.
+The graph names those files, and is untrusted: the names are checked here, before a runtime opens the files.
 """
 
 import hashlib
@@ -14,20 +13,20 @@ from .onnx import model_pb2
 
 MODEL_FILE = "model.onnx"
 
-# The key under which a tensor names its file. A file without these bytes, as most are, need not be parsed.
+# The key of a tensor's file name. A graph without these bytes, as most are, need not be parsed.
 _KEY = b"location"
 _CHUNK_BYTES = 1 << 20
 _MAX_GRAPH_BYTES = 2 << 30
-# In place of a file's name ONNX Runtime takes this for an address in its own memory.
+# ONNX Runtime interprets this name as an address in its own memory.
 _ADDRESS = "_ORT_MEM_ADDR_"
 
 
 class ExternalDataError(Exception):
-    """A graph whose weights cannot be where it says; the message says what to do, without the model's file."""
+    """The names of a graph's weight files are invalid; the message says what to do, without the model's file."""
 
 
 def find_model_file(version: Path, name: str = MODEL_FILE) -> Path:
-    """Returns the path of a version's graph, which may be missing: in Triton's layout a folder of that name holds it.
+    """Returns a version's graph file, which may be missing. In Triton's layout a folder of that name may hold it.
 
     Args:
         version: the version's folder.
@@ -38,16 +37,16 @@ def find_model_file(version: Path, name: str = MODEL_FILE) -> Path:
 
 
 def external_files(model: Path) -> tuple[str, ...]:
-    """Returns the files that hold weights of a model, by name: paths relative to the model file's folder.
+    """Returns a model's weight files, as paths relative to the model file's folder.
 
-    Memory: twice the graph's file for a graph that names any; else a few MiB.
+    Memory: twice the graph's file if it names any; else a few MiB.
 
     Raises:
-        ExternalDataError: a file is missing, or its name leads out of the folder, directly or through a link; or the
-            graph names files and cannot be parsed.
+        ExternalDataError: a file is missing, or leads out of the folder, directly or through a link; or the
+            graph names files but cannot be parsed.
         OSError: the file cannot be read.
     """
-    # A pipe would wait for its other end.
+    # A pipe would block.
     if model.exists() and not model.is_file():
         raise ExternalDataError("it is not a file; copy or export it again")
     if model.suffix == ".ort" or not _mentions_files(model):
@@ -69,7 +68,7 @@ def sha256_of(path: Path) -> str:
 
 
 def external_hashes(model: Path) -> dict[str, str]:
-    """Returns the SHA-256 in hex of each file that holds weights of a model, by its path from the model file's folder.
+    """Returns the SHA-256 in hex of a model's weight files, by path relative to the model file's folder.
 
     Raises:
         ExternalDataError: as `external_files`.
@@ -80,7 +79,7 @@ def external_hashes(model: Path) -> dict[str, str]:
 
 def _mentions_files(model: Path) -> bool:
     before = b""
-    # In pieces, so that other threads run meanwhile. Not mapped: a file that becomes shorter then ends the process.
+    # In pieces, so other threads can run. Not mapped: a file that shrinks would then kill the process.
     with model.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             if _KEY in before + chunk:
@@ -90,7 +89,7 @@ def _mentions_files(model: Path) -> bool:
 
 
 def _names(message: Message) -> Iterator[bytes]:
-    """Yields the names of files in all tensors of a message. Parsing has bounded how deep they are nested."""
+    """Yields the file names of all tensors in a message. The parser limits nesting."""
     if isinstance(message, model_pb2.TensorProto):
         if message.data_location == model_pb2.TensorProto.EXTERNAL:
             yield from (entry.value for entry in message.external_data if entry.key == _KEY)
@@ -107,7 +106,7 @@ def _checked(name: bytes, folder: Path) -> str:
     is_plain = text.isprintable() and "\ufffd" not in text and _ADDRESS not in text
     if not path.name or not is_plain or path.is_absolute() or ".." in path.parts:
         raise ExternalDataError(f"{where}; expected the name of a file beside the model: export it again")
-    # Also where the name is a link: nothing outside of the folder may become part of a model.
+    # Also through links: nothing outside the folder may become part of a model.
     if not (folder / path).resolve().is_relative_to(folder):
         raise ExternalDataError(f"{where}, a link out of the model's folder; put the file itself there")
     if not (folder / path).is_file():

@@ -1,6 +1,6 @@
-"""golden-picture.npz beside a version's card: a picture's file, and the tensor that it became at export.
+"""golden-picture.npz beside a version's card: a picture's file, and its tensor at export.
 
-`pixelserve.imaging.golden` makes and replays it; reading it needs no Pillow.
+`pixelserve.imaging.golden` creates and replays it; reading it does not require Pillow.
 """
 
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from .arrays import ArraysError, read_arrays
 from .card import CardError
 
 GOLDEN_PICTURE_BYTES = 8 << 20
-"""Most bytes of the picture's file and its tensor together, unpacked."""
+"""Maximum total bytes of the picture's file and its tensor, unpacked."""
 REMEDY = "export the model again, or remove the file"
-"""What helps if it is damaged."""
+"""The remedy if it is damaged."""
 
 
 @dataclass(frozen=True)
 class GoldenPicture:
-    """A picture's file, with what became of it."""
+    """A picture's file with its tensor."""
 
     file: bytes
     """An encoded picture."""
     tensor: npt.NDArray[Any]
-    """What the model takes for it, of the declared shape and type."""
+    """The model's input for it, of the declared shape and type."""
 
 
 def write_golden_picture(path: Path, golden: GoldenPicture) -> None:
-    """Writes a golden picture: the arrays `picture`, the bytes of its file, and `tensor` in a compressed npz."""
+    """Writes a golden picture: a compressed npz of `picture`, the file's bytes, and `tensor`."""
     np.savez_compressed(path, picture=np.frombuffer(golden.file, np.uint8), tensor=golden.tensor)
 
 

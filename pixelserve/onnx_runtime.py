@@ -1,7 +1,7 @@
-"""ONNX Runtime without telemetry: the only way by which the project imports it.
+"""Imports ONNX Runtime without telemetry. All code imports it through this module.
 
-ONNX Runtime's Linux wheels ask the DNS for a telemetry host every few seconds, send events there, and keep a device id
-and a database below ~/.cache. They read the switch once, when the library is loaded; setting it later, or calling
+ONNX Runtime's Linux wheels look up a telemetry host every few seconds, send events there, and keep a device id and a
+database below ~/.cache. They read the switch only when the library is loaded; setting it later, or calling
 `disable_telemetry_events`, leaves the files and the thread.
 """
 

@@ -1,9 +1,8 @@
-"""Proof that a model computes each row of a batch by itself, so that requests of different callers may share a run.
+"""Proves that a model computes each row of a batch independently, so requests of different callers may share a run.
 
-A graph whose input has a free first dimension need not treat it as a batch: a network that was exported in training
-mode normalizes over it, a softmax may run along it, an output may have it on another axis. Rows that are computed
-alone, together, in another order and beside padding must agree before a server may merge them. The server proves this
-when it loads a version, the export when it writes one.
+A free first dimension need not be a batch: a network exported in training mode normalizes over it, a softmax may run
+along it, an output may have it on another axis. Rows computed alone, together, in another order and beside padding must
+agree before a server may merge them. The server proves this at load, the export when it writes a version.
 """
 
 import math
@@ -17,7 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.generic]
 Tensors = Mapping[str, Array]
 Infer = Callable[[Tensors], Tensors]
-"""Computes output tensors by name from input tensors by name, rows along the first axis."""
+"""Maps input tensors by name to output tensors by name, with rows along the first axis."""
 
 TOLERANCES = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2, "int8": 2e-2}
 """By precision, the largest difference of an output element between two batches of the same rows, as a fraction of the
@@ -25,13 +24,13 @@ largest magnitude in that output. Kernels add up in another order for another ba
 land one quantization step away. Whole numbers and strings must be equal."""
 
 ROWS = 3
-"""Rows that a proof takes: enough to notice a neighbour on either side, few enough to cost little."""
+"""Rows of a proof: enough to notice neighbours on both sides, few enough to be cheap."""
 
 _FREE_SIZES = (32, 224, 8, 1)
-"""What is tried in place of a free dimension; 32 first, which survives the pooling of most networks."""
-# Of all inputs together: 128 MiB as float32. What is larger gains nothing from being merged.
+"""Sizes to try for a free dimension; 32 first, which survives the pooling of most networks."""
+# Total elements of all inputs: 128 MiB as float32. Larger inputs gain nothing from merging.
 _MOST_ELEMENTS = 1 << 25
-# Rows of unlike magnitude: a quantization range that is taken from the whole batch shows.
+# Rows of different magnitudes, which reveal a quantization range taken from the whole batch.
 _SCALES = (1.0, 4.0, 0.25)
 
 
@@ -43,7 +42,7 @@ class RowProof:
     """independent: rows were computed apart and together, and agree; dependent: they do not; unproven: there was
     nothing to try it with; single: the model never computes more than one row at a time."""
     reason: str
-    """The evidence, for people, in one sentence."""
+    """The evidence in one sentence, for people."""
 
     @property
     def allows_merging(self) -> bool:
@@ -57,14 +56,14 @@ def prove_rows(
     """Computes rows alone, together, in reverse, and beside rows of zeros, and compares.
 
     Args:
-        infer: the model. Whatever it raises is raised.
+        infer: the model; its errors propagate.
         inputs: tensors [rows, ...] with at least two distinct rows.
-        precision: a key of `TOLERANCES`; None: that of each output's element type.
-        floor: smallest tolerance, for devices whose kernels differ more.
-        padded: rows that a batch is padded to; not more than `inputs` have: it is not padded.
+        precision: a key of `TOLERANCES`; None: by each output's element type.
+        floor: minimum tolerance, for devices whose kernels differ more.
+        padded: rows to pad a batch to; not padded if `inputs` have as many.
 
     Returns:
-        A proof that is independent or dependent.
+        A proof: independent or dependent.
     """
     rows = count_rows(inputs)
     alone = [infer(_take(inputs, [row])) for row in range(rows)]
@@ -86,17 +85,17 @@ def prove_rows(
 
 
 class _Comparison:
-    """Holds batches against the same rows alone."""
+    """Compares batches with the same rows alone."""
 
     def __init__(self, precision: str | None, floor: float, alone: Sequence[Tensors]) -> None:
         self._precision = precision
         self._floor = floor
         self._alone = alone
         self.worst = 0.0
-        """Largest difference that was accepted, as a fraction of the output's largest magnitude."""
+        """Largest accepted difference, as a fraction of the output's largest magnitude."""
 
     def fault(self, found: Tensors, order: Sequence[int], how: str, size: int = 1) -> str | None:
-        """Returns what is wrong with a batch of `size` rows whose first ones are `order`; None: nothing."""
+        """Returns the fault of a batch of `size` rows whose first ones are `order`, or None."""
         for name, batch in found.items():
             parts = [self._alone[row][name] for row in order]
             tail = parts[0].shape[1:]
@@ -116,7 +115,7 @@ class _Comparison:
         return None
 
     def _difference(self, found: Array, expected: Array) -> tuple[float, float]:
-        """Returns how far two tensors are apart, and how far they may be, as fractions of the largest magnitude."""
+        """Returns the difference of two tensors and its tolerance, as fractions of the largest magnitude."""
         if found.dtype.kind != "f":
             return (0.0 if np.array_equal(found, expected) else 1.0), 0.0
         precision = self._precision or str(found.dtype)
@@ -130,15 +129,15 @@ class _Comparison:
 
 
 def count_rows(inputs: Tensors) -> int:
-    """Returns how many rows tensors have; 0 where there are none, or an input has no axes."""
+    """Returns the tensors' number of rows; 0 if there are no tensors or an input has no axes."""
     return min((len(array) if array.ndim else 0 for array in inputs.values()), default=0)
 
 
 def distinct_rows(inputs: Tensors, most: int = ROWS) -> dict[str, Array]:
-    """Returns the first rows of tensors that differ, at most `most`; equal rows prove nothing."""
+    """Returns up to `most` distinct rows; equal rows prove nothing."""
     seen: dict[bytes, int] = {}
     for row in range(count_rows(inputs)):
-        # Python objects (strings) have their address for their bytes.
+        # The bytes of Python objects (strings) are their addresses.
         key = b"\0".join(
             repr(array[row : row + 1].tolist()).encode() if array.dtype.hasobject else array[row].tobytes()
             for array in inputs.values()
@@ -150,27 +149,27 @@ def distinct_rows(inputs: Tensors, most: int = ROWS) -> dict[str, Array]:
 
 
 def repeat_rows(inputs: Tensors, rows: int) -> dict[str, Array]:
-    """Returns a batch of `rows` rows, made of those of `inputs` again and again."""
+    """Returns a batch of `rows` rows by repeating those of `inputs`."""
     return _take(inputs, [row % count_rows(inputs) for row in range(rows)])
 
 
 @dataclass(frozen=True)
 class Input:
-    """What made-up values must fit."""
+    """The specification of made-up values."""
 
     dtype: np.dtype[np.generic]
     """Element type; object for strings."""
     shape: tuple[int, ...]
-    """Shape with the rows along the first axis, which is ignored; negative where a request chooses."""
+    """Shape with rows along the first axis, which is ignored; negative for free dimensions."""
 
 
 def made_up_rows(inputs: Mapping[str, Input], rows: int = ROWS) -> Iterator[dict[str, Array]]:
-    """Yields batches of made-up values, one for each size that free dimensions may have, the likeliest first.
+    """Yields batches of made-up values, one per size of free dimensions, the likeliest first.
 
-    Batches of more than 33 million elements are left out: there may be none.
+    Batches of more than 33 million elements are omitted, so there may be none.
 
-    Floats are uniform in [0, 1) times a magnitude of the row's own; uint8 uniform in [0, 255], as pixels are; other
-    integers 1 to 3, which are indices of most tables and divide; strings numbers. The values are the same every time.
+    Floats are uniform in [0, 1) times a magnitude per row; uint8 uniform in [0, 255], like pixels; other integers 1 to
+    3, which are valid indices of most tables and non-zero divisors; strings are numbers. The values are deterministic.
     """
     is_free = any(size < 0 for each in inputs.values() for size in each.shape[1:])
     for size in _FREE_SIZES if is_free else (1,):
@@ -197,7 +196,7 @@ def _made_up(random: np.random.Generator, dtype: np.dtype[np.generic], shape: tu
 
 
 def _take(inputs: Tensors, order: Sequence[int], padded: int = 0) -> dict[str, Array]:
-    """Returns rows of tensors in an order, and rows of zeros (or empty strings) up to `padded`."""
+    """Returns rows of tensors in an order, padded with zeros (or empty strings) to `padded` rows."""
     taken = {}
     for name, array in inputs.items():
         part = array[list(order)]

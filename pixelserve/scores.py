@@ -1,6 +1,6 @@
-"""What the numbers of a classifier's output mean, and how they become probabilities.
+"""Interprets a classifier's output and converts it to probabilities.
 
-Training and the server read outputs by this one definition, so that a card's figures are those of what is served.
+Training and the server share this definition, so a card's figures apply to what is served.
 """
 
 from typing import Any, Literal, get_args
@@ -17,9 +17,9 @@ probability for each class; scores: higher is better, nothing more is known."""
 
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 OUTPUT_KIND = "output_kind"
-"""The parameter of config.pbtxt that declares it."""
+"""The parameter of config.pbtxt that declares the kind."""
 
-# How far a probability may lie outside 0 to 1, and a row's sum from 1: what half precision and int8 make of them.
+# How far a probability may be outside 0 to 1, and a row's sum from 1, with half precision and int8.
 _TOLERANCE = 1e-2
 _TWO_CLASSES = 2
 
@@ -30,20 +30,20 @@ def parameter(kind: str) -> str:
 
 
 def is_single_unit(columns: int, labels: int) -> bool:
-    """Returns whether an output of so many columns tells two labelled classes apart with one number."""
+    """Returns whether an output distinguishes two labelled classes with one number."""
     return columns == 1 and labels == _TWO_CLASSES
 
 
 def each_class(values: Array, kind: OutputKind, labels: int) -> Scores:
-    """Returns a column for each class.
+    """Returns one column per class.
 
-    A single unit of two labelled classes speaks for the second: p becomes 1 - p and p, a logit x becomes 0 and x, and a
-    score x becomes -x and x, since such scores are trained to be above 0 for the second class.
+    A single unit of two labelled classes stands for the second: p becomes 1 - p and p, a logit x becomes 0 and x, and a
+    score x becomes -x and x, because such scores are trained to be above 0 for the second class.
 
     Args:
         values: real [N, columns], a classifier's output.
-        kind: what its numbers mean.
-        labels: how many labels the output has; 0: none.
+        kind: the kind of its numbers.
+        labels: the output's number of labels; 0: none.
 
     Returns:
         float64 [N, classes]; higher is better.
@@ -56,16 +56,16 @@ def each_class(values: Array, kind: OutputKind, labels: int) -> Scores:
 
 
 def as_probabilities(columns: Scores, kind: OutputKind) -> Scores:
-    """Returns the probabilities that `each_class`'s columns say; scores stay as they are.
+    """Returns probabilities from the columns of `each_class`; scores are unchanged.
 
-    Rows that cannot be read, because of NaN or an infinity, have an element that is not finite.
+    Rows with NaN or infinity keep an element that is not finite.
     """
     if kind == "scores":
         return columns
     if kind == "logits" and columns.shape[1] == 1:
         return as_probabilities(np.concatenate([np.zeros_like(columns), columns], axis=1), kind)[:, 1:]
     if kind == "logits":
-        # -inf is a class that was ruled out; NaN and +inf make the row NaN.
+        # -inf excludes a class; NaN and +inf make the row NaN.
         with np.errstate(invalid="ignore"):
             shifted = np.exp(columns - columns.max(axis=1, keepdims=True, initial=-np.inf))
             return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
@@ -78,7 +78,7 @@ def are_finite(rows: Array) -> npt.NDArray[np.bool_]:
 
 
 def contradict(values: Array, kind: OutputKind) -> npt.NDArray[np.bool_]:
-    """Returns which finite rows of an output cannot be what `kind` says, being outside 0 to 1: bool [N]."""
+    """Returns which finite rows of an output contradict `kind` by values outside 0 to 1: bool [N]."""
     if kind not in ("probabilities", "sigmoids"):
         return np.zeros(len(values), np.bool_)
     outside = ((values < -_TOLERANCE) | (values > 1 + _TOLERANCE)).any(axis=1)
@@ -86,9 +86,9 @@ def contradict(values: Array, kind: OutputKind) -> npt.NDArray[np.bool_]:
 
 
 def look_like_probabilities(values: Array, labels: int) -> npt.NDArray[np.bool_]:
-    """Returns which rows could be probabilities of classes that exclude each other: bool [N].
+    """Returns which rows could be probabilities of mutually exclusive classes: bool [N].
 
-    A row must be above 0 and add up to 1; a single unit of two labelled classes must be within 0 to 1.
+    A row must not be negative and must add up to 1; a single unit of two labelled classes must be within 0 to 1.
     """
     columns = values.astype(np.float64)
     if columns.shape[1] == 1:

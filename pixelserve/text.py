@@ -1,19 +1,19 @@
-"""Reads text files as editors on every system write them: UTF-8 or UTF-16, with a byte order mark or without."""
+"""Reads text files of any editor: UTF-8, or UTF-16 with a byte order mark."""
 
 import codecs
 import os
 from pathlib import Path
 
 CONFIG_BYTES = 256 << 10
-"""Most bytes of a config.pbtxt, of which protobuf parses one or two million a second."""
+"""Maximum bytes of a config.pbtxt; protobuf parses one or two million per second."""
 LABELS_BYTES = 8 << 20
-"""Most bytes of a label file."""
+"""Maximum bytes of a label file."""
 TEXT_BYTES = 16 << 20
-"""Most bytes of any other text file."""
+"""Maximum bytes of any other text file."""
 MAX_LINES = 1 << 18
-"""Most lines of a file of which each is a value: label files, lists of pictures."""
+"""Maximum lines of files with one value per line: label files, lists of pictures."""
 
-# UTF-32 first: its little-endian mark begins with UTF-16's.
+# UTF-32 first: its little-endian mark starts with UTF-16's.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -24,17 +24,17 @@ _MARKS = (
 
 
 class TextError(ValueError):
-    """A file that is not text; the message says what to do, without the file."""
+    """The file is not text; the message says what to do, without the file."""
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:
-    """Returns a file's content. Its size is looked at first; one that grows meanwhile is refused all the same.
+    """Returns a file's content. Checks its size first, and refuses files that grow meanwhile.
 
     Raises:
         OSError: the file cannot be read.
-        TextError: it is not a file, or has more bytes than `most_bytes`.
+        TextError: it is not a file, or has more than `most_bytes` bytes.
     """
-    # A pipe would wait for its other end.
+    # A pipe would block.
     if path.exists() and not path.is_file():
         raise TextError("it is not a file")
     with path.open("rb") as file:
@@ -58,7 +58,7 @@ def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Returns the text that a file's bytes are, as `read_text` does.
+    """Decodes a file's bytes like `read_text`.
 
     Raises:
         TextError: the bytes are neither UTF-8 nor UTF-16 with a byte order mark.
@@ -69,19 +69,19 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         raise TextError(f"it is not text in UTF-8 ({error}); save it as UTF-8") from error
     if "\0" in text:
-        # UTF-16 without a mark decodes as UTF-8 with a zero at every other place.
+        # UTF-16 without a mark decodes as UTF-8 with a zero in every other place.
         raise TextError("it holds zero bytes: it is not text, or UTF-16 without a byte order mark; save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, ...]:
-    """Returns a text file's lines; blank ones at its end are left out.
+    """Returns a text file's lines without trailing blank ones.
 
     Raises:
         OSError, TextError: as `read_text`, or there are more than `MAX_LINES`.
     """
     text = read_text(path, most_bytes)
-    # Counted first: as strings of their own, the lines of 8 MiB may take 500.
+    # Counted first: as separate strings, the lines of 8 MiB may take 500 MiB.
     count = text.count("\n")
     if count > MAX_LINES:
         raise TextError(f"it has {count:,} lines; at most {MAX_LINES:,} are read")

@@ -1,6 +1,6 @@
-"""Access tokens: what one looks like, and the file in which a server finds the digests of those that it accepts.
+"""Access tokens, and the file with the digests of a server's accepted tokens.
 
-A line of the file is one token: the SHA-256 digest of its text in hexadecimal, then fields in any order.
+Each line of the file is one token: the SHA-256 digest of its text in hexadecimal, then fields in any order.
 
     # shop's web server, until 2027
     9f86d081…0f00a08 name=shop scopes=infer models=mnist-cnn,mnist-mlp rate=100
@@ -15,9 +15,9 @@ from enum import StrEnum
 from urllib.parse import quote, unquote
 
 PREFIX = "ps_"
-"""What our tokens begin with, so that scanners of code and logs can find one that has leaked."""
+"""The prefix of our tokens, so secret scanners can find leaked ones."""
 MAX_TOKENS = 10_000
-"""Most tokens in a file."""
+"""Maximum tokens in a file."""
 
 _RANDOM_BYTES = 32
 # 32 bytes in base64url without padding.
@@ -29,25 +29,25 @@ _FIELDS = ("name", "scopes", "models", "rate")
 
 
 class Scope(StrEnum):
-    """What a token allows."""
+    """What a token permits."""
 
     INFER = "infer"
-    """To use models: inference, classification, and what clients read to do so."""
+    """Using models: inference, classification, and the metadata that clients need."""
     OBSERVE = "observe"
-    """To watch the server: metrics, statistics, settings of logs and traces, the repository's index."""
+    """Observing the server: metrics, statistics, log and trace settings, the repository's index."""
     CONTROL = "control"
-    """To change the server: loading, logs, traces, shared memory."""
+    """Changing the server: loading, logs, traces, shared memory."""
 
 
 class TokensError(ValueError):
-    """A file of tokens, or a field of one, is wrong; the message says what was expected, and never shows a digest."""
+    """A file of tokens, or a field of it, is invalid; the message says what was expected, and never shows a digest."""
 
     def __init__(self, problem: str, line: int | None = None) -> None:
         """Stores the facts.
 
         Args:
-            problem: what was expected, what came, and what to do.
-            line: the line of the file, from 1; None: it is about no line.
+            problem: what happened, what was expected, and what to do.
+            line: the line of the file, from 1, or None.
         """
         self.problem, self.line = problem, line
         super().__init__(problem if line is None else f"line {line}: {problem}")
@@ -55,21 +55,21 @@ class TokensError(ValueError):
 
 @dataclass(frozen=True)
 class Token:
-    """What a server knows of a token: everything but the token."""
+    """A server's record of a token, without the token itself."""
 
     digest: str
     """SHA-256 of its text, 64 lowercase hexadecimal digits."""
     name: str
-    """Whose it is, for logs and errors; need not be unique, so that a successor can bear the same."""
+    """Its owner, for logs and errors; not necessarily unique, so a successor can have the same name."""
     scopes: frozenset[Scope]
-    """What it allows; at least one."""
+    """Its scopes; at least one."""
     models: frozenset[str] | None = None
-    """The only models that it is for; None: all."""
+    """The models that it is limited to; None: all."""
     rate: float | None = None
-    """Most requests per second; None: no limit."""
+    """Maximum requests per second; None: no limit."""
 
     def line(self) -> str:
-        """Returns its line of the file, without the line end."""
+        """Returns its line in the file, without the line end."""
         fields = [self.digest, f"name={self.name}", f"scopes={','.join(sorted(self.scopes))}"]
         if self.models is not None:
             fields.append(f"models={','.join(quote(model, safe='') for model in sorted(self.models))}")
@@ -86,23 +86,23 @@ def new_token() -> str:
 def digest_of(token: str) -> str:
     """Returns a token's SHA-256 digest in lowercase hexadecimal.
 
-    Not salted and not slow, unlike a password's: a random token of 256 bits cannot be guessed from it.
+    Unlike a password's, it is not salted or slow: a random token of 256 bits cannot be guessed from it.
     """
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def parse_tokens(text: str) -> tuple[Token, ...]:
-    """Returns the tokens of a file's text, in its order.
+    """Returns the tokens in a file's text, in order.
 
     Raises:
-        TokensError: a line is wrong, there are no tokens, or the last line has no end, as in a file that is still being
+        TokensError: a line is invalid, there are no tokens, or the last line has no end, as in a file that is being
             written.
     """
     if text and not text.endswith("\n"):
         raise TokensError("the last line has no line end, so the file may be incomplete; end it with one")
     tokens: dict[str, Token] = {}
     lines: dict[str, int] = {}
-    # Not splitlines, which knows more line ends than editors show.
+    # Not splitlines, which also splits at characters that editors do not show as line ends.
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()
         if not content or content.startswith("#"):
@@ -131,7 +131,7 @@ def _parse_line(line: str) -> Token:
     for field in rest:
         name, equals, value = field.partition("=")
         if name not in _FIELDS or not equals:
-            # Without the sign it may be anything, a secret too.
+            # Without "=" it may be anything, even a secret.
             shown = f'the field "{name}="' if equals and len(name) <= 16 else "something that is not a field"
             raise TokensError(f"has {shown}; expected {', '.join(f'{each}=…' for each in _FIELDS)}")
         if name in values:
@@ -163,7 +163,7 @@ def check_name(name: str) -> str:
 
 
 def parse_scopes(names: list[str]) -> frozenset[Scope]:
-    """Returns scopes by their names.
+    """Returns scopes by name.
 
     Raises:
         TokensError: there is none, or one is unknown.
@@ -198,5 +198,5 @@ def parse_rate(value: str) -> float:
 
 
 def _shown(value: str) -> str:
-    """Returns a value for a message, unless it may be a secret: those are longer than what is expected here."""
+    """Returns a value for a message, unless its length suggests a secret."""
     return f'"{value}"' if value.isprintable() and len(value) <= 32 else f"{len(value)} other characters"

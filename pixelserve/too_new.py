@@ -1,4 +1,4 @@
-"""What ONNX Runtime says of a model that was made for a newer one, in plain words and with what to do."""
+"""Explains ONNX Runtime's errors for models that are too new for it, with the remedy."""
 
 import re
 
@@ -8,13 +8,13 @@ _NEWER = "or install a newer onnxruntime"
 
 
 def most_ir_version(said: str) -> int | None:
-    """Returns the newest IR version that a runtime takes, if it refused a model for that; None: it did not."""
+    """Returns a runtime's maximum IR version, if it refused a model for that, or None."""
     found = _IR.search(said)
     return int(found[2]) if found else None
 
 
 def too_new(said: str) -> str | None:
-    """Returns why a runtime refused a model, if it is too new for it; None: there was another reason."""
+    """Returns the error for a model that is too new for a runtime, or None if that is not the reason."""
     if found := _IR.search(said):
         return (
             f"it has ONNX's IR version {found[1]}, and this ONNX Runtime takes up to {found[2]}; "
