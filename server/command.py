@@ -109,7 +109,7 @@ def _explain(error: ValidationError | SettingsError) -> str:
             continue
         name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            problems.append(f"the configuration file names {name}, which is no setting; see pixelserve serve --help")
+            problems.append(f"the configuration file names {name}, which is not a setting; see pixelserve serve --help")
             continue
         flag = "--" + name.replace("_", "-")
         where = f"{flag} (or {ENV_PREFIX}{name.upper()})"

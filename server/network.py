@@ -78,7 +78,7 @@ class Network:
             self._http.start(make_rest())
 
     def replace_connections(self, wait: Callable[[], object]) -> None:
-        """Has all clients connect anew, and loses no call of theirs; they may then find another server.
+        """Has all clients reconnect, and loses no call of theirs; they may then find another server.
 
         Args:
             wait: called while HTTP/1.1 clients close their connections; those that are idle after it are closed.

@@ -209,7 +209,7 @@ class Settings(BaseSettings):
         ge=0,
         le=604_800,
         description="seconds, varied by a tenth, until connections of gRPC and HTTP are told to go, for clients to "
-        "connect anew and find servers that came later; 0: never",
+        "reconnect and find servers that came later; 0: never",
     )
     handshake_timeout_s: float = Field(
         5.0, gt=0, description="seconds from a connection's arrival to the end of its handshakes, TLS's and HTTP/2's"

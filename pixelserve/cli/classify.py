@@ -102,7 +102,7 @@ def _check(images: Sequence[Path], as_json: bool, csv: Path | None) -> None:
         raise typer.BadParameter("--json and --csv exclude each other: one prints on stdout, the other writes a file")
     # A path that cannot be looked at cannot be written to, which is said then.
     if os.path.exists(csv) and not csv.is_file():  # noqa: PTH110
-        raise typer.BadParameter(f"--csv: {csv} is there and no ordinary file; for a pipe use --json")
+        raise typer.BadParameter(f"--csv: {csv} exists and is not a regular file; for a pipe use --json")
     if any(csv.resolve() == image.resolve() for image in images):
         raise typer.BadParameter(f"--csv: {csv} is one of the pictures")
 

@@ -66,9 +66,7 @@ def pull(
     versions: Annotated[
         str | None, typer.Option(help="Which versions, with commas between; default: all.", metavar="NUMBERS")
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite versions that are there with other content.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite existing versions with other content.")] = False,
     require_card: Annotated[bool, typer.Option("--require-card", help="Refuse versions without a card.json.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Load each version as a server does, and replay its golden samples.")

@@ -128,7 +128,7 @@ class NotNow(CallError):
 class Unavailable(NotNow):
     """Nobody's fault: no server is there, or it is draining, or the version is not ready."""
 
-    remedy = "is a server running there, and does it want TLS?"
+    remedy = "is a server running there, and does it require TLS?"
     marks = ("failed to connect", "last error:", "errors resolving")
 
 

@@ -40,7 +40,9 @@ def check(data: bytes, pixels: int) -> int:
     if not frames:
         raise ImageError("the picture is an AVIF file without a still picture; send it as PNG or JPEG")
     if frames > _MOST_FRAMES * pixels + _PADDING_PIXELS:
-        raise ImageError(f"the picture is an AVIF file of {pixels:,} pixels whose frames have {frames:,}; save it anew")
+        raise ImageError(
+            f"the picture is an AVIF file of {pixels:,} pixels whose frames have {frames:,}; save it again"
+        )
     return sum(frame * depth for frame, depth in sizes)
 
 
@@ -55,7 +57,7 @@ def check_metadata(data: bytes) -> None:
     except (struct.error, IndexError, KeyError):
         return
     if sum(sizes) > _MAX_EXIF_BYTES:
-        raise ImageError(f"the picture is an AVIF file with {sum(sizes):,} bytes of EXIF data; save it anew")
+        raise ImageError(f"the picture is an AVIF file with {sum(sizes):,} bytes of EXIF data; save it again")
 
 
 def _coded_items(data: bytes) -> Iterator[bytes]:

@@ -225,7 +225,7 @@ def _check_run_length(pixels: int) -> None:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
-            f"the picture is {width} × {height} = {width * height:,} pixels; at most {max_pixels:,} are taken: "
+            f"the picture is {width} × {height} = {width * height:,} pixels; at most {max_pixels:,} are accepted: "
             f"send a smaller one"
         )
 

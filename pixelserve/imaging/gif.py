@@ -26,7 +26,7 @@ def check(data: bytes) -> None:
                 blocks += 1
                 if blocks > _MAX_BLOCKS:
                     raise ImageError(
-                        f"the picture is a GIF of more than {_MAX_BLOCKS:,} blocks of metadata; save it anew"
+                        f"the picture is a GIF of more than {_MAX_BLOCKS:,} blocks of metadata; save it again"
                     )
                 if not size:
                     break

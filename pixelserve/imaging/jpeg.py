@@ -65,14 +65,14 @@ def without_metadata(data: bytes) -> Plain:
             scans += 1
             first_scan = first_scan or data[min(content, len(data) - 1)]
             if scans > _MAX_SCANS:
-                raise ImageError(f"the picture is a JPEG of more than {_MAX_SCANS} scans; save it anew")
+                raise ImageError(f"the picture is a JPEG of more than {_MAX_SCANS} scans; save it again")
         elif marker == _COMMENT or (marker in _APPLICATIONS and marker not in _SHOWN):
             for name in found:
                 if marker == 0xE1 and not found[name] and data.startswith(name, content):
                     found[name] = data[content + len(name) : at]
             kept.append(data[start : match.start()])
             start = min(at, len(data))
-    raise ImageError(f"the picture is a JPEG of more than {_MAX_SEGMENTS:,} segments; save it anew")
+    raise ImageError(f"the picture is a JPEG of more than {_MAX_SEGMENTS:,} segments; save it again")
 
 
 def decoder_bytes(image: Any, plain: Plain | None) -> int:

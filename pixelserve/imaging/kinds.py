@@ -78,7 +78,7 @@ def explain(data: bytes) -> str:
         return f"this file is {what}; send the whole file"
     if kind := _picture(head):
         bits = " with 8 or 16 bits a channel" if kind == "TIFF" else ""
-        return f"this begins like a {kind} file, and cannot be read as one; send the whole file, or save it anew{bits}"
+        return f"this begins like a {kind} file, and cannot be read as one; send the whole file, or save it again{bits}"
     what, remedy = _file(head) or _text(head) or (f"{len(data):,} bytes of an unknown kind", f"send {_READ}")
     return f"this is {what}, which cannot be read as a picture; {remedy}"
 

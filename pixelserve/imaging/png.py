@@ -29,7 +29,7 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes]:
     while start + 8 <= len(data):
         count += 1
         if count > _MAX_CHUNKS:
-            raise ImageError(f"the picture is a PNG of more than {_MAX_CHUNKS:,} chunks; save it anew")
+            raise ImageError(f"the picture is a PNG of more than {_MAX_CHUNKS:,} chunks; save it again")
         length, kind = struct.unpack_from(">I4s", data, start)
         end = start + 12 + length
         if kind in _SHOWN:

@@ -44,7 +44,7 @@ def first_page(data: bytes) -> bytes:
         (start,) = struct.unpack_from(next_page, data, 8 if is_big else 4)
         (tags,) = struct.unpack_from(f"{order}Q" if is_big else f"{order}H", data, start)
         if tags > _MAX_TAGS:
-            raise ImageError(f"the picture is a TIFF of {tags:,} tags; save it anew")
+            raise ImageError(f"the picture is a TIFF of {tags:,} tags; save it again")
         at = start + (8 if is_big else 2)
         for _ in range(tags):
             tag, kind, count = struct.unpack_from(entry, data, at)
@@ -52,7 +52,7 @@ def first_page(data: bytes) -> bytes:
                 # Of no known type, it is passed over.
                 struct.pack_into(f"{order}H", page, at + 2, 0)
             elif count > _MAX_VALUES and kind not in (_BYTES, _ASCII, _UNDEFINED):
-                raise ImageError(f"the picture is a TIFF with {count:,} values of tag {tag}; save it anew")
+                raise ImageError(f"the picture is a TIFF with {count:,} values of tag {tag}; save it again")
             at += struct.calcsize(entry)
         struct.pack_into(next_page, page, at, 0)
     except struct.error:
@@ -76,7 +76,7 @@ def check(image: Any) -> None:
     tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
     if tile > max(4 * image.width * image.height, _SMALL_TILE_PIXELS):
         raise ImageError(
-            f"the picture is a TIFF of {image.width} × {image.height} pixels in tiles of {tile:,}; save it anew"
+            f"the picture is a TIFF of {image.width} × {image.height} pixels in tiles of {tile:,}; save it again"
         )
 
 

@@ -57,7 +57,7 @@ class Words:
                 self._preset = word
                 continue
             if key in self._written:
-                raise DeclarationError(f"{key} is there twice; write it once")
+                raise DeclarationError(f"{key} is given twice; write it once")
             if not equals or key not in KEYS:
                 best = _nearest(key, KEYS)
                 raise DeclarationError(

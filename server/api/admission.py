@@ -168,7 +168,7 @@ class Admission:
         if others_bytes and self._bytes + size_bytes > self._max_bytes:
             raise QueueFull(
                 f"{self._bytes:,} bytes of requests and answers are in flight, this one has {size_bytes:,}, and at "
-                f"most {self._max_bytes:,} are taken at once (--max-inflight-mib); retry later"
+                f"most {self._max_bytes:,} are accepted at once (--max-inflight-mib); retry later"
             )
         self._bytes += size_bytes
 

@@ -55,7 +55,7 @@ def count_elements(head: bytes) -> int:
             for _ in fields.walk(view[value_at:end]):
                 pass
     if elements > MAX_ELEMENTS:
-        raise TooManyFields(f"it has {elements:,} elements of typed contents, of {MAX_ELEMENTS:,} that are taken")
+        raise TooManyFields(f"it has {elements:,} elements of typed contents; at most {MAX_ELEMENTS:,} are accepted")
     return elements
 
 
@@ -63,7 +63,7 @@ def _count_in_input(fields: Fields, tensor: memoryview) -> int:
     elements = 0
     for tag, _, value_at, end in fields.walk(tensor):
         if tag == _SHAPE and end - value_at > _MAX_SHAPE_BYTES:
-            raise TooManyFields(f"a shape has {end - value_at:,} bytes, of {_MAX_SHAPE_BYTES:,} that are taken")
+            raise TooManyFields(f"a shape has {end - value_at:,} bytes; at most {_MAX_SHAPE_BYTES:,} are accepted")
         if tag == _CONTENTS:
             contents = tensor[value_at:end]
             elements += sum(_count(tag, contents[value_at:end]) for tag, _, value_at, end in fields.walk(contents))

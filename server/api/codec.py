@@ -155,7 +155,7 @@ def _check_names(by_name: Mapping[str, int], sent: int, config: ModelConfig) -> 
     if unknown:
         raise InvalidRequest(f'model {config.name} has no input "{unknown[0]}"; it has {", ".join(known)}')
     if len(by_name) != sent:
-        raise InvalidRequest(f"model {config.name}: an input is there twice; send each of {', '.join(known)} once")
+        raise InvalidRequest(f"model {config.name}: an input occurs twice; send each of {', '.join(known)} once")
     missing = [name for name in known if name not in by_name]
     if missing:
         raise InvalidRequest(f"model {config.name}: input {missing[0]} is missing; expected {', '.join(known)}")
@@ -207,7 +207,7 @@ def _array(
 def _from_raw(raw: memoryview, spec: TensorSpec, elements: int, where: str) -> Array:
     if spec.datatype.is_bytes:
         if elements > MAX_RAW_STRINGS:
-            raise InvalidRequest(f"{where} has {elements:,} BYTES elements; at most {MAX_RAW_STRINGS:,} are taken")
+            raise InvalidRequest(f"{where} has {elements:,} BYTES elements; at most {MAX_RAW_STRINGS:,} are accepted")
         return _strings(split_bytes(raw, where, elements), elements, where)
     expected = elements * spec.datatype.dtype.itemsize
     if raw.nbytes != expected:

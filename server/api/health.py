@@ -167,7 +167,7 @@ class Health:
         with self._lock:
             if len(self._watches) >= self._max_watches:
                 raise TooManyStreams(
-                    f"{self._max_watches} health watches are open and no more are taken; close one, or call Check"
+                    f"{self._max_watches} health watches are open and no more are accepted; close one, or call Check"
                 )
             self._watches.add(watch)
             has_ended = self._has_ended

@@ -378,7 +378,7 @@ def _requested_outputs(head: pb.ModelInferRequest, loaded: LoadedVersion, region
         place = place_of(asked.parameters, asked.name, regions)
         outputs.append((spec, _class_count(asked, spec, loaded), place))
     if len({spec.name for spec, _, _ in outputs}) != len(outputs):
-        raise InvalidRequest(f"model {loaded.name}: an output is asked for twice; name each once")
+        raise InvalidRequest(f"model {loaded.name}: an output is requested twice; name each once")
     return outputs
 
 
@@ -394,6 +394,6 @@ def _class_count(
     row = spec.shape[1:] if loaded.config.batching.max_batch_size else spec.shape
     if not row or sum(size != 1 for size in row) > 1 or not spec.datatype.has_numbers:
         raise InvalidRequest(
-            f"output {spec.name} of model {loaded.name} is no row of class scores; ask for it without classification"
+            f"output {spec.name} of model {loaded.name} is not a row of class scores; ask for it without classification"
         )
     return count

@@ -275,7 +275,7 @@ class InferStreams:
                 raise Unavailable(STOPPING)
             if len(self._open) >= self._max_streams:
                 raise TooManyStreams(
-                    f"{len(self._open)} streams are open and no more are taken (--max-infer-streams); send more "
+                    f"{len(self._open)} streams are open and no more are accepted (--max-infer-streams); send more "
                     f"requests on one that is open, close one, or call ModelInfer"
                 )
             stream = InferStream(self, deadline_s, metadata, on_change, hand_over)

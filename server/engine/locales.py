@@ -13,6 +13,6 @@ def missing_locale(said: str) -> str | None:
     language, _, charset = name.partition(".")
     install = f"apt-get install locales && localedef -i {language} -f {charset or 'UTF-8'} {name}"
     return (
-        f"its StringNormalizer needs the locale {name}, which this system does not have, whatever LANG says; on "
+        f"its StringNormalizer needs the locale {name}, which this system lacks, whatever LANG is; on "
         f"Debian: {install} (docs/models.md#text)"
     )

@@ -88,7 +88,7 @@ class Region:
 
     def _shrunk(self) -> str:
         return (
-            f"the shared memory object of region {self.name} is smaller than when it was registered; register it anew"
+            f"the shared memory object of region {self.name} is smaller than when it was registered; register it again"
         )
 
 
@@ -178,10 +178,10 @@ def _open(folder: Path, key: str) -> int:
         # Follow no link out of the folder, and do not block on a pipe.
         descriptor = os.open(folder / name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no shared memory object {key} on the server's machine; create it first") from error
+        raise NotFound(f"there is not a shared memory object {key} on the server's machine; create it first") from error
     except OSError as error:
         raise InvalidRequest(f"shared memory object {key} cannot be opened for reading and writing: {error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InvalidRequest(f"shared memory key {key} is no shared memory object")
+        raise InvalidRequest(f"shared memory key {key} is not a shared memory object")
     return descriptor

@@ -149,7 +149,7 @@ class Scheduler:
         return others
 
     def _is_full(self) -> QueueFull:
-        return QueueFull(f"{self._name}: {self._queue.size} requests wait, no more are taken; retry later")
+        return QueueFull(f"{self._name}: {self._queue.size} requests wait, and no more are accepted; retry later")
 
     def _has_time_for(self, requests: Sequence[Request], now_ns: int) -> bool:
         """Returns whether all of them can be taken without a look at each."""

@@ -199,7 +199,7 @@ class Workers:
 
     def _give_up(self, error: BrokenInstance) -> None:
         """Continues with the other sessions; without one, what waits will never be computed."""
-        stranded = self._scheduler.lose(f"its session failed, and failed again when it was loaded anew ({error})")
+        stranded = self._scheduler.lose(f"its session failed, and failed again after it was reloaded ({error})")
         if stranded is None:
             return
         for request in stranded:

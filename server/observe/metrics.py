@@ -69,7 +69,7 @@ _OWN_COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ),
     (
         "pixelserve_session_rebuilds",
-        "Sessions that kept failing and were loaded anew",
+        "Sessions that kept failing and were replaced",
         lambda s: s.session_rebuilds,
     ),
 )
@@ -239,7 +239,7 @@ class Metrics(Collector):
 
     def _calls(self) -> Metric:
         family = CounterMetricFamily(
-            "pixelserve_requests", "Calls answered, whatever with", labels=["method", "code", "reason"]
+            "pixelserve_requests", "Calls answered, with any status", labels=["method", "code", "reason"]
         )
         for method, count in sorted(self._replies().items()):
             family.add_metric([_short(method), "OK", ""], count)

@@ -88,7 +88,7 @@ RULES = (
     Rule("optimization.execution_accelerators", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
     Rule("optimization.input_pinned_memory", IGNORED, _PINNED),
     Rule("optimization.output_pinned_memory", IGNORED, _PINNED),
-    Rule("optimization.gather_kernel_buffer_threshold", IGNORED, "there is no such kernel here"),
+    Rule("optimization.gather_kernel_buffer_threshold", IGNORED, "no such kernel exists here"),
     Rule("optimization.eager_batching", IGNORED, "a batch is put together when its session is free"),
     Rule("dynamic_batching.preferred_batch_size", SERVED, "sizes of 1 to max_batch_size"),
     Rule("dynamic_batching.max_queue_delay_microseconds", SERVED, "counted from the oldest request"),
@@ -109,7 +109,7 @@ RULES = (
     Rule("instance_group.gpus", SERVED, "CUDA's numbers; not with KIND_CPU"),
     Rule("instance_group.secondary_devices", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
     Rule("instance_group.profile", IGNORED, "optimization profiles are TensorRT's"),
-    Rule("instance_group.passive", REFUSED, "a session that takes no requests serves nobody; remove it"),
+    Rule("instance_group.passive", REFUSED, "a session that takes no requests has no effect; remove it"),
     Rule("instance_group.host_policy", IGNORED, "a process is bound to cores and memory from outside, as by numactl"),
     Rule(
         "default_model_filename",

@@ -290,7 +290,7 @@ def _reopen(opener: Callable[[], Session], prover: Prover, proof: Proof) -> Sess
     prover.files.check_same()
     rows = prover.prove(session).rows
     if proof.rows.allows_merging and not rows.allows_merging:
-        problem = f"loaded anew, its rows may not share a run any more: {rows.reason}"
+        problem = f"after it was reloaded, its rows may not share a run any more: {rows.reason}"
         raise RepositoryError(problem, path=prover.files.model)
     return session
 

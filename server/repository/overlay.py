@@ -52,10 +52,10 @@ def read_override(config: str | None, files: Mapping[str, bytes]) -> Override | 
             raise InvalidRequest('load parameter "file:…" needs "config" beside it: a ModelConfig as JSON')
         return None
     if len(files) > _MOST_FILES:
-        raise InvalidRequest(f'{len(files):,} load parameters "file:…"; at most {_MOST_FILES:,} are taken')
+        raise InvalidRequest(f'{len(files):,} load parameters "file:…"; at most {_MOST_FILES:,} are accepted')
     if len(config) > CONFIG_BYTES:
         raise InvalidRequest(
-            f'load parameter "config" has {len(config):,} characters; at most {CONFIG_BYTES:,} are taken'
+            f'load parameter "config" has {len(config):,} characters; at most {CONFIG_BYTES:,} are accepted'
         )
     if not config.lstrip().startswith("{"):
         # protobuf takes an empty JSON list for an empty message.

@@ -56,8 +56,8 @@ class Turns:
                 return done
             if len(self._late()) >= MAX_LATE:
                 raise QueueFull(
-                    f"{MAX_LATE} models have been loading for more than {self._patience_s:g} s, and no more are taken; "
-                    f"see the server's log for what they are doing"
+                    f"{MAX_LATE} models have been loading for more than {self._patience_s:g} s, and no more are "
+                    f"accepted; see the server's log for what they are doing"
                 )
             self._waiting.append((model, change, done))
             self._add_thread()

@@ -164,7 +164,7 @@ def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
     if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
         raise SamplesError(f"{path}: {tensor.name} is {array.dtype}, the model takes {tensor.dtype}; convert it first")
     if array.dtype == np.uint8 and tensor.dtype.kind == "f":
-        say(f"note: {path} holds uint8 for a model of {tensor.dtype}; one trained on scaled pixels wants --pixel-scale")
+        say(f"note: {path} holds uint8 for a model of {tensor.dtype}; one trained on scaled pixels needs --pixel-scale")
     return array.astype(tensor.dtype)
 
 

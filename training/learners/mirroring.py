@@ -22,7 +22,7 @@ def mirrored(model: Any) -> Any:
     keras = frameworks.load().keras
     last = model.layers[-1]
     if not isinstance(last, keras.layers.Dense):
-        raise UsageError(f"{model.name} ends in {last.name}; a mirrored model wants a Dense layer there")
+        raise UsageError(f"{model.name} ends in {last.name}; a mirrored model requires a Dense layer there")
     features = keras.Model(model.inputs[0], last.input, name="features")
     image = keras.Input(model.input_shape[1:], dtype=model.inputs[0].dtype, name="image")
     both = [features(image), features(image[:, :, ::-1, :])]

@@ -50,7 +50,7 @@ def divide_logits(model: Any, temperature: float) -> None:
     """
     layer = model.layers[-1]
     if type(layer).__name__ != "Dense" or layer.activation.__name__ != "softmax":
-        raise SourceError(f"{model.name} ends in {layer.name}; a temperature wants a Dense layer with a softmax")
+        raise SourceError(f"{model.name} ends in {layer.name}; a temperature requires a Dense layer with a softmax")
     layer.set_weights([weights / temperature for weights in layer.get_weights()])
 
 

@@ -173,7 +173,7 @@ def _add_inputs(head: pb.ModelInferRequest, inputs: list[dict[str, Any]]) -> lis
 def _shape(tensor: dict[str, Any], where: str) -> list[int]:
     shape: list[Any] = json_body.member(tensor, "shape", list, [], where)
     if not all(type(size) is int and -_MAX_INT64 <= size < _MAX_INT64 for size in shape):
-        raise InvalidRequest(f"{where}: shape has an element that is no dimension; expected whole numbers")
+        raise InvalidRequest(f"{where}: shape has an element that is not a dimension; expected whole numbers")
     return shape
 
 
@@ -183,7 +183,7 @@ def _binary_size(parameters: dict[str, Any], tensor: dict[str, Any], where: str)
     if size is None:
         return None
     if type(size) is not int or not 0 <= size < _MAX_INT64:
-        raise InvalidRequest(f"{where}: {SIZE} is no number of bytes; expected 0 or more")
+        raise InvalidRequest(f"{where}: {SIZE} is not a number of bytes; expected 0 or more")
     if "data" in tensor:
         raise InvalidRequest(f"{where} has data and {SIZE} too; send one")
     return size
@@ -234,4 +234,4 @@ def _set_parameters(parameters: MutableMapping[str, pb.InferParameter], given: M
         elif isinstance(value, str):
             parameter.string_param = json_body.text({name: value}, name, where)
         else:
-            raise InvalidRequest(f"{where}: parameter {name} is no string, 64-bit number, true or false")
+            raise InvalidRequest(f"{where}: parameter {name} is not a string, a 64-bit number, true or false")

@@ -42,7 +42,7 @@ def _items(text: bytes | memoryview) -> int:
 
 def _no_constant(name: str) -> NoReturn:
     # Python's parser takes these, which JSON has not.
-    raise ValueError(f"{name} is no JSON number; send it as binary data")
+    raise ValueError(f"{name} is not a JSON number; send it as binary data")
 
 
 def dump(value: object) -> bytes:
@@ -88,7 +88,7 @@ def objects(container: dict[str, Any], name: str, where: str) -> list[dict[str, 
     """
     values: list[dict[str, Any]] = member(container, name, list, [], where)
     if len(values) > MAX_FIELDS:
-        raise InvalidRequest(f"{where}: {name} has {len(values):,} objects; at most {MAX_FIELDS:,} are taken")
+        raise InvalidRequest(f"{where}: {name} has {len(values):,} objects; at most {MAX_FIELDS:,} are accepted")
     if not all(isinstance(value, dict) for value in values):
-        raise InvalidRequest(f"{where}: {name} has an element that is no object; expected objects only")
+        raise InvalidRequest(f"{where}: {name} has an element that is not an object; expected objects only")
     return values

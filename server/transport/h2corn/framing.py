@@ -38,7 +38,7 @@ def too_large(size_bytes: int, max_bytes: int) -> Status:
     """Returns the status of a call with a message of that size."""
     return Status(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"the message has {size_bytes:,} bytes; at most {max_bytes:,} are taken (--max-message-mib)",
+        f"the message has {size_bytes:,} bytes; at most {max_bytes:,} are accepted (--max-message-mib)",
         reason="too_large",
     )
 

@@ -65,7 +65,7 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
         "no pictures in {empty}; expected",
     ),
     "a CSV file in no folder": ((*CLASSIFY, "--csv", "{folder}/none/a.csv"), "No such file or directory; name a file"),
-    "a folder as the CSV file": ((*CLASSIFY, "--csv", "{folder}"), "is there and no ordinary file"),
+    "a folder as the CSV file": ((*CLASSIFY, "--csv", "{folder}"), "exists and is not a regular file"),
     "a repository that does not exist": (("doctor", "{folder}/typo"), "typo' does not exist"),
     "a file as the repository": (("doctor", "{folder}/a.png"), "is a file"),
     "a wrong value of a server's setting": (

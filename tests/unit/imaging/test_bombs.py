@@ -44,7 +44,7 @@ def jpeg_of_scans(scans: int) -> bytes:
 
 @pytest.mark.parametrize("scans", [65, 200, 5000])
 def test_a_jpeg_of_more_scans_than_programs_write_is_refused(scans: int) -> None:
-    with pytest.raises(ImageError, match="JPEG of more than 64 scans; save it anew"):
+    with pytest.raises(ImageError, match="JPEG of more than 64 scans; save it again"):
         open_file(jpeg_of_scans(scans), MAX_PIXELS)
 
 

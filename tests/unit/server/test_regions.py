@@ -74,7 +74,7 @@ def test_an_object_that_becomes_smaller_is_an_error_and_stays_small(region: Regi
         pytest.param("r", "k" * 256, 0, 1, InvalidRequest, "expected a name", id="a long key"),
         pytest.param("r", "link", 0, 1, InvalidRequest, "link cannot be opened", id="a link"),
         pytest.param("r", "folder", 0, 1, InvalidRequest, "folder cannot be opened", id="a folder"),
-        pytest.param("r", "pipe", 0, 1, InvalidRequest, "pipe is no shared memory object", id="a pipe"),
+        pytest.param("r", "pipe", 0, 1, InvalidRequest, "pipe is not a shared memory object", id="a pipe"),
         pytest.param("taken", "object", 0, 1, AlreadyExists, "taken is registered already", id="a taken name"),
     ],
 )

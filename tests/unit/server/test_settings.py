@@ -360,7 +360,7 @@ def test_the_configuration_file_may_be_named_by_a_variable(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("server.toml", "grpc_prot = 7", "names grpc_prot, which is no setting"),
+        ("server.toml", "grpc_prot = 7", "names grpc_prot, which is not a setting"),
         ("server.toml", "grpc_port = ", "cannot be parsed"),
         ("server.yaml", "a: [", "cannot be parsed"),
         ("server.toml", "grpc_port = 70000", "--grpc-port (or PIXELSERVE_GRPC_PORT) is 70000"),

@@ -66,7 +66,7 @@ def test_it_is_saved_and_exported_whole(single: Any, keras: Any, tmp_path: Path)
 def test_what_ends_otherwise_is_refused(keras: Any) -> None:
     image = keras.Input((4, 4, 1))
     model = keras.Model(image, keras.layers.Flatten(name="flat")(image), name="odd")
-    with pytest.raises(UsageError, match="odd ends in flat; a mirrored model wants a Dense layer there"):
+    with pytest.raises(UsageError, match="odd ends in flat; a mirrored model requires a Dense layer there"):
         mirrored(model)
 
 
