@@ -190,9 +190,9 @@ def test_nothing_sent_is_no_override() -> None:
 
 
 def test_a_configuration_or_a_number_of_files_that_no_model_has_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match='"config" has 262,147 characters; at most 262,144 are taken'):
+    with pytest.raises(InvalidRequest, match='"config" has 262,147 characters; at most 262,144 are accepted'):
         read_override('{"name": "' + "x" * 262_135 + '"}', {})
-    with pytest.raises(InvalidRequest, match=r"1,001 load parameters .* at most 1,000 are taken"):
+    with pytest.raises(InvalidRequest, match=r"1,001 load parameters .* at most 1,000 are accepted"):
         read_override("{}", {f"1/{number}": b"" for number in range(1001)})
 
 

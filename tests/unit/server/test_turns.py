@@ -106,7 +106,7 @@ def test_changes_that_take_too_long_are_bounded_and_more_are_refused_with_the_nu
         stuck = hold()
         turns.submit(f"endless {index}", stuck)
         assert stuck.begun.wait(PATIENCE_S)
-    with pytest.raises(QueueFull, match=r"3 models have been loading .* no more are taken"):
+    with pytest.raises(QueueFull, match=r"3 models have been loading .* no more are accepted"):
         turns.submit("a", lambda: None)
 
 
