@@ -182,7 +182,7 @@ class ClassifyJob:
         if pixels > self._limits.max_request_pixels:
             raise InvalidRequest(
                 f"the request's pictures have {pixels:,} pixels together; at most {self._limits.max_request_pixels:,} "
-                f"are taken (--max-request-pixels): send fewer or smaller ones at a time"
+                f"are accepted (--max-request-pixels): send fewer or smaller ones at a time"
             )
         if len(opened) == len(waiting):
             for each, picture in zip(waiting, opened, strict=True):
