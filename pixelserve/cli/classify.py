@@ -69,7 +69,7 @@ def classify(
     ] = "",
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many of the best classes to show.")] = 3,
     inversion: Annotated[
-        Literal["auto", "never", "always"] | None,
+        Literal["never", "always", "auto"] | None,
         typer.Option(help="Invert pictures; default: as the model's configuration says."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture, one a line.")] = False,
