@@ -74,49 +74,50 @@ def bench(
     model_version: Annotated[str, typer.Option(help="Its version; default: the newest ready.", metavar="NUMBER")] = "",
     method: Annotated[
         Literal["classify", "infer"] | None,
-        typer.Option(help="Pictures or raw tensors; default: pictures where the model takes them."),
+        typer.Option(help="Send pictures or raw tensors; default: pictures if the model takes them."),
     ] = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(exists=True, help="Send these pictures, in turn; may be repeated.", metavar="FILE|FOLDER"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images per request.")] = 1,
     shape: Annotated[
         list[str] | None,
         typer.Option(
-            help="An input's whole shape, the batch first, where the model leaves dimensions free; may be repeated.",
+            help="An input's whole shape, batch first, if the model has free dimensions; may be repeated.",
             metavar="INPUT:1,3,48,320",
         ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help=f"Requests at a time; default: {_CONCURRENCY}.")
+        int | None, typer.Option(min=1, help=f"Requests in flight; default: {_CONCURRENCY}.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Requests a second, however long they take.", metavar="NUMBER")
+        float | None,
+        typer.Option(min=0.001, help="Requests started per second, however long they take.", metavar="NUMBER"),
     ] = None,
     duration_s: Annotated[
         float | None, typer.Option(min=0.001, help=f"Seconds to measure; default: {_DURATION_S:g}.", metavar="SECONDS")
     ] = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="Requests to measure, instead of a time.")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Requests to measure, instead of a duration.")] = None,
     warmup_s: Annotated[
-        float, typer.Option(min=0, help="Seconds of load before that, left out of all figures.", metavar="SECONDS")
+        float, typer.Option(min=0, help="Seconds of load beforehand, excluded from all figures.", metavar="SECONDS")
     ] = 1.0,
     assert_p99_ms: Annotated[
-        float | None, typer.Option(min=0, help="Exit with code 12 where p99 is above this.", metavar="MS")
+        float | None, typer.Option(min=0, help="Exit with code 12 if p99 is above this.", metavar="MS")
     ] = None,
     overload: Annotated[
         bool,
-        typer.Option("--overload", help="Send 1, 2, 5 and 10 times what the server can do, --duration-s each (4)."),
+        typer.Option("--overload", help="Send 0.7, 1, 2, 5 and 10 times the server's capacity, --duration-s each (4)."),
     ] = False,
     deadline_ms: Annotated[
         float | None, typer.Option(min=1, help="With --overload: each request's deadline; default: 200.", metavar="MS")
     ] = None,
     connections: Annotated[
-        int | None, typer.Option(min=1, help="With --overload: connections that carry it; default: 8.")
+        int | None, typer.Option(min=1, help="With --overload: number of connections; default: 8.")
     ] = None,
     curve: Annotated[
         bool,
-        typer.Option("--curve", help="Measure what `pixelserve plan` needs, --duration-s for each of 7 loads (2)."),
+        typer.Option("--curve", help="Measure a curve for `pixelserve plan`, --duration-s for each of 7 loads (2)."),
     ] = False,
     metrics_url: Annotated[
         str | None,

@@ -47,7 +47,10 @@ def evaluate(
         typer.Argument(help="NAME or NAME:VERSION in the repository, or a model's or a version's folder."),
     ],
     model_repository: Annotated[
-        Path, typer.Option(envvar="PIXELSERVE_MODEL_REPOSITORY", help="Where NAME is looked for.", metavar="DIR")
+        Path,
+        typer.Option(
+            envvar="PIXELSERVE_MODEL_REPOSITORY", help="The repository in which NAME is looked up.", metavar="DIR"
+        ),
     ] = Path("models"),
     data_dir: Annotated[
         Path | None,
@@ -63,7 +66,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Measure an exported version again, with ONNX Runtime alone, and compare the figures with its card's."""
+    """Measure an exported version with ONNX Runtime alone, and compare the figures with its card's."""
     remeasure = extras.load("pixelserve_training.measuring.remeasure", extra="training")
     found = remeasure.remeasure(model, repository=model_repository, data_dir=data_dir, samples=samples)
     if as_json:

@@ -38,14 +38,12 @@ def health(
     service: Annotated[
         str, typer.Argument(help="A model's or a gRPC service's name; default: the whole server.", metavar="[SERVICE]")
     ] = "",
-    wait_s: Annotated[
-        float, typer.Option(min=0, help="Seconds to go on asking until it serves.", metavar="SECONDS")
-    ] = 0.0,
+    wait_s: Annotated[float, typer.Option(min=0, help="Seconds to wait until it serves.", metavar="SECONDS")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     *,
     connection: Connection,
 ) -> None:
-    """Ask a server, or one model of it, whether it serves."""
+    """Check whether a server, or one of its models, serves."""
     with connection.client() as client:
         status = wait_until_serving(lambda: client.health(service), wait_s)
     if as_json:

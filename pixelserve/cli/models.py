@@ -103,7 +103,7 @@ def show(
 
 
 def load(name: Name, *, connection: Connection) -> None:
-    """Have a server load a model, or bring it up to what its folder holds."""
+    """Load a model on a server, or reload it from its folder."""
     with connection.client() as client:
         client.load_model(name)
         versions = [one.version for one in client.models(name) if one.is_ready]
@@ -111,7 +111,7 @@ def load(name: Name, *, connection: Connection) -> None:
 
 
 def unload(name: Name, *, connection: Connection) -> None:
-    """Have a server unload a model."""
+    """Unload a model from a server."""
     with connection.client() as client:
         client.unload_model(name)
     typer.echo(terminal.printable(f"{name}: unloaded"))

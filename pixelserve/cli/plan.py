@@ -42,20 +42,21 @@ def register(app: typer.Typer) -> None:
 def plan(
     rps: Annotated[float, typer.Option(help="Requests per second of all pods together.", metavar="NUMBER")],
     p99_ms: Annotated[
-        float, typer.Option(help="Milliseconds within which 99 of 100 requests are answered.", metavar="MS")
+        float, typer.Option(help="Milliseconds within which 99 of 100 requests must be answered.", metavar="MS")
     ],
     bench: Annotated[
         Path | None,
         typer.Option(help="What `pixelserve bench --curve --json` wrote; default: measure now.", metavar="FILE"),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model: to measure, or that FILE must be of.", metavar="NAME")
+        str | None, typer.Option(help="The model to measure; with --bench, FILE must be of this model.", metavar="NAME")
     ] = None,
     batch_images: Annotated[
-        int | None, typer.Option(min=1, help="Most images in a run; default: as measured.", metavar="NUMBER")
+        int | None,
+        typer.Option(min=1, help="Maximum images per run; default: the largest run measured.", metavar="NUMBER"),
     ] = None,
     spare_pods: Annotated[
-        int, typer.Option(min=0, max=1000, help="Pods that may be lost while the p99 holds.", metavar="NUMBER")
+        int, typer.Option(min=0, max=1000, help="Pods that may fail while the p99 holds.", metavar="NUMBER")
     ] = 1,
     metrics_url: Annotated[
         str | None,

@@ -64,16 +64,16 @@ def pull(
     ] = Path("models"),
     name: Annotated[str | None, typer.Option(help="The model's name; default: its folder's.", metavar="NAME")] = None,
     versions: Annotated[
-        str | None, typer.Option(help="Which versions, with commas between; default: all.", metavar="NUMBERS")
+        str | None, typer.Option(help="Versions, separated by commas; default: all.", metavar="NUMBERS")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite versions that are there with other content.")
+        bool, typer.Option("--replace", help="Overwrite existing versions that have other content.")
     ] = False,
     require_card: Annotated[bool, typer.Option("--require-card", help="Refuse versions without a card.json.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Load each version as a server does, and replay its golden samples.")
     ] = False,
-    max_mib: Annotated[int, typer.Option(min=1, help="What the files may have together, in MiB.")] = 4096,
+    max_mib: Annotated[int, typer.Option(min=1, help="Maximum total size of the files, in MiB.")] = 4096,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Mirror a model into a repository, whole and verified: all of it appears at once, or nothing does."""

@@ -36,7 +36,7 @@ def zoo(
     measure: Annotated[bool, typer.Option("--measure", help="Measure each recipe's exported model again.")] = False,
     model_repository: Annotated[
         Path,
-        typer.Option(envvar="PIXELSERVE_MODEL_REPOSITORY", help="Where the exported models are.", metavar="DIR"),
+        typer.Option(envvar="PIXELSERVE_MODEL_REPOSITORY", help="The repository of exported models.", metavar="DIR"),
     ] = Path("models"),
     data_dir: Annotated[
         Path | None,

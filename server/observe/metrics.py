@@ -53,22 +53,22 @@ _COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ),
     (
         "nv_inference_queue_duration_us",
-        "Microseconds of them spent in the queue",
+        "Microseconds in the queue, summed over requests",
         lambda s: s.queue_ns // 1000,
     ),
     (
         "nv_inference_compute_input_duration_us",
-        "Microseconds of them spent assembling the batch",
+        "Microseconds assembling the batch, summed over requests",
         lambda s: s.input_ns // 1000,
     ),
     (
         "nv_inference_compute_infer_duration_us",
-        "Microseconds of them spent running the model",
+        "Microseconds running the model, summed over requests",
         lambda s: s.infer_ns // 1000,
     ),
     (
         "nv_inference_compute_output_duration_us",
-        "Microseconds of them spent answering",
+        "Microseconds answering, summed over requests",
         lambda s: s.output_ns // 1000,
     ),
 )
@@ -369,7 +369,7 @@ def _gauges(versions: _Versions) -> Iterator[Metric]:
     load = GaugeMetricFamily("nv_model_load_duration_secs", "Seconds that loading took", labels=_LABELS)
     limit = GaugeMetricFamily(
         "pixelserve_batch_limit",
-        "Most rows merged into one run, as measured at load or set in config.pbtxt; 0: requests are not merged",
+        "Maximum rows merged into one run, as measured at load or set in config.pbtxt; 0: requests are not merged",
         labels=_LABELS,
     )
     queue_limit = GaugeMetricFamily(
@@ -439,7 +439,7 @@ def _buckets(versions: _Versions) -> Iterator[Metric]:
     labels = [*_LABELS, "batch_size"]
     runs = CounterMetricFamily("pixelserve_bucket_runs", "Runs, by rows with padding", labels=labels)
     seconds = CounterMetricFamily(
-        "pixelserve_bucket_compute_seconds", "Seconds that the model took for them", labels=labels
+        "pixelserve_bucket_compute_seconds", "Seconds that the model took, by rows with padding", labels=labels
     )
     for version, entry in versions:
         with entry.stats.lock:

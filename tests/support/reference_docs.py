@@ -151,7 +151,8 @@ def page(name: str, text: str) -> str:
         missing, unknown = set(PAGES[name]) - set(found), set(found) - set(PAGES[name])
         raise ValueError(f"docs/{name}: missing tables: {sorted(missing)}; unknown or repeated: {sorted(unknown)}")
     return MARKED.sub(
-        lambda each: f"<!-- {each[1]}: written by make reference-docs -->\n{PAGES[name][each[1]]()}<!-- end -->\n", text
+        lambda each: f"<!-- {each[1]}: written by make reference-docs -->\n\n{PAGES[name][each[1]]()}\n<!-- end -->\n",
+        text,
     )
 
 
