@@ -25,42 +25,41 @@ if TYPE_CHECKING:
 
 _DURATION_S = 10.0
 _CONCURRENCY = 32
-_EPILOG = """How many requests a server can do, 32 at a time for ten seconds; pixels are made up to fit the model:
+_EPILOG = """The highest rate, with 32 requests in flight for ten seconds; pixels are generated:
 
 \b
   pixelserve bench --model mnist-cnn
   pixelserve bench --model mnist-cnn --concurrency 8 --batch 32 --images scans/
 
-How long a user waits at 500 requests a second. Latency counts from when a request was to start, so a server that stalls
-cannot hide it by being asked less in the meantime:
+Users' waiting times at 500 requests per second. Latency counts from the scheduled start, so a stalled server cannot
+hide it:
 
 \b
   pixelserve bench --model mnist-cnn --rate 500 --duration-s 60
 
-A gate for a build: exit code 12 where p99 is above 20 ms, a failed request counting as slower than any:
+A check for CI: exit code 12 if p99 is above 20 ms; failed requests count as slower than any:
 
 \b
   pixelserve bench --model mnist-cnn --rate 500 --requests 10000 --assert-p99-ms 20 --json > bench.json
 
-What an overloaded server still answers in time, how fast it refuses, and what a client notices beside a greedy one; one
-minute, no TLS:
+Goodput and refusals under overload, and latency beside a greedy client; one minute, no TLS:
 
 \b
   pixelserve bench --model cifar10 --overload
 
-What `pixelserve plan` needs: rate, batches, CPU and memory of one pod with 1 to 64 requests in flight, in a quarter of
-a minute; no TLS:
+A curve for `pixelserve plan`: rate, batches, CPU and memory of one pod with 1 to 64 requests in flight, in 15 seconds;
+no TLS:
 
 \b
   pixelserve bench --model cifar10 --curve --json > curve.json
 
-Raw tensors by the Open Inference Protocol rather than pictures:
+Raw tensors by the Open Inference Protocol instead of pictures:
 
 \b
   pixelserve bench --model mnist-cnn --method infer
   pixelserve bench --model text-lines --shape image:1,3,48,320
 
-Send load only to servers that are yours.
+Load only servers that are yours.
 """
 
 

@@ -10,13 +10,13 @@ import typer
 from . import extras, terminal
 from .exits import Exit
 
-_EPILOG = """Every version is loaded as the server would; the exit code is 15 where something would not be served:
+_EPILOG = """Load every version as the server would; the exit code is 15 if something would not be served:
 
 \b
   pixelserve doctor models
   pixelserve doctor models --require-card --device cpu
 
-Reads the files only, as a check in CI may want it:
+Only read the files, for a check in CI:
 
 \b
   pixelserve doctor models --quick --json | jq -r '.findings[] | select(.severity == "error") | .problem'

@@ -20,12 +20,12 @@ One version, in any repository, or by its folder:
   pixelserve evaluate mnist-cnn:1 --model-repository models
   pixelserve evaluate models/mnist-cnn/1
 
-A model of your own, on the samples that it was exported with, or on new ones. samples.npz holds inputs x and labels y:
+Your own model, on the samples that it was exported with, or on new ones (inputs x and labels y):
 
 \b
   pixelserve evaluate pets --samples samples.npz
 
-One figure for a program; the exit code is 14 where a figure of the card is another one now:
+One figure for a program; the exit code is 14 if a figure differs from the card's:
 
 \b
   pixelserve evaluate mnist-cnn --json | jq .metrics.accuracy

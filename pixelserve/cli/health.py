@@ -19,13 +19,13 @@ _EPILOG = """The server, or one model:
   pixelserve health
   pixelserve health mnist-cnn
 
-In a script that has just started a server:
+Wait for a server that has just been started:
 
 \b
   pixelserve health --wait-s 30 && pixelserve classify scans/ --model mnist-cnn --csv digits.csv
 
-Exit code 0 means SERVING; 11 that the server answered something else, such as NOT_SERVING while it loads or drains;
-docs/cli.md lists what the errors of a server that cannot be asked exit with.
+The exit code is 0 for SERVING and 11 for other answers, such as NOT_SERVING while the server loads or drains.
+docs/cli.md lists those of errors.
 """
 
 

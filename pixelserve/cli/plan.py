@@ -14,19 +14,18 @@ from .options import Connection, with_connection
 if TYPE_CHECKING:
     from pixelserve.capacity.curve import MeasuredCurve
 
-_EPILOG = """Measure one pod on the cores that it will have, while nothing else runs there. Then plan from the file as
-often as you like:
+_EPILOG = """Measure one pod on its cores, with nothing else running, then plan from the file:
 
 \b
   pixelserve bench --model cifar10 --curve --json > curve.json
   pixelserve plan --bench curve.json --rps 2000 --p99-ms 50
 
-Without --bench, the server at --address is measured first, which takes a quarter of a minute:
+Without --bench, the server at --address is measured first, in 15 seconds:
 
 \b
   pixelserve plan --model cifar10 --rps 2000 --p99-ms 50
 
-Values for the Helm chart, which also need what only you know, such as the model's source:
+Values for the Helm chart, to combine with your own:
 
 \b
   pixelserve plan --bench curve.json --rps 2000 --p99-ms 50 --helm-values > capacity.yaml

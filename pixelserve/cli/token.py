@@ -10,7 +10,7 @@ from pixelserve import tokens
 
 from .exits import CommandError, Exit
 
-_EPILOG = """The line is for the file that the server reads (--tokens), the token for the client:
+_EPILOG = """The line is for the server's file (--tokens), the token for the client:
 
 \b
   pixelserve token new --scope infer --name shop >> tokens
@@ -23,7 +23,7 @@ For two models and at most 100 requests per second; and for deploying models:
   pixelserve token new --scope infer --model mnist-cnn --model mnist-mlp --rate 100 >> tokens
   pixelserve token new --scope control --scope infer --name deploy --json | jq -r .token
 
-The token is printed this once: the line holds its SHA-256 digest. docs/security.md says what each scope allows.
+The token is printed only once; the line holds its SHA-256 digest. docs/security.md explains the scopes.
 """
 
 

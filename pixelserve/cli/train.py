@@ -18,17 +18,17 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
 
-Pictures of your own, pets/cat/*.jpg and pets/dog/*.jpg:
+Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
 \b
   pixelserve train mnist-cnn --images pets --run-dir runs/pets
 
-Ctrl-C keeps the last epoch that was finished and the best one; this goes on from there:
+Ctrl-C saves the last completed and the best epoch; continue from there:
 
 \b
   pixelserve train mnist-cnn --run-dir runs/quick --resume
 
-Then put the model into a repository that pixelserve serve can serve:
+Then export the model into a repository:
 
 \b
   pixelserve export runs/quick --to models

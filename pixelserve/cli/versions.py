@@ -12,24 +12,24 @@ import typer
 from . import card_text, extras, terminal
 from .options import Name
 
-_PROMOTE_EPILOG = """A version's name is a parameter of config.pbtxt; nothing else in the file changes. A server with
---model-control-mode poll follows by itself, one with explicit when it is told to load the model:
+_PROMOTE_EPILOG = """A version's name is a parameter of config.pbtxt; nothing else in the file changes. A server
+with --model-control-mode poll follows by itself, one with explicit at the next load of the model:
 
 \b
-  pixelserve models promote mnist-cnn 2 --to candidate       # requests may now ask for the candidate
-  pixelserve models diff mnist-cnn                           # what the candidate does otherwise
-  pixelserve models promote mnist-cnn                        # the candidate answers whoever names no version
+  pixelserve models promote mnist-cnn 2 --to candidate       # requests can now select the candidate
+  pixelserve models diff mnist-cnn                           # how the candidate differs
+  pixelserve models promote mnist-cnn                        # the candidate is now the default
   pixelserve models promote mnist-cnn 2 --model-repository /srv/models
   pixelserve models load mnist-cnn
 """
-_ROLLBACK_EPILOG = """The version that was stable before the last promotion is stable again. It is still loaded, so
-that it answers at once; a second rollback undoes the first:
+_ROLLBACK_EPILOG = """Restore the version that was stable before the last promotion. It is still loaded, so it
+answers at once; a second rollback undoes the first:
 
 \b
   pixelserve models rollback mnist-cnn
 """
-_DIFF_EPILOG = """Cards side by side, and how often the two put a golden sample into the same class, computed here with
-ONNX Runtime. Without versions, it is the stable one and the candidate, else the two highest:
+_DIFF_EPILOG = """Both cards, and how often the two put a golden sample into the same class, computed here with
+ONNX Runtime. Without versions: the stable one and the candidate, else the two highest:
 
 \b
   pixelserve models diff mnist-cnn
