@@ -72,10 +72,10 @@ def classify(
         Literal["never", "always", "auto"] | None,
         typer.Option(help="Invert pictures; default: as the model's configuration says."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture, one a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture, one per line.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV file, complete or not at all.", metavar="FILE")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures a request; default: 32.")] = None,
-    in_flight: Annotated[int | None, typer.Option(min=1, help="Requests under way at once; default: 8.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per request; default: 32.")] = None,
+    in_flight: Annotated[int | None, typer.Option(min=1, help="Requests in flight; default: 8.")] = None,
     *,
     connection: Connection,
 ) -> None:
