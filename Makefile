@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -97,6 +97,9 @@ page-pictures: $(STAMPS)/dev ## photograph the page for the docs (needs chromium
 
 chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
 	@$(BIN)/python -m deploy.helm.document
+
+reference-docs: $(STAMPS)/dev ## write the tables of docs/ that come from the code: settings, metrics, commands, config.pbtxt
+	@$(BIN)/python tests/support/reference_docs.py $(ARGS)
 
 kustomize: $(STAMPS)/server $(STAMPS)/deploy ## write deploy/kustomize from the chart
 	@$(BIN)/python -m deploy.helm.kustomize

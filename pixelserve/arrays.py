@@ -87,7 +87,7 @@ def _check_sizes(members: list[zipfile.ZipInfo], most_bytes: int) -> None:
         if member.compress_type not in _METHODS:
             raise ArraysError(f"{member.filename} is packed by method {member.compress_type}; expected deflate or none")
         if (name := _name(member)) in seen:
-            raise ArraysError(f"{name} is there twice")
+            raise ArraysError(f"{name} occurs twice")
         seen.add(name)
 
 

@@ -25,42 +25,41 @@ if TYPE_CHECKING:
 
 _DURATION_S = 10.0
 _CONCURRENCY = 32
-_EPILOG = """How many requests a server can do, 32 at a time for ten seconds; pixels are made up to fit the model:
+_EPILOG = """The highest rate, with 32 requests in flight for ten seconds; pixels are generated:
 
 \b
   pixelserve bench --model mnist-cnn
   pixelserve bench --model mnist-cnn --concurrency 8 --batch 32 --images scans/
 
-How long a user waits at 500 requests a second. Latency counts from when a request was to start, so a server that stalls
-cannot hide it by being asked less in the meantime:
+Users' waiting times at 500 requests per second. Latency counts from the scheduled start, so a stalled server cannot
+hide it:
 
 \b
   pixelserve bench --model mnist-cnn --rate 500 --duration-s 60
 
-A gate for a build: exit code 12 where p99 is above 20 ms, a failed request counting as slower than any:
+A check for CI: exit code 12 if p99 is above 20 ms; failed requests count as slower than any:
 
 \b
   pixelserve bench --model mnist-cnn --rate 500 --requests 10000 --assert-p99-ms 20 --json > bench.json
 
-What an overloaded server still answers in time, how fast it refuses, and what a client notices beside a greedy one; one
-minute, no TLS:
+Goodput and refusals under overload, and latency beside a greedy client; one minute, no TLS:
 
 \b
   pixelserve bench --model cifar10 --overload
 
-What `pixelserve plan` needs: rate, batches, CPU and memory of one pod with 1 to 64 requests in flight, in a quarter of
-a minute; no TLS:
+A curve for `pixelserve plan`: rate, batches, CPU and memory of one pod with 1 to 64 requests in flight, in 15 seconds;
+no TLS:
 
 \b
   pixelserve bench --model cifar10 --curve --json > curve.json
 
-Raw tensors by the Open Inference Protocol rather than pictures:
+Raw tensors by the Open Inference Protocol instead of pictures:
 
 \b
   pixelserve bench --model mnist-cnn --method infer
   pixelserve bench --model text-lines --shape image:1,3,48,320
 
-Send load only to servers that are yours.
+Load only servers that are yours.
 """
 
 
@@ -74,49 +73,50 @@ def bench(
     model_version: Annotated[str, typer.Option(help="Its version; default: the newest ready.", metavar="NUMBER")] = "",
     method: Annotated[
         Literal["classify", "infer"] | None,
-        typer.Option(help="Pictures or raw tensors; default: pictures where the model takes them."),
+        typer.Option(help="Send pictures or raw tensors; default: pictures if the model takes them."),
     ] = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(exists=True, help="Send these pictures, in turn; may be repeated.", metavar="FILE|FOLDER"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images per request.")] = 1,
     shape: Annotated[
         list[str] | None,
         typer.Option(
-            help="An input's whole shape, the batch first, where the model leaves dimensions free; may be repeated.",
+            help="An input's whole shape, batch first, if the model has free dimensions; may be repeated.",
             metavar="INPUT:1,3,48,320",
         ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help=f"Requests at a time; default: {_CONCURRENCY}.")
+        int | None, typer.Option(min=1, help=f"Requests in flight; default: {_CONCURRENCY}.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Requests a second, however long they take.", metavar="NUMBER")
+        float | None,
+        typer.Option(min=0.001, help="Requests started per second, however long they take.", metavar="NUMBER"),
     ] = None,
     duration_s: Annotated[
         float | None, typer.Option(min=0.001, help=f"Seconds to measure; default: {_DURATION_S:g}.", metavar="SECONDS")
     ] = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="Requests to measure, instead of a time.")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Requests to measure, instead of a duration.")] = None,
     warmup_s: Annotated[
-        float, typer.Option(min=0, help="Seconds of load before that, left out of all figures.", metavar="SECONDS")
+        float, typer.Option(min=0, help="Seconds of load beforehand, excluded from all figures.", metavar="SECONDS")
     ] = 1.0,
     assert_p99_ms: Annotated[
-        float | None, typer.Option(min=0, help="Exit with code 12 where p99 is above this.", metavar="MS")
+        float | None, typer.Option(min=0, help="Exit with code 12 if p99 is above this.", metavar="MS")
     ] = None,
     overload: Annotated[
         bool,
-        typer.Option("--overload", help="Send 1, 2, 5 and 10 times what the server can do, --duration-s each (4)."),
+        typer.Option("--overload", help="Send 0.7, 1, 2, 5 and 10 times the server's capacity, --duration-s each (4)."),
     ] = False,
     deadline_ms: Annotated[
         float | None, typer.Option(min=1, help="With --overload: each request's deadline; default: 200.", metavar="MS")
     ] = None,
     connections: Annotated[
-        int | None, typer.Option(min=1, help="With --overload: connections that carry it; default: 8.")
+        int | None, typer.Option(min=1, help="With --overload: number of connections; default: 8.")
     ] = None,
     curve: Annotated[
         bool,
-        typer.Option("--curve", help="Measure what `pixelserve plan` needs, --duration-s for each of 7 loads (2)."),
+        typer.Option("--curve", help="Measure a curve for `pixelserve plan`, --duration-s for each of 7 loads (2)."),
     ] = False,
     metrics_url: Annotated[
         str | None,

@@ -69,13 +69,13 @@ def classify(
     ] = "",
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many of the best classes to show.")] = 3,
     inversion: Annotated[
-        Literal["auto", "never", "always"] | None,
+        Literal["never", "always", "auto"] | None,
         typer.Option(help="Invert pictures; default: as the model's configuration says."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture, one a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture, one per line.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV file, complete or not at all.", metavar="FILE")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures a request; default: 32.")] = None,
-    in_flight: Annotated[int | None, typer.Option(min=1, help="Requests under way at once; default: 8.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per request; default: 32.")] = None,
+    in_flight: Annotated[int | None, typer.Option(min=1, help="Requests in flight; default: 8.")] = None,
     *,
     connection: Connection,
 ) -> None:

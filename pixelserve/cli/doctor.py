@@ -10,13 +10,13 @@ import typer
 from . import extras, terminal
 from .exits import Exit
 
-_EPILOG = """Every version is loaded as the server would; the exit code is 15 where something would not be served:
+_EPILOG = """Load every version as the server would; the exit code is 15 if something would not be served:
 
 \b
   pixelserve doctor models
   pixelserve doctor models --require-card --device cpu
 
-Reads the files only, as a check in CI may want it:
+Only read the files, for a check in CI:
 
 \b
   pixelserve doctor models --quick --json | jq -r '.findings[] | select(.severity == "error") | .problem'
@@ -34,18 +34,18 @@ def doctor(
         typer.Argument(exists=True, file_okay=False, metavar="REPO", help="The model repository: a folder of models."),
     ],
     quick: Annotated[
-        bool, typer.Option("--quick", help="Read the files only: nothing is loaded, no golden sample replayed.")
+        bool, typer.Option("--quick", help="Only read the files; load no model and replay no golden sample.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="As for serve: auto, cpu or cuda.", show_default=False)] = None,
     require_card: Annotated[
-        bool, typer.Option("--require-card", help="As for serve: refuse a version without a card.")
+        bool, typer.Option("--require-card", help="As for serve: refuse versions without a card.")
     ] = False,
     config: Annotated[
         Path | None, typer.Option(help="As for serve: a .toml or .yaml file of its settings.", metavar="FILE")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Say what in a repository would not be served, or not as meant, where, and what to write instead."""
+    """Find everything wrong with a model repository, and how to fix it."""
     command = extras.load("pixelserve_server.command", extra="server")
     check = extras.load("pixelserve_server.tools.check", extra="server")
     options = {"device": device, "config": config}

@@ -20,12 +20,12 @@ One version, in any repository, or by its folder:
   pixelserve evaluate mnist-cnn:1 --model-repository models
   pixelserve evaluate models/mnist-cnn/1
 
-A model of your own, on the samples that it was exported with, or on new ones. samples.npz holds inputs x and labels y:
+Your own model, on the samples that it was exported with, or on new ones (inputs x and labels y):
 
 \b
   pixelserve evaluate pets --samples samples.npz
 
-One figure for a program; the exit code is 14 where a figure of the card is another one now:
+One figure for a program; the exit code is 14 if a figure differs from the card's:
 
 \b
   pixelserve evaluate mnist-cnn --json | jq .metrics.accuracy
@@ -47,7 +47,10 @@ def evaluate(
         typer.Argument(help="NAME or NAME:VERSION in the repository, or a model's or a version's folder."),
     ],
     model_repository: Annotated[
-        Path, typer.Option(envvar="PIXELSERVE_MODEL_REPOSITORY", help="Where NAME is looked for.", metavar="DIR")
+        Path,
+        typer.Option(
+            envvar="PIXELSERVE_MODEL_REPOSITORY", help="The repository in which NAME is looked up.", metavar="DIR"
+        ),
     ] = Path("models"),
     data_dir: Annotated[
         Path | None,
@@ -63,7 +66,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Measure an exported version again, with ONNX Runtime alone, and compare the figures with its card's."""
+    """Measure an exported version with ONNX Runtime alone, and compare the figures with its card's."""
     remeasure = extras.load("pixelserve_training.measuring.remeasure", extra="training")
     found = remeasure.remeasure(model, repository=model_repository, data_dir=data_dir, samples=samples)
     if as_json:

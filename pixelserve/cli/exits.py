@@ -15,21 +15,21 @@ class Exit(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "everything asked for was done; serve: also if it was stopped before it served"
-    FAILED = 1, "it failed; the sentence on stderr says why"
-    USAGE = 2, "an argument or option is wrong; nothing was done"
-    MISSING_EXTRA = 3, "a library is missing; the sentence names the extra to install"
-    REFUSED = 4, "the server refused the request, and would again: no such model, a wrong value, no permission"
-    NOT_NOW = 5, "no server there, or it is busy, draining or too slow: another time may do"
-    SERVER_FAILED = 6, "the server, or something between, is at fault; its log says more"
+    OK = 0, "success; serve: also if stopped before it served"
+    FAILED = 1, "failure; the message on stderr says why"
+    USAGE = 2, "wrong argument or option; nothing was done"
+    MISSING_EXTRA = 3, "missing library; the message names the extra to install"
+    REFUSED = 4, "the server refused the request permanently: unknown model, wrong value, no permission"
+    NOT_NOW = 5, "the server is unreachable, busy, draining or too slow; try again later"
+    SERVER_FAILED = 6, "a fault of the server or the network; see the server's log"
     SOME_PICTURES_FAILED = 10, "classify: some pictures could not be classified; their rows say why"
-    NOT_SERVING = 11, "health: the server answered, and is not serving"
+    NOT_SERVING = 11, "health: the server is not serving"
     TOO_SLOW = 12, "bench: p99 is above --assert-p99-ms"
-    UNFINISHED = 13, "serve: the grace ran out before every accepted request was answered and its answer sent"
-    OTHER_FIGURES = 14, "evaluate: a figure measured again is not the card's; zoo: it misses the recipe's goal"
+    UNFINISHED = 13, "serve: the grace ended before every accepted request's answer was sent"
+    OTHER_FIGURES = 14, "evaluate: a figure differs from the card's; zoo: it misses the recipe's goal"
     UNSERVABLE = 15, "doctor: something in the repository would not be served"
     INTERRUPTED = 130, "stopped by Ctrl-C; nothing half-written is left"
-    READER_LEFT = 141, "the program that read stdout has ended, such as head; nothing more was printed"
+    READER_LEFT = 141, "the reader of stdout ended, such as head"
 
 
 class CommandError(Exception):

@@ -19,13 +19,13 @@ _EPILOG = """The server, or one model:
   pixelserve health
   pixelserve health mnist-cnn
 
-In a script that has just started a server:
+Wait for a server that has just been started:
 
 \b
   pixelserve health --wait-s 30 && pixelserve classify scans/ --model mnist-cnn --csv digits.csv
 
-Exit code 0 means SERVING; 11 that the server answered something else, such as NOT_SERVING while it loads or drains;
-docs/cli.md lists what the errors of a server that cannot be asked exit with.
+The exit code is 0 for SERVING and 11 for other answers, such as NOT_SERVING while the server loads or drains.
+docs/cli.md lists those of errors.
 """
 
 
@@ -38,14 +38,12 @@ def health(
     service: Annotated[
         str, typer.Argument(help="A model's or a gRPC service's name; default: the whole server.", metavar="[SERVICE]")
     ] = "",
-    wait_s: Annotated[
-        float, typer.Option(min=0, help="Seconds to go on asking until it serves.", metavar="SECONDS")
-    ] = 0.0,
+    wait_s: Annotated[float, typer.Option(min=0, help="Seconds to wait until it serves.", metavar="SECONDS")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     *,
     connection: Connection,
 ) -> None:
-    """Ask a server, or one model of it, whether it serves."""
+    """Check whether a server, or one of its models, serves."""
     with connection.client() as client:
         status = wait_until_serving(lambda: client.health(service), wait_s)
     if as_json:

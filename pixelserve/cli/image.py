@@ -13,20 +13,20 @@ from . import extras, terminal
 from .exits import CommandError, Exit
 from .versions import Repository
 
-_EPILOG = """One version as an image: into a folder (an OCI layout), or straight to a registry. The digest is printed:
+_EPILOG = """Into a folder (an OCI layout) or a registry; the digest is printed:
 
 \b
   pixelserve models image mnist-cnn/1 --to oci:images
   pixelserve models image mnist-cnn/1 --to oci:images:stable
   pixelserve models image mnist-cnn/1 --to oci://registry.example.org/models/mnist-cnn:1
 
-Roll a digest out, and roll back to the one before:
+Roll out a digest:
 
 \b
   pixelserve models image mnist-cnn/2 --to oci://registry.example.org/models/mnist-cnn:2 --json | jq -r .pinned
   pixelserve models pull oci://registry.example.org/models/mnist-cnn:2
 
-The same files make the same digest, on any machine and at any time.
+The same files give the same digest, on any machine and at any time.
 """
 
 

@@ -12,18 +12,18 @@ from .options import Connection, Name, with_connection
 if TYPE_CHECKING:
     from pixelserve.client import ModelVersion
 
-_LIST_EPILOG = """Every version that the server has loaded or tried to load, with the reason where one is not ready:
+_LIST_EPILOG = """Every version that the server loaded or failed to load, with the reason:
 
 \b
   pixelserve models list
   pixelserve models list --address 10.0.0.5:8001
 
-The names of all that are ready:
+The names of all ready models:
 
 \b
   pixelserve models list --json | jq -r '.[] | select(.state == "READY") | .name'
 """
-_SHOW_EPILOG = """What one model takes and gives, where it runs, and what its card says about data, accuracy and parity:
+_SHOW_EPILOG = """A model's inputs, outputs and provider, and its card's data, accuracy and parity:
 
 \b
   pixelserve models show mnist-cnn
@@ -34,15 +34,14 @@ One figure of the card:
   pixelserve models show mnist-cnn --json | jq '.[0].card.evaluation.metrics.accuracy'
 """
 
-_LOAD_EPILOG = """The server must run with --model-control-mode explicit. A newer version takes the old one's place
-without a lost request; one that does not load changes nothing, and the reason is printed:
+_LOAD_EPILOG = """The server must run with --model-control-mode explicit. A newer version replaces the old one
+without lost requests; if it fails to load, nothing changes and the reason is printed:
 
 \b
   pixelserve models load mnist-cnn
   pixelserve models load mnist-cnn --timeout-s 120
 """
-_UNLOAD_EPILOG = """The server must run with --model-control-mode explicit. What the model has accepted is
-answered first:
+_UNLOAD_EPILOG = """The server must run with --model-control-mode explicit. Accepted requests are answered first:
 
 \b
   pixelserve models unload mnist-cnn
@@ -57,7 +56,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode=None,
-        help="Show what a server has, and the evidence; load, unload, pull, write images; move versions' names.",
+        help="Show, load, unload and pull models; write images; name versions.",
     )
     group.command("list", epilog=_LIST_EPILOG)(with_connection(list_models))
     group.command("show", epilog=_SHOW_EPILOG)(with_connection(show))
@@ -103,7 +102,7 @@ def show(
 
 
 def load(name: Name, *, connection: Connection) -> None:
-    """Have a server load a model, or bring it up to what its folder holds."""
+    """Load a model on a server, or reload it from its folder."""
     with connection.client() as client:
         client.load_model(name)
         versions = [one.version for one in client.models(name) if one.is_ready]
@@ -111,7 +110,7 @@ def load(name: Name, *, connection: Connection) -> None:
 
 
 def unload(name: Name, *, connection: Connection) -> None:
-    """Have a server unload a model."""
+    """Unload a model from a server."""
     with connection.client() as client:
         client.unload_model(name)
     typer.echo(terminal.printable(f"{name}: unloaded"))

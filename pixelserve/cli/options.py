@@ -114,11 +114,13 @@ def _options(
     address: Annotated[
         list[str],
         typer.Option(
-            envvar="PIXELSERVE_ADDRESS", help="The server; given several times, all in turn.", metavar="HOST:PORT"
+            envvar="PIXELSERVE_ADDRESS",
+            help="The server; may be repeated, then all are used in turn.",
+            metavar="HOST:PORT",
         ),
     ] = DEFAULT_ADDRESSES,
     timeout_s: Annotated[
-        float, typer.Option(min=0.001, help="Seconds that a request may take, retries included.", metavar="SECONDS")
+        float, typer.Option(min=0.001, help="Maximum seconds per request, including retries.", metavar="SECONDS")
     ] = _DEFAULT_TIMEOUT_S,
     token: Annotated[
         str | None,
@@ -130,21 +132,21 @@ def _options(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(envvar="PIXELSERVE_TOKEN_FILE", help="A file that holds it, in one line.", metavar="FILE"),
+        typer.Option(envvar="PIXELSERVE_TOKEN_FILE", help="A file with the token in one line.", metavar="FILE"),
     ] = None,
     token_over_plain_text: Annotated[
         bool,
         typer.Option(
-            "--token-over-plain-text", help="Send it to other machines without TLS: anyone between can use it."
+            "--token-over-plain-text", help="Send the token to other machines without TLS, readable on the network."
         ),
     ] = False,
-    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS and trust the system's authorities.")] = False,
-    tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS and trust these authorities (PEM).", **_PEM)] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS and trust gRPC's default authorities.")] = False,
+    tls_ca: Annotated[Path | None, typer.Option(help="Use TLS and trust these authorities (PEM).", **_PEM)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The client's certificate (PEM).", **_PEM)] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).", **_PEM)] = None,
     tls_server_name: Annotated[
         str | None,
-        typer.Option(help="The name in the server's certificate, where it is not the address's.", metavar="NAME"),
+        typer.Option(help="The name in the server's certificate, if it differs from the address.", metavar="NAME"),
     ] = None,
 ) -> None:
     """Holds the options' definitions."""

@@ -14,19 +14,18 @@ from .options import Connection, with_connection
 if TYPE_CHECKING:
     from pixelserve.capacity.curve import MeasuredCurve
 
-_EPILOG = """Measure one pod on the cores that it will have, while nothing else runs there. Then plan from the file as
-often as you like:
+_EPILOG = """Measure one pod on its cores, with nothing else running, then plan from the file:
 
 \b
   pixelserve bench --model cifar10 --curve --json > curve.json
   pixelserve plan --bench curve.json --rps 2000 --p99-ms 50
 
-Without --bench, the server at --address is measured first, which takes a quarter of a minute:
+Without --bench, the server at --address is measured first, in 15 seconds:
 
 \b
   pixelserve plan --model cifar10 --rps 2000 --p99-ms 50
 
-Values for the Helm chart, which also need what only you know, such as the model's source:
+Values for the Helm chart, to combine with your own:
 
 \b
   pixelserve plan --bench curve.json --rps 2000 --p99-ms 50 --helm-values > capacity.yaml
@@ -42,20 +41,21 @@ def register(app: typer.Typer) -> None:
 def plan(
     rps: Annotated[float, typer.Option(help="Requests per second of all pods together.", metavar="NUMBER")],
     p99_ms: Annotated[
-        float, typer.Option(help="Milliseconds within which 99 of 100 requests are answered.", metavar="MS")
+        float, typer.Option(help="Milliseconds within which 99 of 100 requests must be answered.", metavar="MS")
     ],
     bench: Annotated[
         Path | None,
         typer.Option(help="What `pixelserve bench --curve --json` wrote; default: measure now.", metavar="FILE"),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model: to measure, or that FILE must be of.", metavar="NAME")
+        str | None, typer.Option(help="The model to measure; with --bench, FILE must be of this model.", metavar="NAME")
     ] = None,
     batch_images: Annotated[
-        int | None, typer.Option(min=1, help="Most images in a run; default: as measured.", metavar="NUMBER")
+        int | None,
+        typer.Option(min=1, help="Maximum images per run; default: the largest run measured.", metavar="NUMBER"),
     ] = None,
     spare_pods: Annotated[
-        int, typer.Option(min=0, max=1000, help="Pods that may be lost while the p99 holds.", metavar="NUMBER")
+        int, typer.Option(min=0, max=1000, help="Pods that may fail while the p99 holds.", metavar="NUMBER")
     ] = 1,
     metrics_url: Annotated[
         str | None,

@@ -12,8 +12,8 @@ from pixelserve.pull.errors import PullError
 from . import extras, terminal
 from .exits import CommandError
 
-_EPILOG = """A model's folder, with config.pbtxt and the version folders in it, from a path, an object store or a web
-server into ./models, where a server in poll mode finds it:
+_EPILOG = """A model's folder with config.pbtxt and version folders, from a path, an object store or a web
+server, into ./models, where a server in poll mode finds it:
 
 \b
   pixelserve models pull /mnt/share/models/mnist-cnn
@@ -21,28 +21,28 @@ server into ./models, where a server in poll mode finds it:
   pixelserve models pull gs://bucket/models/mnist-cnn
   pixelserve models pull https://example.org/models/mnist-cnn
 
-An image that `pixelserve models image` wrote, from a registry or a folder:
+An image from `pixelserve models image`, in a registry or a folder:
 
 \b
   pixelserve models pull oci://registry.example.org/models/mnist-cnn:1
   pixelserve models pull oci:images:mnist-cnn-1
 
-Two versions of it only, under another name:
+Only two versions, under another name:
 
 \b
   pixelserve models pull s3://bucket/models/mnist-cnn --versions 1,3 --name digits
 
-Nothing without evidence, and computed once before it is put in place (needs the extra server):
+Only with evidence, and replayed before it is published (needs the extra server):
 
 \b
   pixelserve models pull s3://bucket/models/mnist-cnn --require-card --check
 
-What came of it, for a program:
+The result, for a program:
 
 \b
   pixelserve models pull s3://bucket/models/mnist-cnn --json | jq -r '.versions[] | [.version, .state] | @tsv'
 
-A version that is there already is left alone; one with other content is refused, unless --replace is given.
+Existing versions stay; one with other content is refused unless --replace is given.
 """
 
 
@@ -64,17 +64,19 @@ def pull(
     ] = Path("models"),
     name: Annotated[str | None, typer.Option(help="The model's name; default: its folder's.", metavar="NAME")] = None,
     versions: Annotated[
-        str | None, typer.Option(help="Which versions, with commas between; default: all.", metavar="NUMBERS")
+        str | None, typer.Option(help="Versions, separated by commas; default: all.", metavar="NUMBERS")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite existing versions with other content.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite existing versions that have other content.")
+    ] = False,
     require_card: Annotated[bool, typer.Option("--require-card", help="Refuse versions without a card.json.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Load each version as a server does, and replay its golden samples.")
     ] = False,
-    max_mib: Annotated[int, typer.Option(min=1, help="What the files may have together, in MiB.")] = 4096,
+    max_mib: Annotated[int, typer.Option(min=1, help="Maximum total size of the files, in MiB.")] = 4096,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Mirror a model into a repository, whole and verified: all of it appears at once, or nothing does."""
+    """Mirror a model into a repository, whole and verified: all at once, or not at all."""
     mirror = extras.load("pixelserve.pull.mirror", extra="pull")
     prove = extras.load("pixelserve_server.tools.check", extra="server").check_model if check else None
     wanted = mirror.Wanted(

@@ -10,7 +10,7 @@ from pixelserve import tokens
 
 from .exits import CommandError, Exit
 
-_EPILOG = """The line is for the file that the server reads (--tokens), the token for the client:
+_EPILOG = """The line is for the server's file (--tokens), the token for the client:
 
 \b
   pixelserve token new --scope infer --name shop >> tokens
@@ -23,7 +23,7 @@ For two models and at most 100 requests per second; and for deploying models:
   pixelserve token new --scope infer --model mnist-cnn --model mnist-mlp --rate 100 >> tokens
   pixelserve token new --scope control --scope infer --name deploy --json | jq -r .token
 
-The token is printed this once: the line holds its SHA-256 digest. docs/security.md says what each scope allows.
+The token is printed only once; the line holds its SHA-256 digest. docs/security.md explains the scopes.
 """
 
 
@@ -38,18 +38,20 @@ def register(app: typer.Typer) -> None:
 
 def new(
     scope: Annotated[
-        list[str], typer.Option(help="What it allows: infer, observe or control; may be repeated.", metavar="SCOPE")
+        list[str], typer.Option(help="A scope: infer, observe or control; may be repeated.", metavar="SCOPE")
     ],
     name: Annotated[
-        str | None, typer.Option(help="Whose it is, for the server's log; default: one by its digest.", metavar="NAME")
+        str | None,
+        typer.Option(help="The owner, for the server's log; default: a name made from the digest.", metavar="NAME"),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A model that it is for; may be repeated. Default: all.", metavar="NAME")
+        list[str] | None,
+        typer.Option(help="A model that the token allows; may be repeated. Default: all.", metavar="NAME"),
     ] = None,
-    rate: Annotated[str | None, typer.Option(help="Most requests per second.", metavar="NUMBER")] = None,
+    rate: Annotated[str | None, typer.Option(help="Maximum requests per second.", metavar="NUMBER")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print both as JSON on stdout.")] = False,
 ) -> None:
-    """Make a token: its line of the server's file on stdout, the token itself on stderr."""
+    """Make a token: its line for the server's file on stdout, the token itself on stderr."""
     secret = tokens.new_token()
     digest = tokens.digest_of(secret)
     if model and not all(model):

@@ -18,17 +18,17 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
 
-Pictures of your own, pets/cat/*.jpg and pets/dog/*.jpg:
+Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
 \b
   pixelserve train mnist-cnn --images pets --run-dir runs/pets
 
-Ctrl-C keeps the last epoch that was finished and the best one; this goes on from there:
+Ctrl-C saves the last completed and the best epoch; continue from there:
 
 \b
   pixelserve train mnist-cnn --run-dir runs/quick --resume
 
-Then put the model into a repository that pixelserve serve can serve:
+Then export the model into a repository:
 
 \b
   pixelserve export runs/quick --to models
@@ -52,18 +52,18 @@ def train(
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Where the run is written to; default: runs/RECIPE-TIME. Must be new.", metavar="DIR"),
+        typer.Option(help="The run's folder, which must not exist; default: runs/RECIPE-TIME.", metavar="DIR"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step.")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="Step size of the optimizer; with a schedule, its greatest.")
+        float | None, typer.Option("--lr", help="The optimizer's step size; with a schedule, the largest.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
     hold_out: Annotated[
         float | None,
         typer.Option(
-            help="Share of the training samples that is never learned, such as 0.1; `export --if-better` needs it.",
+            help="Share of the training samples to hold out, such as 0.1; `export --if-better` needs it.",
             metavar="SHARE",
         ),
     ] = None,
@@ -75,28 +75,26 @@ def train(
     early_stopping: Annotated[
         int | None,
         typer.Option(
-            help="Stop after so many epochs without a lower held-out loss, and keep the best epoch's weights.",
+            help="Stop after this many epochs without a lower held-out loss, and keep the best epoch's weights.",
             metavar="PATIENCE",
         ),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="Cross-validate first: train so many models, each measured on its part.", metavar="K"),
+        typer.Option(help="Cross-validate first: train K models, each measured on its own part.", metavar="K"),
     ] = None,
     ensemble: Annotated[
         str | None,
-        typer.Option(help="Train several models and make one of them.", metavar="bagging|boosting|stacking"),
+        typer.Option(help="Train several models and combine them into one.", metavar="bagging|boosting|stacking"),
     ] = None,
     members: Annotated[int | None, typer.Option(help="How many models an ensemble has; default: 5.")] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of your own pictures, one folder a class, in place of the recipe's data set.", metavar="DIR"
+            help="Folder of your own pictures, one folder per class, instead of the recipe's data set.", metavar="DIR"
         ),
     ] = None,
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out those of your own pictures that cannot be read.")
-    ] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Skip pictures that cannot be read.")] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,

@@ -12,24 +12,24 @@ import typer
 from . import card_text, extras, terminal
 from .options import Name
 
-_PROMOTE_EPILOG = """A version's name is a parameter of config.pbtxt; nothing else in the file changes. A server with
---model-control-mode poll follows by itself, one with explicit when it is told to load the model:
+_PROMOTE_EPILOG = """A version's name is a parameter of config.pbtxt; nothing else in the file changes. A server
+with --model-control-mode poll follows by itself, one with explicit at the next load of the model:
 
 \b
-  pixelserve models promote mnist-cnn 2 --to candidate       # requests may now ask for the candidate
-  pixelserve models diff mnist-cnn                           # what the candidate does otherwise
-  pixelserve models promote mnist-cnn                        # the candidate answers whoever names no version
+  pixelserve models promote mnist-cnn 2 --to candidate       # requests can now select the candidate
+  pixelserve models diff mnist-cnn                           # how the candidate differs
+  pixelserve models promote mnist-cnn                        # the candidate is now the default
   pixelserve models promote mnist-cnn 2 --model-repository /srv/models
   pixelserve models load mnist-cnn
 """
-_ROLLBACK_EPILOG = """The version that was stable before the last promotion is stable again. It is still loaded, so
-that it answers at once; a second rollback undoes the first:
+_ROLLBACK_EPILOG = """Restore the version that was stable before the last promotion. It is still loaded, so it
+answers at once; a second rollback undoes the first:
 
 \b
   pixelserve models rollback mnist-cnn
 """
-_DIFF_EPILOG = """Cards side by side, and how often the two put a golden sample into the same class, computed here with
-ONNX Runtime. Without versions, it is the stable one and the candidate, else the two highest:
+_DIFF_EPILOG = """Both cards, and how often the two put a golden sample into the same class, computed here with
+ONNX Runtime. Without versions: the stable one and the candidate, else the two highest:
 
 \b
   pixelserve models diff mnist-cnn
@@ -62,13 +62,17 @@ def promote(
     name: Name,
     version: Annotated[
         int | None,
-        typer.Argument(help="Its number; default: the candidate, and the highest to be one.", metavar="VERSION", min=1),
+        typer.Argument(
+            help="The version's number; default: the candidate, or with --to candidate the highest version.",
+            metavar="VERSION",
+            min=1,
+        ),
     ] = None,
-    to: Annotated[Alias, typer.Option(help="What it is to be.")] = Alias.stable,
+    to: Annotated[Alias, typer.Option(help="The name that it gets.")] = Alias.stable,
     model_repository: Repository = Path("models"),
     as_json: NamesAsJson = False,
 ) -> None:
-    """Have a version be its model's stable one, or its candidate."""
+    """Make a version its model's stable version, or its candidate."""
     promotion = extras.load("pixelserve_server.tools.promotion", extra="server")
     _print_move(promotion.promote(model_repository, name, version, to.value), as_json)
 
@@ -78,7 +82,7 @@ def rollback(
     model_repository: Repository = Path("models"),
     as_json: NamesAsJson = False,
 ) -> None:
-    """Go back to the version that was stable before."""
+    """Restore the previous stable version."""
     promotion = extras.load("pixelserve_server.tools.promotion", extra="server")
     _print_move(promotion.rollback(model_repository, name), as_json)
 
@@ -96,11 +100,11 @@ def _print_move(move: Any, as_json: bool) -> None:
 def diff(
     name: Name,
     first: Annotated[str, typer.Argument(help="A version's number or name.", metavar="A")] = "",
-    second: Annotated[str, typer.Argument(help="The one it is held against.", metavar="B")] = "",
+    second: Annotated[str, typer.Argument(help="The number or name of the other.", metavar="B")] = "",
     model_repository: Repository = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: both cards, and the agreement.")] = False,
 ) -> None:
-    """Show two versions side by side, and whether they agree."""
+    """Compare two versions side by side."""
     comparison = extras.load("pixelserve_server.tools.comparison", extra="server")
     found = comparison.compare(model_repository, name, first, second)
     if as_json:

@@ -9,17 +9,17 @@ import typer
 from . import extras, terminal
 from .exits import Exit
 
-_EPILOG = """What can be trained, and how good it gets:
+_EPILOG = """All recipes, with their goals and accuracies:
 
 \b
   pixelserve zoo
 
-What the exported models in ./models measure now, on the data that each claim is about; with ONNX Runtime alone:
+Measure the exported models in ./models again, on the data of each claim, with ONNX Runtime alone:
 
 \b
   pixelserve zoo --measure --data-dir data
 
-The exit code is 14 where an exported model misses its recipe's goal. The names of all recipes:
+The exit code is 14 if an exported model misses its recipe's goal. The names of all recipes:
 
 \b
   pixelserve zoo --json | jq -r '.[].recipe'
@@ -36,7 +36,7 @@ def zoo(
     measure: Annotated[bool, typer.Option("--measure", help="Measure each recipe's exported model again.")] = False,
     model_repository: Annotated[
         Path,
-        typer.Option(envvar="PIXELSERVE_MODEL_REPOSITORY", help="Where the exported models are.", metavar="DIR"),
+        typer.Option(envvar="PIXELSERVE_MODEL_REPOSITORY", help="The repository of exported models.", metavar="DIR"),
     ] = Path("models"),
     data_dir: Annotated[
         Path | None,

@@ -17,6 +17,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    UnknownMetricFamily,
 )
 from prometheus_client.registry import Collector
 
@@ -47,29 +48,45 @@ _COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ("nv_inference_exec_count", "Runs of the model (batches)", lambda s: s.runs),
     (
         "nv_inference_request_duration_us",
-        "Arrival to answer, summed over requests",
+        "Microseconds from arrival to answer, summed over requests",
         lambda s: s.request_ns // 1000,
     ),
-    ("nv_inference_queue_duration_us", "Waiting in the queue, summed over requests", lambda s: s.queue_ns // 1000),
+    (
+        "nv_inference_queue_duration_us",
+        "Microseconds in the queue, summed over requests",
+        lambda s: s.queue_ns // 1000,
+    ),
     (
         "nv_inference_compute_input_duration_us",
-        "Assembling, summed over requests",
+        "Microseconds assembling the batch, summed over requests",
         lambda s: s.input_ns // 1000,
     ),
-    ("nv_inference_compute_infer_duration_us", "Running the model, summed over requests", lambda s: s.infer_ns // 1000),
-    ("nv_inference_compute_output_duration_us", "Answering, summed over requests", lambda s: s.output_ns // 1000),
+    (
+        "nv_inference_compute_infer_duration_us",
+        "Microseconds running the model, summed over requests",
+        lambda s: s.infer_ns // 1000,
+    ),
+    (
+        "nv_inference_compute_output_duration_us",
+        "Microseconds answering, summed over requests",
+        lambda s: s.output_ns // 1000,
+    ),
 )
 # The same for our own counters, which get the suffix `_total`.
 _OWN_COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
-    ("pixelserve_padding_rows", "Rows of zeros computed to fill buckets", lambda s: s.padding_rows),
+    (
+        "pixelserve_padding_rows",
+        "Rows of zeros computed to fill buckets, in runs that did not fail",
+        lambda s: s.padding_rows,
+    ),
     (
         "pixelserve_worker_restarts",
-        "Failures of threads that run batches, which continued",
+        "Failures of worker threads, which continued; if not 0, see the log",
         lambda s: s.worker_restarts,
     ),
     (
         "pixelserve_session_rebuilds",
-        "Sessions that kept failing and were replaced",
+        "Sessions reloaded after repeated failures; if not 0, see the log",
         lambda s: s.session_rebuilds,
     ),
 )
@@ -207,13 +224,17 @@ class Metrics(Collector):
         for _, entry in versions:
             entry.stats.settle()
         for name, text, value in _COUNTERS:
-            yield _untyped(name, text, (({}, labels, value(entry.stats)) for labels, entry in versions))
+            yield _untyped(name, text, ((labels, value(entry.stats)) for labels, entry in versions))
         failures = (
-            ({"reason": reason}, labels, count)
-            for labels, entry in versions
-            for reason, count in entry.stats.failure.items()
+            ([*labels, reason], count) for labels, entry in versions for reason, count in entry.stats.failure.items()
         )
-        yield _untyped("nv_inference_request_failure", "Accepted requests that got no result, by reason", failures)
+        yield _untyped(
+            "nv_inference_request_failure",
+            "Accepted requests without a result: BACKEND (the run failed), CANCELED (the client left), REJECTED (the "
+            "deadline passed)",
+            failures,
+            ("reason",),
+        )
         for name, text, value in _OWN_COUNTERS:
             counter = CounterMetricFamily(name, text, labels=_LABELS)
             for labels, entry in versions:
@@ -229,9 +250,15 @@ class Metrics(Collector):
         yield from self._certificates()
         yield from _tokens(self._tokens)
         yield from _gpus(self._gpus.read() if self._gpus else [])
-        yield GaugeMetricFamily("pixelserve_gpu_required", "1: told to compute on a GPU", int(self._requires_gpu))
-        yield GaugeMetricFamily("pixelserve_threads", "Threads of the process", threading.active_count())
-        info = InfoMetricFamily("pixelserve_model", "Where a loaded version computes, and its evidence", labels=_LABELS)
+        yield GaugeMetricFamily(
+            "pixelserve_gpu_required", "1 with --require-gpu or --device cuda", int(self._requires_gpu)
+        )
+        yield GaugeMetricFamily("pixelserve_threads", "Python threads of the process", threading.active_count())
+        info = InfoMetricFamily(
+            "pixelserve_model",
+            "Where a version computes (provider) and whether its evidence held (verified)",
+            labels=_LABELS,
+        )
         for labels, entry in versions:
             if entry.info:
                 info.add_metric(labels, entry.info)
@@ -239,7 +266,9 @@ class Metrics(Collector):
 
     def _calls(self) -> Metric:
         family = CounterMetricFamily(
-            "pixelserve_requests", "Calls answered, with any status", labels=["method", "code", "reason"]
+            "pixelserve_requests",
+            "Calls answered, by status code and, unless it is OK, reason, such as queue_full or invalid_request",
+            labels=["method", "code", "reason"],
         )
         for method, count in sorted(self._replies().items()):
             family.add_metric([_short(method), "OK", ""], count)
@@ -249,8 +278,8 @@ class Metrics(Collector):
 
     def _loads(self) -> Iterator[Metric]:
         for name, text, counts in (
-            ("pixelserve_model_loads", "Versions that were loaded", self._loaded),
-            ("pixelserve_model_load_failures", "Versions and models that could not be loaded", self._failed),
+            ("pixelserve_model_loads", "Versions loaded", self._loaded),
+            ("pixelserve_model_load_failures", "Versions, and models as a whole, that failed to load", self._failed),
         ):
             family = CounterMetricFamily(name, text, labels=["model"])
             for model, count in sorted(dict(counts).items()):
@@ -258,7 +287,9 @@ class Metrics(Collector):
             yield family
         # A counter that begins at 1 is no increase to Prometheus.
         last = GaugeMetricFamily(
-            "pixelserve_model_last_load_failure_timestamp_seconds", "When the last one of them failed", labels=["model"]
+            "pixelserve_model_last_load_failure_timestamp_seconds",
+            "Unix time of the last failed load",
+            labels=["model"],
         )
         for model, unix_s in sorted(dict(self._failed_unix_s).items()):
             last.add_metric([model], unix_s)
@@ -267,26 +298,33 @@ class Metrics(Collector):
     def _certificates(self) -> Iterator[Metric]:
         ends = GaugeMetricFamily(
             "pixelserve_tls_certificate_expiry_timestamp_seconds",
-            "When the first certificate of a file expires",
+            "Unix time at which the first certificate of a file (server, client_ca) expires; with --tls-cert",
             labels=["file"],
         )
         for name, end_unix_s in self._certificate_ends_unix_s.items():
             ends.add_metric([name], end_unix_s)
         reloads = CounterMetricFamily(
-            "pixelserve_tls_reloads", "Changes of the certificates' files, by what became of them", labels=["outcome"]
+            "pixelserve_tls_reloads", "Changes of the certificate files: renewed or failed", labels=["outcome"]
         )
         for outcome, count in self._certificate_reloads.items():
             reloads.add_metric([outcome], count)
-        current = GaugeMetricFamily("pixelserve_tls_last_reload_successful", "0: they cannot be used, and others are")
+        current = GaugeMetricFamily(
+            "pixelserve_tls_last_reload_successful",
+            "0 while the files are unusable and the previous certificates are in use",
+        )
         if self._certificate_reloads:
             current.add_metric([], int(self._is_certificate_current))
         yield from (ends, reloads, current)
 
 
 def _tokens(file: TokensFile | None) -> Iterator[Metric]:
-    accepted = GaugeMetricFamily("pixelserve_tokens", "Tokens that are accepted")
-    stale = GaugeMetricFamily("pixelserve_tokens_stale", "1: the file of tokens is wrong, and older ones are accepted")
-    failures = CounterMetricFamily("pixelserve_tokens_refused_files", "Times that a changed file of tokens was refused")
+    accepted = GaugeMetricFamily("pixelserve_tokens", "Accepted tokens; with --tokens")
+    stale = GaugeMetricFamily(
+        "pixelserve_tokens_stale", "1 while the tokens file is wrong or missing and the previous tokens are accepted"
+    )
+    failures = CounterMetricFamily(
+        "pixelserve_tokens_refused_files", "Refused changes of the tokens file; the log says why"
+    )
     if file is not None:
         accepted.add_metric([], file.authorizer.count)
         stale.add_metric([], int(file.is_stale))
@@ -295,9 +333,13 @@ def _tokens(file: TokensFile | None) -> Iterator[Metric]:
 
 
 def _gpus(found: Iterable[Gpu]) -> Iterator[Metric]:
-    utilization = GaugeMetricFamily("nv_gpu_utilization", "Share of time that it computes, 0 to 1", labels=["gpu_uuid"])
-    total = GaugeMetricFamily("nv_gpu_memory_total_bytes", "Bytes of memory that it has", labels=["gpu_uuid"])
-    used = GaugeMetricFamily("nv_gpu_memory_used_bytes", "Bytes of memory in use, by anybody", labels=["gpu_uuid"])
+    utilization = GaugeMetricFamily(
+        "nv_gpu_utilization", "Share of time that the GPU computes, 0 to 1; not with --device cpu", labels=["gpu_uuid"]
+    )
+    total = GaugeMetricFamily("nv_gpu_memory_total_bytes", "Bytes of GPU memory", labels=["gpu_uuid"])
+    used = GaugeMetricFamily(
+        "nv_gpu_memory_used_bytes", "Bytes of GPU memory in use, by all processes", labels=["gpu_uuid"]
+    )
     for gpu in found:
         utilization.add_metric([gpu.uuid], gpu.utilization)
         total.add_metric([gpu.uuid], gpu.memory_total_bytes)
@@ -313,24 +355,30 @@ def _short(method: str) -> str:
 _Versions = list[tuple[list[str], _Version]]
 
 
-def _untyped(name: str, text: str, samples: Iterable[tuple[dict[str, str], list[str], float]]) -> Metric:
-    family = Metric(name, text, "unknown")
-    for extra, labels, value in samples:
-        family.add_sample(name, dict(zip(_LABELS, labels, strict=True)) | extra, value)
+def _untyped(
+    name: str, text: str, samples: Iterable[tuple[list[str], float]], more_labels: Iterable[str] = ()
+) -> Metric:
+    family = UnknownMetricFamily(name, text, labels=[*_LABELS, *more_labels])
+    for labels, value in samples:
+        family.add_metric(labels, value)
     return family
 
 
 def _gauges(versions: _Versions) -> Iterator[Metric]:
-    pending = GaugeMetricFamily("nv_inference_pending_request_count", "Requests in the queue", labels=_LABELS)
+    pending = GaugeMetricFamily("nv_inference_pending_request_count", "Requests in the queue now", labels=_LABELS)
     load = GaugeMetricFamily("nv_model_load_duration_secs", "Seconds that loading took", labels=_LABELS)
     limit = GaugeMetricFamily(
-        "pixelserve_batch_limit", "Most rows merged into one run; 0: requests are not merged", labels=_LABELS
+        "pixelserve_batch_limit",
+        "Maximum rows merged into one run, as measured at load or set in config.pbtxt; 0: requests are not merged",
+        labels=_LABELS,
     )
     queue_limit = GaugeMetricFamily(
-        "pixelserve_queue_limit", "Requests that may wait at one priority; one more is refused", labels=_LABELS
+        "pixelserve_queue_limit", "Requests that may wait at one priority; more are refused", labels=_LABELS
     )
     rows = GaugeMetricFamily(
-        "pixelserve_rows", "1 for what is known of how a row depends on the others", labels=[*_LABELS, "state"]
+        "pixelserve_rows",
+        "1 for the state of the row proof: independent, dependent, unproven or single",
+        labels=[*_LABELS, "state"],
     )
     for labels, entry in versions:
         if entry.row_state is not None:
@@ -348,7 +396,7 @@ def _gauges(versions: _Versions) -> Iterator[Metric]:
 def _run_times(versions: _Versions) -> Metric:
     family = GaugeMetricFamily(
         "pixelserve_measured_run_seconds",
-        "The fastest run of a batch size, measured when the version was loaded",
+        "Seconds of the fastest run of a batch size, measured at load",
         labels=[*_LABELS, "batch_size"],
     )
     for labels, entry in versions:
@@ -361,20 +409,20 @@ def _run_times(versions: _Versions) -> Metric:
 _HISTOGRAMS: tuple[tuple[str, str, Callable[[VersionStats], Histogram]], ...] = (
     (
         "pixelserve_request_duration_seconds",
-        "From a request's arrival to its answer",
+        "Seconds from a request's arrival to its answer",
         lambda s: s.request_seconds,
     ),
     (
         "pixelserve_queue_duration_seconds",
-        "From a request's arrival to the start of its run",
+        "Seconds from a request's arrival to the start of its run",
         lambda s: s.queue_seconds,
     ),
-    ("pixelserve_assembly_duration_seconds", "Putting a run's batch together", lambda s: s.assembly_seconds),
-    ("pixelserve_compute_duration_seconds", "The model, in one run", lambda s: s.compute_seconds),
-    ("pixelserve_reply_duration_seconds", "Answering a run's requests", lambda s: s.reply_seconds),
+    ("pixelserve_assembly_duration_seconds", "Seconds to assemble a run's batch", lambda s: s.assembly_seconds),
+    ("pixelserve_compute_duration_seconds", "Seconds that the model takes for one run", lambda s: s.compute_seconds),
+    ("pixelserve_reply_duration_seconds", "Seconds to answer a run's requests", lambda s: s.reply_seconds),
     ("pixelserve_batch_rows", "Rows (images) computed in one run", lambda s: s.batch_rows),
-    ("pixelserve_batch_padding_rows", "Rows of zeros computed besides in one run", lambda s: s.batch_padding_rows),
-    ("pixelserve_queue_length", "Requests that a run could be made from, its own included", lambda s: s.queue_length),
+    ("pixelserve_batch_padding_rows", "Rows of padding in one run", lambda s: s.batch_padding_rows),
+    ("pixelserve_queue_length", "Requests available when a run was formed, its own included", lambda s: s.queue_length),
 )
 
 
@@ -389,8 +437,10 @@ def _histograms(versions: _Versions) -> Iterator[Metric]:
 
 def _buckets(versions: _Versions) -> Iterator[Metric]:
     labels = [*_LABELS, "batch_size"]
-    runs = CounterMetricFamily("pixelserve_bucket_runs", "Runs by their rows, padding included", labels=labels)
-    seconds = CounterMetricFamily("pixelserve_bucket_compute_seconds", "What the model took in them", labels=labels)
+    runs = CounterMetricFamily("pixelserve_bucket_runs", "Runs, by rows with padding", labels=labels)
+    seconds = CounterMetricFamily(
+        "pixelserve_bucket_compute_seconds", "Seconds that the model took, by rows with padding", labels=labels
+    )
     for version, entry in versions:
         with entry.stats.lock:
             sizes = {size: (bucket.runs, bucket.infer_ns) for size, bucket in sorted(entry.stats.buckets.items())}
@@ -401,22 +451,28 @@ def _buckets(versions: _Versions) -> Iterator[Metric]:
 
 
 def _predictions(versions: _Versions) -> Iterator[Metric]:
-    counts = CounterMetricFamily("pixelserve_predictions", "Rows put into a class", labels=[*_LABELS, "label"])
+    counts = CounterMetricFamily("pixelserve_predictions", "Rows predicted as a class", labels=[*_LABELS, "label"])
     not_finite = CounterMetricFamily(
-        "pixelserve_predictions_not_finite", "Rows with NaN or an infinity in place of a number", labels=_LABELS
+        "pixelserve_predictions_not_finite",
+        "Rows with NaN or infinity; no other prediction metric counts them",
+        labels=_LABELS,
     )
     confidence = HistogramMetricFamily(
-        "pixelserve_prediction_confidence", "The greatest probability of a row", labels=_LABELS
+        "pixelserve_prediction_confidence", "Highest probability of a row", labels=_LABELS
     )
     entropy = HistogramMetricFamily(
-        "pixelserve_prediction_entropy_nats", "The entropy of a row of probabilities", labels=_LABELS
+        "pixelserve_prediction_entropy_nats", "Entropy of a row's probabilities, in nats", labels=_LABELS
     )
     drift = GaugeMetricFamily(
         "pixelserve_drift_stability_index",
-        "How far the last predictions are from the card's baseline: population stability index",
+        "How far the last predictions, at least 100, are from the card's baseline: of classes and of confidence",
         labels=[*_LABELS, "of"],
     )
-    rows = GaugeMetricFamily("pixelserve_drift_window_rows", "Predictions that this is computed from", labels=_LABELS)
+    rows = GaugeMetricFamily(
+        "pixelserve_drift_window_rows",
+        "Predictions that the index is computed from, at most --drift-window",
+        labels=_LABELS,
+    )
     for labels, entry in versions:
         predictions = entry.stats.predictions
         if predictions is None:

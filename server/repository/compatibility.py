@@ -1,7 +1,8 @@
-"""How each field of Triton's config.pbtxt is treated: served, ignored with a warning, or refused.
+"""What becomes of each field of Triton's config.pbtxt here: served, ignored with a warning, or refused.
 
-The check, the warning, docs/compatibility.md and their tests all follow from one table. A field has one row: its own,
-or that of the message it is in. Invalid values of a served field are checked where it is read (`config`, `scheduling`).
+One table, from which the check, the warning, docs/compatibility.md and their tests are made. A field has one row: its
+own, or that of a message that it is in. Values that a served field may not have are the business of whoever reads it
+(`config`, `scheduling`).
 """
 
 from collections.abc import Iterator
@@ -17,19 +18,19 @@ from pixelserve.scores import OUTPUT_KIND
 from .aliases import ALIASES
 
 INVERSION = "inversion"
-"""Our parameter in config.pbtxt for dark-on-light pictures."""
-# Our own parameters, which Triton passes to backends and otherwise ignores.
+"""A parameter of ours in config.pbtxt: how a model wants dark-on-light pictures."""
+# Parameters of ours, which Triton hands to backends and otherwise ignores.
 _OURS = (INVERSION, PICTURE, OUTPUT_KIND, *ALIASES)
 
 
 class Verdict(StrEnum):
-    """How a field is treated."""
+    """What becomes of a field."""
 
     SERVED = "served"
     IGNORED = "ignored"
-    """It has no effect on answers; a warning says so."""
+    """Nothing; a warning says so. The answers are the same."""
     REFUSED = "refused"
-    """The model is not loaded: ignoring the field would change its answers or its interface."""
+    """The model is not loaded: without the field it would compute or be called in another way."""
 
 
 SERVED, IGNORED, REFUSED = Verdict.SERVED, Verdict.IGNORED, Verdict.REFUSED
@@ -42,28 +43,28 @@ class Rule:
     field: str
     """The field's path in ModelConfig, with dots between the names."""
     verdict: Verdict
-    """How it is treated if it is set."""
+    """What becomes of it where it is set."""
     reason: str
     """Why, and what to do about it, in one line."""
 
 
-_JOINED = "requests would be joined end to end for the model; here each keeps its own shape; remove it"
+_JOINED = "requests are not concatenated into ragged batches; remove it"
 _TENSORRT = "is for TensorRT; remove it"
-_PINNED = "page-locked memory is used wherever ONNX Runtime offers it"
+_PINNED = "page-locked memory is used wherever ONNX Runtime supports it"
 
 RULES = (
-    Rule("name", SERVED, "must be the folder's name, where it is written"),
-    Rule("platform", SERVED, "must be onnxruntime_onnx, where it is written"),
-    Rule("backend", SERVED, "must be onnxruntime, where it is written"),
-    Rule("runtime", IGNORED, "names a library of Triton's; ONNX Runtime is the only one here"),
-    Rule("version_policy.latest", SERVED, "the highest ones, 1 by default"),
+    Rule("name", SERVED, "if set, must be the folder's name"),
+    Rule("platform", SERVED, "if set, must be onnxruntime_onnx"),
+    Rule("backend", SERVED, "if set, must be onnxruntime"),
+    Rule("runtime", IGNORED, "names a Triton library; ONNX Runtime is the only one here"),
+    Rule("version_policy.latest", SERVED, "the highest versions, 1 by default"),
     Rule("version_policy.all", SERVED, "every version on disk"),
-    Rule("version_policy.specific", SERVED, "those listed that are on disk; at least one must be"),
-    Rule("max_batch_size", SERVED, "most rows a request and a batch; 0: the tensors have no batch dimension"),
-    Rule("input.name", SERVED, "must be an input of the graph; inputs that are not listed are taken from it"),
+    Rule("version_policy.specific", SERVED, "listed versions that are on disk; at least one must be"),
+    Rule("max_batch_size", SERVED, "maximum rows of a request and of a batch; 0: the tensors have no batch dimension"),
+    Rule("input.name", SERVED, "must be an input of the graph; unlisted inputs are taken from the graph"),
     Rule("input.data_type", SERVED, "must be the graph's"),
-    Rule("input.format", SERVED, "ModelConfig gives it back to clients; the graph says where the channels are"),
-    Rule("input.dims", SERVED, "must fit the graph's, where either may have -1"),
+    Rule("input.format", SERVED, "returned by ModelConfig; the graph itself decides where the channels are"),
+    Rule("input.dims", SERVED, "must fit the graph's; either may have -1"),
     Rule(
         *("input.reshape", SERVED),
         "the graph's shape, of as many elements as `dims`, which clients see; empty for a graph that has the batch "
@@ -71,46 +72,50 @@ RULES = (
     ),
     Rule("input.is_shape_tensor", REFUSED, _TENSORRT),
     Rule("input.allow_ragged_batch", REFUSED, _JOINED),
-    Rule("input.optional", REFUSED, "a request must bring every input; remove it, and have clients send the input"),
+    Rule(
+        "input.optional", REFUSED, "every request must contain every input; remove it and send the input from clients"
+    ),
     Rule("input.is_non_linear_format_io", REFUSED, _TENSORRT),
-    Rule("output.name", SERVED, "must be an output of the graph; outputs that are not listed are taken from it"),
+    Rule("output.name", SERVED, "must be an output of the graph; unlisted outputs are taken from the graph"),
     Rule("output.data_type", SERVED, "must be the graph's"),
-    Rule("output.dims", SERVED, "must fit the graph's, where either may have -1"),
+    Rule("output.dims", SERVED, "must fit the graph's; either may have -1"),
     Rule("output.reshape", SERVED, "as for an input"),
     Rule("output.label_filename", SERVED, "a file beside config.pbtxt with one class label a line"),
     Rule("output.is_shape_tensor", REFUSED, _TENSORRT),
     Rule("output.is_non_linear_format_io", REFUSED, _TENSORRT),
-    Rule("batch_input", REFUSED, "no input is made from the batch; remove it, and have clients send the input"),
-    Rule("batch_output", REFUSED, "outputs are split by rows, not by what an input says; remove it"),
-    Rule("optimization.graph", IGNORED, "ONNX Runtime optimizes every graph as far as it can"),
-    Rule("optimization.priority", IGNORED, "models share the machine as the operating system has it"),
-    Rule("optimization.cuda", IGNORED, "`--cuda-graphs` and CUDA's other settings hold for all models"),
+    Rule("batch_input", REFUSED, "inputs are not generated from the batch; remove it and send the input from clients"),
+    Rule("batch_output", REFUSED, "outputs are split by rows, not by an input's values; remove it"),
+    Rule("optimization.graph", IGNORED, "every graph gets ONNX Runtime's full optimization"),
+    Rule("optimization.priority", IGNORED, "the operating system schedules the models"),
+    Rule("optimization.cuda", IGNORED, "`--cuda-graphs` and the other CUDA settings apply to all models"),
     Rule("optimization.execution_accelerators", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
     Rule("optimization.input_pinned_memory", IGNORED, _PINNED),
     Rule("optimization.output_pinned_memory", IGNORED, _PINNED),
     Rule("optimization.gather_kernel_buffer_threshold", IGNORED, "no such kernel exists here"),
-    Rule("optimization.eager_batching", IGNORED, "a batch is put together when its session is free"),
+    Rule("optimization.eager_batching", IGNORED, "a batch is assembled when its session is free"),
     Rule("dynamic_batching.preferred_batch_size", SERVED, "sizes of 1 to max_batch_size"),
     Rule("dynamic_batching.max_queue_delay_microseconds", SERVED, "counted from the oldest request"),
     Rule("dynamic_batching.preserve_ordering", SERVED, "among all sessions of a version"),
     Rule("dynamic_batching.priority_levels", SERVED, "at most 1,000"),
-    Rule("dynamic_batching.default_priority_level", SERVED, "must be one of the levels, where there are any"),
-    Rule("dynamic_batching.default_queue_policy", SERVED, "a queue without a size has that of `--max-queue-size`"),
-    Rule("dynamic_batching.priority_queue_policy", SERVED, "for levels that there are"),
+    Rule("dynamic_batching.default_priority_level", SERVED, "must be one of the levels, if there are any"),
+    Rule("dynamic_batching.default_queue_policy", SERVED, "without a size, `--max-queue-size` applies"),
+    Rule("dynamic_batching.priority_queue_policy", SERVED, "for existing levels"),
     Rule(
         *("sequence_batching", REFUSED),
-        "requests of one sequence are not kept together, nor is any state; remove it, if the model keeps no state",
+        "sequences and their state are not kept; remove it if the model keeps no state",
     ),
     Rule("ensemble_scheduling", REFUSED, "models are not chained; export them as one graph, or call them in turn"),
-    Rule("instance_group.name", SERVED, "a name; ModelConfig gives it back"),
-    Rule("instance_group.kind", SERVED, "KIND_AUTO, KIND_CPU, or KIND_GPU, which needs one; KIND_MODEL is refused"),
-    Rule("instance_group.count", SERVED, "so many sessions, on each GPU named; at most 1,024"),
+    Rule("instance_group.name", SERVED, "returned by ModelConfig"),
+    Rule("instance_group.kind", SERVED, "KIND_AUTO, KIND_CPU or KIND_GPU (needs a GPU); KIND_MODEL is refused"),
+    Rule("instance_group.count", SERVED, "number of sessions, on each listed GPU; at most 1,024"),
     Rule("instance_group.rate_limiter", IGNORED, "a session runs as soon as it is free"),
-    Rule("instance_group.gpus", SERVED, "CUDA's numbers; not with KIND_CPU"),
+    Rule("instance_group.gpus", SERVED, "CUDA device numbers; not with KIND_CPU"),
     Rule("instance_group.secondary_devices", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
-    Rule("instance_group.profile", IGNORED, "optimization profiles are TensorRT's"),
-    Rule("instance_group.passive", REFUSED, "a session that takes no requests has no effect; remove it"),
-    Rule("instance_group.host_policy", IGNORED, "a process is bound to cores and memory from outside, as by numactl"),
+    Rule("instance_group.profile", IGNORED, "optimization profiles are for TensorRT"),
+    Rule("instance_group.passive", REFUSED, "a session that takes no requests is of no use; remove it"),
+    Rule(
+        "instance_group.host_policy", IGNORED, "bind the process to cores and memory from outside, such as with numactl"
+    ),
     Rule(
         "default_model_filename",
         SERVED,
@@ -121,18 +126,22 @@ RULES = (
         "one file is served on every device; remove it, and name that file in default_model_filename",
     ),
     Rule("metric_tags", IGNORED, "metrics are labelled with the model and the version"),
-    Rule("parameters", IGNORED, f"parameters are for Triton's backends; {', '.join(_OURS)} are ours, and served"),
-    Rule("model_warmup", SERVED, "run before a version serves; its rows also prove that requests may be merged"),
-    Rule("model_operations", REFUSED, "libraries of custom operators are not loaded; export the model without them"),
+    Rule(
+        "parameters", IGNORED, f"parameters are for Triton's backends; {', '.join(_OURS)} are PixelServe's and served"
+    ),
+    Rule("model_warmup", SERVED, "run before a version serves; its rows also serve as the row proof"),
+    Rule("model_operations", REFUSED, "custom operator libraries are not loaded; export the model without them"),
     Rule(
         *("model_transaction_policy.decoupled", REFUSED),
-        "every request gets exactly one answer; remove it or say false",
+        "every request gets exactly one answer; remove it or set it to false",
     ),
     Rule(
-        "model_repository_agents", REFUSED, "what an agent checks or changes is not done; do it beforehand, remove it"
+        "model_repository_agents",
+        REFUSED,
+        "agents are not run; apply their checks and changes beforehand and remove it",
     ),
     Rule("response_cache.enable", IGNORED, "every request is computed"),
-    Rule("model_metrics", IGNORED, "metrics have buckets of their own (docs/metrics.md)"),
+    Rule("model_metrics", IGNORED, "metrics have fixed buckets (docs/metrics.md)"),
 )
 """In the order of Triton's definition."""
 
@@ -144,11 +153,11 @@ class Use:
     """A field that a config.pbtxt sets."""
 
     rule: Rule
-    """How it is treated."""
+    """What becomes of it."""
     place: str
-    """Its path, with indices of repeated messages, such as input[1].optional."""
+    """Where it is: the path with the numbers of repeated messages, such as input[1].optional."""
     name: str
-    """Its name in messages."""
+    """What to call it to people."""
 
 
 def uses(config: pb.ModelConfig) -> Iterator[Use]:
@@ -157,13 +166,13 @@ def uses(config: pb.ModelConfig) -> Iterator[Use]:
 
 
 def ignored_fields(config: pb.ModelConfig | None) -> list[Use]:
-    """Returns the ignored fields that a configuration sets, each name once."""
+    """Returns the fields that a configuration sets in vain, each name once."""
     found = {use.name: use for use in uses(config or pb.ModelConfig()) if use.rule.verdict is IGNORED}
     return list(found.values())
 
 
 def warning(names: list[str]) -> str:
-    """Returns the warning about ignored fields."""
+    """Returns what people are told of fields that are ignored."""
     return f"not served, ignored: {', '.join(names)}"
 
 

@@ -124,7 +124,7 @@ def test_a_larger_directory_behind_a_small_one_is_refused(path: Path) -> None:
 def test_a_name_that_is_there_twice_is_refused(path: Path) -> None:
     content = archive(path, {"a.npy": npy((2,), bytes(8)), "b.npy": npy((2,), bytes(8))}).read_bytes()
     path.write_bytes(content.replace(b"b.npy", b"a.npy"))
-    with pytest.raises(ArraysError, match="a is there twice"):
+    with pytest.raises(ArraysError, match="a occurs twice"):
         read_arrays(path, MIB)
 
 

@@ -185,7 +185,7 @@ def test_names_cannot_steer_the_terminal(ask: Callable[..., Any], tmp_path: Path
         (["{folder}", "--model", "digits", "--top", "0"], "--top"),
         (["{folder}", "--model", "digits", "--inversion", "perhaps"], "perhaps"),
         (["{folder}", "--model", "digits", "--json", "--csv", "x.csv"], "--json"),
-        (["{folder}", "--model", "digits", "--csv", "{folder}"], "ordinary file"),
+        (["{folder}", "--model", "digits", "--csv", "{folder}"], "regular file"),
         (["{folder}/a.png", "--model", "digits", "--csv", "{folder}/a.png"], "one of the pictures"),
         (["{folder}/empty", "--model", "digits"], "no pictures"),
         (["{folder}", "--model", "digits", "--tls-ca", "nothing.pem"], "nothing.pem"),

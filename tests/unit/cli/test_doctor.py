@@ -36,7 +36,7 @@ def test_it_says_each_problem_with_its_place_and_what_to_write(run: Run, reposit
         f"{config}:1: error: `max_batch: 8`: ModelConfig has no max_batch",
         "    write: max_batch_size: 8",
         f"{config}:3: error: instance_group.passive is not served: "
-        "a session that takes no requests has no effect; remove it",
+        "a session that takes no requests is of no use; remove it",
         f"{config}:2: warning: not served, ignored: metric_tags: metrics are labelled with the model and the version",
         f"{repository / 'broken' / '1'}: warning: {no_card}",
         f"{repository / 'doubler' / '1'}: warning: {no_card}",

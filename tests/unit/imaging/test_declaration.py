@@ -80,7 +80,7 @@ def test_a_line_of_all_words_describes_itself() -> None:
         ("fit=crop imagenet", FLOATS, '"imagenet" is not one of the words', "fit=crop"),
         ("fit=strech scale=0..1", FLOATS, "fit=strech: expected one of letterbox, stretch", "fit=stretch scale=0..1"),
         ("fit=centre scale=0..1", FLOATS, "fit=centre: expected one of letterbox, stretch", None),
-        ("fit=crop fit=crop", FLOATS, "fit is there twice", None),
+        ("fit=crop fit=crop", FLOATS, "fit is given twice", None),
         ("", FLOATS, "the model takes float32; say which numbers", "scale=0..1"),
         ("scale=0..1", BYTES, "the model takes uint8, so it scales", "scale=0..255"),
         ("scale=0..1 mean=0", FLOATS, "scale and mean or std: write either", "mean=0"),

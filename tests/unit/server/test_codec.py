@@ -171,7 +171,7 @@ WRONG_REQUESTS = {
         'no input "z"; it has x',
     ),
     "an input without a name": (X, request(tensor(""), raw=[TWO_FLOATS]), 'no input ""; it has x'),
-    "an input twice": (X, request(tensor(), tensor(), raw=[TWO_FLOATS, TWO_FLOATS]), "an input is there twice"),
+    "an input twice": (X, request(tensor(), tensor(), raw=[TWO_FLOATS, TWO_FLOATS]), "an input occurs twice"),
     # Where the data is
     "neither raw nor typed": (X, request(tensor()), "input x has no data"),
     "typed for one input only": (
