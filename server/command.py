@@ -12,7 +12,6 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
-    CliSettingsSource,
     EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
@@ -21,8 +20,8 @@ from pydantic_settings import (
 
 from pixelserve.text import read_text
 
+from . import flags
 from .errors import ConfigurationError
-from .process import run
 from .settings import ENV_PREFIX, Settings
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
@@ -35,15 +34,8 @@ def parse_settings(args: list[str]) -> Settings:
         ConfigurationError: a value is wrong, or the configuration file cannot be read; the setting or file is named.
         SystemExit: --help, or a flag that does not exist.
     """
-    cli: CliSettingsSource[Settings] = CliSettingsSource(
-        Settings,
-        cli_prog_name="pixelserve serve",
-        cli_parse_args=args,
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_avoid_json=True,
-    )
-    path = cli().get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
+    given = flags.parse(args)
+    path = given.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
 
     class Configured(Settings):
         @classmethod
@@ -64,7 +56,7 @@ def parse_settings(args: list[str]) -> Settings:
             return (init_settings, env_settings, *file)
 
     try:
-        return Configured(_cli_settings_source=cli)
+        return Configured(**given)
     except (ValidationError, SettingsError) as error:
         raise ConfigurationError(_explain(error)) from error
 
@@ -139,4 +131,7 @@ def main(args: list[str]) -> int:
     if settings.print_config:
         print(describe(settings), end="")
         return 0
+    # Loads the engine and the transports, which --help and `pixelserve doctor` do without.
+    from .process import run
+
     return run(settings, service_links=service_links(os.environ))
