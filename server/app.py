@@ -29,7 +29,6 @@ from .engine.session import check_runtime
 from .engine.timer import Timer
 from .errors import RepositoryError
 from .failures import FailureLog
-from .imaging.pool import MAX_WAITING, DecodePool
 from .life import ENDING_S, Gate, Part
 from .network import Network
 from .observe.certificates import CertificateEvents
@@ -105,14 +104,7 @@ class Application:
         )
         self._watcher = parts.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
-        self._pool = DecodePool(
-            settings.decode_threads,
-            MAX_WAITING,
-            settings.max_decode_mib * MIB,
-            self._log_failure,
-            self._timer,
-            supervisor=self._threads,
-        )
+        self._pool = parts.decode_pool(settings, self._log_failure, self._timer, self._threads)
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         if self._tokens is not None:
