@@ -28,7 +28,7 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 def parse_settings(args: list[str]) -> Settings:
-    """Returns the settings that flags, the environment, a configuration file and defaults make, in this order.
+    """Returns the settings: flags override the environment, then a configuration file, then defaults.
 
     Raises:
         ConfigurationError: a value is wrong, or the configuration file cannot be read; the setting or file is named.
@@ -85,7 +85,7 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
         return InitSettingsSource(settings_cls, parse(read_text(path)) or {})
     except OSError as error:
         raise ConfigurationError(f"--config {path}: cannot be read: {error.strerror}; check its permissions") from error
-    # The two parsers' errors, and whatever the file's encoding and its top level bring.
+    # Both parsers' errors, and those of the encoding and of a top level that is not a table.
     except Exception as error:
         raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error
 
@@ -101,7 +101,7 @@ def _explain(error: ValidationError | SettingsError) -> str:
             continue
         name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            problems.append(f"the configuration file names {name}, which is no setting; see pixelserve serve --help")
+            problems.append(f"the configuration file has an unknown setting, {name}; see pixelserve serve --help")
             continue
         flag = "--" + name.replace("_", "-")
         where = f"{flag} (or {ENV_PREFIX}{name.upper()})"
@@ -113,7 +113,7 @@ def _reason(kind: str, message: str, value: object) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "value_error":
-        # Ours, which names the value.
+        # Our own message names the value.
         return message.removeprefix("Value error, ")
     return f"is {value!r}: {message[0].lower()}{message[1:]}"
 
@@ -121,7 +121,7 @@ def _reason(kind: str, message: str, value: object) -> str:
 def describe(settings: Settings) -> str:
     """Returns settings as TOML that `--config` takes."""
     values = settings.model_dump(mode="json", exclude={"config", "print_config"}, exclude_none=True)
-    # What JSON writes for strings, numbers and booleans is TOML too.
+    # JSON strings, numbers and booleans are valid TOML.
     return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
 
 

@@ -10,9 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 ENV_PREFIX = "PIXELSERVE_"
 
 _OPTION_GROUPS = "session., optimization., mlas., ep. or cuda."
-# Sizes are ONNX Runtime's limits.
+# The lengths are ONNX Runtime's limits.
 _SESSION_OPTION = re.compile(r"(session|optimization|mlas|ep|cuda)\.[\w.]{1,1000}=.{1,8192}")
-# They decide more than what ONNX Runtime does.
+# Their flags also change what the server does.
 _OPTIONS_WITH_FLAGS = {"cuda.device_id": "--device-id", "cuda.enable_cuda_graph": "--cuda-graphs"}
 MIB = 1024 * 1024
 
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         True, description="Exit if a model fails at start-up; otherwise serve the others and report not ready."
     )
     default_max_batch_size: int = Field(
-        64, ge=1, description="Largest batch of models that batch and have no config.pbtxt."
+        64, ge=1, description="Largest batch for models that batch and have no config.pbtxt."
     )
 
     host: str = Field(
@@ -159,13 +159,13 @@ class Settings(BaseSettings):
     )
 
     max_queue_size: int = Field(
-        1024, ge=1, description="Requests that may wait for one model whose config.pbtxt does not say."
+        1024, ge=1, description="Requests that may wait for one model, unless its config.pbtxt says otherwise."
     )
     shed_delay_ms: float = Field(
         1000.0,
         ge=0,
-        description="Milliseconds that requests may wait for a model (at least one of its runs) under sustained "
-        "overload; the rest are refused with RESOURCE_EXHAUSTED. 0: no limit.",
+        description="Milliseconds that requests may wait for a model under sustained overload, or one run if that is "
+        "longer; others are refused with RESOURCE_EXHAUSTED. 0: no limit.",
     )
     max_inflight_mib: int = Field(
         512, ge=1, description="MiB of requests in flight in the whole server; more are refused."
@@ -285,7 +285,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_of_onnx_runtime(cls, options: tuple[str, ...]) -> tuple[str, ...]:
         for option in options:
-            # ONNX Runtime takes any key of its configuration, so a wrong one shows by its group only.
+            # ONNX Runtime accepts any key of its configuration, so only the group can be checked.
             if not _SESSION_OPTION.fullmatch(option):
                 raise ValueError(f'has "{option}"; expected KEY=VALUE, where KEY begins with {_OPTION_GROUPS}')
             flag = _OPTIONS_WITH_FLAGS.get(option.split("=")[0])
@@ -296,7 +296,7 @@ class Settings(BaseSettings):
     @field_validator("max_connection_age_s")
     @classmethod
     def _is_no_shorter_than_a_second(cls, value: float) -> float:
-        # Each time, calls are kept for a moment and every client connects again.
+        # Each replacement delays calls and makes every client reconnect.
         if 0 < value < 1:
             raise ValueError(f"is {value:g}; expected at least 1, or 0 to let connections live")
         return value
@@ -307,7 +307,7 @@ class Settings(BaseSettings):
             given, missing = ("--tls-cert", "--tls-key") if self.tls_key is None else ("--tls-key", "--tls-cert")
             raise ValueError(f"{given} needs {missing}; give both, or neither to serve without TLS")
         if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key, since only TLS asks for certificates")
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key: client certificates are part of TLS")
         if self.metrics_tls and self.tls_cert is None:
             raise ValueError("--metrics-tls needs --tls-cert and --tls-key, whose certificate it uses")
         return self
@@ -316,7 +316,7 @@ class Settings(BaseSettings):
     def _one_model_does_not_change(self) -> Self:
         if self.model_name is not None and self.model_control_mode != "none":
             raise ValueError(
-                f"--model-name serves what the folder holds at start-up, which --model-control-mode "
-                f"{self.model_control_mode} contradicts; leave one of them out"
+                f"--model-name serves the folder as it is at start-up, and --model-control-mode "
+                f"{self.model_control_mode} changes what is served; omit one of them"
             )
         return self

@@ -282,7 +282,7 @@ def test_an_option_that_is_not_onnx_runtimes_is_refused(option: str, said: str) 
     [
         (["--tls-cert"], "^--tls-cert needs --tls-key;"),
         (["--tls-key"], "^--tls-key needs --tls-cert;"),
-        (["--tls-client-ca"], "^--tls-client-ca needs --tls-cert and --tls-key,"),
+        (["--tls-client-ca"], "^--tls-client-ca needs --tls-cert and --tls-key:"),
         (["--tls-cert", "--tls-client-ca"], "^--tls-cert needs --tls-key;"),
     ],
 )
@@ -385,7 +385,7 @@ def test_the_configuration_file_may_be_named_by_a_variable(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("server.toml", "grpc_prot = 7", "names grpc_prot, which is no setting"),
+        ("server.toml", "grpc_prot = 7", "has an unknown setting, grpc_prot"),
         ("server.toml", "grpc_port = ", "cannot be parsed"),
         ("server.yaml", "a: [", "cannot be parsed"),
         ("server.toml", "grpc_port = 70000", "--grpc-port (or PIXELSERVE_GRPC_PORT) is 70000"),
