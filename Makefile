@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture
+.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,6 +52,9 @@ sign: $(STAMPS)/server ## sign an image in a registry with cosign (IMAGE=REGISTR
 
 image-check: $(STAMPS)/dev $(STAMPS)/deploy ## build the server's image, look into it and run it (as root; needs buildah, podman, runc, mmdebstrap; ARGS=--json)
 	@$(BIN)/python -m deploy.images check --syft $(VENV)/deploy/bin/syft $(ARGS)
+
+release-check: $(STAMPS)/dev ## build the sdist and the wheel into dist/, check, install and run them on each Python on PATH (ARGS="--only-build"; ARGS=--help)
+	@$(BIN)/python -m deploy.release $(ARGS)
 
 simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtual clock with faults (ARGS="--requests N --seed N")
 	@$(BIN)/python tests/support/simulated_engine.py $(ARGS)

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pixelserve.imaging.declaration import Input, parse
-from pixelserve.imaging.decode import FORMATS, open_file
+from pixelserve.imaging.decode import open_file
+from pixelserve.imaging.formats import FORMATS
 from pixelserve.imaging.prepare import prepare
 from pixelserve.imaging.spec import PictureSpec
 
@@ -158,7 +159,7 @@ def child(spec: PictureSpec) -> None:
     """Decodes what comes on stdin; prints its pixels, and the bytes that were promised and taken."""
     data = sys.stdin.buffer.read()
     for kind in FORMATS:
-        prepare(open_file(saved(kind, "RGB")(64, 64), 10**9).decode(), SPECS["colour"])
+        prepare(open_file(saved(kind.pillow, "RGB")(64, 64), 10**9).decode(), SPECS["colour"])
     # What was allocated for these would be taken again unseen.
     ctypes.CDLL(None).malloc_trim(0)
     before = memory_bytes("VmRSS:")

@@ -11,7 +11,7 @@ from .access.exposure import check_exposure
 from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
 from .api.call import Handler
-from .api.classify_job import PictureLimits
+from .api.classify_job import FULL_PICTURES, PictureLimits
 from .api.dispatch import Dispatcher, Guard
 from .api.figures import Figures
 from .api.health import HEALTH_SERVICE, WATCH, Health
@@ -29,7 +29,6 @@ from .engine.session import check_runtime
 from .engine.timer import Timer
 from .errors import RepositoryError
 from .failures import FailureLog
-from .imaging.pool import DecodePool
 from .life import ENDING_S, Gate, Part
 from .network import Network
 from .observe.certificates import CertificateEvents
@@ -105,14 +104,7 @@ class Application:
         )
         self._watcher = parts.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
-        self._pool = DecodePool(
-            settings.decode_threads,
-            settings.decode_queue_size,
-            settings.max_decode_mib * MIB,
-            self._log_failure,
-            self._timer,
-            supervisor=self._threads,
-        )
+        self._pool = parts.decode_pool(settings, self._log_failure, self._timer, self._threads)
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         if self._tokens is not None:
@@ -295,7 +287,10 @@ class Application:
     def _all_handlers(self) -> dict[str, Handler]:
         settings = self._settings
         limits = PictureLimits(
-            settings.max_images, settings.max_image_pixels, settings.max_request_pixels, settings.max_decode_mib * MIB
+            settings.max_images,
+            settings.max_image_pixels,
+            FULL_PICTURES * settings.max_image_pixels,
+            settings.max_decode_mib * MIB,
         )
         return {
             **open_inference.OpenInference(

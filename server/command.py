@@ -12,7 +12,6 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
-    CliSettingsSource,
     EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
@@ -21,29 +20,22 @@ from pydantic_settings import (
 
 from pixelserve.text import read_text
 
+from . import flags
 from .errors import ConfigurationError
-from .process import run
 from .settings import ENV_PREFIX, Settings
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 def parse_settings(args: list[str]) -> Settings:
-    """Returns the settings that flags, the environment, a configuration file and defaults make, in this order.
+    """Returns the settings: flags override the environment, then a configuration file, then defaults.
 
     Raises:
         ConfigurationError: a value is wrong, or the configuration file cannot be read; the setting or file is named.
         SystemExit: --help, or a flag that does not exist.
     """
-    cli: CliSettingsSource[Settings] = CliSettingsSource(
-        Settings,
-        cli_prog_name="pixelserve serve",
-        cli_parse_args=args,
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_avoid_json=True,
-    )
-    path = cli().get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
+    given = flags.parse(args)
+    path = given.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
 
     class Configured(Settings):
         @classmethod
@@ -64,7 +56,7 @@ def parse_settings(args: list[str]) -> Settings:
             return (init_settings, env_settings, *file)
 
     try:
-        return Configured(_cli_settings_source=cli)
+        return Configured(**given)
     except (ValidationError, SettingsError) as error:
         raise ConfigurationError(_explain(error)) from error
 
@@ -93,7 +85,7 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
         return InitSettingsSource(settings_cls, parse(read_text(path)) or {})
     except OSError as error:
         raise ConfigurationError(f"--config {path}: cannot be read: {error.strerror}; check its permissions") from error
-    # The two parsers' errors, and whatever the file's encoding and its top level bring.
+    # Both parsers' errors, and those of the encoding and of a top level that is not a table.
     except Exception as error:
         raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error
 
@@ -109,7 +101,7 @@ def _explain(error: ValidationError | SettingsError) -> str:
             continue
         name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            problems.append(f"the configuration file names {name}, which is not a setting; see pixelserve serve --help")
+            problems.append(f"the configuration file has an unknown setting, {name}; see pixelserve serve --help")
             continue
         flag = "--" + name.replace("_", "-")
         where = f"{flag} (or {ENV_PREFIX}{name.upper()})"
@@ -121,7 +113,7 @@ def _reason(kind: str, message: str, value: object) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "value_error":
-        # Ours, which names the value.
+        # Our own message names the value.
         return message.removeprefix("Value error, ")
     return f"is {value!r}: {message[0].lower()}{message[1:]}"
 
@@ -129,7 +121,7 @@ def _reason(kind: str, message: str, value: object) -> str:
 def describe(settings: Settings) -> str:
     """Returns settings as TOML that `--config` takes."""
     values = settings.model_dump(mode="json", exclude={"config", "print_config"}, exclude_none=True)
-    # What JSON writes for strings, numbers and booleans is TOML too.
+    # JSON strings, numbers and booleans are valid TOML.
     return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
 
 
@@ -139,4 +131,7 @@ def main(args: list[str]) -> int:
     if settings.print_config:
         print(describe(settings), end="")
         return 0
+    # Loads the engine and the transports, which --help and `pixelserve doctor` do without.
+    from .process import run
+
     return run(settings, service_links=service_links(os.environ))

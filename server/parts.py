@@ -16,8 +16,10 @@ from .api.watch import CallWatch
 from .engine.measuring import WarmupBudget
 from .engine.providers import CudaOptions, SessionOptions
 from .engine.run import Observer
+from .engine.timer import Timer
 from .errors import MissingLibraryError, RequestError
 from .failures import FailureLog
+from .imaging.pool import MAX_WAITING, DecodePool
 from .network import Network
 from .observe.access_log import AccessLog
 from .observe.certificates import CertificateEvents
@@ -70,6 +72,18 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
         require_card=settings.require_card,
         observer=observer,
         log_failure=log_failure,
+    )
+
+
+def decode_pool(settings: Settings, log_failure: FailureLog, timer: Timer, supervisor: Supervisor) -> DecodePool:
+    """Returns the threads that decode pictures."""
+    return DecodePool(
+        settings.decode_threads,
+        MAX_WAITING,
+        settings.max_decode_mib * MIB,
+        log_failure,
+        timer,
+        supervisor=supervisor,
     )
 
 

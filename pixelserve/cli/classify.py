@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pixelserve.imaging.files import SUFFIXES, Finder
+from pixelserve.imaging.formats import NAMES
 
 from . import pictures, terminal
 from .exits import CommandError, Exit
@@ -59,7 +60,7 @@ def classify(
         typer.Argument(
             exists=True,
             readable=False,
-            help="Pictures, or folders of them (PNG, JPEG, BMP, WebP, GIF, TIFF, AVIF).",
+            help=f"Pictures, or folders of them ({NAMES}).",
             metavar="PICTURE",
         ),
     ],

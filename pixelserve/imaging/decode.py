@@ -12,11 +12,10 @@ from PIL import Image, UnidentifiedImageError
 
 from . import avif, gif, jpeg, kinds, png, shown, tiff, upright
 from .errors import ImageError
+from .formats import FORMATS
 from .prepare import preparing_bytes
 from .spec import Inversion, PictureSpec
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
-"""Pillow's names of the formats that are read."""
 MAX_PIXELS = 50_000_000
 """Most pixels, width × height, of a picture that training reads, and that a server reads unless set otherwise."""
 
@@ -185,7 +184,7 @@ def _read(data: bytes) -> tuple[bytes, bytes, bytes, jpeg.Plain | None]:
 
 def _open(readable: bytes, data: bytes) -> Any:
     try:
-        return Image.open(io.BytesIO(readable), formats=FORMATS)
+        return Image.open(io.BytesIO(readable), formats=[each.pillow for each in FORMATS])
     except Image.DecompressionBombError as error:
         raise ImageError("the picture has far too many pixels; send a smaller one") from error
     except UnidentifiedImageError as error:

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from .formats import FORMATS
+
+SUFFIXES = tuple(sorted(suffix for each in FORMATS for suffix in each.suffixes))
 """How pictures' names end, in any case."""
 
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")

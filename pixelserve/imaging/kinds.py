@@ -4,21 +4,11 @@ import base64
 import binascii
 import re
 
-_READ = "PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF"
+from .formats import FORMATS, NAMES
+
 _HEAD_BYTES = 1024
 
-# What begins like a picture that is read, and could not be.
-_PICTURES = (
-    (b"\x89PNG", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-)
-_CONVERT = f"convert it to {_READ}"
+_CONVERT = f"convert it to {NAMES}"
 _FILES = (
     (b"8BPS", "a Photoshop file", _CONVERT),
     (b"\xff\x0a", "a JPEG XL picture", _CONVERT),
@@ -63,7 +53,7 @@ _TEXTS = (
     (rb"https?://", "a URL", "download it and send the file"),
     (rb"<!doctype html|<html|<head|<body", "an HTML page (an error page, perhaps)", "download the picture itself"),
     (rb"<[^\0]{0,1000}?<svg[\s/>]|<svg[\s/>]", "an SVG drawing", _CONVERT),
-    (rb"<[?!a-z]", "XML text", f"send {_READ}"),
+    (rb"<[?!a-z]", "XML text", f"send {NAMES}"),
     (rb"P[1-7]\s", "a Netpbm picture (PBM, PGM, PPM)", _CONVERT),
     (rb"--[^\r\n]+\r?\nContent-Disposition", "a whole form", "send it as multipart/form-data, or the file alone"),
     (rb'\{\s*["}]|\[[\s\["{\d-]', "JSON text", "send the bytes of an image file"),
@@ -79,19 +69,12 @@ def explain(data: bytes) -> str:
     if kind := _picture(head):
         bits = " with 8 or 16 bits a channel" if kind == "TIFF" else ""
         return f"this begins like a {kind} file, and cannot be read as one; send the whole file, or save it again{bits}"
-    what, remedy = _file(head) or _text(head) or (f"{len(data):,} bytes of an unknown kind", f"send {_READ}")
+    what, remedy = _file(head) or _text(head) or (f"{len(data):,} bytes of an unknown kind", f"send {NAMES}")
     return f"this is {what}, which cannot be read as a picture; {remedy}"
 
 
 def _picture(head: bytes) -> str | None:
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    if head[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF"
-    if head[8:10] == b"CR":
-        # A camera's raw file, which begins like a TIFF.
-        return None
-    return next((name for magic, name in _PICTURES if head.startswith(magic)), None)
+    return next((each.name for each in FORMATS if each.begins(head)), None)
 
 
 def _file(head: bytes) -> tuple[str, str] | None:
@@ -118,7 +101,7 @@ def _text(head: bytes) -> tuple[str, str] | None:
     # The last letter may be cut.
     is_utf8 = len(start.decode(errors="ignore").encode()) > len(start) - 4
     if is_utf8 and all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in start):
-        return "text", f"send the bytes of an image file: {_READ}"
+        return "text", f"send the bytes of an image file: {NAMES}"
     return None
 
 

@@ -52,6 +52,9 @@ _NOT_FINITE = (
     "if it does so for others too, its weights are damaged: train it or export it again"
 )
 
+FULL_PICTURES = 32
+"""How many pictures of --max-image-pixels a request may have, which bounds how long it keeps the decoding threads."""
+
 
 @dataclass(frozen=True)
 class PictureLimits:
@@ -182,7 +185,7 @@ class ClassifyJob:
         if pixels > self._limits.max_request_pixels:
             raise InvalidRequest(
                 f"the request's pictures have {pixels:,} pixels together; at most {self._limits.max_request_pixels:,} "
-                f"are accepted (--max-request-pixels): send fewer or smaller ones at a time"
+                f"are accepted ({FULL_PICTURES} × --max-image-pixels): send fewer or smaller ones at a time"
             )
         if len(opened) == len(waiting):
             for each, picture in zip(waiting, opened, strict=True):

@@ -20,6 +20,9 @@ from ..failures import FailureLog
 from ..supervised import Supervisor
 from .fair import FairOrder, Place, Step
 
+MAX_WAITING = 256
+"""Requests that may wait in a server, beside those whose pictures are being decoded."""
+
 _FULL = "too many requests wait for their pictures to be decoded; retry later"
 _LATE = "the deadline passed before the request's pictures were decoded; allow more time, or send fewer or smaller ones"
 _LEFT = "the caller left before its pictures were decoded"

@@ -98,7 +98,7 @@ def test_a_folder_that_may_change_needs_a_repository(models: Path, failing_serve
     message = failing_serve(
         "--model-repository", str(models), "--model-name", "digits", "--model-control-mode", mode
     ).message
-    assert f"--model-control-mode {mode} contradicts" in message
+    assert f"--model-control-mode {mode} changes what is served" in message
 
 
 @pytest.mark.parametrize("name", ["../up", ".hidden", "", "a/b"])

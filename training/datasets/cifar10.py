@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .dataset import Array, Dataset, Split
+from .dataset import Array, Dataset, Source, Split
 from .download import from_keras
 
 _TITLE = "CIFAR-10"
@@ -121,3 +121,6 @@ def _where_to_put() -> str:
         f"put {_TRAIN_FILES[0]} to {_TRAIN_FILES[-1]} and {_TEST_FILE} into DIR/{_FOLDER} "
         f"and give --data-dir DIR (or set PIXELSERVE_DATA_DIR=DIR)"
     )
+
+
+SOURCES = {"cifar10": Source(load, (_HEIGHT, _WIDTH, _CHANNELS))}

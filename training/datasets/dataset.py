@@ -1,6 +1,8 @@
 """Data sets: samples and targets, in their official splits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +33,16 @@ class Split:
     def take(self, indices: npt.NDArray[np.integer[Any]]) -> "Split":
         """Returns the samples at `indices`, in that order."""
         return Split(self.inputs[indices], self.targets[indices])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from; each module of this folder lists its own in `SOURCES`, by name."""
+
+    load: "Callable[[Path | None], Dataset]"
+    """Returns it, from its official files in a folder; None: through Keras's downloader."""
+    image_shape: tuple[int, int, int] | None = None
+    """Height, width and channels of its images; None: it is a table."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
 from . import idx
-from .dataset import Array, Dataset, Split
+from .dataset import Array, Dataset, Source, Split
 from .download import from_keras
 
 _FILES = tuple(f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -18,7 +19,7 @@ _IMAGE_SIZE = (28, 28)
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Variant:
     title: str
     labels: tuple[str, ...]
     # Hashes of the official files, by `_fingerprint`.
@@ -27,14 +28,14 @@ class _Source:
     keras: str
 
 
-_SOURCES = {
-    "mnist": _Source(
+_VARIANTS = {
+    "mnist": _Variant(
         title="MNIST",
         labels=tuple("0123456789"),
         sha256="e51feb17284eb1069e0820171a69b09d04ae6bb26b9a49f565a2700eabbdd07c",
         keras="mnist",
     ),
-    "fashion-mnist": _Source(
+    "fashion-mnist": _Variant(
         title="Fashion-MNIST",
         labels=(
             "T-shirt/top",
@@ -66,7 +67,7 @@ def load(name: str, data_dir: Path | None) -> Dataset:
     if folder is not None:
         arrays = _read_files(name, folder)
     else:
-        source = _SOURCES[name]
+        source = _VARIANTS[name]
         arrays = from_keras(source.keras, source.title, data_dir, remedy=where_to_put(name))
     return _dataset(name, arrays, origin=folder)
 
@@ -89,7 +90,7 @@ def _read_files(name: str, folder: Path) -> list[Array]:
 
 
 def _dataset(name: str, arrays: list[Array], *, origin: Path | None) -> Dataset:
-    source = _SOURCES[name]
+    source = _VARIANTS[name]
     train_images, train_labels, test_images, test_labels = arrays
     fingerprint = _fingerprint(arrays)
     return Dataset(
@@ -103,7 +104,7 @@ def _dataset(name: str, arrays: list[Array], *, origin: Path | None) -> Dataset:
     )
 
 
-def _split(images: Array, labels: Array, source: _Source, origin: Path | None) -> Split:
+def _split(images: Array, labels: Array, source: _Variant, origin: Path | None) -> Split:
     where = origin or source.title
     if len(images) != len(labels) or not len(images):
         raise DataError(f"{where}: {len(images)} images with {len(labels)} labels; download the files again")
@@ -134,3 +135,6 @@ def where_to_put(name: str) -> str:
         f"put {', '.join(f'{file}.gz' for file in _FILES)} into DIR/{name} "
         f"and give --data-dir DIR (or set PIXELSERVE_DATA_DIR=DIR)"
     )
+
+
+SOURCES = {name: Source(partial(load, name), (*_IMAGE_SIZE, 1)) for name in _VARIANTS}

@@ -61,8 +61,13 @@ def _has_closed(connection: socket.socket) -> bool:
 @pytest.fixture(scope="module")
 def impatient(start_module_server: Start, transport: str, repository: Path, make_target: Start) -> Any:
     """A server with short time-outs."""
-    names = ("handshake", "idle-body", "unread-answer", "idle-connection")
-    flags = [part for name in names for part in (f"--{name}-timeout-s", str(SOON_S))]
+    names = (
+        "--handshake-timeout-s",
+        "--idle-body-timeout-s",
+        "--unread-answer-timeout-s",
+        "--idle-connection-timeout-s",
+    )
+    flags = [part for name in names for part in (name, str(SOON_S))]
     return make_target(start_module_server(repository, *flags), transport)
 
 

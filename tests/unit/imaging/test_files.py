@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelserve.imaging.files import SUFFIXES, Finder
+from pixelserve.imaging.files import Finder
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ def test_many_endings_are_not_all_named(tmp_path: Path) -> None:
 def test_the_endings_are_those_of_the_formats_that_are_read() -> None:
     from PIL import Image
 
-    from pixelserve.imaging.decode import FORMATS
+    from pixelserve.imaging.formats import FORMATS
 
     Image.init()
-    assert {Image.registered_extensions()[suffix] for suffix in SUFFIXES} == set(FORMATS)
+    for each in FORMATS:
+        assert {Image.registered_extensions()[suffix] for suffix in each.suffixes} == {each.pillow}

@@ -201,7 +201,7 @@ def test_a_request_of_too_many_pixels_is_refused_before_any_is_decoded(bench: Be
     message = pb.ClassifyRequest(model="m", images=[picture(10, 10)] * 3).SerializeToString()
     bench.classify(message, call)
     assert [status.code for status in call.failures] == [grpc.StatusCode.INVALID_ARGUMENT]
-    assert "have 300 pixels together; at most 299 are accepted (--max-request-pixels)" in call.failures[0].message
+    assert "have 300 pixels together; at most 299 are accepted (32 × --max-image-pixels)" in call.failures[0].message
     assert bench.submitted == []
 
 

@@ -1,14 +1,18 @@
 """Settings: flag over environment over default, and what is said of a bad one."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from pixelserve_server import flags
 from pixelserve_server.command import describe, main, parse_settings, service_links
 from pixelserve_server.errors import ConfigurationError, StartupError
-from pixelserve_server.settings import Settings
+from pixelserve_server.settings import GROUPS, Settings
 
 REPOSITORY = ["--model-repository", "models"]
 
@@ -122,10 +126,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "triton_status_codes": ("true", True),
     "max_images": ("11", 11),
     "max_image_pixels": ("12", 12),
-    "max_request_pixels": ("12", 12),
     "max_decode_mib": ("128", 128),
     "decode_threads": ("13", 13),
-    "decode_queue_size": ("14", 14),
     "batch_buckets": ("1,8", "1,8"),
     "limit_batches": ("false", False),
     "warmup_s": ("2.5", 2.5),
@@ -280,7 +282,7 @@ def test_an_option_that_is_not_onnx_runtimes_is_refused(option: str, said: str) 
     [
         (["--tls-cert"], "^--tls-cert needs --tls-key;"),
         (["--tls-key"], "^--tls-key needs --tls-cert;"),
-        (["--tls-client-ca"], "^--tls-client-ca needs --tls-cert and --tls-key,"),
+        (["--tls-client-ca"], "^--tls-client-ca needs --tls-cert and --tls-key:"),
         (["--tls-cert", "--tls-client-ca"], "^--tls-cert needs --tls-key;"),
     ],
 )
@@ -315,14 +317,37 @@ def test_arguments_that_do_not_exist_or_are_cut_off_exit_with_two(
     assert args[0] in capsys.readouterr().err
 
 
-def test_help_shows_every_flag_with_its_description(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_every_flag_in_its_group_with_description_and_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "10000")
     with pytest.raises(SystemExit) as caught:
         parse_settings(["--help"])
     assert caught.value.code == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    for name, field in Settings.model_fields.items():
-        assert "--" + name.replace("_", "-") in shown
-        assert field.description in shown
+    sections = dict(re.findall(r"^(\S[^\n]*):\n((?: [^\n]*\n)+)", capsys.readouterr().out, re.MULTILINE))
+    for group, names in flags.groups().items():
+        shown = " ".join(sections[group].split())
+        for name in names:
+            field = Settings.model_fields[name]
+            default = flags.default_text(field)
+            default = {"true": "on", "false": "off"}.get(default, default) if default else default
+            ending = "  [required]" if field.is_required() else f"  [default: {default}]" if default else ""
+            assert "--" + name.replace("_", "-") + " " in shown
+            assert " ".join(f"{field.description}{ending}".split()) in shown
+
+
+def test_every_setting_is_in_one_group() -> None:
+    grouped = [name for names in flags.groups().values() for name in names]
+    assert grouped == list(Settings.model_fields)
+    assert GROUPS.keys() <= Settings.model_fields.keys()
+    assert len(set(GROUPS.values())) == len(GROUPS)
+
+
+def test_help_and_doctors_settings_load_no_engine_and_no_transport() -> None:
+    heavy = ("onnxruntime", "numpy", "grpc", "h2corn", "starlette", "PIL", "google.protobuf")
+    loaded = f"import sys, pixelserve_server.command as c; c.parse_settings({REPOSITORY}); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True, timeout=60)
+    assert not [name for name in modules.stdout.split() if name in heavy]
 
 
 def test_every_field_has_a_description() -> None:
@@ -360,7 +385,7 @@ def test_the_configuration_file_may_be_named_by_a_variable(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("server.toml", "grpc_prot = 7", "names grpc_prot, which is not a setting"),
+        ("server.toml", "grpc_prot = 7", "has an unknown setting, grpc_prot"),
         ("server.toml", "grpc_port = ", "cannot be parsed"),
         ("server.yaml", "a: [", "cannot be parsed"),
         ("server.toml", "grpc_port = 70000", "--grpc-port (or PIXELSERVE_GRPC_PORT) is 70000"),
