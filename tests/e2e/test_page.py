@@ -90,6 +90,12 @@ def test_scores_have_no_percent_sign(page: Browser) -> None:
     assert "255.0" in page.text(".bars")
 
 
+def test_a_model_without_golden_samples_says_so(page: Browser) -> None:
+    pick(page, "colours/1")
+    page.wait("document.querySelector('.input .none')")
+    assert page.text(".none") == "This version has no golden samples that can be shown as pictures."
+
+
 def test_one_request_is_in_flight_and_the_newest_picture_wins(page: Browser) -> None:
     clear(page)
     page.run("""
