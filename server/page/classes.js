@@ -3,7 +3,7 @@ import { count, percent, wilson } from "./text.js";
 
 const MOST_ROWS = 30;
 const LEAST_FOUND = 20;
-// Longer names stand upright above their columns.
+// Longer names stand upright above their columns, all of them.
 const SHORT = 3;
 // Shares of a class that are mistaken for another, each with a colour of its own.
 const HEATS = [0, 0.005, 0.01, 0.02, 0.05, 0.1];
@@ -44,6 +44,7 @@ export function Recall({ per_class_recall: recall = {}, per_class_samples: sampl
 // What is taken for what. Colours show mistakes by their share of the true class, which a count alone does not.
 export function Confusion({ labels, counts }) {
   const totals = counts.map((row) => row.reduce((sum, each) => sum + each, 0));
+  const isShort = labels.every((label) => label.length <= SHORT);
   const heat = (row, column) => {
     if (row === column) return "right";
     const share = counts[row][column] / totals[row];
@@ -55,7 +56,7 @@ export function Confusion({ labels, counts }) {
       <p class="small">Samples by what they are (rows) and what was predicted (columns). ${mostOften({ labels, counts, totals })}</p>
       <div class="wide" tabindex="0" role="group" aria-label="Confusion matrix"><table class="confusion">
         <caption class="unseen">Confusion matrix: a row per true class, a column per predicted class</caption>
-        <thead><tr><td></td>${labels.map((label) => html`<th scope="col" key=${label}><span class=${label.length > SHORT ? "upright" : ""}>${label}</span></th>`)}</tr></thead>
+        <thead><tr><td></td>${labels.map((label) => html`<th scope="col" key=${label}><span class=${isShort ? "" : "upright"}>${label}</span></th>`)}</tr></thead>
         <tbody>${labels.map((label, row) => html`
           <tr key=${label}><th scope="row">${label}</th>${labels.map((other, column) => html`<td key=${other} class=${heat(row, column)}>${count(counts[row][column])}</td>`)}</tr>`)}
         </tbody>
