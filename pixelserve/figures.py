@@ -51,6 +51,7 @@ class SurestError(Part):
         default=None,
         description="its pixels, reduced to 32 a side: PNG or JPEG, in base64; None: not a picture",
         max_length=ERROR_PICTURE_CHARACTERS,
+        pattern="^[A-Za-z0-9+/]*={0,2}$",
     )
 
 

@@ -58,7 +58,7 @@ export function SurestErrors({ surest_errors: errors = [], metrics: { accuracy }
   return html`
     <section>
       <h2>Surest errors</h2>
-      <p class="small">${errors.length < all ? `The ${errors.length} of ${count(all)} errors` : `All ${all} errors`} with the highest predicted ${errors[0].probability === undefined ? "score" : "probability"}; samples are numbered from 0 in the split ${split}.</p>
+      <p class="small">The wrong predictions of the highest ${errors[0].probability === undefined ? "score" : "probability"} (${errors.length} of ${count(all)}); samples are numbered from 0 in the split ${split}.</p>
       <ol class="errors">
         ${errors.map(({ sample, label, predicted, probability: share, picture }) => html`
           <li key=${sample}>

@@ -5,9 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import Browser, missing_packages
 from page_visits import AXE, pick, violations, visit
+
+from pixelserve.card import Card, sha256_of
+from pixelserve_training.measuring.evaluate import measure
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [
@@ -24,7 +28,10 @@ return rows.map((row) => [...row.children].map((cell) => cell.innerText.trim()))
 def http(
     start_module_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, model_writer: Callable[..., Path]
 ) -> str:
-    """The URL of a server on mnist-cnn, cifar10, `older` with a card of an older export, and `doubler` without one."""
+    """The URL of a server on mnist-cnn, cifar10, and others.
+
+    `older` has a card of an older export, `many` one of 40 classes, `doubler` none.
+    """
     repository = tmp_path_factory.mktemp("repository")
     for name in ("mnist-cnn", "cifar10"):
         (repository / name).symlink_to(ROOT / "models" / name)
@@ -38,6 +45,15 @@ def http(
         del card["evaluation"][name]
     del card["calibration"]["reliability"]
     (version / "card.json").write_text(json.dumps(card))
+    many = model_writer(repository / "many" / "1" / "model.onnx")
+    labels = [f"kind {number}" for number in range(40)]
+    scores = np.eye(40)
+    # Kind 7 is the only one that is ever mistaken, for kind 8.
+    scores[7] = scores[8]
+    evaluation = measure(scores, np.arange(40), labels, split="test").evaluation
+    Card(name="many", task="unknown", sha256=sha256_of(many), created="2026-01-02", evaluation=evaluation).write(
+        many.with_name("card.json")
+    )
     return str(start_module_server(repository).http)
 
 
@@ -118,6 +134,19 @@ def test_an_older_card_shows_what_it_has(page: Browser) -> None:
     assert page.run(ROWS, ".recall")[5][:2] == ["5", "99.0 %"]
     assert page.run("return document.querySelectorAll('.confusion, .reliability, .errors, .of').length") == 0
     assert "expected calibration error, 15 bins" in page.text()
+
+
+def test_of_many_classes_those_of_the_lowest_recall_are_shown(page: Browser) -> None:
+    trust(page, "many/1")
+    rows = page.run(ROWS, ".recall")
+    assert len(rows) == 20
+    assert rows[0][:3] == ["kind 7", "0.0 %", "1"]
+    assert "The 20 lowest of 40 classes." in page.text()
+    assert len(page.run(ROWS, ".confusion")) == 40
+    assert "Most often mistaken: kind 7 for kind 8 (1 of 1)." in page.text()
+    assert "The wrong predictions of the highest probability (1 of 1)" in page.text()
+    assert page.text(".errors li").startswith("kind 7 taken for kind 8")
+    assert page.run("return document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_version_without_a_card_says_so(page: Browser) -> None:

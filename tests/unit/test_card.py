@@ -132,6 +132,11 @@ def test_a_field_from_a_newer_minor_revision_is_no_reason_to_refuse(tmp_path: Pa
             id="too large a picture",
         ),
         pytest.param(
+            {"evaluation": {**MEASURED, "surest_errors": [{**ERROR, "picture": "http://example.com"}]}},
+            "evaluation.surest_errors.0.picture",
+            id="an address as a picture",
+        ),
+        pytest.param(
             {"parity": [{"precision": "float32", "provider": "p", "tolerance": 0}]},
             "parity.0.tolerance",
             id="in a list",
