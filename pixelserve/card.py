@@ -4,6 +4,7 @@ Training writes these files, and the server checks them before the version serve
 the extras `server` and `training` install.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from .arrays import ArraysError, read_arrays
 from .external_data import MODEL_FILE as MODEL_FILE
 from .external_data import ExternalDataError, external_hashes
 from .external_data import sha256_of as sha256_of
+from .figures import Baseline, Calibration, Evaluation, Part
 from .scores import OutputKind
 from .text import TextError, read_text
 
@@ -41,6 +43,9 @@ Task = Literal["image", "tabular", "regression", "unknown"]
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
+# A JSON array of numbers over several lines.
+_NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]*\]")
+
 
 class CardError(Exception):
     """A card or golden file is unreadable or does not match; the message names the file and the remedy."""
@@ -50,19 +55,14 @@ class GoldenMismatchError(CardError):
     """The model did not reproduce its golden outputs."""
 
 
-class _Part(BaseModel):
-    # A field of a newer minor revision is no reason to refuse a model.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Reference(_Part):
+class Reference(Part):
     """The reference of the exported model."""
 
     framework: str = Field(description="name of the framework that gave the golden outputs, such as keras")
     version: str = Field(description="its version")
 
 
-class DataSet(_Part):
+class DataSet(Part):
     """The data for training and evaluation."""
 
     name: str = Field(description="the data set's usual name")
@@ -70,32 +70,7 @@ class DataSet(_Part):
     note: str = Field(default="", description="anything that makes its figures differ from published ones")
 
 
-class Evaluation(_Part):
-    """Figures of the exported file, measured with ONNX Runtime."""
-
-    split: str = Field(description="the split measured on, such as test")
-    samples: int = Field(description="how many samples that is", ge=1)
-    metrics: dict[str, float] = Field(description="figure by name; accuracy is a fraction of 1")
-    per_class_recall: dict[str, float] = Field(default_factory=dict, description="recall by label, a fraction of 1")
-
-
-class Calibration(_Part):
-    """The gap between confidence and accuracy (Guo et al. 2017, equal-width bins of the highest probability)."""
-
-    expected_calibration_error: float = Field(description="ECE, a fraction of 1")
-    bins: int = Field(ge=1)
-    temperature: float | None = Field(default=None, description="what the logits were divided by; None: nothing")
-    uncalibrated_error: float | None = Field(default=None, description="ECE without the temperature, same samples")
-
-
-class Baseline(_Part):
-    """The distribution of predictions on held-out data, as the baseline for drift."""
-
-    predicted_classes: dict[str, float] = Field(description="share of each predicted label, a fraction of 1")
-    confidence: list[float] = Field(description="share of samples in each of equal-width bins of the top probability")
-
-
-class Parity(_Part):
+class Parity(Part):
     """How closely a provider must reproduce the golden outputs in a precision."""
 
     precision: str = Field(description="float32, int8, ...")
@@ -105,7 +80,7 @@ class Parity(_Part):
     samples: int = Field(default=0, description="how many samples it was measured on")
 
 
-class Quantization(_Part):
+class Quantization(Part):
     """The float32 origin of a quantized version, and how the two compare; measured at export."""
 
     precision: str = Field(description="what weights and activations are: int8")
@@ -121,7 +96,7 @@ class Quantization(_Part):
     )
 
 
-class Card(_Part):
+class Card(Part):
     """The evidence of a model version."""
 
     schema_version: Literal[1] = 1
@@ -158,12 +133,13 @@ class Card(_Part):
         return next((entry.tolerance for entry in self.parity if entry.provider == provider), UNLISTED_TOLERANCE)
 
     def write(self, path: Path) -> None:
-        """Writes the card as indented JSON.
+        """Writes the card as indented JSON, with each array of numbers on one line.
 
         Raises:
             CardError: it is too large.
         """
-        text = self.model_dump_json(indent=2, exclude_none=True) + "\n"
+        indented = self.model_dump_json(indent=2, exclude_none=True) + "\n"
+        text = _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), indented)
         if (size := len(text.encode())) > CARD_BYTES:
             raise CardError(f"{path}: the card has {size:,} bytes; at most {CARD_BYTES:,} are read")
         path.write_text(text, encoding="utf-8")

@@ -25,6 +25,11 @@ Your own model, on the samples that it was exported with, or on new ones (inputs
 \b
   pixelserve evaluate pets --samples samples.npz
 
+Add what newer exports have, such as the confusion matrix, to an older card, if its figures still hold:
+
+\b
+  pixelserve evaluate mnist-cnn --data-dir data --write-card
+
 One figure for a program; the exit code is 14 if a figure differs from the card's:
 
 \b
@@ -64,6 +69,9 @@ def evaluate(
         Path | None,
         typer.Option(help="An .npz file of inputs x and labels y, in place of the card's data set.", metavar="FILE"),
     ] = None,
+    write_card: Annotated[
+        bool, typer.Option("--write-card", help="Write the measured figures into the card, if they agree with it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Measure an exported version with ONNX Runtime alone, and compare the figures with its card's."""
@@ -75,6 +83,8 @@ def evaluate(
         _print(found)
     if found.differences:
         raise typer.Exit(Exit.OTHER_FIGURES)
+    if write_card:
+        found.write_card()
 
 
 def _print(found: Any) -> None:
@@ -86,6 +96,9 @@ def _print(found: Any) -> None:
     if found.confusion is not None:
         typer.echo()
         _print_confusion(found)
+    if found.figures.evaluation.surest_errors:
+        typer.echo()
+        _print_errors(found.figures.evaluation.surest_errors)
     typer.echo()
     typer.echo(terminal.printable(_verdict(found)))
 
@@ -138,6 +151,14 @@ def _print_confusions(found: Any) -> None:
     for count, label, other in sorted(pairs, reverse=True)[:_MOST_CONFUSIONS]:
         terminal.add_row(shown, f"{count:,}", label, other)
     typer.echo(f"the most frequent confusions of {len(found.classes)} labels; --json has all")
+    terminal.print_table(shown)
+
+
+def _print_errors(errors: Any) -> None:
+    shown = terminal.table("sample", "true label", "predicted", "probability", right=("sample", "probability"))
+    for each in errors:
+        terminal.add_row(shown, str(each.sample), each.label, each.predicted, _percent(each.probability))
+    typer.echo("the surest errors")
     terminal.print_table(shown)
 
 

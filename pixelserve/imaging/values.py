@@ -7,6 +7,10 @@ import numpy.typing as npt
 
 from .spec import PictureSpec
 
+_MOST_LEVEL = 255
+# By how much a level may leave its range for the sake of rounding.
+_ROUNDING = 0.5
+
 Values = npt.NDArray[Any]
 
 
@@ -32,6 +36,32 @@ def as_values(levels: Values, spec: PictureSpec) -> Values:
 def as_levels(levels: Values) -> Values:
     """Returns levels rounded to uint8."""
     return levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
+
+
+def shown_levels(values: Values, spec: PictureSpec) -> Values | None:
+    """Returns the pictures that became a model's numbers, as `as_values` makes them; its inverse, up to rounding.
+
+    Args:
+        values: one or several pictures as the model takes them, in any shape that `spec.shape` divides.
+        spec: what the model takes.
+
+    Returns:
+        uint8 [pictures, height, width, channels] in the order red, green, blue; None: the numbers are not those of
+        pictures.
+    """
+    if values.dtype != spec.dtype or values.size % int(np.prod(spec.shape)):
+        return None
+    numbers = values.reshape(-1, *spec.shape)
+    numbers = numbers if spec.layout == "nhwc" else numbers.transpose(0, 2, 3, 1)
+    if spec.dtype != np.uint8:
+        if spec.normalisation is not None:
+            mean, std = (np.array(each, np.float64) for each in (spec.normalisation.mean, spec.normalisation.std))
+            numbers = (numbers * std + mean) * _MOST_LEVEL
+        # NaN is in no range.
+        if not ((numbers >= -_ROUNDING) & (numbers <= _MOST_LEVEL + _ROUNDING)).all():
+            return None
+        numbers = np.rint(numbers).clip(0, _MOST_LEVEL).astype(np.uint8)
+    return numbers[..., ::-1] if spec.is_bgr else numbers
 
 
 def _normalised(levels: Values, spec: PictureSpec) -> Values:

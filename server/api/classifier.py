@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 
 from pixelserve.imaging.spec import PictureSpec
+from pixelserve.imaging.values import shown_levels
 from pixelserve.v1 import classifier_pb2 as pb
 
 from ..engine.tensors import TensorSpec
@@ -125,9 +126,8 @@ class Classifier:
         request = parse_message(pb.SamplesRequest, message)
         loaded = self._version(request.model, request.version)
         samples, taken = loaded.evidence.samples, loaded.config.pictures
-        response = pb.SamplesResponse()
-        if samples is not None and taken is not None:
-            response.pictures.extend(map(raw_pixels, samples[..., ::-1] if taken.is_bgr else samples))
+        levels = None if samples is None or taken is None else shown_levels(samples, taken)
+        response = pb.SamplesResponse(pictures=() if levels is None else map(raw_pixels, levels))
         call.reply(response.SerializeToString())
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelserve.card import Baseline
+from pixelserve.figures import Baseline
 
 from ..engine.scores import ScoreReader
 from ..engine.tensors import Array

@@ -5,11 +5,7 @@ import { FIRST, toPng } from "./drawing.js";
 import { follow, keyOf } from "./figures.js";
 import { Header } from "./header.js";
 import { useSamples } from "./samples.js";
-import { Tensors } from "./tensors.js";
-import { Trust } from "./trust.js";
 import { Try } from "./try.js";
-import { Use } from "./use.js";
-import { Watch } from "./watch.js";
 
 const TABS = ["Try", "Trust", "Watch", "Use"];
 const TOP = 5;
@@ -27,6 +23,7 @@ function App() {
   const act = useActions(setInput);
   const targets = useMemo(() => chosen(versions ?? [], picked), [versions, picked]);
   const samples = useSamples(targets[0]);
+  const views = useViews();
 
   const load = () => api.models().then((found) => { setVersions(found); setProblem(null); }, setProblem);
   useEffect(() => { load(); }, []);
@@ -43,24 +40,26 @@ function App() {
   useEffect(() => { offer({ targets, input, why }); }, [targets, input, why]);
   // A first drawing suits models of digits; others begin with a sample of their own.
   useEffect(() => {
-    if (samples.length && !input.touched && !isOfDigits(targets[0])) act.file(samples[0]);
+    if (samples?.length && !input.touched && !isOfDigits(targets[0])) act.file(samples[0]);
   }, [samples]);
 
-  const nextSample = () => samples.length && act.file(samples[(samples.indexOf(input.file) + 1) % samples.length]);
+  const nextSample = () => samples?.length && act.file(samples[(samples.indexOf(input.file) + 1) % samples.length]);
   const askWhy = () => setWhy((before) => !before);
   useKeys({ s: nextSample, w: askWhy, z: act.undo, c: act.clear, ...Object.fromEntries(TABS.map((name, i) => [i + 1, () => go(name)])) });
   usePaste(act.file);
 
   const view = () => {
     if (problem) return html`<${Trouble} problem=${problem} onToken=${(token) => { api.setToken(token); load(); }} />`;
-    if (!versions) return html`<p class="small">Loading …</p>`;
     const [target] = targets;
+    if (tab === "Try" && target?.takes_images) return html`<${Try} targets=${targets} input=${input} answers=${answers} samples=${samples} act=${act} why=${why} onWhy=${askWhy} />`;
+    if (views?.problem) return html`<p class="problem" role="alert">${views.problem}</p>`;
+    if (!versions || !views) return html`<p class="small">Loading …</p>`;
+    const { Tensors, Trust, Use, Watch } = views;
     if (tab === "Watch" && versions.length) return html`<${Watch} key=${target?.key} target=${target ?? { model: "", version: "" }} versions=${versions} ...${watched} />`;
     if (!target) return html`<p class="problem" role="alert">This server has no model that is ready. Put one into its model repository; docs/repository.md says how.</p>`;
     if (tab === "Trust") return html`<${Trust} target=${target} />`;
     if (tab === "Use") return html`<${Use} target=${target} input=${input} grpcPort=${watched.figures?.grpc_port ?? USUAL_GRPC_PORT} />`;
-    if (!target.takes_images) return html`<${Tensors} target=${target} />`;
-    return html`<${Try} targets=${targets} input=${input} answers=${answers} samples=${samples} act=${act} why=${why} onWhy=${askWhy} />`;
+    return html`<${Tensors} target=${target} />`;
   };
   return html`
     <${Header} tabs=${TABS} tab=${tab} onTab=${go} versions=${versions ?? []} targets=${targets} picked=${picked} onPick=${setPicked}
@@ -83,6 +82,14 @@ function Trouble({ problem, onToken }) {
         <p class="small">It stays in this tab's memory and is gone when the tab closes.</p>
         <button>Use it</button>
       </form>` : html`<p><button onClick=${() => onToken("")}>Try again</button></p>`}`;
+}
+
+function useViews() {
+  const [views, setViews] = useState(null);
+  useEffect(() => {
+    import("./views.js").then(setViews, () => setViews({ problem: "The server did not answer. Reload the page when it does." }));
+  }, []);
+  return views;
 }
 
 function useHash(onTab) {

@@ -2,9 +2,9 @@ import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import * as api from "./api.js";
 import { paint } from "./reading.js";
 
-// A model's golden samples as picture files: lossless, so the model sees exactly what it was verified with.
+// A model's golden samples as picture files, at its size and lossless; null while they load.
 export function useSamples(target) {
-  const [samples, setSamples] = useState({ key: "", files: [] });
+  const [samples, setSamples] = useState({ key: "", files: null });
   useEffect(() => {
     let isCurrent = true;
     const load = async () => {
@@ -15,7 +15,7 @@ export function useSamples(target) {
     load();
     return () => { isCurrent = false; };
   }, [target?.key]);
-  return samples.key === target?.key ? samples.files : [];
+  return samples.key === target?.key ? samples.files : null;
 }
 
 async function toFile(raw, i) {
@@ -27,7 +27,8 @@ async function toFile(raw, i) {
 }
 
 export function Strip({ files, current, onFile }) {
-  if (!files.length) return null;
+  if (!files) return null;
+  if (!files.length) return html`<p class="small none">This version has no golden samples that can be shown as pictures.</p>`;
   return html`
     <div class="strip" role="group" aria-label="Samples">
       ${files.map((file, i) => html`

@@ -1,4 +1,6 @@
 import { html } from "./vendor/preact.js";
+import { Calibration, SurestErrors } from "./certainty.js";
+import { Confusion, Recall } from "./classes.js";
 import { count, day, percent, wilson } from "./text.js";
 
 // What the version's card says, in words.
@@ -15,11 +17,10 @@ export function Trust({ target }) {
   return html`
     <article class="trust">
       <${Headline} card=${card} />
-      ${evaluation?.per_class_recall && html`<${Recall} recall=${evaluation.per_class_recall} samples=${evaluation.samples} />`}
-      ${calibration && html`
-        <section><h2>Calibration</h2>
-          <p>The expected calibration error is ${percent(calibration.expected_calibration_error, 2)} over ${calibration.bins} bins:
-          on average, a stated probability differs by so much from how often it is right.</p></section>`}
+      ${evaluation && html`<${Recall} ...${evaluation} />`}
+      ${evaluation?.confusion && html`<${Confusion} ...${evaluation.confusion} />`}
+      ${calibration && html`<${Calibration} ...${calibration} />`}
+      ${evaluation && html`<${SurestErrors} ...${evaluation} />`}
       <${Running} target=${target} />
       <${Origin} card=${card} />
     </article>`;
@@ -36,34 +37,6 @@ function Headline({ card: { evaluation, dataset, created } }) {
     : html`
       <h2 class="headline">${percent(accuracy, 2)} accuracy</h2>
       <p>Between ${percent(low, 2)} and ${percent(high, 2)} (95 % Wilson interval), on ${on}${rest && `; ${rest}`}.</p>`;
-}
-
-function Recall({ recall, samples }) {
-  const classes = Object.entries(recall);
-  const size = Math.round(samples / classes.length);
-  const rows = classes.map(([label, share]) => ({ label, share, interval: wilson(share, size) }));
-  const least = Math.min(...rows.map(({ interval }) => interval[0]));
-  const start = Math.floor(least * 20) / 20;
-  const x = (share) => `${(100 * (share - start)) / (1 - start)}%`;
-  const width = ([low, high]) => `${(100 * (high - low)) / (1 - start)}%`;
-  return html`
-    <section>
-      <h2>Recall per class</h2>
-      <p class="small">How many of a class's pictures are found. Lines: 95 % intervals, if the classes are of equal size (${count(size)} each).</p>
-      <div class="wide"><table class="recall">
-        <caption class="unseen">Recall per class with intervals</caption>
-        <thead class="small"><tr><th scope="col">Class</th><th scope="col">Recall</th>
-          <th scope="col"><div class="ends"><span>${percent(start, 0)}</span><span class="unseen">interval</span><span>100 %</span></div></th></tr></thead>
-        <tbody>${rows.map(({ label, share, interval }) => html`
-          <tr key=${label}>
-            <th scope="row">${label}</th>
-            <td class="figure">${percent(share)}</td>
-            <td><div class="dots" aria-hidden="true"><i class="whisker" style=${{ left: x(interval[0]), width: width(interval) }}></i><i class="dot" style=${{ left: x(share) }}></i></div>
-              <span class="unseen">${percent(interval[0])} to ${percent(interval[1])}</span></td>
-          </tr>`)}
-        </tbody>
-      </table></div>
-    </section>`;
 }
 
 function Running({ target }) {

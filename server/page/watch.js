@@ -62,8 +62,9 @@ let loading = null;
 // Loads uPlot, which is more than the rest of the page together, when it is first needed.
 function library() {
   loading ??= new Promise((done) => {
+    const style = Object.assign(document.createElement("link"), { href: "/page/vendor/uplot.css", rel: "stylesheet" });
     const script = Object.assign(document.createElement("script"), { src: "/page/vendor/uplot.js", onload: done });
-    document.head.append(script);
+    document.head.append(style, script);
   });
   return loading;
 }

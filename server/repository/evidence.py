@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from pixelserve.card import (
     CARD_FILE,
     GOLDEN_FILE,
@@ -43,7 +41,7 @@ class Evidence:
     summary: str
     """The same in one sentence, for people."""
     samples: Array | None = field(default=None, compare=False)
-    """A few golden inputs to show, uint8 [N, H, W, C]; None if it has no such pictures."""
+    """A few golden inputs, [N, ...] as the model takes them; None if it has none, or several inputs."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,11 @@ class VersionFiles:
             raise RepositoryError(problem, path=self.model)
 
 
-def pictures_of(golden: Golden) -> Array | None:
-    """Returns a copy of golden inputs to show, uint8 [N, H, W, C]; None if they are not such pictures."""
-    (pixels, *others) = golden.inputs.values()
-    if others or pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
-        return None
-    most = min(_MOST_SAMPLES, _MOST_SAMPLE_BYTES // max(pixels[:1].nbytes, 1))
-    return pixels[:most].copy() if most else None
+def samples_of(golden: Golden) -> Array | None:
+    """Returns a copy of a few golden inputs, [N, ...]; None if the model has several inputs, text or large inputs."""
+    (tensor, *others) = golden.inputs.values()
+    most = min(_MOST_SAMPLES, _MOST_SAMPLE_BYTES // max(tensor[:1].nbytes, 1))
+    return None if others or not most or tensor.dtype == object else tensor[:most].copy()
 
 
 def print_of(model: Path) -> Print:

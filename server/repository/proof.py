@@ -22,7 +22,7 @@ from ..engine.providers import CUDA
 from ..engine.session import Session
 from ..engine.tensors import BY_NAME, Array, TensorSpec
 from ..errors import InvalidRequest, RepositoryError
-from .evidence import Evidence, VersionFiles, about, pictures_of
+from .evidence import Evidence, VersionFiles, about, samples_of
 from .warmup import Warmup
 
 # TensorFloat-32 rounds to ten bits, in another order for another batch size.
@@ -103,7 +103,7 @@ class Prover:
         worst = max(errors.values())
         fault = "" if not faults else f"the golden samples hold {next(iter(errors))} only ({faults[0]})"
         summary = f"verified: {golden.samples} golden samples reproduced, largest difference {worst:.2g}"
-        return Evidence(card, True, summary, pictures_of(golden)), fault
+        return Evidence(card, True, summary, samples_of(golden)), fault
 
     def _warm_up(self, session: Session) -> None:
         for warmup in self.warmups:

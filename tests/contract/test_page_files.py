@@ -39,12 +39,27 @@ def test_vendored_packages_come_with_version_and_licence_text() -> None:
         assert {f"{name}.LICENSE.txt" for name in each["licences"]} <= set(each["files"])
 
 
+def imported(path: Path) -> set[str]:
+    """Returns the modules that load with one."""
+    return set(re.findall(r'from "\./([^"]+)"', path.read_text()))
+
+
+def together(name: str) -> set[str]:
+    """Returns a module and all that load with it."""
+    found, waiting = set(), [name]
+    while waiting:
+        if (module := waiting.pop()) not in found:
+            found.add(module)
+            waiting += imported(PAGE / module)
+    return found
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
 def test_modules_are_small_and_import_only_files_of_the_page(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= _MOST_LINES
-    assert all((PAGE / name).is_file() for name in re.findall(r'from "\./([^"]+)"', text))
-    assert len(re.findall(r"^import ", text, re.MULTILINE)) == len(re.findall(r'from "\./', text))
+    assert all((PAGE / name).is_file() for name in imported(path))
+    assert len(re.findall(r"^(?:import|export \{[^}]*\} from) ", text, re.MULTILINE)) == len(imported(path))
 
 
 def test_the_index_names_files_of_the_page_and_has_nothing_inline() -> None:
@@ -52,7 +67,9 @@ def test_the_index_names_files_of_the_page_and_has_nothing_inline() -> None:
     named = re.findall(r'(?:src|href)="(/page/[^"]+)"', text)
     assert len(named) >= 4
     assert set(named) <= set(read_assets().by_path)
-    # Named here, they are fetched at once instead of one after the other.
+    # Named here, they are fetched at once instead of one after the other; the other views come after them.
     preloaded = re.findall(r'rel="modulepreload" href="/page/([^"]+)"', text)
-    assert sorted(preloaded) == sorted({"vendor/preact.js", *(path.name for path in MODULES)} - {"app.js"})
+    assert sorted(preloaded) == sorted(together("app.js") - {"app.js"})
+    assert together("app.js") | together("views.js") == {path.name for path in MODULES} | {"vendor/preact.js"}
+    assert 'import("./views.js")' in (PAGE / "app.js").read_text()
     assert not re.search(r"<style|style=|\son\w+=|<script>", text)

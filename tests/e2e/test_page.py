@@ -1,45 +1,21 @@
 """The page in a real browser, against a server on the committed models."""
 
-import base64
 import json
 import shutil
-import struct
 import subprocess
 import sys
 import urllib.request
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import TAB, Browser, missing_packages, running_browser
+from browser import TAB, Browser, missing_packages
+from page_visits import ANSWER, AXE, PAD, SEVEN, SHOWS, clear, hand_over, pick, problem, violations, visit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"
 PICTURES = ROOT / "examples" / "mnist"
 VIEWS = ("try", "trust", "watch", "use")
-# In the lower right corner, a quarter of the pad wide.
-SEVEN = [(0.70, 0.72), (0.90, 0.72), (0.83, 0.82), (0.78, 0.94)]
-PAD = ".surface"
-ANSWER = ".reading .verdict b"
-SHOWS = f"document.querySelector('{ANSWER}')?.innerText.trim() === a"
-# Gives the page a file as a visitor does: dropped on the pad, or pasted.
-HAND_OVER = """
-const bytes = Uint8Array.from(atob(a.data), (c) => c.charCodeAt(0));
-const transfer = new DataTransfer();
-transfer.items.add(new File([bytes], a.name, { type: a.type }));
-const event = a.how === "drop"
-  ? new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true })
-  : new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true });
-document.querySelector(".pad").dispatchEvent(event);
-"""
-PICK = """
-const list = document.querySelectorAll("header select")[a.list];
-list.value = a.key;
-list.dispatchEvent(new Event("change", { bubbles: true }));
-"""
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(missing_packages()), reason=f"needs Debian's {' and '.join(missing_packages())}"),
@@ -69,46 +45,6 @@ def http(
     return str(start_module_server(repository).http)
 
 
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with running_browser(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(window: Browser, http: str) -> Iterator[Browser]:
-    """The page with its first answer; at the end the console is empty and no request left the origin."""
-    visit(window, http)
-    yield window
-    assert window.console() == []
-    elsewhere = [url for url in window.requested() if not url.startswith((f"{http}/", "blob:", "data:"))]
-    assert elsewhere == []
-
-
-def visit(window: Browser, http: str, view: str = "try") -> None:
-    window.open("about:blank")
-    window.console()
-    window.requested()
-    window.open(f"{http}/#{view}")
-    window.wait("document.querySelector('main')?.children.length && !document.body.innerText.includes('Loading')")
-    if view == "try":
-        window.wait(f"document.querySelector('{ANSWER}')?.innerText.trim()")
-
-
-def clear(page: Browser) -> None:
-    page.press("c")
-    page.wait(SHOWS, "")
-
-
-def hand_over(page: Browser, name: str, content: bytes, how: str = "drop", kind: str = "image/png") -> None:
-    page.run(HAND_OVER, {"name": name, "data": base64.b64encode(content).decode(), "how": how, "type": kind})
-
-
-def problem(page: Browser) -> str:
-    page.wait("document.querySelector('main .problem')")
-    return page.text("main .problem")
-
-
 def test_a_small_seven_in_a_corner_is_read_as_seven(page: Browser) -> None:
     clear(page)
     page.draw(PAD, SEVEN)
@@ -131,27 +67,33 @@ def test_a_picture_that_is_chosen_is_classified(page: Browser) -> None:
 
 
 def test_two_models_are_compared(page: Browser) -> None:
-    page.run(PICK, {"list": 0, "key": "mnist-cnn/1"})
-    page.run(PICK, {"list": 1, "key": "mnist/1"})
+    pick(page, "mnist-cnn/1")
+    pick(page, "mnist/1", 1)
     page.wait("document.querySelectorAll('.reading .bars').length === 2")
     page.wait("document.querySelector('.agreement')?.innerText === 'They agree.'")
     assert "mnist-cnn version 1 says" in page.text(".reading")
-    page.run(PICK, {"list": 1, "key": "fashion-mnist/1"})
+    pick(page, "fashion-mnist/1", 1)
     page.wait("document.querySelector('.agreement')?.innerText.startsWith('They differ: 7 and ')")
 
 
 def test_another_model_begins_with_a_sample_of_its_own(page: Browser) -> None:
-    page.run(PICK, {"list": 0, "key": "cifar10/1"})
+    pick(page, "cifar10/1")
     page.wait("document.querySelector('.strip [aria-pressed=true]')")
     page.wait("document.querySelectorAll('.strip button').length === 10")
     page.wait(f"document.querySelector('{ANSWER}').innerText.length > 2")
 
 
 def test_scores_have_no_percent_sign(page: Browser) -> None:
-    page.run(PICK, {"list": 0, "key": "colours/1"})
+    pick(page, "colours/1")
     page.wait("document.querySelector('.bars caption')?.innerText === 'Best classes by score'")
     assert "%" not in page.text(".bars")
     assert "255.0" in page.text(".bars")
+
+
+def test_a_model_without_golden_samples_says_so(page: Browser) -> None:
+    pick(page, "colours/1")
+    page.wait("document.querySelector('.input .none')")
+    assert page.text(".none") == "This version has no golden samples that can be shown as pictures."
 
 
 def test_one_request_is_in_flight_and_the_newest_picture_wins(page: Browser) -> None:
@@ -222,17 +164,12 @@ def test_each_control_is_reached_by_tab_and_shows_its_focus(page: Browser) -> No
 def test_axe_finds_no_violation(page: Browser, view: str, theme: str) -> None:
     page.run("location.hash = a; ", view)
     page.run("document.documentElement.dataset.theme = a", theme)
-    page.run(PICK, {"list": 1, "key": "mnist-cnn/1"})
+    pick(page, "mnist-cnn/1", 1)
     page.press("w")
     page.wait("document.querySelector('[role=tab][aria-selected=true]').innerText.toLowerCase() === a", view)
     if view == "try":
         page.wait("document.querySelectorAll('.map').length === 2")
-    page.run("await Promise.all(document.getAnimations().map((each) => each.finished))")
-    page.run(AXE.read_text() + "; window.axe = axe;")
-    found = page.run(
-        "return (await axe.run()).violations.map((each) => [each.id, each.nodes.map((node) => node.html)])"
-    )
-    assert found == []
+    assert violations(page) == []
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -244,16 +181,6 @@ def test_a_phone_shows_one_column_without_scrolling_sideways(page: Browser, view
         assert page.run("return document.documentElement.scrollWidth") <= 360
     finally:
         page.cdp("Emulation.clearDeviceMetricsOverride")
-
-
-def test_trust_has_the_accuracy_with_its_interval(page: Browser) -> None:
-    page.run(PICK, {"list": 0, "key": "mnist-cnn/1"})
-    page.press("2")
-    page.wait("document.querySelector('.headline')")
-    # 9,932 of 10,000, by the card.
-    assert "99.32 % accuracy" in page.text()
-    assert "Between 99.14 % and 99.46 % (95 % Wilson interval), on 10,000 samples of MNIST (test)" in page.text()
-    assert "16 golden samples reproduced" in page.text()
 
 
 def test_watch_shows_what_the_server_does(page: Browser) -> None:
@@ -300,59 +227,6 @@ def test_every_http_method_has_a_form_and_its_answer(page: Browser) -> None:
     assert '"label":"7"' in answer
 
 
-def huge_png() -> bytes:
-    """Returns a PNG whose header says 100,000 × 100,000 pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "kind", "says"),
-    [
-        ("notes.txt", b"not a picture", "text/plain", "text, which cannot be read as a picture"),
-        ("empty.png", b"", "image/png", "empty"),
-        ("huge.png", huge_png(), "image/png", "pixels"),
-    ],
-    ids=["text", "empty", "huge"],
-)
-def test_what_is_no_picture_is_a_sentence(page: Browser, name: str, content: bytes, kind: str, says: str) -> None:
-    hand_over(page, name, content, kind=kind)
-    assert says in problem(page)
-    page.press("s")
-    page.wait("!document.querySelector('main .problem') && document.querySelector('.bars')")
-    page.wait("document.querySelector('img.shown').checkVisibility()")
-    page.draw(PAD, [(0.5, 0.2), (0.5, 0.5), (0.5, 0.8)])
-    page.wait("!document.querySelector('img.shown') && document.querySelectorAll('.surface path').length === 1")
-
-
-def test_a_model_without_pictures_has_a_form_for_its_tensors(page: Browser) -> None:
-    page.run(PICK, {"list": 0, "key": "doubler/1"})
-    page.wait("document.querySelector('#request')?.value.includes('FP32')")
-    assert "takes no pictures" in page.text("main")
-    page.run("""
-        const field = document.querySelector("#request");
-        field.value = field.value.replace("[ 0, 0, 0, 0 ]", "[1, 2, 3, 4]").replace("[0,0,0,0]", "[1, 2, 3, 4]");
-        field.dispatchEvent(new Event("input", { bubbles: true }));""")
-    page.click(".tensors button")
-    page.wait("document.querySelector('.tensors pre')?.innerText === '2, 4, 6, 8'")
-    page.run("""
-        const field = document.querySelector("#request");
-        field.value = "{";
-        field.dispatchEvent(new Event("input", { bubbles: true }));""")
-    page.click(".tensors button")
-    assert problem(page).startswith("This is not JSON")
-
-
-def test_a_camera_that_is_refused_is_a_sentence(page: Browser) -> None:
-    page.cdp("Browser.setPermission", permission={"name": "camera"}, setting="denied")
-    page.click(".camera")
-    assert problem(page).startswith("The camera was refused.")
-
-
 def test_what_the_camera_shows_is_classified(page: Browser) -> None:
     page.cdp("Browser.setPermission", permission={"name": "camera"}, setting="granted")
     clear(page)
@@ -361,24 +235,6 @@ def test_what_the_camera_shows_is_classified(page: Browser) -> None:
     page.wait(f"document.querySelector('{ANSWER}')?.innerText.trim()")
     page.click(".tools button")
     page.wait("!document.querySelector('video') && document.querySelector('img.shown')")
-
-
-def test_a_server_that_goes_away_is_a_sentence(start_server: Callable[..., Any], window: Browser) -> None:
-    server = start_server(ROOT / "models")
-    visit(window, str(server.http))
-    server.stop()
-    window.press("c")
-    window.draw(PAD, SEVEN)
-    assert problem(window) == "The server does not answer. Is it still running?"
-    # Browsers report each failed request; the page adds nothing to it.
-    assert [line for line in window.console() if "Failed to load resource" not in line] == []
-
-
-def test_a_server_without_models_says_so(start_server: Callable[..., Any], window: Browser, tmp_path: Path) -> None:
-    server = start_server(tmp_path, "--model-control-mode", "explicit")
-    visit(window, str(server.http), "trust")
-    assert "no model that is ready" in problem(window)
-    assert window.console() == []
 
 
 def test_a_model_that_is_loaded_later_appears(start_server: Callable[..., Any], window: Browser) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 from pixelserve.imaging.declaration import Input, parse
 from pixelserve.imaging.prepare import fitted, prepare
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.oip import inference_pb2, inference_pb2_grpc
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve.v1 import classifier_pb2_grpc
@@ -47,7 +49,27 @@ def repository(graph_writer: Callable[..., Path], tmp_path_factory: pytest.TempP
             f'parameters {{ key: "picture" value {{ string_value: "{picture}" }} }} '
             f'parameters {{ key: "output_kind" value {{ string_value: "scores" }} }}'
         )
+        write_evidence(root / name / "1", name)
     return root
+
+
+def write_evidence(version: Path, name: str) -> None:
+    """Writes a card, and golden samples of the picture and of its mirror image."""
+    spec = declared(name)
+    tensors = np.stack([prepare(each, spec) for each in GOLDEN])
+    scores = tensors.astype(np.float64).mean(axis=(1, 2) if spec.layout == "nhwc" else (2, 3)).astype(spec.dtype)
+    if not MODELS[name][1]:
+        tensors, scores = tensors[:, None], scores[:, None]
+    write_golden(version / "golden.npz", Golden({"pixels": tensors}, {"scores": scores}))
+    parity = Parity(precision="float32", provider="CPUExecutionProvider", tolerance=0.02)
+    card = Card(name=name, task="image", sha256=sha256_of(version / "model.onnx"), created="now", parity=[parity])
+    card.write(version / "card.json")
+
+
+def declared(name: str) -> PictureSpec:
+    shape, _, line = MODELS[name]
+    dims = tuple(-1 if isinstance(size, str) else size for size in shape[1:])
+    return parse(line, Input(dims, "float16" if name == "half" else "float32"))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +89,9 @@ def picture(width: int = 90, height: int = 60) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
+GOLDEN = [picture(), picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+
+
 def encoded(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
@@ -75,9 +100,7 @@ def encoded(image: Image.Image) -> bytes:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_model_sees_the_picture_as_it_was_declared(channel: grpc.Channel, name: str) -> None:
-    shape, rows, line = MODELS[name]
-    dims = tuple(-1 if isinstance(size, str) else size for size in shape[1:])
-    spec = parse(line, Input(dims, "float16" if name == "half" else "float32"))
+    spec, rows = declared(name), MODELS[name][1]
     seen = prepare(picture(), spec)
     expected = seen.astype(np.float64).mean(axis=(0, 1) if spec.layout == "nhwc" else (1, 2))
     images = [pb.Image(encoded=encoded(picture()))] * (3 if rows else 1)
@@ -88,6 +111,16 @@ def test_the_model_sees_the_picture_as_it_was_declared(channel: grpc.Channel, na
         assert result.seen.data == np.rint(fitted(picture(), spec)).astype(np.uint8).tobytes()
         scores = {each.index: each.score for each in result.classes}
         assert [scores[index] for index in range(3)] == pytest.approx(expected, abs=0.02 if name == "half" else 1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_golden_samples_are_shown_as_the_pictures_that_they_were(channel: grpc.Channel, name: str) -> None:
+    stub = classifier_pb2_grpc.ClassifierStub(channel)
+    shown = stub.Samples(pb.SamplesRequest(model=name), timeout=TIMEOUT_S).pictures
+    spec = declared(name)
+    assert [(each.height, each.width, each.channels) for each in shown] == [(spec.height, spec.width, 3)] * 2
+    levels = [np.rint(fitted(each, spec)).astype(np.uint8).tobytes() for each in GOLDEN]
+    assert [each.data for each in shown] == levels
 
 
 def test_a_model_of_one_picture_takes_no_second_one(channel: grpc.Channel) -> None:

@@ -63,6 +63,26 @@ def test_the_model_file_is_the_one_that_the_card_describes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_figures_of_a_card_agree_with_each_other(name: str) -> None:
+    """The matrix, recall and errors are of the same samples as the accuracy, the bins of the same as the ECE."""
+    evaluation, calibration = committed(name).card.evaluation, committed(name).card.calibration
+    assert evaluation is not None
+    assert evaluation.confusion is not None
+    assert calibration is not None
+    counts = np.array(evaluation.confusion.counts)
+    assert counts.sum() == evaluation.samples
+    assert counts.trace() == round(evaluation.metrics["accuracy"] * evaluation.samples)
+    assert dict(zip(evaluation.confusion.labels, counts.sum(axis=1), strict=True)) == evaluation.per_class_samples
+    recall = dict(zip(evaluation.confusion.labels, counts.diagonal() / counts.sum(axis=1), strict=True))
+    assert recall == pytest.approx(evaluation.per_class_recall, abs=1e-12)
+    assert len(evaluation.surest_errors) == 16
+    assert all(error.picture for error in evaluation.surest_errors)
+    filled = [each for each in calibration.reliability if each.samples]
+    gaps = [each.samples * abs((each.accuracy or 0) - (each.confidence or 0)) for each in filled]
+    assert sum(gaps) / evaluation.samples == pytest.approx(calibration.expected_calibration_error)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_golden_samples_replay_within_the_tolerance(name: str) -> None:
     it = committed(name)
     golden = read_golden(it.version / "golden.npz")

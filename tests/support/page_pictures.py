@@ -1,11 +1,11 @@
-"""Photographs the page for the docs: light, dark and on a phone, in a real browser on the committed models."""
+"""Photographs the page for the docs: light, dark, Trust and on a phone, in a real browser on the committed models."""
 
 import argparse
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,9 +96,22 @@ def photograph(browser: Browser, http: str, folder: Path) -> Iterator[Path]:
     browser.wait("document.querySelectorAll('.map').length === 2")
     browser.run("await new Promise((done) => setTimeout(done, 1500))")
     yield save("dark")
+    yield from _photograph_trust(browser, http, save)
     show(browser, f"{http}/", 390, 844, is_phone=True)
     draw(browser)
     yield save("phone")
+
+
+def _photograph_trust(browser: Browser, http: str, save: Callable[[str], Path]) -> Iterator[Path]:
+    show(browser, f"{http}/", 880, 1400)
+    pick(browser, 0, "cifar10/1")
+    browser.press("2")
+    browser.wait("[...document.querySelectorAll('.errors img')].every((each) => each.complete)")
+    # Down to the end of the first row of errors.
+    height = browser.run("return document.querySelector('.errors li:nth-child(5)').getBoundingClientRect().top")
+    browser.cdp("Emulation.setDeviceMetricsOverride", width=880, height=int(height), deviceScaleFactor=1, mobile=False)
+    browser.run("await new Promise((done) => setTimeout(done, 500))")
+    yield save("trust")
 
 
 def main() -> None:

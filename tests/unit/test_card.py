@@ -12,11 +12,9 @@ import pytest
 from pixelserve import card as card_module
 from pixelserve.card import (
     UNLISTED_TOLERANCE,
-    Calibration,
     Card,
     CardError,
     DataSet,
-    Evaluation,
     Golden,
     GoldenMismatchError,
     Parity,
@@ -29,9 +27,12 @@ from pixelserve.card import (
     verify_model_file,
     write_golden,
 )
+from pixelserve.figures import Calibration, Confusion, Evaluation, ReliabilityBin, SurestError
 
 MIB = 1 << 20
 IMAGES = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3)
+MEASURED = {"split": "test", "samples": 1, "metrics": {}}
+ERROR = {"sample": 0, "label": "a", "predicted": "b"}
 SCORES = np.array([[0.25, 0.75], [1.0, 0.0]], dtype=np.float32)
 
 
@@ -49,8 +50,20 @@ def test_a_card_that_is_written_and_read_is_the_same(tmp_path: Path) -> None:
     written = card(
         reference=Reference(framework="keras", version="3.8"),
         dataset=DataSet(name="MNIST", sha256="cd" * 32),
-        evaluation=Evaluation(split="test", samples=10_000, metrics={"accuracy": 0.99}, per_class_recall={"7": 1.0}),
-        calibration=Calibration(expected_calibration_error=0.01, bins=15),
+        evaluation=Evaluation(
+            split="test",
+            samples=10_000,
+            metrics={"accuracy": 0.99},
+            per_class_recall={"7": 1.0},
+            per_class_samples={"7": 1028},
+            confusion=Confusion(labels=["[\n1", "7"], counts=[[0, 1], [2, 3]]),
+            surest_errors=[SurestError(sample=12, label="7", predicted="1", probability=0.9, picture="cGljdHVyZQ==")],
+        ),
+        calibration=Calibration(
+            expected_calibration_error=0.01,
+            bins=1,
+            reliability=[ReliabilityBin(samples=4, confidence=0.5, accuracy=0.75)],
+        ),
         parity=[Parity(precision="float32", provider="CPUExecutionProvider", tolerance=1e-5, max_abs_error=1e-7)],
         parameters=93_322,
         seed=1,
@@ -58,6 +71,22 @@ def test_a_card_that_is_written_and_read_is_the_same(tmp_path: Path) -> None:
     )
     written.write(tmp_path / "card.json")
     assert read_card(tmp_path / "card.json") == written
+
+
+def test_numbers_of_an_array_share_a_line(tmp_path: Path) -> None:
+    confusion = Confusion(labels=["cat", "dog"], counts=[[12, 0], [3, 4]])
+    card(evaluation=Evaluation(split="test", samples=19, metrics={}, confusion=confusion)).write(tmp_path / "card.json")
+    lines = (tmp_path / "card.json").read_text().splitlines()
+    assert [line.strip() for line in lines if line.strip().startswith("[")] == ["[12, 0],", "[3, 4]"]
+
+
+def test_a_card_from_before_the_confusion_matrix_is_read(tmp_path: Path) -> None:
+    older = {"split": "test", "samples": 10, "metrics": {"accuracy": 0.9}, "per_class_recall": {"7": 1.0}}
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(card().model_dump(mode="json") | {"evaluation": older}))
+    evaluation = read_card(path).evaluation
+    assert evaluation is not None
+    assert (evaluation.per_class_samples, evaluation.confusion, evaluation.surest_errors) == ({}, None, [])
 
 
 def test_a_task_may_be_unknown() -> None:
@@ -77,6 +106,36 @@ def test_a_field_from_a_newer_minor_revision_is_no_reason_to_refuse(tmp_path: Pa
         pytest.param({"schema_version": 2}, "schema_version", id="newer schema"),
         pytest.param({"sha256": None}, "sha256", id="no hash"),
         pytest.param({"evaluation": {"split": "test", "samples": 0, "metrics": {}}}, "evaluation.samples", id="nested"),
+        pytest.param(
+            {"evaluation": {**MEASURED, "confusion": {"labels": ["a", "b"], "counts": [[1, 2], [3]]}}},
+            "evaluation.confusion",
+            id="a matrix that is not square",
+        ),
+        pytest.param(
+            {"evaluation": {**MEASURED, "confusion": {"labels": ["a"], "counts": [[-1]]}}},
+            "evaluation.confusion.counts.0.0",
+            id="a negative count",
+        ),
+        pytest.param(
+            {"evaluation": {**MEASURED, "confusion": {"labels": ["a"] * 65, "counts": [[0] * 65] * 65}}},
+            "evaluation.confusion.labels",
+            id="too many labels",
+        ),
+        pytest.param(
+            {"evaluation": {**MEASURED, "surest_errors": [ERROR] * 17}},
+            "evaluation.surest_errors",
+            id="too many errors",
+        ),
+        pytest.param(
+            {"evaluation": {**MEASURED, "surest_errors": [{**ERROR, "picture": "A" * 4097}]}},
+            "evaluation.surest_errors.0.picture",
+            id="too large a picture",
+        ),
+        pytest.param(
+            {"evaluation": {**MEASURED, "surest_errors": [{**ERROR, "picture": "http://example.com"}]}},
+            "evaluation.surest_errors.0.picture",
+            id="an address as a picture",
+        ),
         pytest.param(
             {"parity": [{"precision": "float32", "provider": "p", "tolerance": 0}]},
             "parity.0.tolerance",

@@ -12,6 +12,7 @@ from pixelserve.scores import OutputKind, is_single_unit
 
 from ..errors import SamplesError, UsageError
 from ..measuring.evaluate import Figures, Labels, as_served, measure, measure_regression
+from ..measuring.pictures import pictures_in
 from ..progress import say
 from ..running import runs
 from ..runtime import OnnxModel
@@ -122,7 +123,12 @@ def own_labels(model: OnnxModel, source: "Source") -> tuple[str, ...]:
 
 
 def measure_model(
-    model: OnnxModel, samples: Samples | None, origin: Origin, labelled: str | None, kind: OutputKind | None
+    model: OnnxModel,
+    samples: Samples | None,
+    origin: Origin,
+    labelled: str | None,
+    kind: OutputKind | None,
+    pictures: PictureSpec | None = None,
 ) -> Figures | None:
     """Measures the exported model on all samples; returns None where there are none or their labels are not known.
 
@@ -141,7 +147,12 @@ def measure_model(
     check_outputs(outputs)
     scores = outputs[labelled]
     rows = as_served(scores.reshape(len(samples.labels), -1), origin.labels, kind)
-    return measure(rows, samples.labels, origin.labels, split=origin.split, temperature=origin.temperature)
+    return measure(
+        *(rows, samples.labels, origin.labels),
+        split=origin.split,
+        temperature=origin.temperature,
+        picture_of=pictures_in(next(iter(samples.inputs.values())), pictures),
+    )
 
 
 def check_range(labels: Labels, names: Sequence[str]) -> None:

@@ -203,9 +203,9 @@ def _export(
     config.check_output_kind(slot.model_folder / config.CONFIG_FILE, kind)
     int8 = None
     if target.precision == INT8:
-        int8 = to_int8(source, model, samples, origin, labelled, calibration=calibration, kind=kind)
+        int8 = to_int8(source, model, samples, origin, labelled, calibration=calibration, kind=kind, pictures=pictures)
         source, model, golden = int8.source, int8.model, int8.golden
-    figures = int8.figures if int8 else measure_model(model, samples, origin, labelled, kind)
+    figures = int8.figures if int8 else measure_model(model, samples, origin, labelled, kind, pictures)
     card = make_card(
         *(slot.model, source, model, origin),
         comparison=comparison,
@@ -227,7 +227,7 @@ def _export(
     )
     version = Version(source.onnx, card, golden, golden_pictures.make(pictures) if pictures else None, source.weights)
     content = Content(version, config_text, origin.labels)
-    candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled)
+    candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled, pictures)
     slot, verdict = _publish(slot, content, candidate, unseen, target)
     tensors = _described(model.inputs), _described(model.outputs)
     return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, verdict)

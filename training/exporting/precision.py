@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pixelserve.card import Card, Golden, Parity, Quantization, Reference
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.scores import OutputKind
 
 from .. import runtime
 from ..errors import ParityError, UsageError
 from ..measuring import timing
 from ..measuring.evaluate import Figures, as_served, measure, predictions
+from ..measuring.pictures import pictures_in
 from ..progress import say
 from ..runtime import CPU, CUDA, Array, OnnxModel
 from .evidence import Origin, check_range
@@ -75,6 +77,7 @@ def to_int8(
     *,
     calibration: Calibration | None,
     kind: OutputKind | None = None,
+    pictures: PictureSpec | None = None,
 ) -> Variant:
     """Quantises a float32 classifier and holds the result against it.
 
@@ -86,6 +89,7 @@ def to_int8(
         labelled: the output whose classes the labels name.
         calibration: the samples on which the ranges of activations are found; None: those that it is measured on.
         kind: what the output is; None: not known.
+        pictures: what the model takes as pictures; None: it takes none.
 
     Raises:
         UsageError: there are no labelled samples, or the model has nothing that could be quantised.
@@ -112,7 +116,8 @@ def to_int8(
     was, now = (
         as_served(outputs[labelled].reshape(samples.count, -1), origin.labels, kind) for outputs in (before, after)
     )
-    figures = measure(now, samples.labels, origin.labels, split=origin.split)
+    picture_of = pictures_in(next(iter(samples.inputs.values())), pictures)
+    figures = measure(now, samples.labels, origin.labels, split=origin.split, picture_of=picture_of)
     accuracy = measure(was, samples.labels, origin.labels, split=origin.split).accuracy
     _check_loss(accuracy, figures.accuracy)
     quantization = Quantization(

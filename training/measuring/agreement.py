@@ -3,7 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from pixelserve.card import Card, Evaluation
+import numpy as np
+
+from pixelserve.card import Card
+from pixelserve.figures import Evaluation
 
 from .evaluate import Figures
 
@@ -16,7 +19,8 @@ _RELATIVE_ROUNDING = 1e-4
 def differences(card: Card, figures: Figures, support: Mapping[str, int]) -> list[str]:
     """Returns a clause for each figure of the card that is another on the same samples.
 
-    Rounding is one turned label in 10,000 samples, 0.001 of the calibration error, and 0.01 % of any other figure.
+    Rounding is one turned label in 10,000 samples, 0.001 of the calibration error, and 0.01 % of any other figure. The
+    surest errors are not compared: those of nearly equal probability change places by rounding.
 
     Args:
         card: what the figures are held against.
@@ -25,12 +29,13 @@ def differences(card: Card, figures: Figures, support: Mapping[str, int]) -> lis
     """
     if card.evaluation is None:
         return []
-    return [
+    found = [
         f"{name} is {measured:.6g}, the card says {claimed:.6g}"
         for name, measured, claimed, rounding in _compared(card, card.evaluation, figures, support)
         # A figure is a quotient: what differs by exactly one sample must not fail by its last bit.
         if abs(measured - claimed) > rounding * (1 + 1e-9)
     ]
+    return found + _confused(card.evaluation, figures.evaluation)
 
 
 def _compared(
@@ -38,7 +43,7 @@ def _compared(
 ) -> Iterator[tuple[str, float, float, float]]:
     """Yields what both have, as name, measured, the card's, and what rounding may make of it."""
     measured = figures.evaluation
-    turned = math.ceil(measured.samples / _SAMPLES_A_TURNED_LABEL)
+    turned = _turned(measured)
     for name in sorted(measured.metrics.keys() & claimed.metrics.keys()):
         value = claimed.metrics[name]
         rounding = turned / measured.samples if name == "accuracy" else abs(value) * _RELATIVE_ROUNDING
@@ -49,3 +54,18 @@ def _compared(
     if figures.calibration and card.calibration:
         error, expected = (part.expected_calibration_error for part in (figures.calibration, card.calibration))
         yield "calibration error", error, expected, _CALIBRATION_ROUNDING
+
+
+def _confused(claimed: Evaluation, measured: Evaluation) -> list[str]:
+    """Returns a clause if the two confusion matrices differ by more than rounding; none without two matrices."""
+    if claimed.confusion is None or measured.confusion is None:
+        return []
+    if claimed.confusion.labels != measured.confusion.labels:
+        return ["the confusion matrix has other labels than the card's"]
+    # A sample that is predicted otherwise leaves one cell and is counted in another.
+    moved = int(np.abs(np.subtract(claimed.confusion.counts, measured.confusion.counts)).sum()) // 2
+    return [f"the confusion matrix has {moved:,} samples elsewhere"] if moved > _turned(measured) else []
+
+
+def _turned(measured: Evaluation) -> int:
+    return math.ceil(measured.samples / _SAMPLES_A_TURNED_LABEL)

@@ -1,13 +1,22 @@
 """Figures of a model, from its outputs and what it was to predict; NumPy alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pixelserve.card import Baseline, Calibration, Evaluation
+from pixelserve.figures import (
+    CONFUSION_LABELS,
+    SUREST_ERRORS,
+    Baseline,
+    Calibration,
+    Confusion,
+    Evaluation,
+    ReliabilityBin,
+    SurestError,
+)
 from pixelserve.scores import OutputKind, as_probabilities, contradict, each_class, is_single_unit
 
 from .calibrate import apply_temperature
@@ -18,6 +27,8 @@ _HALF = 0.5
 
 Scores = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
+PictureOf = Callable[[int], str | None]
+"""Returns a sample's picture in base64, by its index; None: it is not one."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Figures:
     """What was measured on one split."""
 
     evaluation: Evaluation
-    """Accuracy, and recall by label; of a regression, its error."""
+    """Accuracy, recall by label, and what was taken for what; of a regression, its error."""
     calibration: Calibration | None = None
     """How far confidence is from accuracy; None: the outputs are no probabilities."""
     baseline: Baseline | None = None
@@ -38,7 +49,13 @@ class Figures:
 
 
 def measure(
-    scores: Scores, labels: Labels, names: Sequence[str], *, split: str, temperature: float | None = None
+    scores: Scores,
+    labels: Labels,
+    names: Sequence[str],
+    *,
+    split: str,
+    temperature: float | None = None,
+    picture_of: PictureOf = lambda _: None,
 ) -> Figures:
     """Measures a classifier.
 
@@ -49,22 +66,59 @@ def measure(
         names: the labels in index order.
         split: what the samples are, such as test.
         temperature: what the model divides its logits by, to tell calibration without it as well; None: nothing.
+        picture_of: returns the pictures of the surest errors.
     """
     names = class_names(names)
     if scores.shape[1] == 1:
         scores = np.concatenate([1 - scores, scores], axis=1)
     correct = scores.argmax(axis=1) == labels
+    recall = {index: float(correct[labels == index].mean()) for index in range(len(names)) if (labels == index).any()}
     evaluation = Evaluation(
         split=split,
         samples=len(labels),
         metrics={"accuracy": float(correct.mean())},
-        per_class_recall={
-            name: float(correct[labels == index].mean()) for index, name in enumerate(names) if (labels == index).any()
-        },
+        per_class_recall={names[index]: share for index, share in recall.items()},
+        per_class_samples={names[index]: int((labels == index).sum()) for index in recall},
+        confusion=_confusion(scores, labels, names),
+        surest_errors=_errors(scores, labels, names, picture_of),
     )
     if not _are_probabilities(scores):
         return Figures(evaluation)
     return Figures(evaluation, _calibration(scores, correct, temperature), _baseline(scores, names))
+
+
+def _confusion(scores: Scores, labels: Labels, names: Sequence[str]) -> Confusion | None:
+    # A graph may leave open how many classes it has.
+    if len(names) > CONFUSION_LABELS or scores.shape[1] != len(names):
+        return None
+    return Confusion(labels=list(names), counts=confusion(scores, labels).tolist())
+
+
+def _errors(scores: Scores, labels: Labels, names: Sequence[str], picture_of: PictureOf) -> list[SurestError]:
+    are_probabilities = _are_probabilities(scores)
+    found = []
+    for index in surest_errors(scores, labels):
+        predicted = int(scores[index].argmax())
+        error = SurestError(
+            sample=int(index),
+            label=names[labels[index]],
+            predicted=names[predicted] if predicted < len(names) else str(predicted),
+            probability=float(scores[index, predicted]) if are_probabilities else None,
+            picture=picture_of(int(index)),
+        )
+        found.append(error)
+    return found
+
+
+def surest_errors(scores: Scores, labels: Labels) -> npt.NDArray[np.intp]:
+    """Returns the indices of the wrong predictions of the highest scores, highest first, at most `SUREST_ERRORS`.
+
+    Args:
+        scores: float [N, classes], the highest one is the prediction.
+        labels: integer [N], the index of each sample's label.
+    """
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    return wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:SUREST_ERRORS]
 
 
 def _calibration(scores: Scores, correct: npt.NDArray[np.bool_], temperature: float | None) -> Calibration:
@@ -77,6 +131,7 @@ def _calibration(scores: Scores, correct: npt.NDArray[np.bool_], temperature: fl
         bins=CALIBRATION_BINS,
         temperature=temperature,
         uncalibrated_error=uncalibrated,
+        reliability=reliability(scores.max(axis=1), correct),
     )
 
 
@@ -168,10 +223,27 @@ def expected_calibration_error(confidence: Scores, correct: npt.NDArray[np.bool_
         confidence: float [N], each prediction's probability, in 0 to 1.
         correct: bool [N], whether the prediction is the true label.
     """
+    gaps = _sums(confidence, correct - confidence.astype(np.float64))
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def reliability(confidence: Scores, correct: npt.NDArray[np.bool_]) -> list[ReliabilityBin]:
+    """Returns mean confidence and accuracy of each bin; takes what `expected_calibration_error` takes."""
+    counts, confidences, hits = (
+        _sums(confidence, weights) for weights in (np.ones(len(confidence)), confidence.astype(np.float64), correct)
+    )
+    return [
+        ReliabilityBin(samples=int(count), confidence=float(sure / count), accuracy=float(right / count))
+        if count
+        else ReliabilityBin(samples=0)
+        for count, sure, right in zip(counts, confidences, hits, strict=True)
+    ]
+
+
+def _sums(confidence: Scores, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # A bin holds its upper edge, as in the paper.
     bins = np.ceil(confidence.astype(np.float64) * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS) - 1
-    gaps = np.bincount(bins, weights=correct - confidence.astype(np.float64), minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
+    return np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS)
 
 
 def _baseline(scores: Scores, names: Sequence[str]) -> Baseline:

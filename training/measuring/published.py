@@ -5,10 +5,12 @@ from pathlib import Path
 
 from pixelserve.card import CARD_FILE, Card, CardError, read_card, verify_model_file
 from pixelserve.external_data import find_model_file
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.scores import OutputKind
 
 from ..errors import SourceError
 from ..exporting import config, samples
+from ..exporting.picture_line import served_pictures
 from ..exporting.publish import versions
 from ..runtime import OnnxModel
 
@@ -29,6 +31,8 @@ class Published:
     """What a classifier's output is, as config.pbtxt or the card says; None: neither says it."""
     labelled: str | None = None
     """The output whose classes the labels name, as config.pbtxt says; None: it does not."""
+    pictures: PictureSpec | None = None
+    """What it takes as pictures, as config.pbtxt says; None: none."""
 
     @property
     def title(self) -> str:
@@ -89,4 +93,6 @@ def read(folder: Path) -> Published:
     names = samples.read_labels(labels) if labels.is_file() else ()
     written = model_folder / config.CONFIG_FILE
     kind = config.read_output_kind(written) or card.output_kind
-    return Published(folder, card, model, names, kind, config.read_labelled_output(written))
+    labelled = config.read_labelled_output(written)
+    pictures = served_pictures(config.read_picture(written)[0], model, labelled, written, asked=False)
+    return Published(folder, card, model, names, kind, labelled, pictures)

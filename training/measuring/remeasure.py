@@ -7,20 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pixelserve.card import CARD_FILE
 from pixelserve.scores import is_single_unit
 
 from .. import runtime
-from ..errors import SamplesError, SourceError
+from ..errors import SamplesError, SourceError, UsageError
 from ..progress import say, tracked
 from ..runtime import Array
 from . import held, published, timing
 from .agreement import differences
 from .evaluate import Figures, as_served, class_names, confusion, measure, measure_regression
 from .held import Held
+from .pictures import pictures_in
 from .published import Published
 
 # Samples between two steps of the progress bar.
 _PART = 500
+_PICTURES = {"surest_errors": {"__all__": {"picture"}}}
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,22 @@ class Remeasured:
             return {}
         return dict(zip(self.classes, self.confusion.sum(axis=1).tolist(), strict=True))
 
+    def write_card(self) -> None:
+        """Writes the measured figures into the version's card, beside it first, so no server sees half of one.
+
+        Raises:
+            UsageError: they differ from the card's, or cannot be compared with it.
+            OSError: the card cannot be written.
+        """
+        problem = self.incomparable or "; ".join(self.differences)
+        if problem:
+            raise UsageError(f"{self.version.title}: its card stays as it is: {problem}")
+        figures = {"evaluation": self.figures.evaluation, "calibration": self.figures.calibration}
+        path = self.version.folder / CARD_FILE
+        written = path.with_name(f".{CARD_FILE}.new")
+        self.version.card.model_copy(update=figures).write(written)
+        written.replace(path)
+
     def as_json(self) -> dict[str, Any]:
         """Returns what `pixelserve evaluate --json` prints."""
         card, calibration = self.version.card, self.figures.calibration
@@ -77,11 +96,13 @@ class Remeasured:
             "sha256": card.sha256,
             "onnxruntime": runtime.version(),
             "dataset": self.held.dataset.model_dump(),
-            **self.figures.evaluation.model_dump(),
+            **self.figures.evaluation.model_dump(exclude=_PICTURES, exclude_none=True),
             "confusion": counts,
             "calibration": calibration.model_dump(exclude_none=True) if calibration else None,
             "latency_us": {str(size): round(latency, 2) for size, latency in self.latency_us.items()},
-            "card": card.model_dump(include={"dataset", "evaluation", "calibration"}, exclude_none=True),
+            "card": card.model_dump(
+                include={"dataset", "evaluation", "calibration"}, exclude={"evaluation": _PICTURES}, exclude_none=True
+            ),
             "incomparable": self.incomparable,
             "differences": self.differences,
         }
@@ -109,7 +130,7 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
     data = held.from_dataset(version, data_dir) if samples is None else held.from_file(version, samples)
     say(f"measuring {version.title} on {data.count:,} samples of {data.dataset.name}")
     outputs = outputs_of(version, data)
-    figures = _figures(outputs, data)
+    figures = _figures(version, outputs, data)
     counts = confusion(outputs, data.targets) if data.labels else None
     say("measuring its latency")
     return Remeasured(version, data, figures, counts, _latency_us(version, data))
@@ -121,14 +142,20 @@ def figures_of(version: Published, data: Held) -> Figures:
     Raises:
         SamplesError: the samples' labels or values do not fit the model.
     """
-    return _figures(outputs_of(version, data), data)
+    return _figures(version, outputs_of(version, data), data)
 
 
-def _figures(outputs: Array, data: Held) -> Figures:
+def _figures(version: Published, outputs: Array, data: Held) -> Figures:
     if not data.labels:
         return _regression(outputs, data)
     _check_classes(outputs, data)
-    return measure(outputs, data.targets, data.labels, split=data.split)
+    calibration = version.card.calibration
+    return measure(
+        *(outputs, data.targets, data.labels),
+        split=data.split,
+        temperature=calibration.temperature if calibration else None,
+        picture_of=pictures_in(next(iter(data.inputs.values())), version.pictures),
+    )
 
 
 def outputs_of(version: Published, data: Held) -> Array:

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from ..measuring.evaluate import surest_errors
 from .content import Labels, Pixels, Scores
 from .style import BLUE, GREY, ORANGE, WIDTH_IN, figure, percent, picture, shorten
-
-ERRORS = 16
 
 _ERRORS_A_ROW = 4
 _SAMPLES_A_ROW = 10
@@ -69,15 +68,15 @@ def errors(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str],
         as_probability: whether the scores are probabilities, to be written beside the prediction.
     """
     predicted = scores.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    shown = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:ERRORS]
+    shown = surest_errors(scores, labels)
+    count = int((predicted != labels).sum())
     captions = [
         f"{shorten(names[labels[place]], 24)}\n→ {shorten(names[predicted[place]], 14)}"
         + (f" ({percent(scores[place].max())})" if as_probability else "")
         for place in shown
     ]
-    which = "All" if len(shown) == len(wrong) else f"The {len(shown)} surest of"
-    title = f"{which} {len(wrong):,} errors in {len(labels):,} samples: label → prediction"
+    which = "All" if len(shown) == count else f"The {len(shown)} surest of"
+    title = f"{which} {count:,} errors in {len(labels):,} samples: label → prediction"
     return _captioned([images[place] for place in shown], captions, _ERRORS_A_ROW, title)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pixelserve.figures import SUREST_ERRORS
+
 from ..measuring.evaluate import measure
 from . import charts, gallery, layers
 from .content import Labels, Pixels, ReportContent, Scores
@@ -90,7 +92,7 @@ def _errors(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str]
     if not wrong:
         return Section("errors", f"There are none: all {len(labels):,} samples are classified rightly.")
     picture = gallery.errors(images, labels, scores, names, as_probability=as_probability)
-    return Section("errors", f"{min(wrong, gallery.ERRORS)} of {wrong:,} wrongly classified images.", picture)
+    return Section("errors", f"{min(wrong, SUREST_ERRORS)} of {wrong:,} wrongly classified images.", picture)
 
 
 def _doubt(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str]) -> Section:

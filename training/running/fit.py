@@ -177,8 +177,9 @@ def _figure(goal: Goal, figures: dict[str, Figures], validation: CrossValidation
 def _metrics(figures: dict[str, Figures]) -> dict[str, Any]:
     return {
         name: {
-            **of_split.evaluation.model_dump(exclude={"split"}),
-            "calibration": of_split.calibration and of_split.calibration.model_dump(exclude_none=True),
+            **of_split.evaluation.model_dump(exclude={"split", "confusion", "surest_errors"}),
+            "calibration": of_split.calibration
+            and of_split.calibration.model_dump(exclude={"reliability"}, exclude_none=True),
         }
         for name, of_split in figures.items()
     }

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, DataSet, Evaluation, Golden, sha256_of, write_golden
+from pixelserve.card import Card, DataSet, Golden, sha256_of, write_golden
+from pixelserve.figures import Evaluation
 from pixelserve.oci import writing
 
 CONFIG = 'name: "digits" output { name: "probabilities" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt" }'

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pixelserve.card import Baseline
+from pixelserve.figures import Baseline
 from pixelserve.scores import OutputKind
 from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec

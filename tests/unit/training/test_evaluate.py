@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pixelserve.figures import SurestError
 from pixelserve_training.measuring.evaluate import (
     class_names,
     confusion,
@@ -21,6 +22,61 @@ def test_accuracy_and_recall_are_counted_by_hand() -> None:
     assert evaluation.samples == 4
     # No sample shows an owl, so its recall is unknown rather than 0.
     assert evaluation.per_class_recall == pytest.approx({"cat": 2 / 3, "dog": 1.0})
+
+
+def test_recall_has_its_samples_and_the_matrix_all_of_them() -> None:
+    evaluation = measure(PROBABILITIES, LABELS, NAMES, split="test").evaluation
+    assert evaluation.per_class_samples == {"cat": 3, "dog": 1}
+    assert evaluation.confusion is not None
+    assert evaluation.confusion.labels == list(NAMES)
+    assert evaluation.confusion.counts == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_more_labels_than_a_card_shows_have_no_matrix() -> None:
+    for classes, has_one in ((64, True), (65, False)):
+        figures = measure(np.eye(classes), np.arange(classes), [f"kind {i}" for i in range(classes)], split="test")
+        assert (figures.evaluation.confusion is not None) is has_one
+
+
+def test_the_surest_errors_come_first_and_right_answers_never() -> None:
+    scores = np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.3, 0.7]], np.float32)
+    shown = {3: "cGljdHVyZQ=="}
+    errors = measure(
+        scores, np.array([0, 0, 1, 0, 0]), ("cat", "dog"), split="test", picture_of=shown.get
+    ).evaluation.surest_errors
+    # Samples 3 and 4 are equally sure.
+    assert [each.sample for each in errors] == [3, 4, 0]
+    assert errors[0] == SurestError(
+        sample=3, label="cat", predicted="dog", probability=float(np.float32(0.7)), picture=shown[3]
+    )
+    assert [each.picture for each in errors] == [shown[3], None, None]
+
+
+def test_at_most_sixteen_errors_are_named() -> None:
+    scores = np.tile(np.array([[0.4, 0.6]]), (20, 1))
+    errors = measure(scores, np.zeros(20, int), ("cat", "dog"), split="test").evaluation.surest_errors
+    assert [each.sample for each in errors] == list(range(16))
+
+
+def test_errors_of_scores_have_no_probability() -> None:
+    (error,) = measure(PROBABILITIES * 10 - 3, LABELS, NAMES, split="test").evaluation.surest_errors
+    assert (error.sample, error.label, error.predicted, error.probability) == (2, "cat", "dog", None)
+
+
+def test_reliability_bins_add_up_to_the_calibration_error() -> None:
+    calibration = measure(PROBABILITIES, LABELS, NAMES, split="test").calibration
+    assert calibration is not None
+    filled = {index: each for index, each in enumerate(calibration.reliability) if each.samples}
+    # 0.5 is in (7/15, 8/15]; as float32, 0.6 and 0.8 are just above 9/15 and 12/15.
+    assert {index: (each.samples, each.accuracy) for index, each in filled.items()} == {
+        7: (1, 1.0),
+        9: (1, 0.0),
+        12: (1, 1.0),
+        13: (1, 1.0),
+    }
+    assert len(calibration.reliability) == calibration.bins == 15
+    gaps = [each.samples * abs(each.accuracy - each.confidence) for each in filled.values()]
+    assert sum(gaps) / 4 == pytest.approx(calibration.expected_calibration_error)
 
 
 def test_calibration_error_of_two_bins_is_computed_by_hand() -> None:

@@ -1,5 +1,7 @@
 """`pixelserve evaluate`: an exported version is measured again and held against its card."""
 
+import base64
+import io
 import json
 import shutil
 import subprocess
@@ -12,8 +14,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
-from pixelserve.card import Card, DataSet, Evaluation, read_card, sha256_of
+from pixelserve.card import Card, DataSet, read_card, sha256_of
+from pixelserve.figures import Confusion, Evaluation
 from pixelserve_training.errors import SamplesError, SourceError, UsageError
 from pixelserve_training.exporting import external
 from pixelserve_training.exporting.export import Target, export_file
@@ -78,14 +82,36 @@ def test_the_command_prints_figures_beside_the_cards_and_the_confusion(
     assert ran.exit_code == 0, ran.err
     lines = ran.out.splitlines()
     assert lines[0] == "own version 1: 90 samples of samples.npz (samples)"
-    rows = {line.rsplit(maxsplit=2)[0]: line.split()[-2:] for line in lines if "%" in line}
+    figures = lines[: lines.index("")]
+    rows = {line.rsplit(maxsplit=2)[0]: line.split()[-2:] for line in figures if "%" in line}
     assert list(rows) == ["accuracy", *(f"recall of {label}" for label in LABELS)]
     assert all(measured == claimed for measured, claimed in rows.values())
     table = lines[lines.index("confusion: predicted label by column") + 1 :]
     assert table[0].split() == ["true", "label", "0", "1", "2"]
     assert [sum(map(int, line.split()[2:])) for line in table[1:4]] == [30, 30, 30]
+    (surest, *_) = again(repository, samples).figures.evaluation.surest_errors
+    errors = lines[lines.index("the surest errors") + 2 :]
+    assert errors[0].split() == [str(surest.sample), surest.label, surest.predicted, f"{surest.probability:.2%}"]
+    assert len(errors[: errors.index("")]) == 16
     assert lines[-1] == "agrees with its card"
     assert "measuring own version 1 on 90 samples" in ran.err
+
+
+def test_the_surest_errors_have_their_pictures_in_the_card_alone(
+    pixelserve: Command, repository: Path, own_onnx: Path, samples: Path
+) -> None:
+    options = {"labels": repository.parent / "labels.txt", "samples": samples, "pixel_scale": None}
+    export_file(own_onnx, Target(repository, "seen"), picture="scale=0..1", **options)  # type: ignore[arg-type]
+    evaluation = read_card(repository / "seen" / "1" / "card.json").evaluation
+    assert evaluation is not None
+    (error, *_) = evaluation.surest_errors
+    assert error.picture is not None
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(error.picture))))
+    pixels = np.load(samples)["x"][error.sample, ..., 0]
+    np.testing.assert_array_equal(shown, np.rint(pixels * 255))
+    assert again(repository, samples, "seen").figures.evaluation == evaluation
+    ran = pixelserve("evaluate", "seen", "--model-repository", repository, "--samples", samples, "--json")
+    assert '"picture"' not in ran.out
 
 
 def test_json_holds_every_figure_and_the_cards(pixelserve: Command, repository: Path, samples: Path) -> None:
@@ -188,6 +214,60 @@ def test_recall_and_calibration_are_held_against_the_card_too(repository: Path, 
     recall_of_dog, calibration_error = again(repository, samples).differences
     assert recall_of_dog.startswith("recall of dog is ")
     assert calibration_error.startswith("calibration error is ")
+
+
+def test_the_confusion_is_held_against_the_card_too(repository: Path, samples: Path) -> None:
+    evaluation = read_card(repository / "own" / "1" / "card.json").evaluation
+    assert evaluation is not None
+    assert evaluation.confusion is not None
+    counts = [list(row) for row in evaluation.confusion.counts]
+
+    def differences(moved: int, labels: tuple[str, ...] = LABELS) -> list[str]:
+        changed = [list(row) for row in counts]
+        changed[0][0] -= moved
+        changed[0][1] += moved
+        confusion = Confusion(labels=list(labels), counts=changed)
+        change_card(repository, evaluation=evaluation.model_copy(update={"confusion": confusion}))
+        return again(repository, samples).differences
+
+    assert differences(1) == []
+    assert differences(2) == ["the confusion matrix has 2 samples elsewhere"]
+    assert differences(0, LABELS[::-1]) == ["the confusion matrix has other labels than the card's"]
+
+
+def test_an_older_card_is_completed_on_request(pixelserve: Command, repository: Path, samples: Path) -> None:
+    card = read_card(repository / "own" / "1" / "card.json")
+    assert card.evaluation is not None
+    assert card.calibration is not None
+    older = {"per_class_samples": {}, "confusion": None, "surest_errors": []}
+    change_card(
+        repository,
+        evaluation=card.evaluation.model_copy(update=older),
+        calibration=card.calibration.model_copy(update={"reliability": []}),
+    )
+    command = ("evaluate", "own", "--model-repository", repository, "--samples", samples)
+    assert pixelserve(*command).out.endswith("agrees with its card\n")
+    assert read_card(repository / "own" / "1" / "card.json") != card
+    assert pixelserve(*command, "--write-card").exit_code == 0
+    assert read_card(repository / "own" / "1" / "card.json") == card
+    files = sorted(path.name for path in (repository / "own" / "1").iterdir())
+    assert files == ["card.json", "golden.npz", "model.onnx"]
+
+
+def test_a_card_that_differs_or_is_of_other_samples_is_not_written(
+    pixelserve: Command, repository: Path, samples: Path, tmp_path: Path
+) -> None:
+    path = repository / "own" / "1" / "card.json"
+    evaluation = read_card(path).evaluation
+    assert evaluation is not None
+    changed = change_card(repository, evaluation=evaluation.model_copy(update={"metrics": {"accuracy": 0.0}}))
+    command = ("evaluate", "own", "--model-repository", repository, "--write-card", "--samples")
+    assert pixelserve(*command, samples).exit_code == 14
+    np.savez(tmp_path / "other.npz", x=np.zeros((3, 6, 6, 1)), y=np.arange(3))
+    ran = pixelserve(*command, tmp_path / "other.npz")
+    assert ran.exit_code == UsageError.exit_code
+    assert "its card stays as it is: other.npz is other data than its card's samples.npz, by the hash" in ran.err
+    assert read_card(path) == changed
 
 
 def test_other_samples_are_measured_but_not_held_against_the_card(
