@@ -13,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from . import avif, gif, jpeg, kinds, png, shown, tiff, upright
 from .errors import ImageError
 from .prepare import preparing_bytes
-from .spec import Inversion, PictureSpec
+from .spec import PictureSpec
+from .words import Inversion
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
 """Pillow's names of the formats that are read."""
