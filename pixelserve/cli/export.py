@@ -192,6 +192,8 @@ def _summary(exported: Any) -> str:
     lines = [f"{slot.model} version {slot.version}: {', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"]
     if exported.output_kind is not None:
         lines.append(_output_kind(exported.output_kind))
+    if exported.card.picture is not None:
+        lines.append(f"takes pictures: {exported.card.picture}")
     if exported.max_abs_error is not None:
         lines.append(f"differs from the original by at most {exported.max_abs_error:.2g}")
     evaluation = exported.card.evaluation

@@ -74,6 +74,7 @@ def test_flags_become_the_line_that_is_served(run: Callable[..., Any], network: 
     flags = ("--picture", "imagenet", "--fit", "letterbox", "--background", "#102030", "--size", "180x240")
     ran = exported(run, network, *flags, "--mean", "-0.5,0,0.5", "--std", "0.25", "--colour", "bgr", "--layout", "nchw")
     assert ran.code == 0, ran.err
+    assert "takes pictures: colour=bgr layout=nchw size=180x240 fit=letterbox" in ran.out
     assert declared(network) == (
         "imagenet colour=bgr layout=nchw fit=letterbox background=#102030 mean=-0.5,0,0.5 std=0.25 size=180x240"
     )
