@@ -89,7 +89,7 @@ def classify(
         typer.Option(
             min=0,
             max=8,
-            help="Cover each of CELLS x CELLS cells: by how much does the best class fall? With --json or --save-seen.",
+            help="Measure by how much covering each of CELLS x CELLS cells lowers the best class (--json, --save-seen).",
             metavar="CELLS",
         ),
     ] = 0,

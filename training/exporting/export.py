@@ -165,7 +165,8 @@ def export_file(
         words, size = {**words, "size": "x".join(map(str, size))}, None
     picture = asked_line(picture, words, is_keras=not is_onnx)
     say(f"converting {path}")
-    pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats)
+    is_declared = picture is not None and not is_onnx
+    pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats, is_declared)
     source = sources.read(path, pictures=pictures, labels=names)
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")

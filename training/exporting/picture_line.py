@@ -21,7 +21,7 @@ _ASSUMED = "note: assumed --picture keras: pictures are stretched, as Keras's lo
 
 
 def asked_line(line: str | None, words: Mapping[str, str], *, is_keras: bool) -> str | None:
-    """Returns what the flags of an export ask for; None: nothing.
+    """Returns the line that the flags of an export make; None: there are none.
 
     Args:
         line: what --picture says; None: nothing.
@@ -37,7 +37,10 @@ def asked_line(line: str | None, words: Mapping[str, str], *, is_keras: bool) ->
         say(_ASSUMED.replace("; see", f", but for --{', --'.join(words)}; see"))
         line = _KERAS
     if is_keras and not words.keys().isdisjoint(_SCALING):
-        say("note: --pixel-scale in place of these scales in the graph: uint8 tensors, a quarter of the bytes")
+        say(
+            "note: with --pixel-scale in place of --scale, --mean and --std, the graph scales pixels; tensors are then "
+            "uint8, a quarter of the bytes"
+        )
     try:
         return combined(line or "", words)
     except DeclarationError as error:
