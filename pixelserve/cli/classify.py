@@ -89,7 +89,7 @@ def classify(
         typer.Option(
             min=0,
             max=8,
-            help="Measure by how much covering each of CELLS x CELLS cells lowers the best class (--json, --save-seen).",
+            help="Measure how much covering each of CELLS x CELLS cells lowers the best class (--json, --save-seen).",
             metavar="CELLS",
         ),
     ] = 0,
