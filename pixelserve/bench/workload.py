@@ -15,6 +15,7 @@ from .errors import WorkloadError
 
 if TYPE_CHECKING:
     from pixelserve.client import ModelVersion, Tensor
+    from pixelserve.imaging.spec import PictureSpec
 
 CLASSIFY = "/pixelserve.v1.Classifier/Classify"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -74,6 +75,9 @@ def make(
     if method == CLASSIFY:
         bodies = _classify_files(version, batch, files) if files else _classify_made_up(version, batch, rng)
     else:
+        if (files or version.picture) and not shapes:
+            # The size that pictures are brought to, for a model that leaves it free.
+            shapes = {version.inputs[0].name: (batch, *_spec(version).shape)}
         sizes = _request_shapes(version, batch, shapes)
         bodies = _infer_files(version, sizes, files) if files else _infer_made_up(version, sizes, rng)
     return Workload(method, _within_memory(bodies), batch)
@@ -108,7 +112,8 @@ def _classify_files(version: "ModelVersion", batch: int, files: Sequence[Path]) 
 def _classify_made_up(version: "ModelVersion", batch: int, rng: np.random.Generator) -> Iterator[bytes]:
     from pixelserve.v1 import classifier_pb2 as pb
 
-    height, width, channels = _classified_shape(version)
+    spec = _spec(version)
+    height, width, channels = spec.height, spec.width, spec.channels
     for _ in range(_MADE_UP_BODIES):
         pixels = rng.integers(0, 256, (batch, height, width, channels), np.uint8)
         raws = [pb.RawPixels(height=height, width=width, channels=channels, data=one.tobytes()) for one in pixels]
@@ -117,15 +122,14 @@ def _classify_made_up(version: "ModelVersion", batch: int, rng: np.random.Genera
 
 
 def _infer_files(version: "ModelVersion", shapes: Sequence[tuple[int, ...]], files: Sequence[Path]) -> Iterator[bytes]:
-    from .pixels import read_pixels
+    from .pictures import prepared
 
-    if len(version.inputs) != 1 or version.inputs[0].datatype != "UINT8":
-        raise WorkloadError(f"{version.name} does not take one UINT8 picture; leave --images out, and rows are made up")
-    picture_shape(version)
-    batch, height, width, channels = shapes[0]
+    spec, batch = _spec(version), shapes[0][0]
+    if shapes[0][1:] != spec.shape:
+        raise WorkloadError(f"--shape {shapes[0][1:]}: {version.name} takes pictures of {spec.shape}; leave it out")
     for group in _groups(files, batch):
-        pixels = np.stack([read_pixels(path, (height, width, channels)) for path in group])
-        yield _infer_body(version, shapes, [pixels.tobytes()])
+        pictures = np.stack([prepared(path, spec) for path in group])
+        yield _infer_body(version, shapes, [pictures.tobytes()])
 
 
 def _infer_made_up(
@@ -146,27 +150,19 @@ def _infer_body(version: "ModelVersion", shapes: Sequence[tuple[int, ...]], valu
     return request.SerializeToString()
 
 
-def _classified_shape(version: "ModelVersion") -> tuple[int, int, int]:
-    """Returns the height, width and channels of the pictures that a model's own become."""
-    declared = dict(word.split("=") for word in version.picture.split())
-    if not declared:
-        # A server of an earlier version does not say.
-        return picture_shape(version)
-    height, width = map(int, declared["size"].split("x"))
-    return height, width, 1 if declared["colour"] == "grey" else 3
-
-
-def picture_shape(version: "ModelVersion") -> tuple[int, int, int]:
-    """Returns the height, width and channels of a model's pictures.
+def _spec(version: "ModelVersion") -> "PictureSpec":
+    """Returns the pictures that a model takes.
 
     Raises:
-        WorkloadError: its input is not a picture.
+        WorkloadError: it takes none.
     """
-    shape: tuple[int, ...] = version.inputs[0].shape if version.inputs else ()
-    if len(shape) != 4 or shape[3] not in (1, 3, 4):
-        raise WorkloadError(f"{version.name} takes {list(shape)}, not pictures as [N, height, width, channels]")
-    height, width, channels = shape[1:]
-    return height, width, channels
+    from .pictures import taken_by
+
+    dtype = _DTYPES.get(version.inputs[0].datatype) if version.inputs else None
+    spec = taken_by(version, np.dtype(dtype).name) if dtype else None
+    if spec is None:
+        raise WorkloadError(f"{version.name} takes no pictures; leave --images out, and rows are made up")
+    return spec
 
 
 def _request_shapes(version: "ModelVersion", batch: int, chosen: Shapes) -> list[tuple[int, ...]]:

@@ -18,6 +18,7 @@ from . import pictures, terminal
 from .exits import CommandError, Exit
 from .options import Connection, with_connection
 from .predictions import Csv, JsonLines, Rows, Sink, new_file
+from .seen import SeenFolder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -44,6 +45,11 @@ Dark ink on white paper, for a model that was trained on light digits on black:
 
 \b
   pixelserve classify photo.jpg --model mnist-cnn --inversion auto
+
+What the model saw of each picture, and which parts of it the answer depends on, as pictures:
+
+\b
+  pixelserve classify digit.png --model mnist-cnn --save-seen seen --occlusion 7
 
 A picture that cannot be read is reported in its row and costs the others nothing; the exit code is then 10.
 """
@@ -75,6 +81,19 @@ def classify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture, one per line.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV file, complete or not at all.", metavar="FILE")] = None,
+    save_seen: Annotated[
+        Path | None,
+        typer.Option(help="Save each picture as the model saw it, as NUMBER-NAME.png.", metavar="DIR"),
+    ] = None,
+    occlusion: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=8,
+            help="Measure how much covering each of CELLS x CELLS cells lowers the best class (--json, --save-seen).",
+            metavar="CELLS",
+        ),
+    ] = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per request; default: 32.")] = None,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Requests in flight; default: 8.")] = None,
     *,
@@ -82,7 +101,9 @@ def classify(
 ) -> None:
     """Say what is on pictures, one row each."""
     _check(images, as_json, csv)
+    _check_seen(images, save_seen, occlusion, as_json)
     finder = Finder()
+    seen = SeenFolder(save_seen) if save_seen else None
     with connection.client(batch_size=batch_size, max_in_flight=in_flight) as client, _sink(as_json, csv, top) as sink:
         started_s = time.monotonic()
         predictions = client.classify_iter(
@@ -91,8 +112,10 @@ def classify(
             version=model_version,
             top_k=top,
             inversion=inversion,
+            return_seen=seen is not None,
+            occlusion=occlusion,
         )
-        found = _write(predictions, sink, images, finder)
+        found = _write(predictions, [sink, *filter(None, [seen])], images, finder)
     _finish(found, finder, time.monotonic() - started_s)
 
 
@@ -106,6 +129,16 @@ def _check(images: Sequence[Path], as_json: bool, csv: Path | None) -> None:
         raise typer.BadParameter(f"--csv: {csv} exists and is not a regular file; for a pipe use --json")
     if any(csv.resolve() == image.resolve() for image in images):
         raise typer.BadParameter(f"--csv: {csv} is one of the pictures")
+
+
+def _check_seen(images: Sequence[Path], save_seen: Path | None, occlusion: int, as_json: bool) -> None:
+    if occlusion and not (as_json or save_seen):
+        raise typer.BadParameter("--occlusion needs --json, or --save-seen DIR to draw the map over the picture")
+    if save_seen is None:
+        return
+    # What is saved there would be classified too.
+    if inside := next((one for one in images if save_seen.resolve().is_relative_to(one.resolve())), None):
+        raise typer.BadParameter(f"--save-seen: {save_seen} is inside {inside}, whose pictures are classified")
 
 
 @contextmanager
@@ -124,13 +157,16 @@ def _sink(as_json: bool, csv: Path | None, top: int) -> Iterator[Sink]:
     sink.close()
 
 
-def _write(predictions: "Iterator[Prediction]", sink: Sink, images: Sequence[Path], finder: Finder) -> Counter[bool]:
+def _write(
+    predictions: "Iterator[Prediction]", sinks: Sequence[Sink | SeenFolder], images: Sequence[Path], finder: Finder
+) -> Counter[bool]:
     """Writes all predictions; returns how many there were, by whether they have an error."""
     found: Counter[bool] = Counter()
     with _progress(images) as bar:
         (task,) = bar.task_ids
         for prediction in predictions:
-            sink.add(prediction)
+            for sink in sinks:
+                sink.add(prediction)
             found[bool(prediction.error)] += 1
             bar.advance(task)
     if not found:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from . import extras, pixels
+from .panels import PanelCommand
+from .picture_words import PANEL, with_words
 
 _EPILOG = """What `pixelserve train` wrote:
 
@@ -25,6 +27,12 @@ samples, so that a server can verify it. samples.npz holds the inputs as x and, 
 \b
   python -c "import numpy; numpy.savez('samples.npz', x=images, y=labels)"
   pixelserve export pets.keras --name pets --labels labels.txt --samples samples.npz --pixel-scale 1/255 --to models
+
+ONNX that takes normalised floats, channels first; clients then send pictures:
+
+\b
+  pixelserve export resnet.onnx --name resnet --labels labels.txt --picture imagenet --to models
+  pixelserve export faces.onnx --name faces --labels labels.txt --fit crop --mean 0.5 --std 0.25 --to models
 
 ONNX already, from PyTorch or scikit-learn; for this the extra `export` is enough, without TensorFlow:
 
@@ -62,7 +70,7 @@ class OutputKind(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command(epilog=_EPILOG)(export)
+    app.command(cls=PanelCommand, epilog=_EPILOG)(with_words(export))
 
 
 def export(
@@ -100,21 +108,14 @@ def export(
             metavar="SCALE",
         ),
     ] = None,
-    size: Annotated[
-        Any,
-        typer.Option(
-            parser=pixels.size,
-            help="Pictures' height and width, such as 224 or 180x240, for a model that takes any size; with channels, "
-            "such as 28x28x1, for one that takes rows of pixels.",
-            metavar="HEIGHTxWIDTH",
-        ),
-    ] = None,
     picture: Annotated[
         str | None,
         typer.Option(
             help="What becomes of a picture before the model sees it: imagenet, vit, keras, mnist, or words such as "
-            "'fit=crop layout=nchw mean=0.5 std=0.25'. Default: keras for Keras models. See docs/pictures.md.",
+            "'fit=crop mean=0.5 std=0.25', to which the flags below are added. Default: keras for Keras models. See "
+            "docs/pictures.md.",
             metavar="LINE",
+            rich_help_panel=PANEL,
         ),
     ] = None,
     precision: Annotated[
@@ -156,17 +157,18 @@ def export(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    *,
+    words: dict[str, str],
 ) -> None:
     """Export a trained model as ONNX, with its evidence, into a model repository."""
     exporter = extras.load("pixelserve_training.exporting.export", extra="export")
     kind = output_kind.value if output_kind else None
     target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better)
     if exporter.is_run(source):
-        if labels or output or samples or pixel_scale or size or picture is not None:
-            raise typer.BadParameter(
-                f"{source} is a run, which brings its own --labels, --output, --samples, --pixel-scale, --size and "
-                f"--picture"
-            )
+        brought = {"labels": labels, "output": output, "samples": samples, "pixel-scale": pixel_scale}
+        given = [name for name, value in (brought | {"picture": picture} | words).items() if value is not None]
+        if given:
+            raise typer.BadParameter(f"{source} is a run, which brings its own: leave out --{', --'.join(given)}")
         exported = exporter.export_run(source, target, data_dir=data_dir)
     else:
         exported = exporter.export_file(
@@ -175,9 +177,10 @@ def export(
             samples=samples,
             pixel_scale=pixel_scale.scale if pixel_scale else None,
             pixel_offset=pixel_scale.offset if pixel_scale else 0.0,
-            size=size,
+            size=pixels.size(words.pop("size")) if "size" in words else None,
             keeps_floats=pixel_scale is not None and pixel_scale.scale is None,
             picture=picture,
+            words=words,
         )
     typer.echo(json.dumps(exported.as_json(), indent=2) if as_json else _summary(exported))
 
@@ -189,6 +192,8 @@ def _summary(exported: Any) -> str:
     lines = [f"{slot.model} version {slot.version}: {', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"]
     if exported.output_kind is not None:
         lines.append(_output_kind(exported.output_kind))
+    if exported.card.picture is not None:
+        lines.append(f"takes pictures: {exported.card.picture}")
     if exported.max_abs_error is not None:
         lines.append(f"differs from the original by at most {exported.max_abs_error:.2g}")
     evaluation = exported.card.evaluation

@@ -51,6 +51,10 @@ _UNLOAD_EPILOG = """The server must run with --model-control-mode explicit. Acce
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: a list of versions, with their cards.")]
 
 
+# More labels than these bury the other facts.
+_MOST_LABELS = 20
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to the application."""
     group = typer.Typer(
@@ -146,7 +150,10 @@ def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
 def _signature(tensor: Any) -> str:
     shape = ", ".join("any" if size < 0 else str(size) for size in tensor.shape)
     text = f"{tensor.name} {tensor.datatype} [{shape}]"
-    return f"{text}: {', '.join(tensor.labels)}" if tensor.labels else text
+    if not tensor.labels:
+        return text
+    more = len(tensor.labels) - _MOST_LABELS
+    return f"{text}: {', '.join(tensor.labels[:_MOST_LABELS])}" + (f" and {more:,} more (--json has all)" * (more > 0))
 
 
 def _print_json(versions: "list[ModelVersion]") -> None:

@@ -1,7 +1,7 @@
 """The options that every command which talks to a server shares, and the connection that they make."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,14 +154,28 @@ def _options(
 
 def with_connection(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command that takes a keyword `connection` the options of one, after its own."""
-    shared = inspect.signature(_options).parameters
-    own = [one for one in inspect.signature(command).parameters.values() if one.name != "connection"]
+    return extended(command, "connection", inspect.signature(_options).parameters.values(), Connection)
+
+
+def extended(
+    command: Callable[..., None], keyword: str, options: Iterable[inspect.Parameter], make: Callable[..., Any]
+) -> Callable[..., None]:
+    """Gives a command further options after its own.
+
+    Args:
+        command: takes what `make` returns as `keyword`.
+        keyword: the argument's name.
+        options: the options, as parameters of a typer command.
+        make: called with each option's value by name.
+    """
+    own = [one for one in inspect.signature(command).parameters.values() if one.name != keyword]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own, *options]]
+    names = [one.name for one in parameters[len(own) :]]
 
     def run(**arguments: Any) -> None:
-        connection = Connection(**{name: arguments.pop(name) for name in shared})
-        command(connection=connection, **arguments)
+        made = make(**{name: arguments.pop(name) for name in names})
+        command(**{keyword: made}, **arguments)
 
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own, *shared.values()]]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__doc__ = command.__doc__

@@ -36,7 +36,7 @@ class JsonLines:
 
     def add(self, prediction: "Prediction") -> None:
         """Prints one."""
-        row = {
+        row: dict[str, object] = {
             "path": _path(prediction),
             "classes": list(map(_as_json, prediction.classes)),
             "error": prediction.error or None,
@@ -44,6 +44,8 @@ class JsonLines:
             "version": prediction.version,
             "output_kind": prediction.output_kind or None,
         }
+        if prediction.occlusion is not None:
+            row["occlusion"] = [[_finite(float(drop)) for drop in drops] for drops in prediction.occlusion]
         typer.echo(json.dumps(row))
 
     def close(self) -> None:
@@ -134,9 +136,13 @@ def new_file(path: Path) -> Iterator[TextIO]:
 
 
 def _as_json(one: "Class") -> dict[str, object]:
+    number = "score" if one.probability is None else "probability"
+    return {"label": one.label, "index": one.index, number: _finite(one.score)}
+
+
+def _finite(number: float) -> float | None:
     # A server of another make may send numbers that JSON does not have.
-    number = one.score if math.isfinite(one.score) else None
-    return {"label": one.label, "index": one.index, "score" if one.probability is None else "probability": number}
+    return number if math.isfinite(number) else None
 
 
 def _number(one: "Class") -> str:

@@ -72,6 +72,8 @@ class AsyncClient:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> Prediction: ...
 
@@ -84,6 +86,8 @@ class AsyncClient:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> list[Prediction]: ...
 
@@ -95,6 +99,8 @@ class AsyncClient:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> Prediction | list[Prediction]:
         """Classifies one picture, or several in their order.
@@ -108,7 +114,7 @@ class AsyncClient:
             >>> [prediction.error for prediction in asyncio.run(main())]
             ['', 'this is no picture']
         """
-        query = Query(model, version, top_k, inversion)
+        query = Query(model, version, top_k, inversion, return_seen, occlusion)
         timeout_s = self._configuration.timeout_s_or(timeout_s)
         if is_picture(images):
             return (await self._classify(query, [images], timeout_s))[0]
@@ -123,6 +129,8 @@ class AsyncClient:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[Prediction, None]:
         """Classifies any number of pictures, in their order, with memory for a few requests only.
@@ -143,7 +151,7 @@ class AsyncClient:
             digits/1.png 7
             digits/2.png 7
         """
-        query = Query(model, version, top_k, inversion)
+        query = Query(model, version, top_k, inversion, return_seen, occlusion)
         return self._iterate(query, images, self._configuration.timeout_s_or(timeout_s))
 
     async def models(self, name: str = "") -> list[ModelVersion]:
@@ -223,7 +231,7 @@ class AsyncClient:
     ) -> AsyncGenerator[Prediction, None]:
         ahead: collections.deque[asyncio.Task[list[Prediction]]] = collections.deque()
         try:
-            async for chunk in _chunks(images, self._configuration.batch_size):
+            async for chunk in _chunks(images, query.images_of(self._configuration.batch_size)):
                 ahead.append(asyncio.create_task(self._classify_in_turn(query, chunk, timeout_s)))
                 if len(ahead) == self._configuration.max_in_flight:
                     for prediction in await ahead.popleft():
@@ -245,14 +253,19 @@ class AsyncClient:
     async def _classify(self, query: Query, pictures: list[Picture], timeout_s: float) -> list[Prediction]:
         predictions: list[Prediction] = []
         async for batch in _batches(query, pictures):
-            predictions += await self._classify_batch(batch, timeout_s) if batch.is_to_be_sent else batch.unsent()
+            predictions += await self._classify_batch(batch, timeout_s)
         return predictions
 
     async def _classify_batch(self, batch: Batch, timeout_s: float) -> list[Prediction]:
+        if not batch.is_to_be_sent:
+            return batch.unsent()
         try:
             answer = await self._caller.call(CLASSIFY, batch.request, timeout_s)
         except CallError as error:
-            return batch.refused(error)
+            halves = batch.halves(error)
+            if not halves:
+                return batch.refused(error)
+            return [each for half in halves for each in await self._classify_batch(half, timeout_s)]
         return batch.answered(answer)
 
 

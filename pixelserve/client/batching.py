@@ -1,6 +1,9 @@
 """From pictures to requests, and from answers to predictions. No input or output but reading the pictures' files."""
 
 import itertools
+import logging
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -11,7 +14,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 
 from .errors import CallError, InternalError
 from .pictures import Loaded, Picture, load
-from .predictions import Prediction, classes_of
+from .predictions import Prediction, classes_of, map_of, pixels_of
 
 Inversion: TypeAlias = Literal["never", "always", "auto"]
 """Whether pictures are inverted before the model sees them; auto: where their border is lighter than mid-grey."""
@@ -26,13 +29,19 @@ _INVERSIONS = {
 # gRPC servers and proxies take 4 MiB a message unless told otherwise. A larger picture travels alone.
 MAX_REQUEST_BYTES = 3 * 1024 * 1024
 
+# How servers refuse too many pixels (32 times --max-image-pixels), and too many images (--max-images, the model's batch) or
+# very many. No client can know all of these limits beforehand: ListModels has the model's batch only, and no header
+# of a picture is read here.
+_TOO_MUCH = re.compile("pixels together; at most|images; expected 1 to|too large: it has more than .* fields")
+_LOG = logging.getLogger("pixelserve.client")
 
-@dataclass(frozen=True)
+
+@dataclass
 class Query:
     """What is asked about every picture of a call.
 
     Raises:
-        ValueError: `inversion` or `top_k` is not one of those that there are.
+        ValueError: `inversion`, `top_k` or `occlusion` is out of range.
     """
 
     model: str
@@ -43,12 +52,24 @@ class Query:
     """How many of the best classes to return, at least 1."""
     inversion: Inversion | None = None
     """Whether pictures are inverted; None: as the model's configuration says."""
+    return_seen: bool = False
+    """Whether to return each picture as the model saw it."""
+    occlusion: int = 0
+    """Cells per side of an occlusion map; 0: none."""
+    most_images: int = sys.maxsize
+    """Most pictures in a request; lowered when the server refuses more."""
 
     def __post_init__(self) -> None:
         if self.inversion not in _INVERSIONS:
             raise ValueError(f"inversion must be 'never', 'always', 'auto' or None, and is {self.inversion!r}")
         if not 1 <= self.top_k < 2**31:
             raise ValueError(f"top_k must be at least 1 and less than 2**31, and is {self.top_k}")
+        if not 0 <= self.occlusion < 2**31:
+            raise ValueError(f"occlusion must be 2 to 8 cells per side, or 0 for none, and is {self.occlusion}")
+
+    def images_of(self, batch_size: int) -> int:
+        """Returns how many pictures a request may hold. An occlusion map takes a request of its own."""
+        return 1 if self.occlusion else min(batch_size, self.most_images)
 
     def batches(self, pictures: Iterable[Picture]) -> Iterator["Batch"]:
         """Loads pictures and yields them in requests of at most 3 MiB, each loaded when it is asked for.
@@ -60,7 +81,7 @@ class Query:
         for picture in pictures:
             loaded = load(picture)
             added = loaded.image.ByteSize() if loaded.image else 0
-            if size and size + added > MAX_REQUEST_BYTES:
+            if (size and size + added > MAX_REQUEST_BYTES) or len(batch.loaded) >= self.most_images:
                 yield batch
                 batch, size = Batch(self), 0
             batch.add(loaded)
@@ -80,6 +101,8 @@ class Batch:
             version=query.version,
             top_k=query.top_k,
             inversion=_INVERSIONS[query.inversion],
+            return_seen=query.return_seen,
+            occlusion=query.occlusion,
         )
 
     def add(self, loaded: Loaded) -> None:
@@ -101,16 +124,35 @@ class Batch:
         """Returns the predictions, in the pictures' order.
 
         Raises:
-            InternalError: the answer has not one result for each picture.
+            InternalError: the answer has not one result per picture, or pixels or a map of another size than it says.
         """
         if len(response.results) != len(self.request.images):
             message = f"the server answered {len(response.results)} results for {len(self.request.images)} pictures"
             raise InternalError(grpc.StatusCode.INTERNAL, message)
         results = iter(response.results)
         return [
-            self._failed(loaded, loaded.error) if loaded.image is None else _predicted(loaded, next(results), response)
+            self._predicted(loaded, next(results), response) if loaded.image else self._failed(loaded, loaded.error)
             for loaded in self.loaded
         ]
+
+    def halves(self, error: CallError) -> "list[Batch]":
+        """Returns the pictures as two batches if a call failed because a request may hold less; else nothing."""
+        if not _is_too_much(error) or len(self.request.images) == 1:
+            return []
+        middle = -(-len(self.loaded) // 2)
+        if middle < self._query.most_images:
+            self._query.most_images = middle
+            _LOG.warning(
+                "the server refused %d pictures in a request: %s; sending at most %d (batch_size=%d avoids this)",
+                len(self.request.images),
+                error.message,
+                middle,
+                middle,
+            )
+        halves = [Batch(self._query), Batch(self._query)]
+        for number, loaded in enumerate(self.loaded):
+            halves[number >= middle].add(loaded)
+        return halves
 
     def refused(self, error: CallError) -> list[Prediction]:
         """Returns the predictions of a batch whose call failed because of its only picture's size.
@@ -119,9 +161,20 @@ class Batch:
             CallError: it failed for another reason, which is no picture's fault.
         """
         is_too_large = error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and self.request.ByteSize() > MAX_REQUEST_BYTES
-        if not is_too_large or len(self.request.images) != 1:
+        if not (is_too_large or _is_too_much(error)) or len(self.request.images) != 1:
             raise error
         return [self._failed(loaded, loaded.error or error.message) for loaded in self.loaded]
+
+    def _predicted(self, loaded: Loaded, result: pb.Result, response: pb.ClassifyResponse) -> Prediction:
+        query, classes = self._query, classes_of(result.classes)
+        kind = response.output_kind if not result.error else ""
+        try:
+            seen = pixels_of(result.seen) if query.return_seen and result.HasField("seen") else None
+            occlusion = map_of(result.occlusion, query.occlusion) if query.occlusion and result.occlusion else None
+        except ValueError as error:
+            raise InternalError(grpc.StatusCode.INTERNAL, f"the server's answer is damaged: {error}") from error
+        origin = response.model, response.version, loaded.source
+        return Prediction(classes, result.error, *origin, kind, seen, occlusion)
 
     def _failed(self, loaded: Loaded, error: str) -> Prediction:
         return Prediction((), error, self._query.model, "", loaded.source)
@@ -134,6 +187,5 @@ def chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
         yield chunk
 
 
-def _predicted(loaded: Loaded, result: pb.Result, response: pb.ClassifyResponse) -> Prediction:
-    classes, kind = classes_of(result.classes), response.output_kind if not result.error else ""
-    return Prediction(classes, result.error, response.model, response.version, loaded.source, kind)
+def _is_too_much(error: CallError) -> bool:
+    return error.code is grpc.StatusCode.INVALID_ARGUMENT and _TOO_MUCH.search(error.message) is not None

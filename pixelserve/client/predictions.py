@@ -1,11 +1,16 @@
 """What a model says about a picture."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pixelserve.v1 import classifier_pb2 as pb
 
 from .errors import PictureError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,12 @@ class Prediction:
     output_kind: str = ""
     """What the model's output is: probabilities, logits (converted to probabilities by the server), sigmoids
     (independent probabilities) or scores; empty if there is an error, or the server is too old to send it."""
+    seen: "npt.NDArray[np.uint8] | None" = field(default=None, repr=False, compare=False)
+    """The picture at the model's size as it saw it, before levels become the model's numbers: uint8 [height, width,
+    channels], 1 channel for grey, 3 for red, green, blue; read-only. None unless `return_seen` was set."""
+    occlusion: "npt.NDArray[np.float32] | None" = field(default=None, repr=False, compare=False)
+    """By how much covering a cell of the picture lowers the best class's `score`: float32 [row, column], from the top
+    left; below 0: covering raises it. None unless `occlusion` was set."""
 
     @property
     def label(self) -> str:
@@ -79,6 +90,20 @@ class Prediction:
         if self.error or not self.classes:
             raise PictureError(self.error or "the server gave no class", self.source)
         return self.classes[0]
+
+
+def pixels_of(raw: pb.RawPixels) -> "npt.NDArray[np.uint8]":
+    """Converts pixels from a message; ValueError: they are not as many as it says."""
+    import numpy as np
+
+    return np.frombuffer(raw.data, np.uint8).reshape(raw.height, raw.width, raw.channels)
+
+
+def map_of(values: Sequence[float], cells: int) -> "npt.NDArray[np.float32]":
+    """Converts an occlusion map from a message; ValueError: it has another size."""
+    import numpy as np
+
+    return np.array(values, np.float32).reshape(cells, cells)
 
 
 def classes_of(classes: Iterable[pb.Class]) -> tuple[Class, ...]:

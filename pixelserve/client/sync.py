@@ -87,6 +87,8 @@ class Client:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> Prediction: ...
 
@@ -99,6 +101,8 @@ class Client:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> list[Prediction]: ...
 
@@ -110,6 +114,8 @@ class Client:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> Prediction | list[Prediction]:
         """Classifies one picture, or several in their order.
@@ -121,6 +127,9 @@ class Client:
             version: its version; empty: the one that the server would choose.
             top_k: how many of the best classes to return, at least 1.
             inversion: whether dark-on-light pictures are turned: never, always, auto; None: as the model says.
+            return_seen: whether predictions have the picture as the model saw it, in `seen`.
+            occlusion: cells per side, 2 to 8, of a map of what the answer depends on, in `occlusion`; 0: none. The
+                server computes cells × cells + 1 pictures in one batch, and each picture is a request of its own.
             timeout_s: seconds for each request, all attempts and waits included; None: the client's.
 
         Returns:
@@ -140,7 +149,7 @@ class Client:
             >>> two[1].error
             'this is no picture'
         """
-        query = Query(model, version, top_k, inversion)
+        query = Query(model, version, top_k, inversion, return_seen, occlusion)
         timeout_s = self._configuration.timeout_s_or(timeout_s)
         if is_picture(images):
             return self._classify(query, [images], timeout_s)[0]
@@ -154,6 +163,8 @@ class Client:
         version: str = "",
         top_k: int = 1,
         inversion: Inversion | None = None,
+        return_seen: bool = False,
+        occlusion: int = 0,
         timeout_s: float | None = None,
     ) -> Generator[Prediction, None, None]:
         """Classifies any number of pictures, in their order, with memory for a few requests only.
@@ -170,7 +181,7 @@ class Client:
             digits/1.png 7
             digits/2.png 7
         """
-        query = Query(model, version, top_k, inversion)
+        query = Query(model, version, top_k, inversion, return_seen, occlusion)
         return self._iterate(query, images, self._configuration.timeout_s_or(timeout_s))
 
     def models(self, name: str = "") -> list[ModelVersion]:
@@ -267,7 +278,7 @@ class Client:
         flight = Flight()
         ahead: collections.deque[Future[list[Prediction]]] = collections.deque()
         try:
-            for chunk in chunks(images, self._configuration.batch_size):
+            for chunk in chunks(images, query.images_of(self._configuration.batch_size)):
                 ahead.append(self._submit(pool, query, chunk, timeout_s, flight))
                 if len(ahead) == self._configuration.max_in_flight:
                     yield from ahead.popleft().result()
@@ -300,12 +311,17 @@ class Client:
     ) -> list[Prediction]:
         predictions: list[Prediction] = []
         for batch in query.batches(pictures):
-            predictions += self._classify_batch(batch, timeout_s, flight) if batch.is_to_be_sent else batch.unsent()
+            predictions += self._classify_batch(batch, timeout_s, flight)
         return predictions
 
     def _classify_batch(self, batch: Batch, timeout_s: float, flight: Flight | None) -> list[Prediction]:
+        if not batch.is_to_be_sent:
+            return batch.unsent()
         try:
             answer = self._caller.call(CLASSIFY, batch.request, timeout_s, flight=flight)
         except CallError as error:
-            return batch.refused(error)
+            halves = batch.halves(error)
+            if not halves:
+                return batch.refused(error)
+            return [each for half in halves for each in self._classify_batch(half, timeout_s, flight)]
         return batch.answered(answer)

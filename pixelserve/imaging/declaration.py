@@ -2,25 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 
-from .spec import Colour, Fit, Inversion, Layout, Normalisation, PictureSpec, Resampling
-from .words import USUAL_SIDE, DeclarationError, Words
+from .spec import Colour, Normalisation, PictureSpec
+from .words import COLOURS, SCALES, USUAL_SIDE, DeclarationError, Layout, Words
 
 PICTURE = "picture"
 """The parameter's key in config.pbtxt."""
 
-SCALES = {
-    "0..255": None,
-    "0..1": Normalisation(),
-    "-1..1": Normalisation((0.5,), (0.5,)),
-    "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-"""Numbers of a float model, by what they are called."""
-
-_COLOURS = {"grey": 1, "rgb": 3, "bgr": 3}
 _BACKGROUNDS: dict[str, Colour | None] = {"border": None, "black": (0, 0, 0), "white": (255, 255, 255)}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 # Far beyond any use; float32 would make infinities and NaN of what lies further.
@@ -64,10 +54,10 @@ def parse(line: str, taken: Input) -> PictureSpec:
         height,
         width,
         channels,
-        inversion=words.one_of("inversion", get_args(Inversion), "never"),
-        fit=words.one_of("fit", get_args(Fit), "letterbox"),
-        resampling=words.one_of("resampling", get_args(Resampling), "bilinear"),
-        antialias=words.one_of("antialias", ("yes", "no"), "yes") == "yes",
+        inversion=words.one_of("inversion", "never"),
+        fit=words.one_of("fit", "letterbox"),
+        resampling=words.one_of("resampling", "bilinear"),
+        antialias=words.one_of("antialias", "yes") == "yes",
         resize=_resize(words, height, width),
         background=words.read("background", _background, None),
         layout=layout,
@@ -102,15 +92,15 @@ def _arrangement(words: Words, taken: Input) -> tuple[Layout, int, tuple[int, in
             f"the model's input is {list(taken.dims)}, whose channels may be first or last: write layout=nchw or "
             f"layout=nhwc"
         )
-    layout = words.one_of("layout", get_args(Layout), fitting[0])
+    layout = words.one_of("layout", fitting[0])
     if layout not in fitting:
         raise DeclarationError(
             f"layout={layout}: the model's input is {list(taken.dims)}, which is {fitting[0]}",
             words.with_("layout", fitting[0]),
         )
     channels = taken.dims[2 if layout == "nhwc" else 0]
-    colour = words.one_of("colour", list(_COLOURS), "grey" if channels == 1 else "rgb")
-    if _COLOURS[colour] != channels:
+    colour = words.one_of("colour", "grey" if channels == 1 else "rgb")
+    if COLOURS[colour] != channels:
         raise DeclarationError(
             f"colour={colour}: the model's input has {channels} channels",
             words.with_("colour", "grey" if channels == 1 else "rgb"),
@@ -176,10 +166,10 @@ def _normalisation(words: Words, channels: int, taken: Input) -> Normalisation |
         # It scales pixels itself, whatever the preset says.
         return None
     if not words.has("mean") and not words.has("std"):
-        found = SCALES[words.one_of("scale", list(SCALES), "0..255")]
-        if found is not None and len(found.mean) not in (1, channels):
+        found = SCALES[words.one_of("scale", "0..255")]
+        if found is not None and len(found[0]) not in (1, channels):
             raise DeclarationError("scale=imagenet is for three channels", words.with_("scale", "0..1"))
-        return found
+        return None if found is None else Normalisation(*found)
     if words.has("scale"):
         raise DeclarationError("scale and mean or std: write either", words.with_("scale", None))
 

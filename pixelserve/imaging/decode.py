@@ -14,7 +14,8 @@ from . import avif, gif, jpeg, kinds, png, shown, tiff, upright
 from .errors import ImageError
 from .formats import FORMATS
 from .prepare import preparing_bytes
-from .spec import Inversion, PictureSpec
+from .spec import PictureSpec
+from .words import Inversion
 
 MAX_PIXELS = 50_000_000
 """Most pixels, width × height, of a picture that training reads, and that a server reads unless set otherwise."""

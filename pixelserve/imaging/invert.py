@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from .bands import Box, bands
 from .border import border_level
-from .spec import Inversion
+from .words import Inversion
 
 _MID_GREY = 127.5
 # Paper is never evenly lit. Ink stands out from its own ground by at least this share of the darkest stroke.

@@ -8,8 +8,9 @@ from PIL import Image
 from .bands import BAND_PIXELS, bands
 from .fit import Levels, crop, fit, letterbox_size
 from .invert import oriented
-from .spec import Inversion, PictureSpec
+from .spec import PictureSpec
 from .values import as_values
+from .words import Inversion
 
 # What shows through a transparent picture: what most programs show it on.
 _GROUND = (255, 255, 255, 255)

@@ -6,14 +6,12 @@ A preset may come first; words after it override the preset. docs/pictures.md ex
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Inversion = Literal["never", "always", "auto"]
-Fit = Literal["letterbox", "stretch", "crop", "mnist"]
-Resampling = Literal["nearest", "bilinear", "bicubic", "area"]
-Layout = Literal["nhwc", "nchw"]
+from .words import Fit, Inversion, Layout, Resampling
+
 Colour = tuple[int, int, int]
 
 

@@ -1,8 +1,14 @@
 """The words of the line that declares a model's pictures, and how to correct them."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Inversion = Literal["never", "always", "auto"]
+Fit = Literal["letterbox", "stretch", "crop", "mnist"]
+Resampling = Literal["nearest", "bilinear", "bicubic", "area"]
+Layout = Literal["nhwc", "nchw"]
 
 PRESETS = {
     "imagenet": "fit=crop resize=8/7 resampling=bilinear scale=imagenet",
@@ -13,21 +19,45 @@ PRESETS = {
 """What a first word stands for. imagenet is what torchvision's classifiers were trained with (the shorter side to 256
 for a crop of 224), vit what the image processors of vision transformers do, keras what Keras's loaders do."""
 
-KEYS = (
-    "colour",
-    "layout",
-    "size",
-    "fit",
-    "resize",
-    "resampling",
-    "antialias",
-    "background",
-    "scale",
-    "mean",
-    "std",
-    "inversion",
-)
-"""The words that a line may have."""
+COLOURS = {"grey": 1, "rgb": 3, "bgr": 3}
+"""Channels of each colour."""
+
+SCALES = {
+    "0..255": None,
+    "0..1": ((0.0,), (1.0,)),
+    "-1..1": ((0.5,), (0.5,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation of levels of 0 to 1, by the name of the numbers that they make; None: levels stay."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a word of the line may say."""
+
+    help: str
+    """What it declares."""
+    values: tuple[str, ...] = ()
+    """Its values; empty: any of the form."""
+    form: str = ""
+    """The form of its values."""
+
+
+WORDS = {
+    "colour": Word("The channels; default: grey for one, rgb for three.", tuple(COLOURS)),
+    "layout": Word("The order of the input's axes; default: as its shape says.", get_args(Layout)),
+    "size": Word("Height and width, such as 224 or 180x240, for a model that takes any size.", form="HEIGHTxWIDTH"),
+    "fit": Word("How a picture of another shape becomes the model's; default: letterbox.", get_args(Fit)),
+    "resize": Word("With crop: the shorter side before the centre is cropped, or 8/7 of the size.", form="PIXELS"),
+    "resampling": Word("The filter of resizing; default: bilinear.", get_args(Resampling)),
+    "antialias": Word("With bilinear; no: interpolate four pixels, as TensorFlow does.", ("yes", "no")),
+    "background": Word("With letterbox: border (default), black, white, or such as #808080.", form="COLOUR"),
+    "scale": Word("The numbers that a model of floats was trained on.", tuple(SCALES)),
+    "mean": Word("In place of scale: for levels of 0 to 1, one number or one per channel.", form="NUMBERS"),
+    "std": Word("The standard deviation that goes with mean.", form="NUMBERS"),
+    "inversion": Word("Invert pictures; auto: those with a light border.", get_args(Inversion)),
+}
+"""The words that a line may have, and the flags of `pixelserve export`."""
 
 USUAL_SIDE = 224
 """Pixels a side, where a preset is for a model that leaves its size free."""
@@ -58,10 +88,10 @@ class Words:
                 continue
             if key in self._written:
                 raise DeclarationError(f"{key} is given twice; write it once")
-            if not equals or key not in KEYS:
-                best = _nearest(key, KEYS)
+            if not equals or key not in WORDS:
+                best = _nearest(key, WORDS)
                 raise DeclarationError(
-                    f'"{word}" is not one of the words {", ".join(f"{known}=…" for known in KEYS)}',
+                    f'"{word}" is not one of the words {", ".join(f"{known}=…" for known in WORDS)}',
                     self._line_with(number, line, f"{best}={value}" if equals else ""),
                 )
             self._written[key] = value
@@ -95,9 +125,9 @@ class Words:
     def has(self, key: str) -> bool:
         return key in self._all
 
-    def one_of(self, key: str, values: Sequence[str], default: str) -> Any:
-        """Returns the value of a word that has to be one of these."""
-        value = self._all.get(key, default)
+    def one_of(self, key: str, default: str) -> Any:
+        """Returns the value of a word that has to be one of the table's."""
+        value, values = self._all.get(key, default), WORDS[key].values
         if value not in values:
             near = difflib.get_close_matches(value, values, n=1)
             raise DeclarationError(
@@ -128,5 +158,28 @@ class Words:
         return " ".join(filter(None, words))
 
 
-def _nearest(value: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+def combined(line: str, words: Mapping[str, str]) -> str:
+    """Returns a line with further words.
+
+    Raises:
+        DeclarationError: the line has another value of one of the words, or an unknown word.
+    """
+    written = Words(line)
+    further = []
+    for key, value in words.items():
+        if not written.is_written(key):
+            further.append(f"{key}={value}")
+        elif _whole(written.get(key)) != _whole(value):
+            raise DeclarationError(
+                f"it has {key}={written.get(key)}, and --{key} is {value}: give either", written.with_(key, value)
+            )
+    return " ".join([*line.split(), *further])
+
+
+def _whole(value: str | None) -> str:
+    """Returns a value with both sides of a size that is one number."""
+    return f"{value}x{value}" if value and value.isdigit() else str(value)
+
+
+def _nearest(value: str, known: Iterable[str]) -> str:
     return difflib.get_close_matches(str(value), list(known), n=1, cutoff=0)[0]

@@ -10,8 +10,9 @@ import numpy as np
 from pixelserve.imaging.decode import Picture, open_file, open_raw
 from pixelserve.imaging.errors import ImageError
 from pixelserve.imaging.prepare import fitted
-from pixelserve.imaging.spec import Inversion, PictureSpec
+from pixelserve.imaging.spec import PictureSpec
 from pixelserve.imaging.values import as_levels, as_values
+from pixelserve.imaging.words import Inversion
 from pixelserve.v1 import classifier_pb2 as pb
 
 from ..engine.postprocess import best_classes

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from pixelserve.imaging.declaration import PICTURE, Input, parse, undeclared
-from pixelserve.imaging.spec import Inversion, PictureSpec
-from pixelserve.imaging.words import DeclarationError
+from pixelserve.imaging.spec import PictureSpec
+from pixelserve.imaging.words import DeclarationError, Inversion
 from pixelserve.oip import model_config_pb2 as pb
 
 from ..engine.scores import scores_output

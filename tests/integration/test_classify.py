@@ -10,8 +10,9 @@ import grpc
 import numpy as np
 import onnx
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
 
+from benchmarks.drawn_digits import as_jpeg, photographed
 from pixelserve.v1 import classifier_pb2 as pb
 from pixelserve.v1 import classifier_pb2_grpc
 
@@ -78,25 +79,10 @@ def test_a_drawing_on_paper_is_inverted_unless_the_request_says_never(stub: Any,
     assert best(pb.INVERSION_NEVER) != best(pb.INVERSION_AUTO)
 
 
-def photograph(digit: np.ndarray, seed: int) -> Image.Image:
-    """A sheet of paper with a digit on it: portrait, unevenly lit, noisy, a little out of focus, in colour."""
-    random = np.random.default_rng(seed)
-    height, width = 800, 600
-    stroke = np.zeros((height, width), np.float32)
-    stroke[100:700] = (
-        np.asarray(Image.fromarray(digit).resize((width, 600), Image.Resampling.BICUBIC), np.float32) / 255
-    )
-    rows, columns = np.mgrid[0:height, 0:width]
-    tilt = random.uniform(-1, 1, 2)
-    light = 190 + 50 * (tilt[0] * columns / width + tilt[1] * rows / height) + random.normal(0, 6, (height, width))
-    grey = np.clip(light * (1 - 0.7 * stroke), 0, 255).astype(np.uint8)
-    return Image.merge("RGB", [Image.fromarray(grey)] * 3).filter(ImageFilter.GaussianBlur(2))
-
-
 @pytest.mark.slow
 def test_photographed_digits_are_read(stub: Any, digits: list[bytes]) -> None:
     photographs = [
-        encoded(photograph(np.asarray(Image.open(io.BytesIO(data))), seed), "JPEG") for seed, data in enumerate(digits)
+        as_jpeg(photographed(np.asarray(Image.open(io.BytesIO(data))), seed)) for seed, data in enumerate(digits)
     ]
     response = stub.Classify(request(photographs), timeout=TIMEOUT_S)
     right = sum(result.classes[0].index == digit for digit, result in enumerate(response.results))

@@ -80,9 +80,42 @@ def test_a_model_that_is_not_there_is_not_found(client: Client, digits: list[Pat
         client.classify(digits[0], model=MODEL, version="99")
 
 
-def test_too_many_pictures_a_request_are_refused(server: Any, digits: list[Path]) -> None:
-    with Client(server.grpc, batch_size=5000) as client, pytest.raises(InvalidRequest):
-        client.classify(digits * 500, model=MODEL)
+def test_more_pictures_than_a_request_may_hold_are_sent_in_smaller_ones(
+    server: Any, digits: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Client(server.grpc, batch_size=5000) as client:
+        predictions = client.classify(digits * 500, model=MODEL)
+    assert [prediction.label for prediction in predictions] == list("0123456789") * 500
+    # 64 are the model's batch.
+    assert "expected 1 to 64; sending at most 39" in caplog.messages[-1]
+
+
+def test_pictures_of_more_pixels_than_a_request_may_have_are_sent_in_smaller_ones(
+    start_server: Callable[..., Any], root: Path, digits: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    limit = 2 * 28 * 28
+    served = start_server(root / "models", "--load-models", MODEL, "--max-request-pixels", str(limit))
+    large = Image.new("L", (28, 28 * 3))
+    with Client(served.grpc) as client:
+        predictions = client.classify([*digits, large], model=MODEL)
+    assert [prediction.label for prediction in predictions[:10]] == list("0123456789")
+    assert f"have {28 * 28 * 3:,} pixels together; at most {limit:,}" in predictions[10].error
+    assert "--max-request-pixels" in caplog.messages[0]
+
+
+def test_what_the_model_saw_and_why_it_says_so(server: Any, client: Client, digits: list[Path]) -> None:
+    first, second = client.classify(digits[:2], model=MODEL, return_seen=True, occlusion=4)
+    for prediction in (first, second):
+        assert prediction.seen is not None
+        assert prediction.seen.shape == (28, 28, 1)
+        assert prediction.occlusion is not None
+        assert prediction.occlusion.shape == (4, 4)
+    # The digits have MNIST's size and so stay as they are; a 0 needs its lower half.
+    np.testing.assert_array_equal(first.seen[..., 0], as_array(digits[0]))
+    assert first.occlusion is not None
+    assert first.occlusion[2:].max() > 0.1
+    with pytest.raises(InvalidRequest, match="occlusion is 9; expected 2 to 8 cells per side"):
+        client.classify(digits[0], model=MODEL, occlusion=9)
 
 
 def test_models_and_health_are_told(client: Client) -> None:

@@ -1,8 +1,9 @@
 """Exports a run, or a model that somebody else trained, as a version in a model repository."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from .exported import Exported, Target
 from .finite import check_weights
 from .output_kind import Found, find
 from .picture_input import Pictures
-from .picture_line import picture_line, served_pictures
+from .picture_line import asked_line, picture_line, served_pictures
 from .precision import INT8, to_int8
 from .publish import Content, Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
@@ -125,6 +126,7 @@ def export_file(
     size: tuple[int, ...] | None = None,
     keeps_floats: bool = False,
     picture: str | None = None,
+    words: Mapping[str, str] = MappingProxyType({}),
 ) -> Exported:
     """Exports a .keras, .h5 or .onnx file or a SavedModel folder.
 
@@ -140,10 +142,12 @@ def export_file(
         pixel_scale: what a Keras model or SavedModel was trained on pixels multiplied by; clients then send pictures.
             None: they do if the model scales pixels itself.
         pixel_offset: what was added to the pixels after that.
-        size: height and width, or height, width and channels, of pictures for a model whose input does not say them.
+        size: height and width of pictures for a model whose input does not say them; for a Keras model that takes rows
+            of pixels, also their channels.
         keeps_floats: whether a model that scales pixels itself takes floats all the same.
         picture: what becomes of pictures that are sent to the served model, in the words of docs/pictures.md; None:
             as the model's framework does it, where that is known.
+        words: further words of that line, by key.
 
     Raises:
         SourceError: the model cannot be read or converted.
@@ -155,8 +159,14 @@ def export_file(
         raise UsageError(f"{path}: give the model a name with --name")
     slot = choose_slot(target.repository, target.name, target.version)
     names = read_labels(labels) if labels is not None else ()
+    is_onnx = sources.is_onnx(path)
+    if is_onnx and size is not None:
+        # The graph stays as it is; the server brings pictures to that size.
+        words, size = {**words, "size": "x".join(map(str, size))}, None
+    picture = asked_line(picture, words, is_keras=not is_onnx)
     say(f"converting {path}")
-    pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats)
+    is_declared = picture is not None and not is_onnx
+    pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats, is_declared)
     source = sources.read(path, pictures=pictures, labels=names)
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")

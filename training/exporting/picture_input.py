@@ -31,6 +31,8 @@ class Pictures:
     """Height and width, or height, width and channels, of a model whose input does not say; None: not said."""
     keeps_floats: bool = False
     """Whether the input stays as it is, whatever the model does with it."""
+    are_scaled_before: bool = False
+    """Whether the server scales them, by the model's declaration."""
 
 
 def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
@@ -100,7 +102,7 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
     # Rows of numbers may be a signal's, and be brought to a mean of 0 as pixels are.
     is_image = len(signature.shape) == _RANK
     if scaling is None or not (scaling.is_of_pixels if is_image else scaling.is_of_nothing_else):
-        if is_image:
+        if is_image and not pictures.are_scaled_before:
             say(f"note: it takes {signature.dtype} tensors and no pictures; {_SAY_HOW}")
         return signature
     say(

@@ -1,12 +1,13 @@
 """What the configuration of an exported model says about pictures: checked, or assumed and said."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from pixelserve.imaging.declaration import Input, parse, undeclared
-from pixelserve.imaging.spec import Inversion, PictureSpec
-from pixelserve.imaging.words import PRESETS, DeclarationError
+from pixelserve.imaging.spec import PictureSpec
+from pixelserve.imaging.words import PRESETS, DeclarationError, Inversion, combined
 
 from ..errors import UsageError
 from ..progress import say
@@ -14,6 +15,36 @@ from ..runtime import OnnxModel
 from . import config
 
 _RANK, _SCORES_RANK = 4, 2
+_KERAS = "keras"
+_SCALING = ("scale", "mean", "std")
+_ASSUMED = "note: assumed --picture keras: pictures are stretched, as Keras's loaders do; see docs/pictures.md"
+
+
+def asked_line(line: str | None, words: Mapping[str, str], *, is_keras: bool) -> str | None:
+    """Returns the line that the flags of an export make; None: there are none.
+
+    Args:
+        line: what --picture says; None: nothing.
+        words: the words that have a flag of their own, by key.
+        is_keras: whether the model comes from Keras; words without a line are then added to the preset `keras`.
+
+    Raises:
+        UsageError: the line has an unknown word, or another value than a flag.
+    """
+    if not words:
+        return line
+    if line is None and is_keras:
+        say(_ASSUMED.replace("; see", f", but for --{', --'.join(words)}; see"))
+        line = _KERAS
+    if is_keras and not words.keys().isdisjoint(_SCALING):
+        say(
+            "note: with --pixel-scale in place of --scale, --mean and --std, the graph scales pixels; tensors are then "
+            "uint8, a quarter of the bytes"
+        )
+    try:
+        return combined(line or "", words)
+    except DeclarationError as error:
+        raise _refused(line or "", error) from error
 
 
 def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
@@ -34,12 +65,12 @@ def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
         return ""
     has_channels = 1 in (taken.dims[0], taken.dims[2]) or 3 in (taken.dims[0], taken.dims[2])
     if taken.is_of_bytes and is_keras and taken.dims[2] in (1, 3):
-        say("note: assumed --picture keras: pictures are stretched, as Keras's loaders do; see docs/pictures.md")
-        return "keras"
+        say(_ASSUMED)
+        return _KERAS
     if has_channels and not taken.is_of_bytes and not is_keras:
         say(
             f"note: it takes {taken.dtype} tensors; for Classify to work with it, say with --picture what becomes of "
-            f"a picture: one of {', '.join(PRESETS)}, or words such as 'fit=crop scale=0..1' (docs/pictures.md)"
+            f"a picture: one of {', '.join(PRESETS)}; or with flags such as --fit crop --scale 0..1 (docs/pictures.md)"
         )
     return ""
 
@@ -93,6 +124,10 @@ def _checked(line: str, taken: Input | None) -> str:
     try:
         parse(line, taken)
     except DeclarationError as error:
-        write = "" if error.write is None else f'; write --picture "{error.write}"'
-        raise UsageError(f'--picture "{line}": {error.problem}{write}') from error
+        raise _refused(line, error) from error
     return line
+
+
+def _refused(line: str, error: DeclarationError) -> UsageError:
+    write = "" if error.write is None else f'; write --picture "{error.write}"'
+    return UsageError(f'--picture "{line}": {error.problem}{write}')

@@ -52,6 +52,11 @@ class Source:
     """Files with weights that have to lie beside the ONNX file, since one cannot hold more than 2 GB."""
 
 
+def is_onnx(path: Path) -> bool:
+    """Returns whether a file comes as ONNX, by its name."""
+    return path.is_file() and path.suffix.lower() == ".onnx"
+
+
 def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = ()) -> Source:
     """Reads a .keras, .h5 or .onnx file or a SavedModel folder.
 
@@ -71,13 +76,13 @@ def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = 
         raise SourceError(f"{path}: no such file or folder")
     if (path / "saved_model.pb").is_file():
         return _from_saved_model(path, pictures)
-    kind = path.suffix.lower() if path.is_file() else ""
-    if kind in keras_files.SUFFIXES:
+    if path.is_file() and path.suffix.lower() in keras_files.SUFFIXES:
         return from_keras_file(path, pictures=pictures, labels=labels)
-    if kind == ".onnx":
+    if is_onnx(path):
         if pictures != _AS_IT_IS:
             raise UsageError(
-                "--pixel-scale and --size wrap Keras models and SavedModels only; scale inside the ONNX graph"
+                "--pixel-scale is for Keras models and SavedModels; of an .onnx file say with --scale, or --mean and "
+                "--std, which numbers it was trained on"
             )
         return _from_onnx(path)
     raise formats.refusal(path)

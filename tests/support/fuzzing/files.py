@@ -10,6 +10,12 @@ import numpy as np
 import onnx
 from google.protobuf import text_format
 
+from pixelserve.card import CARD_FILE, GOLDEN_PICTURE_FILE
+from pixelserve.golden_picture import write_golden_picture
+from pixelserve.imaging.declaration import Input, parse
+from pixelserve.imaging.golden import make
+from pixelserve.imaging.words import PRESETS
+from pixelserve.imaging.words import WORDS as PICTURE_WORDS
 from pixelserve.oip import model_config_pb2
 from pixelserve_server import parts
 from pixelserve_server.errors import ServerError
@@ -21,6 +27,7 @@ from pixelserve_server.tools import doctor
 
 from . import messages
 from .mutate import WORDS, Mutator
+from .pictures import picture_files
 from .server import RecordedLog, write_repository
 from .target import Target
 
@@ -36,6 +43,10 @@ _CONFIG_TOKENS = (
     '"',
     "#",
 )
+_PICTURE_TOKENS = tuple(
+    f" {key}={value} " for key, word in PICTURE_WORDS.items() for value in (*word.values, "1", "4096", "8/7", "#102030")
+)
+_PICTURE_TOKENS += (*PRESETS, "size=28x28", "mean=1e6,-1e6", "std=1e-6")
 _CONFIG_TOKENS += ("dynamic_batching", "preferred_batch_size: 0", "sequence_batching {}", "ensemble_scheduling {}")
 
 
@@ -85,7 +96,7 @@ class ConfigTarget(FileTarget):
 
     def make(self, mutator: Mutator) -> bytes:
         if mutator.chance(0.5):
-            return mutator.text(self.good, (*_CONFIG_TOKENS, *WORDS))
+            return mutator.text(self.good, (*_CONFIG_TOKENS, *WORDS, *_PICTURE_TOKENS))
         good = text_format.Parse(self.good.decode(), model_config_pb2.ModelConfig())
         changed = messages.mutate(mutator, [good])
         return text_format.MessageToString(changed).encode()
@@ -107,8 +118,18 @@ class CardTarget(FileTarget):
     name = "card.json"
     file = "1/card.json"
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        _declare_pictures(self._path.parent)
+        self.good = self._path.read_bytes()
+
     def make(self, mutator: Mutator) -> bytes:
-        return mutator.json(json.loads(self.good))
+        if mutator.chance(0.8):
+            return mutator.json(json.loads(self.good))
+        card = json.loads(self.good)
+        return json.dumps(
+            card | {"picture": mutator.text(card["picture"].encode(), _PICTURE_TOKENS).decode(errors="replace")}
+        ).encode()
 
 
 class GoldenTarget(FileTarget):
@@ -122,19 +143,63 @@ class GoldenTarget(FileTarget):
             return mutator.octets(self.good)
         with np.load(io.BytesIO(self.good)) as arrays:
             kept = dict(arrays)
-        name = mutator.random.choice(list(kept))
-        array = kept.pop(name)
-        kinds = ("<f4", ">f8", "u1", "<i8", "?", "U3", "S2", "<c8", "<M8[s]", "V4")
-        shape = [mutator.random.choice((0, 1, 2, 28)) for _ in range(mutator.random.randint(0, 5))]
-        changed = (
-            np.zeros(shape, mutator.random.choice(kinds)),
-            array[: mutator.random.randint(0, 2)],
-            np.full(array.shape, mutator.real(), "<f4"),
-        )
-        kept[mutator.random.choice((name, name, mutator.word()))] = mutator.random.choice(changed)
-        file = io.BytesIO()
-        np.savez(file, **{key.replace("\0", "") or "x": value for key, value in kept.items()})
-        return file.getvalue()
+        return _npz(_other_arrays(mutator, kept))
+
+
+class GoldenPictureTarget(FileTarget):
+    """golden-picture.npz: other arrays, other bytes, or another file as its picture."""
+
+    name = GOLDEN_PICTURE_FILE
+    file = f"1/{GOLDEN_PICTURE_FILE}"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.good = _declare_pictures(self._folder / "1")
+        self._pictures = list(picture_files().values())
+
+    def make(self, mutator: Mutator) -> bytes:
+        if mutator.chance(0.3):
+            return mutator.octets(self.good)
+        with np.load(io.BytesIO(self.good)) as arrays:
+            kept = dict(arrays)
+        if mutator.chance(0.5):
+            own = kept["picture"].tobytes()
+            file = mutator.octets(mutator.random.choice([own, *self._pictures]), self._pictures)
+            return _npz(kept | {"picture": np.frombuffer(file, np.uint8)})
+        return _npz(_other_arrays(mutator, kept))
+
+
+def _declare_pictures(version: Path) -> bytes:
+    """Gives a version's card a declaration, and the version a golden picture; returns the latter's file."""
+    spec = parse("mnist", Input((28, 28, 1), "uint8"))
+    golden = make(spec)
+    assert golden is not None
+    card = json.loads((version / CARD_FILE).read_text())
+    (version / CARD_FILE).write_text(json.dumps(card | {"picture": str(spec)}))
+    write_golden_picture(version / GOLDEN_PICTURE_FILE, golden)
+    return (version / GOLDEN_PICTURE_FILE).read_bytes()
+
+
+def _other_arrays(mutator: Mutator, kept: dict[str, Any]) -> dict[str, Any]:
+    """Returns arrays one of which is another, or has another name."""
+    kept = dict(kept)
+    name = mutator.random.choice(list(kept))
+    array = kept.pop(name)
+    kinds = ("<f4", ">f8", "u1", "<i8", "?", "U3", "S2", "<c8", "<M8[s]", "V4")
+    shape = [mutator.random.choice((0, 1, 2, 28)) for _ in range(mutator.random.randint(0, 5))]
+    changed = (
+        np.zeros(shape, mutator.random.choice(kinds)),
+        array[: mutator.random.randint(0, 2)],
+        np.full(array.shape, mutator.real(), "<f4"),
+    )
+    kept[mutator.random.choice((name, name, mutator.word()))] = mutator.random.choice(changed)
+    return kept
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **{key.replace("\0", "") or "x": value for key, value in arrays.items()})
+    return file.getvalue()
 
 
 class OnnxTarget(FileTarget):
@@ -156,6 +221,9 @@ class OnnxTarget(FileTarget):
         return messages.serialized(mutator, self._seeds)
 
 
+_TARGETS = (ConfigTarget, LabelsTarget, CardTarget, GoldenTarget, GoldenPictureTarget, OnnxTarget)
+
+
 def file_targets(folder: Path) -> list[Target]:
     """Returns a target for each file; they work in `folder`."""
-    return [kind(folder) for kind in (ConfigTarget, LabelsTarget, CardTarget, GoldenTarget, OnnxTarget)]
+    return [kind(folder) for kind in _TARGETS]

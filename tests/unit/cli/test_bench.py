@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from pixelserve.oip import inference_pb2
@@ -46,6 +47,28 @@ def test_made_up_pixels_fit_the_models_input(ask: Callable[..., Any], fake: Any)
     assert isinstance(request, pb.ClassifyRequest)
     assert [(one.raw.height, one.raw.width, one.raw.channels) for one in request.images] == [(2, 3, 1)] * 2
     assert all(len(one.raw.data) == 6 for one in request.images)
+
+
+def test_made_up_pixels_have_the_declared_size_and_colour(ask: Callable[..., Any], fake: Any) -> None:
+    version = fake.versions[0]
+    version.inputs[0].CopyFrom(pb.Tensor(name="pixels", datatype="FP32", shape=[-1, 3, -1, -1]))
+    version.picture = "vit size=5x7"
+    assert ask("bench", *SHORT, "--batch", 2).code == 0
+    (first, second) = fake.requests[0].images
+    assert (first.raw.height, first.raw.width, first.raw.channels, len(second.raw.data)) == (5, 7, 3, 105)
+    fake.requests.clear()
+    assert ask("bench", *SHORT, "--batch", 2, "--method", "infer").code == 0
+    assert list(fake.requests[0].inputs[0].shape) == [2, 3, 5, 7]
+    fake.requests.clear()
+    assert ask("bench", *SHORT, "--batch", 2, "--method", "infer", "--shape", "pixels:2,3,9,9").code == 0
+    assert list(fake.requests[0].inputs[0].shape) == [2, 3, 9, 9]
+
+
+def test_a_declaration_of_a_later_release_is_said(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].picture = "fit=seamless"
+    ran = ask("bench", *SHORT)
+    assert ran.code == 2
+    assert "digits takes pictures as 'fit=seamless': fit=seamless: expected one of letterbox" in ran.err
 
 
 def test_infer_sends_raw_tensors_of_the_models_signature(ask: Callable[..., Any], fake: Any) -> None:
@@ -148,6 +171,30 @@ def test_files_become_raw_pixels_for_infer(ask: Callable[..., Any], fake: Any, t
     ran = ask("bench", *SHORT, "--method", "infer", "--images", tmp_path / "white.png")
     assert ran.code == 0
     assert fake.requests[0].raw_input_contents[0] == b"\xff" * 6
+
+
+def test_files_become_a_models_numbers_as_its_declaration_says(
+    ask: Callable[..., Any], fake: Any, tmp_path: Path
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (30, 20), (255, 0, 51)).save(tmp_path / "red.png")
+    fake.versions[0].inputs[0].CopyFrom(pb.Tensor(name="pixels", datatype="FP32", shape=[-1, 3, -1, -1]))
+    fake.versions[0].picture = "fit=letterbox background=black size=2x2 scale=0..1"
+    options = ("--method", "infer", "--images", tmp_path / "red.png")
+    assert ask("bench", *SHORT, *options).code == 0
+    sent = np.frombuffer(fake.requests[0].raw_input_contents[0], np.float32).reshape(3, 2, 2)
+    # A letterbox of 30 × 20 in 2 × 2 has one row of the picture.
+    np.testing.assert_allclose(sent, [[[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0.2, 0.2], [0, 0]]], atol=1e-6)
+    ran = ask("bench", *SHORT, *options, "--shape", "pixels:1,3,9,9")
+    assert ran.code == 2
+    assert "takes pictures of (3, 2, 2); leave it out" in ran.err
+
+
+def test_files_for_a_model_that_takes_no_pictures_are_refused(ask: Callable[..., Any], fake: Any, folder: Path) -> None:
+    fake.versions[0].inputs[0].CopyFrom(pb.Tensor(name="row", datatype="FP32", shape=[-1, 4]))
+    fake.versions[0].takes_images = False
+    ran = ask("bench", *SHORT, "--images", folder)
+    assert "digits takes no pictures; leave --images out" in ran.err
 
 
 def test_the_rate_is_kept_and_said(ask: Callable[..., Any], fake: Any) -> None:

@@ -85,6 +85,15 @@ def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
     assert facts == expected
 
 
+def test_a_thousand_labels_do_not_bury_the_other_facts(ask: Callable[..., Any], fake: Any) -> None:
+    fake.versions[0].outputs[0].labels[:] = [f"class-{number}" for number in range(1000)]
+    shown = " ".join(ask("models", "show", "digits").out.split())
+    assert "class-18, class-19 and 980 more (--json has all)" in shown
+    assert "class-20" not in shown
+    (version,) = json.loads(ask("models", "show", "digits", "--json").out)
+    assert len(version["outputs"][0]["labels"]) == 1000
+
+
 def test_what_int8_costs_and_brings_is_among_the_facts() -> None:
     quantization = {
         "precision": "int8",

@@ -76,6 +76,8 @@ class FakeServer(classifier_pb2_grpc.ClassifierServicer):
     def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.script: deque[Any] = deque()
         self.by_picture: dict[bytes, Any] = {}
+        self.most_images = 1000
+        self.too_many = Fail(grpc.StatusCode.INVALID_ARGUMENT)
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
         self.remaining_s: list[float] = []
@@ -106,6 +108,8 @@ class FakeServer(classifier_pb2_grpc.ClassifierServicer):
 
     def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
         step = self._enter(request, context) or self.by_picture.get(request.images[0].encoded)
+        if len(request.images) > self.most_images:
+            step = self.too_many
         try:
             self.on_classify()
             if isinstance(step, Fail):
@@ -151,17 +155,18 @@ def fail(step: Fail, context: Any) -> None:
 
 
 def answer(request: Any) -> Any:
-    results = [result(image, request.top_k) for image in request.images]
+    results = [result(image, request) for image in request.images]
     return pb.ClassifyResponse(model=request.model, version=request.version or "1", results=results)
 
 
-def result(image: Any, top_k: int) -> Any:
+def result(image: Any, request: Any) -> Any:
     if image.encoded == b"broken":
         return pb.Result(error="this is no picture")
     raw = image.raw
     label = image.encoded.decode(errors="replace")[:8] if image.encoded else f"{raw.height}x{raw.width}x{raw.channels}"
     classes = [pb.Class(label=label, index=7, probability=0.75), pb.Class(label="1", index=1, probability=0.25)]
-    return pb.Result(classes=classes[:top_k])
+    seen = pb.RawPixels(height=28, width=28, channels=1, data=bytes(28 * 28)) if request.return_seen else None
+    return pb.Result(classes=classes[: request.top_k], seen=seen, occlusion=[0.25] * request.occlusion**2)
 
 
 class BlockingAsyncClient:

@@ -547,7 +547,7 @@ def test_a_truncated_keras_file_is_named(own: Own, tmp_path: Path) -> None:
 
 def test_a_pixel_scale_is_refused_where_it_has_no_meaning(own: Own, run_folder: Path, tmp_path: Path) -> None:
     for path, reason in (
-        (own.onnx, "scale inside the ONNX graph"),
+        (own.onnx, "of an .onnx file say with --scale"),
         (run_folder / "model.keras", "takes uint8 already"),
     ):
         with pytest.raises(UsageError, match=reason):

@@ -111,6 +111,17 @@ def test_a_model_of_other_numbers_keeps_its_floats_and_says_how_pictures_go(
     assert "1/255 for pixels divided by 255" in capsys.readouterr().err
 
 
+def test_a_float_model_whose_pictures_are_declared_gets_no_note_that_it_takes_none(
+    keras: Any, tmp_path: Path, capsys: Any
+) -> None:
+    _network(keras).save(tmp_path / "own.keras")
+    exported = _export(tmp_path / "own.keras", words={"scale": "0..1"})
+    assert exported.card.picture == (
+        "colour=rgb layout=nhwc size=8x8 fit=stretch resampling=bilinear antialias=no mean=0 std=1"
+    )
+    assert "no pictures" not in capsys.readouterr().err
+
+
 def test_none_as_pixel_scale_keeps_floats(pixelserve: Command, keras: Any, tmp_path: Path) -> None:
     _network(keras, keras.layers.Rescaling(1 / 255)).save(tmp_path / "own.keras")
     options = ("--name", "own", "--pixel-scale", "none", "--to", tmp_path / "models")

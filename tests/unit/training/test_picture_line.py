@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pixelserve_training.errors import UsageError
-from pixelserve_training.exporting.picture_line import picture_line, served_pictures
+from pixelserve_training.exporting.picture_line import asked_line, picture_line, served_pictures
 
 
 def model(*shape: int, dtype: Any = np.uint8, inputs: int = 1, outputs: int = 1) -> Any:
@@ -53,6 +53,43 @@ def test_of_anything_else_nothing_is_said(other: Any, capsys: pytest.CaptureFixt
 def test_a_wrong_line_is_refused_before_anything_is_written(asked: str, other: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         picture_line(asked, other, is_keras=False)
+
+
+def test_flags_are_further_words_of_the_line() -> None:
+    flags = {"fit": "stretch", "mean": "-0.5"}
+    assert asked_line(None, {}, is_keras=True) is None
+    assert asked_line("imagenet", {}, is_keras=False) == "imagenet"
+    assert asked_line("imagenet", flags, is_keras=False) == "imagenet fit=stretch mean=-0.5"
+    assert asked_line(None, flags, is_keras=False) == "fit=stretch mean=-0.5"
+    assert asked_line(" vit  size=224 ", {"size": "224x224"}, is_keras=True) == "vit size=224"
+
+
+def test_flags_without_a_line_change_what_is_assumed_of_keras_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked_line(None, {"fit": "crop"}, is_keras=True) == "keras fit=crop"
+    assert "assumed --picture keras: pictures are stretched, as Keras's loaders do, but for --fit;" in (
+        capsys.readouterr().err
+    )
+
+
+def test_scaling_of_a_keras_model_is_offered_in_the_graph(capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked_line("vit", {"scale": "0..1"}, is_keras=True) == "vit scale=0..1"
+    assert "with --pixel-scale in place of --scale" in capsys.readouterr().err
+    asked_line("vit", {"fit": "crop"}, is_keras=True)
+    asked_line("vit", {"scale": "0..1"}, is_keras=False)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "said"),
+    [
+        ("fit=crop", {"fit": "letterbox"}, r'fit=crop, and --fit is letterbox: .*write --picture "fit=letterbox"$'),
+        ("vit size=224", {"size": "180x240"}, r'and --size is 180x240: .*write --picture "vit size=180x240"$'),
+        ("imagnet", {"fit": "crop"}, r'there is no preset "imagnet".*; write --picture "imagenet"$'),
+    ],
+)
+def test_flags_that_contradict_the_line_are_refused(line: str, flags: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        asked_line(line, flags, is_keras=False)
 
 
 def written(folder: Path, picture: str, more: str = "") -> Path:
