@@ -6,9 +6,9 @@ from typing import Literal
 
 # A size whose time an image is within this much of the best one's is as good: larger batches would only add latency.
 _TOLERANCE = 1.04
-# What a run costs beside the model: two switches between threads, and a cache that the model has swept
-# (benchmarks/README.md).
-_RUN_OVERHEAD_NS = 100_000
+# What a run costs beside the model: switches to the threads of the network and back, and a cache that both have swept
+# (docs/adr/0006-engine.md).
+_RUN_OVERHEAD_NS = 300_000
 # So many sizes in a row that are no faster per row end the measuring; a single one may be the noise of a busy machine.
 _PATIENCE = 2
 
