@@ -3,6 +3,7 @@
 import functools
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ _WEBP_BYTES = 12
 # What any picture takes beside its pixels: decoders' code and tables, and parts of it that are in hand.
 _FIXED_BYTES = 4 * 1024 * 1024
 _ROW_BYTES = 32
+
+_PILLOW = "PIL"
+# As the warnings module keeps it.
+_IGNORED = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 
 
 class Picture:
@@ -237,13 +242,21 @@ def _silence_libraries() -> None:
     tiff.silence_libtiff()
 
 
+def _silence_pillow() -> None:
+    """Ignores Pillow's warnings: of what it mends in a damaged file, and of sizes above its own, less strict limit.
+
+    For good, as filters are the whole process's: with warnings.catch_warnings, one thread's picture would end what
+    another's needs.
+    """
+    if warnings.filters[:1] != [_IGNORED]:
+        warnings.filterwarnings("ignore", module=_PILLOW)
+
+
 @contextmanager
 def _told_as_image_errors() -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of what it mends in a damaged file, and of sizes above its own limit, which is less strict.
-            warnings.filterwarnings("ignore", module="PIL")
-            yield
+        _silence_pillow()
+        yield
     except ImageError:
         raise
     except MemoryError as error:

@@ -1,9 +1,9 @@
 """One Classify call on its way: decoded by the pool picture by picture, computed by the batcher, then answered."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,8 @@ LookUp = Callable[[], tuple[LoadedVersion, PictureSpec]]
 # Requests of no more are decoded in the step that looks at them: to wait again would take longer.
 _SMALL_PIXELS = 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024
+# All of them are decoded before the first one is prepared.
+_DECODED_BYTES = 4 * _SMALL_PIXELS
 # What looking at a picture's header takes, in pixels that are decoded in that time; and how many bytes are read in it.
 _LOOK_PIXELS = 5000
 _BYTES_A_PIXEL = 4
@@ -111,7 +113,7 @@ class ClassifyJob:
         sizes = [len(image.encoded) for image in request.images]
         cost = sum(_LOOK_PIXELS + size // _BYTES_A_PIXEL for size in sizes)
         # Looking at some formats' files copies them.
-        self.first = Step(cost, cost, _SMALL_BYTES + 2 * sum(sizes))
+        self.first = Step(cost, cost, _SMALL_BYTES + _DECODED_BYTES + 2 * sum(sizes))
         self._submitted: Request | None = None
         self._count_pixels()
         self._start_over()
@@ -155,7 +157,7 @@ class ClassifyJob:
         if self._waiting is None:
             self._measure()
         else:
-            self._decode(self._waiting.popleft().number, None)
+            self._decode_waiting(self._waiting.popleft().number)
         if self.is_over:
             raise Cancelled(self._left())
         if self._waiting:
@@ -169,11 +171,11 @@ class ClassifyJob:
         waiting: deque[_Waiting] = deque()
         opened: list[Picture] = []
         pixels = 0
-        for index in range(len(self._errors)):
+        for index, image in enumerate(self._request.images):
             if self.is_over:
                 return
             try:
-                picture, size_bytes = self._open(index)
+                picture, size_bytes = self._open(image)
             except ImageError as error:
                 self._errors[index] = error
                 continue
@@ -189,21 +191,19 @@ class ClassifyJob:
                 f"are accepted ({FULL_PICTURES} × --max-image-pixels): send fewer or smaller ones at a time"
             )
         if len(opened) == len(waiting):
-            for each, picture in zip(waiting, opened, strict=True):
-                self._decode(each.number, picture)
+            self._decode((each.number, picture) for each, picture in zip(waiting, opened, strict=True))
             waiting.clear()
         self._waiting = waiting
 
-    def _open(self, index: int) -> tuple[Picture, int]:
+    def _open(self, image: pb.Image) -> tuple[Picture, int]:
         """Returns a picture and the memory it takes; raises ImageError if it cannot be read or takes too much."""
-        image = self._request.images[index]
-        content = image.WhichOneof("content")
+        content, most = image.WhichOneof("content"), self._limits.max_pixels
         if content is None:
             raise ImageError("the image is empty; send an encoded file or raw pixels")
-        raw, most = image.raw, self._limits.max_pixels
         if content == "encoded":
             picture = open_file(image.encoded, most)
         else:
+            raw = image.raw
             picture = open_raw(raw.data, raw.height, raw.width, raw.channels, most)
         size_bytes = picture.bytes_needed(self._spec, INVERSIONS[self._request.inversion])
         size_bytes += self._request.occlusion**2 * self._spec.nbytes
@@ -214,24 +214,45 @@ class ClassifyJob:
             )
         return picture, size_bytes
 
-    def _decode(self, index: int, picture: Picture | None) -> None:
-        spec = self._spec
-        if self._rows is None:
-            self._rows = np.empty((occlusion.rows_of(self._request), *spec.shape), spec.dtype)
+    def _decode_waiting(self, index: int) -> None:
         try:
-            if picture is None:
-                picture, _ = self._open(index)
-            levels = fitted(picture.decode(), spec, INVERSIONS[self._request.inversion])
-            self._rows[self._count] = as_values(levels, spec)
-            self._count += 1
-            if self._request.occlusion:
-                for cover in occlusion.covered(levels, self._request.occlusion):
-                    self._rows[self._count] = as_values(cover, spec)
-                    self._count += 1
-            if self._request.return_seen:
-                self._seen.append(raw_pixels(levels))
+            picture, _ = self._open(self._request.images[index])
         except ImageError as error:
             self._errors[index] = error
+        else:
+            self._decode([(index, picture)])
+
+    def _decode(self, pictures: Iterable[tuple[int, Picture]]) -> None:
+        """Adds the rows of pictures, given with their places in the request.
+
+        First decodes all, then prepares all. One by one, 32 digits take a fifth more time each: the code and tables of
+        one step would push those of the other out of the processor's caches.
+        """
+        decoded: list[tuple[int, Any]] = []
+        for index, picture in pictures:
+            try:
+                decoded.append((index, picture.decode()))
+            except ImageError as error:
+                self._errors[index] = error
+        for index, image in decoded:
+            try:
+                self._prepare(image)
+            except ImageError as error:
+                self._errors[index] = error
+
+    def _prepare(self, image: Any) -> None:
+        spec, cells = self._spec, self._request.occlusion
+        if self._rows is None:
+            self._rows = np.empty((occlusion.rows_of(self._request), *spec.shape), spec.dtype)
+        levels = fitted(image, spec, INVERSIONS[self._request.inversion])
+        self._rows[self._count] = as_values(levels, spec)
+        self._count += 1
+        if cells:
+            for cover in occlusion.covered(levels, cells):
+                self._rows[self._count] = as_values(cover, spec)
+                self._count += 1
+        if self._request.return_seen:
+            self._seen.append(raw_pixels(levels))
 
     def _submit(self) -> None:
         if self._rows is None or not self._count:
@@ -272,50 +293,46 @@ class ClassifyJob:
 
     def _answer(self, scores: Array | None) -> None:
         response = pb.ClassifyResponse(model=self._loaded.name, version=str(self._loaded.version))
+        computed: list[pb.Result] = []
+        for error in self._errors:
+            if error is None:
+                computed.append(response.results.add())
+            else:
+                response.results.add(error=str(error))
         reader = self._loaded.scores
-        computed: Iterator[pb.Result] = iter(())
         if reader is not None and scores is not None:
             reading = reader.read(scores)
             response.output_kind = reading.kind
-            computed = _results(reader.output, reading, self._request)
-            if self._seen:
-                computed = map(_with_seen, computed, self._seen)
-            if self._request.occlusion:
-                computed = iter([_with_occlusion(next(computed), reading)])
-        response.results.extend(
-            next(computed) if error is None else pb.Result(error=str(error)) for error in self._errors
-        )
+            _add_classes(computed, reader.output, reading, self._request)
+            for result, seen in zip(computed, self._seen, strict=False):
+                result.seen.CopyFrom(seen)
+            if self._request.occlusion and not computed[0].error:
+                computed[0].occlusion.extend(occlusion.drops(reading))
         self._call.reply(response.SerializeToString())
 
 
-def _results(output: TensorSpec, reading: Reading, request: pb.ClassifyRequest) -> Iterator[pb.Result]:
-    """Yields each row's best classes, or that the model gave no numbers for it."""
+def _add_classes(
+    results: Sequence[pb.Result], output: TensorSpec, reading: Reading, request: pb.ClassifyRequest
+) -> None:
+    """Adds each row's best classes to its result, or that the model gave no numbers for it."""
     number = "probability" if reading.are_probabilities else "score"
     best = best_classes(reading.columns, request.top_k if request.HasField("top_k") else 1)
-    for row, indices, is_finite in zip(reading.numbers, best, reading.finite, strict=True):
-        if is_finite:
-            classes = [
-                pb.Class(label=_label(output, index), index=index, **{number: row[index]}) for index in indices.tolist()
-            ]
-            yield pb.Result(classes=classes)
-        else:
-            yield pb.Result(error=_NOT_FINITE)
+    numbers = np.take_along_axis(reading.numbers, best, axis=1)
+    # Covered pictures' rows come last, and have no result.
+    rows = zip(results, best.tolist(), numbers.tolist(), reading.finite.tolist(), strict=False)
+    for result, indices, values, is_finite in rows:
+        if not is_finite:
+            result.error = _NOT_FINITE
+            continue
+        # In place: messages that are made first and then added take twice as long.
+        add = result.classes.add
+        for index, value in zip(indices, values, strict=True):
+            add(label=_label(output, index), index=index, **{number: value})
 
 
 def raw_pixels(levels: Array) -> pb.RawPixels:
     height, width, channels = levels.shape
     return pb.RawPixels(height=height, width=width, channels=channels, data=as_levels(levels).tobytes())
-
-
-def _with_seen(result: pb.Result, seen: pb.RawPixels) -> pb.Result:
-    result.seen.CopyFrom(seen)
-    return result
-
-
-def _with_occlusion(result: pb.Result, reading: Reading) -> pb.Result:
-    if not result.error:
-        result.occlusion.extend(occlusion.drops(reading))
-    return result
 
 
 def _label(output: TensorSpec, index: int) -> str:

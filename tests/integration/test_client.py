@@ -93,14 +93,13 @@ def test_more_pictures_than_a_request_may_hold_are_sent_in_smaller_ones(
 def test_pictures_of_more_pixels_than_a_request_may_have_are_sent_in_smaller_ones(
     start_server: Callable[..., Any], root: Path, digits: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    limit = 2 * 28 * 28
-    served = start_server(root / "models", "--load-models", MODEL, "--max-request-pixels", str(limit))
-    large = Image.new("L", (28, 28 * 3))
-    with Client(served.grpc) as client:
-        predictions = client.classify([*digits, large], model=MODEL)
-    assert [prediction.label for prediction in predictions[:10]] == list("0123456789")
-    assert f"have {28 * 28 * 3:,} pixels together; at most {limit:,}" in predictions[10].error
-    assert "--max-request-pixels" in caplog.messages[0]
+    # A request may have 32 times as many: 64 digits.
+    served = start_server(root / "models", "--load-models", MODEL, "--max-image-pixels", str(2 * 28 * 28))
+    with Client(served.grpc, batch_size=100) as client:
+        predictions = client.classify([*digits * 10, Image.new("L", (28, 28 * 3))], model=MODEL)
+    assert [prediction.label for prediction in predictions[:100]] == list("0123456789") * 10
+    assert f"28 × 84 = {28 * 28 * 3:,} pixels" in predictions[100].error
+    assert "--max-image-pixels" in caplog.messages[0]
 
 
 def test_what_the_model_saw_and_why_it_says_so(server: Any, client: Client, digits: list[Path]) -> None:

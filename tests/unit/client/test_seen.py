@@ -80,7 +80,7 @@ def test_an_answer_of_another_size_than_it_says_is_the_servers_fault(
 @pytest.mark.parametrize(
     "message",
     [
-        "the request's pictures have 9 pixels together; at most 3 are taken (--max-request-pixels): send fewer",
+        "the request's pictures have 9 pixels together; at most 3 are accepted (32 × --max-image-pixels): send fewer",
         "the request has 8 images; expected 1 to 3",
     ],
 )

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -176,3 +177,12 @@ def test_a_picture_of_one_row_needs_the_weights_of_its_length() -> None:
     flat, line = (open_file(palette_png(*size), MAX_PIXELS) for size in ((1000, 1000), (1_000_000, 1)))
     spec = PictureSpec(224, 224, 3)
     assert line.bytes_needed(spec) > flat.bytes_needed(spec) + 16_000_000
+
+
+def test_what_pillow_warns_of_is_ignored_whatever_filters_are_set_later() -> None:
+    # Pillow warns of more than 89 million pixels.
+    large = encoded("PNG", Image.new("1", (10_000, 9_000)))
+    with warnings.catch_warnings():
+        for _ in range(2):
+            warnings.simplefilter("error")
+            assert open_file(large, 100_000_000).pixels == 90_000_000

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelserve.imaging.border import border_colour, border_level
 from pixelserve.imaging.decode import decode_file, decode_raw
 from pixelserve.imaging.errors import ImageError
 from pixelserve.imaging.formats import FORMATS
@@ -120,6 +121,22 @@ def test_what_is_transparent_shows_white() -> None:
 def test_a_picture_of_the_models_size_is_left_as_it_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     np.testing.assert_array_equal(prepare(Image.fromarray(pixels), GREY)[..., 0], pixels)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (28, 28), (700, 500)])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_a_borders_level_and_colour_are_the_medians_of_its_pixels(size: tuple[int, int], mode: str) -> None:
+    width, height = size
+    levels = np.random.default_rng(0).integers(0, 256, width * height * len(mode), dtype=np.uint8)
+    image = Image.frombytes(mode, size, levels.tobytes())
+
+    def border(of: Image.Image) -> Any:
+        pixels = np.asarray(of).reshape(height, width, -1)
+        return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+
+    assert border_level(image) == np.median(border(image.convert("L")))
+    flat = image.convert("RGB") if mode == "RGBA" else image
+    assert border_colour(flat) == tuple(np.median(border(flat), axis=0).astype(int))
 
 
 def test_a_wide_picture_is_kept_whole_and_undistorted() -> None:

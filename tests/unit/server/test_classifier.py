@@ -175,9 +175,9 @@ def test_a_class_without_a_label_is_called_by_its_index(bench: Bench, recorded_c
     assert [each.label for each in result.classes] == ["2", "b"]
 
 
-def picture(width: int, height: int) -> pb.Image:
+def picture(width: int, height: int, mode: str = "L") -> pb.Image:
     file = io.BytesIO()
-    Image.new("L", (width, height)).save(file, "PNG")
+    Image.new(mode, (width, height)).save(file, "PNG")
     return pb.Image(encoded=file.getvalue())
 
 
@@ -228,6 +228,35 @@ def test_a_picture_that_takes_more_memory_than_decoding_may_costs_only_itself(be
     greedy, good = pb.ClassifyResponse.FromString(call.replies[0]).results
     assert f"at most {small:,} are given (--max-decode-mib)" in greedy.error
     assert good.classes
+
+
+def test_a_small_picture_that_is_cut_off_costs_only_itself(bench: Bench, recorded_call: Any) -> None:
+    call = recorded_call()
+    bench.answer = answer({"scores": np.array([[0.1, 0.9], [0.9, 0.1]], np.float32)})
+    whole = picture(10, 10)
+    message = pb.ClassifyRequest(model="m", images=[whole, pb.Image(encoded=whole.encoded[:-26]), whole])
+    bench.classify(message.SerializeToString(), call)
+    first, damaged, last = pb.ClassifyResponse.FromString(call.replies[0]).results
+    assert "damaged" in damaged.error
+    assert [each.classes[0].label for each in (first, last)] == ["b", "a"]
+    assert [len(each.inputs["image"]) for each in bench.submitted] == [2]
+
+
+def test_the_memory_of_small_pictures_that_are_decoded_together_is_counted(bench: Bench, recorded_call: Any) -> None:
+    bench.limits = replace(bench.limits, max_pixels=10**6, max_request_pixels=10**7)
+    pictures = [picture(512, 512, "RGBA")] * 4
+
+    def needed(side: int) -> int:
+        return open_file(pictures[0].encoded, 10**6).bytes_needed(PictureSpec(side, side, 3))
+
+    # The largest model whose pictures are still prepared together.
+    side = max(side for side in range(1000) if needed(side) <= 32 * 1024 * 1024)
+    bench.loaded.config = replace(bench.loaded.config, pictures=PictureSpec(side, side, 3))
+    bench.build().classify(pb.ClassifyRequest(model="m", images=pictures).SerializeToString(), recorded_call())
+    (job,) = bench.jobs
+    assert job.first.bytes >= needed(side) + 3 * 4 * 512 * 512
+    bench.answer = answer({"scores": np.array([[0.1, 0.9]] * 4, np.float32)})
+    assert job.run() is None
 
 
 @pytest.fixture
