@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture docs
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -94,6 +94,10 @@ dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a loa
 
 page-pictures: $(STAMPS)/dev ## photograph the page for the docs (needs chromium and chromium-driver; ARGS=--help)
 	@$(BIN)/python tests/support/page_pictures.py $(ARGS)
+
+readme-pictures: $(STAMPS)/dev ## draw the README's terminal and its chart, in half a minute
+	@$(BIN)/python examples/demo.py --svg docs/pictures/demo.svg
+	@$(BIN)/python -m benchmarks.readme_chart
 
 docs: $(STAMPS)/docs ## build the documentation's site in build/site; broken links fail
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict $(ARGS)
