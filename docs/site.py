@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 INDEX = "docs/index.md"
 PAGES = ("*.md", "docs/**/*.md", "deploy/**/*.md", "benchmarks/README.md")
 ASSETS = ("docs/pictures/*.png", "docs/pictures/*.svg")
+# Code hosts begin a list right after a paragraph, Python-Markdown only after an empty line.
+LIST_AFTER_TEXT = re.compile(r"^(?![-#|>\s]|\d+\.)(.+\n)(?=- )", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!#|\w+:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -36,7 +38,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Leads links to folders to their README.md; a folder without one has no page, so its link becomes text."""
+    """Separates lists from text, and leads links to folders to their README.md; without one, a link becomes text."""
 
     def lead(link: re.Match[str]) -> str:
         text, target, anchor = link.groups(default="")
@@ -46,7 +48,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         readme = posixpath.join(target, "README.md")
         return f"[{text}]({readme}{anchor})" if (folder / "README.md").is_file() else text
 
-    return LINK.sub(lead, markdown)
+    return LINK.sub(lead, LIST_AFTER_TEXT.sub(r"\1\n", markdown))
 
 
 def resolve(page: str, target: str) -> str:
