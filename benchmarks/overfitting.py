@@ -137,7 +137,7 @@ def ratios(taken: Sequence[Mapping[str, float]], variant: str) -> list[float]:
 def table(rows: Sequence[Row], taken: Sequence[Mapping[str, float]]) -> str:
     """Returns the table as Markdown."""
     lines = [
-        "| variant | held-out accuracy | test accuracy | training less test | parameters | time an image |",
+        "| variant | held-out accuracy | test accuracy | training less test | parameters | time per image |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -232,6 +232,14 @@ def figures(before: Samples, after: Samples, seconds: float) -> str:
     )
 
 
+def save_picture(path: Path) -> None:
+    """Writes the recorded output as an SVG file that loads nothing."""
+    drawn = console.export_svg(title="make demo", unique_id="demo")
+    # Rich's fonts would come from the network.
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    path.write_text("".join(f"{line.rstrip()}\n" for line in drawn.splitlines()), encoding="utf-8")
+
+
 def wait_for_ctrl_c(server: Server) -> None:
     """Stays until the user has had enough, or the server ends by itself."""
     # SIGTERM ends this process in the same way, so that the server is stopped with it. SIGINT is ignored where a shell
@@ -253,9 +261,12 @@ def main() -> None:
     parser.add_argument("--grpc-port", type=int, default=0, help="the server's gRPC port (default: a free one)")
     parser.add_argument("--metrics-port", type=int, default=0, help="the server's metrics port (default: a free one)")
     parser.add_argument("--stay", action="store_true", help="leave the server running until Ctrl-C")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help=f"show {BURST_MODEL} only, and save the output as SVG")
     args = parser.parse_args()
 
-    shown = {model: read_pictures(folder) for model, folder in PICTURES.items() if (ROOT / "models" / model).is_dir()}
+    console.record = args.svg is not None
+    models = [BURST_MODEL] if args.svg else [model for model in PICTURES if (ROOT / "models" / model).is_dir()]
+    shown = {model: read_pictures(PICTURES[model]) for model in models}
     burst = shown[BURST_MODEL]
     console.print("==> Starting the server")
     ports = (args.http_port, args.grpc_port, args.metrics_port)
@@ -275,6 +286,8 @@ def main() -> None:
             wait_for_ctrl_c(server)
         else:
             console.print("Draw a digit yourself: `make serve`, then open http://127.0.0.1:8000/")
+    if args.svg:
+        save_picture(args.svg)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ _INVERSIONS = {
 # gRPC servers and proxies take 4 MiB a message unless told otherwise. A larger picture travels alone.
 MAX_REQUEST_BYTES = 3 * 1024 * 1024
 
-# How servers refuse too many pixels (32 times --max-image-pixels), and too many images (--max-images, the model's batch,
-# or the number of fields). Clients cannot know all of these limits: ListModels has only the model's batch, and headers
-# of pictures are not read here.
+# How servers refuse too many pixels (32 times --max-image-pixels), and too many images (--max-images, the model's
+# batch, or the number of fields). Clients cannot know all of these limits: ListModels has only the model's batch, and
+# headers of pictures are not read here.
 _TOO_MUCH = re.compile("pixels together; at most|images; expected 1 to|too large: it has more than .* fields")
 _LOG = logging.getLogger("pixelserve.client")
 

@@ -1,4 +1,4 @@
-"""The zoo's tables in README.md and docs/zoo.md: the same rows, and an interval beside each accuracy."""
+"""The zoo's tables in README.md and docs/zoo.md: the same figures, and an interval beside each accuracy."""
 
 import re
 from pathlib import Path
@@ -22,8 +22,20 @@ def zoo_table(text: str) -> list[str]:
     return re.findall(r"^\| recipe \| data set \|.*\n(?:\|.*\n)+", text, re.MULTILINE)[0].splitlines()
 
 
-def test_both_pages_have_the_same_table_with_every_recipe() -> None:
-    assert zoo_table(README) == zoo_table(PAGE)
+def shortened(row: str) -> str:
+    """Returns the README's row for one of docs/zoo.md."""
+    recipe, dataset, *_, measured, interval, _, training = (cell.strip() for cell in row.strip("|").split("|"))
+    accuracy = f"{measured} ({interval})" if interval else measured
+    return f"| {recipe} | {dataset} | {accuracy} | {training} |"
+
+
+def test_the_readmes_table_is_the_short_form_of_the_full_one() -> None:
+    head, *rows = zoo_table(README)
+    assert head == "| recipe | data set | accuracy (95% interval) | training |"
+    assert rows == ["| --- | --- | --- | --- |", *map(shortened, zoo_table(PAGE)[2:])]
+
+
+def test_the_full_table_has_every_recipe() -> None:
     assert [row.split(" | ")[0].strip("| ") for row in zoo_table(PAGE)[2:]] == [each.name for each in zoo.recipes()]
 
 
@@ -32,7 +44,7 @@ def test_every_measured_accuracy_has_its_interval() -> None:
     assert {name for name, row in rows.items() if not PAIR.search(row)} == LEARNED_FROM
 
 
-@pytest.mark.parametrize("row", sorted({row for row in (README + PAGE).splitlines() if PAIR.search(row)}))
+@pytest.mark.parametrize("row", sorted({row for row in PAGE.splitlines() if PAIR.search(row)}))
 def test_an_interval_is_that_of_the_accuracy_before_it(row: str) -> None:
     samples = SAMPLES.get(row.split(" | ")[0].strip("| "), 10_000)
     accuracy, *shown = (float(value) for value in PAIR.findall(row)[0])

@@ -41,6 +41,16 @@ def test_the_demo_shows_pictures_and_figures_and_leaves_nothing_running(root: Pa
     assert left == []
 
 
+@pytest.mark.slow
+def test_the_saved_picture_has_the_output_and_loads_nothing(root: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "demo.svg"
+    command = [sys.executable, root / "examples" / "demo.py", "--svg", picture]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    drawn = picture.read_text()
+    assert "digit-7-test-00000" in drawn
+    assert "url(http" not in drawn.replace('"', "")
+
+
 def environment_of(process: Path) -> str:
     try:
         return (process / "environ").read_text(errors="replace")

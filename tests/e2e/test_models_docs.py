@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,6 +26,7 @@ SECTIONS = {
     heading: re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL)
     for heading, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
+CLASSIFY = SECTIONS["Serve"][-1][1]
 # Red, green and blue, as bright as each other.
 FRUITS = {"apple": (220, 30, 30), "lime": (30, 220, 30), "plum": (30, 30, 220)}
 SIDE = 32
@@ -88,6 +90,12 @@ def run(command: str, folder: Path, *more: str) -> str:
     return done.stdout
 
 
+def run_alone(export: str, folder: Path) -> str:
+    """Runs an export of the page into an empty repository: a reader has one model, and all are called fruit."""
+    shutil.rmtree(folder / "models", ignore_errors=True)
+    return run(export, folder)
+
+
 def classified(command: str, folder: Path, server: Any) -> dict[str, tuple[str, float]]:
     """Runs a `pixelserve classify` command of the page; returns the best label and its probability by picture."""
     lines = run(command, folder, "--address", server.grpc, "--json").splitlines()
@@ -124,9 +132,9 @@ def test_every_section_of_a_model_is_tested() -> None:
 def test_a_keras_file_that_scales_pixels_itself_takes_pictures(
     keras_models: Path, start_server: Callable[..., Any]
 ) -> None:
-    export, classify = blocks("Keras: .keras", "bash")
-    assert "accuracy 100.00%" in run(export, keras_models)
-    doctor, serve, look = blocks("Serve", "bash")
+    (export,) = blocks("Keras: .keras", "bash")
+    assert "accuracy 100.00%" in run_alone(export, keras_models)
+    doctor, serve, look, classify = blocks("Serve", "bash")
     assert "fruit version 1: would serve" in run(doctor, keras_models)
     server = start_server(keras_models / shlex.split(serve)[-1])
     answers = classified(classify, keras_models, server)
@@ -141,9 +149,9 @@ def test_a_keras_file_that_scales_pixels_itself_takes_pictures(
 def test_pixels_that_were_divided_before_training_are_divided_in_the_graph(
     keras_models: Path, start_server: Callable[..., Any], section: str
 ) -> None:
-    export, classify = blocks(section, "bash")
-    run(export, keras_models)
-    answers = classified(classify, keras_models, start_server(keras_models / "models"))
+    (export,) = blocks(section, "bash")
+    run_alone(export, keras_models)
+    answers = classified(CLASSIFY, keras_models, start_server(keras_models / "models"))
     assert answers["apple.png"] == ("apple", pytest.approx(share("apple"), abs=1e-4))
 
 
@@ -155,11 +163,11 @@ def test_a_download_of_teachable_machine_is_unpacked_and_exported(
     with zipfile.ZipFile(keras_models / "converted_keras.zip", "w") as archive:
         archive.write(keras_models / "keras_model.h5", "keras_model.h5")
         archive.writestr("labels.txt", "".join(f"{number} {fruit}\n" for number, fruit in enumerate(FRUITS)))
-    unpack, export, classify = blocks("Teachable Machine", "bash")
+    unpack, export = blocks("Teachable Machine", "bash")
     unpack = unpack.replace("python", sys.executable)
     subprocess.run(["bash", "-ec", unpack], cwd=keras_models, check=True, timeout=60)
-    run(export, keras_models)
-    answers = classified(classify, keras_models, start_server(keras_models / "models"))
+    run_alone(export, keras_models)
+    answers = classified(CLASSIFY, keras_models, start_server(keras_models / "models"))
     assert answers["apple.png"] == ("apple", pytest.approx(share("apple"), abs=1e-4))
 
 
@@ -172,10 +180,10 @@ def share(fruit: str) -> float:
 def test_weights_beside_a_pytorch_file_are_merged(workplace: Path, start_server: Callable[..., Any]) -> None:
     write_as_pytorch_does(workplace / "fruit.onnx", *preparation())
     assert (workplace / "fruit.onnx.data").stat().st_size
-    export, classify = blocks("PyTorch: .onnx", "bash")
-    assert "accuracy 100.00%" in run(export, workplace)
-    assert [path.name for path in (workplace / "models" / "fruit-torch" / "1").glob("*.data")] == []
-    answers = classified(classify, workplace, start_server(workplace / "models"))
+    (export,) = blocks("PyTorch: .onnx", "bash")
+    assert "accuracy 100.00%" in run_alone(export, workplace)
+    assert [path.name for path in (workplace / "models" / "fruit").rglob("*.data")] == []
+    answers = classified(CLASSIFY, workplace, start_server(workplace / "models"))
     assert answers["apple.png"][0] == "apple"
 
 
