@@ -24,8 +24,8 @@ from .api.stream import INFER_STREAM, InferStreams
 from .api.streaming import StreamedMethod
 from .api.trace_settings import TraceSettings
 from .deadline import Deadline
+from .engine.providers import check_runtime, requires_gpu
 from .engine.regions import Regions
-from .engine.session import check_runtime
 from .engine.timer import Timer
 from .errors import RepositoryError
 from .failures import FailureLog
@@ -74,7 +74,7 @@ class Application:
         self._is_serving = False
         self._is_draining = False
         self._metrics = Metrics(
-            requires_gpu=settings.require_gpu or settings.device == "cuda",
+            requires_gpu=requires_gpu(parts.session_options(settings)),
             gpus=None if settings.device == "cpu" else Gpus(),
         )
         self._tokens = parts.tokens_file(settings, log, self._log_failure, self._threads)

@@ -36,7 +36,7 @@ def doctor(
     quick: Annotated[
         bool, typer.Option("--quick", help="Read the files only: nothing is loaded, no golden sample replayed.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="As for serve: auto, cpu or cuda.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="As for serve.", show_default=False)] = None,
     require_card: Annotated[
         bool, typer.Option("--require-card", help="As for serve: refuse a version without a card.")
     ] = False,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
+from pixelserve_server.engine.providers import PROVIDERS
 from pixelserve_server.settings import ENV_PREFIX, Settings
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "settings.md"
@@ -33,3 +34,9 @@ def test_every_setting_has_its_flag_variable_default_and_meaning(name: str) -> N
 def test_no_row_is_about_a_setting_that_is_gone() -> None:
     rows = [row for row in ROWS if row[0].startswith("`--") and len(row) == 4]
     assert len(rows) == len(Settings.model_fields)
+
+
+def test_the_table_of_execution_providers_is_that_of_the_code() -> None:
+    table = PAGE.read_text().split("## Execution providers")[1].split("\n## ")[0]
+    rows = [[cell.strip("| `") for cell in line.split(" | ")] for line in table.splitlines() if line.startswith("| `")]
+    assert [row[:3] for row in rows] == [[each.key, each.name, each.extra] for each in PROVIDERS]
