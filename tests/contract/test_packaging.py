@@ -81,8 +81,10 @@ def test_the_wheel_installs_into_an_empty_environment_and_serves(tmp_path: Path)
         *("pixelserve", "pixelserve_server", "pixelserve_training"),
         f"pixelserve-{PYPROJECT['project']['version']}.dist-info",
     }
-    page = {path.relative_to(ROOT / "server").as_posix() for path in (ROOT / "server" / "page").rglob("*.*")}
-    assert {f"pixelserve_server/{name}" for name in page} <= set(zipfile.ZipFile(wheel).namelist())
+    data = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "server").rglob("*.*") if "__pycache__" not in path.parts
+    }
+    assert {f"pixelserve_{name}" for name in data} <= set(zipfile.ZipFile(wheel).namelist())
     python = install(wheel, tmp_path)
     assert not list((tmp_path / "env" / "lib").glob("*/site-packages/tensorflow"))
     serve_and_stop(python.parent / "pixelserve", tmp_path)
