@@ -32,6 +32,7 @@ CONFINED = {
     "cryptography": ("server/transport/",),
     "h2corn": ("server/transport/h2corn/",),
     "starlette": ("server/api/rest/",),
+    "msgspec": ("server/api/rest/json_body.py",),
     "PIL": ("pixelserve/imaging/", "pixelserve/client/pictures.py", "examples/"),
     "fsspec": ("pixelserve/pull/sources.py",),
     "grpc_health": ("server/api/health.py",),

@@ -301,14 +301,12 @@ def _set_parameters(asked: Any, body: bytes) -> None:
     """Copies a JSON body's parameters into a request: files come as base64, all else as text."""
     wanted = json_body.parse_object(body) if body else {}
     where = f"model {asked.model_name}"
-    for given, value in json_body.member(wanted, "parameters", dict, {}, where).items():
-        # JSON can say what protobuf cannot: half of a surrogate pair.
-        name = json_body.text({"a parameter's name": given}, "a parameter's name", where)
+    for name, value in json_body.member(wanted, "parameters", dict, {}, where).items():
         if name.startswith("file:"):
             asked.parameters[name].bytes_param = _from_base64(name, value)
         else:
             text = value if isinstance(value, str) else json_body.dump(value).decode()
-            asked.parameters[name].string_param = json_body.text({name: text}, name, where)
+            asked.parameters[name].string_param = text
 
 
 def _from_base64(name: str, value: object) -> bytes:
