@@ -176,7 +176,7 @@ class Dispatcher:
         """Keeps the calls that come from now on, `most` of them, until `release`; probes are answered meanwhile."""
         held = Held(partial(Dispatcher.handle, self), self._handlers, most)
         # Replaces the methods, so holding costs nothing while it is off.
-        self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]
+        self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]  # see above
         return held
 
     def release(self, held: Held) -> None:

@@ -40,7 +40,7 @@ class LogLevel:
 
 
 # Made once, so that which of its methods do nothing cannot change: none does, and the level decides.
-class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]
+class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]  # a class that is made
     """A logger whose methods raise nothing: an event that cannot be written as it is becomes a short one."""
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:

@@ -25,7 +25,10 @@ CONFINED = {
     # Through which its telemetry is off; the quantiser is a package of its own, imported when the other was.
     "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py"),
     "pixelserve.onnx_runtime": ("server/engine/providers/", "training/runtime.py"),
-    "prometheus_client": ("server/observe/metrics.py", "server/observe/port.py", "examples/"),
+    "prometheus_client": (
+        *("server/observe/metrics.py", "server/observe/version_metrics.py", "server/observe/port.py"),
+        "examples/",
+    ),
     "opentelemetry": ("server/observe/traces.py",),
     "structlog": ("server/observe/logs.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),

@@ -466,7 +466,7 @@ def test_an_answer_that_json_cannot_say_is_refused_and_can_be_had_as_binary_data
 
 
 @pytest.mark.parametrize(
-    ("body", "said"), [({"ready": "yes"}, "ready is neither true nor false"), (b"[]", "not an object")], ids=str
+    ("body", "said"), [({"ready": "yes"}, "ready must be true or false"), (b"[]", "not an object")], ids=str
 )
 def test_a_wrong_question_for_the_index_is_refused(call: Call, body: Any, said: str) -> None:
     assert said in call("/v2/repository/index", body).error
