@@ -101,6 +101,31 @@ class Rest:
 
     def app(self) -> ASGIApp:
         """Returns the ASGI application."""
+        others = self._others()
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                # A WebSocket, which is told 403.
+                await send({"type": "websocket.close"})
+                return
+            method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
+            error = cross_site.refusal(method, path, headers, self._hosts)
+            inference = _INFER.fullmatch(path)
+            if error is not None:
+                await self._failure(error)(scope, receive, send)
+            elif inference is None:
+                await others(scope, receive, send)
+            elif method != "POST":
+                await self._failure(_wrong_method(path, method, {"Allow": "POST"}))(scope, receive, send)
+            else:
+                # Without Starlette, whose part of a request took longer than the model's.
+                named = inference["model"], inference["version"] or ""
+                await self._answer_inference(*named, scope, headers, receive, send)
+
+        return answer
+
+    def _others(self) -> Starlette:
+        """Returns what answers all paths but those of inference."""
         model, of_version = "/v2/models/{model}", "/versions/{version}"
         get: dict[str, Handle] = {
             "/v2": self._metadata,
@@ -123,7 +148,7 @@ class Rest:
         get |= regions.get() | PagePaths(self._call, self._assets).get() | self._docs.get()
         changes = repository.changes() | regions.post()
         post |= repository.reads() | {path: _without_forms(handle) for path, handle in changes.items()}
-        others = Starlette(
+        return Starlette(
             routes=[
                 Route(path, self._guarded(handle), methods=[method])
                 for method, routes in (("GET", get), ("POST", post))
@@ -131,27 +156,6 @@ class Rest:
             ],
             exception_handlers={HTTPException: self._no_route},
         )
-
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
-                # A WebSocket, which is told 403.
-                await send({"type": "websocket.close"})
-                return
-            method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
-            error = cross_site.refusal(method, path, headers, self._hosts)
-            inference = _INFER.fullmatch(path)
-            if error is not None:
-                await self._failure(error)(scope, receive, send)
-            elif inference is None:
-                await others(scope, receive, send)
-            elif method != "POST":
-                await self._failure(_wrong_method(path, method, {"Allow": "POST"}))(scope, receive, send)
-            else:
-                # Without Starlette, whose part of a request took longer than the model's.
-                named = inference["model"], inference["version"] or ""
-                await self._answer_inference(*named, scope, headers, receive, send)
-
-        return answer
 
     async def _answer_inference(
         self, model: str, version: str, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
