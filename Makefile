@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
+.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -91,9 +91,6 @@ bench-plan: $(STAMPS)/dev ## compare what `pixelserve plan` predicts with a real
 
 scaling-picture: $(STAMPS)/dev ## draw p99 and cost by balancer for docs/scaling.md, in a minute
 	@$(BIN)/python -m benchmarks.scaling_picture $(ARGS)
-
-dashboard-pictures: $(STAMPS)/dev ## draw the dashboard for the docs, from a load of four minutes (needs prometheus; ARGS=--help)
-	@$(BIN)/python -m deploy.grafana.pictures $(ARGS)
 
 page-pictures: $(STAMPS)/dev ## photograph the page for the docs (needs chromium and chromium-driver; ARGS=--help)
 	@$(BIN)/python tests/support/page_pictures.py $(ARGS)

@@ -83,11 +83,10 @@ def plain_runner(model: Path, provider: str) -> Callable[[Mapping[str, Any]], ob
 
 def graph_runner(model: Path, provider: str, sizes: list[int]) -> tuple[Callable[[Mapping[str, Any]], object], str]:
     """Returns `run` of the server's session with CUDA graphs, and why it has none; empty where it has."""
-    from pixelserve_server.engine.providers import CudaOptions, SessionOptions
+    from pixelserve_server.engine.providers import SessionOptions
     from pixelserve_server.engine.session import Session
 
-    device: Any = provider
-    session = Session(model, SessionOptions(device=device, cuda=CudaOptions(graphs=True)))
+    session = Session(model, SessionOptions(device=provider, flags={"cuda_graphs": True}))
     for rows in sizes:
         session.warm(rows, made_up_inputs(model, rows))
     missing = "" if session.in_use.graphs == len(sizes) else " ".join(session.notes) or "not every size was captured"

@@ -1,6 +1,5 @@
 """Constructs the server's parts, wires them, and says in which order they start and stop."""
 
-import gc
 import time
 from dataclasses import replace
 
@@ -24,11 +23,12 @@ from .api.stream import INFER_STREAM, InferStreams
 from .api.streaming import StreamedMethod
 from .api.trace_settings import TraceSettings
 from .deadline import Deadline
+from .engine.memory import freeze
+from .engine.providers import check_runtime, requires_gpu
 from .engine.regions import Regions
-from .engine.session import check_runtime
 from .engine.timer import Timer
-from .errors import RepositoryError
 from .failures import FailureLog
+from .first_load import load_models
 from .life import ENDING_S, Gate, Part
 from .network import Network
 from .observe.certificates import CertificateEvents
@@ -40,7 +40,6 @@ from .observe.port import MetricsServer
 from .repository.catalogue import Catalogue
 from .repository.loader import Loader
 from .repository.manager import RepositoryManager
-from .repository.temporary import remove_abandoned
 from .settings import MIB, Settings
 from .supervised import Supervisor
 from .transport import Services
@@ -73,7 +72,7 @@ class Application:
         self._is_serving = False
         self._is_draining = False
         self._metrics = Metrics(
-            requires_gpu=settings.require_gpu or settings.device == "cuda",
+            requires_gpu=requires_gpu(parts.session_options(settings)),
             gpus=None if settings.device == "cpu" else Gpus(),
         )
         self._tokens = parts.tokens_file(settings, log, self._log_failure, self._threads)
@@ -178,7 +177,7 @@ class Application:
             return
         self._is_serving = True
         life.start(self._serving)
-        _settle_memory()
+        freeze()
         http_address = self._addresses["http"]
         self._log.info(
             "serving",
@@ -321,32 +320,13 @@ class Application:
         self._log.warning("trace settings changed", trace_level=level, trace_rate=rate)
 
     def _load(self) -> None:
-        settings = self._settings
-        if removed := remove_abandoned():
-            self._log.info("temporary files removed", folders=removed, reason="the servers that made them have ended")
-        names = [name.strip() for name in (settings.load_models or "").split(",") if name.strip()]
-        if settings.model_control_mode != "explicit" or "*" in names:
-            failed = self._manager.load_all(stop_on_error=settings.exit_on_error)
-        else:
-            self._announce()
-            failed = self._manager.load_all(names, stop_on_error=settings.exit_on_error)
-        if failed and settings.exit_on_error:
-            raise failed[0]
-        self._is_complete = not failed
+        self._is_complete = load_models(self._settings, self._manager, self._log)
 
     def _on_threads(self) -> None:
         """Says so when a thread has failed, or has started again."""
         self._log.warning("threads", down=list(self._threads.down), ready=self.is_ready)
         # Before everything is loaded and after the end it serves nothing anyway.
         self._health.report({}, server=self.is_ready)
-
-    def _announce(self) -> None:
-        """Has clients see what they may load; there may be nothing yet."""
-        try:
-            self._manager.announce()
-        except RepositoryError:
-            if not self._settings.model_repository.is_dir():
-                raise
 
     def _loader(self) -> Loader:
         return replace(
@@ -362,13 +342,3 @@ class Application:
 
 def _scheme(is_encrypted: bool) -> str:
     return "https" if is_encrypted else "http"
-
-
-def _settle_memory() -> None:
-    """Takes what lives as long as the server out of the garbage collector's sight.
-
-    A full collection looks at every object that may ever become garbage: with all modules and models among them it took
-    30 ms, in which nobody was answered.
-    """
-    gc.collect()
-    gc.freeze()

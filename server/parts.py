@@ -14,7 +14,7 @@ from .api.health import MAX_WATCHES
 from .api.status import status_of
 from .api.watch import CallWatch
 from .engine.measuring import WarmupBudget
-from .engine.providers import CudaOptions, SessionOptions
+from .engine.providers import FLAGS, SessionOptions
 from .engine.run import Observer
 from .engine.timer import Timer
 from .errors import MissingLibraryError, RequestError
@@ -52,7 +52,7 @@ def session_options(settings: Settings) -> SessionOptions:
         device_id=settings.device_id,
         require_gpu=settings.require_gpu,
         intra_op_threads=settings.intra_op_threads,
-        cuda=CudaOptions(arena_shrink=settings.cuda_arena_shrink, graphs=settings.cuda_graphs),
+        flags={name: True for name in FLAGS if getattr(settings, name)},
         config=dict(option.split("=", 1) for option in settings.session_option),
     )
 

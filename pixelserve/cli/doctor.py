@@ -36,7 +36,7 @@ def doctor(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only read the files; load no model and replay no golden sample.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="As for serve: auto, cpu or cuda.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="As for serve.", show_default=False)] = None,
     require_card: Annotated[
         bool, typer.Option("--require-card", help="As for serve: refuse versions without a card.")
     ] = False,

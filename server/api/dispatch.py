@@ -176,7 +176,7 @@ class Dispatcher:
         """Holds up to `most` new calls until `release`; probes are still answered."""
         held = Held(partial(Dispatcher.handle, self), self._handlers, most)
         # Replaces the methods, so this costs nothing while off.
-        self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]
+        self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]  # see above
         return held
 
     def release(self, held: Held) -> None:

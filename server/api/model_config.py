@@ -5,7 +5,6 @@ from typing import TypeVar
 
 from pixelserve.oip import model_config_pb2 as pb
 
-from ..engine.providers import CUDA
 from ..engine.tensors import TensorSpec
 from ..repository.aliases import set_aliases
 from ..repository.config import BACKEND, PLATFORM, ModelConfig
@@ -86,7 +85,7 @@ def _complete_scheduling(config: pb.ModelConfig, loaded: LoadedVersion) -> None:
         # In Triton a queue without a size is unbounded; here the setting applies.
         config.dynamic_batching.default_queue_policy.max_queue_size = policy.queue.max_queue_size
     if not config.instance_group:
-        on_gpu = loaded.provider == CUDA
+        on_gpu = loaded.in_use.device_id is not None
         kind = pb.ModelInstanceGroup.KIND_GPU if on_gpu else pb.ModelInstanceGroup.KIND_CPU
         gpus = [loaded.in_use.device_id or 0] if on_gpu else []
         config.instance_group.add(name=f"{config.name}_0", count=1, kind=kind, gpus=gpus)

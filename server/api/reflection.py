@@ -76,7 +76,7 @@ class _Questions(OpenStream):
         try:
             request = parse_message(reflection_pb2.ServerReflectionRequest, message)
             # The library's service uses only the requests.
-            (answer,) = self._servicer.ServerReflectionInfo(iter((request,)), None)  # type: ignore[arg-type]
+            (answer,) = self._servicer.ServerReflectionInfo(iter((request,)), None)  # type: ignore[arg-type]  # no context
         except InvalidRequest as error:
             self.status = status_of(error)
             self._is_finished = True

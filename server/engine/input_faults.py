@@ -2,10 +2,13 @@
 
 import re
 
+from .providers import PROVIDERS
+
 _NODE = re.compile(r"while running (\w+) node\. Name:'(.*?)' Status Message: (.*)", re.DOTALL)
 _DIMENSIONS = re.compile(r"INVALID_ARGUMENT : (Got invalid dimensions for input: .*)", re.DOTALL)
 # The runtime's own errors, in any node.
-_OURS = re.compile(r"(?i)alloc|out of memory|\b(cuda|cudnn|cublas|cufft|hip|miopen)|internal error|not implemented")
+_FAULTS = "|".join(word for provider in PROVIDERS for word in provider.fault_words)
+_OURS = re.compile(rf"(?i)alloc|out of memory|\b({_FAULTS})|internal error|not implemented")
 # file.h:123 Function or file.h:123 signature(...) condition was false.
 _SOURCE = re.compile(r"^\S+\.(?:h|hpp|cc|cpp|cu|cuh):\d+\s+(?:.* was false\.|.*\)(?= )|\S+)\s*", re.DOTALL)
 _LONGEST = 300

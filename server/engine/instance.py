@@ -61,7 +61,7 @@ class Instance(Generic[R]):
     def warm(self) -> LatencyCurve:
         """Warms the session; raises what that raises.
 
-        Call it on the thread that will run its batches: CUDA graphs belong to the thread that captured them.
+        Call it on the thread that will run its batches: captured graphs belong to their thread.
         """
         return self._warm(self._session)
 

@@ -1,6 +1,7 @@
 """This process's memory, and its return to the system."""
 
 import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -24,3 +25,13 @@ def trim() -> None:
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+def freeze() -> None:
+    """Hides what lives as long as the server from the garbage collector.
+
+    A full collection looks at every object that may ever become garbage: with all modules and models among them it took
+    30 ms, in which no call was answered.
+    """
+    gc.collect()
+    gc.freeze()

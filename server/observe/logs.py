@@ -39,7 +39,7 @@ class LogLevel:
 
 
 # Made once, with no method disabled, because the level decides at run time.
-class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]
+class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]  # a generated class
     """A logger whose methods never raise: an event that cannot be rendered becomes a short one."""
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:

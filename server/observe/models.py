@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..engine.session import runtime_version
+from ..engine.providers import runtime_version
 from ..errors import RepositoryError
 from ..repository.compatibility import ignored_fields, warning
 from ..repository.layout import CONFIG_FILE, PassedOver
@@ -73,7 +73,7 @@ class ModelEvents:
             provider=loaded.provider,
             device_id=loaded.in_use.device_id,
             threads=loaded.in_use.threads,
-            cuda_graphs=loaded.in_use.graphs,
+            graphs=loaded.in_use.graphs,
             runtime=runtime_version(),
             evidence=loaded.evidence.summary,
             load_s=round(loaded.load_s, 3),

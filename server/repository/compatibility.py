@@ -87,8 +87,10 @@ RULES = (
     Rule("batch_output", REFUSED, "outputs are split by rows, not by an input's values; remove it"),
     Rule("optimization.graph", IGNORED, "every graph gets ONNX Runtime's full optimization"),
     Rule("optimization.priority", IGNORED, "the operating system schedules the models"),
-    Rule("optimization.cuda", IGNORED, "`--cuda-graphs` and the other CUDA settings apply to all models"),
-    Rule("optimization.execution_accelerators", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
+    Rule("optimization.cuda", IGNORED, "the server's GPU settings apply to all models"),
+    Rule(
+        "optimization.execution_accelerators", IGNORED, "models run on the execution provider of the server's settings"
+    ),
     Rule("optimization.input_pinned_memory", IGNORED, _PINNED),
     Rule("optimization.output_pinned_memory", IGNORED, _PINNED),
     Rule("optimization.gather_kernel_buffer_threshold", IGNORED, "no such kernel exists here"),
@@ -109,8 +111,8 @@ RULES = (
     Rule("instance_group.kind", SERVED, "KIND_AUTO, KIND_CPU or KIND_GPU (needs a GPU); KIND_MODEL is refused"),
     Rule("instance_group.count", SERVED, "number of sessions, on each listed GPU; at most 1,024"),
     Rule("instance_group.rate_limiter", IGNORED, "a session runs as soon as it is free"),
-    Rule("instance_group.gpus", SERVED, "CUDA device numbers; not with KIND_CPU"),
-    Rule("instance_group.secondary_devices", IGNORED, "models run on ONNX Runtime's CPU or CUDA provider"),
+    Rule("instance_group.gpus", SERVED, "GPU numbers; not with KIND_CPU"),
+    Rule("instance_group.secondary_devices", IGNORED, "models run on the execution provider of the server's settings"),
     Rule("instance_group.profile", IGNORED, "optimization profiles are for TensorRT"),
     Rule("instance_group.passive", REFUSED, "a session that takes no requests is of no use; remove it"),
     Rule(

@@ -191,7 +191,7 @@ class ModelKeeper:
         """Notifies the listener, whose failures must not change what is loaded."""
         try:
             event()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  a listener's surprise must not stop a change
             self._loader.log_failure(error)
 
     def forget(self, name: str) -> list[RepositoryError]:

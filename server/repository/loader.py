@@ -15,7 +15,7 @@ from ..engine.curve import LatencyCurve
 from ..engine.instance import Instance
 from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
-from ..engine.providers import CUDA, InUse, SessionOptions
+from ..engine.providers import InUse, SessionOptions, provider_at
 from ..engine.run import Observer
 from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
@@ -227,13 +227,13 @@ class Loader:
         )
 
     def _tune(self, policy: BatchingPolicy, provider: str) -> BatchingPolicy:
+        any_thread = provider_at(provider).may_run_on_arrival(self.session_options)
         return replace(
             policy,
             buckets=choose_buckets(self.tuning.buckets, policy.max_batch_size, provider),
             limit_batches=self.tuning.limit_batches,
             shed_delay_s=self.tuning.shed_delay_s,
-            # A CUDA graph is replayed on its own thread only.
-            run_on_arrival=self.tuning.run_on_arrival and not (provider == CUDA and self.session_options.cuda.graphs),
+            run_on_arrival=self.tuning.run_on_arrival and any_thread,
         )
 
     def examine(

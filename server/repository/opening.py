@@ -46,15 +46,17 @@ class Opener:
             StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
         """
         options = replace(self.options, instances=len(self.placements))
-        if placement.device != "auto":
+        # A provider on a GPU that the settings name is one that the model may ask for.
+        on_any_gpu = placement.device == "gpu" and self.options.device not in ("auto", "cpu")
+        if placement.device != "auto" and not on_any_gpu:
             options = replace(options, device=placement.device)
         if placement.device_id is not None:
             options = replace(options, device_id=placement.device_id)
         try:
             return Session(self.model, options, self.reshapes)
         except StartupError as error:
-            if placement.device != "cuda" or self.options.device == "cuda" or self.options.require_gpu:
+            if placement.device != "gpu" or on_any_gpu or self.options.require_gpu:
                 raise
             # The model asks for it, not a setting.
-            problem = "instance_group asks for a GPU, and no GPU or no CUDA library answers here; check nvidia-smi"
+            problem = "instance_group asks for a GPU, and no GPU or GPU library was found; check nvidia-smi"
             raise error_at(self.folder.config_file, "instance_group.kind", problem, "kind: KIND_AUTO") from error

@@ -16,7 +16,8 @@ from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
 from ..errors import RepositoryError
 
-# What protobuf's parser says, up to the names in it (text_format.ParseError).
+# What protobuf's parser says, up to the names in it (text_format.ParseError). test_pbtxt.py holds it for the oldest and
+# the pinned release; in other words, mistakes would lose what to write instead, and keep their lines.
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "(.+)"')
 _NO_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named (.+)\.')
 _NO_TEXT = re.compile(r"Expected string but found: '([A-Za-z_]\w*)'")
@@ -31,7 +32,7 @@ _FLOAT = re.compile(r"(?i)(?:TYPE_)?(?:FP|FLOAT|DOUBLE)(\d+)")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _PART = re.compile(r'\w+(?:\["[^"]*"\]|\[\d+\])?')
 MOST_MISTAKES = 20
-"""How many mistakes of a file are looked for: with more it is of another kind, and nobody wants to read them all."""
+"""How many mistakes of a file are looked for: a file with more is of another kind."""
 
 
 def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[RepositoryError]]:
@@ -63,7 +64,7 @@ def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[Repository
 
 
 def _explain(line: str, error: text_format.ParseError) -> tuple[str, str]:
-    """Returns what is wrong with a line, and the line as it was meant; empty: nobody can tell."""
+    """Returns what is wrong with a line, and the line as it was meant; empty: not plain."""
     said = _PLACE.sub("", str(error)).rstrip(".")
     at = (error.GetColumn() or 1) - 1
     if match := _NO_SIGN.search(said):

@@ -18,15 +18,13 @@ from pixelserve.card import (
 from pixelserve.rows import ROWS, Input, RowProof, distinct_rows, made_up_rows, prove_rows
 
 from ..engine.policy import BatchingPolicy
-from ..engine.providers import CUDA
+from ..engine.providers import provider_at
 from ..engine.session import Session
 from ..engine.tensors import BY_NAME, Array, TensorSpec
 from ..errors import InvalidRequest, RepositoryError
 from .evidence import Evidence, VersionFiles, about, samples_of
 from .warmup import Warmup
 
-# TensorFloat-32 rounds to ten bits, in another order for another batch size.
-_CUDA_TOLERANCE = 5e-3
 _FLOAT = BY_NAME["FP32"].dtype
 
 
@@ -71,7 +69,7 @@ class Prover:
             rows = RowProof("single", "the tensors have no batch dimension")
             return Proof(evidence, rows, known if known is not None else _made_up_whole(session))
         precision = _precision(card, session.provider)
-        floor = _CUDA_TOLERANCE if session.provider == CUDA else 0.0
+        floor = provider_at(session.provider).row_tolerance
 
         def prove(inputs: Tensors) -> RowProof:
             if self.policy.max_batch_size == 1:

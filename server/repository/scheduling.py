@@ -22,7 +22,7 @@ _KINDS = (pb.ModelInstanceGroup.KIND_CPU, pb.ModelInstanceGroup.KIND_GPU, pb.Mod
 class Placement:
     """Where one session of a model computes."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "gpu"]
     """auto: on a GPU if there is one."""
     device_id: int | None = None
     """The GPU's number; None: the one of the settings."""
@@ -119,7 +119,7 @@ def _placements(group: pb.ModelInstanceGroup) -> Sequence[Placement]:
     # Triton's meaning: with GPUs named, KIND_AUTO is for these.
     if group.kind == pb.ModelInstanceGroup.KIND_GPU or gpus:
         chosen: list[int | None] = [*gpus] or [None]
-        return [Placement("cuda", gpu) for gpu in chosen for _ in range(count)]
+        return [Placement("gpu", gpu) for gpu in chosen for _ in range(count)]
     return [Placement("auto")] * count
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..engine.curve import UNMEASURED, LatencyCurve, powers_of_two
 from ..engine.measuring import WarmupBudget, measure
 from ..engine.policy import BatchingPolicy
-from ..engine.providers import CUDA
+from ..engine.providers import provider_at
 from ..engine.session import Session
 from ..engine.tensors import Array
 from ..errors import RepositoryError
@@ -21,12 +21,12 @@ def choose_buckets(choice: str, max_batch_size: int, provider: str) -> tuple[int
     """Returns the sizes that a model's batches are padded to, ascending; none without a batch dimension.
 
     Args:
-        choice: as in `Tuning.buckets`. auto means powers of two on CUDA, where each new shape costs a search for
-            kernels, and none on the CPU, where rows of zeros cost as much as images.
+        choice: as in `Tuning.buckets`. auto means powers of two if the provider is slow with new shapes, else none,
+            because rows of zeros cost as much as images.
         max_batch_size: the model's.
         provider: ONNX Runtime's name of the execution provider.
     """
-    if not max_batch_size or choice == "none" or (choice == "auto" and provider != CUDA):
+    if not max_batch_size or choice == "none" or (choice == "auto" and not provider_at(provider).new_shapes_are_slow):
         return ()
     if choice in ("auto", "powers"):
         return powers_of_two(max_batch_size)
@@ -39,8 +39,8 @@ class Warming:
     """Warms the sessions of one version, including replacements. Thread-safe.
 
     The first session is measured; the memory of the measurements is released. The others are only warmed: on the CPU
-    with the smallest batch size, because a first run costs only fresh memory; on CUDA with every size, because each
-    has its own kernel search, buffers and graph.
+    with the smallest batch size, because a first run costs only fresh memory; with every size if the provider is slow
+    with new shapes, because each has its own kernel search, buffers and graph.
     """
 
     def __init__(
@@ -100,10 +100,11 @@ class Warming:
         if self._batch(self._sizes[0]) is None:
             return UNMEASURED
         self._announce(session)
-        return measure(self._runner(session), self._sizes, self._budget, every_size=session.provider == CUDA)
+        every_size = provider_at(session.provider).new_shapes_are_slow
+        return measure(self._runner(session), self._sizes, self._budget, every_size=every_size)
 
     def _announce(self, session: Session) -> None:
-        if session.provider == CUDA:
+        if provider_at(session.provider).new_shapes_are_slow:
             for rows in self._sizes:
                 self._on_size(rows)
                 session.warm(rows if self._batches else 0, self._batch(rows) or {})

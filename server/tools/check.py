@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import parts
-from ..engine.session import check_runtime
+from ..engine.providers import check_runtime
 from ..failures import FailureLog
 from ..observe.statistics import VersionStats
 from ..repository.layout import ModelFolder

@@ -137,7 +137,7 @@ def _to_the_end(errors: Iterable[Exception]) -> Iterator[Exception]:
     """Yields errors, and last the one that ended the iteration, if any."""
     try:
         yield from errors
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  a finding like the others
         yield error
 
 

@@ -1,35 +1,22 @@
-"""grpcio's server: carries every method.
-
-A thread of the pool carries a call from its arrival to its answer: it hands the request on and sleeps until the
-engine's thread has answered. Answering from the engine's thread needs no such thread, but it is private to grpcio and
-was measured to be only 1 to 10 % faster (docs/adr/0002-seam.md).
-"""
+"""grpcio's server: its port, from binding to the last answer sent."""
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
 
-from ..api.admission import Admission
-from ..api.call import Call
-from ..api.dispatch import Dispatcher
-from ..api.status import Status, status_of
-from ..api.streaming import OpenStream, StreamedMethod
 from ..deadline import Deadline
-from ..errors import RequestError, StartupError
+from ..errors import StartupError
 from . import Services
+from .grpcio_calls import Handler, Sending
 from .linger import copies, unsent
 
 if TYPE_CHECKING:
     from .certificates import Certificates
     from .grpcio_tls import GrpcioTls
 
-# grpcio gives a call without a deadline one that is centuries away.
-_NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
 # As many connections may bring all the calls that they may have in the same moment.
 _CONNECTIONS_AT_ONCE = 4
 # For so long streams go on on a connection that is too old, as on h2corn's.
@@ -39,247 +26,6 @@ _REST_S = 1.0
 _LOOK_S = 0.02
 # What readers take that are not slow, acknowledgements that wait for others included.
 _BRISK_S = 0.2
-# Answers of fewer bytes are bounded by how many calls a connection may have in flight.
-_HELD_BYTES = 16 * 1024
-
-
-class _Sending:
-    """Counts the answers that are being sent. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count = 0
-
-    def add(self, number: int) -> None:
-        with self._lock:
-            self.count += number
-
-
-class _GrpcioCall(Call):
-    """One call, waited for by the thread that carries it."""
-
-    def __init__(self, context: grpc.ServicerContext, admission: Admission, sending: _Sending) -> None:
-        # Its thread only sleeps and might compute, but calls come one by one: each would find the model idle, and there
-        # would be no batches (measured at 32 in flight: 3,300 requests/s instead of 4,600).
-        super().__init__(_deadline_s(context))
-        self.sender = context.peer()
-        self._context = context
-        self._transport_admission = admission
-        self._sending = sending
-        self._message: bytes | None = None
-        self._status: Status | None = None
-        # A bare lock is the cheapest thing one thread can wait on and another set.
-        self._answered = threading.Lock()
-        self._answered.acquire()
-        self._answer_lock = threading.Lock()
-        self._is_answered = False
-        self._is_awake = False
-
-    def metadata(self) -> Iterable[tuple[str, str | bytes]]:
-        return _metadata(self._context)
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        def left() -> None:
-            # Called when the call ends for whatever reason; after an answer there is nothing to cancel.
-            if not self._is_answered:
-                # Whatever works on it will answer it, if only to be done with it; its thread need not wait for that.
-                self._wake()
-                callback()
-
-        if not self._context.add_callback(left):
-            left()
-
-    def claim(self) -> bool:
-        with self._answer_lock:
-            if self._is_answered:
-                return False
-            self._is_answered = True
-            return True
-
-    def send(self, message: bytes) -> None:
-        if len(message) >= _HELD_BYTES:
-            self._hold(len(message))
-        self._message = message
-        self._wake()
-
-    def _hold(self, size_bytes: int) -> None:
-        """Counts an answer as in flight until the call has ended, which is when it is sent."""
-        self._transport_admission.hold(size_bytes)
-        self._sending.add(1)
-
-        def sent() -> None:
-            self._sending.add(-1)
-            self._transport_admission.release(size_bytes)
-
-        if not self._context.add_callback(sent):
-            sent()
-
-    def send_status(self, status: Status) -> None:
-        self._status = status
-        self._wake()
-
-    def _wake(self) -> None:
-        with self._answer_lock:
-            if not self._is_awake:
-                self._is_awake = True
-                self._answered.release()
-
-    def wait(self) -> bytes:
-        """Sleeps until the call is answered or its caller has left; returns the answer, or aborts with its status."""
-        self._answered.acquire()
-        if self._status is not None:
-            self._context.set_trailing_metadata(self._status.trailing)
-            self._context.abort(self._status.code, self._status.message)
-        if self.trailing:
-            self._context.set_trailing_metadata(self.trailing)
-        # Nothing that is sent to a caller who has left arrives.
-        return self._message or b""
-
-
-class _Handler(grpc.GenericRpcHandler):
-    """Hands the dispatcher serialized requests, so that this transport and any other run the same code."""
-
-    def __init__(
-        self, services: Services, stream_pool: ThreadPoolExecutor, tls: "GrpcioTls | None", sending: _Sending
-    ) -> None:
-        self._services = services
-        self._tls = tls
-        self._sending = sending
-        self._streamed = {
-            name: _stream_handler(method, stream_pool, tls, sending, services.dispatcher)
-            for name, method in services.streamed.items()
-        }
-
-    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
-        method = details.method
-        if not self._services.dispatcher.serves(method):
-            return self._streamed.get(method)
-        try:
-            self._services.dispatcher.check_caller(method, details.invocation_metadata or ())
-        except RequestError as error:
-            return self._refusal(method, status_of(error))
-
-        def carry(message: bytes, context: grpc.ServicerContext) -> bytes:
-            _check_client(self._tls, context)
-            call = _GrpcioCall(context, self._services.admission, self._sending)
-            self._services.dispatcher.handle(method, message, call)
-            return call.wait()
-
-        return grpc.unary_unary_rpc_method_handler(carry)
-
-    def _refusal(self, method: str, status: Status) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        """Returns what answers a call with a status, and reads nothing of its message."""
-
-        def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-            call = _GrpcioCall(context, self._services.admission, self._sending)
-            self._services.dispatcher.refuse(method, call, status)
-            return call.wait()
-
-        return grpc.stream_unary_rpc_method_handler(refuse)
-
-
-def _check_client(tls: "GrpcioTls | None", context: grpc.ServicerContext) -> None:
-    """Ends the call of a client whose certificate is not taken."""
-    if tls is not None and (reason := tls.refusal(context)) is not None:
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
-
-
-class _Turns:
-    """Where the two threads of a stream wait for each other and for answers."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-
-    def tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        with self._changed:
-            self._changed.wait_for(condition)
-
-
-def _stream_handler(
-    method: StreamedMethod,
-    pool: ThreadPoolExecutor,
-    tls: "GrpcioTls | None",
-    sending: _Sending,
-    dispatcher: Dispatcher,
-) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """Returns the handler of streams: a thread of the pool writes each one's answers, another reads its messages."""
-
-    def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        _check_client(tls, context)
-        turns, sender = _Turns(), context.peer()
-
-        def hand_over(name: str, message: bytes, call: Call) -> None:
-            call.sender = sender
-            dispatcher.handle(name, message, call)
-
-        try:
-            stream = method.open(_deadline_s(context), _metadata(context), on_change=turns.tell, hand_over=hand_over)
-        except RequestError as error:
-            status = status_of(error)
-            context.abort(status.code, status.message)
-        # A client that leaves must be noticed while both threads wait for something else.
-        if not context.add_callback(stream.close):
-            stream.close()
-        threading.Thread(target=_read, args=(messages, stream, turns), name="stream", daemon=True).start()
-        try:
-            yield from _answers(stream, turns, sending)
-        finally:
-            # Before the client can hear that it has ended, and open the next.
-            stream.close()
-            turns.tell()
-        if stream.status is not None:
-            context.set_code(stream.status.code)
-            context.set_details(stream.status.message)
-
-    # Streams last as long as their clients like, and must leave the threads of the other calls alone.
-    carry.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return grpc.stream_stream_rpc_method_handler(carry)
-
-
-def _answers(stream: OpenStream, turns: _Turns, sending: _Sending) -> Iterator[bytes]:
-    """Yields a stream's answers until there will be no more."""
-    while True:
-        while (answer := stream.next_answer()) is not None:
-            sending.add(1)
-            try:
-                # Goes on when it is sent, or ends when it cannot be.
-                yield answer
-            finally:
-                sending.add(-1)
-            stream.written()
-            turns.tell()
-        if stream.is_over:
-            return
-        turns.wait_for(lambda: stream.has_answer or stream.is_over)
-
-
-def _read(messages: Iterator[bytes], stream: OpenStream, turns: _Turns) -> None:
-    """Reads a stream's messages, one at a time: what is not read waits with the client, by HTTP/2's flow control."""
-    try:
-        while True:
-            turns.wait_for(lambda: stream.has_room or stream.is_over)
-            if stream.is_over or (message := next(messages, None)) is None:
-                break
-            stream.take(message)
-    except grpc.RpcError:
-        # The client has left; whoever waits for that is told by the call's callback.
-        pass
-    finally:
-        stream.finish()
-
-
-def _metadata(context: grpc.ServicerContext) -> Sequence[tuple[str, str | bytes]]:
-    return context.invocation_metadata() or ()
-
-
-def _deadline_s(context: grpc.ServicerContext) -> float | None:
-    remaining_s = context.time_remaining()
-    has_deadline = remaining_s is not None and remaining_s < _NO_DEADLINE_S
-    return time.monotonic() + remaining_s if has_deadline else None
 
 
 class GrpcioTransport:
@@ -315,7 +61,7 @@ class GrpcioTransport:
         """
         self._tls = _tls(certificates) if certificates else None
         self._port = 0
-        self._sending = _Sending()
+        self._sending = Sending()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
         # One thread more than calls, which tells the others that there are too many.
         self._stream_pool = ThreadPoolExecutor(max_workers=max_streamed + 1, thread_name_prefix="stream")
@@ -367,7 +113,7 @@ class GrpcioTransport:
 
     def start(self, services: Services) -> None:
         """Starts taking calls."""
-        self._server.add_generic_rpc_handlers((_Handler(services, self._stream_pool, self._tls, self._sending),))
+        self._server.add_generic_rpc_handlers((Handler(services, self._stream_pool, self._tls, self._sending),))
         self._server.start()
 
     def renew(self, certificates: "Certificates") -> None:

@@ -141,7 +141,7 @@ def test_the_log_says_what_a_session_uses_and_what_it_was_asked_for_in_vain(
 ) -> None:
     server = start_server(doubler_repository, "--device", "cpu", "--intra-op-threads", "3", "--cuda-graphs")
     loaded = event(server, "model loaded")
-    assert (loaded["device_id"], loaded["threads"], loaded["cuda_graphs"]) == (None, 3, 0)
+    assert (loaded["device_id"], loaded["threads"], loaded["graphs"]) == (None, 3, 0)
     said = event(server, "not as asked")
     assert (said["model"], said["version"], said["level"]) == ("doubler", 1, "warning")
     assert said["reason"] == "CUDA graphs are off: the model is computed on the CPU"

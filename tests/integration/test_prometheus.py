@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
+from busy_clients import METHOD, Clients
+from prometheus import Prometheus, scraping
 
-from deploy.grafana.pictures import load
-from deploy.grafana.pictures.prometheus import MISSING, Prometheus, scraping
+from pixelserve.oip import inference_pb2 as pb
 
 TIMEOUT_S = 60
+MISSING = "Prometheus is not installed; install it: apt install prometheus"
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason=MISSING)
 needs_prometheus = pytest.mark.skipif(shutil.which("prometheus") is None, reason=MISSING)
 
@@ -69,11 +72,26 @@ def prometheus(server: Any, tmp_path: Path) -> Iterator[Prometheus]:
 
 @pytest.fixture
 def busy(server: Any) -> Iterator[None]:
-    """Keeps the server busy: with pictures, and with requests that are wrong."""
-    with load.sending(
-        server.grpc, [load.Phase("mnist-cnn", load.digits(), rows=8, callers=1, pause_s=0.02, wrong_every=1)]
-    ):
+    """Keeps the server busy: with pictures, and with requests that are wrong or late."""
+    good, unknown, late = (request(name) for name in ("mnist-cnn", "none", "mnist-cnn"))
+    late.parameters["timeout"].int64_param = 1
+    with Clients() as clients:
+        infer = clients.connections.enter_context(grpc.insecure_channel(server.grpc)).unary_unary(METHOD)
+
+        def send() -> str:
+            for message in (good, unknown, late):
+                infer.future(message.SerializeToString(), timeout=TIMEOUT_S).code()
+            return "sent"
+
+        clients.add(send)
         yield
+
+
+def request(model: str) -> pb.ModelInferRequest:
+    pixels = bytes(range(256)) * 49
+    message = pb.ModelInferRequest(model_name=model, raw_input_contents=[pixels[: 8 * 784]])
+    message.inputs.add(name="image", datatype="UINT8", shape=(8, 28, 28, 1))
+    return message
 
 
 @needs_prometheus

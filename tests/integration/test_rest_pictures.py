@@ -66,6 +66,14 @@ def test_a_body_may_be_a_picture_itself(call: Call, digits: list[bytes]) -> None
     assert "file" not in answer.json["results"][0]
 
 
+def test_a_file_name_that_is_no_text_is_shown_as_one(call: Call, digits: list[bytes]) -> None:
+    """UTF-7 can write half of a surrogate pair."""
+    form = {"Content-Type": FORM["Content-Type"] + "; charset=utf-7"}
+    answer = call(CLASSIFY, part(digits[7], file="+2AA-") + END, form)
+    assert labels(answer) == [["7"]]
+    assert answer.json["results"][0]["file"] == "?"
+
+
 def test_curl_sends_pictures_as_the_documentation_says(server: Any, root: Path) -> None:
     picture = root / "examples" / "mnist" / "digit-7-test-00000.png"
     command = ["curl", "-sS", "-F", f"image=@{picture}", server.http + CLASSIFY]

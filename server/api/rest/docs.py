@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 
 from . import examples, json_body, openapi
 from .caller import Caller
-from .schemas import Document
+from .openapi import Document
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -47,8 +47,9 @@ class DocsPaths:
 def render(document: dict[str, Any]) -> str:
     """Returns the page, HTML, for an OpenAPI document."""
     info = document["info"]
+    failures = document["components"]["responses"]
     operations = "".join(
-        _operation(path, method, operation)
+        _operation(path, method, operation, failures)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     )
@@ -60,22 +61,28 @@ def render(document: dict[str, Any]) -> str:
     )
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
+def _operation(path: str, method: str, operation: dict[str, Any], failures: dict[str, Any]) -> str:
     samples = "\n".join(sample["source"] for sample in operation["x-codeSamples"])
     parts = [f"<p>{escape(operation['description'])}</p>", f"<pre>{escape(samples)}</pre>"]
-    parts += [_parameter(each) for each in operation["parameters"] if each["in"] != "path"]
+    # Those of the path are references.
+    parts += [_parameter(each) for each in operation.get("parameters", ()) if "name" in each]
     contents = operation.get("requestBody", {}).get("content", {})
     parts += [_example("Request", each["example"]) for each in contents.values() if "example" in each]
     answers = operation["responses"]["200"]["content"].values()
     parts += [_example("Answer", each["example"]) for each in answers if "example" in each]
-    failures = [(status, answer["description"]) for status, answer in operation["responses"].items() if status != "200"]
-    parts.append("<ul>" + "".join(f"<li>{status}: {escape(text)}</li>" for status, text in failures) + "</ul>")
+    texts = [
+        (status, failures[answer["$ref"].rpartition("/")[2]]["description"])
+        for status, answer in sorted(operation["responses"].items())
+        if "$ref" in answer
+    ]
+    parts.append("<ul>" + "".join(f"<li>{status}: {escape(text)}</li>" for status, text in texts) + "</ul>")
     head = f"<summary><b>{method.upper()}</b>{escape(path)} – {escape(operation['summary'])}</summary>"
     return f"<details>{head}{''.join(parts)}</details>"
 
 
 def _parameter(parameter: dict[str, Any]) -> str:
-    return f"<p><code>{escape(parameter['name'])}</code> ({parameter['in']}): {escape(parameter['description'])}</p>"
+    text = escape(parameter["schema"]["description"])
+    return f"<p><code>{escape(parameter['name'])}</code> ({parameter['in']}): {text}</p>"
 
 
 def _example(title: str, example: object) -> str:

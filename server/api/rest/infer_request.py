@@ -222,7 +222,7 @@ def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str) -
 def _set_parameters(parameters: MutableMapping[str, pb.InferParameter], given: Mapping[str, Any], where: str) -> None:
     for name, value in given.items():
         # An object that a map hands out is the map's own.
-        parameter = parameters[json_body.text({"a parameter's name": name}, "a parameter's name", where)]
+        parameter = parameters[name]
         if isinstance(value, bool):
             parameter.bool_param = value
         elif isinstance(value, int) and -_MAX_INT64 <= value < _MAX_INT64:
@@ -232,6 +232,6 @@ def _set_parameters(parameters: MutableMapping[str, pb.InferParameter], given: M
         elif isinstance(value, float):
             parameter.double_param = value
         elif isinstance(value, str):
-            parameter.string_param = json_body.text({name: value}, name, where)
+            parameter.string_param = value
         else:
             raise InvalidRequest(f"{where}: parameter {name} is not a string, a 64-bit number, true or false")

@@ -84,7 +84,9 @@ async def _sorted(form: FormData) -> tuple[list[tuple[str, bytes]], dict[str, st
     files, fields = [], {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile) and name == _PART:
-            files.append((value.filename or "", await value.read()))
+            # A form may name a charset, such as UTF-7, that decodes to half a surrogate pair.
+            file_name = (value.filename or "").encode(errors="replace").decode()
+            files.append((file_name, await value.read()))
         elif isinstance(value, UploadFile) or name == _PART:
             raise InvalidRequest(
                 f"a part named {json.dumps(name[:40])} came; pictures are files named {_PART}: curl -F {_PART}=@FILE"

@@ -1,6 +1,5 @@
 """The HTTP API's routes: what each path asks of the core, and how the answer is written."""
 
-import base64
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pixelserve.oip import inference_pb2 as pb
 
 from ...access.authorizer import Authorizer
-from ...errors import InvalidRequest, RequestError
+from ...errors import RequestError
 from ...failures import FailureLog
 from .. import classifier, open_inference
 from ..admission import FailureCounts
@@ -26,12 +25,13 @@ from ..dispatch import Dispatcher
 from ..status import status_of
 from . import cross_site, json_body, pictures
 from .assets import Assets
-from .body import BodyReader, translated
+from .body import BodyReader
 from .caller import Caller, metadata
 from .docs import DocsPaths
 from .infer import Inference
 from .messages import as_json
 from .page import PagePaths
+from .repository import RepositoryPaths
 from .shared_memory import SharedMemoryPaths
 from .status import CallerLeft, HttpError, http_error
 
@@ -101,41 +101,7 @@ class Rest:
 
     def app(self) -> ASGIApp:
         """Returns the ASGI application."""
-        model, of_version = "/v2/models/{model}", "/versions/{version}"
-        get: dict[str, Handle] = {
-            "/v2": self._metadata,
-            "/v2/health/live": self._live,
-            "/v2/health/ready": self._ready,
-            "/v2/models/stats": self._stats,
-        }
-        post: dict[str, Handle] = {
-            "/v2/repository/index": self._index,
-            "/v1/models/{model}:classify": self._classify,
-            f"/v1/models/{{model}}{of_version}:classify": self._classify,
-        }
-        for path in (model, model + of_version):
-            get |= {
-                path: self._model_metadata,
-                f"{path}/ready": self._model_ready,
-                f"{path}/config": self._model_config,
-                f"{path}/stats": self._stats,
-            }
-        regions = SharedMemoryPaths(self._ask, self._bodies)
-        get |= regions.get() | PagePaths(self._call, self._assets).get() | self._docs.get()
-        changes: dict[str, Handle] = {
-            "/v2/repository/models/{model}/load": self._load,
-            "/v2/repository/models/{model}/unload": self._unload,
-            **regions.post(),
-        }
-        post |= {path: _without_forms(handle) for path, handle in changes.items()}
-        others = Starlette(
-            routes=[
-                Route(path, self._guarded(handle), methods=[method])
-                for method, routes in (("GET", get), ("POST", post))
-                for path, handle in routes.items()
-            ],
-            exception_handlers={HTTPException: self._no_route},
-        )
+        others = self._others()
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -157,6 +123,39 @@ class Rest:
                 await self._answer_inference(*named, scope, headers, receive, send)
 
         return answer
+
+    def _others(self) -> Starlette:
+        """Returns what answers all paths but those of inference."""
+        model, of_version = "/v2/models/{model}", "/versions/{version}"
+        get: dict[str, Handle] = {
+            "/v2": self._metadata,
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._ready,
+            "/v2/models/stats": self._stats,
+        }
+        post: dict[str, Handle] = {
+            "/v1/models/{model}:classify": self._classify,
+            f"/v1/models/{{model}}{of_version}:classify": self._classify,
+        }
+        for path in (model, model + of_version):
+            get |= {
+                path: self._model_metadata,
+                f"{path}/ready": self._model_ready,
+                f"{path}/config": self._model_config,
+                f"{path}/stats": self._stats,
+            }
+        regions, repository = SharedMemoryPaths(self._ask, self._bodies), RepositoryPaths(self._ask, self._bodies)
+        get |= regions.get() | PagePaths(self._call, self._assets).get() | self._docs.get()
+        changes = repository.changes() | regions.post()
+        post |= repository.reads() | {path: _without_forms(handle) for path, handle in changes.items()}
+        return Starlette(
+            routes=[
+                Route(path, self._guarded(handle), methods=[method])
+                for method, routes in (("GET", get), ("POST", post))
+                for path, handle in routes.items()
+            ],
+            exception_handlers={HTTPException: self._no_route},
+        )
 
     async def _answer_inference(
         self, model: str, version: str, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
@@ -236,36 +235,6 @@ class Rest:
         asked = pb.ModelStatisticsRequest(**_named(request))
         return _json(as_json(await self._ask(request, "ModelStatistics", asked, pb.ModelStatisticsResponse)))
 
-    async def _index(self, request: Request) -> Response:
-        with self._bodies.room() as room:
-            body = await room.read(dict(request.scope["headers"]), request.receive)
-            wanted = json_body.parse_object(body) if body else {}
-            asked = pb.RepositoryIndexRequest()
-            ready = wanted.get("ready", False)
-            if not isinstance(ready, bool):
-                raise InvalidRequest("ready is neither true nor false, one of which is expected")
-            asked.ready = ready
-            answer = await self._ask(request, "RepositoryIndex", asked, pb.RepositoryIndexResponse)
-        return _json([as_json(each) for each in answer.models])
-
-    async def _load(self, request: Request) -> Response:
-        asked = pb.RepositoryModelLoadRequest(model_name=_named(request)["name"])
-        await self._change(request, "RepositoryModelLoad", asked, pb.RepositoryModelLoadResponse)
-        return Response()
-
-    async def _unload(self, request: Request) -> Response:
-        asked = pb.RepositoryModelUnloadRequest(model_name=_named(request)["name"])
-        await self._change(request, "RepositoryModelUnload", asked, pb.RepositoryModelUnloadResponse)
-        return Response()
-
-    async def _change(self, request: Request, method: str, asked: Any, response: type[Message]) -> None:
-        """Has the repository control change what is loaded; the body's parameters go along, for it to judge."""
-        with self._bodies.room() as room:
-            body = await room.read(dict(request.scope["headers"]), request.receive)
-            # A model may be among them.
-            await translated(len(body), _set_parameters, asked, body)
-            await self._ask(request, method, asked, response)
-
     async def _classify(self, request: Request) -> Response:
         named = _named(request)
         with self._bodies.room() as room:
@@ -295,27 +264,6 @@ def _without_forms(handle: Handle) -> Handle:
         return await handle(request)
 
     return checked
-
-
-def _set_parameters(asked: Any, body: bytes) -> None:
-    """Copies a JSON body's parameters into a request: files come as base64, all else as text."""
-    wanted = json_body.parse_object(body) if body else {}
-    where = f"model {asked.model_name}"
-    for given, value in json_body.member(wanted, "parameters", dict, {}, where).items():
-        # JSON can say what protobuf cannot: half of a surrogate pair.
-        name = json_body.text({"a parameter's name": given}, "a parameter's name", where)
-        if name.startswith("file:"):
-            asked.parameters[name].bytes_param = _from_base64(name, value)
-        else:
-            text = value if isinstance(value, str) else json_body.dump(value).decode()
-            asked.parameters[name].string_param = json_body.text({name: text}, name, where)
-
-
-def _from_base64(name: str, value: object) -> bytes:
-    try:
-        return base64.b64decode(value if isinstance(value, str) else "", validate=True)
-    except ValueError as error:
-        raise InvalidRequest(f'load parameter "{name}" is not base64: {error}') from error
 
 
 def _wrong_method(path: str, method: str, headers: dict[str, str]) -> HttpError:

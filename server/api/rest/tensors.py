@@ -47,7 +47,7 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
         raise InvalidRequest(f"{where} has {len(flat)} elements in data; its shape makes {expected}")
     _check_types(flat, datatype, where)
     if datatype.is_bytes:
-        return _strings(flat, where)
+        return encode_bytes([each.encode() for each in flat])
     return _numbers(flat, datatype, where)
 
 
@@ -103,13 +103,6 @@ def _floats(flat: list[Any], datatype: DataType, where: str) -> bytes:
 
 def _does_not_fit(datatype: DataType, where: str) -> InvalidRequest:
     return InvalidRequest(f"{where} has an element that does not fit {datatype.name}")
-
-
-def _strings(flat: list[str], where: str) -> bytes:
-    try:
-        return encode_bytes([each.encode() for each in flat])
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{where} has an element that is not UTF-8, which ONNX strings are: {error}") from error
 
 
 def unpack(raw: bytes, datatype: DataType, where: str) -> list[Any]:

@@ -131,7 +131,7 @@ def test_other_messages_are_bounded_too() -> None:
 
 @pytest.mark.parametrize("body", [b"[],", b"{},", b"[", b"0,"], ids=["lists", "objects", "nested lists", "numbers"])
 def test_json_that_holds_no_tensors_is_refused_unread(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_body, "json", None)
+    monkeypatch.setattr(json_body, "_DECODER", None)
     with pytest.raises(InvalidRequest, match="items of JSON"):
         json_body.parse_object(b'{"parameters": [' + body * (json_body.MAX_ITEMS + 1))
 

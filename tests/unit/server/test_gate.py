@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from pixelserve_server.engine.gate import CaptureGate
+from pixelserve_server.engine.providers.gate import CaptureGate
 
 TIMEOUT_S = 10
 

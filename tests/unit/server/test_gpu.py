@@ -12,14 +12,18 @@ import onnxruntime as ort
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-from pixelserve_server.engine.providers import CPU, CUDA, CudaOptions, SessionOptions
-from pixelserve_server.engine.session import Session, check_runtime
+from pixelserve_server.engine.providers import SessionOptions, check_runtime
+from pixelserve_server.engine.providers.cpu import Cpu
+from pixelserve_server.engine.providers.cuda import Cuda
+from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import RepositoryError, StartupError
+
+CPU, CUDA = Cpu.name, Cuda.name
 
 Write = Callable[..., Path]
 
 GPU = SessionOptions(device="cuda", intra_op_threads=1)
-GRAPHS = replace(GPU, cuda=CudaOptions(graphs=True))
+GRAPHS = replace(GPU, flags={"cuda_graphs": True})
 GRAPH, SHRINK = "gpu_graph_id", "memory.enable_memory_arena_shrinkage"
 
 
@@ -237,13 +241,13 @@ def test_a_model_without_a_batch_dimension_is_announced_as_it_is(
 
 
 @pytest.mark.parametrize(
-    ("options", "after_announced", "after_others"),
-    [(CudaOptions(), "", ""), (CudaOptions(arena_shrink=True), "", "gpu:1")],
+    ("flags", "after_announced", "after_others"),
+    [({}, "", ""), ({"cuda_arena_shrink": True}, "", "gpu:1")],
 )
 def test_the_arena_shrinks_after_batches_that_nobody_announced(
-    gpu: PretendedGpu, model: Path, options: CudaOptions, after_announced: str, after_others: str
+    gpu: PretendedGpu, model: Path, flags: dict[str, bool], after_announced: str, after_others: str
 ) -> None:
-    session = Session(model, replace(GPU, device_id=1, cuda=options))
+    session = Session(model, replace(GPU, device_id=1, flags=flags))
     session.warm(2, rows_of(2))
     assert set(gpu.shrinks) == {after_announced}
     session.run(rows_of(3))
@@ -306,7 +310,7 @@ def test_a_capture_that_goes_wrong_costs_the_graphs_only(
     gpu: PretendedGpu, model: Path, misbehave: dict[str, bool], reason: str
 ) -> None:
     gpu.__dict__.update(misbehave)
-    session = Session(model, replace(GRAPHS, cuda=CudaOptions(graphs=True, arena_shrink=True)))
+    session = Session(model, replace(GRAPHS, flags={"cuda_graphs": True, "cuda_arena_shrink": True}))
     session.warm(2, rows_of(2))
     session.warm(4, rows_of(4))
     assert [chosen["enable_cuda_graph"] for chosen in gpu.opened] == ["1", "0"]
@@ -345,7 +349,7 @@ def test_a_damaged_model_is_refused_with_and_without_graphs(gpu: PretendedGpu, m
 
 
 def test_an_arena_that_graphs_use_does_not_shrink_and_says_so(gpu: PretendedGpu, model: Path) -> None:
-    session = Session(model, replace(GPU, cuda=CudaOptions(graphs=True, arena_shrink=True)))
+    session = Session(model, replace(GPU, flags={"cuda_graphs": True, "cuda_arena_shrink": True}))
     session.warm(2, rows_of(2))
     session.run(rows_of(3))
     assert set(gpu.shrinks) == {""}
@@ -379,7 +383,7 @@ def test_a_gpu_is_required_of_an_onnx_runtime_that_has_it(monkeypatch: pytest.Mo
 
 
 def test_graphs_on_the_cpu_are_off_and_say_so(model: Path) -> None:
-    session = Session(model, SessionOptions(device="cpu", cuda=CudaOptions(graphs=True)))
+    session = Session(model, SessionOptions(device="cpu", flags={"cuda_graphs": True}))
     session.warm(2, rows_of(2))
     assert_doubles(session, 2)
     assert session.notes == ("CUDA graphs are off: the model is computed on the CPU",)
@@ -422,7 +426,7 @@ def test_a_real_gpu_gives_what_the_cpu_gives_with_and_without_graphs(root: Path)
         session = Session(path, options)
         session.warm(8, rows_of(8))
         session.warm(4, rows_of(4))
-        assert session.in_use.graphs == (2 if options.cuda.graphs else 0), session.notes
+        assert session.in_use.graphs == (2 if options.flags else 0), session.notes
         for rows in (8, 4, 3, 8):
             got = session.run({"image": pixels[:rows]})
             for name, array in got.items():
@@ -434,7 +438,7 @@ def test_a_real_gpu_is_enough_where_one_is_required(model: Path) -> None:
     check_runtime("cuda", require_gpu=True)
     session = Session(
         model,
-        replace(GPU, require_gpu=True, cuda=CudaOptions(arena_shrink=True), config={"cuda.gpu_mem_limit": str(2**28)}),
+        replace(GPU, require_gpu=True, flags={"cuda_arena_shrink": True}, config={"cuda.gpu_mem_limit": str(2**28)}),
     )
     session.warm(2, rows_of(2))
     assert_doubles(session, 2)

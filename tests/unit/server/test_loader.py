@@ -11,7 +11,9 @@ import pytest
 
 from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
 from pixelserve_server.engine.measuring import WarmupBudget
-from pixelserve_server.engine.providers import CPU, CUDA, SessionOptions
+from pixelserve_server.engine.providers import SessionOptions
+from pixelserve_server.engine.providers.cpu import Cpu
+from pixelserve_server.engine.providers.cuda import Cuda
 from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import RepositoryError, StartupError
@@ -197,8 +199,8 @@ def test_a_model_that_computes_no_row_alone_is_served_unmerged(
     ("placement", "device", "device_id"),
     [
         pytest.param(Placement("auto"), "auto", 3, id="the settings' device"),
-        pytest.param(Placement("cuda"), "cuda", 3, id="the settings' GPU"),
-        pytest.param(Placement("cuda", 0), "cuda", 0, id="another GPU"),
+        pytest.param(Placement("gpu"), "gpu", 3, id="the settings' GPU"),
+        pytest.param(Placement("gpu", 0), "gpu", 0, id="another GPU"),
         pytest.param(Placement("cpu"), "cpu", 3, id="the CPU"),
     ],
 )
@@ -218,16 +220,16 @@ def test_a_session_is_opened_where_its_instance_group_says(
 @pytest.mark.parametrize(
     ("choice", "max_batch_size", "provider", "buckets"),
     [
-        pytest.param("auto", 6, CUDA, (1, 2, 4, 6), id="auto on CUDA: powers of two, and the largest"),
-        pytest.param("auto", 6, CPU, (), id="auto on the CPU: none"),
-        pytest.param("powers", 8, CPU, (1, 2, 4, 8), id="powers anywhere"),
-        pytest.param("none", 8, CUDA, (), id="none"),
-        pytest.param("8,1,3", 8, CPU, (1, 3, 8), id="sizes in any order"),
-        pytest.param("3,3", 8, CPU, (3, 8), id="the largest is always there"),
-        pytest.param("4,16,64", 8, CPU, (4, 8), id="and nothing beyond it"),
-        pytest.param("64", 1, CPU, (1,), id="a batch of one"),
-        pytest.param("powers", 0, CUDA, (), id="powers without a batch dimension"),
-        pytest.param("1,2", 0, CPU, (), id="sizes without a batch dimension"),
+        pytest.param("auto", 6, Cuda.name, (1, 2, 4, 6), id="auto on CUDA: powers of two, and the largest"),
+        pytest.param("auto", 6, Cpu.name, (), id="auto on the CPU: none"),
+        pytest.param("powers", 8, Cpu.name, (1, 2, 4, 8), id="powers anywhere"),
+        pytest.param("none", 8, Cuda.name, (), id="none"),
+        pytest.param("8,1,3", 8, Cpu.name, (1, 3, 8), id="sizes in any order"),
+        pytest.param("3,3", 8, Cpu.name, (3, 8), id="the largest is always there"),
+        pytest.param("4,16,64", 8, Cpu.name, (4, 8), id="and nothing beyond it"),
+        pytest.param("64", 1, Cpu.name, (1,), id="a batch of one"),
+        pytest.param("powers", 0, Cuda.name, (), id="powers without a batch dimension"),
+        pytest.param("1,2", 0, Cpu.name, (), id="sizes without a batch dimension"),
     ],
 )
 def test_batches_are_padded_to(choice: str, max_batch_size: int, provider: str, buckets: tuple[int, ...]) -> None:
@@ -310,7 +312,7 @@ def test_who_asked_for_a_gpu_that_is_not_there_is_told(
     """The model's own wish is its repository's matter; the settings' keeps the server from starting."""
 
     def refuse(model: Path, options: SessionOptions, reshapes: Any) -> None:
-        assert options.device == "cuda"
+        assert options.device == asked.get("device", "gpu")
         raise StartupError("no GPU answers")
 
     monkeypatch.setattr(opening, "Session", refuse)

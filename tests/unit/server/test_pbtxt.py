@@ -1,8 +1,14 @@
 """What is said of a config.pbtxt that does not parse, and where its fields are."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.protobuf import text_format
 
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.pbtxt import error_at, line_of, parse
@@ -95,6 +101,37 @@ def test_a_mistake_that_could_mean_anything_is_said_with_its_line(line: str, sai
     assert config is None
     assert (error.line, error.write) == (2, "")
     assert error.problem.startswith(f"`{line}`: {said}")
+
+
+def test_a_mistake_has_its_line_whatever_words_protobuf_has_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protobuf release may word its errors anew, by which only the proposals go."""
+    parse_text = text_format.Parse
+
+    def in_other_words(text: str, message: Any) -> Any:
+        try:
+            return parse_text(text, message)
+        except text_format.ParseError as error:
+            raise text_format.ParseError("in other words", error.GetLine(), error.GetColumn()) from error
+
+    monkeypatch.setattr(text_format, "Parse", in_other_words)
+    config, (error,) = parse(PATH, 'name: "digits"\nmax_bach_size: 8\n')
+    assert config is None
+    assert (error.line, error.write) == (2, "")
+    assert error.problem.startswith("`max_bach_size: 8`: in other words; expected Triton's ModelConfig")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_oldest_protobuf_that_is_taken_words_its_errors_as_the_newest(tmp_path: Path, root: Path) -> None:
+    (oldest,) = re.findall(r'"protobuf>=([\d.]+),', (root / "pyproject.toml").read_text())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "old"]
+    subprocess.run([*pip, f"protobuf=={oldest}"], check=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", __file__]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "old")}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    which = [sys.executable, "-c", "import google.protobuf; print(google.protobuf.__version__)"]
+    assert subprocess.run(which, env=environment, capture_output=True, text=True).stdout.strip() == oldest
 
 
 def test_every_mistake_is_found_in_the_order_of_the_lines() -> None:

@@ -1,25 +1,29 @@
-"""What is asked of a session, in ONNX Runtime's words."""
+"""What sessions ask of execution providers, and which one computes."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import onnxruntime as ort
 import pytest
 
 from pixelserve_server.engine.providers import (
-    CPU,
-    CUDA,
-    CudaOptions,
-    Device,
+    FLAGS,
+    PROVIDERS,
     SessionOptions,
+    choose,
     choose_threads,
-    provider_list,
-    run_config,
-    session_config,
+    requires_gpu,
 )
+from pixelserve_server.engine.providers.cpu import Cpu
+from pixelserve_server.engine.providers.cuda import Cuda
+from pixelserve_server.engine.providers.gpu import run_config
+from pixelserve_server.engine.providers.onnx_runtime import session_config
 from pixelserve_server.parts import session_options
 from pixelserve_server.settings import Settings
 
-BOTH = (CUDA, CPU)
+ROOT = Path(__file__).resolve().parents[3]
+BOTH = [Cuda.name, Cpu.name]
 DEFAULTS = {
     "device_id": "0",
     "arena_extend_strategy": "kSameAsRequested",
@@ -27,40 +31,95 @@ DEFAULTS = {
     "use_tf32": "0",
     "enable_cuda_graph": "0",
 }
+# The protocol's own words, which no execution provider of ours decides.
+OF_THE_PROTOCOL = {
+    *("server/access/methods.py", "server/api/shared_memory.py", "server/api/rest/shared_memory.py"),
+    "server/repository/compatibility.py",
+}
 
 
-def cuda_options(options: SessionOptions, *, graphs: bool = False) -> dict[str, str]:
-    (name, chosen), last = provider_list(options, BOTH, graphs=graphs)
-    assert (name, last) == (CUDA, (CPU, {}))
-    return chosen
+def occurrences(word: str) -> Iterator[str]:
+    for package in ("server", "pixelserve"):
+        for path in (ROOT / package).rglob("*.py"):
+            name = str(path.relative_to(ROOT))
+            if "_pb2" not in name and name not in OF_THE_PROTOCOL and word in path.read_text().lower():
+                yield name
+
+
+def test_a_provider_is_named_in_its_file_the_list_of_all_and_the_settings() -> None:
+    # The list imports it; the settings have its key as a value of --device, and its flags.
+    assert set(occurrences("cuda")) == {
+        "server/engine/providers/cuda.py",
+        "server/engine/providers/choice.py",
+        "server/settings.py",
+    }
+
+
+def test_every_provider_is_a_value_of_device() -> None:
+    assert set(get_args(Settings.model_fields["device"].annotation)) == {"auto", *(each.key for each in PROVIDERS)}
+
+
+def test_every_flag_of_a_provider_is_a_setting_named_after_it() -> None:
+    assert set(FLAGS) == {
+        name for name in Settings.model_fields if name.startswith(tuple(each.key + "_" for each in PROVIDERS))
+    }
+    assert all(Settings.model_fields[name].default is False for name in FLAGS)
 
 
 @pytest.mark.parametrize(
-    ("device", "available"), [("cpu", BOTH), ("cpu", (CPU,)), ("auto", (CPU,)), ("cuda", (CPU, "Azure"))]
+    ("device", "available", "chosen"),
+    [
+        ("auto", BOTH, Cuda),
+        ("cuda", BOTH, Cuda),
+        ("gpu", BOTH, Cuda),
+        ("cpu", BOTH, Cpu),
+        ("auto", [Cpu.name], Cpu),
+        ("cuda", [Cpu.name, "Azure"], Cpu),
+        ("gpu", [Cpu.name], Cpu),
+    ],
 )
-def test_without_cuda_only_the_cpu_is_tried(device: Device, available: tuple[str, ...]) -> None:
-    assert provider_list(SessionOptions(device=device), available, graphs=True) == [(CPU, {})]
+def test_the_first_provider_that_is_here_and_allowed_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, device: str, available: list[str], chosen: type
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: available)
+    assert isinstance(choose(SessionOptions(device=device)), chosen)
 
 
-@pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_cuda_comes_first_as_nobody_asked_otherwise(device: Device) -> None:
-    assert cuda_options(SessionOptions(device=device)) == DEFAULTS
+@pytest.mark.parametrize(
+    ("options", "required"),
+    [
+        (SessionOptions(), False),
+        (SessionOptions(device="cpu"), False),
+        (SessionOptions(device="cuda"), True),
+        (SessionOptions(require_gpu=True), True),
+    ],
+)
+def test_a_gpu_is_required_by_its_flag_or_by_its_provider(options: SessionOptions, required: bool) -> None:
+    assert requires_gpu(options) is required
 
 
 def test_the_gpus_number_is_an_option_of_the_provider() -> None:
-    assert cuda_options(SessionOptions(device_id=3)) == DEFAULTS | {"device_id": "3"}
+    assert Cuda().provider_options(SessionOptions(device_id=3), graphs=False) == DEFAULTS | {"device_id": "3"}
 
 
 def test_options_of_the_cuda_provider_are_added_and_win_over_ours() -> None:
     config = {"cuda.use_tf32": "1", "cuda.gpu_mem_limit": "7", "session.disable_prepacking": "1"}
-    assert cuda_options(SessionOptions(config=config)) == DEFAULTS | {"use_tf32": "1", "gpu_mem_limit": "7"}
+    found = Cuda().provider_options(SessionOptions(config=config), graphs=False)
+    assert found == DEFAULTS | {"use_tf32": "1", "gpu_mem_limit": "7"}
 
 
 def test_graphs_are_an_option_of_the_provider() -> None:
-    assert cuda_options(SessionOptions(), graphs=True) == DEFAULTS | {"enable_cuda_graph": "1"}
+    assert Cuda().provider_options(SessionOptions(), graphs=True) == DEFAULTS | {"enable_cuda_graph": "1"}
 
 
-def test_nobody_spins_unless_asked() -> None:
+def test_batches_run_on_arrival_unless_graphs_bind_them_to_a_thread() -> None:
+    graphs = SessionOptions(flags={"cuda_graphs": True})
+    assert Cuda().may_run_on_arrival(SessionOptions())
+    assert not Cuda().may_run_on_arrival(graphs)
+    assert Cpu().may_run_on_arrival(graphs)
+
+
+def test_no_thread_spins_unless_asked() -> None:
     spinning = "session.intra_op.allow_spinning"
     assert session_config(SessionOptions()) == {spinning: "0"}
     assert session_config(SessionOptions(config={spinning: "1", "cuda.use_tf32": "1"})) == {spinning: "1"}
@@ -82,14 +141,13 @@ def test_every_setting_of_sessions_reaches_them() -> None:
         device_id=2,
         require_gpu=True,
         intra_op_threads=3,
-        cuda=CudaOptions(arena_shrink=True, graphs=True),
+        flags=dict.fromkeys(FLAGS, True),
         config={"session.disable_prepacking": "1", "cuda.use_tf32": "1=1"},
     )
     settings = Settings(
         model_repository=Path("models"),
         **{name: getattr(asked, name) for name in ("device", "device_id", "require_gpu", "intra_op_threads")},
-        cuda_arena_shrink=True,
-        cuda_graphs=True,
+        **dict.fromkeys(FLAGS, True),
         session_option=("session.disable_prepacking=1", "cuda.use_tf32=1=1"),
     )
     assert session_options(settings) == asked
@@ -97,18 +155,17 @@ def test_every_setting_of_sessions_reaches_them() -> None:
 
 
 def test_a_run_without_graphs_says_nothing() -> None:
-    assert run_config(SessionOptions(), graphs=False) == {}
+    assert run_config(graphs=False) == {}
 
 
 def test_a_session_with_graphs_is_told_at_every_run_which_one() -> None:
     # ONNX Runtime would capture graph 0 of whatever memory the first run had, and answer all later runs from it.
-    assert run_config(SessionOptions(), graphs=True) == {"gpu_graph_id": "-1"}
-    assert run_config(SessionOptions(), graphs=True, graph=2) == {"gpu_graph_id": "2"}
+    assert run_config(graphs=True) == {"gpu_graph_id": "-1"}
+    assert run_config(graphs=True, graph=2) == {"gpu_graph_id": "2"}
 
 
 def test_the_arena_that_shrinks_is_the_sessions_own() -> None:
-    entries = run_config(SessionOptions(device_id=2), graphs=False, shrink=True)
-    assert entries == {"memory.enable_memory_arena_shrinkage": "gpu:2"}
+    assert run_config(graphs=False, shrink="gpu:2") == {"memory.enable_memory_arena_shrinkage": "gpu:2"}
 
 
 def test_onnx_runtime_takes_all_entries() -> None:
@@ -116,6 +173,6 @@ def test_onnx_runtime_takes_all_entries() -> None:
     for key, value in session_config(SessionOptions()).items():
         session.add_session_config_entry(key, value)
         assert session.get_session_config_entry(key) == value
-    for key, value in run_config(SessionOptions(), graphs=True, graph=1, shrink=True).items():
+    for key, value in run_config(graphs=True, graph=1, shrink="gpu:0").items():
         run.add_run_config_entry(key, value)
         assert run.get_run_config_entry(key) == value

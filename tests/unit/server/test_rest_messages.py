@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import model_config_pb2 as config_pb
+from pixelserve.scores import OUTPUT_KINDS
 from pixelserve_server.api.rest import openapi
 from pixelserve_server.api.rest.body import compressed
 from pixelserve_server.api.rest.docs import render
+from pixelserve_server.api.rest.examples import Served
 from pixelserve_server.api.rest.messages import as_json
 from pixelserve_server.api.rest.status import HTTP_STATUS, http_error
 from pixelserve_server.api.status import CODES, status_of
@@ -69,16 +74,57 @@ def test_an_answer_is_compressed_as_its_caller_accepts(accepted: str, encoding: 
     assert asyncio.run(compressed(bytes(10_000), accepted))[1] == encoding
 
 
+def references(part: Any) -> Iterator[str]:
+    """Yields everything that a description refers to."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            yield part["$ref"]
+        for each in part.values():
+            yield from references(each)
+    elif isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
 def test_the_description_is_whole() -> None:
     document = openapi.document("1.2")
-    text = json.dumps(document)
     assert document["info"]["version"] == "1.2"
-    for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
-        assert reference in document["components"]["schemas"]
+    for reference in references(document):
+        found = document
+        for name in reference.removeprefix("#/").split("/"):
+            found = found[name]
     page = render(document)
     for path, methods in document["paths"].items():
         assert path in page
         for operation in methods.values():
-            named = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
-            assert named == {name for name in ("model", "version", "region") if f"{{{name}}}" in path}
+            known = {"summary", "description", "parameters", "requestBody", "responses", "x-codeSamples"}
+            assert {"summary", "description", "responses", "x-codeSamples"} <= operation.keys() <= known
+            shown = {each.rpartition("/")[2] for each in references(operation.get("parameters", []))}
+            assert shown == set(re.findall(r"{(\w+)}", path))
             assert operation["x-codeSamples"][0]["source"].startswith("curl ")
+            assert "200" in operation["responses"]
+
+
+def test_paths_of_versions_are_those_of_models() -> None:
+    paths = openapi.document("1.2")["paths"]
+    of_models = {path for path in paths if re.match(r"/v[12]/models/{model}", path)}
+    of_versions = {path for path in of_models if "{version}" in path}
+    assert {path.replace("/versions/{version}", "") for path in of_versions} == of_models - of_versions
+    (sample,) = paths["/v2/models/{model}/versions/{version}/stats"]["get"]["x-codeSamples"]
+    assert sample["source"] == "curl -s http://127.0.0.1:8000/v2/models/mnist-cnn/versions/1/stats"
+
+
+def test_the_examples_of_a_description_name_what_is_served() -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": [0]}
+    served = Served("https://host:1", "a%20b", "7", [tensor], 'quoted "name"')
+    document = openapi.document("1.2", served)
+    assert not re.search(r"<\w+>", json.dumps(document))
+    operation = document["paths"]["/v2/models/{model}/infer"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert (example["inputs"], example["outputs"][0]["name"]) == ([tensor], 'quoted "name"')
+    assert "https://host:1/v2/models/a%20b/infer" in operation["x-codeSamples"][0]["source"]
+
+
+def test_the_description_knows_every_output_kind() -> None:
+    answer = openapi.document("1.2")["components"]["schemas"]["ClassifyResponse"]
+    assert answer["properties"]["output_kind"]["enum"] == list(OUTPUT_KINDS)

@@ -125,18 +125,18 @@ AUTO, CPU = Placement("auto"), Placement("cpu")
         pytest.param("instance_group { }", [AUTO], id="an empty group"),
         pytest.param("instance_group { count: 3 }", [AUTO] * 3, id="any device"),
         pytest.param("instance_group { count: 2 kind: KIND_CPU }", [CPU] * 2, id="CPU"),
-        pytest.param("instance_group { kind: KIND_GPU }", [Placement("cuda")], id="the GPU of --device-id"),
+        pytest.param("instance_group { kind: KIND_GPU }", [Placement("gpu")], id="the GPU of --device-id"),
         pytest.param(
             "instance_group { kind: KIND_GPU gpus: [ 1, 3 ] count: 2 }",
-            [Placement("cuda", 1)] * 2 + [Placement("cuda", 3)] * 2,
+            [Placement("gpu", 1)] * 2 + [Placement("gpu", 3)] * 2,
             id="so many on each GPU",
         ),
         pytest.param(
-            "instance_group { gpus: [ 0, 1 ] }", [Placement("cuda", 0), Placement("cuda", 1)], id="GPUs without a kind"
+            "instance_group { gpus: [ 0, 1 ] }", [Placement("gpu", 0), Placement("gpu", 1)], id="GPUs without a kind"
         ),
         pytest.param(
             "instance_group { kind: KIND_CPU } instance_group { kind: KIND_GPU gpus: 2 }",
-            [CPU, Placement("cuda", 2)],
+            [CPU, Placement("gpu", 2)],
             id="two groups",
         ),
         pytest.param("instance_group { count: 1024 kind: KIND_CPU }", [CPU] * 1024, id="as many as may be"),

@@ -10,11 +10,14 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
-from pixelserve_server.engine.providers import Device, InUse, SessionOptions
-from pixelserve_server.engine.session import CPU, CUDA, Session, check_runtime
+from pixelserve_server.engine.providers import InUse, SessionOptions, check_runtime
+from pixelserve_server.engine.providers.cpu import Cpu
+from pixelserve_server.engine.providers.cuda import Cuda
+from pixelserve_server.engine.session import Session
 from pixelserve_server.engine.tensors import BY_NAME, FREE
 from pixelserve_server.errors import InvalidRequest, RepositoryError, StartupError
 
+CPU, CUDA = Cpu.name, Cuda.name
 Write = Callable[..., Path]
 
 ONNX_TYPES = {
@@ -29,7 +32,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "m" / "1" / "model.onnx"
 
 
-def open_session(model: Path, *, device: Device = "cpu") -> Session:
+def open_session(model: Path, *, device: str = "cpu") -> Session:
     return Session(model, SessionOptions(device=device, intra_op_threads=1))
 
 
@@ -167,7 +170,7 @@ def test_cuda_without_its_provider_does_not_start() -> None:
 
 @pytest.mark.usefixtures("_without_cuda")
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_without_cuda_the_cpu_serves(device: Device, model: Path, model_writer: Write) -> None:
+def test_without_cuda_the_cpu_serves(device: str, model: Path, model_writer: Write) -> None:
     check_runtime(device)
     assert open_session(model_writer(model), device=device).provider == CPU
 

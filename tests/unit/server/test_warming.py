@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from pixelserve_server.engine.binding import sample
 from pixelserve_server.engine.curve import UNMEASURED, LatencyCurve
 from pixelserve_server.engine.measuring import WarmupBudget
 from pixelserve_server.engine.memory import resident_bytes
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
-from pixelserve_server.engine.providers import CUDA, SessionOptions
+from pixelserve_server.engine.providers import SessionOptions
+from pixelserve_server.engine.providers.binding import sample
+from pixelserve_server.engine.providers.cuda import Cuda
 from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.warming import Warming
@@ -89,12 +90,12 @@ def test_sessions_that_are_warmed_at_the_same_time_are_measured_once(model: Path
     assert set(second.rows) == {1} < set(first.rows)
 
 
-def test_every_size_is_warmed_in_every_session_on_cuda_whatever_that_takes(model: Path) -> None:
+def test_every_size_is_warmed_in_every_session_whose_new_shapes_are_slow(model: Path) -> None:
     """A session on the CPU that says it computes on CUDA."""
     sessions = [Recorded(model) for _ in range(2)]
     warm = warming(model, sessions[0], buckets=(1, 4, 8), budget=NOTHING).warm
     for session in sessions:
-        session.provider = CUDA
+        session.provider = Cuda.name
         assert warm(session).sizes == (1, 4, 8)
         assert set(session.rows) == {1, 4, 8}
 

@@ -1,20 +1,18 @@
-"""How a model's batches are run on a GPU: memory allocated once, and CUDA graphs where the model allows."""
+"""How a model's batches run on a GPU: memory is allocated once, and graphs are captured where the model allows."""
 
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..tensors import Array, TensorSpec
 from .binding import BoundBatch, Signature, agree, sample, signature, why_unbindable
-from .gate import CaptureGate
-from .providers import NO_GRAPH, SessionOptions, run_config
-from .tensors import Array, TensorSpec
+from .onnx_runtime import shrink_config
 
+# The graph's number that makes a run neither capture nor replay one. ONNX Runtime's own default would capture.
+_NO_GRAPH = -1
 # ONNX Runtime captures a batch at its third run at the latest: the first ones allocate, which a capture must not.
 _RUNS_TO_CAPTURE = 3
-# One for the process, since CUDA's way of capturing concerns all of it.
-GATE = CaptureGate()
-"""Everything that a session with graphs does on the GPU goes through it."""
 
 
 class CaptureError(Exception):
@@ -36,7 +34,7 @@ class Runtime(Protocol):
 
 @dataclass
 class _Announced:
-    """A batch size that somebody announced."""
+    """A batch size that was announced."""
 
     batch: BoundBatch
     """Its memory."""
@@ -58,9 +56,9 @@ class GpuRuns:
         runtime: Runtime,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
-        options: SessionOptions,
         *,
         graphs: bool,
+        shrink: str,
         note: Callable[[str], None],
     ) -> None:
         """Allocates nothing yet.
@@ -68,25 +66,20 @@ class GpuRuns:
         Args:
             runtime: computes.
             inputs, outputs: the model's.
-            options: how the GPU is used.
             graphs: whether the runtime was opened with them.
-            note: is told, in a sentence, what was asked for and is not used.
+            shrink: the device, such as `gpu:0`, whose arena gives back what it does not use after a run of a shape that
+                was not announced; empty: none.
+            note: receives what was asked for and is not used, in a sentence.
         """
         self._runtime = runtime
         self._inputs = inputs
-        self._options = options
         self._graphs = graphs
         self._note = note
         self._announced: dict[Signature, _Announced] = {}
         self._unbindable = why_unbindable(inputs, outputs)
-        if self._unbindable and graphs:
-            note(f"CUDA graphs are not used: {self._unbindable}")
-        shrink = options.cuda.arena_shrink
-        if shrink and graphs:
-            note("the GPU's arena does not shrink: CUDA graphs use the memory that it held when they were captured")
         self._plain = self._run_options()
-        # A shape that nobody announced is what lets the arena grow past what serving needs.
-        self._unannounced = self._run_options(shrink=shrink and not graphs)
+        # A shape that was not announced is what lets the arena grow past what serving needs.
+        self._unannounced = self._run_options(shrink=shrink)
 
     @property
     def graphs(self) -> int:
@@ -101,7 +94,7 @@ class GpuRuns:
         return announced.batch.run(inputs, announced.replay if announced.captured else self._plain)
 
     def bind(self, rows: int, inputs: Mapping[str, Array]) -> None:
-        """Announces a batch size and allocates its memory; see `Session.warm`.
+        """Announces a batch size and allocates its memory; see `Executor.announce`.
 
         Raises:
             Exception: the model cannot compute it.
@@ -141,5 +134,17 @@ class GpuRuns:
             raise CaptureError(f"{rows} rows: the graph's outputs differ from the model's")
         announced.thread.captured = True
 
-    def _run_options(self, *, graph: int = NO_GRAPH, shrink: bool = False) -> Any:
-        return self._runtime.run_options(run_config(self._options, graphs=self._graphs, graph=graph, shrink=shrink))
+    def _run_options(self, *, graph: int = _NO_GRAPH, shrink: str = "") -> Any:
+        return self._runtime.run_options(run_config(graphs=self._graphs, graph=graph, shrink=shrink))
+
+
+def run_config(*, graphs: bool, graph: int = _NO_GRAPH, shrink: str = "") -> dict[str, str]:
+    """Returns the entries of one run's configuration on a GPU (onnxruntime_run_options_config_keys.h).
+
+    Args:
+        graphs: whether the session may capture graphs; one that may needs to be told at every run which one.
+        graph: the number of the graph to capture or replay.
+        shrink: the device whose arena gives back afterwards what it does not use; empty: none.
+    """
+    entries = {"gpu_graph_id": str(graph)} if graphs else {}
+    return entries | (shrink_config(shrink) if shrink else {})

@@ -1,7 +1,6 @@
 """A Prometheus with the project's rules, which scrapes one server."""
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -15,20 +14,14 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "prometheus"
-MISSING = "Prometheus is not installed; install it: apt install prometheus"
+RULES = Path(__file__).resolve().parent.parent.parent / "deploy" / "prometheus"
 _TIMEOUT_S = 60.0
 
 
-class PrometheusError(Exception):
-    """It is not installed, or did not start; the message says what it said last."""
-
-
 class Prometheus:
-    """One that is running."""
+    """One that is running, at host:port."""
 
     def __init__(self, address: str) -> None:
-        """Stores where it listens, host:port."""
         self._address = address
 
     def ask(self, path: str, **parameters: str) -> Any:
@@ -38,7 +31,6 @@ class Prometheus:
             return json.load(answer)["data"]
 
     def is_ready(self) -> bool:
-        """Says whether it answers queries."""
         try:
             with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=_TIMEOUT_S) as answer:
                 return bool(answer.status == 200)
@@ -48,17 +40,12 @@ class Prometheus:
 
 @contextmanager
 def scraping(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
-    """Runs a Prometheus on a free port until the block ends. It scrapes the server every half second.
+    """Runs a Prometheus on a free port until the block ends; it scrapes the server every half second.
 
     Args:
         metrics_url: the server's metrics page.
         folder: an empty one, for its configuration, log and data.
-
-    Raises:
-        PrometheusError: it is not installed, or did not start.
     """
-    if shutil.which("prometheus") is None:
-        raise PrometheusError(MISSING)
     address = f"127.0.0.1:{_free_port()}"
     command = ["prometheus", f"--config.file={_configuration(metrics_url, folder)}", f"--web.listen-address={address}"]
     with (folder / "log").open("w") as log:
@@ -69,8 +56,8 @@ def scraping(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
         running = Prometheus(address)
         end_s = time.monotonic() + _TIMEOUT_S
         while not running.is_ready():
-            if process.poll() is not None or time.monotonic() > end_s:
-                raise PrometheusError(f"Prometheus did not start; it said:\n{(folder / 'log').read_text()[-2000:]}")
+            assert process.poll() is None, (folder / "log").read_text()[-2000:]
+            assert time.monotonic() < end_s, (folder / "log").read_text()[-2000:]
             time.sleep(0.05)
         yield running
     finally:
@@ -79,10 +66,10 @@ def scraping(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
 
 
 def _configuration(metrics_url: str, folder: Path) -> Path:
-    """Writes the project's configuration for this server, and for somebody who does not want to wait."""
-    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    """Writes the project's configuration for this server, with short intervals."""
+    config = yaml.safe_load((RULES / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(FOLDER / "rules.yml")]
+    config["rule_files"] = [str(RULES / "rules.yml")]
     config["scrape_configs"][0]["static_configs"] = [{"targets": [urllib.parse.urlsplit(metrics_url).netloc]}]
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .tensors import FREE, Array, TensorSpec
+from ..tensors import FREE, Array, TensorSpec
 
 Signature = tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
 """Shape and element type of every input, in the model's order."""

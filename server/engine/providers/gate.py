@@ -1,4 +1,4 @@
-"""Keeps everything else off the GPU while a CUDA graph is captured."""
+"""Keeps everything else off the GPU while a graph is captured."""
 
 import threading
 from collections.abc import Iterator
@@ -8,19 +8,17 @@ from contextlib import contextmanager
 class CaptureGate:
     """Many may run, or one may capture.
 
-    ONNX Runtime captures in CUDA's global mode, in which a copy or an allocation of any other thread of the process
-    fails, and spoils the capture too (cudaStreamCaptureModeGlobal in CUDA's documentation).
+    While a thread captures, a copy or an allocation of any other thread of the process fails, and spoils the capture.
     """
 
     def __init__(self) -> None:
-        """Nobody is in."""
         self._changed = threading.Condition()
         self._running = 0
         self._capturing = 0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Waits until nobody captures or wants to; nobody captures meanwhile. Must not be nested."""
+        """Waits for captures, also those that wait; keeps captures out meanwhile. Must not be nested."""
         with self._changed:
             self._changed.wait_for(lambda: not self._capturing)
             self._running += 1
@@ -33,7 +31,7 @@ class CaptureGate:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """Waits until nobody runs or captures; nobody does meanwhile. Must not be nested in either."""
+        """Waits for runs and captures; keeps both out meanwhile. Must not be nested in either."""
         with self._changed:
             # Those who would run wait from now on, or a busy server would never get to a capture.
             self._capturing += 1

@@ -1,1 +1,0 @@
-"""The dashboard's panels as pictures for docs/metrics.md, from what Prometheus answers: `make dashboard-pictures`."""
