@@ -147,7 +147,8 @@ def test_every_setting_of_sessions_reaches_them() -> None:
     settings = Settings(
         model_repository=Path("models"),
         **{name: getattr(asked, name) for name in ("device", "device_id", "require_gpu", "intra_op_threads")},
-        **dict.fromkeys(FLAGS, True),
+        cuda_arena_shrink=True,
+        cuda_graphs=True,
         session_option=("session.disable_prepacking=1", "cuda.use_tf32=1=1"),
     )
     assert session_options(settings) == asked

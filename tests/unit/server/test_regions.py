@@ -64,7 +64,7 @@ def test_an_object_that_becomes_smaller_is_an_error_and_stays_small(region: Regi
         pytest.param("r", "object", 0, 0, InvalidRequest, "byte_size is 0; expected 1 or more", id="no bytes"),
         pytest.param("r", "object", 61, 40, InvalidRequest, "40 bytes at 61; object object has 100", id="too long"),
         pytest.param("r", "object", 2**64 - 1, 1, InvalidRequest, "object object has 100", id="far away"),
-        pytest.param("r", "other", 0, 1, NotFound, "no shared memory object other", id="no object"),
+        pytest.param("r", "other", 0, 1, NotFound, "shared memory object other does not exist", id="no object"),
         pytest.param("r", "", 0, 1, InvalidRequest, "expected a name", id="no key"),
         pytest.param("r", "/", 0, 1, InvalidRequest, "expected a name", id="a slash"),
         pytest.param("r", "//object", 0, 1, InvalidRequest, "without slashes", id="two slashes"),
