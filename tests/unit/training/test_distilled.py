@@ -125,8 +125,6 @@ def test_a_taught_network_comes_closer_to_its_teacher_than_one_that_learns_alone
     assert [len(taught.history[name]) for name in ("loss", "loss_with_teacher", "accuracy")] == [40, 40, 40]
     assert np.all(np.greater(taught.history["loss_with_teacher"], taught.history["loss"]))
     assert taught.history["loss"][-1] < 1 < taught.history["loss"][0]
-    again = learners.fit(recipe, stripes)
-    np.testing.assert_array_equal(taught.predict(pixels), again.predict(pixels))
 
 
 @pytest.fixture
