@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
+.PHONY: help demo serve test deploy-check image sbom sign image-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting dashboard-pictures page-pictures chart-docs kustomize lint format proto lock clean bench-plan scaling-picture
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,6 +58,9 @@ simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtua
 
 fuzz: $(STAMPS)/dev ## send mutated input to every door for an hour (ARGS="--seconds 60"; ARGS=--help)
 	@$(BIN)/python tests/support/fuzzing $(ARGS)
+
+mutants: $(STAMPS)/dev ## break promises one by one in a copy of the code; the tests must notice each (ARGS="--only queue")
+	@$(BIN)/python tests/support/mutants.py $(ARGS)
 
 soak: $(STAMPS)/dev ## mixed traffic for half an hour, every call accounted for (ARGS="--seconds 60"; ARGS=--help)
 	@$(BIN)/python tests/support/soaking $(ARGS)
