@@ -40,6 +40,21 @@ def test_the_step_size_rises_over_its_share_of_all_steps_and_reaches_0_with_the_
     assert [float(rate(step)) for step in (0, 3, 6, 9)] == pytest.approx([0, 0.5, 0.25, 0], abs=1e-6)
 
 
+def test_a_network_ends_with_the_moving_average_of_its_weights(small_recipe: KerasRecipe) -> None:
+    random = np.random.default_rng(0)
+    samples = Split(random.integers(0, 256, (16, 28, 28, 1), dtype=np.uint8), random.integers(0, 10, 16))
+
+    def weights(epochs: int, averaging: float | None = None) -> list[Array]:
+        recipe = replace(small_recipe, epochs=epochs, optimizer=Optimizer("sgd", 0.1, averaging=averaging))
+        trained = network.fit_splits(recipe, samples, samples.take(np.arange(0)), classes=10)
+        return list(trained.model.get_weights())
+
+    # One step an epoch; the average begins with the first step's weights.
+    for average, first, second in zip(weights(2, averaging=0.75), weights(1), weights(2), strict=True):
+        np.testing.assert_allclose(average, 0.75 * first + 0.25 * second, atol=1e-5)
+        assert not np.allclose(first, second, atol=1e-4)
+
+
 @pytest.mark.parametrize("recipe", AUGMENTED, ids=lambda recipe: recipe.name)
 def test_training_images_stay_upright_and_only_things_are_mirrored(recipe: KerasRecipe, keras: Any) -> None:
     keras.utils.set_random_seed(0)
