@@ -22,6 +22,10 @@ REQUIREMENTS ?=
 KEY ?=
 SBOM ?=
 OF_IMAGE = --variant "$(VARIANT)" --image "$(IMAGE)" --engine "$(ENGINE)"
+# How many processes run tests; a module's tests stay together, since they share servers.
+TEST_PROCESSES ?= 2
+# Pytest's exit code if ARGS leaves nothing to run.
+NO_TESTS := 5
 # More arguments for pytest or a benchmark, such as: make test ARGS="-m 'not slow'"
 ARGS ?=
 
@@ -36,7 +40,8 @@ serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=800
 
 test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --alone not $(ARGS) || (($$? == $(NO_TESTS)))
+	@$(BIN)/python -m pytest --alone only $(ARGS) || (($$? == $(NO_TESTS)))
 
 deploy-check: $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/kserve ## check the Helm chart and all of deploy/ (ARGS="--chart DIR"; ARGS=--help)
 	@$(VENV)/deploy/bin/python -m deploy.checks $(ARGS)

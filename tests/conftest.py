@@ -208,10 +208,23 @@ def certificate_authority(new_certificate_authority: "Callable[..., CertificateA
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the choice of a transport."""
+    """Adds the choice of a transport, and of tests that need all cores."""
     parser.addoption(
         "--transport", default="auto", help="what the servers of the tests take as --transport; auto, the default"
     )
+    parser.addoption(
+        "--alone", choices=["too", "not", "only"], default="too", help="what to do with tests that need all cores"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests that `--alone` does not name."""
+    wanted = config.getoption("--alone")
+    if wanted == "too":
+        return
+    left_out = [item for item in items if (item.get_closest_marker("alone") is None) == (wanted == "only")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session")

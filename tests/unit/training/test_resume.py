@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,7 @@ def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tm
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_a_resumed_run_has_the_figures_of_its_cross_validation(
     train: Command, at_epoch: At, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_resumed_run_has_the_figures_of_its_cross_validation(
     assert metrics["cross_validation"]["accuracies"] == [0.5, 0.7]
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_a_run_stopped_before_its_first_epoch_is_over_leaves_nothing(
     train: Command, at_epoch: At, tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_resume_needs_the_runs_folder(pixelserve: Command) -> None:
     assert "with --run-dir" in pixelserve("train", "mnist-cnn", "--resume").err
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_resume_starts_a_run_and_keeps_a_finished_one(train: Command, tmp_path: Path) -> None:
     """As a job repeats its command; what a killed run left without a state is removed."""
     (tmp_path / "run.partial").mkdir()
@@ -275,12 +278,11 @@ def test_a_disk_that_is_full_in_the_end_costs_no_epoch(
 )
 def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
     train: Command,
-    pixelserve: Command,
     data_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     small_in_zoo: KerasRecipe,
-    kind: str,
+    kind: Any,
     kept: list[str],
 ) -> None:
     """Timeline: 1. some models are trained, and the next one is under way; 2. the signal; 3. --resume trains that one
@@ -312,14 +314,12 @@ def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
     assert "member-1" in resumed.err
     assert len(trained) == (6 if kind == "stacking" else 2)
     assert names(tmp_path) == ["run"]
-    undisturbed = tmp_path / "undisturbed"
-    assert pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--run-dir", undisturbed, *options).exit_code == 0
-    load = frameworks.load().keras.saving.load_model
-    weights = [load(folder / "model.keras").get_weights() for folder in (tmp_path / "run", undisturbed)]
-    for ours, theirs in zip(*weights, strict=True):
+    recipe = replace(small_in_zoo, ensemble=Ensemble(kind, members=2, folds=2))
+    undisturbed = learners.fit(recipe, datasets.load("mnist", data_dir))
+    weights = frameworks.load().keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
+    for ours, theirs in zip(weights, undisturbed.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    histories = [json.loads((folder / "history.json").read_text()) for folder in (tmp_path / "run", undisturbed)]
-    assert histories[0] == histories[1]
+    assert json.loads((tmp_path / "run" / "history.json").read_text()) == undisturbed.history
 
 
 def test_a_kept_member_that_is_damaged_is_named(
@@ -341,6 +341,7 @@ def test_logs_are_of_a_single_network(train: Command, pixelserve: Command, tmp_p
         assert "--tensorboard logs a single network" in ran.err
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_logs_for_tensorboard_go_on_with_the_run(train: Command, at_epoch: At, tmp_path: Path) -> None:
     at_epoch(2, lambda: signal.raise_signal(signal.SIGINT))
     train("--epochs", 3, "--tensorboard")
@@ -376,12 +377,20 @@ def _mixed(**changes: Any) -> KerasRecipe:
     return replace(zoo.find("mnist-cnn"), build=build, augmentation=augmentation, **values)
 
 
-@pytest.fixture
-def kept_mixed(data_dir: Path, tmp_path: Path) -> tuple[Checkpoint, network.Network]:
-    """A run of mixed precision of two epochs, all of it kept, and what it comes to."""
+@pytest.fixture(scope="module")
+def finished_mixed(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, network.Network]:
     settings = runs.Settings(recipe="mixed", seed=0, dataset="MNIST", dataset_sha256="")
-    checkpoint = Checkpoint(tmp_path / "run", State(settings=settings, request={}))
+    checkpoint = Checkpoint(tmp_path_factory.mktemp("mixed") / "run", State(settings=settings, request={}))
     return checkpoint, network.fit(_mixed(), datasets.load("mnist", data_dir), checkpoint)
+
+
+@pytest.fixture
+def kept_mixed(finished_mixed: tuple[Checkpoint, network.Network]) -> Iterator[tuple[Checkpoint, network.Network]]:
+    """A run of mixed precision of two epochs, all of it kept, and what it comes to."""
+    checkpoint, _ = finished_mixed
+    before = checkpoint.state
+    yield finished_mixed
+    checkpoint.state = before
 
 
 def test_a_network_of_mixed_precision_is_restored_with_its_optimizer(
