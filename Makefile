@@ -40,7 +40,7 @@ serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=800
 
 test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --alone not $(ARGS) || (($$? == $(NO_TESTS)))
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --alone not $(ARGS) || (($$? == $(NO_TESTS)))
 	@$(BIN)/python -m pytest --alone only $(ARGS) || (($$? == $(NO_TESTS)))
 
 deploy-check: $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/kserve ## check the Helm chart and all of deploy/ (ARGS="--chart DIR"; ARGS=--help)

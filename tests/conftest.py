@@ -217,8 +217,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # Before others look at the markers.
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the tests that `--alone` does not name."""
+    """Marks what starts a server of its own as slow, keeps together in one process what shares servers, and leaves out
+    the tests that `--alone` does not name."""
+    for item in items:
+        if {"start_server", "failing_serve"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+        folder = item.path.parent.name
+        # The contract of the transports shares six servers over all of its modules; other modules have their own.
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "transports" else str(item.path)))
     wanted = config.getoption("--alone")
     if wanted == "too":
         return
