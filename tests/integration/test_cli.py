@@ -126,7 +126,7 @@ def test_bench_overloads_a_server_and_says_what_came_of_it(pixelserve: Callable[
 def test_a_measured_curve_becomes_a_plan(
     pixelserve: Callable[..., Ran], server: Any, tmp_path: Path, method: str
 ) -> None:
-    load = ("--curve", "--duration-s", 0.1, "--method", method, "--metrics-url", server.metrics)
+    load = ("--curve", "--duration-s", 0.5, "--method", method, "--metrics-url", server.metrics)
     measured = pixelserve("bench", "--model", "mnist-cnn", *load, "--json")
     assert measured.code == 0, measured.err
     found = json.loads(measured.out)

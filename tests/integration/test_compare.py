@@ -24,7 +24,7 @@ def compare(root: Path, *args: str, path: str | None = None) -> subprocess.Compl
 
 
 def test_it_measures_all_servers_and_saves_what_it_found(root: Path, tmp_path: Path) -> None:
-    quick = ["--rounds", "1", "--seconds", "0.2", "--requests", "20000"]
+    quick = ["--rounds", "1", "--seconds", "1", "--requests", "20000"]
     groups = ["eights", "alone", "distinct", "grpcio", "memory"]
     done = compare(root, *quick, "--transport", "grpcio", "--only", ",".join(groups), "--json", "--out", str(tmp_path))
     # 1 says that a floor was missed, which so short a run on a machine with other work cannot tell.
@@ -38,7 +38,7 @@ def test_it_measures_all_servers_and_saves_what_it_found(root: Path, tmp_path: P
 
 
 def test_it_measures_streams_many_models_and_swaps(root: Path, tmp_path: Path) -> None:
-    quick = ["--rounds", "1", "--seconds", "0.2", "--swaps", "60", "--models", "3"]
+    quick = ["--rounds", "1", "--seconds", "0.5", "--swaps", "60", "--models", "3"]
     groups = ["stream", "models", "swaps", "swapmemory"]
     done = compare(root, *quick, "--only", ",".join(groups), "--json", "--out", str(tmp_path))
     # None of these has a floor; a request that is lost over a swap ends the measurement with 2.
@@ -51,7 +51,7 @@ def test_it_measures_streams_many_models_and_swaps(root: Path, tmp_path: Path) -
 
 
 def test_it_measures_pictures_against_a_loop(root: Path, tmp_path: Path) -> None:
-    done = compare(root, "--rounds", "1", "--seconds", "0.1", "--only", "pictures", "--json", "--out", str(tmp_path))
+    done = compare(root, "--rounds", "1", "--seconds", "0.3", "--only", "pictures", "--json", "--out", str(tmp_path))
     # 1 says that a floor was missed, which is for a quiet machine to say.
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)["figures"]
@@ -60,7 +60,7 @@ def test_it_measures_pictures_against_a_loop(root: Path, tmp_path: Path) -> None
 
 
 def test_it_measures_connections_the_spread_of_times_and_a_busy_neighbour(root: Path, tmp_path: Path) -> None:
-    quick = ["--rounds", "1", "--seconds", "0.2"]
+    quick = ["--rounds", "1", "--seconds", "0.5"]
     done = compare(root, *quick, "--only", "spread,neighbour,connections", "--json", "--out", str(tmp_path))
     # 1 says that a floor was missed, which is for a quiet machine to say.
     assert done.returncode in (0, 1), done.stderr
@@ -74,7 +74,7 @@ def test_it_measures_connections_the_spread_of_times_and_a_busy_neighbour(root: 
 
 
 def test_it_measures_what_a_request_takes_of_one_core_and_of_two(root: Path, tmp_path: Path) -> None:
-    quick = ["--rounds", "1", "--seconds", "0.2", "--cost-requests", "4000"]
+    quick = ["--rounds", "1", "--seconds", "0.5", "--cost-requests", "4000"]
     done = compare(root, *quick, "--only", "cpu,cores", "--json", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)["figures"]
@@ -85,7 +85,7 @@ def test_it_measures_what_a_request_takes_of_one_core_and_of_two(root: Path, tmp
 
 
 def test_it_measures_tls_and_clients_that_wait(root: Path, tmp_path: Path) -> None:
-    quick = ["--rounds", "1", "--seconds", "0.2"]
+    quick = ["--rounds", "1", "--seconds", "0.5"]
     done = compare(root, *quick, "--only", "tls,held", "--json", "--out", str(tmp_path))
     # 1 says that a floor was missed, which is for a quiet machine to say. A server without TLS ends with 2.
     assert done.returncode in (0, 1), done.stderr
@@ -97,7 +97,7 @@ def test_it_measures_tls_and_clients_that_wait(root: Path, tmp_path: Path) -> No
 
 
 def test_it_measures_http_against_grpc_on_kept_connections(root: Path, tmp_path: Path) -> None:
-    quick = ["--rounds", "1", "--seconds", "0.2"]
+    quick = ["--rounds", "1", "--seconds", "0.5"]
     done = compare(root, *quick, "--only", "http", "--json", "--out", str(tmp_path))
     # 1 says that HTTP took a millisecond more, which is for a quiet machine to say. A wrong answer ends with 2.
     assert done.returncode in (0, 1), done.stderr
@@ -143,7 +143,7 @@ def test_an_unknown_figure_is_refused_with_the_known_ones(root: Path) -> None:
 
 
 def test_it_overloads_both_transports(root: Path, tmp_path: Path) -> None:
-    quick = ["--rounds", "1", "--seconds", "0.2"]
+    quick = ["--rounds", "1", "--seconds", "0.5"]
     done = compare(root, *quick, "--only", "overload", "--json", "--out", str(tmp_path))
     # 1 says that a floor was missed, which is for a quiet machine to say.
     assert done.returncode in (0, 1), done.stderr

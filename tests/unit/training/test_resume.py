@@ -68,6 +68,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tmp_path: Path, data_dir: Path) -> None:
     """Timeline: 1. the third of four epochs is under way; 2. the signal; 3. two epochs are kept; 4. --resume alone
     brings the other two, and the run."""
@@ -77,10 +78,10 @@ def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tm
     assert stopped.exit_code == 130
     assert "the run was stopped; epoch 2 of 4 is kept, and the best one: accuracy" in stopped.err
     assert f"{partial}/best-epoch-2.keras" in stopped.err
-    assert f"pixelserve train mnist-cnn --data-dir {data_dir} --run-dir {tmp_path}/run --resume" in stopped.err
+    assert f"pixelserve train small --data-dir {data_dir} --run-dir {tmp_path}/run --resume" in stopped.err
     assert names(tmp_path) == ["run.partial"]
     assert names(partial) == ["best-epoch-2.keras", "epoch-2.weights.h5", "state.json"]
-    assert frameworks.load().keras.saving.load_model(partial / "best-epoch-2.keras").count_params() == 93_322
+    assert frameworks.load().keras.saving.load_model(partial / "best-epoch-2.keras").count_params() == 6_370
 
     resumed = train("--resume")
     assert resumed.exit_code == 0, resumed.err
