@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
+.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +22,10 @@ REQUIREMENTS ?=
 KEY ?=
 SBOM ?=
 OF_IMAGE = --variant "$(VARIANT)" --image "$(IMAGE)" --engine "$(ENGINE)"
+# How many processes run tests; a module's tests stay together, since they share servers.
+TEST_PROCESSES ?= 2
+# Pytest's exit code if ARGS leaves nothing to run.
+NO_TESTS := 5
 # More arguments for pytest or a benchmark, such as: make test ARGS="-m 'not slow'"
 ARGS ?=
 
@@ -36,7 +40,8 @@ serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=800
 
 test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/docs ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --alone not $(ARGS) || (($$? == $(NO_TESTS)))
+	@$(BIN)/python -m pytest --alone only $(ARGS) || (($$? == $(NO_TESTS)))
 
 deploy-check: $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/kserve ## check the Helm chart and all of deploy/ (ARGS="--chart DIR"; ARGS=--help)
 	@$(VENV)/deploy/bin/python -m deploy.checks $(ARGS)
@@ -61,6 +66,9 @@ simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtua
 
 fuzz: $(STAMPS)/dev ## send mutated input to every door for an hour (ARGS="--seconds 60"; ARGS=--help)
 	@$(BIN)/python tests/support/fuzzing $(ARGS)
+
+mutants: $(STAMPS)/dev ## break promises one by one in a copy of the code; the tests must notice each (ARGS="--only queue")
+	@$(BIN)/python tests/support/mutants.py $(ARGS)
 
 soak: $(STAMPS)/dev ## mixed traffic for half an hour, every call accounted for (ARGS="--seconds 60"; ARGS=--help)
 	@$(BIN)/python tests/support/soaking $(ARGS)

@@ -208,10 +208,31 @@ def certificate_authority(new_certificate_authority: "Callable[..., CertificateA
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the choice of a transport."""
+    """Adds the choice of a transport, and of tests that need all cores."""
     parser.addoption(
         "--transport", default="auto", help="what the servers of the tests take as --transport; auto, the default"
     )
+    parser.addoption(
+        "--alone", choices=["too", "not", "only"], default="too", help="what to do with tests that need all cores"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # Before others look at the markers.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks what starts a server of its own as slow, keeps together in one process what shares servers, and leaves out
+    the tests that `--alone` does not name."""
+    for item in items:
+        if {"start_server", "failing_serve"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+        folder = item.path.parent.name
+        # The contract of the transports shares six servers over all of its modules; other modules have their own.
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "transports" else str(item.path)))
+    wanted = config.getoption("--alone")
+    if wanted == "too":
+        return
+    left_out = [item for item in items if (item.get_closest_marker("alone") is None) == (wanted == "only")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session")

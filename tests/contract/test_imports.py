@@ -1,6 +1,7 @@
 """Who may import what: the boundaries of ARCHITECTURE.md, read from the source."""
 
 import ast
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,8 +65,13 @@ def sources(*folders: str) -> list[Path]:
     return [path for path in files if "_pb2" not in path.name]
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Yields the full names of what a file imports, relative ones made absolute."""
+@functools.cache
+def imported_names(path: Path) -> tuple[str, ...]:
+    """Returns the full names of what a file imports, relative ones made absolute."""
+    return tuple(_imported_names(path))
+
+
+def _imported_names(path: Path) -> Iterator[str]:
     folder, *inner = path.relative_to(ROOT).parts
     package = [PACKAGES.get(folder, folder), *inner[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):

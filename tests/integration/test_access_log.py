@@ -11,6 +11,7 @@ import pytest
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.v1 import classifier_pb2, classifier_pb2_grpc
 
+pytestmark = pytest.mark.slow
 TIMEOUT_S = 30
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 METADATA = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-00"),)

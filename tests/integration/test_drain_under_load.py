@@ -18,7 +18,7 @@ IN_FLIGHT = 64
 BEFORE_SIGNAL = 400
 ROUNDS = 20
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 
 
 def request() -> bytes:

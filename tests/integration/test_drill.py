@@ -17,7 +17,7 @@ SETTLE_S = 4
 # Calls that cross the news that their connection ends are lost to clients that retry nothing: rare, but not never.
 CROSSED = "GOAWAY received"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 from fuzzing.wire import TRANSPORTS
 from soaking.soak import soak
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 ROUNDS = 4
 

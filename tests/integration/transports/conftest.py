@@ -1,6 +1,7 @@
 """What the contract of the transports shares: one server for each transport, and how its clients reach it.
 
-Every test here runs over every transport, in the clear and secured. Everything else in tests/ runs once.
+Every test here runs over every transport, in the clear and by TLS; those of methods, HTTP, tokens and other clients by
+mutual TLS as well, which differs in who may connect and not in what is said then. Everything else in tests/ runs once.
 """
 
 import http.client
@@ -174,7 +175,7 @@ def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=["plain", "tls", "mtls"])
+@pytest.fixture(scope="session", params=["plain", "tls"])
 def security(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Security:
     """How clients reach servers."""
     if request.param == "plain":

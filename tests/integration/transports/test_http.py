@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.parametrize("security", ["plain", "tls", "mtls"], indirect=True)
 INFER = "/v2/models/doubler/infer"
 TENSOR = {"name": "values", "datatype": "FP32", "shape": [1, 4]}
 LIMIT_BYTES = 1 << 20

@@ -199,6 +199,7 @@ def test_every_method_of_the_services_is_called_here() -> None:
 
 
 @pytest.mark.parametrize("check", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("security", ["plain", "tls", "mtls"], indirect=True)
 def test_a_method_answers(check: Callable[[Send, Any], None], send: Send, make_request: Any) -> None:
     check(send, make_request)
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("security", ["plain", "tls", "mtls"], indirect=True),
+]
 
 SCRIPT = Path(__file__).with_name("node_client.js")
 

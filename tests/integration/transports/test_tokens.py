@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.tokens import Scope, Token, digest_of
 
+pytestmark = pytest.mark.parametrize("security", ["plain", "tls", "mtls"], indirect=True)
 TIMEOUT_S = 60
 SECRETS = {name: f"ps_{name}-of-the-contract" for name in ("all", "infer", "observe", "other", "slow")}
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pixelserve.imaging.declaration import Input, parse
+from pixelserve.imaging.fit import Crop, crop
 from pixelserve.imaging.prepare import prepare
 
 COLOUR = Input((20, 20, 3), "uint8")
@@ -29,6 +30,23 @@ def test_a_letterbox_has_the_whole_picture_and_its_background() -> None:
     pixels = shown("fit=letterbox background=#0a141e", thirds())
     assert pixels[0, 0].tolist() == [10, 20, 30]
     assert pixels[10, [1, 10, 18]].argmax(axis=-1).tolist() == [0, 1, 2]
+
+
+def test_a_letterboxed_picture_is_in_the_middle() -> None:
+    tall = shown("fit=letterbox background=#0a141e", Image.new("RGB", (20, 60)))
+    is_background = (tall == [10, 20, 30]).all(axis=(0, 2))
+    assert np.flatnonzero(~is_background).tolist() == list(range(6, 13))
+
+
+def test_without_antialias_a_pixels_centre_is_half_a_pixel_from_its_edge() -> None:
+    ramp = np.repeat(4 * np.arange(40, dtype=np.uint8)[np.newaxis, :, np.newaxis], 20, axis=0).repeat(3, axis=2)
+    pixels = shown("fit=stretch resampling=bilinear antialias=no", Image.fromarray(ramp))
+    assert pixels[0, :, 0].tolist() == [8 * column + 2 for column in range(20)]
+
+
+def test_a_crop_rounds_the_longer_side_down() -> None:
+    # 20 × 50 / 33 is 30.3.
+    assert crop((50, 33), parse("fit=crop", COLOUR)) == Crop((30, 20), 5, 0)
 
 
 def test_a_grey_letterbox_has_the_backgrounds_grey() -> None:

@@ -195,6 +195,8 @@ def test_a_batch_is_padded_with_zeros_to_its_bucket_and_nobody_sees_them(
     assert [each.answer().batch_rows for each in sent] == [rows] * len(sent)
     record = it.observer.batches[-1]
     assert (record.rows, record.padding) == (rows, len(padded) - rows)
+    # Else padding would be counted as predictions.
+    assert [len(array) for array in record.outputs.values()] == [rows]
 
 
 def test_answers_of_a_padded_batch_hold_their_own_rows_only(bench: Callable[..., Any]) -> None:

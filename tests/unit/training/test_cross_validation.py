@@ -100,5 +100,3 @@ def test_a_cross_validated_run_says_each_folds_accuracy_and_keeps_a_model_of_all
         line.split()[-1] for line in ran.out.splitlines()[:2]
     ]
     assert json.loads((run / "settings.json").read_text())["learner"]["folds"] == 2
-    again = pixelserve("train", "small", "--data-dir", data_dir, "--run-dir", tmp_path / "2", "--folds", 2, "--json")
-    assert json.loads(again.out)["cross_validation"] == kept

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import datasets, learners, zoo
+from pixelserve_training import datasets, zoo
 from pixelserve_training.datasets import Array, Dataset, Split
 from pixelserve_training.exporting.export import Target, export_run
-from pixelserve_training.recipe import Ensemble, KerasRecipe, Optimizer
+from pixelserve_training.recipe import Ensemble, KerasRecipe
 from pixelserve_training.running import fit
 from pixelserve_training.running.fit import Overrides
 from pixelserve_training.runtime import OnnxModel
@@ -88,14 +88,6 @@ def combined(kind: str, model: Any, said: list[Array]) -> Array:
     kernel, bias = model.layers[-1].get_weights()
     logits = np.concatenate(said, axis=1) @ kernel + bias
     return np.asarray(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
-
-
-@pytest.mark.parametrize("kind", ["bagging", "boosting", "stacking"])
-def test_the_same_seed_gives_the_same_ensemble(kind: Any, small_recipe: KerasRecipe, striped: Dataset) -> None:
-    recipe = replace(small_recipe, epochs=10, optimizer=Optimizer("adam", 0.003))
-    recipe = replace(recipe, ensemble=Ensemble(kind, members=2, folds=2))
-    first, second = (learners.fit(recipe, striped).predict(striped.test.inputs) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
 
 
 def test_the_train_command_says_which_member_it_trains_and_keeps_each_ones_history(

@@ -86,6 +86,20 @@ def test_calibration_error_of_two_bins_is_computed_by_hand() -> None:
     assert expected_calibration_error(confidence, correct) == pytest.approx(expected)
 
 
+def test_a_bin_of_the_calibration_error_holds_its_upper_edge() -> None:
+    # 0.2 ends the third of 15 bins, where 0.19 lies too.
+    confidence, correct = np.array([0.2, 0.19]), np.array([True, False])
+    assert expected_calibration_error(confidence, correct) == pytest.approx((0.8 - 0.19) / 2)
+
+
+@pytest.mark.parametrize(
+    ("total", "are_probabilities"), [(1.0009, True), (0.9991, True), (1.0012, False), (0.95, False)]
+)
+def test_probabilities_add_up_to_1_within_a_thousandth(total: float, are_probabilities: bool) -> None:
+    figures = measure(PROBABILITIES.astype(np.float64) * total, LABELS, NAMES, split="test")
+    assert (figures.calibration is not None) == are_probabilities
+
+
 def test_certain_and_right_predictions_have_no_calibration_error() -> None:
     assert expected_calibration_error(np.ones(3), np.ones(3, bool)) == 0.0
 

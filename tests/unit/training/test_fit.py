@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import frameworks, zoo
+from pixelserve_training import datasets, frameworks, zoo
 from pixelserve_training.errors import DivergedError, RunInterruptedError, UsageError
+from pixelserve_training.learners import network
 from pixelserve_training.recipe import Optimizer
 from pixelserve_training.running import fit
 from pixelserve_training.running.fit import Overrides
@@ -50,17 +51,15 @@ def test_the_train_command_writes_a_whole_run_folder(pixelserve: Command, data_d
     assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
 
 
-def test_the_same_seed_gives_the_same_weights(data_dir: Path, run_folder: Path, tmp_path: Path) -> None:
-    overrides = Overrides(epochs=1)
-    fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "again", overrides=overrides)
-    for first, second in zip(_weights(run_folder), _weights(tmp_path / "again"), strict=True):
-        np.testing.assert_array_equal(first, second)
-
-
-def test_another_seed_gives_other_weights(data_dir: Path, run_folder: Path, tmp_path: Path) -> None:
-    overrides = Overrides(epochs=1, seed=1)
-    fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "other", overrides=overrides)
-    assert not np.array_equal(_weights(run_folder)[0], _weights(tmp_path / "other")[0])
+def test_the_seed_alone_decides_the_weights(data_dir: Path, run_folder: Path) -> None:
+    recipe = replace(zoo.mnist_cnn.RECIPE, epochs=1)
+    same, other = (
+        network.fit(replace(recipe, seed=seed), datasets.load("mnist", data_dir)).model.get_weights() for seed in (0, 1)
+    )
+    run = frameworks.load().keras.saving.load_model(run_folder / "model.keras").get_weights()
+    for ours, theirs in zip(run, same, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not np.array_equal(run[0], other[0])
 
 
 def test_a_run_folder_that_exists_is_refused_before_training(
@@ -117,8 +116,3 @@ def test_an_unknown_recipe_gets_the_nearest_names(pixelserve: Command) -> None:
 def test_a_count_that_cannot_be_is_refused(overrides: Overrides) -> None:
     with pytest.raises(UsageError, match="expected"):
         overrides.apply(zoo.find("mnist-cnn"))
-
-
-def _weights(run: Path) -> list[Any]:
-    weights: list[Any] = frameworks.load().keras.saving.load_model(run / "model.keras").get_weights()
-    return weights

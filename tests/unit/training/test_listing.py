@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixelserve_training import datasets, zoo
-from pixelserve_training.measuring import held, listing
+from pixelserve_training.measuring import held, listing, timing
 from pixelserve_training.measuring.interval import wilson
 from pixelserve_training.recipe import Goal
 from pixelserve_training.runtime import OnnxModel
@@ -20,6 +20,12 @@ TINY = ROOT / "tests" / "data" / "tiny"
 MODELS = ROOT / "models"
 
 Command = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test looks at a time, so the fewest rounds do."""
+    monkeypatch.setattr(timing, "_BUDGET_S", 0)
 
 
 @pytest.fixture

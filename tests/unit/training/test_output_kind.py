@@ -139,6 +139,7 @@ def test_what_is_not_found_is_not_written(tmp_path: Path) -> None:
     assert "output_kind" not in config_of(exported)
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_probabilities_that_are_served(tmp_path: Path) -> None:
     (tmp_path / "logits").mkdir()
     (tmp_path / "softmax").mkdir()
@@ -159,6 +160,7 @@ def test_figures_are_those_of_the_probabilities_that_are_served(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("nodes", "kind"), [(then("Sigmoid"), "sigmoids"), ([linear()], "logits")], ids=["sigmoid", "logit"]
 )
+@pytest.mark.slow
 def test_one_unit_for_two_labels_is_exported_and_measured(tmp_path: Path, nodes: list[Any], kind: str) -> None:
     weights = np.array([[-1], [1]], np.float32)
     exported = export(write(tmp_path / "m.onnx", *nodes, columns=1, weights=weights))

@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve_training import zoo
+from pixelserve_training import datasets, zoo
 from pixelserve_training.datasets import Split
 from pixelserve_training.errors import UsageError
 from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.learners import network, regularize
 from pixelserve_training.recipe import KerasRecipe, Optimizer, Regularization
-from pixelserve_training.running import fit
-from pixelserve_training.running.fit import Overrides
-from pixelserve_training.running.remedies import Remedies
 
 Command = Callable[..., Any]
 
@@ -111,18 +108,9 @@ def test_a_run_against_overfitting_says_so_in_its_settings_and_exports_as_any_ot
     assert exported.outputs == ["probabilities float32 [-1, 10]"]
 
 
-def test_the_same_seed_gives_the_same_weights_with_dropout_too(
-    small_in_zoo: KerasRecipe, data_dir: Path, tmp_path: Path, keras: Any
-) -> None:
-    weights = []
-    for name in ("first", "second"):
-        fit.train(
-            "small",
-            data_dir=data_dir,
-            run_dir=tmp_path / name,
-            overrides=Overrides(seed=5),
-            remedies=Remedies(dropout=0.5, l1=1e-4),
-        )
-        weights.append(keras.saving.load_model(tmp_path / name / "model.keras").get_weights())
+def test_the_same_seed_gives_the_same_weights_with_dropout_too(small_recipe: KerasRecipe, data_dir: Path) -> None:
+    recipe = replace(small_recipe, seed=5, regularization=Regularization(dropout=0.5, l1=1e-4))
+    dataset = datasets.load("mnist", data_dir)
+    weights = [network.fit(recipe, dataset).model.get_weights() for _ in range(2)]
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)

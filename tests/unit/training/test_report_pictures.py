@@ -140,7 +140,7 @@ def test_captions_stay_apart_and_off_the_images(names: Sequence[str]) -> None:
     assert max(box.x1 for box in captions) <= figure.bbox.x1
 
 
-@pytest.mark.parametrize("classes", [2, *(pytest.param(many, marks=pytest.mark.slow) for many in (10, 25, 40, 100))])
+@pytest.mark.parametrize("classes", [2, *(pytest.param(many, marks=pytest.mark.slow) for many in (25, 100))])
 def test_class_names_stay_apart(classes: int) -> None:
     names = [f"Ankle boot {index}" for index in range(classes)]
     labels = np.arange(classes)

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ import numpy as np
 import pytest
 
 from pixelserve_training import datasets, frameworks, learners, zoo
-from pixelserve_training.errors import DivergedError
+from pixelserve_training.errors import DivergedError, RunInterruptedError
 from pixelserve_training.learners import boosting, keeping, members, network, stopping
 from pixelserve_training.progress import TrainingProgress
-from pixelserve_training.recipe import KerasRecipe, Optimizer, Regularization
-from pixelserve_training.running import fit, resume, runs
+from pixelserve_training.recipe import Ensemble, KerasRecipe, Optimizer, Regularization
+from pixelserve_training.running import fit, remedies, resume, runs
 from pixelserve_training.running.checkpoint import Best, Checkpoint, State
 from pixelserve_training.running.cross_validation import CrossValidation
 from pixelserve_training.running.overrides import Overrides
@@ -34,21 +36,22 @@ _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
 
 
-@pytest.fixture
-def at_epoch(monkeypatch: pytest.MonkeyPatch) -> At:
+def do_at(patch: pytest.MonkeyPatch, epoch: int, act: Callable[[], None]) -> None:
     """Does something in the middle of an epoch, counted from 1, once."""
     original = TrainingProgress.end_step
 
-    def at(epoch: int, act: Callable[[], None]) -> None:
-        def end_step(self: TrainingProgress, now: int, step: int, figures: dict[str, float]) -> None:
-            original(self, now, step, figures)
-            if now + 1 == epoch:
-                monkeypatch.setattr(TrainingProgress, "end_step", original)
-                act()
+    def end_step(self: TrainingProgress, now: int, step: int, figures: dict[str, float]) -> None:
+        original(self, now, step, figures)
+        if now + 1 == epoch:
+            patch.setattr(TrainingProgress, "end_step", original)
+            act()
 
-        monkeypatch.setattr(TrainingProgress, "end_step", end_step)
+    patch.setattr(TrainingProgress, "end_step", end_step)
 
-    return at
+
+@pytest.fixture
+def at_epoch(monkeypatch: pytest.MonkeyPatch) -> At:
+    return partial(do_at, monkeypatch)
 
 
 @pytest.fixture
@@ -65,22 +68,20 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_is_kept_and_resumed(
-    train: Command, at_epoch: At, tmp_path: Path, data_dir: Path, number: signal.Signals
-) -> None:
+@pytest.mark.usefixtures("small_in_zoo")
+def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tmp_path: Path, data_dir: Path) -> None:
     """Timeline: 1. the third of four epochs is under way; 2. the signal; 3. two epochs are kept; 4. --resume alone
     brings the other two, and the run."""
-    at_epoch(3, lambda: signal.raise_signal(number))
+    at_epoch(3, lambda: signal.raise_signal(signal.SIGINT))
     stopped = train("--epochs", 4, "--lr", 0.01)
     partial = tmp_path / "run.partial"
     assert stopped.exit_code == 130
     assert "the run was stopped; epoch 2 of 4 is kept, and the best one: accuracy" in stopped.err
     assert f"{partial}/best-epoch-2.keras" in stopped.err
-    assert f"pixelserve train mnist-cnn --data-dir {data_dir} --run-dir {tmp_path}/run --resume" in stopped.err
+    assert f"pixelserve train small --data-dir {data_dir} --run-dir {tmp_path}/run --resume" in stopped.err
     assert names(tmp_path) == ["run.partial"]
     assert names(partial) == ["best-epoch-2.keras", "epoch-2.weights.h5", "state.json"]
-    assert frameworks.load().keras.saving.load_model(partial / "best-epoch-2.keras").count_params() == 93_322
+    assert frameworks.load().keras.saving.load_model(partial / "best-epoch-2.keras").count_params() == 6_370
 
     resumed = train("--resume")
     assert resumed.exit_code == 0, resumed.err
@@ -92,6 +93,7 @@ def test_an_interrupted_run_is_kept_and_resumed(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_a_resumed_run_has_the_figures_of_its_cross_validation(
     train: Command, at_epoch: At, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_resumed_run_has_the_figures_of_its_cross_validation(
     assert metrics["cross_validation"]["accuracies"] == [0.5, 0.7]
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_a_run_stopped_before_its_first_epoch_is_over_leaves_nothing(
     train: Command, at_epoch: At, tmp_path: Path
 ) -> None:
@@ -115,12 +118,20 @@ def test_a_run_stopped_before_its_first_epoch_is_over_leaves_nothing(
     assert names(tmp_path) == []
 
 
+@pytest.fixture(scope="module")
+def stopped_in_epoch_2(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        do_at(patch, 2, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(RunInterruptedError):
+            fit.train("mnist-cnn", data_dir=data_dir, run_dir=run, overrides=Overrides(epochs=2))
+    return run.with_name("run.partial")
+
+
 @pytest.fixture
-def interrupted(train: Command, at_epoch: At, tmp_path: Path) -> Path:
+def interrupted(stopped_in_epoch_2: Path, tmp_path: Path) -> Path:
     """A run of two epochs that was stopped in the second; returns its checkpoint's folder."""
-    at_epoch(2, lambda: signal.raise_signal(signal.SIGINT))
-    assert train("--epochs", 2).exit_code == 130
-    return tmp_path / "run.partial"
+    return Path(shutil.copytree(stopped_in_epoch_2, tmp_path / "run.partial"))
 
 
 @pytest.mark.parametrize(
@@ -174,6 +185,7 @@ def test_resume_needs_the_runs_folder(pixelserve: Command) -> None:
     assert "with --run-dir" in pixelserve("train", "mnist-cnn", "--resume").err
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_resume_starts_a_run_and_keeps_a_finished_one(train: Command, tmp_path: Path) -> None:
     """As a job repeats its command; what a killed run left without a state is removed."""
     (tmp_path / "run.partial").mkdir()
@@ -262,21 +274,23 @@ def test_a_disk_that_is_full_in_the_end_costs_no_epoch(
     [
         ("bagging", ["member-1"]),
         ("boosting", ["member-1"]),
-        ("stacking", [f"member-1-fold-{number}" for number in range(1, 6)]),
+        ("stacking", ["member-1-fold-1", "member-1-fold-2"]),
     ],
 )
 def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
     train: Command,
-    pixelserve: Command,
     data_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    kind: str,
+    small_in_zoo: KerasRecipe,
+    kind: Any,
     kept: list[str],
 ) -> None:
     """Timeline: 1. some models are trained, and the next one is under way; 2. the signal; 3. --resume trains that one
     and those behind it; 4. the ensemble is the one of a run that nobody disturbed."""
     options = ("--ensemble", kind, "--members", 2, "--epochs", 1)
+    # Fewer folds than a user gets, for a shorter test.
+    monkeypatch.setattr(remedies, "Ensemble", partial(Ensemble, folds=2))
     reweight = boosting.reweight
     # What learned one step of noise may be worse than guessing, where boosting would end.
     monkeypatch.setattr(boosting, "reweight", lambda *given: replace(reweight(*given), vote=1.0))
@@ -299,20 +313,18 @@ def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
     resumed = train("--resume")
     assert resumed.exit_code == 0, resumed.err
     assert "member-1" in resumed.err
-    assert len(trained) == (12 if kind == "stacking" else 2)
+    assert len(trained) == (6 if kind == "stacking" else 2)
     assert names(tmp_path) == ["run"]
-    undisturbed = tmp_path / "undisturbed"
-    assert pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--run-dir", undisturbed, *options).exit_code == 0
-    load = frameworks.load().keras.saving.load_model
-    weights = [load(folder / "model.keras").get_weights() for folder in (tmp_path / "run", undisturbed)]
-    for ours, theirs in zip(*weights, strict=True):
+    recipe = replace(small_in_zoo, ensemble=Ensemble(kind, members=2, folds=2))
+    undisturbed = learners.fit(recipe, datasets.load("mnist", data_dir))
+    weights = frameworks.load().keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
+    for ours, theirs in zip(weights, undisturbed.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    histories = [json.loads((folder / "history.json").read_text()) for folder in (tmp_path / "run", undisturbed)]
-    assert histories[0] == histories[1]
+    assert json.loads((tmp_path / "run" / "history.json").read_text()) == undisturbed.history
 
 
 def test_a_kept_member_that_is_damaged_is_named(
-    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_in_zoo: KerasRecipe
 ) -> None:
     monkeypatch.setattr(members, "join", lambda *_: signal.raise_signal(signal.SIGINT))
     assert train("--ensemble", "bagging", "--members", 2, "--epochs", 1).exit_code == 130
@@ -330,6 +342,7 @@ def test_logs_are_of_a_single_network(train: Command, pixelserve: Command, tmp_p
         assert "--tensorboard logs a single network" in ran.err
 
 
+@pytest.mark.usefixtures("small_in_zoo")
 def test_logs_for_tensorboard_go_on_with_the_run(train: Command, at_epoch: At, tmp_path: Path) -> None:
     at_epoch(2, lambda: signal.raise_signal(signal.SIGINT))
     train("--epochs", 3, "--tensorboard")
@@ -365,12 +378,20 @@ def _mixed(**changes: Any) -> KerasRecipe:
     return replace(zoo.find("mnist-cnn"), build=build, augmentation=augmentation, **values)
 
 
-@pytest.fixture
-def kept_mixed(data_dir: Path, tmp_path: Path) -> tuple[Checkpoint, network.Network]:
-    """A run of mixed precision of two epochs, all of it kept, and what it comes to."""
+@pytest.fixture(scope="module")
+def finished_mixed(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, network.Network]:
     settings = runs.Settings(recipe="mixed", seed=0, dataset="MNIST", dataset_sha256="")
-    checkpoint = Checkpoint(tmp_path / "run", State(settings=settings, request={}))
+    checkpoint = Checkpoint(tmp_path_factory.mktemp("mixed") / "run", State(settings=settings, request={}))
     return checkpoint, network.fit(_mixed(), datasets.load("mnist", data_dir), checkpoint)
+
+
+@pytest.fixture
+def kept_mixed(finished_mixed: tuple[Checkpoint, network.Network]) -> Iterator[tuple[Checkpoint, network.Network]]:
+    """A run of mixed precision of two epochs, all of it kept, and what it comes to."""
+    checkpoint, _ = finished_mixed
+    before = checkpoint.state
+    yield finished_mixed
+    checkpoint.state = before
 
 
 def test_a_network_of_mixed_precision_is_restored_with_its_optimizer(
