@@ -13,6 +13,10 @@ WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _STEP_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024
 """Maximum bytes that are decompressed before they count."""
+MAX_RATIO = 100
+"""Maximum ratio of decompressed to compressed bytes, above `FREE_BYTES`: a decompression bomb has about 1,000."""
+FREE_BYTES = 1024 * 1024
+"""Decompressed bytes for which any ratio is accepted, because small blank tensors compress well."""
 
 
 class TooLarge(RequestError):
@@ -90,7 +94,7 @@ def unpack(
         what: names the content in errors.
 
     Raises:
-        InvalidRequest: they are not valid in that encoding.
+        InvalidRequest: they are not valid in that encoding, or expand more than `MAX_RATIO` times.
         TooLarge: the result exceeds `max_bytes`.
     """
     size, only = 0, b""
@@ -100,6 +104,11 @@ def unpack(
             size += len(piece)
             if size > max_bytes:
                 raise TooLarge
+            if size > max(FREE_BYTES, MAX_RATIO * len(packed)):
+                raise InvalidRequest(
+                    f"the {what} expands to more than {MAX_RATIO} times its {len(packed):,} compressed bytes; "
+                    f"send it uncompressed"
+                )
         reserve(size)
         # Unpacked again, now that its size is known. Pieces that are joined take twice the memory, and a buffer that
         # grows leaves holes: 40 messages of 60 MiB on six threads took 261 to 461 MiB where 256 were counted. And of

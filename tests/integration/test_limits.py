@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -107,7 +108,9 @@ def test_compressed_bodies_over_http_stay_within_the_limit_while_they_are_unpack
     size_bytes = 60 << 20
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, size_bytes // 4]}
     head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": size_bytes}}]}).encode()
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding](head + bytes(size_bytes))
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding](
+        head + os.urandom(size_bytes // 50) + bytes(size_bytes - size_bytes // 50)
+    )
     headers = {"Content-Encoding": encoding, "Inference-Header-Content-Length": str(len(head))}
 
     def send(_: int) -> int:

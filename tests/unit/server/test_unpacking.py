@@ -12,13 +12,34 @@ import pytest
 
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.rest.body import BodyReader
-from pixelserve_server.api.unpacking import PIECE_BYTES, Holding, Left, TooLarge, unpack
+from pixelserve_server.api.unpacking import FREE_BYTES, PIECE_BYTES, Holding, Left, TooLarge, unpack
 from pixelserve_server.errors import InvalidRequest, QueueFull
 from pixelserve_server.transport.h2corn.unary import unpacked
 
 PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 HEADERS = {b"grpc-encoding": b"gzip"}
 PIECE = PIECE_BYTES
+
+
+def sparse(size: int) -> bytes:
+    """Returns bytes that compress to about a twentieth."""
+    return os.urandom(size // 20) + bytes(size - size // 20)
+
+
+@pytest.mark.parametrize("encoding", PACK)
+def test_a_decompression_bomb_is_refused_early(encoding: str) -> None:
+    packed = PACK[encoding](bytes(1 << 28))
+    with pytest.raises(InvalidRequest, match=r"expands to more than 100 times its .* send it uncompressed"):
+        unpack(packed, encoding, 1 << 30, pytest.fail)
+
+
+def test_a_blank_tensor_may_compress_well() -> None:
+    blank = bytes(FREE_BYTES)
+    packed = gzip.compress(blank)
+    assert len(blank) > 500 * len(packed)
+    assert unpack(packed, "gzip", 1 << 30) == blank
+    with pytest.raises(InvalidRequest, match="expands"):
+        unpack(gzip.compress(blank + b"\0"), "gzip", 1 << 30)
 
 
 @pytest.mark.parametrize("encoding", PACK)
@@ -41,7 +62,7 @@ def test_a_message_that_is_cut_off_or_goes_on_behind_its_end_is_refused(fill: Ca
 
 
 def test_nothing_is_kept_that_is_too_large_or_not_counted() -> None:
-    packed, counted = gzip.compress(bytes(100 * PIECE)), []
+    packed, counted = gzip.compress(sparse(100 * PIECE)), []
     with pytest.raises(TooLarge):
         unpack(packed, "gzip", 3 * PIECE, counted.append)
     assert counted == []
@@ -55,7 +76,8 @@ def test_nothing_is_kept_that_is_too_large_or_not_counted() -> None:
 
 
 def test_a_small_message_that_becomes_large_is_not_unpacked_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = gzip.compress(bytes(10 * PIECE))
+    message = sparse(PIECE) + bytes(3 * PIECE)
+    packed = gzip.compress(message)
     assert len(packed) < 64 * 1024
     threads = set()
 
@@ -64,7 +86,7 @@ def test_a_small_message_that_becomes_large_is_not_unpacked_on_the_loop(monkeypa
 
     monkeypatch.setattr(Admission, "hold_more", hold_more)
     monkeypatch.setattr(Admission, "release", lambda *_: None)
-    assert asyncio.run(unpacked(packed, HEADERS, 1 << 30, Admission(1 << 30))) == bytes(10 * PIECE)
+    assert asyncio.run(unpacked(packed, HEADERS, 1 << 30, Admission(1 << 30))) == message
     assert threads
     assert threading.get_ident() not in threads
 
@@ -82,7 +104,7 @@ def test_nothing_is_counted_for_a_caller_who_has_left() -> None:
 def test_a_compressed_body_over_http_counts_before_there_is_room_for_it() -> None:
     """Timeline: 1. another body holds a byte; 2. one that becomes too large for the rest is refused;
     3. nothing of it counts any more; 4. alone it is taken, whatever its size."""
-    body = bytes(10 * PIECE)
+    body = sparse(10 * PIECE)
     packed = gzip.compress(body)
     reader = BodyReader(len(body), 3 * PIECE, 30)
 
