@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -60,20 +59,23 @@ def models(tmp_path: Path) -> Path:
 def test_each_form_is_served_under_a_name(
     root: Path,
     models: Path,
+    tmp_path: Path,
     start_server: Callable[..., Any],
     arrange: Callable[[Path, Path], None],
     name: str,
     evidence: str,
 ) -> None:
     arrange(root / "models" / MODEL, models)
-    server = start_server(models, "--model-name", "digits")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    server = start_server(models, "--model-name", "digits", env={"TMPDIR": str(temporary)})
     with urllib.request.urlopen(f"{server.http}/v2/models/{name}", timeout=30) as answer:
         told = json.load(answer)
     assert (told["name"], told["versions"]) == (name, ["1"])
     loaded = next(each for each in server.events() if each["event"] == "model loaded")
     assert str(loaded["evidence"]).startswith(evidence)
     assert server.stop() == 0
-    assert not [path for path in Path(tempfile.gettempdir()).glob("pixelserve-files-*") if (path / name).exists()]
+    assert not list(temporary.glob("pixelserve-files-*"))
 
 
 def test_a_folder_that_is_a_model_is_named_in_the_error(root: Path, models: Path, failing_serve: Any) -> None:
