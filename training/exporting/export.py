@@ -1,4 +1,4 @@
-"""Exports a run, or a model that somebody else trained, as a version in a model repository."""
+"""Exports a training run or any other trained model as a version in a model repository."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from pixelserve.imaging import golden as golden_pictures
 
 from .. import datasets, zoo
 from ..errors import SourceError, UsageError
-from ..measuring.challenge import Unseen, Verdict
+from ..measuring.challenge import Unseen, Decision
 from ..measuring.published import Published
 from ..progress import say
 from ..running import checkpoint, interrupts, kept, runs
@@ -38,10 +38,10 @@ _RUN_PARITY_SAMPLES = 1000
 
 
 def is_run(path: Path) -> bool:
-    """Returns whether a path is a run's folder.
+    """Returns whether a path is a training run's folder.
 
     Raises:
-        SourceError: it is an unfinished one's.
+        SourceError: the run is unfinished.
     """
     if (path / checkpoint.STATE).is_file():
         raise SourceError(
@@ -53,23 +53,22 @@ def is_run(path: Path) -> bool:
 
 @interrupts.terminable()
 def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
-    """Exports what `pixelserve train` wrote.
+    """Exports a run of `pixelserve train`.
 
     Compares ONNX Runtime with the library that trained the model on 1,000 test images and measures the exported file on
-    the whole test split, or on all samples where there are too few for a split. In a regression the tolerance is
-    multiplied by the largest value that was learned from. An int8 version is calibrated on training images. A run of a
-    user's own pictures brings its samples along, and the model is named after their folder. Where anything fails,
-    nothing is written.
+    the whole test split, or on all samples if there are too few for a split. In a regression the tolerance is
+    multiplied by the largest training target. An int8 version is calibrated on training images. A run on a user's own
+    images includes its samples, and the model is named after their folder. On any failure nothing is written.
 
     Args:
         run: the run's folder.
-        target: where it goes.
-        data_dir: folder of the data set's official files; None: Keras's downloader.
+        target: the target version.
+        data_dir: folder of the data set's official files; None downloads them with Keras.
 
     Raises:
-        SourceError: the run's folder is damaged, or the run was trained on other data.
+        SourceError: the run's folder is damaged, or the run was trained on different data.
         UsageError: the target does not fit the model.
-        DataError: the data set cannot be had.
+        DataError: the data set is not available.
         ParityError: the exported model computes something else than the original.
     """
     settings = runs.read_settings(run)
@@ -238,23 +237,23 @@ def _export(
     version = Version(source.onnx, card, golden, golden_pictures.make(pictures) if pictures else None, source.weights)
     content = Content(version, config_text, origin.labels)
     candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled, pictures)
-    slot, verdict = _publish(slot, content, candidate, unseen, target)
+    slot, decision = _publish(slot, content, candidate, unseen, target)
     tensors = _described(model.inputs), _described(model.outputs)
-    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, verdict)
+    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, decision)
 
 
 def _publish(
     slot: Slot, content: Content, candidate: Published, unseen: Unseen | None, target: Target
-) -> tuple[Slot, Verdict | None]:
+) -> tuple[Slot, Decision | None]:
     """Writes a version, or only if it is better where there are samples to compare on; returns where, and why."""
-    verdict = None
+    decision = None
     if unseen is None:
         publish(slot, content)
     else:
-        slot, verdict = publish_if_better(slot, content, candidate, unseen, is_chosen=target.version is not None)
-    if verdict is None or verdict.publish:
+        slot, decision = publish_if_better(slot, content, candidate, unseen, is_chosen=target.version is not None)
+    if decision is None or decision.publish:
         say(f"wrote {slot.folder}")
-    return slot, verdict
+    return slot, decision
 
 
 def _output_kind(

@@ -8,7 +8,7 @@ from pixelserve.card import Card
 from pixelserve.rows import RowProof
 from pixelserve.scores import OutputKind
 
-from ..measuring.challenge import Verdict
+from ..measuring.challenge import Decision
 from .output_kind import Found
 from .precision import FLOAT32
 from .publish import Slot
@@ -56,13 +56,13 @@ class Exported:
     """Whether a server may merge requests for it."""
     golden_samples: int
     """How many samples a server replays before the version takes traffic; 0: it stays unverified."""
-    verdict: Verdict | None = None
+    decision: Decision | None = None
     """Whether it was written, and why; None: it was not compared with another version, and was written."""
 
     @property
     def published(self) -> bool:
         """True if the version was written."""
-        return self.verdict is None or self.verdict.publish
+        return self.decision is None or self.decision.publish
 
     @property
     def accuracy(self) -> float | None:
@@ -83,7 +83,7 @@ class Exported:
             "version": self.slot.version if self.published else None,
             "folder": str(self.slot.folder) if self.published else None,
             "published": self.published,
-            "verdict": self.verdict.as_json() if self.verdict else None,
+            "verdict": self.decision.as_json() if self.decision else None,
             "inputs": self.inputs,
             "outputs": self.outputs,
             "verified": self.golden_samples > 0,

@@ -23,7 +23,7 @@ from ..progress import say
 from ..runtime import Array
 from . import published, remeasure
 from .evaluate import predictions
-from .held import Held
+from .evaluation_data import EvaluationData
 from .published import Published
 
 # A candidate that is no better is published once in 20 comparisons. Each round of a schedule compares on nearly the
@@ -42,7 +42,7 @@ class Unseen:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """Whether a candidate is published, and why."""
 
     publish: bool
@@ -69,7 +69,7 @@ class Verdict:
         return asdict(self)
 
 
-def challenge(candidate: Published, unseen: Unseen, model_folder: Path) -> Verdict:
+def challenge(candidate: Published, unseen: Unseen, model_folder: Path) -> Decision:
     """Compares a candidate with the version that serves.
 
     Args:
@@ -84,7 +84,7 @@ def challenge(candidate: Published, unseen: Unseen, model_folder: Path) -> Verdi
     """
     number = serving_version(model_folder)
     if number is None:
-        return Verdict(publish=True, reason="the model has no version yet")
+        return Decision(publish=True, reason="the model has no version yet")
     serving = published.read(model_folder / str(number))
     if unseen.share is not None:
         _check_same_data(candidate, serving)
@@ -108,7 +108,7 @@ def serving_version(model_folder: Path) -> int | None:
     return max([number for number in named if number in found] or found)
 
 
-def decide(candidate: Array, serving: Array, *, number: int) -> Verdict:
+def decide(candidate: Array, serving: Array, *, number: int) -> Decision:
     """Decides from what both versions got right of the same samples.
 
     Args:
@@ -118,7 +118,7 @@ def decide(candidate: Array, serving: Array, *, number: int) -> Verdict:
     """
     won, lost = int((candidate & ~serving).sum()), int((serving & ~candidate).sum())
     p_value = _lead_by_chance(won, lost)
-    return Verdict(
+    return Decision(
         publish=p_value < _SIGNIFICANCE,
         reason=_reason(candidate, serving, won, lost, p_value, number),
         serving=number,
@@ -199,5 +199,5 @@ def _right(version: Published, samples: Samples) -> Array:
     if output is None or samples.labels is None:
         raise SamplesError(f"{version.title} has no labels, so there is no accuracy to compare")
     data = version.card.dataset or DataSet(name="samples", sha256="")
-    held = Held(samples.inputs, samples.labels, version.labels, output, data, "unseen")
-    return np.asarray(predictions(remeasure.outputs_of(version, held)) == samples.labels)
+    own = EvaluationData(samples.inputs, samples.labels, version.labels, output, data, "unseen")
+    return np.asarray(predictions(remeasure.outputs_of(version, own)) == samples.labels)

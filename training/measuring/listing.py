@@ -11,8 +11,8 @@ from ..datasets import hold_out
 from ..errors import SourceError
 from ..progress import say
 from ..recipe import KerasRecipe, Recipe
-from . import held, published, timing
-from .held import Held
+from . import evaluation_data, published, timing
+from .evaluation_data import EvaluationData
 from .interval import wilson
 from .published import Published
 from .remeasure import figures_of
@@ -97,15 +97,17 @@ def measured_rows(repository: Path, data_dir: Path | None) -> list[Row]:
     return [_measure(recipe, repository, data_dir, yardstick) for recipe in zoo.recipes()]
 
 
-def _yardstick(repository: Path, data_dir: Path | None) -> tuple[Published, Held] | None:
+def _yardstick(repository: Path, data_dir: Path | None) -> tuple[Published, EvaluationData] | None:
     if not (repository / _YARDSTICK).is_dir():
         say(f"no {_YARDSTICK} in {repository}, so there are no times to compare with")
         return None
     version = published.read(published.find(_YARDSTICK, repository))
-    return version, held.from_dataset(version, data_dir)
+    return version, evaluation_data.from_dataset(version, data_dir)
 
 
-def _measure(recipe: Recipe, repository: Path, data_dir: Path | None, yardstick: tuple[Published, Held] | None) -> Row:
+def _measure(
+    recipe: Recipe, repository: Path, data_dir: Path | None, yardstick: tuple[Published, EvaluationData] | None
+) -> Row:
     if not (repository / recipe.name).is_dir():
         return Row(recipe, problem=f"not in {repository}: pixelserve train {recipe.name}, then pixelserve export")
     try:
@@ -114,7 +116,7 @@ def _measure(recipe: Recipe, repository: Path, data_dir: Path | None, yardstick:
         return Row(recipe, problem=str(error))
     if version.card.recipe != recipe.name:
         return Row(recipe, problem=f"{version.title} is not this recipe's, by its card")
-    data = _goal_samples(recipe, held.from_dataset(version, data_dir), data_dir)
+    data = _goal_samples(recipe, evaluation_data.from_dataset(version, data_dir), data_dir)
     say(f"measuring {version.title} on {data.count:,} {data.split} samples")
     figure = figures_of(version, data).evaluation.metrics[recipe.goal.metric]
     slowdown = None if yardstick is None else _slowdown(version, data, *yardstick)
@@ -122,13 +124,13 @@ def _measure(recipe: Recipe, repository: Path, data_dir: Path | None, yardstick:
     return Row(recipe, Measured(number, figure, data.split, data.count, _interval(recipe, data, figure), slowdown))
 
 
-def _interval(recipe: Recipe, data: Held, figure: float) -> tuple[float, float] | None:
+def _interval(recipe: Recipe, data: EvaluationData, figure: float) -> tuple[float, float] | None:
     if recipe.goal.metric != "accuracy" or data.split == "training":
         return None
     return wilson(round(figure * data.count), data.count)
 
 
-def _goal_samples(recipe: Recipe, test: Held, data_dir: Path | None) -> Held:
+def _goal_samples(recipe: Recipe, test: EvaluationData, data_dir: Path | None) -> EvaluationData:
     """Returns the samples that the goal is about; where a trained model cannot be measured on them, the test split."""
     if recipe.goal.split != "validation" or not isinstance(recipe, KerasRecipe):
         return test
@@ -137,7 +139,9 @@ def _goal_samples(recipe: Recipe, test: Held, data_dir: Path | None) -> Held:
     return replace(test, inputs={name: held_out.inputs}, targets=held_out.targets, split="validation")
 
 
-def _slowdown(version: Published, data: Held, yardstick: Published, yardstick_data: Held) -> float | None:
+def _slowdown(
+    version: Published, data: EvaluationData, yardstick: Published, yardstick_data: EvaluationData
+) -> float | None:
     if not version.model.batches or not yardstick.model.batches:
         return None
     pairs = ((version.model, data.inputs), (yardstick.model, yardstick_data.inputs))

@@ -14,10 +14,10 @@ from .. import runtime
 from ..errors import SamplesError, SourceError, UsageError
 from ..progress import say, tracked
 from ..runtime import Array
-from . import held, published, timing
+from . import evaluation_data, published, timing
 from .agreement import differences
 from .evaluate import Figures, as_served, class_names, confusion, measure, measure_regression
-from .held import Held
+from .evaluation_data import EvaluationData
 from .pictures import pictures_in
 from .published import Published
 
@@ -32,7 +32,7 @@ class Remeasured:
 
     version: Published
     """The version measured."""
-    held: Held
+    data: EvaluationData
     """What it was measured on."""
     figures: Figures
     """What was measured."""
@@ -44,13 +44,13 @@ class Remeasured:
     @property
     def incomparable(self) -> str:
         """Why the card's figures cannot be held against these; empty: they can."""
-        card, source = self.version.card, self.held.dataset
+        card, source = self.version.card, self.data.dataset
         if card.evaluation is None or card.dataset is None:
             return "its card holds no figures"
         if source.sha256 != card.dataset.sha256:
             return f"{source.name} is other data than its card's {card.dataset.name}, by the hash"
-        if card.evaluation.split != self.held.split:
-            return f"its card's figures are of the split {card.evaluation.split}, these of {self.held.split}"
+        if card.evaluation.split != self.data.split:
+            return f"its card's figures are of the split {card.evaluation.split}, these of {self.data.split}"
         return ""
 
     @property
@@ -61,7 +61,7 @@ class Remeasured:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the confusion's rows and columns."""
-        return class_names(self.held.labels)
+        return class_names(self.data.labels)
 
     @property
     def support(self) -> dict[str, int]:
@@ -95,7 +95,7 @@ class Remeasured:
             "folder": str(self.version.folder),
             "sha256": card.sha256,
             "onnxruntime": runtime.version(),
-            "dataset": self.held.dataset.model_dump(),
+            "dataset": self.data.dataset.model_dump(),
             **self.figures.evaluation.model_dump(exclude=_PICTURES, exclude_none=True),
             "confusion": counts,
             "calibration": calibration.model_dump(exclude_none=True) if calibration else None,
@@ -127,7 +127,11 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
         SamplesError: samples or labels do not fit the model.
     """
     version = published.read(published.find(model, repository))
-    data = held.from_dataset(version, data_dir) if samples is None else held.from_file(version, samples)
+    data = (
+        evaluation_data.from_dataset(version, data_dir)
+        if samples is None
+        else evaluation_data.from_file(version, samples)
+    )
     say(f"measuring {version.title} on {data.count:,} samples of {data.dataset.name}")
     outputs = outputs_of(version, data)
     figures = _figures(version, outputs, data)
@@ -136,7 +140,7 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
     return Remeasured(version, data, figures, counts, _latency_us(version, data))
 
 
-def figures_of(version: Published, data: Held) -> Figures:
+def figures_of(version: Published, data: EvaluationData) -> Figures:
     """Returns what a version measures on samples.
 
     Raises:
@@ -145,7 +149,7 @@ def figures_of(version: Published, data: Held) -> Figures:
     return _figures(version, outputs_of(version, data), data)
 
 
-def _figures(version: Published, outputs: Array, data: Held) -> Figures:
+def _figures(version: Published, outputs: Array, data: EvaluationData) -> Figures:
     if not data.labels:
         return _regression(outputs, data)
     _check_classes(outputs, data)
@@ -158,7 +162,7 @@ def _figures(version: Published, outputs: Array, data: Held) -> Figures:
     )
 
 
-def outputs_of(version: Published, data: Held) -> Array:
+def outputs_of(version: Published, data: EvaluationData) -> Array:
     """Returns what the predicting output says, [N, classes or values]: the numbers that a server would answer.
 
     Raises:
@@ -179,7 +183,7 @@ def outputs_of(version: Published, data: Held) -> Array:
     return as_served(outputs, data.labels, version.output_kind) if data.labels else outputs
 
 
-def _check_classes(outputs: Array, data: Held) -> None:
+def _check_classes(outputs: Array, data: EvaluationData) -> None:
     # A graph need not say how many classes it has.
     classes = len(data.labels)
     if outputs.shape[1] not in (classes, len(class_names(data.labels))) and not is_single_unit(
@@ -188,7 +192,7 @@ def _check_classes(outputs: Array, data: Held) -> None:
         raise SamplesError(f"{len(data.labels)} labels are given, but {data.output} has {outputs.shape[1]} classes")
 
 
-def _regression(outputs: Array, data: Held) -> Figures:
+def _regression(outputs: Array, data: EvaluationData) -> Figures:
     if outputs.shape != data.targets.shape:
         raise SamplesError(
             f"{data.dataset.name}: {data.targets.shape[1]} values a sample, but the model predicts {outputs.shape[1]}"
@@ -196,6 +200,6 @@ def _regression(outputs: Array, data: Held) -> Figures:
     return measure_regression(outputs, data.targets, split=data.split)
 
 
-def _latency_us(version: Published, data: Held) -> dict[int, float]:
+def _latency_us(version: Published, data: EvaluationData) -> dict[int, float]:
     sizes = timing.batch_sizes(version.model)
     return {size: float(np.median(timing.sample_times_s([(version.model, data.inputs)], size))) * 1e6 for size in sizes}

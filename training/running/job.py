@@ -74,7 +74,7 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     dataset = _load(recipe, request, data_dir)
     if request.images is not None and isinstance(recipe, KerasRecipe):
         recipe = _for_few(recipe, dataset, request)
-    _check_watched(recipe, dataset)
+    _check_early_stopping(recipe, dataset)
     settings = _settings(recipe, dataset)
     if finished or unfinished is not None:
         begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
@@ -123,7 +123,7 @@ def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRe
     return replace(recipe, optimizer=replace(recipe.optimizer, averaging=min(averaging, forgetful)))
 
 
-def _check_watched(recipe: Recipe, dataset: Dataset) -> None:
+def _check_early_stopping(recipe: Recipe, dataset: Dataset) -> None:
     """Refuses early stopping without held-out samples."""
     if not isinstance(recipe, KerasRecipe) or recipe.regularization.patience is None:
         return

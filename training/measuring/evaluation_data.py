@@ -14,7 +14,7 @@ from .published import Published
 
 
 @dataclass(frozen=True)
-class Held:
+class EvaluationData:
     """Samples with what a model is to predict of them."""
 
     inputs: dict[str, Array]
@@ -36,7 +36,7 @@ class Held:
         return len(self.targets)
 
 
-def from_dataset(version: Published, data_dir: Path | None) -> Held:
+def from_dataset(version: Published, data_dir: Path | None) -> EvaluationData:
     """Returns the samples of a card's data set that figures are quoted for: the test split, where it has one.
 
     Args:
@@ -61,10 +61,10 @@ def from_dataset(version: Published, data_dir: Path | None) -> Held:
     if version.card.task == "regression":
         targets = targets.reshape(len(targets), -1)
     output = _output(version, dataset.labels)
-    return Held({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
+    return EvaluationData({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
 
 
-def from_file(version: Published, path: Path) -> Held:
+def from_file(version: Published, path: Path) -> EvaluationData:
     """Returns the samples of an .npz file: inputs x and labels y, in a regression values y.
 
     Raises:
@@ -79,12 +79,12 @@ def from_file(version: Published, path: Path) -> Held:
     source = DataSet(name=path.name, sha256=sha256_of(path))
     if not classifies:
         targets = read_targets(path, samples.count)
-        return Held(samples.inputs, targets, (), _output(version, ()), source, split="samples")
+        return EvaluationData(samples.inputs, targets, (), _output(version, ()), source, split="samples")
     if samples.labels is None:
         raise SamplesError(f"{path}: no array y with the samples' labels; there is nothing to measure without them")
     check_range(samples.labels, version.labels)
     output = _output(version, version.labels)
-    return Held(samples.inputs, samples.labels, version.labels, output, source, split="samples")
+    return EvaluationData(samples.inputs, samples.labels, version.labels, output, source, split="samples")
 
 
 def _dataset_name(version: Published) -> str:
