@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..datasets import Dataset, hold_out
 from ..errors import TargetExistsError, UsageError
-from ..measuring.challenge import Unseen, Decision, challenge
+from ..measuring.challenge import Decision, Unseen, challenge
 from ..measuring.published import Published
 from ..progress import say
 from ..running import kept, runs
@@ -24,10 +24,7 @@ def held_out_samples(run: Path, settings: runs.Settings, dataset: Dataset, model
         raise UsageError(f"--if-better compares classifiers, and {run} predicts values; export it without the option")
     split = kept.read_held_out(run) if kept.are_in(run) else hold_out(dataset.train, settings.held_out)[1]
     if not len(split):
-        raise UsageError(
-            f"--if-better: {run} learned its whole training split, so no samples are left to compare versions on; "
-            f"train with --hold-out 0.1"
-        )
+        raise UsageError(f"--if-better: {run} held out no samples to compare versions on; train with --hold-out 0.1")
     return Unseen(Samples({model.inputs[0].name: split.inputs}, split.targets), settings.held_out)
 
 

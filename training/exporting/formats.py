@@ -1,4 +1,4 @@
-"""Names what a file is that cannot be exported, and the way to a model that can."""
+"""Identifies files that cannot be exported, and how to get a model that can."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ _TORCH = (
     "dynamic_shapes=({0: 'batch'},)), and export model.onnx"
 )
 _PICKLE = (
-    "pickled Python object, which is never loaded here, since that runs code; load it in Python, write a scikit-learn "
+    "pickled Python object, which is never loaded because that runs code; load it in Python, write a scikit-learn "
     "model with skl2onnx.to_onnx(model, X[:1]), and export that .onnx file"
 )
 _ARCHIVE = "archive; unpack it, and export the model inside"
-# By the end of the name.
+# By suffix.
 _BY_SUFFIX = {
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), _TORCH),
     ".safetensors": "file of weights without a model; load it in the library that wrote it, and write an .onnx file "
@@ -34,11 +34,11 @@ _BY_SUFFIX = {
     ".cbm": "CatBoost model; write it with model.save_model('model.onnx', format='onnx')",
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".xz", ".7z"), _ARCHIVE),
 }
-# By the first bytes, with where these are.
+# By magic bytes, with their offset.
 _BY_BYTES = (
     (0, _LFS_POINTER, "Git LFS pointer instead of the model; fetch that first: git lfs pull"),
     (4, b"TFL3", _BY_SUFFIX[".tflite"]),
-    (0, b"\x89HDF", "HDF5 file; of a Keras model, give it a name that ends in .h5"),
+    (0, b"\x89HDF", "HDF5 file; if it is a Keras model, rename it to end in .h5"),
     (
         0,
         b"PK\x03\x04",
@@ -55,13 +55,13 @@ _LONGEST = 64
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Returns whether a file is what Git leaves in place of a large one that was not fetched."""
+    """Returns whether a file is a Git LFS pointer."""
     with path.open("rb") as file:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def named_by_content(content: bytes) -> str:
-    """Returns what a file that begins with these bytes is, with what to do; empty: nothing that is known here."""
+    """Returns the format of a file with this content and what to do; empty if unknown."""
     if not content:
         return "an empty file; copy or export it again"
     what = next((what for at, mark, what in _BY_BYTES if content[at : at + len(mark)] == mark), "")
@@ -69,7 +69,7 @@ def named_by_content(content: bytes) -> str:
 
 
 def refusal(path: Path) -> SourceError:
-    """Returns what is said of a file or folder that cannot be exported."""
+    """Returns the error for a file or folder that cannot be exported."""
     if path.is_dir():
         return SourceError(f"{path}: {_folder(path)}")
     if path.suffix.lower() in _BY_SUFFIX:

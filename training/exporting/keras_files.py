@@ -1,4 +1,4 @@
-"""Loads models that Keras saved whole, .keras and .h5, also those of Keras 2; says of others what they lack."""
+"""Loads whole models saved by Keras 3 or 2, .keras and .h5; its errors say what other files lack."""
 
 import json
 import re
@@ -27,10 +27,10 @@ _OLDER = ("1.", "2.")
 
 
 def check_whole(path: Path) -> None:
-    """Checks that a path is not one of weights alone: a .weights.h5 file, or what TensorFlow calls a checkpoint.
+    """Checks that a path does not hold weights only: a .weights.h5 file or a TensorFlow checkpoint.
 
     Raises:
-        SourceError: it is.
+        SourceError: it does.
     """
     checkpoint = path.with_name(f"{path.name}.index")
     if checkpoint.is_file() or (path.is_file() and path.suffix == ".index") or (path / "checkpoint").is_file():
@@ -42,7 +42,7 @@ def check_whole(path: Path) -> None:
 
 
 def load(path: Path) -> Any:
-    """Loads a .keras or .h5 file as a model that is not compiled.
+    """Loads a .keras or .h5 file as an uncompiled model.
 
     Raises:
         SourceError: Keras cannot load it.
@@ -55,7 +55,7 @@ def load(path: Path) -> Any:
             return keras.saving.load_model(path, compile=False)
         with _translated(path, keras.layers) as file, keras.saving.custom_object_scope(keras2_ops.custom_objects()):
             return keras.saving.load_model(file, compile=False)
-    except Exception as error:  # zipfile, h5py, Keras and TensorFlow raise a dozen kinds
+    except Exception as error:  # zipfile, h5py, Keras and TensorFlow raise a dozen types
         raise SourceError(
             f"{path}: Keras {keras.__version__} cannot load it: {reason_of(error)}{_remedy(error, saved_by)}"
         ) from error
@@ -68,7 +68,7 @@ def _h5py() -> Any:
 
 
 def _saved_by(path: Path) -> str:
-    """Returns the version of Keras that saved a file; empty: it does not say."""
+    """Returns the Keras version that saved a file; empty if unknown."""
     if path.suffix.lower() in _HDF5:
         with _h5py().File(path) as file:
             version = file.attrs.get("keras_version", "1.")
@@ -79,7 +79,7 @@ def _saved_by(path: Path) -> str:
 
 @contextmanager
 def _translated(path: Path, layers: Any) -> Iterator[Path]:
-    """Makes a copy of a file of Keras 2 whose configuration is one of Keras 3."""
+    """Copies a Keras 2 file, with its configuration converted to Keras 3."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-") as folder:
         copy = Path(folder) / path.name
         if path.suffix.lower() in _HDF5:
@@ -99,7 +99,7 @@ def _translate_archive(path: Path, copy: Path, layers: Any) -> None:
                 with archive.open(entry) as source, target.open(entry.filename, "w", force_zip64=True) as sink:
                     shutil.copyfileobj(source, sink)
         config = keras2.translate(json.loads(archive.read(_CONFIG)), layers)
-        # The outermost object of this format says where its class is.
+        # The outermost object of this format names its class's module.
         module = {"Functional": "keras.src.models.functional", "Sequential": "keras.models"}
         config["module"] = module.get(config["class_name"])
         target.writestr(_CONFIG, json.dumps(config))

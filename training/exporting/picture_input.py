@@ -1,4 +1,4 @@
-"""Makes models of float tensors ones that take pictures: raw uint8 pixels [N, height, width, channels]."""
+"""Converts models of float tensors to accept images: raw uint8 pixels [N, height, width, channels]."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,25 +21,25 @@ _INPUT = "image"
 
 @dataclass(frozen=True)
 class Pictures:
-    """How pictures become a model's input."""
+    """How pixels become a model's input."""
 
     scale: float | None = None
-    """What pixels are multiplied by; None: not said, so a model that scales pixels itself takes them as they are."""
+    """The factor of pixels; None: not given, so models that scale pixels themselves receive raw pixels."""
     offset: float = 0.0
-    """What is added after that."""
+    """Added after scaling."""
     size: tuple[int, ...] | None = None
-    """Height and width, or height, width and channels, of a model whose input does not say; None: not said."""
+    """Height and width, or height, width and channels, of a model whose input does not define them, or None."""
     keeps_floats: bool = False
-    """Whether the input stays as it is, whatever the model does with it."""
+    """Whether the input always stays unchanged."""
     are_scaled_before: bool = False
-    """Whether the server scales them, by the model's declaration."""
+    """Whether the server scales pixels, as the model declares."""
 
 
 def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
-    """Returns a function whose input has the size that was asked for.
+    """Returns a function whose input has the requested size.
 
     Raises:
-        UsageError: it has another one.
+        UsageError: the input has another size.
     """
     size = pictures.size
     if size is None:
@@ -63,10 +63,10 @@ def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signa
 
 
 def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
-    """Returns a function of raw uint8 pixels that scales them as `pictures` says and then runs `signature`.
+    """Returns a function of raw uint8 pixels that scales them according to `pictures` and then runs `signature`.
 
     Raises:
-        UsageError: the model takes integers as it is, so it was not trained on scaled pixels.
+        UsageError: the model's input is an integer tensor, so it was not trained on scaled pixels.
     """
     if not signature.dtype.startswith("float"):
         raise UsageError(f"--pixel-scale: {source} takes {signature.dtype} already; leave the option out")
@@ -80,15 +80,15 @@ def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Sig
 
 
 def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictures) -> Signature:
-    """Changes a converted model that scales pixels itself to take them as bytes.
+    """Changes a converted model that scales pixels itself to accept uint8 pixels.
 
     Args:
-        signature: the function that was converted.
+        signature: the converted function.
         model: the ONNX model; changed in place.
-        pictures: how pictures become the input.
+        pictures: how pixels become the input.
 
     Returns:
-        The function that the model computes then.
+        The function of the changed model.
     """
     size = _picture(signature)
     is_float = signature.dtype.startswith("float")
@@ -96,10 +96,10 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
         _mention_scaling_twice(model.graph, pictures.scale, pictures.offset)
     if pictures.scale is not None or pictures.keeps_floats or size is None or not is_float:
         return signature
-    if signature.shape[0] is not None:  # a picture is a sample of a batch
+    if signature.shape[0] is not None:  # an image is a sample of a batch
         return signature
     scaling = pixel_range.find(model.graph)
-    # Rows of numbers may be a signal's, and be brought to a mean of 0 as pixels are.
+    # Rows of numbers may be a signal, which may also be normalised to a mean of 0.
     is_image = len(signature.shape) == _RANK
     if scaling is None or not (scaling.is_of_pixels if is_image else scaling.is_of_nothing_else):
         if is_image and not pictures.are_scaled_before:
@@ -116,10 +116,10 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
 
 
 def check_size(signature: Signature, graph: GraphProto, *, source: str) -> None:
-    """Checks that a classifier of pictures has a size that they can be brought to.
+    """Checks that an image classifier's input has a fixed size.
 
     Raises:
-        UsageError: it takes any size.
+        UsageError: it accepts any size.
     """
     outputs = [len(output.type.tensor_type.shape.dim) for output in graph.output]
     if _picture(signature) and signature.dtype == "uint8" and None in signature.shape[1:] and outputs == [2]:
@@ -157,7 +157,7 @@ _SAY_HOW = (
 
 
 def _picture(signature: Signature) -> tuple[int | None, ...] | None:
-    """Returns the height, width and channels of an input that can be a picture; None: it can be none."""
+    """Returns the height, width and channels of a possible image input, or None."""
     shape = signature.shape[1:]
     if len(shape) == 2 and None not in shape:
         return (*shape, 1)
@@ -165,12 +165,12 @@ def _picture(signature: Signature) -> tuple[int | None, ...] | None:
 
 
 def _reshaped(signature: Signature, size: tuple[int | None, ...]) -> Signature:
-    """Returns a function of pictures [N, height, width, channels] for one of the same numbers in another shape."""
+    """Returns a function of images [N, height, width, channels] for one of the same numbers in another shape."""
     inner = signature.shape
     if inner[1:] == size:
         return signature
     tf = frameworks.load().tf
-    # The number of samples is what is left.
+    # -1 is the number of samples.
     rows = [-1, *inner[1:]]
     return replace(
         signature,
@@ -188,7 +188,7 @@ def _of_bytes(signature: Signature, scaled: Callable[[Any], Any]) -> Signature:
 
 
 def _cast_in_front(graph: GraphProto, shape: tuple[int | None, ...], inner: tuple[int | None, ...]) -> None:
-    """Puts in front of a graph what makes its float input, of shape `inner`, out of uint8 pixels of `shape`."""
+    """Prepends a cast from uint8 pixels of `shape` to the graph's float input, of shape `inner`."""
     before = graph.input[0]
     name = f"{before.name}_float"
     for node in _nodes(graph):

@@ -11,7 +11,7 @@ from pixelserve_training.errors import UsageError
 from pixelserve_training.exporting.export import Target, export_file
 from pixelserve_training.exporting.samples import Samples
 from pixelserve_training.measuring import published
-from pixelserve_training.measuring.challenge import Unseen, Decision, challenge
+from pixelserve_training.measuring.challenge import Decision, Unseen, challenge
 from pixelserve_training.measuring.published import Published
 
 SAMPLES = 100
