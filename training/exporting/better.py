@@ -21,7 +21,7 @@ def held_out_samples(run: Path, settings: runs.Settings, dataset: Dataset, model
         SourceError: the run's samples are damaged.
     """
     if dataset.task == "regression":
-        raise UsageError(f"--if-better compares classifiers, and {run} predicts values; export it without the option")
+        raise UsageError(f"--if-better compares classifiers, but {run} predicts values; omit the option")
     split = kept.read_held_out(run) if kept.are_in(run) else hold_out(dataset.train, settings.held_out)[1]
     if not len(split):
         raise UsageError(f"--if-better: {run} held out no samples to compare versions on; train with --hold-out 0.1")

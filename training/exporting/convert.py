@@ -63,7 +63,7 @@ def keras_signature(model: Any, *, source: str) -> Signature:
         )
     if len(inputs) != 1:
         raise SourceError(
-            f"{source}: expected a model with one input, found {len(inputs)}; export such a model to .onnx with its "
+            f"{source}: expected a model with one input, found {len(inputs)}; export this model to .onnx with its "
             f"own tools"
         )
     keras = frameworks.load().keras
@@ -129,7 +129,7 @@ def saved_model_signature(loaded: Any, *, source: str) -> Signature:
 
 
 def with_both_classes(signature: Signature) -> Signature:
-    """Returns a function with outputs 1 − p and p, the two classes' probabilities, from `signature`'s output p, [N, 1]."""
+    """Returns a function of two classes' probabilities, 1 − p and p, from `signature`'s output p, [N, 1]."""
     tf = frameworks.load().tf
 
     def call(tensor: Any) -> dict[str, Any]:

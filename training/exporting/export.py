@@ -81,7 +81,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     else:
         dataset = datasets.load(recipe.dataset, data_dir)
     if dataset.sha256 != settings.dataset_sha256:
-        raise SourceError(f"{run} was trained on other {dataset.name} files than these; give the same --data-dir")
+        raise SourceError(f"{run} was trained on different {dataset.name} files; give the same --data-dir")
     say(f"converting {run}")
     source = sources.from_run(run, dataset.labels)
     model = OnnxModel(source.onnx, source=str(run))
@@ -170,7 +170,7 @@ def export_file(
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))
     if source.reference is None and not model.batches:
         say(
-            "note: not all of its tensors begin with a free dimension, so each request is a run of its own; if its "
+            "note: not all of its tensors have a free first dimension, so each request runs separately; if its "
             "rows are independent, export it with a free first dimension (for PyTorch: dynamic_shapes=({0: 'batch'},))"
         )
     names = names or own_labels(model, source)

@@ -18,7 +18,7 @@ _PICKLE = (
     "pickled Python object, which is never loaded because that runs code; load it in Python, write a scikit-learn "
     "model with skl2onnx.to_onnx(model, X[:1]), and export that .onnx file"
 )
-_ARCHIVE = "archive; unpack it, and export the model inside"
+_ARCHIVE = "archive; unpack it and export the model in it"
 # By suffix.
 _BY_SUFFIX = {
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), _TORCH),
@@ -26,10 +26,10 @@ _BY_SUFFIX = {
     "there (for transformers: optimum-cli export onnx --model FOLDER OUT)",
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
     ".tflite": "TensorFlow Lite model; convert it: python -m tf2onnx.convert --tflite MODEL.tflite --output model.onnx",
-    ".pb": "TensorFlow graph; of a SavedModel, give the folder that holds saved_model.pb; convert a frozen graph with "
+    ".pb": "TensorFlow graph; for a SavedModel, give the folder that holds saved_model.pb; convert a frozen graph with "
     "python -m tf2onnx.convert --graphdef GRAPH.pb --inputs NAME:0 --outputs NAME:0 --output model.onnx",
-    ".ort": "model in ONNX Runtime's own format; export the .onnx file that it was made from",
-    **dict.fromkeys((".engine", ".plan", ".trt"), "TensorRT engine; export the .onnx file that it was built from"),
+    ".ort": "model in ONNX Runtime's own format; export the original .onnx file",
+    **dict.fromkeys((".engine", ".plan", ".trt"), "TensorRT engine; export the original .onnx file"),
     ".mlmodel": "Core ML model; export the original to .onnx in the library that trained it",
     ".cbm": "CatBoost model; write it with model.save_model('model.onnx', format='onnx')",
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".xz", ".7z"), _ARCHIVE),
@@ -42,7 +42,7 @@ _BY_BYTES = (
     (
         0,
         b"PK\x03\x04",
-        "zip archive, as .keras and PyTorch's files are too; give it the name that it was written under",
+        "zip archive, like .keras and PyTorch's files; give it its original name",
     ),
     (0, b"\x1f\x8b", _ARCHIVE),
     (0, b"\x80\x02", _PICKLE),
@@ -82,14 +82,14 @@ def refusal(path: Path) -> SourceError:
 def _folder(path: Path) -> str:
     if (path / "config.pbtxt").is_file():
         return (
-            f"a model of a repository already; serve it as it is: pixelserve serve --model-repository {path.parent} "
-            f"(pixelserve doctor {path.parent} says what is missing)"
+            f"already a model of a repository; serve it directly: pixelserve serve --model-repository {path.parent} "
+            f"(pixelserve doctor {path.parent} reports what is missing)"
         )
     models = sorted(each for each in path.iterdir() if each.suffix.lower() in (".onnx", ".keras", ".h5"))
     if models:
         return f"a folder; give the model in it: {' or '.join(map(str, models[:3]))}"
     if ((path / "config.json").is_file() and any(path.glob("*.safetensors"))) or (path / "pytorch_model.bin").is_file():
-        return f"a folder of transformers; write an .onnx file first: optimum-cli export onnx --model {path} OUT"
+        return f"a transformers folder; write an .onnx file first: optimum-cli export onnx --model {path} OUT"
     return f"not a model that can be exported; {_EXPECTED}"
 
 

@@ -16,7 +16,7 @@ from . import keras2, keras2_ops
 from .reasons import reason_of
 
 _NO_MODEL = (
-    "holds weights without the network that they belong to: build the network in Python as for training, call "
+    "holds weights without their network: build the network in Python as for training, call "
     "model.load_weights on it, save it whole with model.save('model.keras'), and export that file"
 )
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -110,10 +110,10 @@ def _remedy(error: Exception, saved_by: str) -> str:
         return ""
     if saved_by.startswith(_OLDER):
         return (
-            f"; a file has neither layers of your own nor what Keras 3 has dropped: load it with the TensorFlow that "
+            f"; it may use custom layers, or layers that Keras 3 has dropped: load it with the TensorFlow that "
             f"saved it (Keras {saved_by}), save it there with tf.saved_model.save(model, 'FOLDER'), and export FOLDER"
         )
     return (
-        "; a file does not have the code of your own layers: load it where that code is, save it there with "
+        "; the file does not contain the code of custom layers: load it where that code is, save it there with "
         "model.export('FOLDER'), and export FOLDER"
     )

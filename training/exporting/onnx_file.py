@@ -97,8 +97,8 @@ def _with_free_batch(model: ModelProto, content: bytes, path: Path) -> ModelProt
     freed = free_batch.freed(model, original, source=str(path))
     if freed is not None:
         say(
-            "note: it was exported for one row per run; its first dimension is free now, since made-up rows give the "
-            "same results together as each alone"
+            "note: it was exported with a batch size of 1; its first dimension is now free, because made-up rows give "
+            "the same results together as one by one"
         )
     return freed
 
@@ -147,7 +147,7 @@ def _check_versions(model: ModelProto, path: Path) -> None:
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset > known or model.ir_version > onnx.IR_VERSION:
         raise SourceError(
-            f"{path}: of ONNX opset {opset} and IR version {model.ir_version}, newer than what is known here ({known} "
+            f"{path}: has ONNX opset {opset} and IR version {model.ir_version}, newer than the supported ones ({known} "
             f"and {onnx.IR_VERSION}, by onnx {onnx.__version__}); export it with a lower opset (for PyTorch: "
             f"opset_version=18), or install newer onnx and onnxruntime"
         )

@@ -64,7 +64,7 @@ def _check_said(output: str, said: OutputKind, rows: Array | None) -> None:
     value = row[np.abs(row - 0.5).argmax()]
     raise UsageError(
         f"--output-kind {said}: {output} gives {value:.4g} for a sample, and {said} are 0 to 1; "
-        f"give another of {', '.join(OUTPUT_KINDS)}, or leave the option out"
+        f"give another of {', '.join(OUTPUT_KINDS)}, or omit the option"
     )
 
 
@@ -84,7 +84,7 @@ def _by_graph(graph: GraphProto, output: str, opset: int) -> Found:
     if _is_complement(makers, node):
         return Found("probabilities", f"{ends} of 1 - p and p")
     if _is_linear(makers, node, {tensor.name for tensor in graph.initializer}):
-        return Found("logits", f"{ends}, without a softmax behind it")
+        return Found("logits", f"{ends}, without a softmax after it")
     return Found(None, ends)
 
 

@@ -50,9 +50,7 @@ def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signa
         if len(size) < 3:
             size = (*size, shape[0] // (size[0] * size[1]))
         if size[0] * size[1] * size[2] != shape[0]:
-            raise UsageError(
-                f"--size {asked}: {source} takes rows of {shape[0]} numbers, which is not that many pixels"
-            )
+            raise UsageError(f"--size {asked}: {source} takes rows of {shape[0]} numbers, not that many pixels")
         return _reshaped(signature, size)
     known = shape if len(shape) == 3 else (*shape, 1)
     wanted = (*size, *known[len(size) :])
@@ -69,7 +67,7 @@ def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Sig
         UsageError: the model's input is an integer tensor, so it was not trained on scaled pixels.
     """
     if not signature.dtype.startswith("float"):
-        raise UsageError(f"--pixel-scale: {source} takes {signature.dtype} already; leave the option out")
+        raise UsageError(f"--pixel-scale: {source} takes {signature.dtype} already; omit the option")
     size = _picture(signature)
     if size is not None:
         signature = _reshaped(signature, size)
@@ -103,7 +101,7 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
     is_image = len(signature.shape) == _RANK
     if scaling is None or not (scaling.is_of_pixels if is_image else scaling.is_of_nothing_else):
         if is_image and not pictures.are_scaled_before:
-            say(f"note: it takes {signature.dtype} tensors and no pictures; {_SAY_HOW}")
+            say(f"note: it takes {signature.dtype} tensors, not pictures; {_SAY_HOW}")
         return signature
     say(
         f"note: its first layers scale pixels (multiplied by {scaling.gain:.3g}, {scaling.offset:+.3g}), so it takes "
@@ -124,8 +122,8 @@ def check_size(signature: Signature, graph: GraphProto, *, source: str) -> None:
     outputs = [len(output.type.tensor_type.shape.dim) for output in graph.output]
     if _picture(signature) and signature.dtype == "uint8" and None in signature.shape[1:] and outputs == [2]:
         raise UsageError(
-            f"{source} takes pictures of any size; say with --size which one they are brought to, such as --size 224 "
-            f"or --size 180x240: best the one that it was trained on"
+            f"{source} takes pictures of any size; give the size that they are resized to, such as --size 224 "
+            f"or --size 180x240, preferably that of its training"
         )
 
 
@@ -134,7 +132,7 @@ def _mention_squares(pixels: int | None) -> None:
         side = math.isqrt((pixels or 0) // channels)
         if side > 1 and side * side * channels == pixels:
             size = f"{side}x{side}x{channels}"
-            say(f"note: rows of {pixels} numbers are no pictures; if they are pixels, give --size {size}")
+            say(f"note: rows of {pixels} numbers are not pictures; if they are pixels, give --size {size}")
 
 
 def _mention_scaling_twice(graph: GraphProto, scale: float, offset: float) -> None:
@@ -144,15 +142,15 @@ def _mention_scaling_twice(graph: GraphProto, scale: float, offset: float) -> No
     gain = both.gain / scale
     if pixel_range.Scaling(gain, both.offset - gain * offset).is_of_pixels:
         say(
-            f"note: its first layers scale pixels too (multiplied by {gain:.3g}), after --pixel-scale did; leave the "
-            f"option out, unless it was trained on pixels that were scaled twice"
+            f"note: its first layers scale pixels too (multiplied by {gain:.3g}), after --pixel-scale; omit the "
+            f"option, unless it was trained on pixels scaled twice"
         )
 
 
 _RANK = 4
 _SAY_HOW = (
-    "for those, say with --pixel-scale what it was trained on: 1/255 for pixels divided by 255, 1/127.5-1 for -1 to 1, "
-    "1 for pixels as they are"
+    "for pictures, give the scaling of its training with --pixel-scale: 1/255 for 0 to 1, 1/127.5-1 for -1 to 1, "
+    "1 for raw pixels"
 )
 
 

@@ -69,8 +69,8 @@ def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
         return _KERAS
     if has_channels and not taken.is_of_bytes and not is_keras:
         say(
-            f"note: it takes {taken.dtype} tensors; for Classify to work with it, say with --picture what becomes of "
-            f"a picture: one of {', '.join(PRESETS)}; or with flags such as --fit crop --scale 0..1 (docs/pictures.md)"
+            f"note: it takes {taken.dtype} tensors; for Classify, give its image preprocessing with --picture: "
+            f"one of {', '.join(PRESETS)}; or with flags such as --fit crop --scale 0..1 (docs/pictures.md)"
         )
     return ""
 
@@ -97,7 +97,7 @@ def served_pictures(
             problem = f'{path} says picture "{written}", not "{line}"'
             if asked:
                 raise UsageError(f"{problem}; all versions share it: change it there, or export under another --name")
-            say(f"note: {problem}; all versions share it, and it stays as it is")
+            say(f"note: {problem}; all versions share it, so it stays unchanged")
         line = written
     scores = [output for output in model.outputs if output.dtype.kind == "f" and len(output.shape) == _SCORES_RANK]
     if taken is None or (labelled is None and len(scores) != 1):

@@ -98,14 +98,16 @@ def to_int8(
         ParityError: accuracy falls by more than 0.3 points.
     """
     if labelled is None:
-        raise UsageError("--precision int8 is for classifiers, since accuracy shows what it costs; leave it out")
+        raise UsageError(
+            "--precision int8 is for classifiers, because its cost is measured in accuracy; omit the option"
+        )
     if samples is None or samples.labels is None:
         raise UsageError(
-            "--precision int8 needs inputs to calibrate on, and their labels to see what it costs; "
+            "--precision int8 needs inputs to calibrate on, and labels to measure its cost; "
             "give x and y with --samples FILE.npz"
         )
     if source.weights:
-        raise UsageError("--precision int8 is for models that one file can hold, below 2 GB; leave it out")
+        raise UsageError("--precision int8 is for models in one file, below 2 GB; omit the option")
     check_range(samples.labels, origin.labels)
     calibration = calibration or Calibration.choose(samples.inputs, origin.split)
     content = quantize(source.onnx, model, calibration, source=origin.recipe or "the model")
@@ -140,8 +142,9 @@ def _check_loss(before: float, after: float) -> None:
     # Exactly 0.3 points must not fail by a rounding error.
     if before - after > _MOST_LOSS + 1e-9:
         raise ParityError(
-            f"int8 costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), accepted are "
-            f"{_MOST_LOSS * 100:.1f}; nothing was written: leave out --precision, or give other samples to calibrate on"
+            f"int8 costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), more "
+            f"than the accepted {_MOST_LOSS * 100:.1f}; nothing was written: omit --precision, or give other samples to "
+            f"calibrate on"
         )
 
 

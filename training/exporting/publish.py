@@ -55,8 +55,8 @@ def choose_slot(repository: Path, model: str, version: int | None) -> Slot:
     free = max(taken, default=0) + 1
     if version in taken:
         raise TargetExistsError(
-            f"{repository / model / str(version)} exists already and is not overwritten; "
-            f"leave out --version to write version {free}"
+            f"{repository / model / str(version)} already exists and is not overwritten; "
+            f"omit --version to write version {free}"
         )
     return Slot(repository, model, version or free)
 
@@ -79,7 +79,7 @@ def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str], max_batc
     path = slot.model_folder / config.CONFIG_FILE
     if not path.is_file():
         raise UsageError(
-            f"{slot.model_folder} has no {config.CONFIG_FILE} that a new version could be compared with; "
+            f"{slot.model_folder} has no {config.CONFIG_FILE} to compare a new version with; "
             f"write one, or export under another --name"
         )
     config.check_agrees(path, model, labels, max_batch_size)

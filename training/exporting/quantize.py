@@ -70,19 +70,19 @@ def quantize(content: bytes, model: OnnxModel, calibration: Calibration, *, sour
             last = _last_layer(prepared.graph)
             if not any(node.op_type in _WEIGHTED and node.name not in last for node in prepared.graph.node):
                 raise UsageError(
-                    f"{source}: nothing to quantise: only the last layer has weights, and that stays float32; "
-                    f"leave out --precision"
+                    f"{source}: nothing to quantise: only the last layer has weights, which stays float32; "
+                    f"omit --precision"
                 )
             return _quantize(prepared, model, calibration, last, Path(folder) / "int8.onnx")
     except UsageError:
         raise
     except OSError as error:
         raise WriteError(
-            f"{tempfile.gettempdir()} cannot be written: {reason(error)}; make room, or set TMPDIR to another place"
+            f"{tempfile.gettempdir()} cannot be written: {reason(error)}; make room, or set TMPDIR to another folder"
         ) from error
     except Exception as error:  # ONNX Runtime's quantiser and onnx raise a dozen types
         why = str(error).strip().partition("\n")[0]
-        raise SourceError(f"{source}: ONNX Runtime cannot quantise it: {why}; leave out --precision") from error
+        raise SourceError(f"{source}: ONNX Runtime cannot quantise it: {why}; omit --precision") from error
 
 
 def _prepare(content: bytes, folder: Path) -> ModelProto:

@@ -51,11 +51,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         labels = read_lines(path, LABELS_BYTES)
     except OSError as error:
-        raise SamplesError(f"{path}: cannot be read: {error.strerror}; expected one class label a line") from error
+        raise SamplesError(f"{path}: cannot be read: {error.strerror}; expected one class label per line") from error
     except TextError as error:
-        raise SamplesError(f"{path}: cannot be read: {error}; expected one class label a line") from error
+        raise SamplesError(f"{path}: cannot be read: {error}; expected one class label per line") from error
     if not labels or not all(label.strip() for label in labels):
-        raise SamplesError(f"{path}: empty, or an empty line in it; expected one class label a line")
+        raise SamplesError(f"{path}: empty, or has an empty line; expected one class label per line")
     if len(set(labels)) != len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise SamplesError(f'{path}: "{twice}" is a duplicate; expected a different label for each class')
@@ -87,7 +87,9 @@ def read_samples(path: Path, model: OnnxModel, *, names: Sequence[str]) -> Sampl
     inputs = {tensor.name: _fit(path, _find(path, arrays, tensor, model), tensor, model) for tensor in model.inputs}
     counts = {len(array) for array in inputs.values()}
     if len(counts) != 1 or 0 in counts:
-        raise SamplesError(f"{path}: expected equally many samples in each array, at least one, found {sorted(counts)}")
+        raise SamplesError(
+            f"{path}: expected the same number of samples in each array, at least one; found {sorted(counts)}"
+        )
     wanted = labels if names else None
     return Samples(inputs, None if wanted is None else _indices(path, wanted, counts.pop(), names))
 
@@ -131,7 +133,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
         raise SamplesError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
         objects = "Object arrays" in str(error)
-        remedy = "; write strings as NumPy has them: numpy.savez(FILE, NAME=values.astype(str))" if objects else ""
+        remedy = "; save strings as NumPy strings: numpy.savez(FILE, NAME=values.astype(str))" if objects else ""
         raise SamplesError(f"{path}: cannot be read as an .npz file: {error}{remedy}") from error
 
 
@@ -161,7 +163,9 @@ def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
         array = _pixels(path, array, tensor)
     # NumPy users often have float64 for float32.
     if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
-        raise SamplesError(f"{path}: {tensor.name} is {array.dtype}, the model takes {tensor.dtype}; convert it first")
+        raise SamplesError(
+            f"{path}: {tensor.name} is {array.dtype}, the model's input is {tensor.dtype}; convert it first"
+        )
     if array.dtype == np.uint8 and tensor.dtype.kind == "f":
         say(f"note: {path} holds uint8 for a model of {tensor.dtype}; one trained on scaled pixels needs --pixel-scale")
     return array.astype(tensor.dtype)
@@ -190,12 +194,12 @@ def _pixels(path: Path, array: Array, tensor: Tensor) -> Array:
     low, high = float(array.min(initial=255)), float(array.max(initial=0))
     if not (low >= 0 and 1 < high <= _WHITE):
         raise SamplesError(
-            f"{path}: {tensor.name} is {array.dtype} from {low:.6g} to {high:.6g}, the model takes pixels as they are; "
-            f"give them as uint8, 0 to 255, not scaled"
+            f"{path}: {tensor.name} is {array.dtype} from {low:.6g} to {high:.6g}, the model accepts raw pixels; "
+            f"give them unscaled, as uint8, 0 to 255"
         )
     pixels = np.rint(array)
     if (pixels != array).any():
-        say(f"note: {path} holds fractions of pixels; they are rounded, as in the pictures that clients send")
+        say(f"note: {path} has fractional pixels; they are rounded, as in pictures from clients")
     return pixels.astype(np.uint8)
 
 

@@ -81,8 +81,8 @@ def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = 
     if is_onnx(path):
         if pictures != _AS_IT_IS:
             raise UsageError(
-                "--pixel-scale is for Keras models and SavedModels; of an .onnx file say with --scale, or --mean and "
-                "--std, which numbers it was trained on"
+                "--pixel-scale is for Keras models and SavedModels; for an .onnx file, give the range of its "
+                "training pixels with --scale, or --mean and --std"
             )
         return _from_onnx(path)
     raise formats.refusal(path)

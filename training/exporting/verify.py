@@ -73,8 +73,8 @@ def compare(
     worst = max(_difference(name, found[name], expected[name]) for name in expected)
     if not worst <= tolerance:
         raise ParityError(
-            f"the exported model differs from the original by up to {worst:.3g} on {samples:,} samples, accepted is "
-            f"{tolerance:.3g}; nothing was written: give --tolerance if you can accept that, "
+            f"the exported model differs from the original by up to {worst:.3g} on {samples:,} samples, more than the "
+            f"accepted {tolerance:.3g}; nothing was written: give a larger --tolerance if that is acceptable, "
             f"or replace the layers that do not convert exactly"
         )
     if labelled is not None:
@@ -122,6 +122,6 @@ def _check_labels(found: Array, expected: Array) -> None:
     other = np.flatnonzero(found.argmax(axis=-1).ravel() != expected.argmax(axis=-1).ravel())
     if len(other):
         raise ParityError(
-            f"the exported model predicts another label than the original for {len(other)} of {len(found):,} samples, "
-            f"first for sample {other[0]}; nothing was written"
+            f"the exported model predicts a different label than the original for {len(other)} of {len(found):,} "
+            f"samples, first for sample {other[0]}; nothing was written"
         )

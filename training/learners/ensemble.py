@@ -29,6 +29,6 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
         WeakMemberError: boosting has fewer than two members better than guessing.
     """
     if recipe.ensemble is None:
-        raise ValueError(f"{recipe.name} asks for no ensemble")
+        raise ValueError(f"{recipe.name} has no ensemble")
     splits = hold_out(dataset.train, recipe.held_out)
     return _KINDS[recipe.ensemble.kind](recipe, recipe.ensemble, *splits, len(dataset.labels), members.Kept(checkpoint))

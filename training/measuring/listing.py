@@ -1,4 +1,4 @@
-"""The zoo as a table: what each recipe must reach and claims, and what its exported model measures now."""
+"""The zoo as a table: each recipe's goal and claim, and its exported model's current figures."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,43 +17,43 @@ from .interval import wilson
 from .published import Published
 from .remeasure import figures_of
 
-# What times are multiples of.
+# Times are multiples of this model's.
 _YARDSTICK = "mnist-cnn"
 _BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found on a recipe's exported model."""
+    """Figures of a recipe's exported model."""
 
     version: int
     """Its highest version's number."""
     figure: float
-    """An accuracy, a fraction of 1, or a mean squared error: the metric of the recipe's goal."""
+    """The metric of the recipe's goal: an accuracy, a fraction of 1, or a mean squared error."""
     split: str
-    """The samples that it was measured on."""
+    """The split that it was measured on."""
     samples: int
-    """How many there were."""
+    """Number of samples."""
     interval: tuple[float, float] | None
-    """An accuracy's 95 % confidence interval, fractions of 1; None: a regression, or the samples that it learned."""
+    """An accuracy's 95 % confidence interval, fractions of 1; None for regressions and training samples."""
     slowdown: float | None
-    """A sample's time as a multiple of mnist-cnn's, batch 64, one core; None: there is no mnist-cnn, or no batches."""
+    """Time per sample relative to mnist-cnn, batch 64, one core; None without mnist-cnn or batches."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One recipe."""
+    """A recipe's row."""
 
     recipe: Recipe
     """It."""
     measured: Measured | None = None
-    """What was found; None: nothing was measured."""
+    """The current figures, or None if not measured."""
     problem: str = ""
-    """Why nothing was measured; empty: nobody asked, or all went well."""
+    """Why nothing was measured; empty if it was, or was not requested."""
 
     @property
     def goal_met(self) -> bool | None:
-        """Whether the exported model reaches the goal; None: not measured, or not on the goal's samples."""
+        """Whether the exported model reaches the goal; None if not measured on the goal's samples."""
         goal, found = self.recipe.goal, self.measured
         if found is None or found.split != goal.split:
             return None
@@ -61,7 +61,7 @@ class Row:
         return goal.reached(found.figure) and in_time
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `pixelserve zoo --json` prints for it."""
+        """Returns its entry in the output of `pixelserve zoo --json`."""
         recipe, found = self.recipe, self.measured
         return {
             "recipe": recipe.name,
@@ -79,19 +79,19 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Returns a row for each recipe, from the simplest to the flagships; nothing is measured."""
+    """Returns a row per recipe, from the simplest to the flagships, without measuring."""
     return [Row(recipe) for recipe in zoo.recipes()]
 
 
 def measured_rows(repository: Path, data_dir: Path | None) -> list[Row]:
-    """Returns the rows with what the recipes' exported models measure now, by ONNX Runtime alone.
+    """Returns the rows with current figures of the exported models, measured by ONNX Runtime alone.
 
     Args:
-        repository: the model repository that the recipes were exported to, under their own names.
-        data_dir: folder of the data sets' official files; None: Keras's downloader.
+        repository: the model repository with the exported recipes, under their default names.
+        data_dir: folder of the data sets' official files; None downloads them with Keras.
 
     Raises:
-        DataError: a data set cannot be had.
+        DataError: a data set is not available.
     """
     yardstick = _yardstick(repository, data_dir)
     return [_measure(recipe, repository, data_dir, yardstick) for recipe in zoo.recipes()]
@@ -131,7 +131,7 @@ def _interval(recipe: Recipe, data: EvaluationData, figure: float) -> tuple[floa
 
 
 def _goal_samples(recipe: Recipe, test: EvaluationData, data_dir: Path | None) -> EvaluationData:
-    """Returns the samples that the goal is about; where a trained model cannot be measured on them, the test split."""
+    """Returns the goal's samples, or the test split if a trained model cannot be measured on them."""
     if recipe.goal.split != "validation" or not isinstance(recipe, KerasRecipe):
         return test
     _, held_out = hold_out(datasets.load(recipe.dataset, data_dir).train, recipe.held_out)
