@@ -143,8 +143,8 @@ def _check_loss(before: float, after: float) -> None:
     if before - after > _MOST_LOSS + 1e-9:
         raise ParityError(
             f"int8 costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), more "
-            f"than the accepted {_MOST_LOSS * 100:.1f}; nothing was written: omit --precision, or give other samples to "
-            f"calibrate on"
+            f"than the accepted {_MOST_LOSS * 100:.1f}; nothing was written: omit --precision, or give other samples "
+            f"to calibrate on"
         )
 
 
