@@ -127,7 +127,7 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
 
 
 def test_the_confined_libraries_are_really_used_where_they_are_allowed() -> None:
-    # A rule for a library that nobody imports under that name would hold whatever happens.
+    # A rule for a library that is never imported under that name would always hold.
     used = {name for path in sources("pixelserve", "server", "training") for name in imported_names(path)}
     assert not [library for library in CONFINED if not any(is_within(name, (library,)) for name in used)]
 

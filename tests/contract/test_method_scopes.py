@@ -28,7 +28,7 @@ class NoLog:
 @pytest.fixture(scope="module")
 def services() -> Services:
     settings = Settings(model_repository=ROOT / "models", transport="grpcio", http=False)
-    application = Application(settings, NoLog(), LogLevel("error"))  # type: ignore[arg-type]  # nobody reads it
+    application = Application(settings, NoLog(), LogLevel("error"))  # type: ignore[arg-type]  # unused
     services = application._services()
     application.stop(Deadline.after(10))
     return services

@@ -37,7 +37,7 @@ def test_every_file_that_code_reads_is_packaged() -> None:
         path
         for folder in setup["package-dir"].values()
         for path in (ROOT / folder).rglob("*.*")
-        # The stubs' type information is read by nobody at run time.
+        # The stubs' type information is not used at run time.
         if path.suffix not in (".py", ".pyi", ".pyc")
     }
     assert on_disk == packaged

@@ -104,7 +104,7 @@ def test_the_level_that_is_set_at_run_time_holds_for_these_lines_too(
 
 
 def secret_calls(stub: Any, channel: grpc.Channel, make_request: Any, make_tensor: Any) -> None:
-    """Sends what nobody else may see, in requests right and wrong."""
+    """Sends confidential values, in valid and invalid requests."""
     metadata = (("authorization", f"Bearer {SECRET}"), ("cookie", SECRET), ("x-api-key", SECRET))
     pixels = (SECRET.encode() * 100)[:784]
     image = [make_tensor("image", "UINT8", [1, 28, 28, 1])]

@@ -28,7 +28,7 @@ def request() -> bytes:
 
 
 async def load_until_refused(address: str, stop: Callable[[], None]) -> Counter[str]:
-    """Keeps 64 requests in flight; calls `stop` after some answers; every worker goes on until it is refused.
+    """Keeps 64 requests in flight; calls `stop` after some answers; every worker continues until it is refused.
 
     Returns how many were sent, answered, and refused, and how many ended in any other way.
     """

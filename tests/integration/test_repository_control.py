@@ -344,7 +344,7 @@ def test_a_candidate_is_tried_promoted_and_taken_back(
     make_request: Callable[..., pb.ModelInferRequest],
     eventually: Callable[..., None],
 ) -> None:
-    """Timeline: 1. version 1 is stable, 2 a candidate, and each answers whoever asks for it; 2. the candidate is
+    """Timeline: 1. version 1 is stable, 2 a candidate, and each answers its requests; 2. the candidate is
     promoted; 3. it is rolled back. Nothing is loaded a second time."""
     model_writer(doubler_repository / "doubler" / "2" / "model.onnx")
     (doubler_repository / "doubler" / "config.pbtxt").write_text("max_batch_size: 8\n")

@@ -198,7 +198,7 @@ def test_the_index_is_that_of_grpc(call: Call, server: Any, body: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["load", "unload"])
-def test_without_explicit_control_nobody_loads_or_unloads(call: Call, change: str) -> None:
+def test_without_explicit_control_loading_and_unloading_is_refused(call: Call, change: str) -> None:
     answer = call(f"/v2/repository/models/doubler/{change}", b"")
     assert (answer.status, "--model-control-mode explicit" in answer.error) == (503, True)
 

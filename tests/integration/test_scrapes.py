@@ -52,7 +52,7 @@ def test_scrapes_during_a_drain_are_whole_and_the_last_sees_the_last_request(
     eventually: Callable[..., None],
 ) -> None:
     """Timeline: 1. two requests wait, five seconds at most, for a third; 2. the server is told to stop; 3. a scrape
-    shows them waiting; 4. they are answered; 5. a scrape shows that, and what was refused; 6. the process ends, and so
+    shows them waiting; 4. they are answered; 5. a scrape shows that, and refused requests; 6. the process ends, and so
     does the port."""
     write_patient_model(tmp_path / "repository" / "patient", rows=3, delay_s=5)
     server = start_server(tmp_path / "repository")

@@ -269,7 +269,7 @@ def test_a_token_limited_to_a_model_sees_no_other(
 def test_a_rate_is_kept_and_says_when_to_come_back(
     server: Any, stub: Any, make_request: Callable[..., Any], call_http: Callable[..., Any]
 ) -> None:
-    # Whoever of the parametrised runs comes first takes the only one of these 1,000 s.
+    # The first of the parametrised runs uses the only one per 1,000 s.
     code_of(stub.ModelInfer, make_request(), bearer("slow"))
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(make_request(), metadata=bearer("slow"), timeout=TIMEOUT_S)
@@ -320,8 +320,8 @@ def test_a_token_may_be_replaced_while_streams_are_open(
     make_request: Callable[..., Any],
     eventually: Callable[..., None],
 ) -> None:
-    """Timeline: 1. a stream is open and answered; 2. its token is revoked; 3. its next request is told so, and it ends;
-    4. a stream of another token goes on."""
+    """Timeline: 1. a stream is open and answered; 2. its token is revoked; 3. its next request fails, and it ends;
+    4. a stream of another token continues."""
     tokens = tmp_path / "tokens"
     tokens.write_text(lines()["infer"] + lines()["limited"] + lines()["observe"])
     server = start_server(repository, "--tokens", str(tokens))
@@ -347,7 +347,7 @@ def test_a_token_may_be_replaced_while_streams_are_open(
 
         other.send(make_request(id="2"))
         assert other.receive().infer_response.id == "2"
-        # For another model it is told so, and goes on.
+        # A request for another model gets an error, and the stream continues.
         other.send(make_request("other", id="3"))
         assert other.receive().error_message.startswith("PERMISSION_DENIED: token limited is for doubler only")
         other.send(make_request(id="4"))

@@ -32,7 +32,7 @@ class Collector:
         self.asked = threading.Event()
         """Set when anything was sent."""
         self.lets_go = threading.Event()
-        """Until it is set, whoever sends waits."""
+        """Senders wait until it is set."""
         self.lets_go.set()
         collector = self
 
@@ -338,7 +338,7 @@ def test_trace_settings_that_cannot_be_change_nothing(
     assert trace_settings(stub) == before
 
 
-def test_a_collector_that_is_down_disturbs_nobody_and_the_log_says_so(
+def test_a_collector_that_is_down_affects_no_call_and_the_log_says_so(
     start_traced: Callable[..., Any], collector: Collector, make_request: Any, eventually: Any
 ) -> None:
     collector.close()
@@ -357,7 +357,7 @@ def test_a_collector_that_is_down_disturbs_nobody_and_the_log_says_so(
     assert len(server.events()) == len(server.lines)
 
 
-def test_a_collector_that_hangs_disturbs_nobody_not_even_a_server_that_stops(
+def test_a_collector_that_hangs_affects_no_call_and_no_stopping_server(
     start_traced: Callable[..., Any], collector: Collector, make_request: Any
 ) -> None:
     collector.lets_go.clear()

@@ -113,7 +113,7 @@ def survivors_of(value: float) -> pb.ModelInferRequest:
     return request
 
 
-def test_a_run_that_cannot_be_taken_apart_ends_merging_and_costs_nobody_an_answer(
+def test_a_run_that_cannot_be_taken_apart_ends_merging_and_loses_no_answer(
     start_server: Callable[..., Any], repository: Path, eventually: Callable[..., None]
 ) -> None:
     """1. Two requests fill a batch that gives one row. 2. Each is computed by itself. 3. From then on a request waits

@@ -165,7 +165,7 @@ def _kept(checkpoint: Checkpoint, command: str) -> str:
         kept.append(
             f"epoch {state.epochs} of {planned} is saved, and the best one: {state.best}, {checkpoint.best_model}"
         )
-    return "; ".join([*kept, f"go on with: {command}"]) if kept else ""
+    return "; ".join([*kept, f"continue with: {command}"]) if kept else ""
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

@@ -57,7 +57,7 @@ FRAMING = [
     Call("no message, and no DATA", UNIMPLEMENTED, UNIMPLEMENTED, None),
     Call("three bytes of a prefix", UNIMPLEMENTED, UNIMPLEMENTED, b"\0\0\0"),
     Call("a message that ends early", INVALID, UNIMPLEMENTED, message(REQUEST, declared=len(REQUEST) + 1)),
-    Call("a message that goes on", UNIMPLEMENTED, INVALID, message(REQUEST, declared=len(REQUEST) - 1)),
+    Call("a message longer than declared", UNIMPLEMENTED, INVALID, message(REQUEST, declared=len(REQUEST) - 1)),
     Call("two messages", UNIMPLEMENTED, OK, GOOD + GOOD),
     Call("a byte behind the message", UNIMPLEMENTED, OK, GOOD + b"x"),
     Call("a message said to have 2 GiB", EXHAUSTED, EXHAUSTED, message(REQUEST, declared=1 << 31)),

@@ -129,7 +129,7 @@ def test_a_config_that_is_nested_too_deep_is_refused(server: Any) -> None:
 
 @pytest.fixture
 def region(server: Any) -> Any:
-    """A region whose key nobody but its owner knows."""
+    """A region whose key only its owner knows."""
     path = Path("/dev/shm/pixelserve-test-secret")
     path.write_bytes(bytes(64))
     where = "/v2/systemsharedmemory/region/mine"

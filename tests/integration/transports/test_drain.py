@@ -92,7 +92,7 @@ def test_clients_that_always_have_calls_in_flight_are_answered_or_told_unavailab
     serve: Any, doubler: Path, make_request: Any
 ) -> None:
     """Timeline: 1. 64 calls of a client that retries nothing are always in flight on one connection; 2. SIGTERM; 3.
-    each worker goes on until it gets UNAVAILABLE, and none gets anything else; 4. exit code 0."""
+    each worker continues until it gets UNAVAILABLE, and none gets anything else; 4. exit code 0."""
     served = serve(doubler)
     counts = asyncio.run(until_refused(served, make_request().SerializeToString()))
     assert counts.keys() == {"OK", "UNAVAILABLE"}, counts

@@ -33,7 +33,7 @@ _HASTE_S = 2.0
 
 
 class SlowReader:
-    """Stands between a client and a server. Reads so many bytes of the answers, then no more until it is told."""
+    """A proxy between client and server. Reads a number of bytes of the answers, then pauses until `go_on`."""
 
     def __init__(self, address: str, *stops: int) -> None:
         self._server = address

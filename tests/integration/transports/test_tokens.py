@@ -77,7 +77,7 @@ def test_a_request_without_a_token_is_refused_before_it_is_whole(
     is_answered = threading.Event()
 
     def never_whole() -> Iterator[bytes]:
-        # grpcio tells nobody of a part of a message, and must refuse the call without having seen any.
+        # grpcio does not report partial messages, and must refuse the call without having seen any.
         if guarded.transport != "grpcio":
             yield bytes(1 << 20)
         is_answered.wait(TIMEOUT_S)

@@ -170,7 +170,7 @@ class Wild(Client):
 
 
 class Swapping(Client):
-    """Loads a model anew, unloads another and loads it again, and loads one that there is not."""
+    """Reloads a model, unloads and loads another, and loads a missing one."""
 
     def round(self) -> None:
         with self.channel() as channel:

@@ -17,7 +17,7 @@ class Ledger:
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Calls by method and outcome: OK, CANCELLED (by the client), UNREAD (a slow reader's), or another status."""
     wrong: list[str] = field(default_factory=list)
-    """Answers that are not what was asked for."""
+    """Wrong answers."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, method: str, count: int = 1) -> None:

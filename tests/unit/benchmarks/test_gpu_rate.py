@@ -42,7 +42,9 @@ def test_an_onnx_runtime_without_cuda_is_told_what_to_install(
     assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in said.err
 
 
-def test_a_machine_whose_card_nobody_finds_says_so(bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_machine_without_a_detected_gpu_is_reported(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(bench.bare.NoGpuError, match="nvidia-smi finds none here"):

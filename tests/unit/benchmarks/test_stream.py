@@ -109,7 +109,7 @@ def test_wrong_values_are_found(load_on: Callable[[Recorder], StreamLoad]) -> No
         load_on(Recorder(spoil)).send(60, lambda _: None)
 
 
-def test_somebody_elses_id_is_found(load_on: Callable[[Recorder], StreamLoad]) -> None:
+def test_another_id_is_found(load_on: Callable[[Recorder], StreamLoad]) -> None:
     def spoil(response: pb.ModelInferResponse, _: Any) -> None:
         response.id = "0" * 16
 

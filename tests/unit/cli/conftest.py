@@ -84,7 +84,7 @@ def digits(**changes: object) -> pb.ModelVersion:
 
 @dataclass
 class FakeServer(classifier_pb2_grpc.ClassifierServicer):
-    """Answers as it is told to, and keeps what it was asked."""
+    """Gives configured answers, and keeps the requests."""
 
     versions: list[pb.ModelVersion] = field(default_factory=lambda: [digits()])
     health: dict[str, int] = field(default_factory=lambda: {"": 1})
@@ -266,7 +266,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_server() -> Iterator[str]:
-    """An address at which nobody listens, kept from others."""
+    """A reserved address without a listener."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{held.getsockname()[1]}"

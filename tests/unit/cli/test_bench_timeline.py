@@ -63,7 +63,7 @@ def test_ctrl_c_that_comes_just_before_a_wait_ends_it(how: str) -> None:
     assert not happened.is_set()
 
 
-def test_somebody_elses_handler_is_left_alone() -> None:
+def test_another_handler_is_left_alone() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with RealTime().taking_ctrl_c():

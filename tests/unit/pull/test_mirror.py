@@ -359,7 +359,7 @@ def test_links_out_of_the_model_are_refused(
 
 
 def test_what_is_no_file_is_refused(pull: Pull, model: Path) -> None:
-    # Reading it would wait for ever.
+    # Reading it would block forever.
     os.mkfifo(model / "1" / "pipe")
     with pytest.raises(UnsafeSourceError, match="neither a file nor a folder"):
         pull(model)
@@ -399,7 +399,7 @@ def test_two_pulls_of_a_model_at_once_come_one_after_the_other(pull: Pull, model
 
     1. The first one holds the lock and has fetched its first bytes.
     2. The second one finds the lock taken.
-    3. The first one goes on; the second one then finds everything there.
+    3. The first one continues; the second one then finds everything there.
     """
     gates, results = [Gate(), Gate()], dict[int, Mirrored]()
     threads = [

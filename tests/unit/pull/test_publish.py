@@ -1,4 +1,4 @@
-"""Nobody who looks at a repository while a model is put into it finds anything but the old model or the new one."""
+"""Readers of a repository see the old model or the new one while a model is written."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def visible(repository: Path) -> State_:
 
 
 class Onlooker:
-    """Looks at a folder before every call that Python makes of the system, while it is told to."""
+    """Looks at a folder before every system call of Python, while enabled."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
@@ -119,7 +119,7 @@ def test_a_version_that_stays_keeps_what_a_server_knows_it_by(
     assert prints() == before
 
 
-def test_what_somebody_else_adds_meanwhile_is_kept(
+def test_files_added_by_others_meanwhile_are_kept(
     pull: Pull, changed: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, version_writer: Callable[..., Path]
 ) -> None:
     pull(changed, versions=frozenset({1}))

@@ -28,7 +28,7 @@ GIB = 1 << 30
 
 
 class Scripted:
-    """A source that lists what it is told to; all files are empty."""
+    """A source with a given list of files, all empty."""
 
     shown, name, root = "scripted", "digits", ""
 
@@ -183,7 +183,7 @@ def test_a_web_server_without_an_index_page_is_named(pull: Pull, web: Any) -> No
         pull(f"{web.url}/digits")
 
 
-def test_where_nobody_answers_another_time_may_do(pull: Pull) -> None:
+def test_a_source_that_does_not_answer_may_do_so_later(pull: Pull) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(SourceUnavailable, match=r"does not answer: .*; look at the address, or try again"):

@@ -214,7 +214,7 @@ def test_a_token_limited_to_models_is_for_them_only(method: str) -> None:
 
 @pytest.mark.parametrize("method", OF_A_MODEL)
 def test_a_request_that_names_two_models_needs_a_token_for_both(method: str) -> None:
-    """Protobuf takes the last of two; nobody else needs to know that."""
+    """Protobuf uses the last of two; the authorizer need not know that."""
     authorizer = Authorizer([token(models=frozenset({"digits"}))])
     short = method.rpartition("/")[2]
     for names in (("digits", "other"), ("other", "digits"), ("digits", "")):

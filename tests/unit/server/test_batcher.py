@@ -183,7 +183,7 @@ def test_every_request_of_many_threads_gets_its_own_rows(bench: Callable[..., An
         pytest.param([[1, 2, 3, 4], [5]], [1, 2, 3, 4, 5, 0, 0, 0], id="up to the largest"),
     ],
 )
-def test_a_batch_is_padded_with_zeros_to_its_bucket_and_nobody_sees_them(
+def test_a_batch_is_padded_with_zeros_to_its_bucket_and_no_caller_sees_them(
     bench: Callable[..., Any], requests: list[list[int]], padded: list[int]
 ) -> None:
     it = bench(buckets=(1, 4, 8))
@@ -250,7 +250,7 @@ def test_merging_stops_at_the_best_size_and_a_larger_request_is_taken_whole(benc
     "policy",
     [
         pytest.param({"limit_batches": False}, id="it is switched off"),
-        pytest.param({"limit_batches": True, "preferred_batch_sizes": (8,)}, id="somebody chose the sizes"),
+        pytest.param({"limit_batches": True, "preferred_batch_sizes": (8,)}, id="sizes chosen by the user"),
     ],
 )
 def test_merging_goes_beyond_the_best_size_where(bench: Callable[..., Any], policy: dict[str, Any]) -> None:

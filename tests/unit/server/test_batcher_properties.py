@@ -124,7 +124,7 @@ class Told:
 
 
 class HandTimer:
-    """A timer that rings when it is told to."""
+    """A timer that fires on request."""
 
     def __init__(self) -> None:
         self.ring: Callable[[], object] = lambda: None
@@ -255,7 +255,7 @@ def test_every_request_gets_one_answer_of_its_own(
     timer = HandTimer() if has_timer else None
     it = Trial(policy, instances, timer)
     for number in range(FIRST, FIRST + instances):
-        # A full batch waits for nobody.
+        # A full batch never waits.
         assert it.submit(number, Plan(policy.max_batch_size, 2))
         assert it.session.entered.acquire(timeout=PATIENCE_S)
     numbered = list(enumerate(requests, start=1))

@@ -73,7 +73,7 @@ def test_a_full_queue_refuses_at_once_and_takes_requests_again_when_it_has_room(
     it.finish()
     assert [each.rows() for each in (*waiting, taken)] == [[10], [20], [40]]
     assert it.session.runs == [[-1], [1, 2], [4]]
-    # As in Triton, nobody counts what was never accepted.
+    # As in Triton, requests that were never accepted are not counted.
     assert it.observer.dropped == []
 
 
@@ -376,7 +376,7 @@ def test_what_waits_and_would_be_late_makes_room_for_others(bench: Callable[...,
     assert [each.rows() for each in others] == [[20], [30]]
 
 
-def test_one_that_nobody_waits_behind_runs_whatever_its_deadline_until_that_has_passed(
+def test_one_without_others_behind_it_runs_until_its_deadline_has_passed(
     bench: Callable[..., Any],
 ) -> None:
     now = [0]

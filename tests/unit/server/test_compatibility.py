@@ -52,7 +52,7 @@ def text_that_sets(path: str) -> str:
     """Returns a config.pbtxt that sets one field, on the third line or below."""
     config = pb.ModelConfig()
     set_field(config, path)
-    return f"# As somebody wrote it\n# for Triton.\n{text_format.MessageToString(config)}"
+    return f"# As written by hand\n# for Triton.\n{text_format.MessageToString(config)}"
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def test_a_head_just_as_long_as_it_may_be_is_read(serve: Serve) -> None:
 
 @dataclass
 class SlowPage:
-    """Metrics whose page is not done before it is told so."""
+    """Metrics whose page is finished on request only."""
 
     asked: threading.Event = field(default_factory=threading.Event)
     may_go_on: threading.Event = field(default_factory=threading.Event)
@@ -287,7 +287,7 @@ def test_what_is_no_good_request_is_answered_and_says_nothing_elsewhere(
         answer = read(connection)
     assert answer.startswith(begins)
     assert ask(address) == (200, b"live\n")
-    # The log is the server's, and whoever reaches the port must not be able to fill it.
+    # Clients that reach the port must not be able to fill the server's log.
     assert capfd.readouterr() == ("", "")
 
 
@@ -315,8 +315,8 @@ def test_pages_are_compressed_and_in_the_format_that_is_asked_for(serve: Serve) 
 
 
 def test_closing_waits_for_the_answer_to_a_request_that_is_there(eventually: Callable[..., None]) -> None:
-    """Timeline: 1. a probe is being answered; 2. the port is closed; 3. when nobody can connect any more, the probe's
-    answer is made; 4. closing is done."""
+    """Timeline: 1. a probe is being answered; 2. the port is closed; 3. when connecting is no longer possible, the
+    probe's answer is made; 4. closing is done."""
     order: list[str] = []
 
     def is_refused() -> bool:

@@ -19,7 +19,7 @@ REQUEST = b"POST /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nb
 
 
 class Waiting:
-    """An ASGI application that answers /wait when it is told to, and other paths at once."""
+    """An ASGI application that answers /wait on request, and other paths at once."""
 
     def __init__(self) -> None:
         self.is_waiting = threading.Event()
@@ -116,7 +116,7 @@ def test_a_caller_who_waits_is_answered_and_its_connection_kept(app: Waiting, ad
 
 
 @pytest.mark.slow
-def test_nobody_is_cancelled_while_there_are_no_descriptors_to_look_with(
+def test_no_call_is_cancelled_without_free_descriptors(
     app: Waiting, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = threading.Semaphore(0)

@@ -218,7 +218,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], tuple[str, str, int | None, 
         write("1/old.onnx", "x"),
         ("warning", "doubler/1/old.onnx", None, "not looked at, and model.onnx does not refer to it", ""),
     ),
-    "a label file that nobody names": (
+    "a label file that is not referenced": (
         configure('label_filename: "labels.txt"', ""),
         (
             *("warning", LABELS, None, "not looked at, since no output in config.pbtxt names it"),

@@ -1,4 +1,4 @@
-"""Whose picture is decoded next: small before large, senders in turn, nothing for ever."""
+"""The decoding order: small images before large ones, senders in turn, without starvation."""
 
 from collections.abc import Hashable
 

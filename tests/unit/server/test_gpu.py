@@ -244,7 +244,7 @@ def test_a_model_without_a_batch_dimension_is_announced_as_it_is(
     ("flags", "after_announced", "after_others"),
     [({}, "", ""), ({"cuda_arena_shrink": True}, "", "gpu:1")],
 )
-def test_the_arena_shrinks_after_batches_that_nobody_announced(
+def test_the_arena_shrinks_after_unannounced_batches(
     gpu: PretendedGpu, model: Path, flags: dict[str, bool], after_announced: str, after_others: str
 ) -> None:
     session = Session(model, replace(GPU, device_id=1, flags=flags))

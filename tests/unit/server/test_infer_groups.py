@@ -316,7 +316,7 @@ def test_deadlines_are_each_calls_own(server: Server, recorded_call: Callable[..
     assert [each.deadline_ns for each in group] == [None, LATER_S * 10**9, (LATER_S + 1) * 10**9]
 
 
-def test_a_caller_that_cannot_be_answered_strands_nobody_and_counts_as_answered(
+def test_a_caller_that_cannot_be_answered_strands_no_other_and_counts_as_answered(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.learn(request(0))
@@ -342,7 +342,7 @@ def test_a_call_that_was_answered_before_its_run_ended_is_not_answered_again(ser
     assert server.is_quiet()
 
 
-def test_the_access_log_is_told_of_as_many_calls_as_it_wants(recorded_call: Callable[..., Any]) -> None:
+def test_the_access_log_receives_as_many_calls_as_it_samples(recorded_call: Callable[..., Any]) -> None:
     server = Server(recorded_call, lines_per_s=3)
     server.send(*(request(number, request_id=str(number)) for number in range(5)))
     server.run()

@@ -1,4 +1,4 @@
-"""Connections that stay open for their clients when whoever serves them has closed them."""
+"""Connections that stay open for their clients after the server has closed them."""
 
 import gc
 import socket

@@ -347,7 +347,7 @@ def test_the_probes_answer(metrics: Metrics, serve: Serve, path: str, ready: boo
     assert (found, content_type, page) == (status, "text/plain; charset=utf-8", text)
 
 
-def test_readiness_is_asked_anew_for_every_probe(metrics: Metrics, serve: Serve) -> None:
+def test_readiness_is_checked_for_every_probe(metrics: Metrics, serve: Serve) -> None:
     states = [False, True, False]
     address = serve(metrics, ready=lambda: states.pop(0))
     assert [get(address + "/ready")[0] for _ in range(3)] == [503, 200, 503]

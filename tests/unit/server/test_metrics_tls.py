@@ -134,7 +134,7 @@ def test_tls_is_told_at_once_that_this_is_plain_http(
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00", b"\x00" * 100, b"hello\r\n"])
-def test_a_handshake_that_never_ends_or_is_none_costs_nobody_else(
+def test_an_endless_or_invalid_handshake_affects_no_one_else(
     start: Callable[..., tuple[MetricsServer, Address]], trusting: ssl.SSLContext, sent: bytes
 ) -> None:
     _, address = start()

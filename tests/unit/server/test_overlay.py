@@ -70,7 +70,7 @@ def test_what_cannot_be_loaded_changes_nothing_and_is_not_kept(
     for _ in range(3):
         (error,) = it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"damaged"})).result()
         assert "5/model.onnx" in str(error)
-    # What serves is still there, to be loaded anew if its session breaks.
+    # The serving files still exist, to be loaded again if the session breaks.
     assert it.catalogue.get("a").folder.version_path(1).is_dir()
     assert len(folders(kept)) == 1
     assert it.manager.load("a").result() == []

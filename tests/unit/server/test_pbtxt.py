@@ -104,7 +104,7 @@ def test_a_mistake_that_could_mean_anything_is_said_with_its_line(line: str, sai
 
 
 def test_a_mistake_has_its_line_whatever_words_protobuf_has_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A protobuf release may word its errors anew, by which only the proposals go."""
+    """A protobuf release may reword its errors, which only removes the suggestions."""
     parse_text = text_format.Parse
 
     def in_other_words(text: str, message: Any) -> Any:

@@ -364,7 +364,7 @@ class Interrupted(dict[Any, Any]):
 @pytest.mark.parametrize("is_known", [True, False], ids=["while it looks up", "while it puts"])
 def test_a_thread_that_is_overtaken_by_a_change_leaves_nothing_old_behind(is_known: bool) -> None:
     """Timeline: 1. a thread looks up or puts a head; 2. the catalogue changes, and another thread asks; 3. the first
-    goes on; 4. nobody gets its plan any more."""
+    continues; 4. its plan is not used any more."""
     cache = Cache()
     interrupted = Interrupted(lambda: cache.get(2, generation=2))
     cache.plans._known = (1, interrupted)

@@ -20,7 +20,7 @@ def make(max_batch_size: int = 8, **policy: Any) -> BatchingPolicy:
         pytest.param(make(limit_batches=True), 16, 8, id="no more than the model takes"),
         pytest.param(make(limit_batches=True), 0, 8, id="not measured"),
         pytest.param(make(), 4, 8, id="switched off"),
-        pytest.param(make(limit_batches=True, preferred_batch_sizes=(2,)), 4, 8, id="somebody chose sizes"),
+        pytest.param(make(limit_batches=True, preferred_batch_sizes=(2,)), 4, 8, id="sizes chosen by the user"),
         pytest.param(make(0, limit_batches=True), 1, 0, id="no batch dimension"),
     ],
 )

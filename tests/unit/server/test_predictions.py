@@ -45,7 +45,7 @@ def test_each_row_counts_for_its_class() -> None:
     assert predictions.counts() == [1, 1, 2]
 
 
-def test_many_rows_are_counted_without_anybody_asking() -> None:
+def test_many_rows_are_counted_without_a_scrape() -> None:
     predictions = watched()
     for _ in range(100):
         predictions.add(rows(*typical(100)))
@@ -186,7 +186,7 @@ def test_the_index_is_the_sum_of_both_divergences() -> None:
         pytest.param(1, (), False, id="one number"),
         pytest.param(1, ("cat", "dog"), True, id="one number for two classes"),
         pytest.param(FREE, (), False, id="any number of classes"),
-        pytest.param(100_000, (), False, id="more classes than anybody reads"),
+        pytest.param(100_000, (), False, id="too many classes to read"),
     ],
 )
 def test_only_classifiers_are_watched(columns: int, labels: tuple[str, ...], watched: bool) -> None:

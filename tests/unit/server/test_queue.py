@@ -71,7 +71,7 @@ def test_a_request_of_another_layout_closes_the_batch_and_is_not_overtaken() -> 
     assert [names(queue.take(8, merge=True, now_ns=0)[0]) for _ in range(3)] == ["a", "b", "c"]
 
 
-def test_requests_of_equal_layouts_run_together_whoever_made_these() -> None:
+def test_requests_of_equal_layouts_run_together() -> None:
     queue = make()
     for name in "ab":
         queue.push(request(name, width=3))
@@ -128,7 +128,7 @@ def test_a_level_that_was_full_takes_requests_again_when_one_has_left() -> None:
         leaving.deadline_ns = SECOND_NS
 
 
-def test_the_time_it_may_wait_is_no_matter_where_nobody_limits_it() -> None:
+def test_waiting_time_does_not_matter_without_a_limit() -> None:
     queue, patient = make(), request()
     queue.push(patient)
     assert (patient.deadline_ns, patient.patience_ns, queue.next_event_ns()) == (None, None, None)

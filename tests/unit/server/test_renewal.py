@@ -45,7 +45,7 @@ class Log:
 
 
 class Served:
-    """Files as a Kubernetes secret has them, two ports that use them, and what was said."""
+    """Files like those of a Kubernetes secret, two ports that use them, and the log."""
 
     def __init__(self, folder: Path, authority: CertificateAuthority) -> None:
         self.folder = folder

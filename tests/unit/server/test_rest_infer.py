@@ -152,7 +152,7 @@ def test_models_and_versions_are_told_apart(server: Server) -> None:
         assert content["model_name"] == model
 
 
-def test_an_answer_of_another_version_or_shape_is_written_anew(server: Server) -> None:
+def test_an_answer_of_another_version_or_shape_is_written_again(server: Server) -> None:
     text = written({"id": "7", "inputs": [INPUT], **BINARY})
     changes = (("1", 1, "of"), ("2", 1, "of"), ("2", 3, "of"), ("2", 3, "by"), ("10", 3, "by"), ("1", 1, "of"))
     for version, rows, server.prefix in changes:

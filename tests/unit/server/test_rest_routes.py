@@ -1,4 +1,4 @@
-"""What HTTP does with failures that nobody expects, and with callers who leave at any moment."""
+"""HTTP with unexpected failures, and with callers that leave at any moment."""
 
 import asyncio
 import json
@@ -102,7 +102,7 @@ def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered(
     server = Server(waits)
     assert server.get(leaves=leaves) == (0, b"")
     (call,) = cancelled
-    # The loop has ended; whoever works on the call may answer it all the same.
+    # The loop has ended, but the call may still be answered.
     call.fail(status_of(Cancelled("gone")))
     call.reply(b"")
     assert server.admission.replies.total() == 0
@@ -110,7 +110,7 @@ def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered(
     assert server.logged == []
 
 
-def test_whoever_asks_for_the_caller_after_it_has_left_hears_so_at_once() -> None:
+def test_a_departure_callback_after_the_caller_has_left_is_called_at_once() -> None:
     calls: list[Call] = []
     heard: list[bool] = []
 

@@ -17,7 +17,7 @@ LOGITS = np.array([[4.5, -2.0]], np.float32)
 
 
 class Told:
-    """A reader, and what was said of it."""
+    """A reader, and its messages."""
 
     def __init__(self, kind: OutputKind, *, declared: bool) -> None:
         self.said: list[str] = []

@@ -23,7 +23,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"PIXELSERVE_{name.upper()}", raising=False)
 
 
-def test_a_setting_that_nobody_gives_has_its_default() -> None:
+def test_a_setting_that_is_not_given_has_its_default() -> None:
     settings = parse_settings(REPOSITORY)
     assert settings.model_repository == Path("models")
     assert (settings.host, settings.grpc_port, settings.metrics_port) == ("127.0.0.1", 8001, 8002)
@@ -222,7 +222,7 @@ def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -
             r"^--instance \(or PIXELSERVE_INSTANCE\) is 'two words': string should match pattern",
             id="no name",
         ),
-        pytest.param(["--max-connection-age-s", "inf"], r"'inf': .*less than or equal to 604800$", id="for ever"),
+        pytest.param(["--max-connection-age-s", "inf"], r"'inf': .*less than or equal to 604800$", id="infinite"),
         pytest.param(["--max-connection-age-s", "nan"], r"'nan': .*less than or equal to 604800$", id="not a number"),
         pytest.param(
             ["--grpc-port", "-1", "--grace-s", "x"],
@@ -302,7 +302,7 @@ def test_a_bad_value_from_the_environment_names_the_same(monkeypatch: pytest.Mon
         parse_settings(REPOSITORY)
 
 
-def test_a_setting_without_default_that_nobody_gives_is_missing() -> None:
+def test_a_setting_without_default_that_is_not_given_is_missing() -> None:
     with pytest.raises(StartupError, match=r"^--model-repository \(or PIXELSERVE_MODEL_REPOSITORY\) is missing$"):
         parse_settings([])
 

@@ -70,7 +70,7 @@ def test_a_server_that_was_killed_before_it_locked_its_folder_leaves_nothing(dir
     assert list(directory.iterdir()) == []
 
 
-def test_a_folder_that_another_server_takes_for_abandoned_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_server_takes_for_abandoned_is_created_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """1. a server makes its folder; 2. another one starts, and removes it; 3. the first comes to lock it."""
     lock, removed = temporary._lock, []
 

@@ -142,7 +142,7 @@ def test_traces_are_told_first_and_the_line_has_their_trace(handle: Callable[...
     assert [call.code for call in traces.added] == ["OK", "NOT_FOUND"]
 
 
-def test_a_call_that_nobody_wants_to_know_of_leaves_no_record(handle: Callable[..., Any]) -> None:
+def test_an_unwatched_call_leaves_no_record(handle: Callable[..., Any]) -> None:
     log, traces = Lines(per_s=1e-9), Traces(wanted=False)
     log.successes.take(2**62)
     assert handle(log, traces, answer).record is None

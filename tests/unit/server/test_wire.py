@@ -85,7 +85,7 @@ def test_a_message_with_a_byte_changed_is_never_taken_for_another(message: bytes
     for position in range(len(message)):
         for changed in (0x00, 0x01, 0x3A, 0x7F, 0x80, 0xFF, message[position] ^ 0x01, message[position] ^ 0x40):
             spoilt = message[:position] + bytes([changed]) + message[position + 1 :]
-            # Refusing what protobuf takes (groups, which nobody sends) is allowed; the reverse is not.
+            # Refusing what protobuf accepts (groups, which are never sent) is allowed; the reverse is not.
             assert parse_split(spoilt) in (parse(spoilt), None), spoilt
 
 

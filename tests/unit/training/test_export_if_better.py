@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_serving_version_alone(
 def test_sigterm_leaves_the_serving_version_alone(
     pixelserve: Command, replacing: list[object], models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Timeline: 1. the new version is being written beside its place; 2. SIGTERM; 3. what was written is removed."""
+    """Timeline: 1. the new version is being written beside its place; 2. SIGTERM; 3. the partial version is removed."""
     original = publish.write_golden
 
     def stopped(path: Path, golden: Any) -> None:

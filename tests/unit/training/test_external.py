@@ -122,7 +122,7 @@ def test_a_location_out_of_the_models_folder_is_not_read(path: Path, tmp_path: P
     (tmp_path / "secret").write_bytes(b"secret" * 100)
     (path.parent / "weights").mkdir()
     point_elsewhere(path, location)
-    with pytest.raises(SourceError, match="leads out of its folder and is not read"):
+    with pytest.raises(SourceError, match="outside its folder, which is not read"):
         export(path, tmp_path)
     assert not (tmp_path / "models").exists()
 

@@ -148,7 +148,7 @@ def test_a_recipe_that_was_not_exported_says_what_to_run(
     assert "no times to compare with" in ran.err
 
 
-def test_somebody_elses_model_under_a_recipes_name_is_not_measured(
+def test_another_model_under_a_recipes_name_is_not_measured(
     repository: Path, only_mnist_cnn: Callable[..., None]
 ) -> None:
     card = repository / "mnist-cnn" / "1" / "card.json"

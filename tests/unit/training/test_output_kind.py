@@ -199,7 +199,7 @@ def test_versions_of_a_model_have_one_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path, bad: float, y: Any) -> None:
     path = write(tmp_path / "m.onnx", linear(), weights=np.array([[bad, 0], [0, 1]], np.float32))
-    with pytest.raises(ParityError, match=r"y has NaN or an infinity for . of 5 samples, first for sample 0"):
+    with pytest.raises(ParityError, match=r"y is NaN or infinite for . of 5 samples, first for sample 0"):
         export(path, y=y)
     assert not (tmp_path / "models").exists()
 
@@ -217,7 +217,7 @@ def test_evaluate_refuses_to_measure_nan(tmp_path: Path) -> None:
         write(tmp_path / "m.onnx", helper.make_node("Log", ["x"], ["l"]), then("Softmax")[1], weights=weights),
         samples=False,
     )
-    with pytest.raises(SourceError, match=r"has NaN or an infinity for . of 5 samples"):
+    with pytest.raises(SourceError, match=r"is NaN or infinite for . of 5 samples"):
         remeasure(str(exported.slot.folder), repository=Path(), data_dir=None, samples=tmp_path / "samples.npz")
 
 

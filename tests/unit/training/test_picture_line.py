@@ -33,7 +33,7 @@ def test_a_keras_model_is_assumed_to_stretch_and_says_so(capsys: pytest.CaptureF
 
 def test_an_onnx_file_of_floats_has_to_be_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert picture_line(None, FLOATS, is_keras=False) == ""
-    assert "say with --picture" in capsys.readouterr().err
+    assert "give its image preprocessing with --picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [PIXELS, model(-1, 10, dtype=np.float32), model(-1, 4, inputs=2)])
@@ -130,7 +130,7 @@ def test_what_is_on_disk_is_what_all_versions_are_served_with(
     assert spec is not None
     assert (spec.fit, spec.inversion) == ("crop", "auto")
     assert (
-        'says picture "fit=crop", not "keras"; all versions share it, and it stays as it is' in capsys.readouterr().err
+        'says picture "fit=crop", not "keras"; all versions share it, so it stays unchanged' in capsys.readouterr().err
     )
 
 

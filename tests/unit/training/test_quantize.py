@@ -220,7 +220,7 @@ def test_exactly_three_tenths_of_a_point_are_accepted(before: float, after: floa
         precision._check_loss(before, after)
 
 
-def test_without_labelled_samples_nobody_could_say_what_it_costs(network: dict[str, Path], tmp_path: Path) -> None:
+def test_without_labelled_samples_its_cost_cannot_be_measured(network: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"give x and y with --samples FILE\.npz"):
         to_int8(repository=tmp_path / "models", **(network | {"samples": None}))
     np.savez(network["samples"], x=np.zeros((4, 2)))
@@ -252,7 +252,7 @@ def test_what_the_quantiser_cannot_do_is_one_sentence(
         raise ValueError("no such operator\nin a graph")
 
     monkeypatch.setattr(quantize, "_quantize", fail)
-    with pytest.raises(SourceError, match="ONNX Runtime cannot quantise it: no such operator; leave out --precision"):
+    with pytest.raises(SourceError, match="ONNX Runtime cannot quantise it: no such operator; omit --precision"):
         to_int8(repository=tmp_path / "models", **network)
 
 

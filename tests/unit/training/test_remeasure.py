@@ -158,7 +158,7 @@ def test_a_missing_repository_has_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "remedy"),
-    [("card.json", "no card.json; without its card there is no evidence"), ("model.onnx", "no model.onnx; give a")],
+    [("card.json", "no card.json; without a card there is no evidence"), ("model.onnx", "no model.onnx; give a")],
 )
 def test_a_version_without_a_card_or_model_is_refused(repository: Path, samples: Path, file: str, remedy: str) -> None:
     (repository / "own" / "1" / file).unlink()
@@ -415,7 +415,7 @@ def test_a_regressions_error_is_held_against_the_card(line: Path, tmp_path: Path
         ({}, "no array y with the values to predict"),
         ({"y": np.zeros(3)}, r"y is float64 \[3\], expected a number for each of 2 samples"),
         ({"y": np.array(["a", "b"])}, "expected a number for each of 2 samples"),
-        ({"y": np.zeros((2, 2))}, "2 values a sample, but the model predicts 1"),
+        ({"y": np.zeros((2, 2))}, "2 values per sample, but the model predicts 1"),
     ],
 )
 def test_values_that_do_not_fit_a_regression_are_refused(
