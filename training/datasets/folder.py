@@ -207,7 +207,7 @@ def _as_split(pictures: Sequence[_Picture], labels: Sequence[str]) -> Split:
     return Split(
         np.stack([picture.pixels for picture in pictures]),
         np.array([picture.label for picture in pictures], smallest),
-        # Shuffled anew for each number of pictures, most of what is held out would have been learned before the folder
+        # Reshuffled for each number of pictures, most held-out samples would have been learned before the folder
         # grew, and a new version could not be compared with an older one.
         np.array(sorted(range(len(pictures)), key=lambda index: pictures[index].sha256)),
     )

@@ -47,7 +47,7 @@ class Scaling:
 
 
 def find(graph: GraphProto) -> Scaling | None:
-    """Returns the scaling of a graph's only input by the next nodes; None if they differ, or there is none."""
+    """Returns the scaling of a graph's only input by the next nodes; None if they differ, or do not scale."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
     users = defaultdict(list)

@@ -20,5 +20,5 @@ def reason_of(error: Exception) -> str:
     if found := _BOLD.search(text):
         text = found[1].strip()
     lines = text.splitlines() or [type(error).__name__]
-    # AutoGraph puts a traceback in front of the message.
+    # AutoGraph prepends a traceback to the message.
     return lines[-1 if lines[0].startswith("in user code") else 0].strip().rstrip(".")

@@ -17,8 +17,8 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
     continues with its unfinished model and ends with the same weights.
 
     Args:
-        recipe: what is trained.
-        dataset: what it learns from.
+        recipe: the recipe to train.
+        dataset: its data set.
         checkpoint: keeps each trained model, or None.
 
     Raises:

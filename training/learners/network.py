@@ -88,8 +88,8 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
     interruption, so its weights differ.
 
     Args:
-        recipe: what is trained.
-        dataset: what it learns from.
+        recipe: the recipe to train.
+        dataset: its data set.
         checkpoint: keeps each epoch and is resumed from, or None.
 
     Raises:

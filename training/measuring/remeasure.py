@@ -79,7 +79,7 @@ class Remeasured:
         """
         problem = self.incomparable or "; ".join(self.differences)
         if problem:
-            raise UsageError(f"{self.version.title}: its card stays as it is: {problem}")
+            raise UsageError(f"{self.version.title}: its card is unchanged: {problem}")
         figures = {"evaluation": self.figures.evaluation, "calibration": self.figures.calibration}
         path = self.version.folder / CARD_FILE
         written = path.with_name(f".{CARD_FILE}.new")

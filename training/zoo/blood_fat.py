@@ -3,7 +3,7 @@
 error      mean squared error 1712.251 on the 25 people: the median of three runs, all within 0.0003; the plane of least
            squares, in closed form, has 1712.249. Trained and measured on the same people
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       6 s a run, mostly Keras's start
+time       6 s per run, mostly Keras's start
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train blood-fat --seed SEED

@@ -2,7 +2,7 @@
 
 accuracy   91.57 % on the 10,000 test images of a lossy copy: one run
 runs       seed 0, named before the run, because a run takes 88 minutes
-time       88 min a run on one core, beside other trainings and tests on the second
+time       88 min per run on one core, beside other trainings and tests on the second
 hardware   2 cores of a shared x86-64 server with AMX, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train cifar10 --seed SEED

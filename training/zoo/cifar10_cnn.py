@@ -3,7 +3,7 @@
 accuracy   72.97 % on the 10,000 test images of a lossy copy: the median of three runs, 72.70 % to 73.51 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out. Three more runs with these seeds, in which
            each epoch had the same order of samples, reached 72.54 %, 71.95 % and 72.79 %
-time       271 s a run on one core, beside another training on the second
+time       271 s per run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AMX, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train cifar10-cnn --seed SEED

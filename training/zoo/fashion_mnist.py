@@ -2,7 +2,7 @@
 
 accuracy   94.49 % on the 10,000 test images: one run
 runs       seed 0, named before the run, because a run takes over half an hour
-time       34 min a run on one core, beside another training on the second; it was paused for eight of them
+time       34 min per run on one core, beside another training on the second; it was paused for eight of them
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train fashion-mnist --seed SEED

@@ -2,7 +2,7 @@
 
 accuracy   85.62 % on the 12,000 held-out training images: the median of three runs, 85.62 % to 85.72 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       8 s a run on one core, beside another training on the second
+time       8 s per run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train fashion-softmax --seed SEED

@@ -2,7 +2,7 @@
 
 accuracy   96.67 % (29 of 30) of the test flowers: the median of three runs, 96.67 % to 100.00 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out. The split is the same for all
-time       4 s a run
+time       4 s per run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1, scikit-learn 1.9.1
 command    pixelserve train iris --seed SEED

@@ -2,7 +2,7 @@
 
 accuracy   99.66 % on the 10,000 test images: one run
 runs       seed 0, named before the run, because a run takes over half an hour
-time       42 min a run on one core, including its teacher's 28, beside another training on the second
+time       42 min per run on one core, including its teacher's 28, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AMX, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train mnist --seed SEED

@@ -2,7 +2,7 @@
 
 accuracy   100.00 %, all four rows, in each of three runs; trained and measured on the same rows
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       0.1 s a run
+time       0.1 s per run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, NumPy 2.4.6
 command    pixelserve train numpy-and --seed SEED

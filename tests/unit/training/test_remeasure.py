@@ -266,7 +266,7 @@ def test_a_card_that_differs_or_is_of_other_samples_is_not_written(
     np.savez(tmp_path / "other.npz", x=np.zeros((3, 6, 6, 1)), y=np.arange(3))
     ran = pixelserve(*command, tmp_path / "other.npz")
     assert ran.exit_code == UsageError.exit_code
-    assert "its card stays as it is: other.npz is other data than its card's samples.npz, by the hash" in ran.err
+    assert "its card is unchanged: other.npz is other data than its card's samples.npz, by the hash" in ran.err
     assert read_card(path) == changed
 
 
