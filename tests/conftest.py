@@ -1,4 +1,4 @@
-"""What every kind of test uses: tiny ONNX models, repositories of them, and real server processes."""
+"""Shared fixtures: tiny ONNX models, repositories of them, and real server processes."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Who may import what: the boundaries of ARCHITECTURE.md, read from the source."""
+"""Import rules: the boundaries of ARCHITECTURE.md, checked in the source."""
 
 import ast
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Every method that is served says what a token needs for it: one that does not is denied to all."""
+"""Every served method declares the scope that a token needs; a method without one is denied to all."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a user gets with `pip install`: the right packages under the right names, and a server that serves."""
+"""The result of `pip install`: the right packages under the right names, and a server that serves."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Pictures become what the programs make of them that models were trained with."""
+"""Preprocessing matches the programs that models were trained with."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The .proto files against the committed stubs, and against the public client's definitions."""
+"""The .proto files match the committed stubs and the public client's definitions."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Every setting earns its place: a test sets it to another value than its default and shows what that changes."""
+"""Every setting has a test that changes it from its default and shows the effect."""
 
 import re
 from pathlib import Path

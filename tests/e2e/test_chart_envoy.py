@@ -1,4 +1,4 @@
-"""The chart's Envoy, as the chart configures it, in front of a real server."""
+"""The chart's Envoy configuration, in front of a real server."""
 
 import socket
 import ssl

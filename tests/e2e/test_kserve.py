@@ -1,4 +1,4 @@
-"""KServe's public Python client, in a process and an environment of its own, against the server."""
+"""KServe's public Python client, in its own process and environment, against the server."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""docs/models.md: models as other libraries write them, the page's own commands, and the right answers."""
+"""docs/models.md: models from other libraries, the page's commands, and the right answers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a visitor can do wrong, and what can go wrong: a sentence on the page, and nothing in the console."""
+"""Errors on the page: each shows a message, and nothing appears in the console."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""The public Triton client, in a process and an environment of its own, against the server."""
+"""The public Triton client, in its own process and environment, against the server."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The public Triton client over HTTP, in a process and an environment of its own, against the server."""
+"""The public Triton client over HTTP, in its own process and environment, against the server."""
 
 import json
 import subprocess

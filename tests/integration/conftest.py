@@ -1,4 +1,4 @@
-"""What the integration tests share: requests, and repositories of small models."""
+"""Fixtures of the integration tests: requests, and repositories of small models."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Lines of the log about calls, with a real server process."""
+"""The access log of a real server process."""
 
 import base64
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`make bench`, in small and without what has to be installed for it."""
+"""`make bench`, on a small scale and without its external dependencies."""
 
 import json
 import os

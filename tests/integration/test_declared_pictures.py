@@ -1,4 +1,4 @@
-"""A model takes pictures as its config.pbtxt declares them, whatever its input's type, layout and size."""
+"""Models accept images as declared in config.pbtxt, whatever the input's type, layout and size."""
 
 import io
 from collections.abc import Callable, Iterator

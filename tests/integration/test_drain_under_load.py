@@ -1,4 +1,4 @@
-"""SIGTERM under load: every request that was sent is answered or refused, none is lost."""
+"""SIGTERM under load: every sent request is answered or refused, none is lost."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""Everything that makes the server faster may be switched off, and no answer is another."""
+"""Every optimisation of the server can be switched off without changing answers."""
 
 from collections.abc import Callable
 from pathlib import Path

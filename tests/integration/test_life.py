@@ -1,4 +1,4 @@
-"""A server's life: what it says when it starts, and how it ends."""
+"""A server's life cycle: start-up messages and shutdown."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""The log of a real server: what happens when its reader goes away, and that nothing else gets between its lines."""
+"""The log of a real server: readers that go away, and no foreign output between its lines."""
 
 import io
 import json

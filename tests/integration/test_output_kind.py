@@ -1,4 +1,4 @@
-"""What is answered as a probability is one: over gRPC, HTTP and in the metrics."""
+"""Returned probabilities are probabilities: over gRPC, HTTP and in the metrics."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the server gives the page: its files, the models and the figures."""
+"""The server's resources for the page: files, models and figures."""
 
 import base64
 import gzip

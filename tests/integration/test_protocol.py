@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, spoken with a real server process."""
+"""The Open Inference Protocol against a real server process."""
 
 import urllib.request
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A server in poll mode picks up what is pulled into its repository, and loses nothing over it."""
+"""A server in poll mode serves pulled models without losing requests."""
 
 import shutil
 import threading

@@ -1,4 +1,4 @@
-"""A server whose file system is read-only, as containers are run."""
+"""A server on a read-only file system, as in containers."""
 
 import http.client
 import io

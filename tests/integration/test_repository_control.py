@@ -1,4 +1,4 @@
-"""A running server follows its repository, or its clients, and loses no request over it."""
+"""A running server follows its repository or its clients without losing requests."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""The v2 protocol over HTTP, spoken with a real server process."""
+"""The v2 protocol over HTTP against a real server process."""
 
 import gzip
 import json

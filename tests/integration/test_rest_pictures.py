@@ -1,4 +1,4 @@
-"""Pictures over HTTP: as a form, and as a body."""
+"""Images over HTTP: as a form, and as a body."""
 
 import base64
 import io

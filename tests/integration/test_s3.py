@@ -1,4 +1,4 @@
-"""Pulling from a real object store, as an init container does: whole versions or none, and errors that say why."""
+"""Pulling from a real object store, like an init container: whole versions or none, and clear errors."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Scrapes at bad times and in bad ways: while the server drains, and far too many. Serving is not disturbed."""
+"""Scrapes at bad times: during the drain, and far too many. Serving is not affected."""
 
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""Tensors that travel through shared memory, with a real server process."""
+"""Tensors in shared memory, with a real server process."""
 
 import uuid
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What keeps a server from starting: an exit code, one sentence that names the thing and the remedy, no traceback."""
+"""Start-up errors: an exit code, one sentence with the cause and the remedy, no traceback."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""The table of statuses in docs/protocol.md: every row of it, over gRPC, with a real server process."""
+"""Every row of the status table in docs/protocol.md, over gRPC, with a real server process."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""ModelStreamInfer, spoken with a real server process."""
+"""ModelStreamInfer against a real server process."""
 
 import queue
 import signal

@@ -1,4 +1,4 @@
-"""A request's own timings, with a real server process."""
+"""Timings per request, with a real server process."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tokens at a real server's doors: gRPC over both transports, HTTP, and the metrics port."""
+"""Tokens on every port of a real server: gRPC over both transports, HTTP, and metrics."""
 
 import json
 import queue

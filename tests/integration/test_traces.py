@@ -1,4 +1,4 @@
-"""Traces, with a real server process and a collector in the test's own: OTLP over HTTP on loopback."""
+"""Traces of a real server process, with a collector in the test: OTLP over HTTP on loopback."""
 
 import gzip
 import threading

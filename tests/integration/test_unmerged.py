@@ -1,4 +1,4 @@
-"""Requests that must not share a run do not, and wherever an operator or a client looks the reason is there."""
+"""Requests that must not be merged are not, and the reason is visible to operators and clients."""
 
 import urllib.request
 from collections.abc import Callable

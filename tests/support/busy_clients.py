@@ -1,4 +1,4 @@
-"""Clients that always have a call in flight, and say what came of each."""
+"""Clients that always have a call in flight, and report each result."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Well-behaved clients beside an attack: every answer is checked, none may be missing."""
+"""Well-behaved clients during an attack: every answer is checked, none may be missing."""
 
 import threading
 import time

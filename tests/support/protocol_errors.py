@@ -1,4 +1,4 @@
-"""What h2spec sends, in our own words: one broken rule of HTTP/2 or HPACK each, and how a server may take it.
+"""h2spec's cases, reimplemented: one violation of HTTP/2 or HPACK each, with the permitted reactions.
 
 The numbers are sections of RFC 9113 (HTTP/2) and, with an H, of RFC 7541 (HPACK). Priorities, which RFC 9113 dropped,
 are left out.

@@ -1,4 +1,4 @@
-"""A client that sends any HTTP/2 frames at all: for what a well-behaved library refuses to send."""
+"""A client that sends arbitrary HTTP/2 frames, including those that libraries refuse to send."""
 
 import contextlib
 import socket

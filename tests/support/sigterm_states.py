@@ -1,4 +1,4 @@
-"""The states of `sigterms`: each starts a server in a folder and brings it into a state, at a random moment of it."""
+"""The states of `sigterms`: each starts a server in a folder and brings it to a random moment of a state."""
 
 import contextlib
 import io

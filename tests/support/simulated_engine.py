@@ -1,4 +1,4 @@
-"""The engine on a virtual clock, in one thread, with faults that are drawn from a seed.
+"""The engine on a virtual clock, in one thread, with seeded faults.
 
 The batcher, its queue and workers, the timer and drains are the real ones; only threads, time and sessions are not.
 Sessions raise, hang, break, and cannot be rebuilt; callers leave, cannot be answered, and send more from within their

@@ -1,4 +1,4 @@
-"""Weights beside the graph: which files they are in, and which files they may never be in."""
+"""External data of ONNX files: permitted and forbidden files."""
 
 from collections.abc import Callable
 from pathlib import Path

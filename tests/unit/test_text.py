@@ -1,4 +1,4 @@
-"""Text files as editors on every system write them."""
+"""Text files from editors on every system."""
 
 import os
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Models that are newer than the runtime: what a user reads of them, and what export can do about it."""
+"""Models newer than the runtime: the user's message, and export's remedy."""
 
 import re
 from pathlib import Path

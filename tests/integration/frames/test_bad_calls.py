@@ -1,4 +1,4 @@
-"""Calls that break gRPC's rules: each is refused for itself, and costs its connection nothing."""
+"""Calls that break gRPC's rules: each is refused, and its connection stays usable."""
 
 import gzip
 import zlib

@@ -1,4 +1,4 @@
-"""h2spec's cases: whatever rule of HTTP/2 a client breaks costs that client's stream or connection only."""
+"""h2spec's cases: a violation of HTTP/2 affects only the client's own stream or connection."""
 
 from typing import Any
 

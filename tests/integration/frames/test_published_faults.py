@@ -1,4 +1,4 @@
-"""The classes of faults that were published of Triton: none of them may exist here.
+"""Published classes of faults in Triton: none may exist here.
 
 Many tiny HTTP chunks (CVE-2025-23310, CVE-2025-23311), names of internal shared memory in errors (CVE-2025-23319,
 CVE-2025-23320), requests for very many outputs, oversized JSON, files written where a client says (CVE-2023-31036,

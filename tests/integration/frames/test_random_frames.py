@@ -1,4 +1,4 @@
-"""Random frames: a few thousand in the suite; tests/support/random_frames.py sends them by the hour."""
+"""Random frames: a few thousand here; tests/support/random_frames.py sends them for hours."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The end of a server: what is in flight is answered, connections are told to go, and refusal comes last."""
+"""A server's drain: calls in flight are answered, connections get GOAWAY, and refusal comes last."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""Who counts as a sender: its token or, without tokens, its connection. A full queue costs the sender that has most."""
+"""A sender is its token or, without tokens, its connection. A full queue sheds the sender with the most requests."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Answers count as given when their bytes are sent: a server that stops waits for slow readers, within its grace."""
+"""Answers are complete when their bytes are sent: a stopping server waits for slow readers, within its grace period."""
 
 import json
 import signal

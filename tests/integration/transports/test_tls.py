@@ -1,4 +1,4 @@
-"""TLS on every transport: what is spoken, who is let in, what those see who expect something else, and renewals."""
+"""TLS on every transport: protocols, client certificates, mismatched clients, and renewals."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Who may call what: the statuses of tokens over gRPC and HTTP."""
+"""Authorisation by tokens: the statuses over gRPC and HTTP."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Runs workers, starts another where one crashes or hangs, and keeps what failed."""
+"""Runs workers, restarts them after a crash or hang, and keeps failing inputs."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is killed, and what may be served afterwards."""
+"""The killed processes, and the versions that may be served afterwards."""
 
 import json
 import random

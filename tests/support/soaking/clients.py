@@ -1,4 +1,4 @@
-"""The clients of a soak. Each makes one round of calls after the other, and writes down what became of each call."""
+"""The clients of a soak. Each makes rounds of calls, and records the result of each call."""
 
 import http.client
 import itertools

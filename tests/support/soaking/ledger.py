@@ -1,4 +1,4 @@
-"""What became of every call, as its client saw it, and what must hold of it at the end."""
+"""The results of all calls, as seen by their clients, and the invariants at the end."""
 
 import threading
 from collections import Counter

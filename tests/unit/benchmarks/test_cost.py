@@ -1,4 +1,4 @@
-"""What has to hold before CPU times are believed, and how requests and scrapes take turns."""
+"""Preconditions of CPU times, and the order of requests and scrapes."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Which figures there are, in which order they are measured, and when they pass."""
+"""The figures, their order of measurement, and their goals."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`make bench-gpu`: what it says without a GPU, what its tables say, and its whole way on a CPU."""
+"""`make bench-gpu`: its message without a GPU, its tables, and a full run on a CPU."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Our own generator on one ModelStreamInfer call, against grpcio's server."""
+"""Our load generator on one ModelStreamInfer call, against grpcio's server."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What is read from h2load."""
+"""Parsing h2load's output."""
 
 import pytest
 

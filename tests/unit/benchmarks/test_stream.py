@@ -1,4 +1,4 @@
-"""Our own generator against grpcio's server."""
+"""Our load generator against grpcio's server."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

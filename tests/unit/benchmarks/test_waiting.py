@@ -1,4 +1,4 @@
-"""Connections that only wait, against grpcio's server."""
+"""Idle connections, against grpcio's server."""
 
 import threading
 from collections.abc import Callable, Iterator

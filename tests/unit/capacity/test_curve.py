@@ -1,4 +1,4 @@
-"""Reading a measured curve, and the service that is fitted to it."""
+"""Reading a measured curve, and fitting the service time."""
 
 import json
 from pathlib import Path

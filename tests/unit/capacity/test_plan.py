@@ -1,4 +1,4 @@
-"""What a plan makes of a goal."""
+"""Plans for a goal."""
 
 from dataclasses import replace
 from typing import Any

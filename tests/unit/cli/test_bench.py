@@ -1,4 +1,4 @@
-"""`pixelserve bench` against a server of this machine."""
+"""`pixelserve bench` against a local server."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`pixelserve bench --curve`: what is made of what it measures."""
+"""`pixelserve bench --curve`: the evaluation of its measurements."""
 
 import statistics
 from collections.abc import Iterator

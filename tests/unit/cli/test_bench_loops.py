@@ -1,4 +1,4 @@
-"""The load generator on a clock that only the test advances: what each loop sends, when, and what it counts."""
+"""The load generator on a fake clock: the requests of each loop, their times, and the counts."""
 
 import heapq
 import itertools

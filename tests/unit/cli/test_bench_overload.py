@@ -1,4 +1,4 @@
-"""`pixelserve bench --overload`: raw HTTP/2, the two loops, and what is made of what they find."""
+"""`pixelserve bench --overload`: raw HTTP/2, the two loops, and the evaluation of their measurements."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""docs/cli.md and the commands' own help say what is so."""
+"""docs/cli.md and the commands' help are correct."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""What the commands exit with where an argument is wrong, or where what they print cannot be written."""
+"""Exit codes for wrong arguments, and for output that cannot be written."""
 
 import os
 import subprocess

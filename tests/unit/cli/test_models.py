@@ -1,4 +1,4 @@
-"""`pixelserve models`: what a server has, for people and for programs."""
+"""`pixelserve models`: a server's models, as text and JSON."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`pixelserve models pull`: what it prints, how it exits, and what it leaves when it is stopped."""
+"""`pixelserve models pull`: output, exit codes, and leftovers after an interruption."""
 
 import json
 import resource

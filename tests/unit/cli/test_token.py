@@ -1,4 +1,4 @@
-"""`pixelserve token new`, and the token that the other commands send."""
+"""`pixelserve token new`, and the token of the other commands."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How each kind of picture is sent."""
+"""Encoding of each kind of image."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""What is tried again, when, and when no more."""
+"""Retries: which errors, when, and for how long."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who may call a server of the chart, and what it may call."""
+"""Network access to and from a server of the chart."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The drill's goals, on calls that are made up: each can be missed."""
+"""The drill's goals, on made-up calls: each can be missed."""
 
 import argparse
 import math

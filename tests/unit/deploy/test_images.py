@@ -1,4 +1,4 @@
-"""deploy/images: which engine builds, from what, and what its errors say."""
+"""deploy/images: the engine, the base image, and error messages."""
 
 import argparse
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The checks of a release, on archives that are not as they must be."""
+"""The checks of a release, on faulty archives."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Small files that cost much to read are refused before they do; those of cameras and programs are not."""
+"""Small files that are expensive to decode are refused first; those of cameras and programs are not."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Files as other programs write them, made byte by byte, look as those show them; none costs more than it says."""
+"""Files of other programs, built byte by byte, decode as they do there, within the stated cost."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""A golden picture shows that files still become the tensors that they became at export."""
+"""A golden image shows that files still decode to the tensors of the export."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""What cannot be read as a picture is named for what it is, and the sentence says what to send."""
+"""Files that are not readable images are identified, and the message says what to send."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""A picture takes no more memory than is promised before it is decoded."""
+"""Decoding an image needs no more memory than estimated beforehand."""
 
 import sys
 

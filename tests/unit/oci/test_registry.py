@@ -1,4 +1,4 @@
-"""Pushing to and pulling from a registry that asks for tokens, redirects, and fails in every way that one can."""
+"""Pushing to and pulling from a registry with tokens, redirects, and every kind of failure."""
 
 import base64
 import hashlib

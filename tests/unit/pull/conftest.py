@@ -1,4 +1,4 @@
-"""Models to be pulled, and the places that they are pulled from."""
+"""Models to pull, and their sources."""
 
 import http.server
 import threading

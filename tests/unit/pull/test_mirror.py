@@ -1,4 +1,4 @@
-"""A pull brings a model whole and verified, or changes nothing."""
+"""A pull writes a whole and verified model, or changes nothing."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What strangers' servers list and send: nothing of it leads astray, and each failure is named by whose fault it is."""
+"""Untrusted servers' listings and files: none causes harm, and each failure names its cause."""
 
 import socket
 import sys

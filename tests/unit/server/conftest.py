@@ -1,4 +1,4 @@
-"""What the server's unit tests share: calls without a transport, settled configurations, and loading for real."""
+"""Fixtures of the server's unit tests: calls without a transport, reconciled configurations, and real loading."""
 
 import queue
 import threading

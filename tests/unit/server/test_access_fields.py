@@ -1,4 +1,4 @@
-"""The fields that decide who may send a message, against protobuf's own reading."""
+"""The fields that authorisation depends on, compared with protobuf's parser."""
 
 import pytest
 from google.protobuf.message import DecodeError

@@ -1,4 +1,4 @@
-"""Which calls are taken, which are unanswered, and what a drain does with them."""
+"""Admission of calls, calls in flight, and their drain."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which token allows what."""
+"""The permissions of tokens."""
 
 import random
 from collections.abc import Iterator

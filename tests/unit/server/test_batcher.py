@@ -1,4 +1,4 @@
-"""The batcher merges requests, and each gets its own answer: with a session that a test holds and lets go."""
+"""The batcher merges requests, and each gets its own answer; tests hold and release the session."""
 
 import threading
 from collections.abc import Callable

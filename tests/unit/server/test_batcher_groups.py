@@ -1,4 +1,4 @@
-"""Requests that are submitted together: each fares as it would by itself."""
+"""Requests that are submitted together: each behaves as if alone."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""Several instances of a model behind one queue, and runs on the thread that brings a request."""
+"""Several instances of a model with one queue, and runs on the request's thread."""
 
 import threading
 import time

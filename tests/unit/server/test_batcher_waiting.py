@@ -1,4 +1,4 @@
-"""How long requests wait in the batcher, in which order they leave, and which of them are dropped."""
+"""The batcher's waiting times, order, and dropped requests."""
 
 import time
 from collections.abc import Callable

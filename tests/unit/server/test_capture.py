@@ -1,4 +1,4 @@
-"""Whatever a process would write to standard error is a line of its log."""
+"""Output to standard error becomes lines of the log."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Which version answers, and what is said of those that do not."""
+"""The serving version, and the states of the others."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The PEM files of TLS: read as one set, and what is said of bad ones."""
+"""TLS's PEM files: read as one set, with errors for invalid ones."""
 
 import os
 import re

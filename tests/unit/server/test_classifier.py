@@ -1,4 +1,4 @@
-"""Classify without a network: what happens when callers leave, models fail and answers cannot be written."""
+"""Classify without a network: callers that leave, models that fail, and answers that cannot be written."""
 
 import io
 from collections.abc import Callable

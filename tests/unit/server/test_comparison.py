@@ -1,4 +1,4 @@
-"""Two versions side by side, and what they make of the same samples."""
+"""Two versions side by side, on the same samples."""
 
 from collections.abc import Callable
 from pathlib import Path

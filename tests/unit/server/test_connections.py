@@ -1,4 +1,4 @@
-"""The metrics port's connections: bounded in number, time and size, whatever comes on them."""
+"""The metrics port's connections: bounded in number, time and size."""
 
 import gzip
 import http.client

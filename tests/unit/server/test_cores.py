@@ -1,4 +1,4 @@
-"""How many cores a process may use: affinity and cgroups of both versions, in trees made for the test."""
+"""The number of usable cores: affinity and cgroups of both versions, in fake trees."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The decoding pool: bounded in requests and memory, fair, and whole after whatever went wrong."""
+"""The decoding pool: bounded in requests and memory, fair, and intact after errors."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""HTTP/1 callers who leave while they wait, seen by the state of their sockets."""
+"""HTTP/1 callers that leave while waiting, detected by their sockets' state."""
 
 import asyncio
 import http.client

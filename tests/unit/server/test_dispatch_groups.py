@@ -1,4 +1,4 @@
-"""Calls that arrive together: each is admitted, refused, counted and handled as it would be by itself."""
+"""Calls that arrive together: each is admitted, refused, counted and handled as if alone."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace

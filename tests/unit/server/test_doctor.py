@@ -1,4 +1,4 @@
-"""The doctor finds everything that is wrong with a repository, says where, and what to write instead."""
+"""The doctor finds all problems of a repository, with their place and remedy."""
 
 import dataclasses
 import os

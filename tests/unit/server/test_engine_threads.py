@@ -1,4 +1,4 @@
-"""The engine's threads: wake-ups that reach the right one, and what happens where one fails or cannot be started."""
+"""The engine's threads: correct wake-ups, and threads that fail or do not start."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""What must not raise: the log of failures, and observers."""
+"""Components that must not raise: the failure log, and observers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whose request runs next: turns, order, and what is foretold of both."""
+"""The order of requests: turns, and waiting-time estimates."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""Threads that follow something for as long as the server lives: whatever ends their work, it is done again."""
+"""Threads that follow something for the server's lifetime, and restart after any failure."""
 
 import http.client
 import queue

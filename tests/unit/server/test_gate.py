@@ -1,4 +1,4 @@
-"""Captures and runs keep out of each other's way."""
+"""Captures and runs exclude each other."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Sessions on a GPU: on a pretended one, which is the CPU with ONNX Runtime's own bindings, and on a real one."""
+"""Sessions on a GPU: a fake one, which is the CPU with ONNX Runtime's bindings, and a real one."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""What NVML says becomes metrics; and there are machines without it."""
+"""Metrics from NVML, and machines without it."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""grpc.health.v1 behind a server of its own, where an application tells it what serves."""
+"""grpc.health.v1 on its own server, with the serving state set by an application."""
 
 import socket
 import struct

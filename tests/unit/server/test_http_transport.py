@@ -1,4 +1,4 @@
-"""The HTTP port: taken, served, idle, given back."""
+"""The HTTP port: bound, serving, idle, released."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""ModelInfer: remembering heads and sharing batches changes no answer, whatever is sent, in whatever order."""
+"""ModelInfer: caching heads and sharing batches change no answer, for any sequence of requests."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""ModelInfer calls that arrive together, or are computed in one run: each fares as it would by itself."""
+"""ModelInfer calls that arrive together, or run in one batch: each behaves as if alone."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace

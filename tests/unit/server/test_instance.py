@@ -1,4 +1,4 @@
-"""When a session is suspected, checked and replaced."""
+"""Sessions are suspected, checked and replaced."""
 
 from collections.abc import Mapping
 from typing import Any

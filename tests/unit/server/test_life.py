@@ -1,4 +1,4 @@
-"""Parts start in their order and stop in the opposite one, and none of them can keep the process from ending."""
+"""Parts start in order and stop in reverse, and none can keep the process from ending."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A version proves itself before it serves."""
+"""A version is verified before it serves."""
 
 import threading
 from collections.abc import Callable

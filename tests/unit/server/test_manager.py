@@ -1,4 +1,4 @@
-"""What is loaded follows what lies in the repository, and nothing that serves is lost on the way."""
+"""Loaded models follow the repository, without interrupting serving."""
 
 import os
 import shutil

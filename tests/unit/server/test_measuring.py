@@ -1,4 +1,4 @@
-"""Which batch sizes are run when a model is loaded, how often, and when that ends."""
+"""The batch sizes that are timed at load, how often, and for how long."""
 
 import dataclasses
 from typing import Any

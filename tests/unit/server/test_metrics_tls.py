@@ -1,4 +1,4 @@
-"""The metrics port with TLS: what it speaks, whom it keeps waiting, and what a client sees that expects the other."""
+"""The metrics port with TLS: protocols, slow handshakes, and clients without TLS."""
 
 import http.client
 import socket

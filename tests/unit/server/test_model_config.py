@@ -1,4 +1,4 @@
-"""ModelConfig's answer says where a picture's channels are, as image clients made for Triton need it."""
+"""ModelConfig's answer has an image input's channel order, for Triton's image clients."""
 
 import shutil
 from collections.abc import Callable

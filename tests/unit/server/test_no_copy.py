@@ -1,4 +1,4 @@
-"""The pixels of a large request that runs alone reach ONNX Runtime where the network put them, without a copy."""
+"""The pixels of a large request that runs alone reach ONNX Runtime without a copy."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

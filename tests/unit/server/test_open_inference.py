@@ -1,4 +1,4 @@
-"""The protocol's handlers, without a transport: what depends on deadlines, and on answers that fail."""
+"""The protocol's handlers, without a transport: deadlines, and answers that fail."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""The turnstile lets work through in the order of its tickets."""
+"""The turnstile admits work in ticket order."""
 
 import itertools
 import threading

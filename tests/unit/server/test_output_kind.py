@@ -1,4 +1,4 @@
-"""What a version's output is, is decided when it is loaded: by a declaration, else by its outputs."""
+"""A version's output kind is determined at load: by a declaration, else by its outputs."""
 
 from collections.abc import Callable
 from pathlib import Path

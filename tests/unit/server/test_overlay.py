@@ -1,4 +1,4 @@
-"""What a client sends with a load takes the place of the repository's files, and leaves nothing behind."""
+"""Files in a load request replace the repository's files, and leave nothing behind."""
 
 import tempfile
 from collections.abc import Callable

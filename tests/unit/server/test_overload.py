@@ -1,4 +1,4 @@
-"""Which requests a model has no time for, on a clock that the tests move."""
+"""Requests that a model has no time for, on a fake clock."""
 
 import pytest
 from hypothesis import example, given

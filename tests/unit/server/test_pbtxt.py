@@ -1,4 +1,4 @@
-"""What is said of a config.pbtxt that does not parse, and where its fields are."""
+"""Parse errors of config.pbtxt, and the positions of its fields."""
 
 import os
 import re

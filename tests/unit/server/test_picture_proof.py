@@ -1,4 +1,4 @@
-"""A version shows before it serves that pictures still become what they became when it was exported."""
+"""Before serving, a version shows that images still decode as at export."""
 
 from collections.abc import Callable
 from pathlib import Path

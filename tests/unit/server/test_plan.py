@@ -1,4 +1,4 @@
-"""What is remembered of a request's head, and the answers that are written from it."""
+"""Cached request heads, and the answers written from them."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace

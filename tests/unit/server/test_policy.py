@@ -1,4 +1,4 @@
-"""What a batching policy makes of sizes and priorities."""
+"""A batching policy's sizes and priorities."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The classification extension: a row's best classes as Triton writes them."""
+"""The classification extension: a row's best classes in Triton's format."""
 
 import numpy as np
 import pytest

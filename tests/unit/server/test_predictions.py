@@ -1,4 +1,4 @@
-"""Predictions are counted, and held against what the card says of them."""
+"""Predictions are counted, and compared with the card."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A candidate becomes stable and back, and of config.pbtxt nothing but the names changes."""
+"""Promotion and rollback of a candidate change only the aliases in config.pbtxt."""
 
 import stat
 from collections.abc import Callable

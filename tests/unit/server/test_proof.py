@@ -1,4 +1,4 @@
-"""A version's requests are merged only where its rows were proven to be computed by themselves."""
+"""A version's requests are merged only if its rows are proven independent."""
 
 import os
 import struct

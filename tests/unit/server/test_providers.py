@@ -1,4 +1,4 @@
-"""What sessions ask of execution providers, and which one computes."""
+"""Sessions' execution providers, and which one computes."""
 
 from collections.abc import Iterator
 from pathlib import Path

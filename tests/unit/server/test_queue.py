@@ -1,4 +1,4 @@
-"""Where requests wait: levels, limits, deadlines, and what runs together."""
+"""The queue: levels, limits, deadlines, and merging."""
 
 from typing import Any
 

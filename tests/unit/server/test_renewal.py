@@ -1,4 +1,4 @@
-"""Certificates whose files change while they are used: what is taken, what is refused, and what is said of it."""
+"""Certificates renewed in use: accepted and refused files, and log messages."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""ModelInfer over HTTP: JSON that was read before changes neither what is asked nor what is answered."""
+"""ModelInfer over HTTP: cached JSON changes neither requests nor answers."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What an output's numbers are taken for changes at most once, and never back."""
+"""The interpretation of an output changes at most once, and never back."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""Settings: flag over environment over default, and what is said of a bad one."""
+"""Settings: flag over environment over default, and errors for invalid ones."""
 
 import re
 import subprocess

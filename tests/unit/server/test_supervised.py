@@ -1,4 +1,4 @@
-"""Threads that live as long as the server: what becomes of one that fails."""
+"""Threads for the server's lifetime: restarts after failures."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""A server's temporary files go with it, or with the next one."""
+"""A server's temporary files are removed with it, or by the next one."""
 
 import os
 import signal

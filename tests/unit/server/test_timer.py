@@ -1,4 +1,4 @@
-"""The thread that does small things later."""
+"""The thread that runs short functions later."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""The file of tokens: read at the start, followed while it changes."""
+"""The tokens file: read at start-up, and reloaded after changes."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""The W3C headers that a caller's trace comes in."""
+"""The W3C headers of a caller's trace."""
 
 from collections.abc import Sequence
 

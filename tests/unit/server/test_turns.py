@@ -1,4 +1,4 @@
-"""Changes of models: in order, one after the other, and never held up by one that does not end."""
+"""Changes of models: in order, one at a time, and never blocked by one that hangs."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""How unary calls are read from ASGI's events, in every form that ASGI allows."""
+"""Reading unary calls from ASGI's events, in every permitted form."""
 
 import asyncio
 from types import SimpleNamespace

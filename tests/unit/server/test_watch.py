@@ -1,4 +1,4 @@
-"""What the access log and the traces are told of calls."""
+"""Calls reported to the access log and the traces."""
 
 import weakref
 from collections.abc import Callable

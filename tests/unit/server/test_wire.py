@@ -1,4 +1,4 @@
-"""Splitting a message's large field off, held against protobuf's own parser."""
+"""Splitting off a message's large field, compared with protobuf's parser."""
 
 import pytest
 from google.protobuf.message import DecodeError

@@ -1,4 +1,4 @@
-"""When a candidate counts as better than the version that serves."""
+"""When a candidate counts as better than the serving version."""
 
 import math
 from pathlib import Path

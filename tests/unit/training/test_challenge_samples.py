@@ -1,4 +1,4 @@
-"""Which samples a candidate and the serving version are compared on, and what cannot be compared."""
+"""The samples for comparing a candidate with the serving version, and versions that cannot be compared."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +76,10 @@ def test_samples_that_the_serving_version_may_have_learned_are_said_to_favour_it
 
 @pytest.mark.parametrize(
     ("dataset", "said"),
-    [(DataSet(name="birds", sha256="1" * 64), "own version 1 learned birds, the candidate pets"), (None, "an unknown")],
+    [
+        (DataSet(name="birds", sha256="1" * 64), "own version 1 was trained on birds, the candidate on pets"),
+        (None, "an unknown"),
+    ],
 )
 def test_versions_of_other_data_sets_are_not_compared(
     compare: Callable[..., Decision], dataset: DataSet | None, said: str

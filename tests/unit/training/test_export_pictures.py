@@ -1,4 +1,4 @@
-"""Keras models become ones that take pictures: what their layers do to pixels, sizes, and a batch that was baked in."""
+"""Keras models converted to accept images: scaling layers, sizes, and a fixed batch."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights beside the graph: PyTorch writes model.onnx and model.onnx.data."""
+"""External data of PyTorch's exports: model.onnx and model.onnx.data."""
 
 from pathlib import Path
 from typing import Any

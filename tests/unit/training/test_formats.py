@@ -1,4 +1,4 @@
-"""Files that are no model that can be exported: each is named, with the way to one that can."""
+"""Files that cannot be exported: each is identified, with a way to one that can."""
 
 from pathlib import Path
 from typing import Any

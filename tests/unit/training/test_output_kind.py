@@ -1,4 +1,4 @@
-"""An export finds what a classifier's output is, writes it, and measures what a server will answer."""
+"""An export finds a classifier's output kind, writes it, and measures the served values."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A folder of a user's pictures as a data set, and what is said where it is none."""
+"""A folder of a user's images as a data set, and its errors."""
 
 import shutil
 import struct

@@ -1,4 +1,4 @@
-"""An exported model declares its pictures: as asked, or as its framework does it."""
+"""An exported model declares its preprocessing: as given, or its framework's."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,7 +73,7 @@ def test_flags_without_a_line_change_what_is_assumed_of_keras_models(capsys: pyt
 
 def test_scaling_of_a_keras_model_is_offered_in_the_graph(capsys: pytest.CaptureFixture[str]) -> None:
     assert asked_line("vit", {"scale": "0..1"}, is_keras=True) == "vit scale=0..1"
-    assert "with --pixel-scale in place of --scale" in capsys.readouterr().err
+    assert "with --pixel-scale instead of --scale" in capsys.readouterr().err
     asked_line("vit", {"fit": "crop"}, is_keras=True)
     asked_line("vit", {"scale": "0..1"}, is_keras=False)
     assert not capsys.readouterr().err

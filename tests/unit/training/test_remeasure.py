@@ -1,4 +1,4 @@
-"""`pixelserve evaluate`: an exported version is measured again and held against its card."""
+"""`pixelserve evaluate`: an exported version is measured again and compared with its card."""
 
 import base64
 import io
@@ -231,7 +231,7 @@ def test_the_confusion_is_held_against_the_card_too(repository: Path, samples: P
         return again(repository, samples).differences
 
     assert differences(1) == []
-    assert differences(2) == ["the confusion matrix has 2 samples elsewhere"]
+    assert differences(2) == ["the confusion matrix has 2 samples in other cells"]
     assert differences(0, LABELS[::-1]) == ["the confusion matrix has other labels than the card's"]
 
 

@@ -1,4 +1,4 @@
-"""The written report: the page and the pictures beside it."""
+"""The written report: the page and its pictures."""
 
 import base64
 import subprocess

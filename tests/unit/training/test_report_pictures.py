@@ -1,4 +1,4 @@
-"""The pictures of a report: what they show, and that it can be read."""
+"""A report's pictures: content and legibility."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
