@@ -65,7 +65,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Yields the full names of what a file imports, relative ones made absolute."""
+    """Yields the full names of a file's imports, with relative ones made absolute."""
     folder, *inner = path.relative_to(ROOT).parts
     package = [PACKAGES.get(folder, folder), *inner[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class NoLog:
-    """Takes no lines."""
+    """Discards lines."""
 
     def __getattr__(self, level: str) -> object:
         return lambda *_, **__: None

@@ -50,7 +50,7 @@ def test_the_stubs_are_what_the_proto_files_generate(tmp_path: Path) -> None:
 
 
 def facts(files: list[descriptor_pb2.FileDescriptorProto]) -> dict[str, tuple[object, ...]]:
-    """Returns what the wire depends on, by qualified name: fields, enum values and methods."""
+    """Returns the wire's definitions by qualified name: fields, enum values and methods."""
     found: dict[str, tuple[object, ...]] = {}
 
     def add_message(prefix: str, message: descriptor_pb2.DescriptorProto) -> None:

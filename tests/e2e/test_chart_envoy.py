@@ -70,7 +70,7 @@ class Envoy:
         pytest.fail("Envoy is not ready")
 
     def drain(self) -> subprocess.CompletedProcess[bytes]:
-        """Runs what the kubelet runs before it stops Envoy, but does not wait afterwards."""
+        """Runs the preStop hook of Envoy, without waiting afterwards."""
         (container,) = pod(self._manifests, "digits-pixelserve-envoy")["containers"]
         command = container["lifecycle"]["preStop"]["exec"]["command"]
         script = command[-1].replace("9901", str(self.ports["9901"])).replace("sleep", "cat <&3; :")

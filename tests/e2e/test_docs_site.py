@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 class Loads(HTMLParser):
-    """Collects the addresses of what a page loads."""
+    """Collects the addresses that a page loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

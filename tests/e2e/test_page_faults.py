@@ -23,7 +23,7 @@ def http(
     tmp_path_factory: pytest.TempPathFactory,
     model_writer: Callable[..., Path],
 ) -> str:
-    """The URL of a server on mnist-cnn and `doubler`, which takes no pictures."""
+    """The URL of a server on mnist-cnn and `doubler`, which is not an image classifier."""
     repository = tmp_path_factory.mktemp("repository")
     (repository / "mnist-cnn").symlink_to(ROOT / "models" / "mnist-cnn")
     model_writer(repository / "doubler" / "1" / "model.onnx")

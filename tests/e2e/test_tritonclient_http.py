@@ -28,7 +28,7 @@ def digits(root: Path) -> dict[str, Any]:
 def answer(
     start_module_server: Callable[..., Any], root: Path, digits: dict[str, Any], tmp_path_factory: Any
 ) -> dict[str, Any]:
-    """What the client got."""
+    """The client's results."""
     python = Path(sys.prefix) / "tritonclient" / "bin" / "python"
     assert python.exists(), f"there is no {python}; run `make test`, which makes it"
     server = start_module_server(root / "models")

@@ -29,7 +29,7 @@ def labels(result: Any) -> list[int]:
 
 
 class Walk:
-    """Calls one client's methods, whether they are coroutines or not, and keeps what they give."""
+    """Calls one client's methods, coroutines or not, and keeps the results."""
 
     def __init__(self, client: str, address: str, images: np.ndarray) -> None:
         self.protocol = client.partition(".")[0]

@@ -14,7 +14,7 @@ PAGE = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
 
 @pytest.fixture(scope="session")
 def transport() -> str:
-    """One is enough: HTTP has a port of its own."""
+    """One is enough: HTTP has a separate port."""
     return "grpcio"
 
 

@@ -62,7 +62,7 @@ def test_scrapes_during_a_drain_are_whole_and_the_last_sees_the_last_request(
     server.process.send_signal(signal.SIGTERM)
 
     def is_refused() -> bool:
-        """Says whether a call is refused; one that is keeps a stopping server for a moment longer."""
+        """Returns whether a call is refused; a refused call keeps a stopping server for a moment longer."""
         try:
             stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
@@ -177,7 +177,7 @@ def test_a_flood_of_scrapes_costs_no_inference_and_ends_by_itself(
     stub = server.stub()
 
     def infer(number: int) -> bool:
-        """Says whether a request of its own was answered with its own result."""
+        """Returns whether a new request gets its own result."""
         values = np.arange(4, dtype=np.float32)[None] + number
         answer = stub.ModelInfer(make_request(id=str(number), raw=[values.tobytes()]), timeout=TIMEOUT_S)
         return bool(answer.id == str(number) and answer.raw_output_contents[0] == (values * 2).tobytes())

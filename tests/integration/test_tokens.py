@@ -160,7 +160,7 @@ def test_what_is_not_one_good_token_is_unauthenticated(
 
 
 def raw_http(server: Any, head: str | bytes, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
-    """Sends a request as it is written, on a connection of its own, and returns the answer."""
+    """Sends a raw request on a new connection, and returns the answer."""
     url = urlsplit(server.http)
     written = head if isinstance(head, bytes) else head.encode()
     with socket.create_connection((url.hostname or "", url.port or 0), timeout=TIMEOUT_S) as connection:

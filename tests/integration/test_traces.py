@@ -24,7 +24,7 @@ INFER = "inference.GRPCInferenceService/ModelInfer"
 
 
 class Collector:
-    """Keeps what a server sends, or hangs."""
+    """Keeps a server's spans, or hangs."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
@@ -75,7 +75,7 @@ class Collector:
         ]
 
     def resource(self) -> dict[str, str]:
-        """Returns what the server says of itself."""
+        """Returns the server's resource attributes."""
         attributes = self.requests[0].resource_spans[0].resource.attributes
         return {each.key: each.value.string_value for each in attributes}
 

@@ -142,7 +142,7 @@ def test_doctor_warns_and_the_command_shows_it(repository: Path, server: Any, ru
 
 @pytest.fixture
 def run_command() -> Callable[..., str]:
-    """Runs a pixelserve command that must succeed, and returns what it printed."""
+    """Runs a pixelserve command that must succeed, and returns its output."""
 
     def run(*arguments: str) -> str:
         ran = CliRunner().invoke(app, arguments)

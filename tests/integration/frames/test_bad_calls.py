@@ -18,7 +18,7 @@ NOT_GRPC = "415"
 NOT_POST = "405"
 TOO_MANY_HEADERS = "431"
 ANY = "any"
-"""It depends on what is first: grpcio rounds time-outs up, and answers some calls before it refuses their headers."""
+"""The order matters: grpcio rounds time-outs up, and answers some calls before it refuses their headers."""
 
 REQUEST = request(7).SerializeToString()
 GOOD = message(REQUEST)

@@ -159,7 +159,7 @@ def test_no_error_tells_what_shared_memory_there_is(server: Any, region: Path) -
 
 
 def test_the_server_has_no_shared_memory_of_its_own(server: Any) -> None:
-    """What it does not have no client can register."""
+    """Clients cannot register memory that does not exist."""
     descriptors = Path(f"/proc/{server.process.process.pid}/fd")
     held = [str(each.readlink()) for each in descriptors.iterdir()]
     assert not [path for path in held if path.startswith("/dev/shm")]

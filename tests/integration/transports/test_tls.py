@@ -32,7 +32,7 @@ HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Secured:
-    """A server with certificates in a folder of its own, and its clients."""
+    """A server with certificates in its own folder, and its clients."""
 
     def __init__(
         self, start: Callable[..., Any], repository: Path, folder: Path, authority: CertificateAuthority
@@ -93,7 +93,7 @@ class Secured:
         return grpc.secure_channel(self.process.grpc, credentials, pairs)
 
     def get(self, client: Issued | None = None) -> int:
-        """Returns the status of a GET on a connection of its own."""
+        """Returns the status of a GET on a new connection."""
         connection = http.client.HTTPSConnection(
             *self.addresses()["http"], timeout=TIMEOUT_S, context=self.context(client)
         )

@@ -42,7 +42,7 @@ def guarded(start_module_server: Any, launch: Any, models: Path, tmp_path_factor
 
 @pytest.fixture(scope="module")
 def channel(guarded: Any) -> grpc.Channel:
-    """A channel that adds no token of its own."""
+    """A channel that adds no token."""
     return guarded.channel(token="")
 
 

@@ -21,7 +21,7 @@ IN_FLIGHT = 8
 
 
 class Recorder(BareServicer):
-    """The bare server; it remembers what it was asked, and may spoil its answers."""
+    """The bare server; it keeps its requests, and may corrupt its answers."""
 
     def __init__(self, spoil: Callable[[pb.ModelInferResponse, Any], None] = lambda *_: None) -> None:
         super().__init__(single_thread_session())

@@ -33,7 +33,7 @@ def test_no_server_is_one_sentence_and_exit_code_5(run: Callable[..., Any], no_s
 
 
 class Failed(Exception):
-    """What the client raises."""
+    """The client's error."""
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code

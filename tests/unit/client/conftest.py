@@ -32,7 +32,7 @@ class Fail:
     message: str = "as scripted"
     pushback_ms: str | None = None
     after: threading.Event | None = None
-    """What it waits for."""
+    """The event that it waits for."""
 
 
 class Hold:
@@ -170,7 +170,7 @@ def result(image: Any, request: Any) -> Any:
 
 
 class BlockingAsyncClient:
-    """AsyncClient behind Client's face: every call runs on an event loop of its own, in a thread."""
+    """AsyncClient with Client's interface: every call runs on an event loop in a thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._loop = asyncio.new_event_loop()

@@ -14,7 +14,7 @@ DIGEST = f"sha256:{'a' * 64}"
 
 
 def choose(working: Mapping[str, str], asked: str = "") -> str:
-    """Chooses among installed engines, by name, with what is wrong with each."""
+    """Chooses among installed engines, given by name with their problems."""
     return engine.choose(asked, find=lambda name: name if name in working else None, probe=lambda name: working[name])
 
 

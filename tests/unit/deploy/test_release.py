@@ -20,7 +20,7 @@ METADATA = "License-Expression: Apache-2.0 AND MIT\n" + "".join(f"License-File: 
 def failures(
     folder: Path, sdist: set[str], wheel: set[str], *, metadata: str = METADATA, padding: int = 0
 ) -> dict[str, str]:
-    """Returns what is found wrong with archives of these files, by check."""
+    """Returns the problems of archives of these files, by check."""
     folder.mkdir(exist_ok=True)
     sdist_path, wheel_path = folder / f"{TOP}.tar.gz", folder / f"{TOP}-py3-none-any.whl"
     with tarfile.open(sdist_path, "w:gz") as archive:

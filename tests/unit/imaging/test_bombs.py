@@ -109,7 +109,7 @@ def test_damaged_exif_data_turn_nothing(exif: bytes) -> None:
 
 
 def tiff(strips: int, tags: bytes = b"", count: int = 0) -> bytes:
-    """A TIFF of grey pixels, one a row, each row in a strip of its own, all of which are the same byte."""
+    """A TIFF of grey pixels, one per row, each row in a separate strip, all at the same byte."""
     entries = b"".join(
         struct.pack("<HHLL", tag, 4, 1, value) for tag, value in ((256, 1), (257, strips), (258, 8), (259, 1), (262, 1))
     )

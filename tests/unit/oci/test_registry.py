@@ -35,7 +35,7 @@ class FakeRegistry:
     blobs_at: str = ""
     """Where blobs are redirected to; empty: they are here."""
     faults: dict[str, Callable[[Handler], None]] = field(default_factory=dict)
-    """What is done in place of answering, by method and the start of the path's last part."""
+    """Overrides of answers, by method and the start of the path's last part."""
 
     def answer(self, request: Handler) -> None:
         path, sent = urlsplit(request.path), request.headers.get("Authorization", "")

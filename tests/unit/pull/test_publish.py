@@ -19,7 +19,7 @@ State_ = dict[str, bytes]
 
 
 def visible(repository: Path) -> State_:
-    """Returns what a server sees: the files of all models, by path, without what is hidden."""
+    """Returns a server's view: the files of all models, by path, without hidden ones."""
     files = [path for path in repository.glob("[!.]*/**/*") if path.is_file()]
     return {str(path.relative_to(repository)): path.read_bytes() for path in files}
 
@@ -137,7 +137,7 @@ def test_files_added_by_others_meanwhile_are_kept(
 
 @pytest.fixture(params=["no exchange", "no links", "a link to the model"])
 def plain_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, repository: Path) -> Callable[[], None]:
-    """Has the file system lack what a swap needs."""
+    """Simulates a file system without atomic swaps."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")

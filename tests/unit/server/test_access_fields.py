@@ -13,7 +13,7 @@ NAME = 1
 
 
 def varint(value: int, padding: int = 0) -> bytes:
-    """Returns a varint with so many bytes more than it needs."""
+    """Returns a varint with that many superfluous bytes."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -105,7 +105,7 @@ class GatedSession:
 
 @dataclass
 class Told:
-    """What a batcher tells its observer."""
+    """A batcher's events."""
 
     records: list[BatchRecord] = field(default_factory=list)
     dropped: list[RequestError] = field(default_factory=list)

@@ -57,7 +57,7 @@ def text_that_sets(path: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ModelFolder:
-    """An empty model folder named x, which is what a test writes as a name."""
+    """An empty model folder named x, the model name in these tests."""
     (tmp_path / "x").mkdir()
     return ModelFolder(tmp_path / "x")
 
@@ -126,7 +126,7 @@ class Recorder:
 
 
 def loaded(text: str, version: int = 1) -> Any:
-    """Returns what the events read of a loaded version with this config.pbtxt."""
+    """Returns the log events of loading a version with this config.pbtxt."""
     return SimpleNamespace(
         name="digits",
         version=version,

@@ -50,7 +50,7 @@ def connect(address: Address, sent: bytes = b"") -> socket.socket:
 
 
 def read(connection: socket.socket) -> bytes:
-    """Returns what comes until the other side closes; of a connection that it reset, what came before."""
+    """Returns all bytes until the other side closes or resets the connection."""
     found = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65536):

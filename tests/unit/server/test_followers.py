@@ -30,7 +30,7 @@ END = SystemExit("what ends a thread")
 
 
 class Watched:
-    """A supervisor whose threads start again at once, and what it told."""
+    """A supervisor whose threads restart at once, and its reports."""
 
     def __init__(self) -> None:
         self.failures: list[BaseException] = []

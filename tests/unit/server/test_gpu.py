@@ -41,7 +41,7 @@ def assert_doubles(session: Session, count: int) -> None:
 
 @dataclass
 class PretendedGpu:
-    """What the pretended GPU was asked, and how it misbehaves."""
+    """The fake GPU's calls, and its faults."""
 
     opened: list[dict[str, str]] = field(default_factory=list)
     """CUDA's options of each session that was opened; empty where it was to be on the CPU."""
@@ -58,7 +58,7 @@ class PretendedGpu:
     fails_at_graphs: bool = False
     """Whether capturing raises."""
     replays_the_past: bool = False
-    """Whether a graph answers what it answered when it was captured."""
+    """Whether a graph always returns the outputs of its capture."""
     has_memory: bool = True
     """Whether memory can be allocated."""
     captured: set[tuple[int, str]] = field(default_factory=set)

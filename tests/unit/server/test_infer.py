@@ -94,7 +94,7 @@ MODELS: dict[str, tuple[int, tuple[TensorSpec, ...], tuple[TensorSpec, ...], Cal
 
 
 class FakeCatalogue:
-    """The models, each with a batcher of its own, which merges requests or runs each by itself."""
+    """The models, each with its own batcher, which merges requests or runs each separately."""
 
     def __init__(self, *, merges: bool) -> None:
         self.generation = 1

@@ -28,7 +28,7 @@ FP32 = BY_NAME["FP32"]
 
 
 class FakeBatcher:
-    """Keeps what is submitted together until it is computed in one run, which negates it."""
+    """Keeps requests submitted together until they are computed in one run, which negates them."""
 
     def __init__(self) -> None:
         self.groups: list[list[Request]] = []

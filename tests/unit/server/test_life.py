@@ -68,7 +68,7 @@ sys.exit(code)
 
 
 def run(start: str = "", stop: str = "", say: str = "", unfinished: int = 0) -> tuple[int, list[str], str]:
-    """Returns the exit code of such a process, what it said, and its errors."""
+    """Returns the exit code, stdout and stderr of such a process."""
     command = [sys.executable, "-c", PROGRAM, start, stop, say, str(unfinished)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
@@ -131,7 +131,7 @@ def test_a_gate_lets_a_signal_or_a_start_pass_and_never_both() -> None:
 
 @pytest.mark.slow
 class TestProcess:
-    """A process of its own, since it ends."""
+    """A separate process, because it ends."""
 
     def test_an_end_in_time_has_the_servers_exit_code(self) -> None:
         assert run() == (0, ["serves", "stuck []"], "")

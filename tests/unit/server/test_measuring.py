@@ -19,7 +19,7 @@ class Machine:
     """A model whose runs take time and memory as told; nothing else takes any."""
 
     def __init__(self, times_s: dict[int, float] | None = None, row_mib: int = 0) -> None:
-        """Takes the seconds of a run by its size, else a second whatever the size, and the memory of a row."""
+        """Simulates the seconds per run by size, by default one, and the memory of a row."""
         self.now_ns = 0
         self.held_bytes = 0
         self.runs: list[int] = []

@@ -44,7 +44,7 @@ def h2corn_transport() -> Any:
 def catalogue(
     graph_writer: Callable[..., Path], open_catalogue: Callable[[Path], SimpleNamespace], tmp_path: Path
 ) -> Any:
-    """Two loaded models that give back what they get: `pixels` of bytes and `floats`."""
+    """Two loaded models that return their inputs: `pixels` of bytes and `floats`."""
     for name, kind in (("pixels", "UINT8"), ("floats", "FLOAT")):
         tensor = (kind, ["N", SMALL_BYTES])
         graph_writer(tmp_path / name / "1" / "model.onnx", {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
@@ -52,7 +52,7 @@ def catalogue(
 
 
 class Seen:
-    """What a transport handed over, and what ONNX Runtime was given, request by request."""
+    """The transport's buffers and ONNX Runtime's inputs, request by request."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []

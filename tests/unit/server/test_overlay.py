@@ -26,7 +26,7 @@ def repository(tmp_path: Path, model_writer: Write) -> Path:
 
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which what is sent is kept."""
+    """The folder of the sent files."""
     path = tmp_path / "kept"
     path.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(path))

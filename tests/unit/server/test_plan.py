@@ -295,7 +295,7 @@ def test_a_plan_that_is_not_decoded_is_not_reusable(model_config: Configure) -> 
 
 
 def message(number: int, *, request_id: str = "", data: bytes = PIXELS) -> bytes:
-    """Returns a request; each number's has a head of its own."""
+    """Returns a request; each number has a different head."""
     return part(model_name=f"m{number}", model_version="3", id=request_id, outputs=[Output(name="y")]) + raw(data)
 
 

@@ -229,7 +229,7 @@ BY_SIZE: list[Node] = [
     [pytest.param(5, "together only", id="together"), pytest.param(1, "one by one only", id="one by one")],
 )
 def test_golden_samples_must_hold_one_by_one_and_together(tmp_path: Path, load: Load, rows: int, how: str) -> None:
-    """A value grows with the batch by less than what a proof of rows allows, and more than the card does."""
+    """A value grows with the batch by less than a row proof allows, but by more than the card does."""
     step = np.float32(1e-5)
     folder = write_floats(tmp_path, BY_SIZE, ["N", WIDTH], None, step=np.array([step]))
     assert load(folder).row_state == "independent"

@@ -16,7 +16,7 @@ ROOMY = QueuePolicy(100)
 
 
 def request(name: str = "", *, rows: int = 1, width: int = 1, **fields: Any) -> Request:
-    """Returns a request that arrived at 0; its name is what the tests call it."""
+    """Returns a request that arrived at 0, named for the tests."""
     made = Request({"x": np.zeros((rows, width))}, rows, lambda _: None, arrived_ns=0, **fields)
     made.name = name
     return made
@@ -170,7 +170,7 @@ def test_a_timeout_counts_from_the_arrival() -> None:
 
 @pytest.fixture
 def delaying() -> RequestQueue:
-    """A queue whose requests go behind the others after a second; a is late then, b and c are not."""
+    """A queue whose requests move behind the others after one second; a is late then, b and c are not."""
     queue = make(QueuePolicy(4, 1.0, "delay"))
     for name, arrived_ns in (("a", 0), ("b", SECOND_NS), ("c", 2 * SECOND_NS)):
         made = request(name)

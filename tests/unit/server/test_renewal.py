@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 
 class Port:
-    """Keeps what it is given, or refuses it."""
+    """Keeps new certificates, or refuses them."""
 
     def __init__(self) -> None:
         self.given: list[str] = []

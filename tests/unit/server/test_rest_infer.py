@@ -55,7 +55,7 @@ class Server:
     def post(
         self, text: bytes, binary: bytes = b"", *, model: str = "m", version: str = "", **more: bytes
     ) -> tuple[Any, bytes]:
-        """Returns the JSON of an answer and what is behind it."""
+        """Returns the JSON of an answer and the bytes after it."""
         headers = {b"inference-header-content-length": b"%d" % len(text)} | {
             name.replace("_", "-").encode(): value for name, value in more.items()
         }

@@ -156,7 +156,7 @@ def test_an_inference_path_is_not_for_other_methods() -> None:
 
 
 def test_a_path_that_is_not_served_is_404_whatever_its_query() -> None:
-    """The query is no UTF-8, which HTTP/2 lets through."""
+    """The query is not UTF-8, which HTTP/2 permits."""
     server = Server(lambda message, call: None)
     status, body = server.get("/nowhere", query=b"a=\xf7\xff")
     assert (status, json.loads(body)["error"].split(";")[0]) == (404, "there is no /nowhere here")

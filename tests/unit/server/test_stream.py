@@ -32,7 +32,7 @@ class Service:
     left: list[int] = field(default_factory=list)
     """Which calls were told that their caller has left."""
     failure: Exception | None = None
-    """What it raises instead."""
+    """The error that it raises instead."""
 
     def __post_init__(self) -> None:
         self.admission = Admission(10**9)
@@ -64,7 +64,7 @@ def serve() -> Callable[..., Service]:
 
 
 class Client:
-    """A transport's two sides of a stream: what it takes in, and what it writes."""
+    """A transport's two sides of a stream: input and output."""
 
     def __init__(self, service: Service) -> None:
         self._changed = threading.Event()

@@ -13,7 +13,7 @@ PATIENCE_S = 20
 
 
 class Watched:
-    """A supervisor, and what it told."""
+    """A supervisor, and its reports."""
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.failures: queue.Queue[BaseException] = queue.Queue()
@@ -28,7 +28,7 @@ class Watched:
 
 
 def failing(times: int, error: BaseException, done: threading.Event) -> Callable[[], None]:
-    """Work that raises so many times, and then is done."""
+    """Work that raises a number of times, and then finishes."""
     left = [times]
 
     def work() -> None:

@@ -89,7 +89,7 @@ def test_a_folder_that_another_server_takes_for_abandoned_is_created_again(monke
 
 
 def test_a_lock_on_a_file_that_has_gone_is_none(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1. a server opens its lock; 2. another one removes the folder; 3. the first locks what is not there any more."""
+    """1. a server opens its lock; 2. another one removes the folder; 3. the first locks a deleted file."""
     flock = temporary.fcntl.flock
 
     def lock_late(descriptor: int, how: int) -> None:

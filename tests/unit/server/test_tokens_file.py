@@ -23,7 +23,7 @@ def line(secret: str, *, ending: str = "\n") -> str:
 
 
 class Log:
-    """Keeps what is logged, and lets a test wait for it."""
+    """Keeps log events, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
@@ -48,7 +48,7 @@ class Log:
 
 
 class Watched:
-    """A file that is followed, and what is accepted by it."""
+    """A followed file, and the tokens that it accepts."""
 
     def __init__(self, path: Path, look_s: float) -> None:
         self.path = path

@@ -34,7 +34,7 @@ IN_PARTS = {
 
 
 class Dispatcher:
-    """Answers every call with its own message; keeps what it is asked."""
+    """Answers every call with its message; keeps the requests."""
 
     methods = (METHOD,)
 
