@@ -154,7 +154,7 @@ def test_envoy_refuses_servers_whose_certificate_has_another_name(
         client.classify(PICTURE, model="mnist-cnn")
 
 
-def test_envoy_takes_no_new_connections_once_it_was_told_to_go(envoy: Envoy, eventually: Callable[..., None]) -> None:
+def test_envoy_accepts_no_new_connections_after_its_stop_hook(envoy: Envoy, eventually: Callable[..., None]) -> None:
     """Timeline: 1. a client has a connection; 2. the hook runs; 3. its next calls are answered; 4. the port closes,
     and Envoy still runs."""
     with envoy.running() as process, Client(envoy.address, timeout_s=30) as client:

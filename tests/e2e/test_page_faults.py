@@ -49,7 +49,7 @@ def huge_png() -> bytes:
     ],
     ids=["text", "empty", "huge"],
 )
-def test_what_is_no_picture_is_a_sentence(page: Browser, name: str, content: bytes, kind: str, says: str) -> None:
+def test_an_invalid_picture_shows_a_sentence(page: Browser, name: str, content: bytes, kind: str, says: str) -> None:
     hand_over(page, name, content, kind=kind)
     assert says in problem(page)
     page.press("s")

@@ -168,7 +168,7 @@ def test_a_wrong_declaration_shows_no_false_probability_and_is_logged_once(
     assert "probabilities were declared" in said()[0]["reason"]
 
 
-def test_what_the_numbers_mean_is_told_with_the_model(kinds: Any, stub: Any, call_http: Any) -> None:
+def test_a_models_description_has_its_output_kind(kinds: Any, stub: Any, call_http: Any) -> None:
     metadata = kinds.stub().ModelMetadata(inference_pb2.ModelMetadataRequest(name="logits"), timeout=TIMEOUT_S)
     assert metadata.properties["output_kind"] == "logits"
     assert metadata.properties["output_kind_reason"] == "as config.pbtxt says"

@@ -172,7 +172,7 @@ def test_a_model_is_ready_or_not_and_never_an_error(stub: Any, name: str, versio
     assert stub.ModelReady(pb.ModelReadyRequest(name=name, version=version)).ready is ready
 
 
-def test_readiness_of_a_version_that_is_no_number_is_refused(stub: Any) -> None:
+def test_readiness_of_an_invalid_version_is_refused(stub: Any) -> None:
     code, details = refusal(lambda: stub.ModelReady(pb.ModelReadyRequest(name="doubler", version="new")))
     assert code == "INVALID_ARGUMENT"
     assert '"new"' in details

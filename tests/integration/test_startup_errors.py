@@ -268,7 +268,7 @@ def lower_case(tmp_path: Path, graph_writer: Callable[..., Path]) -> Path:
     return tmp_path / "text"
 
 
-def test_a_text_model_whose_locale_is_missing_is_told_how_to_install_it(
+def test_the_error_of_a_missing_locale_says_how_to_install_it(
     failing_serve: Fail, lower_case: Path, tmp_path: Path
 ) -> None:
     """glibc looks for locales in LOCPATH only where it is set; LANG makes no difference."""

@@ -382,6 +382,6 @@ def test_without_a_collector_nothing_of_it_is_loaded(
     assert not [line for line in imported if "opentelemetry" in line]
 
 
-def test_an_endpoint_that_is_no_url_is_refused(failing_serve: Callable[..., Any], doubler_repository: Path) -> None:
+def test_an_invalid_endpoint_is_refused(failing_serve: Callable[..., Any], doubler_repository: Path) -> None:
     failure = failing_serve("--model-repository", str(doubler_repository), "--trace-endpoint", "localhost:4318")
     assert "--trace-endpoint" in failure.message or "trace_endpoint" in failure.message

@@ -76,7 +76,7 @@ def test_a_stopping_server_answers_what_it_accepted_and_tells_watchers(
     assert served.process.process.wait(TIMEOUT_S) == 0
 
 
-def test_what_outlasts_the_grace_is_told_so(
+def test_calls_that_outlast_the_grace_get_an_error(
     tmp_path: Path, serve: Any, write_patient_model: Any, make_request: Any, eventually: Any
 ) -> None:
     write_patient_model(tmp_path / "patient", rows=8)

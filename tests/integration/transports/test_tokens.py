@@ -95,7 +95,7 @@ def test_a_token_for_something_else_is_not_enough(infer: Any, refusal: Refusal, 
     assert refusal(lambda: infer(name)).code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a_token_that_is_used_too_often_is_told_when_to_come_back(infer: Any, refusal: Refusal) -> None:
+def test_a_token_above_its_rate_gets_a_retry_time(infer: Any, refusal: Refusal) -> None:
     assert infer("slow").outputs
     error = refusal(lambda: infer("slow"))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

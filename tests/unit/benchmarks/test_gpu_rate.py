@@ -30,7 +30,7 @@ def _without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_without_cuda")
-def test_an_onnx_runtime_without_cuda_is_told_what_to_install(
+def test_the_error_of_an_onnx_runtime_without_cuda_says_what_to_install(
     bench: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_rate.py"])

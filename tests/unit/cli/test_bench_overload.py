@@ -109,7 +109,7 @@ def connected(bodies: list[bytes], serve: Callable[[Peer], None]) -> Iterator[Co
     assert not failures
 
 
-def test_requests_are_sent_in_turn_and_their_ends_are_told() -> None:
+def test_requests_are_sent_in_turn_and_their_ends_are_reported() -> None:
     got: list[tuple[int, bytes]] = []
 
     def serve(peer: Peer) -> None:

@@ -210,7 +210,7 @@ def test_a_pull_goes_on_where_another_one_was_killed(
 
 
 @pytest.mark.slow
-def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left(bare: Path, repository: Path) -> None:
+def test_a_full_disk_is_named_and_nothing_is_left(bare: Path, repository: Path) -> None:
     (bare / "1" / "model.onnx").write_bytes(bytes(3 << 20))
     # No file of the process may grow beyond this: a real write fails, in the middle.
     limit = 1 << 20

@@ -63,7 +63,7 @@ def test_a_program_whose_info_fails_is_not_usable(tmp_path: Path, monkeypatch: p
         ("registry.example:5000/team/debian:12", "registry.example:5000/team/debian"),
     ],
 )
-def test_a_tag_is_told_from_a_port(reference: str, without: str) -> None:
+def test_a_tag_is_distinguished_from_a_port(reference: str, without: str) -> None:
     assert base.without_tag(reference) == without
 
 

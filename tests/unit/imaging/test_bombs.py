@@ -57,7 +57,7 @@ def test_a_jpeg_of_many_scans_counts_as_more_pixels_in_the_order_of_decoding() -
     assert once < ten < sixty
 
 
-def test_scan_markers_within_metadata_are_none() -> None:
+def test_scan_markers_within_metadata_do_not_count() -> None:
     data = encoded("JPEG", comment=b"\xff\xda" * 100)
     assert (pixels(data) == pixels(encoded("JPEG"))).all()
 

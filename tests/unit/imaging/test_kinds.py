@@ -70,7 +70,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(("data", "said"), FILES.values(), ids=FILES)
-def test_what_is_no_picture_is_named_for_what_it_is(data: bytes, said: str) -> None:
+def test_other_files_than_pictures_are_identified(data: bytes, said: str) -> None:
     with pytest.raises(ImageError, match=f"(?s)^this .*{said}"):
         decode_file(data, MAX_PIXELS)
 

@@ -170,7 +170,7 @@ def test_a_file_that_goes_between_listing_and_fetching_is_named(pull: Pull, web:
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, SourceRefused), (403, SourceRefused), (404, SourceRefused), (500, SourceFailed)]
 )
-def test_a_refusal_is_told_from_a_failure(pull: Pull, web: Any, status: int, kind: type[PullError]) -> None:
+def test_a_refusal_is_distinguished_from_a_failure(pull: Pull, web: Any, status: int, kind: type[PullError]) -> None:
     web.answer("GET /digits/", b"", status=status)
     with pytest.raises(kind, match=f"^{web.url}/digits/"):
         pull(f"{web.url}/digits")
@@ -229,7 +229,7 @@ CLOUD = [
 
 
 @pytest.mark.parametrize(("raised", "kind"), CLOUD, ids=repr)
-def test_what_clouds_raise_is_told_apart(
+def test_errors_of_clouds_are_distinguished(
     pull: Pull, monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[PullError]
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

@@ -90,7 +90,7 @@ def test_a_drain_refuses_new_calls_and_waits_for_the_taken_ones(
     assert (left, call.replies) == ([0], [b"done"])
 
 
-def test_what_outlasts_the_grace_is_told_unavailable(admission: Admission, make_call: Callable[[], Any]) -> None:
+def test_calls_that_outlast_the_grace_get_unavailable(admission: Admission, make_call: Callable[[], Any]) -> None:
     call = make_call()
     admission.admit(call, 1)
     assert admission.drain(0) == 1

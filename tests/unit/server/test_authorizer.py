@@ -247,7 +247,7 @@ def test_a_token_limited_to_models_cannot_call_what_is_about_the_whole_server() 
         authorizer.authorize_metrics(bearer())
 
 
-def test_what_is_no_message_is_refused_to_a_token_limited_to_models() -> None:
+def test_an_invalid_message_is_refused_to_a_token_limited_to_models() -> None:
     authorizer = Authorizer([token(models=frozenset({"digits"}))])
     good = of_model("ModelInfer", "digits")
     assert isinstance(refused(authorizer, bearer(), "ModelInfer", good[:-1]), InvalidRequest)
@@ -298,7 +298,7 @@ def test_a_refused_request_does_not_count() -> None:
     assert limit.take() == 0.0
 
 
-def test_a_token_that_is_used_too_often_is_told_when_to_come_back_and_costs_no_other() -> None:
+def test_a_token_above_its_rate_gets_a_retry_time_and_affects_no_other() -> None:
     authorizer = Authorizer([token(rate=0.01), token(secret="other", name="other", rate=0.01)])
     authorizer.authorize(OIP + "ServerMetadata", b"", bearer())
     error = refused(authorizer, bearer())

@@ -127,7 +127,7 @@ def test_a_batcher_that_was_never_started_drains(held_session: Callable[[], Any]
     assert batcher.drain()
 
 
-def test_the_observer_is_told_of_every_run_and_its_requests(bench: Callable[..., Any]) -> None:
+def test_the_observer_receives_every_run_and_its_requests(bench: Callable[..., Any]) -> None:
     it = bench(4)
     it.occupy()
     for values in ([1], [2, 3], [4, 5]):

@@ -84,7 +84,7 @@ def test_a_caller_that_cannot_be_answered_strands_no_other(bench: Callable[..., 
     assert it.failures == [trouble, trouble]
 
 
-def test_the_observer_is_told_of_a_failed_run(bench: Callable[..., Any]) -> None:
+def test_the_observer_receives_a_failed_run(bench: Callable[..., Any]) -> None:
     it = bench()
 
     def fail(_: Any) -> Any:

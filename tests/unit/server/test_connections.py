@@ -105,7 +105,7 @@ def test_connections_that_ask_for_nothing_make_room_the_oldest_first(
 
 
 @pytest.mark.slow
-def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
+def test_a_connection_too_many_gets_an_error_and_one_that_leaves_makes_room(
     serve: Serve, crowd: Callable[..., list[socket.socket]], eventually: Callable[..., None]
 ) -> None:
     asked, may_answer = threading.Semaphore(0), threading.Event()
@@ -279,7 +279,7 @@ def test_a_page_that_is_never_done_takes_neither_the_probes_nor_other_scrapes_al
         pytest.param(b"GET /metrics HTTP/1.1\r\nAccept: text/plain; version=\xff\r\n\r\n", b"HTTP/1.0 400 ", id="text"),
     ],
 )
-def test_what_is_no_good_request_is_answered_and_says_nothing_elsewhere(
+def test_an_invalid_request_is_answered_without_other_output(
     serve: Serve, capfd: pytest.CaptureFixture[str], sent: bytes, begins: bytes
 ) -> None:
     address = serve()

@@ -136,7 +136,7 @@ def test_no_call_is_cancelled_without_free_descriptors(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_connections_are_told_by_their_other_ends(host: str) -> None:
+def test_connections_are_identified_by_their_peers(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as server:
         callers = [socket.create_connection(server.getsockname()[:2], timeout=TIMEOUT_S) for _ in range(3)]

@@ -387,7 +387,7 @@ def test_a_configuration_under_another_name_is_pointed_at(
     assert stray[3] == "not looked at; rename it to config.pbtxt"
 
 
-def test_a_file_that_the_graph_refers_to_is_no_stray(
+def test_a_file_that_the_graph_refers_to_is_not_stray(
     repository: Path, diagnose: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
     move_weights_out(repository / "doubler" / "1" / "model.onnx")
@@ -445,7 +445,7 @@ def test_weights_out_of_the_models_folder_are_an_error(
         ),
     ],
 )
-def test_a_classifier_of_pictures_without_labels_is_told_of(
+def test_an_image_classifier_without_labels_is_reported(
     tmp_path: Path, graph_writer: Callable[..., Path], loader: Loader, config: str | None, line: int | None, write: str
 ) -> None:
     folder = tmp_path / "models" / "colours"

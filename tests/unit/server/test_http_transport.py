@@ -128,7 +128,7 @@ def test_the_server_imports_no_http_library_before_it_needs_one() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_sender_that_falls_silent_in_the_middle_of_a_body_is_told_so() -> None:
+def test_a_sender_that_falls_silent_in_the_middle_of_a_body_gets_an_error() -> None:
     events = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive() -> Any:

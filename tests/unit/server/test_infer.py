@@ -315,7 +315,7 @@ def test_deadlines_are_the_calls_own(server: Server, recorded_call: Callable[...
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["a new head", "a known head"])
-def test_the_batcher_is_told_whether_the_thread_may_compute_and_when_the_caller_leaves(
+def test_the_batcher_knows_whether_the_thread_may_compute_and_when_the_caller_leaves(
     server: Server, recorded_call: Callable[..., Any], is_known: bool
 ) -> None:
     if is_known:

@@ -292,7 +292,7 @@ def test_requests_whose_version_leaves_go_to_what_takes_its_place(server: Server
     assert server.is_quiet()
 
 
-def test_requests_whose_version_leaves_without_a_successor_are_told(server: Server) -> None:
+def test_requests_whose_version_leaves_without_a_successor_get_an_error(server: Server) -> None:
     server.learn(request(0))
     server.batcher.refuse = lambda _: Unloading("gone")
     calls = server.send(request(1), request(2))
@@ -351,7 +351,7 @@ def test_the_access_log_receives_as_many_calls_as_it_samples(recorded_call: Call
     assert server.is_quiet()
 
 
-def test_timings_are_told_to_those_who_asked(server: Server) -> None:
+def test_timings_are_returned_on_request(server: Server) -> None:
     timings = {"parameters": {"pixelserve_timings": pb.InferParameter(bool_param=True)}}
     calls = server.send(request(1), request(2, **timings), request(3))
     server.run()

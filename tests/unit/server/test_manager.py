@@ -131,7 +131,7 @@ def test_the_index_says_why_the_files_on_disk_are_not_what_serves(
     assert two[:2] == ("2", "UNAVAILABLE")
 
 
-def test_files_that_changed_since_they_were_loaded_are_told_without_being_loaded(
+def test_changed_files_are_reported_without_being_loaded(
     repository: Path, open_catalogue: Open, model_writer: Write
 ) -> None:
     it = open_catalogue(repository)

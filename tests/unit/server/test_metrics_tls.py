@@ -115,7 +115,7 @@ def test_a_client_learns_that_the_page_is_whole(
         assert read(connection).endswith(b"live\n")
 
 
-def test_plain_http_is_told_that_this_is_tls(start: Callable[..., tuple[MetricsServer, Address]]) -> None:
+def test_plain_http_gets_an_error_about_tls(start: Callable[..., tuple[MetricsServer, Address]]) -> None:
     _, address = start()
     with socket.create_connection(address, timeout=TIMEOUT_S) as connection:
         connection.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -124,7 +124,7 @@ def test_plain_http_is_told_that_this_is_tls(start: Callable[..., tuple[MetricsS
     assert b"the metrics port speaks TLS only; use https://" in answer
 
 
-def test_tls_is_told_at_once_that_this_is_plain_http(
+def test_tls_is_refused_at_once_on_a_plain_http_port(
     start: Callable[..., tuple[MetricsServer, Address]], trusting: ssl.SSLContext
 ) -> None:
     _, address = start(tls=False)

@@ -153,7 +153,7 @@ def test_a_disk_that_does_not_take_it(repository: Path, open_catalogue: Open, ke
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a\0b", "x" * 256], ids=ascii)
-def test_a_name_that_is_no_folders(repository: Path, open_catalogue: Open, name: str) -> None:
+def test_an_invalid_folder_name(repository: Path, open_catalogue: Open, name: str) -> None:
     with pytest.raises(InvalidRequest, match="is not the name of a folder"):
         open_catalogue(repository).manager.load(name, SMALL).result()
 
@@ -185,7 +185,7 @@ def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
         read_override("{}", {path: b""})
 
 
-def test_nothing_sent_is_no_override() -> None:
+def test_an_empty_override_is_ignored() -> None:
     assert read_override(None, {}) is None
 
 

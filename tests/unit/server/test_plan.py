@@ -337,7 +337,7 @@ def test_a_cache_forgets_everything_when_the_catalogue_changes() -> None:
     assert cache.get(1, 1) is None
 
 
-def test_a_cache_takes_no_plan_that_was_made_before_the_catalogue_changed() -> None:
+def test_a_cache_refuses_plans_made_before_the_catalogue_changed() -> None:
     cache = Cache()
     cache.get(1, 2)
     cache.put(1, 1)

@@ -29,7 +29,7 @@ def test_merging_stops_at(policy: BatchingPolicy, best_size: int, limit: int) ->
 
 
 @pytest.mark.parametrize(("priority", "level"), [(0, 2), (1, 1), (2, 2), (3, 3), (4, 2), (2**63, 2)])
-def test_a_priority_that_is_no_level_means_the_default(priority: int, level: int) -> None:
+def test_an_unknown_priority_means_the_default(priority: int, level: int) -> None:
     assert make(priority_levels=3, default_priority=2).level_of(priority) == level
 
 

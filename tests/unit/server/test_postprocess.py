@@ -43,7 +43,7 @@ def test_labels_follow_their_index() -> None:
     assert top_classes(np.array([[0.25, 0.75]]), 2, ("cat", "dög")) == [["0.750000:1:dög".encode(), b"0.250000:0:cat"]]
 
 
-def test_a_class_beyond_the_labels_has_none() -> None:
+def test_a_class_beyond_the_labels_has_no_label() -> None:
     assert top_classes(np.array([[0.25, 0.75]]), 2, ("cat",)) == [[b"0.750000:1", b"0.250000:0:cat"]]
 
 

@@ -80,7 +80,7 @@ def test_requests_of_equal_layouts_run_together() -> None:
     assert names(queue.take(8, merge=True, now_ns=0)[0]) == "ab"
 
 
-def test_what_is_expired_or_cancelled_is_dropped_on_the_way_and_takes_no_room() -> None:
+def test_expired_and_cancelled_requests_are_dropped_and_take_no_room() -> None:
     queue = make()
     for name, deadline_s in (("a", 1.0), ("b", None), ("c", None), ("d", 2.0), ("e", 1.5)):
         queue.push(request(name, deadline_s=deadline_s, rows=2))

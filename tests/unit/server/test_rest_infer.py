@@ -137,14 +137,14 @@ def test_the_id_is_the_one_that_json_means(server: Server, text: str, wanted: st
         assert (server.asked[-1].id, content.get("id", "")) == (expected, expected)
 
 
-def test_what_is_no_json_is_refused_though_it_is_the_rest_of_some(server: Server) -> None:
+def test_invalid_json_is_refused_even_after_a_cached_head(server: Server) -> None:
     text = written({"id": "7", "inputs": [INPUT]})
     server.post(text, ROW)
     with pytest.raises(InvalidRequest, match="not JSON"):
         server.post(text.removeprefix(b'{"id": "7", '), ROW)
 
 
-def test_models_and_versions_are_told_apart(server: Server) -> None:
+def test_models_and_versions_are_distinguished(server: Server) -> None:
     text = written({"inputs": [INPUT], **BINARY})
     for model, version in (("m", ""), ("m", "2"), ("n", "2"), ("m", "")):
         content, _ = server.post(text, ROW, model=model, version=version)

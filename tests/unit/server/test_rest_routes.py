@@ -73,7 +73,7 @@ def babbles(_: bytes, call: Call) -> None:
 
 
 @pytest.mark.parametrize("handler", [fails, babbles])
-def test_an_unexpected_failure_is_told_by_an_id_only(handler: Handler) -> None:
+def test_an_unexpected_failure_returns_only_an_id(handler: Handler) -> None:
     server = Server(handler)
     status, body = server.get()
     assert status == 500

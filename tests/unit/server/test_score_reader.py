@@ -25,7 +25,7 @@ class Told:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_row_that_is_no_probability_makes_it_and_all_later_ones_scores(declared: bool) -> None:
+def test_a_row_without_probabilities_makes_it_and_all_later_ones_scores(declared: bool) -> None:
     told = Told("probabilities", declared=declared)
     assert told.reader.read(SURE).are_probabilities
     reading = told.reader.read(np.concatenate([SURE, LOGITS]))

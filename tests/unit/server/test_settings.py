@@ -81,7 +81,7 @@ def test_a_services_address_is_known_in_each_form(monkeypatch: pytest.MonkeyPatc
     assert parse_settings(REPOSITORY).metrics_port == 8002
 
 
-def test_a_port_that_is_no_services_address_is_refused_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_not_a_services_address_is_refused_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELSERVE_METRICS_PORT", "10.0.0.1:8002")
     with pytest.raises(StartupError, match="PIXELSERVE_METRICS_PORT"):
         parse_settings(REPOSITORY)

@@ -74,7 +74,7 @@ def test_a_thread_that_has_failed_counts_as_down_until_it_starts_again() -> None
     assert not done.is_set()
 
 
-def test_what_is_told_of_a_failure_cannot_end_the_thread() -> None:
+def test_reporting_a_failure_cannot_end_the_thread() -> None:
     done = threading.Event()
     failures: list[BaseException] = []
 

@@ -88,7 +88,7 @@ def test_a_folder_that_another_server_takes_for_abandoned_is_created_again(monke
     folder.remove()
 
 
-def test_a_lock_on_a_file_that_has_gone_is_none(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_on_a_deleted_file_does_not_count(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """1. a server opens its lock; 2. another one removes the folder; 3. the first locks a deleted file."""
     flock = temporary.fcntl.flock
 

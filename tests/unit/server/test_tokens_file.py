@@ -254,5 +254,5 @@ def test_a_file_is_read_only_once_it_rests(tmp_path: Path, monkeypatch: pytest.M
     assert looks == [0, 0, 0, 0, 0, 1]
 
 
-def test_closing_what_was_not_started_is_no_error(tmp_path: Path) -> None:
+def test_closing_without_starting_is_not_an_error(tmp_path: Path) -> None:
     Watched(tmp_path / "tokens", 1).file.close()

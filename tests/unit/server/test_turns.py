@@ -119,7 +119,7 @@ def test_waiting_leaves_out_what_takes_too_long(hold: Callable[[], Held]) -> Non
     assert (turns.is_changing("endless"), turns.is_changing("a")) == (True, False)
 
 
-def test_closing_cancels_what_waits_and_says_whether_something_is_being_made(hold: Callable[[], Held]) -> None:
+def test_closing_cancels_waiting_changes_and_returns_whether_one_is_running(hold: Callable[[], Held]) -> None:
     turns, first = Turns(EVER), hold()
     turns.submit("a", first)
     assert first.begun.wait(PATIENCE_S)

@@ -134,7 +134,7 @@ def test_what_a_transport_could_not_hand_over_gets_one_too(recorded_call: Callab
     assert 0 < log.written[0][0].started_ns <= log.written[0][0].ended_ns
 
 
-def test_traces_are_told_first_and_the_line_has_their_trace(handle: Callable[..., Any]) -> None:
+def test_traces_are_notified_first_and_the_line_has_their_trace(handle: Callable[..., Any]) -> None:
     log, traces = Lines(), Traces()
     for handler in (answer, refuse):
         handle(log, traces, handler)

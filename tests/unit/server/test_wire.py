@@ -120,6 +120,6 @@ def test_the_values_are_views_of_the_message() -> None:
         pytest.param(b"\x3a", id="no length"),
     ],
 )
-def test_what_is_no_message_raises_value_error(message: bytes) -> None:
+def test_an_invalid_message_raises_value_error(message: bytes) -> None:
     with pytest.raises(ValueError, match=r"cut off|too long|wire type"):
         split_field(message, RAW)
