@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Installed name by folder.
 PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
-# What the server and training may take from pixelserve; `pixelserve` itself is its version.
+# Permitted imports of the server and training from pixelserve; `pixelserve` itself is its version.
 SHARED_WITH_BOTH = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden_picture"),
     *("pixelserve.imaging", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
@@ -23,7 +23,7 @@ CONFINED = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "tf2onnx": ("training/",),
-    # Through which its telemetry is off; the quantiser is a package of its own, imported when the other was.
+    # Turns its telemetry off; the quantiser is a separate package, imported after it.
     "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py"),
     "pixelserve.onnx_runtime": ("server/engine/providers/", "training/runtime.py"),
     "prometheus_client": (
@@ -154,5 +154,5 @@ def test_only_app_and_parts_construct_the_servers_parts() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in parts
     ]
-    # Of what is neither, one makes the application itself.
+    # Of the other modules, one builds the application.
     assert constructed == ["server/process.py constructs Application"]

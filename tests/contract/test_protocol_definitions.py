@@ -13,7 +13,7 @@ from pixelserve.oip import inference_pb2, model_config_pb2
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS_ALONE = {
-    # The public protocol has it and Triton has not.
+    # In the public protocol, but not in Triton.
     "ModelMetadataResponse.properties",
     "ModelMetadataResponse.PropertiesEntry",
 }

@@ -45,7 +45,7 @@ def test_each_way_to_ask_gives_a_line(
     assert refused(lambda: stub.ModelInfer(make_request(raw=[b"1"], id="six"), metadata=METADATA)) == "INVALID_ARGUMENT"
     stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S)
     assert server.stop() == 0
-    # A line is written after its answer was sent, so that of the next call may come before it.
+    # A line is written after its answer was sent, so the next call's line may come first.
     order = ("one", "two", "three", "four", "five", "six")
     lines = sorted(requests_of(server), key=lambda line: order.index(line["request_id"]))
     found = [(line["request_id"], line["via"], line["model"], line["code"]) for line in lines]

@@ -20,7 +20,7 @@ from pixelserve.v1 import classifier_pb2_grpc
 
 TIMEOUT_S = 30
 # Each model's numbers are the means of a picture's channels, so they show what became of the picture.
-# By name: the graph's input, config.pbtxt's max_batch_size, and what it declares.
+# By name: the graph's input, config.pbtxt's max_batch_size, and its declaration.
 MODELS: dict[str, tuple[tuple[Any, ...], int, str]] = {
     "imagenet": (("N", 3, 32, 32), 8, "imagenet"),
     "bgr": (("N", 3, 32, 32), 8, "imagenet colour=bgr fit=stretch"),

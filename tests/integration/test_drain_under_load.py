@@ -69,5 +69,5 @@ def test_a_stop_under_load_loses_no_request_20_times_in_a_row(start_server: Call
         assert counts["refused"] == IN_FLIGHT
         stopped = next(event for event in server.events() if event["event"] == "stopped")
         assert stopped["unfinished"] == 0
-        # What the server says it answered, the client got.
+        # The client received every answer that the server counted.
         assert stopped["answered"] == counts["answered"]

@@ -59,7 +59,7 @@ def kinds(start_module_server: Callable[..., Any], tmp_path_factory: pytest.Temp
     write_model(repository, "logits", WEIGHTS / 255, "Identity", parameter("logits"))
     write_model(repository, "softmax", WEIGHTS, "Softmax", "")
     write_model(repository, "single", WEIGHTS[:, :1] / 255, "Sigmoid", "")
-    # A black pixel is 0, and 0 times infinity is no number.
+    # A black pixel is 0, and 0 times infinity is NaN.
     write_model(repository, "broken", np.array([[np.inf, 1]], np.float32), "Identity", parameter("logits"))
     write_model(repository, "wrong", WEIGHTS, "Identity", parameter("probabilities"))
     return start_module_server(repository)

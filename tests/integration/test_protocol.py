@@ -19,7 +19,7 @@ from pixelserve.oip import inference_pb2_grpc
 SERVICE = "inference.GRPCInferenceService"
 Tensor = pb.ModelInferRequest.InferInputTensor
 Output = pb.ModelInferRequest.InferRequestedOutputTensor
-# Calls that the server carries at once; few, so that its number of threads settles.
+# Concurrent calls; few, so the server's number of threads becomes constant.
 THREADS = 4
 TIMEOUT_S = 30
 
@@ -346,7 +346,7 @@ def late(**choice: int) -> dict[str, pb.InferParameter]:
     return {"timeout": pb.InferParameter(**choice)}
 
 
-# Everything about a request that differs from a good one of the doubler, and what it gets.
+# Differences from a valid request of the doubler, and the expected error.
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown model": ({"model": "none"}, "NOT_FOUND", 'no model "none"'),
     "no model": ({"model": ""}, "NOT_FOUND", 'no model ""'),

@@ -322,7 +322,7 @@ def test_a_server_that_polls_follows_its_repository(
     model_writer: Callable[..., Path],
     eventually: Callable[..., None],
 ) -> None:
-    # An hour between looks: what is seen is seen through file events.
+    # It polls every hour, so changes are seen through file events.
     server = start_server(doubler_repository, "--model-control-mode", "poll", "--repository-poll-s", "3600")
     model_writer(doubler_repository / "other" / "1" / "model.onnx")
     eventually(lambda: is_ready(server, "other"), timeout_s=TIMEOUT_S)

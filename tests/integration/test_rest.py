@@ -311,7 +311,7 @@ def test_parameters_reach_the_core(call: Call) -> None:
     assert call(INFER, good(parameters=parameters)).status == 200
 
 
-# What differs from a good request of the doubler, and what it gets.
+# Differences from a valid request of the doubler, and the expected error.
 WRONG: dict[str, tuple[Any, int, str]] = {
     "no JSON": (b"{", 400, "the body is not JSON"),
     "nothing": (b"", 400, "the body is not JSON"),
@@ -448,7 +448,7 @@ def test_a_compressed_body_that_is_wrong_is_refused(
     call: Call, encoding: str, spoil: Any, status: int, said: str
 ) -> None:
     pack = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
-    # A thousand times smaller than what it becomes.
+    # A thousand times smaller than its unpacked size.
     packed = pack(bytes(64 * 1024 * 1024)) if spoil is None else spoil(pack(json.dumps(good()).encode()))
     answer = call(INFER, packed, {"Content-Encoding": encoding})
     assert answer.status == status
@@ -494,5 +494,5 @@ def test_the_description_lists_what_is_served(call: Call) -> None:
     assert "mnist-cnn" not in page.body.decode()
     assert page.headers["content-type"].startswith("text/html")
     assert "/v2/models/{model}/infer" in page.body.decode()
-    # It works where there is no internet.
+    # It works offline.
     assert "src=" not in page.body.decode()

@@ -112,7 +112,7 @@ def test_the_end_waits_for_a_scrape_that_came_and_not_for_a_connection_that_says
 
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-# What the connections of the flood send, in turn. None but the last leaves, and none reads its answer.
+# Data of the flood's connections, in turn. Only the last one leaves, and none reads its answer.
 SENT = {
     "a scrape": REQUEST,
     "nothing": b"",

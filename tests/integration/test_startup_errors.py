@@ -59,7 +59,7 @@ def label(repository: Path, *labels: str) -> None:
     (repository / "doubler" / "labels.txt").write_text("\n".join(labels))
 
 
-# What is done to a repository with one good model, and what is said of it; {repository} is its path.
+# Damage to a repository with one good model, and the expected error; {repository} is its path.
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a model folder without version": (
         remove_version,

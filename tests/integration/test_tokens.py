@@ -354,7 +354,7 @@ def test_a_token_may_be_replaced_while_streams_are_open(
         assert other.receive().infer_response.id == "4"
         other.close()
 
-        # A file that is half written takes nothing away.
+        # A partially written file revokes nothing.
         tokens.write_text(lines()["observe"] + lines()["limited"][:-1])
         stale = dict(bearer("observe"))
         eventually(lambda: "pixelserve_tokens_stale 1.0" in get(server.metrics, stale)[2])

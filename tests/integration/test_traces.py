@@ -155,7 +155,7 @@ def test_a_request_is_its_callers_child_and_has_its_phases_and_its_run(
     assert phases[0].end_time_unix_nano == phases[1].start_time_unix_nano
     assert request.start_time_unix_nano <= times[0]
     assert times[-1] <= request.end_time_unix_nano
-    # The run is a trace of its own.
+    # The run is a separate trace.
     assert (run.parent_span_id, run.trace_id.hex() == TRACE) == (b"", False)
     assert (linked(run), linked(spans["batch"])) == ([request.span_id], [run.span_id])
     assert (run.start_time_unix_nano, run.end_time_unix_nano) == (
@@ -236,7 +236,7 @@ def test_the_caller_decides_what_is_traced_and_the_rate_where_it_does_not(
 ) -> None:
     server = start_traced("--trace-rate", rate)
     server.stub().ModelInfer(make_request(), metadata=metadata, timeout=TIMEOUT_S)
-    # A server that stops sends what it has.
+    # A stopping server sends its remaining spans.
     assert server.stop() == 0
     assert len(collector.spans()) == (5 if is_traced else 0)
 

@@ -267,7 +267,7 @@ def test_a_client_has_recovered_once_its_median_is_within_twice_that_before() ->
 
     assert recovered_s(probes([0.5] * 4 + [0.002] * 20), [0.001] * 9, 10.0) == pytest.approx(0.4)
     assert recovered_s(probes([0.002] * 11), [0.001] * 9, 10.0) == 0.0
-    # One that was fast by chance is no recovery.
+    # A single fast answer is not a recovery.
     assert recovered_s(probes([0.002] + [0.5] * 30), [0.001] * 9, 10.0) is None
     assert recovered_s(probes([0.002] * 30), [], 10.0) is None
 

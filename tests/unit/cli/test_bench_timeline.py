@@ -72,7 +72,7 @@ def test_another_handler_is_left_alone() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_other_threads_than_the_main_one_handle_no_signals() -> None:
+def test_other_threads_than_the_main_one_do_not_take_ctrl_c() -> None:
     found: list[object] = []
 
     def run() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 WAIT_S = 30
 CLASSIFY = ("classify", "{folder}", "--model", "digits")
-# With what they exit where nothing is in the way.
+# Their exit codes without the error.
 PRINTING = {
     "a list": (("models", "list"), 0),
     "rows": (CLASSIFY, 10),

@@ -185,7 +185,7 @@ class BlockingAsyncClient:
         return self._run(self.wrapped.classify(*args, **kwargs))
 
     def classify_iter(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        # The outer function is no generator, as the client's own is none: its arguments are checked when it is called.
+        # Like the client's, the outer function is not a generator, so its arguments are checked when it is called.
         return self._steps(self.wrapped.classify_iter(*args, **kwargs))
 
     def _steps(self, iterator: Any) -> Iterator[Any]:

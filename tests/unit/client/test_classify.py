@@ -13,7 +13,7 @@ from pixelserve.client import ClosedError, NotFound, PictureError, ResourceExhau
 from pixelserve.v1 import classifier_pb2 as pb
 
 WAIT_S = 30
-# A deadline that ends no call while a test waits, so that what ends one is what the test is about.
+# A deadline longer than any test, so calls end only for the tested reason.
 LONG_S = 7200.0
 
 

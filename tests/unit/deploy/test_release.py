@@ -115,7 +115,7 @@ def test_a_python_that_is_not_installed_is_reported_and_fails_only_if_all_are_re
     assert list(release.check(tmp_path, only_build=True, require_all=True)) == []
 
 
-def test_a_command_of_a_missing_python_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_shim_without_a_python_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As version managers leave them."""
     shim = tmp_path / "python3.12"
     shim.write_text("#!/bin/sh\nexit 127\n")

@@ -169,7 +169,7 @@ def test_a_palette_of_6_kb_says_before_it_is_decoded_what_its_50_million_pixels_
     data = palette_png(7000, 7000)
     assert len(data) < 7000
     needed = open_file(data, MAX_PIXELS).bytes_needed(PictureSpec(224, 224, 3))
-    # One transparent picture of 4 bytes a pixel, and what is seen of it on white.
+    # One transparent image of 4 bytes per pixel, and its composition on white.
     assert 8 <= needed / 7000**2 < 9
 
 

@@ -150,7 +150,7 @@ def test_a_pushed_version_is_pulled_by_its_tag_and_by_its_digest(
     assert written.pinned == f"oci://{registry.address}/models/digits@{written.digest}"
     assert pull().plan.versions == {1: "added"}
     assert pull(f"@{written.digest}").plan.versions == {1: "unchanged"}
-    # The tag goes last: it never leads to what is not there yet.
+    # The tag is last, so it never refers to missing blobs.
     assert [path for method, path, _ in registry.seen if method == "PUT"][-1].endswith("/manifests/1")
 
 

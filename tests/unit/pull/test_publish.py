@@ -170,7 +170,7 @@ def test_where_folders_cannot_change_places_versions_and_labels_come_before_the_
     for state in digits:
         if state["digits/config.pbtxt"] == new["digits/config.pbtxt"]:
             assert state == new
-        # What is there of a version is the whole of it.
+        # Every visible version is complete.
         assert len([path for path in state if "/3/" in path]) in (0, 3)
         assert state["digits/1/model.onnx"] == b"the first"
     assert [path.name for path in repository.iterdir() if path.name.startswith(".")] == []

@@ -324,7 +324,7 @@ def bench() -> Iterator[Callable[..., Bench]]:
         each.finish()
         assert each.batcher.waiting == 0
         assert each.observer.repairs.empty()
-        # What a test has taken is gone; nothing may be there twice.
+        # Items that a test has taken are gone; duplicates are not allowed.
         assert all(sent.answers.qsize() <= 1 for sent in each.sent)
 
 

@@ -143,7 +143,7 @@ def test_replaced_tokens_hold_from_the_next_request_on() -> None:
     authorizer.replace([token(secret="another"), token(Scope.OBSERVE, secret="third")])
     assert isinstance(refused(authorizer, bearer()), Unauthenticated)
     authorizer.authorize(OIP + "ServerMetadata", b"", bearer("another"))
-    # What a token allows changes with it.
+    # A token's permissions change with it.
     authorizer.replace([token(Scope.OBSERVE, secret="another")])
     assert isinstance(refused(authorizer, bearer("another")), PermissionDenied)
     assert authorizer.count == 1
@@ -161,7 +161,7 @@ def test_the_memory_of_accepted_headers_is_bounded() -> None:
 def changes(method: str) -> Iterator[bytes]:
     if method == "LogSettings":
         yield pb.LogSettingsRequest(settings={"log_info": {"bool_param": True}}).SerializeToString()
-        # It asks for nothing; but what it asks for is not looked at.
+        # It requests nothing, but its contents are not checked.
         yield pb.LogSettingsRequest(settings={"log_info": {}}).SerializeToString()
     else:
         yield pb.TraceSettingRequest(settings={"trace_rate": {"value": ["1"]}}).SerializeToString()

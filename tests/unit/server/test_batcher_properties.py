@@ -322,7 +322,7 @@ def check_batches(it: Trial, queue: list[int], *, is_exact: bool) -> None:
         if numbers[0] < FIRST:
             batches[numbers[0]] = numbers
     assert sorted(computed_again) == sorted(failed_together)
-    # Several sessions may begin in any order, but none takes what is behind what waits for another.
+    # Several sessions may start in any order, but none takes requests behind those that wait for another.
     in_order = [batches[number] for number in queue if number in batches]
     assert [number for batch in in_order for number in batch] == queue
     if is_exact:

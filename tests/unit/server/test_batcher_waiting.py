@@ -300,7 +300,7 @@ def test_the_timer_is_set_to_the_earliest_time_only(bench: Callable[..., Any]) -
     for wait_s in (100, 200, 50, 150):
         it.submit(1, deadline_s=now_s + wait_s)
     assert timer.times_ns == [int((now_s + 100) * 1e9), int((now_s + 50) * 1e9)]
-    # It rings too early, and is set again, for what is still the earliest.
+    # It fires too early, and is set again for the earliest deadline.
     timer.ring()
     assert timer.times_ns[2:] == [int((now_s + 50) * 1e9)]
 
@@ -311,7 +311,7 @@ def test_the_largest_preferred_size_that_is_there_runs(bench: Callable[..., Any]
     for value in range(1, 8):
         it.submit(value)
     it.finish()
-    # What is left is no preferred size, and there is no delay to wait for more.
+    # The rest is not a preferred size, and there is no delay to wait for more.
     assert it.session.runs[1:] == [[1, 2, 3, 4], [5, 6], [7]]
 
 

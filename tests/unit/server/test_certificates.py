@@ -246,7 +246,7 @@ def test_a_server_certificate_of_version_1_is_refused(authority: CertificateAuth
     assert f"--tls-cert {old.cert}: the certificate is X.509 version 1" in refusal(old.cert, old.key)
 
 
-def test_a_client_ca_without_the_ca_flag_is_refused(
+def test_a_client_ca_that_is_not_a_ca_is_refused(
     authority: CertificateAuthority, issued: Issued, tmp_path: Path
 ) -> None:
     bundle = written(tmp_path / "bundle.pem", authority.pem, issued.pem)

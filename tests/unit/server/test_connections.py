@@ -18,7 +18,7 @@ from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.observe.port import MetricsServer
 
 TIMEOUT_S = 30
-# For what a test ends itself.
+# Longer than any test: the tests end connections themselves.
 HOUR_S = 3600.0
 REQUEST = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -119,7 +119,7 @@ def test_a_connection_too_many_gets_an_error_and_one_that_leaves_makes_room(
     waiting = crowd(address, MAX_CONNECTIONS, b"GET /ready HTTP/1.1\r\n\r\n")
     assert all(asked.acquire(timeout=TIMEOUT_S) for _ in waiting)
     refused = [read(each) for each in crowd(address, 300)]
-    # As many as there may be are served; all others are told.
+    # The maximum number is served; all others get an error.
     head, _, body = refused[0].partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.0 503 ")
     assert b"\r\nContent-Length: %d" % len(body) in head

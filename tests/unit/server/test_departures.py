@@ -81,7 +81,7 @@ def test_a_caller_who_resets_its_connection_is_cancelled(app: Waiting, address: 
     with socket.create_connection(address, timeout=TIMEOUT_S) as caller:
         caller.sendall(REQUEST)
         assert app.is_waiting.wait(TIMEOUT_S)
-        # What is closed with a linger of 0 is reset.
+        # Closing with a linger of 0 resets the connection.
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     assert app.was_cancelled.wait(TIMEOUT_S)
 

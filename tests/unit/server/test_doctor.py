@@ -145,7 +145,7 @@ def rename(old: str, new: str) -> Callable[[Path], None]:
 CONFIG, MODEL, LABELS = "doubler/config.pbtxt", "doubler/1/model.onnx", "doubler/labels.txt"
 HIDDEN = "hidden, and never looked at; half copied? "
 
-# What is done to the good model's folder; severity, path, line, the problem's beginning, and what to write.
+# Damage to the good model's folder; severity, path, line, the problem's beginning, and the remedy.
 PROBLEMS: dict[str, tuple[Callable[[Path], object], tuple[str, str, int | None, str, str]]] = {
     "a misspelt field": (
         configure("max_batch_size", "max_batch"),
@@ -464,7 +464,7 @@ def test_an_image_classifier_without_labels_is_reported(
     assert [(each.severity, each.path, each.line, each.write) for each in found] == [
         ("warning", folder / "config.pbtxt", line, write)
     ]
-    # What is proposed is right.
+    # The suggestion is correct.
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     text = config or ""
     corrected = text.replace("dims: 3 }", f"dims: 3 {write} }}") if line else f"{text}{write}\n"

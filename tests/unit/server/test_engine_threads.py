@@ -102,7 +102,7 @@ def test_a_batcher_whose_threads_cannot_all_be_started_ends(
     few_threads(started)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         it.batcher.start()
-    # Nothing is left to wait for, nor accepts what no thread would ever answer.
+    # Nothing is left waiting, and nothing is accepted that no thread would answer.
     assert it.batcher.drain(PATIENCE_S)
     with pytest.raises(Unloading):
         it.submit(1)

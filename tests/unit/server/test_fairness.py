@@ -224,7 +224,7 @@ def test_senders_that_wait_all_the_time_get_equal_rows(loads: dict[str, list[int
         assert line.advance()
         served[line.front[0].sender] += line.front[0].rows
         left[line.front.popleft().sender] -= 1
-        # Each has run what its turns gave it, but for what it saves, which is less than a request.
+        # Each has run its turns' share, except for its savings of less than a request.
         assert max(served.values()) - min(served[sender] for sender in loads) <= largest
 
 

@@ -15,7 +15,7 @@ from pixelserve_server.life import Gate, Part
 PATIENCE_S = 60
 LOG = FailureLog(None)
 
-# A server whose start, stop and last line are what the first argument says, in a process that gets a signal.
+# A server with start, stop and last line from the first argument, in a process that gets a signal.
 PROGRAM = """
 import os, signal, sys, threading, time
 from pixelserve_server.life import Life

@@ -406,7 +406,7 @@ def test_a_load_that_never_ends_holds_up_neither_other_models_nor_looks(
     assert it.manager.load("b").result(PATIENCE_S) == []
     model_writer(repository / "b" / "3" / "model.onnx")
     it.manager.refresh()
-    # After what the look has begun.
+    # After the loads that the poll started.
     assert it.manager.load("b").result(PATIENCE_S) == []
     assert it.manager._turns.is_changing("a")
     assert not it.manager._turns._waiting

@@ -15,7 +15,7 @@ from pixelserve_server.observe.port import MetricsServer
 from pixelserve_server.transport.certificates import CertificateFiles, read_certificates, server_context
 
 TIMEOUT_S = 30
-# For what a test ends itself.
+# Longer than any test: the tests end connections themselves.
 HOUR_S = 3600.0
 
 Address = tuple[str, int]
@@ -109,7 +109,7 @@ def test_a_client_learns_that_the_page_is_whole(
 ) -> None:
     _, address = start()
     raw = socket.create_connection(address, timeout=TIMEOUT_S)
-    # So that an end without TLS's own word for it is an error.
+    # So an end without TLS's close_notify is an error.
     with trusting.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as connection:
         connection.sendall(b"GET /live HTTP/1.0\r\n\r\n")
         assert read(connection).endswith(b"live\n")

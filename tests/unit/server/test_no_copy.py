@@ -113,7 +113,7 @@ def test_pixels_lie_in_the_message_that_came(stub: GRPCInferenceServiceStub, see
 
 
 def test_floats_are_copied_only_where_they_are_not_aligned(stub: GRPCInferenceServiceStub, seen: Seen) -> None:
-    # Each id is a byte longer, so that one in four has its tensor where a float may be.
+    # Each id is a byte longer, so one in four tensors is aligned for floats.
     for number in range(1, 9):
         send(stub, "floats", "FP32", (ROWS + number).astype(np.float32), "x" * number)
     places = [

@@ -175,7 +175,7 @@ def test_the_index_is_the_sum_of_both_divergences() -> None:
     expected = sum(a * math.log(a / b) + b * math.log(b / a) for a, b in zip(p, q, strict=True))
     assert stability_index(p, q) == pytest.approx(expected)
     assert stability_index(p, p) == 0
-    # A share of nothing is no infinity.
+    # A share of nothing is not infinite.
     assert 0 < stability_index([0, 1], [1, 0]) < 20
 
 

@@ -43,7 +43,7 @@ class Server:
 
     def _handle(self, message: bytes, call: Call) -> None:
         request = pb.ModelInferRequest.FromString(message)
-        # As protobuf writes it, so that heads are found by their bytes.
+        # In protobuf's encoding, so heads are found by their bytes.
         assert message == request.SerializeToString()
         self.asked.append(request)
         response = pb.ModelInferResponse(model_name=request.model_name, model_version=self.version, id=request.id)

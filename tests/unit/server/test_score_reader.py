@@ -30,7 +30,7 @@ def test_a_row_without_probabilities_makes_it_and_all_later_ones_scores(declared
     assert told.reader.read(SURE).are_probabilities
     reading = told.reader.read(np.concatenate([SURE, LOGITS]))
     assert (reading.kind, reading.numbers.tolist()) == ("scores", np.concatenate([SURE, LOGITS]).tolist())
-    # What looks like probabilities again is still what it was.
+    # Later rows that look like probabilities do not change it back.
     assert [told.reader.read(SURE).kind for _ in range(3)] == ["scores"] * 3
     assert (told.reader.kind, told.reader.is_contradicted, len(told.said)) == ("scores", True, 1)
     assert "[4.5, -2]" in told.said[0]
@@ -61,7 +61,7 @@ def test_threads_that_see_it_at_once_say_it_once(monkeypatch: pytest.MonkeyPatch
     together, contradict = threading.Barrier(8), scores.contradict
 
     def look_together(*args: Any) -> Any:
-        # All of them have read what the kind is before one of them changes it.
+        # All of them have read the kind before one changes it.
         together.wait(60)
         return contradict(*args)
 

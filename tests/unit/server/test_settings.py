@@ -48,7 +48,7 @@ def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     assert parse_settings([]).model_repository == Path("elsewhere")
 
 
-# What a pod gets for each Service of its namespace, here for those that a person would call like the project.
+# A pod's variables for each Service of its namespace, here for Services named like the project.
 SERVICE_LINKS = {
     f"{service}_{name}": value
     for service in ("PIXELSERVE", "PIXELSERVE_GRPC", "PIXELSERVE_HTTP", "PIXELSERVE_METRICS")
@@ -168,7 +168,7 @@ COMPANIONS = {
 
 
 def test_the_table_of_values_has_every_setting() -> None:
-    # The configuration file must exist, and has tests of its own.
+    # The configuration file must exist, and has separate tests.
     assert VALUES.keys() | {"config"} == Settings.model_fields.keys()
 
 

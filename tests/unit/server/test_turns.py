@@ -58,7 +58,7 @@ def test_different_models_take_turns_while_none_takes_long(hold: Callable[[], He
     turns.submit("a", first)
     assert first.begun.wait(PATIENCE_S)
     done = turns.submit("b", second)
-    # Only what is wrong begins in this time.
+    # Only a faulty change would start in this time.
     assert not second.begun.wait(0.2)
     first.end.set()
     assert second.begun.wait(PATIENCE_S)
