@@ -217,7 +217,7 @@ def test_a_resumed_run_that_diverges_leaves_what_was_kept(train: Command, at_epo
     ran = train("--resume")
     assert ran.exit_code == 1
     assert "step 1 of epoch 2" in ran.err
-    assert "epoch 1 of 2 is kept" in ran.err
+    assert "epoch 1 of 2 is saved" in ran.err
     assert names(interrupted) == before
     assert names(interrupted.parent) == ["run.partial"]
 
@@ -230,7 +230,7 @@ def test_a_disk_that_is_full_in_mid_run_leaves_the_epoch_before(
         ran = train("--epochs", 3)
     assert ran.exit_code == 1
     assert "run.partial cannot be written: File too large" in ran.err
-    assert "epoch 1 of 3 is kept" in ran.err
+    assert "epoch 1 of 3 is saved" in ran.err
     assert names(tmp_path) == ["run.partial"]
     assert names(tmp_path / "run.partial") == ["best-epoch-1.keras", "epoch-1.weights.h5", "state.json"]
 
@@ -248,7 +248,7 @@ def test_a_disk_that_is_full_in_the_end_costs_no_epoch(
     ran = train("--epochs", 1)
     assert ran.exit_code == 1
     assert "run cannot be written: File too large" in ran.err
-    assert "epoch 1 of 1 is kept" in ran.err
+    assert "epoch 1 of 1 is saved" in ran.err
     assert names(tmp_path) == ["run.partial"]
     monkeypatch.setattr(runs, "write", original)
     resumed = train("--resume")
