@@ -1,4 +1,4 @@
-"""What every kind of test uses: tiny ONNX models, repositories of them, and real server processes."""
+"""Shared fixtures: tiny ONNX models, repositories of them, and real server processes."""
 
 import functools
 import json
@@ -78,14 +78,14 @@ def _why_no_gpu() -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips what is marked `gpu` where there is none."""
+    """Skips tests marked `gpu` without a GPU."""
     if item.get_closest_marker("gpu") and (reason := _why_no_gpu()):
         pytest.skip(reason)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _processes_of_tests_can_be_interrupted() -> None:
-    """A shell that runs the suite in the background has SIGINT ignored, and what the tests start would inherit that."""
+    """Restores SIGINT, which shells ignore for background jobs and child processes would inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -122,7 +122,7 @@ class ServerProcess:
     fields: dict[str, str]
     """Fields of its start-up line."""
     lines: list[str] = field(default_factory=list)
-    """What it has written to stderr so far; after `stop`, all of it."""
+    """Its stderr so far, or all of it after `stop`."""
     reader: threading.Thread | None = None
     """Reads its stderr."""
 
@@ -149,7 +149,7 @@ class ServerProcess:
         return int(float(line.split()[-1]))
 
     def stub(self) -> inference_pb2_grpc.GRPCInferenceServiceStub:
-        """A stub on a channel of its own, closed with the process."""
+        """A stub on a separate channel, closed with the process."""
         self._channel = grpc.insecure_channel(self.grpc)
         return inference_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 

@@ -108,7 +108,7 @@ def check_free(target: Path) -> None:
     """
     nearest = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
     if not nearest.is_dir():
-        raise WriteError(f"{target} cannot be written: {nearest} is no folder; give another place")
+        raise WriteError(f"{target} cannot be written: {nearest} is not a folder; give another place")
     if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
         raise TargetExistsError(f"{target} exists already and is not overwritten; give another place, or remove it")
 

@@ -88,10 +88,10 @@ def evaluate(
 
 
 def _print(found: Any) -> None:
-    source = f"{found.held.dataset.name} ({found.held.split})"
-    typer.echo(terminal.printable(f"{found.version.title}: {found.held.count:,} samples of {source}"))
-    if found.held.dataset.note:
-        typer.echo(terminal.printable(f"note: {found.held.dataset.note}"))
+    source = f"{found.data.dataset.name} ({found.data.split})"
+    typer.echo(terminal.printable(f"{found.version.title}: {found.data.count:,} samples of {source}"))
+    if found.data.dataset.note:
+        typer.echo(terminal.printable(f"note: {found.data.dataset.note}"))
     _print_figures(found)
     if found.confusion is not None:
         typer.echo()

@@ -188,7 +188,7 @@ def export(
 def _summary(exported: Any) -> str:
     slot = exported.slot
     if not exported.published:
-        return f"not published: {exported.verdict.reason}"
+        return f"not published: {exported.decision.reason}"
     lines = [f"{slot.model} version {slot.version}: {', '.join(exported.inputs)} -> {', '.join(exported.outputs)}"]
     if exported.output_kind is not None:
         lines.append(_output_kind(exported.output_kind))
@@ -206,8 +206,8 @@ def _summary(exported: Any) -> str:
         lines.append(_unmerged(exported.rows))
     if not exported.golden_samples:
         lines.append("unverified: without --samples nothing was compared, and a server has nothing to check it with")
-    if exported.verdict is not None:
-        lines.append(f"published: {exported.verdict.reason}")
+    if exported.decision is not None:
+        lines.append(f"published: {exported.decision.reason}")
     lines.append(f"next: pixelserve serve --model-repository {slot.repository}")
     return "\n".join(lines)
 

@@ -24,12 +24,12 @@ class Progress:
             first_s: seconds until the first report.
             again_s: seconds between reports.
         """
-        self._report = report
+        self._callback = report
         self._first_s = first_s
         self._again_s = again_s
         self._step = ""
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="load progress", daemon=True)
+        self._thread = threading.Thread(target=self._report, name="load progress", daemon=True)
 
     def __enter__(self) -> Self:
         """Starts the clock."""
@@ -48,8 +48,8 @@ class Progress:
         """Sets the current step, such as `opening the model`."""
         self._step = step
 
-    def _watch(self) -> None:
+    def _report(self) -> None:
         wait_s = self._first_s
         while not self._ended.wait(wait_s):
-            self._report(self._step, time.monotonic() - self._start_s)
+            self._callback(self._step, time.monotonic() - self._start_s)
             wait_s = self._again_s

@@ -1,4 +1,4 @@
-"""What the chart takes from elsewhere is as it is there, and each value has its line, its type and its comment."""
+"""The chart matches its sources, and each value has its table row, type and comment."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's table "Where to add", against what was added before."""
+"""CONTRIBUTING.md's table "Where to add", compared with earlier additions."""
 
 import re
 from pathlib import Path

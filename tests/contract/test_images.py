@@ -1,4 +1,4 @@
-"""What the Dockerfiles promise to the chart and to operators."""
+"""The Dockerfiles keep their promises to the chart and to operators."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may import what: the boundaries of ARCHITECTURE.md, read from the source."""
+"""Import rules: the boundaries of ARCHITECTURE.md, checked in the source."""
 
 import ast
 import functools
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Installed name by folder.
 PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
-# What the server and training may take from pixelserve; `pixelserve` itself is its version.
+# Permitted imports of the server and training from pixelserve; `pixelserve` itself is its version.
 SHARED_WITH_BOTH = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden_picture"),
     *("pixelserve.imaging", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
@@ -24,7 +24,7 @@ CONFINED = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "tf2onnx": ("training/",),
-    # Through which its telemetry is off; the quantiser is a package of its own, imported when the other was.
+    # Turns its telemetry off; the quantiser is a separate package, imported after it.
     "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py"),
     "pixelserve.onnx_runtime": ("server/engine/providers/", "training/runtime.py"),
     "prometheus_client": (
@@ -67,7 +67,7 @@ def sources(*folders: str) -> list[Path]:
 
 @functools.cache
 def imported_names(path: Path) -> tuple[str, ...]:
-    """Returns the full names of what a file imports, relative ones made absolute."""
+    """Returns the full names of a file's imports, with relative ones made absolute."""
     return tuple(_imported_names(path))
 
 
@@ -133,7 +133,7 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
 
 
 def test_the_confined_libraries_are_really_used_where_they_are_allowed() -> None:
-    # A rule for a library that nobody imports under that name would hold whatever happens.
+    # A rule for a library that is never imported under that name would always hold.
     used = {name for path in sources("pixelserve", "server", "training") for name in imported_names(path)}
     assert not [library for library in CONFINED if not any(is_within(name, (library,)) for name in used)]
 
@@ -160,5 +160,5 @@ def test_only_app_and_parts_construct_the_servers_parts() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in parts
     ]
-    # Of what is neither, one makes the application itself.
+    # Of the other modules, one builds the application.
     assert constructed == ["server/process.py constructs Application"]

@@ -1,4 +1,4 @@
-"""Every method that is served says what a token needs for it: one that does not is denied to all."""
+"""Every served method declares the scope that a token needs; a method without one is denied to all."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class NoLog:
-    """Takes no lines."""
+    """Discards lines."""
 
     def __getattr__(self, level: str) -> object:
         return lambda *_, **__: None
@@ -28,7 +28,7 @@ class NoLog:
 @pytest.fixture(scope="module")
 def services() -> Services:
     settings = Settings(model_repository=ROOT / "models", transport="grpcio", http=False)
-    application = Application(settings, NoLog(), LogLevel("error"))  # type: ignore[arg-type]  # nobody reads it
+    application = Application(settings, NoLog(), LogLevel("error"))  # type: ignore[arg-type]  # unused
     services = application._services()
     application.stop(Deadline.after(10))
     return services

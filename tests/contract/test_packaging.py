@@ -1,4 +1,4 @@
-"""What a user gets with `pip install`: the right packages under the right names, and a server that serves."""
+"""The result of `pip install`: the right packages under the right names, and a server that serves."""
 
 import re
 import sys
@@ -37,7 +37,7 @@ def test_every_file_that_code_reads_is_packaged() -> None:
         path
         for folder in setup["package-dir"].values()
         for path in (ROOT / folder).rglob("*.*")
-        # The stubs' type information is read by nobody at run time.
+        # The stubs' type information is not used at run time.
         if path.suffix not in (".py", ".pyi", ".pyc")
     }
     assert on_disk == packaged

@@ -1,4 +1,4 @@
-"""The page's files: small enough, and what they come from is known."""
+"""The page's files: small enough, with known sources."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Training learns from the pixels that the server makes of the same picture."""
+"""Training and the server make the same pixels from an image."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Pictures become what the programs make of them that models were trained with."""
+"""Preprocessing matches the programs that models were trained with."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ SIZES = [(90, 60), (20, 30), (120, 40), (37, 71), (48, 32)]
 SHAPE = (32, 48, 3)
 
 
-# What the recipes of tests/data/make_torchvision.py are called here, and a level's size in the model's numbers.
+# Names of the recipes of tests/data/make_torchvision.py, and a pixel level's size in the model's values.
 RECIPES = {
     "imagenet": ("imagenet resize=37", 255 * 0.225),
     "crop-bicubic": ("fit=crop resampling=bicubic scale=imagenet", 255 * 0.225),

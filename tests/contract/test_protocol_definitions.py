@@ -1,4 +1,4 @@
-"""The .proto files against the committed stubs, and against the public client's definitions."""
+"""The .proto files match the committed stubs and the public client's definitions."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from pixelserve.oip import inference_pb2, model_config_pb2
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS_ALONE = {
-    # The public protocol has it and Triton has not.
+    # In the public protocol, but not in Triton.
     "ModelMetadataResponse.properties",
     "ModelMetadataResponse.PropertiesEntry",
 }
@@ -50,7 +50,7 @@ def test_the_stubs_are_what_the_proto_files_generate(tmp_path: Path) -> None:
 
 
 def facts(files: list[descriptor_pb2.FileDescriptorProto]) -> dict[str, tuple[object, ...]]:
-    """Returns what the wire depends on, by qualified name: fields, enum values and methods."""
+    """Returns the wire's definitions by qualified name: fields, enum values and methods."""
     found: dict[str, tuple[object, ...]] = {}
 
     def add_message(prefix: str, message: descriptor_pb2.DescriptorProto) -> None:

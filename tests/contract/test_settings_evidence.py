@@ -1,4 +1,4 @@
-"""Every setting earns its place: a test sets it to another value than its default and shows what that changes."""
+"""Every setting has a test that changes it from its default and shows the effect."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from pixelserve_server import flags
 from pixelserve_server.settings import Settings
 
 TESTS = Path(__file__).resolve().parent.parent
-# The file whose test shows what a setting changes. tests/unit/server/test_settings.py only shows how each is given.
+# The file whose test shows a setting's effect. tests/unit/server/test_settings.py only shows how each is given.
 EVIDENCE = {
     "integration/frames/test_published_faults.py": ["max_json_mib"],
     "integration/frames/test_slow_clients.py": [

@@ -1,4 +1,4 @@
-"""Writes what torchvision makes of pictures, for tests/contract/test_picture_originals.py to compare with.
+"""Writes torchvision's preprocessing of images, for tests/contract/test_picture_originals.py to compare with.
 
     python tests/data/make_torchvision.py
 

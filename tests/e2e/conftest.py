@@ -1,4 +1,4 @@
-"""The browser that the tests of the page share."""
+"""The browser shared by the tests of the page."""
 
 from collections.abc import Iterator
 

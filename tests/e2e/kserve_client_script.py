@@ -1,4 +1,4 @@
-"""A stranger's client: the public KServe package, in its own environment, with none of this project's code.
+"""A third-party client: the public KServe package, in its own environment, without this project's code.
 
 Usage: python kserve_client_script.py HOST:GRPC_PORT URL IMAGES.npz, where URL is the server's HTTP side.
 IMAGES.npz holds `images`, uint8 [N, 28, 28, 1]. It prints what it got over each as one JSON object.

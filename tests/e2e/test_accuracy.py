@@ -1,4 +1,4 @@
-"""The whole MNIST test split through gRPC, against what the model's card claims."""
+"""The whole MNIST test split through gRPC, compared with the model's card."""
 
 import gzip
 import json

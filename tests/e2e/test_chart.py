@@ -1,4 +1,4 @@
-"""A server with the environment that the chart gives it, and the chart's helm tests against it."""
+"""A server with the chart's environment, and the chart's helm tests against it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The chart's Envoy, as the chart configures it, in front of a real server."""
+"""The chart's Envoy configuration, in front of a real server."""
 
 import socket
 import ssl
@@ -70,7 +70,7 @@ class Envoy:
         pytest.fail("Envoy is not ready")
 
     def drain(self) -> subprocess.CompletedProcess[bytes]:
-        """Runs what the kubelet runs before it stops Envoy, but does not wait afterwards."""
+        """Runs the preStop hook of Envoy, without waiting afterwards."""
         (container,) = pod(self._manifests, "digits-pixelserve-envoy")["containers"]
         command = container["lifecycle"]["preStop"]["exec"]["command"]
         script = command[-1].replace("9901", str(self.ports["9901"])).replace("sleep", "cat <&3; :")
@@ -154,7 +154,7 @@ def test_envoy_refuses_servers_whose_certificate_has_another_name(
         client.classify(PICTURE, model="mnist-cnn")
 
 
-def test_envoy_takes_no_new_connections_once_it_was_told_to_go(envoy: Envoy, eventually: Callable[..., None]) -> None:
+def test_envoy_accepts_no_new_connections_after_its_stop_hook(envoy: Envoy, eventually: Callable[..., None]) -> None:
     """Timeline: 1. a client has a connection; 2. the hook runs; 3. its next calls are answered; 4. the port closes,
     and Envoy still runs."""
     with envoy.running() as process, Client(envoy.address, timeout_s=30) as client:

@@ -1,4 +1,4 @@
-"""What a newcomer sees first."""
+"""The demo, a newcomer's first impression."""
 
 import os
 import re
@@ -15,7 +15,7 @@ PICTURES = {"mnist-cnn": "mnist", "mnist": "mnist", "fashion-mnist": "fashion-mn
 
 @pytest.mark.slow
 def test_the_demo_shows_pictures_and_figures_and_leaves_nothing_running(root: Path) -> None:
-    # A variable of our own finds the demo's descendants, whoever has become their parent.
+    # An environment variable finds the demo's descendants, even after they were reparented.
     marker = f"PIXELSERVE_TEST_MARKER={os.getpid()}"
     env = {**os.environ, "PIXELSERVE_TEST_MARKER": str(os.getpid())}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The commands of deploy/README.md; those that need a cluster run up to their dry run."""
+"""The commands of deploy/README.md; those that need a cluster up to their dry run."""
 
 import base64
 import os

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a page loads by itself; the address of a link is followed by its reader.
+# Resources that a page loads; links do not count.
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "object": "data"}
 
 pytestmark = pytest.mark.slow
 
 
 class Loads(HTMLParser):
-    """Collects the addresses of what a page loads."""
+    """Collects the addresses that a page loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`make image-check`: the server's image is built for real, looked into and run."""
+"""`make image-check` with a real build: the server's image is inspected and run."""
 
 import json
 import os

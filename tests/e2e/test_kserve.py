@@ -1,4 +1,4 @@
-"""KServe's public Python client, in a process and an environment of its own, against the server."""
+"""KServe's public Python client, in its own process and environment, against the server."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def digits(root: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def answer(server: Any, digits: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the client got, by protocol."""
+    """The client's results, by protocol."""
     python = Path(sys.prefix) / "kserve" / "bin" / "python"
     assert python.exists(), f"there is no {python}; run `make test`, which makes it"
     file = tmp_path_factory.mktemp("pictures") / "images.npz"

@@ -1,4 +1,4 @@
-"""docs/models.md: models as other libraries write them, the page's own commands, and the right answers."""
+"""docs/models.md: models from other libraries, the page's commands, and the right answers."""
 
 import json
 import re
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a picture of each fruit, and with what the page writes before a model is exported."""
+    """A folder with an image of each fruit, and the files that the page writes before an export."""
     folder = tmp_path_factory.mktemp("reader")
     for name, colour in FRUITS.items():
         Image.new("RGB", (100, 80), colour).save(folder / f"{name}.png")

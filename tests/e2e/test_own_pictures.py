@@ -1,4 +1,4 @@
-"""docs/own-pictures.md, word for word: its commands run on real pictures, and the server knows what is on them."""
+"""docs/own-pictures.md, word for word: its commands on real images, with correct predictions."""
 
 import re
 import shlex

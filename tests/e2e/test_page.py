@@ -29,7 +29,7 @@ def http(
     model_writer: Callable[..., Path],
     graph_writer: Callable[..., Path],
 ) -> str:
-    """The URL of a server on the committed models, `doubler`, which takes no pictures, and `colours`, with scores."""
+    """The URL of a server on the committed models, `doubler` (not an image classifier) and `colours` (with scores)."""
     repository = tmp_path_factory.mktemp("repository")
     for folder in (ROOT / "models").iterdir():
         (repository / folder.name).symlink_to(folder)

@@ -1,4 +1,4 @@
-"""What a visitor can do wrong, and what can go wrong: a sentence on the page, and nothing in the console."""
+"""Errors on the page: each shows a message, and nothing appears in the console."""
 
 import struct
 import zlib
@@ -23,7 +23,7 @@ def http(
     tmp_path_factory: pytest.TempPathFactory,
     model_writer: Callable[..., Path],
 ) -> str:
-    """The URL of a server on mnist-cnn and `doubler`, which takes no pictures."""
+    """The URL of a server on mnist-cnn and `doubler`, which is not an image classifier."""
     repository = tmp_path_factory.mktemp("repository")
     (repository / "mnist-cnn").symlink_to(ROOT / "models" / "mnist-cnn")
     model_writer(repository / "doubler" / "1" / "model.onnx")
@@ -49,7 +49,7 @@ def huge_png() -> bytes:
     ],
     ids=["text", "empty", "huge"],
 )
-def test_what_is_no_picture_is_a_sentence(page: Browser, name: str, content: bytes, kind: str, says: str) -> None:
+def test_an_invalid_picture_shows_a_sentence(page: Browser, name: str, content: bytes, kind: str, says: str) -> None:
     hand_over(page, name, content, kind=kind)
     assert says in problem(page)
     page.press("s")

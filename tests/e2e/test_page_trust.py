@@ -1,4 +1,4 @@
-"""The view Trust in a real browser: what the card says, and what an older or a larger card leaves out."""
+"""The view Trust in a real browser: the card's contents, and omissions for older or larger cards."""
 
 import json
 from collections.abc import Callable

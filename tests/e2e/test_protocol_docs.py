@@ -1,4 +1,4 @@
-"""The code of docs/protocol.md, run as it stands against a server."""
+"""The code of docs/protocol.md, run unchanged against a server."""
 
 import re
 import subprocess

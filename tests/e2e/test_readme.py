@@ -1,4 +1,4 @@
-"""The README's install lines, and its examples for a running server, as they stand."""
+"""The README's install commands, and its examples for a running server, unchanged."""
 
 import re
 import shlex

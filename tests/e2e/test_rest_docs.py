@@ -1,4 +1,4 @@
-"""The commands and the code of docs/rest.md, run as they stand against a server."""
+"""The commands and the code of docs/rest.md, run unchanged against a server."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The chart's training Job, container by container as Kubernetes runs it: in a sandbox with its user and mounts."""
+"""The chart's training Job, container by container, in a sandbox with Kubernetes's user and mounts."""
 
 import json
 import shutil

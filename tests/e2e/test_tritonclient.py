@@ -1,4 +1,4 @@
-"""The public Triton client, in a process and an environment of its own, against the server."""
+"""The public Triton client, in its own process and environment, against the server."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def pictures(root: Path) -> dict[str, Any]:
 
 
 def run(script: Path, server: Any, pictures: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Runs a script in the client's environment and returns what it printed."""
+    """Runs a script in the client's environment and returns its output."""
     python = Path(sys.prefix) / "tritonclient" / "bin" / "python"
     assert python.exists(), f"there is no {python}; run `make test`, which makes it"
     file = folder / "images.npz"
@@ -40,7 +40,7 @@ def run(script: Path, server: Any, pictures: dict[str, Any], folder: Path) -> di
 
 @pytest.fixture(scope="module")
 def answer(server: Any, pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the client got."""
+    """The client's results."""
     return run(SCRIPT, server, pictures, tmp_path_factory.mktemp("pictures"))
 
 

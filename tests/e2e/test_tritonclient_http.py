@@ -1,4 +1,4 @@
-"""The public Triton client over HTTP, in a process and an environment of its own, against the server."""
+"""The public Triton client over HTTP, in its own process and environment, against the server."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def digits(root: Path) -> dict[str, Any]:
 def answer(
     start_module_server: Callable[..., Any], root: Path, digits: dict[str, Any], tmp_path_factory: Any
 ) -> dict[str, Any]:
-    """What the client got."""
+    """The client's results."""
     python = Path(sys.prefix) / "tritonclient" / "bin" / "python"
     assert python.exists(), f"there is no {python}; run `make test`, which makes it"
     server = start_module_server(root / "models")

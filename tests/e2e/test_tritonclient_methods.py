@@ -41,7 +41,7 @@ def obliging_server(start_module_server: Callable[..., Any], root: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def found(obliging_server: Any, digits: dict[str, Any], tmp_path_factory: Any) -> Callable[[str], dict[str, Any]]:
-    """Runs the script with a client, once, and returns what it printed."""
+    """Runs the script with a client, once, and returns its output."""
     python = Path(sys.prefix) / "tritonclient" / "bin" / "python"
     assert python.exists(), f"there is no {python}; run `make test`, which makes it"
     file = tmp_path_factory.mktemp("pictures") / "images.npz"

@@ -1,4 +1,4 @@
-"""A stranger's client: the public tritonclient, in its own environment, with none of this project's code.
+"""A third-party client: the public tritonclient, in its own environment, without this project's code.
 
 Usage: python triton_client_script.py HOST:PORT IMAGES.npz; prints what it got as one JSON object.
 IMAGES.npz holds `images`, uint8 [N, 28, 28, 1].

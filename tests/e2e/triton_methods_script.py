@@ -1,4 +1,4 @@
-"""A stranger's client that does all it can: every public method of one of tritonclient's four clients is called.
+"""A third-party client that calls every public method of one of tritonclient's four clients.
 
 Usage: python triton_methods_script.py CLIENT HOST:PORT IMAGES.npz, where CLIENT is grpc, grpc.aio, http or http.aio.
 IMAGES.npz holds `images`, uint8 [N, 28, 28, 1]. The server has mnist-cnn loaded, and loads other models when asked.
@@ -29,7 +29,7 @@ def labels(result: Any) -> list[int]:
 
 
 class Walk:
-    """Calls one client's methods, whether they are coroutines or not, and keeps what they give."""
+    """Calls one client's methods, coroutines or not, and keeps the results."""
 
     def __init__(self, client: str, address: str, images: np.ndarray) -> None:
         self.protocol = client.partition(".")[0]

@@ -1,4 +1,4 @@
-"""What the integration tests share: requests, and repositories of small models."""
+"""Fixtures of the integration tests: requests, and repositories of small models."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ def make_tensor() -> Callable[..., pb.ModelInferRequest.InferInputTensor]:
 
 @pytest.fixture(scope="session")
 def write_patient_model(model_writer: Callable[..., Path]) -> Callable[..., None]:
-    """Writes a doubler to a model folder; it waits until a batch of so many rows is full, or an hour."""
+    """Writes a doubler to a model folder; it waits until a batch of that many rows is full, or an hour."""
 
     def write(folder: Path, *, rows: int, max_queue_size: int = 100, delay_s: int = 3600) -> None:
         model_writer(folder / "1" / "model.onnx")
@@ -61,7 +61,7 @@ def write_patient_model(model_writer: Callable[..., Path]) -> Callable[..., None
 
 @dataclass
 class HttpAnswer:
-    """What came back over HTTP."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -82,7 +82,7 @@ class HttpAnswer:
 def http_call(
     server: Any, path: str, body: Any = None, headers: Mapping[str, str] | None = None, method: str | None = None
 ) -> HttpAnswer:
-    """Sends one HTTP request on a connection of its own: POST where there is a body, which is JSON unless bytes."""
+    """Sends an HTTP request on a new connection: POST with a body, which is JSON unless bytes."""
     connection = http.client.HTTPConnection(urlsplit(server.http).netloc, timeout=30)
     content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     try:

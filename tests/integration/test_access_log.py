@@ -1,4 +1,4 @@
-"""Lines of the log about calls, with a real server process."""
+"""The access log of a real server process."""
 
 import base64
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def test_each_way_to_ask_gives_a_line(
     assert refused(lambda: stub.ModelInfer(make_request(raw=[b"1"], id="six"), metadata=METADATA)) == "INVALID_ARGUMENT"
     stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S)
     assert server.stop() == 0
-    # A line is written after its answer was sent, so that of the next call may come before it.
+    # A line is written after its answer was sent, so the next call's line may come first.
     order = ("one", "two", "three", "four", "five", "six")
     lines = sorted(requests_of(server), key=lambda line: order.index(line["request_id"]))
     found = [(line["request_id"], line["via"], line["model"], line["code"]) for line in lines]
@@ -105,7 +105,7 @@ def test_the_level_that_is_set_at_run_time_holds_for_these_lines_too(
 
 
 def secret_calls(stub: Any, channel: grpc.Channel, make_request: Any, make_tensor: Any) -> None:
-    """Sends what nobody else may see, in requests right and wrong."""
+    """Sends confidential values, in valid and invalid requests."""
     metadata = (("authorization", f"Bearer {SECRET}"), ("cookie", SECRET), ("x-api-key", SECRET))
     pixels = (SECRET.encode() * 100)[:784]
     image = [make_tensor("image", "UINT8", [1, 28, 28, 1])]

@@ -1,4 +1,4 @@
-"""What settings change that no other test sets on a running server (tests/contract/test_settings_evidence.py)."""
+"""Settings that no other test changes on a running server (tests/contract/test_settings_evidence.py)."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Classify: good pictures of every kind, and everything that may be wrong with one."""
+"""Classify: valid images of every kind, and every possible error."""
 
 import io
 import zlib

@@ -17,7 +17,7 @@ TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left behind."""
+    """A command's result."""
 
     code: int
     out: str

@@ -117,7 +117,7 @@ def test_what_the_model_saw_and_why_it_says_so(server: Any, client: Client, digi
         client.classify(digits[0], model=MODEL, occlusion=9)
 
 
-def test_models_and_health_are_told(client: Client) -> None:
+def test_models_and_health_are_returned(client: Client) -> None:
     [version] = client.models(MODEL)
     assert version.is_ready
     assert version.takes_images

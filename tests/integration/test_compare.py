@@ -1,4 +1,4 @@
-"""`make bench`, in small and without what has to be installed for it."""
+"""`make bench`, on a small scale and without its external dependencies."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_it_measures_http_against_grpc_on_kept_connections(root: Path, tmp_path:
 def test_it_measures_what_the_metrics_cost(root: Path, tmp_path: Path) -> None:
     quick = ["--rounds", "1", "--cost-requests", "1000"]
     done = compare(root, *quick, "--only", "metrics", "--json", "--out", str(tmp_path))
-    # A server that counts what it should not, or does not what it should, ends the measurement with 2.
+    # A server with wrong counts or answers ends the measurement with 2.
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)["figures"]
     assert [(figure["group"], len(figure["ratios"])) for figure in figures] == [("metrics", 2), ("metrics", 2)]

@@ -1,4 +1,4 @@
-"""A model takes pictures as its config.pbtxt declares them, whatever its input's type, layout and size."""
+"""Models accept images as declared in config.pbtxt, whatever the input's type, layout and size."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from pixelserve.v1 import classifier_pb2_grpc
 
 TIMEOUT_S = 30
 # Each model's numbers are the means of a picture's channels, so they show what became of the picture.
-# By name: the graph's input, config.pbtxt's max_batch_size, and what it declares.
+# By name: the graph's input, config.pbtxt's max_batch_size, and its declaration.
 MODELS: dict[str, tuple[tuple[Any, ...], int, str]] = {
     "imagenet": (("N", 3, 32, 32), 8, "imagenet"),
     "bgr": (("N", 3, 32, 32), 8, "imagenet colour=bgr fit=stretch"),
@@ -123,7 +123,7 @@ def test_golden_samples_are_shown_as_the_pictures_that_they_were(channel: grpc.C
     assert [each.data for each in shown] == levels
 
 
-def test_a_model_of_one_picture_takes_no_second_one(channel: grpc.Channel) -> None:
+def test_a_model_of_one_picture_refuses_a_second_one(channel: grpc.Channel) -> None:
     images = [pb.Image(encoded=encoded(picture()))] * 2
     with pytest.raises(grpc.RpcError, match="2 images; expected 1 to 1"):
         classifier_pb2_grpc.ClassifierStub(channel).Classify(
@@ -131,7 +131,7 @@ def test_a_model_of_one_picture_takes_no_second_one(channel: grpc.Channel) -> No
         )
 
 
-def test_the_declaration_is_told_whole(channel: grpc.Channel) -> None:
+def test_the_whole_declaration_is_returned(channel: grpc.Channel) -> None:
     said = (
         "colour=rgb layout=nchw size=32x32 fit=crop resize=37 resampling=bilinear mean=0.485,0.456,0.406 "
         "std=0.229,0.224,0.225"

@@ -1,4 +1,4 @@
-"""Each gate of `make deploy-check` fails on what it is there to find, and the chart passes them all."""
+"""Each gate of `make deploy-check` finds its faults, and the chart passes them all."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
 
 
 def failures(gate: str, chart: Path) -> list[str]:
-    """Returns what a gate finds in a chart, and holds the exit code against it."""
+    """Returns a gate's findings in a chart, and checks the exit code."""
     done = run("--only", gate, "--chart", chart, "--json")
     (report,) = json.loads(done.stdout)
     assert done.returncode == bool(report["failures"]), done.stderr

@@ -1,4 +1,4 @@
-"""SIGTERM under load: every request that was sent is answered or refused, none is lost."""
+"""SIGTERM under load: every sent request is answered or refused, none is lost."""
 
 import asyncio
 import signal
@@ -28,7 +28,7 @@ def request() -> bytes:
 
 
 async def load_until_refused(address: str, stop: Callable[[], None]) -> Counter[str]:
-    """Keeps 64 requests in flight; calls `stop` after some answers; every worker goes on until it is refused.
+    """Keeps 64 requests in flight; calls `stop` after some answers; every worker continues until it is refused.
 
     Returns how many were sent, answered, and refused, and how many ended in any other way.
     """
@@ -69,5 +69,5 @@ def test_a_stop_under_load_loses_no_request_20_times_in_a_row(start_server: Call
         assert counts["refused"] == IN_FLIGHT
         stopped = next(event for event in server.events() if event["event"] == "stopped")
         assert stopped["unfinished"] == 0
-        # What the server says it answered, the client got.
+        # The client received every answer that the server counted.
         assert stopped["answered"] == counts["answered"]

@@ -1,4 +1,4 @@
-"""Short drills, of which only failures are counted; `make drill` plays all cases for a minute each."""
+"""Short drills that count only failures; `make drill` runs all cases for a minute each."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Everything that makes the server faster may be switched off, and no answer is another."""
+"""Every optimisation of the server can be switched off without changing answers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ KINDS = ["network"] * 8 + ["floats"] * 4 + ["classes", "pair", "words"] * 2 + ["
 
 def make_request(kind: str, number: int, random: np.random.Generator) -> pb.ModelInferRequest:
     rows = int(random.choice([1, 1, 1, 2, 3, 8, 64]))
-    # So that heads are met again and again, with another id and other contents.
+    # So heads repeat, with different ids and contents.
     request_id = ("", str(number), "größe")[number % 7 % 3]
     floats = random.normal(size=(rows, 4)).astype(np.float32)
     match kind:

@@ -1,4 +1,4 @@
-"""Mutated input to every door: some thousands of inputs here; `make fuzz` sends them by the hour."""
+"""Mutated input to every entry point: a few thousand here; `make fuzz` runs for hours."""
 
 from pathlib import Path
 

@@ -54,7 +54,7 @@ def test_at_every_step_a_model_is_as_before_or_whole(tmp_path: Path, action: str
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["a new layout", "a layout with an image"])
 def test_at_every_step_a_layout_has_the_image_before_or_the_new_one(tmp_path: Path, is_new: bool) -> None:
-    """And the next one who writes removes what was left."""
+    """And the next writer removes the leftovers."""
     layout, source = tmp_path / "layout", tmp_path / "source" / "scaler"
     layout.mkdir()
     before: dict[str, bytes] = {}

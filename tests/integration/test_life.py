@@ -1,4 +1,4 @@
-"""A server's life: what it says when it starts, and how it ends."""
+"""A server's life cycle: start-up messages and shutdown."""
 
 import json
 import signal
@@ -71,7 +71,7 @@ def test_the_log_says_what_started_as_one_json_object_a_line(doubler_repository:
     assert probe(server, "/live") == 200
     assert server.stop() == 0
     events = [json.loads(line) for line in server.lines]
-    # On a busy machine a load may take long enough to say what it is doing.
+    # On a busy machine a load may take long enough to report its step.
     events = [each for each in events if each["event"] != "model loading"]
     assert [each["event"] for each in events] == ["model loaded", "serving", "draining", "stopped"]
     for each in events:

@@ -1,4 +1,4 @@
-"""What one sender may cost."""
+"""Limits on a single sender."""
 
 import gzip
 import json

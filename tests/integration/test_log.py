@@ -1,4 +1,4 @@
-"""The log of a real server: what happens when its reader goes away, and that nothing else gets between its lines."""
+"""The log of a real server: readers that go away, and no foreign output between its lines."""
 
 import io
 import json
@@ -104,7 +104,7 @@ def test_what_libraries_say_of_a_senders_mistakes_does_not_fill_the_log(
     repository = tmp_path / "repository"
     (repository / "mnist-cnn").parent.mkdir()
     (repository / "mnist-cnn").symlink_to(root / "models" / "mnist-cnn")
-    # Rows that are gathered by their own values: a value that is no row's number fails while it is computed.
+    # Rows that are gathered by their values: a value that is not a row's index fails during computation.
     rows = ("INT64", ["N", 4])
     graph_writer(repository / "picky" / "1" / "model.onnx", {"x": rows}, {"y": rows}, ("GatherElements", "x x", "y"))
     server = start_server(repository)

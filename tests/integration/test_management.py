@@ -1,4 +1,4 @@
-"""What is said of models and of the server beside inference: configuration, the repository's index, log, tracing."""
+"""Management calls: configuration, the repository index, logging and tracing."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

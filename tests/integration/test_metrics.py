@@ -1,4 +1,4 @@
-"""What the metrics page says of calls that were really made."""
+"""The metrics page after real calls."""
 
 import gzip
 import json

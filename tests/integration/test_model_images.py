@@ -1,4 +1,4 @@
-"""Images of models with other programs: a real registry, and what unpacks and mounts images on a node."""
+"""Model images with other programs: a real registry, and the unpacking and mounting of nodes."""
 
 import base64
 import json

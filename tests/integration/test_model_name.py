@@ -1,4 +1,4 @@
-"""--model-name serves a folder that is itself one model or version, in each form that KServe may leave it."""
+"""--model-name serves a folder that is a single model or version, in each layout that KServe may leave."""
 
 import json
 import shutil

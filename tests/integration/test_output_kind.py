@@ -1,4 +1,4 @@
-"""What is answered as a probability is one: over gRPC, HTTP and in the metrics."""
+"""Returned probabilities are probabilities: over gRPC, HTTP and in the metrics."""
 
 import io
 import json
@@ -59,7 +59,7 @@ def kinds(start_module_server: Callable[..., Any], tmp_path_factory: pytest.Temp
     write_model(repository, "logits", WEIGHTS / 255, "Identity", parameter("logits"))
     write_model(repository, "softmax", WEIGHTS, "Softmax", "")
     write_model(repository, "single", WEIGHTS[:, :1] / 255, "Sigmoid", "")
-    # A black pixel is 0, and 0 times infinity is no number.
+    # A black pixel is 0, and 0 times infinity is NaN.
     write_model(repository, "broken", np.array([[np.inf, 1]], np.float32), "Identity", parameter("logits"))
     write_model(repository, "wrong", WEIGHTS, "Identity", parameter("probabilities"))
     return start_module_server(repository)
@@ -168,7 +168,7 @@ def test_a_wrong_declaration_shows_no_false_probability_and_is_logged_once(
     assert "probabilities were declared" in said()[0]["reason"]
 
 
-def test_what_the_numbers_mean_is_told_with_the_model(kinds: Any, stub: Any, call_http: Any) -> None:
+def test_a_models_description_has_its_output_kind(kinds: Any, stub: Any, call_http: Any) -> None:
     metadata = kinds.stub().ModelMetadata(inference_pb2.ModelMetadataRequest(name="logits"), timeout=TIMEOUT_S)
     assert metadata.properties["output_kind"] == "logits"
     assert metadata.properties["output_kind_reason"] == "as config.pbtxt says"

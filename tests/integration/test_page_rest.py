@@ -1,4 +1,4 @@
-"""What the server gives the page: its files, the models and the figures."""
+"""The server's resources for the page: files, models and figures."""
 
 import base64
 import gzip
@@ -131,6 +131,6 @@ def test_an_occlusion_that_cannot_be_is_refused(call: Call, value: str) -> None:
     assert answer.error.startswith("occlusion")
 
 
-def test_occlusion_of_what_is_no_picture_is_its_error(call: Call) -> None:
+def test_occlusion_of_an_invalid_picture_is_an_error(call: Call) -> None:
     answer = call("/v1/models/mnist-cnn:classify?occlusion=7", b"text", {"Content-Type": "image/png"})
     assert "error" in answer.json["results"][0]

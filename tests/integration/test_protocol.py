@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, spoken with a real server process."""
+"""The Open Inference Protocol against a real server process."""
 
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from pixelserve.oip import inference_pb2_grpc
 SERVICE = "inference.GRPCInferenceService"
 Tensor = pb.ModelInferRequest.InferInputTensor
 Output = pb.ModelInferRequest.InferRequestedOutputTensor
-# Calls that the server carries at once; few, so that its number of threads settles.
+# Concurrent calls; few, so the server's number of threads becomes constant.
 THREADS = 4
 TIMEOUT_S = 30
 
@@ -172,7 +172,7 @@ def test_a_model_is_ready_or_not_and_never_an_error(stub: Any, name: str, versio
     assert stub.ModelReady(pb.ModelReadyRequest(name=name, version=version)).ready is ready
 
 
-def test_readiness_of_a_version_that_is_no_number_is_refused(stub: Any) -> None:
+def test_readiness_of_an_invalid_version_is_refused(stub: Any) -> None:
     code, details = refusal(lambda: stub.ModelReady(pb.ModelReadyRequest(name="doubler", version="new")))
     assert code == "INVALID_ARGUMENT"
     assert '"new"' in details
@@ -346,7 +346,7 @@ def late(**choice: int) -> dict[str, pb.InferParameter]:
     return {"timeout": pb.InferParameter(**choice)}
 
 
-# Everything about a request that differs from a good one of the doubler, and what it gets.
+# Differences from a valid request of the doubler, and the expected error.
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown model": ({"model": "none"}, "NOT_FOUND", 'no model "none"'),
     "no model": ({"model": ""}, "NOT_FOUND", 'no model ""'),

@@ -1,4 +1,4 @@
-"""A server in poll mode picks up what is pulled into its repository, and loses nothing over it."""
+"""A server in poll mode serves pulled models without losing requests."""
 
 import shutil
 import threading
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def polling_server(start_server: Callable[..., Any], doubler_repository: Path) -> Any:
-    """Serves version 1 of the doubler. An hour between looks: what is seen is seen through file events."""
+    """Serves version 1 of the doubler. It polls every hour, so changes are seen through file events."""
     return start_server(doubler_repository, "--model-control-mode", "poll", "--repository-poll-s", "3600")
 
 

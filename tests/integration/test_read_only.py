@@ -1,4 +1,4 @@
-"""A server whose file system is read-only, as containers are run."""
+"""A server on a read-only file system, as in containers."""
 
 import http.client
 import io
@@ -54,7 +54,7 @@ def picture() -> bytes:
 
 
 def classify_form(server: Any, content: bytes) -> Any:
-    """Sends a picture in a form and returns what was answered."""
+    """Sends an image in a form and returns the response."""
     head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
     connection = http.client.HTTPConnection(server.http.removeprefix("http://"), timeout=TIMEOUT_S)
     try:

@@ -1,4 +1,4 @@
-"""A running server follows its repository, or its clients, and loses no request over it."""
+"""A running server follows its repository or its clients without losing requests."""
 
 import asyncio
 import base64
@@ -322,7 +322,7 @@ def test_a_server_that_polls_follows_its_repository(
     model_writer: Callable[..., Path],
     eventually: Callable[..., None],
 ) -> None:
-    # An hour between looks: what is seen is seen through file events.
+    # It polls every hour, so changes are seen through file events.
     server = start_server(doubler_repository, "--model-control-mode", "poll", "--repository-poll-s", "3600")
     model_writer(doubler_repository / "other" / "1" / "model.onnx")
     eventually(lambda: is_ready(server, "other"), timeout_s=TIMEOUT_S)
@@ -344,7 +344,7 @@ def test_a_candidate_is_tried_promoted_and_taken_back(
     make_request: Callable[..., pb.ModelInferRequest],
     eventually: Callable[..., None],
 ) -> None:
-    """Timeline: 1. version 1 is stable, 2 a candidate, and each answers whoever asks for it; 2. the candidate is
+    """Timeline: 1. version 1 is stable, 2 a candidate, and each answers its requests; 2. the candidate is
     promoted; 3. it is rolled back. Nothing is loaded a second time."""
     model_writer(doubler_repository / "doubler" / "2" / "model.onnx")
     (doubler_repository / "doubler" / "config.pbtxt").write_text("max_batch_size: 8\n")

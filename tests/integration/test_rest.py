@@ -1,4 +1,4 @@
-"""The v2 protocol over HTTP, spoken with a real server process."""
+"""The v2 protocol over HTTP against a real server process."""
 
 import gzip
 import json
@@ -198,7 +198,7 @@ def test_the_index_is_that_of_grpc(call: Call, server: Any, body: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["load", "unload"])
-def test_without_explicit_control_nobody_loads_or_unloads(call: Call, change: str) -> None:
+def test_without_explicit_control_loading_and_unloading_is_refused(call: Call, change: str) -> None:
     answer = call(f"/v2/repository/models/doubler/{change}", b"")
     assert (answer.status, "--model-control-mode explicit" in answer.error) == (503, True)
 
@@ -311,7 +311,7 @@ def test_parameters_reach_the_core(call: Call) -> None:
     assert call(INFER, good(parameters=parameters)).status == 200
 
 
-# What differs from a good request of the doubler, and what it gets.
+# Differences from a valid request of the doubler, and the expected error.
 WRONG: dict[str, tuple[Any, int, str]] = {
     "no JSON": (b"{", 400, "the body is not JSON"),
     "nothing": (b"", 400, "the body is not JSON"),
@@ -448,7 +448,7 @@ def test_a_compressed_body_that_is_wrong_is_refused(
     call: Call, encoding: str, spoil: Any, status: int, said: str
 ) -> None:
     pack = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
-    # A thousand times smaller than what it becomes.
+    # A thousand times smaller than its unpacked size.
     packed = pack(bytes(64 * 1024 * 1024)) if spoil is None else spoil(pack(json.dumps(good()).encode()))
     answer = call(INFER, packed, {"Content-Encoding": encoding})
     assert answer.status == status
@@ -494,5 +494,5 @@ def test_the_description_lists_what_is_served(call: Call) -> None:
     assert "mnist-cnn" not in page.body.decode()
     assert page.headers["content-type"].startswith("text/html")
     assert "/v2/models/{model}/infer" in page.body.decode()
-    # It works where there is no internet.
+    # It works offline.
     assert "src=" not in page.body.decode()

@@ -14,7 +14,7 @@ PAGE = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
 
 @pytest.fixture(scope="session")
 def transport() -> str:
-    """One is enough: HTTP has a port of its own."""
+    """One is enough: HTTP has a separate port."""
     return "grpcio"
 
 
@@ -72,7 +72,7 @@ def test_a_listed_host_is_answered(doubler_repository: Path, start_server: Calla
     assert call_http(server, "/v2", headers={"Origin": "https://ml.example.com"}).status == 200
 
 
-def test_a_setting_that_is_no_list_of_hosts_is_refused_at_start(doubler_repository: Path, failing_serve: Any) -> None:
+def test_an_invalid_list_of_hosts_is_refused_at_start(doubler_repository: Path, failing_serve: Any) -> None:
     for wrong in ("https://ml.example.com", "", "a,,b", "a b"):
         failure = failing_serve("--model-repository", str(doubler_repository), "--allowed-hosts", wrong)
         assert failure.code != 0

@@ -1,4 +1,4 @@
-"""HTTP beside a server's life: deadlines, full queues, callers who leave, the drain, and ports."""
+"""HTTP over a server's life cycle: deadlines, full queues, callers that leave, the drain, and ports."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Pictures over HTTP: as a form, and as a body."""
+"""Images over HTTP: as a form, and as a body."""
 
 import base64
 import io
@@ -66,7 +66,7 @@ def test_a_body_may_be_a_picture_itself(call: Call, digits: list[bytes]) -> None
     assert "file" not in answer.json["results"][0]
 
 
-def test_a_file_name_that_is_no_text_is_shown_as_one(call: Call, digits: list[bytes]) -> None:
+def test_an_undecodable_file_name_is_shown_as_text(call: Call, digits: list[bytes]) -> None:
     """UTF-7 can write half of a surrogate pair."""
     form = {"Content-Type": FORM["Content-Type"] + "; charset=utf-7"}
     answer = call(CLASSIFY, part(digits[7], file="+2AA-") + END, form)

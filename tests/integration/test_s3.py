@@ -1,4 +1,4 @@
-"""Pulling from a real object store, as an init container does: whole versions or none, and errors that say why."""
+"""Pulling from a real object store, like an init container: whole versions or none, and clear errors."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def pull(store: ObjectStore, tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Pulls a URL into a repository, with nothing in the environment but the store and what is given."""
+    """Pulls a URL into a repository, with only the store and the given variables in the environment."""
 
     def pull(url: str = "s3://models/mnist-cnn", **env: str) -> "subprocess.CompletedProcess[str]":
         command = [str(PULL), "models", "pull", url, "--model-repository", str(tmp_path / "models"), "--require-card"]

@@ -1,4 +1,4 @@
-"""Scrapes at bad times and in bad ways: while the server drains, and far too many. Serving is not disturbed."""
+"""Scrapes at bad times: during the drain, and far too many. Serving is not affected."""
 
 import signal
 import socket
@@ -52,7 +52,7 @@ def test_scrapes_during_a_drain_are_whole_and_the_last_sees_the_last_request(
     eventually: Callable[..., None],
 ) -> None:
     """Timeline: 1. two requests wait, five seconds at most, for a third; 2. the server is told to stop; 3. a scrape
-    shows them waiting; 4. they are answered; 5. a scrape shows that, and what was refused; 6. the process ends, and so
+    shows them waiting; 4. they are answered; 5. a scrape shows that, and refused requests; 6. the process ends, and so
     does the port."""
     write_patient_model(tmp_path / "repository" / "patient", rows=3, delay_s=5)
     server = start_server(tmp_path / "repository")
@@ -62,7 +62,7 @@ def test_scrapes_during_a_drain_are_whole_and_the_last_sees_the_last_request(
     server.process.send_signal(signal.SIGTERM)
 
     def is_refused() -> bool:
-        """Says whether a call is refused; one that is keeps a stopping server for a moment longer."""
+        """Returns whether a call is refused; a refused call keeps a stopping server for a moment longer."""
         try:
             stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
@@ -112,7 +112,7 @@ def test_the_end_waits_for_a_scrape_that_came_and_not_for_a_connection_that_says
 
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-# What the connections of the flood send, in turn. None but the last leaves, and none reads its answer.
+# Data of the flood's connections, in turn. Only the last one leaves, and none reads its answer.
 SENT = {
     "a scrape": REQUEST,
     "nothing": b"",
@@ -177,7 +177,7 @@ def test_a_flood_of_scrapes_costs_no_inference_and_ends_by_itself(
     stub = server.stub()
 
     def infer(number: int) -> bool:
-        """Says whether a request of its own was answered with its own result."""
+        """Returns whether a new request gets its own result."""
         values = np.arange(4, dtype=np.float32)[None] + number
         answer = stub.ModelInfer(make_request(id=str(number), raw=[values.tobytes()]), timeout=TIMEOUT_S)
         return bool(answer.id == str(number) and answer.raw_output_contents[0] == (values * 2).tobytes())

@@ -1,4 +1,4 @@
-"""Several models under load at once: each is served, whatever the others are asked for."""
+"""Several models under load at once: each is served, regardless of the others."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Tensors that travel through shared memory, with a real server process."""
+"""Tensors in shared memory, with a real server process."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -172,7 +172,7 @@ def test_a_stream_takes_tensors_in_memory(stub: Any, memory: SharedMemory) -> No
 
 
 @pytest.mark.usefixtures("region")
-def test_a_region_that_is_registered_anew_is_the_one_that_is_used(stub: Any, memory: SharedMemory) -> None:
+def test_a_region_that_is_registered_again_is_the_one_that_is_used(stub: Any, memory: SharedMemory) -> None:
     """The head of both requests is the same, bit for bit."""
     stub.ModelInfer(request(None, (16,)))
     stub.SystemSharedMemoryUnregister(pb.SystemSharedMemoryUnregisterRequest(name="region"))

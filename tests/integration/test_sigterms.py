@@ -1,4 +1,4 @@
-"""SIGTERM in random states: one round of each in the suite; tests/support/sigterms.py plays hundreds."""
+"""SIGTERM in random states: one round of each here; tests/support/sigterms.py runs hundreds."""
 
 import pytest
 import sigterms

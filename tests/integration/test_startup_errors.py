@@ -1,4 +1,4 @@
-"""What keeps a server from starting: an exit code, one sentence that names the thing and the remedy, no traceback."""
+"""Start-up errors: an exit code, one sentence with the cause and the remedy, no traceback."""
 
 import re
 import socket
@@ -59,7 +59,7 @@ def label(repository: Path, *labels: str) -> None:
     (repository / "doubler" / "labels.txt").write_text("\n".join(labels))
 
 
-# What is done to a repository with one good model, and what is said of it; {repository} is its path.
+# Damage to a repository with one good model, and the expected error; {repository} is its path.
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a model folder without version": (
         remove_version,
@@ -268,7 +268,7 @@ def lower_case(tmp_path: Path, graph_writer: Callable[..., Path]) -> Path:
     return tmp_path / "text"
 
 
-def test_a_text_model_whose_locale_is_missing_is_told_how_to_install_it(
+def test_the_error_of_a_missing_locale_says_how_to_install_it(
     failing_serve: Fail, lower_case: Path, tmp_path: Path
 ) -> None:
     """glibc looks for locales in LOCPATH only where it is set; LANG makes no difference."""

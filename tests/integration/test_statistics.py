@@ -1,4 +1,4 @@
-"""ModelStatistics and the metrics beside it, asked of a real server process."""
+"""ModelStatistics and the matching metrics of a real server process."""
 
 import time
 import urllib.request

@@ -1,4 +1,4 @@
-"""The table of statuses in docs/protocol.md: every row of it, over gRPC, with a real server process."""
+"""Every row of the status table in docs/protocol.md, over gRPC, with a real server process."""
 
 import json
 import re
@@ -38,7 +38,7 @@ TWO = {
 }
 UNKNOWN_OUTPUT = pb.ModelInferRequest.InferRequestedOutputTensor(name="halved")
 
-# What differs from a good request of the doubler, by row and by what of the row it is; the status; what is said.
+# Differences from a valid request of the doubler, by row and case; the status; the message.
 REQUESTS: dict[str, dict[str, tuple[dict[str, Any], str, str]]] = {
     "unknown model, unknown version, or no version ready": {
         "unknown model": ({"model": "none"}, "NOT_FOUND", 'no model "none"'),

@@ -1,4 +1,4 @@
-"""ModelStreamInfer, spoken with a real server process."""
+"""ModelStreamInfer against a real server process."""
 
 import queue
 import signal
@@ -253,7 +253,7 @@ def test_a_server_that_stops_answers_what_it_accepted_and_ends_its_streams(
     server = start_server(tmp_path)
     with grpc.insecure_channel(server.grpc) as channel:
         busy, idle = Stream(channel), Stream(channel)
-        # One of no such model, since a good one would wait.
+        # A request for a missing model, because a valid one would wait.
         idle.send(make_request("none"))
         assert idle.receive().error_message.startswith("NOT_FOUND")
         busy.send(numbered(make_request, 1, model="patient"))
@@ -324,7 +324,7 @@ def test_a_stop_under_load_loses_no_answer(
             for stream in streams:
                 stream.close()
         assert server.process.wait(TIMEOUT_S) == 0
-        # What it has written is read to the end.
+        # Its output is read to the end.
         server.stop()
         stopped = next(event for event in server.events() if event["event"] == "stopped")
         assert (stopped["answered"], stopped["unfinished"]) == (answered, 0)

@@ -1,4 +1,4 @@
-"""What the benchmarks swap versions with, against a real server."""
+"""The benchmarks' version swapper, against a real server."""
 
 from collections.abc import Callable
 from typing import Any

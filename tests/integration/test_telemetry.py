@@ -1,4 +1,4 @@
-"""ONNX Runtime's telemetry is off in every command that loads it: it leaves a device id in its user's home."""
+"""ONNX Runtime's telemetry, which stores a device id in the home folder, is off in every command that loads it."""
 
 import os
 import subprocess

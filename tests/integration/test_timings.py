@@ -1,4 +1,4 @@
-"""A request's own timings, with a real server process."""
+"""Timings per request, with a real server process."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +48,7 @@ def check(found: dict[str, str]) -> None:
     assert all(int(found[key]) >= 0 for key in TIMES)
 
 
-def test_a_request_that_asks_is_told_what_its_run_was_and_its_mate_is_not(stub: Any, make_request: Any) -> None:
+def test_only_a_request_that_asks_gets_its_runs_timings(stub: Any, make_request: Any) -> None:
     """Twice, since the second head is one that is remembered."""
     for _ in range(2):
         asking = stub.ModelInfer.future(make_request("patient", parameters=ASKED, id="7"), timeout=TIMEOUT_S)
@@ -59,7 +59,7 @@ def test_a_request_that_asks_is_told_what_its_run_was_and_its_mate_is_not(stub: 
         assert told(mate.trailing_metadata()) == {}
 
 
-def test_on_a_stream_it_is_told_in_the_parameters(stub: Any, make_request: Any) -> None:
+def test_on_a_stream_timings_are_parameters(stub: Any, make_request: Any) -> None:
     requests = [make_request("patient", rows=2), make_request("patient", parameters=ASKED)]
     mate, asking = stub.ModelStreamInfer(iter(requests), timeout=TIMEOUT_S)
     parameters = asking.infer_response.parameters

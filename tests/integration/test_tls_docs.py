@@ -1,4 +1,4 @@
-"""docs/tls.md: its commands make what the server takes."""
+"""docs/tls.md: the server accepts the files of its commands."""
 
 import re
 import subprocess

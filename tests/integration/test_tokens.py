@@ -1,4 +1,4 @@
-"""Tokens at a real server's doors: gRPC over both transports, HTTP, and the metrics port."""
+"""Tokens on every port of a real server: gRPC over both transports, HTTP, and metrics."""
 
 import json
 import queue
@@ -160,7 +160,7 @@ def test_what_is_not_one_good_token_is_unauthenticated(
 
 
 def raw_http(server: Any, head: str | bytes, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
-    """Sends a request as it is written, on a connection of its own, and returns the answer."""
+    """Sends a raw request on a new connection, and returns the answer."""
     url = urlsplit(server.http)
     written = head if isinstance(head, bytes) else head.encode()
     with socket.create_connection((url.hostname or "", url.port or 0), timeout=TIMEOUT_S) as connection:
@@ -269,7 +269,7 @@ def test_a_token_limited_to_a_model_sees_no_other(
 def test_a_rate_is_kept_and_says_when_to_come_back(
     server: Any, stub: Any, make_request: Callable[..., Any], call_http: Callable[..., Any]
 ) -> None:
-    # Whoever of the parametrised runs comes first takes the only one of these 1,000 s.
+    # The first of the parametrised runs uses the only one per 1,000 s.
     code_of(stub.ModelInfer, make_request(), bearer("slow"))
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(make_request(), metadata=bearer("slow"), timeout=TIMEOUT_S)
@@ -320,8 +320,8 @@ def test_a_token_may_be_replaced_while_streams_are_open(
     make_request: Callable[..., Any],
     eventually: Callable[..., None],
 ) -> None:
-    """Timeline: 1. a stream is open and answered; 2. its token is revoked; 3. its next request is told so, and it ends;
-    4. a stream of another token goes on."""
+    """Timeline: 1. a stream is open and answered; 2. its token is revoked; 3. its next request fails, and it ends;
+    4. a stream of another token continues."""
     tokens = tmp_path / "tokens"
     tokens.write_text(lines()["infer"] + lines()["limited"] + lines()["observe"])
     server = start_server(repository, "--tokens", str(tokens))
@@ -347,14 +347,14 @@ def test_a_token_may_be_replaced_while_streams_are_open(
 
         other.send(make_request(id="2"))
         assert other.receive().infer_response.id == "2"
-        # For another model it is told so, and goes on.
+        # A request for another model gets an error, and the stream continues.
         other.send(make_request("other", id="3"))
         assert other.receive().error_message.startswith("PERMISSION_DENIED: token limited is for doubler only")
         other.send(make_request(id="4"))
         assert other.receive().infer_response.id == "4"
         other.close()
 
-        # A file that is half written takes nothing away.
+        # A partially written file revokes nothing.
         tokens.write_text(lines()["observe"] + lines()["limited"][:-1])
         stale = dict(bearer("observe"))
         eventually(lambda: "pixelserve_tokens_stale 1.0" in get(server.metrics, stale)[2])

@@ -1,4 +1,4 @@
-"""Traces, with a real server process and a collector in the test's own: OTLP over HTTP on loopback."""
+"""Traces of a real server process, with a collector in the test: OTLP over HTTP on loopback."""
 
 import gzip
 import threading
@@ -24,7 +24,7 @@ INFER = "inference.GRPCInferenceService/ModelInfer"
 
 
 class Collector:
-    """Keeps what a server sends, or hangs."""
+    """Keeps a server's spans, or hangs."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
@@ -32,7 +32,7 @@ class Collector:
         self.asked = threading.Event()
         """Set when anything was sent."""
         self.lets_go = threading.Event()
-        """Until it is set, whoever sends waits."""
+        """Senders wait until it is set."""
         self.lets_go.set()
         collector = self
 
@@ -75,7 +75,7 @@ class Collector:
         ]
 
     def resource(self) -> dict[str, str]:
-        """Returns what the server says of itself."""
+        """Returns the server's resource attributes."""
         attributes = self.requests[0].resource_spans[0].resource.attributes
         return {each.key: each.value.string_value for each in attributes}
 
@@ -155,7 +155,7 @@ def test_a_request_is_its_callers_child_and_has_its_phases_and_its_run(
     assert phases[0].end_time_unix_nano == phases[1].start_time_unix_nano
     assert request.start_time_unix_nano <= times[0]
     assert times[-1] <= request.end_time_unix_nano
-    # The run is a trace of its own.
+    # The run is a separate trace.
     assert (run.parent_span_id, run.trace_id.hex() == TRACE) == (b"", False)
     assert (linked(run), linked(spans["batch"])) == ([request.span_id], [run.span_id])
     assert (run.start_time_unix_nano, run.end_time_unix_nano) == (
@@ -236,7 +236,7 @@ def test_the_caller_decides_what_is_traced_and_the_rate_where_it_does_not(
 ) -> None:
     server = start_traced("--trace-rate", rate)
     server.stub().ModelInfer(make_request(), metadata=metadata, timeout=TIMEOUT_S)
-    # A server that stops sends what it has.
+    # A stopping server sends its remaining spans.
     assert server.stop() == 0
     assert len(collector.spans()) == (5 if is_traced else 0)
 
@@ -338,7 +338,7 @@ def test_trace_settings_that_cannot_be_change_nothing(
     assert trace_settings(stub) == before
 
 
-def test_a_collector_that_is_down_disturbs_nobody_and_the_log_says_so(
+def test_a_collector_that_is_down_affects_no_call_and_the_log_says_so(
     start_traced: Callable[..., Any], collector: Collector, make_request: Any, eventually: Any
 ) -> None:
     collector.close()
@@ -357,7 +357,7 @@ def test_a_collector_that_is_down_disturbs_nobody_and_the_log_says_so(
     assert len(server.events()) == len(server.lines)
 
 
-def test_a_collector_that_hangs_disturbs_nobody_not_even_a_server_that_stops(
+def test_a_collector_that_hangs_affects_no_call_and_no_stopping_server(
     start_traced: Callable[..., Any], collector: Collector, make_request: Any
 ) -> None:
     collector.lets_go.clear()
@@ -382,6 +382,6 @@ def test_without_a_collector_nothing_of_it_is_loaded(
     assert not [line for line in imported if "opentelemetry" in line]
 
 
-def test_an_endpoint_that_is_no_url_is_refused(failing_serve: Callable[..., Any], doubler_repository: Path) -> None:
+def test_an_invalid_endpoint_is_refused(failing_serve: Callable[..., Any], doubler_repository: Path) -> None:
     failure = failing_serve("--model-repository", str(doubler_repository), "--trace-endpoint", "localhost:4318")
     assert "--trace-endpoint" in failure.message or "trace_endpoint" in failure.message

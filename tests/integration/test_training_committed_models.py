@@ -1,4 +1,4 @@
-"""The models under models/ are what their cards say they are."""
+"""The models under models/ match their cards."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A repository that was written for Triton is served as it is."""
+"""A repository written for Triton is served unchanged."""
 
 import json
 import re

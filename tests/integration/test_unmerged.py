@@ -1,4 +1,4 @@
-"""Requests that must not share a run do not, and wherever an operator or a client looks the reason is there."""
+"""Requests that must not be merged are not, and the reason is visible to operators and clients."""
 
 import urllib.request
 from collections.abc import Callable
@@ -113,7 +113,7 @@ def survivors_of(value: float) -> pb.ModelInferRequest:
     return request
 
 
-def test_a_run_that_cannot_be_taken_apart_ends_merging_and_costs_nobody_an_answer(
+def test_a_run_that_cannot_be_taken_apart_ends_merging_and_loses_no_answer(
     start_server: Callable[..., Any], repository: Path, eventually: Callable[..., None]
 ) -> None:
     """1. Two requests fill a batch that gives one row. 2. Each is computed by itself. 3. From then on a request waits
@@ -142,7 +142,7 @@ def test_doctor_warns_and_the_command_shows_it(repository: Path, server: Any, ru
 
 @pytest.fixture
 def run_command() -> Callable[..., str]:
-    """Runs a pixelserve command that must succeed, and returns what it printed."""
+    """Runs a pixelserve command that must succeed, and returns its output."""
 
     def run(*arguments: str) -> str:
         ran = CliRunner().invoke(app, arguments)

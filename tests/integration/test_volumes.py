@@ -1,4 +1,4 @@
-"""Repositories on volumes as Kubernetes mounts them."""
+"""Repositories on volumes mounted by Kubernetes."""
 
 import shutil
 import subprocess

@@ -105,7 +105,7 @@ def test_a_served_gate_knows_its_classes_names(zoo_server: Any) -> None:
 
 
 @pytest.mark.parametrize("model", TABULAR)
-def test_classify_refuses_a_model_that_takes_no_pictures(zoo_server: Any, root: Path, model: str) -> None:
+def test_classify_refuses_a_model_that_is_not_an_image_classifier(zoo_server: Any, root: Path, model: str) -> None:
     picture = next((root / "examples" / "mnist").glob("*.png"))
     done = classify(zoo_server, picture, model)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""Clients that always have a call in flight, and say what came of each."""
+"""Clients that always have a call in flight, and report each result."""
 
 import json
 import threading
@@ -46,7 +46,7 @@ def grpc_client(served: Any, address: str, message: bytes) -> Callable[[], str]:
 
 
 def http_client(clients: Clients, served: Any, address: str) -> Callable[[], str]:
-    """Returns a client that keeps its connection until it is told to close it, and retries nothing."""
+    """Returns a client that keeps its connection until told to close it, and never retries."""
     connection = clients.connections.enter_context(closing(served.connect_http(address)))
     tensor = {"name": "values", "datatype": "FP32", "shape": [1, 4], "data": [0, 1, 2, 3]}
     body = json.dumps({"inputs": [tensor]})

@@ -1,4 +1,4 @@
-"""A certificate authority for tests: whatever a test needs is issued at run time, as PEM files."""
+"""A certificate authority for tests, which issues PEM files at run time."""
 
 import ipaddress
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A Kubernetes API that has one Secret: enough for charts that look it up."""
+"""A Kubernetes API with one Secret, for charts that look it up."""
 
 import base64
 import json

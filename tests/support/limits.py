@@ -1,4 +1,4 @@
-"""Limits of an h2corn port that no test runs into."""
+"""Limits of an h2corn port that no test reaches."""
 
 from pixelserve_server.transport.h2corn import Limits
 

@@ -1,4 +1,4 @@
-"""Well-behaved clients beside an attack: every answer is checked, none may be missing."""
+"""Well-behaved clients during an attack: every answer is checked, none may be missing."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ class Neighbours:
         self.answered = 0
         """Calls with the right answer."""
         self.lost: Counter[str] = Counter()
-        """All others: the status, or what was wrong."""
+        """All others: the status, or the problem."""
         self.took_s: list[float] = []
         """How long each call took that was answered."""
         self._target = target

@@ -1,4 +1,4 @@
-"""What tests of the page do to it as a visitor."""
+"""Visitors' actions for tests of the page."""
 
 import base64
 import sys

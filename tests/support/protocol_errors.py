@@ -1,4 +1,4 @@
-"""What h2spec sends, in our own words: one broken rule of HTTP/2 or HPACK each, and how a server may take it.
+"""h2spec's cases, reimplemented: one violation of HTTP/2 or HPACK each, with the permitted reactions.
 
 The numbers are sections of RFC 9113 (HTTP/2) and, with an H, of RFC 7541 (HPACK). Priorities, which RFC 9113 dropped,
 are left out.
@@ -101,7 +101,7 @@ FRAMES = [
     Case("6.6 PUSH_PROMISE from a client", frame(PUSH, END_HEADERS, 1, struct.pack(">I", 2) + HEAD), CONNECTION),
     Case("6.7 PING on a stream", frame(PING, 0, 1, bytes(8)), CONNECTION),
     Case("6.7 PING of another size", frame(PING, 0, 0, bytes(6)), CONNECTION),
-    Case("6.7 PING acknowledged that nobody sent", frame(PING, 1, 0, bytes(8)), IGNORED),
+    Case("6.7 PING acknowledged that was not sent", frame(PING, 1, 0, bytes(8)), IGNORED),
     Case("6.8 GOAWAY on a stream", frame(GOAWAY, 0, 1, bytes(8)), CONNECTION),
     Case("6.9 WINDOW_UPDATE of 0", frame(WINDOW, 0, 0, bytes(4)), CONNECTION),
     Case("6.9 WINDOW_UPDATE of 0 on a stream", OPEN + frame(WINDOW, 0, 1, bytes(4)), STREAM),

@@ -1,4 +1,4 @@
-"""Random frames from a seed: calls, broken calls, frames of every kind in any order, and bytes that are none.
+"""Random frames from a seed: calls, broken calls, frames of every kind in any order, and invalid bytes.
 
     python tests/support/random_frames.py --target HOST:PORT [--pid PID] [--seconds 3600] [--seed 1]
 

@@ -1,4 +1,4 @@
-"""Servers that are ended while they work, and their callers."""
+"""Servers that are stopped while they work, and their callers."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""A client that sends any HTTP/2 frames at all: for what a well-behaved library refuses to send."""
+"""A client that sends arbitrary HTTP/2 frames, including those that libraries refuse to send."""
 
 import contextlib
 import socket
@@ -280,7 +280,7 @@ class RawConnection:
         self.frames[type(one).__name__] += 1
         answer = self.answers.setdefault(one.stream_id, Answer()) if one.stream_id else None
         if isinstance(one, HeadersFrame) and answer:
-            # A refusal may quote what was sent, which may be no text.
+            # A refusal may quote the request, which may not be text.
             pairs = self._decoder.decode(one.data, raw=True)
             answer.headers |= {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
         elif isinstance(one, DataFrame) and answer:
@@ -304,7 +304,7 @@ class RawConnection:
 
     def _acknowledge(self, one: Frame) -> None:
         self._acknowledgements.append(one.serialize())
-        # A thread that sends takes it along. Waiting for it could last for ever: what it sends may be taken only after
+        # A sending thread takes it along. Waiting for it could block forever: its data may be accepted only after
         # we have read.
         if self._sending.acquire(blocking=False):
             try:

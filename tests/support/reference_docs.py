@@ -1,4 +1,4 @@
-"""Writes the tables of docs/ whose source is the code.
+"""Generates the tables of docs/ from the code.
 
     python tests/support/reference_docs.py            writes them
     python tests/support/reference_docs.py --check    exits with 1 and names the pages that are out of date

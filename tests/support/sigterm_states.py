@@ -1,4 +1,4 @@
-"""The states of `sigterms`: each starts a server in a folder and brings it into a state, at a random moment of it."""
+"""The states of `sigterms`: each starts a server in a folder and brings it to a random moment of a state."""
 
 import contextlib
 import io
@@ -187,7 +187,7 @@ def slow_reader(folder: Path, transport: str, chance: random.Random) -> Server:
     reading = threading.Event()
     infer = server.stub(_slow(server.address, reading)).ModelInfer
     server.start(lambda: server.call(lambda: infer(message, timeout=CALL_S)))
-    # While it is read: `call` counts what was sent before.
+    # While it is read: `call` counts earlier bytes.
     reading.wait(CALL_S)
     time.sleep(chance.uniform(0.1, 0.3))
     return server

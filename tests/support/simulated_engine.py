@@ -1,4 +1,4 @@
-"""The engine on a virtual clock, in one thread, with faults that are drawn from a seed.
+"""The engine on a virtual clock, in one thread, with seeded faults.
 
 The batcher, its queue and workers, the timer and drains are the real ones; only threads, time and sessions are not.
 Sessions raise, hang, break, and cannot be rebuilt; callers leave, cannot be answered, and send more from within their
@@ -319,7 +319,7 @@ class Engine:
             require(np.array_equal(found, request.buffers[0][:rows] * 2), "an answer holds the request's own rows")
         elif isinstance(answer, DeadlineExceeded) and not request.timeout_ns and request.deadline_ns is not None:
             late_ns = self.world.now_ns - max(request.deadline_ns, self._jumped_ns, request.arrived_ns)
-            require(late_ns < LATE_NS, "one that expires is told at its deadline")
+            require(late_ns < LATE_NS, "an expired one is answered at its deadline")
         if version.policy.preserve_ordering and request.ticket >= 0:
             require(request.ticket >= version.last_ticket, "answers leave in the order of their requests")
             version.last_ticket = request.ticket

@@ -1,4 +1,4 @@
-"""Threads, locks and time without any of them: what happens next is drawn from a seed, so it can happen again."""
+"""Simulated threads, locks and time: the schedule comes from a seed, so runs can be repeated."""
 
 import heapq
 import random

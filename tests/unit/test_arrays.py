@@ -1,4 +1,4 @@
-"""What an npz file unpacks to is known, and bounded, before anything of it is unpacked."""
+"""The unpacked size of an npz file is known and bounded before unpacking."""
 
 import io
 import struct

@@ -93,7 +93,7 @@ def test_a_task_may_be_unknown() -> None:
     assert card(task="unknown").task == "unknown"
 
 
-def test_a_field_from_a_newer_minor_revision_is_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_a_field_from_a_newer_minor_revision_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "card.json"
     path.write_text(json.dumps(card().model_dump(mode="json") | {"mood": "good"}))
     assert read_card(path) == card()

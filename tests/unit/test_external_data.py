@@ -1,4 +1,4 @@
-"""Weights beside the graph: which files they are in, and which files they may never be in."""
+"""External data of ONNX files: permitted and forbidden files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +132,7 @@ def test_every_place_that_a_tensor_may_have_is_looked_at(model: Path, place: Pla
     ],
 )
 def test_what_is_not_the_name_of_a_file_beside_the_model_is_refused(model: Path, location: str) -> None:
-    # By our own definition, since onnx takes no name that is not UTF-8.
+    # With our own message definition, because onnx accepts only UTF-8 names.
     entry = model_pb2.StringStringEntryProto(key=b"location", value=location.encode(errors="surrogateescape"))
     tensor = model_pb2.TensorProto(external_data=[entry], data_location=model_pb2.TensorProto.EXTERNAL)
     made = model_pb2.ModelProto(graph=model_pb2.GraphProto(initializer=[tensor]))

@@ -1,4 +1,4 @@
-"""Rows that may share a run are told from rows that may not, whatever a model computes."""
+"""Models with independent rows are distinguished from others, whatever they compute."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

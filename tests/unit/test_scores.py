@@ -1,4 +1,4 @@
-"""What a classifier's numbers mean, and how they become probabilities."""
+"""The meaning of a classifier's scores, and their conversion to probabilities."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a soak finds wrong: calls without an end, and metrics that do not agree with the clients."""
+"""Faults that a soak finds: calls without an end, and metrics that disagree with clients."""
 
 from collections import Counter
 

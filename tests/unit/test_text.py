@@ -1,4 +1,4 @@
-"""Text files as editors on every system write them."""
+"""Text files from editors on every system."""
 
 import os
 import tracemalloc
@@ -19,7 +19,7 @@ def test_every_encoding_that_says_what_it_is_gives_the_same_text(tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be"])
-def test_utf_16_of_either_byte_order_is_told_by_its_mark(tmp_path: Path, name: str) -> None:
+def test_utf_16_of_either_byte_order_is_detected_by_its_mark(tmp_path: Path, name: str) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes(f"\ufeff{WINDOWS}".encode(name))
     assert read_text(path) == "Süßes\nSalt\n"
@@ -98,6 +98,6 @@ def test_lines_are_counted_before_they_are_made(tmp_path: Path) -> None:
         read_lines(path)
 
 
-def test_a_missing_file_is_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_is_distinguished(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_text(tmp_path / "labels.txt")

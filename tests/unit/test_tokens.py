@@ -79,7 +79,7 @@ def test_a_tokens_line_says_the_token(scopes: set[Scope], models: set[str] | Non
             (f"{DIGEST} name=shop scopes=infer rate={rate}", "rate is .*; expected requests per second, more than 0")
             for rate in ("0", "0.0", "-1", "nan", "inf", "1e3", "", "many", "١٠", "1_000", "0x10", "1000000000000")
         ),
-        # The digest of no token is no secret, but what was mistaken for one may be.
+        # A missing token's digest is not secret, but a value mistaken for one may be.
         ("ps_not-a-real-token name=shop scopes=infer", "begins with a token; expected its digest"),
         (f"{DIGEST} name={new_token()} scopes=infer", "name= holds a token"),
     ],

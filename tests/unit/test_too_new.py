@@ -1,4 +1,4 @@
-"""Models that are newer than the runtime: what a user reads of them, and what export can do about it."""
+"""Models newer than the runtime: the user's message, and export's remedy."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def model() -> ModelProto:
 
 
 def served(path: Path) -> str:
-    """Returns what the server says of a file that it refuses."""
+    """Returns the server's error for a refused file."""
     with pytest.raises(RepositoryError) as raised:
         Session(path, SessionOptions(device="cpu", intra_op_threads=1))
     return str(raised.value)

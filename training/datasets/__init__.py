@@ -27,6 +27,6 @@ def load(name: str, data_dir: Path | None) -> Dataset:
     if data_dir is not None and not data_dir.is_dir():
         raise UsageError(
             f"--data-dir {data_dir}: no such folder; give the one that holds the data sets' official files, "
-            f"or leave it out to have Keras download them"
+            f"or omit it to download them with Keras"
         )
     return _SOURCES[name].load(data_dir)

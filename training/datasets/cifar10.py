@@ -113,7 +113,7 @@ def _note(fingerprint: str) -> str:
     if fingerprint == _JPEG_SHA256:
         return "a lossy copy: the images went through JPEG compression of quality 75"
     # The official files were not available when this was written, so their hash is unknown.
-    return "not the files that this project's own figures were measured on, which are a lossy JPEG copy"
+    return "not the files that this project's figures were measured on, a lossy JPEG copy"
 
 
 def _where_to_put() -> str:

@@ -96,7 +96,7 @@ def _classes(root: Path) -> list[Path]:
         if not folder.name.isprintable():
             raise DataError(f"--images {root}: the folder {folder.name!a} cannot be a label; rename it")
     if loose := sum(entry.is_file() for entry in entries):
-        say(f"note: {loose:,} files in {root} itself are left out: they are in no class's folder")
+        say(f"note: {loose:,} files directly in {root} are ignored: they are not in a class's folder")
     return folders
 
 
@@ -133,7 +133,7 @@ def _pictures_in(folder: Path) -> list[Path]:
             f"{', '.join(SUFFIXES)}: put some there, or remove the folder"
         )
     if passed:
-        say(f"note: passed over in {folder}: {passed}")
+        say(f"note: ignored in {folder}: {passed}")
     return pictures
 
 
@@ -158,7 +158,7 @@ def _read(files: Sequence[tuple[Path, int]], shape: Shape, *, skip_broken: bool)
         rights = " (check the permissions)" if is_forbidden else ""
         raise DataError(
             f"{len(broken):,} of {len(files):,} pictures cannot be read: {named}; repair{rights} or remove them, or "
-            f"leave them out with --skip-broken"
+            f"skip them with --skip-broken"
         )
     say(f"skipped {len(broken):,} of {len(files):,} pictures, which cannot be read: {named}")
     return pictures
@@ -179,7 +179,7 @@ def _say_what_is_odd(pictures: Sequence[_Picture], classes: Sequence[Path]) -> N
     (largest, most), (smallest, fewest) = sizes.most_common()[0], sizes.most_common()[-1]
     if most >= _UNEVEN * fewest:
         say(
-            f"note: {largest} has {most:,} pictures and {smallest} has {fewest:,}: always answering {largest} would be "
+            f"note: {largest} has {most:,} pictures and {smallest} has {fewest:,}: always predicting {largest} is "
             f"right {most / len(pictures):.0%} of the time; add pictures to the smaller classes, and look at each "
             f"class's recall"
         )
@@ -193,8 +193,8 @@ def _split(pictures: Sequence[_Picture], classes: Sequence[Path]) -> tuple[list[
         of_class = sorted((picture for picture in pictures if picture.label == label), key=lambda each: each.sha256)
         if len(of_class) < 2:
             raise DataError(
-                f"{folder}: {len(of_class)} pictures that can be read; expected at least 2, one to learn from and one "
-                f"to measure with, and better some dozens: add some, or remove the folder"
+                f"{folder}: {len(of_class)} readable pictures; expected at least 2, one to train and one "
+                f"to measure with, better dozens: add some, or remove the folder"
             )
         held = max(round(len(of_class) * TEST_SHARE), 1)
         test += of_class[:held]
@@ -207,7 +207,7 @@ def _as_split(pictures: Sequence[_Picture], labels: Sequence[str]) -> Split:
     return Split(
         np.stack([picture.pixels for picture in pictures]),
         np.array([picture.label for picture in pictures], smallest),
-        # Shuffled anew for each number of pictures, most of what is held out would have been learned before the folder
+        # Reshuffled for each number of pictures, most held-out samples would have been learned before the folder
         # grew, and a new version could not be compared with an older one.
         np.array(sorted(range(len(pictures)), key=lambda index: pictures[index].sha256)),
     )

@@ -31,8 +31,8 @@ def stratified_folds(split: Split, count: int) -> Iterator[tuple[Indices, Indice
     classes, sizes = np.unique(split.targets, return_counts=True)
     if sizes.min() < count:
         raise UsageError(
-            f"{count} folds want {count} training samples of every class, and the class of index "
-            f"{classes[sizes.argmin()]} has {sizes.min()}; ask for fewer folds, or give more samples"
+            f"{count} folds need {count} training samples of every class, but the class of index "
+            f"{classes[sizes.argmin()]} has {sizes.min()}; use fewer folds, or give more samples"
         )
     cut = StratifiedKFold(count, shuffle=True, random_state=_FOLDS_SEED)
     yield from cut.split(np.zeros(len(split)), split.targets)

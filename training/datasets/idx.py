@@ -41,7 +41,7 @@ def read(path: Path, *, rank: int) -> npt.NDArray[np.uint8]:
     expected_bytes = head_bytes + math.prod(shape)
     if len(content) != expected_bytes:
         raise DataError(
-            f"{path}: its head promises {expected_bytes} bytes, it holds {len(content)}; "
+            f"{path}: its header states {expected_bytes} bytes, but it has {len(content)}; "
             f"the file is truncated or damaged: download it again"
         )
     return np.frombuffer(content, np.uint8, offset=head_bytes).reshape(shape)

@@ -1,1 +1,1 @@
-"""An export: `pixelserve export`, from a trained model to a version in a repository with its evidence."""
+"""`pixelserve export`: writes a trained model as a repository version, with evidence."""

@@ -1,4 +1,4 @@
-"""Frees the batch axis of models that were built or called with a fixed number of samples."""
+"""Makes a fixed batch dimension free."""
 
 from dataclasses import replace
 
@@ -10,15 +10,15 @@ from ..runtime import Array
 from .convert import Signature
 
 _RUNS = 3
-# Other sizes are summed in another order.
+# Other sizes sum in a different order.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 
 
 def with_free_batch(signature: Signature) -> Signature:
-    """Returns a function of any number of samples, if each gets the rows that it gets in the original's batch.
+    """Returns a function with a free batch dimension if each sample keeps the outputs of the original.
 
-    A Keras model that was called with one picture before it was saved has a batch of one in its shape, which nothing in
-    it depends on. One whose layers do is left as it is.
+    A Keras model that was called with one image before it was saved has a batch of one in its shape. If its layers
+    depend on it, it is returned unchanged.
     """
     rows = signature.shape[0] if signature.shape else None
     if rows is None or None in signature.shape:
@@ -26,12 +26,12 @@ def with_free_batch(signature: Signature) -> Signature:
     free = replace(signature, shape=(None, *signature.shape[1:]))
     try:
         is_same = _gives_the_same(free, signature, rows)
-    except Exception:  # noqa: BLE001 - whatever a layer raises for another shape
+    except Exception:  # noqa: BLE001 - layers raise anything for another shape
         is_same = False
     if not is_same:
-        say(f"note: its batch of {rows} is part of what it computes: requests cannot share a run, nor send pictures")
+        say(f"note: its batch of {rows} is part of its computation: requests cannot share a run or send images")
         return signature
-    say(f"note: its batch of {rows} was made free; each sample gets the same outputs as before")
+    say(f"note: its batch of {rows} was made free; outputs per sample are unchanged")
     return free
 
 
@@ -54,7 +54,7 @@ def _gives_the_same(free: Signature, fixed: Signature, rows: int) -> bool:
 def _made_up(shape: tuple[int | None, ...], dtype: str) -> Array:
     random = np.random.default_rng(0)
     if dtype.startswith("float"):
-        # Some as scaled pixels are, some as pixels: one of these moves what the model gives.
+        # In the ranges of scaled pixels and of raw pixels: one of them changes the output.
         values = random.random(shape)  # type: ignore[arg-type]
         values[::2] *= 255
         return values.astype(dtype)

@@ -1,4 +1,4 @@
-"""config.pbtxt, Triton's model configuration as protobuf text: writes it, and compares one on disk with a model."""
+"""Writes config.pbtxt, Triton's model configuration as protobuf text, and compares one on disk with a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 DEFAULT_MAX_BATCH_SIZE = 64
 INVERSION = "inversion"
-"""The parameter that overrides the declared inversion."""
+"""Parameter that overrides the declared inversion."""
 STABLE = "stable"
-"""The parameter that names the version for requests without one."""
+"""Parameter that names the version for requests without one."""
 
 _CHANNELS = (1, 3)
-# What is smaller than a picture may be anything, such as a window of a signal.
+# Smaller inputs may be anything, such as a window of a signal.
 _SMALLEST_SIDE = 8
 
 _AnyTensor = TypeVar("_AnyTensor", pb.ModelInput, pb.ModelOutput)
@@ -45,10 +45,10 @@ def render(
     Args:
         name: the model's name.
         model: the exported model.
-        labelled: the output whose last dimension the label file names; None: there is no label file.
-        picture: what becomes of pictures for it, in the words of docs/pictures.md; empty: the default.
-        max_batch_size: most samples in a batch; None: 64, or 0 if the model has no batch dimension.
-        output_kind: what a classifier's output is; None: not known.
+        labelled: the output whose last dimension the label file names, or None without a label file.
+        picture: image preprocessing, in the syntax of docs/pictures.md; empty: the default.
+        max_batch_size: maximum samples in a batch; None: 64, or 0 if the model has no batch dimension.
+        output_kind: the kind of a classifier's output, or None if unknown.
         merge: whether requests may share a run, if the model has a batch dimension.
     """
     written = pb.ModelConfig(
@@ -75,7 +75,7 @@ def render(
 
 def _described(kind: type[_AnyTensor], tensor: Tensor, model: OnnxModel) -> _AnyTensor:
     dims = model.sample_shape(tensor)
-    # Triton has no empty dims: a tensor of one number a sample is [ 1 ], reshaped to nothing.
+    # Triton has no empty dims: a tensor of one number per sample is [ 1 ], reshaped to [ ].
     entry = kind(name=tensor.name, data_type=tensor.config_type, dims=dims or (1,))
     if not dims:
         entry.reshape.SetInParent()
@@ -83,7 +83,7 @@ def _described(kind: type[_AnyTensor], tensor: Tensor, model: OnnxModel) -> _Any
 
 
 def _format(dims: Sequence[int]) -> pb.ModelInput.Format:
-    """Returns where a picture's channels are, which Triton's image clients ask for; none for what is not a picture."""
+    """Returns an image input's channel order, which Triton's image clients need; FORMAT_NONE for other inputs."""
     if len(dims) == 3:
         if dims[2] in _CHANNELS and _are_sides(dims[:2]):
             return pb.ModelInput.FORMAT_NHWC
@@ -97,7 +97,7 @@ def _are_sides(dims: Sequence[int]) -> bool:
 
 
 def check_batches(model: OnnxModel, max_batch_size: int | None) -> None:
-    """Raises UsageError if a largest batch is given for a model that has no batch dimension."""
+    """Raises UsageError if `max_batch_size` is given for a model without a batch dimension."""
     if max_batch_size is not None and not model.batches:
         raise UsageError(
             f"--max-batch-size {max_batch_size}: the model has no batch dimension; omit the option, or save the model "
@@ -106,14 +106,14 @@ def check_batches(model: OnnxModel, max_batch_size: int | None) -> None:
 
 
 def read_output_kind(path: Path) -> OutputKind | None:
-    """Returns what a configuration on disk says that a classifier's output is; None: nothing, or it cannot be read."""
+    """Returns the output kind in a configuration on disk, or None if it has none or is unreadable."""
     config = _read(path)
     value = config.parameters[OUTPUT_KIND].string_value if OUTPUT_KIND in config.parameters else ""
     return next((kind for kind in OUTPUT_KINDS if kind == value), None)
 
 
 def read_picture(path: Path) -> tuple[str, str]:
-    """Returns the parameters `picture` and `inversion` of a configuration on disk; empty: it has none."""
+    """Returns the parameters `picture` and `inversion` of a configuration on disk; empty if missing."""
     config = _read(path)
     picture, inversion = (
         config.parameters[key].string_value if key in config.parameters else "" for key in (PICTURE, INVERSION)
@@ -122,12 +122,12 @@ def read_picture(path: Path) -> tuple[str, str]:
 
 
 def read_labelled_output(path: Path) -> str | None:
-    """Returns the output that a configuration on disk gives labels to; None: none, or it cannot be read."""
+    """Returns the labelled output in a configuration on disk, or None if it has none or is unreadable."""
     return next((output.name for output in _read(path).output if output.label_filename), None)
 
 
 def read_served(path: Path) -> tuple[int | None, list[int]]:
-    """Returns the stable version of a configuration on disk, if any, and the versions that its policy names, if any."""
+    """Returns the stable version and the versions in the version policy of a configuration on disk, if any."""
     config = _read(path)
     stable = config.parameters[STABLE].string_value if STABLE in config.parameters else ""
     return int(stable) if stable.isdecimal() else None, list(config.version_policy.specific.versions)
@@ -137,32 +137,32 @@ def _read(path: Path) -> pb.ModelConfig:
     try:
         return text_format.Parse(read_text(path, CONFIG_BYTES), pb.ModelConfig())
     except (OSError, ValueError, text_format.ParseError):
-        # For which a model is refused elsewhere.
+        # The model is refused elsewhere.
         return pb.ModelConfig()
 
 
 def check_output_kind(path: Path, kind: OutputKind | None) -> None:
-    """Checks that a configuration on disk, where it says what the output is, says what a new version's is.
+    """Checks that a new version's output kind matches the configuration on disk, if that has one.
 
     Raises:
-        UsageError: it says something else.
+        UsageError: they differ.
     """
     written = read_output_kind(path)
     if written is not None and kind is not None and written != kind:
         raise UsageError(
-            f"{path}: {OUTPUT_KIND} is {written}, the new version gives {kind}; {_SHARED}, or say --output-kind "
-            f"{written} if that is what it gives"
+            f"{path}: {OUTPUT_KIND} is {written}, the new version gives {kind}; {_SHARED}, or give --output-kind "
+            f"{written} if that is correct"
         )
 
 
 def check_agrees(path: Path, model: OnnxModel, labels: Sequence[str], max_batch_size: int | None = None) -> None:
-    """Checks that a configuration on disk, which may have been edited, describes `model` and its labels as well.
+    """Checks that a configuration on disk, which may have been edited, describes `model` and its labels.
 
-    What does not concern the tensors (instance groups, batching, version policy) is the owner's and may differ.
+    Settings that do not concern tensors (instance groups, batching, version policy) may differ.
 
     Raises:
-        UsageError: it cannot be read, or a tensor has another name, type or shape, or other labels; or a largest
-            batch is asked for that is not its own.
+        UsageError: it is unreadable, or a tensor's name, type or shape, the labels or the given maximum batch size
+            differ.
     """
     try:
         config = text_format.Parse(read_text(path, CONFIG_BYTES), pb.ModelConfig())
@@ -197,7 +197,7 @@ _SHARED = "all versions of a model share them: export under another --name"
 class _Entry:
     name: str
     config_type: str
-    # As in the graph: batch dimension included.
+    # As in the graph, including the batch dimension.
     shape: tuple[int, ...]
     label_file: str
 

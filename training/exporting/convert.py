@@ -1,6 +1,6 @@
-"""Turns Keras models and SavedModels into ONNX, by way of one traced function with named tensors.
+"""Converts Keras models and SavedModels to ONNX, through a traced function with named tensors.
 
-tf2onnx's `from_keras` knows Keras 2 only and fails with Keras 3, hence `from_function`.
+tf2onnx's `from_keras` supports Keras 2 only, hence `from_function`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,30 +17,30 @@ from .folding import fold_into_convolutions
 from .reasons import reason_of
 from .simplify import simplify
 
-# The newest that tf2onnx is tested with, and old enough for any ONNX Runtime of recent years.
+# The newest that tf2onnx is tested with, and supported by every recent ONNX Runtime.
 _OPSET = 17
 _PROBABILITIES = ("softmax", "sigmoid")
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A TensorFlow function of one tensor, with the names that its tensors have in ONNX."""
+    """A TensorFlow function of one tensor, with its tensors' names in ONNX."""
 
     call: Callable[[Any], dict[str, Any]]
-    """Takes a TensorFlow tensor, returns one for each output, by name."""
+    """Accepts a TensorFlow tensor; returns a tensor per output, by name."""
     input_name: str
     """The input's name in the exported model."""
     shape: tuple[int | None, ...]
-    """The input's shape, batch dimension included; None where a request chooses."""
+    """The input's shape, including the batch dimension; None for free dimensions."""
     dtype: str
     """The input's element type."""
     outputs: tuple[str, ...]
     """The outputs' names in the exported model, in the original's order."""
     activation: str
-    """The last layer's activation; empty: not known, or there are several outputs."""
+    """The last layer's activation; empty if unknown, or with several outputs."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns the outputs of inputs, in TensorFlow; both by name, samples along the first axis."""
+        """Computes outputs in TensorFlow; inputs and outputs by name, samples along the first axis."""
 
         def run_part(part: Mapping[str, Array]) -> dict[str, Array]:
             tensor = frameworks.load().tf.constant(part[self.input_name], self.dtype)
@@ -50,21 +50,21 @@ class Signature:
 
 
 def keras_signature(model: Any, *, source: str) -> Signature:
-    """Returns the function that a Keras model computes when it does not train.
+    """Returns a Keras model's inference function.
 
     Raises:
-        SourceError: it has not exactly one input, or was never built.
+        SourceError: it does not have exactly one input, or was never built.
     """
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
         raise SourceError(
-            f"{source}: the model does not know the shape of its input yet; begin it with keras.Input(SHAPE), or call "
-            f"it once on data, and save it again"
+            f"{source}: the input shape is unknown; add keras.Input(SHAPE) as the first layer, or call the model "
+            f"once on data, and save it again"
         )
     if len(inputs) != 1:
         raise SourceError(
-            f"{source}: expected a model with one input, found {len(inputs)}; export such a model to .onnx with its "
-            f"own tools first"
+            f"{source}: expected a model with one input, found {len(inputs)}; export this model to .onnx with its "
+            f"own tools"
         )
     keras = frameworks.load().keras
     shape = tuple(inputs[0].shape)
@@ -72,7 +72,7 @@ def keras_signature(model: Any, *, source: str) -> Signature:
     structure = getattr(model, "input", inputs[0])
     try:
         names = _output_names(model, model(structure, training=False), activation)
-    except Exception as error:  # whatever a layer raises
+    except Exception as error:  # layers raise anything
         raise SourceError(f"{source}: Keras {keras.__version__} cannot compute it: {reason_of(error)}") from error
 
     def call(tensor: Any) -> dict[str, Any]:
@@ -90,10 +90,10 @@ def keras_signature(model: Any, *, source: str) -> Signature:
 
 
 def saved_model_signature(loaded: Any, *, source: str) -> Signature:
-    """Returns the function that a SavedModel serves by default, or the only one that it serves.
+    """Returns a SavedModel's default serving signature, or its only one.
 
     Raises:
-        SourceError: it serves none, or one that has not exactly one input.
+        SourceError: it has no such signature, or that does not have exactly one input.
     """
     signatures = loaded.signatures
     if "serving_default" not in signatures and len(signatures) != 1:
@@ -114,7 +114,7 @@ def saved_model_signature(loaded: Any, *, source: str) -> Signature:
     names = dict(zip(outputs, outputs if len(outputs) > 1 else ["output"], strict=True))
 
     def call(tensor: Any) -> dict[str, Any]:
-        # By way of `loaded`, because a function alone does not keep its variables.
+        # Through `loaded`, because a function alone does not keep its variables alive.
         returned = loaded.signatures[signature](**{argument: tensor})
         return {name: returned[output] for output, name in names.items()}
 
@@ -129,7 +129,7 @@ def saved_model_signature(loaded: Any, *, source: str) -> Signature:
 
 
 def with_both_classes(signature: Signature) -> Signature:
-    """Returns a function that gives 1 − p and p, the two classes' probabilities, where `signature` gives p, [N, 1]."""
+    """Returns a function of two classes' probabilities, 1 − p and p, from `signature`'s output p, [N, 1]."""
     tf = frameworks.load().tf
 
     def call(tensor: Any) -> dict[str, Any]:
@@ -140,10 +140,10 @@ def with_both_classes(signature: Signature) -> Signature:
 
 
 def to_onnx(signature: Signature, *, source: str) -> ModelProto:
-    """Returns the ONNX model of a function as tf2onnx writes it.
+    """Converts a function with tf2onnx.
 
     Raises:
-        SourceError: it uses an operation that has no counterpart in ONNX.
+        SourceError: it uses an operation without a counterpart in ONNX.
     """
     tf = frameworks.load().tf
     tf2onnx = frameworks.load_tf2onnx()
@@ -151,7 +151,7 @@ def to_onnx(signature: Signature, *, source: str) -> ModelProto:
     function = tf.function(lambda tensor: signature.call(tensor), input_signature=[spec])
     try:
         model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
-    except Exception as error:  # whatever a layer or tf2onnx raises
+    except Exception as error:  # layers and tf2onnx raise anything
         raise SourceError(f"{source}: tf2onnx cannot convert it: {reason_of(error)}") from error
     _check_operations(model, source)
     _fix_captured(model, function.get_concrete_function())
@@ -160,7 +160,7 @@ def to_onnx(signature: Signature, *, source: str) -> ModelProto:
 
 
 def content_of(model: ModelProto) -> bytes:
-    """Returns the ONNX file of a model of `to_onnx`, simplified."""
+    """Returns the simplified ONNX file of a model from `to_onnx`."""
     simplify(model)
     fold_into_convolutions(model)
     content: bytes = model.SerializeToString()
@@ -168,9 +168,9 @@ def content_of(model: ModelProto) -> bytes:
 
 
 def _fix_captured(model: ModelProto, function: Any) -> None:
-    """Writes down the tensors that a traced function takes from outside of it, such as a Normalization layer's mean.
+    """Stores captured tensors, such as a Normalization layer's mean, as constants.
 
-    tf2onnx leaves them as inputs that every caller would have to give.
+    tf2onnx leaves them as graph inputs.
     """
     taken = {inside.name: outside for outside, inside in function.graph.captures}
     for value in [value for value in model.graph.input if value.name in taken]:
@@ -179,7 +179,7 @@ def _fix_captured(model: ModelProto, function: Any) -> None:
 
 
 def _check_operations(model: ModelProto, source: str) -> None:
-    # tf2onnx leaves what it does not know as it is.
+    # tf2onnx leaves unknown operations unchanged.
     unknown = sorted({node.op_type for node in model.graph.node if not node.domain and not defs.has(node.op_type)})
     if not unknown:
         return
@@ -190,7 +190,7 @@ def _check_operations(model: ModelProto, source: str) -> None:
 
 
 def _order_outputs(model: ModelProto, names: Sequence[str]) -> None:
-    # A traced function sorts them.
+    # A traced function sorts its outputs.
     ordered = sorted(model.graph.output, key=lambda output: names.index(output.name))
     del model.graph.output[:]
     model.graph.output.extend(ordered)
@@ -201,7 +201,7 @@ def _input_name(shape: tuple[int | None, ...]) -> str:
 
 
 def _output_names(model: Any, returned: Any, activation: str) -> tuple[str, ...]:
-    """Returns the names of a model's outputs, in the order in which Keras flattens what it returns."""
+    """Returns the names of a model's outputs, in Keras's flattening order."""
     keras = frameworks.load().keras
     if isinstance(returned, dict):
         return tuple(".".join(map(str, path)) for path, _ in keras.tree.flatten_with_path(returned))
@@ -209,7 +209,7 @@ def _output_names(model: Any, returned: Any, activation: str) -> tuple[str, ...]
         names = tuple(getattr(model, "output_names", ()))
         distinct = len(set(names)) == len(model.outputs)
         return names if distinct else tuple(f"output_{number}" for number in range(len(model.outputs)))
-    # An ensemble that ends in a mean of probabilities has no activation, and says by its name what it gives.
+    # An ensemble's mean of probabilities has no activation; its name identifies it.
     gives_probabilities = activation in _PROBABILITIES or model.layers[-1].name == "probabilities"
     return ("probabilities" if gives_probabilities else "output",)
 

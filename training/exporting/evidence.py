@@ -1,4 +1,4 @@
-"""Gathers a model version's evidence into its card."""
+"""Collects a version's evidence in its card."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TABLE_AXES, _IMAGE_AXES = 2, 4
 _CHANNELS = {1, 3, 4}
-# By framework: what has a hand in the ONNX file of a model that this exports.
+# By framework: the libraries that produce the ONNX file.
 _KERAS = ("keras", "numpy", "onnx", "pixelserve", "tensorflow", "tf2onnx")
 _LIBRARIES = {
     "keras": _KERAS,
@@ -37,38 +37,38 @@ _LIBRARIES = {
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a model before it is exported."""
+    """Provenance and settings of a model before its export."""
 
     labels: Sequence[str]
-    """Its classes' names in index order; empty: its outputs are no classes."""
+    """Class names in index order; empty if its outputs are not classes."""
     dataset: DataSet | None
-    """What it is measured on; None: nothing."""
+    """The data set that it is measured on, or None."""
     split: str
-    """Which part of that it is measured on."""
+    """The split that it is measured on."""
     picture: str | None = None
-    """What becomes of pictures that are sent to the served model, in the words of docs/pictures.md; None: not said."""
+    """Image preprocessing of the served model, in the syntax of docs/pictures.md, or None."""
     recipe: str | None = None
-    """The recipe that trained it; None: it is somebody else's."""
+    """The recipe that trained it, or None for other models."""
     seed: int | None = None
-    """The seed that it was trained with."""
+    """Its training seed."""
     temperature: float | None = None
-    """What its logits are divided by for the sake of honest probabilities; None: nothing."""
+    """The calibration temperature that divides its logits, or None."""
     held_out: float | None = None
-    """The share of the training split that it never learned, a fraction of 1; None: not known."""
+    """The held-out share of the training split, a fraction of 1, or None if unknown."""
 
 
 def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None = None) -> str | None:
-    """Returns the name of the output whose last dimension the labels name; None where there are no labels.
+    """Returns the name of the output whose last dimension the labels name, or None without labels.
 
-    Without a name it is the output called probabilities, else the only one that has a score for each label.
+    By default it is the output called `probabilities`, else the only one with a score per label.
 
     Args:
         model: the exported model.
-        labels: its classes' names in index order.
-        named: the output that the user names; None: none.
+        labels: class names in index order.
+        named: the output that the user chose, or None.
 
     Raises:
-        UsageError: the model has no output of that name, or there are no labels for it.
+        UsageError: the model has no such output, or there are no labels for it.
         SamplesError: no output fits the labels, or several do.
     """
     if named is not None:
@@ -77,7 +77,7 @@ def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None =
         return None
     floats = [tensor for tensor in model.outputs if tensor.dtype.kind == "f" and tensor.shape]
     if not floats:
-        raise SamplesError("--labels: the model has no float output whose classes they could name; leave them out")
+        raise SamplesError("--labels: the model has no float output for labels; omit the option")
     candidates = [tensor for tensor in floats if tensor.name == (named or "probabilities")] or floats
     fitting = [tensor for tensor in candidates if _fits(tensor.shape[-1], len(labels))]
     if not fitting:
@@ -85,13 +85,13 @@ def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None =
             f"{len(labels)} labels are given, but "
             + " and ".join(f"{tensor.name} has {tensor.shape[-1]} classes" for tensor in candidates)
         )
-    # Rows of scores come before a sequence or a map of them, and a score for each label before one for two.
+    # Prefer rows of scores to a sequence or map of them, and a score per label to one score for two.
     rows = [tensor for tensor in fitting if len(model.sample_shape(tensor)) == 1] or fitting
     chosen = [tensor for tensor in rows if tensor.shape[-1] == len(labels)] or rows
     if len(chosen) > 1:
         raise SamplesError(
             f"the labels fit several outputs: {', '.join(tensor.name for tensor in chosen)}; "
-            f"say which one they name with --output NAME"
+            f"choose one with --output NAME"
         )
     return chosen[0].name
 
@@ -112,7 +112,7 @@ def _check_named(model: OnnxModel, labels: Sequence[str], named: str) -> None:
 
 
 def own_labels(model: OnnxModel, source: "Source") -> tuple[str, ...]:
-    """Returns the labels that a model itself holds: those that an output has a score for each of; otherwise none."""
+    """Returns the labels stored in a model, if an output has a score for each."""
     widths = {tensor.shape[-1] for tensor in model.outputs if tensor.dtype.kind == "f" and len(tensor.shape) > 1}
     fitting = [
         labels
@@ -130,11 +130,11 @@ def measure_model(
     kind: OutputKind | None,
     pictures: PictureSpec | None = None,
 ) -> Figures | None:
-    """Measures the exported model on all samples; returns None where there are none or their labels are not known.
+    """Measures the exported model on all samples; returns None without samples or labels.
 
     Raises:
-        SamplesError: a sample's label is none of the model's.
-        ParityError: it gives NaN or an infinity for a sample.
+        SamplesError: a sample's label is not one of the model's.
+        ParityError: an output is NaN or infinite.
     """
     if samples is None or samples.labels is None:
         return None
@@ -156,12 +156,12 @@ def measure_model(
 
 
 def check_range(labels: Labels, names: Sequence[str]) -> None:
-    """Checks that samples' labels, integers [N], are indices of a model's.
+    """Checks that samples' labels, integers [N], are indices of the model's labels.
 
     Raises:
         SamplesError: one is not.
     """
-    # A single score tells two classes apart.
+    # A single score distinguishes two classes.
     classes = max(len(names), 2)
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:
@@ -186,11 +186,11 @@ def make_card(
         name: the model's name.
         source: the original and its ONNX file.
         model: that file, loaded.
-        origin: what was known beforehand.
-        comparison: of the exported model with the original; None: there was none.
-        figures: measured on the exported model; None: there are none.
-        output_kind: what a classifier's output is; None: not known.
-        pictures: what it will be served with; None: it takes none.
+        origin: its provenance and settings.
+        comparison: of the exported model with the original, or None.
+        figures: measured on the exported model, or None.
+        output_kind: the kind of a classifier's output, or None if unknown.
+        pictures: its image preprocessing, or None if it accepts no images.
     """
     return Card(
         name=name,
@@ -216,13 +216,13 @@ def make_card(
 
 def _reference(source: "Source", comparison: Comparison | None) -> Reference | None:
     if source.reference is None and comparison is None:
-        # A model that came as ONNX has golden outputs of ONNX Runtime's; without samples there are none.
+        # For ONNX sources, ONNX Runtime computes the golden outputs; without samples there are none.
         return None
     return Reference(framework=source.framework, version=source.framework_version)
 
 
 def _made_with(source: "Source") -> dict[str, str]:
-    """Returns the version by library that had a hand in the ONNX file; what a file does not say is left out."""
+    """Returns the versions of the libraries that produced the ONNX file, as far as the file states them."""
     libraries = _LIBRARIES.get(source.framework)
     return dict(source.made_with) if libraries is None else runs.library_versions(libraries)
 

@@ -1,4 +1,4 @@
-"""Exports a run, or a model that somebody else trained, as a version in a model repository."""
+"""Exports a training run or any other trained model as a version in a model repository."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from pixelserve.imaging import golden as golden_pictures
 
 from .. import datasets, zoo
 from ..errors import SourceError, UsageError
-from ..measuring.challenge import Unseen, Verdict
+from ..measuring.challenge import Decision, Unseen
 from ..measuring.published import Published
 from ..progress import say
 from ..running import checkpoint, interrupts, kept, runs
@@ -38,10 +38,10 @@ _RUN_PARITY_SAMPLES = 1000
 
 
 def is_run(path: Path) -> bool:
-    """Returns whether a path is a run's folder.
+    """Returns whether a path is a training run's folder.
 
     Raises:
-        SourceError: it is an unfinished one's.
+        SourceError: the run is unfinished.
     """
     if (path / checkpoint.STATE).is_file():
         raise SourceError(
@@ -53,23 +53,22 @@ def is_run(path: Path) -> bool:
 
 @interrupts.terminable()
 def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
-    """Exports what `pixelserve train` wrote.
+    """Exports a run of `pixelserve train`.
 
     Compares ONNX Runtime with the library that trained the model on 1,000 test images and measures the exported file on
-    the whole test split, or on all samples where there are too few for a split. In a regression the tolerance is
-    multiplied by the largest value that was learned from. An int8 version is calibrated on training images. A run of a
-    user's own pictures brings its samples along, and the model is named after their folder. Where anything fails,
-    nothing is written.
+    the whole test split, or on all samples if there are too few for a split. In a regression the tolerance is
+    multiplied by the largest training target. An int8 version is calibrated on training images. A run on a user's own
+    images includes its samples, and the model is named after their folder. On any failure nothing is written.
 
     Args:
         run: the run's folder.
-        target: where it goes.
-        data_dir: folder of the data set's official files; None: Keras's downloader.
+        target: the target version.
+        data_dir: folder of the data set's official files; None downloads them with Keras.
 
     Raises:
-        SourceError: the run's folder is damaged, or the run was trained on other data.
+        SourceError: the run's folder is damaged, or the run was trained on different data.
         UsageError: the target does not fit the model.
-        DataError: the data set cannot be had.
+        DataError: the data set is not available.
         ParityError: the exported model computes something else than the original.
     """
     settings = runs.read_settings(run)
@@ -82,7 +81,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     else:
         dataset = datasets.load(recipe.dataset, data_dir)
     if dataset.sha256 != settings.dataset_sha256:
-        raise SourceError(f"{run} was trained on other {dataset.name} files than these; give the same --data-dir")
+        raise SourceError(f"{run} was trained on different {dataset.name} files; give the same --data-dir")
     say(f"converting {run}")
     source = sources.from_run(run, dataset.labels)
     model = OnnxModel(source.onnx, source=str(run))
@@ -91,7 +90,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
-        # A user's pictures are learned as they are, whatever the recipe's own are like.
+        # A user's images are learned as they are, whatever the recipe declares.
         picture="" if own else recipe.picture,
         recipe=recipe.name,
         seed=settings.seed,
@@ -101,10 +100,10 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     unseen = held_out_samples(run, settings, dataset, model) if target.if_better else None
     samples = Samples({model.inputs[0].name: quoted.inputs}, quoted.targets)
     if dataset.task == "regression":
-        # float32 is exact to a share of a value, not to a part of its unit.
+        # float32's precision is relative.
         largest = max(1.0, float(np.abs(dataset.train.targets).max()))
         target = replace(target, tolerance=(target.tolerance or DEFAULT_TOLERANCE) * largest)
-    # Ranges are chosen like anything else: on data that the figures are not measured on.
+    # Like every choice, ranges are chosen on data that no figure is measured on.
     calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
     return _export(
         *(slot, source, model, samples, origin, target),
@@ -128,26 +127,24 @@ def export_file(
     picture: str | None = None,
     words: Mapping[str, str] = MappingProxyType({}),
 ) -> Exported:
-    """Exports a .keras, .h5 or .onnx file or a SavedModel folder.
+    """Exports a .keras, .h5 or .onnx file, or a SavedModel folder.
 
-    An int8 version is calibrated on the samples that it is measured on. Where anything fails, nothing is written.
+    An int8 version is calibrated on the samples that it is measured on. On any failure nothing is written.
 
     Args:
         path: the file or folder.
-        target: where it goes; it must name the model.
-        labels: a file of one class label a line; None: the labels that the model itself holds, where it does, or its
-            outputs are no classes.
-        samples: an .npz file of real inputs, as `samples.read_samples` reads it; None: nothing is compared or
-            measured, and a server will show the version as unverified.
-        pixel_scale: what a Keras model or SavedModel was trained on pixels multiplied by; clients then send pictures.
-            None: they do if the model scales pixels itself.
-        pixel_offset: what was added to the pixels after that.
-        size: height and width of pictures for a model whose input does not say them; for a Keras model that takes rows
-            of pixels, also their channels.
-        keeps_floats: whether a model that scales pixels itself takes floats all the same.
-        picture: what becomes of pictures that are sent to the served model, in the words of docs/pictures.md; None:
-            as the model's framework does it, where that is known.
-        words: further words of that line, by key.
+        target: the target version, with the model's name.
+        labels: a file with one class label per line; None uses the labels stored in the model, if any.
+        samples: an .npz file of real inputs, in the format of `samples.read_samples`; None: nothing is compared or
+            measured, and servers show the version as unverified.
+        pixel_scale: the factor of pixels in the training of a Keras model or SavedModel; the exported model accepts
+            raw pixels. None: it does so only if the model scales pixels itself.
+        pixel_offset: added to the scaled pixels.
+        size: image height and width for a model whose input does not define them; for a Keras model of flattened
+            pixels, also the number of channels.
+        keeps_floats: whether a model that scales pixels itself keeps its float input.
+        picture: image preprocessing, in the syntax of docs/pictures.md; None: that of the model's framework, if known.
+        words: additional settings of that line, by key.
 
     Raises:
         SourceError: the model cannot be read or converted.
@@ -156,12 +153,12 @@ def export_file(
         ParityError: the exported model computes something else than the original.
     """
     if target.name is None:
-        raise UsageError(f"{path}: give the model a name with --name")
+        raise UsageError(f"{path}: name the model with --name")
     slot = choose_slot(target.repository, target.name, target.version)
     names = read_labels(labels) if labels is not None else ()
     is_onnx = sources.is_onnx(path)
     if is_onnx and size is not None:
-        # The graph stays as it is; the server brings pictures to that size.
+        # The graph stays unchanged; the server resizes images.
         words, size = {**words, "size": "x".join(map(str, size))}, None
     picture = asked_line(picture, words, is_keras=not is_onnx)
     say(f"converting {path}")
@@ -169,11 +166,11 @@ def export_file(
     pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats, is_declared)
     source = sources.read(path, pictures=pictures, labels=names)
     if source.is_classifier and not names:
-        raise UsageError(f"{path} ends in a softmax, so it is a classifier: name its classes with --labels FILE")
+        raise UsageError(f"{path} ends in a softmax, so it is a classifier: give its labels with --labels FILE")
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))
     if source.reference is None and not model.batches:
         say(
-            "note: not all of its tensors begin with a free dimension, so each request is a run of its own; if its "
+            "note: not all of its tensors have a free first dimension, so each request runs separately; if its "
             "rows are independent, export it with a free first dimension (for PyTorch: dynamic_shapes=({0: 'batch'},))"
         )
     names = names or own_labels(model, source)
@@ -238,29 +235,29 @@ def _export(
     version = Version(source.onnx, card, golden, golden_pictures.make(pictures) if pictures else None, source.weights)
     content = Content(version, config_text, origin.labels)
     candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled, pictures)
-    slot, verdict = _publish(slot, content, candidate, unseen, target)
+    slot, decision = _publish(slot, content, candidate, unseen, target)
     tensors = _described(model.inputs), _described(model.outputs)
-    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, verdict)
+    return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, decision)
 
 
 def _publish(
     slot: Slot, content: Content, candidate: Published, unseen: Unseen | None, target: Target
-) -> tuple[Slot, Verdict | None]:
-    """Writes a version, or only if it is better where there are samples to compare on; returns where, and why."""
-    verdict = None
+) -> tuple[Slot, Decision | None]:
+    """Writes a version, with comparison samples only if it is better; returns its slot and the decision."""
+    decision = None
     if unseen is None:
         publish(slot, content)
     else:
-        slot, verdict = publish_if_better(slot, content, candidate, unseen, is_chosen=target.version is not None)
-    if verdict is None or verdict.publish:
+        slot, decision = publish_if_better(slot, content, candidate, unseen, is_chosen=target.version is not None)
+    if decision is None or decision.publish:
         say(f"wrote {slot.folder}")
-    return slot, verdict
+    return slot, decision
 
 
 def _output_kind(
     source: Source, labelled: str | None, origin: Origin, golden: Golden | None, target: Target
 ) -> Found | None:
-    """Returns what the classes' output is, None without classes; refuses weights that are NaN."""
+    """Returns the classes output's kind, or None without classes; refuses NaN weights."""
     if golden is None:
         check_weights(source.onnx)
     if labelled is None:
@@ -280,6 +277,6 @@ def _compare(
 
 
 def _described(tensors: Sequence[Tensor]) -> list[str]:
-    # NumPy has no strings of any length, and calls them objects.
+    # NumPy represents strings of variable length as objects.
     kinds = ["string" if tensor.dtype == object else str(tensor.dtype) for tensor in tensors]
     return [f"{tensor.name} {kind} {list(tensor.shape)}" for tensor, kind in zip(tensors, kinds, strict=True)]

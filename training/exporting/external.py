@@ -1,7 +1,7 @@
-"""Weights that an ONNX file keeps in other files, as PyTorch's exporter writes them: model.onnx and model.onnx.data.
+"""External data of ONNX files, as PyTorch's exporter writes it: model.onnx and model.onnx.data.
 
-One protobuf message holds at most 2 GB: what fits becomes one file, and anything larger stays in the files beside it.
-Locations come from the model, so they are checked here before anything is opened.
+A protobuf message is limited to 2 GB: smaller models become one file; larger ones keep their external files.
+The model defines the locations, so they are checked before any file is opened.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,20 +17,20 @@ from ..errors import SourceError
 from .formats import is_lfs_pointer
 
 MOST_BYTES = 2_000_000_000
-"""Bytes of the largest ONNX file that is written: what protobuf can hold, and some room."""
+"""Maximum bytes of a written ONNX file: protobuf's limit, with a margin."""
 
 _TAKEN = (CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, MODEL_FILE)
 
 
 def files(model: ModelProto, path: Path) -> dict[str, Path]:
-    """Returns the files that a model keeps weights in, by the location that it names.
+    """Returns a model's external files, by location.
 
     Args:
-        model: the model, without the weights in other files.
-        path: its own file, which locations are relative to.
+        model: the model, without external data.
+        path: its file, which locations are relative to.
 
     Raises:
-        SourceError: a location leads out of the model's folder, or the file is missing or not a file of weights.
+        SourceError: a location is outside the model's folder, or the file is missing or not a regular file.
     """
     return {
         location: _found(location, path) for location in sorted({_facts(each)["location"] for each in _kept(model)})
@@ -38,15 +38,15 @@ def files(model: ModelProto, path: Path) -> dict[str, Path]:
 
 
 def merge(model: ModelProto, found: Mapping[str, Path], path: Path) -> None:
-    """Puts the weights from other files into the model.
+    """Loads external data into the model.
 
     Args:
         model: the model; changed in place.
         found: the files by location, as `files` returns them.
-        path: the model's own file, for messages.
+        path: the model's file, for messages.
 
     Raises:
-        SourceError: a file is shorter than the model says.
+        SourceError: a file is shorter than the model states.
     """
     for tensor in _kept(model):
         facts = _facts(tensor)
@@ -56,10 +56,10 @@ def merge(model: ModelProto, found: Mapping[str, Path], path: Path) -> None:
 
 
 def check_servable(found: Mapping[str, Path], path: Path) -> None:
-    """Checks that the files can lie beside model.onnx in a version's folder, for a model that is too large to merge.
+    """Checks that the files of a model too large to merge can lie beside model.onnx in a version's folder.
 
     Raises:
-        SourceError: one lies in a subfolder, or has the name of another file there.
+        SourceError: one is in a subfolder, or has the name of another file of the version.
     """
     for location in found:
         if location in _TAKEN or len(PurePosixPath(location).parts) != 1:
@@ -71,7 +71,7 @@ def check_servable(found: Mapping[str, Path], path: Path) -> None:
 
 
 def _kept(message: Any) -> Iterator[TensorProto]:
-    """Yields every tensor of a model, subgraphs and functions included, whose values are in another file."""
+    """Yields every tensor with external data, including those of subgraphs and functions."""
     if isinstance(message, TensorProto):
         if uses_external_data(message):
             yield message
@@ -90,21 +90,21 @@ def _found(location: str, path: Path) -> Path:
     named = PurePosixPath(location)
     if not location or named.is_absolute() or ".." in named.parts:
         raise SourceError(
-            f'{path}: keeps weights in "{location}", which leads out of its folder and is not read; '
-            f"write the model again with its weights beside it"
+            f'{path}: keeps weights in "{location}", outside its folder, which is not read; '
+            f"export the model again with its weights beside it"
         )
     try:
         file = (path.parent / named).resolve(strict=True)
     except (OSError, ValueError) as error:
         raise SourceError(
-            f"{path}: its weights are in {location}, and {path.parent / named} is missing; copy both files, under the "
-            f"names that they were written with"
+            f"{path}: its weights are in {location}, and {path.parent / named} is missing; copy both files and keep "
+            f"their names"
         ) from error
-    # Model hubs keep files in one folder and link to them from another: there the model itself is such a link.
+    # In the caches of model hubs, the model itself is a link to another folder.
     folders = (path.parent.resolve(), path.resolve().parent)
     if not any(file.is_relative_to(folder) for folder in folders):
         raise SourceError(
-            f"{path}: {path.parent / named} is a link out of the model's folder and is not read; "
+            f"{path}: {path.parent / named} is a link out of the model's folder, which is not read; "
             f"put the file itself there"
         )
     if not file.is_file():
@@ -122,7 +122,9 @@ def _read(file: Path, facts: Mapping[str, str], tensor: str, path: Path) -> byte
         offset = int(facts.get("offset") or 0)
         length = int(facts["length"]) if facts.get("length") else size - offset
     except ValueError as error:
-        raise SourceError(f"{path}: the place of {tensor} in {facts['location']} is not a number; {_AGAIN}") from error
+        raise SourceError(
+            f"{path}: the offset or length of {tensor} in {facts['location']} is not a number; {_AGAIN}"
+        ) from error
     if offset < 0 or length < 0 or offset + length > size:
         raise SourceError(
             f"{path}: {tensor} is at bytes {offset:,} to {offset + length:,} of {facts['location']}, which has "

@@ -1,8 +1,8 @@
-"""Folds what comes behind a max pooling into the convolution before it, where it costs nothing.
+"""Folds normalisation and rectifier after a max pooling into the convolution before it.
 
-tf2onnx and ONNX Runtime do so with a normalisation and a rectifier that come right behind a convolution. A maximum
-commutes with a positive factor and with a shift, channel by channel, and with a rectifier, so that those behind a
-pooling can go the same way: relu(s · max(w ∗ x) + b) = max(relu((s · w) ∗ x + b)). It is rounded in another place then.
+tf2onnx and ONNX Runtime fold only those directly after a convolution. A maximum commutes with a positive factor and
+with a shift, channel by channel, and with a rectifier, so those after a pooling can be folded as well:
+relu(s · max(w ∗ x) + b) = max(relu((s · w) ∗ x + b)). Only rounding differs.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from .simplify import constants, drop_unused, has_subgraphs
 
 
 def fold_into_convolutions(model: ModelProto) -> bool:
-    """Rewrites a model in place, and returns whether there was anything to rewrite.
+    """Rewrites a model in place; returns whether anything changed.
 
-    Outputs stay the same but for rounding; names, types and shapes of inputs and outputs stay too. A model with
+    Outputs change by rounding only; names, types and shapes of inputs and outputs stay the same. A model with
     branches or loops is left alone, because their bodies may use any tensor.
 
     Args:
@@ -42,7 +42,7 @@ def fold_into_convolutions(model: ModelProto) -> bool:
 
 @dataclass(frozen=True)
 class _Normalization:
-    """Nodes that scale and shift channels, with the names of the constants that they do it by, float32 [C]."""
+    """Nodes that scale and shift channels, with the names of their constants, float32 [C]."""
 
     scaling: NodeProto
     scale: str
@@ -51,7 +51,7 @@ class _Normalization:
 
 
 def _normalization(graph: GraphProto, convolution: NodeProto, pooling: NodeProto) -> _Normalization | None:
-    """Returns what normalises the output of a pooling and can be done before it; None: there is no such thing."""
+    """Returns the normalisation after a pooling that can move before it, or None."""
     known = constants(graph)
     if any(name not in known for name in convolution.input[1:]):
         return None
@@ -66,14 +66,14 @@ def _normalization(graph: GraphProto, convolution: NodeProto, pooling: NodeProto
 
 
 def _only_user(graph: GraphProto, node: NodeProto) -> NodeProto | None:
-    """Returns the node that alone takes another's output; None: there are more, or the graph gives it out."""
+    """Returns the only consumer of a node's output; None if it has several, or is a graph output."""
     (name,) = node.output
     users = [user for user in graph.node if name in user.input]
     return users[0] if len(users) == 1 and name not in {tensor.name for tensor in graph.output} else None
 
 
 def _by_channel(graph: GraphProto, node: NodeProto | None, operation: str, channels: int) -> str | None:
-    """Returns the constant that a node adds to channels, or multiplies them by; None: it does something else.
+    """Returns the constant that a node adds to channels, or multiplies them by; None for other nodes.
 
     Channels are those of images [N, C, H, W].
     """
@@ -93,7 +93,7 @@ def _fold(graph: GraphProto, convolution: NodeProto, pooling: NodeProto, normali
     scale = known[normalization.scale].reshape(-1)
     shift = known[normalization.shift].reshape(-1) if normalization.shift else np.zeros_like(scale)
     bias = known[biases[0]] if biases else np.zeros_like(scale)
-    # Convolutions that share a kernel, and what normalises it, go on sharing their product.
+    # Convolutions that share a kernel and its normalisation still share the folded kernel.
     name = "_".join([*convolution.input[1:], normalization.scale, normalization.shift or "0"])
     folded = {
         f"{name}_kernel": known[kernel] * scale.reshape(-1, *[1] * (known[kernel].ndim - 1)),
@@ -113,7 +113,7 @@ def _fold(graph: GraphProto, convolution: NodeProto, pooling: NodeProto, normali
 
 
 def _move_rectifier(graph: GraphProto, convolution: NodeProto, pooling: NodeProto) -> bool:
-    """Moves a Relu behind a pooling to between it and the convolution, and returns whether there was one."""
+    """Moves a Relu after a pooling to before it; returns whether there was one."""
     rectifier = _only_user(graph, pooling)
     if rectifier is None or rectifier.op_type != "Relu":
         return False
@@ -128,6 +128,6 @@ def _move_rectifier(graph: GraphProto, convolution: NodeProto, pooling: NodeProt
 
 
 def _forget_shapes(graph: GraphProto, names: set[str]) -> None:
-    # ONNX Runtime warns of a shape that is not the one it finds.
+    # ONNX Runtime warns about outdated shapes.
     for value in [value for value in graph.value_info if value.name in names]:
         graph.value_info.remove(value)

@@ -1,4 +1,4 @@
-"""Names what a file is that cannot be exported, and the way to a model that can."""
+"""Identifies files that cannot be exported, and how to get a model that can."""
 
 from pathlib import Path
 
@@ -15,34 +15,34 @@ _TORCH = (
     "dynamic_shapes=({0: 'batch'},)), and export model.onnx"
 )
 _PICKLE = (
-    "pickled Python object, which is never loaded here, since that runs code; load it in Python, write a scikit-learn "
+    "pickled Python object, which is never loaded because that runs code; load it in Python, write a scikit-learn "
     "model with skl2onnx.to_onnx(model, X[:1]), and export that .onnx file"
 )
-_ARCHIVE = "archive; unpack it, and export the model inside"
-# By the end of the name.
+_ARCHIVE = "archive; unpack it and export the model in it"
+# By suffix.
 _BY_SUFFIX = {
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), _TORCH),
     ".safetensors": "file of weights without a model; load it in the library that wrote it, and write an .onnx file "
     "there (for transformers: optimum-cli export onnx --model FOLDER OUT)",
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
     ".tflite": "TensorFlow Lite model; convert it: python -m tf2onnx.convert --tflite MODEL.tflite --output model.onnx",
-    ".pb": "TensorFlow graph; of a SavedModel, give the folder that holds saved_model.pb; convert a frozen graph with "
+    ".pb": "TensorFlow graph; for a SavedModel, give the folder that holds saved_model.pb; convert a frozen graph with "
     "python -m tf2onnx.convert --graphdef GRAPH.pb --inputs NAME:0 --outputs NAME:0 --output model.onnx",
-    ".ort": "model in ONNX Runtime's own format; export the .onnx file that it was made from",
-    **dict.fromkeys((".engine", ".plan", ".trt"), "TensorRT engine; export the .onnx file that it was built from"),
+    ".ort": "model in ONNX Runtime's own format; export the original .onnx file",
+    **dict.fromkeys((".engine", ".plan", ".trt"), "TensorRT engine; export the original .onnx file"),
     ".mlmodel": "Core ML model; export the original to .onnx in the library that trained it",
     ".cbm": "CatBoost model; write it with model.save_model('model.onnx', format='onnx')",
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".xz", ".7z"), _ARCHIVE),
 }
-# By the first bytes, with where these are.
+# By magic bytes, with their offset.
 _BY_BYTES = (
     (0, _LFS_POINTER, "Git LFS pointer instead of the model; fetch that first: git lfs pull"),
     (4, b"TFL3", _BY_SUFFIX[".tflite"]),
-    (0, b"\x89HDF", "HDF5 file; of a Keras model, give it a name that ends in .h5"),
+    (0, b"\x89HDF", "HDF5 file; if it is a Keras model, rename it to end in .h5"),
     (
         0,
         b"PK\x03\x04",
-        "zip archive, as .keras and PyTorch's files are too; give it the name that it was written under",
+        "zip archive, like .keras and PyTorch's files; give it its original name",
     ),
     (0, b"\x1f\x8b", _ARCHIVE),
     (0, b"\x80\x02", _PICKLE),
@@ -55,13 +55,13 @@ _LONGEST = 64
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Returns whether a file is what Git leaves in place of a large one that was not fetched."""
+    """Returns whether a file is a Git LFS pointer."""
     with path.open("rb") as file:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def named_by_content(content: bytes) -> str:
-    """Returns what a file that begins with these bytes is, with what to do; empty: nothing that is known here."""
+    """Returns the format of a file with this content and what to do; empty if unknown."""
     if not content:
         return "an empty file; copy or export it again"
     what = next((what for at, mark, what in _BY_BYTES if content[at : at + len(mark)] == mark), "")
@@ -69,7 +69,7 @@ def named_by_content(content: bytes) -> str:
 
 
 def refusal(path: Path) -> SourceError:
-    """Returns what is said of a file or folder that cannot be exported."""
+    """Returns the error for a file or folder that cannot be exported."""
     if path.is_dir():
         return SourceError(f"{path}: {_folder(path)}")
     if path.suffix.lower() in _BY_SUFFIX:
@@ -82,14 +82,14 @@ def refusal(path: Path) -> SourceError:
 def _folder(path: Path) -> str:
     if (path / "config.pbtxt").is_file():
         return (
-            f"a model of a repository already; serve it as it is: pixelserve serve --model-repository {path.parent} "
-            f"(pixelserve doctor {path.parent} says what is missing)"
+            f"already a model of a repository; serve it directly: pixelserve serve --model-repository {path.parent} "
+            f"(pixelserve doctor {path.parent} reports what is missing)"
         )
     models = sorted(each for each in path.iterdir() if each.suffix.lower() in (".onnx", ".keras", ".h5"))
     if models:
         return f"a folder; give the model in it: {' or '.join(map(str, models[:3]))}"
     if ((path / "config.json").is_file() and any(path.glob("*.safetensors"))) or (path / "pytorch_model.bin").is_file():
-        return f"a folder of transformers; write an .onnx file first: optimum-cli export onnx --model {path} OUT"
+        return f"a transformers folder; write an .onnx file first: optimum-cli export onnx --model {path} OUT"
     return f"not a model that can be exported; {_EXPECTED}"
 
 

@@ -1,7 +1,7 @@
-"""Frees a batch dimension that a model was exported with at 1, where its rows turn out not to depend on each other.
+"""Frees an exported model's batch dimension of 1 if its rows prove to be independent.
 
-PyTorch's exporter fixes every dimension unless it is told otherwise, and most models would take any number of rows.
-Whether one does is not guessed: rows are run alone through the original, and together through the freed model.
+PyTorch's exporter fixes every dimension by default, although most models support any number of rows.
+This is verified: rows are run one by one through the original, and together through the freed model.
 """
 
 from collections.abc import Iterator
@@ -25,16 +25,15 @@ def is_fixed(model: OnnxModel) -> bool:
 
 
 def freed(model: ModelProto, original: OnnxModel, *, source: str) -> ModelProto | None:
-    """Returns a model whose first dimensions are free.
+    """Returns the model with free first dimensions.
 
     Args:
-        model: the model as it came; not changed.
-        original: that model, loaded; `is_fixed`.
-        source: what an error calls it.
+        model: the original; not changed.
+        original: the same, loaded; `is_fixed` must hold.
+        source: its name in errors.
 
     Returns:
-        The freed model; None: it does not give each of several rows what the original gives that row alone, or
-        that cannot be found out with made-up inputs.
+        The freed model; None if its rows differ from those of the original, or made-up inputs cannot show it.
     """
     inputs = next(made_up_rows({tensor.name: Input(tensor.dtype, tensor.shape) for tensor in original.inputs}))
     if any(-1 in tensor.shape[1:] for tensor in original.inputs) or not _moves(original, inputs):
@@ -45,13 +44,13 @@ def freed(model: ModelProto, original: OnnxModel, *, source: str) -> ModelProto 
             if loaded.batches and prove_rows(_beside(original, loaded), inputs).allows_merging:
                 return candidate
         except SourceError:
-            # It cannot take so many rows.
+            # It does not support that many rows.
             continue
     return None
 
 
 def _moves(original: OnnxModel, inputs: Tensors) -> bool:
-    """Returns whether made-up rows change what a model answers: if not, they prove nothing."""
+    """Returns whether outputs vary with made-up rows; if not, these prove nothing."""
     try:
         alone = [original.run_once({name: array[[row]] for name, array in inputs.items()}) for row in range(ROWS)]
     except SourceError:
@@ -60,19 +59,19 @@ def _moves(original: OnnxModel, inputs: Tensors) -> bool:
 
 
 def _beside(original: OnnxModel, loaded: OnnxModel) -> Infer:
-    """Returns what computes rows alone by the original model, and several by the freed one."""
+    """Returns a function that computes single rows by the original model, and several by the freed one."""
     return lambda inputs: (original if count_rows(inputs) == 1 else loaded).run_once(inputs)
 
 
 def _candidates(model: ModelProto) -> Iterator[ModelProto]:
-    """Yields the model with free first dimensions, and the same with those dimensions left open in reshapes."""
+    """Yields the model with free first dimensions, and the same with free reshapes."""
     candidate = ModelProto()
     candidate.CopyFrom(model)
     constants = {tensor.name for tensor in candidate.graph.initializer}
     for value in (*candidate.graph.input, *candidate.graph.output):
         if value.name not in constants:
             _free(value)
-    # What was inferred from the fixed dimension would contradict the free one.
+    # Shapes inferred from the fixed dimension would contradict the free one.
     candidate.graph.ClearField("value_info")
     yield candidate
     if _open_reshapes(candidate):
@@ -87,7 +86,7 @@ def _free(value: ValueInfoProto) -> None:
 
 
 def _open_reshapes(model: ModelProto) -> bool:
-    """Makes reshapes to [1, ...] keep the first dimension of their input; returns whether there are any."""
+    """Makes reshapes to [1, ...] keep their input's first dimension; returns whether there are any."""
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     reshapes = [node for node in graph.node if node.op_type == "Reshape" and not _allows_zero(node)]
@@ -99,7 +98,7 @@ def _open_reshapes(model: ModelProto) -> bool:
             shapes += [attribute.t for attribute in node.attribute if attribute.name == "value"]
     fixed = [shape for shape in shapes if numpy_helper.to_array(shape).ravel()[:1].tolist() == [1]]
     for shape in fixed:
-        # 0 stands for the input's dimension.
+        # 0 copies the input's dimension.
         opened = np.array([0, *numpy_helper.to_array(shape)[1:]], np.int64)
         shape.CopyFrom(numpy_helper.from_array(opened, shape.name))
     return bool(fixed)

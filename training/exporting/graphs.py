@@ -1,4 +1,4 @@
-"""Writes models that did not come from TensorFlow as ONNX graphs."""
+"""Builds ONNX graphs of models from other libraries than TensorFlow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from ..learners.logistic import WHITE, Logistic
 from ..runtime import Array
 from .simplify import drop_unused
 
-# The newest that skl2onnx and tf2onnx are both tested with.
+# The newest that both skl2onnx and tf2onnx are tested with.
 _OPSET = 17
 _IR_VERSION = 8
 
 
 def sigmoid_network(layers: Sequence[SigmoidLayer]) -> bytes:
-    """Returns the ONNX file of a network that tells two classes apart, in float32.
+    """Returns the ONNX file of a binary classifier, in float32.
 
-    It takes `features` float32 [N, inputs] and gives `probabilities` float32 [N, 2], both classes'.
+    Input: `features` float32 [N, inputs]; output: both classes' `probabilities` float32 [N, 2].
     """
     nodes, tensor = [], "features"
     constants: dict[str, Array] = {"one": np.ones(())}
@@ -43,10 +43,10 @@ def sigmoid_network(layers: Sequence[SigmoidLayer]) -> bytes:
 
 
 def logistic(model: Logistic) -> bytes:
-    """Returns the ONNX file of a logistic regression, by skl2onnx.
+    """Converts a logistic regression with skl2onnx.
 
-    It takes `image` uint8 [N, H, W, C] and gives `probabilities` float32 [N, classes]. skl2onnx's other output, the
-    label, is left out: it is the highest probability's index, and a model of two outputs would be sent no pictures.
+    Input: `image` uint8 [N, H, W, C]; output: `probabilities` float32 [N, classes]. skl2onnx's label output is dropped:
+    it is the index of the highest probability, and a model with two outputs would not accept images.
 
     Raises:
         MissingLibraryError: skl2onnx is not installed.
@@ -70,7 +70,7 @@ def logistic(model: Logistic) -> bytes:
 
 
 def _take_pixels(model: ModelProto, shape: tuple[int, ...], pixels: int) -> None:
-    """Puts in front of a graph that takes `rows` what makes them out of images: the same as in training."""
+    """Prepends the training preprocessing, which makes `rows` from images."""
     graph = model.graph
     graph.initializer.append(_constant("white", np.array(WHITE, np.float32)))
     graph.initializer.append(_constant("row", np.array([-1, pixels], np.int64)))

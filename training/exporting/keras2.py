@@ -1,6 +1,6 @@
-"""Rewrites the configuration of a model that Keras 2 saved into one that Keras 3 builds the same network from.
+"""Converts the configuration of a model saved by Keras 2 to Keras 3, without changing the network.
 
-Keras 2 wrote settings that Keras 3 has dropped and refuses, even where they change nothing: `groups: 1` of a depthwise
+Keras 2 wrote settings that Keras 3 has dropped and refuses even with their default values: `groups: 1` of a depthwise
 convolution (every MobileNet, every model of Teachable Machine), `time_major: false` of an LSTM.
 """
 
@@ -14,8 +14,7 @@ Config = dict[str, Any]
 
 _LIBRARIES = ("keras", "tf_keras", "tensorflow")
 _NETWORKS = ("Functional", "Model", "Sequential")
-# Settings that Keras 3 does not have, with the values that change nothing; a layer with another value keeps it, and
-# Keras says so.
+# Settings that Keras 3 does not have, with their neutral values. Layers keep other values, and Keras raises an error.
 _CHANGES_NOTHING: Mapping[str, tuple[object, ...]] = {
     "groups": (1,),
     "time_major": (False,),
@@ -24,20 +23,20 @@ _CHANGES_NOTHING: Mapping[str, tuple[object, ...]] = {
     "virtual_batch_size": (None,),
     "softmax_robust_masking": (False,),
 }
-# These concern training alone, or repeat the shape of an input.
+# Relevant to training only, or repeats of an input's shape.
 _OF_TRAINING = ("trainable", "rng_type", "query_shape", "key_shape", "value_shape")
 _OF_TRAINING_ENDINGS = ("_initializer", "_regularizer", "_constraint")
-# What every layer takes whose __init__ passes on what it does not know.
+# Accepted by every layer whose __init__ passes on unknown arguments.
 _OF_EVERY_LAYER = ("trainable", "activity_regularizer", "batch_input_shape")
-# Keras 3 takes a setting of these for the function of the same name, unless the layer names its module.
+# Keras 3 replaces these settings by the function of the same name, unless the layer names its module.
 _WITH_MODULE = ("Attention", "AdditiveAttention")
 
 
 def translate(model: Config, layers: Any) -> Config:
-    """Returns a model's configuration as Keras 3 reads it.
+    """Returns a model's configuration in Keras 3's form.
 
     Args:
-        model: what Keras 2 wrote: `class_name` and `config`, of any nesting.
+        model: Keras 2's configuration: `class_name` and `config`, of any nesting.
         layers: the module keras.layers.
     """
     return _Translation(layers).entry(model)
@@ -48,7 +47,7 @@ class _Translation:
         self._layers = layers
 
     def entry(self, entry: Config) -> Config:
-        """Returns a layer's or a network's entry without its module: Keras 3 finds the class wherever it is now."""
+        """Returns a layer's or network's entry without its module, so Keras 3 finds the class in its new place."""
         if not _is_of_keras(entry):
             return entry
         name, config = entry["class_name"], entry["config"]
@@ -65,15 +64,15 @@ class _Translation:
         return entry | ({"module": "keras.layers"} if name in _WITH_MODULE else {})
 
     def _network(self, config: Config | list[Config]) -> Config | list[Config]:
-        if isinstance(config, list):  # a Sequential of the first years
+        if isinstance(config, list):  # an early Sequential
             return [self.entry(layer) for layer in config]
         entries = [self.entry(layer) for layer in config["layers"]]
-        # A network had a node of its own before it was called for the first time.
+        # A network had a node before its first call.
         nested = {entry["config"]["name"] for entry in entries if entry["class_name"] in _NETWORKS}
         for entry in entries:
             nodes = _references(entry.get("inbound_nodes", []), nested)
             entry["inbound_nodes"] = [_node(node) for node in nodes]
-            # Weights are found by their order, so that a layer may be renamed; Keras 3 has no "/" in a name.
+            # Weights are matched by order, so layers may be renamed; Keras 3 allows no "/" in names.
             for named in (entry, entry["config"]):
                 if "name" in named:
                     named["name"] = _layer_name(named["name"])
@@ -81,7 +80,7 @@ class _Translation:
         for key in ("input_layers", "output_layers"):
             if key in config:
                 tensors = _references(config[key], nested)
-                # Keras 2 took and gave the tensor of a list of one, Keras 3 gives the list to the next layer.
+                # Keras 2 unpacked a list of one tensor; Keras 3 passes the list to the next layer.
                 config[key] = tensors[0] if isinstance(tensors, list) and len(tensors) == 1 else tensors
         return config
 
@@ -94,10 +93,10 @@ class _Translation:
             return [self._setting("", item) for item in value]
         if not _is_of_keras(value):
             return value
-        if value["class_name"] == "Policy":  # mixed precision, in place of a type
+        if value["class_name"] == "Policy":  # mixed precision instead of a type
             return value["config"]["name"]
         if inspect.isclass(getattr(self._layers, value["class_name"], None)):
-            # A layer in another one, such as the LSTM of a Bidirectional.
+            # A nested layer, such as the LSTM of a Bidirectional.
             return self.entry(value) | {"module": "keras.layers"}
         return value
 
@@ -109,7 +108,7 @@ def _is_of_keras(entry: Any) -> bool:
 
 
 def _as_in_prediction(name: str, config: Config) -> Config:
-    """Returns what an augmentation does when it does not train: mostly nothing."""
+    """Returns an augmentation layer's configuration for inference, mostly the identity."""
     kept = {key: config[key] for key in ("name", "batch_input_shape") if key in config}
     if name != "RandomCrop":
         return {"class_name": "Identity", "config": kept}
@@ -131,7 +130,7 @@ def _needless(key: str, value: object) -> bool:
 
 
 def _references(value: Any, nested: set[str]) -> Any:
-    """Returns nodes with their references to tensors, [layer, node, tensor, …], as they are in Keras 3."""
+    """Returns nodes with their tensor references, [layer, node, tensor, …], in Keras 3's form."""
     if isinstance(value, dict):
         return {key: _references(item, nested) for key, item in value.items()}
     if not isinstance(value, list):
@@ -144,7 +143,7 @@ def _references(value: Any, nested: set[str]) -> Any:
 
 
 def _node(inputs: list[Any] | Config) -> Any:
-    """Returns a call of a layer, in Keras 3's form if a tensor is among its named arguments."""
+    """Returns a layer call, in Keras 3's form if a keyword argument is a tensor."""
     if isinstance(inputs, dict):
         return inputs
     named = {key: value for entry in inputs for key, value in (entry[3] if len(entry) > 3 else {}).items()}
@@ -158,7 +157,7 @@ def _node(inputs: list[Any] | Config) -> Any:
 
 
 def _tensor(reference: list[Any]) -> Config:
-    # Shape and type are those of the tensor that is found.
+    # Shape and type come from the referenced tensor.
     config = {"shape": [], "dtype": "float32", "keras_history": reference[:3]}
     return {"class_name": "__keras_tensor__", "config": config}
 

@@ -1,4 +1,4 @@
-"""TensorFlow's functions as layers: what Keras 2 wrote for a function that was called between two layers.
+"""Layers for TensorFlow functions that Keras 2 models call between layers.
 
 `keras.applications.mobilenet_v2.preprocess_input(inputs)` of the transfer learning tutorials is such a call: a division
 and a subtraction. Keras 3 does not read these entries.
@@ -13,9 +13,9 @@ from .. import frameworks
 OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
 HARD_SIGMOID = "hard_sigmoid_of_keras_2"
 _LAYER = "TensorFlowFunction"
-# A file names its functions freely, and TensorFlow has some that write files: these compute, and do nothing else.
+# An allow list, because a model file can name any function, and some of TensorFlow's write files.
 _MODULES = ("math", "nn", "linalg")
-# What Python calls for an expression of tensors, such as + and [].
+# Operators on tensors, such as + and [].
 _OPERATORS = (
     *("abs", "add", "and", "div", "eq", "floordiv", "ge", "getitem", "gt", "invert", "le", "lt", "matmul", "mod"),
     *("mul", "ne", "neg", "or", "pow", "radd", "rand", "rdiv", "rfloordiv", "rmatmul", "rmod", "rmul", "ror", "rpow"),
@@ -29,7 +29,7 @@ _FUNCTIONS = (
 
 
 def as_layer(entry: dict[str, Any]) -> dict[str, Any]:
-    """Returns the entry of a layer that calls the same function on the same tensors; `custom_objects` has its class."""
+    """Returns the entry of a layer that calls the same function on the same tensors; see `custom_objects`."""
     inputs: list[Any] = []
     calls = [_call(node, inputs) for node in entry["inbound_nodes"]]
     config = {"name": entry["config"]["name"], "function": entry["config"]["function"], "call": calls[0]}
@@ -37,13 +37,13 @@ def as_layer(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(node: Sequence[Any], inputs: list[Any]) -> dict[str, Any]:
-    """Returns a call's arguments with a number in each tensor's place, and appends the tensors' origins to `inputs`."""
+    """Returns a call's arguments with tensors replaced by numbers; appends the tensors' origins to `inputs`."""
     if node and isinstance(node[0], list):  # the first argument is a list of tensors
         first = [_argument(item[:3], inputs) for item in node]
         rest = node[0][3]
     else:
         first, rest = _argument(node[:3], inputs), node[3]
-    # A name is that of the result.
+    # `name` names the result.
     rest = {name: _argument(value, inputs) for name, value in rest.items() if name != "name"}
     return {"first": first, "rest": rest}
 
@@ -59,11 +59,11 @@ def _argument(value: Any, inputs: list[Any]) -> Any:
 
 @cache
 def custom_objects() -> Mapping[str, Any]:
-    """Returns what Keras must know to build the layers of `as_layer`, by name."""
+    """Returns the classes of the layers of `as_layer`, by name."""
     keras = frameworks.load().keras
 
     class TensorFlowFunction(keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """Calls a function of TensorFlow."""
+        """Calls a TensorFlow function."""
 
         def __init__(self, function: str, call: Mapping[str, Any], **options: Any) -> None:
             super().__init__(**options)
@@ -71,7 +71,7 @@ def custom_objects() -> Mapping[str, Any]:
             self._call = call
 
         def call(self, inputs: Any) -> Any:
-            """Returns the function's result for one tensor, or for a list of them."""
+            """Returns the function's result for a tensor or a list of tensors."""
             tensors = inputs if isinstance(inputs, list) else [inputs]
             rest = {name: _fill(value, tensors) for name, value in self._call["rest"].items()}
             return self._function(_fill(self._call["first"], tensors), **rest)

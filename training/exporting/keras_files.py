@@ -1,4 +1,4 @@
-"""Loads models that Keras saved whole, .keras and .h5, also those of Keras 2; says of others what they lack."""
+"""Loads whole models saved by Keras 3 or 2, .keras and .h5; its errors say what other files lack."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from . import keras2, keras2_ops
 from .reasons import reason_of
 
 _NO_MODEL = (
-    "holds weights without the network that they belong to: build the network in Python as for training, call "
+    "holds weights without their network: build the network in Python as for training, call "
     "model.load_weights on it, save it whole with model.save('model.keras'), and export that file"
 )
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -27,10 +27,10 @@ _OLDER = ("1.", "2.")
 
 
 def check_whole(path: Path) -> None:
-    """Checks that a path is not one of weights alone: a .weights.h5 file, or what TensorFlow calls a checkpoint.
+    """Checks that a path does not hold weights only: a .weights.h5 file or a TensorFlow checkpoint.
 
     Raises:
-        SourceError: it is.
+        SourceError: it does.
     """
     checkpoint = path.with_name(f"{path.name}.index")
     if checkpoint.is_file() or (path.is_file() and path.suffix == ".index") or (path / "checkpoint").is_file():
@@ -42,7 +42,7 @@ def check_whole(path: Path) -> None:
 
 
 def load(path: Path) -> Any:
-    """Loads a .keras or .h5 file as a model that is not compiled.
+    """Loads a .keras or .h5 file as an uncompiled model.
 
     Raises:
         SourceError: Keras cannot load it.
@@ -55,7 +55,7 @@ def load(path: Path) -> Any:
             return keras.saving.load_model(path, compile=False)
         with _translated(path, keras.layers) as file, keras.saving.custom_object_scope(keras2_ops.custom_objects()):
             return keras.saving.load_model(file, compile=False)
-    except Exception as error:  # zipfile, h5py, Keras and TensorFlow raise a dozen kinds
+    except Exception as error:  # zipfile, h5py, Keras and TensorFlow raise a dozen types
         raise SourceError(
             f"{path}: Keras {keras.__version__} cannot load it: {reason_of(error)}{_remedy(error, saved_by)}"
         ) from error
@@ -68,7 +68,7 @@ def _h5py() -> Any:
 
 
 def _saved_by(path: Path) -> str:
-    """Returns the version of Keras that saved a file; empty: it does not say."""
+    """Returns the Keras version that saved a file; empty if unknown."""
     if path.suffix.lower() in _HDF5:
         with _h5py().File(path) as file:
             version = file.attrs.get("keras_version", "1.")
@@ -79,7 +79,7 @@ def _saved_by(path: Path) -> str:
 
 @contextmanager
 def _translated(path: Path, layers: Any) -> Iterator[Path]:
-    """Makes a copy of a file of Keras 2 whose configuration is one of Keras 3."""
+    """Copies a Keras 2 file, with its configuration converted to Keras 3."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-") as folder:
         copy = Path(folder) / path.name
         if path.suffix.lower() in _HDF5:
@@ -99,7 +99,7 @@ def _translate_archive(path: Path, copy: Path, layers: Any) -> None:
                 with archive.open(entry) as source, target.open(entry.filename, "w", force_zip64=True) as sink:
                     shutil.copyfileobj(source, sink)
         config = keras2.translate(json.loads(archive.read(_CONFIG)), layers)
-        # The outermost object of this format says where its class is.
+        # The outermost object of this format names its class's module.
         module = {"Functional": "keras.src.models.functional", "Sequential": "keras.models"}
         config["module"] = module.get(config["class_name"])
         target.writestr(_CONFIG, json.dumps(config))
@@ -110,10 +110,10 @@ def _remedy(error: Exception, saved_by: str) -> str:
         return ""
     if saved_by.startswith(_OLDER):
         return (
-            f"; a file has neither layers of your own nor what Keras 3 has dropped: load it with the TensorFlow that "
+            f"; it may use custom layers, or layers that Keras 3 has dropped: load it with the TensorFlow that "
             f"saved it (Keras {saved_by}), save it there with tf.saved_model.save(model, 'FOLDER'), and export FOLDER"
         )
     return (
-        "; a file does not have the code of your own layers: load it where that code is, save it there with "
+        "; the file does not contain the code of custom layers: load it where that code is, save it there with "
         "model.export('FOLDER'), and export FOLDER"
     )

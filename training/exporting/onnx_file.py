@@ -1,4 +1,4 @@
-"""Reads an .onnx file as other tools write it, and makes it servable without changing its answers."""
+"""Reads .onnx files of other tools, and makes them servable without changing their outputs."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ..progress import say
 from ..runtime import OnnxModel
 from . import external, formats, free_batch, zipmap
 
-# That of ONNX 1.16, of 2024, and of every ONNX Runtime since.
+# Of ONNX 1.16 (2024), and supported by every ONNX Runtime since.
 _WIDELY_TAKEN_IR_VERSION = 10
 _INTEGER_NODES = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "DynamicQuantize", "MatMulNBits")
 _PRECISIONS = (
@@ -26,38 +26,38 @@ _PRECISIONS = (
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A model that came as ONNX."""
+    """A model from an .onnx file."""
 
     content: bytes
     """The ONNX file's content."""
     weights: tuple[Path, ...]
-    """The files with its weights where one file cannot hold them."""
+    """Its external data, if one file cannot hold all weights."""
     producer: str
-    """The library that wrote it, by its own word; empty: it does not say."""
+    """The library that wrote it, as stated in the file; empty if unknown."""
     producer_version: str
-    """That library's version; empty: it does not say."""
+    """That library's version; empty if unknown."""
     parameters: int
     """Weights in it."""
     precision: str
-    """What it computes in: float32, float16, bfloat16, float64 or int8."""
+    """The computation precision: float32, float16, bfloat16, float64 or int8."""
     labels: tuple[tuple[str, ...], ...]
-    """What it calls its classes, in index order: at most one of these fits its scores."""
+    """Possible class names, each in index order; at most one of these fits its scores."""
     is_regression: bool
     """Whether its nodes show that it predicts values."""
 
 
 def read(path: Path) -> OnnxFile:
-    """Reads an .onnx file, and the weights beside it.
+    """Reads an .onnx file and its external data.
 
     Raises:
-        SourceError: it is missing, damaged, or something else, or its weights are.
+        SourceError: it or its external data is missing, damaged, or of another format.
     """
     content, model = _parsed(path)
     _check_versions(model, path)
     found = external.files(model, path)
     fits = model.ByteSize() + sum(file.stat().st_size for file in found.values()) <= external.MOST_BYTES
     if not fits:
-        # ONNX Runtime finds the weights by the path of the graph only, so the file is served unchanged.
+        # ONNX Runtime finds external data only relative to the graph's path, so the file is served unchanged.
         external.check_servable(found, path)
         _check(str(path), path)
         return _described(model, content, weights=tuple(path.parent / location for location in found))
@@ -70,12 +70,12 @@ def read(path: Path) -> OnnxFile:
         content = model.SerializeToString()
     if (freed := _with_free_batch(model, content, path)) is not None:
         model, content = freed, freed.SerializeToString()
-    # Unchanged, the file keeps the hash that its owner knows.
+    # An unchanged file keeps its known hash.
     return _described(model, content, labels=labels)
 
 
 def _lower_ir_version(model: ModelProto, content: bytes, path: Path) -> bool:
-    """Lowers the IR version to one that ONNX Runtime takes: it counts tensor types, and few models use a new one."""
+    """Lowers the IR version to one that ONNX Runtime supports; newer versions add tensor types that few models use."""
     if model.ir_version <= _WIDELY_TAKEN_IR_VERSION:
         return False
     try:
@@ -97,8 +97,8 @@ def _with_free_batch(model: ModelProto, content: bytes, path: Path) -> ModelProt
     freed = free_batch.freed(model, original, source=str(path))
     if freed is not None:
         say(
-            "note: it was exported for one row per run; its first dimension is free now, since made-up rows give the "
-            "same results together as each alone"
+            "note: it was exported with a batch size of 1; its first dimension is now free, because made-up rows give "
+            "the same results together as one by one"
         )
     return freed
 
@@ -135,7 +135,7 @@ def _parsed(path: Path) -> tuple[bytes, ModelProto]:
         raise SourceError(f"{path}: not an ONNX model but {what}")
     try:
         model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's own, which only readers of config.pbtxt import
+    except Exception as error:  # protobuf's error, which only readers of config.pbtxt import
         raise SourceError(
             f"{path}: not a valid ONNX model, or cut short after {len(content):,} bytes; copy or export it again"
         ) from error
@@ -147,7 +147,7 @@ def _check_versions(model: ModelProto, path: Path) -> None:
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset > known or model.ir_version > onnx.IR_VERSION:
         raise SourceError(
-            f"{path}: of ONNX opset {opset} and IR version {model.ir_version}, newer than what is known here ({known} "
+            f"{path}: has ONNX opset {opset} and IR version {model.ir_version}, newer than the supported ones ({known} "
             f"and {onnx.IR_VERSION}, by onnx {onnx.__version__}); export it with a lower opset (for PyTorch: "
             f"opset_version=18), or install newer onnx and onnxruntime"
         )
@@ -156,7 +156,7 @@ def _check_versions(model: ModelProto, path: Path) -> None:
 def _check(model: ModelProto | str, path: Path) -> None:
     try:
         onnx.checker.check_model(model)
-    except Exception as error:  # the checker's errors share no base class
+    except Exception as error:  # the checker's errors have no common base class
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise SourceError(f"{path}: not a valid ONNX model: {reason}") from error
 

@@ -1,4 +1,4 @@
-"""Finds what a classifier's output is: from the end of its graph, and from what it gives for real inputs."""
+"""Finds the kind of a classifier's output, from the end of its graph and its outputs for real inputs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from pixelserve.scores import OUTPUT_KINDS, OutputKind, contradict, look_like_pr
 from ..errors import UsageError
 from ..runtime import Array
 
-# What changes no number, or none by more than rounding.
+# Operations that change values by rounding at most.
 _PASSING = {"Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze"}
 _WEIGHTED = {"Conv", "Gemm", "MatMul"}
 _KINDS: dict[str, OutputKind] = {"Softmax": "probabilities", "LogSoftmax": "logits", "Sigmoid": "sigmoids"}
@@ -21,26 +21,26 @@ _FIRST_OPSET_OF_LAST_AXIS = 13
 
 @dataclass(frozen=True)
 class Found:
-    """What an output is."""
+    """The kind of an output, with its reason."""
 
     kind: OutputKind | None
-    """The kind; None: not known."""
+    """The kind, or None if unknown."""
     reason: str
-    """How it was found, or why it was not, in a clause."""
+    """How it was found, or why not, as a clause."""
 
 
 def find(content: bytes, output: str, labels: int, values: Array | None, said: OutputKind | None = None) -> Found:
-    """Returns what an output is, by what the user says, else by the graph's last operation and the samples.
+    """Returns an output's kind: the user's, else derived from the graph's last operation and the samples.
 
     Args:
         content: the ONNX file.
         output: the output's name.
-        labels: how many labels it has.
-        values: what it gives for real inputs, [N, …]; None: there are none.
-        said: what the user says.
+        labels: number of labels.
+        values: its values for real inputs, [N, …], or None without samples.
+        said: the user's kind, or None.
 
     Raises:
-        UsageError: the samples show that it is not what the user says.
+        UsageError: the samples contradict the user's kind.
     """
     rows = None if values is None else values.reshape(len(values), -1)
     if said is not None:
@@ -51,9 +51,9 @@ def find(content: bytes, output: str, labels: int, values: Array | None, said: O
     looks = rows is not None and bool(look_like_probabilities(rows, labels).all())
     if by_graph.kind == "probabilities" and rows is not None and not looks:
         return Found(None, f"{by_graph.reason}, and the samples' outputs do not add up to 1")
-    # A mean of probabilities is weighted as a layer is.
+    # A mean of probabilities has weights, like a layer.
     if looks and by_graph.kind in (None, "logits"):
-        return Found("probabilities", "the samples' outputs are none below 0 and add up to 1")
+        return Found("probabilities", "the samples' outputs are not negative and add up to 1")
     return by_graph
 
 
@@ -64,7 +64,7 @@ def _check_said(output: str, said: OutputKind, rows: Array | None) -> None:
     value = row[np.abs(row - 0.5).argmax()]
     raise UsageError(
         f"--output-kind {said}: {output} gives {value:.4g} for a sample, and {said} are 0 to 1; "
-        f"give another of {', '.join(OUTPUT_KINDS)}, or leave the option out"
+        f"give another of {', '.join(OUTPUT_KINDS)}, or omit the option"
     )
 
 
@@ -78,18 +78,18 @@ def _by_graph(graph: GraphProto, output: str, opset: int) -> Found:
         return Found(None, f"{ends} over the rows of a batch")
     if node.op_type in _KINDS:
         return Found(_KINDS[node.op_type], ends)
-    # skl2onnx's classifiers, and what it puts behind one for each class.
+    # skl2onnx's classifiers, and its normalisation of one score per class.
     if _attribute(node, "post_transform") == b"SOFTMAX" or _attribute(node, "norm") == b"L1":
         return Found("probabilities", ends)
     if _is_complement(makers, node):
         return Found("probabilities", f"{ends} of 1 - p and p")
     if _is_linear(makers, node, {tensor.name for tensor in graph.initializer}):
-        return Found("logits", f"{ends}, without a softmax behind it")
+        return Found("logits", f"{ends}, without a softmax after it")
     return Found(None, ends)
 
 
 def _last(makers: dict[str, NodeProto], name: str) -> NodeProto | None:
-    """Returns the node that makes a tensor's numbers."""
+    """Returns the node that computes a tensor's values."""
     node = makers.get(name)
     while node is not None and node.op_type in _PASSING:
         node = makers.get(node.input[0])
@@ -110,7 +110,7 @@ def _attribute(node: NodeProto, name: str) -> Any:
 
 
 def _is_complement(makers: dict[str, NodeProto], node: NodeProto) -> bool:
-    """Returns whether a node joins 1 - p and p, p being a sigmoid's."""
+    """Returns whether a node concatenates 1 - p and p, with p from a sigmoid."""
     if node.op_type != "Concat" or len(node.input) != 2:
         return False
     other, second = makers.get(node.input[0]), _last(makers, node.input[1])
@@ -120,7 +120,7 @@ def _is_complement(makers: dict[str, NodeProto], node: NodeProto) -> bool:
 
 
 def _is_linear(makers: dict[str, NodeProto], node: NodeProto, constants: set[str]) -> bool:
-    """Returns whether a node is a layer without an activation; its bias may be a node of its own."""
+    """Returns whether a node is a layer without an activation; its bias may be a separate node."""
     if node.op_type == "Add":
         made = [name for name in node.input if name not in constants]
         weighted = _last(makers, made[0]) if len(made) == 1 else None

@@ -1,4 +1,4 @@
-"""Makes models of float tensors ones that take pictures: raw uint8 pixels [N, height, width, channels]."""
+"""Converts models of float tensors to accept images: raw uint8 pixels [N, height, width, channels]."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,25 +21,25 @@ _INPUT = "image"
 
 @dataclass(frozen=True)
 class Pictures:
-    """How pictures become a model's input."""
+    """How pixels become a model's input."""
 
     scale: float | None = None
-    """What pixels are multiplied by; None: not said, so a model that scales pixels itself takes them as they are."""
+    """The factor of pixels; None: not given, so models that scale pixels themselves receive raw pixels."""
     offset: float = 0.0
-    """What is added after that."""
+    """Added after scaling."""
     size: tuple[int, ...] | None = None
-    """Height and width, or height, width and channels, of a model whose input does not say; None: not said."""
+    """Height and width, or height, width and channels, of a model whose input does not define them, or None."""
     keeps_floats: bool = False
-    """Whether the input stays as it is, whatever the model does with it."""
+    """Whether the input always stays unchanged."""
     are_scaled_before: bool = False
-    """Whether the server scales them, by the model's declaration."""
+    """Whether the server scales pixels, as the model declares."""
 
 
 def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
-    """Returns a function whose input has the size that was asked for.
+    """Returns a function whose input has the requested size.
 
     Raises:
-        UsageError: it has another one.
+        UsageError: the input has another size.
     """
     size = pictures.size
     if size is None:
@@ -50,9 +50,7 @@ def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signa
         if len(size) < 3:
             size = (*size, shape[0] // (size[0] * size[1]))
         if size[0] * size[1] * size[2] != shape[0]:
-            raise UsageError(
-                f"--size {asked}: {source} takes rows of {shape[0]} numbers, which is not that many pixels"
-            )
+            raise UsageError(f"--size {asked}: {source} takes rows of {shape[0]} numbers, not that many pixels")
         return _reshaped(signature, size)
     known = shape if len(shape) == 3 else (*shape, 1)
     wanted = (*size, *known[len(size) :])
@@ -63,13 +61,13 @@ def with_size(signature: Signature, pictures: Pictures, *, source: str) -> Signa
 
 
 def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Signature:
-    """Returns a function of raw uint8 pixels that scales them as `pictures` says and then runs `signature`.
+    """Returns a function of raw uint8 pixels that scales them according to `pictures` and then runs `signature`.
 
     Raises:
-        UsageError: the model takes integers as it is, so it was not trained on scaled pixels.
+        UsageError: the model's input is an integer tensor, so it was not trained on scaled pixels.
     """
     if not signature.dtype.startswith("float"):
-        raise UsageError(f"--pixel-scale: {source} takes {signature.dtype} already; leave the option out")
+        raise UsageError(f"--pixel-scale: {source} takes {signature.dtype} already; omit the option")
     size = _picture(signature)
     if size is not None:
         signature = _reshaped(signature, size)
@@ -80,15 +78,15 @@ def with_pixels(signature: Signature, pictures: Pictures, *, source: str) -> Sig
 
 
 def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictures) -> Signature:
-    """Changes a converted model that scales pixels itself to take them as bytes.
+    """Changes a converted model that scales pixels itself to accept uint8 pixels.
 
     Args:
-        signature: the function that was converted.
+        signature: the converted function.
         model: the ONNX model; changed in place.
-        pictures: how pictures become the input.
+        pictures: how pixels become the input.
 
     Returns:
-        The function that the model computes then.
+        The function of the changed model.
     """
     size = _picture(signature)
     is_float = signature.dtype.startswith("float")
@@ -96,14 +94,14 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
         _mention_scaling_twice(model.graph, pictures.scale, pictures.offset)
     if pictures.scale is not None or pictures.keeps_floats or size is None or not is_float:
         return signature
-    if signature.shape[0] is not None:  # a picture is a sample of a batch
+    if signature.shape[0] is not None:  # an image is a sample of a batch
         return signature
     scaling = pixel_range.find(model.graph)
-    # Rows of numbers may be a signal's, and be brought to a mean of 0 as pixels are.
+    # Rows of numbers may be a signal, which may also be normalised to a mean of 0.
     is_image = len(signature.shape) == _RANK
     if scaling is None or not (scaling.is_of_pixels if is_image else scaling.is_of_nothing_else):
         if is_image and not pictures.are_scaled_before:
-            say(f"note: it takes {signature.dtype} tensors and no pictures; {_SAY_HOW}")
+            say(f"note: it takes {signature.dtype} tensors, not pictures; {_SAY_HOW}")
         return signature
     say(
         f"note: its first layers scale pixels (multiplied by {scaling.gain:.3g}, {scaling.offset:+.3g}), so it takes "
@@ -116,16 +114,16 @@ def take_scaled_pixels(signature: Signature, model: ModelProto, pictures: Pictur
 
 
 def check_size(signature: Signature, graph: GraphProto, *, source: str) -> None:
-    """Checks that a classifier of pictures has a size that they can be brought to.
+    """Checks that an image classifier's input has a fixed size.
 
     Raises:
-        UsageError: it takes any size.
+        UsageError: it accepts any size.
     """
     outputs = [len(output.type.tensor_type.shape.dim) for output in graph.output]
     if _picture(signature) and signature.dtype == "uint8" and None in signature.shape[1:] and outputs == [2]:
         raise UsageError(
-            f"{source} takes pictures of any size; say with --size which one they are brought to, such as --size 224 "
-            f"or --size 180x240: best the one that it was trained on"
+            f"{source} takes pictures of any size; give the size that they are resized to, such as --size 224 "
+            f"or --size 180x240, preferably that of its training"
         )
 
 
@@ -134,7 +132,7 @@ def _mention_squares(pixels: int | None) -> None:
         side = math.isqrt((pixels or 0) // channels)
         if side > 1 and side * side * channels == pixels:
             size = f"{side}x{side}x{channels}"
-            say(f"note: rows of {pixels} numbers are no pictures; if they are pixels, give --size {size}")
+            say(f"note: rows of {pixels} numbers are not pictures; if they are pixels, give --size {size}")
 
 
 def _mention_scaling_twice(graph: GraphProto, scale: float, offset: float) -> None:
@@ -144,20 +142,20 @@ def _mention_scaling_twice(graph: GraphProto, scale: float, offset: float) -> No
     gain = both.gain / scale
     if pixel_range.Scaling(gain, both.offset - gain * offset).is_of_pixels:
         say(
-            f"note: its first layers scale pixels too (multiplied by {gain:.3g}), after --pixel-scale did; leave the "
-            f"option out, unless it was trained on pixels that were scaled twice"
+            f"note: its first layers scale pixels too (multiplied by {gain:.3g}), after --pixel-scale; omit the "
+            f"option, unless it was trained on pixels scaled twice"
         )
 
 
 _RANK = 4
 _SAY_HOW = (
-    "for those, say with --pixel-scale what it was trained on: 1/255 for pixels divided by 255, 1/127.5-1 for -1 to 1, "
-    "1 for pixels as they are"
+    "for pictures, give the scaling of its training with --pixel-scale: 1/255 for 0 to 1, 1/127.5-1 for -1 to 1, "
+    "1 for raw pixels"
 )
 
 
 def _picture(signature: Signature) -> tuple[int | None, ...] | None:
-    """Returns the height, width and channels of an input that can be a picture; None: it can be none."""
+    """Returns the height, width and channels of a possible image input, or None."""
     shape = signature.shape[1:]
     if len(shape) == 2 and None not in shape:
         return (*shape, 1)
@@ -165,12 +163,12 @@ def _picture(signature: Signature) -> tuple[int | None, ...] | None:
 
 
 def _reshaped(signature: Signature, size: tuple[int | None, ...]) -> Signature:
-    """Returns a function of pictures [N, height, width, channels] for one of the same numbers in another shape."""
+    """Returns a function of images [N, height, width, channels] for one of the same numbers in another shape."""
     inner = signature.shape
     if inner[1:] == size:
         return signature
     tf = frameworks.load().tf
-    # The number of samples is what is left.
+    # -1 is the number of samples.
     rows = [-1, *inner[1:]]
     return replace(
         signature,
@@ -188,7 +186,7 @@ def _of_bytes(signature: Signature, scaled: Callable[[Any], Any]) -> Signature:
 
 
 def _cast_in_front(graph: GraphProto, shape: tuple[int | None, ...], inner: tuple[int | None, ...]) -> None:
-    """Puts in front of a graph what makes its float input, of shape `inner`, out of uint8 pixels of `shape`."""
+    """Prepends a cast from uint8 pixels of `shape` to the graph's float input, of shape `inner`."""
     before = graph.input[0]
     name = f"{before.name}_float"
     for node in _nodes(graph):

@@ -1,4 +1,4 @@
-"""What the configuration of an exported model says about pictures: checked, or assumed and said."""
+"""The image preprocessing in an exported model's configuration: checked, or assumed with a note."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,15 +21,15 @@ _ASSUMED = "note: assumed --picture keras: pictures are stretched, as Keras's lo
 
 
 def asked_line(line: str | None, words: Mapping[str, str], *, is_keras: bool) -> str | None:
-    """Returns the line that the flags of an export make; None: there are none.
+    """Returns the line from an export's flags, or None without flags.
 
     Args:
-        line: what --picture says; None: nothing.
-        words: the words that have a flag of their own, by key.
-        is_keras: whether the model comes from Keras; words without a line are then added to the preset `keras`.
+        line: the value of --picture, or None.
+        words: the settings with separate flags, by key.
+        is_keras: whether it is a Keras model; without a line, settings are then added to the preset `keras`.
 
     Raises:
-        UsageError: the line has an unknown word, or another value than a flag.
+        UsageError: the line has an unknown setting, or contradicts a flag.
     """
     if not words:
         return line
@@ -38,7 +38,7 @@ def asked_line(line: str | None, words: Mapping[str, str], *, is_keras: bool) ->
         line = _KERAS
     if is_keras and not words.keys().isdisjoint(_SCALING):
         say(
-            "note: with --pixel-scale in place of --scale, --mean and --std, the graph scales pixels; tensors are then "
+            "note: with --pixel-scale instead of --scale, --mean and --std, the graph scales pixels; tensors are then "
             "uint8, a quarter of the bytes"
         )
     try:
@@ -48,15 +48,15 @@ def asked_line(line: str | None, words: Mapping[str, str], *, is_keras: bool) ->
 
 
 def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
-    """Returns the parameter `picture` of a model; empty: it needs none.
+    """Returns a model's parameter `picture`; empty if it needs none.
 
     Args:
-        asked: what --picture says; None: nothing.
+        asked: the value of --picture, or None.
         model: the exported model.
-        is_keras: whether it comes from Keras, whose loaders stretch pictures.
+        is_keras: whether it is a Keras model; Keras's loaders stretch images.
 
     Raises:
-        UsageError: the line is wrong, or the model takes other pictures.
+        UsageError: the line is invalid, or does not fit the model.
     """
     taken = _input(model)
     if asked is not None:
@@ -69,8 +69,8 @@ def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
         return _KERAS
     if has_channels and not taken.is_of_bytes and not is_keras:
         say(
-            f"note: it takes {taken.dtype} tensors; for Classify to work with it, say with --picture what becomes of "
-            f"a picture: one of {', '.join(PRESETS)}; or with flags such as --fit crop --scale 0..1 (docs/pictures.md)"
+            f"note: it takes {taken.dtype} tensors; for Classify, give its image preprocessing with --picture: "
+            f"one of {', '.join(PRESETS)}; or with flags such as --fit crop --scale 0..1 (docs/pictures.md)"
         )
     return ""
 
@@ -78,17 +78,17 @@ def picture_line(asked: str | None, model: OnnxModel, *, is_keras: bool) -> str:
 def served_pictures(
     line: str, model: OnnxModel, labelled: str | None, path: Path, *, asked: bool
 ) -> PictureSpec | None:
-    """Returns the pictures that a server takes for a model; None: it takes none.
+    """Returns the image preprocessing that a server uses for a model, or None if it accepts no images.
 
     Args:
-        line: the parameter `picture`, as `picture_line` returns it.
+        line: the parameter `picture` from `picture_line`.
         model: the exported model.
-        labelled: the output that has labels; None: none.
-        path: config.pbtxt, whose line is the one that is served if the model has other versions.
+        labelled: the labelled output, or None.
+        path: config.pbtxt, whose line applies if the model has other versions.
         asked: whether the user gave the line.
 
     Raises:
-        UsageError: the user gave another line than the one on disk.
+        UsageError: the user's line differs from the one on disk.
     """
     taken, inversion = _input(model), ""
     if path.is_file():
@@ -97,7 +97,7 @@ def served_pictures(
             problem = f'{path} says picture "{written}", not "{line}"'
             if asked:
                 raise UsageError(f"{problem}; all versions share it: change it there, or export under another --name")
-            say(f"note: {problem}; all versions share it, and it stays as it is")
+            say(f"note: {problem}; all versions share it, so it stays unchanged")
         line = written
     scores = [output for output in model.outputs if output.dtype.kind == "f" and len(output.shape) == _SCORES_RANK]
     if taken is None or (labelled is None and len(scores) != 1):
@@ -105,7 +105,7 @@ def served_pictures(
     try:
         spec = parse(line, taken) if line else undeclared(taken)
     except DeclarationError:
-        # Of a line on disk, which the server says more about.
+        # For a line on disk, the server's message says more.
         return None
     known = next((each for each in get_args(Inversion) if each == inversion), None)
     return replace(spec, inversion=known) if spec and known else spec

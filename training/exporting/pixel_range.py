@@ -1,7 +1,7 @@
-"""Finds out whether a model scales pixels itself: what its first nodes do to numbers from 0 to 255.
+"""Finds whether a model scales pixels itself, from its first nodes.
 
-Tutorials put Rescaling(1/255), Normalization or an application's preprocess_input into the model. It then takes floats,
-which a picture's pixels become by a cast alone. The graph shows it alike for layers, nested models and SavedModels.
+Tutorials put Rescaling(1/255), Normalization or an application's preprocess_input into the model. Its float input is
+then a cast of raw pixels. The graph shows this for layers, nested models and SavedModels alike.
 """
 
 from collections import defaultdict
@@ -17,20 +17,20 @@ _ARITHMETIC = ("Add", "Div", "Mul", "Sub")
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is done to every number of an input: multiplied by `gain`, then `offset` added."""
+    """A linear scaling of every input value: multiplied by `gain`, then `offset` added."""
 
     gain: float
     offset: float
 
     @property
     def is_of_pixels(self) -> bool:
-        """Whether it brings pixels of 0 to 255 to the numbers that networks learn from.
+        """Whether it scales pixels of 0 to 255 to a usual training range.
 
-        To 0 to 1 or -1 to 1 and the like, to a mean of 0 and a variance of 1, or to a mean of 0 alone.
+        Usual are 0 to 1, -1 to 1 and the like, a mean of 0 with a variance of 1, or a mean of 0 alone.
         """
         if self.gain == 0:
             return False
-        # The pixel that becomes 0, and how many pixels become 1.
+        # The pixel value that becomes 0, and the distance that becomes 1.
         mean, deviation = -self.offset / self.gain, 1 / abs(self.gain)
         if 64 <= deviation <= 256:
             return -1 <= mean <= 256
@@ -40,14 +40,14 @@ class Scaling:
 
     @property
     def is_of_nothing_else(self) -> bool:
-        """Whether it brings exactly 0 to 255 or 256 to 0 to 1 or -1 to 1, which is done to nothing but pixels."""
+        """Whether it maps exactly 0 to 255 or 256 to 0 to 1 or -1 to 1, which is used for pixels only."""
         ends = [round(self.offset + self.gain * white, 3) for white in (0, 255)]
         wider = [round(self.offset + self.gain * white, 3) for white in (0, 256)]
         return any(found in ([0, 1], [-1, 1]) for found in (ends, wider))
 
 
 def find(graph: GraphProto) -> Scaling | None:
-    """Returns how the nodes behind a graph's only input scale it; None: they do not agree, or nothing is scaled."""
+    """Returns the scaling of a graph's only input by the next nodes; None if they differ, or do not scale."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
     users = defaultdict(list)
@@ -62,7 +62,7 @@ def _ends(
     name: str, scaling: Scaling, users: Mapping[str, list[NodeProto]], constants: Mapping[str, TensorProto]
 ) -> Iterator[Scaling]:
     computing = [node for node in users[name] if node.op_type != "Shape"]
-    if not computing:  # an output, or what the body of a loop takes
+    if not computing:  # an output, or an input of a loop's body
         yield scaling
     for node in computing:
         step = _step(node, name, scaling, constants)
@@ -73,10 +73,10 @@ def _ends(
 
 
 def _step(node: NodeProto, name: str, before: Scaling, constants: Mapping[str, TensorProto]) -> Scaling | None:
-    """Returns the scaling behind a node; None: it computes something else."""
+    """Returns the scaling of a node, or None for other operations."""
     if node.op_type in _SAME_NUMBERS:
         return before if node.input[0] == name else None
-    if node.op_type == "Concat":  # of channels in another order
+    if node.op_type == "Concat":  # of channels in a different order
         return before
     if node.op_type not in _ARITHMETIC:
         return None
@@ -85,7 +85,7 @@ def _step(node: NodeProto, name: str, before: Scaling, constants: Mapping[str, T
     constant = constants.get(second if is_first else first)
     if constant is None or (node.op_type == "Div" and not is_first):
         return None
-    # Channels differ by little; the middle one stands for all.
+    # Channels differ little; the middle one represents all.
     value = float(np.median(numpy_helper.to_array(constant)))
     gain, offset = before.gain, before.offset
     if node.op_type == "Add":

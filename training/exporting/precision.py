@@ -1,4 +1,4 @@
-"""Holds an int8 version against the float32 model that it was made from, and refuses it where too much is lost."""
+"""Compares an int8 version with its float32 model, and refuses it if it loses too much accuracy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,13 +33,13 @@ INT8 = "int8"
 _MOST_LOSS = 0.003
 _KERNEL_SAMPLES = 1000
 _HEADROOM = 4
-# An activation that is rounded the other way moved a probability of mnist-cnn by up to 0.002 in 10,000 images.
+# An activation rounded the other way moved a probability of mnist-cnn by up to 0.002 in 10,000 images.
 _LEAST_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An int8 version, and what is known of it."""
+    """An int8 version with its evidence."""
 
     source: "Source"
     """The original, with the int8 ONNX file."""
@@ -50,13 +50,13 @@ class Variant:
     figures: Figures
     """Measured on it."""
     parity: list[Parity]
-    """How closely it must reproduce its golden outputs."""
+    """The tolerances of its golden outputs."""
     quantization: Quantization
-    """How it compares with the float32 model."""
+    """The comparison with the float32 model."""
 
     def describe(self, card: Card) -> Card:
-        """Returns a card with what an int8 version's has otherwise."""
-        # Golden outputs are to show that a server computes what was exported. Rounding takes some outputs so far from
+        """Returns a card with the fields of an int8 version replaced."""
+        # Golden outputs verify that a server computes the exported model. Rounding takes some outputs so far from
         # the original's (`max_abs_error`) that a tolerance for those would let nearly anything pass: they are its own.
         reference = Reference(framework="onnxruntime", version=runtime.version())
         changed = {
@@ -79,38 +79,40 @@ def to_int8(
     kind: OutputKind | None = None,
     pictures: PictureSpec | None = None,
 ) -> Variant:
-    """Quantises a float32 classifier and holds the result against it.
+    """Quantises a float32 classifier and compares both.
 
     Args:
         source: the original, with the float32 ONNX file.
         model: that file, loaded.
-        samples: labelled samples that both are measured on.
-        origin: what is known of the model.
+        samples: labelled samples to measure both on.
+        origin: provenance and settings of the model.
         labelled: the output whose classes the labels name.
-        calibration: the samples on which the ranges of activations are found; None: those that it is measured on.
-        kind: what the output is; None: not known.
-        pictures: what the model takes as pictures; None: it takes none.
+        calibration: samples for the ranges of activations; None uses `samples`.
+        kind: the kind of the output, or None if unknown.
+        pictures: its image preprocessing, or None if it accepts no images.
 
     Raises:
-        UsageError: there are no labelled samples, or the model has nothing that could be quantised.
-        SamplesError: a sample's label is none of the model's.
+        UsageError: there are no labelled samples, or the model has nothing to quantise.
+        SamplesError: a sample's label is not one of the model's.
         SourceError: ONNX Runtime cannot quantise it.
         ParityError: accuracy falls by more than 0.3 points.
     """
     if labelled is None:
-        raise UsageError("--precision int8 is for classifiers, since accuracy shows what it costs; leave it out")
+        raise UsageError(
+            "--precision int8 is for classifiers, because its cost is measured in accuracy; omit the option"
+        )
     if samples is None or samples.labels is None:
         raise UsageError(
-            "--precision int8 needs inputs to calibrate on, and their labels to see what it costs; "
+            "--precision int8 needs inputs to calibrate on, and labels to measure its cost; "
             "give x and y with --samples FILE.npz"
         )
     if source.weights:
-        raise UsageError("--precision int8 is for models that one file can hold, below 2 GB; leave it out")
+        raise UsageError("--precision int8 is for models in one file, below 2 GB; omit the option")
     check_range(samples.labels, origin.labels)
     calibration = calibration or Calibration.choose(samples.inputs, origin.split)
     content = quantize(source.onnx, model, calibration, source=origin.recipe or "the model")
     made = OnnxModel(content, source="the int8 version")
-    say(f"holding int8 against float32 on {samples.count:,} samples")
+    say(f"comparing int8 with float32 on {samples.count:,} samples")
     before, after = model.run(samples.inputs), made.run(samples.inputs)
     check_outputs(after)
     was, now = (
@@ -137,11 +139,12 @@ def to_int8(
 
 
 def _check_loss(before: float, after: float) -> None:
-    # What is exactly 0.3 points must not fail by the last bit of a quotient.
+    # Exactly 0.3 points must not fail by a rounding error.
     if before - after > _MOST_LOSS + 1e-9:
         raise ParityError(
-            f"int8 costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), accepted are "
-            f"{_MOST_LOSS * 100:.1f}; nothing was written: leave out --precision, or give other samples to calibrate on"
+            f"int8 costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), more "
+            f"than the accepted {_MOST_LOSS * 100:.1f}; nothing was written: omit --precision, or give other samples "
+            f"to calibrate on"
         )
 
 
@@ -151,7 +154,7 @@ def _largest_difference(before: Mapping[str, Array], after: Mapping[str, Array])
 
 def _relative_time(before: OnnxModel, after: OnnxModel, samples: Samples) -> dict[str, float]:
     """Returns the median over rounds of the int8 version's time divided by the float32 model's, by batch size."""
-    say("timing int8 against float32")
+    say("timing int8 and float32")
     found = {}
     for size in timing.batch_sizes(before):
         times_s = timing.sample_times_s([(before, samples.inputs), (after, samples.inputs)], size)
@@ -160,11 +163,10 @@ def _relative_time(before: OnnxModel, after: OnnxModel, samples: Samples) -> dic
 
 
 def _parity(content: bytes, outputs: Mapping[str, Array], samples: Samples) -> list[Parity]:
-    """Returns the card's entries, from how far another kind of kernel takes the outputs.
+    """Returns the card's tolerances, from the difference to another kind of kernel.
 
-    A provider without kernels for whole numbers, such as CUDA, computes in floats from one rounding to the next, as
-    ONNX Runtime does on the CPU where it merges no nodes. Sums then differ in their last bits, and now and then an
-    activation is rounded the other way.
+    A provider without integer kernels, such as CUDA, computes in floats between roundings, like ONNX Runtime on the CPU
+    without merged nodes. Sums then differ in their last bits, and occasionally an activation is rounded the other way.
     """
     floats = OnnxModel(content, source="the int8 version", as_written=True).run(samples.inputs)
     error = _largest_difference(floats, {name: array[: samples.count] for name, array in outputs.items()})

@@ -1,4 +1,4 @@
-"""Puts a version into a model repository, whole or not at all."""
+"""Writes a version to a model repository atomically."""
 
 import re
 import shutil
@@ -20,10 +20,10 @@ _VERSION = re.compile(r"[1-9][0-9]*")
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a model repository where a version is to be put."""
+    """The place of a new version in a model repository."""
 
     repository: Path
-    """The model repository; made where it is missing."""
+    """The model repository; created if missing."""
     model: str
     """The model's name."""
     version: int
@@ -31,21 +31,21 @@ class Slot:
 
     @property
     def model_folder(self) -> Path:
-        """The model's folder; there already where the model has other versions."""
+        """The model's folder; it exists if the model has other versions."""
         return self.repository / self.model
 
     @property
     def folder(self) -> Path:
-        """The version's folder; not there yet."""
+        """The version's folder; it does not exist yet."""
         return self.model_folder / str(self.version)
 
 
 def choose_slot(repository: Path, model: str, version: int | None) -> Slot:
-    """Returns where a version goes: the number asked for, else the next one free.
+    """Returns the slot of the requested version number, else of the next free one.
 
     Raises:
-        UsageError: the model's name cannot be a folder's, or the number is below 1.
-        TargetExistsError: the version is there already.
+        UsageError: the model's name is not a valid folder name, or the number is below 1.
+        TargetExistsError: the version already exists.
     """
     if not _NAME.fullmatch(model):
         raise UsageError(f'model name "{model}": expected letters, digits, ".", "_" and "-", a letter or digit first')
@@ -55,21 +55,21 @@ def choose_slot(repository: Path, model: str, version: int | None) -> Slot:
     free = max(taken, default=0) + 1
     if version in taken:
         raise TargetExistsError(
-            f"{repository / model / str(version)} exists already and is not overwritten; "
-            f"leave out --version to write version {free}"
+            f"{repository / model / str(version)} already exists and is not overwritten; "
+            f"omit --version to write version {free}"
         )
     return Slot(repository, model, version or free)
 
 
 def versions(model_folder: Path) -> list[int]:
-    """Returns the numbers of a model's versions, in no order; none where there is no such folder."""
+    """Returns a model's version numbers, in no order; empty without a folder."""
     if not model_folder.is_dir():
         return []
     return [int(entry.name) for entry in model_folder.iterdir() if _VERSION.fullmatch(entry.name)]
 
 
 def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str], max_batch_size: int | None = None) -> None:
-    """Checks that the model's other versions, if any, have the same tensors, labels and, if given, largest batch.
+    """Checks that the model's other versions, if any, have the same tensors, labels and, if given, maximum batch size.
 
     Raises:
         UsageError: they differ, or the model's folder has no config.pbtxt to compare with.
@@ -79,7 +79,7 @@ def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str], max_batc
     path = slot.model_folder / config.CONFIG_FILE
     if not path.is_file():
         raise UsageError(
-            f"{slot.model_folder} has no {config.CONFIG_FILE} that a new version could be compared with; "
+            f"{slot.model_folder} has no {config.CONFIG_FILE} to compare a new version with; "
             f"write one, or export under another --name"
         )
     config.check_agrees(path, model, labels, max_batch_size)
@@ -87,39 +87,39 @@ def check_siblings(slot: Slot, model: OnnxModel, labels: Sequence[str], max_batc
 
 @dataclass(frozen=True)
 class Version:
-    """Everything that a version folder holds."""
+    """The content of a version folder."""
 
     onnx: bytes
     """model.onnx."""
     card: Card
     """card.json."""
     golden: Golden | None
-    """golden.npz; None: there is none."""
+    """golden.npz, or None."""
     picture: GoldenPicture | None = None
-    """golden-picture.npz; None: there is none."""
+    """golden-picture.npz, or None."""
     weights: Sequence[Path] = ()
-    """Files with weights, to lie beside model.onnx under the names that they have."""
+    """External data, to be written beside model.onnx under its current names."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that is written with a version."""
+    """All files of a new version."""
 
     version: Version
     """The version folder's files."""
     config_text: str
     """config.pbtxt, written if the model is new."""
     labels: Sequence[str]
-    """The lines of labels.txt, written if the model is new; empty: the model has no labels."""
+    """The lines of labels.txt, written if the model is new; empty without labels."""
 
 
 def publish(slot: Slot, content: Content) -> None:
     """Writes a version, and for a new model its config.pbtxt and labels.txt.
 
-    All of it appears at once under its final name; where writing fails or is interrupted, nothing does.
+    Everything appears at once under its final name, or nothing if writing fails or is interrupted.
 
     Raises:
-        TargetExistsError: somebody else has written the version in the meantime.
+        TargetExistsError: the version was written by another process in the meantime.
     """
     if slot.model_folder.exists():
         with staged(slot.folder) as folder:

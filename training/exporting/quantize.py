@@ -1,7 +1,7 @@
-"""Makes a version of whole numbers, int8, of a float32 classifier: ONNX Runtime's static quantisation.
+"""Makes an int8 version of a float32 classifier with ONNX Runtime's static quantisation.
 
-Weights get a scale for each channel, activations one for each tensor, from their ranges on calibration samples. The
-graph says where it rounds (QDQ), so that any provider can compute it. Inputs and outputs keep their types.
+Weights get a scale per channel, activations one per tensor, from their ranges on calibration samples. The graph marks
+its roundings (QDQ), so any provider can compute it. Inputs and outputs keep their types.
 """
 
 import tempfile
@@ -28,24 +28,24 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class Calibration:
-    """The samples on which the ranges of activations are found."""
+    """Samples for the ranges of activations."""
 
     inputs: dict[str, Array]
     """Input tensors by name, samples along the first axis."""
     split: str
-    """What they are, such as train."""
+    """Their split, such as train."""
 
     @classmethod
     def choose(cls, inputs: Mapping[str, Array], split: str) -> "Calibration":
-        """Returns 500 of the samples, the same ones each time; all of them where there are fewer."""
+        """Returns 500 of the samples, always the same ones, or all if there are fewer."""
         count = len(next(iter(inputs.values())))
-        # Data sets may be sorted by label, so neither the first ones nor every nth are like all of them.
+        # Data sets may be sorted by label, so neither the first nor every nth sample is representative.
         chosen = np.random.default_rng(_CALIBRATION_SEED).permutation(count)[:CALIBRATION_SAMPLES]
         return cls({name: array[chosen] for name, array in inputs.items()}, split)
 
     @property
     def count(self) -> int:
-        """How many samples there are."""
+        """Number of samples."""
         return len(next(iter(self.inputs.values())))
 
 
@@ -55,13 +55,13 @@ def quantize(content: bytes, model: OnnxModel, calibration: Calibration, *, sour
     Args:
         content: the float32 model's ONNX file.
         model: the same, loaded.
-        calibration: the samples on which the ranges of activations are found.
-        source: what an error calls it.
+        calibration: samples for the ranges of activations.
+        source: its name in errors.
 
     Raises:
-        UsageError: the model has nothing that could be quantised.
+        UsageError: the model has nothing to quantise.
         SourceError: ONNX Runtime cannot quantise it.
-        WriteError: the disk of temporary files does not take it.
+        WriteError: the temporary folder is not writable or full.
     """
     say(f"quantising, calibrated on {calibration.count:,} samples")
     try:
@@ -70,19 +70,19 @@ def quantize(content: bytes, model: OnnxModel, calibration: Calibration, *, sour
             last = _last_layer(prepared.graph)
             if not any(node.op_type in _WEIGHTED and node.name not in last for node in prepared.graph.node):
                 raise UsageError(
-                    f"{source}: nothing to quantise: only the last layer has weights, and that stays float32; "
-                    f"leave out --precision"
+                    f"{source}: nothing to quantise: only the last layer has weights, which stays float32; "
+                    f"omit --precision"
                 )
             return _quantize(prepared, model, calibration, last, Path(folder) / "int8.onnx")
     except UsageError:
         raise
     except OSError as error:
         raise WriteError(
-            f"{tempfile.gettempdir()} cannot be written: {reason(error)}; make room, or set TMPDIR to another place"
+            f"{tempfile.gettempdir()} cannot be written: {reason(error)}; make room, or set TMPDIR to another folder"
         ) from error
-    except Exception as error:  # ONNX Runtime's quantiser and onnx raise a dozen kinds
+    except Exception as error:  # ONNX Runtime's quantiser and onnx raise a dozen types
         why = str(error).strip().partition("\n")[0]
-        raise SourceError(f"{source}: ONNX Runtime cannot quantise it: {why}; leave out --precision") from error
+        raise SourceError(f"{source}: ONNX Runtime cannot quantise it: {why}; omit --precision") from error
 
 
 def _prepare(content: bytes, folder: Path) -> ModelProto:
@@ -90,19 +90,19 @@ def _prepare(content: bytes, folder: Path) -> ModelProto:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     (folder / "float32.onnx").write_bytes(content)
-    # Symbolic shapes want another library and matter to transformers only.
+    # Symbolic shapes need another library and matter to transformers only.
     quant_pre_process(str(folder / "float32.onnx"), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
     model = onnx.load(folder / "prepared.onnx")
-    # Nodes are left alone by name, and nodes need none in ONNX.
+    # Nodes are excluded by name, and ONNX does not require names.
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{index}"
     return model
 
 
 def _last_layer(graph: GraphProto) -> list[str]:
-    """Returns the names of the last nodes with weights on the way to an output, and of all that come after them.
+    """Returns the names of the last nodes with weights before an output, and of all nodes after them.
 
-    They stay float32: in 256 steps neighbouring probabilities would tie, and no longer add up to 1. They are small.
+    They stay float32, and are small: in 256 steps close probabilities would tie, and no longer add up to 1.
     """
     producers = {name: node for node in graph.node for name in node.output}
     pending = [tensor.name for tensor in graph.output]
@@ -131,7 +131,7 @@ def _quantize(model: ModelProto, runs: OnnxModel, calibration: Calibration, kept
         Reader(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        # Processors without VNNI add pairs of 8-bit products in 16 bits, which weights of 7 bits cannot exceed.
+        # Processors without VNNI add pairs of 8-bit products in 16 bits, which 7-bit weights cannot overflow.
         reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,

@@ -1,8 +1,8 @@
-"""Finds the line that says what is wrong in the long messages of Keras and TensorFlow."""
+"""Extracts the reason from the long messages of Keras and TensorFlow."""
 
 import re
 
-# Keras sets the message of a layer's exception in bold, between the layer's name and its arguments.
+# Keras prints the message of a layer's exception in bold, between the layer's name and its arguments.
 _BOLD = re.compile(r"\x1b\[1m(.*?)\x1b\[0m", re.DOTALL)
 # It prints a model's whole configuration around these.
 _CAUSE = re.compile(
@@ -13,12 +13,12 @@ _CAUSE = re.compile(
 
 
 def reason_of(error: Exception) -> str:
-    """Returns the line of an error's message that says what is wrong, or the error's type if it has no message."""
+    """Returns the reason in an error's message, or the error's type if it has no message."""
     text = str(error).strip()
     if found := _CAUSE.search(text):
         return found[0].rstrip(".")
     if found := _BOLD.search(text):
         text = found[1].strip()
     lines = text.splitlines() or [type(error).__name__]
-    # AutoGraph puts a traceback in front of the message.
+    # AutoGraph prepends a traceback to the message.
     return lines[-1 if lines[0].startswith("in user code") else 0].strip().rstrip(".")

@@ -1,4 +1,4 @@
-"""Proves that an exported model computes each row of a batch by itself, as a server will before it merges requests."""
+"""Proves that an exported model computes rows independently, like servers before they merge requests."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,12 @@ from ..runtime import Array, OnnxModel
 
 
 def prove(model: OnnxModel, samples: Mapping[str, Array] | None, precision: str) -> RowProof:
-    """Returns whether requests for a model may share a run.
+    """Returns whether a model's requests may share a batch.
 
     Args:
         model: the exported model.
-        samples: real inputs by name, samples along the first axis; None: values are made up.
-        precision: what the model computes in, a key of `pixelserve.rows.TOLERANCES`.
+        samples: real inputs by name, samples along the first axis; None uses made-up values.
+        precision: the model's precision, a key of `pixelserve.rows.TOLERANCES`.
     """
     if not model.batches:
         return RowProof("single", "the tensors have no batch dimension")

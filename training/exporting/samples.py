@@ -1,4 +1,4 @@
-"""Samples that a user gives along with a model: real inputs, and their labels where known."""
+"""Samples given with a model: real inputs, and their labels if known."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from ..runtime import Array, OnnxModel, Tensor
 _LABELS = ("y", "labels")
 _TARGETS = ("y", "targets")
 _INPUTS = ("x", "inputs")
-# A single score tells two classes apart.
+# A single score distinguishes two classes.
 _TWO_CLASSES = 2
 _PICTURE_AXES = 3
 _WHITE = 255
@@ -24,63 +24,62 @@ _WHITE = 255
 
 @dataclass(frozen=True)
 class Samples:
-    """Real inputs of a model."""
+    """Real inputs of a model, with labels if known."""
 
     inputs: dict[str, Array]
     """Input tensors by name, in the model's element types, samples along the first axis."""
     labels: Array | None
-    """The index of each sample's label, integers [N]; of a run's regression its value, floats [N]; None: not known."""
+    """Label indices, integers [N]; for a run's regression values, floats [N]; None if unknown."""
 
     @property
     def count(self) -> int:
-        """How many samples there are."""
+        """Number of samples."""
         return len(next(iter(self.inputs.values())))
 
     def first(self, count: int | None) -> "Samples":
-        """Returns the first `count` samples; None: all of them."""
+        """Returns the first `count` samples, or all for None."""
         labels = None if self.labels is None else self.labels[:count]
         return Samples({name: array[:count] for name, array in self.inputs.items()}, labels)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Reads a label file: one class label a line, in index order.
+    """Reads a label file: one class label per line, in index order.
 
     Raises:
-        SamplesError: it cannot be read, is empty, or has an empty line or the same label twice.
+        SamplesError: it is unreadable or empty, or has an empty line or a duplicate label.
     """
     try:
         labels = read_lines(path, LABELS_BYTES)
     except OSError as error:
-        raise SamplesError(f"{path}: cannot be read: {error.strerror}; expected one class label a line") from error
+        raise SamplesError(f"{path}: cannot be read: {error.strerror}; expected one class label per line") from error
     except TextError as error:
-        raise SamplesError(f"{path}: cannot be read: {error}; expected one class label a line") from error
+        raise SamplesError(f"{path}: cannot be read: {error}; expected one class label per line") from error
     if not labels or not all(label.strip() for label in labels):
-        raise SamplesError(f"{path}: empty, or an empty line in it; expected one class label a line")
+        raise SamplesError(f"{path}: empty, or has an empty line; expected one class label per line")
     if len(set(labels)) != len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
-        raise SamplesError(f'{path}: "{twice}" is there twice; expected a label of its own for each class')
+        raise SamplesError(f'{path}: "{twice}" is a duplicate; expected a different label for each class')
     return labels
 
 
 def can_be_listed(labels: Sequence[str]) -> bool:
-    """Returns whether labels can stand in a label file: one on each line, none twice."""
+    """Returns whether labels can be written to a label file: one per line, without duplicates."""
     return len(set(labels)) == len(labels) and all(label.strip() and label.splitlines() == [label] for label in labels)
 
 
 def read_samples(path: Path, model: OnnxModel, *, names: Sequence[str]) -> Samples:
-    """Reads an .npz file of inputs for `model`, and of labels where it holds an array `y` or `labels`.
+    """Reads an .npz file of inputs for `model`, and of labels if it has an array `y` or `labels`.
 
-    A model's only input may be called `x`, `inputs`, or anything else where it is the file's only other array. Labels
-    are indices; where they are none, the classes' names or what these are made of, as scikit-learn has them.
+    A model's only input may be called `x`, `inputs`, or anything else if it is the file's only other array. Labels are
+    indices; otherwise the class names or the values that these are made from, as in scikit-learn.
 
     Args:
         path: the file.
-        model: what the samples are for.
-        names: the classes' names in index order; empty: its outputs are no classes, and `y` and `labels` are left
-            alone.
+        model: the model of the samples.
+        names: class names in index order; empty: its outputs are not classes, and `y` and `labels` are ignored.
 
     Raises:
-        SamplesError: the file cannot be read, or its arrays do not fit the model or each other.
+        SamplesError: the file is unreadable, or its arrays do not fit the model or each other.
     """
     arrays = _read_npz(path)
     label_key = next((key for key in _LABELS if key in arrays), None)
@@ -88,23 +87,25 @@ def read_samples(path: Path, model: OnnxModel, *, names: Sequence[str]) -> Sampl
     inputs = {tensor.name: _fit(path, _find(path, arrays, tensor, model), tensor, model) for tensor in model.inputs}
     counts = {len(array) for array in inputs.values()}
     if len(counts) != 1 or 0 in counts:
-        raise SamplesError(f"{path}: expected equally many samples in each array, at least one, found {sorted(counts)}")
+        raise SamplesError(
+            f"{path}: expected the same number of samples in each array, at least one; found {sorted(counts)}"
+        )
     wanted = labels if names else None
     return Samples(inputs, None if wanted is None else _indices(path, wanted, counts.pop(), names))
 
 
 def read_targets(path: Path, samples: int) -> Array:
-    """Reads the values that a regression is to predict from an .npz file's array `y` or `targets`.
+    """Reads a regression's targets from an .npz file's array `y` or `targets`.
 
     Args:
         path: the file.
-        samples: how many samples it holds.
+        samples: number of samples in the file.
 
     Returns:
-        A number a sample, or several: float64 [samples, values].
+        One or several numbers per sample: float64 [samples, values].
 
     Raises:
-        SamplesError: the file cannot be read, has no such array, or not numbers for each sample.
+        SamplesError: the file is unreadable, has no such array, or not a number for each sample.
     """
     arrays = _read_npz(path)
     key = next((key for key in _TARGETS if key in arrays), None)
@@ -120,7 +121,7 @@ def read_targets(path: Path, samples: int) -> Array:
 
 def _read_npz(path: Path) -> dict[str, Array]:
     try:
-        # Opened here, because NumPy leaves a file open that it opened itself and then found damaged.
+        # Opened here, because NumPy does not close a file that it opened and found damaged.
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
@@ -130,9 +131,9 @@ def _read_npz(path: Path) -> dict[str, Array]:
         raise
     except OSError as error:
         raise SamplesError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file
+    except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
         objects = "Object arrays" in str(error)
-        remedy = "; write strings as NumPy has them: numpy.savez(FILE, NAME=values.astype(str))" if objects else ""
+        remedy = "; save strings as NumPy strings: numpy.savez(FILE, NAME=values.astype(str))" if objects else ""
         raise SamplesError(f"{path}: cannot be read as an .npz file: {error}{remedy}") from error
 
 
@@ -160,9 +161,11 @@ def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
         )
     if _is_picture(tensor, model) and array.dtype.kind == "f":
         array = _pixels(path, array, tensor)
-    # float64 for float32 is what NumPy users have at hand.
+    # NumPy users often have float64 for float32.
     if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
-        raise SamplesError(f"{path}: {tensor.name} is {array.dtype}, the model takes {tensor.dtype}; convert it first")
+        raise SamplesError(
+            f"{path}: {tensor.name} is {array.dtype}, the model's input is {tensor.dtype}; convert it first"
+        )
     if array.dtype == np.uint8 and tensor.dtype.kind == "f":
         say(f"note: {path} holds uint8 for a model of {tensor.dtype}; one trained on scaled pixels needs --pixel-scale")
     return array.astype(tensor.dtype)
@@ -171,13 +174,13 @@ def _fit(path: Path, array: Array, tensor: Tensor, model: OnnxModel) -> Array:
 def _in_its_axes(array: Array, tensor: Tensor, model: OnnxModel) -> Array:
     expected = model.sample_shape(tensor)
     if expected == (1,) and array.ndim == 1:
-        # A column of a table.
+        # A table's column.
         return array[:, np.newaxis]
     if model.batches and array.shape[1:2] == (1,) and array.ndim == len(expected) + 2:
-        # As a model takes them that was exported with one row a run.
+        # For a model with a fixed batch of one row.
         return array[:, 0]
     if _is_picture(tensor, model) and array.ndim <= _PICTURE_AXES and array[:1].size == math.prod(expected):
-        # Grey pictures without their axis of channels, or as rows of pixels.
+        # Greyscale images without a channel axis, or as rows of pixels.
         return array.reshape(len(array), *expected)
     return array
 
@@ -187,16 +190,16 @@ def _is_picture(tensor: Tensor, model: OnnxModel) -> bool:
 
 
 def _pixels(path: Path, array: Array, tensor: Tensor) -> Array:
-    """Returns floats of 0 to 255, as tf.data gives pictures, as the bytes that a client will send."""
+    """Returns floats of 0 to 255, such as images from tf.data, as the uint8 pixels that clients send."""
     low, high = float(array.min(initial=255)), float(array.max(initial=0))
     if not (low >= 0 and 1 < high <= _WHITE):
         raise SamplesError(
-            f"{path}: {tensor.name} is {array.dtype} from {low:.6g} to {high:.6g}, the model takes pixels as they are; "
-            f"give them as uint8, 0 to 255, not scaled"
+            f"{path}: {tensor.name} is {array.dtype} from {low:.6g} to {high:.6g}, the model accepts raw pixels; "
+            f"give them unscaled, as uint8, 0 to 255"
         )
     pixels = np.rint(array)
     if (pixels != array).any():
-        say(f"note: {path} holds fractions of pixels; they are rounded, as in the pictures that clients send")
+        say(f"note: {path} has fractional pixels; they are rounded, as in pictures from clients")
     return pixels.astype(np.uint8)
 
 

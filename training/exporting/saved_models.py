@@ -1,4 +1,4 @@
-"""Loads SavedModel folders, also those that an older TensorFlow compiled, fitted and saved."""
+"""Loads SavedModel folders, including those compiled and fitted by older TensorFlow versions."""
 
 import tempfile
 from pathlib import Path
@@ -21,15 +21,15 @@ def load(path: Path) -> Any:
     try:
         with tempfile.TemporaryDirectory(prefix="pixelserve-") as folder:
             return tf.saved_model.load(str(_without_slots(path, Path(folder))))
-    except Exception as error:  # TensorFlow and protobuf raise a dozen kinds
+    except Exception as error:  # TensorFlow and protobuf raise a dozen types
         raise SourceError(f"{path}: TensorFlow {tf.__version__} cannot load it: {reason_of(error)}") from error
 
 
 def _without_slots(path: Path, folder: Path) -> Path:
-    """Returns a SavedModel without its optimizer's slots; it has links to the other files of the original.
+    """Returns a copy of a SavedModel without its optimizer's slots; the other files are links.
 
-    An optimizer of Keras before 2.11 keeps a slot for each weight, such as its momentum. To restore them, TensorFlow
-    needs that optimizer's class, which Keras 3 does not have, and fails without it.
+    Before Keras 2.11, optimizers had a slot per weight, such as its momentum. To restore slots, TensorFlow needs the
+    optimizer's class, which Keras 3 does not have.
     """
     from tensorflow.core.protobuf import saved_model_pb2
 

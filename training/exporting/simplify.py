@@ -1,6 +1,6 @@
-"""Makes a converted ONNX graph cheaper to run without changing a bit of what it computes.
+"""Makes a converted ONNX graph faster with bit-identical outputs.
 
-tf2onnx brings pictures from NHWC to NCHW as late as it can, and computes shapes that it could have written down.
+tf2onnx transposes images from NHWC to NCHW as late as possible, and computes constant shapes at run time.
 """
 
 import math
@@ -12,15 +12,14 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 _BINARY = ("Add", "Div", "Mul", "Sub")
 SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
-"""The types of attributes that hold a branch's or loop's body."""
+"""Attribute types of a branch's or loop's body."""
 
 
 def simplify(model: ModelProto) -> bool:
-    """Rewrites a model in place, and returns whether there was anything to rewrite.
+    """Rewrites a model in place; returns whether anything changed.
 
-    The same arithmetic is done on the same numbers, so outputs stay the same bit for bit, for every batch size. Names,
-    types and shapes of inputs and outputs stay too. A model with branches or loops is left alone, because their bodies
-    may use any tensor.
+    The arithmetic is unchanged, so outputs are bit-identical for every batch size. Names, types and shapes of inputs
+    and outputs stay the same. A model with branches or loops is left alone, because their bodies may use any tensor.
 
     Args:
         model: a valid ONNX model of operator set 5 or later.
@@ -28,7 +27,7 @@ def simplify(model: ModelProto) -> bool:
     graph = model.graph
     if has_subgraphs(graph):
         return False
-    # First, because it takes away nodes that look at a tensor's shape and would be in a Reshape's way.
+    # First, because it removes Shape nodes, which would block moving a Reshape.
     changed = _fix_shapes(model)
     while any(_move_up(graph, node) for node in graph.node if node.op_type == "Reshape"):
         changed = True
@@ -36,7 +35,7 @@ def simplify(model: ModelProto) -> bool:
 
 
 def _fix_shapes(model: ModelProto) -> bool:
-    """Writes down the computed shapes of Reshapes in which one dimension is free, and drops their computation."""
+    """Replaces computed shapes of Reshapes with one free dimension by constants."""
     graph = model.graph
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {value.name: _sizes(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
@@ -46,7 +45,7 @@ def _fix_shapes(model: ModelProto) -> bool:
         if node.op_type != "Reshape" or node.input[1] in known:
             continue
         before, after = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
-        # -1 stands for what is left over, which is the free dimension again only where the others agree.
+        # -1 is the remaining size, which equals the free dimension only if the others agree.
         if before.count(-1) == after.count(-1) == 1 and math.prod(before) == math.prod(after) < 0:
             name = _free_name(graph, f"{node.output[0]}_shape")
             graph.initializer.append(numpy_helper.from_array(np.array(after, np.int64), name))
@@ -58,12 +57,12 @@ def _fix_shapes(model: ModelProto) -> bool:
 
 
 def _move_up(graph: GraphProto, reshape: NodeProto) -> bool:
-    """Moves a Reshape in front of convolutions over element-wise nodes to right behind their graph input.
+    """Moves a Reshape before convolutions up over element-wise nodes to the graph input.
 
-    ONNX Runtime 1.31 goes element by element where it multiplies [N, 28, 28, 1] by a scalar, because the last dimension
-    is 1, and by whole vectors in [N, 1, 28, 28].
+    ONNX Runtime 1.31 multiplies [N, 28, 28, 1] by a scalar element by element, because the last dimension is 1, but
+    [N, 1, 28, 28] by whole vectors.
     """
-    # It folds a scalar factor into a MatMul that comes right after it, and rounds differently then; not into a Conv.
+    # ONNX Runtime folds a scalar factor into a MatMul directly after it, which changes rounding; not into a Conv.
     if {node.op_type for node in graph.node if reshape.output[0] in node.input} != {"Conv"}:
         return False
     chain = _chain_above(graph, reshape)
@@ -76,7 +75,7 @@ def _move_up(graph: GraphProto, reshape: NodeProto) -> bool:
     moved.CopyFrom(reshape)
     moved.input[0] = chain[0].input[first]
     moved.output[0] = chain[0].input[first] = _free_name(graph, f"{moved.input[0]}_reshaped")
-    # The chain's end takes over the Reshape's name, which the next nodes know and which may be an output's.
+    # The chain's end takes over the Reshape's name, which the next nodes use and which may be an output.
     chain[-1].output[0] = reshape.output[0]
     position = list(graph.node).index(chain[0])
     graph.node.remove(reshape)
@@ -86,12 +85,12 @@ def _move_up(graph: GraphProto, reshape: NodeProto) -> bool:
 
 
 def _chain_above(graph: GraphProto, reshape: NodeProto) -> list[NodeProto]:
-    """Returns the element-wise nodes from a graph input to a Reshape of constant shape; empty: not only such."""
+    """Returns the element-wise nodes from a graph input to a Reshape of constant shape; empty if there are others."""
     known = constants(graph)
     shape = known.get(reshape.input[1])
     if shape is None:
         return []
-    # A scalar of more dimensions than a tensor would add dimensions to it.
+    # A scalar with more dimensions than a tensor would add dimensions to it.
     rank = min([math.prod(shape.dims), *(len(_sizes(tensor)) for tensor in graph.input)])
     scalars = {name for name, value in known.items() if math.prod(value.dims) == 1 and len(value.dims) <= rank}
     producers = {name: node for node in graph.node for name in node.output}
@@ -114,7 +113,7 @@ def has_subgraphs(graph: GraphProto) -> bool:
 
 
 def drop_unused(graph: GraphProto) -> None:
-    """Takes away the nodes and constants of a graph that no output needs; its nodes are in the order of computation."""
+    """Removes a graph's unused nodes and constants; its nodes must be in order of computation."""
     used = {tensor.name for tensor in (*graph.input, *graph.output)}
     for node in reversed(list(graph.node)):
         if used.isdisjoint(node.output):
@@ -127,14 +126,14 @@ def drop_unused(graph: GraphProto) -> None:
 
 
 def _keep_value_info(graph: GraphProto, names: set[str]) -> None:
-    # ONNX Runtime warns of a shape that is not the one it finds.
+    # ONNX Runtime warns about outdated shapes.
     for value in [value for value in graph.value_info if value.name not in names]:
         graph.value_info.remove(value)
 
 
 def constants(graph: GraphProto) -> dict[str, TensorProto]:
     """Returns a graph's constants by name."""
-    # An initializer that is an input too is only the input's default.
+    # An initializer that is also an input is only a default.
     inputs = {tensor.name for tensor in graph.input}
     return {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
 

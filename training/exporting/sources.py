@@ -1,4 +1,4 @@
-"""Reads trained models of every kind that can be exported, and brings them to ONNX."""
+"""Reads trained models of every supported format, and converts them to ONNX."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,35 +25,35 @@ Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Source:
-    """A trained model, as ONNX and in the framework that it comes from."""
+    """A trained model, in ONNX and in its original framework."""
 
     onnx: bytes
     """The ONNX file's content."""
     reference: Reference | None
-    """Computes outputs by name of inputs by name in the original framework, samples along the first axis; None: the
-    model came as ONNX, and nothing else could compute it."""
+    """Computes outputs by name from inputs by name in the original framework, samples along the first axis; None for
+    models from .onnx files."""
     framework: str
     """The original framework's name."""
     framework_version: str
     """Its version."""
     parameters: int | None
-    """Weights in the model; None: not known."""
+    """Number of weights, or None if unknown."""
     is_classifier: bool
-    """Whether the last layer is known to be a softmax, so that the outputs want labels."""
+    """Whether the last layer is known to be a softmax, so the outputs need labels."""
     is_regression: bool = False
     """Whether it is known to predict values."""
     labels: tuple[tuple[str, ...], ...] = ()
-    """What the model itself calls its classes, in index order: at most one of these fits its scores."""
+    """Possible class names from the model, each in index order; at most one of these fits its scores."""
     made_with: Mapping[str, str] = field(default_factory=dict)
-    """The version by library that a file which came as ONNX says it was made with."""
+    """Versions of the libraries that made an .onnx file, as stated in it."""
     precision: str = "float32"
-    """What it computes in."""
+    """The computation precision."""
     weights: tuple[Path, ...] = ()
-    """Files with weights that have to lie beside the ONNX file, since one cannot hold more than 2 GB."""
+    """External data to be written beside the ONNX file, which is limited to 2 GB."""
 
 
 def is_onnx(path: Path) -> bool:
-    """Returns whether a file comes as ONNX, by its name."""
+    """Returns whether a file's name is that of an ONNX file."""
     return path.is_file() and path.suffix.lower() == ".onnx"
 
 
@@ -62,13 +62,13 @@ def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = 
 
     Args:
         path: the file or folder.
-        pictures: how pictures become the input of a Keras model or SavedModel: the exported model then takes raw uint8
+        pictures: how pixels become the input of a Keras model or SavedModel; the exported model then accepts raw uint8
             pixels and scales them itself.
-        labels: the classes' names in index order; of a Keras model that gives one probability for two of them, the
-            exported one gives both, as `from_run` says.
+        labels: class names in index order; for a Keras model with one probability for two classes, the exported one
+            has both (see `from_run`).
 
     Raises:
-        SourceError: it is missing, unreadable, or no model with one input and one output.
+        SourceError: it is missing, unreadable, or not a model with one input and one output.
         UsageError: `pictures` does not fit the model.
     """
     keras_files.check_whole(path)
@@ -81,22 +81,22 @@ def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = 
     if is_onnx(path):
         if pictures != _AS_IT_IS:
             raise UsageError(
-                "--pixel-scale is for Keras models and SavedModels; of an .onnx file say with --scale, or --mean and "
-                "--std, which numbers it was trained on"
+                "--pixel-scale is for Keras models and SavedModels; for an .onnx file, give the range of its "
+                "training pixels with --scale, or --mean and --std"
             )
         return _from_onnx(path)
     raise formats.refusal(path)
 
 
 def from_run(run: Path, labels: Sequence[str]) -> Source:
-    """Reads the model in a run's folder, whichever learner left it there.
+    """Reads the model in a run's folder, of any learner.
 
-    A model of two classes gives a probability for each, also where it was trained with a single one: so the classes'
-    labels, their order and the highest score mean the same as with any other model.
+    A model of two classes has a probability for each, even if it was trained with a single one, so labels, their order
+    and the highest score mean the same as for any other model.
 
     Args:
         run: the folder.
-        labels: the classes' names in index order; empty in a regression.
+        labels: class names in index order; empty for a regression.
 
     Raises:
         SourceError: the model is missing or unreadable.
@@ -130,7 +130,7 @@ def _from_logistic(path: Path) -> Source:
 
 
 def from_keras_file(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = ()) -> Source:
-    """Reads a .keras or .h5 file; see `read`, and for two labels `from_run`."""
+    """Reads a .keras or .h5 file; see `read`, and `from_run` for two labels."""
     keras, model = frameworks.load().keras, keras_files.load(path)
     signature = convert.keras_signature(model, source=str(path))
     if signature.activation == "sigmoid" and len(labels) == _TWO_CLASSES and model.outputs[0].shape[-1] == 1:

@@ -1,4 +1,4 @@
-"""Holds an exported model against the original: the outputs on real inputs, and the labels that follow from them."""
+"""Compares an exported model with the original: outputs for real inputs, and predicted labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from .sources import Reference
 
 DEFAULT_TOLERANCE = 1e-5
-# Eight times what rounding to 11 or 8 bits does to a number; and an activation that is rounded the other way.
+# Eight times the rounding error of 11 or 8 bits; and an activation rounded the other way.
 _TOLERANCES = {"float16": 4e-3, "bfloat16": 3e-2, "int8": 1e-2}
-# Another device sums in another order; ten times the error of rounding is still far from another answer.
+# Other devices sum in a different order; ten times the rounding error is still far from a wrong answer.
 _CUDA_FACTOR = 10
 _GOLDEN_SAMPLES = 16
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found, all of it within the tolerance."""
+    """The result of a comparison within the tolerance."""
 
     golden: Golden
     """The first samples with the original's outputs."""
     max_abs_error: float | None
-    """Largest absolute difference of an output element; None: there was nothing to compare with."""
+    """Maximum absolute difference of an output element, or None without a reference."""
     samples: int
-    """How many samples were compared."""
+    """Number of compared samples."""
     tolerance: float
-    """Largest absolute difference of an output element that is accepted."""
+    """Maximum accepted absolute difference of an output element."""
     precision: str
-    """What the model computes in."""
+    """The model's precision."""
 
 
 def compare(
@@ -52,15 +52,15 @@ def compare(
 
     Args:
         model: the exported model.
-        reference: the original; None: ONNX Runtime's own outputs become the golden ones.
+        reference: the original; None: ONNX Runtime's outputs become the golden ones.
         inputs: tensors by name, samples along the first axis.
-        labelled: the output whose highest element is the predicted label; None: there is none.
-        tolerance: largest absolute difference of an output element that is accepted; None: what is usual for the
-            precision, of the largest output where that is above 1.
-        precision: what the model computes in.
+        labelled: the output whose highest element is the predicted label, or None.
+        tolerance: maximum accepted absolute difference of an output element; None: the precision's default, relative
+            to the largest output if that is above 1.
+        precision: the model's precision.
 
     Raises:
-        ParityError: an output differs by more, or a predicted label does, or there is NaN or an infinity.
+        ParityError: an output differs by more, a predicted label differs, or an output is NaN or infinite.
     """
     found = model.run(inputs)
     check_outputs(found)
@@ -73,8 +73,8 @@ def compare(
     worst = max(_difference(name, found[name], expected[name]) for name in expected)
     if not worst <= tolerance:
         raise ParityError(
-            f"the exported model differs from the original by up to {worst:.3g} on {samples:,} samples, accepted is "
-            f"{tolerance:.3g}; nothing was written: give --tolerance if you can accept that, "
+            f"the exported model differs from the original by up to {worst:.3g} on {samples:,} samples, more than the "
+            f"accepted {tolerance:.3g}; nothing was written: give a larger --tolerance if that is acceptable, "
             f"or replace the layers that do not convert exactly"
         )
     if labelled is not None:
@@ -83,7 +83,7 @@ def compare(
 
 
 def parity(comparison: Comparison) -> list[Parity]:
-    """Returns the card's entries: what was measured on the CPU, and what a GPU will be held to."""
+    """Returns the card's tolerances: measured on the CPU, and derived for GPUs."""
     precision, tolerance = comparison.precision, comparison.tolerance
     return [
         Parity(
@@ -100,12 +100,12 @@ def parity(comparison: Comparison) -> list[Parity]:
 def _usual_tolerance(precision: str, outputs: Mapping[str, Array]) -> float:
     floats = [array.astype(np.float64) for array in outputs.values() if array.dtype.kind == "f"]
     largest = max((float(np.abs(array).max(initial=0.0)) for array in floats), default=0.0)
-    # Floats are exact to a share of a number, not to a part of its unit; a card has three digits of it.
+    # Float precision is relative; a card has three digits.
     return float(f"{_TOLERANCES.get(precision, DEFAULT_TOLERANCE) * max(1.0, largest):.3g}")
 
 
 def first(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns the samples of tensors by name that become golden ones."""
+    """Returns the golden samples of tensors by name."""
     return {name: array[:_GOLDEN_SAMPLES] for name, array in tensors.items()}
 
 
@@ -122,6 +122,6 @@ def _check_labels(found: Array, expected: Array) -> None:
     other = np.flatnonzero(found.argmax(axis=-1).ravel() != expected.argmax(axis=-1).ravel())
     if len(other):
         raise ParityError(
-            f"the exported model predicts another label than the original for {len(other)} of {len(found):,} samples, "
-            f"first for sample {other[0]}; nothing was written"
+            f"the exported model predicts a different label than the original for {len(other)} of {len(found):,} "
+            f"samples, first for sample {other[0]}; nothing was written"
         )

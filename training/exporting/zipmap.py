@@ -1,4 +1,4 @@
-"""Cuts ZipMap off classifiers of skl2onnx and keeps what it says: the classes' names.
+"""Removes ZipMap from skl2onnx's classifiers and keeps its class names.
 
 ZipMap turns the probabilities, [N, classes], into a dictionary per sample, which no protocol for tensors can carry.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 _DOMAIN = "ai.onnx.ml"
-# For a model of ai.onnx.ml alone: any that has Identity.
+# For models that use only ai.onnx.ml: any version with Identity.
 _OPSET = 13
 # Attributes that name classes, in ZipMap and in the classifiers before it.
 _LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
@@ -16,7 +16,7 @@ _LABEL_TYPES = (TensorProto.STRING, TensorProto.INT64, TensorProto.INT32)
 
 
 def remove(model: ModelProto) -> bool:
-    """Makes the tensors that ZipMap nodes take a model's outputs, under the same names; no number changes.
+    """Replaces outputs of ZipMap nodes by their input tensors, under the same names; values do not change.
 
     Returns:
         Whether the model, which is changed in place, has such nodes.
@@ -29,7 +29,7 @@ def remove(model: ModelProto) -> bool:
         if output is None:
             continue
         labels = _labels(node)
-        # Unlike a new name for the tensor, this holds whether it is also an output or comes from a constant.
+        # Unlike renaming the tensor, this also works for outputs and constants.
         node.CopyFrom(helper.make_node("Identity", [taken], [given], name=node.name))
         if not any(entry.domain == "" for entry in model.opset_import):
             model.opset_import.append(helper.make_opsetid("", _OPSET))
@@ -38,10 +38,10 @@ def remove(model: ModelProto) -> bool:
 
 
 def class_labels(model: ModelProto) -> tuple[tuple[str, ...], ...]:
-    """Returns what a model of skl2onnx may call its classes, in index order; at most one of them fits its scores.
+    """Returns possible class names of an skl2onnx model, each in index order; at most one of these fits its scores.
 
-    Call it before `remove`. ZipMap says it. Without that node, the classifiers do, or the table that labels are
-    looked up in; a model put together from several has several.
+    Call it before `remove`. Names come from ZipMap; without that node, from the classifiers or the label lookup table.
+    A model composed of several classifiers has several.
     """
     nodes = [node for node in model.graph.node if node.domain == _DOMAIN]
     zipped = {_labels(node) for node in nodes if _is(node, "ZipMap")}

@@ -91,11 +91,11 @@ def fit(
 def _check(recipe: KerasRecipe, ensemble: Ensemble, left: int) -> None:
     if left < 2:
         raise WeakMemberError(
-            f"member {left + 1} of {recipe.name}'s ensemble is no better than guessing, and boosting wants two members "
-            f"that are; try more --epochs, or --ensemble bagging"
+            f"member {left + 1} of {recipe.name}'s ensemble is no better than guessing, and boosting needs two better "
+            f"members; try more --epochs, or --ensemble bagging"
         )
     if left < ensemble.members:
-        say(f"member {left + 1} is no better than guessing: boosting ends with {left} members")
+        say(f"member {left + 1} is no better than guessing: boosting stops with {left} members")
 
 
 def _weighted_mean(outputs: Sequence[Any], votes: Sequence[float]) -> Any:

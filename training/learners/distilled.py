@@ -20,8 +20,8 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
     network learned continues with the same teacher.
 
     Args:
-        recipe: what is trained.
-        dataset: what it learns from.
+        recipe: the recipe to train.
+        dataset: its data set.
         checkpoint: keeps the trained teacher and each epoch of the network, or None.
 
     Raises:

@@ -17,8 +17,8 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
     continues with its unfinished model and ends with the same weights.
 
     Args:
-        recipe: what is trained.
-        dataset: what it learns from.
+        recipe: the recipe to train.
+        dataset: its data set.
         checkpoint: keeps each trained model, or None.
 
     Raises:
@@ -29,6 +29,6 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
         WeakMemberError: boosting has fewer than two members better than guessing.
     """
     if recipe.ensemble is None:
-        raise ValueError(f"{recipe.name} asks for no ensemble")
+        raise ValueError(f"{recipe.name} has no ensemble")
     splits = hold_out(dataset.train, recipe.held_out)
     return _KINDS[recipe.ensemble.kind](recipe, recipe.ensemble, *splits, len(dataset.labels), members.Kept(checkpoint))

@@ -11,7 +11,7 @@ from .. import frameworks
 def cut_mixed(batches: Any, factor: float) -> Any:
     """Returns batches in which a rectangle of each image, and that share of its label, is another's of the batch.
 
-    Keras's layer does it; it is applied here and not in front of the model because labels change as well.
+    Keras's layer does it; it is applied here and not before the model because labels change as well.
 
     Args:
         batches: a tf.data.Dataset of images [N, H, W, C] and one-hot labels [N, classes]; the result's are float32.

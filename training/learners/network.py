@@ -88,8 +88,8 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
     interruption, so its weights differ.
 
     Args:
-        recipe: what is trained.
-        dataset: what it learns from.
+        recipe: the recipe to train.
+        dataset: its data set.
         checkpoint: keeps each epoch and is resumed from, or None.
 
     Raises:
@@ -198,7 +198,7 @@ class _Learner:
             keeping.restore(self.augmented, checkpoint)
             # A different order of samples than in the first epochs.
             frameworks.load().keras.utils.set_random_seed((self.recipe.seed + epochs) % 2**32)
-            say(f"going on after epoch {epochs} of {self.recipe.epochs}")
+            say(f"continuing after epoch {epochs} of {self.recipe.epochs}")
         return checkpoint.state.history
 
     def _first_epoch(self, checkpoint: Checkpoint | None) -> int:

@@ -39,9 +39,9 @@ def build(recipe: KerasRecipe, classes: int) -> Any:
 def _check(recipe: KerasRecipe, model: Any) -> None:
     wanted = recipe.regularization
     if (wanted.l1 or wanted.l2) and not any(_REGULARIZER in layer.get_config() for layer in model.layers):
-        raise UsageError(f"--l1 and --l2: {recipe.name} has no layer with a kernel; leave them out")
+        raise UsageError(f"--l1 and --l2: {recipe.name} has no layer with a kernel; omit the options")
     if wanted.dropout and _last_dense(model) is None:
-        raise UsageError(f"--dropout goes in front of the last Dense layer, and {recipe.name} has none; leave it out")
+        raise UsageError(f"--dropout is added before the last Dense layer, but {recipe.name} has none; omit the option")
 
 
 def _last_dense(model: Any) -> Any:

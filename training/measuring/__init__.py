@@ -1,1 +1,1 @@
-"""Figures of models, when they are trained and ever after: `pixelserve evaluate` and `pixelserve zoo`."""
+"""Measures models, after training and later: `pixelserve evaluate` and `pixelserve zoo`."""

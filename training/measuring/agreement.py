@@ -1,4 +1,4 @@
-"""Holds measured figures against a card's, and says where they differ by more than rounding."""
+"""Compares measured figures with a card's, and reports differences beyond rounding."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,29 +10,29 @@ from pixelserve.figures import Evaluation
 
 from .evaluate import Figures
 
-# Another ONNX Runtime or processor sums in another order, which turns the label of a sample or so that is on the edge.
+# Other versions of ONNX Runtime and other processors sum in a different order, which may flip a borderline sample.
 _SAMPLES_A_TURNED_LABEL = 10_000
 _CALIBRATION_ROUNDING = 1e-3
 _RELATIVE_ROUNDING = 1e-4
 
 
 def differences(card: Card, figures: Figures, support: Mapping[str, int]) -> list[str]:
-    """Returns a clause for each figure of the card that is another on the same samples.
+    """Returns a clause for each figure that differs from the card's on the same samples.
 
-    Rounding is one turned label in 10,000 samples, 0.001 of the calibration error, and 0.01 % of any other figure. The
-    surest errors are not compared: those of nearly equal probability change places by rounding.
+    Rounding is one flipped label in 10,000 samples, 0.001 of the calibration error, and 0.01 % of any other figure. The
+    surest errors are not compared, because rounding changes the order of close probabilities.
 
     Args:
-        card: what the figures are held against.
-        figures: as measured.
-        support: samples of each label; empty in a regression.
+        card: the version's card.
+        figures: the measured figures.
+        support: number of samples per label; empty for a regression.
     """
     if card.evaluation is None:
         return []
     found = [
         f"{name} is {measured:.6g}, the card says {claimed:.6g}"
         for name, measured, claimed, rounding in _compared(card, card.evaluation, figures, support)
-        # A figure is a quotient: what differs by exactly one sample must not fail by its last bit.
+        # Figures are quotients: a difference of exactly one sample must not fail by a rounding error.
         if abs(measured - claimed) > rounding * (1 + 1e-9)
     ]
     return found + _confused(card.evaluation, figures.evaluation)
@@ -41,7 +41,7 @@ def differences(card: Card, figures: Figures, support: Mapping[str, int]) -> lis
 def _compared(
     card: Card, claimed: Evaluation, figures: Figures, support: Mapping[str, int]
 ) -> Iterator[tuple[str, float, float, float]]:
-    """Yields what both have, as name, measured, the card's, and what rounding may make of it."""
+    """Yields the common figures: name, measured value, the card's value, and the tolerance."""
     measured = figures.evaluation
     turned = _turned(measured)
     for name in sorted(measured.metrics.keys() & claimed.metrics.keys()):
@@ -57,14 +57,14 @@ def _compared(
 
 
 def _confused(claimed: Evaluation, measured: Evaluation) -> list[str]:
-    """Returns a clause if the two confusion matrices differ by more than rounding; none without two matrices."""
+    """Returns a clause if both confusion matrices exist and differ by more than rounding."""
     if claimed.confusion is None or measured.confusion is None:
         return []
     if claimed.confusion.labels != measured.confusion.labels:
         return ["the confusion matrix has other labels than the card's"]
-    # A sample that is predicted otherwise leaves one cell and is counted in another.
+    # A sample with another prediction moves from one cell to another.
     moved = int(np.abs(np.subtract(claimed.confusion.counts, measured.confusion.counts)).sum()) // 2
-    return [f"the confusion matrix has {moved:,} samples elsewhere"] if moved > _turned(measured) else []
+    return [f"the confusion matrix has {moved:,} samples in other cells"] if moved > _turned(measured) else []
 
 
 def _turned(measured: Evaluation) -> int:

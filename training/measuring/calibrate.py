@@ -1,7 +1,7 @@
-"""Temperature scaling: makes a classifier's confidence honest without changing a prediction.
+"""Temperature scaling: calibrates a classifier's confidence without changing predictions.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2: one number divides all logits, found by least
-negative log-likelihood on samples that the model has not learned from.
+Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2: a temperature divides all logits. It minimises
+the negative log-likelihood on held-out samples.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ _TEMPERATURES = (0.05, 20.0)
 
 
 def find_temperature(probabilities: Array, labels: Array) -> float:
-    """Returns the temperature of the least negative log-likelihood.
+    """Returns the temperature with the minimum negative log-likelihood.
 
     Args:
-        probabilities: float [N, classes], a softmax's output; its logarithm is as good as the logits, since a softmax
-            does not see what is added to all of them.
+        probabilities: float [N, classes], a softmax's output; its logarithm can replace the logits, because a constant
+            added to all logits does not change a softmax.
         labels: integer [N], the index of each sample's label.
     """
-    # Loaded here, since exporting and measuring do without it.
+    # Imported here, because exporting and measuring do not need it.
     from scipy.optimize import minimize_scalar
 
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY))
@@ -37,7 +37,7 @@ def find_temperature(probabilities: Array, labels: Array) -> float:
 
 
 def apply_temperature(probabilities: Array, temperature: float) -> Array:
-    """Returns probabilities float [N, classes] as they are where the logits are divided by `temperature`."""
+    """Returns probabilities, float [N, classes], with their logits divided by `temperature`."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY))
     return np.exp(_log_softmax(logits / temperature)).astype(probabilities.dtype)
 
@@ -46,7 +46,7 @@ def divide_logits(model: Any, temperature: float) -> None:
     """Divides a Keras classifier's logits by `temperature`, in the weights of its last layer.
 
     Raises:
-        SourceError: its last layer is no Dense one with a softmax.
+        SourceError: its last layer is not a Dense layer with a softmax.
     """
     layer = model.layers[-1]
     if type(layer).__name__ != "Dense" or layer.activation.__name__ != "softmax":

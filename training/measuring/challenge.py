@@ -1,7 +1,7 @@
-"""Decides whether a candidate replaces the version that serves: both predict the same samples, which it never learned.
+"""Decides whether a candidate replaces the serving version, by predictions for samples that it never learned.
 
-The decision is McNemar's exact test, one-sided: of the samples that exactly one version gets right, the candidate must
-get more right than chance explains (Q. McNemar, Psychometrika 12, 1947, pages 153 to 157).
+The decision is McNemar's exact one-sided test: of the samples that exactly one version gets right, the candidate must
+get significantly more (Q. McNemar, Psychometrika 12, 1947, pages 153 to 157).
 """
 
 import math
@@ -23,11 +23,11 @@ from ..progress import say
 from ..runtime import Array
 from . import published, remeasure
 from .evaluate import predictions
-from .held import Held
+from .evaluation_data import EvaluationData
 from .published import Published
 
-# A candidate that is no better is published once in 20 comparisons. Each round of a schedule compares on nearly the
-# same samples; without a test, chance alone would replace the serving version in every second round.
+# A candidate that is not better is published once in 20 comparisons. Scheduled exports compare on nearly the same
+# samples; without a test, chance alone would replace the serving version every second time.
 _SIGNIFICANCE = 0.05
 
 
@@ -36,55 +36,55 @@ class Unseen:
     """Labelled samples that the candidate never learned from."""
 
     samples: Samples
-    """The samples; in the order in which they are held out, so a smaller share is the first of them."""
+    """The samples in hold-out order, so a smaller held-out share is a prefix."""
     share: float | None
-    """The share of the training split that they are, a fraction of 1; None: they come from a file."""
+    """Their share of the training split, a fraction of 1; None for samples from a file."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether a candidate is published, and why."""
+class Decision:
+    """The decision whether to publish a candidate, with its reason."""
 
     publish: bool
-    """True if it is the first version or better than the serving one."""
+    """Whether it is the first version, or better than the serving one."""
     reason: str
-    """One sentence with the figures that decided it."""
+    """One sentence with the deciding figures."""
     serving: int | None = None
-    """The version that it was compared with; None: the model has none."""
+    """The version that it was compared with, or None if the model has none."""
     samples: int = 0
-    """How many samples both versions predicted."""
+    """Number of compared samples."""
     candidate_accuracy: float | None = None
-    """Share of them that the candidate got right, a fraction of 1; None: nothing was compared."""
+    """The candidate's accuracy, a fraction of 1, or None without a comparison."""
     serving_accuracy: float | None = None
-    """The same of the serving version."""
+    """The serving version's accuracy, likewise."""
     only_candidate_right: int = 0
-    """Samples that the candidate alone got right."""
+    """Samples that only the candidate got right."""
     only_serving_right: int = 0
-    """Samples that the serving version alone got right."""
+    """Samples that only the serving version got right."""
     p_value: float | None = None
-    """Probability of such a lead, or a larger one, if neither version is better; None: nothing was compared."""
+    """Probability of at least this lead if neither version is better, or None without a comparison."""
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `pixelserve export --if-better --json` prints of it."""
+        """Returns its part of the output of `pixelserve export --if-better --json`."""
         return asdict(self)
 
 
-def challenge(candidate: Published, unseen: Unseen, model_folder: Path) -> Verdict:
-    """Compares a candidate with the version that serves.
+def challenge(candidate: Published, unseen: Unseen, model_folder: Path) -> Decision:
+    """Compares a candidate with the serving version.
 
     Args:
-        candidate: the candidate, not yet on disk.
-        unseen: what they are compared on.
+        candidate: the candidate, not on disk yet.
+        unseen: samples to compare on.
         model_folder: the model's folder in the repository.
 
     Raises:
-        UsageError: the serving version learned another data set.
+        UsageError: the serving version was trained on another data set.
         SourceError: the serving version is damaged or has no card.
         SamplesError: the samples do not fit the serving version.
     """
     number = serving_version(model_folder)
     if number is None:
-        return Verdict(publish=True, reason="the model has no version yet")
+        return Decision(publish=True, reason="the model has no version yet")
     serving = published.read(model_folder / str(number))
     if unseen.share is not None:
         _check_same_data(candidate, serving)
@@ -95,7 +95,7 @@ def challenge(candidate: Published, unseen: Unseen, model_folder: Path) -> Verdi
 
 
 def serving_version(model_folder: Path) -> int | None:
-    """Returns the version that answers requests without a version; None: the model has no versions.
+    """Returns the version that serves requests without a version, or None if the model has no versions.
 
     It is the stable one, else the highest that the version policy names, else the highest.
     """
@@ -108,17 +108,17 @@ def serving_version(model_folder: Path) -> int | None:
     return max([number for number in named if number in found] or found)
 
 
-def decide(candidate: Array, serving: Array, *, number: int) -> Verdict:
-    """Decides from what both versions got right of the same samples.
+def decide(candidate: Array, serving: Array, *, number: int) -> Decision:
+    """Decides from both versions' correct predictions of the same samples.
 
     Args:
-        candidate: bool [N], what the candidate got right.
-        serving: bool [N], what the serving version got right.
+        candidate: bool [N], the candidate's correct predictions.
+        serving: bool [N], the serving version's correct predictions.
         number: the serving version's number.
     """
     won, lost = int((candidate & ~serving).sum()), int((serving & ~candidate).sum())
     p_value = _lead_by_chance(won, lost)
-    return Verdict(
+    return Decision(
         publish=p_value < _SIGNIFICANCE,
         reason=_reason(candidate, serving, won, lost, p_value, number),
         serving=number,
@@ -132,9 +132,9 @@ def decide(candidate: Array, serving: Array, *, number: int) -> Verdict:
 
 
 def _lead_by_chance(won: int, lost: int) -> float:
-    """Returns the probability of at least `won` heads in `won + lost` throws of a fair coin."""
+    """Returns the probability of at least `won` heads in `won + lost` tosses of a fair coin."""
     throws = won + lost
-    # By logarithms: 60,000 throws have binomial coefficients of 18,000 digits.
+    # With logarithms, because 60,000 tosses have binomial coefficients of 18,000 digits.
     scale = math.lgamma(throws + 1) - throws * math.log(2)
     terms = (scale - math.lgamma(heads + 1) - math.lgamma(throws - heads + 1) for heads in range(won, throws + 1))
     return min(1.0, math.fsum(map(math.exp, terms)))
@@ -156,8 +156,8 @@ def _check_same_data(candidate: Published, serving: Published) -> None:
     learned, before = candidate.card.dataset, serving.card.dataset
     if learned is None or before is None or learned.name != before.name:
         raise UsageError(
-            f"{serving.title} learned {_named(before)}, the candidate {_named(learned)}: they cannot be compared; "
-            f"export under another --name"
+            f"{serving.title} was trained on {_named(before)}, the candidate on {_named(learned)}: they cannot be "
+            f"compared; export under another --name"
         )
 
 
@@ -166,7 +166,7 @@ def _named(dataset: DataSet | None) -> str:
 
 
 def _shared(candidate: Published, serving: Published, unseen: Unseen) -> tuple[Samples, str]:
-    """Returns the samples that neither version learned, or if that is unknown the candidate's, with a note."""
+    """Returns the samples that neither version learned, or the candidate's if that is unknown, with a note."""
     if unseen.share is None:
         return unseen.samples, ""
     least = _least_held_out(serving) if _data_hash(candidate) == _data_hash(serving) else 0.0
@@ -181,16 +181,16 @@ def _data_hash(version: Published) -> str | None:
 
 
 def _least_held_out(version: Published) -> float:
-    """Returns the share of the training split that a version is known not to have learned, a fraction of 1."""
+    """Returns the minimum held-out share of a version's training split, a fraction of 1."""
     if version.card.held_out is not None:
         return version.card.held_out
     recipe = version.card.recipe
-    # Cards of earlier exports do not have it. Options only ever added to what a recipe holds out.
+    # Cards of earlier exports lack it. Options could only add to the recipe's held-out share.
     return float(getattr(zoo.find(recipe), "held_out", 0.0)) if recipe in zoo.names() else 0.0
 
 
 def _right(version: Published, samples: Samples) -> Array:
-    """Returns which samples a version gets right, bool [N].
+    """Returns a version's correct predictions, bool [N].
 
     Raises:
         SamplesError: the version has no labels.
@@ -199,5 +199,5 @@ def _right(version: Published, samples: Samples) -> Array:
     if output is None or samples.labels is None:
         raise SamplesError(f"{version.title} has no labels, so there is no accuracy to compare")
     data = version.card.dataset or DataSet(name="samples", sha256="")
-    held = Held(samples.inputs, samples.labels, version.labels, output, data, "unseen")
-    return np.asarray(predictions(remeasure.outputs_of(version, held)) == samples.labels)
+    own = EvaluationData(samples.inputs, samples.labels, version.labels, output, data, "unseen")
+    return np.asarray(predictions(remeasure.outputs_of(version, own)) == samples.labels)

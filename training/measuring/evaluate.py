@@ -1,4 +1,4 @@
-"""Figures of a model, from its outputs and what it was to predict; NumPy alone."""
+"""Computes a model's figures from its outputs and targets, with NumPy only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,19 +28,19 @@ _HALF = 0.5
 Scores = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
 PictureOf = Callable[[int], str | None]
-"""Returns a sample's picture in base64, by its index; None: it is not one."""
+"""Returns a sample's image in base64 by its index, or None if it is not an image."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on one split."""
+    """Figures measured on one split."""
 
     evaluation: Evaluation
-    """Accuracy, recall by label, and what was taken for what; of a regression, its error."""
+    """Accuracy, recall by label and confusions; for a regression, its error."""
     calibration: Calibration | None = None
-    """How far confidence is from accuracy; None: the outputs are no probabilities."""
+    """Calibration of the confidence, or None if the outputs are not probabilities."""
     baseline: Baseline | None = None
-    """What predictions look like; None: the outputs are no probabilities."""
+    """Distribution of the predictions, or None if the outputs are not probabilities."""
 
     @property
     def accuracy(self) -> float:
@@ -60,13 +60,13 @@ def measure(
     """Measures a classifier.
 
     Args:
-        scores: float [N, classes], the highest one is the prediction; of a single one, it is whether the score is above
+        scores: float [N, classes]; the prediction is the highest one. A single score predicts the second class above
             a half.
         labels: integer [N], the index of each sample's label.
         names: the labels in index order.
-        split: what the samples are, such as test.
-        temperature: what the model divides its logits by, to tell calibration without it as well; None: nothing.
-        picture_of: returns the pictures of the surest errors.
+        split: the samples' split, such as test.
+        temperature: the model's calibration temperature, to report the uncalibrated error as well, or None.
+        picture_of: returns the images of the surest errors.
     """
     names = class_names(names)
     if scores.shape[1] == 1:
@@ -88,7 +88,7 @@ def measure(
 
 
 def _confusion(scores: Scores, labels: Labels, names: Sequence[str]) -> Confusion | None:
-    # A graph may leave open how many classes it has.
+    # A graph may not define its number of classes.
     if len(names) > CONFUSION_LABELS or scores.shape[1] != len(names):
         return None
     return Confusion(labels=list(names), counts=confusion(scores, labels).tolist())
@@ -111,10 +111,10 @@ def _errors(scores: Scores, labels: Labels, names: Sequence[str], picture_of: Pi
 
 
 def surest_errors(scores: Scores, labels: Labels) -> npt.NDArray[np.intp]:
-    """Returns the indices of the wrong predictions of the highest scores, highest first, at most `SUREST_ERRORS`.
+    """Returns the indices of the wrong predictions with the highest scores, descending, at most `SUREST_ERRORS`.
 
     Args:
-        scores: float [N, classes], the highest one is the prediction.
+        scores: float [N, classes]; the prediction is the highest one.
         labels: integer [N], the index of each sample's label.
     """
     wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
@@ -138,15 +138,15 @@ def _calibration(scores: Scores, correct: npt.NDArray[np.bool_], temperature: fl
 def measure_regression(
     values: Scores, targets: npt.NDArray[Any], *, split: str, inputs: npt.NDArray[Any] | None = None
 ) -> Figures:
-    """Measures a regression by its mean squared error, and where there are inputs, the best plane's beside it.
+    """Measures a regression by its mean squared error; with inputs, also that of the best plane.
 
-    The plane is the one of least squares in closed form, which no other plane can beat on the samples it is fitted to.
+    The best plane is that of least squares, in closed form, on the same samples.
 
     Args:
-        values: float [N, values], what the model predicts.
-        targets: real [N] or [N, values], what is true.
-        split: what the samples are, such as training.
-        inputs: real [N, features], the rows that it was predicted from; None: no plane is fitted.
+        values: float [N, values], the predictions.
+        targets: real [N] or [N, values], the true values.
+        split: the samples' split, such as training.
+        inputs: real [N, features], the model's inputs; None: no plane is fitted.
     """
     wanted = targets.astype(np.float64).reshape(len(targets), -1)
     metrics = {"mean_squared_error": _mean_squared_error(values, wanted)}
@@ -163,27 +163,27 @@ def _mean_squared_error(values: Scores, targets: Scores) -> float:
 
 
 def score_each_class(scores: Scores, names: Sequence[str]) -> Scores:
-    """Returns scores [N, classes]: a single score p of two classes becomes 1 − p and p, any others stay as they are.
+    """Returns scores [N, classes]: a single score p of two classes becomes 1 − p and p; others stay unchanged.
 
     Args:
         scores: float [N, scores].
         names: the classes' names in index order.
     """
-    # More than one name for a single score can only be two.
+    # A single score has two classes if it has several names.
     return np.concatenate([1 - scores, scores], axis=1) if scores.shape[1] == 1 < len(names) else scores
 
 
 def as_served(scores: Scores, names: Sequence[str], kind: OutputKind | None) -> Scores:
-    """Returns a model's numbers as a server reads them: probabilities of logits, and both classes of a single unit.
+    """Returns a model's scores as interpreted by the server: probabilities from logits, both classes of a single unit.
 
     Args:
         scores: float [N, columns], the model's output.
         names: the classes' names in index order.
-        kind: what the output is; None: not known.
+        kind: the kind of the output, or None if unknown.
 
     Returns:
-        Float [N, classes], which `measure` takes; unchanged if the kind is not known, except that a single unit outside
-        0 to 1 is a score.
+        Float [N, classes], for `measure`; unchanged if the kind is unknown, except that a single unit outside 0 to 1 is
+        a score.
     """
     if kind is None and is_single_unit(scores.shape[1], len(names)) and contradict(scores, "sigmoids").any():
         kind = "scores"
@@ -193,15 +193,15 @@ def as_served(scores: Scores, names: Sequence[str], kind: OutputKind | None) -> 
 
 
 def class_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of all classes: a model that has a single label tells two apart."""
+    """Returns the names of all classes: a model with a single label has two."""
     return (f"not {names[0]}", names[0]) if len(names) == 1 else tuple(names)
 
 
 def confusion(scores: Scores, labels: Labels) -> npt.NDArray[np.int64]:
-    """Returns how often each label was taken for each, int64 [classes, classes]: a row a true label.
+    """Returns the confusion matrix, int64 [classes, classes], with true labels in rows.
 
     Args:
-        scores: float [N, classes], as `measure` takes them.
+        scores: float [N, classes], as in `measure`.
         labels: integer [N], the index of each sample's label.
     """
     classes = max(scores.shape[1], 2)
@@ -210,7 +210,7 @@ def confusion(scores: Scores, labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def predictions(scores: Scores) -> npt.NDArray[np.int64]:
-    """Returns the index of each sample's predicted label, int64 [N], of scores as `measure` takes them."""
+    """Returns the index of each sample's predicted label, int64 [N], from scores as in `measure`."""
     return (scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > _HALF).astype(np.int64)
 
 
@@ -228,7 +228,7 @@ def expected_calibration_error(confidence: Scores, correct: npt.NDArray[np.bool_
 
 
 def reliability(confidence: Scores, correct: npt.NDArray[np.bool_]) -> list[ReliabilityBin]:
-    """Returns mean confidence and accuracy of each bin; takes what `expected_calibration_error` takes."""
+    """Returns mean confidence and accuracy of each bin; arguments as in `expected_calibration_error`."""
     counts, confidences, hits = (
         _sums(confidence, weights) for weights in (np.ones(len(confidence)), confidence.astype(np.float64), correct)
     )
@@ -241,7 +241,7 @@ def reliability(confidence: Scores, correct: npt.NDArray[np.bool_]) -> list[Reli
 
 
 def _sums(confidence: Scores, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # A bin holds its upper edge, as in the paper.
+    # A bin includes its upper edge, as in the paper.
     bins = np.ceil(confidence.astype(np.float64) * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS) - 1
     return np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS)
 

@@ -1,4 +1,4 @@
-"""How far chance can move an accuracy: Wilson's interval."""
+"""Wilson's confidence interval of an accuracy."""
 
 from math import sqrt
 from statistics import NormalDist
@@ -11,12 +11,12 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     """Returns the 95 % confidence interval of an accuracy, fractions of 1.
 
     Wilson's score interval (E. B. Wilson, Journal of the American Statistical Association 22, 1927, pages 209 to 212).
-    It stays within 0 and 1, and holds near 100 % and for few samples, which a normal approximation does not.
-    It covers the choice of the samples only, neither another training run nor choices made on these samples.
+    Unlike a normal approximation, it stays within 0 and 1, and holds near 100 % and for few samples.
+    It covers the choice of the samples only, not that of the training run, nor choices made on these samples.
 
     Args:
-        correct: how many samples were predicted correctly.
-        samples: how many there were, at least 1.
+        correct: number of correct predictions.
+        samples: number of samples, at least 1.
 
     Raises:
         ValueError: `correct` is not between 0 and `samples`, or there are no samples.
@@ -27,5 +27,5 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     scale = 1 + _Z**2 / samples
     centre = (accuracy + _Z**2 / (2 * samples)) / scale
     half = _Z / scale * sqrt(accuracy * (1 - accuracy) / samples + (_Z / (2 * samples)) ** 2)
-    # Exact at the ends, where rounding would leave 1e-17.
+    # Exact at the ends, despite rounding errors of 1e-17.
     return (0.0 if not correct else centre - half, 1.0 if correct == samples else centre + half)

@@ -1,4 +1,4 @@
-"""The pictures among a model's samples."""
+"""Images among a model's samples."""
 
 from pixelserve.imaging.spec import PictureSpec
 from pixelserve.imaging.thumbnail import thumbnail
@@ -9,11 +9,11 @@ from .evaluate import PictureOf
 
 
 def pictures_in(inputs: Array, spec: PictureSpec | None) -> PictureOf:
-    """Returns what shows samples.
+    """Returns a function that encodes samples as images.
 
     Args:
         inputs: the model's inputs, samples along the first axis.
-        spec: what the model takes as pictures; None: it takes none.
+        spec: the model's image preprocessing, or None if it accepts no images.
     """
 
     def picture_of(index: int) -> str | None:

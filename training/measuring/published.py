@@ -1,4 +1,4 @@
-"""Finds a version that was exported, and reads it once its file has been held against its card."""
+"""Finds an exported version, and reads it after checking its file against its card."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..runtime import OnnxModel
 
 @dataclass(frozen=True)
 class Published:
-    """A version on disk whose file is the one that its card describes."""
+    """A version on disk whose file matches its card."""
 
     folder: Path
     """The version's folder."""
@@ -26,29 +26,29 @@ class Published:
     model: OnnxModel
     """Its model, loaded."""
     labels: tuple[str, ...]
-    """Its classes' names in index order; empty: labels.txt is missing, or it has no classes."""
+    """Class names in index order; empty if labels.txt is missing."""
     output_kind: OutputKind | None = None
-    """What a classifier's output is, as config.pbtxt or the card says; None: neither says it."""
+    """The kind of a classifier's output, from config.pbtxt or the card, or None."""
     labelled: str | None = None
-    """The output whose classes the labels name, as config.pbtxt says; None: it does not."""
+    """The labelled output, from config.pbtxt, or None."""
     pictures: PictureSpec | None = None
-    """What it takes as pictures, as config.pbtxt says; None: none."""
+    """Its image preprocessing, from config.pbtxt, or None."""
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"{self.card.name} version {self.folder.resolve().name}"
 
 
 def find(model: str, repository: Path) -> Path:
-    """Returns the folder of the version that `model` means.
+    """Returns the folder of the version that `model` refers to.
 
     Args:
         model: a version's folder, a model's folder (its highest version), or NAME or NAME:VERSION in the repository.
         repository: the model repository.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is no such version.
     """
     name, _, number = model.partition(":")
     if found := _version_in(Path(model)) or _version_in(repository / name / number):
@@ -72,13 +72,13 @@ def read(folder: Path) -> Published:
     """Reads a version's folder.
 
     Raises:
-        SourceError: a file is missing or damaged, or the model is not the one that the card describes.
+        SourceError: a file is missing or damaged, or the model does not match its card.
         SamplesError: labels.txt is damaged.
     """
     path, card_path = find_model_file(folder), folder / CARD_FILE
     for file, remedy in (
         (path, "give a version that pixelserve export wrote"),
-        (card_path, "without its card there is no evidence to measure again: export the model with pixelserve export"),
+        (card_path, "without a card there is no evidence to compare with: export the model with pixelserve export"),
     ):
         if not file.is_file():
             raise SourceError(f"{folder}: no {file.name}; {remedy}")

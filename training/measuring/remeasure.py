@@ -1,4 +1,4 @@
-"""Measures an exported version again, with ONNX Runtime alone, and holds the figures against its card."""
+"""Measures an exported version again, with ONNX Runtime alone, and compares the figures with its card."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,72 +14,72 @@ from .. import runtime
 from ..errors import SamplesError, SourceError, UsageError
 from ..progress import say, tracked
 from ..runtime import Array
-from . import held, published, timing
+from . import evaluation_data, published, timing
 from .agreement import differences
 from .evaluate import Figures, as_served, class_names, confusion, measure, measure_regression
-from .held import Held
+from .evaluation_data import EvaluationData
 from .pictures import pictures_in
 from .published import Published
 
-# Samples between two steps of the progress bar.
+# Samples per step of the progress bar.
 _PART = 500
 _PICTURES = {"surest_errors": {"__all__": {"picture"}}}
 
 
 @dataclass(frozen=True)
 class Remeasured:
-    """What was found."""
+    """The measured figures of a version, compared with its card."""
 
     version: Published
     """The version measured."""
-    held: Held
-    """What it was measured on."""
+    data: EvaluationData
+    """The data that it was measured on."""
     figures: Figures
     """What was measured."""
     confusion: npt.NDArray[np.int64] | None
-    """How often each label (row) was taken for each (column), [classes, classes]; None: it is a regression."""
+    """The confusion matrix, [classes, classes], with true labels in rows, or None for a regression."""
     latency_us: dict[int, float]
-    """Median time of a sample by batch size, in microseconds, on one thread of the CPU."""
+    """Median time per sample by batch size, in microseconds, on one CPU thread."""
 
     @property
     def incomparable(self) -> str:
-        """Why the card's figures cannot be held against these; empty: they can."""
-        card, source = self.version.card, self.held.dataset
+        """Why the card's figures cannot be compared with these; empty if they can."""
+        card, source = self.version.card, self.data.dataset
         if card.evaluation is None or card.dataset is None:
             return "its card holds no figures"
         if source.sha256 != card.dataset.sha256:
             return f"{source.name} is other data than its card's {card.dataset.name}, by the hash"
-        if card.evaluation.split != self.held.split:
-            return f"its card's figures are of the split {card.evaluation.split}, these of {self.held.split}"
+        if card.evaluation.split != self.data.split:
+            return f"its card's figures are of the split {card.evaluation.split}, these of {self.data.split}"
         return ""
 
     @property
     def differences(self) -> list[str]:
-        """Where the card says something else of the same samples, a clause a figure."""
+        """Differences from the card on the same samples, a clause per figure."""
         return [] if self.incomparable else differences(self.version.card, self.figures, self.support)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the confusion's rows and columns."""
-        return class_names(self.held.labels)
+        """The names of the confusion matrix's rows and columns."""
+        return class_names(self.data.labels)
 
     @property
     def support(self) -> dict[str, int]:
-        """The number of samples of each label; none in a regression."""
+        """The number of samples per label; empty for a regression."""
         if self.confusion is None:
             return {}
         return dict(zip(self.classes, self.confusion.sum(axis=1).tolist(), strict=True))
 
     def write_card(self) -> None:
-        """Writes the measured figures into the version's card, beside it first, so no server sees half of one.
+        """Writes the measured figures to the version's card, atomically.
 
         Raises:
-            UsageError: they differ from the card's, or cannot be compared with it.
-            OSError: the card cannot be written.
+            UsageError: they differ from the card's, or are not comparable.
+            OSError: the card is not writable.
         """
         problem = self.incomparable or "; ".join(self.differences)
         if problem:
-            raise UsageError(f"{self.version.title}: its card stays as it is: {problem}")
+            raise UsageError(f"{self.version.title}: its card is unchanged: {problem}")
         figures = {"evaluation": self.figures.evaluation, "calibration": self.figures.calibration}
         path = self.version.folder / CARD_FILE
         written = path.with_name(f".{CARD_FILE}.new")
@@ -87,7 +87,7 @@ class Remeasured:
         written.replace(path)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what `pixelserve evaluate --json` prints."""
+        """Returns the output of `pixelserve evaluate --json`."""
         card, calibration = self.version.card, self.figures.calibration
         counts = None if self.confusion is None else {"labels": self.classes, "counts": self.confusion.tolist()}
         return {
@@ -95,7 +95,7 @@ class Remeasured:
             "folder": str(self.version.folder),
             "sha256": card.sha256,
             "onnxruntime": runtime.version(),
-            "dataset": self.held.dataset.model_dump(),
+            "dataset": self.data.dataset.model_dump(),
             **self.figures.evaluation.model_dump(exclude=_PICTURES, exclude_none=True),
             "confusion": counts,
             "calibration": calibration.model_dump(exclude_none=True) if calibration else None,
@@ -109,25 +109,29 @@ class Remeasured:
 
 
 def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: Path | None) -> Remeasured:
-    """Measures an exported version again; its file is held against its card's hash first.
+    """Measures an exported version again, after checking its file against the card's hash.
 
-    TensorFlow is loaded only where Keras is to download the data set.
+    TensorFlow is loaded only to download the data set with Keras.
 
     Args:
         model: a version's or a model's folder, or NAME or NAME:VERSION in the repository.
         repository: the model repository.
-        data_dir: folder of the card's data set's official files; None: Keras's downloader.
-        samples: an .npz file of inputs x and labels y (in a regression: values y) in place of the card's data set.
+        data_dir: folder of the official files of the card's data set; None downloads them with Keras.
+        samples: an .npz file of inputs x and labels y (for a regression, values y), instead of the card's data set.
 
     Raises:
-        SourceError: there is no such version, it has no card, its file is not the one that its card describes, or the
-            model gives NaN or an infinity.
-        UsageError: the data set is not known.
-        DataError: the data set cannot be had.
+        SourceError: there is no such version, it has no card, its file does not match its card, or an output is NaN or
+            infinite.
+        UsageError: the data set is unknown.
+        DataError: the data set is not available.
         SamplesError: samples or labels do not fit the model.
     """
     version = published.read(published.find(model, repository))
-    data = held.from_dataset(version, data_dir) if samples is None else held.from_file(version, samples)
+    data = (
+        evaluation_data.from_dataset(version, data_dir)
+        if samples is None
+        else evaluation_data.from_file(version, samples)
+    )
     say(f"measuring {version.title} on {data.count:,} samples of {data.dataset.name}")
     outputs = outputs_of(version, data)
     figures = _figures(version, outputs, data)
@@ -136,8 +140,8 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
     return Remeasured(version, data, figures, counts, _latency_us(version, data))
 
 
-def figures_of(version: Published, data: Held) -> Figures:
-    """Returns what a version measures on samples.
+def figures_of(version: Published, data: EvaluationData) -> Figures:
+    """Returns a version's figures on samples.
 
     Raises:
         SamplesError: the samples' labels or values do not fit the model.
@@ -145,7 +149,7 @@ def figures_of(version: Published, data: Held) -> Figures:
     return _figures(version, outputs_of(version, data), data)
 
 
-def _figures(version: Published, outputs: Array, data: Held) -> Figures:
+def _figures(version: Published, outputs: Array, data: EvaluationData) -> Figures:
     if not data.labels:
         return _regression(outputs, data)
     _check_classes(outputs, data)
@@ -158,11 +162,11 @@ def _figures(version: Published, outputs: Array, data: Held) -> Figures:
     )
 
 
-def outputs_of(version: Published, data: Held) -> Array:
-    """Returns what the predicting output says, [N, classes or values]: the numbers that a server would answer.
+def outputs_of(version: Published, data: EvaluationData) -> Array:
+    """Returns the predicting output, [N, classes or values], as a server would return it.
 
     Raises:
-        SourceError: the model gives NaN or an infinity.
+        SourceError: an output is NaN or infinite.
     """
     starts = range(0, data.count, _PART)
     parts = [
@@ -173,14 +177,14 @@ def outputs_of(version: Published, data: Held) -> Array:
     bad = ~np.isfinite(outputs).all(axis=1)
     if bad.any():
         raise SourceError(
-            f"{version.title}: {data.output} has NaN or an infinity for {bad.sum():,} of {data.count:,} samples, first "
-            f"for sample {int(bad.argmax())}; there is nothing to measure: train the model again"
+            f"{version.title}: {data.output} is NaN or infinite for {bad.sum():,} of {data.count:,} samples, first "
+            f"for sample {int(bad.argmax())}; it cannot be measured: train the model again"
         )
     return as_served(outputs, data.labels, version.output_kind) if data.labels else outputs
 
 
-def _check_classes(outputs: Array, data: Held) -> None:
-    # A graph need not say how many classes it has.
+def _check_classes(outputs: Array, data: EvaluationData) -> None:
+    # A graph may not define its number of classes.
     classes = len(data.labels)
     if outputs.shape[1] not in (classes, len(class_names(data.labels))) and not is_single_unit(
         outputs.shape[1], classes
@@ -188,14 +192,14 @@ def _check_classes(outputs: Array, data: Held) -> None:
         raise SamplesError(f"{len(data.labels)} labels are given, but {data.output} has {outputs.shape[1]} classes")
 
 
-def _regression(outputs: Array, data: Held) -> Figures:
+def _regression(outputs: Array, data: EvaluationData) -> Figures:
     if outputs.shape != data.targets.shape:
         raise SamplesError(
-            f"{data.dataset.name}: {data.targets.shape[1]} values a sample, but the model predicts {outputs.shape[1]}"
+            f"{data.dataset.name}: {data.targets.shape[1]} values per sample, but the model predicts {outputs.shape[1]}"
         )
     return measure_regression(outputs, data.targets, split=data.split)
 
 
-def _latency_us(version: Published, data: Held) -> dict[int, float]:
+def _latency_us(version: Published, data: EvaluationData) -> dict[int, float]:
     sizes = timing.batch_sizes(version.model)
     return {size: float(np.median(timing.sample_times_s([(version.model, data.inputs)], size))) * 1e6 for size in sizes}

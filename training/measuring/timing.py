@@ -1,4 +1,4 @@
-"""How long models take for a sample, on one thread of the CPU."""
+"""Times models per sample, on one CPU thread."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,25 +12,25 @@ BATCH_SIZES = (1, 64)
 _WARM_RUNS = 3
 _LEAST_ROUNDS = 20
 _BUDGET_S = 1.0
-# A round of single samples is about as long as one of a whole batch, so that the clock costs neither anything.
+# A round of single samples takes about as long as one of a batch, so the clock's overhead is negligible in both.
 _SAMPLES_A_ROUND = 64
 
 
 def batch_sizes(model: OnnxModel) -> tuple[int, ...]:
-    """Returns the batch sizes that a model is timed with: one sample, and 64 where samples share a run."""
+    """Returns the batch sizes to time a model with: 1, and 64 if samples may share a batch."""
     return BATCH_SIZES if model.batches else BATCH_SIZES[:1]
 
 
 def sample_times_s(timed: Sequence[tuple[OnnxModel, Mapping[str, Array]]], batch_size: int) -> Array:
-    """Returns the time that each model takes for a sample, in seconds, float64 [rounds, models].
+    """Returns each model's time per sample, in seconds, float64 [rounds, models].
 
-    Every round times all models, one after the other: a machine's speed drifts, so that times of the same round alone
-    may be compared. Rounds are repeated for about a second, but at least 20 times.
+    Every round times all models in turn, because a machine's speed drifts, so only times of the same round are
+    comparable. Rounds are repeated for about a second, but at least 20 times.
 
     Args:
-        timed: models, each with its inputs: tensors by name, samples along the first axis; fewer than a batch are
-            repeated.
-        batch_size: samples a run.
+        timed: models, each with its inputs: tensors by name, samples along the first axis, repeated if fewer than a
+            batch.
+        batch_size: samples per run.
     """
     batches = [(model, _batch(model, inputs, batch_size)) for model, inputs in timed]
     for model, batch in batches:

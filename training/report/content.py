@@ -144,7 +144,7 @@ class ReportContent:
                 )
         if self.predictions is not None and self.predictions.scores.shape[1] != len(self.labels):
             raise SamplesError(
-                f"a report's scores: expected {len(self.labels)} a sample, one for each label, "
+                f"a report's scores: expected {len(self.labels)} per sample, one for each label, "
                 f"got {self.predictions.scores.shape[1]}; give a name for each class"
             )
 

@@ -41,7 +41,7 @@ def sample_grid(images: Pixels, labels: Labels, names: Sequence[str]) -> Figure:
         shown = [index for index, found in enumerate(places) if len(found)][:_MOST_CLASSES]
         firsts = [images[places[index][0]] for index in shown]
         captions = [shorten(names[index], 18) for index in shown]
-        return _captioned(firsts, captions, _CLASSES_A_ROW, f"A sample of each of {len(shown)} classes")
+        return _captioned(firsts, captions, _CLASSES_A_ROW, f"One sample from each of {len(shown)} classes")
     grid = _Grid.of(images[0], _SAMPLES_A_ROW)
     canvas = grid.canvas([list(images[found]) for found in places])
     drawn = figure((WIDTH_IN - _LABELS_IN) * canvas.shape[0] / canvas.shape[1] + _TITLE_IN)

@@ -44,7 +44,7 @@ def _data(content: ReportContent) -> Iterator[Section]:
         splits["test split"] = content.predictions.labels
     if splits:
         counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in splits.items()}
-        ranges = [f"{split}: {_range(count)} samples a class" for split, count in counts.items()]
+        ranges = [f"{split}: {_range(count)} samples per class" for split, count in counts.items()]
         columns = [[f"{samples:,}" for samples in count] for count in counts.values()]
         table = [("class", *counts), *zip(names, *columns, strict=True)]
         yield Section("class-counts", f"{'; '.join(ranges)}.".capitalize(), charts.class_counts(splits, names), table)
@@ -81,7 +81,7 @@ def _predictions(content: ReportContent) -> Iterator[Section]:
 def _confusion(scores: Scores, labels: Labels, names: Sequence[str]) -> Section:
     predicted = scores.argmax(axis=1)
     counts = charts.confusion(labels, predicted, len(names))
-    note = f"{np.trace(counts):,} of {len(labels):,} samples are classified rightly."
+    note = f"{np.trace(counts):,} of {len(labels):,} samples are classified correctly."
     rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, counts, strict=True)]
     table = [("label \\ prediction", *names), *rows]
     return Section("confusion-matrix", note, charts.confusion_matrix(labels, predicted, names), table)
@@ -90,9 +90,9 @@ def _confusion(scores: Scores, labels: Labels, names: Sequence[str]) -> Section:
 def _errors(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str], *, as_probability: bool) -> Section:
     wrong = int((scores.argmax(axis=1) != labels).sum())
     if not wrong:
-        return Section("errors", f"There are none: all {len(labels):,} samples are classified rightly.")
+        return Section("errors", f"None: all {len(labels):,} samples are classified correctly.")
     picture = gallery.errors(images, labels, scores, names, as_probability=as_probability)
-    return Section("errors", f"{min(wrong, SUREST_ERRORS)} of {wrong:,} wrongly classified images.", picture)
+    return Section("errors", f"{min(wrong, SUREST_ERRORS)} of {wrong:,} misclassified images.", picture)
 
 
 def _doubt(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str]) -> Section:

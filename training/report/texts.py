@@ -5,55 +5,55 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Text:
-    """The words of one section."""
+    """Heading and explanation of a section."""
 
     heading: str
     """The section's heading."""
     reading: str
-    """What the picture shows and how to read it, in a sentence or two."""
+    """What the picture shows and how to read it, in one or two sentences."""
 
 
 TEXTS = {
-    "samples": Text("Samples", "Images that the model learned from, with their labels."),
+    "samples": Text("Samples", "Training images with their labels."),
     "class-counts": Text(
         "Class counts",
-        "How many samples each class has. A class with few samples is learned worse, and measured less surely.",
+        "Number of samples per class. A class with few samples is learned worse and measured less reliably.",
     ),
     "training-curves": Text(
         "Training curves",
-        "Loss and accuracy of each epoch. Where the validation curve turns while the training curve goes on, the model "
-        "begins to learn the training split by heart.",
+        "Loss and accuracy per epoch. If the validation curve turns while the training curve keeps improving, the "
+        "model is overfitting.",
     ),
     "confusion-matrix": Text(
         "Confusion matrix",
-        "A row is what the samples are, a column what they were taken for; what is not on the diagonal is wrong. The "
-        "darker a field, the larger its share of the row. A grey row has no samples.",
+        "Rows are true labels, columns are predictions; everything off the diagonal is wrong. The darker a cell, the "
+        "larger its share of the row. A grey row has no samples.",
     ),
     "errors": Text(
         "Errors",
-        "Wrongly classified images, those first that the model was surest about: the label, and after the arrow the "
-        "prediction with its probability. Some show what the model has not learned, some that a label is wrong.",
+        "Misclassified images, the most confident predictions first: the label, and after the arrow the prediction "
+        "with its probability. Some show what the model has not learned, some are labelled wrongly.",
     ),
     "probabilities": Text(
         "Probabilities of one image",
-        "The image that the model was most in doubt about: its two best classes are closest. Blue is the label, orange "
-        "the prediction where it is another.",
+        "The image with the least certain prediction: its two best classes are closest. Blue is the label, orange a "
+        "prediction that differs from it.",
     ),
     "reliability": Text(
         "Reliability",
-        "Whether probabilities can be trusted: of predictions made with 80 % confidence, 80 % should be right. Below "
-        "the dashed line the model is too sure, above it not sure enough. The expected calibration error is the mean "
-        "distance from the line, weighted by the samples in each bin, which the lower panel shows.",
+        "Whether probabilities can be trusted: of predictions with 80 % confidence, 80 % should be right. Below the "
+        "dashed line the model is overconfident, above it underconfident. The expected calibration error is the mean "
+        "distance from the line, weighted by the samples per bin, shown in the lower panel.",
     ),
     "plane": Text(
         "Fitted plane",
-        "Each point is a sample, and the line from it to the plane its error. Least squares is the plane for which the "
-        "sum of the squared errors is smallest.",
+        "Each point is a sample; the line from it to the plane is its error. The least-squares plane minimises the sum "
+        "of the squared errors.",
     ),
     "layers": Text(
         "Layers",
-        "The network from input to output; N is the number of rows in a batch. Parameters make a model large, not "
-        "slow: a layer's work also grows with the size of its output.",
+        "The network from input to output; N is the batch size. The number of parameters determines a model's size, "
+        "not its speed: a layer's work also grows with the size of its output.",
     ),
 }
-"""By section, which is also its picture's file name; in the page's order."""
+"""By section, which is also its picture's file name, in page order."""

@@ -189,7 +189,7 @@ class Checkpoint:
             yield
         except OSError as error:
             raise WriteError(
-                f"{self.folder} cannot be written: {reason(error)}; make room, and what was kept before can be resumed"
+                f"{self.folder} cannot be written: {reason(error)}; make room, then resume from the last saved state"
             ) from error
 
 

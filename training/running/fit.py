@@ -17,11 +17,11 @@ from .overrides import Overrides
 from .remedies import NONE, Remedies
 from .resume import Request
 
-__all__ = ["Overrides", "Remedies", "Run", "train"]
+__all__ = ["Overrides", "Remedies", "TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A finished run."""
 
     recipe: Recipe
@@ -65,7 +65,7 @@ def train(
     images: Path | None = None,
     skip_broken: bool = False,
     resumed: bool = False,
-) -> Run:
+) -> TrainingRun:
     """Trains a recipe, evaluates the model on the test split and writes the run's folder.
 
     Deterministic for a recipe, data and seed on one machine. A network is saved after each epoch, in RUN.partial beside
@@ -102,7 +102,7 @@ def train(
             return _run(job)
 
 
-def _run(job: Job) -> Run:
+def _run(job: Job) -> TrainingRun:
     recipe, dataset, checkpoint = job.recipe, job.dataset, job.checkpoint
     validation = _cross_validate(job)
     checkpoint.start()
@@ -117,7 +117,9 @@ def _run(job: Job) -> Run:
     runs.write(job.folder, job.settings, outcome)
     goal = _goal(job)
     claimed = None if job.own else recipe.claimed
-    return Run(recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation)
+    return TrainingRun(
+        recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation
+    )
 
 
 def _goal(job: Job) -> Goal:
@@ -125,13 +127,13 @@ def _goal(job: Job) -> Goal:
     return replace(job.recipe.goal, split="test") if job.own else job.recipe.goal
 
 
-def _finished(job: Job) -> Run:
+def _finished(job: Job) -> TrainingRun:
     """Returns a run that an earlier command finished, from its folder."""
     goal = _goal(job)
     keys = ("cross_validation", "mean") if goal.split == "cross-validation" else (goal.split, "metrics", goal.metric)
     figure, training_s = runs.read_metric(job.folder, *keys), runs.read_metric(job.folder, "training_s")
     claimed = None if job.own else job.recipe.claimed
-    return Run(job.recipe, job.folder, float(figure), float(training_s), claimed, goal.split)
+    return TrainingRun(job.recipe, job.folder, float(figure), float(training_s), claimed, goal.split)
 
 
 def _cross_validate(job: Job) -> CrossValidation | None:

@@ -64,7 +64,9 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
         request = resume.completed(request, unfinished.request)
     recipe = request.remedies.apply(request.overrides.apply(recipe))
     if request.tensorboard and not (isinstance(recipe, KerasRecipe) and not recipe.ensemble):
-        raise UsageError(f"--tensorboard logs a single network, which this run of {recipe.name} is not; leave it out")
+        raise UsageError(
+            f"--tensorboard logs a single network, which this run of {recipe.name} is not; omit the option"
+        )
     folder = run_dir or runs.default_folder(recipe.name)
     finished = resumed and runs.is_run(folder)
     if not finished:
@@ -74,7 +76,7 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     dataset = _load(recipe, request, data_dir)
     if request.images is not None and isinstance(recipe, KerasRecipe):
         recipe = _for_few(recipe, dataset, request)
-    _check_watched(recipe, dataset)
+    _check_early_stopping(recipe, dataset)
     settings = _settings(recipe, dataset)
     if finished or unfinished is not None:
         begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
@@ -91,7 +93,7 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
     if request.images is None:
         if request.skip_broken:
             raise UsageError(
-                "--skip-broken is about your own pictures; give their folder with --images, or leave it out"
+                "--skip-broken is for your own pictures; give their folder with --images, or omit the option"
             )
         dataset = datasets.load(recipe.dataset, data_dir)
         if dataset.note:
@@ -101,7 +103,9 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
     if shape is None or not isinstance(recipe, KerasRecipe):
         networks = [each for each in zoo.recipes() if isinstance(each, KerasRecipe)]
         able = [each.name for each in networks if each.dataset in datasets.IMAGE_SHAPES]
-        raise UsageError(f"--images: {recipe.name} cannot learn pictures of your own; these can: {', '.join(able)}")
+        raise UsageError(
+            f"--images: {recipe.name} cannot be trained on your own pictures; these can: {', '.join(able)}"
+        )
     return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
 
 
@@ -115,7 +119,7 @@ def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRe
     steps = -(-samples // recipe.batch_size)
     if request.overrides.epochs is None and recipe.epochs * steps < _LEAST_STEPS:
         recipe = replace(recipe, epochs=-(-_LEAST_STEPS // steps))
-        say(f"{recipe.epochs} epochs, for {samples:,} pictures make few steps each; --epochs takes another number")
+        say(f"{recipe.epochs} epochs, because {samples:,} pictures make few steps per epoch; --epochs overrides this")
     averaging = recipe.optimizer.averaging
     if averaging is None:
         return recipe
@@ -123,14 +127,14 @@ def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRe
     return replace(recipe, optimizer=replace(recipe.optimizer, averaging=min(averaging, forgetful)))
 
 
-def _check_watched(recipe: Recipe, dataset: Dataset) -> None:
+def _check_early_stopping(recipe: Recipe, dataset: Dataset) -> None:
     """Refuses early stopping without held-out samples."""
     if not isinstance(recipe, KerasRecipe) or recipe.regularization.patience is None:
         return
     if not len(hold_out(dataset.train, recipe.held_out)[1]):
         raise UsageError(
-            f"--early-stopping watches samples that are held out, {recipe.held_out:.0%} of the training split, and of "
-            f"{len(dataset.train)} samples that is none; leave it out, and choose --epochs instead"
+            f"--early-stopping needs held-out samples, but {recipe.held_out:.0%} of {len(dataset.train)} training "
+            f"samples is none; omit the option, and choose --epochs instead"
         )
 
 

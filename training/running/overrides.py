@@ -37,7 +37,7 @@ class Overrides:
             given["optimizer"] = replace(recipe.optimizer, learning_rate=given.pop("learning_rate"))
         unknown = [name.replace("_", " ") for name in given if not hasattr(recipe, name)]
         if unknown:
-            raise UsageError(f"{recipe.name} has no {' and no '.join(unknown)} to choose; leave the option out")
+            raise UsageError(f"{recipe.name} has no {' and no '.join(unknown)} to choose; omit the option")
         return replace(recipe, **given)
 
     def _check(self) -> None:

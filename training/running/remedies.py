@@ -46,7 +46,9 @@ class Remedies:
         if not asked:
             return recipe
         if not isinstance(recipe, KerasRecipe):
-            raise UsageError(f"{asked[0]} is for networks that Keras trains, and {recipe.name} is none; leave it out")
+            raise UsageError(
+                f"{asked[0]} is for networks trained by Keras, which {recipe.name} is not; omit the option"
+            )
         return self._apply(recipe)
 
     def _apply(self, recipe: KerasRecipe) -> KerasRecipe:
@@ -81,7 +83,7 @@ class Remedies:
         if self.ensemble is not None and self.ensemble not in _KINDS:
             raise UsageError(f'--ensemble "{self.ensemble}": expected {", ".join(_KINDS[:-1])} or {_KINDS[-1]}')
         if self.members is not None and self.ensemble is None:
-            raise UsageError(f"--members {self.members}: of what? give --ensemble {'|'.join(_KINDS)} as well")
+            raise UsageError(f"--members {self.members} needs an ensemble; give --ensemble {'|'.join(_KINDS)} as well")
 
     def _check_classifies(self, recipe: KerasRecipe) -> None:
         if recipe.loss in ("sparse_categorical_crossentropy", "categorical_crossentropy"):
@@ -89,8 +91,8 @@ class Remedies:
         for name in ("folds", "ensemble"):
             if getattr(self, name) is not None:
                 raise UsageError(
-                    f"{_option(name)} wants a recipe with a probability for each class, and {recipe.name} learns by "
-                    f"{recipe.loss}; leave it out"
+                    f"{_option(name)} needs a recipe with a probability for each class, but {recipe.name} minimises "
+                    f"{recipe.loss}; omit the option"
                 )
 
 

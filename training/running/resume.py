@@ -58,7 +58,7 @@ def read(run: Path | None, recipe: str) -> Unfinished | None:
         SourceError: its state is damaged.
     """
     if run is None:
-        raise UsageError("--resume: give the folder that the unfinished run was to be written to with --run-dir")
+        raise UsageError("--resume: give the unfinished run's folder with --run-dir")
     folder = folder_of(run)
     try:
         state = State.model_validate_json((folder / STATE).read_bytes())
@@ -81,7 +81,7 @@ def check_none(run: Path) -> None:
     folder = folder_of(run)
     if (folder / STATE).exists():
         raise TargetExistsError(
-            f"{folder} holds an unfinished run; go on with --resume, give another --run-dir, or remove it"
+            f"{folder} holds an unfinished run; continue it with --resume, give another --run-dir, or remove it"
         )
     if folder.exists():
         raise TargetExistsError(
@@ -104,8 +104,8 @@ def check_same(begun: Settings, now: Settings, run: Path) -> None:
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
             raise UsageError(
-                f"--resume: {run} was begun with {name} {before.get(name)}, not {after.get(name)}; "
-                f"go on with the same, or start another run"
+                f"--resume: {run} was started with {name} {before.get(name)}, not {after.get(name)}; "
+                f"use the same value, or start another run"
             )
 
 
@@ -144,7 +144,9 @@ def kept(checkpoint: Checkpoint, command: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         checkpoint.tidy()
-        what = _kept(checkpoint, command) or "nothing is kept, for no epoch of a network and no member was over"
+        what = (
+            _kept(checkpoint, command) or "nothing is saved, because no epoch of a network and no member was finished"
+        )
         raise RunInterruptedError(f"the run was stopped; {what}") from None
     except BaseException:
         checkpoint.tidy()
@@ -157,13 +159,13 @@ def kept(checkpoint: Checkpoint, command: str) -> Iterator[None]:
 def _kept(checkpoint: Checkpoint, command: str) -> str:
     state, kept = checkpoint.state, []
     if state.members:
-        kept.append(f"{', '.join(state.members)}: trained, and kept in {checkpoint.folder}")
+        kept.append(f"{', '.join(state.members)}: trained and saved in {checkpoint.folder}")
     if state.best is not None:
         planned = state.settings.learner.get("epochs", "?")
         kept.append(
-            f"epoch {state.epochs} of {planned} is kept, and the best one: {state.best}, {checkpoint.best_model}"
+            f"epoch {state.epochs} of {planned} is saved, and the best one: {state.best}, {checkpoint.best_model}"
         )
-    return "; ".join([*kept, f"go on with: {command}"]) if kept else ""
+    return "; ".join([*kept, f"continue with: {command}"]) if kept else ""
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

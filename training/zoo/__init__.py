@@ -1,4 +1,4 @@
-"""The recipes, one file each."""
+"""The recipes, one per file."""
 
 import difflib
 
@@ -24,7 +24,7 @@ from . import (
     xor,
 )
 
-# In the order in which `pixelserve zoo` lists them: from the simplest to the flagships.
+# In the order of `pixelserve zoo`: from the simplest to the flagships.
 _MODULES = (
     logical_and,
     xor,
@@ -61,7 +61,7 @@ def find(name: str) -> Recipe:
     """Returns the recipe called `name`.
 
     Raises:
-        UsageError: there is none; the nearest names are given.
+        UsageError: there is no such recipe; the message suggests similar names.
     """
     if name in _RECIPES:
         return _RECIPES[name]

@@ -1,4 +1,4 @@
-"""Image augmentation that Keras has no layer for."""
+"""Image augmentation that Keras does not have."""
 
 import math
 from functools import cache
@@ -12,8 +12,8 @@ def random_affine(
 ) -> Any:
     """Returns a Keras layer that rotates, shears, zooms and shifts each image [H, W, C] of a batch in one step.
 
-    Keras's own layers do one of these each, and each blurs a little: a network trained behind four of them was right
-    about 99.3 % of blurred held-out digits, but about 98.8 % of the sharp ones it is meant for.
+    Keras's layers do one of these each, and each blurs slightly: a network trained with four of them classified 99.3 %
+    of blurred held-out digits correctly, but 98.8 % of the sharp ones that it is meant for.
 
     Args:
         rotation_degrees: maximum angle in either direction.

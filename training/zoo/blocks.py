@@ -8,7 +8,7 @@ import numpy as np
 from .. import frameworks
 from ..datasets import Array
 
-# x times its sigmoid: the closest to the source's GELU that ONNX Runtime computes as fast as a rectifier.
+# x times its sigmoid: the closest to the source's GELU that is as fast as a rectifier in ONNX Runtime.
 _SMOOTH = "silu"
 _WHITENING = "whitening"
 _WHITENED_IMAGES = 5000
@@ -26,7 +26,7 @@ def convolution(features: Any, channels: int, *, pooled: bool = False, activatio
     Args:
         features: the input.
         channels: number of output channels.
-        pooled: whether to max-pool 2x2 before normalisation, which then has a quarter of the work.
+        pooled: whether to max-pool 2x2 before normalisation, which reduces its work to a quarter.
         activation: Keras's name of the activation.
     """
     keras = frameworks.load().keras
@@ -55,12 +55,12 @@ def activated(features: Any, activation: str) -> Any:
 def whitened_network(classes: int, *, name: str, shape: tuple[int, int, int], widths: tuple[int, ...]) -> Any:
     """Returns the flagships' network: a fixed whitening convolution, then pairs of convolutions.
 
-    It learns in few epochs what most networks of its size need many for: the architecture is that of K. Jordan, "94% on
+    It needs fewer epochs than most networks of its size: the architecture is that of K. Jordan, "94% on
     CIFAR-10 in 3.29 Seconds on a Single GPU" (2024, arXiv:2404.00498), with another activation. Set its weights with
     `whiten` before the first step. It maps uint8 pixels [N, H, W, C] to probabilities float32 [N, classes].
 
     Args:
-        classes: how many there are.
+        classes: number of classes.
         name: the model's name.
         shape: an image's height, width and channels.
         widths: channels of each pair of convolutions; each pair halves the image.
@@ -120,9 +120,9 @@ def _passing_through(kernel: Array) -> Array:
 def _fused_batch_normalization() -> Any:
     """Returns a BatchNormalization that trains in TensorFlow's fused kernel.
 
-    Keras 3's own makes eight passes over the features in float32, which cost as much as the convolutions; with this
+    Keras 3's layer makes eight passes over the features in float32, which cost as much as the convolutions; with this
     one, a flagship learns 2.7 times as many images per second on two cores. Its shift learns faster than the kernels,
-    if the optimizer's steps scale with the gradient. The weights are the same, so served models use Keras's own.
+    if the optimizer's steps scale with the gradient. The weights are the same, so served models use Keras's layer.
     """
     libraries = frameworks.load()
     tf = libraries.tf

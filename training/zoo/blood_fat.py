@@ -1,15 +1,15 @@
 """blood-fat: linear regression of blood fat on age and weight.
 
 error      mean squared error 1712.251 on the 25 people: the median of three runs, all within 0.0003; the plane of least
-           squares, in closed form, has 1712.249. They are learned from and measured on
+           squares, in closed form, has 1712.249. Trained and measured on the same people
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       6 s a run, nearly all of it Keras's start
+time       6 s per run, mostly Keras's start
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train blood-fat --seed SEED
 origin     set x09 of J. Burkardt's collection, after H. Spaeth, "Mathematical Algorithms for Linear Regression", 1991
 
-A step sees all 25 people, so the seed decides about the first weights alone. The goal is 1.01 times the error of least
+Each step uses all 25 people, so the seed affects the initial weights only. The goal is 1.01 times the error of least
 squares.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from .. import frameworks
 from ..recipe import Goal, KerasRecipe, Optimizer
 
-# Of the 25 people, rounded. Any numbers near them would do: they only make both slopes learn at the same speed.
+# Of the 25 people, rounded. Approximate values suffice: they only make both slopes learn at the same speed.
 _MEAN = (39.0, 69.0)
 _VARIANCE = (144.0, 156.0)
 

@@ -2,18 +2,18 @@
 
 accuracy   72.97 % on the 10,000 test images of a lossy copy: the median of three runs, 72.70 % to 73.51 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out. Three more runs with these seeds, in which
-           each epoch had the same order of samples, had reached 72.54 %, 71.95 % and 72.79 %
-time       271 s a run on one core, beside another training on the second
+           each epoch had the same order of samples, reached 72.54 %, 71.95 % and 72.79 %
+time       271 s per run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AMX, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train cifar10-cnn --seed SEED
-origin     four convolutions with batch normalisation and leaky rectifiers, as introductory Keras courses have it
+origin     four convolutions with batch normalisation and leaky rectifiers, as in introductory Keras courses
 
-Averaged weights were chosen on held-out training images of mnist-mlp (97.8 % against 97.7 %), of fashion-softmax and of
-mnist-cnn, and are used here as there.
+Averaged weights were chosen on held-out training images of mnist-mlp (97.8 %, 97.7 % without), fashion-softmax and
+mnist-cnn, and are used here as well.
 
-CIFAR-10 is a copy here whose images went through JPEG compression of quality 75: the figure is not the published
-benchmark's. Training computes in bfloat16: 36 s an epoch of a core with AVX-512, where float32 took 59 s.
+This copy of CIFAR-10 went through JPEG compression of quality 75, so the figure is not comparable with the published
+benchmark. Training computes in bfloat16: 36 s per epoch on a core with AVX-512, compared with 59 s in float32.
 """
 
 from typing import Any

@@ -1,18 +1,18 @@
-"""cifar10-mlp: two hidden layers on CIFAR-10, by Keras's functional API; how far dense layers get on photographs.
+"""cifar10-mlp: two hidden layers on CIFAR-10, with Keras's functional API: the limits of dense layers on photographs.
 
 accuracy   51.02 % on the 10,000 test images of a lossy copy: the median of three runs, 51.01 % to 51.16 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       75 s a run on one core, beside another training on the second
+time       75 s per run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train cifar10-mlp --seed SEED
-origin     Keras's functional API in introductory courses: what dense layers get out of photographs
+origin     Keras's functional API in introductory courses: the limits of dense layers on photographs
 
-Averaged weights were chosen on held-out training images of mnist-mlp (97.8 % against 97.7 %), of fashion-softmax and of
-mnist-cnn, and are used here as there.
+Averaged weights were chosen on held-out training images of mnist-mlp (97.8 %, 97.7 % without), fashion-softmax and
+mnist-cnn, and are used here as well.
 
-CIFAR-10 is a copy here whose images went through JPEG compression of quality 75: the figure is not the published
-benchmark's.
+This copy of CIFAR-10 went through JPEG compression of quality 75, so the figure is not comparable with the published
+benchmark.
 """
 
 from typing import Any

@@ -1,15 +1,15 @@
-"""fashion-softmax: one dense layer with a softmax on Fashion-MNIST, 7,850 parameters: logistic regression by Keras.
+"""fashion-softmax: one dense layer with a softmax on Fashion-MNIST, 7,850 parameters: logistic regression in Keras.
 
 accuracy   85.62 % on the 12,000 held-out training images: the median of three runs, 85.62 % to 85.72 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       8 s a run on one core, beside another training on the second
+time       8 s per run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train fashion-softmax --seed SEED
-origin     logistic regression by one Dense layer, as introductory Keras courses have it on Fashion-MNIST
+origin     logistic regression with one Dense layer on Fashion-MNIST, as in introductory Keras courses
 
-Averaging was chosen on the same held-out images, with the fixed split of 48,000 to learn from and 12,000 to measure on
-that the course has: 84.7 % without, 85.6 % with. No test image had a part in it.
+Averaging was chosen on the same held-out images, with the course's fixed split of 48,000 training and 12,000 validation
+images: 84.7 % without, 85.6 % with. No test image was used.
 """
 
 from typing import Any

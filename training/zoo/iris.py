@@ -1,16 +1,16 @@
-"""iris: three species of iris, told apart by the length and width of their sepals and petals.
+"""iris: three species of iris, classified by the length and width of their sepals and petals.
 
 accuracy   96.67 % (29 of 30) of the test flowers: the median of three runs, 96.67 % to 100.00 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out. The split is the same for all
-time       4 s a run
+time       4 s per run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1, scikit-learn 1.9.1
 command    pixelserve train iris --seed SEED
 origin     R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936; scikit-learn's copy
 
 The number of epochs was chosen on a quarter of the 120 training flowers, with other seeds: after 50 passes their loss
-falls no more. An epoch goes over each flower 10 times, since an epoch has costs of its own. 30 flowers tell no more
-than that nearly all are right: one is 3.3 points.
+stops falling. An epoch uses each flower 10 times, because each epoch has a fixed cost. 30 flowers only show that nearly
+all predictions are right: one flower is 3.3 points.
 """
 
 from typing import Any

@@ -2,14 +2,14 @@
 
 accuracy   99.38 % on the 10,000 test images: the median of three runs, 99.30 % to 99.39 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       171 s a run on one core, beside another training on the second
+time       171 s per run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train mnist-cnn-5x5 --seed SEED
-origin     a convolutional network with dropout, as introductory Keras courses have it
+origin     a convolutional network with dropout, as in introductory Keras courses
 
-Averaged weights were chosen on held-out training images of mnist-mlp (97.8 % against 97.7 %), of fashion-softmax and of
-mnist-cnn, and are used here as there.
+Averaged weights were chosen on held-out training images of mnist-mlp (97.8 %, 97.7 % without), fashion-softmax and
+mnist-cnn, and are used here as well.
 """
 
 from typing import Any

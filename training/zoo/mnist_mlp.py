@@ -2,7 +2,7 @@
 
 accuracy   98.05 % on the 10,000 test images: the median of three runs, 98.03 % to 98.12 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       12 s a run on one core, beside another training on the second
+time       12 s per run on one core, beside another training on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
 command    pixelserve train mnist-mlp --seed SEED

@@ -1,15 +1,15 @@
 """numpy-and: the logical and by the delta rule, written out in NumPy.
 
-accuracy   100.00 %, all four rows, in each of three runs; the rows are learned from and measured on
+accuracy   100.00 %, all four rows, in each of three runs; trained and measured on the same rows
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       0.1 s a run
+time       0.1 s per run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, NumPy 2.4.6
 command    pixelserve train numpy-and --seed SEED
 origin     the delta rule for one sigmoid unit with the squared error; formulas in learners/backprop.py
 
 A line separates (1, 1) from the other three rows, so one unit is enough. Of 60 other seeds 59 succeeded, whatever the
-step size: the squared error is flat where a unit is sure of the wrong answer.
+step size: the squared error is flat if a unit is confident of the wrong answer.
 """
 
 from ..recipe import BackpropRecipe, Goal

@@ -39,7 +39,7 @@ class Target:
         return RawConnection(self.address, settings, **options)
 
     def memory_mib(self, field: str = "VmRSS") -> float:
-        """Returns a figure of the process: what it holds (VmRSS), or the most it has held (VmHWM)."""
+        """Returns a memory figure of the process: current (VmRSS) or peak (VmHWM)."""
         lines = (self._proc / "status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 

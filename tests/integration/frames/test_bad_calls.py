@@ -1,4 +1,4 @@
-"""Calls that break gRPC's rules: each is refused for itself, and costs its connection nothing."""
+"""Calls that break gRPC's rules: each is refused, and its connection stays usable."""
 
 import gzip
 import zlib
@@ -18,7 +18,7 @@ NOT_GRPC = "415"
 NOT_POST = "405"
 TOO_MANY_HEADERS = "431"
 ANY = "any"
-"""It depends on what is first: grpcio rounds time-outs up, and answers some calls before it refuses their headers."""
+"""The order matters: grpcio rounds time-outs up, and answers some calls before it refuses their headers."""
 
 REQUEST = request(7).SerializeToString()
 GOOD = message(REQUEST)
@@ -57,7 +57,7 @@ FRAMING = [
     Call("no message, and no DATA", UNIMPLEMENTED, UNIMPLEMENTED, None),
     Call("three bytes of a prefix", UNIMPLEMENTED, UNIMPLEMENTED, b"\0\0\0"),
     Call("a message that ends early", INVALID, UNIMPLEMENTED, message(REQUEST, declared=len(REQUEST) + 1)),
-    Call("a message that goes on", UNIMPLEMENTED, INVALID, message(REQUEST, declared=len(REQUEST) - 1)),
+    Call("a message longer than declared", UNIMPLEMENTED, INVALID, message(REQUEST, declared=len(REQUEST) - 1)),
     Call("two messages", UNIMPLEMENTED, OK, GOOD + GOOD),
     Call("a byte behind the message", UNIMPLEMENTED, OK, GOOD + b"x"),
     Call("a message said to have 2 GiB", EXHAUSTED, EXHAUSTED, message(REQUEST, declared=1 << 31)),

@@ -1,4 +1,4 @@
-"""Floods of frames: one sender may cost nobody anything."""
+"""Floods of frames: a sender must not affect other clients."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ EFFORT = 20_000
 GROWTH_MIB = {"h2corn": 96, "grpcio": 320}
 """More than any of them takes (docs/reliability.md), and less than what one without a bound would."""
 
-# grpcio refuses calls of anybody at random while more than some thousands wait for Python, cancelled ones among them.
+# grpcio refuses random calls while more than a few thousand, cancelled ones included, wait for Python.
 LOSSES = {("grpcio", name): "CANCELLED" for name in ("rapid reset", "rapid reset, over and over")}
 
 

@@ -1,4 +1,4 @@
-"""h2spec's cases: whatever rule of HTTP/2 a client breaks costs that client's stream or connection only."""
+"""h2spec's cases: a violation of HTTP/2 affects only the client's own stream or connection."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ FORGIVEN_BY_GRPCIO = {
     *("8.3 a pseudo-header behind the others", "8.3.1 :method twice", "8.3.1 :scheme twice", "8.3.1 :path twice"),
     *("8.1 a pseudo-header in trailers", "8.1.1 a content-length that lies", "H5.2 Huffman with an end of string"),
 }
-"""It takes these as it likes (and allows larger frames). Nobody else is harmed, which is what the test is about."""
+"""Its reaction to these is free (and it allows larger frames). The test is about other clients being unaffected."""
 
 
 def _is_alive(connection: Any) -> bool:

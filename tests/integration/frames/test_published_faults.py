@@ -1,4 +1,4 @@
-"""The classes of faults that were published of Triton: none of them may exist here.
+"""Published classes of faults in Triton: none may exist here.
 
 Many tiny HTTP chunks (CVE-2025-23310, CVE-2025-23311), names of internal shared memory in errors (CVE-2025-23319,
 CVE-2025-23320), requests for very many outputs, oversized JSON, files written where a client says (CVE-2023-31036,
@@ -130,7 +130,7 @@ def test_a_config_that_is_nested_too_deep_is_refused(server: Any) -> None:
 
 @pytest.fixture
 def region(server: Any) -> Any:
-    """A region whose key nobody but its owner knows."""
+    """A region whose key only its owner knows."""
     path = Path("/dev/shm/pixelserve-test-secret")
     path.write_bytes(bytes(64))
     where = "/v2/systemsharedmemory/region/mine"
@@ -160,7 +160,7 @@ def test_no_error_tells_what_shared_memory_there_is(server: Any, region: Path) -
 
 
 def test_the_server_has_no_shared_memory_of_its_own(server: Any) -> None:
-    """What it does not have no client can register."""
+    """Clients cannot register memory that does not exist."""
     held = []
     for descriptor in Path(f"/proc/{server.process.process.pid}/fd").iterdir():
         # The server may close it in between.

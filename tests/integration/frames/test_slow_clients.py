@@ -1,4 +1,4 @@
-"""Clients that take their time: connections that say nothing, calls that are never whole, answers that nobody reads."""
+"""Slow clients: silent connections, calls that are never complete, answers that are not read."""
 
 import resource
 import select
@@ -30,7 +30,7 @@ MIB = 1 << 20
 HEALTH = "/grpc.health.v1.Health/Check"
 GOOD = message(request(7).SerializeToString())
 SOON_S = 1
-"""The time-outs of servers here, in place of five and ten seconds."""
+"""The servers' time-outs here, instead of five and ten seconds."""
 WAIT_S = 30
 INITIAL_WINDOW = 4
 PING = 6
@@ -126,7 +126,7 @@ def test_headers_without_an_end_are_not_waited_for(impatient: Any) -> None:
 
 
 @pytest.mark.parametrize("method", [HEALTH, LIVE, None], ids=["health", "live", "inference"])
-def test_half_open_calls_hold_nobody_up(start_target: Start, method: str | None) -> None:
+def test_half_open_calls_delay_no_other_call(start_target: Start, method: str | None) -> None:
     """Timeline: 1. 500 calls are begun, of which nothing more comes; 2. others of the method are answered, on the same
     connection and on another; 3. the first are given up, and the connection lives on."""
     target = start_target("--idle-body-timeout-s", "3")
@@ -184,9 +184,7 @@ def _large_request() -> bytes:
     return message(made.SerializeToString())
 
 
-def test_answers_that_nobody_reads_count_as_in_flight_and_are_given_up(
-    start_target: Start, large_answers: Path
-) -> None:
+def test_unread_answers_count_as_in_flight_and_are_given_up(start_target: Start, large_answers: Path) -> None:
     """Timeline: 1. a hundred answers of 4 MiB have no window to come in, where 64 MiB may be in flight; 2. all are
     given up after a time; 3. others are answered again."""
     target = start_target("--max-inflight-mib", "64", "--unread-answer-timeout-s", "2", models=large_answers)

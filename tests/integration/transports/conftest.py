@@ -39,10 +39,10 @@ class Security:
     key: Path | None = None
     token: str = ""
     flags: tuple[str, ...] = ()
-    """What the server is given."""
+    """The server's options."""
 
     def grpc_credentials(self, token: str) -> grpc.ChannelCredentials | None:
-        """Returns what a channel needs; None: nothing. A token that is not empty goes with every call."""
+        """Returns a channel's credentials, or None. A non-empty token is sent with every call."""
         if self.ca is None:
             return None
         read = [path and path.read_bytes() for path in (self.ca, self.key, self.cert)]
@@ -71,7 +71,7 @@ class Served:
     _channels: ExitStack = field(default_factory=ExitStack)
 
     def channel(self, token: str | None = None, address: str = "", **options: Any) -> grpc.Channel:
-        """Returns a channel with a connection of its own that takes messages of any size; closed with the server.
+        """Returns a channel with its own connection, without a message size limit; closed with the server.
 
         Args:
             token: goes with every call over TLS; empty: none; None: the one that may do everything.
@@ -94,11 +94,11 @@ class Served:
         return library.secure_channel(address, credentials, pairs)
 
     def stub(self, **options: Any) -> Any:
-        """Returns a stub of the inference service on a channel of its own."""
+        """Returns a stub of the inference service on a new channel."""
         return inference_pb2_grpc.GRPCInferenceServiceStub(self.channel(**options))
 
     def connect_http(self, address: str = "") -> http.client.HTTPConnection:
-        """Returns a connection of its own to the HTTP port, or to what leads there."""
+        """Returns a new connection to the HTTP port, or to its proxy."""
         address, context = address or urlsplit(self.process.http).netloc, self.security.tls_context()
         if context is None:
             return http.client.HTTPConnection(address, timeout=TIMEOUT_S)
@@ -111,7 +111,7 @@ class Served:
     def http(
         self, path: str, body: Any = None, headers: Mapping[str, str] | None = None, token: str | None = None
     ) -> "Answer":
-        """Sends one HTTP request on a connection of its own: POST where there is a body, which is JSON unless bytes."""
+        """Sends an HTTP request on a new connection: POST with a body, which is JSON unless bytes."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection = self.connect_http()
         try:
@@ -265,6 +265,6 @@ def serve(start_server: Callable[..., Any], launch: Any) -> Iterator[Callable[..
 
 @pytest.fixture
 def forward() -> Iterator[Callable[..., Forwarder]]:
-    """Starts what is to clients as a Kubernetes Service, in front of the addresses that it is given."""
+    """Starts a simulated Kubernetes Service in front of the given addresses."""
     with ExitStack() as forwarders:
         yield lambda *targets: forwarders.enter_context(closing(Forwarder(*targets)))

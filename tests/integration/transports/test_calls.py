@@ -1,4 +1,4 @@
-"""What a call carries and how it ends early: metadata, deadlines, callers who leave, and thousands at once."""
+"""Calls over every transport: metadata, deadlines, callers that leave, and thousands at once."""
 
 from collections.abc import Callable
 from typing import Any

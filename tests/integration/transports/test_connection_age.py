@@ -1,4 +1,4 @@
-"""The age of connections: old ones are replaced, no client notices, and a server that comes later gets its share."""
+"""Connection age: old connections are replaced unnoticed, and new servers get their share."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The end of a server: what is in flight is answered, connections are told to go, and refusal comes last."""
+"""A server's drain: calls in flight are answered, connections get GOAWAY, and refusal comes last."""
 
 import asyncio
 import signal
@@ -76,7 +76,7 @@ def test_a_stopping_server_answers_what_it_accepted_and_tells_watchers(
     assert served.process.process.wait(TIMEOUT_S) == 0
 
 
-def test_what_outlasts_the_grace_is_told_so(
+def test_calls_that_outlast_the_grace_get_an_error(
     tmp_path: Path, serve: Any, write_patient_model: Any, make_request: Any, eventually: Any
 ) -> None:
     write_patient_model(tmp_path / "patient", rows=8)
@@ -92,7 +92,7 @@ def test_clients_that_always_have_calls_in_flight_are_answered_or_told_unavailab
     serve: Any, doubler: Path, make_request: Any
 ) -> None:
     """Timeline: 1. 64 calls of a client that retries nothing are always in flight on one connection; 2. SIGTERM; 3.
-    each worker goes on until it gets UNAVAILABLE, and none gets anything else; 4. exit code 0."""
+    each worker continues until it gets UNAVAILABLE, and none gets anything else; 4. exit code 0."""
     served = serve(doubler)
     counts = asyncio.run(until_refused(served, make_request().SerializeToString()))
     assert counts.keys() == {"OK", "UNAVAILABLE"}, counts

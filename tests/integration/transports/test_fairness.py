@@ -1,4 +1,4 @@
-"""Who counts as a sender: its token or, without tokens, its connection. A full queue costs the sender that has most."""
+"""A sender is its token or, without tokens, its connection. A full queue sheds the sender with the most requests."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +48,7 @@ def test_a_stream_is_of_its_connection_too(served: Any, greedy: list[Any], make_
     if served.security.token:
         assert next(stream).error_message.startswith("RESOURCE_EXHAUSTED")
     else:
-        # Two each; what the stream sends beyond that is refused.
+        # Two each; further requests of the stream are refused.
         eventually(lambda: sum(call.done() for call in greedy) == ROOM // 2)
         assert [call.done() for call in greedy] == [False, False, True, True]
     stream.cancel()

@@ -1,4 +1,4 @@
-"""The HTTP port: requests of every kind, on connections that last."""
+"""The HTTP port: requests of every kind, on persistent connections."""
 
 import io
 import json

@@ -181,7 +181,7 @@ def channel(served: Any) -> grpc.Channel:
 
 @pytest.fixture(scope="module")
 def send(served: Any, channel: grpc.Channel) -> Send:
-    """Calls a method of either service; a list of messages goes on a stream."""
+    """Calls a method of either service; a list of messages is sent on a stream."""
     oip, classifier = served.stub(), classifier_pb2_grpc.ClassifierStub(channel)
 
     def call(method: str, message: Any) -> Any:

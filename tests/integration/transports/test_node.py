@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).with_name("node_client.js")
 
 @pytest.fixture(scope="module")
 def answer(served: Any, root: Path) -> dict[str, Any]:
-    """What the client got."""
+    """The client's results."""
     node, packages = shutil.which("node"), Path(sys.prefix) / "node" / "node_modules"
     assert node is not None, "there is no node (Debian: apt install nodejs npm)"
     assert packages.is_dir(), f"there is no {packages}; run `make test`, which makes it"

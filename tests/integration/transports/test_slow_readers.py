@@ -1,4 +1,4 @@
-"""Answers count as given when their bytes are sent: a server that stops waits for slow readers, within its grace."""
+"""Answers are complete when their bytes are sent: a stopping server waits for slow readers, within its grace period."""
 
 import json
 import signal
@@ -28,12 +28,12 @@ ANSWER_BYTES = ROWS * COLUMNS * 4
 # Behind this, the rest of an answer is in the kernels of both sides.
 ALMOST_ALL = ANSWER_BYTES - (1 << 20)
 HOUR_S = "3600"
-# What a server would take at the most to end that does not wait for its reader.
+# Maximum time to stop for a server that does not wait for its reader.
 _HASTE_S = 2.0
 
 
 class SlowReader:
-    """Stands between a client and a server. Reads so many bytes of the answers, then no more until it is told."""
+    """A proxy between client and server. Reads a number of bytes of the answers, then pauses until `go_on`."""
 
     def __init__(self, address: str, *stops: int) -> None:
         self._server = address
@@ -54,7 +54,7 @@ class SlowReader:
 
     def _carry(self) -> None:
         with suppress(OSError), self._listener.accept()[0] as client, socket.socket() as server:
-            # The kernel takes little, so that what is not read waits with the server.
+            # The kernel buffers little, so unread data waits in the server.
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
             host, port = self._server.split(":")
             server.connect((host, int(port)))

@@ -1,4 +1,4 @@
-"""Every status that a call can end with: its code, its message, and what is told beside."""
+"""Every status of a call: its code, message and details."""
 
 import re
 import uuid

@@ -1,4 +1,4 @@
-"""TLS on every transport: what is spoken, who is let in, what those see who expect something else, and renewals."""
+"""TLS on every transport: protocols, client certificates, mismatched clients, and renewals."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Secured:
-    """A server with certificates in a folder of its own, and its clients."""
+    """A server with certificates in its own folder, and its clients."""
 
     def __init__(
         self, start: Callable[..., Any], repository: Path, folder: Path, authority: CertificateAuthority
@@ -93,7 +93,7 @@ class Secured:
         return grpc.secure_channel(self.process.grpc, credentials, pairs)
 
     def get(self, client: Issued | None = None) -> int:
-        """Returns the status of a GET on a connection of its own."""
+        """Returns the status of a GET on a new connection."""
         connection = http.client.HTTPSConnection(
             *self.addresses()["http"], timeout=TIMEOUT_S, context=self.context(client)
         )
@@ -209,7 +209,7 @@ def test_only_clients_with_a_certificate_of_the_ca_are_served(
             assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED), name
             with pytest.raises(OSError):  # noqa: PT011  an alert, after which the connection may be reset
                 secured.get(client)
-            # Nobody else notices.
+            # Other clients are unaffected.
             assert is_live(channel)
             assert secured.get(good) == 200
 
@@ -224,7 +224,7 @@ def read_all(connection: socket.socket) -> bytes:
     return found
 
 
-def test_plain_text_to_an_encrypted_port_ends_at_once_and_costs_nobody_else(secured: Secured) -> None:
+def test_plain_text_to_an_encrypted_port_ends_at_once_and_affects_no_one_else(secured: Secured) -> None:
     secured.start()
     for address in secured.addresses().values():
         for sent in (REQUEST, HTTP_2 + bytes(9)):
@@ -236,7 +236,7 @@ def test_plain_text_to_an_encrypted_port_ends_at_once_and_costs_nobody_else(secu
     assert secured.get() == 200
 
 
-def test_tls_to_a_plain_port_ends_within_the_handshakes_time_and_costs_nobody_else(
+def test_tls_to_a_plain_port_ends_within_the_handshakes_time_and_affects_no_one_else(
     start_server: Callable[..., Any], doubler_repository: Path, secured: Secured
 ) -> None:
     secured.process = start_server(doubler_repository, "--handshake-timeout-s", "0.5", "--idle-body-timeout-s", "0.5")

@@ -1,4 +1,4 @@
-"""Who may call what: the statuses of tokens over gRPC and HTTP."""
+"""Authorisation by tokens: the statuses over gRPC and HTTP."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def guarded(start_module_server: Any, launch: Any, models: Path, tmp_path_factor
 
 @pytest.fixture(scope="module")
 def channel(guarded: Any) -> grpc.Channel:
-    """A channel that adds no token of its own."""
+    """A channel that adds no token."""
     return guarded.channel(token="")
 
 
@@ -78,7 +78,7 @@ def test_a_request_without_a_token_is_refused_before_it_is_whole(
     is_answered = threading.Event()
 
     def never_whole() -> Iterator[bytes]:
-        # grpcio tells nobody of a part of a message, and must refuse the call without having seen any.
+        # grpcio does not report partial messages, and must refuse the call without having seen any.
         if guarded.transport != "grpcio":
             yield bytes(1 << 20)
         is_answered.wait(TIMEOUT_S)
@@ -96,7 +96,7 @@ def test_a_token_for_something_else_is_not_enough(infer: Any, refusal: Refusal, 
     assert refusal(lambda: infer(name)).code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a_token_that_is_used_too_often_is_told_when_to_come_back(infer: Any, refusal: Refusal) -> None:
+def test_a_token_above_its_rate_gets_a_retry_time(infer: Any, refusal: Refusal) -> None:
     assert infer("slow").outputs
     error = refusal(lambda: infer("slow"))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -1,4 +1,4 @@
-"""The command: fuzzes for a while, prints what failed, and exits with 1 if anything did."""
+"""The command: fuzzes for a while, prints failures, and exits with 1 if there were any."""
 
 import argparse
 import sys

@@ -155,7 +155,7 @@ class StreamTarget(Target):
         for message in sent:
             stream.take(message)
         stream.finish()
-        # Health's Watch goes on for as long as its client likes.
+        # Health's Watch continues until the client ends it.
         is_endless = self.name.endswith("Watch")
         with changed:
             while not stream.is_over and not (is_endless and answers):

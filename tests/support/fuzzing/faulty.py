@@ -1,4 +1,4 @@
-"""Targets that fail, to show that the fuzzer finds it."""
+"""Targets that fail, to test the fuzzer."""
 
 import os
 

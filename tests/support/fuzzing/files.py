@@ -1,4 +1,4 @@
-"""The files of a model version: each is loaded as a server loads it, or refused in words."""
+"""The files of a model version: each is loaded like in a server, or refused with a message."""
 
 import io
 import json

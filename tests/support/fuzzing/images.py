@@ -1,4 +1,4 @@
-"""Images of models: each is pulled, or refused in words, and nothing is left of those that are refused."""
+"""Model images: each is pulled, or refused with a message and without leftovers."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A whole server in this process, which gets its calls without a network: thousands of inputs a second."""
+"""A whole server in this process, called without a network: thousands of inputs per second."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""What is fuzzed: a target makes inputs and says what is wrong after one."""
+"""Targets of the fuzzer: each makes inputs and checks the result."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path

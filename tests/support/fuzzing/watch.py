@@ -1,4 +1,4 @@
-"""Runs workers, starts another where one crashes or hangs, and keeps what failed."""
+"""Runs workers, restarts them after a crash or hang, and keeps failing inputs."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ class Result:
     inputs: int = 0
     """How many were computed."""
     failures: list[str] = field(default_factory=list)
-    """One line each: target, number, what was wrong, and where the input is."""
+    """One line each: target, number, problem, and the input's path."""
     memory_mib: list[tuple[float, float]] = field(default_factory=list)
     """Of each worker: after two thousand inputs, and at the end."""
 

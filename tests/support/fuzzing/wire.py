@@ -1,4 +1,4 @@
-"""What only a network can bring: HTTP/2 frames to the gRPC port, over each transport, and bytes to the HTTP port."""
+"""Input over a network: HTTP/2 frames to the gRPC port, over each transport, and bytes to the HTTP port."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The process that computes inputs. It may crash or hang: what watches it knows the input that it was at."""
+"""The process that runs inputs. It may crash or hang; its supervisor knows the current input."""
 
 import json
 import resource

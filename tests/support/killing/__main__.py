@@ -1,4 +1,4 @@
-"""The command: kills so many times, prints what was served afterwards, and exits with 1 if anything was not whole."""
+"""The command: kills repeatedly, prints the versions served afterwards, and exits with 1 if any was incomplete."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What is killed, and what may be served afterwards."""
+"""The killed processes, and the versions that may be served afterwards."""
 
 import json
 import random
@@ -86,7 +86,7 @@ class Kills:
         return [(1, OLD)]
 
     def swap(self, repository: Path, source: Path) -> list[Found]:
-        """A server that replaces what it serves by what was put in its place."""
+        """A server that replaces its served versions by new files."""
         write_model(repository / MODEL, OLD, 1, WIDTHS[OLD])
         write_model(source, NEW, 1, WIDTHS[NEW])
 

@@ -1,4 +1,4 @@
-"""Models that say which content they are of: each multiplies by a factor of its own, and proves it."""
+"""Models that identify their content: each multiplies by a different factor, and proves it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Kills a pull from an object store at random moments, run as an init container runs it."""
+"""Kills a pull from an object store at random moments, in an init container's setup."""
 
 import random
 import shutil

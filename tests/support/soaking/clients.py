@@ -1,4 +1,4 @@
-"""The clients of a soak. Each makes one round of calls after the other, and writes down what became of each call."""
+"""The clients of a soak. Each makes rounds of calls, and records the result of each call."""
 
 import http.client
 import itertools
@@ -170,7 +170,7 @@ class Wild(Client):
 
 
 class Swapping(Client):
-    """Loads a model anew, unloads another and loads it again, and loads one that there is not."""
+    """Reloads a model, unloads and loads another, and loads a missing one."""
 
     def round(self) -> None:
         with self.channel() as channel:

@@ -1,4 +1,4 @@
-"""What became of every call, as its client saw it, and what must hold of it at the end."""
+"""The results of all calls, as seen by their clients, and the invariants at the end."""
 
 import threading
 from collections import Counter
@@ -17,7 +17,7 @@ class Ledger:
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Calls by method and outcome: OK, CANCELLED (by the client), UNREAD (a slow reader's), or another status."""
     wrong: list[str] = field(default_factory=list)
-    """Answers that are not what was asked for."""
+    """Wrong answers."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, method: str, count: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Runs the clients of a soak against a server process, and judges it."""
+"""Runs the clients of a soak against a server process, and checks the results."""
 
 import re
 import statistics

@@ -1,4 +1,4 @@
-"""Which cores the servers and the load run on."""
+"""The cores of servers and load generators."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What has to hold before CPU times are believed, and how requests and scrapes take turns."""
+"""Preconditions of CPU times, and the order of requests and scrapes."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_the_page_says_how_many_calls_were_answered_and_how_many_were_counted() 
         pytest.param(COUNTED, (110, 105), None, id="counts all"),
         pytest.param(UNCOUNTED, (110, 5), None, id="counts nothing"),
         pytest.param(COUNTED, (109, 105), "answered 99 of 100", id="an error that h2load took for an answer"),
-        pytest.param(UNCOUNTED, (111, 5), "answered 101 of 100", id="somebody else's request"),
+        pytest.param(UNCOUNTED, (111, 5), "answered 101 of 100", id="another request"),
         pytest.param(COUNTED, (110, 5), "0 of 100 requests in its figures, not 100", id="counts nothing but should"),
         pytest.param(UNCOUNTED, (110, 105), "100 of 100 requests in its figures, not 0", id="counts but should not"),
     ],
@@ -84,7 +84,7 @@ def test_cpu_time_is_the_processs_own() -> None:
 
 def test_cpu_time_includes_what_the_process_started(tmp_path: Path) -> None:
     # 1. The leader of a new session starts a child, as Triton starts the process of its Python backend.
-    # 2. The child burns half a second of CPU time, says so, and goes on living.
+    # 2. The child uses half a second of CPU time, reports it, and keeps running.
     burn = "import time\nwhile time.process_time() < 0.5: pass\nprint(time.process_time(), flush=True); input()"
     lead = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])"
     command = [sys.executable, "-c", lead]

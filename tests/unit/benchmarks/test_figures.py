@@ -1,4 +1,4 @@
-"""Which figures there are, in which order they are measured, and when they pass."""
+"""The figures, their order of measurement, and their goals."""
 
 import json
 from collections import Counter
@@ -53,7 +53,7 @@ def test_a_round_measures_each_thing_once_and_turns_the_pairs_around() -> None:
     assert [RATE.in_turn(number)[0] for number in range(3)] == [THEIR_LOAD, OUR_LOAD, THEIR_LOAD]
 
 
-def test_what_needs_a_server_of_its_own_is_no_part_of_a_round() -> None:
+def test_figures_with_a_separate_server_are_not_part_of_a_round() -> None:
     apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE, Kind.IDLE, Kind.HELD}
     apart |= {Kind.LOADED, Kind.LIMIT, Kind.CAPACITY, Kind.OVERLOADED, Kind.REFUSAL_LIMIT, Kind.POLITE, Kind.RUN}
     apart |= {Kind.CLASSIFIED, Kind.PREPARED}

@@ -1,4 +1,4 @@
-"""The frames that our own generator makes and reads."""
+"""The frames of our load generator."""
 
 import hpack
 import numpy as np

@@ -1,4 +1,4 @@
-"""`make bench-gpu`: what it says without a GPU, what its tables say, and its whole way on a CPU."""
+"""`make bench-gpu`: its message without a GPU, its tables, and a full run on a CPU."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ def _without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_without_cuda")
-def test_an_onnx_runtime_without_cuda_is_told_what_to_install(
+def test_the_error_of_an_onnx_runtime_without_cuda_says_what_to_install(
     bench: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_rate.py"])
@@ -42,7 +42,9 @@ def test_an_onnx_runtime_without_cuda_is_told_what_to_install(
     assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in said.err
 
 
-def test_a_machine_whose_card_nobody_finds_says_so(bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_machine_without_a_detected_gpu_is_reported(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(bench.bare.NoGpuError, match="nvidia-smi finds none here"):

@@ -1,4 +1,4 @@
-"""Our own generator on one ModelStreamInfer call, against grpcio's server."""
+"""Our load generator on one ModelStreamInfer call, against grpcio's server."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ Spoil = Callable[[pb.ModelStreamInferResponse], None]
 
 
 class Streamer(BareServicer):
-    """The bare server with streams; it counts calls and requests, and may spoil or end what it answers."""
+    """The bare server with streams; it counts calls and requests, and may corrupt or end its answers."""
 
     def __init__(self, spoil: Spoil = lambda _: None, ends_after: int = 10**9) -> None:
         super().__init__(single_thread_session())
@@ -62,7 +62,7 @@ def port_of() -> Iterator[Callable[[Streamer], int]]:
 
 
 def send(port: int, images: Images, requests: int) -> InferStreamConnection:
-    """Sends so many requests on one call, and waits for the answers."""
+    """Sends a number of requests on one call, and waits for the answers."""
     with InferStreamConnection(port, images) as connection:
         connection.run(IN_FLIGHT, lambda answered: answered < requests, requests)
     return connection

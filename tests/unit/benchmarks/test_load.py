@@ -1,4 +1,4 @@
-"""What is read from h2load."""
+"""Parsing h2load's output."""
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_failed_requests_are_no_measurement() -> None:
         read_report(SAID.format(bad=1), log(10))
 
 
-def test_an_http_error_is_no_measurement() -> None:
+def test_an_http_error_is_not_a_measurement() -> None:
     with pytest.raises(LoadError, match="requests failed"):
         read_report(SAID.format(bad=0), log(10, status=503))
 

@@ -1,4 +1,4 @@
-"""The networks whose loading is measured are those of their names, but for what they learned."""
+"""The networks for load times have the architectures of their names."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The bench draws its own pictures, and both sides of a figure prepare the same files."""
+"""The bench generates its images, and both sides of a figure prepare the same files."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Our own generator against grpcio's server."""
+"""Our load generator against grpcio's server."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ IN_FLIGHT = 8
 
 
 class Recorder(BareServicer):
-    """The bare server; it remembers what it was asked, and may spoil its answers."""
+    """The bare server; it keeps its requests, and may corrupt its answers."""
 
     def __init__(self, spoil: Callable[[pb.ModelInferResponse, Any], None] = lambda *_: None) -> None:
         super().__init__(single_thread_session())
@@ -109,7 +109,7 @@ def test_wrong_values_are_found(load_on: Callable[[Recorder], StreamLoad]) -> No
         load_on(Recorder(spoil)).send(60, lambda _: None)
 
 
-def test_somebody_elses_id_is_found(load_on: Callable[[Recorder], StreamLoad]) -> None:
+def test_another_id_is_found(load_on: Callable[[Recorder], StreamLoad]) -> None:
     def spoil(response: pb.ModelInferResponse, _: Any) -> None:
         response.id = "0" * 16
 

@@ -1,4 +1,4 @@
-"""Which requests count for a swap, and which for the time before it."""
+"""Which requests belong to a swap, and which to the time before it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Connections that only wait, against grpcio's server."""
+"""Idle connections, against grpcio's server."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -88,7 +88,7 @@ def test_calls_are_held_until_the_server_answers(start: Start, message: bytes) -
         connection.answers(3)
 
 
-def test_a_call_that_was_refused_is_no_answer(start: Start) -> None:
+def test_a_refused_call_is_not_an_answer(start: Start) -> None:
     _, port = start()
     with WaitingConnection(port) as connection:
         connection.send(block(port), grpc_message(b""))

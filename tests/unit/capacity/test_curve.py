@@ -1,4 +1,4 @@
-"""Reading a measured curve, and the service that is fitted to it."""
+"""Reading a measured curve, and fitting the service time."""
 
 import json
 from pathlib import Path
@@ -110,7 +110,7 @@ def test_a_file_of_something_else_is_an_error_that_says_how_to_make_one(tmp_path
         MeasuredCurve.read(path)
 
 
-def test_a_single_measurement_is_told_apart(tmp_path: Path) -> None:
+def test_a_single_measurement_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     path.write_text(json.dumps({"model": "digits", "latency_ms": {"p99": 3.0}, "requests_per_s": 10.0}))
     with pytest.raises(PlanError, match="a single measurement of `pixelserve bench`"):

@@ -1,4 +1,4 @@
-"""What a plan makes of a goal."""
+"""Plans for a goal."""
 
 import functools
 from dataclasses import replace

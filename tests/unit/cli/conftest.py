@@ -65,7 +65,7 @@ def _loaded() -> None:
 
 
 def digits(**changes: object) -> pb.ModelVersion:
-    """What a server says of a model that takes pictures of 2 × 3 grey pixels."""
+    """A server's metadata of a model of images of 2 × 3 grey pixels."""
     facts: dict[str, object] = {
         "name": "digits",
         "version": "1",
@@ -84,7 +84,7 @@ def digits(**changes: object) -> pb.ModelVersion:
 
 @dataclass
 class FakeServer(classifier_pb2_grpc.ClassifierServicer):
-    """Answers as it is told to, and keeps what it was asked."""
+    """Gives configured answers, and keeps the requests."""
 
     versions: list[pb.ModelVersion] = field(default_factory=lambda: [digits()])
     health: dict[str, int] = field(default_factory=lambda: {"": 1})
@@ -95,7 +95,7 @@ class FakeServer(classifier_pb2_grpc.ClassifierServicer):
     fails: Callable[[int], grpc.StatusCode | None] = lambda number: None
     """The status that the nth request to classify or infer, from 0, fails with."""
     result: Callable[[pb.Image, int], pb.Result] = lambda image, top_k: result_for(image, top_k)
-    """What it answers for a picture."""
+    """Its answer for an image."""
     asked: threading.Event = field(default_factory=threading.Event)
     """Set by the first request to classify or infer."""
     gate: threading.Event = field(default_factory=threading.Event)
@@ -197,7 +197,7 @@ def fake() -> Iterator[FakeServer]:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left behind."""
+    """A command's result."""
 
     code: int
     out: str
@@ -266,7 +266,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_server() -> Iterator[str]:
-    """An address at which nobody listens, kept from others."""
+    """A reserved address without a listener."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{held.getsockname()[1]}"

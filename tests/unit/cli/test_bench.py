@@ -1,4 +1,4 @@
-"""`pixelserve bench` against a server of this machine."""
+"""`pixelserve bench` against a local server."""
 
 import json
 from collections.abc import Callable
@@ -136,7 +136,7 @@ def test_strings_are_made_up(ask: Callable[..., Any], fake: Any) -> None:
     assert len(texts) == 6
 
 
-def test_a_model_that_takes_no_pictures_is_asked_by_infer(ask: Callable[..., Any], fake: Any) -> None:
+def test_other_models_than_image_classifiers_are_called_by_infer(ask: Callable[..., Any], fake: Any) -> None:
     fake.versions[0].takes_images = False
     found = json.loads(ask("bench", *SHORT, "--json").out)
     assert found["method"] == "/inference.GRPCInferenceService/ModelInfer"
@@ -190,7 +190,9 @@ def test_files_become_a_models_numbers_as_its_declaration_says(
     assert "takes pictures of (3, 2, 2); leave it out" in ran.err
 
 
-def test_files_for_a_model_that_takes_no_pictures_are_refused(ask: Callable[..., Any], fake: Any, folder: Path) -> None:
+def test_files_for_other_models_than_image_classifiers_are_refused(
+    ask: Callable[..., Any], fake: Any, folder: Path
+) -> None:
     fake.versions[0].inputs[0].CopyFrom(pb.Tensor(name="row", datatype="FP32", shape=[-1, 4]))
     fake.versions[0].takes_images = False
     ran = ask("bench", *SHORT, "--images", folder)

@@ -1,4 +1,4 @@
-"""`pixelserve bench --curve`: what is made of what it measures."""
+"""`pixelserve bench --curve`: the evaluation of its measurements."""
 
 import statistics
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def test_a_stall_in_one_slice_is_left_out_of_a_lone_requests_spread() -> None:
     assert alone([stalled, stalled, quiet])[-1][1] == pytest.approx(0.5)
 
 
-def test_a_size_that_few_runs_had_is_no_limit() -> None:
+def test_a_size_with_few_runs_is_not_a_limit() -> None:
     found = curve(level(1, {1: (100, 10)}), level(64, {4: (1000, 10), 8: (10, 10)}))
     assert found.largest_run == 4
 

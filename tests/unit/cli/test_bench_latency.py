@@ -24,7 +24,7 @@ def test_mean_and_maximum_are_exact() -> None:
     made = latencies(*([0.002] * 5000), 0.004)
     assert (made.count, made.max_s) == (5001, 0.004)
     assert made.mean_s == pytest.approx((0.002 * 5000 + 0.004) / 5001)
-    # A percentile is never outside what was seen.
+    # A percentile is never outside the measured range.
     assert made.percentile_s(50) == 0.002 or made.percentile_s(50) <= 0.002 * 1.001
     assert made.percentile_s(100) == 0.004
 

@@ -1,4 +1,4 @@
-"""The load generator on a clock that only the test advances: what each loop sends, when, and what it counts."""
+"""The load generator on a fake clock: the requests of each loop, their times, and the counts."""
 
 import heapq
 import itertools
@@ -15,7 +15,7 @@ from pixelserve.bench.timeline import RealTime
 
 @dataclass
 class VirtualTime:
-    """A timeline on which waiting takes no time: it goes from one event to the next."""
+    """A fake clock on which waiting is instantaneous: it jumps from one event to the next."""
 
     time_s: float = 0.0
     events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)

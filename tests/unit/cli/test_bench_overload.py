@@ -1,4 +1,4 @@
-"""`pixelserve bench --overload`: raw HTTP/2, the two loops, and what is made of what they find."""
+"""`pixelserve bench --overload`: raw HTTP/2, the two loops, and the evaluation of their measurements."""
 
 import json
 import socket
@@ -109,7 +109,7 @@ def connected(bodies: list[bytes], serve: Callable[[Peer], None]) -> Iterator[Co
     assert not failures
 
 
-def test_requests_are_sent_in_turn_and_their_ends_are_told() -> None:
+def test_requests_are_sent_in_turn_and_their_ends_are_reported() -> None:
     got: list[tuple[int, bytes]] = []
 
     def serve(peer: Peer) -> None:
@@ -267,7 +267,7 @@ def test_a_client_has_recovered_once_its_median_is_within_twice_that_before() ->
 
     assert recovered_s(probes([0.5] * 4 + [0.002] * 20), [0.001] * 9, 10.0) == pytest.approx(0.4)
     assert recovered_s(probes([0.002] * 11), [0.001] * 9, 10.0) == 0.0
-    # One that was fast by chance is no recovery.
+    # A single fast answer is not a recovery.
     assert recovered_s(probes([0.002] + [0.5] * 30), [0.001] * 9, 10.0) is None
     assert recovered_s(probes([0.002] * 30), [], 10.0) is None
 

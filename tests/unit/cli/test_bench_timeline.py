@@ -63,7 +63,7 @@ def test_ctrl_c_that_comes_just_before_a_wait_ends_it(how: str) -> None:
     assert not happened.is_set()
 
 
-def test_somebody_elses_handler_is_left_alone() -> None:
+def test_another_handler_is_left_alone() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with RealTime().taking_ctrl_c():
@@ -72,7 +72,7 @@ def test_somebody_elses_handler_is_left_alone() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_thread_that_gets_no_signals_takes_none() -> None:
+def test_other_threads_than_the_main_one_do_not_take_ctrl_c() -> None:
     found: list[object] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""`pixelserve classify`: rows, files, exit codes, and what is left behind when it does not go well."""
+"""`pixelserve classify`: rows, files, exit codes, and leftovers after errors."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""`pixelserve classify` saves what a model saw, and maps of what its answers depend on."""
+"""`pixelserve classify` saves the model's input, and occlusion maps."""
 
 import io
 import json

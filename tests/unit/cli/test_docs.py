@@ -1,4 +1,4 @@
-"""docs/cli.md and the commands' own help say what is so."""
+"""docs/cli.md and the commands' help are correct."""
 
 import inspect
 import re
@@ -73,7 +73,7 @@ def test_every_error_that_ends_a_command_has_a_documented_exit_code() -> None:
         assert kind.exit_code in Exit.__members__.values(), kind
     assert server_errors.ConfigurationError.exit_code == training_errors.UsageError.exit_code == Exit.USAGE
     assert server_errors.MissingLibraryError.exit_code == training_errors.MissingLibraryError.exit_code == 3
-    # What the names in Exit say of the client's codes.
+    # Exit's names of the client's codes.
     assert errors.SettingsError.exit_code == Exit.USAGE
     assert errors.RequestRefused.exit_code == Exit.REFUSED
     assert errors.NotNow.exit_code == Exit.NOT_NOW

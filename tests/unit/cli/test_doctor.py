@@ -1,4 +1,4 @@
-"""`pixelserve doctor`: what it prints, for people and for programs, and its exit codes."""
+"""`pixelserve doctor`: its output as text and JSON, and its exit codes."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the commands exit with where an argument is wrong, or where what they print cannot be written."""
+"""Exit codes for wrong arguments, and for output that cannot be written."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 WAIT_S = 30
 CLASSIFY = ("classify", "{folder}", "--model", "digits")
-# With what they exit where nothing is in the way.
+# Their exit codes without the error.
 PRINTING = {
     "a list": (("models", "list"), 0),
     "rows": (CLASSIFY, 10),

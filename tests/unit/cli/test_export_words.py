@@ -89,7 +89,7 @@ def test_flags_become_the_line_that_is_served(run: Callable[..., Any], network: 
         (("--picture", "vit", "--antialias", "no", "--resampling", "area"), 'write --picture "vit resampling=area"'),
         (("--fit", "crop", "--scale", "0..1"), 'write --picture "fit=crop scale=0..1 size=224"'),
         (("--picture", "vit", "--size", "9x9x3"), "size=9x9x3: expected pixels"),
-        (("--pixel-scale", "1/255"), "of an .onnx file say with --scale"),
+        (("--pixel-scale", "1/255"), "for an .onnx file, give the range of its training pixels with --scale"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused_with_the_line_to_write(

@@ -13,7 +13,7 @@ from pixelserve.cli.health import wait_until_serving
     ("arguments", "status", "code"),
     [([], "SERVING", 0), (["busy"], "NOT_SERVING", 11), (["nobody"], "SERVICE_UNKNOWN", 11)],
 )
-def test_the_exit_code_says_whether_it_serves(
+def test_the_exit_code_shows_the_health(
     ask: Callable[..., Any], fake: Any, arguments: list[str], status: str, code: int
 ) -> None:
     fake.health["busy"] = 2
@@ -33,7 +33,7 @@ def test_no_server_is_one_sentence_and_exit_code_5(run: Callable[..., Any], no_s
 
 
 class Failed(Exception):
-    """What the client raises."""
+    """The client's error."""
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code

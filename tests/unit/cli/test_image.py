@@ -1,4 +1,4 @@
-"""`pixelserve models image`: what it prints, and how it exits."""
+"""`pixelserve models image`: output and exit codes."""
 
 import json
 from collections.abc import Callable

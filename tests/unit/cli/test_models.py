@@ -1,4 +1,4 @@
-"""`pixelserve models`: what a server has, for people and for programs."""
+"""`pixelserve models`: a server's models, as text and JSON."""
 
 import json
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def test_show_of_an_unknown_model_is_one_sentence_and_exit_code_4(ask: Callable[
     assert len(ran.err.splitlines()) == 1
 
 
-def test_show_says_that_there_is_no_card_by_saying_nothing(ask: Callable[..., Any], fake: Any) -> None:
+def test_show_omits_a_missing_card(ask: Callable[..., Any], fake: Any) -> None:
     fake.versions[0].card_json = ""
     fake.versions[0].evidence = "unverified: it has no card"
     ran = ask("models", "show", "digits")
@@ -140,7 +140,7 @@ def test_show_says_that_there_is_no_card_by_saying_nothing(ask: Callable[..., An
     "card",
     ["", "{", "[]", "null", '{"evaluation": 7, "parity": [1], "calibration": {}}', '{"dataset": {"name": null}}'],
 )
-def test_a_card_that_is_none_has_no_facts(card: str) -> None:
+def test_an_invalid_card_has_no_facts(card: str) -> None:
     assert card_text.facts(card_text.parse(card)) == []
     assert card_text.accuracy(card_text.parse(card)) == ""
 

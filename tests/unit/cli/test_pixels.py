@@ -21,7 +21,7 @@ def test_a_pixel_scale_is_a_factor_with_an_offset_or_none(text: str, expected: P
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1/0", "half", "1/255-", "-1+1/255", "nan", "1//255", "9e999"])
-def test_a_pixel_scale_that_is_no_number_above_0_is_refused(text: str) -> None:
+def test_a_pixel_scale_that_is_not_above_0_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="expected a number above 0, such as 1/255"):
         pixels.pixel_scale(text)
 
@@ -41,6 +41,6 @@ def test_a_size_is_one_number_or_height_and_width_or_these_and_channels(text: st
 
 
 @pytest.mark.parametrize("text", ["", "0", "28x0", "28x28x4", "28x28x1x1", "x28", "28 x 28", "123456"])
-def test_a_size_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="HEIGHTxWIDTH"):
         pixels.size(text)

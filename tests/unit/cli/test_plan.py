@@ -1,4 +1,4 @@
-"""`pixelserve plan`, and what keeps it from planning."""
+"""`pixelserve plan`, and its errors."""
 
 import json
 import shutil

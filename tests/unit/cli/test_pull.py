@@ -1,4 +1,4 @@
-"""`pixelserve models pull`: what it prints, how it exits, and what it leaves when it is stopped."""
+"""`pixelserve models pull`: output, exit codes, and leftovers after an interruption."""
 
 import json
 import resource
@@ -99,7 +99,7 @@ FAILURES = [
     pytest.param(["{bare}", "--require-card"], 1, "has no card.json, and --require-card is on", id="no card"),
     pytest.param(["{bare}/nothing"], 4, "No such file or directory", id="nothing there"),
     pytest.param(["{model}", "--versions", "7"], 4, "has no version 7; it has 1", id="no such version"),
-    pytest.param(["http://{nobody}/model"], 5, "does not answer", id="nobody there"),
+    pytest.param(["http://{nobody}/model"], 5, "does not answer", id="no server"),
     pytest.param(["{model}", "--max-mib", "0"], 2, "--max-mib", id="no room"),
 ]
 
@@ -132,9 +132,7 @@ def test_names_of_strangers_do_not_steer_the_terminal(
     assert "\x1b" not in ran.err
 
 
-def test_a_bar_shows_where_somebody_watches(
-    run: Callable[..., Any], repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bar_shows_on_a_terminal(run: Callable[..., Any], repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     ran = run("models", "pull", MODEL)
     assert "pulling" in ran.err
@@ -212,7 +210,7 @@ def test_a_pull_goes_on_where_another_one_was_killed(
 
 
 @pytest.mark.slow
-def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left(bare: Path, repository: Path) -> None:
+def test_a_full_disk_is_named_and_nothing_is_left(bare: Path, repository: Path) -> None:
     (bare / "1" / "model.onnx").write_bytes(bytes(3 << 20))
     # No file of the process may grow beyond this: a real write fails, in the middle.
     limit = 1 << 20

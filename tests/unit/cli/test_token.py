@@ -1,4 +1,4 @@
-"""`pixelserve token new`, and the token that the other commands send."""
+"""`pixelserve token new`, and the token of the other commands."""
 
 import json
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_a_file_without_a_token_is_named_and_not_shown(
 
 
 def test_a_token_is_sent_readable_to_another_machine_only_if_that_is_said(run: Callable[..., Any]) -> None:
-    # An address of documentation, which nobody has; the time is over before an answer could be.
+    # A documentation address, which no host has; the time limit passes before any answer.
     where = ("--address", "192.0.2.1:8001", "--token", "secret", "--timeout-s", "0.05")
     ran = run("health", *where)
     assert ran.code == 2

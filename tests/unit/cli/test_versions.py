@@ -1,4 +1,4 @@
-"""`pixelserve models promote`, `rollback` and `diff`: which version is the stable one, and what others do."""
+"""`pixelserve models promote`, `rollback` and `diff`: the stable version, and its effect on others."""
 
 import json
 import shutil

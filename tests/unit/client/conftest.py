@@ -32,7 +32,7 @@ class Fail:
     message: str = "as scripted"
     pushback_ms: str | None = None
     after: threading.Event | None = None
-    """What it waits for."""
+    """The event that it waits for."""
 
 
 class Hold:
@@ -170,7 +170,7 @@ def result(image: Any, request: Any) -> Any:
 
 
 class BlockingAsyncClient:
-    """AsyncClient behind Client's face: every call runs on an event loop of its own, in a thread."""
+    """AsyncClient with Client's interface: every call runs on an event loop in a thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._loop = asyncio.new_event_loop()
@@ -185,7 +185,7 @@ class BlockingAsyncClient:
         return self._run(self.wrapped.classify(*args, **kwargs))
 
     def classify_iter(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        # The outer function is no generator, as the client's own is none: its arguments are checked when it is called.
+        # Like the client's, the outer function is not a generator, so its arguments are checked when it is called.
         return self._steps(self.wrapped.classify_iter(*args, **kwargs))
 
     def _steps(self, iterator: Any) -> Iterator[Any]:

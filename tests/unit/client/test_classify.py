@@ -13,7 +13,7 @@ from pixelserve.client import ClosedError, NotFound, PictureError, ResourceExhau
 from pixelserve.v1 import classifier_pb2 as pb
 
 WAIT_S = 30
-# A deadline that ends no call while a test waits, so that what ends one is what the test is about.
+# A deadline longer than any test, so calls end only for the tested reason.
 LONG_S = 7200.0
 
 
@@ -35,7 +35,7 @@ def test_one_picture_gives_one_prediction(connect: Callable[..., Any], fake: Any
     assert request.inversion == pb.INVERSION_AUTO
 
 
-def test_a_score_is_no_probability(connect: Callable[..., Any], fake: Any) -> None:
+def test_a_score_is_not_a_probability(connect: Callable[..., Any], fake: Any) -> None:
     scores = [pb.Class(label="cat", index=1, score=21.5), pb.Class(label="dog", score=-3)]
     result = pb.Result(classes=scores)
     fake.script.append(pb.ClassifyResponse(model="m", version="1", output_kind="scores", results=[result]))
@@ -156,7 +156,7 @@ def test_a_wrong_question_is_refused_when_it_is_asked(
         client.classify(b"7", model="m", timeout_s=0)
 
 
-def test_something_that_is_no_picture_is_refused(connect: Callable[..., Any], fake: Any) -> None:
+def test_other_objects_than_pictures_are_refused(connect: Callable[..., Any], fake: Any) -> None:
     client = connect(fake.address)
     with pytest.raises(TypeError, match="and not int"):
         client.classify([b"7", 7], model="m")

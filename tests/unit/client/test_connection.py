@@ -185,7 +185,7 @@ def test_a_wrong_argument_is_refused_by_name(changes: dict[str, Any], message: s
         configure(**{"target": "127.0.0.1:1", **changes})
 
 
-def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_certificate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(b"no certificate")
     with pytest.raises(SettingsError, match="must be a PEM file"):
         Client(tls=Tls(ca=tmp_path / "ca.pem"))
@@ -264,7 +264,7 @@ def test_health_of_no_server_is_an_error(connect: Callable[..., Any], fake: Any)
     assert caught.value.attempts == 1
 
 
-def test_models_are_told_with_their_evidence(connect: Callable[..., Any], fake: Any) -> None:
+def test_models_are_listed_with_their_evidence(connect: Callable[..., Any], fake: Any) -> None:
     ready, worn = connect(fake.address).models()
     assert (ready.name, ready.version, ready.state, ready.is_ready, ready.verified) == (
         "mnist-cnn",

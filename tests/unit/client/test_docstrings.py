@@ -30,7 +30,7 @@ def examples_in(module: str) -> Iterator[doctest.DocTest]:
 
 
 def run(test: doctest.DocTest, address: str) -> str:
-    """Runs a test's examples with the address of a server in place of the default one; returns what went wrong."""
+    """Runs a test's examples with a server's address instead of the default; returns the failures."""
     for example in test.examples:
         example.source = example.source.replace(DEFAULT_ADDRESS, address)
     said: list[str] = []

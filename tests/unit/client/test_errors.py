@@ -1,4 +1,4 @@
-"""Every gRPC status becomes an error of the client's own."""
+"""Every gRPC status becomes a client error."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How each kind of picture is sent."""
+"""Encoding of each kind of image."""
 
 import io
 import subprocess
@@ -106,7 +106,7 @@ def test_a_pil_photograph_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     assert raw.data == image.transpose(Image.Transpose.ROTATE_270).tobytes()
 
 
-def test_one_picture_is_told_from_several() -> None:
+def test_one_picture_is_distinguished_from_several() -> None:
     for one in ("a.png", Path("a.png"), b"", np.zeros((4, 3), np.uint8), gradient()):
         assert is_picture(one)
     for several in ([], ("a.png",), iter([b""]), {b""}, None, 7):

@@ -1,4 +1,4 @@
-"""What is tried again, when, and when no more."""
+"""Retries: which errors, when, and for how long."""
 
 from collections.abc import Callable
 from typing import Any
@@ -107,7 +107,7 @@ def test_each_attempt_has_only_the_time_that_is_left(
 ) -> None:
     fake.script.extend([steps.Fail(UNAVAILABLE, pushback_ms="40000"), steps.Fail(UNAVAILABLE, pushback_ms="50000")])
     ruled(timeout_s=100.0).classify(b"7", model="m")
-    # gRPC rounds what it sends up.
+    # gRPC rounds time-outs up.
     assert fake.remaining_s[0] < 101
     assert fake.remaining_s[1] < 61
     assert fake.remaining_s[2] < 11

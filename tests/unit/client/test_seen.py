@@ -1,4 +1,4 @@
-"""What a model saw, which parts of it the answer depends on, and requests that hold more than a server takes."""
+"""A model's input, occlusion maps, and requests above a server's limit."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who may call a server of the chart, and what it may call."""
+"""Network access to and from a server of the chart."""
 
 import hashlib
 from typing import Any
@@ -62,7 +62,7 @@ def test_one_secret_of_tokens_without_the_other_is_refused(given: str) -> None:
 
 
 def settings_of(manifests: list[dict[str, Any]]) -> Settings:
-    """Returns what the server reads; refuses variables that are no setting's."""
+    """Returns the server's settings; refuses unknown variables."""
     prefix = "PIXELSERVE_"
     given = {
         name.removeprefix(prefix).lower(): value for name, value in environment(manifests).items() if prefix in name

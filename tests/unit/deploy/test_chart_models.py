@@ -1,4 +1,4 @@
-"""Where a pod's models come from."""
+"""The sources of a pod's models."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the chart gives Prometheus and Grafana."""
+"""The chart's objects for Prometheus and Grafana."""
 
 import json
 from typing import Any

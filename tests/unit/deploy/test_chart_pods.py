@@ -1,4 +1,4 @@
-"""The pods that the chart makes."""
+"""The chart's pods."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What stands before the servers: Services, a route, a canary, and Envoy, whose configuration Envoy itself checks."""
+"""Routing to the servers: Services, a route, a canary, and Envoy, whose configuration Envoy itself checks."""
 
 import subprocess
 from pathlib import Path

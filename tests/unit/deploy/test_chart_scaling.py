@@ -1,4 +1,4 @@
-"""How many pods there are, and the metric that decides it, computed by Prometheus itself."""
+"""The number of pods, and its metric, computed by Prometheus itself."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The Job and the CronJob that train and publish what is better."""
+"""The Job and the CronJob that train and publish better versions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The drill's goals, on calls that are made up: each can be missed."""
+"""The drill's goals, on made-up calls: each can be missed."""
 
 import argparse
 import math
@@ -36,7 +36,7 @@ def test_one_failed_call_misses_the_goal_and_says_how_it_failed() -> None:
     assert met(no_failures(played(record(1, 2)))) == [True]
 
 
-def test_calls_that_a_dead_server_had_are_told_from_later_ones() -> None:
+def test_calls_of_a_dead_server_are_distinguished_from_later_ones() -> None:
     had = record(FAULT_S - 1, FAULT_S + 1, "UNAVAILABLE", "")
     before_noticed = record(FAULT_S + 1, FAULT_S + 2, "UNAVAILABLE", "")
     later = record(FAULT_S + 4, FAULT_S + 5, "UNAVAILABLE", "")

@@ -1,4 +1,4 @@
-"""What `make image-check` accepts and refuses in an image."""
+"""`make image-check`: accepted and refused images."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""deploy/images: which engine builds, from what, and what its errors say."""
+"""deploy/images: the engine, the base image, and error messages."""
 
 import argparse
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ DIGEST = f"sha256:{'a' * 64}"
 
 
 def choose(working: Mapping[str, str], asked: str = "") -> str:
-    """Chooses among installed engines, by name, with what is wrong with each."""
+    """Chooses among installed engines, given by name with their problems."""
     return engine.choose(asked, find=lambda name: name if name in working else None, probe=lambda name: working[name])
 
 
@@ -63,7 +63,7 @@ def test_a_program_whose_info_fails_is_not_usable(tmp_path: Path, monkeypatch: p
         ("registry.example:5000/team/debian:12", "registry.example:5000/team/debian"),
     ],
 )
-def test_a_tag_is_told_from_a_port(reference: str, without: str) -> None:
+def test_a_tag_is_distinguished_from_a_port(reference: str, without: str) -> None:
     assert base.without_tag(reference) == without
 
 

@@ -1,4 +1,4 @@
-"""deploy/kserve: the runtime's own command serves what KServe leaves. `make deploy-check` validates the objects."""
+"""deploy/kserve: the runtime's command serves KServe's layouts. `make deploy-check` validates the objects."""
 
 import shutil
 import urllib.request

@@ -1,4 +1,4 @@
-"""deploy/kustomize is the chart, and overlays differ from it as their values do."""
+"""deploy/kustomize equals the chart, and overlays differ from it like their values."""
 
 import subprocess
 from typing import Any

@@ -1,4 +1,4 @@
-"""Kubernetes objects as text, and how a kustomization may differ from the chart."""
+"""Kubernetes objects as text, and permitted differences of a kustomization from the chart."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The restricted profile: a good pod passes, and each control finds a pod that breaks it alone."""
+"""The restricted profile: a good pod passes, and each control rejects a pod that violates only it."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What objects say of each other: a set that fits has no faults, and each thing that does not fit is named."""
+"""References between objects: a consistent set passes, and each broken reference is reported."""
 
 import copy
 from collections.abc import Callable

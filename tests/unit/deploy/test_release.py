@@ -1,4 +1,4 @@
-"""The checks of a release, on archives that are not as they must be."""
+"""The checks of a release, on faulty archives."""
 
 import io
 import json
@@ -20,7 +20,7 @@ METADATA = "License-Expression: Apache-2.0 AND MIT\n" + "".join(f"License-File: 
 def failures(
     folder: Path, sdist: set[str], wheel: set[str], *, metadata: str = METADATA, padding: int = 0
 ) -> dict[str, str]:
-    """Returns what is found wrong with archives of these files, by check."""
+    """Returns the problems of archives of these files, by check."""
     folder.mkdir(exist_ok=True)
     sdist_path, wheel_path = folder / f"{TOP}.tar.gz", folder / f"{TOP}-py3-none-any.whl"
     with tarfile.open(sdist_path, "w:gz") as archive:
@@ -115,7 +115,7 @@ def test_a_python_that_is_not_installed_is_reported_and_fails_only_if_all_are_re
     assert list(release.check(tmp_path, only_build=True, require_all=True)) == []
 
 
-def test_a_command_of_a_python_that_is_not_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_shim_without_a_python_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As version managers leave them."""
     shim = tmp_path / "python3.12"
     shim.write_text("#!/bin/sh\nexit 127\n")

@@ -1,4 +1,4 @@
-"""Small files that cost much to read are refused before they do; those of cameras and programs are not."""
+"""Small files that are expensive to decode are refused first; those of cameras and programs are not."""
 
 import io
 import struct
@@ -57,7 +57,7 @@ def test_a_jpeg_of_many_scans_counts_as_more_pixels_in_the_order_of_decoding() -
     assert once < ten < sixty
 
 
-def test_scan_markers_within_metadata_are_none() -> None:
+def test_scan_markers_within_metadata_do_not_count() -> None:
     data = encoded("JPEG", comment=b"\xff\xda" * 100)
     assert (pixels(data) == pixels(encoded("JPEG"))).all()
 
@@ -109,7 +109,7 @@ def test_damaged_exif_data_turn_nothing(exif: bytes) -> None:
 
 
 def tiff(strips: int, tags: bytes = b"", count: int = 0) -> bytes:
-    """A TIFF of grey pixels, one a row, each row in a strip of its own, all of which are the same byte."""
+    """A TIFF of grey pixels, one per row, each row in a separate strip, all at the same byte."""
     entries = b"".join(
         struct.pack("<HHLL", tag, 4, 1, value) for tag, value in ((256, 1), (257, strips), (258, 8), (259, 1), (262, 1))
     )
@@ -169,7 +169,7 @@ def test_a_palette_of_6_kb_says_before_it_is_decoded_what_its_50_million_pixels_
     data = palette_png(7000, 7000)
     assert len(data) < 7000
     needed = open_file(data, MAX_PIXELS).bytes_needed(PictureSpec(224, 224, 3))
-    # One transparent picture of 4 bytes a pixel, and what is seen of it on white.
+    # One transparent image of 4 bytes per pixel, and its composition on white.
     assert 8 <= needed / 7000**2 < 9
 
 

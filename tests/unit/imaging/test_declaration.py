@@ -1,4 +1,4 @@
-"""The line that declares a model's pictures says all of it, or is refused with the line to write."""
+"""The line that declares a model's preprocessing is complete, or refused with the correct line."""
 
 import numpy as np
 import pytest

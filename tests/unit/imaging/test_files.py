@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, and what is said of the others."""
+"""The images in a folder, and messages about other files."""
 
 import os
 from pathlib import Path

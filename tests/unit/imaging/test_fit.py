@@ -1,4 +1,4 @@
-"""Each fit shows the part of a picture that it names; a picture of the model's size is unchanged."""
+"""Each fit shows its part of an image; an image of the model's size is unchanged."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Files as other programs write them, made byte by byte, look as those show them; none costs more than it says."""
+"""Files of other programs, built byte by byte, decode as they do there, within the stated cost."""
 
 import io
 import struct
@@ -224,7 +224,7 @@ def test_a_damaged_tiff_prints_nothing(compression: str, capfd: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_what_pillow_logs_of_a_bad_file_is_not_printed() -> None:
-    # In a process of its own, where nothing has set logging up.
+    # In a separate process, without logging configured.
     code = "import sys; from pixelserve.imaging.decode import decode_file; decode_file(sys.stdin.buffer.read(), 100)"
     data = tiff(1, bytes(1), {277: 200})
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True)

@@ -1,4 +1,4 @@
-"""A golden picture shows that files still become the tensors that they became at export."""
+"""A golden image shows that files still decode to the tensors of the export."""
 
 import io
 import re
@@ -53,7 +53,7 @@ def test_a_golden_picture_is_the_same_each_time_and_replays(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_a_line_that_is_told_whole_declares_the_same_pictures(name: str) -> None:
+def test_the_canonical_line_declares_the_same_pictures(name: str) -> None:
     line, dims, dtype = DECLARED[name]
     told = str(parse(line, Input(dims, dtype)))
     assert str(parse(told, Input(dims, dtype))) == told

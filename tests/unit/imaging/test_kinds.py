@@ -1,4 +1,4 @@
-"""What cannot be read as a picture is named for what it is, and the sentence says what to send."""
+"""Files that are not readable images are identified, and the message says what to send."""
 
 import base64
 import gzip
@@ -70,7 +70,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(("data", "said"), FILES.values(), ids=FILES)
-def test_what_is_no_picture_is_named_for_what_it_is(data: bytes, said: str) -> None:
+def test_other_files_than_pictures_are_identified(data: bytes, said: str) -> None:
     with pytest.raises(ImageError, match=f"(?s)^this .*{said}"):
         decode_file(data, MAX_PIXELS)
 

@@ -1,4 +1,4 @@
-"""A picture takes no more memory than is promised before it is decoded."""
+"""Decoding an image needs no more memory than estimated beforehand."""
 
 import sys
 
@@ -28,7 +28,7 @@ DECLARED = [("imagenet", "JPEG, turned"), ("keras", "PNG, palette, transparent")
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process took at most")
 @pytest.mark.parametrize(("specs", "name"), [*((PLAIN, name) for name in NAMES), *(((s,), n) for s, n in DECLARED)])
-def test_a_picture_takes_no_more_memory_than_is_promised(specs: tuple[str, ...], name: str) -> None:
+def test_a_picture_needs_no_more_memory_than_estimated(specs: tuple[str, ...], name: str) -> None:
     ((_, _, figures),) = decode_memory.measure([name], 2400, 1600, specs)
     for spec, each in zip(specs, figures, strict=True):
         assert each.is_kept, f"{spec}: {each.measured:,} bytes of {each.promised:,}"

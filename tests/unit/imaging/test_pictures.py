@@ -1,4 +1,4 @@
-"""Pictures as people send them, to the pixels that a model takes."""
+"""Images in every common form, to a model's pixels."""
 
 import io
 import zlib

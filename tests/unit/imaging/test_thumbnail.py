@@ -1,4 +1,4 @@
-"""Thumbnails: small, and what the picture was where it already is small."""
+"""Thumbnails: small, and unchanged if the image is small already."""
 
 import base64
 import io

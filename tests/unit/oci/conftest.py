@@ -1,4 +1,4 @@
-"""Models to be written as images, and layouts that they are written to."""
+"""Models to write as images, and layouts to write to."""
 
 import json
 from collections.abc import Callable

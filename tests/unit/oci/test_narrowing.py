@@ -1,4 +1,4 @@
-"""An image of one version serves that version, whatever config.pbtxt says of the others."""
+"""An image of one version serves that version, whatever config.pbtxt states for the others."""
 
 from pathlib import Path
 

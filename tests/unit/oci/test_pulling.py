@@ -1,4 +1,4 @@
-"""An image is pulled into a repository as a folder is: whole and verified, or not at all."""
+"""An image is pulled into a repository like a folder: whole and verified, or not at all."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""What names an image, and what does not."""
+"""Valid and invalid image references."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pushing to and pulling from a registry that asks for tokens, redirects, and fails in every way that one can."""
+"""Pushing to and pulling from a registry with tokens, redirects, and every kind of failure."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ class FakeRegistry:
     blobs_at: str = ""
     """Where blobs are redirected to; empty: they are here."""
     faults: dict[str, Callable[[Handler], None]] = field(default_factory=dict)
-    """What is done in place of answering, by method and the start of the path's last part."""
+    """Overrides of answers, by method and the start of the path's last part."""
 
     def answer(self, request: Handler) -> None:
         path, sent = urlsplit(request.path), request.headers.get("Authorization", "")
@@ -150,7 +150,7 @@ def test_a_pushed_version_is_pulled_by_its_tag_and_by_its_digest(
     assert written.pinned == f"oci://{registry.address}/models/digits@{written.digest}"
     assert pull().plan.versions == {1: "added"}
     assert pull(f"@{written.digest}").plan.versions == {1: "unchanged"}
-    # The tag goes last: it never leads to what is not there yet.
+    # The tag is last, so it never refers to missing blobs.
     assert [path for method, path, _ in registry.seen if method == "PUT"][-1].endswith("/manifests/1")
 
 

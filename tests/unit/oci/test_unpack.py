@@ -1,4 +1,4 @@
-"""Layers that no honest program writes cost an error, and neither disk nor memory."""
+"""Malicious layers cause an error, and use neither disk nor memory."""
 
 import gzip
 import hashlib

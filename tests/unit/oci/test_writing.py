@@ -1,4 +1,4 @@
-"""What an image holds, that equal versions make equal images, and that a layout has an image whole or not at all."""
+"""An image's contents, reproducible images, and atomic writes to a layout."""
 
 import hashlib
 import json

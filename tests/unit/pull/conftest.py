@@ -1,4 +1,4 @@
-"""Models to be pulled, and the places that they are pulled from."""
+"""Models to pull, and their sources."""
 
 import http.server
 import threading
@@ -97,10 +97,10 @@ class WebServer:
     requests: list[str] = field(default_factory=list)
     """Each request's method and path."""
     faults: dict[str, Fault] = field(default_factory=dict)
-    """What is done in place of serving, by method and path."""
+    """Overrides of answers, by method and path."""
 
     def answer(self, request: str, body: bytes, *, status: int = 200, length: int | None = None) -> None:
-        """Has a request answered with a page of its own; `length` is what it claims to have."""
+        """Answers a request with a given page; `length` is its Content-Length."""
 
         def say(handler: http.server.SimpleHTTPRequestHandler) -> None:
             handler.send_response(status)

@@ -1,4 +1,4 @@
-"""A pull brings a model whole and verified, or changes nothing."""
+"""A pull writes a whole and verified model, or changes nothing."""
 
 import os
 import shutil
@@ -169,7 +169,7 @@ def test_a_configuration_of_another_model_needs_a_word(pull: Pull, model: Path) 
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "../out", "a/b", "-option"])
-def test_a_name_that_is_no_folders_is_refused(pull: Pull, model: Path, tmp_path: Path, name: str) -> None:
+def test_an_invalid_folder_name_is_refused(pull: Pull, model: Path, tmp_path: Path, name: str) -> None:
     moved = shutil.copytree(model, tmp_path / ".bad")
     with pytest.raises(UsageError, match=r"expected letters, digits.*--name"):
         pull(moved, name=name)
@@ -328,7 +328,7 @@ def test_a_check_that_fails_by_a_bug_is_not_taken_for_a_damaged_model(pull: Pull
 
 
 @pytest.mark.parametrize("at", ["nothing", "source", "source/digits/1", "source/digits/labels.txt"])
-def test_what_is_no_models_folder_is_refused(
+def test_a_folder_without_a_model_is_refused(
     pull: Pull, model: Path, tmp_path: Path, repository: Path, at: str
 ) -> None:
     with pytest.raises(SourceRefused, match=r"expected (a model's folder|the folder of a model)"):
@@ -358,8 +358,8 @@ def test_links_out_of_the_model_are_refused(
     assert not repository.exists()
 
 
-def test_what_is_no_file_is_refused(pull: Pull, model: Path) -> None:
-    # Reading it would wait for ever.
+def test_special_files_are_refused(pull: Pull, model: Path) -> None:
+    # Reading it would block forever.
     os.mkfifo(model / "1" / "pipe")
     with pytest.raises(UnsafeSourceError, match="neither a file nor a folder"):
         pull(model)
@@ -399,7 +399,7 @@ def test_two_pulls_of_a_model_at_once_come_one_after_the_other(pull: Pull, model
 
     1. The first one holds the lock and has fetched its first bytes.
     2. The second one finds the lock taken.
-    3. The first one goes on; the second one then finds everything there.
+    3. The first one continues; the second one then finds everything there.
     """
     gates, results = [Gate(), Gate()], dict[int, Mirrored]()
     threads = [

@@ -1,4 +1,4 @@
-"""Nobody who looks at a repository while a model is put into it finds anything but the old model or the new one."""
+"""Readers of a repository see the old model or the new one while a model is written."""
 
 import errno
 import os
@@ -19,13 +19,13 @@ State_ = dict[str, bytes]
 
 
 def visible(repository: Path) -> State_:
-    """Returns what a server sees: the files of all models, by path, without what is hidden."""
+    """Returns a server's view: the files of all models, by path, without hidden ones."""
     files = [path for path in repository.glob("[!.]*/**/*") if path.is_file()]
     return {str(path.relative_to(repository)): path.read_bytes() for path in files}
 
 
 class Onlooker:
-    """Looks at a folder before every call that Python makes of the system, while it is told to."""
+    """Looks at a folder before every system call of Python, while enabled."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
@@ -119,7 +119,7 @@ def test_a_version_that_stays_keeps_what_a_server_knows_it_by(
     assert prints() == before
 
 
-def test_what_somebody_else_adds_meanwhile_is_kept(
+def test_files_added_by_others_meanwhile_are_kept(
     pull: Pull, changed: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, version_writer: Callable[..., Path]
 ) -> None:
     pull(changed, versions=frozenset({1}))
@@ -137,7 +137,7 @@ def test_what_somebody_else_adds_meanwhile_is_kept(
 
 @pytest.fixture(params=["no exchange", "no links", "a link to the model"])
 def plain_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, repository: Path) -> Callable[[], None]:
-    """Has the file system lack what a swap needs."""
+    """Simulates a file system without atomic swaps."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
@@ -170,7 +170,7 @@ def test_where_folders_cannot_change_places_versions_and_labels_come_before_the_
     for state in digits:
         if state["digits/config.pbtxt"] == new["digits/config.pbtxt"]:
             assert state == new
-        # What is there of a version is the whole of it.
+        # Every visible version is complete.
         assert len([path for path in state if "/3/" in path]) in (0, 3)
         assert state["digits/1/model.onnx"] == b"the first"
     assert [path.name for path in repository.iterdir() if path.name.startswith(".")] == []

@@ -1,4 +1,4 @@
-"""What strangers' servers list and send: nothing of it leads astray, and each failure is named by whose fault it is."""
+"""Untrusted servers' listings and files: none causes harm, and each failure names its cause."""
 
 import socket
 import sys
@@ -28,7 +28,7 @@ GIB = 1 << 30
 
 
 class Scripted:
-    """A source that lists what it is told to; all files are empty."""
+    """A source with a given list of files, all empty."""
 
     shown, name, root = "scripted", "digits", ""
 
@@ -170,7 +170,7 @@ def test_a_file_that_goes_between_listing_and_fetching_is_named(pull: Pull, web:
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, SourceRefused), (403, SourceRefused), (404, SourceRefused), (500, SourceFailed)]
 )
-def test_a_refusal_is_told_from_a_failure(pull: Pull, web: Any, status: int, kind: type[PullError]) -> None:
+def test_a_refusal_is_distinguished_from_a_failure(pull: Pull, web: Any, status: int, kind: type[PullError]) -> None:
     web.answer("GET /digits/", b"", status=status)
     with pytest.raises(kind, match=f"^{web.url}/digits/"):
         pull(f"{web.url}/digits")
@@ -183,7 +183,7 @@ def test_a_web_server_without_an_index_page_is_named(pull: Pull, web: Any) -> No
         pull(f"{web.url}/digits")
 
 
-def test_where_nobody_answers_another_time_may_do(pull: Pull) -> None:
+def test_a_source_that_does_not_answer_may_do_so_later(pull: Pull) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(SourceUnavailable, match=r"does not answer: .*; look at the address, or try again"):
@@ -229,7 +229,7 @@ CLOUD = [
 
 
 @pytest.mark.parametrize(("raised", "kind"), CLOUD, ids=repr)
-def test_what_clouds_raise_is_told_apart(
+def test_errors_of_clouds_are_distinguished(
     pull: Pull, monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[PullError]
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""What the server's unit tests share: calls without a transport, settled configurations, and loading for real."""
+"""Fixtures of the server's unit tests: calls without a transport, reconciled configurations, and real loading."""
 
 import queue
 import threading
@@ -33,7 +33,7 @@ PATIENCE_S = 20
 
 
 class RecordedCall(Call):
-    """A call that keeps what it is answered with."""
+    """A call that keeps its answers."""
 
     def __init__(self, deadline_s: float | None = None, *, may_compute: bool = False) -> None:
         super().__init__(deadline_s, may_compute=may_compute)
@@ -59,7 +59,7 @@ class RecordedCall(Call):
 
 @pytest.fixture(scope="session")
 def recorded_call() -> Callable[..., RecordedCall]:
-    """Makes calls that keep what they are answered with."""
+    """Makes calls that keep their answers."""
     return RecordedCall
 
 
@@ -130,7 +130,7 @@ def load(loader: Loader) -> Iterator[Callable[..., LoadedVersion]]:
 
 @dataclass
 class Told:
-    """A repository manager's listener that keeps what it was told, each as model/version."""
+    """A repository manager's listener that keeps its events, each as model/version."""
 
     loaded: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -178,7 +178,7 @@ def open_catalogue(loader: Loader) -> Iterator[Callable[[Path], SimpleNamespace]
 
 
 class HeldSession:
-    """Multiplies by ten, one run for each time it is let go. Several instances may share one."""
+    """Multiplies by ten, one run per release. Several instances may share one."""
 
     def __init__(self) -> None:
         self.runs: list[list[int]] = []
@@ -206,12 +206,12 @@ class HeldSession:
 
 @dataclass
 class Recorder:
-    """Keeps what a batcher told."""
+    """Keeps a batcher's events."""
 
     batches: list[BatchRecord] = field(default_factory=list)
     dropped: list[RequestError] = field(default_factory=list)
     repairs: "queue.Queue[str]" = field(default_factory=queue.Queue)
-    """What was replaced; a test that expects it takes it out."""
+    """Replaced sessions; a test that expects one removes it."""
 
     def on_batch(self, record: BatchRecord) -> None:
         self.batches.append(record)
@@ -324,13 +324,13 @@ def bench() -> Iterator[Callable[..., Bench]]:
         each.finish()
         assert each.batcher.waiting == 0
         assert each.observer.repairs.empty()
-        # What a test has taken is gone; nothing may be there twice.
+        # Items that a test has taken are gone; duplicates are not allowed.
         assert all(sent.answers.qsize() <= 1 for sent in each.sent)
 
 
 @pytest.fixture
 def held_session() -> Callable[[], HeldSession]:
-    """Makes sessions that are held until they are let go."""
+    """Makes sessions that block until released."""
     return HeldSession
 
 

@@ -1,4 +1,4 @@
-"""The fields that decide who may send a message, against protobuf's own reading."""
+"""The fields that authorisation depends on, compared with protobuf's parser."""
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -13,7 +13,7 @@ NAME = 1
 
 
 def varint(value: int, padding: int = 0) -> bytes:
-    """Returns a varint with so many bytes more than it needs."""
+    """Returns a varint with that many superfluous bytes."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -34,7 +34,7 @@ FIELD = st.one_of(
     st.builds(lambda number, value: varint(number << 3) + varint(value), st.integers(1, 40), st.integers(0, 2**64 - 1)),
     st.builds(lambda number: varint(number << 3 | 1) + bytes(8), st.integers(1, 40)),
     st.builds(lambda number: varint(number << 3 | 5) + bytes(4), st.integers(1, 40)),
-    # A group, which nobody sends any more and protobuf still skips.
+    # A group, which is obsolete but still skipped by protobuf.
     st.builds(lambda number: varint(number << 3 | 3) + varint(number << 3 | 4), st.integers(1, 40)),
     st.binary(max_size=6),
 )

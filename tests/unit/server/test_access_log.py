@@ -1,4 +1,4 @@
-"""Which calls get a line in the log, and what is in it."""
+"""The access log: sampled calls, and their fields."""
 
 from typing import Any
 

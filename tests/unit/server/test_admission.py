@@ -1,4 +1,4 @@
-"""Which calls are taken, which are unanswered, and what a drain does with them."""
+"""Admission of calls, calls in flight, and their drain."""
 
 import threading
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_a_single_request_is_taken_whatever_its_size(admission: Admission, make_
     assert call.replies == [b"done"]
 
 
-def test_a_call_is_answered_once_whoever_comes_first(admission: Admission, make_call: Callable[[], Any]) -> None:
+def test_a_call_is_answered_exactly_once(admission: Admission, make_call: Callable[[], Any]) -> None:
     call = make_call()
     admission.admit(call, 1)
     call.reply(b"first")
@@ -90,7 +90,7 @@ def test_a_drain_refuses_new_calls_and_waits_for_the_taken_ones(
     assert (left, call.replies) == ([0], [b"done"])
 
 
-def test_what_outlasts_the_grace_is_told_unavailable(admission: Admission, make_call: Callable[[], Any]) -> None:
+def test_calls_that_outlast_the_grace_get_unavailable(admission: Admission, make_call: Callable[[], Any]) -> None:
     call = make_call()
     admission.admit(call, 1)
     assert admission.drain(0) == 1
@@ -99,7 +99,7 @@ def test_what_outlasts_the_grace_is_told_unavailable(admission: Admission, make_
     assert call.replies == []
 
 
-def test_lingering_ends_when_nobody_comes_or_the_time_is_up(admission: Admission) -> None:
+def test_lingering_ends_without_calls_or_at_the_time_limit(admission: Admission) -> None:
     admission.drain(0)
     admission.linger(quiet_s=0.0, at_most_s=60)
     admission.linger(quiet_s=60, at_most_s=0.0)

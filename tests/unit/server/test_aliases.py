@@ -1,4 +1,4 @@
-"""Versions have names, which say who answers; and the names move without anything being loaded anew."""
+"""Aliases choose the serving version, and move without reloading anything."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +132,7 @@ def test_a_name_stays_where_its_new_version_does_not_load(repository: Path, open
     assert answering(it.catalogue) == 1
 
 
-def test_nobody_stands_in_for_a_stable_version_that_never_loaded(repository: Path, open_catalogue: Open) -> None:
+def test_no_version_stands_in_for_a_stable_version_that_never_loaded(repository: Path, open_catalogue: Open) -> None:
     (repository / "a" / "1" / "model.onnx").write_bytes(b"damaged")
     name_versions(repository, stable=1)
     catalogue = open_catalogue(repository).catalogue

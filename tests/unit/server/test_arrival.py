@@ -1,4 +1,4 @@
-"""What may be computed on the thread that received it."""
+"""Work on the receiving thread."""
 
 import pytest
 

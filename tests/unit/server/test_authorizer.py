@@ -1,4 +1,4 @@
-"""Which token allows what."""
+"""The permissions of tokens."""
 
 import random
 from collections.abc import Iterator
@@ -143,7 +143,7 @@ def test_replaced_tokens_hold_from_the_next_request_on() -> None:
     authorizer.replace([token(secret="another"), token(Scope.OBSERVE, secret="third")])
     assert isinstance(refused(authorizer, bearer()), Unauthenticated)
     authorizer.authorize(OIP + "ServerMetadata", b"", bearer("another"))
-    # What a token allows changes with it.
+    # A token's permissions change with it.
     authorizer.replace([token(Scope.OBSERVE, secret="another")])
     assert isinstance(refused(authorizer, bearer("another")), PermissionDenied)
     assert authorizer.count == 1
@@ -161,7 +161,7 @@ def test_the_memory_of_accepted_headers_is_bounded() -> None:
 def changes(method: str) -> Iterator[bytes]:
     if method == "LogSettings":
         yield pb.LogSettingsRequest(settings={"log_info": {"bool_param": True}}).SerializeToString()
-        # It asks for nothing; but what it asks for is not looked at.
+        # It requests nothing, but its contents are not checked.
         yield pb.LogSettingsRequest(settings={"log_info": {}}).SerializeToString()
     else:
         yield pb.TraceSettingRequest(settings={"trace_rate": {"value": ["1"]}}).SerializeToString()
@@ -214,7 +214,7 @@ def test_a_token_limited_to_models_is_for_them_only(method: str) -> None:
 
 @pytest.mark.parametrize("method", OF_A_MODEL)
 def test_a_request_that_names_two_models_needs_a_token_for_both(method: str) -> None:
-    """Protobuf takes the last of two; nobody else needs to know that."""
+    """Protobuf uses the last of two; the authorizer need not know that."""
     authorizer = Authorizer([token(models=frozenset({"digits"}))])
     short = method.rpartition("/")[2]
     for names in (("digits", "other"), ("other", "digits"), ("digits", "")):
@@ -247,7 +247,7 @@ def test_a_token_limited_to_models_cannot_call_what_is_about_the_whole_server() 
         authorizer.authorize_metrics(bearer())
 
 
-def test_what_is_no_message_is_refused_to_a_token_limited_to_models() -> None:
+def test_an_invalid_message_is_refused_to_a_token_limited_to_models() -> None:
     authorizer = Authorizer([token(models=frozenset({"digits"}))])
     good = of_model("ModelInfer", "digits")
     assert isinstance(refused(authorizer, bearer(), "ModelInfer", good[:-1]), InvalidRequest)
@@ -298,7 +298,7 @@ def test_a_refused_request_does_not_count() -> None:
     assert limit.take() == 0.0
 
 
-def test_a_token_that_is_used_too_often_is_told_when_to_come_back_and_costs_no_other() -> None:
+def test_a_token_above_its_rate_gets_a_retry_time_and_affects_no_other() -> None:
     authorizer = Authorizer([token(rate=0.01), token(secret="other", name="other", rate=0.01)])
     authorizer.authorize(OIP + "ServerMetadata", b"", bearer())
     error = refused(authorizer, bearer())

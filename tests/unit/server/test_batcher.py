@@ -1,4 +1,4 @@
-"""The batcher merges requests, and each gets its own answer: with a session that a test holds and lets go."""
+"""The batcher merges requests, and each gets its own answer; tests hold and release the session."""
 
 import threading
 from collections.abc import Callable
@@ -127,7 +127,7 @@ def test_a_batcher_that_was_never_started_drains(held_session: Callable[[], Any]
     assert batcher.drain()
 
 
-def test_the_observer_is_told_of_every_run_and_its_requests(bench: Callable[..., Any]) -> None:
+def test_the_observer_receives_every_run_and_its_requests(bench: Callable[..., Any]) -> None:
     it = bench(4)
     it.occupy()
     for values in ([1], [2, 3], [4, 5]):
@@ -183,7 +183,7 @@ def test_every_request_of_many_threads_gets_its_own_rows(bench: Callable[..., An
         pytest.param([[1, 2, 3, 4], [5]], [1, 2, 3, 4, 5, 0, 0, 0], id="up to the largest"),
     ],
 )
-def test_a_batch_is_padded_with_zeros_to_its_bucket_and_nobody_sees_them(
+def test_a_batch_is_padded_with_zeros_to_its_bucket_and_no_caller_sees_them(
     bench: Callable[..., Any], requests: list[list[int]], padded: list[int]
 ) -> None:
     it = bench(buckets=(1, 4, 8))
@@ -252,7 +252,7 @@ def test_merging_stops_at_the_best_size_and_a_larger_request_is_taken_whole(benc
     "policy",
     [
         pytest.param({"limit_batches": False}, id="it is switched off"),
-        pytest.param({"limit_batches": True, "preferred_batch_sizes": (8,)}, id="somebody chose the sizes"),
+        pytest.param({"limit_batches": True, "preferred_batch_sizes": (8,)}, id="sizes chosen by the user"),
     ],
 )
 def test_merging_goes_beyond_the_best_size_where(bench: Callable[..., Any], policy: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a failing session, thread or caller costs: its own batch, and nobody else's."""
+"""A failing session, thread or caller affects its own batch only."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -67,7 +67,7 @@ def test_outputs_that_cannot_be_taken_apart_end_merging_and_fail_no_request(
     assert (it.batcher.merges, it.batcher.row_fault) == (False, reason)
 
 
-def test_a_caller_that_cannot_be_answered_strands_nobody(bench: Callable[..., Any]) -> None:
+def test_a_caller_that_cannot_be_answered_strands_no_other(bench: Callable[..., Any]) -> None:
     it = bench()
     it.occupy()
     trouble = ConnectionError("gone")
@@ -84,7 +84,7 @@ def test_a_caller_that_cannot_be_answered_strands_nobody(bench: Callable[..., An
     assert it.failures == [trouble, trouble]
 
 
-def test_the_observer_is_told_of_a_failed_run(bench: Callable[..., Any]) -> None:
+def test_the_observer_receives_a_failed_run(bench: Callable[..., Any]) -> None:
     it = bench()
 
     def fail(_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Requests that are submitted together: each fares as it would by itself."""
+"""Requests that are submitted together: each behaves as if alone."""
 
 import queue
 import threading
@@ -32,7 +32,7 @@ class Group:
         return Request({"x": np.array([[value]])}, 1, self.answers[value].put, **own)
 
     def submit(self, it: Any) -> dict[int, Exception]:
-        """Submits them together; returns what was refused, and why."""
+        """Submits them together; returns the refused ones with their errors."""
         numbers = {request: value for value, request in self.requests.items()}
         return {numbers[request]: error for request, error in it.batcher.submit_all(list(self.requests.values()))}
 
@@ -54,7 +54,7 @@ def test_requests_that_are_submitted_together_run_together_in_their_order(bench:
     assert group.all_answered_once()
 
 
-def test_nothing_is_submitted_by_nobody(bench: Callable[..., Any]) -> None:
+def test_an_empty_group_submits_nothing(bench: Callable[..., Any]) -> None:
     it = bench()
     assert it.batcher.submit_all([]) == ()
 

@@ -1,4 +1,4 @@
-"""Several instances of a model behind one queue, and runs on the thread that brings a request."""
+"""Several instances of a model with one queue, and runs on the request's thread."""
 
 import threading
 import time
@@ -62,7 +62,7 @@ def answered_first_then_second(it: Any) -> list[int]:
     assert it.session.wait_until_running()
     it.submit(2, on_done=lambda _: order.append(2))
     assert it.session.wait_until_running()
-    # The third goes to the instance that the second has left, so that one is through.
+    # The third goes to the instance that the second has left, so that one has finished.
     it.submit(3, on_done=lambda _: (order.append(3), second_has_ended.set()))
     assert it.session.wait_until_running()
     if it.batcher._workers._turnstile is None:

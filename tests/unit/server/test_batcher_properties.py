@@ -105,7 +105,7 @@ class GatedSession:
 
 @dataclass
 class Told:
-    """What a batcher tells its observer."""
+    """A batcher's events."""
 
     records: list[BatchRecord] = field(default_factory=list)
     dropped: list[RequestError] = field(default_factory=list)
@@ -124,7 +124,7 @@ class Told:
 
 
 class HandTimer:
-    """A timer that rings when it is told to."""
+    """A timer that fires on request."""
 
     def __init__(self) -> None:
         self.ring: Callable[[], object] = lambda: None
@@ -255,7 +255,7 @@ def test_every_request_gets_one_answer_of_its_own(
     timer = HandTimer() if has_timer else None
     it = Trial(policy, instances, timer)
     for number in range(FIRST, FIRST + instances):
-        # A full batch waits for nobody.
+        # A full batch never waits.
         assert it.submit(number, Plan(policy.max_batch_size, 2))
         assert it.session.entered.acquire(timeout=PATIENCE_S)
     numbered = list(enumerate(requests, start=1))
@@ -322,7 +322,7 @@ def check_batches(it: Trial, queue: list[int], *, is_exact: bool) -> None:
         if numbers[0] < FIRST:
             batches[numbers[0]] = numbers
     assert sorted(computed_again) == sorted(failed_together)
-    # Several sessions may begin in any order, but none takes what is behind what waits for another.
+    # Several sessions may start in any order, but none takes requests behind those that wait for another.
     in_order = [batches[number] for number in queue if number in batches]
     assert [number for batch in in_order for number in batch] == queue
     if is_exact:

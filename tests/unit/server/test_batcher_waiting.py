@@ -1,4 +1,4 @@
-"""How long requests wait in the batcher, in which order they leave, and which of them are dropped."""
+"""The batcher's waiting times, order, and dropped requests."""
 
 import time
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def test_a_full_queue_refuses_at_once_and_takes_requests_again_when_it_has_room(
     it.finish()
     assert [each.rows() for each in (*waiting, taken)] == [[10], [20], [40]]
     assert it.session.runs == [[-1], [1, 2], [4]]
-    # As in Triton, nobody counts what was never accepted.
+    # As in Triton, requests that were never accepted are not counted.
     assert it.observer.dropped == []
 
 
@@ -300,7 +300,7 @@ def test_the_timer_is_set_to_the_earliest_time_only(bench: Callable[..., Any]) -
     for wait_s in (100, 200, 50, 150):
         it.submit(1, deadline_s=now_s + wait_s)
     assert timer.times_ns == [int((now_s + 100) * 1e9), int((now_s + 50) * 1e9)]
-    # It rings too early, and is set again, for what is still the earliest.
+    # It fires too early, and is set again for the earliest deadline.
     timer.ring()
     assert timer.times_ns[2:] == [int((now_s + 50) * 1e9)]
 
@@ -311,7 +311,7 @@ def test_the_largest_preferred_size_that_is_there_runs(bench: Callable[..., Any]
     for value in range(1, 8):
         it.submit(value)
     it.finish()
-    # What is left is no preferred size, and there is no delay to wait for more.
+    # The rest is not a preferred size, and there is no delay to wait for more.
     assert it.session.runs[1:] == [[1, 2, 3, 4], [5, 6], [7]]
 
 
@@ -376,7 +376,7 @@ def test_what_waits_and_would_be_late_makes_room_for_others(bench: Callable[...,
     assert [each.rows() for each in others] == [[20], [30]]
 
 
-def test_one_that_nobody_waits_behind_runs_whatever_its_deadline_until_that_has_passed(
+def test_one_without_others_behind_it_runs_until_its_deadline_has_passed(
     bench: Callable[..., Any],
 ) -> None:
     now = [0]

@@ -1,4 +1,4 @@
-"""What protobuf would build of a message is told from its bytes, and bounded before it is built."""
+"""The size of a parsed message is computed from its bytes, and bounded before parsing."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whatever a process would write to standard error is a line of its log."""
+"""Output to standard error becomes lines of the log."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-# Each runs a process, since all of it is the process's.
+# Each runs a process, because capturing affects the whole process.
 pytestmark = pytest.mark.slow
 
 TIMEOUT_S = 60

@@ -1,4 +1,4 @@
-"""Which version answers, and what is said of those that do not."""
+"""The serving version, and the states of the others."""
 
 import re
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def repository(tmp_path: Path, model_writer: Write) -> Path:
     return tmp_path
 
 
-def test_every_version_is_told_of_once_loaded_or_failed(repository: Path, open_catalogue: Open) -> None:
+def test_every_version_is_reported_once_loaded_or_failed(repository: Path, open_catalogue: Open) -> None:
     it = open_catalogue(repository)
     assert it.loaded == ["many/1", "many/2", "many/9", "many/10", "one/1"]
     ((model, reason),) = it.failed

@@ -1,4 +1,4 @@
-"""The PEM files of TLS: read as one set, and what is said of bad ones."""
+"""TLS's PEM files: read as one set, with errors for invalid ones."""
 
 import os
 import re
@@ -246,7 +246,9 @@ def test_a_server_certificate_of_version_1_is_refused(authority: CertificateAuth
     assert f"--tls-cert {old.cert}: the certificate is X.509 version 1" in refusal(old.cert, old.key)
 
 
-def test_a_client_ca_that_is_no_ca_is_refused(authority: CertificateAuthority, issued: Issued, tmp_path: Path) -> None:
+def test_a_client_ca_that_is_not_a_ca_is_refused(
+    authority: CertificateAuthority, issued: Issued, tmp_path: Path
+) -> None:
     bundle = written(tmp_path / "bundle.pem", authority.pem, issued.pem)
     assert refusal(issued.cert, issued.key, bundle).startswith(
         f"--tls-client-ca {bundle}: certificate 2 (CN=server) is not a CA's; give that of the CA that signs"
@@ -280,7 +282,7 @@ def test_what_clients_will_refuse_is_served_with_a_warning(
     assert "the certificate's extended key usage is not serverAuth; clients refuse it" in said
 
 
-def test_an_expired_client_ca_is_told_and_counts_only_where_it_is_alone(
+def test_an_expired_client_ca_is_reported_and_counts_only_if_it_is_alone(
     authority: CertificateAuthority, issued: Issued, tmp_path: Path
 ) -> None:
     old = CertificateAuthority(tmp_path / "old", "old CA", ends=-HOUR)

@@ -1,4 +1,4 @@
-"""A model on disk is loaded as a server would, to see whether one could."""
+"""Checking whether a server could load a model from disk."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Classify without a network: what happens when callers leave, models fail and answers cannot be written."""
+"""Classify without a network: callers that leave, models that fail, and answers that cannot be written."""
 
 import io
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Image.new("L", (4, 4)).save(BLACK, "PNG")
 
 
 class Bench:
-    """A classifier whose pool decodes when it is told to, and whose batcher answers at once with what it is given."""
+    """A classifier whose pool decodes on request, and whose batcher returns its input at once."""
 
     def __init__(self, config: Any) -> None:
         self.work: list[Callable[[], None]] = []

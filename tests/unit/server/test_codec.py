@@ -1,4 +1,4 @@
-"""From ModelInfer's messages to tensors and back: every row of the protocol's table that concerns decoding."""
+"""ModelInfer's messages to tensors and back: every decoding row of the protocol's table."""
 
 import struct
 from collections.abc import Callable, Sequence

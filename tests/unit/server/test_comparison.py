@@ -1,4 +1,4 @@
-"""Two versions side by side, and what they make of the same samples."""
+"""Two versions side by side, on the same samples."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_versions_that_compute_the_same_agree(tmp_path: Path, model: Path) -> No
     assert (found.agreement.samples, found.agreement.same_labels, found.agreement.largest_difference) == (3, 3, 0)
 
 
-def test_versions_that_differ_are_told_by_labels_and_values(tmp_path: Path, model: Path) -> None:
+def test_different_versions_are_reported_by_labels_and_values(tmp_path: Path, model: Path) -> None:
     write_samples(model / "1", ROWS)
     found = compare(tmp_path, "a", "1", "2")
     assert found.agreement is not None

@@ -52,12 +52,12 @@ def text_that_sets(path: str) -> str:
     """Returns a config.pbtxt that sets one field, on the third line or below."""
     config = pb.ModelConfig()
     set_field(config, path)
-    return f"# As somebody wrote it\n# for Triton.\n{text_format.MessageToString(config)}"
+    return f"# As written by hand\n# for Triton.\n{text_format.MessageToString(config)}"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ModelFolder:
-    """An empty model folder named x, which is what a test writes as a name."""
+    """An empty model folder named x, the model name in these tests."""
     (tmp_path / "x").mkdir()
     return ModelFolder(tmp_path / "x")
 
@@ -126,7 +126,7 @@ class Recorder:
 
 
 def loaded(text: str, version: int = 1) -> Any:
-    """Returns what the events read of a loaded version with this config.pbtxt."""
+    """Returns the log events of loading a version with this config.pbtxt."""
     return SimpleNamespace(
         name="digits",
         version=version,

@@ -1,4 +1,4 @@
-"""config.pbtxt: what is read, what is refused, and how it is settled with the graph."""
+"""config.pbtxt: accepted and refused settings, and how they are reconciled with the graph."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The thread that has connections replaced: again and again, whatever fails, and no longer than the server lives."""
+"""The thread that replaces connections: repeatedly, despite failures, and only while the server runs."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""The metrics port's connections: bounded in number, time and size, whatever comes on them."""
+"""The metrics port's connections: bounded in number, time and size."""
 
 import gzip
 import http.client
@@ -18,7 +18,7 @@ from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.observe.port import MetricsServer
 
 TIMEOUT_S = 30
-# For what a test ends itself.
+# Longer than any test: the tests end connections themselves.
 HOUR_S = 3600.0
 REQUEST = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -50,7 +50,7 @@ def connect(address: Address, sent: bytes = b"") -> socket.socket:
 
 
 def read(connection: socket.socket) -> bytes:
-    """Returns what comes until the other side closes; of a connection that it reset, what came before."""
+    """Returns all bytes until the other side closes or resets the connection."""
     found = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65536):
@@ -105,7 +105,7 @@ def test_connections_that_ask_for_nothing_make_room_the_oldest_first(
 
 
 @pytest.mark.slow
-def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
+def test_a_connection_too_many_gets_an_error_and_one_that_leaves_makes_room(
     serve: Serve, crowd: Callable[..., list[socket.socket]], eventually: Callable[..., None]
 ) -> None:
     asked, may_answer = threading.Semaphore(0), threading.Event()
@@ -119,7 +119,7 @@ def test_a_connection_too_many_is_told_so_and_one_that_leaves_makes_room(
     waiting = crowd(address, MAX_CONNECTIONS, b"GET /ready HTTP/1.1\r\n\r\n")
     assert all(asked.acquire(timeout=TIMEOUT_S) for _ in waiting)
     refused = [read(each) for each in crowd(address, 300)]
-    # As many as there may be are served; all others are told.
+    # The maximum number is served; all others get an error.
     head, _, body = refused[0].partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.0 503 ")
     assert b"\r\nContent-Length: %d" % len(body) in head
@@ -211,7 +211,7 @@ def test_a_head_just_as_long_as_it_may_be_is_read(serve: Serve) -> None:
 
 @dataclass
 class SlowPage:
-    """Metrics whose page is not done before it is told so."""
+    """Metrics whose page is finished on request only."""
 
     asked: threading.Event = field(default_factory=threading.Event)
     may_go_on: threading.Event = field(default_factory=threading.Event)
@@ -279,7 +279,7 @@ def test_a_page_that_is_never_done_takes_neither_the_probes_nor_other_scrapes_al
         pytest.param(b"GET /metrics HTTP/1.1\r\nAccept: text/plain; version=\xff\r\n\r\n", b"HTTP/1.0 400 ", id="text"),
     ],
 )
-def test_what_is_no_good_request_is_answered_and_says_nothing_elsewhere(
+def test_an_invalid_request_is_answered_without_other_output(
     serve: Serve, capfd: pytest.CaptureFixture[str], sent: bytes, begins: bytes
 ) -> None:
     address = serve()
@@ -287,7 +287,7 @@ def test_what_is_no_good_request_is_answered_and_says_nothing_elsewhere(
         answer = read(connection)
     assert answer.startswith(begins)
     assert ask(address) == (200, b"live\n")
-    # The log is the server's, and whoever reaches the port must not be able to fill it.
+    # Clients that reach the port must not be able to fill the server's log.
     assert capfd.readouterr() == ("", "")
 
 
@@ -315,8 +315,8 @@ def test_pages_are_compressed_and_in_the_format_that_is_asked_for(serve: Serve) 
 
 
 def test_closing_waits_for_the_answer_to_a_request_that_is_there(eventually: Callable[..., None]) -> None:
-    """Timeline: 1. a probe is being answered; 2. the port is closed; 3. when nobody can connect any more, the probe's
-    answer is made; 4. closing is done."""
+    """Timeline: 1. a probe is being answered; 2. the port is closed; 3. when connecting is no longer possible, the
+    probe's answer is made; 4. closing is done."""
     order: list[str] = []
 
     def is_refused() -> bool:

@@ -1,4 +1,4 @@
-"""How many cores a process may use: affinity and cgroups of both versions, in trees made for the test."""
+"""The number of usable cores: affinity and cgroups of both versions, in fake trees."""
 
 import os
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def test_a_limit_of_version_1_holds(count: Callable[..., int], folder: str, own:
     assert count(f"9:memory:/\n{own}\n0::/\n", tree) == 3
 
 
-def test_a_quota_of_minus_one_is_none(count: Callable[..., int]) -> None:
+def test_a_quota_of_minus_one_means_no_quota(count: Callable[..., int]) -> None:
     assert count("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}) == 8
 
 

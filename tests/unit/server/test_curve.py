@@ -1,4 +1,4 @@
-"""What is measured of a model when it is loaded, and what follows from it."""
+"""The run-time curve measured at load, and its consequences."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The decoding pool: bounded in requests and memory, fair, and whole after whatever went wrong."""
+"""The decoding pool: bounded in requests and memory, fair, and intact after errors."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ TIMEOUT_S = 30
 
 
 class Clock:
-    """A clock, and a timer that calls what is due when it is told to."""
+    """A clock, and a timer that runs due calls on request."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -280,7 +280,7 @@ def test_late_work_is_dropped_when_its_step_ends_and_not_when_its_turn_would_com
 
 
 @pytest.mark.parametrize("raised", [ValueError("broken"), SystemExit("broken")], ids=["an exception", "an exit"])
-def test_work_that_raises_is_logged_dropped_and_costs_nobody_else(pools: Pools, raised: BaseException) -> None:
+def test_work_that_raises_is_logged_dropped_and_affects_no_one_else(pools: Pools, raised: BaseException) -> None:
     pool = pools.make(max_waiting=0)
     for _ in range(3):
         broken = Job()

@@ -1,4 +1,4 @@
-"""HTTP/1 callers who leave while they wait, seen by the state of their sockets."""
+"""HTTP/1 callers that leave while waiting, detected by their sockets' state."""
 
 import asyncio
 import http.client
@@ -19,7 +19,7 @@ REQUEST = b"POST /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nb
 
 
 class Waiting:
-    """An ASGI application that answers /wait when it is told to, and other paths at once."""
+    """An ASGI application that answers /wait on request, and other paths at once."""
 
     def __init__(self) -> None:
         self.is_waiting = threading.Event()
@@ -81,7 +81,7 @@ def test_a_caller_who_resets_its_connection_is_cancelled(app: Waiting, address: 
     with socket.create_connection(address, timeout=TIMEOUT_S) as caller:
         caller.sendall(REQUEST)
         assert app.is_waiting.wait(TIMEOUT_S)
-        # What is closed with a linger of 0 is reset.
+        # Closing with a linger of 0 resets the connection.
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     assert app.was_cancelled.wait(TIMEOUT_S)
 
@@ -116,7 +116,7 @@ def test_a_caller_who_waits_is_answered_and_its_connection_kept(app: Waiting, ad
 
 
 @pytest.mark.slow
-def test_nobody_is_cancelled_while_there_are_no_descriptors_to_look_with(
+def test_no_call_is_cancelled_without_free_descriptors(
     app: Waiting, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = threading.Semaphore(0)
@@ -136,7 +136,7 @@ def test_nobody_is_cancelled_while_there_are_no_descriptors_to_look_with(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_connections_are_told_by_their_other_ends(host: str) -> None:
+def test_connections_are_identified_by_their_peers(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as server:
         callers = [socket.create_connection(server.getsockname()[:2], timeout=TIMEOUT_S) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""How many connections fit into the process's limit on open files."""
+"""Connections within the process's limit on open files."""
 
 import resource
 

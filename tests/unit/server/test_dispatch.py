@@ -1,4 +1,4 @@
-"""From a method's name to its handler, and from what goes wrong to an answer."""
+"""From a method's name to its handler, and from an error to an answer."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Calls that arrive together: each is admitted, refused, counted and handled as it would be by itself."""
+"""Calls that arrive together: each is admitted, refused, counted and handled as if alone."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -120,7 +120,7 @@ def test_bytes_are_free_again_when_calls_are_answered(server: Callable[..., Serv
     assert it.admission.replies == {TOGETHER: 6}
 
 
-def test_a_server_that_drains_refuses_all_and_those_that_it_took_are_told(server: Callable[..., Server]) -> None:
+def test_a_draining_server_refuses_new_calls_and_reports_admitted_ones(server: Callable[..., Server]) -> None:
     it = server()
     taken = it.send(b"1", b"2")
     assert it.admission.drain(0) == 2
@@ -151,7 +151,7 @@ def test_each_call_is_authorized_by_itself(server: Callable[..., Server]) -> Non
     assert it.handler.handled == [[b"1", b"3"]]
 
 
-def test_each_call_that_fails_is_told_to_the_log(server: Callable[..., Server]) -> None:
+def test_each_failed_call_is_logged(server: Callable[..., Server]) -> None:
     told: list[Any] = []
 
     class Lines(AccessLog):

@@ -1,4 +1,4 @@
-"""The doctor finds everything that is wrong with a repository, says where, and what to write instead."""
+"""The doctor finds all problems of a repository, with their place and remedy."""
 
 import dataclasses
 import os
@@ -145,7 +145,7 @@ def rename(old: str, new: str) -> Callable[[Path], None]:
 CONFIG, MODEL, LABELS = "doubler/config.pbtxt", "doubler/1/model.onnx", "doubler/labels.txt"
 HIDDEN = "hidden, and never looked at; half copied? "
 
-# What is done to the good model's folder; severity, path, line, the problem's beginning, and what to write.
+# Damage to the good model's folder; severity, path, line, the problem's beginning, and the remedy.
 PROBLEMS: dict[str, tuple[Callable[[Path], object], tuple[str, str, int | None, str, str]]] = {
     "a misspelt field": (
         configure("max_batch_size", "max_batch"),
@@ -218,7 +218,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], tuple[str, str, int | None, 
         write("1/old.onnx", "x"),
         ("warning", "doubler/1/old.onnx", None, "not looked at, and model.onnx does not refer to it", ""),
     ),
-    "a label file that nobody names": (
+    "a label file that is not referenced": (
         configure('label_filename: "labels.txt"', ""),
         (
             *("warning", LABELS, None, "not looked at, since no output in config.pbtxt names it"),
@@ -387,7 +387,7 @@ def test_a_configuration_under_another_name_is_pointed_at(
     assert stray[3] == "not looked at; rename it to config.pbtxt"
 
 
-def test_a_file_that_the_graph_refers_to_is_no_stray(
+def test_a_file_that_the_graph_refers_to_is_not_stray(
     repository: Path, diagnose: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
     move_weights_out(repository / "doubler" / "1" / "model.onnx")
@@ -445,7 +445,7 @@ def test_weights_out_of_the_models_folder_are_an_error(
         ),
     ],
 )
-def test_a_classifier_of_pictures_without_labels_is_told_of(
+def test_an_image_classifier_without_labels_is_reported(
     tmp_path: Path, graph_writer: Callable[..., Path], loader: Loader, config: str | None, line: int | None, write: str
 ) -> None:
     folder = tmp_path / "models" / "colours"
@@ -464,7 +464,7 @@ def test_a_classifier_of_pictures_without_labels_is_told_of(
     assert [(each.severity, each.path, each.line, each.write) for each in found] == [
         ("warning", folder / "config.pbtxt", line, write)
     ]
-    # What is proposed is right.
+    # The suggestion is correct.
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     text = config or ""
     corrected = text.replace("dims: 3 }", f"dims: 3 {write} }}") if line else f"{text}{write}\n"

@@ -8,7 +8,7 @@ import pytest
 from simulated_engine import Engine, simulate
 from virtual_time import Parked, SimulatedLock, SimulatedWakeup, Task, Violation, World
 
-# Another one each time: what it finds can be found again, since a failure names it.
+# A new seed each time; failures name it, so they can be reproduced.
 NEW_SEED = random.SystemRandom().randrange(10**6)
 
 

@@ -1,4 +1,4 @@
-"""The engine's threads: wake-ups that reach the right one, and what happens where one fails or cannot be started."""
+"""The engine's threads: correct wake-ups, and threads that fail or do not start."""
 
 import queue
 import threading
@@ -78,7 +78,7 @@ def test_a_wake_up_for_a_worker_does_not_reach_a_drain(seed: int) -> None:
 
 @pytest.fixture
 def few_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Has the system give so many more threads, and no more."""
+    """Limits the number of further threads."""
 
     def allow(count: int) -> None:
         start, left = threading.Thread.start, [count]
@@ -102,7 +102,7 @@ def test_a_batcher_whose_threads_cannot_all_be_started_ends(
     few_threads(started)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         it.batcher.start()
-    # Nothing is left to wait for, nor accepts what no thread would ever answer.
+    # Nothing is left waiting, and nothing is accepted that no thread would answer.
     assert it.batcher.drain(PATIENCE_S)
     with pytest.raises(Unloading):
         it.submit(1)
@@ -221,7 +221,7 @@ def test_answers_that_cannot_be_made_together_are_errors_for_those_without_one(b
 
 
 def test_a_run_that_takes_long_on_the_arriving_thread_is_the_last_one_there(bench: Callable[..., Any]) -> None:
-    """Zeros take no time at load; what is sent later does."""
+    """Zeros take no time at load; later inputs do."""
     now_ns = [0]
     it = bench(batcher={"curve": LatencyCurve((8,), (1000,)), "clock_ns": lambda: now_ns[0]})
     it.session.let_go()

@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read."""
+"""Messages about unreadable files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which addresses a server may listen on without TLS and tokens."""
+"""The addresses that a server may listen on without TLS and tokens."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What must not raise: the log of failures, and observers."""
+"""Components that must not raise: the failure log, and observers."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class Recorder:
         self.lines.append({"event": event, **fields})
 
 
-def test_a_failure_is_logged_under_the_id_that_its_caller_is_told() -> None:
+def test_a_failure_is_logged_under_the_id_that_its_caller_gets() -> None:
     log, error = Recorder(), ValueError("secret")
     request_id = FailureLog(log)(error)
     assert log.lines == [{"event": "unexpected failure", "request_id": request_id, "exc_info": error}]

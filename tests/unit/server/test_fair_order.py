@@ -1,4 +1,4 @@
-"""Whose picture is decoded next: small before large, senders in turn, nothing for ever."""
+"""The decoding order: small images before large ones, senders in turn, without starvation."""
 
 from collections.abc import Hashable
 
@@ -135,7 +135,7 @@ def test_what_fits_goes_before_what_does_not_up_to_its_pixels_and_then_waits_wit
         order.remove(taken)
         overtaking += 1
         assert overtaking < 100
-    # Twenty went first in any case, since there are two senders at a time; ten more fitted.
+    # Twenty are first in any case, because there are two senders at a time; ten more fit.
     assert overtaking <= 30
     assert next_of(order, 100) is large
 

@@ -1,4 +1,4 @@
-"""Whose request runs next: turns, order, and what is foretold of both."""
+"""The order of requests: turns, and waiting-time estimates."""
 
 from collections import Counter
 from typing import Any
@@ -110,7 +110,7 @@ def test_priorities_come_before_turns() -> None:
     assert taken(queue) == ["c1", "a1", "a2", "a3", "b1"]
 
 
-def test_where_answers_leave_in_order_nobody_takes_turns() -> None:
+def test_callers_do_not_take_turns_if_answers_leave_in_order() -> None:
     queue = make(5, preserve_ordering=True)
     push(queue, "a1", "a2", "a3")
     assert queue.push_all([request("b1"), request("a4")])
@@ -154,7 +154,7 @@ def test_a_full_queue_of_requests_that_may_be_late_costs_the_sender_that_has_mos
     assert names(queue.waiting()) == ["b1", "a1", "a2"]
 
 
-def test_a_level_that_is_full_costs_nobody_of_another() -> None:
+def test_a_full_level_affects_no_other_level() -> None:
     queue = make(2, priority_levels=2, default_priority=2)
     push(queue, "a1", "a2", priority=1)
     assert push(queue, "b1", "b2", "b3", priority=2) == [True, True, False]
@@ -224,7 +224,7 @@ def test_senders_that_wait_all_the_time_get_equal_rows(loads: dict[str, list[int
         assert line.advance()
         served[line.front[0].sender] += line.front[0].rows
         left[line.front.popleft().sender] -= 1
-        # Each has run what its turns gave it, but for what it saves, which is less than a request.
+        # Each has run its turns' share, except for its savings of less than a request.
         assert max(served.values()) - min(served[sender] for sender in loads) <= largest
 
 

@@ -1,4 +1,4 @@
-"""Threads that follow something for as long as the server lives: whatever ends their work, it is done again."""
+"""Threads that follow something for the server's lifetime, and restart after any failure."""
 
 import http.client
 import queue
@@ -30,7 +30,7 @@ END = SystemExit("what ends a thread")
 
 
 class Watched:
-    """A supervisor whose threads start again at once, and what it told."""
+    """A supervisor whose threads restart at once, and its reports."""
 
     def __init__(self) -> None:
         self.failures: list[BaseException] = []

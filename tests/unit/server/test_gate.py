@@ -1,4 +1,4 @@
-"""Captures and runs keep out of each other's way."""
+"""Captures and runs exclude each other."""
 
 import threading
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def test_many_run_at_once() -> None:
 
 
 def test_a_capture_waits_for_runs_and_holds_up_new_ones(eventually: Callable[..., None]) -> None:
-    """1. A runs. 2. B wants to capture and waits. 3. C wants to run and waits for B. 4. A ends. 5. B, then C."""
+    """1. A runs. 2. B waits to capture. 3. C waits for B to run. 4. A ends. 5. B, then C."""
     gate, order, a_may_end = CaptureGate(), [], threading.Event()
     a_runs = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Sessions on a GPU: on a pretended one, which is the CPU with ONNX Runtime's own bindings, and on a real one."""
+"""Sessions on a GPU: a fake one, which is the CPU with ONNX Runtime's bindings, and a real one."""
 
 import re
 import threading
@@ -41,7 +41,7 @@ def assert_doubles(session: Session, count: int) -> None:
 
 @dataclass
 class PretendedGpu:
-    """What the pretended GPU was asked, and how it misbehaves."""
+    """The fake GPU's calls, and its faults."""
 
     opened: list[dict[str, str]] = field(default_factory=list)
     """CUDA's options of each session that was opened; empty where it was to be on the CPU."""
@@ -58,7 +58,7 @@ class PretendedGpu:
     fails_at_graphs: bool = False
     """Whether capturing raises."""
     replays_the_past: bool = False
-    """Whether a graph answers what it answered when it was captured."""
+    """Whether a graph always returns the outputs of its capture."""
     has_memory: bool = True
     """Whether memory can be allocated."""
     captured: set[tuple[int, str]] = field(default_factory=set)
@@ -244,7 +244,7 @@ def test_a_model_without_a_batch_dimension_is_announced_as_it_is(
     ("flags", "after_announced", "after_others"),
     [({}, "", ""), ({"cuda_arena_shrink": True}, "", "gpu:1")],
 )
-def test_the_arena_shrinks_after_batches_that_nobody_announced(
+def test_the_arena_shrinks_after_unannounced_batches(
     gpu: PretendedGpu, model: Path, flags: dict[str, bool], after_announced: str, after_others: str
 ) -> None:
     session = Session(model, replace(GPU, device_id=1, flags=flags))

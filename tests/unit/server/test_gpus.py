@@ -1,4 +1,4 @@
-"""What NVML says becomes metrics; and there are machines without it."""
+"""Metrics from NVML, and machines without it."""
 
 import sys
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_they_are_on_the_page(nvml: Any) -> None:
     assert registry.get_sample_value("nv_gpu_memory_used_bytes", labels) == 9 * MIB
 
 
-def test_a_driver_that_fails_later_costs_nobody_the_page(nvml: Any) -> None:
+def test_a_driver_that_fails_later_does_not_break_the_page(nvml: Any) -> None:
     metrics = Metrics(gpus=Gpus())
     nvml.nvmlDeviceGetCount = _fail
     assert metrics.registry.get_sample_value("pixelserve_threads")

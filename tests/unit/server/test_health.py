@@ -1,4 +1,4 @@
-"""grpc.health.v1 behind a server of its own, where an application tells it what serves."""
+"""grpc.health.v1 on its own server, with the serving state set by an application."""
 
 import socket
 import struct
@@ -98,7 +98,7 @@ def test_watchers_hold_no_thread_of_the_server(bench: Bench) -> None:
     assert bench.check("") == STATUS.NOT_SERVING
 
 
-def test_a_watch_that_begins_after_the_end_is_told_once_and_ends(bench: Bench) -> None:
+def test_a_watch_that_starts_after_the_end_gets_one_message_and_ends(bench: Bench) -> None:
     bench.health.end_watches()
     assert [each.status for each in bench.watch()] == [STATUS.NOT_SERVING]
 

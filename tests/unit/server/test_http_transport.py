@@ -1,4 +1,4 @@
-"""The HTTP port: taken, served, idle, given back."""
+"""The HTTP port: bound, serving, idle, released."""
 
 import asyncio
 import gc
@@ -33,7 +33,7 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 def transport() -> Iterator[H2cornHttpPort]:
-    """A port that nobody has taken yet; whatever ends its thread fails the test."""
+    """An unused port; an exception in its thread fails the test."""
     failures: list[BaseException] = []
     built = H2cornHttpPort(LIMITS, failures.append)
     yield built
@@ -102,7 +102,7 @@ def test_a_host_that_is_not_there_is_named(transport: H2cornHttpPort) -> None:
 
 
 @pytest.mark.slow
-def test_its_thread_sleeps_while_nobody_asks(transport: H2cornHttpPort, eventually: Callable[..., None]) -> None:
+def test_its_thread_sleeps_without_requests(transport: H2cornHttpPort, eventually: Callable[..., None]) -> None:
     """A loop that wakes by itself would take the interpreter from what computes."""
     address = transport.bind("127.0.0.1", 0)
     transport.start(hello)
@@ -128,7 +128,7 @@ def test_the_server_imports_no_http_library_before_it_needs_one() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_sender_that_falls_silent_in_the_middle_of_a_body_is_told_so() -> None:
+def test_a_sender_that_falls_silent_in_the_middle_of_a_body_gets_an_error() -> None:
     events = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive() -> Any:
@@ -145,7 +145,7 @@ def test_a_sender_that_falls_silent_in_the_middle_of_a_body_is_told_so() -> None
 
 @pytest.mark.parametrize("size", [b"3000", b"1500"])
 def test_a_body_that_is_refused_is_let_go_of_at_once(size: bytes) -> None:
-    """The transport waits for whoever reads the body, and goes on with the connection when nobody will."""
+    """The transport waits for the body's reader, and continues with the connection if there is none."""
 
     class Body:
         async def __call__(self) -> Any:

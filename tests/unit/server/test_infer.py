@@ -1,4 +1,4 @@
-"""ModelInfer: remembering heads and sharing batches changes no answer, whatever is sent, in whatever order."""
+"""ModelInfer: caching heads and sharing batches change no answer, for any sequence of requests."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ MODELS: dict[str, tuple[int, tuple[TensorSpec, ...], tuple[TensorSpec, ...], Cal
 
 
 class FakeCatalogue:
-    """The models, each with a batcher of its own, which merges requests or runs each by itself."""
+    """The models, each with its own batcher, which merges requests or runs each separately."""
 
     def __init__(self, *, merges: bool) -> None:
         self.generation = 1
@@ -315,7 +315,7 @@ def test_deadlines_are_the_calls_own(server: Server, recorded_call: Callable[...
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["a new head", "a known head"])
-def test_the_batcher_is_told_whether_the_thread_may_compute_and_when_the_caller_leaves(
+def test_the_batcher_knows_whether_the_thread_may_compute_and_when_the_caller_leaves(
     server: Server, recorded_call: Callable[..., Any], is_known: bool
 ) -> None:
     if is_known:

@@ -1,4 +1,4 @@
-"""ModelInfer calls that arrive together, or are computed in one run: each fares as it would by itself."""
+"""ModelInfer calls that arrive together, or run in one batch: each behaves as if alone."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ FP32 = BY_NAME["FP32"]
 
 
 class FakeBatcher:
-    """Keeps what is submitted together until it is computed in one run, which negates it."""
+    """Keeps requests submitted together until they are computed in one run, which negates them."""
 
     def __init__(self) -> None:
         self.groups: list[list[Request]] = []
@@ -292,7 +292,7 @@ def test_requests_whose_version_leaves_go_to_what_takes_its_place(server: Server
     assert server.is_quiet()
 
 
-def test_requests_whose_version_leaves_without_a_successor_are_told(server: Server) -> None:
+def test_requests_whose_version_leaves_without_a_successor_get_an_error(server: Server) -> None:
     server.learn(request(0))
     server.batcher.refuse = lambda _: Unloading("gone")
     calls = server.send(request(1), request(2))
@@ -316,7 +316,7 @@ def test_deadlines_are_each_calls_own(server: Server, recorded_call: Callable[..
     assert [each.deadline_ns for each in group] == [None, LATER_S * 10**9, (LATER_S + 1) * 10**9]
 
 
-def test_a_caller_that_cannot_be_answered_strands_nobody_and_counts_as_answered(
+def test_a_caller_that_cannot_be_answered_strands_no_other_and_counts_as_answered(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.learn(request(0))
@@ -342,7 +342,7 @@ def test_a_call_that_was_answered_before_its_run_ended_is_not_answered_again(ser
     assert server.is_quiet()
 
 
-def test_the_access_log_is_told_of_as_many_calls_as_it_wants(recorded_call: Callable[..., Any]) -> None:
+def test_the_access_log_receives_as_many_calls_as_it_samples(recorded_call: Callable[..., Any]) -> None:
     server = Server(recorded_call, lines_per_s=3)
     server.send(*(request(number, request_id=str(number)) for number in range(5)))
     server.run()
@@ -351,7 +351,7 @@ def test_the_access_log_is_told_of_as_many_calls_as_it_wants(recorded_call: Call
     assert server.is_quiet()
 
 
-def test_timings_are_told_to_those_who_asked(server: Server) -> None:
+def test_timings_are_returned_on_request(server: Server) -> None:
     timings = {"parameters": {"pixelserve_timings": pb.InferParameter(bool_param=True)}}
     calls = server.send(request(1), request(2, **timings), request(3))
     server.run()

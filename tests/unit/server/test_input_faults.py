@@ -1,4 +1,4 @@
-"""What ONNX Runtime says of a failed run is the sender's fault or the server's, and the sender's in plain words."""
+"""ONNX Runtime's errors are attributed to the sender or the server, with a clear message for senders."""
 
 import queue
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""When a session is suspected, checked and replaced."""
+"""Sessions are suspected, checked and replaced."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ INPUTS = {"x": np.zeros(1)}
 
 
 class Session:
-    """Fails where it is told to, when it runs, is warmed or is checked."""
+    """Fails on request, when it runs, is warmed or is checked."""
 
     def __init__(self, *fails_in: str) -> None:
         self.fails_in = fails_in

@@ -1,4 +1,4 @@
-"""What volumes hold beside models is not taken for one."""
+"""Other files on volumes are not mistaken for models."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Parts start in their order and stop in the opposite one, and none of them can keep the process from ending."""
+"""Parts start in order and stop in reverse, and none can keep the process from ending."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from pixelserve_server.life import Gate, Part
 PATIENCE_S = 60
 LOG = FailureLog(None)
 
-# A server whose start, stop and last line are what the first argument says, in a process that gets a signal.
+# A server with start, stop and last line from the first argument, in a process that gets a signal.
 PROGRAM = """
 import os, signal, sys, threading, time
 from pixelserve_server.life import Life
@@ -68,7 +68,7 @@ sys.exit(code)
 
 
 def run(start: str = "", stop: str = "", say: str = "", unfinished: int = 0) -> tuple[int, list[str], str]:
-    """Returns the exit code of such a process, what it said, and its errors."""
+    """Returns the exit code, stdout and stderr of such a process."""
     command = [sys.executable, "-c", PROGRAM, start, stop, say, str(unfinished)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
@@ -131,7 +131,7 @@ def test_a_gate_lets_a_signal_or_a_start_pass_and_never_both() -> None:
 
 @pytest.mark.slow
 class TestProcess:
-    """A process of its own, since it ends."""
+    """A separate process, because it ends."""
 
     def test_an_end_in_time_has_the_servers_exit_code(self) -> None:
         assert run() == (0, ["serves", "stuck []"], "")

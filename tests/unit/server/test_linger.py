@@ -1,4 +1,4 @@
-"""Connections that stay open for their clients when whoever serves them has closed them."""
+"""Connections that stay open for their clients after the server has closed them."""
 
 import gc
 import socket
@@ -136,7 +136,7 @@ def test_a_connection_that_is_held_twice_is_one(listening: socket.socket) -> Non
 
 
 def test_copies_are_not_copied_again(listening: socket.socket) -> None:
-    """Or what a client does not read would stay for as long as its connections are replaced."""
+    """Otherwise unread data would stay for as long as a client's connections are replaced."""
     client, ours = connect(listening)
     copy = held_connections(port_of(listening))
     ours.close()

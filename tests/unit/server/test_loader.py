@@ -1,4 +1,4 @@
-"""A version proves itself before it serves."""
+"""A version is verified before it serves."""
 
 import threading
 from collections.abc import Callable
@@ -306,7 +306,7 @@ def test_a_model_without_a_batch_dimension_is_measured_as_it_is(
 
 
 @pytest.mark.parametrize("asked", [{}, {"device": "cuda"}, {"require_gpu": True}])
-def test_who_asked_for_a_gpu_that_is_not_there_is_told(
+def test_a_missing_gpu_is_reported(
     folder: ModelFolder, load: Callable[..., LoadedVersion], monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
 ) -> None:
     """The model's own wish is its repository's matter; the settings' keeps the server from starting."""

@@ -1,4 +1,4 @@
-"""A log whose reader leaves, falls asleep or has no room: lines are lost, and nothing raises or waits."""
+"""A log whose reader leaves, hangs or is full: lines are lost, but nothing raises or blocks."""
 
 import json
 import os

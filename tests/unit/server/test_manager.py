@@ -1,4 +1,4 @@
-"""What is loaded follows what lies in the repository, and nothing that serves is lost on the way."""
+"""Loaded models follow the repository, without interrupting serving."""
 
 import os
 import shutil
@@ -131,7 +131,7 @@ def test_the_index_says_why_the_files_on_disk_are_not_what_serves(
     assert two[:2] == ("2", "UNAVAILABLE")
 
 
-def test_files_that_changed_since_they_were_loaded_are_told_without_being_loaded(
+def test_changed_files_are_reported_without_being_loaded(
     repository: Path, open_catalogue: Open, model_writer: Write
 ) -> None:
     it = open_catalogue(repository)
@@ -170,7 +170,7 @@ def test_a_failed_load_is_tried_again_when_its_files_change_and_not_before(
     assert len(it.told.failed) == 1
 
 
-def test_a_failed_load_is_tried_again_when_somebody_asks_for_it(repository: Path, open_catalogue: Open) -> None:
+def test_a_failed_load_is_tried_again_on_request(repository: Path, open_catalogue: Open) -> None:
     (repository / "a" / "1" / "model.onnx").write_bytes(b"damaged")
     it = open_catalogue(repository)
     (error,) = it.manager.load("a").result()
@@ -279,7 +279,7 @@ def test_whatever_a_model_raises_is_its_own_trouble_told_once_and_tried_again(
         assert len(it.told.failed) == 1
         assert str(error) in it.told.failed[0][1] if isinstance(error, OSError) else logged == [error]
         assert [status.state for _, status in it.catalogue.others("a")] == [State.UNAVAILABLE]
-        # Asked by name, it is told again.
+        # Asked by name, it gets the error again.
         assert [str(each) for each in it.manager.load("a").result()] == [it.told.failed[1][1]]
     it.manager.refresh()
     assert served(it) == ["a/2", "b/2"]
@@ -386,7 +386,7 @@ def test_the_texts_of_all_models_are_read_before_any_is_loaded(
 def test_a_load_that_never_ends_holds_up_neither_other_models_nor_looks(
     repository: Path, open_catalogue: Open, model_writer: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Timeline: 1. a version is being loaded, for ever; 2. another model's is loaded, by name and by a look; 3. that
+    """Timeline: 1. a version loads forever; 2. another model's is loaded, by name and by a look; 3. that
     look leaves the first alone; 4. the end says that something still runs."""
     it = open_catalogue(repository)
     it.manager._turns = Turns(patience_s=0)
@@ -406,11 +406,11 @@ def test_a_load_that_never_ends_holds_up_neither_other_models_nor_looks(
     assert it.manager.load("b").result(PATIENCE_S) == []
     model_writer(repository / "b" / "3" / "model.onnx")
     it.manager.refresh()
-    # After what the look has begun.
+    # After the loads that the poll started.
     assert it.manager.load("b").result(PATIENCE_S) == []
     assert it.manager._turns.is_changing("a")
     assert not it.manager._turns._waiting
-    # What serves goes on, and says what is on its way.
+    # The serving version continues, and reports the load.
     assert served(it) == ["a/1", "b/3"]
     assert [(version, status.state) for version, status in it.catalogue.others("a")] == [("2", State.LOADING)]
     assert not it.manager.stop(Deadline.after(PATIENCE_S))

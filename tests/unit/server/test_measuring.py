@@ -1,4 +1,4 @@
-"""Which batch sizes are run when a model is loaded, how often, and when that ends."""
+"""The batch sizes that are timed at load, how often, and for how long."""
 
 import dataclasses
 from typing import Any
@@ -19,7 +19,7 @@ class Machine:
     """A model whose runs take time and memory as told; nothing else takes any."""
 
     def __init__(self, times_s: dict[int, float] | None = None, row_mib: int = 0) -> None:
-        """Takes the seconds of a run by its size, else a second whatever the size, and the memory of a row."""
+        """Simulates the seconds per run by size, by default one, and the memory of a row."""
         self.now_ns = 0
         self.held_bytes = 0
         self.runs: list[int] = []

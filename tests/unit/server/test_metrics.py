@@ -347,7 +347,7 @@ def test_the_probes_answer(metrics: Metrics, serve: Serve, path: str, ready: boo
     assert (found, content_type, page) == (status, "text/plain; charset=utf-8", text)
 
 
-def test_readiness_is_asked_anew_for_every_probe(metrics: Metrics, serve: Serve) -> None:
+def test_readiness_is_checked_for_every_probe(metrics: Metrics, serve: Serve) -> None:
     states = [False, True, False]
     address = serve(metrics, ready=lambda: states.pop(0))
     assert [get(address + "/ready")[0] for _ in range(3)] == [503, 200, 503]
@@ -365,7 +365,7 @@ def test_a_host_that_does_not_exist_is_an_error_that_names_it_and_the_remedy(met
         MetricsServer(metrics, lambda: True, FailureLog(None)).bind("192.0.2.1", 0)
 
 
-def test_a_closed_server_takes_no_connections_and_frees_its_port(metrics: Metrics) -> None:
+def test_a_closed_server_accepts_no_connections_and_frees_its_port(metrics: Metrics) -> None:
     server = MetricsServer(metrics, lambda: True, FailureLog(None))
     port = int(server.bind("127.0.0.1", 0).rpartition(":")[2])
     server.close()
@@ -375,5 +375,5 @@ def test_a_closed_server_takes_no_connections_and_frees_its_port(metrics: Metric
         pass
 
 
-def test_closing_what_never_listened_is_no_error(metrics: Metrics) -> None:
+def test_closing_without_listening_is_not_an_error(metrics: Metrics) -> None:
     MetricsServer(metrics, lambda: True, FailureLog(None)).close()

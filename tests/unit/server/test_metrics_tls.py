@@ -1,4 +1,4 @@
-"""The metrics port with TLS: what it speaks, whom it keeps waiting, and what a client sees that expects the other."""
+"""The metrics port with TLS: protocols, slow handshakes, and clients without TLS."""
 
 import http.client
 import socket
@@ -15,7 +15,7 @@ from pixelserve_server.observe.port import MetricsServer
 from pixelserve_server.transport.certificates import CertificateFiles, read_certificates, server_context
 
 TIMEOUT_S = 30
-# For what a test ends itself.
+# Longer than any test: the tests end connections themselves.
 HOUR_S = 3600.0
 
 Address = tuple[str, int]
@@ -109,13 +109,13 @@ def test_a_client_learns_that_the_page_is_whole(
 ) -> None:
     _, address = start()
     raw = socket.create_connection(address, timeout=TIMEOUT_S)
-    # So that an end without TLS's own word for it is an error.
+    # So an end without TLS's close_notify is an error.
     with trusting.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as connection:
         connection.sendall(b"GET /live HTTP/1.0\r\n\r\n")
         assert read(connection).endswith(b"live\n")
 
 
-def test_plain_http_is_told_that_this_is_tls(start: Callable[..., tuple[MetricsServer, Address]]) -> None:
+def test_plain_http_gets_an_error_about_tls(start: Callable[..., tuple[MetricsServer, Address]]) -> None:
     _, address = start()
     with socket.create_connection(address, timeout=TIMEOUT_S) as connection:
         connection.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -124,7 +124,7 @@ def test_plain_http_is_told_that_this_is_tls(start: Callable[..., tuple[MetricsS
     assert b"the metrics port speaks TLS only; use https://" in answer
 
 
-def test_tls_is_told_at_once_that_this_is_plain_http(
+def test_tls_is_refused_at_once_on_a_plain_http_port(
     start: Callable[..., tuple[MetricsServer, Address]], trusting: ssl.SSLContext
 ) -> None:
     _, address = start(tls=False)
@@ -134,7 +134,7 @@ def test_tls_is_told_at_once_that_this_is_plain_http(
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00", b"\x00" * 100, b"hello\r\n"])
-def test_a_handshake_that_never_ends_or_is_none_costs_nobody_else(
+def test_an_endless_or_invalid_handshake_affects_no_one_else(
     start: Callable[..., tuple[MetricsServer, Address]], trusting: ssl.SSLContext, sent: bytes
 ) -> None:
     _, address = start()

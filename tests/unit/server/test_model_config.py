@@ -1,4 +1,4 @@
-"""ModelConfig's answer says where a picture's channels are, as image clients made for Triton need it."""
+"""ModelConfig's answer has an image input's channel order, for Triton's image clients."""
 
 import shutil
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Open = Callable[[Path], SimpleNamespace]
         ),
     ],
 )
-def test_the_format_of_a_model_for_pictures_is_told(
+def test_the_format_of_an_image_model_is_returned(
     tmp_path: Path, root: Path, open_catalogue: Open, config: str | None, told: str
 ) -> None:
     (tmp_path / "digits" / "1").mkdir(parents=True)
@@ -38,6 +38,6 @@ def test_the_format_of_a_model_for_pictures_is_told(
     assert pb.ModelInput.Format.Name(taken.format) == told
 
 
-def test_what_takes_no_pictures_has_no_format(doubler_repository: Path, open_catalogue: Any) -> None:
+def test_other_models_than_image_models_have_no_format(doubler_repository: Path, open_catalogue: Any) -> None:
     (taken,) = describe(open_catalogue(doubler_repository).catalogue.get("doubler"), {}).input
     assert taken.format == pb.ModelInput.FORMAT_NONE

@@ -1,4 +1,4 @@
-"""The pixels of a large request that runs alone reach ONNX Runtime where the network put them, without a copy."""
+"""The pixels of a large request that runs alone reach ONNX Runtime without a copy."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def h2corn_transport() -> Any:
 def catalogue(
     graph_writer: Callable[..., Path], open_catalogue: Callable[[Path], SimpleNamespace], tmp_path: Path
 ) -> Any:
-    """Two loaded models that give back what they get: `pixels` of bytes and `floats`."""
+    """Two loaded models that return their inputs: `pixels` of bytes and `floats`."""
     for name, kind in (("pixels", "UINT8"), ("floats", "FLOAT")):
         tensor = (kind, ["N", SMALL_BYTES])
         graph_writer(tmp_path / name / "1" / "model.onnx", {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
@@ -52,7 +52,7 @@ def catalogue(
 
 
 class Seen:
-    """What a transport handed over, and what ONNX Runtime was given, request by request."""
+    """The transport's buffers and ONNX Runtime's inputs, request by request."""
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -113,7 +113,7 @@ def test_pixels_lie_in_the_message_that_came(stub: GRPCInferenceServiceStub, see
 
 
 def test_floats_are_copied_only_where_they_are_not_aligned(stub: GRPCInferenceServiceStub, seen: Seen) -> None:
-    # Each id is a byte longer, so that one in four has its tensor where a float may be.
+    # Each id is a byte longer, so one in four tensors is aligned for floats.
     for number in range(1, 9):
         send(stub, "floats", "FP32", (ROWS + number).astype(np.float32), "x" * number)
     places = [

@@ -1,4 +1,4 @@
-"""Occlusion: covered cells, and what their covers cost."""
+"""Occlusion: covered cells, and their cost."""
 
 import numpy as np
 import pytest

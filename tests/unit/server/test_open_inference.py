@@ -1,4 +1,4 @@
-"""The protocol's handlers, without a transport: what depends on deadlines, and on answers that fail."""
+"""The protocol's handlers, without a transport: deadlines, and answers that fail."""
 
 import dataclasses
 import time
@@ -139,7 +139,7 @@ def test_a_caller_that_leaves_marks_its_request_as_cancelled(
 def test_outputs_that_cannot_be_written_are_answered_as_an_internal_error(
     serve: Callable[..., Service], recorded_call: Callable[..., Any], graph_writer: Callable[..., Path]
 ) -> None:
-    """A model that keeps no row of what it gets has no row to classify."""
+    """A model that drops all rows has no row to classify."""
 
     def write(path: Path) -> None:
         tensor = ("FLOAT", ["N", 4])

@@ -1,4 +1,4 @@
-"""The turnstile lets work through in the order of its tickets."""
+"""The turnstile admits work in ticket order."""
 
 import itertools
 import threading
@@ -54,7 +54,7 @@ def failing(error: BaseException) -> Callable[[], None]:
     return work
 
 
-def test_work_that_fails_keeps_nobody_behind_it() -> None:
+def test_work_that_fails_blocks_no_other_work() -> None:
     turnstile, done = Turnstile(), list[int]()
     turnstile.enter(1, lambda: done.append(1))
     with pytest.raises(KeyError, match="first"):

@@ -1,4 +1,4 @@
-"""What a version's output is, is decided when it is loaded: by a declaration, else by its outputs."""
+"""A version's output kind is determined at load: by a declaration, else by its outputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +116,7 @@ def test_a_model_that_is_not_known_to_compute_anything_has_scores(model: Any, lo
     assert (reader.kind, reader.reason) == ("scores", "not declared, and there were no outputs to tell by")
 
 
-def test_golden_samples_that_contradict_a_declaration_win_and_are_told(model: Any, load: Any) -> None:
+def test_golden_samples_override_a_declaration_and_this_is_logged(model: Any, load: Any) -> None:
     folder = model("Identity", config=BATCHED + parameter("probabilities"))
     write_card(folder)
     write_golden(folder.version_path(1) / "golden.npz", Golden({"x": VALUES}, {"y": VALUES}))
@@ -144,7 +144,7 @@ def test_one_unit_with_two_labels_gives_both_classes(
     assert (reader.classes, reading.numbers.tolist(), reading.are_probabilities) == (2, [classes], True)
 
 
-def test_one_number_without_labels_is_no_classifier(model: Any, load: Any) -> None:
+def test_one_number_without_labels_is_not_a_classifier(model: Any, load: Any) -> None:
     assert load(model("Identity", columns=1)).scores is None
 
 

@@ -1,4 +1,4 @@
-"""What a client sends with a load takes the place of the repository's files, and leaves nothing behind."""
+"""Files in a load request replace the repository's files, and leave nothing behind."""
 
 import tempfile
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def repository(tmp_path: Path, model_writer: Write) -> Path:
 
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which what is sent is kept."""
+    """The folder of the sent files."""
     path = tmp_path / "kept"
     path.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(path))
@@ -70,7 +70,7 @@ def test_what_cannot_be_loaded_changes_nothing_and_is_not_kept(
     for _ in range(3):
         (error,) = it.manager.load("a", Override(SMALL.config, {PurePosixPath("5/model.onnx"): b"damaged"})).result()
         assert "5/model.onnx" in str(error)
-    # What serves is still there, to be loaded anew if its session breaks.
+    # The serving files still exist, to be loaded again if the session breaks.
     assert it.catalogue.get("a").folder.version_path(1).is_dir()
     assert len(folders(kept)) == 1
     assert it.manager.load("a").result() == []
@@ -153,7 +153,7 @@ def test_a_disk_that_does_not_take_it(repository: Path, open_catalogue: Open, ke
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a\0b", "x" * 256], ids=ascii)
-def test_a_name_that_is_no_folders(repository: Path, open_catalogue: Open, name: str) -> None:
+def test_an_invalid_folder_name(repository: Path, open_catalogue: Open, name: str) -> None:
     with pytest.raises(InvalidRequest, match="is not the name of a folder"):
         open_catalogue(repository).manager.load(name, SMALL).result()
 
@@ -185,7 +185,7 @@ def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
         read_override("{}", {path: b""})
 
 
-def test_nothing_sent_is_no_override() -> None:
+def test_an_empty_override_is_ignored() -> None:
     assert read_override(None, {}) is None
 
 

@@ -1,4 +1,4 @@
-"""Which requests a model has no time for, on a clock that the tests move."""
+"""Requests that a model has no time for, on a fake clock."""
 
 import pytest
 from hypothesis import example, given
@@ -94,7 +94,7 @@ def test_a_single_run_that_took_an_hour_does_not_refuse_everything() -> None:
     it = overload()
     it.end(0, 2, HOUR)
     assert it.run_ns(2) < ms(30)
-    # One that finds nothing before it is judged by the measured time, so that there will be a run to learn from.
+    # A request on an empty queue is judged by the measured time, so there will be a run to learn from.
     assert it.judge(0, 1, HOUR + ms(11), HOUR) == ""
 
 
@@ -105,7 +105,7 @@ def test_a_burst_is_taken_and_a_queue_that_stands_is_shed() -> None:
     assert it.judge(12, 1, None, HOUR + ms(101)) == "shed"
     # What would not wait too long is taken meanwhile.
     assert it.judge(8, 1, None, HOUR + ms(102)) == ""
-    # It has stood just now, so it is no burst.
+    # The queue stood just now, so it is not a burst.
     assert it.judge(12, 1, None, HOUR + ms(103)) == "shed"
     # For a while nothing had to be shed.
     assert it.judge(8, 1, None, HOUR + ms(250)) == ""

@@ -1,4 +1,4 @@
-"""The parts that the settings make."""
+"""The parts built from the settings."""
 
 import threading
 import time

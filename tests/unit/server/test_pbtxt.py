@@ -1,4 +1,4 @@
-"""What is said of a config.pbtxt that does not parse, and where its fields are."""
+"""Parse errors of config.pbtxt, and the positions of its fields."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def mistakes(text: str) -> list[RepositoryError]:
     return parse(PATH, text)[1]
 
 
-# The second line of a file, what is said of it, and what to write.
+# The second line of a file, its problem, and the remedy.
 PLAIN = {
     "a misspelt field": ("max_batch_sizes: 8", "ModelConfig has no max_batch_sizes", "max_batch_size: 8"),
     "a field in capitals": ("Max_Batch_Size: 8", "ModelConfig has no Max_Batch_Size", "max_batch_size: 8"),
@@ -73,7 +73,7 @@ def test_a_plain_mistake_is_said_with_its_line_and_what_to_write(line: str, said
     assert (error.path, error.line, error.write) == (PATH, 2, write)
     assert error.problem == f"`{line}`: {said}"
     assert str(error) == f"{PATH}:2: `{line}`: {said}; write: {write}"
-    # What is proposed is right.
+    # The suggestion is correct.
     assert mistakes(f'name: "digits"\n{error.write}') == []
 
 
@@ -104,7 +104,7 @@ def test_a_mistake_that_could_mean_anything_is_said_with_its_line(line: str, sai
 
 
 def test_a_mistake_has_its_line_whatever_words_protobuf_has_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A protobuf release may word its errors anew, by which only the proposals go."""
+    """A protobuf release may reword its errors, which only removes the suggestions."""
     parse_text = text_format.Parse
 
     def in_other_words(text: str, message: Any) -> Any:
@@ -202,7 +202,7 @@ dynamic_batching { preferred_batch_size: [
         ('parameters["inversion"]', 16),
         ("instance_group[1].count", 19),
         ("dynamic_batching.max_queue_delay_microseconds", 21),
-        # What is not there is looked for where it would be.
+        # Missing fields are located where they would be.
         ("input[1].dims", 5),
         ("dynamic_batching.preserve_ordering", 20),
         ("max_batch_size", None),

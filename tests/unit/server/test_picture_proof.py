@@ -1,4 +1,4 @@
-"""A version shows before it serves that pictures still become what they became when it was exported."""
+"""Before serving, a version shows that images still decode as at export."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_a_declaration_that_says_the_same_in_other_words_is_not_edited(folder: M
     assert load(folder).evidence.verified
 
 
-def test_a_model_that_takes_no_pictures_any_more_is_as_good_as_its_samples(folder: ModelFolder, load: Load) -> None:
+def test_a_model_that_no_longer_accepts_pictures_is_verified_by_its_samples(folder: ModelFolder, load: Load) -> None:
     declare(folder, None)
     loaded = load(folder)
     assert loaded.config.pictures is None

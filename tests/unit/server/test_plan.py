@@ -1,4 +1,4 @@
-"""What is remembered of a request's head, and the answers that are written from it."""
+"""Cached request heads, and the answers written from them."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -295,7 +295,7 @@ def test_a_plan_that_is_not_decoded_is_not_reusable(model_config: Configure) -> 
 
 
 def message(number: int, *, request_id: str = "", data: bytes = PIXELS) -> bytes:
-    """Returns a request; each number's has a head of its own."""
+    """Returns a request; each number has a different head."""
     return part(model_name=f"m{number}", model_version="3", id=request_id, outputs=[Output(name="y")]) + raw(data)
 
 
@@ -337,7 +337,7 @@ def test_a_cache_forgets_everything_when_the_catalogue_changes() -> None:
     assert cache.get(1, 1) is None
 
 
-def test_a_cache_takes_no_plan_that_was_made_before_the_catalogue_changed() -> None:
+def test_a_cache_refuses_plans_made_before_the_catalogue_changed() -> None:
     cache = Cache()
     cache.get(1, 2)
     cache.put(1, 1)
@@ -364,7 +364,7 @@ class Interrupted(dict[Any, Any]):
 @pytest.mark.parametrize("is_known", [True, False], ids=["while it looks up", "while it puts"])
 def test_a_thread_that_is_overtaken_by_a_change_leaves_nothing_old_behind(is_known: bool) -> None:
     """Timeline: 1. a thread looks up or puts a head; 2. the catalogue changes, and another thread asks; 3. the first
-    goes on; 4. nobody gets its plan any more."""
+    continues; 4. its plan is not used any more."""
     cache = Cache()
     interrupted = Interrupted(lambda: cache.get(2, generation=2))
     cache.plans._known = (1, interrupted)

@@ -1,4 +1,4 @@
-"""What a batching policy makes of sizes and priorities."""
+"""A batching policy's sizes and priorities."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def make(max_batch_size: int = 8, **policy: Any) -> BatchingPolicy:
         pytest.param(make(limit_batches=True), 16, 8, id="no more than the model takes"),
         pytest.param(make(limit_batches=True), 0, 8, id="not measured"),
         pytest.param(make(), 4, 8, id="switched off"),
-        pytest.param(make(limit_batches=True, preferred_batch_sizes=(2,)), 4, 8, id="somebody chose sizes"),
+        pytest.param(make(limit_batches=True, preferred_batch_sizes=(2,)), 4, 8, id="sizes chosen by the user"),
         pytest.param(make(0, limit_batches=True), 1, 0, id="no batch dimension"),
     ],
 )
@@ -29,7 +29,7 @@ def test_merging_stops_at(policy: BatchingPolicy, best_size: int, limit: int) ->
 
 
 @pytest.mark.parametrize(("priority", "level"), [(0, 2), (1, 1), (2, 2), (3, 3), (4, 2), (2**63, 2)])
-def test_a_priority_that_is_no_level_means_the_default(priority: int, level: int) -> None:
+def test_an_unknown_priority_means_the_default(priority: int, level: int) -> None:
     assert make(priority_levels=3, default_priority=2).level_of(priority) == level
 
 

@@ -1,4 +1,4 @@
-"""A port's loop knows how far it is behind, and what has passed of a deadline is counted."""
+"""A port's loop knows its delay, which counts towards deadlines."""
 
 import asyncio
 import time

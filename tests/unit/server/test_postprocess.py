@@ -1,4 +1,4 @@
-"""The classification extension: a row's best classes as Triton writes them."""
+"""The classification extension: a row's best classes in Triton's format."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_labels_follow_their_index() -> None:
     assert top_classes(np.array([[0.25, 0.75]]), 2, ("cat", "dög")) == [["0.750000:1:dög".encode(), b"0.250000:0:cat"]]
 
 
-def test_a_class_beyond_the_labels_has_none() -> None:
+def test_a_class_beyond_the_labels_has_no_label() -> None:
     assert top_classes(np.array([[0.25, 0.75]]), 2, ("cat",)) == [[b"0.750000:1", b"0.250000:0:cat"]]
 
 

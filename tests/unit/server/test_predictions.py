@@ -1,4 +1,4 @@
-"""Predictions are counted, and held against what the card says of them."""
+"""Predictions are counted, and compared with the card."""
 
 import math
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def test_each_row_counts_for_its_class() -> None:
     assert predictions.counts() == [1, 1, 2]
 
 
-def test_many_rows_are_counted_without_anybody_asking() -> None:
+def test_many_rows_are_counted_without_a_scrape() -> None:
     predictions = watched()
     for _ in range(100):
         predictions.add(rows(*typical(100)))
@@ -175,7 +175,7 @@ def test_the_index_is_the_sum_of_both_divergences() -> None:
     expected = sum(a * math.log(a / b) + b * math.log(b / a) for a, b in zip(p, q, strict=True))
     assert stability_index(p, q) == pytest.approx(expected)
     assert stability_index(p, p) == 0
-    # A share of nothing is no infinity.
+    # A share of nothing is not infinite.
     assert 0 < stability_index([0, 1], [1, 0]) < 20
 
 
@@ -186,7 +186,7 @@ def test_the_index_is_the_sum_of_both_divergences() -> None:
         pytest.param(1, (), False, id="one number"),
         pytest.param(1, ("cat", "dog"), True, id="one number for two classes"),
         pytest.param(FREE, (), False, id="any number of classes"),
-        pytest.param(100_000, (), False, id="more classes than anybody reads"),
+        pytest.param(100_000, (), False, id="too many classes to read"),
     ],
 )
 def test_only_classifiers_are_watched(columns: int, labels: tuple[str, ...], watched: bool) -> None:

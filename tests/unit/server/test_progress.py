@@ -1,4 +1,4 @@
-"""A load that takes long says what it is doing."""
+"""A slow load reports its current step."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""A candidate becomes stable and back, and of config.pbtxt nothing but the names changes."""
+"""Promotion and rollback of a candidate change only the aliases in config.pbtxt."""
 
 import stat
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_nothing_to_go_back_to(tmp_path: Path, config: Path) -> None:
         rollback(tmp_path, "a")
 
 
-def test_a_model_without_a_config_is_told_what_to_write(tmp_path: Path, config: Path) -> None:
+def test_the_error_of_a_model_without_a_config_says_what_to_write(tmp_path: Path, config: Path) -> None:
     config.unlink()
     with pytest.raises(RepositoryError, match=r"write it first.*max_batch_size: 64 dynamic_batching"):
         promote(tmp_path, "a", 1)

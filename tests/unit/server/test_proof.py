@@ -1,4 +1,4 @@
-"""A version's requests are merged only where its rows were proven to be computed by themselves."""
+"""A version's requests are merged only if its rows are proven independent."""
 
 import os
 import struct
@@ -229,7 +229,7 @@ BY_SIZE: list[Node] = [
     [pytest.param(5, "together only", id="together"), pytest.param(1, "one by one only", id="one by one")],
 )
 def test_golden_samples_must_hold_one_by_one_and_together(tmp_path: Path, load: Load, rows: int, how: str) -> None:
-    """A value grows with the batch by less than what a proof of rows allows, and more than the card does."""
+    """A value grows with the batch by less than a row proof allows, but by more than the card does."""
     step = np.float32(1e-5)
     folder = write_floats(tmp_path, BY_SIZE, ["N", WIDTH], None, step=np.array([step]))
     assert load(folder).row_state == "independent"
@@ -370,7 +370,7 @@ def test_every_session_of_a_version_is_proven(tmp_path: Path, load: Load, monkey
     assert len(set(map(id, proven))) == 3
 
 
-def test_a_session_that_is_loaded_anew_is_proven_again_hash_included(tmp_path: Path, load: Load) -> None:
+def test_a_reloaded_session_is_proven_again_hash_included(tmp_path: Path, load: Load) -> None:
     folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
     write_evidence(folder, X, X @ WEIGHTS)
     (instance,) = load(folder).batcher._scheduler._free
@@ -425,7 +425,7 @@ def test_every_session_must_reproduce_the_golden_samples(
     assert len(opened) == 3
 
 
-def test_a_session_that_is_loaded_anew_proves_what_the_first_did_whatever_lies_there_by_then(
+def test_a_reloaded_session_proves_what_the_first_did_whatever_lies_there_by_then(
     tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
@@ -445,7 +445,7 @@ def test_a_session_that_is_loaded_anew_proves_what_the_first_did_whatever_lies_t
         instance._rebuild()
 
 
-def test_a_session_that_is_loaded_anew_is_of_the_same_file_although_no_card_tells(tmp_path: Path, load: Load) -> None:
+def test_a_reloaded_session_is_of_the_same_file_without_a_card(tmp_path: Path, load: Load) -> None:
     folder = write_floats(tmp_path, dense(), ["N", 3], None, W=WEIGHTS)
     (instance,) = load(folder).batcher._scheduler._free
     assert instance._rebuild is not None
@@ -457,7 +457,7 @@ def test_a_session_that_is_loaded_anew_is_of_the_same_file_although_no_card_tell
         instance._rebuild()
 
 
-def test_a_session_that_is_loaded_anew_is_proven_with_the_batches_that_serving_makes(
+def test_a_reloaded_session_is_proven_with_the_batches_that_serving_makes(
     tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     padded: list[int] = []

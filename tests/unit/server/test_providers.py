@@ -1,4 +1,4 @@
-"""What sessions ask of execution providers, and which one computes."""
+"""Sessions' execution providers, and which one computes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,7 +159,7 @@ def test_a_run_without_graphs_says_nothing() -> None:
     assert run_config(graphs=False) == {}
 
 
-def test_a_session_with_graphs_is_told_at_every_run_which_one() -> None:
+def test_a_session_with_graphs_gets_its_graph_with_every_run() -> None:
     # ONNX Runtime would capture graph 0 of whatever memory the first run had, and answer all later runs from it.
     assert run_config(graphs=True) == {"gpu_graph_id": "-1"}
     assert run_config(graphs=True, graph=2) == {"gpu_graph_id": "2"}

@@ -1,4 +1,4 @@
-"""Where requests wait: levels, limits, deadlines, and what runs together."""
+"""The queue: levels, limits, deadlines, and merging."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ ROOMY = QueuePolicy(100)
 
 
 def request(name: str = "", *, rows: int = 1, width: int = 1, **fields: Any) -> Request:
-    """Returns a request that arrived at 0; its name is what the tests call it."""
+    """Returns a request that arrived at 0, named for the tests."""
     made = Request({"x": np.zeros((rows, width))}, rows, lambda _: None, arrived_ns=0, **fields)
     made.name = name
     return made
@@ -71,7 +71,7 @@ def test_a_request_of_another_layout_closes_the_batch_and_is_not_overtaken() -> 
     assert [names(queue.take(8, merge=True, now_ns=0)[0]) for _ in range(3)] == ["a", "b", "c"]
 
 
-def test_requests_of_equal_layouts_run_together_whoever_made_these() -> None:
+def test_requests_of_equal_layouts_run_together() -> None:
     queue = make()
     for name in "ab":
         queue.push(request(name, width=3))
@@ -80,7 +80,7 @@ def test_requests_of_equal_layouts_run_together_whoever_made_these() -> None:
     assert names(queue.take(8, merge=True, now_ns=0)[0]) == "ab"
 
 
-def test_what_is_expired_or_cancelled_is_dropped_on_the_way_and_takes_no_room() -> None:
+def test_expired_and_cancelled_requests_are_dropped_and_take_no_room() -> None:
     queue = make()
     for name, deadline_s in (("a", 1.0), ("b", None), ("c", None), ("d", 2.0), ("e", 1.5)):
         queue.push(request(name, deadline_s=deadline_s, rows=2))
@@ -128,7 +128,7 @@ def test_a_level_that_was_full_takes_requests_again_when_one_has_left() -> None:
         leaving.deadline_ns = SECOND_NS
 
 
-def test_the_time_it_may_wait_is_no_matter_where_nobody_limits_it() -> None:
+def test_waiting_time_does_not_matter_without_a_limit() -> None:
     queue, patient = make(), request()
     queue.push(patient)
     assert (patient.deadline_ns, patient.patience_ns, queue.next_event_ns()) == (None, None, None)
@@ -170,7 +170,7 @@ def test_a_timeout_counts_from_the_arrival() -> None:
 
 @pytest.fixture
 def delaying() -> RequestQueue:
-    """A queue whose requests go behind the others after a second; a is late then, b and c are not."""
+    """A queue whose requests move behind the others after one second; a is late then, b and c are not."""
     queue = make(QueuePolicy(4, 1.0, "delay"))
     for name, arrived_ns in (("a", 0), ("b", SECOND_NS), ("c", 2 * SECOND_NS)):
         made = request(name)

@@ -1,4 +1,4 @@
-"""Regions of shared memory: what may be registered, and that nothing outside of them is touched."""
+"""Regions of shared memory: valid registrations, and no access outside of them."""
 
 import os
 from pathlib import Path

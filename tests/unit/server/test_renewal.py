@@ -1,4 +1,4 @@
-"""Certificates whose files change while they are used: what is taken, what is refused, and what is said of it."""
+"""Certificates renewed in use: accepted and refused files, and log messages."""
 
 import threading
 from collections.abc import Callable
@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 
 class Port:
-    """Keeps what it is given, or refuses it."""
+    """Keeps new certificates, or refuses them."""
 
     def __init__(self) -> None:
         self.given: list[str] = []
@@ -45,7 +45,7 @@ class Log:
 
 
 class Served:
-    """Files as a Kubernetes secret has them, two ports that use them, and what was said."""
+    """Files like those of a Kubernetes secret, two ports that use them, and the log."""
 
     def __init__(self, folder: Path, authority: CertificateAuthority) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""RepositoryIndex says what each version does, and waits for the disk where nobody else has to."""
+"""RepositoryIndex reports each version's state; only its caller waits for the disk."""
 
 import threading
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_a_ready_version_whose_files_have_changed_says_so(recorded_call: Callabl
     index.close()
 
 
-def test_a_disk_that_hangs_costs_nobody_but_who_asked(recorded_call: Callable[..., Any]) -> None:
+def test_a_disk_that_hangs_affects_only_its_caller(recorded_call: Callable[..., Any]) -> None:
     """1. the disk hangs; 2. two calls come, and their threads go on; 3. it answers, and so do both calls."""
     released = threading.Event()
 

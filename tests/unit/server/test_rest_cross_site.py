@@ -1,4 +1,4 @@
-"""Which requests may have been sent by web pages of other sites."""
+"""Requests that web pages of other sites may have sent."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""ModelInfer over HTTP: JSON that was read before changes neither what is asked nor what is answered."""
+"""ModelInfer over HTTP: cached JSON changes neither requests nor answers."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ class Server:
 
     def _handle(self, message: bytes, call: Call) -> None:
         request = pb.ModelInferRequest.FromString(message)
-        # As protobuf writes it, so that heads are found by their bytes.
+        # In protobuf's encoding, so heads are found by their bytes.
         assert message == request.SerializeToString()
         self.asked.append(request)
         response = pb.ModelInferResponse(model_name=request.model_name, model_version=self.version, id=request.id)
@@ -55,7 +55,7 @@ class Server:
     def post(
         self, text: bytes, binary: bytes = b"", *, model: str = "m", version: str = "", **more: bytes
     ) -> tuple[Any, bytes]:
-        """Returns the JSON of an answer and what is behind it."""
+        """Returns the JSON of an answer and the bytes after it."""
         headers = {b"inference-header-content-length": b"%d" % len(text)} | {
             name.replace("_", "-").encode(): value for name, value in more.items()
         }
@@ -137,14 +137,14 @@ def test_the_id_is_the_one_that_json_means(server: Server, text: str, wanted: st
         assert (server.asked[-1].id, content.get("id", "")) == (expected, expected)
 
 
-def test_what_is_no_json_is_refused_though_it_is_the_rest_of_some(server: Server) -> None:
+def test_invalid_json_is_refused_even_after_a_cached_head(server: Server) -> None:
     text = written({"id": "7", "inputs": [INPUT]})
     server.post(text, ROW)
     with pytest.raises(InvalidRequest, match="not JSON"):
         server.post(text.removeprefix(b'{"id": "7", '), ROW)
 
 
-def test_models_and_versions_are_told_apart(server: Server) -> None:
+def test_models_and_versions_are_distinguished(server: Server) -> None:
     text = written({"inputs": [INPUT], **BINARY})
     for model, version in (("m", ""), ("m", "2"), ("n", "2"), ("m", "")):
         content, _ = server.post(text, ROW, model=model, version=version)
@@ -152,7 +152,7 @@ def test_models_and_versions_are_told_apart(server: Server) -> None:
         assert content["model_name"] == model
 
 
-def test_an_answer_of_another_version_or_shape_is_written_anew(server: Server) -> None:
+def test_an_answer_of_another_version_or_shape_is_written_again(server: Server) -> None:
     text = written({"id": "7", "inputs": [INPUT], **BINARY})
     changes = (("1", 1, "of"), ("2", 1, "of"), ("2", 3, "of"), ("2", 3, "by"), ("10", 3, "by"), ("1", 1, "of"))
     for version, rows, server.prefix in changes:

@@ -1,4 +1,4 @@
-"""Messages and errors of gRPC as HTTP shows them."""
+"""gRPC messages and errors over HTTP."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What HTTP does with failures that nobody expects, and with callers who leave at any moment."""
+"""HTTP with unexpected failures, and with callers that leave at any moment."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ def babbles(_: bytes, call: Call) -> None:
 
 
 @pytest.mark.parametrize("handler", [fails, babbles])
-def test_an_unexpected_failure_is_told_by_an_id_only(handler: Handler) -> None:
+def test_an_unexpected_failure_returns_only_an_id(handler: Handler) -> None:
     server = Server(handler)
     status, body = server.get()
     assert status == 500
@@ -102,7 +102,7 @@ def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered(
     server = Server(waits)
     assert server.get(leaves=leaves) == (0, b"")
     (call,) = cancelled
-    # The loop has ended; whoever works on the call may answer it all the same.
+    # The loop has ended, but the call may still be answered.
     call.fail(status_of(Cancelled("gone")))
     call.reply(b"")
     assert server.admission.replies.total() == 0
@@ -110,7 +110,7 @@ def test_a_caller_who_leaves_is_cancelled_once_and_counted_until_it_is_answered(
     assert server.logged == []
 
 
-def test_whoever_asks_for_the_caller_after_it_has_left_hears_so_at_once() -> None:
+def test_a_departure_callback_after_the_caller_has_left_is_called_at_once() -> None:
     calls: list[Call] = []
     heard: list[bool] = []
 
@@ -156,7 +156,7 @@ def test_an_inference_path_is_not_for_other_methods() -> None:
 
 
 def test_a_path_that_is_not_served_is_404_whatever_its_query() -> None:
-    """The query is no UTF-8, which HTTP/2 lets through."""
+    """The query is not UTF-8, which HTTP/2 permits."""
     server = Server(lambda message, call: None)
     status, body = server.get("/nowhere", query=b"a=\xf7\xff")
     assert (status, json.loads(body)["error"].split(";")[0]) == (404, "there is no /nowhere here")

@@ -1,4 +1,4 @@
-"""Tensors as JSON writes them, to raw bytes and back."""
+"""Tensors in JSON, to raw bytes and back."""
 
 from typing import Any
 

@@ -129,7 +129,7 @@ graphs = st.builds(
 def test_an_answer_is_that_of_the_same_request_alone(
     loader: Loader, graph: Graph, rows: list[int], delay_us: int, seed: int
 ) -> None:
-    """1. A graph is served, merging as far as its rows allow. 2. Callers come at once, each with rows of its own, again
+    """1. A graph is served, merging as far as its rows allow. 2. Callers come at once, each with different rows, again
     and again. 3. Every answer is held against a session of its own that computed the request alone."""
     with tempfile.TemporaryDirectory() as repository:
         folder = ModelFolder(Path(repository) / "drawn")

@@ -1,4 +1,4 @@
-"""What config.pbtxt says of batching and of instances."""
+"""Batching and instances in config.pbtxt."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What an output's numbers are taken for changes at most once, and never back."""
+"""The interpretation of an output changes at most once, and never back."""
 
 import threading
 from typing import Any
@@ -17,7 +17,7 @@ LOGITS = np.array([[4.5, -2.0]], np.float32)
 
 
 class Told:
-    """A reader, and what was said of it."""
+    """A reader, and its messages."""
 
     def __init__(self, kind: OutputKind, *, declared: bool) -> None:
         self.said: list[str] = []
@@ -25,12 +25,12 @@ class Told:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_row_that_is_no_probability_makes_it_and_all_later_ones_scores(declared: bool) -> None:
+def test_a_row_without_probabilities_makes_it_and_all_later_ones_scores(declared: bool) -> None:
     told = Told("probabilities", declared=declared)
     assert told.reader.read(SURE).are_probabilities
     reading = told.reader.read(np.concatenate([SURE, LOGITS]))
     assert (reading.kind, reading.numbers.tolist()) == ("scores", np.concatenate([SURE, LOGITS]).tolist())
-    # What looks like probabilities again is still what it was.
+    # Later rows that look like probabilities do not change it back.
     assert [told.reader.read(SURE).kind for _ in range(3)] == ["scores"] * 3
     assert (told.reader.kind, told.reader.is_contradicted, len(told.said)) == ("scores", True, 1)
     assert "[4.5, -2]" in told.said[0]
@@ -61,7 +61,7 @@ def test_threads_that_see_it_at_once_say_it_once(monkeypatch: pytest.MonkeyPatch
     together, contradict = threading.Barrier(8), scores.contradict
 
     def look_together(*args: Any) -> Any:
-        # All of them have read what the kind is before one of them changes it.
+        # All of them have read the kind before one changes it.
         together.wait(60)
         return contradict(*args)
 

@@ -1,4 +1,4 @@
-"""Loading ONNX files: what they say of themselves, and what is refused."""
+"""Loading ONNX files: their metadata, and refused ones."""
 
 import importlib.metadata
 from collections.abc import Callable

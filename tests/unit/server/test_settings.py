@@ -1,4 +1,4 @@
-"""Settings: flag over environment over default, and what is said of a bad one."""
+"""Settings: flag over environment over default, and errors for invalid ones."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"PIXELSERVE_{name.upper()}", raising=False)
 
 
-def test_a_setting_that_nobody_gives_has_its_default() -> None:
+def test_a_setting_that_is_not_given_has_its_default() -> None:
     settings = parse_settings(REPOSITORY)
     assert settings.model_repository == Path("models")
     assert (settings.host, settings.grpc_port, settings.metrics_port) == ("127.0.0.1", 8001, 8002)
@@ -48,7 +48,7 @@ def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     assert parse_settings([]).model_repository == Path("elsewhere")
 
 
-# What a pod gets for each Service of its namespace, here for those that a person would call like the project.
+# A pod's variables for each Service of its namespace, here for Services named like the project.
 SERVICE_LINKS = {
     f"{service}_{name}": value
     for service in ("PIXELSERVE", "PIXELSERVE_GRPC", "PIXELSERVE_HTTP", "PIXELSERVE_METRICS")
@@ -81,7 +81,7 @@ def test_a_services_address_is_known_in_each_form(monkeypatch: pytest.MonkeyPatc
     assert parse_settings(REPOSITORY).metrics_port == 8002
 
 
-def test_a_port_that_is_no_services_address_is_refused_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_not_a_services_address_is_refused_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELSERVE_METRICS_PORT", "10.0.0.1:8002")
     with pytest.raises(StartupError, match="PIXELSERVE_METRICS_PORT"):
         parse_settings(REPOSITORY)
@@ -168,7 +168,7 @@ COMPANIONS = {
 
 
 def test_the_table_of_values_has_every_setting() -> None:
-    # The configuration file must exist, and has tests of its own.
+    # The configuration file must exist, and has separate tests.
     assert VALUES.keys() | {"config"} == Settings.model_fields.keys()
 
 
@@ -222,7 +222,7 @@ def test_every_setting_is_one_flag(name: str, monkeypatch: pytest.MonkeyPatch) -
             r"^--instance \(or PIXELSERVE_INSTANCE\) is 'two words': string should match pattern",
             id="no name",
         ),
-        pytest.param(["--max-connection-age-s", "inf"], r"'inf': .*less than or equal to 604800$", id="for ever"),
+        pytest.param(["--max-connection-age-s", "inf"], r"'inf': .*less than or equal to 604800$", id="infinite"),
         pytest.param(["--max-connection-age-s", "nan"], r"'nan': .*less than or equal to 604800$", id="not a number"),
         pytest.param(
             ["--grpc-port", "-1", "--grace-s", "x"],
@@ -302,7 +302,7 @@ def test_a_bad_value_from_the_environment_names_the_same(monkeypatch: pytest.Mon
         parse_settings(REPOSITORY)
 
 
-def test_a_setting_without_default_that_nobody_gives_is_missing() -> None:
+def test_a_setting_without_default_that_is_not_given_is_missing() -> None:
     with pytest.raises(StartupError, match=r"^--model-repository \(or PIXELSERVE_MODEL_REPOSITORY\) is missing$"):
         parse_settings([])
 

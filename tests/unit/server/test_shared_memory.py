@@ -1,4 +1,4 @@
-"""What a request reads from shared memory is counted before it is read."""
+"""A request's bytes in shared memory are counted before they are read."""
 
 from collections.abc import Callable
 from pathlib import Path

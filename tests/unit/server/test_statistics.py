@@ -1,4 +1,4 @@
-"""ModelStatistics: Triton's numbers, with the runs that were timed at load among them."""
+"""ModelStatistics: Triton's numbers, including the runs timed at load."""
 
 import weakref
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an error becomes on the wire."""
+"""Errors on the wire."""
 
 import inspect
 

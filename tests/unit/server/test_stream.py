@@ -24,7 +24,7 @@ def message(name: str) -> bytes:
 
 @dataclass
 class Service:
-    """A ModelInfer that keeps its calls until it is told to answer them, and the streams in front of it."""
+    """A ModelInfer that answers its calls on request, and the streams in front of it."""
 
     window: int
     max_streams: int
@@ -32,7 +32,7 @@ class Service:
     left: list[int] = field(default_factory=list)
     """Which calls were told that their caller has left."""
     failure: Exception | None = None
-    """What it raises instead."""
+    """The error that it raises instead."""
 
     def __post_init__(self) -> None:
         self.admission = Admission(10**9)
@@ -64,7 +64,7 @@ def serve() -> Callable[..., Service]:
 
 
 class Client:
-    """A transport's two sides of a stream: what it takes in, and what it writes."""
+    """A transport's two sides of a stream: input and output."""
 
     def __init__(self, service: Service) -> None:
         self._changed = threading.Event()
@@ -93,7 +93,7 @@ def in_background(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_answers_come_in_the_order_of_their_requests_whoever_is_done_first(serve: Callable[..., Service]) -> None:
+def test_answers_come_in_the_order_of_their_requests(serve: Callable[..., Service]) -> None:
     service = serve()
     client = Client(service)
     client.send("0", "1", "2")
@@ -162,12 +162,12 @@ def test_a_client_that_leaves_cancels_what_is_not_answered(serve: Callable[..., 
     client.stream.close()
     assert service.left == [0, 2]
     assert list(client.answers()) == []
-    # Whoever works on them answers them all the same, if only to be done with it.
+    # They are still answered, if only to release them.
     service.answer(0, 2)
     assert service.admission.drain(0) == 0
 
 
-def test_whoever_asks_after_the_client_has_left_is_told_at_once(serve: Callable[..., Service]) -> None:
+def test_a_departure_callback_after_the_client_has_left_is_called_at_once(serve: Callable[..., Service]) -> None:
     service = serve()
     client = Client(service)
     client.send("0")

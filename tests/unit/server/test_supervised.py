@@ -1,4 +1,4 @@
-"""Threads that live as long as the server: what becomes of one that fails."""
+"""Threads for the server's lifetime: restarts after failures."""
 
 import queue
 import threading
@@ -13,7 +13,7 @@ PATIENCE_S = 20
 
 
 class Watched:
-    """A supervisor, and what it told."""
+    """A supervisor, and its reports."""
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.failures: queue.Queue[BaseException] = queue.Queue()
@@ -28,7 +28,7 @@ class Watched:
 
 
 def failing(times: int, error: BaseException, done: threading.Event) -> Callable[[], None]:
-    """Work that raises so many times, and then is done."""
+    """Work that raises a number of times, and then finishes."""
     left = [times]
 
     def work() -> None:
@@ -74,7 +74,7 @@ def test_a_thread_that_has_failed_counts_as_down_until_it_starts_again() -> None
     assert not done.is_set()
 
 
-def test_what_is_told_of_a_failure_cannot_end_the_thread() -> None:
+def test_reporting_a_failure_cannot_end_the_thread() -> None:
     done = threading.Event()
     failures: list[BaseException] = []
 

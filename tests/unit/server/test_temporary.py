@@ -1,4 +1,4 @@
-"""A server's temporary files go with it, or with the next one."""
+"""A server's temporary files are removed with it, or by the next one."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ def test_a_server_that_was_killed_before_it_locked_its_folder_leaves_nothing(dir
     assert list(directory.iterdir()) == []
 
 
-def test_a_folder_that_another_server_takes_for_abandoned_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_server_takes_for_abandoned_is_created_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """1. a server makes its folder; 2. another one starts, and removes it; 3. the first comes to lock it."""
     lock, removed = temporary._lock, []
 
@@ -88,8 +88,8 @@ def test_a_folder_that_another_server_takes_for_abandoned_is_made_anew(monkeypat
     folder.remove()
 
 
-def test_a_lock_on_a_file_that_has_gone_is_none(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1. a server opens its lock; 2. another one removes the folder; 3. the first locks what is not there any more."""
+def test_a_lock_on_a_deleted_file_does_not_count(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. a server opens its lock; 2. another one removes the folder; 3. the first locks a deleted file."""
     flock = temporary.fcntl.flock
 
     def lock_late(descriptor: int, how: int) -> None:

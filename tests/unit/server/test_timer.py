@@ -1,4 +1,4 @@
-"""The thread that does small things later."""
+"""The thread that runs short functions later."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ FOREVER_NS = int(FOREVER_S * 1e9)
 
 
 class Clock:
-    """A timer that a test hands functions, and what they did in which order."""
+    """A timer, and the results of its functions in order."""
 
     def __init__(self) -> None:
         self.failures: queue.Queue[BaseException] = queue.Queue()
@@ -25,7 +25,7 @@ class Clock:
         self._functions: dict[str, Callable[[], None]] = {}
 
     def at(self, in_ns: int, name: str) -> None:
-        """Has `name` called in so many nanoseconds, in place of whenever it was to be called."""
+        """Schedules `name` in a number of nanoseconds, replacing its earlier schedule."""
         function = self._functions.setdefault(name, lambda: self.called.put(name))
         self.timer.at(time.monotonic_ns() + in_ns, function)
 

@@ -1,4 +1,4 @@
-"""The file of tokens: read at the start, followed while it changes."""
+"""The tokens file: read at start-up, and reloaded after changes."""
 
 import os
 import threading
@@ -23,7 +23,7 @@ def line(secret: str, *, ending: str = "\n") -> str:
 
 
 class Log:
-    """Keeps what is logged, and lets a test wait for it."""
+    """Keeps log events, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
@@ -48,7 +48,7 @@ class Log:
 
 
 class Watched:
-    """A file that is followed, and what is accepted by it."""
+    """A followed file, and the tokens that it accepts."""
 
     def __init__(self, path: Path, look_s: float) -> None:
         self.path = path
@@ -254,5 +254,5 @@ def test_a_file_is_read_only_once_it_rests(tmp_path: Path, monkeypatch: pytest.M
     assert looks == [0, 0, 0, 0, 0, 1]
 
 
-def test_closing_what_was_not_started_is_no_error(tmp_path: Path) -> None:
+def test_closing_without_starting_is_not_an_error(tmp_path: Path) -> None:
     Watched(tmp_path / "tokens", 1).file.close()

@@ -1,4 +1,4 @@
-"""The W3C headers that a caller's trace comes in."""
+"""The W3C headers of a caller's trace."""
 
 from collections.abc import Sequence
 
@@ -45,5 +45,5 @@ def test_a_header_of_the_standard_is_read(header: str, is_sampled: bool) -> None
         [("traceparent", "0" * 100_000)],
     ],
 )
-def test_anything_else_is_no_trace(metadata: Sequence[tuple[str, str | bytes]]) -> None:
+def test_anything_else_is_not_a_trace(metadata: Sequence[tuple[str, str | bytes]]) -> None:
     assert trace_parent(metadata) is None

@@ -1,4 +1,4 @@
-"""Which transport the settings ask for."""
+"""The transport chosen by the settings."""
 
 import importlib.util
 from pathlib import Path

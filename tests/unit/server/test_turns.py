@@ -1,4 +1,4 @@
-"""Changes of models: in order, one after the other, and never held up by one that does not end."""
+"""Changes of models: in order, one at a time, and never blocked by one that hangs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def test_different_models_take_turns_while_none_takes_long(hold: Callable[[], He
     turns.submit("a", first)
     assert first.begun.wait(PATIENCE_S)
     done = turns.submit("b", second)
-    # Only what is wrong begins in this time.
+    # Only a faulty change would start in this time.
     assert not second.begun.wait(0.2)
     first.end.set()
     assert second.begun.wait(PATIENCE_S)
@@ -119,7 +119,7 @@ def test_waiting_leaves_out_what_takes_too_long(hold: Callable[[], Held]) -> Non
     assert (turns.is_changing("endless"), turns.is_changing("a")) == (True, False)
 
 
-def test_closing_cancels_what_waits_and_says_whether_something_is_being_made(hold: Callable[[], Held]) -> None:
+def test_closing_cancels_waiting_changes_and_returns_whether_one_is_running(hold: Callable[[], Held]) -> None:
     turns, first = Turns(EVER), hold()
     turns.submit("a", first)
     assert first.begun.wait(PATIENCE_S)

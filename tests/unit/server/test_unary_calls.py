@@ -1,4 +1,4 @@
-"""How unary calls are read from ASGI's events, in every form that ASGI allows."""
+"""Reading unary calls from ASGI's events, in every permitted form."""
 
 import asyncio
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ IN_PARTS = {
 
 
 class Dispatcher:
-    """Answers every call with its own message; keeps what it is asked."""
+    """Answers every call with its message; keeps the requests."""
 
     methods = (METHOD,)
 

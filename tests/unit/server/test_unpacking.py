@@ -1,4 +1,4 @@
-"""Compressed messages count as in flight before there is room for them, and large ones are unpacked beside the loop."""
+"""Compressed messages are counted before allocation, and large ones are unpacked off the loop."""
 
 import asyncio
 import gzip

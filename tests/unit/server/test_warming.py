@@ -1,4 +1,4 @@
-"""A version's sessions are warm before it serves, and hold no more memory for it than they need."""
+"""A version's sessions are warm before it serves, within the necessary memory."""
 
 import threading
 from collections.abc import Callable

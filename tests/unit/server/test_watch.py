@@ -1,4 +1,4 @@
-"""What the access log and the traces are told of calls."""
+"""Calls reported to the access log and the traces."""
 
 import weakref
 from collections.abc import Callable
@@ -134,7 +134,7 @@ def test_what_a_transport_could_not_hand_over_gets_one_too(recorded_call: Callab
     assert 0 < log.written[0][0].started_ns <= log.written[0][0].ended_ns
 
 
-def test_traces_are_told_first_and_the_line_has_their_trace(handle: Callable[..., Any]) -> None:
+def test_traces_are_notified_first_and_the_line_has_their_trace(handle: Callable[..., Any]) -> None:
     log, traces = Lines(), Traces()
     for handler in (answer, refuse):
         handle(log, traces, handler)
@@ -142,7 +142,7 @@ def test_traces_are_told_first_and_the_line_has_their_trace(handle: Callable[...
     assert [call.code for call in traces.added] == ["OK", "NOT_FOUND"]
 
 
-def test_a_call_that_nobody_wants_to_know_of_leaves_no_record(handle: Callable[..., Any]) -> None:
+def test_an_unwatched_call_leaves_no_record(handle: Callable[..., Any]) -> None:
     log, traces = Lines(per_s=1e-9), Traces(wanted=False)
     log.successes.take(2**62)
     assert handle(log, traces, answer).record is None

@@ -1,4 +1,4 @@
-"""Splitting a message's large field off, held against protobuf's own parser."""
+"""Splitting off a message's large field, compared with protobuf's parser."""
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -85,7 +85,7 @@ def test_a_message_with_a_byte_changed_is_never_taken_for_another(message: bytes
     for position in range(len(message)):
         for changed in (0x00, 0x01, 0x3A, 0x7F, 0x80, 0xFF, message[position] ^ 0x01, message[position] ^ 0x40):
             spoilt = message[:position] + bytes([changed]) + message[position + 1 :]
-            # Refusing what protobuf takes (groups, which nobody sends) is allowed; the reverse is not.
+            # Refusing what protobuf accepts (groups, which are never sent) is allowed; the reverse is not.
             assert parse_split(spoilt) in (parse(spoilt), None), spoilt
 
 
@@ -120,6 +120,6 @@ def test_the_values_are_views_of_the_message() -> None:
         pytest.param(b"\x3a", id="no length"),
     ],
 )
-def test_what_is_no_message_raises_value_error(message: bytes) -> None:
+def test_an_invalid_message_raises_value_error(message: bytes) -> None:
     with pytest.raises(ValueError, match=r"cut off|too long|wire type"):
         split_field(message, RAW)

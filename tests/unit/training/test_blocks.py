@@ -1,4 +1,4 @@
-"""What the zoo's larger networks are put together from, where it is the project's own."""
+"""Building blocks of the zoo's larger networks."""
 
 from typing import Any
 

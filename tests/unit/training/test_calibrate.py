@@ -65,5 +65,5 @@ def test_a_keras_model_divides_its_logits_in_its_last_layer(keras) -> None:
 @pytest.mark.slow
 def test_a_model_without_a_softmax_in_its_last_layer_is_refused(keras) -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    with pytest.raises(SourceError, match="wants a Dense layer with a softmax"):
+    with pytest.raises(SourceError, match="requires a Dense layer with a softmax"):
         calibrate.divide_logits(model, 2)

@@ -1,4 +1,4 @@
-"""When a candidate counts as better than the version that serves."""
+"""When a candidate counts as better than the serving version."""
 
 import math
 from pathlib import Path
@@ -22,10 +22,10 @@ def test_the_first_decision_is_exact() -> None:
 
 def test_samples_on_which_both_agree_decide_nothing() -> None:
     agreed = np.arange(60_000) % 10 > 0
-    verdict = decide(agreed, agreed, number=4)
-    assert (verdict.publish, verdict.p_value) == (False, 1.0)
-    assert verdict.candidate_accuracy == verdict.serving_accuracy == 0.9
-    assert verdict.reason == (
+    decision = decide(agreed, agreed, number=4)
+    assert (decision.publish, decision.p_value) == (False, 1.0)
+    assert decision.candidate_accuracy == decision.serving_accuracy == 0.9
+    assert decision.reason == (
         "of 60,000 samples the candidate gets 90.00% right and version 4 90.00%; 0 only the candidate, 0 only "
         "version 4; the candidate has no lead"
     )
@@ -36,17 +36,17 @@ def test_a_lead_among_the_samples_that_differ_decides(won: int, lost: int, expec
     """Expected: the binomial distribution's tables for 100 throws."""
     candidate = np.array([True] * won + [False] * lost + [True] * 900)
     serving = np.array([False] * won + [True] * lost + [True] * 900)
-    verdict = decide(candidate, serving, number=1)
-    assert (verdict.only_candidate_right, verdict.only_serving_right) == (won, lost)
-    assert verdict.p_value == pytest.approx(expected, abs=5e-5)
-    assert verdict.publish is (expected < 0.05)
+    decision = decide(candidate, serving, number=1)
+    assert (decision.only_candidate_right, decision.only_serving_right) == (won, lost)
+    assert decision.p_value == pytest.approx(expected, abs=5e-5)
+    assert decision.publish is (expected < 0.05)
 
 
 def test_fewer_mistakes_by_chance_do_not_replace_a_version() -> None:
     """Equally good versions: of 400 comparisons, about 5 % are published, where a plain rule publishes half."""
     random = np.random.default_rng(0)
-    verdicts = [decide(*(random.random((2, 1000)) < 0.9), number=1) for _ in range(400)]
-    assert sum(verdict.publish for verdict in verdicts) < 40
+    decisions = [decide(*(random.random((2, 1000)) < 0.9), number=1) for _ in range(400)]
+    assert sum(decision.publish for decision in decisions) < 40
 
 
 def test_the_serving_version_is_the_one_that_answers_without_a_version(tmp_path: Path) -> None:

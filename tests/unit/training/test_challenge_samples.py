@@ -1,4 +1,4 @@
-"""Which samples a candidate and the serving version are compared on, and what cannot be compared."""
+"""The samples for comparing a candidate with the serving version, and versions that cannot be compared."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from pixelserve_training.errors import UsageError
 from pixelserve_training.exporting.export import Target, export_file
 from pixelserve_training.exporting.samples import Samples
 from pixelserve_training.measuring import published
-from pixelserve_training.measuring.challenge import Unseen, Verdict, challenge
+from pixelserve_training.measuring.challenge import Decision, Unseen, challenge
 from pixelserve_training.measuring.published import Published
 
 SAMPLES = 100
@@ -20,7 +20,7 @@ PETS = DataSet(name="pets", sha256="1" * 64)
 
 
 @pytest.fixture
-def compare(own_onnx: Path, tmp_path: Path) -> Callable[..., Verdict]:
+def compare(own_onnx: Path, tmp_path: Path) -> Callable[..., Decision]:
     """Compares two equal versions, with other facts in their cards, on samples that are 20 % of a training split."""
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\ndog\nowl\n")
@@ -30,7 +30,7 @@ def compare(own_onnx: Path, tmp_path: Path) -> Callable[..., Verdict]:
     pixels = np.random.default_rng(0).random((SAMPLES, 6, 6, 1), np.float32)
     unseen = Unseen(Samples({"pixels": pixels}, np.arange(SAMPLES) % 3), SHARE)
 
-    def run(serving: dict[str, object], candidate: dict[str, object] | None = None) -> Verdict:
+    def run(serving: dict[str, object], candidate: dict[str, object] | None = None) -> Decision:
         _with(card, serving).write(folder / CARD_FILE)
         found = published.read(folder)
         facts = {"dataset": PETS, "held_out": SHARE} if candidate is None else candidate
@@ -44,16 +44,16 @@ def _with(card: Card, facts: dict[str, object]) -> Card:
     return card.model_copy(update=facts)
 
 
-def test_both_held_out_as_much(compare: Callable[..., Verdict], capfd: pytest.CaptureFixture[str]) -> None:
+def test_both_held_out_as_much(compare: Callable[..., Decision], capfd: pytest.CaptureFixture[str]) -> None:
     assert compare({"dataset": PETS, "held_out": SHARE}).samples == SAMPLES
     assert "never learned, nor did the serving version" in capfd.readouterr().err
 
 
-def test_of_a_serving_version_that_held_out_less_only_that_part_is_compared(compare: Callable[..., Verdict]) -> None:
+def test_of_a_serving_version_that_held_out_less_only_that_part_is_compared(compare: Callable[..., Decision]) -> None:
     assert compare({"dataset": PETS, "held_out": SHARE / 4}).samples == SAMPLES // 4
 
 
-def test_a_card_without_the_share_has_at_least_its_recipes(compare: Callable[..., Verdict]) -> None:
+def test_a_card_without_the_share_has_at_least_its_recipes(compare: Callable[..., Decision]) -> None:
     """fashion-mnist holds 4 % out."""
     assert compare({"dataset": PETS, "recipe": "fashion-mnist"}).samples == SAMPLES // 5
 
@@ -68,7 +68,7 @@ def test_a_card_without_the_share_has_at_least_its_recipes(compare: Callable[...
     ],
 )
 def test_samples_that_the_serving_version_may_have_learned_are_said_to_favour_it(
-    compare: Callable[..., Verdict], capfd: pytest.CaptureFixture[str], serving: dict[str, object]
+    compare: Callable[..., Decision], capfd: pytest.CaptureFixture[str], serving: dict[str, object]
 ) -> None:
     assert compare(serving).samples == SAMPLES
     assert "the serving version may have learned some of them, which favours it" in capfd.readouterr().err
@@ -76,10 +76,13 @@ def test_samples_that_the_serving_version_may_have_learned_are_said_to_favour_it
 
 @pytest.mark.parametrize(
     ("dataset", "said"),
-    [(DataSet(name="birds", sha256="1" * 64), "own version 1 learned birds, the candidate pets"), (None, "an unknown")],
+    [
+        (DataSet(name="birds", sha256="1" * 64), "own version 1 was trained on birds, the candidate on pets"),
+        (None, "an unknown"),
+    ],
 )
 def test_versions_of_other_data_sets_are_not_compared(
-    compare: Callable[..., Verdict], dataset: DataSet | None, said: str
+    compare: Callable[..., Decision], dataset: DataSet | None, said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
         compare({"dataset": dataset})

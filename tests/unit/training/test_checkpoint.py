@@ -1,4 +1,4 @@
-"""What an unfinished run keeps, without a network: files, the best epoch, and what stops a keeping."""
+"""An unfinished run's checkpoint, without a network: files, the best epoch, and interrupted writes."""
 
 import json
 from collections.abc import Callable

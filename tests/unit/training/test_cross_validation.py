@@ -45,7 +45,7 @@ def test_folds_are_the_same_in_every_run() -> None:
 
 
 def test_more_folds_than_a_class_has_samples_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"11 folds want 11 training samples of every class, and .* index 0 has 10"):
+    with pytest.raises(UsageError, match=r"11 folds need 11 training samples of every class, but .* index 0 has 10"):
         list(stratified_folds(split_of(_LABELS), 11))
 
 

@@ -144,7 +144,7 @@ def test_a_stopped_run_goes_on_with_the_teacher_that_it_had(
     train: Command, taught_recipe: KerasRecipe, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Timeline: 1. the teacher is trained, and the network is begun; 2. the signal; 3. --resume trains the network
-    alone; 4. it is the one of a run that nobody disturbed."""
+    alone; 4. it equals that of an uninterrupted run."""
     original = network.fit_splits
 
     def fit_splits(*arguments: Any, **options: Any) -> network.Network:
@@ -155,7 +155,7 @@ def test_a_stopped_run_goes_on_with_the_teacher_that_it_had(
     monkeypatch.setattr(network, "fit_splits", fit_splits)
     stopped = train()
     assert stopped.exit_code == 130
-    assert f"the run was stopped; teacher: trained, and kept in {tmp_path}/run.partial; go on with: " in stopped.err
+    assert f"the run was stopped; teacher: trained and saved in {tmp_path}/run.partial; continue with: " in stopped.err
     assert sorted(path.name for path in (tmp_path / "run.partial").iterdir()) == ["state.json", "teacher.keras"]
     before_s = json.loads((tmp_path / "run.partial" / "state.json").read_text())["training_s"]
 

@@ -170,7 +170,7 @@ def test_what_is_said_of_a_sample_stands_at_the_samples_place(
 
 
 def test_too_few_samples_to_stack_are_refused(small_recipe: KerasRecipe, trained: Any) -> None:
-    with pytest.raises(UsageError, match="11 folds want 11 training samples of every class"):
+    with pytest.raises(UsageError, match="11 folds need 11 training samples of every class"):
         fit(small_recipe, "stacking", members=2, folds=11)
 
 

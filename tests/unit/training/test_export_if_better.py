@@ -76,16 +76,16 @@ def test_the_first_version_is_published_then_a_better_one_and_no_worse_one(
     export: Callable[..., Exported], models: Path
 ) -> None:
     first = export(1.0)
-    assert first.verdict is not None
-    assert first.verdict.reason == "the model has no version yet"
+    assert first.decision is not None
+    assert first.decision.reason == "the model has no version yet"
     better = export(0.0)
     assert (better.published, better.slot.version) == (True, 2)
     worse = export(0.5)
     assert not worse.published
-    assert worse.verdict is not None
-    assert worse.verdict.serving == 2
-    assert worse.verdict.candidate_accuracy is not None
-    assert worse.verdict.candidate_accuracy < 1.0 == worse.verdict.serving_accuracy
+    assert worse.decision is not None
+    assert worse.decision.serving == 2
+    assert worse.decision.candidate_accuracy is not None
+    assert worse.decision.candidate_accuracy < 1.0 == worse.decision.serving_accuracy
     assert names(models / "pets") == ["1", "2", "config.pbtxt", "labels.txt"]
 
 
@@ -159,8 +159,8 @@ def test_a_version_published_in_the_meantime_is_compared_with_as_well(
     monkeypatch.setattr(better, "publish", overtaken)
     late = export(0.5)
     assert not late.published
-    assert late.verdict is not None
-    assert late.verdict.serving == 2
+    assert late.decision is not None
+    assert late.decision.serving == 2
     assert names(models / "pets") == ["1", "2", "config.pbtxt", "labels.txt"]
 
 
@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_serving_version_alone(
 def test_sigterm_leaves_the_serving_version_alone(
     pixelserve: Command, replacing: list[object], models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Timeline: 1. the new version is being written beside its place; 2. SIGTERM; 3. what was written is removed."""
+    """Timeline: 1. the new version is being written beside its place; 2. SIGTERM; 3. the partial version is removed."""
     original = publish.write_golden
 
     def stopped(path: Path, golden: Any) -> None:

@@ -103,7 +103,7 @@ def test_a_pixel_scale_may_be_a_fraction_on_the_command_line(pixelserve: Command
 
 def test_raw_pixels_for_a_model_of_floats_get_a_note(own: Own, tmp_path: Path, capsys: Any) -> None:
     _export(own.keras, tmp_path, labels=own.labels, samples=own.raw_samples)
-    assert "wants --pixel-scale" in capsys.readouterr().err
+    assert "needs --pixel-scale" in capsys.readouterr().err
 
 
 def test_a_model_whose_rows_depend_on_each_other_is_exported_one_sample_a_run(
@@ -161,7 +161,7 @@ def test_a_normalization_layer_keeps_its_mean_and_variance_inside(keras: Any, tm
 
 
 def test_a_classifier_needs_labels(own: Own, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="name its classes with --labels"):
+    with pytest.raises(UsageError, match="give its labels with --labels"):
         _export(own.keras, tmp_path)
 
 
@@ -269,7 +269,7 @@ def _two_outputs(path: Path, first: str, second: str) -> None:
 def test_labels_go_to_the_output_that_is_named(own: Own, tmp_path: Path) -> None:
     shutil.copy(own.onnx, tmp_path / "own.onnx")
     _two_outputs(tmp_path / "own.onnx", "left", "right")
-    with pytest.raises(SamplesError, match="fit several outputs: left, right; say which one they name with --output"):
+    with pytest.raises(SamplesError, match="fit several outputs: left, right; choose one with --output"):
         _export(tmp_path / "own.onnx", tmp_path / "models", labels=own.labels)
     target = Target(tmp_path / "models", "own", output="right")
     exported = export_file(tmp_path / "own.onnx", target, labels=own.labels, samples=None, pixel_scale=None)
@@ -339,7 +339,7 @@ PIXELS = np.zeros((4, 6, 6, 1), np.float32)
     ("arrays", "reason"),
     [
         ({"x": np.zeros((4, 5, 6, 1))}, r"has shape \[4, 5, 6, 1\], expected \[samples, 6, 6, 1\]"),
-        ({"x": PIXELS.astype(complex)}, "is complex128, the model takes float32"),
+        ({"x": PIXELS.astype(complex)}, "is complex128, the model's input is float32"),
         ({"a": PIXELS, "b": PIXELS}, 'no array "pixels"'),
         ({"x": PIXELS, "y": np.zeros(3, int)}, r"labels are int64 \[3\]"),
         ({"x": PIXELS, "y": np.zeros(4)}, r"labels are float64"),
@@ -376,11 +376,11 @@ def test_samples_that_cannot_be_read_are_named(own: Own, tmp_path: Path, name: s
         ("custom.keras", "Could not locate class 'Doubled'"),
         ("custom.h5", "Unknown layer: 'Doubled'"),
         ("two.keras", "expected a model with one input, found 2"),
-        ("unbuilt.h5", "does not know the shape of its input yet"),
-        ("weights.weights.h5", "holds weights without the network that they belong to"),
-        ("weights_of_keras_2.h5", "holds weights without the network"),
-        ("saved", "is a checkpoint, which holds weights without the network"),
-        ("saved.index", "is a checkpoint, which holds weights without the network"),
+        ("unbuilt.h5", "the input shape is unknown"),
+        ("weights.weights.h5", "holds weights without their network"),
+        ("weights_of_keras_2.h5", "holds weights without their network"),
+        ("saved", "is a checkpoint, which holds weights without their network"),
+        ("saved.index", "is a checkpoint, which holds weights without their network"),
         ("augmenting", "save the model with model.save('model.keras') instead"),
     ],
 )
@@ -547,7 +547,7 @@ def test_a_truncated_keras_file_is_named(own: Own, tmp_path: Path) -> None:
 
 def test_a_pixel_scale_is_refused_where_it_has_no_meaning(own: Own, run_folder: Path, tmp_path: Path) -> None:
     for path, reason in (
-        (own.onnx, "of an .onnx file say with --scale"),
+        (own.onnx, "for an .onnx file, give the range of its training pixels with --scale"),
         (run_folder / "model.keras", "takes uint8 already"),
     ):
         with pytest.raises(UsageError, match=reason):

@@ -1,4 +1,4 @@
-"""Keras models become ones that take pictures: what their layers do to pixels, sizes, and a batch that was baked in."""
+"""Keras models converted to accept images: scaling layers, sizes, and a fixed batch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_a_model_of_other_numbers_keeps_its_floats_and_says_how_pictures_go(
     first = [keras.layers.Normalization(axis=None, **statistics)] if statistics else []
     _network(keras, *first, shape=(8, 8, 1)).save(tmp_path / "own.keras")
     assert _export(tmp_path / "own.keras").inputs == ["image float32 [-1, 8, 8, 1]"]
-    assert "1/255 for pixels divided by 255" in capsys.readouterr().err
+    assert "1/255 for 0 to 1" in capsys.readouterr().err
 
 
 def test_a_float_model_whose_pictures_are_declared_gets_no_note_that_it_takes_none(
@@ -149,7 +149,7 @@ def test_pixels_that_are_scaled_twice_are_mentioned(
 ) -> None:
     _network(keras, keras.layers.Rescaling(1 / 127.5, offset=-1)).save(tmp_path / "own.keras")
     assert _export(tmp_path / "own.keras", pixel_scale=scale).inputs == ["image uint8 [-1, 8, 8, 3]"]
-    assert ("leave the option out" in capsys.readouterr().err) == is_twice
+    assert ("after --pixel-scale; omit the option" in capsys.readouterr().err) == is_twice
 
 
 def test_pixels_that_are_scaled_once_are_not_mentioned(keras: Any, tmp_path: Path, capsys: Any) -> None:
@@ -207,7 +207,7 @@ def test_rows_of_a_square_number_of_pixels_are_told_their_option(keras: Any, tmp
 def test_a_classifier_of_any_size_needs_one_for_pictures(keras: Any, tmp_path: Path) -> None:
     model = _network(keras, keras.layers.Rescaling(1 / 255), shape=(None, None, 3))
     model.save(tmp_path / "own.keras")
-    with pytest.raises(UsageError, match="takes pictures of any size; say with --size"):
+    with pytest.raises(UsageError, match="takes pictures of any size; give the size"):
         _export(tmp_path / "own.keras")
     exported = _export(tmp_path / "own.keras", size=(8, 8))
     assert exported.inputs == ["image uint8 [-1, 8, 8, 3]"]
@@ -250,15 +250,15 @@ def test_a_batch_that_the_layers_mix_stays_as_it_is(keras: Any, tmp_path: Path, 
     keras.Model(image, keras.layers.Dense(3)(mixed)).save(tmp_path / "own.keras")
     exported = _export(tmp_path / "own.keras")
     assert exported.inputs == ["image float32 [2, 8, 8, 3]"]
-    assert "is part of what it computes" in capsys.readouterr().err
+    assert "is part of its computation" in capsys.readouterr().err
 
 
 def test_samples_of_float_pixels_are_taken_as_clients_send_them(keras: Any, tmp_path: Path, capsys: Any) -> None:
     _network(keras, keras.layers.Rescaling(1 / 255)).save(tmp_path / "own.keras")
     for name, pixels, reason in (
-        ("resized", PIXELS + np.float32(0.75), "holds fractions of pixels; they are rounded"),
+        ("resized", PIXELS + np.float32(0.75), "has fractional pixels; they are rounded"),
         ("whole", PIXELS.astype(np.float32), ""),
-        ("scaled", PIXELS / np.float32(255), "takes pixels as they are"),
+        ("scaled", PIXELS / np.float32(255), "the model accepts raw pixels"),
     ):
         samples = tmp_path / f"{name}.npz"
         np.savez(samples, x=np.minimum(pixels, 255))

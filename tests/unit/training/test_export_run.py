@@ -73,7 +73,7 @@ def test_the_next_export_gets_the_next_number_and_keeps_the_owners_edits(
 
 def test_a_version_that_exists_is_refused_with_the_remedy(run_folder: Path, data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "mnist-cnn" / "3").mkdir(parents=True)
-    with pytest.raises(TargetExistsError, match="leave out --version to write version 4"):
+    with pytest.raises(TargetExistsError, match="omit --version to write version 4"):
         export_run(run_folder, Target(tmp_path, version=3), data_dir=data_dir)
 
 
@@ -102,7 +102,7 @@ def test_a_single_other_label_is_refused_whatever_the_tolerance(
 
     original = sources.from_keras_file
     monkeypatch.setattr(sources, "from_keras_file", swapped)
-    with pytest.raises(ParityError, match="another label than the original for 1 of 32 samples, first for sample 5"):
+    with pytest.raises(ParityError, match="different label than the original for 1 of 32 samples, first for sample 5"):
         export_run(run_folder, Target(tmp_path / "models", tolerance=1.0), data_dir=data_dir)
     assert list(tmp_path.iterdir()) == []
 
@@ -150,7 +150,7 @@ def test_other_data_than_the_run_was_trained_on_is_refused(
     run_folder: Path, make_idx: Callable[..., Path], tmp_path: Path
 ) -> None:
     other = make_idx(tmp_path / "data", test=40)
-    with pytest.raises(SourceError, match="was trained on other MNIST files"):
+    with pytest.raises(SourceError, match="was trained on different MNIST files"):
         export_run(run_folder, Target(tmp_path / "models"), data_dir=other)
 
 

@@ -1,4 +1,4 @@
-"""Weights beside the graph: PyTorch writes model.onnx and model.onnx.data."""
+"""External data of PyTorch's exports: model.onnx and model.onnx.data."""
 
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def test_a_location_out_of_the_models_folder_is_not_read(path: Path, tmp_path: P
     (tmp_path / "secret").write_bytes(b"secret" * 100)
     (path.parent / "weights").mkdir()
     point_elsewhere(path, location)
-    with pytest.raises(SourceError, match="leads out of its folder and is not read"):
+    with pytest.raises(SourceError, match="outside its folder, which is not read"):
         export(path, tmp_path)
     assert not (tmp_path / "models").exists()
 

@@ -101,7 +101,7 @@ def test_an_interrupt_while_the_run_is_written_leaves_what_is_kept_alone(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fit.runs, "library_versions", interrupt)
-    with pytest.raises(RunInterruptedError, match="epoch 1 of 1 is kept"):
+    with pytest.raises(RunInterruptedError, match="epoch 1 of 1 is saved"):
         fit.train("mnist-cnn", data_dir=data_dir, run_dir=tmp_path / "run", overrides=Overrides(epochs=1))
     assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
 

@@ -1,4 +1,4 @@
-"""What comes behind a max pooling goes into the convolution before it."""
+"""Operations after a max pooling are folded into the convolution before it."""
 
 from pathlib import Path
 from typing import Any

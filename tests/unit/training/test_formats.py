@@ -1,4 +1,4 @@
-"""Files that are no model that can be exported: each is named, with the way to one that can."""
+"""Files that cannot be exported: each is identified, with a way to one that can."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def model(**changes: Any) -> ModelProto:
         ("model.PTH", "torch.onnx.export"),
         ("model.safetensors", "optimum-cli export onnx"),
         ("model.pkl", "skl2onnx.to_onnx"),
-        ("model.joblib", "never loaded here, since that runs code"),
+        ("model.joblib", "never loaded because that runs code"),
         ("model.tflite", "tf2onnx.convert --tflite"),
         ("graph.pb", "tf2onnx.convert --graphdef"),
         ("model.engine", "a TensorRT engine"),
@@ -56,9 +56,9 @@ def test_a_model_of_another_library_comes_with_the_way_to_onnx(tmp_path: Path, n
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 10\n", "git lfs pull"),
         (b"\x1c\0\0\0TFL3", "tf2onnx.convert --tflite"),
-        (b"\x89HDF\r\n\x1a\n", "a name that ends in .h5"),
+        (b"\x89HDF\r\n\x1a\n", "rename it to end in .h5"),
         (b"PK\x03\x04rest", "a zip archive"),
-        (b"\x80\x04\x95pickled", "never loaded here"),
+        (b"\x80\x04\x95pickled", "never loaded"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"", "an empty file"),
     ],

@@ -1,4 +1,4 @@
-"""Models that were exported with one row a run: which of them can take more."""
+"""Models exported with a batch of one, and which of them can batch."""
 
 from typing import Any
 

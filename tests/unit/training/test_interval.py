@@ -1,4 +1,4 @@
-"""The interval beside an accuracy, held against SciPy's and against a published example."""
+"""Confidence intervals of accuracies, compared with SciPy and a published example."""
 
 import pytest
 

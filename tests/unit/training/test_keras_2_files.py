@@ -1,4 +1,4 @@
-"""Files of Keras 2: weights that Keras 3 wrote, with the configuration that Keras 2 wrote of the same network."""
+"""Keras 2 files: weights from Keras 3 with Keras 2's configuration of the same network."""
 
 import json
 import zipfile

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixelserve_training import datasets, zoo
-from pixelserve_training.measuring import held, listing, timing
+from pixelserve_training.measuring import evaluation_data, listing, timing
 from pixelserve_training.measuring.interval import wilson
 from pixelserve_training.recipe import Goal
 from pixelserve_training.runtime import OnnxModel
@@ -118,8 +118,8 @@ def test_the_table_shows_the_interval_beside_the_accuracy(
 def test_samples_that_were_learned_from_have_no_interval(
     repository: Path, only_mnist_cnn: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from_dataset = held.from_dataset
-    monkeypatch.setattr(held, "from_dataset", lambda *given: replace(from_dataset(*given), split="training"))
+    from_dataset = evaluation_data.from_dataset
+    monkeypatch.setattr(evaluation_data, "from_dataset", lambda *given: replace(from_dataset(*given), split="training"))
     only_mnist_cnn(goal=Goal(0.5, split="training"))
     (row,) = listing.measured_rows(repository, TINY)
     assert row.measured is not None
@@ -154,7 +154,7 @@ def test_a_recipe_that_was_not_exported_says_what_to_run(
     assert "no times to compare with" in ran.err
 
 
-def test_somebody_elses_model_under_a_recipes_name_is_not_measured(
+def test_another_model_under_a_recipes_name_is_not_measured(
     repository: Path, only_mnist_cnn: Callable[..., None]
 ) -> None:
     card = repository / "mnist-cnn" / "1" / "card.json"

@@ -45,7 +45,7 @@ def test_every_fold_is_measured(fashion: Dataset) -> None:
 
 
 def test_more_folds_than_images_of_a_class_are_refused(fashion: Dataset) -> None:
-    with pytest.raises(UsageError, match="21 folds want 21 training samples of every class"):
+    with pytest.raises(UsageError, match="21 folds need 21 training samples of every class"):
         cross_validate(zoo.find("fashion-logistic"), fashion, 21)
 
 

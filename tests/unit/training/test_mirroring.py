@@ -1,4 +1,4 @@
-"""A network that looks at an image both ways."""
+"""A network that averages an image and its mirror image."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A folder of a user's pictures as a data set, and what is said where it is none."""
+"""A folder of a user's images as a data set, and its errors."""
 
 import shutil
 import struct
@@ -90,10 +90,10 @@ def test_files_that_are_no_pictures_are_left_out_and_counted(pets: Path, capfd: 
     assert dataset.labels == ("cat", "dog")
     assert len(dataset.train.targets) + len(dataset.test.targets) == 15
     said = capfd.readouterr().err
-    assert f"note: passed over in {pets / 'cat'}: 2 not named like pictures (" in said
+    assert f"note: ignored in {pets / 'cat'}: 2 not named like pictures (" in said
     assert ".heic" in said
     assert "; 4 hidden or left by a system (such as ._NAME, .DS_Store, Thumbs.db); 1 not files" in said
-    assert f"note: 1 files in {pets} itself are left out" in said
+    assert f"note: 1 files directly in {pets} are ignored" in said
     assert f"in {pets / 'dog'}" not in said
 
 
@@ -119,7 +119,7 @@ def test_classes_of_very_different_size_are_mentioned(pets: Path, capfd: pytest.
     for number in range(50):
         draw(pets / "cat" / f"more-{number}.png", 500 + number)
     folder.load(pets, SHAPE, skip_broken=False)
-    assert "note: cat has 60 pictures and dog has 5: always answering cat would be right 92%" in capfd.readouterr().err
+    assert "note: cat has 60 pictures and dog has 5: always predicting cat is right 92%" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_class_without_pictures_is_named(pets: Path) -> None:
 
 def test_a_class_with_a_single_picture_is_named(pets: Path) -> None:
     draw(pets / "owl" / "only.png", 1)
-    with pytest.raises(DataError, match=r"pets/owl: 1 pictures that can be read; expected at least 2"):
+    with pytest.raises(DataError, match=r"pets/owl: 1 readable pictures; expected at least 2"):
         folder.load(pets, SHAPE, skip_broken=False)
 
 
@@ -253,7 +253,7 @@ def test_many_broken_pictures_are_counted_and_the_first_ones_named(pets: Path) -
 def test_where_all_of_a_class_is_skipped_the_class_is_named(pets: Path) -> None:
     for path in (pets / "cat").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"pets/cat: 0 pictures that can be read"):
+    with pytest.raises(DataError, match=r"pets/cat: 0 readable pictures"):
         folder.load(pets, SHAPE, skip_broken=True)
 
 
@@ -276,7 +276,7 @@ def test_few_pictures_get_more_epochs_unless_their_number_is_chosen(
     pets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare(pets, tmp_path / "run", batch_size=5).epochs == 167
-    assert "167 epochs, for 12 pictures make few steps each" in capfd.readouterr().err
+    assert "167 epochs, because 12 pictures make few steps per epoch" in capfd.readouterr().err
     assert prepare(pets, tmp_path / "run", batch_size=5, epochs=2).epochs == 2
 
 
@@ -286,10 +286,10 @@ def test_an_average_over_few_steps_forgets_the_initial_weights(pets: Path, tmp_p
     assert prepare(pets, tmp_path / "run", batch_size=1, epochs=10_000).optimizer.averaging == 0.999
 
 
-def test_skipping_wants_pictures(pixelserve: Command, data_dir: Path) -> None:
+def test_skipping_needs_pictures(pixelserve: Command, data_dir: Path) -> None:
     ran = pixelserve("train", "mnist-cnn", "--data-dir", data_dir, "--skip-broken")
     assert ran.exit_code == 2
-    assert "--skip-broken is about your own pictures" in ran.err
+    assert "--skip-broken is for your own pictures" in ran.err
 
 
 def test_most_pictures_that_are_held_out_stay_held_out_when_the_folder_grows(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An exported model declares its pictures: as asked, or as its framework does it."""
+"""An exported model declares its preprocessing: as given, or its framework's."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def test_a_keras_model_is_assumed_to_stretch_and_says_so(capsys: pytest.CaptureF
 
 def test_an_onnx_file_of_floats_has_to_be_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert picture_line(None, FLOATS, is_keras=False) == ""
-    assert "say with --picture" in capsys.readouterr().err
+    assert "give its image preprocessing with --picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [PIXELS, model(-1, 10, dtype=np.float32), model(-1, 4, inputs=2)])
@@ -73,7 +73,7 @@ def test_flags_without_a_line_change_what_is_assumed_of_keras_models(capsys: pyt
 
 def test_scaling_of_a_keras_model_is_offered_in_the_graph(capsys: pytest.CaptureFixture[str]) -> None:
     assert asked_line("vit", {"scale": "0..1"}, is_keras=True) == "vit scale=0..1"
-    assert "with --pixel-scale in place of --scale" in capsys.readouterr().err
+    assert "with --pixel-scale instead of --scale" in capsys.readouterr().err
     asked_line("vit", {"fit": "crop"}, is_keras=True)
     asked_line("vit", {"scale": "0..1"}, is_keras=False)
     assert not capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_what_is_on_disk_is_what_all_versions_are_served_with(
     assert spec is not None
     assert (spec.fit, spec.inversion) == ("crop", "auto")
     assert (
-        'says picture "fit=crop", not "keras"; all versions share it, and it stays as it is' in capsys.readouterr().err
+        'says picture "fit=crop", not "keras"; all versions share it, so it stays unchanged' in capsys.readouterr().err
     )
 
 

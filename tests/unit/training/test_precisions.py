@@ -1,4 +1,4 @@
-"""Models of other precisions than float32, and how closely a server must reproduce them."""
+"""Models of other precisions than float32, and the servers' tolerances."""
 
 from pathlib import Path
 from typing import Any

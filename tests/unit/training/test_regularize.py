@@ -61,7 +61,7 @@ def test_a_network_without_a_fitting_layer_is_refused(keras: Any, small_recipe: 
 
     for regularization, message in (
         (Regularization(l1=0.1), "small has no layer with a kernel"),
-        (Regularization(dropout=0.1), "in front of the last Dense layer, and small has none"),
+        (Regularization(dropout=0.1), "before the last Dense layer, but small has none"),
     ):
         with pytest.raises(UsageError, match=message):
             regularize.build(replace(small_recipe, build=build, regularization=regularization), 10)

@@ -1,4 +1,4 @@
-"""`pixelserve evaluate`: an exported version is measured again and held against its card."""
+"""`pixelserve evaluate`: an exported version is measured again and compared with its card."""
 
 import base64
 import io
@@ -158,7 +158,7 @@ def test_a_missing_repository_has_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "remedy"),
-    [("card.json", "no card.json; without its card there is no evidence"), ("model.onnx", "no model.onnx; give a")],
+    [("card.json", "no card.json; without a card there is no evidence"), ("model.onnx", "no model.onnx; give a")],
 )
 def test_a_version_without_a_card_or_model_is_refused(repository: Path, samples: Path, file: str, remedy: str) -> None:
     (repository / "own" / "1" / file).unlink()
@@ -231,7 +231,7 @@ def test_the_confusion_is_held_against_the_card_too(repository: Path, samples: P
         return again(repository, samples).differences
 
     assert differences(1) == []
-    assert differences(2) == ["the confusion matrix has 2 samples elsewhere"]
+    assert differences(2) == ["the confusion matrix has 2 samples in other cells"]
     assert differences(0, LABELS[::-1]) == ["the confusion matrix has other labels than the card's"]
 
 
@@ -266,7 +266,7 @@ def test_a_card_that_differs_or_is_of_other_samples_is_not_written(
     np.savez(tmp_path / "other.npz", x=np.zeros((3, 6, 6, 1)), y=np.arange(3))
     ran = pixelserve(*command, tmp_path / "other.npz")
     assert ran.exit_code == UsageError.exit_code
-    assert "its card stays as it is: other.npz is other data than its card's samples.npz, by the hash" in ran.err
+    assert "its card is unchanged: other.npz is other data than its card's samples.npz, by the hash" in ran.err
     assert read_card(path) == changed
 
 
@@ -415,7 +415,7 @@ def test_a_regressions_error_is_held_against_the_card(line: Path, tmp_path: Path
         ({}, "no array y with the values to predict"),
         ({"y": np.zeros(3)}, r"y is float64 \[3\], expected a number for each of 2 samples"),
         ({"y": np.array(["a", "b"])}, "expected a number for each of 2 samples"),
-        ({"y": np.zeros((2, 2))}, "2 values a sample, but the model predicts 1"),
+        ({"y": np.zeros((2, 2))}, "2 values per sample, but the model predicts 1"),
     ],
 )
 def test_values_that_do_not_fit_a_regression_are_refused(

@@ -54,7 +54,7 @@ def test_an_ensemble_has_five_members_unless_told_otherwise_and_is_not_calibrate
 
 @pytest.mark.parametrize("remedies", [Remedies(folds=2), Remedies(ensemble="bagging")])
 def test_a_recipe_that_does_not_classify_has_neither_folds_nor_ensembles(remedies: Remedies) -> None:
-    with pytest.raises(UsageError, match="wants a recipe with a probability for each class, and plain learns by mean"):
+    with pytest.raises(UsageError, match="needs a recipe with a probability for each class, but plain minimises mean"):
         remedies.apply(made(loss="mean_squared_error"))
 
 
@@ -68,7 +68,7 @@ def test_a_recipe_that_does_not_classify_has_neither_folds_nor_ensembles(remedie
         (Remedies(early_stopping=0), "--early-stopping 0: expected 1 to"),
         (Remedies(folds=1), "--folds 1: expected 2 to 100"),
         (Remedies(ensemble="bagging", members=1), "--members 1: expected 2 to 100"),
-        (Remedies(members=3), "--members 3: of what? give --ensemble bagging|boosting|stacking as well"),
+        (Remedies(members=3), "--members 3 needs an ensemble; give --ensemble bagging|boosting|stacking as well"),
         (Remedies(ensemble="voting"), '--ensemble "voting": expected bagging, boosting or stacking'),  # type: ignore[arg-type]
     ],
 )
@@ -83,7 +83,7 @@ def test_a_recipe_that_keras_does_not_train_has_no_remedies() -> None:
         name="other", summary="", dataset="mnist", parameters=1, goal=Goal(0.0), measured={0: 0.0}, training_s=0
     )
     assert Remedies().apply(other) is other
-    with pytest.raises(UsageError, match="--early-stopping is for networks that Keras trains, and other is none"):
+    with pytest.raises(UsageError, match="--early-stopping is for networks trained by Keras, which other is not"):
         Remedies(early_stopping=2).apply(other)
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of, and what it refuses."""
+"""A report's content, and refused content."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +57,7 @@ def test_a_single_score_goes_with_a_single_label() -> None:
         (lambda: ReportContent("x", labels=("a", "b"), samples=Samples(IMAGES, LABELS - 1)), "got -1 to 0"),
         (
             lambda: ReportContent("x", labels=("a", "b", "c"), predictions=Predictions(SCORES, LABELS)),
-            "expected 3 a sample.*got 2",
+            "expected 3 per sample.*got 2",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The written report: the page and the pictures beside it."""
+"""The written report: the page and its pictures."""
 
 import base64
 import subprocess
@@ -118,7 +118,7 @@ def test_the_page_says_what_was_measured_and_how(written: Path) -> None:
 def test_every_picture_is_described_for_those_who_do_not_see_it(written: Path) -> None:
     page = Page(written)
     alts = [image["alt"] for image in page.of("img")]
-    assert "Confusion matrix. 10 of 12 samples are classified rightly." in alts
+    assert "Confusion matrix. 10 of 12 samples are classified correctly." in alts
     assert "Layers. Layers: 1, parameters: 327." in alts
     assert all(alt and len(alt) > 20 for alt in alts)
 
@@ -176,7 +176,7 @@ def test_a_classifier_without_errors_gets_a_sentence(tmp_path: Path) -> None:
         report.write(tmp_path, ReportContent("x", labels=("cat", "dog", "owl"), predictions=some_predictions(wrong=0)))
     )
     assert "errors" in page.sections
-    assert "There are none: all 12 samples are classified rightly." in page.texts
+    assert "None: all 12 samples are classified correctly." in page.texts
     assert not (tmp_path / "pictures" / "errors.png").exists()
 
 
@@ -184,7 +184,7 @@ def test_a_classifier_without_errors_gets_a_sentence(tmp_path: Path) -> None:
 def test_a_single_score_is_a_yes_or_a_no(tmp_path: Path) -> None:
     scores, labels = np.array([[0.2], [0.9], [0.7]]), np.array([0, 1, 0])
     page = Page(report.write(tmp_path, ReportContent("xor", labels=("true",), predictions=Predictions(scores, labels))))
-    assert "2 of 3 samples are classified rightly." in page.texts
+    assert "2 of 3 samples are classified correctly." in page.texts
     assert "not true" in page.texts
 
 

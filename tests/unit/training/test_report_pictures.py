@@ -1,4 +1,4 @@
-"""The pictures of a report: what they show, and that it can be read."""
+"""A report's pictures: content and legibility."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -97,7 +97,7 @@ def test_sample_grid_of_many_classes_has_one_sample_of_each_that_is_there() -> N
     labels = np.array([0, 0, 39, 7])
     figure = figure_of(gallery.sample_grid, images(4, channels=3), labels, [f"class {index}" for index in range(40)])
     assert texts(figure) == ["class 0", "class 7", "class 39"]
-    assert titles(figure) == ["A sample of each of 3 classes"]
+    assert titles(figure) == ["One sample from each of 3 classes"]
 
 
 def test_errors_are_the_surest_first() -> None:

@@ -1,4 +1,4 @@
-"""A run that is interrupted, and goes on: the real command on the synthetic data set, which has one step an epoch."""
+"""Interrupted and resumed runs: the real command on the synthetic data set, which has one step per epoch."""
 
 import contextlib
 import json
@@ -76,7 +76,7 @@ def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tm
     stopped = train("--epochs", 4, "--lr", 0.01)
     partial = tmp_path / "run.partial"
     assert stopped.exit_code == 130
-    assert "the run was stopped; epoch 2 of 4 is kept, and the best one: accuracy" in stopped.err
+    assert "the run was stopped; epoch 2 of 4 is saved, and the best one: accuracy" in stopped.err
     assert f"{partial}/best-epoch-2.keras" in stopped.err
     assert f"pixelserve train small --data-dir {data_dir} --run-dir {tmp_path}/run --resume" in stopped.err
     assert names(tmp_path) == ["run.partial"]
@@ -85,7 +85,7 @@ def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tm
 
     resumed = train("--resume")
     assert resumed.exit_code == 0, resumed.err
-    assert "going on after epoch 2 of 4" in resumed.err
+    assert "continuing after epoch 2 of 4" in resumed.err
     assert names(tmp_path) == ["run"]
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())["loss"]) == 4
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
@@ -114,7 +114,7 @@ def test_a_run_stopped_before_its_first_epoch_is_over_leaves_nothing(
     at_epoch(1, lambda: signal.raise_signal(signal.SIGINT))
     stopped = train("--tensorboard")
     assert stopped.exit_code == 130
-    assert "the run was stopped; nothing is kept" in stopped.err
+    assert "the run was stopped; nothing is saved" in stopped.err
     assert names(tmp_path) == []
 
 
@@ -137,10 +137,10 @@ def interrupted(stopped_in_epoch_2: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--epochs", 3), "was begun with epochs 2, not 3"),
-        (("--batch-size", 32), "was begun with batch_size 64, not 32"),
-        (("--lr", 0.5), "was begun with optimizer_learning_rate 0.001, not 0.5"),
-        (("--seed", 7), "was begun with seed 0, not 7"),
+        (("--epochs", 3), "was started with epochs 2, not 3"),
+        (("--batch-size", 32), "was started with batch_size 64, not 32"),
+        (("--lr", 0.5), "was started with optimizer_learning_rate 0.001, not 0.5"),
+        (("--seed", 7), "was started with seed 0, not 7"),
     ],
 )
 def test_other_settings_than_the_interrupted_runs_are_refused(
@@ -165,13 +165,13 @@ def test_other_data_than_the_interrupted_runs_are_refused(
     other = make_idx(tmp_path / "other", test=40)
     ran = pixelserve("train", "mnist-cnn", "--data-dir", other, "--run-dir", tmp_path / "run", "--resume")
     assert ran.exit_code == 2
-    assert "was begun with dataset_sha256" in ran.err
+    assert "was started with dataset_sha256" in ran.err
 
 
 def test_an_unfinished_run_is_not_overwritten(train: Command, interrupted: Path) -> None:
     ran = train()
     assert ran.exit_code == 2
-    assert "run.partial holds an unfinished run; go on with --resume" in ran.err
+    assert "run.partial holds an unfinished run; continue it with --resume" in ran.err
 
 
 def test_a_folder_without_a_state_is_not_overwritten(train: Command, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_resume_starts_a_run_and_keeps_a_finished_one(train: Command, tmp_path: 
     assert (tmp_path / "run" / "model.keras").stat().st_mtime_ns == before
     other = train("--epochs", 2, "--resume")
     assert other.exit_code == 2
-    assert "was begun with epochs 1, not 2" in other.err
+    assert "was started with epochs 1, not 2" in other.err
 
 
 def test_a_damaged_state_is_named(train: Command, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_resumed_run_that_diverges_leaves_what_was_kept(train: Command, at_epo
     ran = train("--resume")
     assert ran.exit_code == 1
     assert "step 1 of epoch 2" in ran.err
-    assert "epoch 1 of 2 is kept" in ran.err
+    assert "epoch 1 of 2 is saved" in ran.err
     assert names(interrupted) == before
     assert names(interrupted.parent) == ["run.partial"]
 
@@ -242,7 +242,7 @@ def test_a_disk_that_is_full_in_mid_run_leaves_the_epoch_before(
         ran = train("--epochs", 3)
     assert ran.exit_code == 1
     assert "run.partial cannot be written: File too large" in ran.err
-    assert "epoch 1 of 3 is kept" in ran.err
+    assert "epoch 1 of 3 is saved" in ran.err
     assert names(tmp_path) == ["run.partial"]
     assert names(tmp_path / "run.partial") == ["best-epoch-1.keras", "epoch-1.weights.h5", "state.json"]
 
@@ -260,7 +260,7 @@ def test_a_disk_that_is_full_in_the_end_costs_no_epoch(
     ran = train("--epochs", 1)
     assert ran.exit_code == 1
     assert "run cannot be written: File too large" in ran.err
-    assert "epoch 1 of 1 is kept" in ran.err
+    assert "epoch 1 of 1 is saved" in ran.err
     assert names(tmp_path) == ["run.partial"]
     monkeypatch.setattr(runs, "write", original)
     resumed = train("--resume")
@@ -287,7 +287,7 @@ def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
     kept: list[str],
 ) -> None:
     """Timeline: 1. some models are trained, and the next one is under way; 2. the signal; 3. --resume trains that one
-    and those behind it; 4. the ensemble is the one of a run that nobody disturbed."""
+    and those behind it; 4. the ensemble equals that of an uninterrupted run."""
     options = ("--ensemble", kind, "--members", 2, "--epochs", 1)
     # Fewer folds than a user gets, for a shorter test.
     monkeypatch.setattr(remedies, "Ensemble", partial(Ensemble, folds=2))
@@ -306,7 +306,7 @@ def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
     monkeypatch.setattr(members, "train", counted)
     stopped = train(*options)
     assert stopped.exit_code == 130
-    assert f"{', '.join(kept)}: trained, and kept in {tmp_path}/run.partial; go on with: " in stopped.err
+    assert f"{', '.join(kept)}: trained and saved in {tmp_path}/run.partial; continue with: " in stopped.err
     assert names(tmp_path / "run.partial") == sorted([*(f"{name}.keras" for name in kept), "state.json"])
 
     monkeypatch.setattr(members, "train", lambda *arguments: (trained.append(-1), original(*arguments))[1])
@@ -420,7 +420,7 @@ def test_the_best_model_is_what_the_run_would_have_ended_with(kept_mixed: tuple[
 def test_early_stopping_counts_the_epochs_before_the_interruption(
     kept_mixed: tuple[Checkpoint, network.Network],
 ) -> None:
-    """Timeline: 1. the second epoch was the best; 2. the third and the fourth were not; 3. the run goes on."""
+    """Timeline: 1. the second epoch was the best; 2. the third and the fourth were not; 3. the run continues."""
     checkpoint, trained = kept_mixed
     best = Best(epoch=2, name="val_loss", figure=0.5)
     checkpoint.state = checkpoint.state.model_copy(update={"epochs": 4, "best": best})

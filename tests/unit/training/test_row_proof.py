@@ -1,4 +1,4 @@
-"""An export proves what a server will: whether requests for the model may share a run."""
+"""An export proves, like a server, whether requests for the model may share a batch."""
 
 from pathlib import Path
 from typing import Any

@@ -71,7 +71,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_found_before_any_work_is_done(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WriteError, match="is no folder"):
+    with pytest.raises(WriteError, match="is not a folder"):
         check_free(tmp_path / "file" / "run")
 
 

@@ -123,5 +123,5 @@ def test_iris_says_which_library_it_lacks(monkeypatch: pytest.MonkeyPatch) -> No
 def test_early_stopping_is_refused_where_nothing_can_be_held_out(pixelserve: Command, tmp_path: Path) -> None:
     ran = pixelserve("train", "xor", "--early-stopping", 3, "--run-dir", tmp_path / "run")
     assert ran.exit_code == UsageError.exit_code
-    assert "--early-stopping watches samples that are held out, 10% of the training split, and of 4 samples" in ran.err
+    assert "--early-stopping needs held-out samples, but 10% of 4 training samples is none" in ran.err
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Classifiers of scikit-learn as skl2onnx writes them: labels beside the scores, and ZipMap behind these."""
+"""scikit-learn's classifiers from skl2onnx: labels beside the scores, and ZipMap after them."""
 
 import warnings
 from pathlib import Path

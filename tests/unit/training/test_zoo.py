@@ -1,4 +1,4 @@
-"""Every recipe is what it says, and its real loop runs on real images."""
+"""Every recipe matches its description, and its training loop runs on real images."""
 
 from dataclasses import replace
 from functools import partial

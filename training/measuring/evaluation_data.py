@@ -1,4 +1,4 @@
-"""The data that an exported version is measured on again: its card's data set, or a user's samples."""
+"""The data to measure an exported version on again: its card's data set, or a user's samples."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,39 +14,39 @@ from .published import Published
 
 
 @dataclass(frozen=True)
-class Held:
-    """Samples with what a model is to predict of them."""
+class EvaluationData:
+    """Samples with their labels or values."""
 
     inputs: dict[str, Array]
     """Input tensors by name, samples along the first axis."""
     targets: Array
-    """The index of each sample's label, integers [N]; in a regression its values, floats [N, values]."""
+    """Label indices, integers [N]; for a regression values, floats [N, values]."""
     labels: tuple[str, ...]
-    """The classes' names in index order; empty in a regression."""
+    """Class names in index order; empty for a regression."""
     output: str
-    """The output that predicts them."""
+    """The predicting output."""
     dataset: DataSet
-    """Where the samples come from."""
+    """The source of the samples."""
     split: str
-    """Which part of that they are."""
+    """The split of that source."""
 
     @property
     def count(self) -> int:
-        """How many samples there are."""
+        """Number of samples."""
         return len(self.targets)
 
 
-def from_dataset(version: Published, data_dir: Path | None) -> Held:
-    """Returns the samples of a card's data set that figures are quoted for: the test split, where it has one.
+def from_dataset(version: Published, data_dir: Path | None) -> EvaluationData:
+    """Returns the samples of a card's data set that its figures refer to: the test split, if it has one.
 
     Args:
         version: the version.
-        data_dir: folder of the data set's official files; None: Keras's downloader.
+        data_dir: folder of the data set's official files; None downloads them with Keras.
 
     Raises:
-        UsageError: the card names none, or one that is not known here.
-        DataError: the data set cannot be had.
-        SamplesError: its samples or labels are not the model's.
+        UsageError: the card names no data set, or an unknown one.
+        DataError: the data set is not available.
+        SamplesError: its samples or labels do not match the model's.
     """
     dataset = datasets.load(_dataset_name(version), data_dir)
     source = DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note)
@@ -61,30 +61,30 @@ def from_dataset(version: Published, data_dir: Path | None) -> Held:
     if version.card.task == "regression":
         targets = targets.reshape(len(targets), -1)
     output = _output(version, dataset.labels)
-    return Held({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
+    return EvaluationData({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
 
 
-def from_file(version: Published, path: Path) -> Held:
-    """Returns the samples of an .npz file: inputs x and labels y, in a regression values y.
+def from_file(version: Published, path: Path) -> EvaluationData:
+    """Returns the samples of an .npz file: inputs x and labels y, or for a regression values y.
 
     Raises:
-        SamplesError: the file cannot be read, has no labels, or does not fit the model; or the model has no labels.txt.
+        SamplesError: the file is unreadable, has no labels, or does not fit the model; or the model has no labels.txt.
     """
     classifies = version.card.task in ("image", "tabular") or bool(version.labels)
     if classifies and not version.labels:
         raise SamplesError(
-            f"{version.folder.parent}: no labels.txt beside the version, which names the classes one a line; write one"
+            f"{version.folder.parent}: no labels.txt beside the version; write one, with one class label per line"
         )
     samples = read_samples(path, version.model, names=version.labels if classifies else ())
     source = DataSet(name=path.name, sha256=sha256_of(path))
     if not classifies:
         targets = read_targets(path, samples.count)
-        return Held(samples.inputs, targets, (), _output(version, ()), source, split="samples")
+        return EvaluationData(samples.inputs, targets, (), _output(version, ()), source, split="samples")
     if samples.labels is None:
-        raise SamplesError(f"{path}: no array y with the samples' labels; there is nothing to measure without them")
+        raise SamplesError(f"{path}: no array y with the samples' labels, which are needed to measure; add it")
     check_range(samples.labels, version.labels)
     output = _output(version, version.labels)
-    return Held(samples.inputs, samples.labels, version.labels, output, source, split="samples")
+    return EvaluationData(samples.inputs, samples.labels, version.labels, output, source, split="samples")
 
 
 def _dataset_name(version: Published) -> str:
@@ -100,7 +100,7 @@ def _dataset_name(version: Published) -> str:
 
 
 def _plain(name: str) -> str:
-    # A card has the usual name, such as Fashion-MNIST, `datasets.load` one in lower case and with other hyphens.
+    # A card has the usual name, such as Fashion-MNIST; `datasets.load` uses lower case and other hyphens.
     return "".join(char for char in name.lower() if char.isalnum())
 
 
