@@ -1,4 +1,4 @@
-"""From the event loop to the dispatcher and back: a call that a coroutine waits for."""
+"""Sends calls from the event loop to the dispatcher and awaits their answers."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -10,11 +10,11 @@ from ..status import Status
 from .status import HttpError, http_error
 
 Scope = MutableMapping[str, Any]
-"""What an ASGI server says of a request."""
+"""ASGI's description of a request."""
 
 
 def metadata(scope: Mapping[str, Any]) -> Iterator[tuple[str, str | bytes]]:
-    """Yields a request's headers, as `Call.metadata` says."""
+    """Yields a request's headers in the form of `Call.metadata`."""
     for name, value in scope["headers"]:
         yield name.decode("latin-1"), value.decode("latin-1")
 
@@ -29,20 +29,19 @@ class _HttpCall(LoopCall):
 
 
 class Caller:
-    """Calls the methods that gRPC's clients call. Belongs to the event loop's thread."""
+    """Calls gRPC methods. Belongs to the event loop's thread."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
-        """Stores what it is handed."""
         self._dispatcher = dispatcher
-        # Of the loop, which is not there yet.
+        # Belongs to the loop, which does not exist yet.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers: Answers
         self._arrivals: Arrivals
 
     async def __call__(self, method: str, message: bytes, scope: Scope) -> bytes:
-        """Has a method handle a serialized request and returns the serialized response.
+        """Calls a method with a serialized request and returns the serialized response.
 
-        Cancelled where the caller leaves; what had not started will not be computed.
+        Cancelled if the caller leaves; queued work is then not computed.
 
         Args:
             method: full name, such as `/inference.GRPCInferenceService/ModelInfer`.
@@ -64,7 +63,7 @@ class Caller:
             call.leave()
             raise
         if isinstance(answer, Status):
-            # Not kept in a variable, which would hold all of this until the garbage collector comes.
+            # Not kept in a variable, which would keep all of this alive until garbage collection.
             raise http_error(answer, is_of_call=True)
         return answer
 

@@ -1,4 +1,4 @@
-"""/openapi.json, and /docs, the same for people, complete in itself: viewers are fetched from elsewhere."""
+"""/openapi.json, and /docs, the same as a self-contained page, because viewers load code from other sites."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -64,7 +64,7 @@ def render(document: dict[str, Any]) -> str:
 def _operation(path: str, method: str, operation: dict[str, Any], failures: dict[str, Any]) -> str:
     samples = "\n".join(sample["source"] for sample in operation["x-codeSamples"])
     parts = [f"<p>{escape(operation['description'])}</p>", f"<pre>{escape(samples)}</pre>"]
-    # Those of the path are references.
+    # Path parameters are references.
     parts += [_parameter(each) for each in operation.get("parameters", ()) if "name" in each]
     contents = operation.get("requestBody", {}).get("content", {})
     parts += [_example("Request", each["example"]) for each in contents.values() if "example" in each]

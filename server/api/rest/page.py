@@ -1,4 +1,4 @@
-"""What the page at / asks for: its files, and the models, samples and figures as JSON."""
+"""The web page's paths: its files, and models, samples and figures as JSON."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
