@@ -85,7 +85,7 @@ class Classifier:
         if not 1 <= len(request.images) <= most:
             raise InvalidRequest(f"the request has {len(request.images)} images; expected 1 to {most}")
         if request.HasField("top_k") and request.top_k < 1:
-            raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or nothing for 1")
+            raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or none for 1")
         occlusion.check(request, loaded.config.batching.max_batch_size)
         if request.inversion not in INVERSIONS:
             raise InvalidRequest(f"inversion is {request.inversion}; expected one of {pb.Inversion.keys()}")

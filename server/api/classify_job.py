@@ -51,7 +51,7 @@ _LOOK_PIXELS = 5000
 _BYTES_A_PIXEL = 4
 
 _NOT_FINITE = (
-    "the model gave NaN or an infinity for this picture, which says nothing; "
+    "the model returned NaN or infinity for this picture; "
     "if it does so for others too, its weights are damaged: train it or export it again"
 )
 
@@ -210,7 +210,7 @@ class ClassifyJob:
         if size_bytes > self._limits.max_bytes:
             raise ImageError(
                 f"the picture takes up to {size_bytes:,} bytes of memory while it is decoded; at most "
-                f"{self._limits.max_bytes:,} are given (--max-decode-mib): send a smaller one, or as PNG or JPEG"
+                f"{self._limits.max_bytes:,} are allowed (--max-decode-mib): send a smaller picture, or PNG or JPEG"
             )
         return picture, size_bytes
 

@@ -105,7 +105,7 @@ class GrpcioTransport:
                 bound = self._server.add_secure_port(f"{shown}:{port}", self._tls.credentials())
         except RuntimeError as error:
             raise StartupError(
-                f"cannot listen on {shown}:{port} for gRPC: it is in use, or not ours to take; "
+                f"cannot listen on {shown}:{port} for gRPC: it is in use or not permitted; "
                 f"choose another with --grpc-port (0: a free one) or --host"
             ) from error
         self._port = bound

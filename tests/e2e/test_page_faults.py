@@ -62,13 +62,13 @@ def test_what_is_no_picture_is_a_sentence(page: Browser, name: str, content: byt
 def test_a_camera_that_is_refused_is_a_sentence(page: Browser) -> None:
     page.cdp("Browser.setPermission", permission={"name": "camera"}, setting="denied")
     page.click(".camera")
-    assert problem(page).startswith("The camera was refused.")
+    assert problem(page).startswith("Camera access was denied.")
 
 
 def test_a_model_without_pictures_has_a_form_for_its_tensors(page: Browser) -> None:
     pick(page, "doubler/1")
     page.wait("document.querySelector('#request')?.value.includes('FP32')")
-    assert "takes no pictures" in page.text("main")
+    assert "does not accept pictures" in page.text("main")
     page.run("""
         const field = document.querySelector("#request");
         field.value = field.value.replace("[ 0, 0, 0, 0 ]", "[1, 2, 3, 4]").replace("[0,0,0,0]", "[1, 2, 3, 4]");
@@ -107,7 +107,7 @@ def test_views_that_cannot_be_loaded_are_a_sentence(page: Browser, http: str) ->
     try:
         visit(page, http)
         page.press("2")
-        assert problem(page) == "The server did not answer. Reload the page when it does."
+        assert problem(page) == "The server did not answer. Reload the page once it is running."
         page.press("1")
         page.wait("document.querySelector('.reading')")
         assert all("views.js" in line for line in page.console())

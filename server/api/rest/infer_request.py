@@ -82,7 +82,7 @@ class Head:
         """
         if len(binary) != self._binary_bytes:
             raise InvalidRequest(
-                f"model {self.model}: {len(binary)} bytes are behind the JSON; {SIZE} of the inputs makes "
+                f"model {self.model}: {len(binary)} bytes follow the JSON; the inputs' {SIZE} adds up to "
                 f"{self._binary_bytes}"
             )
         parts: list[bytes | memoryview] = [self._start, id_field, self._rest]
@@ -144,7 +144,7 @@ def json_size(header_length: bytes | None, body_bytes: int, max_json_bytes: int)
 def _declared_size(header_length: bytes, body_bytes: int) -> int:
     if not (header_length.isdigit() and len(header_length) < 20):
         shown = header_length[:40].decode("latin-1")
-        raise InvalidRequest(f'{HEADER_LENGTH} is "{shown}"; expected the number of bytes of the JSON')
+        raise InvalidRequest(f'{HEADER_LENGTH} is "{shown}"; expected the size of the JSON in bytes')
     size = int(header_length)
     if size > body_bytes:
         raise InvalidRequest(f"{HEADER_LENGTH} is {size}, and the body has {body_bytes} bytes")
@@ -185,7 +185,7 @@ def _binary_size(parameters: dict[str, Any], tensor: dict[str, Any], where: str)
     if type(size) is not int or not 0 <= size < _MAX_INT64:
         raise InvalidRequest(f"{where}: {SIZE} is not a number of bytes; expected 0 or more")
     if "data" in tensor:
-        raise InvalidRequest(f"{where} has data and {SIZE} too; send one")
+        raise InvalidRequest(f"{where} has both data and {SIZE}; send one")
     return size
 
 
@@ -193,7 +193,7 @@ def _packed(
     tensor: pb.ModelInferRequest.InferInputTensor, given: dict[str, Any], shape: list[int], where: str
 ) -> bytes:
     if "data" not in given:
-        raise InvalidRequest(f"{where} has no data; send it in data, or behind the JSON with {SIZE} in its parameters")
+        raise InvalidRequest(f"{where} has no data; send it in data, or after the JSON with {SIZE} in its parameters")
     datatype = BY_NAME.get(tensor.datatype)
     # The core refuses unknown datatypes and names the expected one.
     return b"" if datatype is None else pack(given["data"], shape, datatype, where)
@@ -215,7 +215,7 @@ def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str) -
     """Removes a boolean parameter from the others, which are passed to the core."""
     value = parameters.pop(name, default)
     if not isinstance(value, bool):
-        raise InvalidRequest(f"{where}: {name} is neither true nor false, one of which is expected")
+        raise InvalidRequest(f"{where}: {name} must be true or false")
     return value
 
 

@@ -26,7 +26,7 @@ def parse_object(text: bytes | memoryview, *, max_items: int | None = MAX_ITEMS)
         InvalidRequest: it is not JSON, not an object, or has too many values.
     """
     if max_items is not None and _items(text) > max_items:
-        raise InvalidRequest(f"the body has more than {max_items:,} items of JSON, which is too many")
+        raise InvalidRequest(f"the body has more than {max_items:,} items of JSON, too many for this request")
     try:
         value = _DECODER.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -56,7 +56,7 @@ def member(container: dict[str, Any], name: str, kind: type, default: Any, where
     if value is None:
         return default
     if not isinstance(value, kind):
-        raise InvalidRequest(f"{where}: {name} is not {_KINDS[kind]}, which is expected")
+        raise InvalidRequest(f"{where}: {name} must be {_KINDS[kind]}")
     return value
 
 

@@ -106,7 +106,7 @@ def _set_options(request: pb.ClassifyRequest, options: Mapping[str, str]) -> Non
     for name, value in options.items():
         if name == "top_k":
             if not _WHOLE_NUMBER.fullmatch(value):
-                raise InvalidRequest(f"top_k is {json.dumps(value[:40])}; expected 1 or more, or nothing for 1")
+                raise InvalidRequest(f"top_k is {json.dumps(value[:40])}; expected 1 or more, or none for 1")
             request.top_k = int(value)
         elif name == "inversion":
             if value not in _INVERSIONS:

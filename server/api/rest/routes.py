@@ -267,7 +267,7 @@ def _without_forms(handle: Handle) -> Handle:
 
 
 def _wrong_method(path: str, method: str, headers: dict[str, str]) -> HttpError:
-    return HttpError(405, f"{path} is not for {method}; use {headers.get('Allow', 'another')}", headers)
+    return HttpError(405, f"{path} does not accept {method}; use {headers.get('Allow', 'another')}", headers)
 
 
 def _way_from(path: str) -> str:

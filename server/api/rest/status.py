@@ -61,4 +61,4 @@ def http_error(status: Status, *, is_of_call: bool = False) -> HttpError:
 
 def too_large(what: str, max_bytes: int, setting: str, advice: str = "") -> HttpError:
     """Returns the error for a body, or a part of one, that exceeds a setting."""
-    return HttpError(413, f"{what} has more than {max_bytes:,} bytes, the most that are taken ({setting}){advice}")
+    return HttpError(413, f"{what} has more than {max_bytes:,} bytes, the maximum ({setting}){advice}")

@@ -44,7 +44,7 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
     expected = math.prod(shape)
     # The check against the model's signature explains negative dimensions better.
     if len(flat) != expected and min(shape, default=0) >= 0:
-        raise InvalidRequest(f"{where} has {len(flat)} elements in data; its shape makes {expected}")
+        raise InvalidRequest(f"{where} has {len(flat)} elements in data; its shape needs {expected}")
     _check_types(flat, datatype, where)
     if datatype.is_bytes:
         return encode_bytes([each.encode() for each in flat])
@@ -53,7 +53,7 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
 
 def _check_json(datatype: DataType, where: str, remedy: str) -> None:
     if not (datatype.has_numbers or datatype.is_bytes):
-        raise InvalidRequest(f"{where} is {datatype.name}, which has no form in JSON; {remedy} as binary data")
+        raise InvalidRequest(f"{where} is {datatype.name}, which JSON cannot represent; {remedy} as binary data")
 
 
 def _flattened(data: object, where: str) -> tuple[list[Any], list[int]]:
@@ -64,7 +64,7 @@ def _flattened(data: object, where: str) -> tuple[list[Any], list[int]]:
     while level and isinstance(level[0], list):
         width = len(level[0])
         if not all(isinstance(each, list) and len(each) == width for each in level):
-            raise InvalidRequest(f"{where} has ragged data: lists of one depth differ in length, or some are no lists")
+            raise InvalidRequest(f"{where} has ragged data: lists of one depth differ in length, or some are not lists")
         level = list(chain.from_iterable(level))
         nesting.append(width)
     return level, nesting
@@ -116,7 +116,7 @@ def unpack(raw: bytes, datatype: DataType, where: str) -> list[Any]:
         return [element.decode(errors="replace") for element in split_bytes(memoryview(raw), where, len(raw))]
     array = np.frombuffer(raw, datatype.dtype)
     if datatype.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidRequest(f"{where} has NaN or an infinity, which JSON cannot say; ask for it as binary_data")
+        raise InvalidRequest(f"{where} has NaN or infinity, which JSON cannot represent; request it as binary_data")
     values: list[Any] = array.tolist()
     return values
 

@@ -67,9 +67,9 @@ def refuse_or_note(model: Path, options: SessionOptions, name: str, note: Callab
     if options.device == CPU.key:
         raise StartupError(
             f"{asked}: {model} is to be computed on the CPU; "
-            f"change instance_group in its config.pbtxt to KIND_GPU, or take {remedy}"
+            f"change instance_group in its config.pbtxt to KIND_GPU, or use {remedy}"
         )
     raise StartupError(
         f"{asked}: {model} was loaded on {name}, because no GPU or no {choose(options).title} library answers; "
-        f"check nvidia-smi, or take {remedy}"
+        f"check nvidia-smi, or use {remedy}"
     )

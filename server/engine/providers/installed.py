@@ -19,13 +19,13 @@ def check_runtime(device: str, *, require_gpu: bool = False) -> None:
     _check_packages()
     allowed = [each for each in PROVIDERS if suits(each, device) and (each.on_gpu or not require_gpu)]
     if not allowed:
-        raise StartupError(f"--require-gpu and --device {device} contradict each other; leave one of them out")
+        raise StartupError(f"--require-gpu and --device {device} contradict each other; omit one")
     asked, remedy = asked_by(SessionOptions(device=device, require_gpu=require_gpu))
     if not any(each.is_available() for each in allowed):
         missing = allowed[0]
         raise StartupError(
             f"{asked}: this ONNX Runtime has no {missing.title} provider; "
-            f"run: pip uninstall -y onnxruntime, then {_CLONE} '.[{missing.extra}]'; or take {remedy}"
+            f"run: pip uninstall -y onnxruntime, then {_CLONE} '.[{missing.extra}]'; or use {remedy}"
         )
 
 

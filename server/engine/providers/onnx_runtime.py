@@ -126,7 +126,7 @@ def _load(model: Path, options: Any, providers: Providers) -> Any:
         return _open_session(model, options, providers)
     except Exception as error:
         if "provider option" in str(error):
-            raise StartupError(f"--session-option: ONNX Runtime does not take it: {first_line(error)}") from error
+            raise StartupError(f"--session-option: ONNX Runtime refused it: {first_line(error)}") from error
         known = too_new(str(error)) or missing_locale(str(error))
         problem = f"ONNX Runtime {runtime_version()} cannot load it"
         if known is not None:
@@ -161,7 +161,7 @@ def _spec(model: Path, node: Any) -> TensorSpec:
     datatype = BY_ONNX.get(node.type)
     if datatype is None:
         problem = f"{node.name} is a {node.type}, which is not served; expected a dense tensor"
-        zipmap = "; `pixelserve export` cuts off ZipMap, by which skl2onnx makes dictionaries of probabilities"
+        zipmap = "; `pixelserve export` removes skl2onnx's ZipMap, which returns probabilities as dictionaries"
         raise RepositoryError(problem + (zipmap if "map(" in node.type else ""), path=model)
     # Free dimensions are a name or None, fixed ones a number.
     shape = tuple(dimension if isinstance(dimension, int) else FREE for dimension in node.shape)
@@ -179,7 +179,7 @@ def _from_value(value: Any) -> Array:
         array: Array = value.numpy()
         return array
     if value.device_name() != "cpu":
-        raise RuntimeError("a bfloat16 output is in the GPU's memory, from where it is not fetched")
+        raise RuntimeError("a bfloat16 output is in GPU memory and cannot be copied from there")
     bits = np.empty(value.shape(), BY_ONNX[_BFLOAT16].dtype)
     ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
     return bits

@@ -226,7 +226,7 @@ def test_a_picture_that_takes_more_memory_than_decoding_may_costs_only_itself(be
     message = pb.ClassifyRequest(model="m", images=[picture(10, 10), picture(4, 4)]).SerializeToString()
     bench.classify(message, call)
     greedy, good = pb.ClassifyResponse.FromString(call.replies[0]).results
-    assert f"at most {small:,} are given (--max-decode-mib)" in greedy.error
+    assert f"at most {small:,} are allowed (--max-decode-mib)" in greedy.error
     assert good.classes
 
 

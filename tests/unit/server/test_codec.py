@@ -258,14 +258,14 @@ WRONG_REQUESTS = {
     "too few BYTES elements": (
         WORDS,
         request(tensor(datatype="BYTES"), raw=[encode_bytes([b"a"])]),
-        "1 BYTES elements; its shape makes 2",
+        "1 BYTES elements; its shape needs 2",
     ),
     "too many BYTES elements": (
         WORDS,
         request(tensor(datatype="BYTES"), raw=[encode_bytes([b"a", b"b", b"c"])]),
-        "more than 2 BYTES elements; its shape makes 2",
+        "more than 2 BYTES elements; its shape needs 2",
     ),
-    "no BYTES elements": (WORDS, request(tensor(datatype="BYTES"), raw=[b""]), "0 BYTES elements; its shape makes 2"),
+    "no BYTES elements": (WORDS, request(tensor(datatype="BYTES"), raw=[b""]), "0 BYTES elements; its shape needs 2"),
     "raw BYTES that are not UTF-8": (
         WORDS,
         request(tensor(datatype="BYTES"), raw=[encode_bytes([b"a", b"\xff"])]),

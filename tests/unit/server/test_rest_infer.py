@@ -169,7 +169,9 @@ def test_elements_that_do_not_fit_are_refused_though_the_json_is_known(server: S
     text = written({"inputs": [INPUT]})
     server.post(text, ROW)
     for binary in (b"", b"\1\2\3", b"\1\2\3\4\5"):
-        with pytest.raises(InvalidRequest, match=f"{len(binary)} bytes are behind the JSON; binary_data_size .* 4"):
+        with pytest.raises(
+            InvalidRequest, match=f"{len(binary)} bytes follow the JSON; the inputs' binary_data_size .* 4"
+        ):
             server.post(text, binary)
     assert len(server.asked) == 1
 
