@@ -195,12 +195,12 @@ WRONG_REQUESTS = {
     "one raw byte too few": (X, request(tensor(), raw=[bytes(7)]), "7 raw bytes; .*make 8"),
     "one raw byte too many": (X, request(tensor(), raw=[bytes(9)]), "9 raw bytes; .*make 8"),
     "an empty raw buffer": (X, request(tensor(), raw=[b""]), "0 raw bytes; .*make 8"),
-    "too few typed elements": (X, request(tensor(fp32_contents=[1])), "1 elements in fp32_contents; .*makes 2"),
-    "too many typed elements": (X, request(tensor(fp32_contents=[1, 2, 3])), "3 elements in fp32_contents; .*makes 2"),
+    "too few typed elements": (X, request(tensor(fp32_contents=[1])), "1 elements in fp32_contents; .*needs 2"),
+    "too many typed elements": (X, request(tensor(fp32_contents=[1, 2, 3])), "3 elements in fp32_contents; .*needs 2"),
     "empty typed contents": (
         X,
         request(Tensor(name="x", datatype="FP32", shape=[1, 2], contents=pb.InferTensorContents())),
-        "0 elements in fp32_contents; .*makes 2",
+        "0 elements in fp32_contents; .*needs 2",
     ),
     "a shape whose product is huge": (
         {"x": ("FP32", (FREE, FREE, FREE))},
