@@ -105,9 +105,9 @@ class Application:
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
         self._pool = parts.decode_pool(settings, self._log_failure, self._timer, self._threads)
         self._admission = Admission(settings.max_inflight_mib * MIB)
-        self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
+        self._metrics.register_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         if self._tokens is not None:
-            self._metrics.watch_tokens(self._tokens)
+            self._metrics.register_tokens(self._tokens)
         self._guard = Guard(self._log_failure)
         self._index = RepositoryIndex(self._catalogue, self._manager.changed, self._guard)
         self._tracing = parts.tracing(settings, log)
@@ -116,7 +116,7 @@ class Application:
             self._admission,
             self._guard,
             self._failure_counts,
-            parts.call_watch(settings, self._tracing, log, self._log_failure),
+            parts.call_observer(settings, self._tracing, log, self._log_failure),
             self._authorizer,
             probes=self._health.handlers(),
             triton_status_codes=settings.triton_status_codes,

@@ -9,10 +9,10 @@ import pixelserve
 from .access.authorizer import Authorizer, Metadata
 from .access.tokens_file import TokensFile
 from .api.admission import FailureCounts
+from .api.call_observer import CallObserver
 from .api.dispatch import Dispatcher
 from .api.health import MAX_WATCHES
 from .api.status import status_of
-from .api.watch import CallWatch
 from .engine.measuring import WarmupBudget
 from .engine.providers import FLAGS, SessionOptions
 from .engine.run import Observer
@@ -267,10 +267,12 @@ def metrics_door(
     return authorize
 
 
-def call_watch(settings: Settings, tracing: "Tracing | None", log: Log, log_failure: FailureLog) -> CallWatch | None:
+def call_observer(
+    settings: Settings, tracing: "Tracing | None", log: Log, log_failure: FailureLog
+) -> CallObserver | None:
     """Returns the observer that reports calls to the access log and traces, or None if both are off."""
     access_log = AccessLog(log, settings.access_log_per_s) if settings.access_log_per_s else None
-    return CallWatch(access_log, tracing, log_failure) if access_log or tracing else None
+    return CallObserver(access_log, tracing, log_failure) if access_log or tracing else None
 
 
 def tracing(settings: Settings, log: Log) -> "Tracing | None":

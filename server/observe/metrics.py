@@ -115,7 +115,7 @@ class Metrics(Collector):
         self._certificate_reloads = {**self._certificate_reloads, "failed": self._certificate_reloads["failed"] + 1}
         self._is_certificate_current = False
 
-    def watch_calls(
+    def register_calls(
         self,
         replies: Callable[[], Mapping[str, int]],
         failures: Callable[[], Mapping[tuple[str, str, str], int]],
@@ -128,7 +128,7 @@ class Metrics(Collector):
         """
         self._replies, self._failures = replies, failures
 
-    def watch_tokens(self, tokens: TokensFile) -> None:
+    def register_tokens(self, tokens: TokensFile) -> None:
         """Registers the tokens file."""
         self._tokens = tokens
 
@@ -138,7 +138,7 @@ class Metrics(Collector):
         # It may have been unloaded since the look-up.
         return VersionStats() if entry is None else entry.stats
 
-    def watch_queue(self, model: str, version: int, waiting: Callable[[], int]) -> None:
+    def register_queue(self, model: str, version: int, waiting: Callable[[], int]) -> None:
         """Registers the number of requests waiting for a version."""
         self._versions[model, str(version)].waiting = waiting
 

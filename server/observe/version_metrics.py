@@ -95,7 +95,7 @@ _Versions = list[tuple[list[str], Version]]
 def of_versions(versions: _Versions) -> Iterator[Metric]:
     """Yields the metric families of versions, given by their labels (model, version)."""
     for _, entry in versions:
-        entry.stats.settle()
+        entry.stats.fold()
     yield from _counters(versions)
     yield from _gauges(versions)
     yield _run_times(versions)

@@ -9,9 +9,9 @@ import pytest
 
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Arrival, Call
+from pixelserve_server.api.call_observer import CallObserver
 from pixelserve_server.api.dispatch import Dispatcher, Guard
 from pixelserve_server.api.status import Status
-from pixelserve_server.api.watch import CallWatch
 from pixelserve_server.errors import NotFound, PermissionDenied
 from pixelserve_server.observe.access_log import AccessLog
 
@@ -158,7 +158,7 @@ def test_each_call_that_fails_is_told_to_the_log(server: Callable[..., Server]) 
         def write(self, call: Any, trace_id: str) -> None:
             told.append((call.method, call.code))
 
-    it = server(watch=CallWatch(Lines(None, 100), None, lambda error: pytest.fail(str(error))))
+    it = server(observer=CallObserver(Lines(None, 100), None, lambda error: pytest.fail(str(error))))
     calls = it.send(b"1", b"bad", b"bad")
     assert told == [(TOGETHER, "NOT_FOUND")] * 2
     assert all(call.started_ns for call in calls)

@@ -21,7 +21,7 @@ _PROBES = frozenset(
 )
 
 
-class CallWatch:
+class CallObserver:
     """Reports a server's calls. Thread-safe; never raises.
 
     A successful call that is not reported costs one clock reading.
