@@ -11,7 +11,7 @@ from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
 from .api.call import Handler
 from .api.classify_job import FULL_PICTURES, PictureLimits
-from .api.dispatch import Dispatcher, Guard
+from .api.dispatch import CallGuard, Dispatcher
 from .api.figures import Figures
 from .api.health import HEALTH_SERVICE, WATCH, Health
 from .api.log_settings import LogSettings
@@ -108,7 +108,7 @@ class Application:
         self._metrics.register_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         if self._tokens is not None:
             self._metrics.register_tokens(self._tokens)
-        self._guard = Guard(self._log_failure)
+        self._guard = CallGuard(self._log_failure)
         self._index = RepositoryIndex(self._catalogue, self._manager.changed, self._guard)
         self._tracing = parts.tracing(settings, log)
         self._dispatcher = Dispatcher(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from .admission import Admission, FailureCounts
 from .call import Call
 from .call_observer import CallObserver
-from .status import Status, as_triton
+from .status import CallStatus, as_triton
 
 
 class Accounting:
@@ -44,13 +44,13 @@ class Accounting:
     def all_replied(self, calls: Sequence[Call]) -> None:
         self._admission.replied(calls)
 
-    def failing(self, call: Call, status: Status) -> Status:
+    def failing(self, call: Call, status: CallStatus) -> CallStatus:
         status = as_triton(status) if self._triton_status_codes else status
         if self._failure_counts is not None:
             self._failure_counts.add(call.method, status)
         return status
 
-    def failed(self, call: Call, status: Status) -> None:
+    def failed(self, call: Call, status: CallStatus) -> None:
         if self._observer is not None:
             self._observer.failed(call, status)
         self._admission.answered(call)

@@ -13,11 +13,11 @@ from .accounting import Accounting
 from .admission import Admission, FailureCounts
 from .call import Arrival, Call, GroupHandler, Handler
 from .call_observer import CallObserver
-from .held import Held
-from .status import Status, status_of
+from .held import HeldCalls
+from .status import CallStatus, status_of
 
 
-class Guard:
+class CallGuard:
     """Runs work for a call and answers the call with any error. Thread-safe."""
 
     def __init__(self, log_failure: FailureLog) -> None:
@@ -50,7 +50,7 @@ class Dispatcher:
         self,
         handlers: Mapping[str, Handler],
         admission: Admission,
-        guard: Guard,
+        guard: CallGuard,
         failure_counts: FailureCounts | None = None,
         observer: CallObserver | None = None,
         authorizer: Authorizer | None = None,
@@ -172,19 +172,19 @@ class Dispatcher:
         call.begin(method, self._listener, time.monotonic_ns(), None)
         self._guard.fail(call, error)
 
-    def hold(self, most: int) -> Held:
+    def hold(self, most: int) -> HeldCalls:
         """Holds up to `most` new calls until `release`; probes are still answered."""
-        held = Held(partial(Dispatcher.handle, self), self._handlers, most)
+        held = HeldCalls(partial(Dispatcher.handle, self), self._handlers, most)
         # Replaces the methods, so this costs nothing while off.
         self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]  # see above
         return held
 
-    def release(self, held: Held) -> None:
+    def release(self, held: HeldCalls) -> None:
         """Handles the held calls and all new ones."""
         del self.handle, self.handle_all
         held.release()
 
-    def refuse(self, method: str, call: Call, status: Status) -> None:
+    def refuse(self, method: str, call: Call, status: CallStatus) -> None:
         """Answers a call that its transport refuses, with exactly this status.
 
         Triton's codes are not applied: such refusals, as of a too large message, are not worth a retry.

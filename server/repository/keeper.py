@@ -12,14 +12,14 @@ from typing import Protocol
 
 from ..errors import RepositoryError, ServerError, StartupError
 from .aliases import without_aliases
-from .catalogue import WHOLE_MODEL, Catalogue, State, Status
+from .catalogue import WHOLE_MODEL, Catalogue, State, StateReason
 from .config import read_config
 from .layout import ModelFolder, PassedOver
 from .loader import LoadedVersion, Loader
 from .prints import Print, folder_print, version_print
 from .selection import ChosenVersions, choose_versions
 
-UNLOADED = Status(State.UNAVAILABLE, "unloaded")
+UNLOADED = StateReason(State.UNAVAILABLE, "unloaded")
 """The state of a version that was unloaded on request."""
 
 # A version's files, and of config.pbtxt what all versions of its model are loaded with.
@@ -112,7 +112,7 @@ class ModelKeeper:
         seen, said = self._seen.setdefault(name, _Seen()), f"{type(error).__name__}: {error}"
         known, explained = seen.surprises.get(version, ("", ""))
         if known == said:
-            self._catalogue.report(name, version, Status(State.UNAVAILABLE, explained))
+            self._catalogue.report(name, version, StateReason(State.UNAVAILABLE, explained))
             return []
         if isinstance(error, ServerError | OSError):
             reason = f"cannot be loaded now: {error}"
@@ -165,7 +165,7 @@ class ModelKeeper:
         if seen.prints.get(version) == found:
             return []
         seen.prints[version] = found
-        self._catalogue.report(name, version, Status(State.LOADING, "is being loaded"))
+        self._catalogue.report(name, version, StateReason(State.LOADING, "is being loaded"))
         try:
             loaded = self._loader.load(folder, version)
         except RepositoryError:
@@ -183,7 +183,7 @@ class ModelKeeper:
         return []
 
     def refuse(self, name: str, version: int, error: RepositoryError) -> RepositoryError:
-        self._catalogue.report(name, version, Status(State.UNAVAILABLE, str(error)))
+        self._catalogue.report(name, version, StateReason(State.UNAVAILABLE, str(error)))
         self.tell(partial(self._listener.on_failed, name, version, error))
         return error
 
@@ -206,9 +206,9 @@ class ModelKeeper:
         for loaded in self._catalogue.ready_versions(name):
             self._retire(name, loaded.version, UNLOADED)
 
-    def _retire(self, name: str, version: int, left: Status | None) -> None:
+    def _retire(self, name: str, version: int, left: StateReason | None) -> None:
         """Drains and unloads a version; records the state `left`, if any."""
-        loaded = self._catalogue.withdraw(name, version, Status(State.UNLOADING, "is being unloaded"))
+        loaded = self._catalogue.withdraw(name, version, StateReason(State.UNLOADING, "is being unloaded"))
         if loaded is not None:
             self._finish(loaded, replaced_by=False)
         if left is None:

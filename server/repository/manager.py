@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..deadline import Deadline
 from ..errors import NotFound, QueueFull, RepositoryError, StartupError
-from .catalogue import WHOLE_MODEL, Catalogue, State, Status
+from .catalogue import WHOLE_MODEL, Catalogue, State, StateReason
 from .config import label_problems, read_config
 from .keeper import Listener, ModelKeeper
 from .layout import ModelFolder, PassedOver, Survey, find_model, survey
@@ -19,7 +19,7 @@ from .prints import folder_print
 from .selection import choose_versions
 from .turns import Turns
 
-NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
+NOT_LOADED = StateReason(State.UNAVAILABLE, "not loaded")
 """The state of a model that was never loaded."""
 
 

@@ -16,7 +16,7 @@ import grpc
 from ..api.admission import Admission
 from ..api.call import Call
 from ..api.dispatch import Dispatcher
-from ..api.status import Status, status_of
+from ..api.status import CallStatus, status_of
 from ..api.streaming import OpenStream, StreamedMethod
 from ..errors import RequestError
 from . import Services
@@ -54,7 +54,7 @@ class _GrpcioCall(Call):
         self._transport_admission = admission
         self._sending = sending
         self._message: bytes | None = None
-        self._status: Status | None = None
+        self._status: CallStatus | None = None
         # A bare lock is the cheapest way to wait for another thread.
         self._answered = threading.Lock()
         self._answered.acquire()
@@ -101,7 +101,7 @@ class _GrpcioCall(Call):
         if not self._context.add_callback(sent):
             sent()
 
-    def send_status(self, status: Status) -> None:
+    def send_status(self, status: CallStatus) -> None:
         self._status = status
         self._wake()
 
@@ -154,7 +154,7 @@ class Handler(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(carry)
 
-    def _refusal(self, method: str, status: Status) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def _refusal(self, method: str, status: CallStatus) -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Returns a handler that answers a call with a status, without reading its message."""
 
         def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> bytes:

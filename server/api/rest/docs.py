@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from . import examples, json_body, openapi
-from .caller import Caller
+from .http_call import HttpInvoker
 from .openapi import Document
 
 _STYLE = """
@@ -24,7 +24,7 @@ _MAX_EXAMPLE = 400
 class DocsPaths:
     """The paths of the API's description."""
 
-    def __init__(self, call: Caller, version: str, *, needs_token: bool) -> None:
+    def __init__(self, call: HttpInvoker, version: str, *, needs_token: bool) -> None:
         self._call = call
         self._version = version
         self._needs_token = needs_token

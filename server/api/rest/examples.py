@@ -11,7 +11,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 
 from ...access.authorizer import HEADER
 from .. import classifier
-from .caller import Caller
+from .http_call import HttpInvoker
 from .status import HttpError
 
 # Longer tensors would obscure the example.
@@ -38,7 +38,7 @@ class Served:
     """Name of its first output."""
 
 
-async def served(call: Caller, request: Request, *, needs_token: bool) -> Served:
+async def served(call: HttpInvoker, request: Request, *, needs_token: bool) -> Served:
     """Returns values for a request: preferably an image model, or a placeholder if its token may not list models."""
     host = request.headers.get("host", "127.0.0.1:8000")
     base = f"{request.scope.get('scheme', 'http')}://{host}"

@@ -8,7 +8,7 @@ from .. import open_inference
 from ..wire import encode_varint
 from . import json_body
 from .body import BodyReader, Receive, compressed, translated
-from .caller import Caller, Scope
+from .http_call import HttpInvoker, Scope
 from .infer_answer import AnswerForm, to_body
 from .infer_request import HEADER_LENGTH, Head, json_size, to_head
 
@@ -43,7 +43,7 @@ class _Known:
 class Inference:
     """Answers inference requests. Belongs to the event loop's thread."""
 
-    def __init__(self, call: Caller, bodies: BodyReader, max_json_bytes: int) -> None:
+    def __init__(self, call: HttpInvoker, bodies: BodyReader, max_json_bytes: int) -> None:
         """Starts with an empty cache.
 
         Args:

@@ -12,7 +12,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 from .. import classifier
 from . import json_body, pictures
 from .assets import PREFIX, Assets
-from .caller import Caller
+from .http_call import HttpInvoker
 from .messages import as_json
 from .status import HttpError
 
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer", bound=Message)
 class PagePaths:
     """The paths of the page."""
 
-    def __init__(self, call: Caller, assets: Assets | None) -> None:
+    def __init__(self, call: HttpInvoker, assets: Assets | None) -> None:
         self._call = call
         self._assets = assets
 

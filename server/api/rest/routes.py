@@ -26,8 +26,8 @@ from ..status import status_of
 from . import cross_site, json_body, pictures
 from .assets import Assets
 from .body import BodyReader
-from .caller import Caller, metadata
 from .docs import DocsPaths
+from .http_call import HttpInvoker, metadata
 from .infer import Inference
 from .messages import as_json
 from .page import PagePaths
@@ -88,7 +88,7 @@ class Rest:
             authorizer: checks tokens; None: every call is allowed.
             assets: the page's files; None: the page is off.
         """
-        self._call = Caller(dispatcher)
+        self._call = HttpInvoker(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes, limits.idle_s)
         self._infer = Inference(self._call, self._bodies, limits.max_json_bytes)
         self._limits = limits

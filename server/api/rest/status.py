@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import grpc
 
-from ..status import Status
+from ..status import CallStatus
 
 HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -50,7 +50,7 @@ class CallerLeft(Exception):
     """The caller closed its connection before it was answered."""
 
 
-def http_error(status: Status, *, is_of_call: bool = False) -> HttpError:
+def http_error(status: CallStatus, *, is_of_call: bool = False) -> HttpError:
     """Converts a gRPC status other than OK to an HTTP error; `is_of_call` as in HttpError."""
     # Keys starting with grpc- are only for gRPC clients.
     headers = {key: value for key, value in status.trailing if not key.startswith("grpc-")}

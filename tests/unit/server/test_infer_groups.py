@@ -11,7 +11,7 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call_observer import CallObserver
 from pixelserve_server.api.codec import SMALL_BYTES
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.regions import Regions
@@ -98,7 +98,7 @@ class Server:
         self.log: list[BaseException] = []
         self.lines = Lines(lines_per_s)
         observer = CallObserver(self.lines, None, self.log.append)
-        guard = Guard(lambda error: str(self.log.append(error)))
+        guard = CallGuard(lambda error: str(self.log.append(error)))
         infer = ModelInfer(self.catalogue, Regions())
         self.dispatcher = Dispatcher({INFER: infer}, self.admission, guard, self.failure_counts, observer)
         self._make_call = make_call

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..dispatch import Dispatcher
 from ..handover import Answers, Arrivals, LoopCall
-from ..status import Status
+from ..status import CallStatus
 from .status import HttpError, http_error
 
 Scope = MutableMapping[str, Any]
@@ -28,7 +28,7 @@ class _HttpCall(LoopCall):
         return metadata(self._scope)
 
 
-class Caller:
+class HttpInvoker:
     """Calls gRPC methods. Belongs to the event loop's thread."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -62,7 +62,7 @@ class Caller:
         except asyncio.CancelledError:
             call.leave()
             raise
-        if isinstance(answer, Status):
+        if isinstance(answer, CallStatus):
             # Not kept in a variable, which would keep all of this alive until garbage collection.
             raise http_error(answer, is_of_call=True)
         return answer
