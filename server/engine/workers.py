@@ -19,7 +19,7 @@ from .instance import BrokenInstance, Instance, Start
 from .ordering import Turnstile
 from .policy import BatchingPolicy
 from .request import ComputedBatch
-from .run import GuardedObserver, RowMismatch, Run
+from .run import RowMismatch, Run, SafeObserver
 from .scheduler import Scheduler
 
 _Outcomes = list[tuple[Run, ComputedBatch | RequestError]]
@@ -36,7 +36,7 @@ class Workers:
         scheduler: Scheduler,
         expiry: Expiry,
         answers: Answers,
-        observer: GuardedObserver,
+        observer: SafeObserver,
         log_failure: FailureLog,
         supervisor: Supervisor,
         *,

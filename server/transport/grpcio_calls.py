@@ -171,7 +171,7 @@ def _check_client(tls: "GrpcioTls | None", context: grpc.ServicerContext) -> Non
         context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
 
 
-class _Turns:
+class _StreamSync:
     """Synchronises the two threads of a stream with each other and with answers."""
 
     def __init__(self) -> None:
@@ -197,27 +197,27 @@ def _stream_handler(
 
     def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         _check_client(tls, context)
-        turns, sender = _Turns(), context.peer()
+        sync, sender = _StreamSync(), context.peer()
 
         def hand_over(name: str, message: bytes, call: Call) -> None:
             call.sender = sender
             dispatcher.handle(name, message, call)
 
         try:
-            stream = method.open(_deadline_s(context), _metadata(context), on_change=turns.tell, hand_over=hand_over)
+            stream = method.open(_deadline_s(context), _metadata(context), on_change=sync.tell, hand_over=hand_over)
         except RequestError as error:
             status = status_of(error)
             context.abort(status.code, status.message)
         # Detects a leaving client while both threads wait for something else.
         if not context.add_callback(stream.close):
             stream.close()
-        threading.Thread(target=_read, args=(messages, stream, turns), name="stream", daemon=True).start()
+        threading.Thread(target=_read, args=(messages, stream, sync), name="stream", daemon=True).start()
         try:
-            yield from _answers(stream, turns, sending)
+            yield from _answers(stream, sync, sending)
         finally:
             # Before the client can learn of its end and open the next stream.
             stream.close()
-            turns.tell()
+            sync.tell()
         if stream.status is not None:
             context.set_code(stream.status.code)
             context.set_details(stream.status.message)
@@ -227,7 +227,7 @@ def _stream_handler(
     return grpc.stream_stream_rpc_method_handler(carry)
 
 
-def _answers(stream: OpenStream, turns: _Turns, sending: Sending) -> Iterator[bytes]:
+def _answers(stream: OpenStream, sync: _StreamSync, sending: Sending) -> Iterator[bytes]:
     """Yields a stream's answers until its end."""
     while True:
         while (answer := stream.next_answer()) is not None:
@@ -238,17 +238,17 @@ def _answers(stream: OpenStream, turns: _Turns, sending: Sending) -> Iterator[by
             finally:
                 sending.add(-1)
             stream.written()
-            turns.tell()
+            sync.tell()
         if stream.is_over:
             return
-        turns.wait_for(lambda: stream.has_answer or stream.is_over)
+        sync.wait_for(lambda: stream.has_answer or stream.is_over)
 
 
-def _read(messages: Iterator[bytes], stream: OpenStream, turns: _Turns) -> None:
+def _read(messages: Iterator[bytes], stream: OpenStream, sync: _StreamSync) -> None:
     """Reads a stream's messages one at a time; HTTP/2's flow control holds the rest back at the client."""
     try:
         while True:
-            turns.wait_for(lambda: stream.has_room or stream.is_over)
+            sync.wait_for(lambda: stream.has_room or stream.is_over)
             if stream.is_over or (message := next(messages, None)) is None:
                 break
             stream.take(message)
