@@ -14,16 +14,16 @@ from ..errors import RepositoryError, ServerError, StartupError
 from .aliases import without_aliases
 from .catalogue import WHOLE_MODEL, Catalogue, State, StateReason
 from .config import read_config
+from .fingerprints import Fingerprint, folder_fingerprint, version_fingerprint
 from .layout import ModelFolder, PassedOver
 from .loader import LoadedVersion, Loader
-from .prints import Print, folder_print, version_print
 from .selection import ChosenVersions, choose_versions
 
 UNLOADED = StateReason(State.UNAVAILABLE, "unloaded")
 """The state of a version that was unloaded on request."""
 
 # A version's files, and of config.pbtxt what all versions of its model are loaded with.
-_VersionPrint = tuple[Print, bytes]
+_VersionFingerprint = tuple[Fingerprint, bytes]
 
 
 class Listener(Protocol):
@@ -46,9 +46,9 @@ class Listener(Protocol):
 class _Seen:
     """What was last done to a model."""
 
-    prints: dict[int, _VersionPrint] = field(default_factory=dict)
+    fingerprints: dict[int, _VersionFingerprint] = field(default_factory=dict)
     """Each version's files when it was loaded or failed to load."""
-    whole: Print | None = None
+    whole: Fingerprint | None = None
     """All files when the versions could not even be chosen."""
     surprises: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Unexpected errors by version, with the reported reason: reported once, although each look retries."""
@@ -72,16 +72,18 @@ class ModelKeeper:
         """Makes the next `update` of a model retry failed versions even if their files are unchanged."""
         seen = self._seen.get(name, _Seen())
         ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
-        seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
+        seen.fingerprints = {
+            version: fingerprint for version, fingerprint in seen.fingerprints.items() if version in ready
+        }
         seen.whole = None
         seen.surprises.clear()
 
     def has_changed(self, loaded: LoadedVersion) -> bool:
         """Returns whether a ready version's files changed since it was loaded; version names do not count."""
         seen = self._seen.get(loaded.name)
-        known = seen.prints.get(loaded.version) if seen else None
+        known = seen.fingerprints.get(loaded.version) if seen else None
         try:
-            found = version_print(loaded.folder, loaded.version), without_aliases(read_config(loaded.folder))
+            found = version_fingerprint(loaded.folder, loaded.version), without_aliases(read_config(loaded.folder))
         except (OSError, RepositoryError):
             return True
         return known is not None and known != found
@@ -124,7 +126,7 @@ class ModelKeeper:
 
     def _bring_in_step(self, folder: ModelFolder) -> list[RepositoryError]:
         name, seen = folder.name, self._seen.setdefault(folder.name, _Seen())
-        whole = folder_print(folder.path)
+        whole = folder_fingerprint(folder.path)
         if whole == seen.whole:
             return []
         try:
@@ -150,7 +152,7 @@ class ModelKeeper:
         # The old ones stay where a new one does not load.
         if ready.issuperset(chosen.versions):
             for version in ready.difference(chosen.versions):
-                seen.prints.pop(version, None)
+                seen.fingerprints.pop(version, None)
                 self._retire(name, version, None)
             self._forget_others(name, chosen.versions)
         return errors
@@ -161,10 +163,10 @@ class ModelKeeper:
         """Loads a new or changed version."""
         name = folder.name
         # Before it is read: what is written meanwhile shall be seen the next time.
-        found = version_print(folder, version), chosen.loaded_with
-        if seen.prints.get(version) == found:
+        found = version_fingerprint(folder, version), chosen.loaded_with
+        if seen.fingerprints.get(version) == found:
             return []
-        seen.prints[version] = found
+        seen.fingerprints[version] = found
         self._catalogue.report(name, version, StateReason(State.LOADING, "is being loaded"))
         try:
             loaded = self._loader.load(folder, version)
@@ -172,7 +174,7 @@ class ModelKeeper:
             raise
         except BaseException:
             # Nobody's fault that is known: the next look tries again.
-            del seen.prints[version]
+            del seen.fingerprints[version]
             self._catalogue.forget(name, version)
             raise
         seen.surprises.pop(version, None)

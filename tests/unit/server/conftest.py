@@ -1,4 +1,4 @@
-"""What the server's unit tests share: calls without a transport, settled configurations, and loading for real."""
+"""What the server's unit tests share: calls without a transport, resolved configurations, and loading for real."""
 
 import queue
 import threading
@@ -65,7 +65,7 @@ def recorded_call() -> Callable[..., RecordedCall]:
 
 @pytest.fixture
 def model_config() -> Callable[..., ModelConfig]:
-    """Makes a settled configuration from inputs and outputs given as name=(datatype, shape)."""
+    """Makes a resolved configuration from inputs and outputs given as name=(datatype, shape)."""
 
     def make(
         max_batch_size: int = 8, outputs: dict[str, Any] | None = None, **inputs: tuple[str, tuple[int, ...]]
