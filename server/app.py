@@ -1,11 +1,11 @@
-"""Constructs and wires the server, and defines the order in which its parts start and stop."""
+"""Constructs and wires the server, and defines the order in which its components start and stop."""
 
 import time
 from dataclasses import replace
 
 import pixelserve
 
-from . import life, parts
+from . import factories, life
 from .access.exposure import check_exposure
 from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
@@ -29,7 +29,7 @@ from .engine.regions import Regions
 from .engine.timer import Timer
 from .failures import FailureLog
 from .first_load import load_models
-from .life import ENDING_S, Gate, Part
+from .life import ENDING_S, Component, StartGate
 from .network import Network
 from .observe.certificates import CertificateEvents
 from .observe.gpus import Gpus
@@ -62,7 +62,7 @@ class Application:
         Raises:
             StartupError: the configured transport is not installed, or the certificates are unusable.
         """
-        settings = parts.with_connections_that_fit(settings, log)
+        settings = factories.with_connections_that_fit(settings, log)
         self._settings = settings
         self._log = log
         self._log_failure = FailureLog(log)
@@ -72,20 +72,20 @@ class Application:
         self._is_serving = False
         self._is_draining = False
         self._metrics = Metrics(
-            requires_gpu=requires_gpu(parts.session_options(settings)),
+            requires_gpu=requires_gpu(factories.session_options(settings)),
             gpus=None if settings.device == "cpu" else Gpus(),
         )
-        self._tokens = parts.tokens_file(settings, log, self._log_failure, self._threads)
+        self._tokens = factories.tokens_file(settings, log, self._log_failure, self._threads)
         self._authorizer = self._tokens.authorizer if self._tokens else None
         self._failure_counts = FailureCounts()
-        certificates = parts.certificates(settings)
+        certificates = factories.certificates(settings)
         self._metrics_server = MetricsServer(
             self._metrics,
             lambda: self.is_ready,
             self._log_failure,
             self._threads,
-            authorize=parts.metrics_door(self._authorizer, self._failure_counts),
-            tls=parts.metrics_tls(settings, certificates),
+            authorize=factories.metrics_authorizer(self._authorizer, self._failure_counts),
+            tls=factories.metrics_tls(settings, certificates),
         )
         self._health = Health()
         self._timer = Timer(self._log_failure, self._threads)
@@ -101,22 +101,22 @@ class Application:
             drain_s=settings.grace_s,
             max_load_files_bytes=settings.max_load_files_mib * MIB,
         )
-        self._watcher = parts.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
+        self._watcher = factories.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
-        self._pool = parts.decode_pool(settings, self._log_failure, self._timer, self._threads)
+        self._pool = factories.decode_pool(settings, self._log_failure, self._timer, self._threads)
         self._admission = Admission(settings.max_inflight_mib * MIB)
         self._metrics.register_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         if self._tokens is not None:
             self._metrics.register_tokens(self._tokens)
         self._guard = CallGuard(self._log_failure)
         self._index = RepositoryIndex(self._catalogue, self._manager.changed, self._guard)
-        self._tracing = parts.tracing(settings, log)
+        self._tracing = factories.tracing(settings, log)
         self._dispatcher = Dispatcher(
             self._all_handlers(),
             self._admission,
             self._guard,
             self._failure_counts,
-            parts.call_observer(settings, self._tracing, log, self._log_failure),
+            factories.call_observer(settings, self._tracing, log, self._log_failure),
             self._authorizer,
             probes=self._health.handlers(),
             triton_status_codes=settings.triton_status_codes,
@@ -129,8 +129,8 @@ class Application:
             max_streams=settings.max_infer_streams,
             window=settings.stream_window,
         )
-        self._transport = parts.transport(settings, certificates, self._log_failure, self._threads)
-        self._http = parts.http_port(settings, certificates, self._log_failure, self._threads)
+        self._transport = factories.transport(settings, certificates, self._log_failure, self._threads)
+        self._http = factories.http_port(settings, certificates, self._log_failure, self._threads)
         self._network = Network(
             self._transport,
             self._http,
@@ -141,8 +141,8 @@ class Application:
             self._log_failure,
             hold=settings.max_queue_size // 2,
         )
-        self._age = parts.connection_age(settings, self._network, self._log_failure, self._threads)
-        self._renewal = parts.renewal(
+        self._age = factories.connection_age(settings, self._network, self._log_failure, self._threads)
+        self._renewal = factories.renewal(
             settings,
             certificates,
             self._transport,
@@ -159,7 +159,7 @@ class Application:
         """Whether every model is loaded, the server is not draining, and no supervised thread is down."""
         return self._is_complete and not self._is_draining and not self._threads.down
 
-    def start(self, gate: Gate) -> None:
+    def start(self, gate: StartGate) -> None:
         """Opens the ports, loads the models and, if the gate opens, serves.
 
         Raises:
@@ -191,38 +191,38 @@ class Application:
         )
 
     def stop(self, deadline: Deadline) -> list[str]:
-        """Stops without losing accepted calls; returns the names of parts that are still running."""
+        """Stops without losing accepted calls; returns the names of components that are still running."""
         stuck = life.stop(self._serving, deadline, self._log_failure)
         # Every call is over, so no remaining work has a caller.
         return stuck + life.stop(self._loading, deadline.within(ENDING_S), self._log_failure)
 
     def _wire(self) -> None:
-        """Lists the parts in start order; they stop in reverse order."""
+        """Lists the components in start order; they stop in reverse order."""
         tokens, tracing, watcher, renewal = self._tokens, self._tracing, self._watcher, self._renewal
         age = self._age
         self._loading = [
             # Token revocations apply as long as calls are answered.
-            *([Part("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
+            *([Component("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
             # Queued requests can expire until the last model is unloaded.
-            Part("timer", lambda _: self._timer.close(), self._timer.start),
+            Component("timer", lambda _: self._timer.close(), self._timer.start),
             # Before the models: a port in use fails before they are loaded. The metrics port answers during start-up,
             # and the last scrape includes the last request.
-            Part("ports", lambda _: self._metrics_server.close(), self._bind),
+            Component("ports", lambda _: self._metrics_server.close(), self._bind),
             # Exports the last run's spans too.
-            *([Part("traces", lambda deadline: tracing.close(deadline.left_s() / 2))] if tracing else []),
+            *([Component("traces", lambda deadline: tracing.close(deadline.left_s() / 2))] if tracing else []),
             # After the calls, which need models and decoders.
-            Part("models", self._manager.stop, self._load),
-            Part("index", lambda _: self._index.close()),
-            Part("pictures", lambda deadline: self._pool.stop(deadline.within(_DECODING_S).at_s)),
+            Component("models", self._manager.stop, self._load),
+            Component("index", lambda _: self._index.close()),
+            Component("pictures", lambda deadline: self._pool.stop(deadline.within(_DECODING_S).at_s)),
         ]
         self._serving = [
-            Part("calls", self._stop_calls, self._start_calls),
+            Component("calls", self._stop_calls, self._start_calls),
             # No loads and no certificate renewals while ports close.
-            *([Part("repository watcher", watcher.stop, watcher.start)] if watcher else []),
-            *([Part("connection age", lambda _: age.close(), age.start)] if age else []),
-            *([Part("certificates", lambda _: renewal.close(), renewal.start)] if renewal else []),
+            *([Component("repository watcher", watcher.stop, watcher.start)] if watcher else []),
+            *([Component("connection age", lambda _: age.close(), age.start)] if age else []),
+            *([Component("certificates", lambda _: renewal.close(), renewal.start)] if renewal else []),
             # First, or load balancers would keep sending to a server that refuses.
-            Part("health", self._settle, self._report),
+            Component("health", self._settle, self._report),
         ]
 
     @property
@@ -233,7 +233,7 @@ class Application:
         return max(self._admission.unanswered, 1) if known is None else known
 
     def log_end(self, stuck: list[str]) -> None:
-        """Logs how the server stopped; `stuck` names the parts that are still running."""
+        """Logs how the server stopped; `stuck` names the components that are still running."""
         fields = {"stuck": stuck} if stuck else {}
         self._log.info("stopped", answered=self._admission.replies.total(), unfinished=self.unfinished, **fields)
 
@@ -250,7 +250,7 @@ class Application:
     def _start_calls(self) -> None:
         self._network.start(
             self._services(),
-            lambda: parts.rest(
+            lambda: factories.rest(
                 self._settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
             ),
         )
@@ -330,7 +330,7 @@ class Application:
 
     def _loader(self) -> Loader:
         return replace(
-            parts.loader(self._settings, self._metrics.observer, self._log_failure),
+            factories.loader(self._settings, self._metrics.observer, self._log_failure),
             timer=self._timer,
             supervisor=self._threads,
             on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),

@@ -1,4 +1,4 @@
-"""The process's life cycle: parts start in order and stop in reverse order, by one deadline.
+"""The process's life cycle: components start in order and stop in reverse order, by one deadline.
 
 The main thread only waits: for a signal, then for the deadline. Everything that can hang runs on other threads, so
 nothing can prevent the process from exiting.
@@ -20,7 +20,7 @@ UNFINISHED = 13
 ENDING_S = 1.3
 """Seconds for a server to stop after its grace, or after its last call; then the process exits."""
 
-# Total time for the parts after one that hangs.
+# Total time for the components after one that hangs.
 _SLACK_S = 0.3
 _MOMENT_S = 0.05
 # Time to write the last log line; its target may block.
@@ -30,12 +30,12 @@ _INTERPRETER_S = 1.0
 
 
 def _nothing() -> None:
-    """The start of a part that only needs stopping."""
+    """The start of a component that only needs stopping."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the server, started once and stopped once."""
+class Component:
+    """A component of the server, started once and stopped once."""
 
     name: str
     """Its name in the log if it does not stop."""
@@ -45,38 +45,38 @@ class Part:
     """Starts it."""
 
 
-def start(parts: Iterable[Part]) -> None:
-    """Starts parts in order; raises the first failure."""
-    for part in parts:
-        part.start()
+def start(components: Iterable[Component]) -> None:
+    """Starts components in order; raises the first failure."""
+    for component in components:
+        component.start()
 
 
-def stop(parts: Sequence[Part], deadline: Deadline, log_failure: FailureLog) -> list[str]:
-    """Stops parts in reverse order. Returns by the deadline and raises nothing, whatever the parts do.
+def stop(components: Sequence[Component], deadline: Deadline, log_failure: FailureLog) -> list[str]:
+    """Stops components in reverse order. Returns by the deadline and raises nothing, whatever the components do.
 
     Returns:
-        The names of parts that are still running.
+        The names of components that are still running.
     """
-    return [part.name for part in reversed(parts) if not _stop_one(part, deadline, log_failure)]
+    return [component.name for component in reversed(components) if not _stop_one(component, deadline, log_failure)]
 
 
-def _stop_one(part: Part, deadline: Deadline, log_failure: FailureLog) -> bool:
+def _stop_one(component: Component, deadline: Deadline, log_failure: FailureLog) -> bool:
     ended: list[bool] = []
 
     def work() -> None:
         try:
-            ended.append(part.stop(deadline) is not False)
-        except Exception as error:  # noqa: BLE001  the other parts must still be stopped
+            ended.append(component.stop(deadline) is not False)
+        except Exception as error:  # noqa: BLE001  the other components must still be stopped
             log_failure(error)
 
-    # On a separate thread, so a part that hangs costs only the remaining time.
-    thread = threading.Thread(target=work, name=f"stop {part.name}", daemon=True)
+    # On a separate thread, so a component that hangs costs only the remaining time.
+    thread = threading.Thread(target=work, name=f"stop {component.name}", daemon=True)
     thread.start()
     thread.join(max(deadline.left_s(), _MOMENT_S))
     return ended == [True]
 
 
-class Gate:
+class StartGate:
     """Decides whether the start completed before the signal."""
 
     def __init__(self) -> None:
@@ -103,14 +103,14 @@ class Server(Protocol):
     def unfinished(self) -> int:
         """Number of accepted calls that are unanswered, or whose answers are unsent."""
 
-    def start(self, gate: Gate) -> None:
+    def start(self, gate: StartGate) -> None:
         """Starts it; accepts calls only if the gate opens."""
 
     def stop(self, deadline: Deadline) -> list[str]:
-        """Stops it; returns the names of parts that are still running."""
+        """Stops it; returns the names of components that are still running."""
 
     def log_end(self, stuck: list[str]) -> None:
-        """Logs how it stopped; `stuck` names the parts that are still running."""
+        """Logs how it stopped; `stuck` names the components that are still running."""
 
 
 class Life:
@@ -131,7 +131,7 @@ class Life:
         self._on_stopped_while_starting = on_stopped_while_starting
         self._server: Server | None = None
         self._failure: BaseException | None = None
-        self._gate = Gate()
+        self._gate = StartGate()
         self._is_told = threading.Event()
         self._deadline = Deadline(0)
         self._stuck: list[str] | None = None

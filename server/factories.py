@@ -248,7 +248,7 @@ def tokens_file(settings: Settings, log: Log, log_failure: FailureLog, superviso
     return TokensFile(settings.tokens, Authorizer(()), log, log_failure, supervisor)
 
 
-def metrics_door(
+def metrics_authorizer(
     authorizer: Authorizer | None, failure_counts: FailureCounts
 ) -> Callable[[Metadata], RequestError | None] | None:
     """Returns a function that checks and counts requests for the metrics, or None if they are public."""
