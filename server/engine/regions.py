@@ -178,7 +178,7 @@ def _open(folder: Path, key: str) -> int:
         # Follow no link out of the folder, and do not block on a pipe.
         descriptor = os.open(folder / name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise NotFound(f"there is not a shared memory object {key} on the server's machine; create it first") from error
+        raise NotFound(f"there is no shared memory object {key} on the server's machine; create it first") from error
     except OSError as error:
         raise InvalidRequest(f"shared memory object {key} cannot be opened for reading and writing: {error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

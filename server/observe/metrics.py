@@ -151,9 +151,7 @@ class Metrics(Collector):
         yield from self._certificates()
         yield from _tokens(self._tokens)
         yield from _gpus(self._gpus.read() if self._gpus else [])
-        yield GaugeMetricFamily(
-            "pixelserve_gpu_required", "1 with --require-gpu or --device cuda", int(self._requires_gpu)
-        )
+        yield GaugeMetricFamily("pixelserve_gpu_required", "1 if the server requires a GPU", int(self._requires_gpu))
         yield GaugeMetricFamily("pixelserve_threads", "Python threads of the process", threading.active_count())
 
     def _calls(self) -> Metric:

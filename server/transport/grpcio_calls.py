@@ -2,7 +2,7 @@
 
 A pool thread carries each call: it passes the request on and sleeps until the engine's thread has answered. Answering
 from the engine's thread would need no such thread, but uses grpcio's private API and was only 1 to 10 % faster
-(docs/adr/0002-seam.md).
+(docs/adr/0002-transport-interface.md).
 """
 
 import threading

@@ -153,7 +153,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], tuple[str, str, int | None, 
     ),
     "a refused field": (
         configure("max_batch_size: 8", "max_batch_size: 8\nsequence_batching { }"),
-        ("error", CONFIG, 3, "sequence_batching is not served: requests of one sequence", ""),
+        ("error", CONFIG, 3, "sequence_batching is not served: sequences", ""),
     ),
     "an ignored field": (
         configure("max_batch_size: 8", 'max_batch_size: 8\nmetric_tags { key: "a" value: "b" }'),

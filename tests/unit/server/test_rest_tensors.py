@@ -130,5 +130,5 @@ def test_a_negative_dimension_is_left_for_the_models_signature_to_refuse() -> No
 @pytest.mark.parametrize("name", ["FP16", "FP32", "FP64"])
 def test_what_json_cannot_say_is_not_said(name: str, value: float) -> None:
     raw = np.array([0, value], BY_NAME[name].dtype).tobytes()
-    with pytest.raises(InvalidRequest, match=r"^here has NaN or an infinity, .* binary_data$"):
+    with pytest.raises(InvalidRequest, match=r"^here has NaN or infinity, .* binary_data$"):
         unpack(raw, BY_NAME[name], "here")
