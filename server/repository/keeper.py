@@ -1,4 +1,4 @@
-"""Keeps each model in step with its folder: loads what is new, swaps what changed, unloads what has gone.
+"""Keeps each model in sync with its folder: loads new versions, replaces changed ones, unloads removed ones.
 
 A replacement is loaded, warmed and checked, then published; the old version finishes its accepted requests and is
 freed. A failed load leaves the serving versions as they are.
@@ -94,7 +94,7 @@ class ModelKeeper:
         Failures affect this model only, except for settings that hold for all.
 
         Raises:
-            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
+            StartupError: the settings select or require a GPU, and the model would run on the CPU.
         """
         return self.contained(folder.name, WHOLE_MODEL, partial(self._bring_in_step, folder))
 
@@ -162,7 +162,7 @@ class ModelKeeper:
     ) -> list[RepositoryError]:
         """Loads a new or changed version."""
         name = folder.name
-        # Before it is read: what is written meanwhile shall be seen the next time.
+        # Before it is read, so concurrent writes are noticed the next time.
         found = version_fingerprint(folder, version), chosen.loaded_with
         if seen.fingerprints.get(version) == found:
             return []
@@ -173,7 +173,7 @@ class ModelKeeper:
         except RepositoryError:
             raise
         except BaseException:
-            # Nobody's fault that is known: the next look tries again.
+            # The cause is unknown: the next check retries.
             del seen.fingerprints[version]
             self._catalogue.forget(name, version)
             raise

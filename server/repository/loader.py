@@ -156,7 +156,7 @@ class Loader:
 
         Raises:
             RepositoryError: the version cannot be served; the message names the file and the remedy.
-            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
+            StartupError: the settings select or require a GPU, and the model would run on the CPU.
         """
         start_s = time.monotonic()
         with Progress(partial(self.on_progress, folder.name, version)) as progress:

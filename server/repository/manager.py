@@ -69,7 +69,7 @@ class RepositoryManager:
 
         Raises:
             RepositoryError: the repository cannot be read or holds no model.
-            StartupError: the settings ask for a GPU or require one, and a model would be computed on the CPU.
+            StartupError: the settings select or require a GPU, and a model would run on the CPU.
         """
         errors: list[RepositoryError] = []
         folders = self._survey().models if names is None else self._find(names, errors)

@@ -164,7 +164,7 @@ def test_tensorflow_servings_paths_name_the_way_here(call: Call, method: str, pa
 
 
 def test_an_unknown_path_below_v1_is_not_taken_for_tensorflow_servings(call: Call) -> None:
-    assert "GET /docs lists what there is" in call("/v1/models/doubler/other/path").error
+    assert "see GET /docs" in call("/v1/models/doubler/other/path").error
 
 
 @pytest.mark.parametrize(

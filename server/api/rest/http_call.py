@@ -53,7 +53,7 @@ class HttpInvoker:
         """
         if not self._dispatcher.serves(method):
             name = method.rpartition("/")[2]
-            raise HttpError(501, f"this server does not serve {name}; the extensions in GET /v2 say what it serves")
+            raise HttpError(501, f"this server does not serve {name}; see the extensions in GET /v2")
         loop = self._loop or self._begin()
         call = _HttpCall(loop, self._answers, scope)
         self._arrivals.add(method, message, call)

@@ -39,7 +39,7 @@ class PagePaths:
 
     async def _file(self, request: Request) -> Response:
         if self._assets is None:
-            raise HttpError(404, "the page is off (--no-page); GET /docs lists what there is")
+            raise HttpError(404, "the page is off (--no-page); see GET /docs")
         return self._assets.answer(request)
 
     async def _models(self, request: Request) -> Response:

@@ -274,12 +274,12 @@ def _way_from(path: str) -> str:
     """Returns a hint for a path that does not exist."""
     other_server = _TENSORFLOW_SERVING.fullmatch(path)
     if other_server is None:
-        return "GET /docs lists what there is"
+        return "see GET /docs"
     model = other_server["model"] or "MODEL"
     return (
         f"it belongs to TensorFlow Serving's API, which this server does not have: send tensors to "
-        f"POST /v2/models/{model}/infer and pictures to POST /v1/models/{model}:classify; GET /v2/models/{model} says "
-        f"what the model takes, POST /v2/repository/index which models there are"
+        f"POST /v2/models/{model}/infer and pictures to POST /v1/models/{model}:classify; GET /v2/models/{model} "
+        f"returns the model's inputs, POST /v2/repository/index all models"
     )
 
 

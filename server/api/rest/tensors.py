@@ -111,7 +111,7 @@ def unpack(raw: bytes, datatype: DataType, where: str) -> list[Any]:
     Raises:
         InvalidRequest: an element is NaN or infinite, or JSON cannot represent the datatype.
     """
-    _check_json(datatype, where, "ask for it")
+    _check_json(datatype, where, "request it")
     if datatype.is_bytes:
         return [element.decode(errors="replace") for element in split_bytes(memoryview(raw), where, len(raw))]
     array = np.frombuffer(raw, datatype.dtype)

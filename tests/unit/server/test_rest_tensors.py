@@ -35,7 +35,7 @@ def test_every_datatype_is_tried() -> None:
 def test_bfloat16_has_no_form_in_json() -> None:
     with pytest.raises(InvalidRequest, match="here is BF16, which JSON cannot represent; send it as binary data"):
         pack([1.5], [1], BY_NAME["BF16"], "here")
-    with pytest.raises(InvalidRequest, match="ask for it as binary data"):
+    with pytest.raises(InvalidRequest, match="request it as binary data"):
         unpack(bytes(2), BY_NAME["BF16"], "here")
 
 
