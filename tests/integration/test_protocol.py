@@ -383,7 +383,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown input": ({"inputs": [tensor("image", "FP32", 1, 4)]}, "INVALID_ARGUMENT", 'no input "image"'),
     "an input twice": ({"inputs": [X, X], "raw": [ROW, ROW]}, "INVALID_ARGUMENT", "twice"),
     "an unknown output": ({"outputs": [asked("halved")]}, "INVALID_ARGUMENT", 'no output "halved"; it has doubled'),
-    "an output twice": ({"outputs": [asked("doubled"), asked("doubled")]}, "INVALID_ARGUMENT", "asked for twice"),
+    "an output twice": ({"outputs": [asked("doubled"), asked("doubled")]}, "INVALID_ARGUMENT", "requested twice"),
     "a byte too few": ({"raw": [ROW[1:]]}, "INVALID_ARGUMENT", "15 raw bytes; its shape and datatype make 16"),
     "a byte too many": ({"raw": [ROW + b"x"]}, "INVALID_ARGUMENT", "17 raw bytes"),
     "typed and raw contents": (

@@ -130,7 +130,7 @@ def test_model_metadata_has_numbers_for_shapes(call: Call) -> None:
         ("/v2/models/doubler/versions/3", 404, "doubler has no version 3; it has 1, 2"),
         ("/v2/models/doubler/versions/new", 400, 'model version "new": expected a positive integer'),
         ("/v2/models/doubler/versions/new/ready", 400, "positive integer"),
-        ("/v2/models", 404, "there is no /v2/models here; GET /docs"),
+        ("/v2/models", 404, "there is no /v2/models here; see GET /docs"),
         ("/v2/models/doubler/infer", 405, "/v2/models/doubler/infer does not accept GET; use POST"),
         ("/v2/models/k%C3%BChe", 404, 'no model "kühe"'),
         ("/v2/models/a%2Fb", 404, "there is no /v2/models/a/b here"),
@@ -328,7 +328,7 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "a number beyond all floats": (b'{"inputs": [{"data": [1e999]}]}', 400, "the body is not JSON"),
     "no inputs": ({}, 400, "model doubler: input values is missing; expected values"),
     "inputs that are no list": ({"inputs": {}}, 400, "inputs must be a list"),
-    "an input that is no object": ({"inputs": [1]}, 400, "no object"),
+    "an input that is no object": ({"inputs": [1]}, 400, "not an object"),
     "an id that is no string": (good(id=7), 400, "id must be a string"),
     "an id that is half a character": (b'{"id": "\\ud800"}', 400, "the body is not JSON"),
     "an input without a name": ({"inputs": [{"data": [1]}]}, 400, 'model doubler has no input ""'),
@@ -343,8 +343,8 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "no rows": ({"inputs": [tensor(shape=[0, 4], data=[])]}, 400, "has 0 rows; expected 1 to 8"),
     "too many rows": ({"inputs": [tensor(shape=[9, 4], data=[0] * 36)]}, 400, "has 9 rows; expected 1 to 8"),
     "a shape of text": ({"inputs": [tensor(shape="14", data=VALUES[0])]}, 400, "shape must be a list"),
-    "a dimension of text": ({"inputs": [tensor(shape=["1", 4], data=VALUES[0])]}, 400, "no dimension"),
-    "a dimension too large": ({"inputs": [tensor(shape=[2**63, 4], data=VALUES[0])]}, 400, "no dimension"),
+    "a dimension of text": ({"inputs": [tensor(shape=["1", 4], data=VALUES[0])]}, 400, "not a dimension"),
+    "a dimension too large": ({"inputs": [tensor(shape=[2**63, 4], data=VALUES[0])]}, 400, "not a dimension"),
     "too few elements": ({"inputs": [tensor(data=[1, 2, 3])]}, 400, "3 elements in data; its shape needs 4"),
     "ragged data": ({"inputs": [tensor(shape=[2, 4], data=[[1, 2, 3, 4], [1]])]}, 400, "ragged"),
     "text for numbers": ({"inputs": [tensor(data=["1", 2, 3, 4])]}, 400, 'has "1" in data; expected numbers'),
@@ -359,20 +359,20 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "data and binary data": (
         {"inputs": [tensor(data=VALUES[0], parameters={"binary_data_size": 16})]},
         400,
-        "data and binary_data_size too; send one",
+        "has both data and binary_data_size; send one",
     ),
     "binary data that did not come": (
         {"inputs": [tensor(parameters={"binary_data_size": 16})]},
         400,
         "0 bytes follow the JSON; the inputs' binary_data_size adds up to 16",
     ),
-    "a size that is none": ({"inputs": [tensor(parameters={"binary_data_size": -1})]}, 400, "no number of bytes"),
+    "a size that is none": ({"inputs": [tensor(parameters={"binary_data_size": -1})]}, 400, "not a number of bytes"),
     "a parameter that is a list": (good(parameters={"p": [1]}), 400, "parameter p is not a string, a 64-bit number"),
     "a parameter too large": (good(parameters={"p": 2**64}), 400, "parameter p is not a string, a 64-bit number"),
     "a reserved parameter": (good(parameters={"triton_x": True}), 400, "request parameter triton_x is not served"),
     "a timeout of none": (good(parameters={"timeout": 0}), 400, "request parameter timeout"),
     "an unknown output": (good(outputs=[{"name": "halved"}]), 400, 'no output "halved"; it has doubled'),
-    "an output twice": (good(outputs=[{"name": "doubled"}] * 2), 400, "asked for twice"),
+    "an output twice": (good(outputs=[{"name": "doubled"}] * 2), 400, "requested twice"),
     "classification of none": (
         good(outputs=[{"name": "doubled", "parameters": {"classification": 0}}]),
         400,
@@ -402,9 +402,9 @@ HEADER = "Inference-Header-Content-Length"
 @pytest.mark.parametrize(
     ("headers", "buffer", "status", "said"),
     [
-        ({HEADER: "x"}, 16, 400, f'{HEADER} is "x"; expected the number of bytes'),
+        ({HEADER: "x"}, 16, 400, f'{HEADER} is "x"; expected the size of the JSON in bytes'),
         ({HEADER: "-1"}, 16, 400, f'{HEADER} is "-1"'),
-        ({HEADER: "9" * 5000}, 16, 400, "expected the number of bytes"),
+        ({HEADER: "9" * 5000}, 16, 400, "expected the size of the JSON in bytes"),
         ({HEADER: "100000"}, 16, 400, f"{HEADER} is 100000, and the body has"),
         ({}, 17, 400, "17 bytes follow the JSON; the inputs' binary_data_size adds up to 16"),
         ({}, 15, 400, "15 bytes follow the JSON; the inputs' binary_data_size adds up to 16"),
@@ -459,7 +459,7 @@ def test_an_answer_that_json_cannot_say_is_refused_and_can_be_had_as_binary_data
     sent: dict[str, Any] = {"inputs": [tensor("x", shape=[1, 2], data=[0, -1])]}
     answer = call("/v2/models/logs/infer", sent)
     assert answer.status == 400
-    assert "model logs: output y has NaN or an infinity" in answer.error
+    assert "model logs: output y has NaN or infinity" in answer.error
     _, raw = split(call("/v2/models/logs/infer", sent | {"parameters": {"binary_data_output": True}}))
     first, second = np.frombuffer(raw, np.float32)
     assert (first, np.isnan(second)) == (-np.inf, True)
