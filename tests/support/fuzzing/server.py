@@ -15,7 +15,7 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server import app, factories
 from pixelserve_server.api.call import Call
 from pixelserve_server.api.status import CallStatus
-from pixelserve_server.life import Gate
+from pixelserve_server.life import StartGate
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.settings import Settings
 
@@ -125,7 +125,7 @@ class InProcessServer:
             max_message_mib=16,
             access_log_per_s=0,
         )
-        app.Application(settings, self.log, LogLevel("info")).start(Gate())
+        app.Application(settings, self.log, LogLevel("info")).start(StartGate())
         self.services: Any = grpc_port.served
         self.http: Any = http_port.served
         self.loop = asyncio.new_event_loop()
