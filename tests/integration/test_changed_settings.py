@@ -64,7 +64,7 @@ def test_a_model_without_config_takes_batches_of_the_default_size(server: Any, m
 
 def test_a_picture_of_more_pixels_than_allowed_is_refused(server: Any, call_http: Any) -> None:
     answer = call_http(server, CLASSIFY, png(5000, 4001), {"Content-Type": "image/png"})
-    assert "at most 20,000,000 are taken" in answer.body.decode()
+    assert "at most 20,000,000 are accepted" in answer.body.decode()
 
 
 def test_a_picture_that_needs_more_memory_than_decoding_may_use_is_refused(server: Any, call_http: Any) -> None:

@@ -439,7 +439,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
             "outputs": [asked("y", classification=1)],
         },
         "INVALID_ARGUMENT",
-        "no row of class scores",
+        "not a row of class scores",
     ),
     "a triton_ parameter": (
         {"parameters": TRITON},

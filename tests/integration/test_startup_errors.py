@@ -274,7 +274,7 @@ def test_a_text_model_whose_locale_is_missing_is_told_how_to_install_it(
     """glibc looks for locales in LOCPATH only where it is set; LANG makes no difference."""
     failure = failing_serve("--model-repository", str(lower_case), env={"LOCPATH": str(tmp_path), "LANG": "C.UTF-8"})
     assert failure.code == 1
-    assert "needs the locale en_US.UTF-8, which this system does not have" in failure.message
+    assert "needs the locale en_US.UTF-8, which this system lacks" in failure.message
     assert "localedef -i en_US -f UTF-8 en_US.UTF-8" in failure.message
 
 

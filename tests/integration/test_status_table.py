@@ -80,7 +80,7 @@ REQUESTS: dict[str, dict[str, tuple[dict[str, Any], str, str]]] = {
         ),
         "missing input": (TWO | {"inputs": TWO["inputs"][:1], "raw": [bytes(8)]}, "INVALID_ARGUMENT", "b is missing"),
         "unknown input": ({"inputs": [tensor("image")]}, "INVALID_ARGUMENT", 'no input "image"'),
-        "duplicate input": ({"inputs": [tensor()] * 2, "raw": [bytes(16)] * 2}, "INVALID_ARGUMENT", "there twice"),
+        "duplicate input": ({"inputs": [tensor()] * 2, "raw": [bytes(16)] * 2}, "INVALID_ARGUMENT", "occurs twice"),
         "unknown output": ({"outputs": [UNKNOWN_OUTPUT]}, "INVALID_ARGUMENT", 'no output "halved"'),
     },
     "contents that do not fit": {
