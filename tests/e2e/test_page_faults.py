@@ -97,7 +97,7 @@ def test_a_server_that_goes_away_is_a_sentence(start_server: Callable[..., Any],
 def test_a_server_without_models_says_so(start_server: Callable[..., Any], window: Browser, tmp_path: Path) -> None:
     server = start_server(tmp_path, "--model-control-mode", "explicit")
     visit(window, str(server.http), "trust")
-    assert "no model that is ready" in problem(window)
+    assert "No model is ready" in problem(window)
     assert window.console() == []
 
 
