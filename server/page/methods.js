@@ -18,8 +18,10 @@ export function Methods({ target, input }) {
     </section>`;
 }
 
-function listed({ paths }) {
-  return Object.entries(paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ ...operation, path, method })));
+function listed({ paths, components }) {
+  const resolved = (each) => (each.$ref ? components.parameters[each.$ref.split("/").at(-1)] : each);
+  return Object.entries(paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => (
+    { ...operation, path, method, parameters: (operation.parameters ?? []).map(resolved) })));
 }
 
 function Method({ operation, target, input }) {
