@@ -1,17 +1,17 @@
-"""Constructs the server's parts, wires them, and says in which order they start and stop."""
+"""Constructs and wires the server, and defines the order in which its components start and stop."""
 
 import time
 from dataclasses import replace
 
 import pixelserve
 
-from . import life, parts
+from . import factories, life
 from .access.exposure import check_exposure
 from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
 from .api.call import Handler
 from .api.classify_job import FULL_PICTURES, PictureLimits
-from .api.dispatch import Dispatcher, Guard
+from .api.dispatch import CallGuard, Dispatcher
 from .api.figures import Figures
 from .api.health import HEALTH_SERVICE, WATCH, Health
 from .api.log_settings import LogSettings
@@ -29,7 +29,7 @@ from .engine.regions import Regions
 from .engine.timer import Timer
 from .failures import FailureLog
 from .first_load import load_models
-from .life import ENDING_S, Gate, Part
+from .life import ENDING_S, Component, StartGate
 from .network import Network
 from .observe.certificates import CertificateEvents
 from .observe.gpus import Gpus
@@ -44,25 +44,25 @@ from .settings import MIB, Settings
 from .supervised import Supervisor
 from .transport import Services
 
-# What a picture that is being decoded for no one gets to finish; then its thread ends with the process.
+# Time for decodes whose calls are over; then their threads end with the process.
 _DECODING_S = 0.5
 
 
 class Application:
-    """One server: one process, one repository, a port each for gRPC, HTTP and metrics."""
+    """One server: one process, one repository, and one port each for gRPC, HTTP and metrics."""
 
     def __init__(self, settings: Settings, log: Log, log_level: LogLevel) -> None:
-        """Builds the parts; nothing listens and nothing is loaded yet.
+        """Builds the parts; does not listen or load models.
 
         Args:
-            settings: the server's.
-            log: where it says what happens.
-            log_level: what of that is shown.
+            settings: the server's settings.
+            log: the server's log.
+            log_level: the log's level, which can change at run time.
 
         Raises:
-            StartupError: the transport that the settings ask for is not installed, or the certificates cannot be used.
+            StartupError: the configured transport is not installed, or the certificates are unusable.
         """
-        settings = parts.with_connections_that_fit(settings, log)
+        settings = factories.with_connections_that_fit(settings, log)
         self._settings = settings
         self._log = log
         self._log_failure = FailureLog(log)
@@ -72,20 +72,20 @@ class Application:
         self._is_serving = False
         self._is_draining = False
         self._metrics = Metrics(
-            requires_gpu=requires_gpu(parts.session_options(settings)),
+            requires_gpu=requires_gpu(factories.session_options(settings)),
             gpus=None if settings.device == "cpu" else Gpus(),
         )
-        self._tokens = parts.tokens_file(settings, log, self._log_failure, self._threads)
+        self._tokens = factories.tokens_file(settings, log, self._log_failure, self._threads)
         self._authorizer = self._tokens.authorizer if self._tokens else None
         self._failure_counts = FailureCounts()
-        certificates = parts.certificates(settings)
+        certificates = factories.certificates(settings)
         self._metrics_server = MetricsServer(
             self._metrics,
             lambda: self.is_ready,
             self._log_failure,
             self._threads,
-            authorize=parts.metrics_door(self._authorizer, self._failure_counts),
-            tls=parts.metrics_tls(settings, certificates),
+            authorize=factories.metrics_authorizer(self._authorizer, self._failure_counts),
+            tls=factories.metrics_tls(settings, certificates),
         )
         self._health = Health()
         self._timer = Timer(self._log_failure, self._threads)
@@ -101,22 +101,22 @@ class Application:
             drain_s=settings.grace_s,
             max_load_files_bytes=settings.max_load_files_mib * MIB,
         )
-        self._watcher = parts.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
+        self._watcher = factories.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
-        self._pool = parts.decode_pool(settings, self._log_failure, self._timer, self._threads)
+        self._pool = factories.decode_pool(settings, self._log_failure, self._timer, self._threads)
         self._admission = Admission(settings.max_inflight_mib * MIB)
-        self._metrics.watch_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
+        self._metrics.register_calls(lambda: dict(self._admission.replies), self._failure_counts.read)
         if self._tokens is not None:
-            self._metrics.watch_tokens(self._tokens)
-        self._guard = Guard(self._log_failure)
+            self._metrics.register_tokens(self._tokens)
+        self._guard = CallGuard(self._log_failure)
         self._index = RepositoryIndex(self._catalogue, self._manager.changed, self._guard)
-        self._tracing = parts.tracing(settings, log)
+        self._tracing = factories.tracing(settings, log)
         self._dispatcher = Dispatcher(
             self._all_handlers(),
             self._admission,
             self._guard,
             self._failure_counts,
-            parts.call_watch(settings, self._tracing, log, self._log_failure),
+            factories.call_observer(settings, self._tracing, log, self._log_failure),
             self._authorizer,
             probes=self._health.handlers(),
             triton_status_codes=settings.triton_status_codes,
@@ -129,8 +129,8 @@ class Application:
             max_streams=settings.max_infer_streams,
             window=settings.stream_window,
         )
-        self._transport = parts.transport(settings, certificates, self._log_failure, self._threads)
-        self._http = parts.http_port(settings, certificates, self._log_failure, self._threads)
+        self._transport = factories.transport(settings, certificates, self._log_failure, self._threads)
+        self._http = factories.http_port(settings, certificates, self._log_failure, self._threads)
         self._network = Network(
             self._transport,
             self._http,
@@ -141,8 +141,8 @@ class Application:
             self._log_failure,
             hold=settings.max_queue_size // 2,
         )
-        self._age = parts.connection_age(settings, self._network, self._log_failure, self._threads)
-        self._renewal = parts.renewal(
+        self._age = factories.connection_age(settings, self._network, self._log_failure, self._threads)
+        self._renewal = factories.renewal(
             settings,
             certificates,
             self._transport,
@@ -156,14 +156,14 @@ class Application:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model is loaded, the server is not draining, and no thread of it has failed just now."""
+        """Whether every model is loaded, the server is not draining, and no supervised thread is down."""
         return self._is_complete and not self._is_draining and not self._threads.down
 
-    def start(self, gate: Gate) -> None:
-        """Takes the ports, loads the models and, if the gate opens, serves.
+    def start(self, gate: StartGate) -> None:
+        """Opens the ports, loads the models and, if the gate opens, serves.
 
         Raises:
-            StartupError: a port is taken, the device is not there, the file of tokens is wrong, or other machines would
+            StartupError: a port is taken, the device is missing, the tokens file is invalid, or other machines could
                 reach the server without TLS and tokens.
             RepositoryError: a model cannot be served, and `exit_on_error` is on.
         """
@@ -173,7 +173,7 @@ class Application:
         check_runtime(settings.device, require_gpu=settings.require_gpu)
         life.start(self._loading)
         if not gate.open():
-            # The process is being ended, and no call was accepted.
+            # A signal came first, and no call was accepted.
             return
         self._is_serving = True
         life.start(self._serving)
@@ -191,49 +191,49 @@ class Application:
         )
 
     def stop(self, deadline: Deadline) -> list[str]:
-        """Ends in the order that loses nothing; returns the names of parts of which something still runs."""
+        """Stops without losing accepted calls; returns the names of components that are still running."""
         stuck = life.stop(self._serving, deadline, self._log_failure)
-        # Every call is over: nothing that still runs is anybody's.
+        # Every call is over, so no remaining work has a caller.
         return stuck + life.stop(self._loading, deadline.within(ENDING_S), self._log_failure)
 
     def _wire(self) -> None:
-        """Says what is started in which order; it is stopped in the opposite one."""
+        """Lists the components in start order; they stop in reverse order."""
         tokens, tracing, watcher, renewal = self._tokens, self._tracing, self._watcher, self._renewal
         age = self._age
         self._loading = [
-            # Revoked tokens are noticed for as long as calls are answered.
-            *([Part("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
-            # Deadlines of queued requests pass until the last model has gone.
-            Part("timer", lambda _: self._timer.close(), self._timer.start),
-            # Before the models: a port in use should not cost the time of loading them. The metrics port answers while
-            # the server starts, and the last scrape sees the last request.
-            Part("ports", lambda _: self._metrics_server.close(), self._bind),
-            # The last run's spans are sent too.
-            *([Part("traces", lambda deadline: tracing.close(deadline.left_s() / 2))] if tracing else []),
-            # After the calls, which are answered with models and decoders alive.
-            Part("models", self._manager.stop, self._load),
-            Part("index", lambda _: self._index.close()),
-            Part("pictures", lambda deadline: self._pool.stop(deadline.within(_DECODING_S).at_s)),
+            # Token revocations apply as long as calls are answered.
+            *([Component("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
+            # Queued requests can expire until the last model is unloaded.
+            Component("timer", lambda _: self._timer.close(), self._timer.start),
+            # Before the models: a port in use fails before they are loaded. The metrics port answers during start-up,
+            # and the last scrape includes the last request.
+            Component("ports", lambda _: self._metrics_server.close(), self._bind),
+            # Exports the last run's spans too.
+            *([Component("traces", lambda deadline: tracing.close(deadline.left_s() / 2))] if tracing else []),
+            # After the calls, which need models and decoders.
+            Component("models", self._manager.stop, self._load),
+            Component("index", lambda _: self._index.close()),
+            Component("pictures", lambda deadline: self._pool.stop(deadline.within(_DECODING_S).at_s)),
         ]
         self._serving = [
-            Part("calls", self._stop_calls, self._start_calls),
-            # Nothing new is loaded, and no certificate exchanged, on ports that end.
-            *([Part("repository watcher", watcher.stop, watcher.start)] if watcher else []),
-            *([Part("connection age", lambda _: age.close(), age.start)] if age else []),
-            *([Part("certificates", lambda _: renewal.close(), renewal.start)] if renewal else []),
-            # Told first, or balancers would go on sending to a server that refuses.
-            Part("health", self._settle, self._report),
+            Component("calls", self._stop_calls, self._start_calls),
+            # No loads and no certificate renewals while ports close.
+            *([Component("repository watcher", watcher.stop, watcher.start)] if watcher else []),
+            *([Component("connection age", lambda _: age.close(), age.start)] if age else []),
+            *([Component("certificates", lambda _: renewal.close(), renewal.start)] if renewal else []),
+            # First, or load balancers would keep sending to a server that refuses.
+            Component("health", self._settle, self._report),
         ]
 
     @property
     def unfinished(self) -> int:
-        """How many accepted calls were not answered, or their answers not sent, when the server ended."""
+        """Number of accepted calls that were unanswered, or whose answers were unsent, when the server stopped."""
         known = self._network.unfinished
-        # Where that part of the end hangs, more is not known than that it was not over.
+        # If the network did not stop, the number is unknown, but not 0.
         return max(self._admission.unanswered, 1) if known is None else known
 
     def log_end(self, stuck: list[str]) -> None:
-        """Says how the server ended; `stuck` are the parts of which something still runs."""
+        """Logs how the server stopped; `stuck` names the components that are still running."""
         fields = {"stuck": stuck} if stuck else {}
         self._log.info("stopped", answered=self._admission.replies.total(), unfinished=self.unfinished, **fields)
 
@@ -250,7 +250,7 @@ class Application:
     def _start_calls(self) -> None:
         self._network.start(
             self._services(),
-            lambda: parts.rest(
+            lambda: factories.rest(
                 self._settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
             ),
         )
@@ -323,14 +323,14 @@ class Application:
         self._is_complete = load_models(self._settings, self._manager, self._log)
 
     def _on_threads(self) -> None:
-        """Says so when a thread has failed, or has started again."""
+        """Updates readiness when a thread fails or restarts."""
         self._log.warning("threads", down=list(self._threads.down), ready=self.is_ready)
-        # Before everything is loaded and after the end it serves nothing anyway.
+        # Before everything is loaded and after the stop it is not ready anyway.
         self._health.report({}, server=self.is_ready)
 
     def _loader(self) -> Loader:
         return replace(
-            parts.loader(self._settings, self._metrics.observer, self._log_failure),
+            factories.loader(self._settings, self._metrics.observer, self._log_failure),
             timer=self._timer,
             supervisor=self._threads,
             on_broken=lambda model: self._health.report_model(model, serving=self._catalogue.is_ready(model)),

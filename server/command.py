@@ -1,4 +1,4 @@
-"""`pixelserve serve` behind its command line: parse, build, run, exit code. `pixelserve doctor` takes its settings."""
+"""`pixelserve serve`: parse, build, run, exit code. `pixelserve doctor` has the same settings."""
 
 import json
 import os
@@ -31,8 +31,8 @@ def parse_settings(args: list[str]) -> Settings:
     """Returns the settings: flags override the environment, then a configuration file, then defaults.
 
     Raises:
-        ConfigurationError: a value is wrong, or the configuration file cannot be read; the setting or file is named.
-        SystemExit: --help, or a flag that does not exist.
+        ConfigurationError: a value is invalid or the file unreadable; the message names the setting or file.
+        SystemExit: --help, or an unknown flag.
     """
     given = flags.parse(args)
     path = given.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
@@ -62,10 +62,10 @@ def parse_settings(args: list[str]) -> Settings:
 
 
 def service_links(environment: Mapping[str, str | None]) -> list[str]:
-    """Returns the variables that are named like a setting and hold the address of a Kubernetes Service.
+    """Returns variables that have a setting's name but hold the address of a Kubernetes Service.
 
-    A pod gets variables for each Service of its namespace: one called pixelserve-metrics makes
-    PIXELSERVE_METRICS_PORT=tcp://10.0.0.1:8002. They are not settings, and must not keep the server from starting.
+    A pod gets variables for each Service in its namespace: one named pixelserve-metrics makes
+    PIXELSERVE_METRICS_PORT=tcp://10.0.0.1:8002. These are not settings and must not prevent the start.
     """
     settings = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
     return [
@@ -85,7 +85,7 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
         return InitSettingsSource(settings_cls, parse(read_text(path)) or {})
     except OSError as error:
         raise ConfigurationError(f"--config {path}: cannot be read: {error.strerror}; check its permissions") from error
-    # Both parsers' errors, and those of the encoding and of a top level that is not a table.
+    # Both parsers' errors, a wrong encoding, and a top level that is not a table.
     except Exception as error:
         raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error
 
@@ -96,7 +96,7 @@ def _explain(error: ValidationError | SettingsError) -> str:
     problems = []
     for problem in error.errors():
         if not problem["loc"]:
-            # Settings that do not go together: the message names their flags.
+            # Contradicting settings: the message names their flags.
             problems.append(problem["msg"].removeprefix("Value error, "))
             continue
         name = str(problem["loc"][0])
@@ -119,7 +119,7 @@ def _reason(kind: str, message: str, value: object) -> str:
 
 
 def describe(settings: Settings) -> str:
-    """Returns settings as TOML that `--config` takes."""
+    """Returns settings as TOML for `--config`."""
     values = settings.model_dump(mode="json", exclude={"config", "print_config"}, exclude_none=True)
     # JSON strings, numbers and booleans are valid TOML.
     return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
@@ -131,7 +131,7 @@ def main(args: list[str]) -> int:
     if settings.print_config:
         print(describe(settings), end="")
         return 0
-    # Loads the engine and the transports, which --help and `pixelserve doctor` do without.
+    # Imports the engine and transports, which --help and `pixelserve doctor` do not need.
     from .process import run
 
     return run(settings, service_links=service_links(os.environ))

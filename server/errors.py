@@ -1,39 +1,39 @@
-"""Everything that can go wrong, by whose fault it is.
+"""The server's errors, by who is at fault.
 
     ServerError
-    ├── StartupError          the operator's: this server cannot start as configured
-    │   ├── ConfigurationError    a setting, or the configuration file, is wrong in itself
+    ├── StartupError          operator: this server cannot start as configured
+    │   ├── ConfigurationError    a setting or the configuration file is invalid
     │   ├── CertificateError      a certificate, key or CA file cannot be used
     │   └── MissingLibraryError   a setting needs a library that is not installed
-    ├── RepositoryError       the operator's: a model on disk cannot be served
-    │   └── UnknownName           the caller of a command's: it names a model or version that is not on disk
-    └── RequestError          one call's
-        ├── InvalidRequest    the sender's: the request itself is wrong
-        ├── NotFound          the sender's: no such model, version or shared memory
-        ├── AlreadyExists     the sender's: the name is taken
-        ├── Unauthenticated   the sender's: no token, or not one of this server's
-        ├── PermissionDenied  the sender's: its token does not allow this
-        ├── RateExceeded      the sender's: its token is used more often than it may be
-        ├── Unavailable       nobody's: not now, another time or another server may answer
-        │   └── Unloading     nobody's: the version left after it was looked up; what took its place may answer
-        ├── QueueFull         nobody's: too many requests are waiting
-        ├── TooManyStreams    nobody's: too many streams are open
-        ├── DeadlineExceeded  nobody's: the time that the sender allowed has passed
-        ├── Cancelled         nobody's: the sender has gone
-        ├── Unimplemented     the sender's: a method or a feature that this server does not serve
-        └── InternalError     ours
+    ├── RepositoryError       operator: a model on disk cannot be served
+    │   └── UnknownName           user of a command: there is no such model or version on disk
+    └── RequestError          one call fails
+        ├── InvalidRequest    client: the request is invalid
+        ├── NotFound          client: no such model, version or shared memory
+        ├── AlreadyExists     client: the name is taken
+        ├── Unauthenticated   client: no token, or an unknown one
+        ├── PermissionDenied  client: its token does not allow this
+        ├── RateExceeded      client: its token's rate limit is exceeded
+        ├── Unavailable       no one: a later try or another server may succeed
+        │   └── Unloading     no one: the version was unloaded after the look-up; its replacement may answer
+        ├── QueueFull         no one: too many requests are waiting
+        ├── TooManyStreams    no one: too many streams are open
+        ├── DeadlineExceeded  no one: the client's deadline has passed
+        ├── Cancelled         no one: the client has left
+        ├── Unimplemented     client: this server does not serve the method or feature
+        └── InternalError     the server
 
-Beside these, pixelserve.imaging's ImageError is the sender's: one picture of a request, which costs the others nothing.
+The client is also at fault for pixelserve.imaging's ImageError, which concerns one picture of a request and no others.
 
-A message says what was expected, what came, and what to do, and names the model, the tensor and the version. What each
-class becomes on the wire is one table, in api/status.py.
+Messages say what was expected, what was received and what to do, and name the model, version and tensor. api/status.py
+maps each class to its gRPC status.
 """
 
 from pathlib import Path
 
 
 class ServerError(Exception):
-    """Base of all errors that the server raises on purpose."""
+    """Base class of all errors that the server raises on purpose."""
 
 
 class StartupError(ServerError):
@@ -43,17 +43,17 @@ class StartupError(ServerError):
 
 
 class ConfigurationError(StartupError):
-    """The operator's fault: a setting, or the configuration file, is wrong in itself."""
+    """Operator error: a setting or the configuration file is invalid."""
 
     exit_code = 2
 
 
 class CertificateError(StartupError):
-    """The operator's fault: a certificate, its key or a CA file cannot be used; the message names flag and file."""
+    """Operator error: a certificate, key or CA file is unusable; the message names the flag and file."""
 
 
 class MissingLibraryError(StartupError):
-    """The operator's fault: a setting needs a library that is not installed."""
+    """Operator error: a setting needs a library that is not installed."""
 
     exit_code = 3
 
@@ -64,34 +64,34 @@ class RepositoryError(ServerError):
     exit_code = 1
 
     def __init__(self, problem: str, *, path: Path | None = None, line: int | None = None, write: str = "") -> None:
-        """Stores the facts, and makes them one sentence.
+        """Combines the facts into one message.
 
         Args:
-            problem: what was expected, what came, and what to do, without the file.
-            path: the file or folder that it is about; None: `problem` names it.
-            line: the line in it, from 1; None: it is about no line.
-            write: the exact text to write there instead; empty: there is none to propose.
+            problem: what was expected, what was found, and what to do, without the file.
+            path: the file or folder; None: `problem` names it.
+            line: the line number, from 1, or None.
+            write: the exact replacement text, or empty.
         """
         self.problem, self.path, self.line, self.write = problem, path, line, write
         where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         text = f"{where}{problem}{f'; write: {write}' if write else ''}"
-        # A path need not be UTF-8, and clients and logs are told of this.
+        # Clients and logs need UTF-8, which a path may not be.
         super().__init__(text.encode(errors="backslashreplace").decode())
 
 
 class UnknownName(RepositoryError):
-    """A command names a model or version that is not on disk; the message says which there are."""
+    """A command names a model or version that is not on disk; the message lists the existing ones."""
 
     exit_code = 2
 
 
 def unreadable(path: Path, error: Exception, expected: str = "") -> RepositoryError:
-    """Returns the error for a file or folder that could not be read, for the system's reason or that of its content.
+    """Returns the error for an unreadable file or folder, for the system's reason or its content's.
 
     Args:
         path: the file or folder.
-        error: what came of reading it.
-        expected: what should be in it; said where it could be opened, or does not exist.
+        error: the error raised by reading it.
+        expected: what it should contain; part of the message if it could be opened or does not exist.
     """
     if isinstance(error, PermissionError):
         return RepositoryError(f"cannot be read: {error.strerror}; make it readable for the server's user", path=path)
@@ -100,15 +100,15 @@ def unreadable(path: Path, error: Exception, expected: str = "") -> RepositoryEr
 
 
 class RequestError(ServerError):
-    """A call that gets an error for an answer."""
+    """A call is answered with an error."""
 
 
 class InvalidRequest(RequestError):
-    """The request is wrong and will be wrong again."""
+    """The request is invalid; retries will fail too."""
 
 
 class NotFound(RequestError):
-    """No such model, or no such version, or no version of it is ready; or no such shared memory."""
+    """No such model, version or shared memory, or no version of the model is ready."""
 
 
 class AlreadyExists(RequestError):
@@ -116,18 +116,18 @@ class AlreadyExists(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """The request has no token, or not one of this server's; the message never shows what it had."""
+    """The request has no token, or an unknown one; the message never shows it."""
 
 
 class PermissionDenied(RequestError):
-    """The request's token does not allow it; the message names the token and what is missing."""
+    """The request's token does not allow it; the message names the token and the missing permission."""
 
 
 class RateExceeded(RequestError):
-    """The request's token is used more often than it may be."""
+    """The rate limit of the request's token is exceeded."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
-        """Stores the message, and after how many seconds the next request is allowed."""
+        """`retry_after_s`: seconds until the next request is allowed."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
@@ -137,19 +137,19 @@ class Unavailable(RequestError):
 
 
 class Unloading(Unavailable):
-    """The version was unloaded between its look-up and the queue; another look-up finds what serves in its place."""
+    """The version was unloaded between look-up and queue; another look-up finds its replacement."""
 
 
 class QueueFull(RequestError):
-    """The model's queue holds as many requests as it may."""
+    """The model's queue is full."""
 
 
 class Overloaded(QueueFull):
-    """The model has no time for a request: it would be late, or the queue has stood for too long."""
+    """The model has no time for a request: it would be late, or the queueing delay has been too long."""
 
 
 class TooManyStreams(RequestError):
-    """As many streams are open as may; requests on those that are open are answered."""
+    """The maximum number of streams is open; their requests are still answered."""
 
 
 class DeadlineExceeded(RequestError):
@@ -165,4 +165,4 @@ class Unimplemented(RequestError):
 
 
 class InternalError(RequestError):
-    """Something that should not happen; the details are in the log under the request id, never in the answer."""
+    """An unexpected error; the details are in the log under the request id, never in the answer."""

@@ -1,4 +1,4 @@
-"""What must not raise, made unable to: the log of failures, and observers."""
+"""Code that must not raise: the failure log, and guards around observers."""
 
 import uuid
 from collections.abc import Callable
@@ -9,17 +9,17 @@ P = ParamSpec("P")
 
 
 class FailureLog:
-    """Logs what should not happen. May be called from any thread, and raises nothing, whatever the log does.
+    """Logs unexpected errors. Thread-safe; raises nothing, whatever the log does.
 
-    It is called in the last `except` of threads that must live on, before the caller of what failed is answered.
+    Called in the last `except` of threads that must continue, before the failed call is answered.
     """
 
     def __init__(self, log: Any | None) -> None:
-        """Takes the log: an object whose `error` takes an event and fields, as structlog's; None: there is none."""
+        """`log` has structlog's `error(event, **fields)`; None: nothing is logged."""
         self._log = log
 
     def __call__(self, error: BaseException) -> str:
-        """Logs an exception with its traceback; returns the id under which it did, for the caller of what failed."""
+        """Logs an exception with its traceback; returns the id of the log entry, for the answer."""
         request_id = uuid.uuid4().hex[:12]
         with suppress(Exception):
             if self._log is not None:
@@ -28,7 +28,7 @@ class FailureLog:
 
 
 def guarded(function: Callable[P, object], log_failure: FailureLog) -> Callable[P, None]:
-    """Returns a function that does the same and logs what it raises."""
+    """Wraps a function to log its exceptions instead of raising them."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         try:

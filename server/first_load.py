@@ -1,4 +1,4 @@
-"""What is loaded when the server starts."""
+"""Loads the first models."""
 
 from .errors import RepositoryError
 from .observe.logs import Log
@@ -8,10 +8,10 @@ from .settings import Settings
 
 
 def load_models(settings: Settings, manager: RepositoryManager, log: Log) -> bool:
-    """Loads the models that the settings name, and returns whether all of them could be.
+    """Loads the models that the settings name; returns whether all loaded.
 
     Raises:
-        StartupError: the settings ask for a GPU or require one, and a model would be computed on the CPU.
+        StartupError: the settings select or require a GPU, and a model would run on the CPU.
         RepositoryError: a model cannot be served, and `exit_on_error` is on.
     """
     if removed := remove_abandoned():
@@ -28,7 +28,7 @@ def load_models(settings: Settings, manager: RepositoryManager, log: Log) -> boo
 
 
 def _announce(settings: Settings, manager: RepositoryManager) -> None:
-    """Shows clients what they may load; there may be nothing yet."""
+    """Lists the models that clients may load; there may be none yet."""
     try:
         manager.announce()
     except RepositoryError:

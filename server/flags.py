@@ -40,10 +40,10 @@ class _GroupedCommand(typer.core.TyperCommand):
 
 
 def parse(args: list[str]) -> dict[str, Any]:
-    """Returns the settings that flags name, as the text that was given; switches are bool.
+    """Returns the settings given as flags: text as given, switches as bool.
 
     Raises:
-        SystemExit: --help, or a flag that does not exist.
+        SystemExit: --help, or an unknown flag.
     """
     parsed: list[dict[str, Any]] = []
 
@@ -74,7 +74,7 @@ def groups() -> dict[str, list[str]]:
 
 
 def default_text(field: FieldInfo) -> str | None:
-    """Returns a setting's default as it is written; None: there is none."""
+    """Returns a setting's default as written, or None."""
     if field.is_required() or field.default in (None, (), ""):
         return None
     return str(field.default).lower() if isinstance(field.default, bool) else f"{field.default}"

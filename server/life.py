@@ -1,7 +1,7 @@
-"""The life of a process: its parts start one after the other and stop in the opposite order, by one clock.
+"""The process's life cycle: components start in order and stop in reverse order, by one deadline.
 
 The main thread only waits: for a signal, then for the deadline. Everything that can hang runs on other threads, so
-nothing can keep the process from ending.
+nothing can prevent the process from exiting.
 """
 
 import os
@@ -18,103 +18,103 @@ from .signals import StopSignal
 UNFINISHED = 13
 """Exit code of a server whose grace ran out before every accepted request was answered (docs/cli.md)."""
 ENDING_S = 1.3
-"""Seconds that a server gets to end after its grace, or after its last call; what is not over by then is cut off."""
+"""Seconds for a server to stop after its grace, or after its last call; then the process exits."""
 
-# What parts that come after one that hangs get, all together.
+# Total time for the components after one that hangs.
 _SLACK_S = 0.3
 _MOMENT_S = 0.05
-# What the log gets for a last line, whatever it is written to.
+# Time to write the last log line; its target may block.
 _LAST_LINE_S = 0.3
-# What the interpreter gets to end.
+# Time for the interpreter to exit.
 _INTERPRETER_S = 1.0
 
 
 def _nothing() -> None:
-    """The start of a part that only needs to be stopped."""
+    """The start of a component that only needs stopping."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Something that is started once and stopped once."""
+class Component:
+    """A component of the server, started once and stopped once."""
 
     name: str
-    """What the log calls it if it does not stop."""
+    """Its name in the log if it does not stop."""
     stop: Callable[[Deadline], object]
-    """Stops it, started or not, by the deadline. Returns False if something of it still runs."""
+    """Stops it, started or not, by the deadline. Returns False if it is still running."""
     start: Callable[[], object] = _nothing
     """Starts it."""
 
 
-def start(parts: Iterable[Part]) -> None:
-    """Starts parts in their order; raises whatever the first one raises that fails."""
-    for part in parts:
-        part.start()
+def start(components: Iterable[Component]) -> None:
+    """Starts components in order; raises the first failure."""
+    for component in components:
+        component.start()
 
 
-def stop(parts: Sequence[Part], deadline: Deadline, log_failure: FailureLog) -> list[str]:
-    """Stops parts, the last one first. Ends at the deadline, and raises nothing, whatever the parts do.
+def stop(components: Sequence[Component], deadline: Deadline, log_failure: FailureLog) -> list[str]:
+    """Stops components in reverse order. Returns by the deadline and raises nothing, whatever the components do.
 
     Returns:
-        The names of the parts of which something still runs.
+        The names of components that are still running.
     """
-    return [part.name for part in reversed(parts) if not _stop_one(part, deadline, log_failure)]
+    return [component.name for component in reversed(components) if not _stop_one(component, deadline, log_failure)]
 
 
-def _stop_one(part: Part, deadline: Deadline, log_failure: FailureLog) -> bool:
+def _stop_one(component: Component, deadline: Deadline, log_failure: FailureLog) -> bool:
     ended: list[bool] = []
 
     def work() -> None:
         try:
-            ended.append(part.stop(deadline) is not False)
-        except Exception as error:  # noqa: BLE001  the other parts must be stopped all the same
+            ended.append(component.stop(deadline) is not False)
+        except Exception as error:  # noqa: BLE001  the other components must still be stopped
             log_failure(error)
 
-    # On a thread of its own, so that a part that hangs costs the time that is left, and nothing else.
-    thread = threading.Thread(target=work, name=f"stop {part.name}", daemon=True)
+    # On a separate thread, so a component that hangs costs only the remaining time.
+    thread = threading.Thread(target=work, name=f"stop {component.name}", daemon=True)
     thread.start()
     thread.join(max(deadline.left_s(), _MOMENT_S))
     return ended == [True]
 
 
-class Gate:
-    """Decides between the end of a start and a signal: whichever comes first."""
+class StartGate:
+    """Decides whether the start completed before the signal."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_open = self._is_closed = False
 
     def open(self) -> bool:
-        """Returns whether the server may take calls: no signal has come."""
+        """Returns whether the server may accept calls: no signal has come."""
         with self._lock:
             self._is_open = not self._is_closed
             return self._is_open
 
     def close(self) -> bool:
-        """Says that a signal has come; returns whether the server may have taken calls by then."""
+        """Records the signal; returns whether the server may have accepted calls before it."""
         with self._lock:
             self._is_closed = True
             return self._is_open
 
 
 class Server(Protocol):
-    """What is started, and stopped when the signal comes."""
+    """A server that starts, and stops on the signal."""
 
     @property
     def unfinished(self) -> int:
-        """How many accepted calls were not answered, or their answers not sent."""
+        """Number of accepted calls that are unanswered, or whose answers are unsent."""
 
-    def start(self, gate: Gate) -> None:
-        """Starts it; calls are taken only if the gate opens."""
+    def start(self, gate: StartGate) -> None:
+        """Starts it; accepts calls only if the gate opens."""
 
     def stop(self, deadline: Deadline) -> list[str]:
-        """Stops it; returns the names of parts of which something still runs."""
+        """Stops it; returns the names of components that are still running."""
 
     def log_end(self, stuck: list[str]) -> None:
-        """Says how it ended; `stuck` are the parts of which something still runs."""
+        """Logs how it stopped; `stuck` names the components that are still running."""
 
 
 class Life:
-    """One server's life, on a thread of its own; `run` waits for it."""
+    """Runs one server on a separate thread; `run` waits for it."""
 
     def __init__(
         self, make: Callable[[], Server], grace_s: float, *, on_stopped_while_starting: Callable[[], object]
@@ -122,16 +122,16 @@ class Life:
         """Starts nothing yet.
 
         Args:
-            make: makes the server.
-            grace_s: seconds from the signal by which accepted calls are answered and their answers sent.
-            on_stopped_while_starting: called if the signal comes before the server takes calls.
+            make: constructs the server.
+            grace_s: seconds after the signal to answer accepted calls and send the answers.
+            on_stopped_while_starting: called if the signal comes before the server accepts calls.
         """
         self._make = make
         self._grace_s = grace_s
         self._on_stopped_while_starting = on_stopped_while_starting
         self._server: Server | None = None
         self._failure: BaseException | None = None
-        self._gate = Gate()
+        self._gate = StartGate()
         self._is_told = threading.Event()
         self._deadline = Deadline(0)
         self._stuck: list[str] | None = None
@@ -139,16 +139,16 @@ class Life:
     def run(self, signal: StopSignal) -> int:
         """Runs the server until the signal; returns the exit code. Call it on the main thread.
 
-        Where something hangs, it ends the process by the deadline, with the same code.
+        If something hangs, exits the process by the deadline with the same code.
 
         Raises:
-            BaseException: what making or starting the server raised.
+            BaseException: constructing or starting the server failed.
         """
         thread = threading.Thread(target=self._live, args=(signal.wake,), name="server", daemon=True)
         thread.start()
         if signal.wait():
             if not self._gate.close():
-                # Nothing was accepted, and a load cannot be interrupted.
+                # No call was accepted, and a load cannot be interrupted.
                 _leave(0, self._on_stopped_while_starting)
             self._deadline = Deadline.after(self._grace_s + ENDING_S)
             self._is_told.set()
@@ -161,7 +161,7 @@ class Life:
         code = UNFINISHED if server.unfinished else 0
         stuck = ["server"] if self._stuck is None else self._stuck
         if stuck:
-            # The interpreter would wait for what hangs, or crash under it.
+            # The interpreter would wait for hung threads, or crash under them.
             _leave(code, lambda: server.log_end(stuck))
         server.log_end([])
         threading.Thread(target=_end_later, args=(code,), daemon=True).start()
@@ -187,7 +187,7 @@ def _end_later(code: int) -> None:
 
 
 def _leave(code: int, say: Callable[[], object]) -> NoReturn:
-    """Ends the process at once, whatever hangs; `say` writes a last line to the log, which may hang too."""
+    """Exits at once, whatever hangs; `say` writes a last log line, which may hang too."""
     last = threading.Thread(target=say, daemon=True)
     last.start()
     last.join(_LAST_LINE_S)

@@ -1,4 +1,4 @@
-"""The calls' way in, and its end: what was accepted is answered and sent, and no caller loses what it need not lose."""
+"""All transports and the order of a drain, which answers and sends every accepted call."""
 
 import time
 from collections.abc import Callable
@@ -12,22 +12,21 @@ from .deadline import Deadline
 from .failures import FailureLog
 from .transport import HttpPort, Services, Transport
 
-# Before connections are told to go, calls are kept until none has come for this long, and no longer than this.
+# Before connections get GOAWAY, calls are held until none has come for this long, but not longer than this.
 _HOLD_QUIET_S = 0.05
 _HOLD_S = 0.2
-# What the network threads get to send that news before answers follow.
+# Time for the network threads to send GOAWAY before answers.
 _NEWS_S = 0.02
-# The same for connections that are only to be replaced: some clients wait for an answer no longer than that.
+# The same when connections are only replaced: some clients wait no longer for an answer.
 _SHORT_QUIET_S = 0.005
 _SHORT_HOLD_S = 0.02
 _SHORT_NEWS_S = 0.005
-# How long a server that told its connections to go still takes calls.
+# How long the server accepts calls after GOAWAY.
 _STAY_S = 0.2
-# A stopping server that has refused nobody for this long has probably been left by its clients; it waits no longer
-# than this.
+# If a stopping server has refused no call for this long, its clients have probably left; it waits at most this long.
 _QUIET_S = 0.1
 _LINGER_S = 5.0
-# Between the end of the grace and that of the transports: for the refusals of what was not finished.
+# Between the end of the grace and of the transports: time to send the refusals of unfinished calls.
 _REFUSALS_S = 0.5
 
 
@@ -46,17 +45,17 @@ class Network:
         *,
         hold: int,
     ) -> None:
-        """Listens nowhere yet.
+        """Does not listen yet.
 
         Args:
-            transport: carries gRPC.
-            http: carries HTTP; None: it is switched off.
+            transport: the gRPC transport.
+            http: the HTTP transport; None: HTTP is off.
             dispatcher: handles calls.
             admission: counts them.
-            streams: those of ModelStreamInfer.
-            health: what is watched.
-            log_failure: logs what should not happen.
-            hold: most calls that are kept while connections are told to go.
+            streams: the open ModelStreamInfer calls.
+            health: the health service.
+            log_failure: logs unexpected errors.
+            hold: maximum calls held while connections get GOAWAY.
         """
         self._transport = transport
         self._http = http
@@ -68,23 +67,23 @@ class Network:
         self._hold = hold
         self._is_started = False
         self.unfinished: int | None = None
-        """How many accepted calls were not answered, or their answers not sent, by the end; None: it has not come."""
+        """Number of accepted calls unanswered, or with unsent answers, at the end; None before."""
 
     def start(self, services: Services, make_rest: Callable[[], Any]) -> None:
-        """Takes calls from now on; `make_rest` makes what answers HTTP."""
+        """Starts to accept calls; `make_rest` makes the HTTP API."""
         self._is_started = True
         self._transport.start(services)
         if self._http:
             self._http.start(make_rest())
 
     def replace_connections(self, wait: Callable[[], object]) -> None:
-        """Has all clients reconnect, and loses no call of theirs; they may then find another server.
+        """Makes all clients reconnect without losing calls; they may then reach another server.
 
         Args:
-            wait: called while HTTP/1.1 clients close their connections; those that are idle after it are closed.
+            wait: called while HTTP/1.1 clients close their connections; connections idle after it are closed.
 
         Raises:
-            Exception: a port cannot; its connections stay.
+            Exception: a port failed to; its connections stay.
         """
         if self._http:
             self._http.ask_to_close(only_old=True)
@@ -100,38 +99,38 @@ class Network:
             self._dispatcher.release(held)
 
     def ask_to_close(self) -> None:
-        """Has HTTP/1.1 answers close their connections from now on, so fewer are idle when they are closed."""
+        """Makes HTTP/1.1 answers close their connections, so fewer are idle when they are closed."""
         if self._http:
             self._http.ask_to_close(only_old=False)
 
     def stop(self, answers_by: Deadline) -> None:
-        """Ends in the order that loses nothing; accepted calls get until `answers_by` to be answered and sent."""
+        """Drains: accepted calls have until `answers_by` to be answered and sent."""
         unsent_by = Deadline(answers_by.at_s + _REFUSALS_S)
         left = 0
         if self._is_started:
-            # A client that retries nothing hears a refusal as a failure, and of being told to go hears nothing.
+            # To a client without retries a refusal is a failure, but GOAWAY is invisible.
             self._tell_to_go(unsent_by)
-            # Refuse new calls and finish the accepted ones, which needs decoders and batchers alive.
+            # Refuse new calls and finish the accepted ones, which need decoders and batchers.
             left = self._admission.drain(answers_by.left_s())
-            # Their answers are there; idle streams would last as long as their clients like.
+            # Their requests are answered; idle streams would stay open as long as their clients like.
             self._streams.end(answers_by.left_s())
-            # Calls that come while a transport ends are broken off, where this server can still say UNAVAILABLE.
+            # A transport that stops cuts off arriving calls; until then, the server can answer UNAVAILABLE.
             self._admission.linger(_QUIET_S, answers_by.left_s(_LINGER_S))
-            # They have been told NOT_SERVING; left open, their calls would last as long as the transport waits.
+            # Watchers have received NOT_SERVING; their open calls would make the transport wait.
             self._health.end_watches()
-        # Last, and until the answers are sent: an accepted call's reader may be slow.
+        # Last, and until the answers are sent: a client may read slowly.
         unsent = self._transport.stop(unsent_by)
         if self._http:
             unsent += self._http.stop(unsent_by)
         self.unfinished = left + unsent
 
     def _tell_to_go(self, deadline: Deadline) -> None:
-        """Tells every connection to go before anything is refused: a client that retries nothing then loses no call.
+        """Sends GOAWAY on every connection before any refusal, so clients without retries lose no call.
 
-        A call that crosses this news is lost to such a client. So calls are kept for a moment: clients that wait for
-        their answers before they send more have nothing on its way then, and get the news before the answers.
+        Such a client loses a call that crosses GOAWAY. So calls are held for a moment: a client that waits for answers
+        before it sends more then has nothing on its way, and receives GOAWAY before the answers.
         """
-        # Without an answered call, there are no clients to wait for.
+        # Without answered calls, there are no clients to wait for.
         hold_s = _HOLD_S if self._admission.replies else 0
         held = self._dispatcher.hold(self._hold)
         kept = held.wait_until_quiet(_HOLD_QUIET_S, deadline.left_s(hold_s))
@@ -139,10 +138,10 @@ class Network:
             self._transport.retire(deadline)
             if self._http:
                 self._http.retire()
-        except Exception as error:  # noqa: BLE001  it must not keep a server from ending
+        except Exception as error:  # noqa: BLE001  it must not prevent the stop
             self._log_failure(error)
         time.sleep(_NEWS_S)
         self._dispatcher.release(held)
         if kept:
-            # Their clients connect again, and are served here unless a balancer sends them elsewhere.
+            # Their clients reconnect, to this server unless a load balancer sends them elsewhere.
             time.sleep(deadline.left_s(_STAY_S))

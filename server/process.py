@@ -1,4 +1,4 @@
-"""A process that is a server, from its log to its exit code."""
+"""The server process, from its log to its exit code."""
 
 from collections.abc import Iterable
 
@@ -19,12 +19,12 @@ _SERVICE_LINK = (
 def run(settings: Settings, *, service_links: Iterable[str] = ()) -> int:
     """Runs a server until SIGTERM or SIGINT; returns the process's exit code.
 
-    0: everything accepted was answered, and the answers were sent. UNFINISHED: `grace_s` ran out first, and the rest
-    was told UNAVAILABLE. Where something hangs, the process ends here, with the same code.
+    0: all accepted calls were answered and their answers sent. UNFINISHED: `grace_s` passed first, and the rest failed
+    with UNAVAILABLE. If something hangs, the process exits here with the same code.
 
     Args:
-        settings: the server's.
-        service_links: environment variables that were ignored because Kubernetes set them; for the log.
+        settings: the server's settings.
+        service_links: environment variables ignored because Kubernetes set them; logged.
 
     Raises:
         StartupError, RepositoryError: the server could not start; nothing is left running.

@@ -1,4 +1,4 @@
-"""The server's settings: one frozen class, where a field is a flag, an environment variable and a line of docs."""
+"""The server's settings: each field is a flag, an environment variable and a row in the docs."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 ENV_PREFIX = "PIXELSERVE_"
 
 _OPTION_GROUPS = "session., optimization., mlas., ep. or cuda."
-# The lengths are ONNX Runtime's limits.
+# ONNX Runtime's length limits.
 _SESSION_OPTION = re.compile(r"(session|optimization|mlas|ep|cuda)\.[\w.]{1,1000}=.{1,8192}")
 # Their flags also change what the server does.
 _OPTIONS_WITH_FLAGS = {"cuda.device_id": "--device-id", "cuda.enable_cuda_graph": "--cuda-graphs"}
@@ -30,7 +30,7 @@ GROUPS = {
     "log_level": "Logs, traces and drift",
     "config": "Configuration",
 }
-"""The groups of settings in `--help` and the docs, by the first field of each; a group ends where the next begins."""
+"""The groups of settings in `--help` and the docs, by first field; a group ends before the next one's first field."""
 
 
 class Settings(BaseSettings):
@@ -85,8 +85,8 @@ class Settings(BaseSettings):
     allowed_hosts: str | None = Field(
         None,
         pattern=r"^[\w.*:\[\]-]+(,[\w.*:\[\]-]+)*$",
-        description="More names and addresses, separated by commas, that HTTP requests may have in Host and web pages "
-        "in Origin: *.example.com for all subdomains, * for any. Default: none on loopback, any elsewhere.",
+        description="More names and addresses, separated by commas, to accept in Host and, from web pages, in Origin: "
+        "*.example.com for all subdomains, * for any. Default: none on loopback, any elsewhere.",
     )
 
     tls_cert: Path | None = Field(
@@ -114,7 +114,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto: CUDA if ONNX Runtime supports it and there is a GPU."
     )
-    device_id: int = Field(0, ge=0, description="CUDA's number of the GPU for models whose config.pbtxt names none.")
+    device_id: int = Field(
+        0, ge=0, description="CUDA's number of the GPU for models whose config.pbtxt does not select one."
+    )
     require_gpu: bool = Field(False, description="Refuse to start if any model would run on the CPU.")
     intra_op_threads: int = Field(
         0, ge=0, description="Threads that compute one batch; 0: the usable cores, divided among a model's sessions."
@@ -129,7 +131,7 @@ class Settings(BaseSettings):
         description="Release unused GPU memory after batches of sizes that were not warmed; not with CUDA graphs.",
     )
     cuda_graphs: bool = Field(
-        False, description="Launch each warmed batch size as one CUDA graph if the model supports it."
+        False, description="Run each warmed batch size as one CUDA graph if the model supports it."
     )
 
     batch_buckets: str = Field(
@@ -146,8 +148,8 @@ class Settings(BaseSettings):
     warmup_s: float = Field(
         0.5,
         ge=0,
-        description="Seconds to run and time batch sizes when a version is loaded; larger sizes than were timed are "
-        "not used. On CUDA every size is run.",
+        description="Seconds to run and time batch sizes when a version is loaded; sizes above the largest timed one "
+        "are not used. On CUDA every size is run.",
     )
     warmup_mib: int = Field(
         256, ge=0, description="MiB by which warming may grow the process; batch sizes that need more are not run."
@@ -232,7 +234,7 @@ class Settings(BaseSettings):
         5.0, gt=0, description="Seconds for the TLS and HTTP/2 handshakes of a new connection."
     )
     idle_body_timeout_s: float = Field(
-        10.0, gt=0, description="Seconds that an incomplete request may pause; streams may pause for ever."
+        10.0, gt=0, description="Seconds that an incomplete request may pause; streams have no limit."
     )
     unread_answer_timeout_s: float = Field(
         10.0, gt=0, description="Seconds that a client may leave an answer unread before its call is cancelled."
@@ -262,7 +264,7 @@ class Settings(BaseSettings):
         "the extra otel.",
     )
     trace_rate: int = Field(
-        1000, ge=0, description="Trace one in this many calls whose client does not decide; 0: none of them."
+        1000, ge=0, description="Trace one in this many calls whose client does not decide; 0: none."
     )
     drift_window: int = Field(
         1000, ge=0, le=1_000_000, description="Recent predictions to compare with a classifier's card; 0: none."
@@ -285,7 +287,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_of_onnx_runtime(cls, options: tuple[str, ...]) -> tuple[str, ...]:
         for option in options:
-            # ONNX Runtime accepts any key of its configuration, so only the group can be checked.
+            # ONNX Runtime accepts any key, so only the prefix can be checked.
             if not _SESSION_OPTION.fullmatch(option):
                 raise ValueError(f'has "{option}"; expected KEY=VALUE, where KEY begins with {_OPTION_GROUPS}')
             flag = _OPTIONS_WITH_FLAGS.get(option.split("=")[0])

@@ -1,4 +1,4 @@
-"""Waiting for the signal that stops the server."""
+"""Waits for the signal that stops the server."""
 
 import signal
 import socket
@@ -20,26 +20,26 @@ class StopSignal:
         self._waker = waker
 
     def wait(self) -> bool:
-        """Waits for the signal, or for `wake`; returns whether it was the signal. Call it on the main thread."""
+        """Waits for the signal or `wake`; returns whether it was the signal. Call it on the main thread."""
         return self._woken.recv(1) != _WAKE
 
     def wake(self) -> None:
-        """Ends the wait without a signal. May be called from any thread."""
+        """Ends the wait without a signal. Thread-safe."""
         self._waker.send(_WAKE)
 
 
 @contextmanager
 def stop_signal() -> Iterator[StopSignal]:
-    """Gives the first SIGTERM or SIGINT to wait for; a second one ends the process at once.
+    """Yields the first SIGTERM or SIGINT to wait for; a second one ends the process at once.
 
-    The wait is for a byte that Python's own C handler writes: an event set by a handler could be missed, since handlers
-    run on the main thread only when it wakes, and could lock up where the signal comes while the wait begins.
+    It waits for a byte that Python's C handler writes: an event set by a Python handler could be missed, because
+    handlers run on the main thread only when it wakes, and could deadlock if the signal comes as the wait starts.
     """
     woken, waker = socket.socketpair()
     waker.setblocking(False)
 
     def on_signal(_: int, __: FrameType | None) -> None:
-        # From now on the default action, which ends the process without waiting for its main thread to wake.
+        # Then the default action, which ends the process without waking its main thread.
         for each in _STOP_SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 

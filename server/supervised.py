@@ -1,27 +1,27 @@
-"""Threads that live as long as the server: one that fails is logged, makes the server unready, and starts again."""
+"""Threads that last as long as the server: a failed one is logged, makes the server unready, and restarts."""
 
 import threading
 from collections.abc import Callable
 
 from .failures import FailureLog, guarded
 
-# Between a failure and the next start; doubled after each, so that one that fails at once fills no log.
+# Between a failure and the restart; doubled each time, so repeated failures do not fill the log.
 _PAUSE_S = 0.1
 _MOST_PAUSE_S = 5.0
 
 
 class Supervisor:
-    """Watches over threads. May be used from any thread."""
+    """Supervises threads. Thread-safe."""
 
     def __init__(
         self, log_failure: FailureLog, on_change: Callable[[], object] = lambda: None, *, pause_s: float = _PAUSE_S
     ) -> None:
-        """Watches over no thread yet.
+        """Starts without threads.
 
         Args:
-            log_failure: logs what ended a thread's work.
-            on_change: called when `down` has changed, on the thread that it is about.
-            pause_s: seconds from a thread's first failure to its next start.
+            log_failure: logs the error that ended a thread's work.
+            on_change: called when `down` has changed, on the thread concerned.
+            pause_s: seconds from a thread's first failure to its restart.
         """
         self.log_failure = log_failure
         self.pause_s = pause_s
@@ -31,7 +31,7 @@ class Supervisor:
 
     @property
     def down(self) -> tuple[str, ...]:
-        """Names of the threads that have failed and have not started again yet."""
+        """Names of the threads that have failed and not restarted yet."""
         return tuple(self._down)
 
     def thread(
@@ -41,13 +41,13 @@ class Supervisor:
 
         Args:
             name: the thread's.
-            work: called again when it has raised, until it returns.
-            on_restart: called before that.
+            work: called again whenever it raises, until it returns.
+            on_restart: called before each restart.
         """
         return SupervisedThread(self, name, work, guarded(on_restart, self.log_failure))
 
     def report(self, name: str, *, is_down: bool) -> None:
-        """Takes note of a thread that has failed, or that starts again."""
+        """Records that a thread has failed or restarts."""
         with self._lock:
             if is_down:
                 self._down.append(name)
@@ -57,7 +57,7 @@ class Supervisor:
 
 
 class SupervisedThread:
-    """A thread whose work is done again when it fails. It ends when its work returns, or after `close`."""
+    """A thread that restarts its work if it fails. It ends when its work returns, or after `close`."""
 
     def __init__(
         self, supervisor: Supervisor, name: str, work: Callable[[], object], on_restart: Callable[[], object]
@@ -79,20 +79,20 @@ class SupervisedThread:
         """Starts it.
 
         Raises:
-            RuntimeError: the system gives the process no more threads.
+            RuntimeError: the system cannot start more threads.
         """
         self._thread.start()
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Waits until it has ended, or for so long; its work is not done again. The work must have been told to end.
+        """Waits up to `timeout_s` for the thread to end, and prevents restarts. Stop the work first.
 
-        Does not wait for a thread that was never started.
+        Does not wait for a thread that was not started.
 
         Returns:
-            Whether it does not run any more.
+            Whether the thread has ended.
         """
         self._closed.set()
-        # `ident` is set by the thread itself, so one that could not be started has none.
+        # The thread itself sets `ident`, so one that failed to start has none.
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -109,10 +109,10 @@ class SupervisedThread:
             self._on_restart()
 
     def _has_ended(self) -> bool:
-        """Does the work; returns whether it is over, rather than failed."""
+        """Does the work; returns whether it finished without failing."""
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001  what must not end may not be ended by anything
+        except BaseException as error:  # noqa: BLE001  no error may end the thread
             self._supervisor.log_failure(error)
             return False
         return True

@@ -60,28 +60,28 @@ class ClassifierServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Classify(self, request, context):
-        """Classifies one or more images. A picture that cannot be read gets an error of its own and costs the others nothing.
+        """Classifies one or more images. An unreadable picture gets its own error and does not affect the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Tells what this server has, ready or not.
+        """Returns all versions, ready or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Samples(self, request, context):
-        """Returns a few pictures to try a model with: golden samples that it reproduced when it was loaded.
+        """Returns sample pictures of a model: golden samples that it reproduced at load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Figures(self, request, context):
-        """Returns what each version has done since it was loaded: numbers that only grow, so rates and percentiles of a span are
+        """Returns each version's counts since it was loaded. They only grow, so rates and percentiles of an interval are
         differences of two answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -88,8 +88,8 @@ class TokensFile:
         while not self._stop.wait(self._look_s):
             try:
                 state = self._state()
-                is_settled, seen = state == seen, state
-                if is_settled and state != self._read_state:
+                is_unchanged, seen = state == seen, state
+                if is_unchanged and state != self._read_state:
                     self._reload(state)
             except Exception as error:  # noqa: BLE001  revoking tokens must keep working after any error
                 self._log_failure(error)

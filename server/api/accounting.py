@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from .admission import Admission, FailureCounts
 from .call import Call
-from .status import Status, as_triton
-from .watch import CallWatch
+from .call_observer import CallObserver
+from .status import CallStatus, as_triton
 
 
 class Accounting:
@@ -15,7 +15,7 @@ class Accounting:
         self,
         admission: Admission,
         failure_counts: FailureCounts | None,
-        watch: CallWatch | None,
+        observer: CallObserver | None,
         *,
         triton_status_codes: bool = False,
     ) -> None:
@@ -24,12 +24,12 @@ class Accounting:
         Args:
             admission: counts unanswered calls and their bytes.
             failure_counts: counts failed calls.
-            watch: reports calls to the access log and traces; None: both are off.
+            observer: reports calls to the access log and traces; None: both are off.
             triton_status_codes: whether to use Triton's status codes where ours differ.
         """
         self._admission = admission
         self._failure_counts = failure_counts
-        self._watch = watch
+        self._observer = observer
         self._triton_status_codes = triton_status_codes
 
     def reserve(self, call: Call, size_bytes: int) -> None:
@@ -37,20 +37,20 @@ class Accounting:
 
     def replied(self, call: Call) -> None:
         # First, so a stopping server has reported every call.
-        if self._watch is not None and call.record is not None:
-            self._watch.succeeded(call, call.record)
+        if self._observer is not None and call.record is not None:
+            self._observer.succeeded(call, call.record)
         self._admission.answered(call, replied=True)
 
     def all_replied(self, calls: Sequence[Call]) -> None:
         self._admission.replied(calls)
 
-    def failing(self, call: Call, status: Status) -> Status:
+    def failing(self, call: Call, status: CallStatus) -> CallStatus:
         status = as_triton(status) if self._triton_status_codes else status
         if self._failure_counts is not None:
             self._failure_counts.add(call.method, status)
         return status
 
-    def failed(self, call: Call, status: Status) -> None:
-        if self._watch is not None:
-            self._watch.failed(call, status)
+    def failed(self, call: Call, status: CallStatus) -> None:
+        if self._observer is not None:
+            self._observer.failed(call, status)
         self._admission.answered(call)

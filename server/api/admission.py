@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import QueueFull, RequestError, Unavailable
 from .call import Arrival, Call
-from .status import Status, status_of
+from .status import CallStatus, status_of
 
 STOPPING = "the server is stopping; send the request to another replica, or again in a moment"
 """The error of calls during a drain."""
@@ -23,7 +23,7 @@ class FailureCounts:
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.Lock()
 
-    def add(self, method: str, status: Status) -> None:
+    def add(self, method: str, status: CallStatus) -> None:
         """Adds a call of a served method; other names are not counted, because clients could invent them."""
         self._add(method, status.code.name, status.reason)
 

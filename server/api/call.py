@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..access.authorizer import Principal
 from ..engine.request import ComputedBatch
-from .status import Status
+from .status import CallStatus
 
 
 class Subject(NamedTuple):
@@ -52,10 +52,10 @@ class Listener(Protocol):
     def all_replied(self, calls: "Sequence[Call]") -> None:
         """The results of calls of one method, without records, reached their transport."""
 
-    def failing(self, call: "Call", status: Status) -> Status:
+    def failing(self, call: "Call", status: CallStatus) -> CallStatus:
         """A call fails; returns the status for its caller."""
 
-    def failed(self, call: "Call", status: Status) -> None:
+    def failed(self, call: "Call", status: CallStatus) -> None:
         """The status reached the call's transport."""
 
 
@@ -145,7 +145,7 @@ class Call:
                 # It refers to the whole run's outputs, and the answer may wait long for its reader.
                 self.record = None
 
-    def fail(self, status: Status) -> None:
+    def fail(self, status: CallStatus) -> None:
         """Answers with a status other than OK. It is not an error if the caller left."""
         if self.claim():
             listener = self.listener
@@ -175,7 +175,7 @@ class Call:
     def flush(self) -> None:
         """Sends the answers that this thread posted to this call's transport."""
 
-    def send_status(self, status: Status) -> None:
+    def send_status(self, status: CallStatus) -> None:
         """Passes a status other than OK to the transport."""
         raise NotImplementedError
 

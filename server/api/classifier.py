@@ -32,13 +32,13 @@ class Classifier:
         limits: PictureLimits,
         guard: Guarded,
     ) -> None:
-        """Stores what it is handed.
+        """Creates the service.
 
         Args:
             catalogue: the loaded models.
             pool: decodes pictures.
-            limits: what a request may hold.
-            guard: runs work for a call and answers the call with whatever that raises.
+            limits: limits of a request.
+            guard: runs work for a call, and answers the call with the error that it raises.
         """
         self._catalogue = catalogue
         self._pool = pool
@@ -54,10 +54,10 @@ class Classifier:
         }
 
     def classify(self, message: bytes, call: Call) -> None:
-        """Has a request's pictures decoded and queued; the call is answered when its batch has run.
+        """Queues a request's pictures for decoding; the call is answered when its batch has run.
 
         Raises:
-            RequestError: the request is wrong, or is not taken now.
+            RequestError: the request is invalid or refused.
         """
         arrived_ns = time.monotonic_ns()
         request = parse_message(pb.ClassifyRequest, message, max_fields=self._limits.max_images + MAX_FIELDS)
@@ -69,7 +69,7 @@ class Classifier:
         self._pool.submit(job)
 
     def _look_up(self, request: pb.ClassifyRequest) -> tuple[LoadedVersion, PictureSpec]:
-        """Returns the version that answers, and what pictures it takes."""
+        """Returns the version that answers, and its picture specification."""
         loaded = self._version(request.model, request.version)
         return loaded, self._check(request, loaded)
 
@@ -85,7 +85,7 @@ class Classifier:
         if not 1 <= len(request.images) <= most:
             raise InvalidRequest(f"the request has {len(request.images)} images; expected 1 to {most}")
         if request.HasField("top_k") and request.top_k < 1:
-            raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or nothing for 1")
+            raise InvalidRequest(f"top_k is {request.top_k}; expected 1 or more, or none for 1")
         occlusion.check(request, loaded.config.batching.max_batch_size)
         if request.inversion not in INVERSIONS:
             raise InvalidRequest(f"inversion is {request.inversion}; expected one of {pb.Inversion.keys()}")
@@ -96,10 +96,10 @@ class Classifier:
         return (self._catalogue.get_alias if version in ALIASES else self._catalogue.get)(model, version)
 
     def list_models(self, message: bytes, call: Call) -> None:
-        """Answers with every version that was loaded or failed to load.
+        """Answers with every version that is loaded or failed to load.
 
         Raises:
-            NotFound: a model is named and there is none of that name.
+            NotFound: the named model does not exist.
         """
         request = parse_message(pb.ListModelsRequest, message)
         names = [name for name in self._catalogue.names() if call.may_see(name)]
@@ -118,10 +118,10 @@ class Classifier:
         call.reply(response.SerializeToString())
 
     def samples(self, message: bytes, call: Call) -> None:
-        """Answers with pictures to try a version with.
+        """Answers with sample pictures for a version.
 
         Raises:
-            RequestError: there is no such version, or it is not ready.
+            RequestError: the version does not exist or is not ready.
         """
         request = parse_message(pb.SamplesRequest, message)
         loaded = self._version(request.model, request.version)

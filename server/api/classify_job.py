@@ -1,4 +1,4 @@
-"""One Classify call on its way: decoded by the pool picture by picture, computed by the batcher, then answered."""
+"""One Classify call: decoded picture by picture in the pool, computed by the batcher, then answered."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -33,48 +33,48 @@ INVERSIONS: dict[int, Inversion | None] = {
     pb.INVERSION_ALWAYS: "always",
     pb.INVERSION_AUTO: "auto",
 }
-"""What a request may say about inversion; None: the model decides."""
+"""A request's values for inversion; None: the model decides."""
 
 Guarded = Callable[[Call, Callable[[], None]], None]
-"""Runs work for a call and answers the call with whatever the work raises."""
+"""Runs work for a call, and answers the call with the error that it raises."""
 
 LookUp = Callable[[], tuple[LoadedVersion, PictureSpec]]
-"""Returns the version that answers, and what pictures it takes."""
+"""Returns the version that answers, and its picture specification."""
 
-# Requests of no more are decoded in the step that looks at them: to wait again would take longer.
+# Requests up to this size are decoded when they are measured: waiting again would take longer.
 _SMALL_PIXELS = 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024
-# All of them are decoded before the first one is prepared.
+# All are decoded before the first is prepared.
 _DECODED_BYTES = 4 * _SMALL_PIXELS
-# What looking at a picture's header takes, in pixels that are decoded in that time; and how many bytes are read in it.
+# The cost of reading a picture's header, in pixels decoded in the same time; and the bytes read.
 _LOOK_PIXELS = 5000
 _BYTES_A_PIXEL = 4
 
 _NOT_FINITE = (
-    "the model gave NaN or an infinity for this picture, which says nothing; "
+    "the model returned NaN or infinity for this picture; "
     "if it does so for others too, its weights are damaged: train it or export it again"
 )
 
 FULL_PICTURES = 32
-"""How many pictures of --max-image-pixels a request may have, which bounds how long it keeps the decoding threads."""
+"""Maximum pictures of --max-image-pixels per request, which bounds its decoding time."""
 
 
 @dataclass(frozen=True)
 class PictureLimits:
-    """What one Classify request may hold."""
+    """Limits of one Classify request."""
 
     max_images: int
     """Most images."""
     max_pixels: int
-    """Most pixels, width × height, an image."""
+    """Maximum pixels (width × height) per image."""
     max_request_pixels: int
-    """Most pixels of all its images together."""
+    """Maximum pixels of all images together."""
     max_bytes: int
-    """Most memory that decoding one image may take."""
+    """Maximum memory to decode one image."""
 
 
 class _Waiting(NamedTuple):
-    """A picture that was measured, and is to be decoded."""
+    """A measured picture to decode."""
 
     number: int
     cost: int
@@ -82,7 +82,7 @@ class _Waiting(NamedTuple):
 
 
 class ClassifyJob:
-    """Decodes one call's pictures as the pool's work, queues them, and answers the call."""
+    """Decodes one call's pictures in the pool, queues them, and answers the call."""
 
     def __init__(
         self,
@@ -94,10 +94,10 @@ class ClassifyJob:
         arrived_ns: int,
         guard: Guarded,
     ) -> None:
-        """Looks up the version, and counts what the pictures will be for it as bytes of the call.
+        """Looks up the version, and counts the prepared pictures' bytes for the call.
 
         Raises:
-            RequestError: the request is wrong, or too many bytes are in flight.
+            RequestError: the request is invalid, or too many bytes are in flight.
         """
         self._request = request
         self._look_up = look_up
@@ -112,7 +112,7 @@ class ClassifyJob:
         self.is_over = False
         sizes = [len(image.encoded) for image in request.images]
         cost = sum(_LOOK_PIXELS + size // _BYTES_A_PIXEL for size in sizes)
-        # Looking at some formats' files copies them.
+        # Opening some formats copies the file.
         self.first = Step(cost, cost, _SMALL_BYTES + _DECODED_BYTES + 2 * sum(sizes))
         self._submitted: Request | None = None
         self._count_pixels()
@@ -133,19 +133,19 @@ class ClassifyJob:
         self._next: Step | None = None
 
     def cancel(self) -> None:
-        """Ends it, since the caller has left: at once, or after the picture that is being decoded."""
+        """Cancels the job because the caller left: at once, or after the current picture."""
         self.is_over = True
         self._pool.drop(self, Cancelled(self._left()))
         if self._submitted is not None:
             self._submitted.cancel()
 
     def drop(self, error: RequestError) -> None:
-        """Ends it unfinished, as `Work` says."""
+        """Ends the job unfinished; see `Work`."""
         self.is_over = True
         self._call.fail(status_of(error))
 
     def run(self) -> Step | None:
-        """Does one step: measures all pictures, decodes one, and after the last one queues those that can be read."""
+        """Does one step: measures all pictures, or decodes one; after the last, queues the readable ones."""
         self._next = None
         self._guard(self._call, self._go_on)
         return self._next
@@ -167,7 +167,7 @@ class ClassifyJob:
             self._submit()
 
     def _measure(self) -> None:
-        """Learns the pictures' sizes from their headers; decodes small ones right away."""
+        """Reads the pictures' sizes from their headers; decodes small ones at once."""
         waiting: deque[_Waiting] = deque()
         opened: list[Picture] = []
         pixels = 0
@@ -196,7 +196,7 @@ class ClassifyJob:
         self._waiting = waiting
 
     def _open(self, image: pb.Image) -> tuple[Picture, int]:
-        """Returns a picture and the memory it takes; raises ImageError if it cannot be read or takes too much."""
+        """Returns a picture and its memory; raises ImageError if it is unreadable or needs too much."""
         content, most = image.WhichOneof("content"), self._limits.max_pixels
         if content is None:
             raise ImageError("the image is empty; send an encoded file or raw pixels")
@@ -210,7 +210,7 @@ class ClassifyJob:
         if size_bytes > self._limits.max_bytes:
             raise ImageError(
                 f"the picture takes up to {size_bytes:,} bytes of memory while it is decoded; at most "
-                f"{self._limits.max_bytes:,} are given (--max-decode-mib): send a smaller one, or as PNG or JPEG"
+                f"{self._limits.max_bytes:,} are allowed (--max-decode-mib): send a smaller picture, or PNG or JPEG"
             )
         return picture, size_bytes
 
@@ -223,10 +223,10 @@ class ClassifyJob:
             self._decode([(index, picture)])
 
     def _decode(self, pictures: Iterable[tuple[int, Picture]]) -> None:
-        """Adds the rows of pictures, given with their places in the request.
+        """Adds the rows of pictures, given with their positions in the request.
 
-        First decodes all, then prepares all. One by one, 32 digits take a fifth more time each: the code and tables of
-        one step would push those of the other out of the processor's caches.
+        First decodes all, then prepares all: one by one, 32 digits take 20 % longer each, because the steps would evict
+        each other's code and tables from the processor's caches.
         """
         decoded: list[tuple[int, Any]] = []
         for index, picture in pictures:
@@ -265,7 +265,7 @@ class ClassifyJob:
             {image.name: rows}, len(rows), self._on_done, call.deadline_s, self._arrived_ns, sender=call.sender
         )
         self._submitted = request
-        # The caller may have left between the last look and the line above.
+        # The caller may have left between the last check and the line above.
         request.cancelled = self.is_over
         try:
             self._loaded.batcher.submit(request)
@@ -274,7 +274,7 @@ class ClassifyJob:
             self._loaded, self._spec = self._look_up()
             if self._loaded is left:
                 raise
-            # What took its place may take other pictures.
+            # Its replacement may accept other pictures.
             self._count_pixels()
             self._start_over()
             self._next = self.first
@@ -288,7 +288,7 @@ class ClassifyJob:
                 call.subject = Subject(loaded.name, str(loaded.version))
                 call.record.computed(answer.batch, self._arrived_ns)
             scores = answer.outputs[loaded.scores.output.name] if loaded.scores else None
-            # Runs on the batcher's thread: if this failed, the caller would get no answer.
+            # Runs on the batcher's thread: if this raised, the caller would get no answer.
             self._guard(self._call, lambda: self._answer(scores))
 
     def _answer(self, scores: Array | None) -> None:
@@ -314,17 +314,17 @@ class ClassifyJob:
 def _add_classes(
     results: Sequence[pb.Result], output: TensorSpec, reading: Reading, request: pb.ClassifyRequest
 ) -> None:
-    """Adds each row's best classes to its result, or that the model gave no numbers for it."""
+    """Adds each row's best classes to its result, or an error if the model gave no finite numbers."""
     number = "probability" if reading.are_probabilities else "score"
     best = best_classes(reading.columns, request.top_k if request.HasField("top_k") else 1)
     numbers = np.take_along_axis(reading.numbers, best, axis=1)
-    # Covered pictures' rows come last, and have no result.
+    # Rows of covered pictures come last and have no result.
     rows = zip(results, best.tolist(), numbers.tolist(), reading.finite.tolist(), strict=False)
     for result, indices, values, is_finite in rows:
         if not is_finite:
             result.error = _NOT_FINITE
             continue
-        # In place: messages that are made first and then added take twice as long.
+        # In place: creating messages first and then adding them takes twice as long.
         add = result.classes.add
         for index, value in zip(indices, values, strict=True):
             add(label=_label(output, index), index=index, **{number: value})
@@ -336,5 +336,5 @@ def raw_pixels(levels: Array) -> pb.RawPixels:
 
 
 def _label(output: TensorSpec, index: int) -> str:
-    # A model that leaves the number of classes open may have more than there are labels.
+    # A model with a free number of classes may have more of them than labels.
     return output.labels[index] if index < len(output.labels) else str(index)

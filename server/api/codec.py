@@ -226,7 +226,7 @@ def _from_typed(contents: pb.InferTensorContents, spec: TensorSpec, elements: in
         raise InvalidRequest(f"{where}: {spec.datatype.name} came in {wrong[0]}; expected {expected}")
     values = getattr(contents, expected)
     if len(values) != elements:
-        raise InvalidRequest(f"{where} has {len(values)} elements in {expected}; its shape makes {elements}")
+        raise InvalidRequest(f"{where} has {len(values)} elements in {expected}; its shape needs {elements}")
     if spec.datatype.is_bytes:
         return _strings(values, elements, where)
     return _narrowed(np.array(values, dtype=_wide(spec.datatype.dtype)), spec, where)
@@ -260,7 +260,7 @@ def split_bytes(raw: memoryview, where: str, at_most: int) -> list[bytes]:
         if end > raw.nbytes or end < position + 4:
             raise InvalidRequest(f"{where}: element {len(elements)} of the BYTES tensor is longer than the buffer")
         if len(elements) == at_most:
-            raise InvalidRequest(f"{where} has more than {at_most} BYTES elements; its shape makes {at_most}")
+            raise InvalidRequest(f"{where} has more than {at_most} BYTES elements; its shape needs {at_most}")
         elements.append(bytes(raw[position + 4 : end]))
         position = end
     return elements
@@ -268,7 +268,7 @@ def split_bytes(raw: memoryview, where: str, at_most: int) -> list[bytes]:
 
 def _strings(values: Sequence[bytes], elements: int, where: str) -> Array:
     if len(values) != elements:
-        raise InvalidRequest(f"{where} has {len(values)} BYTES elements; its shape makes {elements}")
+        raise InvalidRequest(f"{where} has {len(values)} BYTES elements; its shape needs {elements}")
     try:
         # ONNX strings are UTF-8, and ONNX Runtime takes str.
         return np.array([bytes(value).decode() for value in values], dtype=object)

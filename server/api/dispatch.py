@@ -12,12 +12,12 @@ from ..failures import FailureLog
 from .accounting import Accounting
 from .admission import Admission, FailureCounts
 from .call import Arrival, Call, GroupHandler, Handler
-from .held import Held
-from .status import Status, status_of
-from .watch import CallWatch
+from .call_observer import CallObserver
+from .held import HeldCalls
+from .status import CallStatus, status_of
 
 
-class Guard:
+class CallGuard:
     """Runs work for a call and answers the call with any error. Thread-safe."""
 
     def __init__(self, log_failure: FailureLog) -> None:
@@ -50,9 +50,9 @@ class Dispatcher:
         self,
         handlers: Mapping[str, Handler],
         admission: Admission,
-        guard: Guard,
+        guard: CallGuard,
         failure_counts: FailureCounts | None = None,
-        watch: CallWatch | None = None,
+        observer: CallObserver | None = None,
         authorizer: Authorizer | None = None,
         *,
         probes: Mapping[str, Handler] | None = None,
@@ -65,7 +65,7 @@ class Dispatcher:
             admission: admits and counts calls.
             guard: answers failed calls.
             failure_counts: counts failed calls.
-            watch: reports calls to the access log and traces; None: both are off.
+            observer: reports calls to the access log and traces; None: both are off.
             authorizer: checks tokens; None: all calls are allowed.
             probes: handlers of methods that are always answered, such as health's Check.
             triton_status_codes: whether to use Triton's status codes where ours differ.
@@ -77,11 +77,11 @@ class Dispatcher:
                 self._group_handlers[method] = handler
         self._admission = admission
         self._guard = guard
-        self._watch = watch
+        self._observer = observer
         self._authorizer = authorizer
         self._probes = probes or {}
-        self._listener = Accounting(admission, failure_counts, watch, triton_status_codes=triton_status_codes)
-        self._refusals = Accounting(admission, failure_counts, watch)
+        self._listener = Accounting(admission, failure_counts, observer, triton_status_codes=triton_status_codes)
+        self._refusals = Accounting(admission, failure_counts, observer)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ class Dispatcher:
 
     def _begin(self, method: str, message: bytes, call: Call, now_ns: int) -> Handler | None:
         """Registers a call and returns its handler if its token permits it; None: it may be a probe."""
-        record = None if self._watch is None else self._watch.record(method, call, now_ns)
+        record = None if self._observer is None else self._observer.record(method, call, now_ns)
         call.begin(method, self._listener, now_ns, record)
         handler = self._handlers.get(method)
         if handler is not None and self._authorizer is not None:
@@ -172,24 +172,24 @@ class Dispatcher:
         call.begin(method, self._listener, time.monotonic_ns(), None)
         self._guard.fail(call, error)
 
-    def hold(self, most: int) -> Held:
+    def hold(self, most: int) -> HeldCalls:
         """Holds up to `most` new calls until `release`; probes are still answered."""
-        held = Held(partial(Dispatcher.handle, self), self._handlers, most)
+        held = HeldCalls(partial(Dispatcher.handle, self), self._handlers, most)
         # Replaces the methods, so this costs nothing while off.
         self.handle, self.handle_all = held.take, held.take_all  # type: ignore[method-assign]  # see above
         return held
 
-    def release(self, held: Held) -> None:
+    def release(self, held: HeldCalls) -> None:
         """Handles the held calls and all new ones."""
         del self.handle, self.handle_all
         held.release()
 
-    def refuse(self, method: str, call: Call, status: Status) -> None:
+    def refuse(self, method: str, call: Call, status: CallStatus) -> None:
         """Answers a call that its transport refuses, with exactly this status.
 
         Triton's codes are not applied: such refusals, as of a too large message, are not worth a retry.
         """
         now_ns = time.monotonic_ns()
-        record = None if self._watch is None else self._watch.record(method, call, now_ns)
+        record = None if self._observer is None else self._observer.record(method, call, now_ns)
         call.begin(method, self._refusals, now_ns, record)
         call.fail(status)

@@ -47,7 +47,7 @@ class Figures:
 
 
 def _figures(loaded: LoadedVersion, stats: VersionStats) -> pb.VersionFigures:
-    with stats.settled():
+    with stats.folded():
         figures = pb.VersionFigures(
             model=loaded.name,
             version=str(loaded.version),

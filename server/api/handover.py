@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from .call import Call
 from .dispatch import Dispatcher
-from .status import Status
+from .status import CallStatus
 
 # A smaller lag is not worth examining each call.
 _NOTICEABLE_S = 0.001
@@ -110,7 +110,7 @@ class LoopCall(Call):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, answers: Answers, scope: Mapping[str, Any]) -> None:
         # Runs for every call: no super().__init__, and rarely changed attributes belong to the class.
-        self.answer: asyncio.Future[bytes | Status] = loop.create_future()
+        self.answer: asyncio.Future[bytes | CallStatus] = loop.create_future()
         self._answers = answers
         self._scope = scope
         self.sender = scope.get("client")
@@ -155,10 +155,10 @@ class LoopCall(Call):
     def flush(self) -> None:
         self._answers.flush()
 
-    def send_status(self, status: Status) -> None:
+    def send_status(self, status: CallStatus) -> None:
         self._answers.put(self, status)
 
-    def deliver(self, answer: bytes | Status) -> None:
+    def deliver(self, answer: bytes | CallStatus) -> None:
         """Passes the answer to the coroutine, unless it was cancelled."""
         if not self.answer.done():
             self.answer.set_result(answer)

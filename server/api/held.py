@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from .call import Call
 
 
-class Held:
+class HeldCalls:
     """Calls held by a dispatcher. Thread-safe."""
 
     def __init__(self, handle: Callable[[str, bytes, Call], None], methods: Container[str], most: int) -> None:

@@ -24,22 +24,22 @@ def describe(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelConfi
         loaded: the version.
         aliases: the model's named versions, which may have changed since it was loaded.
     """
-    settled = loaded.config
+    resolved = loaded.config
     config = pb.ModelConfig()
-    if settled.written is not None:
-        config.CopyFrom(settled.written)
-    config.name, config.backend, config.platform = settled.name, BACKEND, PLATFORM
-    config.max_batch_size = settled.batching.max_batch_size
+    if resolved.written is not None:
+        config.CopyFrom(resolved.written)
+    config.name, config.backend, config.platform = resolved.name, BACKEND, PLATFORM
+    config.max_batch_size = resolved.batching.max_batch_size
     config.default_model_filename = config.default_model_filename or DEFAULT_MODEL_FILE
     if config.version_policy.WhichOneof("policy_choice") is None:
         config.version_policy.latest.num_versions = 1
     rows = config.max_batch_size
-    inputs = _completed(config.input, pb.ModelInput, settled.inputs, rows)
-    outputs = _completed(config.output, pb.ModelOutput, settled.outputs, rows)
+    inputs = _completed(config.input, pb.ModelInput, resolved.inputs, rows)
+    outputs = _completed(config.output, pb.ModelOutput, resolved.outputs, rows)
     del config.input[:], config.output[:]
     config.input.extend(inputs)
     config.output.extend(outputs)
-    _complete_format(config, settled)
+    _complete_format(config, resolved)
     _complete_scheduling(config, loaded)
     set_aliases(config, aliases)
     return config
@@ -68,10 +68,10 @@ def _fill(entry: pb.ModelInput | pb.ModelOutput, spec: TensorSpec, max_batch_siz
     entry.dims[:] = dims or [1]
 
 
-def _complete_format(config: pb.ModelConfig, settled: ModelConfig) -> None:
+def _complete_format(config: pb.ModelConfig, resolved: ModelConfig) -> None:
     """Sets the position of a picture's channels, which Triton's image clients require."""
-    if settled.pictures is not None and not config.input[0].format:
-        is_last = settled.pictures.layout == "nhwc"
+    if resolved.pictures is not None and not config.input[0].format:
+        is_last = resolved.pictures.layout == "nhwc"
         config.input[0].format = pb.ModelInput.FORMAT_NHWC if is_last else pb.ModelInput.FORMAT_NCHW
 
 

@@ -36,7 +36,7 @@ def check(request: pb.ClassifyRequest, max_batch_size: int) -> None:
     if rows_of(request) > max_batch_size:
         raise InvalidRequest(
             f"occlusion of {cells} × {cells} cells computes {rows_of(request)} pictures in one batch; the model's "
-            f"batch is at most {max_batch_size}: ask for fewer cells"
+            f"batch is at most {max_batch_size}: request fewer cells"
         )
 
 

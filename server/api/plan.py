@@ -394,6 +394,6 @@ def _class_count(
     row = spec.shape[1:] if loaded.config.batching.max_batch_size else spec.shape
     if not row or sum(size != 1 for size in row) > 1 or not spec.datatype.has_numbers:
         raise InvalidRequest(
-            f"output {spec.name} of model {loaded.name} is not a row of class scores; ask for it without classification"
+            f"output {spec.name} of model {loaded.name} is not a row of class scores; request it without classification"
         )
     return count

@@ -13,7 +13,7 @@ from ..repository.overlay import Override, read_override
 from .admission import STOPPING
 from .call import Call, Handler
 from .codec import parse_message
-from .dispatch import Guard
+from .dispatch import CallGuard
 from .open_inference import SERVICE
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class RepositoryControl:
         """
         self._manager = manager
         self._mode = mode
-        self._guard = Guard(log_failure)
+        self._guard = CallGuard(log_failure)
 
     def handlers(self) -> dict[str, Handler]:
         """Returns a handler for each served method's full name."""

@@ -9,7 +9,7 @@ from ..errors import Unimplemented
 from ..repository.catalogue import Catalogue, State, VersionState
 from .call import Call
 from .codec import parse_message
-from .dispatch import Guard
+from .dispatch import CallGuard
 
 _CHANGED = "serves what was loaded before; the files on disk have changed since"
 
@@ -20,7 +20,9 @@ class RepositoryIndex:
     Each call reads the repository, on a separate thread: a hung disk must affect only these calls.
     """
 
-    def __init__(self, catalogue: Catalogue, changed: Callable[[], Collection[tuple[str, int]]], guard: Guard) -> None:
+    def __init__(
+        self, catalogue: Catalogue, changed: Callable[[], Collection[tuple[str, int]]], guard: CallGuard
+    ) -> None:
         """Args:
         catalogue: the loaded models.
         changed: returns the ready versions, by model and number, whose files changed on disk.

@@ -48,7 +48,7 @@ class ModelStatistics:
 
 def _statistics(loaded: LoadedVersion, stats: VersionStats) -> pb.ModelStatistics:
     # Batches wait for this lock, so slow work is done without it.
-    with stats.settled():
+    with stats.folded():
         message = pb.ModelStatistics(
             name=loaded.name,
             version=str(loaded.version),

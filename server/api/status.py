@@ -61,7 +61,7 @@ _PUSHBACK_MS = 20
 
 
 @dataclass(frozen=True)
-class Status:
+class CallStatus:
     """The status of a call; without a result unless it is `OK`."""
 
     code: grpc.StatusCode
@@ -74,11 +74,11 @@ class Status:
     """The kind of error, for counting, such as queue_full."""
 
 
-OK = Status(grpc.StatusCode.OK, "")
+OK = CallStatus(grpc.StatusCode.OK, "")
 """The status of a successful call."""
 
 
-def status_of(error: RequestError) -> Status:
+def status_of(error: RequestError) -> CallStatus:
     """Returns the caller's status for an error."""
     kind = type(error)
     if isinstance(error, RateExceeded):
@@ -91,8 +91,8 @@ def status_of(error: RequestError) -> Status:
 # Under overload the same refusal is sent thousands of times per second. Messages are shortened before they come here:
 # 256 are kept, and they may contain a client's words.
 @functools.lru_cache(maxsize=256)
-def _status(code: grpc.StatusCode, reason: str, message: str, trailing: tuple[tuple[str, str], ...]) -> Status:
-    return Status(code, message, trailing, reason)
+def _status(code: grpc.StatusCode, reason: str, message: str, trailing: tuple[tuple[str, str], ...]) -> CallStatus:
+    return CallStatus(code, message, trailing, reason)
 
 
 def _after(wait_s: float) -> tuple[tuple[str, str], ...]:
@@ -105,7 +105,7 @@ def _pushback(wait_ms: int) -> tuple[tuple[str, str], ...]:
     return ("grpc-retry-pushback-ms", str(wait_ms)), ("retry-pushback-ms", str(wait_ms))
 
 
-def as_triton(status: Status) -> Status:
+def as_triton(status: CallStatus) -> CallStatus:
     """Returns a status with Triton's code: UNAVAILABLE for a full queue and for a passed deadline."""
     return replace(status, code=_TRITON_CODES.get(status.code, status.code))
 

@@ -17,7 +17,7 @@ from .admission import STOPPING, Admission, FailureCounts
 from .call import Call
 from .codec import parse
 from .dispatch import Dispatcher
-from .status import Status, status_of
+from .status import CallStatus, status_of
 from .streaming import HandOver, Metadata, OpenStream
 from .wire import encode_varint
 
@@ -49,7 +49,7 @@ class _StreamedCall(Call):
         self._has_left = False
         self._on_cancel: Callable[[], None] | None = None
         self._reply: bytes | None = None
-        self.status: Status | None = None
+        self.status: CallStatus | None = None
         """Its error, once known."""
 
     @property
@@ -87,7 +87,7 @@ class _StreamedCall(Call):
         self._reply = message
         self._stream.answered(self)
 
-    def send_status(self, status: Status) -> None:
+    def send_status(self, status: CallStatus) -> None:
         self.status = status
         self._stream.answered(self)
 
@@ -164,7 +164,7 @@ class InferStream(OpenStream):
         """The server stops: the stream ends with UNAVAILABLE when the received requests are answered."""
         self._end_with(status_of(Unavailable(STOPPING)))
 
-    def _end_with(self, status: Status) -> None:
+    def _end_with(self, status: CallStatus) -> None:
         with self._lock:
             if not self._is_finished:
                 self.status = status

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .call import Call
-from .status import Status
+from .status import CallStatus
 
 Metadata = Sequence[tuple[str, str | bytes]]
 """A client's metadata, with keys in lower case."""
@@ -22,7 +22,7 @@ class OpenStream(ABC):
     from any thread, when there may be more to do. No method blocks or raises.
     """
 
-    status: Status | None = None
+    status: CallStatus | None = None
     """The final status; None: OK."""
 
     @property

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog, guarded
 from .request import ComputedBatch, Request
-from .run import GuardedObserver
+from .run import SafeObserver
 
 
 class Answers:
     """Answers requests. Thread-safe."""
 
-    def __init__(self, name: str, observer: GuardedObserver, log_failure: FailureLog) -> None:
+    def __init__(self, name: str, observer: SafeObserver, log_failure: FailureLog) -> None:
         """`name` is the version in error messages; `observer` is notified of dropped requests."""
         self._name = name
         self._observer = observer

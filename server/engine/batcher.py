@@ -22,7 +22,7 @@ from .expiry import Alarm, Clockwork, Expiry
 from .instance import Instance
 from .policy import BatchingPolicy
 from .request import Request
-from .run import GuardedObserver, Observer
+from .run import Observer, SafeObserver
 from .scheduler import Scheduler
 from .wakeup import Wakeups, two_wakeups
 from .workers import Workers
@@ -65,7 +65,7 @@ class Batcher:
             supervisor: supervises the threads; None: only their failures are logged.
             wakeups: creates the lock and the conditions that threads wait for; a simulation has its own.
         """
-        told = GuardedObserver(observer, log_failure)
+        told = SafeObserver(observer, log_failure)
         answers = Answers(name, told, log_failure)
         alarm = Alarm(timer)
         self._instances: Sequence[Instance[Any]] = instances

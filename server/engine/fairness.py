@@ -15,7 +15,7 @@ from .request import Request
 _MOST_COUNTED = 32
 
 
-class _Lane:
+class _SenderQueue:
     """The waiting requests of one sender."""
 
     __slots__ = ("credit", "requests", "rows", "sender")
@@ -28,14 +28,14 @@ class _Lane:
         self.credit = credit
 
 
-class FairLine:
+class FairQueue:
     """Waiting requests, in the order in which they will run. Not thread-safe.
 
     As long as one sender waits, this is a deque, `front`, which its owner may read and change at its left end. When
     others wait too, `front` has at most the one request whose turn it is, and `advance` puts the next one there.
     """
 
-    __slots__ = ("_behind", "_is_fair", "_ring", "front", "lanes", "sender")
+    __slots__ = ("_behind", "_is_fair", "_ring", "front", "queues", "sender")
 
     def __init__(self, *, is_fair: bool = True) -> None:
         """Args:
@@ -45,10 +45,10 @@ class FairLine:
         self.front: deque[Request] = deque()
         self.sender: Hashable = None
         """Whose requests `front` has, as long as there is only one sender."""
-        self.lanes: dict[Hashable, _Lane] = {}
+        self.queues: dict[Hashable, _SenderQueue] = {}
         """What each sender has waiting; empty from when the last request is in `front` until a second sender comes."""
         # The same in the order of their turns; it is the first one's turn.
-        self._ring: deque[_Lane] = deque()
+        self._ring: deque[_SenderQueue] = deque()
         # Requests in them.
         self._behind = 0
 
@@ -58,38 +58,38 @@ class FairLine:
 
     def __iter__(self) -> Iterator[Request]:
         """Yields the requests in the order in which they will run."""
-        if not self.lanes:
+        if not self.queues:
             yield from self.front
             return
-        line = FairLine()
-        line.front = self.front.copy()
-        line._ring = deque(_Lane(lane.sender, lane.requests.copy(), lane.credit) for lane in self._ring)
-        line.lanes = {lane.sender: lane for lane in line._ring}
-        while line.front or line.advance():
-            yield line.front.popleft()
+        copy = FairQueue()
+        copy.front = self.front.copy()
+        copy._ring = deque(_SenderQueue(queue.sender, queue.requests.copy(), queue.credit) for queue in self._ring)
+        copy.queues = {queue.sender: queue for queue in copy._ring}
+        while copy.front or copy.advance():
+            yield copy.front.popleft()
 
     def append(self, request: Request) -> None:
         """Adds a request."""
         sender = request.sender
-        if not self.lanes:
+        if not self.queues:
             if not self.front:
                 self.sender = sender
             if sender == self.sender or not self._is_fair:
                 self.front.append(request)
                 return
-            self._add_lane(self.sender, self.front)
+            self._add_queue(self.sender, self.front)
             self.front = deque()
-        lane = self.lanes.get(sender)
-        if lane is None:
-            self._add_lane(sender, deque((request,)))
+        queue = self.queues.get(sender)
+        if queue is None:
+            self._add_queue(sender, deque((request,)))
         else:
-            lane.requests.append(request)
-            lane.rows += request.rows
+            queue.requests.append(request)
+            queue.rows += request.rows
             self._behind += 1
 
     def extend(self, requests: Sequence[Request], *, has_one_sender: bool) -> None:
         """Adds requests in order; `has_one_sender` tells whether all are from one sender."""
-        if has_one_sender and requests and not self.lanes:
+        if has_one_sender and requests and not self.queues:
             sender = requests[0].sender
             if not self.front:
                 self.sender = sender
@@ -99,9 +99,9 @@ class FairLine:
         for request in requests:
             self.append(request)
 
-    def _add_lane(self, sender: Hashable, requests: deque[Request]) -> None:
-        lane = self.lanes[sender] = _Lane(sender, requests)
-        self._ring.append(lane)
+    def _add_queue(self, sender: Hashable, requests: deque[Request]) -> None:
+        queue = self.queues[sender] = _SenderQueue(sender, requests)
+        self._ring.append(queue)
         self._behind += len(requests)
 
     def advance(self) -> bool:
@@ -109,33 +109,33 @@ class FairLine:
         ring = self._ring
         if not ring:
             return False
-        lane = ring[0]
+        queue = ring[0]
         if len(ring) == 1:
             # No other sender waits for its turn.
-            lane.credit = lane.requests[0].rows
-        elif lane.requests[0].rows > lane.credit:
-            lane = self._next_lane()
-        request = lane.requests.popleft()
-        lane.credit -= request.rows
-        lane.rows -= request.rows
+            queue.credit = queue.requests[0].rows
+        elif queue.requests[0].rows > queue.credit:
+            queue = self._next_queue()
+        request = queue.requests.popleft()
+        queue.credit -= request.rows
+        queue.rows -= request.rows
         self._behind -= 1
-        if not lane.requests:
-            self._forget(lane)
+        if not queue.requests:
+            self._forget(queue)
             self.sender = request.sender
         self.front.append(request)
         return True
 
-    def _forget(self, lane: _Lane) -> None:
+    def _forget(self, queue: _SenderQueue) -> None:
         ring = self._ring
-        if ring[0] is lane:
+        if ring[0] is queue:
             ring.popleft()
             # The previous sender has had its turn.
             ring.rotate(1)
         else:
-            ring.remove(lane)
-        del self.lanes[lane.sender]
+            ring.remove(queue)
+        del self.queues[queue.sender]
 
-    def _next_lane(self) -> _Lane:
+    def _next_queue(self) -> _SenderQueue:
         """Rotates to the next sender that may run its first request.
 
         One row per turn: more would let a sender of small requests fill whole runs.
@@ -144,14 +144,14 @@ class FairLine:
         while True:
             for _ in range(len(ring)):
                 ring.rotate(-1)
-                lane = ring[0]
-                lane.credit += 1
-                if lane.requests[0].rows <= lane.credit:
-                    return lane
+                queue = ring[0]
+                queue.credit += 1
+                if queue.requests[0].rows <= queue.credit:
+                    return queue
             # Every sender is saving for a large request: skip the rounds in which none can run.
-            rounds = min(lane.requests[0].rows - lane.credit for lane in ring) - 1
-            for lane in ring:
-                lane.credit += rounds
+            rounds = min(queue.requests[0].rows - queue.credit for queue in ring) - 1
+            for queue in ring:
+                queue.credit += rounds
 
     def rows_before(self, request: Request, rows: int) -> int:
         """Returns the maximum number of rows that run before a request appended now, if no other comes.
@@ -163,47 +163,47 @@ class FairLine:
             rows: rows of all waiting requests, or more.
         """
         sender = request.sender
-        if not self.lanes:
+        if not self.queues:
             return rows if sender == self.sender or not self._is_fair else min(rows, request.rows)
-        own = self.lanes.get(sender)
+        own = self.queues.get(sender)
         own_rows, credit = (own.rows, own.credit) if own else (0, 0)
         # Rounds until it runs; each gives the others another row.
         rounds = own_rows + request.rows - credit
         before = own_rows + sum(each.rows for each in self.front)
         if len(self._ring) > _MOST_COUNTED:
             return min(rows, before + len(self._ring) * (rounds + 1))
-        for lane in self._ring:
-            if lane is not own:
-                before += min(lane.rows, lane.credit + rounds)
+        for queue in self._ring:
+            if queue is not own:
+                before += min(queue.rows, queue.credit + rounds)
         return before
 
     def count(self, sender: Hashable) -> int:
         """Returns the number of waiting requests of a sender."""
-        if self.lanes:
-            lane = self.lanes.get(sender)
-            return len(lane.requests) if lane else 0
+        if self.queues:
+            queue = self.queues.get(sender)
+            return len(queue.requests) if queue else 0
         return len(self.front) if sender == self.sender or not self._is_fair else 0
 
     def greediest(self) -> tuple[Hashable, int]:
         """Returns the sender with the most waiting requests, and their number."""
-        if not self.lanes:
+        if not self.queues:
             return self.sender, len(self.front)
-        lane = max(self._ring, key=lambda each: len(each.requests))
-        return lane.sender, len(lane.requests)
+        queue = max(self._ring, key=lambda each: len(each.requests))
+        return queue.sender, len(queue.requests)
 
     def newest(self, sender: Hashable) -> Request:
         """Returns a sender's newest request, which must exist."""
-        return self.lanes[sender].requests[-1] if self.lanes else self.front[-1]
+        return self.queues[sender].requests[-1] if self.queues else self.front[-1]
 
     def remove(self, request: Request) -> bool:
         """Removes a request; returns whether it was there."""
         if request in self.front:
             self.front.remove(request)
             return True
-        lane = self.lanes.get(request.sender)
-        if lane is None or request not in lane.requests:
+        queue = self.queues.get(request.sender)
+        if queue is None or request not in queue.requests:
             return False
-        self._keep(lane, deque(each for each in lane.requests if each is not request))
+        self._keep(queue, deque(each for each in queue.requests if each is not request))
         return True
 
     def extract(self, is_wanted: Callable[[Request], bool]) -> list[Request]:
@@ -212,28 +212,28 @@ class FairLine:
         if found:
             gone = set(map(id, found))
             self.front = deque(each for each in self.front if id(each) not in gone)
-            for lane in list(self._ring):
-                self._keep(lane, deque(each for each in lane.requests if id(each) not in gone))
+            for queue in list(self._ring):
+                self._keep(queue, deque(each for each in queue.requests if id(each) not in gone))
         return found
 
     def everything(self) -> Iterable[Request]:
         """Yields the requests, each sender's in order."""
         yield from self.front
-        for lane in self._ring:
-            yield from lane.requests
+        for queue in self._ring:
+            yield from queue.requests
 
-    def _keep(self, lane: _Lane, requests: deque[Request]) -> None:
-        self._behind += len(requests) - len(lane.requests)
-        lane.requests, lane.rows = requests, sum([request.rows for request in requests])
+    def _keep(self, queue: _SenderQueue, requests: deque[Request]) -> None:
+        self._behind += len(requests) - len(queue.requests)
+        queue.requests, queue.rows = requests, sum([request.rows for request in requests])
         if requests:
             return
-        self._forget(lane)
-        if not self.lanes and self.front:
+        self._forget(queue)
+        if not self.queues and self.front:
             self.sender = self.front[0].sender
 
     def clear(self) -> None:
         """Removes all requests."""
         self.front.clear()
         self._ring.clear()
-        self.lanes.clear()
+        self.queues.clear()
         self._behind = 0

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 
 from ..errors import Cancelled, DeadlineExceeded, Overloaded, QueueFull, RequestError
-from .fairness import FairLine
+from .fairness import FairQueue
 from .policy import BatchingPolicy, QueuePolicy
 from .request import Request
 
@@ -15,9 +15,9 @@ class _Level:
 
     def __init__(self, policy: QueuePolicy, *, is_fair: bool) -> None:
         self.policy = policy
-        self.ready = FairLine(is_fair=is_fair)
+        self.ready = FairQueue(is_fair=is_fair)
         # Requests that waited too long, if that delays them instead of refusing them.
-        self.delayed = FairLine(is_fair=is_fair)
+        self.delayed = FairQueue(is_fair=is_fair)
 
     def has_room(self) -> bool:
         return len(self.ready) + len(self.delayed) < self.policy.max_queue_size
@@ -29,7 +29,7 @@ class _Level:
 class RequestQueue:
     """A bounded queue with priorities, deadlines and turns.
 
-    Senders take turns at each priority (`FairLine`) and share its room: when it is full, a sender with less than its
+    Senders take turns at each priority (`FairQueue`) and share its room: when it is full, a sender with less than its
     share displaces the newest request of the sender with the most. With `preserve_ordering`, requests keep the order of
     their arrival, and nothing is displaced.
     """
@@ -58,7 +58,7 @@ class RequestQueue:
         if request.timeout_ns or level.policy.default_timeout_s:
             _limit_wait(request, level.policy)
         ready = level.ready
-        if request.sender == ready.sender and not ready.lanes:
+        if request.sender == ready.sender and not ready.queues:
             ready.front.append(request)
         else:
             ready.append(request)
@@ -69,11 +69,11 @@ class RequestQueue:
     def _make_room(self, level: _Level, request: Request) -> bool:
         """Displaces the newest request of the sender with the most at a full level, if it has at least two more than
         this request's sender; returns whether it did."""
-        line = level.ready if len(level.ready) >= len(level.delayed) else level.delayed
-        sender, count = line.greediest()
+        queue = level.ready if len(level.ready) >= len(level.delayed) else level.delayed
+        sender, count = queue.greediest()
         if count <= level.count(request.sender) + 1:
             return False
-        displaced = line.newest(sender)
+        displaced = queue.newest(sender)
         self.remove(displaced)
         displaced.is_displaced = True
         self.displaced.append(displaced)
@@ -99,8 +99,8 @@ class RequestQueue:
 
     def remove(self, request: Request) -> bool:
         """Takes a request out; returns whether it was there."""
-        for line in self._lines():
-            if line.remove(request):
+        for queue in self._queues():
+            if queue.remove(request):
                 self.size -= 1
                 self.rows -= request.rows
                 return True
@@ -111,7 +111,7 @@ class RequestQueue:
         only = self._only
         if only is not None:
             ready = only.ready
-            if request.sender == ready.sender and not ready.lanes:
+            if request.sender == ready.sender and not ready.queues:
                 return self.rows
             return ready.rows_before(request, self.rows)
         own = self._policy.level_of(request.priority)
@@ -121,15 +121,15 @@ class RequestQueue:
     def clear(self) -> list[Request]:
         """Removes and returns all requests."""
         everything = list(self.waiting())
-        for line in self._lines():
-            line.clear()
+        for queue in self._queues():
+            queue.clear()
         self.size = self.rows = 0
         return everything
 
     def waiting(self) -> Iterator[Request]:
         """Yields the requests in the order in which they are to run."""
-        for line in self._lines():
-            yield from line
+        for queue in self._queues():
+            yield from queue
 
     def take(
         self, limit: int, *, merge: bool, now_ns: int, done_ns: int = 0
@@ -158,9 +158,9 @@ class RequestQueue:
     def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int, done_ns: int) -> int:
         """Moves front requests into `batch`, and expired or cancelled ones into `dropped`; returns its rows."""
         rows = 0
-        for line in self._lines():
-            waiting = line.front
-            while waiting or (line.lanes and line.advance()):
+        for queue in self._queues():
+            waiting = queue.front
+            while waiting or (queue.queues and queue.advance()):
                 request = waiting[0]
                 deadline_ns = request.deadline_ns
                 if request.cancelled or (
@@ -183,8 +183,8 @@ class RequestQueue:
         """Removes expired requests, and moves those to delay behind the others; returns the requests to drop."""
         dropped: list[Request] = []
         for level in self._levels:
-            for line in (level.ready, level.delayed):
-                dropped += line.extract(lambda each: each.deadline_ns is not None and each.deadline_ns <= now_ns)
+            for queue in (level.ready, level.delayed):
+                dropped += queue.extract(lambda each: each.deadline_ns is not None and each.deadline_ns <= now_ns)
             for late in level.ready.extract(lambda each: each.patience_ns is not None and each.patience_ns <= now_ns):
                 level.delayed.append(late)
         self.size -= len(dropped)
@@ -200,10 +200,10 @@ class RequestQueue:
             times += [each.deadline_ns for each in level.delayed.everything() if each.deadline_ns is not None]
         return min(times, default=None)
 
-    def _lines(self) -> Iterator[FairLine]:
+    def _queues(self) -> Iterator[FairQueue]:
         for level in self._levels:
             yield level.ready
-            if level.delayed.front or level.delayed.lanes:
+            if level.delayed.front or level.delayed.queues:
                 yield level.delayed
 
 

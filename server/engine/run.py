@@ -58,7 +58,7 @@ class Observer(Protocol):
         """A session that kept failing was replaced."""
 
 
-class GuardedObserver:
+class SafeObserver:
     """An observer whose errors are logged: they must not cost a thread, session or answer."""
 
     def __init__(self, observer: Observer, log_failure: FailureLog) -> None:

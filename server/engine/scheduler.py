@@ -1,12 +1,12 @@
-"""Who runs next: the queue, the sessions that are free, and the lock around both.
+"""Decides what runs next: the queue, the idle sessions, and their lock.
 
-Promises:
-- a request is in the queue, in a run, or was given back to the caller of the method that took it out: never in two;
-- the queue is bounded, and a full one refuses at once;
+Guarantees:
+- a request is in exactly one place: the queue, a run, or returned to the caller of the method that removed it;
+- the queue is bounded, and a full queue refuses at once;
 - a session has one run at a time;
-- while requests wait and a session is free, a worker is awake or has been woken: those that wait for the end sleep
-  elsewhere, so no wake-up is lost to them;
-- `wait_until_idle` returns once all that was accepted is answered and every worker has left.
+- while requests wait and a session is idle, a worker is awake or has been woken: threads that wait for the end sleep
+  elsewhere, so they cannot consume its wake-up;
+- `wait_until_idle` returns once all accepted requests are answered and every worker has left.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ R = TypeVar("R", bound=Request)
 
 
 class Scheduler:
-    """The requests that wait for one model version, and the sessions that compute them. Any thread may use it."""
+    """The waiting requests of one model version, and its sessions. Thread-safe."""
 
     def __init__(
         self,
@@ -42,17 +42,17 @@ class Scheduler:
         wakeups: Wakeups,
         owner: Owner,
     ) -> None:
-        """Makes a scheduler with an empty queue.
+        """Starts with an empty queue.
 
         Args:
-            name: what error messages call the version.
+            name: the version's name in error messages.
             instances: sessions that compute batches.
             policy: when requests are merged.
-            curve: what a run takes, by its size.
-            clock_ns: the time that deadlines and arrivals are read against.
-            alarm: set to the first deadline of what waits.
-            wakeups: where workers sleep, and those that wait for the end.
-            owner: whom callers who leave tell of it.
+            curve: run time by batch size.
+            clock_ns: the clock of deadlines and arrivals.
+            alarm: set to the earliest deadline in the queue.
+            wakeups: where workers sleep, and where threads wait for the end.
+            owner: receives cancellations.
         """
         self._name = name
         self._policy = policy
@@ -65,38 +65,38 @@ class Scheduler:
         self._on_arrival = ArrivalRuns()
         self._free = list(instances)
         self._tickets = 0
-        # Runs that are not answered yet.
+        # Runs not answered yet.
         self._running = 0
         self._workers = 0
         self._draining = False
         self._is_over = False
         self.broken = ""
-        """Why no session computes any more; empty while one does."""
+        """Why no session is left; empty while there is one."""
         self.row_fault = ""
-        """What a run has shown that forbids merging; empty: nothing has."""
-        # Two, because one wake-up must not reach a thread that waits for something else.
+        """Why merging stopped after a run; empty: it did not."""
+        # Two, so a wake-up cannot reach a thread that waits for something else.
         self._lock, self._work, self._idle = wakeups
         self.learn(curve)
 
     def learn(self, curve: LatencyCurve) -> None:
-        """Goes by these run times from now on."""
+        """Uses these run times from now on."""
         self._former.limit = self._policy.limit(curve.best_size)
         # Without merging, each request is a run.
         self._overload.learn(curve, (self._former.merge and self._former.limit) or 1)
 
     @property
     def waiting(self) -> int:
-        """How many requests are in the queue."""
+        """Number of requests in the queue."""
         return self._queue.size
 
     @property
     def curve(self) -> LatencyCurve:
-        """What a run takes, by its size."""
+        """Run time by batch size."""
         return self._overload.curve
 
     @property
     def limit(self) -> int:
-        """Most rows that are merged."""
+        """Maximum rows merged into a run."""
         return self._former.limit
 
     @property
@@ -105,10 +105,10 @@ class Scheduler:
         return self._former.merge
 
     def submit(self, request: Request, *, may_run: bool) -> Run | None:
-        """Queues a request, or returns it as a run for this thread, if `may_run`.
+        """Queues a request or, if `may_run`, may return it as a run for this thread.
 
         Raises:
-            RequestError: it is not accepted.
+            RequestError: it is refused.
         """
         with self._lock:
             if self._draining or self.broken:
@@ -126,7 +126,7 @@ class Scheduler:
             return None
 
     def submit_all(self, requests: Sequence[R]) -> Sequence[tuple[R, RequestError]]:
-        """Queues requests in their order; returns those that are not accepted, and why."""
+        """Queues requests in order; returns the refused ones with their errors."""
         with self._lock:
             if self._draining or self.broken:
                 return [(request, self.refusal()) for request in requests]
@@ -137,7 +137,7 @@ class Scheduler:
             return self._submit_each(requests, now_ns)
 
     def _submit_each(self, requests: Sequence[R], now_ns: int) -> Sequence[tuple[R, RequestError]]:
-        """Queues requests one by one, where they have to be looked at one by one."""
+        """Queues requests one by one, if each must be checked."""
         others: list[tuple[R, RequestError]] = []
         for request in requests:
             if error := self._judge(request, now_ns):
@@ -152,7 +152,7 @@ class Scheduler:
         return QueueFull(f"{self._name}: {self._queue.size} requests wait, and no more are accepted; retry later")
 
     def _has_time_for(self, requests: Sequence[Request], now_ns: int) -> bool:
-        """Returns whether all of them can be taken without a look at each."""
+        """Returns whether all can be accepted without checking each."""
         rows, first_ns = 0, None
         for request in requests:
             rows += request.rows
@@ -162,16 +162,16 @@ class Scheduler:
         return self._overload.takes_all(self._queue.rows, rows, first_ns, now_ns)
 
     def _judge(self, request: Request, now_ns: int) -> Overloaded | None:
-        """Returns why there is no time for a request; None: there is."""
+        """Returns an error if there is no time for a request, or None."""
         if self._overload.takes_all(self._queue.rows, request.rows, request.deadline_ns, now_ns):
-            # Whatever runs before it.
+            # Even if nothing runs before it.
             return None
         rows = self._queue.rows_before(request)
         refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns, self._queue.rows)
         return refused(self._name, refusal) if refusal else None
 
     def _accept(self, requests: Sequence[Request]) -> None:
-        """Sees to requests that have just been queued."""
+        """Wakes workers and sets the alarm for newly queued requests."""
         first_ns = NEVER_NS
         for request in requests:
             request.owner = self._owner
@@ -186,7 +186,7 @@ class Scheduler:
             self._work.wake(len(requests))
 
     def refusal(self) -> Unavailable:
-        """Returns why nothing is accepted any more."""
+        """Returns the reason why no more requests are accepted."""
         if self.broken:
             return Unavailable(
                 f"{self._name} is not ready: {self.broken}; see the server's log, and load the model again"
@@ -194,37 +194,37 @@ class Scheduler:
         return Unloading(f"{self._name} is being unloaded; send the request to another replica or retry")
 
     def _may_run_here(self, request: Request, now_ns: int) -> bool:
-        """Returns whether a new request need not wait, and would not keep its thread for long."""
+        """Returns whether a new request can run at once, and quickly, on this thread."""
         if self._queue.size or not self._free or self._former.delay_ns or not self._policy.run_on_arrival:
             return False
         deadline_ns = request.deadline_ns
-        # The queue knows what a timeout is counted from, and when it has passed.
+        # The queue applies timeouts.
         if request.timeout_ns or request.cancelled or (deadline_ns is not None and deadline_ns <= now_ns):
             return False
         return self._on_arrival.allows(self._overload.curve.run_ns(request.rows))
 
-    # Requests leave without a run.
+    # Requests that leave without a run.
 
     @property
     def has_displaced(self) -> bool:
-        """Whether requests lost their places to those of other senders, and wait for `take_displaced`."""
+        """Whether requests were displaced by other senders' requests, and wait for `take_displaced`."""
         return bool(self._queue.displaced)
 
     def take_displaced(self) -> list[Request]:
-        """Takes out the requests that lost their places, which are to be dropped."""
+        """Removes and returns the displaced requests, for the caller to drop."""
         with self._lock:
             displaced, self._queue.displaced = self._queue.displaced, []
             return displaced
 
     def remove(self, request: Request) -> bool:
-        """Takes a request out of the queue; returns whether it was there."""
+        """Removes a request from the queue; returns whether it was there."""
         with self._lock:
             found = self._queue.remove(request)
             self._let_workers_end()
             return found
 
     def expire(self) -> list[Request]:
-        """Takes expired requests out of the queue and returns them; sets the alarm for the next ones."""
+        """Removes and returns expired requests; sets the alarm for the next deadline."""
         with self._lock:
             self._alarm.due_ns = NEVER_NS
             expired = self._queue.expire(self._clock_ns())
@@ -234,25 +234,25 @@ class Scheduler:
             return expired
 
     def join(self) -> None:
-        """Counts a worker, which will call `leave`."""
+        """Counts a worker until it calls `leave`."""
         with self._lock:
             self._workers += 1
 
     def leave(self) -> None:
-        """Counts a worker no more."""
+        """Stops counting a worker."""
         with self._lock:
             self._workers -= 1
             self._let_workers_end()
             self._idle.wake_all()
 
     def take(self, own: Instance[Any]) -> tuple[Run | None, list[Request]] | None:
-        """Waits until a session is free for requests that wait.
+        """Waits for requests and an idle session.
 
         Args:
-            own: the session that is taken if it is free.
+            own: the preferred session, if idle.
 
         Returns:
-            A run, if there is one, and requests to drop, which expired or were cancelled; None at the end.
+            A run, if any, and expired or cancelled requests to drop; None at the end.
         """
         with self._lock:
             while True:
@@ -272,16 +272,16 @@ class Scheduler:
         if self._queue.rows > limit:
             if self._policy.limits_batches:
                 limit = self._overload.limit(self._policy.max_batch_size, now_ns)
-            # Others wait that are in time: it is better to compute those.
+            # Other waiting requests are still in time: compute those first.
             run_ns = self._overload.run_ns(limit)
         requests, rows, dropped = self._former.take(limit, now_ns, run_ns)
         if not requests:
             return None, dropped
-        # The newest to be free is the one whose memory is warmest.
+        # The most recently used one, whose memory is warmest.
         return self._begin(own if own in self._free else self._free[-1], requests, rows, now_ns), dropped
 
     def _begin(self, instance: Instance[Any], requests: list[Request], rows: int, now_ns: int) -> Run:
-        """Takes a free session for requests that are out of the queue, or never were in it."""
+        """Assigns an idle session to requests that are not in the queue."""
         self._free.remove(instance)
         self._running += 1
         self._overload.begin(self._tickets, rows, now_ns)
@@ -291,7 +291,7 @@ class Scheduler:
     # Runs end.
 
     def give_back(self, instance: Instance[Any]) -> None:
-        """Takes back the session of a run, which is free from now on."""
+        """Marks a run's session as idle."""
         with self._lock:
             # Callers that still hold this batcher must not keep its sessions in memory.
             if not self._is_over:
@@ -300,7 +300,7 @@ class Scheduler:
                 self._work.wake()
 
     def finish(self, run: Run) -> None:
-        """Takes note of a run whose requests are all answered."""
+        """Records that all requests of a run are answered."""
         took_ns = self._clock_ns() - run.taken_ns
         with self._lock:
             self._overload.end(run.ticket, run.rows, took_ns)
@@ -314,7 +314,7 @@ class Scheduler:
                 self._idle.wake_all()
 
     def lose(self, reason: str) -> list[Request] | None:
-        """Does without one session; if it was the last, returns the requests that none is left for, else None."""
+        """Gives up one session; if it was the last, returns the waiting requests, else None."""
         with self._lock:
             self._overload.instances -= 1
             if self._overload.instances:
@@ -325,7 +325,7 @@ class Scheduler:
             return stranded
 
     def stop_merging(self, reason: str) -> bool:
-        """Makes every request a run of its own from now on; returns whether it was not so before."""
+        """Stops merging; returns whether requests were merged before."""
         with self._lock:
             is_first = not self.row_fault
             self.row_fault = self.row_fault or reason
@@ -336,15 +336,15 @@ class Scheduler:
     # The end.
 
     def close(self) -> None:
-        """Refuses requests from now on, and lets workers leave when the queue is empty."""
+        """Refuses new requests; workers leave when the queue is empty."""
         with self._lock:
             self._draining = True
-            # Those that wait for more company wait no longer.
+            # Wakes workers that wait for larger batches.
             self._work.wake_all()
 
     def wait_until_idle(self, timeout_s: float | None) -> bool:
-        """Waits until every accepted request is answered and all workers have left; returns whether that took no longer
-        than `timeout_s`. `close` comes first."""
+        """Waits until all accepted requests are answered and all workers have left; returns False after `timeout_s`.
+        Call `close` first."""
         with self._lock:
             end_ns = None if timeout_s is None else self._clock_ns() + int(timeout_s * 1e9)
             while self._workers or self._running:

@@ -1,4 +1,4 @@
-"""Reads a classifier's output: what its numbers mean, and a warning if they turn out to mean something else."""
+"""Interprets a classifier's output, and warns if the values contradict the assumed kind."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ from .tensors import Array, TensorSpec
 
 
 def scores_output(outputs: Sequence[TensorSpec]) -> TensorSpec | None:
-    """Returns a classifier's output, floats [rows, classes]; None: the model is not a classifier.
+    """Returns a classifier's output, floats [rows, classes], or None if the model is not a classifier.
 
-    Of several it is the only one that has labels, else the only one of that type and shape.
+    It is the only output with labels, or else the only one of that type and shape.
     """
     fitting = [spec for spec in outputs if spec.datatype.name.startswith("FP") and len(spec.shape) == 2]
     labelled = [spec for spec in fitting if spec.labels] or fitting
@@ -34,18 +34,18 @@ def scores_output(outputs: Sequence[TensorSpec]) -> TensorSpec | None:
 
 @dataclass(frozen=True)
 class Reading:
-    """Rows of an output, as they are to be understood."""
+    """Interpreted rows of an output."""
 
     kind: OutputKind
     """What the output's numbers mean."""
     columns: Scores
-    """A number for each class as the model gave it, float64 [N, classes]: the higher, the better."""
+    """The model's number per class, float64 [N, classes]; higher is better."""
     numbers: Scores
-    """The classes' probabilities, 0 to 1; the columns themselves if the kind is scores."""
+    """Class probabilities, 0 to 1; the unchanged columns if the kind is scores."""
     finite: npt.NDArray[np.bool_]
-    """Which rows have neither NaN nor an infinity among their numbers, bool [N]."""
+    """Which rows are finite, bool [N]."""
     is_single_unit: bool
-    """Whether one number per row stands for two classes."""
+    """Whether one number per row represents two classes."""
 
     @property
     def are_probabilities(self) -> bool:
@@ -59,10 +59,10 @@ class Reading:
 
 
 class ScoreReader:
-    """Reads the output of one loaded version. May be used from any thread.
+    """Interprets the output of one loaded version. Thread-safe.
 
-    What the numbers mean is decided when the version is loaded. After that it can change once: a row that cannot be
-    what was declared or assumed makes all later ones scores, until the version is loaded again.
+    The kind is determined when the version is loaded. It can change once: a row that contradicts it makes all later
+    rows scores, until the version is loaded again.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class ScoreReader:
         declared: bool,
         on_contradiction: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Starts with the kind that is known at load.
+        """Starts with the kind determined at load.
 
         Args:
             output: the classifier's output.
             kind: what its numbers mean.
             reason: how that is known, in a clause.
-            declared: whether it was declared; otherwise every row is held against what was assumed.
-            on_contradiction: receives the sentence for the log when a row proves the kind wrong.
+            declared: whether it was declared; otherwise every row is checked against the assumption.
+            on_contradiction: receives a sentence for the log when a row contradicts the kind.
         """
         self.output = output
-        """The output that is read."""
+        """The interpreted output."""
         self.declared = declared
         """Whether the kind was declared, in config.pbtxt or the card."""
         self._first_kind = kind
@@ -104,7 +104,7 @@ class ScoreReader:
 
     @property
     def is_contradicted(self) -> bool:
-        """Whether an output has proved the first kind wrong."""
+        """Whether an output has contradicted the first kind."""
         return self.kind != self._first_kind
 
     @property
@@ -113,7 +113,7 @@ class ScoreReader:
         return 2 if is_single_unit(self.output.shape[1], len(self.output.labels)) else self.output.shape[1]
 
     def read(self, values: Array) -> Reading:
-        """Returns what rows of the output mean: real [N, columns]."""
+        """Interprets rows of the output, real [N, columns]."""
         labels = len(self.output.labels)
         kind = self._checked(values)
         columns = each_class(values, kind, labels)
@@ -121,7 +121,7 @@ class ScoreReader:
         return Reading(kind, columns, numbers, are_finite(numbers), is_single_unit(values.shape[1], labels))
 
     def _checked(self, values: Array) -> OutputKind:
-        """Returns what the numbers mean, in the light of these rows as well."""
+        """Returns the kind, after checking it against these rows."""
         kind = self.kind
         if kind == "scores":
             return kind

@@ -1,4 +1,4 @@
-"""One loaded model, as clients see its tensors."""
+"""A loaded model with its tensors as clients see them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +23,9 @@ from .tensors import Array
 
 
 class Session:
-    """A model that computes, and releases the GIL meanwhile.
+    """A loaded model. Runs release the GIL.
 
-    `run` may be called from any thread: on the CPU by several at once, on a GPU by one at a time.
+    `run` may be called from any thread; on the CPU by several at once, on a GPU by one at a time.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Session:
 
         Args:
             model: the ONNX file.
-            options: where and how it computes.
-            reshapes: of tensors that have another shape for clients than in the graph, by name; one that does not suit
-                the graph's tensor is left out.
+            options: where and how it runs.
+            reshapes: by name, of tensors whose shape for clients differs from the graph's; any that does not fit the
+                graph's tensor is ignored.
 
         Raises:
-            RepositoryError: the file is missing, damaged, or uses something that this ONNX Runtime has not.
-            StartupError: the options ask for another provider than the one that would compute the model, or the runtime
-                does not know an option of its provider.
+            RepositoryError: the file is missing, damaged, or not supported by this ONNX Runtime.
+            StartupError: the options select another provider than the model would run on, or have a provider option
+                that the runtime does not know.
         """
         self._model = model
         self._options = options
@@ -66,28 +66,28 @@ class Session:
 
     @property
     def in_use(self) -> InUse:
-        """What this session really uses."""
+        """What this session actually uses."""
         device_id = self._options.device_id if provider_at(self.provider).on_gpu else None
         return InUse(self.provider, device_id, self._threads, self._executor.graphs, self.notes)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was asked for and is not used, and why: sentences for the log."""
+        """Why requested features are not used: sentences for the log."""
         return tuple(self._notes)
 
     def warm(self, rows: int, inputs: Mapping[str, Array]) -> None:
-        """Announces a batch size and computes it, so that no request pays for its first run.
+        """Announces and runs a batch size, so no request pays for its first run.
 
-        On a GPU it gets memory of its own, and a captured graph if the options ask for graphs. Only the thread that
-        captured a graph can replay it: announce a size on the thread that will run it, which any other does without
-        the graph.
+        On a GPU, this allocates the size's memory and, if the options enable graphs, captures its graph. Only the
+        thread that captured a graph can replay it, so announce a size on the thread that will run it; other threads run
+        it without the graph.
 
         Args:
             rows: rows of the batch; 0: the model has no batch dimension.
-            inputs: a batch of so many rows.
+            inputs: a batch of that many rows.
 
         Raises:
-            Exception: the model cannot compute it.
+            Exception: the model cannot run it.
         """
         try:
             self._executor.announce(rows, self._enter(inputs))
@@ -100,18 +100,18 @@ class Session:
         self.run(inputs)
 
     def release_memory(self, inputs: Mapping[str, Array]) -> None:
-        """Gives the memory that larger batches needed back to the system, after a run of small inputs; no-op on a GPU.
+        """Returns the memory of larger batches to the system, by a run of small inputs; no-op on a GPU.
 
-        ONNX Runtime's arena otherwise keeps the most that any batch has needed.
+        Otherwise ONNX Runtime's arena keeps the peak of all batches.
         """
         self._executor.release_memory(self._enter(inputs))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Computes all outputs, by name, of input tensors, by name; shapes are those that clients see.
+        """Computes all outputs by name from inputs by name, in the shapes that clients see.
 
         Raises:
-            InvalidRequest: the graph cannot compute inputs of these shapes or values.
-            Exception: whatever else the runtime raises.
+            InvalidRequest: the graph cannot process inputs of these shapes or values.
+            Exception: any other error of the runtime.
         """
         try:
             if not self._reshapes:
@@ -125,7 +125,7 @@ class Session:
             raise InvalidRequest(reason) from error
 
     def leave(self, name: str, output: Array) -> Array:
-        """Returns an output of the graph in the shape that clients see."""
+        """Returns a graph output in the shape that clients see."""
         return self._reshapes[name].leave(output) if name in self._reshapes else output
 
     def _enter(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -134,7 +134,7 @@ class Session:
 
 
 def check_model_file(model: Path) -> None:
-    """Raises RepositoryError if there is no file of that name, or its weights are not beside it."""
+    """Raises RepositoryError if the file or its external weights are missing."""
     try:
         if not model.is_file():
             raise RepositoryError("no such file; a version folder must hold the model", path=model)

@@ -1,4 +1,4 @@
-"""Element types and tensor descriptions, as the protocol, ONNX and NumPy name them."""
+"""Element types, with their names in the protocol, ONNX and NumPy, and tensor descriptions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +9,19 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 FREE = -1
-"""A dimension that a request chooses."""
+"""A dimension chosen by the request."""
 
 
 @dataclass(frozen=True)
 class DataType:
-    """One element type under its three names."""
+    """An element type with its three names."""
 
     name: str
     """Name in the Open Inference Protocol, such as UINT8; config.pbtxt says TYPE_UINT8."""
     onnx: str
     """Name in ONNX Runtime's type strings, such as uint8 in tensor(uint8)."""
     dtype: np.dtype[Any]
-    """NumPy's type: little-endian, as on the wire. NumPy has no bfloat16, whose elements are two bytes' bits here."""
+    """NumPy's type: little-endian, as on the wire. NumPy lacks bfloat16, whose 16 bits are uint16 here."""
 
     @property
     def config_name(self) -> str:
@@ -35,7 +35,7 @@ class DataType:
 
     @property
     def has_numbers(self) -> bool:
-        """Whether NumPy reads an element as the number that it is."""
+        """Whether NumPy reads an element as its numeric value."""
         return self.name not in ("BYTES", "BF16")
 
 
@@ -69,13 +69,13 @@ class TensorSpec:
     datatype: DataType
     """Its element type."""
     shape: tuple[int, ...]
-    """The shape that clients see, batch dimension included; FREE where a request chooses."""
+    """The shape that clients see, including the batch dimension; FREE dimensions are chosen by the request."""
     labels: tuple[str, ...] = ()
-    """Class labels in index order; empty where it has none."""
+    """Class labels in index order, or empty."""
     inside: tuple[int, ...] | None = None
-    """Its shape in the ONNX graph, if clients see another; None: they see that one."""
+    """Its shape in the ONNX graph, or None if clients see the same shape."""
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
-    """Returns a shape as error messages show it: [-1, 28, 28, 1]."""
+    """Formats a shape for error messages: [-1, 28, 28, 1]."""
     return f"[{', '.join(map(str, shape))}]"

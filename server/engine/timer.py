@@ -1,4 +1,4 @@
-"""One thread that does small things later."""
+"""A thread that calls functions at set times."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from .wakeup import Wakeups, two_wakeups
 
 
 class Timer:
-    """Calls functions at their times, on a thread of its own. `at` may be called from any thread."""
+    """Calls functions at set times, on its own thread. `at` is thread-safe."""
 
     def __init__(
         self,
@@ -22,14 +22,14 @@ class Timer:
         """Calls nothing before `start`.
 
         Args:
-            log_failure: is given whatever a function raised.
-            supervisor: watches over the thread; None: only its failures are logged.
-            clock_ns: the time.
-            wakeups: makes the lock and the place where the thread sleeps; a simulation has its own.
+            log_failure: receives the exceptions of functions.
+            supervisor: supervises the thread; None: only its failures are logged.
+            clock_ns: the clock.
+            wakeups: makes the lock and the place where the thread sleeps; simulations replace it.
         """
         self._log_failure = log_failure
         self._clock_ns = clock_ns
-        # One time per function: there are as many functions as models, so a search is cheap, and nothing piles up.
+        # One time per function. There are as many as models, so a search is cheap and nothing accumulates.
         self._due_ns: dict[Callable[[], object], int] = {}
         self._lock, self._changed, _ = wakeups()
         self._closed = False
@@ -39,12 +39,12 @@ class Timer:
         """Starts the thread.
 
         Raises:
-            RuntimeError: the system gives the process no more threads.
+            RuntimeError: the system cannot start more threads.
         """
         self._thread.start()
 
     def at(self, when_ns: int, function: Callable[[], object]) -> None:
-        """Calls `function` when the clock has reached `when_ns`, and no longer at the time set before.
+        """Calls `function` when the clock reaches `when_ns`; replaces its previous time.
 
         It must not block.
         """
@@ -53,7 +53,7 @@ class Timer:
             self._changed.wake()
 
     def close(self) -> None:
-        """Ends the thread; what was not due yet is not called."""
+        """Ends the thread; functions not yet due are not called."""
         with self._lock:
             self._closed = True
             self._changed.wake()
@@ -64,14 +64,14 @@ class Timer:
             self.call(function)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Calls a function that is due; what it raises is logged, and costs the others nothing."""
+        """Calls a due function; logs its exception, so the others still run."""
         try:
             function()
-        except BaseException as error:  # noqa: BLE001  the other deadlines must still be kept
+        except BaseException as error:  # noqa: BLE001  the other deadlines must still be met
             self._log_failure(error)
 
     def next(self) -> Callable[[], object] | None:
-        """Waits until a function is due, and takes it out; None at the end."""
+        """Waits until a function is due, and removes it; returns None at the end."""
         with self._lock:
             while not self._closed:
                 function = min(self._due_ns, key=self._due_ns.__getitem__, default=None)

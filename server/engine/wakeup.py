@@ -1,26 +1,26 @@
-"""Where threads sleep until something changes."""
+"""Condition variables that are cheap if no thread waits."""
 
 import threading
 from contextlib import AbstractContextManager
 
 Lock = AbstractContextManager[bool, None]
-"""What guards a state: a `threading.Lock`, or a simulation's."""
+"""A `threading.Lock`, or a simulation's lock."""
 
 
 class Wakeup:
-    """A condition that knows how many threads sleep on it: waking no one is the usual case, and must be cheap.
+    """A condition that counts its sleeping threads, because usually there are none to wake.
 
-    Its lock is held around every call.
+    Callers must hold its lock.
     """
 
     def __init__(self, lock: threading.Lock) -> None:
-        """Takes the lock that guards what the sleepers look at."""
+        """`lock` protects the state that threads wait for."""
         self._condition = threading.Condition(lock)
         self.sleeping = 0
-        """Threads that sleep, or have been woken and wait for the lock."""
+        """Threads that sleep, or were woken and wait for the lock."""
 
     def sleep(self, timeout_s: float | None) -> None:
-        """Releases the lock until it is woken, at most so long, and takes it again. May return early."""
+        """Releases the lock until woken or for `timeout_s`, then reacquires it. May return early."""
         self.sleeping += 1
         try:
             self._condition.wait(timeout_s)
@@ -28,7 +28,7 @@ class Wakeup:
             self.sleeping -= 1
 
     def wake(self, count: int = 1) -> None:
-        """Wakes so many threads, or as many as sleep."""
+        """Wakes up to `count` threads."""
         if self.sleeping:
             self._condition.notify(count)
 
@@ -39,10 +39,10 @@ class Wakeup:
 
 
 Wakeups = tuple[Lock, Wakeup, Wakeup]
-"""A lock, and two places to sleep under it."""
+"""A lock and two conditions that share it."""
 
 
 def two_wakeups() -> Wakeups:
-    """Returns a new lock, and two places to sleep under it."""
+    """Returns a new lock and two conditions that share it."""
     lock = threading.Lock()
     return lock, Wakeup(lock), Wakeup(lock)

@@ -1,10 +1,10 @@
-"""The threads that run batches, what a run that fails becomes, and the repair of sessions.
+"""Threads that run batches, split failed runs, and repair sessions.
 
-Promises:
+Guarantees:
 - every request of a run is answered, whatever its session, its caller or an observer does;
-- a run that fails is computed request by request, so only a request that fails alone gets an error;
-- a session is given back or given up after every run;
-- a worker ends only at the end.
+- a failed run is computed again request by request, so only requests that fail alone get an error;
+- after every run its session is returned or given up;
+- workers end only when the batcher does.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ from .instance import BrokenInstance, Instance, Start
 from .ordering import Turnstile
 from .policy import BatchingPolicy
 from .request import ComputedBatch
-from .run import GuardedObserver, RowMismatch, Run
+from .run import RowMismatch, Run, SafeObserver
 from .scheduler import Scheduler
 
 _Outcomes = list[tuple[Run, ComputedBatch | RequestError]]
-"""Runs, and what each came to."""
+"""Runs and their outcomes."""
 
 
 class Workers:
-    """Runs what a scheduler gives out: a thread for each session, and any other thread that brings a run."""
+    """Executes a scheduler's runs: on one thread per session, and on any other thread with a run."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Workers:
         scheduler: Scheduler,
         expiry: Expiry,
         answers: Answers,
-        observer: GuardedObserver,
+        observer: SafeObserver,
         log_failure: FailureLog,
         supervisor: Supervisor,
         *,
@@ -44,7 +44,7 @@ class Workers:
         on_unmerged: Callable[[str], object],
         clock_ns: Callable[[], int],
     ) -> None:
-        """Takes the batcher's parts; see there for the arguments."""
+        """See `Batcher` for the arguments."""
         self._name = name
         self._policy = policy
         self._scheduler = scheduler
@@ -61,10 +61,10 @@ class Workers:
     # The threads.
 
     def start(self, instances: Sequence[Instance[Any]]) -> list[Start]:
-        """Starts a thread for each session, which warms it first; returns how that went, once all are warm.
+        """Starts one thread per session, which warms it first; returns the outcomes once all are warm.
 
         Raises:
-            RuntimeError: the system gives no more threads; those that were started end with the batcher.
+            RuntimeError: the system cannot start more threads; those already started end with the batcher.
         """
         starts: list[Start] = []
         for instance in instances:
@@ -84,7 +84,7 @@ class Workers:
         try:
             thread.start()
         except BaseException:
-            # One that never ran will never leave.
+            # A thread that never ran never leaves.
             self._scheduler.leave()
             raise
 
@@ -96,7 +96,7 @@ class Workers:
         self._scheduler.leave()
 
     def take(self, own: Instance[Any]) -> Run | None:
-        """Waits for a run, and drops what has expired meanwhile; None at the end."""
+        """Waits for a run and drops expired requests; returns None at the end."""
         while (taken := self._scheduler.take(own)) is not None:
             run, dropped = taken
             if dropped:
@@ -105,17 +105,17 @@ class Workers:
                 return run
         return None
 
-    # One run.
+    # Runs.
 
     def execute(self, run: Run) -> None:
-        """Computes a run and answers its requests, on any thread; raises nothing."""
+        """Computes a run and answers its requests. Thread-safe; raises nothing."""
         outcomes, is_fatal = self._outcomes(run)
         failed = is_fatal
-        # A generator would take three times as long, and every run does this.
+        # Once per run; a generator would take three times as long.
         for _, result in outcomes:
             failed = failed or isinstance(result, RequestError)
         if not failed:
-            # Another thread may use it while this one answers.
+            # Another thread may use the session while this one answers.
             self._scheduler.give_back(run.instance)
         try:
             if self._turnstile is None:
@@ -124,31 +124,31 @@ class Workers:
                 self._turnstile.enter(run.ticket, lambda: self._conclude(run, outcomes))
         finally:
             if failed:
-                # Looking after a session takes time, which no caller should wait for.
+                # Repairs take time, which no caller should wait for.
                 self._look_after(run.instance)
         if is_fatal and not run.is_on_arrival:
             self._observer.on_worker_restarted()
 
     def _outcomes(self, run: Run) -> tuple[_Outcomes, bool]:
-        """Computes a run; returns what its parts came to, and whether something other than an Exception was raised."""
+        """Computes a run; returns the outcomes, and whether something other than an Exception was raised."""
         outcomes: _Outcomes = []
         try:
             self._compute(run, outcomes)
-        except BaseException as error:  # noqa: BLE001  its callers must be told, and the session given back
+        except BaseException as error:  # noqa: BLE001  its callers need an answer, and the session must be returned
             failure = self._failure(error)
             outcomes += [(rest, failure) for rest in (run.split()[len(outcomes) :] if outcomes else [run])]
             return outcomes, True
         return outcomes, False
 
     def _compute(self, run: Run, outcomes: _Outcomes) -> None:
-        """Computes a run, request by request where it fails as a whole, and adds what each part came to."""
+        """Computes a run, request by request if it fails as a whole, and appends the outcomes."""
         try:
             outcomes.append((run, run.compute(self._padded(run.rows), self._clock_ns)))
             return
         except RowMismatch as error:
-            # A request that runs alone and is not padded gets all outputs, so this is not met twice.
+            # A single request without padding gets all outputs, so this cannot recur.
             self._stop_merging(str(error))
-        except Exception as error:  # noqa: BLE001  whatever a session raises costs the request that it fails on
+        except Exception as error:  # noqa: BLE001  any error of a session must affect only the requests that cause it
             if len(run.requests) == 1:
                 outcomes.append((run, self._failure(error)))
                 return
@@ -156,7 +156,7 @@ class Workers:
             self._compute(alone, outcomes)
 
     def _padded(self, rows: int) -> int:
-        """Returns the rows that a run is filled up to; padding is merging with zeros, and ends with it."""
+        """Returns a run's rows with padding, which is merging with zeros and stops when merging does."""
         return rows if self._scheduler.row_fault else self._policy.bucket(rows)
 
     def _stop_merging(self, reason: str) -> None:
@@ -172,7 +172,7 @@ class Workers:
         )
 
     def _conclude(self, whole: Run, outcomes: _Outcomes) -> None:
-        """Answers a run's requests and tells the observer."""
+        """Answers a run's requests and notifies the observer."""
         try:
             for run, result in outcomes:
                 if isinstance(result, RequestError):
@@ -183,10 +183,10 @@ class Workers:
         finally:
             self._scheduler.finish(whole)
 
-    # Sessions that fail.
+    # Failed sessions.
 
     def _look_after(self, instance: Instance[Any]) -> None:
-        """Repairs a session that has failed, if it is to blame, and gives it back or up."""
+        """Repairs a session if it caused failures, and returns it or gives it up."""
         try:
             was_rebuilt = instance.repair()
         except BrokenInstance as error:
@@ -198,7 +198,7 @@ class Workers:
             self._observer.on_session_rebuilt()
 
     def _give_up(self, error: BrokenInstance) -> None:
-        """Continues with the other sessions; without one, what waits will never be computed."""
+        """Continues with the other sessions; without any, drops waiting requests."""
         stranded = self._scheduler.lose(f"its session failed, and failed again after it was reloaded ({error})")
         if stranded is None:
             return

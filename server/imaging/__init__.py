@@ -1,1 +1,1 @@
-"""The decoding thread pool; how pictures become pixels is pixelserve.imaging's."""
+"""The decoding thread pool; pixelserve.imaging decodes the pictures."""

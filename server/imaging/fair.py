@@ -1,15 +1,15 @@
-"""Whose picture is decoded next: small ones first, senders in turn, and no picture waits for ever.
+"""Orders pictures for decoding: small ones first, senders in turn, without starvation.
 
-Clocks count pixels instead of seconds (weighted fair queueing, Demers, Keshav and Shenker 1989). Each sender has one,
-which its own decoded pictures move on. The pool's clock moves on by every picture's pixels, divided by the number of
-senders; a sender that arrives starts there, so idle senders save up no turns.
+Clocks count pixels instead of seconds (weighted fair queueing, Demers, Keshav and Shenker 1989). Each sender's clock
+advances by its decoded pixels. The pool's clock advances by every picture's pixels divided by the number of senders;
+new senders start at the pool's clock, so idle senders accumulate no credit.
 
-- Between senders: the one whose clock will be the earliest after its next picture goes first. A sender of few or small
-  pictures overtakes one of large pictures, and senders that always have work get equal shares of the pixels. A
-  sender's next picture waits for about its own pixels times the number of senders, or for the next one of each.
-- Among the jobs of one sender: the smallest goes first, and each counts one pixel less for 64 that its sender
-  has had decoded since it arrived. So a job waits for at most 64 times its own pixels, and up to 64 large jobs do not
-  delay a small one. Sharing the turns evenly would: of eight large requests, the last is due as soon as the first.
+- Between senders: the one whose clock will be earliest after its next picture goes first. Senders of few or small
+  pictures overtake senders of large ones, and senders that always have work get equal shares of the pixels. A sender's
+  next picture waits for about its own pixels times the number of senders, or for the next picture of each.
+- Among one sender's jobs: the smallest goes first, less one pixel for every 64 that its sender has had decoded since
+  the job arrived. So a job waits for at most 64 times its own pixels, and up to 64 large jobs do not delay a small one.
+  With round robin they would: of eight large requests, the last finishes about when the first does.
 """
 
 import heapq
@@ -17,19 +17,19 @@ from collections.abc import Callable, Hashable, Iterator
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
-# Times its own pixels that a job waits for other jobs of its sender.
+# Maximum pixels, in multiples of its own, that a job waits for its sender's other jobs.
 _PATIENCE = 64
 
 
 class Step(NamedTuple):
-    """What a job does next without a pause, such as decoding one picture."""
+    """A job's next uninterrupted step, such as decoding one picture."""
 
     cost: int
     """Its pixels."""
     left: int
-    """Pixels of all that is left of the job, this step's included."""
+    """Pixels left in the job, including this step's."""
     bytes: int
-    """Most memory that it takes while it runs."""
+    """Maximum memory while it runs."""
 
 
 class Place:
@@ -41,9 +41,9 @@ class Place:
         self.tag = 0.0
         self.number = 0
         self.is_waiting = False
-        # Pixels of steps that went first because this one's memory was not free.
+        # Pixels of steps that went first because there was too little memory for this one.
         self.overtaken = 0
-        # What its sender had had decoded when it arrived; None: it has not.
+        # Its sender's decoded pixels when it arrived; None: it has not arrived.
         self.start: float | None = None
 
 
@@ -55,7 +55,7 @@ class _Sender(Generic[P]):
         self.clock = clock
         self.decoded = 0
         self.places = 0
-        # Places that left are taken off when they come up.
+        # Removed places are discarded when they reach the front.
         self.waiting: list[tuple[float, int, P]] = []
 
     def first(self) -> P | None:
@@ -69,7 +69,7 @@ def _is_current(item: tuple[float, int, P]) -> bool:
 
 
 class FairOrder(Generic[P]):
-    """The order of jobs that wait for their next step. Not for several threads at once."""
+    """The order of jobs that wait for their next step. Not thread-safe."""
 
     def __init__(self) -> None:
         self._clock = 0.0
@@ -77,7 +77,7 @@ class FairOrder(Generic[P]):
         self._numbers = count()
 
     def add(self, place: P) -> None:
-        """Has a job wait for its next step; a job that comes for the first time is counted as its sender's."""
+        """Queues a job for its next step; counts new jobs for their sender."""
         sender = self._senders.setdefault(place.sender, _Sender(self._clock))
         if place.start is None:
             place.start = sender.decoded / _PATIENCE
@@ -87,11 +87,11 @@ class FairOrder(Generic[P]):
         heapq.heappush(sender.waiting, (place.tag, place.number, place))
 
     def tell_size(self, place: P) -> None:
-        """Takes note of how much a job is, which was a guess before it was measured."""
+        """Updates a job's size, which was estimated before it was measured."""
         place.tag = (place.start or 0) + place.step.left
 
     def remove(self, place: P) -> None:
-        """Ends a job, whether it waits or has done its last step."""
+        """Removes a job that waits or has finished."""
         place.is_waiting = False
         sender = self._senders[place.sender]
         sender.places -= 1
@@ -99,10 +99,9 @@ class FairOrder(Generic[P]):
             del self._senders[place.sender]
 
     def take(self, free_bytes: int) -> P | None:
-        """Returns the job whose step runs now, which then waits no more; None: there is none whose memory is free.
+        """Removes and returns the job to run next, or None if none fits into the free memory.
 
-        Where the first one's memory is not free, others may go before it as long as they are together no more than its
-        own pixels.
+        If the first job does not fit, others may go before it, up to its own pixels in total.
         """
         place = min(self._firsts(), key=self._finish, default=None)
         if place is None:
@@ -137,7 +136,7 @@ class FairOrder(Generic[P]):
         return self._senders[place.sender].clock + place.step.cost, place.tag, place.number
 
     def waiting(self, is_chosen: Callable[[P], bool] = lambda _: True) -> list[P]:
-        """Returns the jobs that wait."""
+        """Returns the waiting jobs."""
         return [
             item[2]
             for sender in self._senders.values()
@@ -146,9 +145,9 @@ class FairOrder(Generic[P]):
         ]
 
     def last_of_greediest(self, sender: Hashable) -> P | None:
-        """Returns the job that makes room for one of `sender`; None: no sender has two more jobs than it.
+        """Returns the job to displace for one of `sender`, or None if no sender has two more jobs.
 
-        It is the last in the order that waits of the sender with the most jobs.
+        It is the last waiting job of the sender with the most jobs.
         """
         own = self._senders[sender].places if sender in self._senders else 0
         greediest = max(self._senders, key=lambda each: self._senders[each].places, default=None)

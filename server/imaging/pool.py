@@ -1,12 +1,11 @@
-"""The threads that decode pictures: few, in a fair order, within a budget of memory, and never those that dispatch
-calls or run batches.
+"""The decoding thread pool: a few threads, fair order, bounded memory. They never dispatch calls or run batches.
 
-Promises:
-- work that was taken is run step by step until it is done, or dropped with one error;
-- the memory of all steps that run is within the budget, as far as their estimates hold;
-- work whose deadline passes, or that is dropped while it waits, leaves at once and frees its place; if a step of it
-  runs, it leaves after that step;
-- after `stop` nothing is left that waits, whatever hangs.
+Guarantees:
+- accepted work runs step by step until it is done, or is dropped with one error;
+- the memory of running steps is within the budget, if their estimates are right;
+- waiting work leaves, and frees its place, as soon as its deadline passes or it is dropped; running work leaves after
+  its current step;
+- after `stop` no work waits, whatever hangs.
 """
 
 import threading
@@ -21,7 +20,7 @@ from ..supervised import Supervisor
 from .fair import FairOrder, Place, Step
 
 MAX_WAITING = 256
-"""Requests that may wait in a server, beside those whose pictures are being decoded."""
+"""Maximum waiting requests per server, in addition to those whose pictures are being decoded."""
 
 _FULL = "too many requests wait for their pictures to be decoded; retry later"
 _LATE = "the deadline passed before the request's pictures were decoded; allow more time, or send fewer or smaller ones"
@@ -32,34 +31,34 @@ _STOPPING = "the server is stopping; send the request to another replica, or aga
 
 
 class Work(Protocol):
-    """What the pool does for one request."""
+    """The pool's work for one request."""
 
     sender: Hashable
-    """Whose it is: senders are treated alike."""
+    """Its sender; senders get equal shares."""
     deadline_s: float | None
-    """Deadline by `time.monotonic()`; None if it has none."""
+    """Deadline by `time.monotonic()`, or None."""
     first: Step
-    """Its first step, known before anything is looked at."""
+    """Its first step, known before reading any picture."""
     is_over: bool
-    """Whether it was cancelled; what is so before it comes here is not taken."""
+    """Whether it was cancelled; the pool refuses cancelled work."""
 
     def run(self) -> Step | None:
-        """Does one step and returns the next; None: it is done."""
+        """Does one step and returns the next, or None when done."""
 
     def drop(self, error: RequestError) -> None:
-        """Ends it unfinished; called at most once, never while `run` runs, and by any thread."""
+        """Ends it unfinished; called at most once, on any thread, never during `run`."""
 
 
 class _Entry(Place):
     def __init__(self, work: Work) -> None:
         super().__init__(work.sender, work.first)
         self.work = work
-        # Why it ends after the step that runs.
+        # The error that ends it after the current step.
         self.error: RequestError | None = None
 
 
 class DecodePool:
-    """Runs decoding work. Every method may be called from any thread."""
+    """Runs decoding work. Thread-safe."""
 
     def __init__(
         self,
@@ -71,16 +70,16 @@ class DecodePool:
         clock_s: Callable[[], float] = time.monotonic,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """Starts no thread before there is work.
+        """Starts threads on demand.
 
         Args:
-            threads: how many steps run at once.
-            max_waiting: how many more requests may wait.
-            max_bytes: memory that the steps that run may take together. A step of more runs alone.
-            log_failure: logs what work raises.
-            timer: drops work whose deadline passes; None: that is done when its turn comes.
-            clock_s: the time that deadlines are read against.
-            supervisor: watches over the threads; None: only their failures are logged.
+            threads: maximum concurrent steps.
+            max_waiting: maximum waiting requests in addition.
+            max_bytes: maximum memory of all running steps. A larger step runs alone.
+            log_failure: logs exceptions of work.
+            timer: drops work when its deadline passes; None: it is dropped when its turn comes.
+            clock_s: the clock of deadlines.
+            supervisor: supervises the threads; None: only their failures are logged.
         """
         self._max_entries = threads + max_waiting
         self._max_bytes = max_bytes
@@ -98,11 +97,11 @@ class DecodePool:
         self._unstarted = list(self._threads)
 
     def submit(self, work: Work) -> None:
-        """Takes work. Where the pool is full, a sender with many requests in it makes room for one with fewer.
+        """Queues work. If the pool is full, a sender with many requests makes room for one with fewer.
 
         Raises:
-            Cancelled: it is over already.
-            QueueFull: as much work waits as may.
+            Cancelled: it was already cancelled.
+            QueueFull: the maximum of requests waits.
             Unavailable: the pool was stopped.
         """
         entry, victim = _Entry(work), None
@@ -112,7 +111,7 @@ class DecodePool:
             # Checked under the lock, so a concurrent cancel either finds the entry or prevents it.
             if work.is_over:
                 raise Cancelled(_LEFT)
-            # Before it is taken: what no thread will ever run must not wait.
+            # Before it is queued: it must not wait if no thread can run it.
             self._start_threads()
             if len(self._entries) >= self._max_entries:
                 victim = self._order.last_of_greediest(work.sender)
@@ -127,7 +126,7 @@ class DecodePool:
             self._drop(victim.work, QueueFull(_FULL))
 
     def drop(self, work: Work, error: RequestError) -> None:
-        """Ends work with an error: at once, or after the step that runs. Work that is done or was dropped stays so."""
+        """Ends work with an error, at once or after the current step. Does nothing to finished or dropped work."""
         with self._changed:
             entry = self._entries.get(work)
             if entry is None:
@@ -136,14 +135,14 @@ class DecodePool:
                 entry.error = entry.error or error
                 return
             self._forget(entry)
-            # What it kept from running may run.
+            # Work that waited for it may run.
             self._changed.notify()
         self._drop(work, error)
 
     def stop(self, deadline_s: float) -> bool:
-        """Takes no more work, drops what waits with Unavailable, and ends the threads after the steps that run.
+        """Refuses new work, drops waiting work with Unavailable, and ends the threads after their current steps.
 
-        Returns by `deadline_s`, a `time.monotonic()`, whatever runs; a thread that still decodes ends with the process.
+        Returns by `deadline_s` (`time.monotonic()`) in any case; threads still decoding end with the process.
 
         Returns:
             Whether all threads have ended.
@@ -158,7 +157,7 @@ class DecodePool:
             self._changed.notify_all()
         for entry in left:
             self._drop(entry.work, Unavailable(_STOPPING))
-        # Each of them is told, also after one that does not end.
+        # Closes every thread, even if one does not end.
         ended = [thread.close(max(deadline_s - time.monotonic(), 0)) for thread in self._threads]
         return all(ended)
 
@@ -167,7 +166,7 @@ class DecodePool:
             try:
                 self._unstarted[-1].start()
             except RuntimeError as error:
-                # The system gives no more: those that run do all the work, and the next request tries again.
+                # The system cannot start more: the existing threads do all the work; the next request retries.
                 if len(self._unstarted) == len(self._threads):
                     raise QueueFull(_NO_THREADS) from error
                 return
@@ -180,7 +179,7 @@ class DecodePool:
     def _take(self) -> _Entry | None:
         with self._changed:
             while not self._is_stopping:
-                # With nothing else running even a step that is larger than the budget may run.
+                # If nothing else runs, even a step above the budget may run.
                 free = self._max_bytes - self._used_bytes if self._used_bytes else 1 << 62
                 entry = self._order.take(free)
                 if entry is not None:
@@ -194,14 +193,14 @@ class DecodePool:
             return DeadlineExceeded(_LATE)
         try:
             return entry.work.run()
-        except BaseException as error:  # noqa: BLE001  this thread must live on, and give back the memory
+        except BaseException as error:  # noqa: BLE001  this thread must continue and release the memory
             return InternalError(_BROKEN.format(self._log_failure(error)))
 
     def _finish(self, entry: _Entry, outcome: Step | RequestError | None) -> None:
         with self._changed:
             self._used_bytes -= entry.step.bytes
             if isinstance(outcome, Step):
-                # It is not done: what came up meanwhile ends it.
+                # It is not done; an error that came meanwhile ends it.
                 outcome = entry.error or (DeadlineExceeded(_LATE) if self._is_late(entry) else outcome)
             if isinstance(outcome, Step):
                 is_measured = entry.step is entry.work.first
@@ -211,7 +210,7 @@ class DecodePool:
                 self._order.add(entry)
             else:
                 self._forget(entry)
-            # Its memory may have been what others wait for, of whom two may fit.
+            # Its freed memory may fit two waiting steps.
             self._changed.notify_all()
         if outcome is not None and not isinstance(outcome, Step):
             self._drop(entry.work, outcome)
@@ -227,7 +226,7 @@ class DecodePool:
     def _drop(self, work: Work, error: RequestError) -> None:
         try:
             work.drop(error)
-        except Exception as raised:  # noqa: BLE001  the others must be dropped, and this thread must live on
+        except Exception as raised:  # noqa: BLE001  the others must be dropped, and this thread must continue
             self._log_failure(raised)
 
     def _set_alarm(self, deadline_s: float | None) -> None:
@@ -243,7 +242,7 @@ class DecodePool:
                 self._forget(entry)
             self._alarm_s = float("inf")
             times = [each.work.deadline_s for each in self._entries.values() if each.work.deadline_s is not None]
-            # Those that run are looked at before their next step.
+            # Running work is checked before its next step.
             self._set_alarm(min((each for each in times if each > now_s), default=None))
             if late:
                 self._changed.notify_all()

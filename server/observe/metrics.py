@@ -1,4 +1,4 @@
-"""The metrics: what the server tells of itself, and the page's families. Those of versions are in `version_metrics`."""
+"""The server's own metrics, and all families of /metrics. Those of versions are in `version_metrics`."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ from .version_metrics import Version, of_versions
 
 
 class Metrics(Collector):
-    """The numbers of every model version, collected when the page is read."""
+    """All metrics, collected when /metrics is read."""
 
     def __init__(self, *, requires_gpu: bool = False, gpus: Gpus | None = None) -> None:
-        """Starts out with no versions.
+        """Starts without versions.
 
         Args:
-            requires_gpu: whether the server was told to compute on a GPU.
-            gpus: the machine's; None: they are none of this server's business.
+            requires_gpu: whether the server requires a GPU.
+            gpus: the machine's GPUs; None: not reported.
         """
         self._gpus = gpus
         self._requires_gpu = requires_gpu
@@ -36,7 +36,7 @@ class Metrics(Collector):
         self._replies: Callable[[], Mapping[str, int]] = dict
         self._failures: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self._certificate_ends_unix_s: Mapping[str, float] = {}
-        # Empty without TLS, and from the start there with it: a counter that begins at 1 is no increase to Prometheus.
+        # Empty without TLS. With TLS from the start, because Prometheus sees no increase in a counter that starts at 1.
         self._certificate_reloads: dict[str, int] = {}
         self._is_certificate_current = True
         self._tokens: TokensFile | None = None
@@ -45,11 +45,11 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
 
     def observer(self, model: str, version: int) -> VersionStats:
-        """Returns the observer of a version that is about to be loaded; one that takes another's place counts on."""
+        """Returns the observer of a version about to be loaded; a replacement continues its predecessor's counts."""
         return self._versions.setdefault((model, str(version)), Version(VersionStats())).stats
 
     def unloaded(self, model: str, version: int) -> None:
-        """Tells that a version has gone, and its figures with it."""
+        """Removes an unloaded version and its figures."""
         self._versions.pop((model, str(version)), None)
 
     def loaded(
@@ -66,19 +66,19 @@ class Metrics(Collector):
         curve: LatencyCurve,
         predictions: Predictions | None = None,
     ) -> None:
-        """Tells that a version is ready.
+        """Adds a version that is ready.
 
         Args:
             model: its model's name.
             version: its number.
-            provider: ONNX Runtime's name of where it computes.
-            verified: whether its evidence held.
-            load_s: seconds that loading took.
-            batch_limit: gives the most rows that are merged into a run; 0: requests are not merged.
-            row_state: gives what is known of its rows (see `pixelserve.rows.RowProof`).
-            queue_limit: most requests that may wait for it at a priority.
-            curve: what a run takes, by its size.
-            predictions: is told what it predicts; None: it is no classifier.
+            provider: its execution provider's name in ONNX Runtime.
+            verified: whether its evidence was verified.
+            load_s: loading time in seconds.
+            batch_limit: returns the maximum rows merged into a run; 0: requests are not merged.
+            row_state: returns the state of its row proof (see `pixelserve.rows.RowProof`).
+            queue_limit: maximum waiting requests per priority.
+            curve: run time by batch size.
+            predictions: its predictions; None: it is not a classifier.
         """
         self._loaded[model] += 1
         entry = self._versions[model, str(version)]
@@ -90,20 +90,20 @@ class Metrics(Collector):
         entry.info = {"provider": provider, "verified": str(verified).lower()}
 
     def load_failed(self, model: str, version: int) -> None:
-        """Tells that a version of a model, or the model as a whole (0), could not be loaded."""
+        """Counts a failed load of a version, or of the model as a whole (0)."""
         entry = self._versions.get((model, str(version)))
-        # Of one that never took requests, zeros would stay; where another serves in its place, that counts on.
+        # A version that never served would leave zeros; if a predecessor serves, its counts continue.
         if entry is not None and not entry.info:
             del self._versions[model, str(version)]
         self._failed[model] += 1
         self._failed_unix_s[model] = time.time()
 
     def certificates_taken(self, ends_unix_s: Mapping[str, float], *, renewed: bool) -> None:
-        """Tells that connections get certificates from now on.
+        """Records that new connections use these certificates.
 
         Args:
-            ends_unix_s: when the first certificate of each file expires, by what the file is: server, client_ca.
-            renewed: whether they take the place of others.
+            ends_unix_s: expiry of each file's first certificate, by file: server, client_ca.
+            renewed: whether they replace others.
         """
         self._certificate_ends_unix_s = ends_unix_s
         reloads = self._certificate_reloads or {"renewed": 0, "failed": 0}
@@ -111,35 +111,35 @@ class Metrics(Collector):
         self._is_certificate_current = True
 
     def certificates_refused(self) -> None:
-        """Tells that the files of the certificates changed to something that cannot be used."""
+        """Counts a change of the certificate files to unusable ones."""
         self._certificate_reloads = {**self._certificate_reloads, "failed": self._certificate_reloads["failed"] + 1}
         self._is_certificate_current = False
 
-    def watch_calls(
+    def register_calls(
         self,
         replies: Callable[[], Mapping[str, int]],
         failures: Callable[[], Mapping[tuple[str, str, str], int]],
     ) -> None:
-        """Hands over the way to read how many calls were answered.
+        """Registers the counts of answered calls.
 
         Args:
-            replies: calls that got a result, by the method's full name.
-            failures: calls that got none, by the method's full name, the status code and the reason.
+            replies: successful calls, by full method name.
+            failures: failed calls, by full method name, status code and reason.
         """
         self._replies, self._failures = replies, failures
 
-    def watch_tokens(self, tokens: TokensFile) -> None:
-        """Hands over the file of tokens."""
+    def register_tokens(self, tokens: TokensFile) -> None:
+        """Registers the tokens file."""
         self._tokens = tokens
 
     def statistics(self, model: str, version: int) -> VersionStats:
-        """Returns what a loaded version has done."""
+        """Returns a loaded version's statistics."""
         entry = self._versions.get((model, str(version)))
-        # It may have gone since it was looked up.
+        # It may have been unloaded since the look-up.
         return VersionStats() if entry is None else entry.stats
 
-    def watch_queue(self, model: str, version: int, waiting: Callable[[], int]) -> None:
-        """Hands over the way to read how many requests wait for a version."""
+    def register_queue(self, model: str, version: int, waiting: Callable[[], int]) -> None:
+        """Registers the number of requests waiting for a version."""
         self._versions[model, str(version)].waiting = waiting
 
     def collect(self) -> Iterator[Metric]:
@@ -175,7 +175,7 @@ class Metrics(Collector):
             for model, count in sorted(dict(counts).items()):
                 family.add_metric([model], count)
             yield family
-        # A counter that begins at 1 is no increase to Prometheus.
+        # Prometheus sees no increase in a counter that starts at 1.
         last = GaugeMetricFamily(
             "pixelserve_model_last_load_failure_timestamp_seconds",
             "Unix time of the last failed load",
@@ -238,5 +238,5 @@ def _gpus(found: Iterable[Gpu]) -> Iterator[Metric]:
 
 
 def _short(method: str) -> str:
-    """Returns a method's name without its service: ours are distinct."""
+    """Returns a method's name without its service; our methods' names are unique."""
     return method.rpartition("/")[2]

@@ -10,7 +10,7 @@ from ..repository.layout import CONFIG_FILE, PassedOver
 from ..repository.loader import LoadedVersion
 from .logs import Log
 from .metrics import Metrics
-from .predictions import Predictions, is_watched
+from .predictions import Predictions, is_tracked
 
 _BUDGETS = {"time": "--warmup-s", "memory": "--warmup-mib"}
 
@@ -63,7 +63,7 @@ class ModelEvents:
             curve=loaded.curve,
             predictions=self._predictions(loaded),
         )
-        self._metrics.watch_queue(loaded.name, loaded.version, lambda: loaded.batcher.waiting)
+        self._metrics.register_queue(loaded.name, loaded.version, lambda: loaded.batcher.waiting)
         self._health.report_model(loaded.name, serving=True)
         emit = self._log.info if loaded.evidence.verified else self._log.warning
         emit(
@@ -102,7 +102,7 @@ class ModelEvents:
 
     def _predictions(self, loaded: LoadedVersion) -> Predictions | None:
         reader = loaded.scores
-        if reader is None or not is_watched(reader) or not self._drift_window:
+        if reader is None or not is_tracked(reader) or not self._drift_window:
             return None
         card = loaded.evidence.card
         return Predictions(reader, card.baseline if card else None, self._drift_window)

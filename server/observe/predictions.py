@@ -28,7 +28,7 @@ _NEXT_TO_NOTHING = np.float32(1e-30)
 _LEAST_ROWS = 100
 
 
-def is_watched(reader: ScoreReader | None) -> bool:
+def is_tracked(reader: ScoreReader | None) -> bool:
     """Returns whether a version's predictions are counted: those of classifiers with two or more classes."""
     return reader is not None and 2 <= reader.classes <= _MOST_CLASSES
 

@@ -70,7 +70,7 @@ class VersionStats:
     """A model version's counters since it was loaded; observes a batcher.
 
     Counters only grow. Runs are added in bulk, a few hundred at a time, which is far cheaper than one by one. Read
-    numbers within `settled`, or after `settle` if they need not be consistent with each other.
+    numbers within `folded`, or after `fold` if they need not be consistent with each other.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -133,13 +133,13 @@ class VersionStats:
             with self.lock:
                 self._fold()
 
-    def settle(self) -> None:
+    def fold(self) -> None:
         """Counts pending runs; until then, the numbers may lack the last few."""
-        with self.settled():
+        with self.folded():
             pass
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
+    def folded(self) -> Iterator[None]:
         """Holds the lock while numbers are read; they then include all runs so far."""
         with self.lock:
             self._fold()

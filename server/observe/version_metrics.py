@@ -1,7 +1,7 @@
 """The metrics of model versions.
 
-Triton's names keep Triton's meaning, so that its dashboards work. They are cumulative counters without the suffix
-`_total`, which the library insists on for its counters, so they are exposed as untyped.
+Triton's names keep Triton's meaning, so its dashboards work. They are cumulative counters without the suffix `_total`,
+which the library requires for counters, so they are exposed as untyped.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,27 +22,27 @@ from .statistics import VersionStats
 
 @dataclass
 class Version:
-    """What the metrics know of a version."""
+    """A version's data for the metrics."""
 
     stats: VersionStats
-    """What it has done."""
+    """Its statistics."""
     waiting: Callable[[], int] | None = None
-    """Gives how many requests wait for it."""
+    """Returns the number of waiting requests."""
     load_s: float = 0.0
-    """Seconds that loading took."""
+    """Loading time in seconds."""
     batch_limit: Callable[[], int] | None = None
-    """Gives the most rows merged into a run."""
+    """Returns the maximum rows merged into a run."""
     row_state: Callable[[], str] | None = None
-    """Gives what is known of its rows."""
+    """Returns the state of its row proof."""
     queue_limit: int | None = None
-    """Most requests that may wait at a priority."""
+    """Maximum waiting requests per priority."""
     curve: LatencyCurve = UNMEASURED
-    """What a run takes, by its size."""
+    """Run time by batch size."""
     info: dict[str, str] = field(default_factory=dict)
-    """Where it computes, and its evidence; empty until it takes requests."""
+    """Its provider and evidence; empty until it accepts requests."""
 
 
-# Name, help, and how a version's statistics give the value; durations in microseconds.
+# Name, help, and the value from a version's statistics; durations in microseconds.
 _COUNTERS: tuple[tuple[str, str, Callable[[VersionStats], float]], ...] = (
     ("nv_inference_request_success", "Requests answered with a result", lambda s: s.success),
     ("nv_inference_count", "Rows (images) computed", lambda s: s.rows),
@@ -93,9 +93,9 @@ _Versions = list[tuple[list[str], Version]]
 
 
 def of_versions(versions: _Versions) -> Iterator[Metric]:
-    """Yields the metric families of versions, each given with its labels, model and version."""
+    """Yields the metric families of versions, given by their labels (model, version)."""
     for _, entry in versions:
-        entry.stats.settle()
+        entry.stats.fold()
     yield from _counters(versions)
     yield from _gauges(versions)
     yield _run_times(versions)
@@ -182,7 +182,7 @@ def _run_times(versions: _Versions) -> Metric:
     return family
 
 
-# Name, help, and which of a version's statistics it is.
+# Name, help, and the histogram in a version's statistics.
 _HISTOGRAMS: tuple[tuple[str, str, Callable[[VersionStats], Histogram]], ...] = (
     (
         "pixelserve_request_duration_seconds",

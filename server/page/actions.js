@@ -1,9 +1,9 @@
-// What a visitor can do to the picture, by pointer, key or clipboard.
+// Actions on the picture, by pointer, key or clipboard.
 import { useEffect, useMemo, useRef } from "./vendor/preact.js";
 
 export function useActions(setInput) {
   return useMemo(() => {
-    // Only the newest file is shown, so only its address is kept.
+    // Only the newest file is shown, so only its URL is kept.
     const replace = (next) => setInput((input) => {
       if (input.url) URL.revokeObjectURL(input.url);
       return { ...next, touched: true };
@@ -21,7 +21,7 @@ export function useActions(setInput) {
   }, []);
 }
 
-// Keys by their letter: each calls its function unless someone is typing.
+// Keyboard shortcuts, by letter; ignored while typing.
 export function useKeys(byKey) {
   const newest = useRef();
   newest.current = byKey;
@@ -41,7 +41,7 @@ export function usePaste(onFile) {
       const [file] = event.clipboardData?.files ?? [];
       if (file) onFile(file);
     };
-    // A picture dropped beside the pad would otherwise replace the page.
+    // A picture dropped outside the pad would otherwise replace the page.
     const refuse = (event) => event.preventDefault();
     addEventListener("paste", paste);
     addEventListener("dragover", refuse);

@@ -1,6 +1,6 @@
-// Calls to the server that this page came from. Errors are sentences to show as they are.
+// Calls to this page's server. Errors are sentences to show unchanged.
 
-// In memory only: a token in storage would outlive the tab.
+// In memory only: stored tokens would outlive the tab.
 let token = "";
 
 export function setToken(text) {
@@ -35,7 +35,7 @@ async function call(path, options) {
   return body;
 }
 
-// Sends whatever was filled in; every answer is an answer, also an error.
+// Sends any request; errors count as answers too.
 export async function send(method, path, body, kind) {
   const began = performance.now();
   try {
@@ -66,18 +66,18 @@ export function figures() {
   return call("/v1/figures");
 }
 
-// Cells per side of an occlusion map: with the picture itself they make one batch. 0: the model's is too small.
+// Cells per side of an occlusion map; they and the picture form one batch. 0: the model's batches are too small.
 export function cellsOf(target) {
   const cells = Math.min(7, Math.floor(Math.sqrt(Math.max(target.max_batch_size - 1, 0))));
   return cells < 2 ? 0 : cells;
 }
 
-// Classifies one picture; returns the result and the time to and from the server in milliseconds.
+// Classifies one picture; returns the result and the round-trip time in milliseconds.
 export async function classify(target, picture, topK, isAskedWhy) {
   const began = performance.now();
   const answer = await call(`${pathOf(target)}:classify?top_k=${topK}&return_seen=true&occlusion=${isAskedWhy ? cellsOf(target) : 0}`, {
     method: "POST",
-    // The server looks at the bytes; anything but an image type would be refused before it does.
+    // The server detects the format from the bytes, but requires an image type.
     headers: { "Content-Type": picture.type.startsWith("image/") ? picture.type : "image/png" },
     body: picture,
   });
@@ -98,7 +98,7 @@ export function sentence(text) {
   return text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
 }
 
-// Runs one job at a time; of those offered meanwhile, only the newest runs next.
+// Runs one job at a time; then the newest of those offered meanwhile.
 export function newest(work) {
   let running = false;
   let waiting = null;

@@ -31,14 +31,14 @@ function App() {
     (figures) => setWatched({ figures, problem: null }),
     (error) => setWatched({ figures: null, problem: error }),
   ), [Boolean(versions)]);
-  // A model was loaded or unloaded since the list was read.
+  // A model was loaded or unloaded since the list was fetched.
   const served = watched.figures?.versions.map(keyOf).sort().join();
   useEffect(() => { if (served !== undefined && served !== readyOf(versions).map((each) => each.key).sort().join()) load(); }, [served]);
   useHash(setTab);
 
   const offer = useRef(api.newest(async (job) => setAnswers(await classified(job)))).current;
   useEffect(() => { offer({ targets, input, why }); }, [targets, input, why]);
-  // A first drawing suits models of digits; others begin with a sample of their own.
+  // Digit models start with a drawing, others with one of their samples.
   useEffect(() => {
     if (samples?.length && !input.touched && !isOfDigits(targets[0])) act.file(samples[0]);
   }, [samples]);
@@ -56,7 +56,7 @@ function App() {
     if (!versions || !views) return html`<p class="small">Loading …</p>`;
     const { Tensors, Trust, Use, Watch } = views;
     if (tab === "Watch" && versions.length) return html`<${Watch} key=${target?.key} target=${target ?? { model: "", version: "" }} versions=${versions} ...${watched} />`;
-    if (!target) return html`<p class="problem" role="alert">This server has no model that is ready. Put one into its model repository; docs/repository.md says how.</p>`;
+    if (!target) return html`<p class="problem" role="alert">No model is ready. Add one to the model repository; see docs/repository.md.</p>`;
     if (tab === "Trust") return html`<${Trust} target=${target} />`;
     if (tab === "Use") return html`<${Use} target=${target} input=${input} grpcPort=${watched.figures?.grpc_port ?? USUAL_GRPC_PORT} />`;
     return html`<${Tensors} target=${target} />`;
@@ -79,7 +79,7 @@ function Trouble({ problem, onToken }) {
       <form class="token" onSubmit=${submit}>
         <label for="token">Token with the scopes infer and observe</label>
         <input id="token" ref=${field} type="password" autocomplete="off" spellcheck=${false} />
-        <p class="small">It stays in this tab's memory and is gone when the tab closes.</p>
+        <p class="small">Kept in this tab's memory until the tab closes.</p>
         <button>Use it</button>
       </form>` : html`<p><button onClick=${() => onToken("")}>Try again</button></p>`}`;
 }
@@ -87,7 +87,7 @@ function Trouble({ problem, onToken }) {
 function useViews() {
   const [views, setViews] = useState(null);
   useEffect(() => {
-    import("./views.js").then(setViews, () => setViews({ problem: "The server did not answer. Reload the page when it does." }));
+    import("./views.js").then(setViews, () => setViews({ problem: "The server did not answer. Reload the page once it is running." }));
   }, []);
   return views;
 }
@@ -100,7 +100,7 @@ function useHash(onTab) {
   }, []);
 }
 
-// Returns the versions that answer: the picked ones, or the one that suits a first visit best.
+// Returns the selected versions, or the best default.
 function chosen(versions, { main, other }) {
   const ready = readyOf(versions);
   const first = ready.find(isOfDigits) ?? ready.find((each) => each.takes_images) ?? ready[0];

@@ -1,11 +1,11 @@
 import { html } from "./vendor/preact.js";
 import { count, percent, wilson } from "./text.js";
 
-// Fewer samples than this say too little of a bin.
+// Bins with fewer samples are not significant.
 const LEAST_SAMPLES = 30;
 const SIDE = 240;
 
-// How far a stated probability can be believed.
+// The calibration of stated probabilities.
 export function Calibration({ expected_calibration_error: error, bins, reliability = [] }) {
   const rows = reliability.map((each, i) => ({ ...each, from: i / bins, to: (i + 1) / bins })).filter(({ samples }) => samples);
   const drawn = rows.filter(({ samples }) => samples >= LEAST_SAMPLES);
@@ -31,7 +31,7 @@ export function Calibration({ expected_calibration_error: error, bins, reliabili
     </section>`;
 }
 
-// The table beside it says the same, so screen readers skip the drawing.
+// Screen readers skip the drawing; the table next to it has the same data.
 function Diagram({ bins }) {
   const x = (share) => SIDE * share;
   const y = (share) => SIDE * (1 - share);
@@ -51,7 +51,7 @@ function Diagram({ bins }) {
     </svg>`;
 }
 
-// What the model is wrong about, and sure of.
+// The most confident errors.
 export function SurestErrors({ surest_errors: errors = [], metrics: { accuracy }, samples, split }) {
   if (!errors.length) return null;
   const all = Math.round((1 - accuracy) * samples);
@@ -70,5 +70,5 @@ export function SurestErrors({ surest_errors: errors = [], metrics: { accuracy }
     </section>`;
 }
 
-// The card does not say which of the two a picture is; JPEG files begin with these bytes.
+// The card does not state a picture's format; JPEG files start with these bytes.
 const address = (picture) => `data:image/${picture.startsWith("/9j/") ? "jpeg" : "png"};base64,${picture}`;

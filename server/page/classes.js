@@ -3,12 +3,12 @@ import { count, percent, wilson } from "./text.js";
 
 const MOST_ROWS = 30;
 const LEAST_FOUND = 20;
-// Longer names stand upright above their columns, all of them.
+// Longer labels make all column headings vertical.
 const SHORT = 3;
-// Shares of a class that are mistaken for another, each with a colour of its own.
+// Thresholds of a class's share mistaken for another; each has a colour.
 const HEATS = [0, 0.005, 0.01, 0.02, 0.05, 0.1];
 
-// How many of each class are found. Cards of older exports have no counts, so no intervals either.
+// Recall per class. Cards of older exports have no counts, so no intervals.
 export function Recall({ per_class_recall: recall = {}, per_class_samples: samples = {} }) {
   const classes = Object.entries(recall).map(([label, share]) => {
     const all = samples[label];
@@ -41,7 +41,7 @@ export function Recall({ per_class_recall: recall = {}, per_class_samples: sampl
     </section>`;
 }
 
-// What is taken for what. Colours show mistakes by their share of the true class, which a count alone does not.
+// The confusion matrix. Colours show mistakes as shares of the true class.
 export function Confusion({ labels, counts }) {
   const totals = counts.map((row) => row.reduce((sum, each) => sum + each, 0));
   const isShort = labels.every((label) => label.length <= SHORT);

@@ -4,10 +4,10 @@
 export const SIDE = 280;
 export const STROKE = 20;
 
-// A curve through the middles between points, so that few points still make a smooth stroke.
+// A curve through the midpoints, so even a few points make a smooth stroke.
 export function curve(points) {
   const [[x, y], ...rest] = points;
-  // A path without length would draw nothing; this draws the round caps alone.
+  // A path of zero length draws nothing; this draws only the round caps.
   if (!rest.length) return `M${x} ${y}h.01`;
   const middles = points.slice(1).map(([x2, y2], i) => [(points[i][0] + x2) / 2, (points[i][1] + y2) / 2]);
   const bends = middles.slice(1).map(([mx, my], i) => `Q${points[i + 1].join(" ")} ${mx} ${my}`);

@@ -1,22 +1,21 @@
-// Figures of versions over time. The server sends counts that only grow; what happened between two answers is their
-// difference. Only this page keeps them.
+// Figures of versions over time: differences between the server's cumulative counts. Only this page keeps them.
 import * as api from "./api.js";
 
 const KEPT = 600;
-// Latency and batch sizes are read from this many seconds, so that single requests do not make them jump.
+// Latency and batch sizes cover this many seconds, so single requests do not make them jump.
 const SPAN = 5;
 const PAUSE_MS = 1000;
 const PAUSE_AFTER_ERROR_MS = 5000;
 
 export const keyOf = (each) => `${each.model}/${each.version}`;
 
-// Calls `onAnswer` every second with the figures and the histories, by version; returns a function that ends it.
+// Calls `onAnswer` every second with the figures and the history of each version; returns a stop function.
 export function follow(onAnswer, onError) {
   const histories = new Map();
   let timer;
   const look = async () => {
     let pause = PAUSE_MS;
-    // A hidden tab is not read.
+    // Hidden tabs do not poll.
     if (!document.hidden) {
       try {
         const answer = await api.figures();
@@ -35,7 +34,7 @@ export function follow(onAnswer, onError) {
 
 function remember(histories, figures, s) {
   const history = histories.get(keyOf(figures)) ?? [];
-  // A version that was loaded anew counts from zero.
+  // A reloaded version counts from zero.
   if (history.length && history.at(-1).figures.success > figures.success) history.length = 0;
   const last = history.at(-1);
   const entry = { s, at: Date.now() / 1000, figures };
@@ -69,7 +68,7 @@ function difference(before, after) {
   return { bounds: after.bounds, sum: after.sum - before.sum, counts: after.counts.map((count, i) => count - before.counts[i]) };
 }
 
-// A share's value, from the bucket that it falls into; null if nothing was counted.
+// A quantile's value, from its bucket; null without counts.
 export function quantile({ bounds, counts }, share) {
   let left = share * total(counts);
   if (!left) return null;

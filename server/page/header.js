@@ -59,7 +59,7 @@ function Theme() {
   return html`<button class="quiet" onClick=${turn}>${isDark ? "Light" : "Dark"}</button>`;
 }
 
-// The version's number is shown only where a model has several.
+// Shows the version number only if a model has several.
 function name(each, ready) {
   const several = ready.filter((other) => other.name === each.name).length > 1;
   return several ? `${each.name} ${[each.version, ...each.aliases].join(" ")}` : each.name;

@@ -5,7 +5,7 @@ import { example as zeros } from "./text.js";
 
 const SHOWN = 4000;
 
-// Every method of the HTTP API, from its own description, with a form and its answer.
+// Every method of the HTTP API from its OpenAPI description, with a form and the answer.
 export function Methods({ target, input }) {
   const [operations, setOperations] = useState([]);
   const [problem, setProblem] = useState("");
@@ -28,13 +28,13 @@ function Method({ operation, target, input }) {
   const { path, method, summary, description, parameters, requestBody } = operation;
   const contents = requestBody?.content ?? {};
   const takesPicture = "image/png" in contents;
-  // The description's example is for a model of its own choice.
+  // The description's example may be for another model.
   const example = path.endsWith("/infer") ? { inputs: target.inputs.map(zeros) } : contents["application/json"]?.example;
   const [values, setValues] = useState({});
   const [body, setBody] = useState(example === undefined ? "" : JSON.stringify(example));
   const [answer, setAnswer] = useState(null);
   const usual = { model: target.model, version: target.version };
-  // Headers belong to binary bodies, which a form does not make.
+  // Headers are only for binary bodies, which the form cannot send.
   const fields = parameters.filter((each) => each.in !== "header");
   const value = ({ name }) => values[name] ?? usual[name] ?? "";
 

@@ -1,7 +1,7 @@
 import { html, useRef, useState, useEffect } from "./vendor/preact.js";
 import { curve, SIDE, STROKE } from "./drawing.js";
 
-// Where a picture comes from: drawn here, dropped here, or shown by the camera.
+// The picture's source: drawn, dropped, or from the camera.
 export function Pad({ input, camera, onStroke, onFile }) {
   const [over, setOver] = useState(false);
   const drop = (event) => {
@@ -33,7 +33,7 @@ function Surface({ input, onStroke }) {
   };
   const go = (event) => {
     if (!points.current) return;
-    // The browser gathers what a fast pen reports between two frames.
+    // The browser coalesces a fast pen's events between frames.
     const steps = event.getCoalescedEvents?.() ?? [];
     for (const step of steps.length ? steps : [event]) points.current.push(at(event.currentTarget, step));
     onStroke([...points.current], false);
@@ -50,7 +50,7 @@ function Surface({ input, onStroke }) {
     ${isEmpty && html`<p class="hint">Draw here, or drop or paste a picture</p>`}`;
 }
 
-// Small pictures keep their pixels' edges; one that the browser cannot show leaves the pad empty.
+// Small pictures are shown with sharp pixels; pictures that the browser cannot show leave the pad empty.
 function Shown({ url }) {
   const [kind, setKind] = useState("");
   const onLoad = (event) => setKind(event.currentTarget.naturalWidth < 160 ? "coarse" : "");

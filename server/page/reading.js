@@ -2,7 +2,7 @@ import { html, useEffect, useRef } from "./vendor/preact.js";
 import { cellsOf } from "./api.js";
 import { declaration, KINDS, probability, shown } from "./text.js";
 
-// One model's answer: what it saw, and its best classes.
+// One model's answer: its input picture and best classes.
 export function Reading({ target, answer, titled, why, onWhy }) {
   return html`
     <section class="reading" aria-label=${`Answer of ${target.model} version ${target.version}`}>
@@ -35,7 +35,7 @@ function Bars({ answer }) {
   const isScore = classes[0].score !== undefined;
   const value = (each) => (isScore ? each.score : each.probability);
   const values = classes.map(value);
-  // Scores have no natural end: the bars show them between 0 or the least shown, and the best.
+  // Scores are unbounded: bars range from the lower of 0 and the lowest shown score to the best.
   const low = isScore ? Math.min(0, ...values) : 0;
   const high = isScore ? Math.max(...values, low + 1e-9) : 1;
   const rows = classes.map((each) => ({ label: each.label, share: (value(each) - low) / (high - low), text: shown(each) }));
@@ -70,7 +70,7 @@ function Seen({ seen, occlusion }) {
     </div>`;
 }
 
-// One pixel per cell, the more opaque the more the best class falls; the browser smooths it to the picture's size.
+// One pixel per cell, more opaque the more the best class falls; the browser smooths it to the picture's size.
 function paintMap(canvas, drops) {
   const side = Math.sqrt(drops.length);
   const most = Math.max(...drops, 1e-6);

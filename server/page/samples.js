@@ -2,7 +2,7 @@ import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import * as api from "./api.js";
 import { paint } from "./reading.js";
 
-// A model's golden samples as picture files, at its size and lossless; null while they load.
+// A model's golden samples as lossless picture files at its input size; null while loading.
 export function useSamples(target) {
   const [samples, setSamples] = useState({ key: "", files: null });
   useEffect(() => {

@@ -4,7 +4,7 @@ import { example } from "./text.js";
 
 const MOST = 4096;
 
-// For models that take no pictures: their tensors as JSON, and the answer.
+// For models without picture input: tensors as JSON, and the answer.
 export function Tensors({ target }) {
   const [request, setRequest] = useState("");
   const [answer, setAnswer] = useState(null);
@@ -25,7 +25,7 @@ export function Tensors({ target }) {
   };
   return html`
     <form class="tensors" onSubmit=${send}>
-      <p>${target.model} takes no pictures. Its inputs are ${target.inputs.map(({ name, datatype, shape }) => `${name} (${datatype} ${shape.join(" × ").replaceAll("-1", "any")})`).join(", ")}.</p>
+      <p>${target.model} does not accept pictures. Its inputs are ${target.inputs.map(({ name, datatype, shape }) => `${name} (${datatype} ${shape.join(" × ").replaceAll("-1", "any")})`).join(", ")}.</p>
       <label for="request">Request, as JSON</label>
       <textarea id="request" rows="10" spellcheck=${false} value=${request} onInput=${(event) => setRequest(event.currentTarget.value)}></textarea>
       <button>Send</button>

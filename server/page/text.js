@@ -4,7 +4,7 @@ export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} 
 
 export const probability = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : percent(share));
 
-// The number of a class: a probability has a percent sign, a score has not.
+// A class's number: probabilities with a percent sign, scores without.
 export function shown(found) {
   return found.score === undefined ? probability(found.probability) : found.score.toPrecision(4);
 }
@@ -25,7 +25,7 @@ const FITS = {
 };
 const INVERSIONS = { auto: "inverted if light", always: "inverted", never: "" };
 
-// What becomes of a picture: config.pbtxt's line as words.
+// config.pbtxt's picture line in words.
 export function declaration(line) {
   const words = Object.fromEntries(line.split(" ").map((word) => word.split("=")));
   const [height, width] = (words.size ?? "").split("x");
@@ -47,7 +47,7 @@ export const KINDS = {
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 export const count = (value) => (value < 10 && value % 1 ? value.toFixed(1) : WHOLE.format(value));
 
-// Two digits, but no fewer than a whole number has.
+// Two significant digits, but all digits of whole numbers.
 const digits = (value) => (value < 10 ? String(Number(value.toPrecision(2))) : WHOLE.format(value));
 
 export const day = (iso) => new Date(iso).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
@@ -58,7 +58,7 @@ export function duration(seconds) {
   return seconds < 1 ? `${digits(seconds * 1000)} ms` : `${digits(seconds)} s`;
 }
 
-// A request of zeros: the shape is what matters.
+// An input of zeros in the right shape.
 export function example({ name, datatype, shape }) {
   const sides = shape.map((side) => (side < 0 ? 1 : side));
   const zero = { BYTES: "", BOOL: false }[datatype] ?? 0;

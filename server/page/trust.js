@@ -3,13 +3,13 @@ import { Calibration, SurestErrors } from "./certainty.js";
 import { Confusion, Recall } from "./classes.js";
 import { count, day, percent, wilson } from "./text.js";
 
-// What the version's card says, in words.
+// The version's card in words.
 export function Trust({ target }) {
   const card = target.card_json ? JSON.parse(target.card_json) : null;
   if (!card) {
     return html`<article class="trust">
       <h2 class="headline">No evidence</h2>
-      <p>This version has no card, so nothing is known of its origin and accuracy. <code>pixelserve export</code> writes one.</p>
+      <p>This version has no card, so its origin and accuracy are unknown. <code>pixelserve export</code> writes a card.</p>
       <${Running} target=${target} />
     </article>`;
   }

@@ -53,15 +53,15 @@ function Agreement({ answers }) {
 }
 
 function refusal(error) {
-  if (!window.isSecureContext) return "Browsers give the camera to https pages and to localhost only. Choose a picture instead.";
-  if (error.name === "NotAllowedError") return "The camera was refused. Allow it in the browser's site settings, or choose a picture.";
+  if (!window.isSecureContext) return "Browsers allow the camera only on https pages and localhost. Choose a picture instead.";
+  if (error.name === "NotAllowedError") return "Camera access was denied. Allow it in the browser's site settings, or choose a picture.";
   if (error.name === "NotFoundError") return "This device has no camera. Choose a picture instead.";
   return `The camera cannot be used: ${error.message}`;
 }
 
 const stop = (stream) => stream?.getTracks().forEach((track) => track.stop());
 
-// Hands over a frame five times a second; more than the server answers are dropped on the way.
+// Offers a frame five times per second; frames beyond what the server can answer are dropped.
 function film(onFile) {
   const canvas = document.createElement("canvas");
   const timer = setInterval(() => {

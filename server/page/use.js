@@ -3,7 +3,7 @@ import { Methods } from "./methods.js";
 import { example } from "./text.js";
 import { html, useState } from "./vendor/preact.js";
 
-// The call of the Try view as others make it, with this server's addresses and the picked model's names.
+// The Try view's call for other clients, with this server's addresses and the selected model.
 export function Use({ target, input, grpcPort }) {
   const file = input.name ?? "picture.png";
   const calls = target.takes_images ? forPictures(target, file, grpcPort) : forTensors(target, grpcPort);
@@ -12,7 +12,7 @@ export function Use({ target, input, grpcPort }) {
       <p>${target.takes_images
         ? html`The last picture${input.name ? "" : ", saved as picture.png,"} for ${target.model} version ${target.version}.`
         : html`${target.model} version ${target.version} takes tensors.`}
-        ${" "}To read about every method: <a href="/docs">/docs</a>.</p>
+        ${" "}All methods: <a href="/docs">/docs</a>.</p>
       ${calls.map(([title, code]) => html`<${Code} key=${title} title=${title} code=${code} />`)}
       ${target.takes_images && !input.name && html`<${Save} input=${input} />`}
       <${Methods} target=${target} input=${input} />
@@ -38,7 +38,7 @@ function Code({ title, code }) {
       setCopied(true);
       setTimeout(() => setCopied(false), 2000);
     } catch {
-      // Without https the browser gives no clipboard; the text can be selected.
+      // Without https there is no clipboard access; the text can be selected.
     }
   };
   return html`

@@ -1,4 +1,4 @@
-// The views behind the first one. The page loads them after itself, so drawing does not wait for them.
+// The other views. Loaded after the page, so drawing does not wait for them.
 export { Tensors } from "./tensors.js";
 export { Trust } from "./trust.js";
 export { Use } from "./use.js";

@@ -7,7 +7,7 @@ const CHARTS = [
   { title: "Latency", series: [["p50", "p50", "--accent"], ["p99", "p99", "--second"]], show: duration },
   { title: "Requests in the queue", series: [["waiting", "waiting", "--accent"]], show: (value) => count(value) },
   { title: "Batch size", series: [["rows", "average", "--accent"]], show: (value) => value.toFixed(1) },
-  { title: "Drift from the card's data", series: [["classes", "classes", "--accent"], ["confidence", "confidence", "--second"]], show: (value) => value.toFixed(3), note: "population stability index: above 0.25 much has changed; needs 100 predictions" },
+  { title: "Drift from the card's data", series: [["classes", "classes", "--accent"], ["confidence", "confidence", "--second"]], show: (value) => value.toFixed(3), note: "population stability index: above 0.25 is a large change; needs 100 predictions" },
 ];
 
 export function Watch({ target, versions, figures, problem }) {
@@ -42,7 +42,7 @@ function Chart({ chart, history }) {
     if (!isDrawn) return;
     plot.current.setData(data, false);
     const end = data[0].at(-1) ?? Date.now() / 1000;
-    // At least a minute wide, so that the first seconds do not fill the chart.
+    // At least a minute wide, so the first seconds do not fill the chart.
     plot.current.setScale("x", { min: Math.min(data[0][0] ?? end, end - 60), max: end });
   }, [isDrawn, history.length, data[0].at(-1)]);
   const newest = chart.series.map(([key, label, colour]) => [label, colour, history.at(-1)?.[key]]);
@@ -59,7 +59,7 @@ function Chart({ chart, history }) {
 const HEIGHT = 136;
 let loading = null;
 
-// Loads uPlot, which is more than the rest of the page together, when it is first needed.
+// Loads uPlot, which is larger than the rest of the page, on first use.
 function library() {
   loading ??= new Promise((done) => {
     const style = Object.assign(document.createElement("link"), { href: "/page/vendor/uplot.css", rel: "stylesheet" });
@@ -84,7 +84,7 @@ function options(chart, width) {
 
 const clock = (s) => new Date(1000 * s).toLocaleTimeString("en-GB");
 
-// A variable's colour in the current theme: a canvas does not know variables.
+// A CSS variable's colour in the current theme, because a canvas does not support variables.
 function colour(name) {
   const probe = document.getElementById("panel");
   const before = probe.style.accentColor;

@@ -25,7 +25,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Status:
+class StateReason:
     """Why a version is not ready, or why its newer files were not loaded."""
 
     state: State
@@ -38,7 +38,7 @@ class Status:
 class _Model:
     # Replaced as a whole, never changed in place, so that look-ups need no lock.
     ready: dict[int, LoadedVersion] = field(default_factory=dict)
-    others: dict[int, Status] = field(default_factory=dict)
+    others: dict[int, StateReason] = field(default_factory=dict)
     # On disk, but not served by the version policy.
     unserved: tuple[int, ...] = ()
     aliases: Mapping[str, int] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Catalogue:
             self._put(loaded.name, replace(model, ready={**model.ready, loaded.version: loaded}, others=others))
         return model.ready.get(loaded.version)
 
-    def withdraw(self, name: str, version: int, status: Status) -> LoadedVersion | None:
+    def withdraw(self, name: str, version: int, status: StateReason) -> LoadedVersion | None:
         """Removes a version and records why; returns it if it was ready."""
         with self._changing:
             model = self._models.get(name, _Model())
@@ -84,7 +84,7 @@ class Catalogue:
             self._put(name, replace(model, ready=ready, others={**model.others, version: status}))
         return model.ready.get(version)
 
-    def report(self, name: str, version: int, status: Status) -> None:
+    def report(self, name: str, version: int, status: StateReason) -> None:
         """Records the state of a version. A ready one stays ready."""
         with self._changing:
             model = self._models.get(name, _Model())
@@ -177,7 +177,7 @@ class Catalogue:
         ready = self._models[name].ready if name in self._models else {}
         return [ready[version] for version in sorted(ready)]
 
-    def others(self, name: str) -> list[tuple[str, Status]]:
+    def others(self, name: str) -> list[tuple[str, StateReason]]:
         """Returns the states of a model's versions that are not ready, lowest first.
 
         An empty version stands for the model as a whole.
@@ -195,12 +195,12 @@ class Catalogue:
 
     def _states(self, name: str) -> list[VersionState]:
         model = self._models.get(name, _Model())
-        unserved = Status(State.UNAVAILABLE, "the version policy does not serve it")
+        unserved = StateReason(State.UNAVAILABLE, "the version policy does not serve it")
         told = {**dict.fromkeys(model.unserved, unserved), **model.others}
         for version, loaded in model.ready.items():
             broken = loaded.batcher.broken
             told[version] = (
-                Status(State.UNAVAILABLE, broken) if broken else Status(State.READY, _why_old(model, version))
+                StateReason(State.UNAVAILABLE, broken) if broken else StateReason(State.READY, _why_old(model, version))
             )
         return [
             VersionState(name, str(version or ""), each.state, each.reason) for version, each in sorted(told.items())
@@ -212,7 +212,7 @@ class Catalogue:
         return all(ended)
 
 
-def _described(status: Status) -> str:
+def _described(status: StateReason) -> str:
     if status.state is State.UNAVAILABLE:
         return f"failed to load: {status.reason}"
     return f"is not ready: {status.state.lower()}"

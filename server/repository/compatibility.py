@@ -1,8 +1,7 @@
-"""What becomes of each field of Triton's config.pbtxt here: served, ignored with a warning, or refused.
+"""The effect of each field of Triton's config.pbtxt: served, ignored with a warning, or refused.
 
-One table, from which the check, the warning, docs/compatibility.md and their tests are made. A field has one row: its
-own, or that of a message that it is in. Values that a served field may not have are the business of whoever reads it
-(`config`, `scheduling`).
+One table defines the check, the warning, docs/compatibility.md and their tests. Each field has one row: its own, or
+that of a message containing it. `config` and `scheduling` check the values of served fields.
 """
 
 from collections.abc import Iterator
@@ -18,19 +17,19 @@ from pixelserve.scores import OUTPUT_KIND
 from .aliases import ALIASES
 
 INVERSION = "inversion"
-"""A parameter of ours in config.pbtxt: how a model wants dark-on-light pictures."""
-# Parameters of ours, which Triton hands to backends and otherwise ignores.
+"""Our config.pbtxt parameter for dark-on-light pictures."""
+# Our parameters; Triton passes them to backends and otherwise ignores them.
 _OURS = (INVERSION, PICTURE, OUTPUT_KIND, *ALIASES)
 
 
 class Verdict(StrEnum):
-    """What becomes of a field."""
+    """The effect of a field."""
 
     SERVED = "served"
     IGNORED = "ignored"
-    """Nothing; a warning says so. The answers are the same."""
+    """No effect, with a warning. Answers are the same."""
     REFUSED = "refused"
-    """The model is not loaded: without the field it would compute or be called in another way."""
+    """The model is not loaded, because the field would change its results or its calls."""
 
 
 SERVED, IGNORED, REFUSED = Verdict.SERVED, Verdict.IGNORED, Verdict.REFUSED
@@ -41,11 +40,11 @@ class Rule:
     """One row of the table."""
 
     field: str
-    """The field's path in ModelConfig, with dots between the names."""
+    """The field's path in ModelConfig, with dots."""
     verdict: Verdict
-    """What becomes of it where it is set."""
+    """Its effect if set."""
     reason: str
-    """Why, and what to do about it, in one line."""
+    """The reason, and what to do, in one line."""
 
 
 _JOINED = "requests are not concatenated into ragged batches; remove it"
@@ -168,13 +167,13 @@ def uses(config: pb.ModelConfig) -> Iterator[Use]:
 
 
 def ignored_fields(config: pb.ModelConfig | None) -> list[Use]:
-    """Returns the fields that a configuration sets in vain, each name once."""
+    """Returns the fields of a configuration that have no effect, each name once."""
     found = {use.name: use for use in uses(config or pb.ModelConfig()) if use.rule.verdict is IGNORED}
     return list(found.values())
 
 
 def warning(names: list[str]) -> str:
-    """Returns what people are told of fields that are ignored."""
+    """Returns the warning about ignored fields."""
     return f"not served, ignored: {', '.join(names)}"
 
 

@@ -145,7 +145,7 @@ def select_versions(config: pb.ModelConfig | None, versions: Sequence[int]) -> l
             return sorted(versions)[-(policy.latest.num_versions or 1) :]
 
 
-def settle(
+def resolve(
     folder: ModelFolder,
     config: pb.ModelConfig | None,
     inputs: Sequence[TensorSpec],

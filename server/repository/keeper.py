@@ -1,4 +1,4 @@
-"""Keeps each model in step with its folder: loads what is new, swaps what changed, unloads what has gone.
+"""Keeps each model in sync with its folder: loads new versions, replaces changed ones, unloads removed ones.
 
 A replacement is loaded, warmed and checked, then published; the old version finishes its accepted requests and is
 freed. A failed load leaves the serving versions as they are.
@@ -12,18 +12,18 @@ from typing import Protocol
 
 from ..errors import RepositoryError, ServerError, StartupError
 from .aliases import without_aliases
-from .catalogue import WHOLE_MODEL, Catalogue, State, Status
+from .catalogue import WHOLE_MODEL, Catalogue, State, StateReason
 from .config import read_config
+from .fingerprints import Fingerprint, folder_fingerprint, version_fingerprint
 from .layout import ModelFolder, PassedOver
 from .loader import LoadedVersion, Loader
-from .prints import Print, folder_print, version_print
 from .selection import ChosenVersions, choose_versions
 
-UNLOADED = Status(State.UNAVAILABLE, "unloaded")
+UNLOADED = StateReason(State.UNAVAILABLE, "unloaded")
 """The state of a version that was unloaded on request."""
 
 # A version's files, and of config.pbtxt what all versions of its model are loaded with.
-_VersionPrint = tuple[Print, bytes]
+_VersionFingerprint = tuple[Fingerprint, bytes]
 
 
 class Listener(Protocol):
@@ -46,9 +46,9 @@ class Listener(Protocol):
 class _Seen:
     """What was last done to a model."""
 
-    prints: dict[int, _VersionPrint] = field(default_factory=dict)
+    fingerprints: dict[int, _VersionFingerprint] = field(default_factory=dict)
     """Each version's files when it was loaded or failed to load."""
-    whole: Print | None = None
+    whole: Fingerprint | None = None
     """All files when the versions could not even be chosen."""
     surprises: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Unexpected errors by version, with the reported reason: reported once, although each look retries."""
@@ -72,16 +72,18 @@ class ModelKeeper:
         """Makes the next `update` of a model retry failed versions even if their files are unchanged."""
         seen = self._seen.get(name, _Seen())
         ready = {loaded.version for loaded in self._catalogue.ready_versions(name)}
-        seen.prints = {version: print_ for version, print_ in seen.prints.items() if version in ready}
+        seen.fingerprints = {
+            version: fingerprint for version, fingerprint in seen.fingerprints.items() if version in ready
+        }
         seen.whole = None
         seen.surprises.clear()
 
     def has_changed(self, loaded: LoadedVersion) -> bool:
         """Returns whether a ready version's files changed since it was loaded; version names do not count."""
         seen = self._seen.get(loaded.name)
-        known = seen.prints.get(loaded.version) if seen else None
+        known = seen.fingerprints.get(loaded.version) if seen else None
         try:
-            found = version_print(loaded.folder, loaded.version), without_aliases(read_config(loaded.folder))
+            found = version_fingerprint(loaded.folder, loaded.version), without_aliases(read_config(loaded.folder))
         except (OSError, RepositoryError):
             return True
         return known is not None and known != found
@@ -92,7 +94,7 @@ class ModelKeeper:
         Failures affect this model only, except for settings that hold for all.
 
         Raises:
-            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
+            StartupError: the settings select or require a GPU, and the model would run on the CPU.
         """
         return self.contained(folder.name, WHOLE_MODEL, partial(self._bring_in_step, folder))
 
@@ -112,7 +114,7 @@ class ModelKeeper:
         seen, said = self._seen.setdefault(name, _Seen()), f"{type(error).__name__}: {error}"
         known, explained = seen.surprises.get(version, ("", ""))
         if known == said:
-            self._catalogue.report(name, version, Status(State.UNAVAILABLE, explained))
+            self._catalogue.report(name, version, StateReason(State.UNAVAILABLE, explained))
             return []
         if isinstance(error, ServerError | OSError):
             reason = f"cannot be loaded now: {error}"
@@ -124,7 +126,7 @@ class ModelKeeper:
 
     def _bring_in_step(self, folder: ModelFolder) -> list[RepositoryError]:
         name, seen = folder.name, self._seen.setdefault(folder.name, _Seen())
-        whole = folder_print(folder.path)
+        whole = folder_fingerprint(folder.path)
         if whole == seen.whole:
             return []
         try:
@@ -150,7 +152,7 @@ class ModelKeeper:
         # The old ones stay where a new one does not load.
         if ready.issuperset(chosen.versions):
             for version in ready.difference(chosen.versions):
-                seen.prints.pop(version, None)
+                seen.fingerprints.pop(version, None)
                 self._retire(name, version, None)
             self._forget_others(name, chosen.versions)
         return errors
@@ -160,19 +162,19 @@ class ModelKeeper:
     ) -> list[RepositoryError]:
         """Loads a new or changed version."""
         name = folder.name
-        # Before it is read: what is written meanwhile shall be seen the next time.
-        found = version_print(folder, version), chosen.loaded_with
-        if seen.prints.get(version) == found:
+        # Before it is read, so concurrent writes are noticed the next time.
+        found = version_fingerprint(folder, version), chosen.loaded_with
+        if seen.fingerprints.get(version) == found:
             return []
-        seen.prints[version] = found
-        self._catalogue.report(name, version, Status(State.LOADING, "is being loaded"))
+        seen.fingerprints[version] = found
+        self._catalogue.report(name, version, StateReason(State.LOADING, "is being loaded"))
         try:
             loaded = self._loader.load(folder, version)
         except RepositoryError:
             raise
         except BaseException:
-            # Nobody's fault that is known: the next look tries again.
-            del seen.prints[version]
+            # The cause is unknown: the next check retries.
+            del seen.fingerprints[version]
             self._catalogue.forget(name, version)
             raise
         seen.surprises.pop(version, None)
@@ -183,7 +185,7 @@ class ModelKeeper:
         return []
 
     def refuse(self, name: str, version: int, error: RepositoryError) -> RepositoryError:
-        self._catalogue.report(name, version, Status(State.UNAVAILABLE, str(error)))
+        self._catalogue.report(name, version, StateReason(State.UNAVAILABLE, str(error)))
         self.tell(partial(self._listener.on_failed, name, version, error))
         return error
 
@@ -206,9 +208,9 @@ class ModelKeeper:
         for loaded in self._catalogue.ready_versions(name):
             self._retire(name, loaded.version, UNLOADED)
 
-    def _retire(self, name: str, version: int, left: Status | None) -> None:
+    def _retire(self, name: str, version: int, left: StateReason | None) -> None:
         """Drains and unloads a version; records the state `left`, if any."""
-        loaded = self._catalogue.withdraw(name, version, Status(State.UNLOADING, "is being unloaded"))
+        loaded = self._catalogue.withdraw(name, version, StateReason(State.UNLOADING, "is being unloaded"))
         if loaded is not None:
             self._finish(loaded, replaced_by=False)
         if left is None:

@@ -32,7 +32,7 @@ from .config import (
     model_file_name,
     read_config,
     read_reshapes,
-    settle,
+    resolve,
 )
 from .evidence import Evidence, VersionFiles, print_of, read_files
 from .layout import ModelFolder
@@ -156,7 +156,7 @@ class Loader:
 
         Raises:
             RepositoryError: the version cannot be served; the message names the file and the remedy.
-            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
+            StartupError: the settings select or require a GPU, and the model would run on the CPU.
         """
         start_s = time.monotonic()
         with Progress(partial(self.on_progress, folder.name, version)) as progress:
@@ -171,7 +171,7 @@ class Loader:
         progress.step("opening the model")
         sessions = [opener.open(placement) for placement in opener.placements]
         first = sessions[0]
-        config = settle(folder, proto, first.inputs, first.outputs, self.defaults)
+        config = resolve(folder, proto, first.inputs, first.outputs, self.defaults)
         policy = self._tune(config.batching, first.provider)
         progress.step("proving what it computes")
         files = read_files(path, opener.model, opened, require_card=self.require_card)
@@ -268,9 +268,9 @@ class Loader:
             files = read_files(path, model, {}, require_card=self.require_card)
             # A model that contradicts its configuration cannot be run by it.
             if session is not None and not problems:
-                settled = settle(folder, config, session.inputs, session.outputs, self.defaults)
-                proof = _prover(folder, files, settled, settled.batching).prove(session)
-                prove_pictures(files, settled, proof.evidence)
+                resolved = resolve(folder, config, session.inputs, session.outputs, self.defaults)
+                proof = _prover(folder, files, resolved, resolved.batching).prove(session)
+                prove_pictures(files, resolved, proof.evidence)
         except RepositoryError as error:
             yield error
 

@@ -9,24 +9,24 @@ from pathlib import Path
 
 from ..deadline import Deadline
 from ..errors import NotFound, QueueFull, RepositoryError, StartupError
-from .catalogue import WHOLE_MODEL, Catalogue, State, Status
+from .catalogue import WHOLE_MODEL, Catalogue, State, StateReason
+from .changes import ChangeQueue
 from .config import label_problems, read_config
+from .fingerprints import folder_fingerprint
 from .keeper import Listener, ModelKeeper
 from .layout import ModelFolder, PassedOver, Survey, find_model, survey
 from .loader import Loader
 from .overlay import Overlays, Override
-from .prints import folder_print
 from .selection import choose_versions
-from .turns import Turns
 
-NOT_LOADED = Status(State.UNAVAILABLE, "not loaded")
+NOT_LOADED = StateReason(State.UNAVAILABLE, "not loaded")
 """The state of a model that was never loaded."""
 
 
 class RepositoryManager:
     """Loads and unloads the models of one repository. Every method may be called from any thread.
 
-    Changes to one model are applied one at a time, in order; `Turns` decides when those to different models overlap.
+    Changes to one model are applied in order, one at a time; `ChangeQueue` decides when changes to several overlap.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RepositoryManager:
         self._keeper = ModelKeeper(repository, catalogue, loader, listener, drain_s)
         self._passed_over: list[PassedOver] = []
         self._overlays = Overlays(max_load_files_bytes)
-        self._turns = Turns()
+        self._changes = ChangeQueue()
         # Guards what all models share: which folders were found.
         self._looking = threading.Lock()
 
@@ -69,7 +69,7 @@ class RepositoryManager:
 
         Raises:
             RepositoryError: the repository cannot be read or holds no model.
-            StartupError: the settings ask for a GPU or require one, and a model would be computed on the CPU.
+            StartupError: the settings select or require a GPU, and a model would run on the CPU.
         """
         errors: list[RepositoryError] = []
         folders = self._survey().models if names is None else self._find(names, errors)
@@ -79,9 +79,9 @@ class RepositoryManager:
             for folder in folders:
                 if errors:
                     break
-                errors += self._turns.submit(folder.name, partial(self._keeper.update, folder)).result()
+                errors += self._changes.submit(folder.name, partial(self._keeper.update, folder)).result()
             return errors
-        changes = [self._turns.submit(folder.name, partial(self._keeper.update, folder)) for folder in folders]
+        changes = [self._changes.submit(folder.name, partial(self._keeper.update, folder)) for folder in folders]
         return [*errors, *(error for change in changes for error in change.result())]
 
     def _find(self, names: Iterable[str], errors: list[RepositoryError]) -> list[ModelFolder]:
@@ -145,7 +145,7 @@ class RepositoryManager:
         Raises:
             QueueFull: too many slow loads are running.
         """
-        return self._turns.submit(name, partial(self._load, name, override))
+        return self._changes.submit(name, partial(self._load, name, override))
 
     def _load(self, name: str, override: Override | None) -> list[RepositoryError]:
         if override is None:
@@ -169,7 +169,7 @@ class RepositoryManager:
         Raises:
             QueueFull: too many slow loads are running.
         """
-        return self._turns.submit(name, partial(self._unload_known, name))
+        return self._changes.submit(name, partial(self._unload_known, name))
 
     def _unload_known(self, name: str) -> None:
         if name not in self._catalogue.names():
@@ -183,7 +183,7 @@ class RepositoryManager:
         Returns:
             Whether everything ended; a load cannot be interrupted.
         """
-        is_idle = self._turns.close()
+        is_idle = self._changes.close()
         is_idle &= self._catalogue.drain(deadline)
         self._overlays.close()
         return is_idle
@@ -206,9 +206,9 @@ class RepositoryManager:
         # The next look handles what is skipped here: too many slow loads are running, or the model's own is.
         with suppress(QueueFull):
             for name, change in changes.items():
-                if not self._turns.is_changing(name):
-                    submitted[name] = self._turns.submit(name, change)
-        self._turns.wait(submitted)
+                if not self._changes.is_changing(name):
+                    submitted[name] = self._changes.submit(name, change)
+        self._changes.wait(submitted)
 
     def _refresh_one(self, folder: ModelFolder) -> list[RepositoryError]:
         try:
@@ -231,4 +231,4 @@ class RepositoryManager:
         Raises:
             RepositoryError: the repository cannot be read, or is empty.
         """
-        return {folder.name: folder_print(folder.path) for folder in survey(self._repository).models}
+        return {folder.name: folder_fingerprint(folder.path) for folder in survey(self._repository).models}

@@ -34,7 +34,7 @@ class Opener:
         """Returns an opener for the sessions of a config.pbtxt, which may be None.
 
         Raises:
-            RepositoryError: an instance group asks for something unsupported.
+            RepositoryError: an instance group is not supported.
         """
         return cls(folder, model, options, read_reshapes(config), read_instances(folder, config))
 
@@ -42,11 +42,11 @@ class Opener:
         """Opens a session.
 
         Raises:
-            RepositoryError: the model file cannot be used, or the model asks for a GPU, and there is none.
-            StartupError: the settings ask for a GPU or require one, and the model would be computed on the CPU.
+            RepositoryError: the model file is unusable, or the model needs a GPU and there is none.
+            StartupError: the settings select or require a GPU, and the model would run on the CPU.
         """
         options = replace(self.options, instances=len(self.placements))
-        # A provider on a GPU that the settings name is one that the model may ask for.
+        # If the settings name a GPU provider, models may require it.
         on_any_gpu = placement.device == "gpu" and self.options.device not in ("auto", "cpu")
         if placement.device != "auto" and not on_any_gpu:
             options = replace(options, device=placement.device)
@@ -57,6 +57,6 @@ class Opener:
         except StartupError as error:
             if placement.device != "gpu" or on_any_gpu or self.options.require_gpu:
                 raise
-            # The model asks for it, not a setting.
-            problem = "instance_group asks for a GPU, and no GPU or GPU library was found; check nvidia-smi"
+            # The model requires it, not a setting.
+            problem = "instance_group requires a GPU, but no GPU or GPU library was found; check nvidia-smi"
             raise error_at(self.folder.config_file, "instance_group.kind", problem, "kind: KIND_AUTO") from error

@@ -1,4 +1,4 @@
-"""Protobuf text: parses a config.pbtxt, says what is wrong with it and what to write, and finds its lines."""
+"""Parses config.pbtxt (protobuf text), explains its mistakes with corrections, and finds its lines."""
 
 import difflib
 import re
@@ -16,8 +16,8 @@ from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
 from ..errors import RepositoryError
 
-# What protobuf's parser says, up to the names in it (text_format.ParseError). test_pbtxt.py holds it for the oldest and
-# the pinned release; in other words, mistakes would lose what to write instead, and keep their lines.
+# Messages of protobuf's parser (text_format.ParseError), up to names. test_pbtxt.py checks the oldest and the pinned
+# release; if protobuf changes them, mistakes lose their corrections but keep their lines.
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "(.+)"')
 _NO_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named (.+)\.')
 _NO_TEXT = re.compile(r"Expected string but found: '([A-Za-z_]\w*)'")
@@ -26,20 +26,20 @@ _NO_SIGN = re.compile(r'Expected "([:,])"')
 _NOT_CLOSED = 'Expected "}"'
 _TWICE = re.compile(r'should not have multiple "(.+)" fields')
 _EXCLUDES = re.compile(r'Field "(.+)" is specified along with field "(.+)", another member')
-# What stands before it: the place, and the line where the parser quotes it.
+# The prefix: the position, and the line if the parser quotes it.
 _PLACE = re.compile(r"^\d+:\d+ : ('.*': )?")
 _FLOAT = re.compile(r"(?i)(?:TYPE_)?(?:FP|FLOAT|DOUBLE)(\d+)")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _PART = re.compile(r'\w+(?:\["[^"]*"\]|\[\d+\])?')
 MOST_MISTAKES = 20
-"""How many mistakes of a file are looked for: a file with more is of another kind."""
+"""Maximum mistakes reported per file; a file with more has another format."""
 
 
 def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[RepositoryError]]:
-    """Parses protobuf text, and goes on behind a mistake: as if it were corrected where it is plain what was meant.
+    """Parses protobuf text; continues after a mistake, corrected if its meaning is plain.
 
     Returns:
-        The configuration, with its plain mistakes corrected, None where one is not plain; and all mistakes found.
+        The configuration with plain mistakes corrected, or None if one is not plain; and all mistakes found.
     """
     errors: list[RepositoryError] = []
     lines = text.split("\n")
@@ -56,7 +56,7 @@ def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[Repository
         errors.append(RepositoryError(problem, path=path, line=number, write=corrected.strip()))
         is_open = _NOT_CLOSED in str(error) or line.count("{") != line.count("}") or line.count("[") != line.count("]")
         if not corrected and is_open:
-            # Without this line, the others would be inside of something else.
+            # Without this line, the others would be in another message.
             break
         is_plain = is_plain and bool(corrected)
         lines[number - 1] = corrected
@@ -64,17 +64,17 @@ def parse(path: Path, text: str) -> tuple[pb.ModelConfig | None, list[Repository
 
 
 def _explain(line: str, error: text_format.ParseError) -> tuple[str, str]:
-    """Returns what is wrong with a line, and the line as it was meant; empty: not plain."""
+    """Returns what is wrong with a line, and the corrected line, or empty if unclear."""
     said = _PLACE.sub("", str(error)).rstrip(".")
     at = (error.GetColumn() or 1) - 1
     if match := _NO_SIGN.search(said):
-        # Some write = for the colon.
+        # Some write = instead of a colon.
         rest = line[at:].removeprefix("=").lstrip()
         return f"`{line.strip()}`: expected {match[1]} before `{rest}`", f"{line[:at].rstrip()}{match[1]} {rest}"
     for explain in (_misspelt, _mistyped):
         if found := explain(said):
             problem, wrong, right = found
-            # The parser may already be behind the word that it names.
+            # The parser may already be past the word that it names.
             start = max(line.find(wrong, at), line.rfind(wrong, 0, at))
             corrected = f"{line[:start]}{right}{line[start + len(wrong) :]}" if right and start >= 0 else ""
             return f"`{line.strip()}`: {problem}", corrected
@@ -83,7 +83,7 @@ def _explain(line: str, error: text_format.ParseError) -> tuple[str, str]:
 
 
 def _misspelt(said: str) -> tuple[str, str, str] | None:
-    """Returns what is said of a field or value that does not exist, the word, and the one that may be meant."""
+    """Returns the problem with an unknown field or value, the word, and a likely correction."""
     if (match := _NO_FIELD.search(said)) and match[2].isdigit():
         return f"expected several values in brackets with commas between, and came to {match[2]}", match[2], ""
     if match := _NO_FIELD.search(said):
@@ -98,7 +98,7 @@ def _misspelt(said: str) -> tuple[str, str, str] | None:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    """Returns the known word that a word is most like; empty: it is like none."""
+    """Returns the most similar known word, or empty."""
     plain = word.strip("\"'")
     if as_numpy := _FLOAT.fullmatch(plain):
         plain = f"TYPE_FP{as_numpy[1]}"
@@ -108,7 +108,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _mistyped(said: str) -> tuple[str, str, str] | None:
-    """Returns what is said of a value that lacks quotes, or has them, the value, and the one that is meant."""
+    """Returns the problem with a value's missing or wrong quotes, the value, and the correction."""
     if match := _NO_TEXT.search(said):
         return "expected text in quotes", match[1], f'"{match[1]}"'
     if match := _NO_NUMBER.search(said):
@@ -127,23 +127,23 @@ def _conflict(said: str) -> str:
 
 
 def value_name(enum: Any, number: int) -> str:
-    """Returns the name of an enum's value, or the number where it has none: protobuf text may hold any."""
+    """Returns the name of an enum's value, or its number if it has none; protobuf text allows any number."""
     return str(enum.Name(number)) if number in enum.values() else str(number)
 
 
 def as_line(message: Message) -> str:
-    """Returns a message's fields as config.pbtxt has them, on one line, whatever characters are in its names."""
+    """Returns a message's fields as protobuf text on one line, whatever characters its names contain."""
     line: str = text_format.MessageToString(message, as_utf8=True, as_one_line=True, use_short_repeated_primitives=True)
     return line.strip()
 
 
 def error_at(path: Path, place: str, problem: str, write: str = "") -> RepositoryError:
-    """Returns what is said of a field of a configuration: its path as for `line_of`, and what to write there."""
+    """Returns the error of a configuration's field, given by its path (see `line_of`), and the correction."""
     return RepositoryError(problem, path=path, line=line_of(path, place), write=write)
 
 
 def line_of(path: Path, place: str) -> int | None:
-    """Returns the line of a configuration on which a field begins, or what it is in; None: it is not there.
+    """Returns the line on which a field, or the message containing it, starts; None if it is absent.
 
     Args:
         path: the configuration.
@@ -159,7 +159,7 @@ def line_of(path: Path, place: str) -> int | None:
     return lines.get(".".join(parts))
 
 
-# Each of a file's problems asks for a line, and finding the lines takes as long as parsing the file.
+# Each of a file's problems needs a line, and finding the lines takes as long as parsing the file.
 @lru_cache(maxsize=1)
 def _lines(text: str) -> dict[str, int]:
     lines: dict[str, int] = {}
@@ -168,15 +168,15 @@ def _lines(text: str) -> dict[str, int]:
     return lines
 
 
-# The tokenizer tells its line by an error alone, whose text does not matter.
+# The tokenizer reveals its line only in an error, whose text does not matter.
 _NOTHING: Any = ""
 
 
 def _fields(text: str) -> Iterator[tuple[str, int]]:
-    """Yields each field's path, with its number among those of its name, or its key in a map, and its line."""
+    """Yields each field's path, with its index among fields of its name or its key in a map, and its line."""
     tokens = text_format.Tokenizer(text.split("\n"))
     seen: Counter[str] = Counter()
-    # What is open: the path before the fields in it, or of the messages in a list.
+    # The open scopes: the path before their fields, or of the messages in a list.
     open_messages, open_lists = [""], [""]
     name, before = "", ""
     while not tokens.AtEnd():

@@ -82,7 +82,7 @@ def read_instances(folder: ModelFolder, config: pb.ModelConfig | None) -> tuple[
     """Returns the devices of a model's sessions; by default one session on any device.
 
     Raises:
-        RepositoryError: a group asks for what is not served.
+        RepositoryError: a group is not supported.
     """
     groups = config.instance_group if config else ()
     for problem in instance_problems(folder, groups):

@@ -81,7 +81,7 @@ class Warming:
                     self._curve = self._measure(session)
             if not is_first:
                 self._announce(session)
-            self._settle(session)
+            self._release_memory(session)
         except Exception as error:
             problem = (
                 f"cannot compute a batch of {self._sizes[0]} to {self._sizes[-1]} rows: {error}; export the model "
@@ -118,7 +118,7 @@ class Warming:
 
         return lambda rows: session.run(batch(rows))
 
-    def _settle(self, session: Session) -> None:
+    def _release_memory(self, session: Session) -> None:
         """Makes a session release the memory of larger batches."""
         smallest = self._batch(self._sizes[0])
         if smallest is not None:

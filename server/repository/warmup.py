@@ -84,7 +84,7 @@ class _Reader:
 
     def read(self, specs: Sequence[TensorSpec]) -> Warmup:
         entry, most = self._entry, self._max_batch_size or 1
-        # Triton asks for 1 and more, and takes 0 for 1.
+        # Triton requires at least 1, and treats 0 as 1.
         rows = entry.batch_size or 1
         if rows > most:
             raise self._error("batch_size", f"batch_size is {rows}; expected 1 to {most}", "batch_size: 1")

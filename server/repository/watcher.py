@@ -87,7 +87,7 @@ class RepositoryWatcher:
 
     def _look(self) -> None:
         try:
-            if self._is_settled():
+            if self._is_unchanged():
                 self._manager.refresh()
             self._problem = ""
         except RepositoryError as problem:
@@ -97,7 +97,7 @@ class RepositoryWatcher:
         except Exception as error:  # noqa: BLE001  one model's unexpected error must not stop watching the others
             self._log_failure(error)
 
-    def _is_settled(self) -> bool:
+    def _is_unchanged(self) -> bool:
         """Waits until nothing changes; returns False if told to stop."""
         before = self._manager.fingerprint()
         while not self._stop.wait(_SETTLE_S):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from .. import parts
+from .. import factories
 from ..engine.providers import check_runtime
 from ..failures import FailureLog
 from ..observe.statistics import VersionStats
@@ -54,4 +54,4 @@ def diagnose(settings: Settings, *, quick: bool) -> Report:
 
 def _loader(settings: Settings) -> Loader:
     # Without requests, nothing is counted and no version fails while serving.
-    return parts.loader(settings, lambda model, version: VersionStats(), FailureLog(None))
+    return factories.loader(settings, lambda model, version: VersionStats(), FailureLog(None))

@@ -16,7 +16,7 @@ from ..engine.session import Session
 from ..engine.tensors import Array
 from ..errors import NotFound, RepositoryError, UnknownName, unreadable
 from ..repository.aliases import CANDIDATE, STABLE, read_aliases
-from ..repository.config import Defaults, model_file_name, read_config, read_reshapes, settle
+from ..repository.config import Defaults, model_file_name, read_config, read_reshapes, resolve
 from ..repository.layout import ModelFolder, find_model
 from ..repository.proof import in_batches
 
@@ -152,13 +152,13 @@ def _compute(folder: ModelFolder, version: int, samples: Tensors) -> Tensors:
     config = read_config(folder)
     model = find_model_file(folder.version_path(version), model_file_name(config))
     session = Session(model, SessionOptions(device="cpu"), read_reshapes(config))
-    settled = settle(folder, config, session.inputs, session.outputs, _DEFAULTS)
-    outputs = in_batches(session, settled.batching.max_batch_size)(samples)
-    scores = scores_output(settled.outputs)
+    resolved = resolve(folder, config, session.inputs, session.outputs, _DEFAULTS)
+    outputs = in_batches(session, resolved.batching.max_batch_size)(samples)
+    scores = scores_output(resolved.outputs)
     if scores is None or outputs[scores.name].ndim != 2:
         return outputs
     # Without a declaration a single unit is a sigmoid.
-    columns = each_class(outputs[scores.name], settled.output_kind or "sigmoids", len(scores.labels))
+    columns = each_class(outputs[scores.name], resolved.output_kind or "sigmoids", len(scores.labels))
     return {**outputs, scores.name: columns}
 
 

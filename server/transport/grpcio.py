@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .certificates import Certificates
     from .grpcio_tls import GrpcioTls
 
-# As many connections may bring all the calls that they may have in the same moment.
+# This many connections can have their maximum of calls in flight.
 _CONNECTIONS_AT_ONCE = 4
-# For so long streams go on on a connection that is too old, as on h2corn's.
+# Time for streams on a connection that reached its age limit, as with h2corn.
 _STREAMS_S = 3600.0
-# What clients get to send the rest of a request when the server ends; nothing waits for longer.
+# Time for clients to send the rest of a request when the server stops.
 _REST_S = 1.0
 _LOOK_S = 0.02
-# What readers take that are not slow, acknowledgements that wait for others included.
+# Time for normal readers, including delayed acknowledgements.
 _BRISK_S = 0.2
 
 
@@ -46,24 +46,24 @@ class GrpcioTransport:
         max_age_s: float = 0.0,
         certificates: "Certificates | None" = None,
     ) -> None:
-        """Builds a server that listens nowhere yet.
+        """Creates a server that does not listen yet.
 
         Args:
-            threads: how many calls are carried at once.
-            max_waiting: how many more may wait for a thread; what comes then is refused with RESOURCE_EXHAUSTED.
-            max_streamed: how many calls with streams are carried besides.
-            max_message_bytes: largest message taken or sent.
-            max_streams: most calls in flight on one connection.
-            max_header_bytes: most bytes of a call's headers.
-            handshake_s: seconds from a connection's arrival to the end of its handshakes.
-            max_age_s: seconds, varied by a tenth, after which a connection is told to go; 0: none is.
-            certificates: encrypt its connections; None: they are not encrypted.
+            threads: maximum concurrent calls.
+            max_waiting: maximum calls waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
+            max_streamed: maximum concurrent streams in addition.
+            max_message_bytes: maximum size of a message in either direction.
+            max_streams: maximum calls in flight per connection.
+            max_header_bytes: maximum bytes of a call's headers.
+            handshake_s: maximum seconds for a connection's handshakes.
+            max_age_s: seconds (±10 %) after which a connection gets GOAWAY; 0: never.
+            certificates: encrypt its connections; None: no TLS.
         """
         self._tls = _tls(certificates) if certificates else None
         self._port = 0
         self._sending = Sending()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
-        # One thread more than calls, which tells the others that there are too many.
+        # One thread more than calls, to refuse further ones.
         self._stream_pool = ThreadPoolExecutor(max_workers=max_streamed + 1, thread_name_prefix="stream")
         self._server = grpc.server(
             self._pool,
@@ -75,7 +75,7 @@ class GrpcioTransport:
                 ("grpc.max_metadata_size", max_header_bytes),
                 ("grpc.absolute_max_metadata_size", max_header_bytes),
                 ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
-                # Clients that keep a connection alive by pings are not told that they send too many.
+                # Do not disconnect clients that keep a connection alive by pings.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 1000),
                 # Of 2,000 calls at once on one channel, it refused 600 (REFUSED_STREAM, which clients do not always
@@ -92,10 +92,10 @@ class GrpcioTransport:
         )
 
     def bind(self, host: str, port: int) -> str:
-        """Takes the port (0: a free one) and returns the address, host:port.
+        """Binds the port (0: a free one) and returns the address, host:port.
 
         Raises:
-            StartupError: the port is in use or not ours to take.
+            StartupError: the port is in use or not permitted.
         """
         shown = f"[{host}]" if ":" in host else host
         try:
@@ -105,22 +105,22 @@ class GrpcioTransport:
                 bound = self._server.add_secure_port(f"{shown}:{port}", self._tls.credentials())
         except RuntimeError as error:
             raise StartupError(
-                f"cannot listen on {shown}:{port} for gRPC: it is in use, or not ours to take; "
+                f"cannot listen on {shown}:{port} for gRPC: it is in use or not permitted; "
                 f"choose another with --grpc-port (0: a free one) or --host"
             ) from error
         self._port = bound
         return f"{shown}:{bound}"
 
     def start(self, services: Services) -> None:
-        """Starts taking calls."""
+        """Starts accepting calls."""
         self._server.add_generic_rpc_handlers((Handler(services, self._stream_pool, self._tls, self._sending),))
         self._server.start()
 
     def renew(self, certificates: "Certificates") -> None:
-        """Encrypts what connects from now on with these; connections that are open go on as they are.
+        """Uses these certificates for new connections; open connections keep theirs.
 
         Raises:
-            Exception: it cannot; everything stays as it is.
+            Exception: it failed; nothing changed.
         """
         if self._tls is not None:
             self._tls.renew(certificates)
@@ -129,32 +129,32 @@ class GrpcioTransport:
         """Does nothing: grpcio ends each connection at its age."""
 
     def retire(self, deadline: Deadline) -> None:
-        """Tells every connection to go once what is in flight on it is answered, or the deadline has passed.
+        """Sends GOAWAY to every connection once its calls are answered, or the deadline has passed.
 
-        grpcio takes no new connections from then on, and ends a call that crosses the news as CANCELLED. It also shuts
-        a connection down with its last call, while the kernel still sends: what a client acknowledges then resets it.
-        So while answers are being read, no one is told.
+        From then on grpcio accepts no new connections, and cancels calls that cross GOAWAY. It also shuts a connection
+        down with its last call while the kernel is still sending, so a client's acknowledgement resets it. GOAWAY
+        therefore waits until answers are read.
         """
         with copies(self._port) as held:
             if not self._wait_until_sent(held, deadline.within(_BRISK_S)):
                 self._server.stop(deadline.left_s() + _REST_S)
 
     def stop(self, deadline: Deadline) -> int:
-        """Waits until answers are sent, but no longer than until the deadline, and cancels whatever else there is.
+        """Waits until answers are sent, but at most until the deadline, then cancels all other calls.
 
         Returns:
-            How many answers were not sent, as far as it can be seen.
+            Number of unsent answers, as far as known.
         """
         with copies(self._port) as held:
             unsent_answers = self._wait_until_sent(held, deadline)
-            # What is left are small answers, and requests that are not whole, and so not accepted.
+            # The rest are small answers, and incomplete requests, which were not accepted.
             self._server.stop(deadline.left_s(_REST_S)).wait()
         self._pool.shutdown(wait=False)
         self._stream_pool.shutdown(wait=False)
         return unsent_answers
 
     def _wait_until_sent(self, held: list[socket.socket], deadline: Deadline) -> int:
-        """Waits until answers are sent; returns how many were not by the deadline."""
+        """Waits until answers are sent; returns the number of unsent ones at the deadline."""
         while unsent_answers := max(self._sending.count, len(unsent(held))):
             if not deadline.left_s():
                 break
@@ -163,7 +163,7 @@ class GrpcioTransport:
 
 
 def _age_options(max_age_s: float) -> list[tuple[str, int]]:
-    """Returns the options by which grpcio varies the age of each connection by a tenth, and tells it to go by then."""
+    """Returns the options for grpcio to send GOAWAY to connections at an age varied by ±10 %."""
     if not max_age_s:
         return []
     return [
@@ -173,7 +173,7 @@ def _age_options(max_age_s: float) -> list[tuple[str, int]]:
 
 
 def _tls(certificates: "Certificates") -> "GrpcioTls":
-    # Imported only where it is used: without TLS nobody needs its library.
+    # Imported only if used: its library is needed only for TLS.
     from .grpcio_tls import GrpcioTls
 
     return GrpcioTls(certificates)

@@ -1,8 +1,8 @@
-"""grpcio's calls: from a message to the dispatcher, and from an answer to the call's context.
+"""grpcio's calls: passes messages to the dispatcher, and answers to the call's context.
 
-A thread of the pool carries a call from its arrival to its answer: it hands the request on and sleeps until the
-engine's thread has answered. Answering from the engine's thread needs no such thread, but it is private to grpcio and
-was measured to be only 1 to 10 % faster (docs/adr/0002-seam.md).
+A pool thread carries each call: it passes the request on and sleeps until the engine's thread has answered. Answering
+from the engine's thread would need no such thread, but uses grpcio's private API and was only 1 to 10 % faster
+(docs/adr/0002-transport-interface.md).
 """
 
 import threading
@@ -16,7 +16,7 @@ import grpc
 from ..api.admission import Admission
 from ..api.call import Call
 from ..api.dispatch import Dispatcher
-from ..api.status import Status, status_of
+from ..api.status import CallStatus, status_of
 from ..api.streaming import OpenStream, StreamedMethod
 from ..errors import RequestError
 from . import Services
@@ -24,14 +24,14 @@ from . import Services
 if TYPE_CHECKING:
     from .grpcio_tls import GrpcioTls
 
-# grpcio gives a call without a deadline one that is centuries away.
+# grpcio sets a deadline centuries away for calls without one.
 _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
-# Answers of fewer bytes are bounded by how many calls a connection may have in flight.
+# Smaller answers are bounded by the calls in flight per connection.
 _HELD_BYTES = 16 * 1024
 
 
 class Sending:
-    """Counts the answers that are being sent. May be used from any thread."""
+    """Counts answers being sent. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,19 +43,19 @@ class Sending:
 
 
 class _GrpcioCall(Call):
-    """One call, waited for by the thread that carries it."""
+    """One call, awaited by the thread that carries it."""
 
     def __init__(self, context: grpc.ServicerContext, admission: Admission, sending: Sending) -> None:
-        # Its thread only sleeps and might compute, but calls come one by one: each would find the model idle, and there
-        # would be no batches (measured at 32 in flight: 3,300 requests/s instead of 4,600).
+        # Its thread sleeps and could compute, but calls arrive one by one: each would find the model idle and prevent
+        # batches (measured at 32 in flight: 3,300 requests/s instead of 4,600).
         super().__init__(_deadline_s(context))
         self.sender = context.peer()
         self._context = context
         self._transport_admission = admission
         self._sending = sending
         self._message: bytes | None = None
-        self._status: Status | None = None
-        # A bare lock is the cheapest thing one thread can wait on and another set.
+        self._status: CallStatus | None = None
+        # A bare lock is the cheapest way to wait for another thread.
         self._answered = threading.Lock()
         self._answered.acquire()
         self._answer_lock = threading.Lock()
@@ -67,9 +67,9 @@ class _GrpcioCall(Call):
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         def left() -> None:
-            # Called when the call ends for whatever reason; after an answer there is nothing to cancel.
+            # Called when the call ends for any reason; after an answer there is nothing to cancel.
             if not self._is_answered:
-                # Whatever works on it will answer it, if only to be done with it; its thread need not wait for that.
+                # Ongoing work will still answer the call, but its thread need not wait for that.
                 self._wake()
                 callback()
 
@@ -90,7 +90,7 @@ class _GrpcioCall(Call):
         self._wake()
 
     def _hold(self, size_bytes: int) -> None:
-        """Counts an answer as in flight until the call has ended, which is when it is sent."""
+        """Counts an answer as in flight until the call ends, when it is sent."""
         self._transport_admission.hold(size_bytes)
         self._sending.add(1)
 
@@ -101,7 +101,7 @@ class _GrpcioCall(Call):
         if not self._context.add_callback(sent):
             sent()
 
-    def send_status(self, status: Status) -> None:
+    def send_status(self, status: CallStatus) -> None:
         self._status = status
         self._wake()
 
@@ -112,19 +112,19 @@ class _GrpcioCall(Call):
                 self._answered.release()
 
     def wait(self) -> bytes:
-        """Sleeps until the call is answered or its caller has left; returns the answer, or aborts with its status."""
+        """Waits until the call is answered or its caller has left; returns the answer, or aborts with its status."""
         self._answered.acquire()
         if self._status is not None:
             self._context.set_trailing_metadata(self._status.trailing)
             self._context.abort(self._status.code, self._status.message)
         if self.trailing:
             self._context.set_trailing_metadata(self.trailing)
-        # Nothing that is sent to a caller who has left arrives.
+        # A caller who has left receives nothing.
         return self._message or b""
 
 
 class Handler(grpc.GenericRpcHandler):
-    """Hands the dispatcher serialized requests, so that this transport and any other run the same code."""
+    """Passes serialized requests to the dispatcher, so all transports run the same code."""
 
     def __init__(
         self, services: Services, stream_pool: ThreadPoolExecutor, tls: "GrpcioTls | None", sending: Sending
@@ -154,8 +154,8 @@ class Handler(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(carry)
 
-    def _refusal(self, method: str, status: Status) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        """Returns what answers a call with a status, and reads nothing of its message."""
+    def _refusal(self, method: str, status: CallStatus) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Returns a handler that answers a call with a status, without reading its message."""
 
         def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             call = _GrpcioCall(context, self._services.admission, self._sending)
@@ -166,13 +166,13 @@ class Handler(grpc.GenericRpcHandler):
 
 
 def _check_client(tls: "GrpcioTls | None", context: grpc.ServicerContext) -> None:
-    """Ends the call of a client whose certificate is not taken."""
+    """Ends the call if its client's certificate is refused."""
     if tls is not None and (reason := tls.refusal(context)) is not None:
         context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
 
 
-class _Turns:
-    """Where the two threads of a stream wait for each other and for answers."""
+class _StreamSync:
+    """Synchronises the two threads of a stream with each other and with answers."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -197,63 +197,63 @@ def _stream_handler(
 
     def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         _check_client(tls, context)
-        turns, sender = _Turns(), context.peer()
+        sync, sender = _StreamSync(), context.peer()
 
         def hand_over(name: str, message: bytes, call: Call) -> None:
             call.sender = sender
             dispatcher.handle(name, message, call)
 
         try:
-            stream = method.open(_deadline_s(context), _metadata(context), on_change=turns.tell, hand_over=hand_over)
+            stream = method.open(_deadline_s(context), _metadata(context), on_change=sync.tell, hand_over=hand_over)
         except RequestError as error:
             status = status_of(error)
             context.abort(status.code, status.message)
-        # A client that leaves must be noticed while both threads wait for something else.
+        # Detects a leaving client while both threads wait for something else.
         if not context.add_callback(stream.close):
             stream.close()
-        threading.Thread(target=_read, args=(messages, stream, turns), name="stream", daemon=True).start()
+        threading.Thread(target=_read, args=(messages, stream, sync), name="stream", daemon=True).start()
         try:
-            yield from _answers(stream, turns, sending)
+            yield from _answers(stream, sync, sending)
         finally:
-            # Before the client can hear that it has ended, and open the next.
+            # Before the client can learn of its end and open the next stream.
             stream.close()
-            turns.tell()
+            sync.tell()
         if stream.status is not None:
             context.set_code(stream.status.code)
             context.set_details(stream.status.message)
 
-    # Streams last as long as their clients like, and must leave the threads of the other calls alone.
+    # Streams have no time limit, so they must not occupy threads of other calls.
     carry.experimental_thread_pool = pool  # type: ignore[attr-defined]  # which grpcio reads
     return grpc.stream_stream_rpc_method_handler(carry)
 
 
-def _answers(stream: OpenStream, turns: _Turns, sending: Sending) -> Iterator[bytes]:
-    """Yields a stream's answers until there will be no more."""
+def _answers(stream: OpenStream, sync: _StreamSync, sending: Sending) -> Iterator[bytes]:
+    """Yields a stream's answers until its end."""
     while True:
         while (answer := stream.next_answer()) is not None:
             sending.add(1)
             try:
-                # Goes on when it is sent, or ends when it cannot be.
+                # Resumes once it is sent; ends if it cannot be.
                 yield answer
             finally:
                 sending.add(-1)
             stream.written()
-            turns.tell()
+            sync.tell()
         if stream.is_over:
             return
-        turns.wait_for(lambda: stream.has_answer or stream.is_over)
+        sync.wait_for(lambda: stream.has_answer or stream.is_over)
 
 
-def _read(messages: Iterator[bytes], stream: OpenStream, turns: _Turns) -> None:
-    """Reads a stream's messages, one at a time: what is not read waits with the client, by HTTP/2's flow control."""
+def _read(messages: Iterator[bytes], stream: OpenStream, sync: _StreamSync) -> None:
+    """Reads a stream's messages one at a time; HTTP/2's flow control holds the rest back at the client."""
     try:
         while True:
-            turns.wait_for(lambda: stream.has_room or stream.is_over)
+            sync.wait_for(lambda: stream.has_room or stream.is_over)
             if stream.is_over or (message := next(messages, None)) is None:
                 break
             stream.take(message)
     except grpc.RpcError:
-        # The client has left; whoever waits for that is told by the call's callback.
+        # The client has left; the call's callback reports it.
         pass
     finally:
         stream.finish()

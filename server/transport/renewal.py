@@ -111,7 +111,7 @@ class CertificateRenewal:
         except CertificateError as error:
             self._refuse(str(error))
         except Exception as error:  # noqa: BLE001  any error of a transport's library
-            self._refuse(f"a port does not take it: {error}")
+            self._refuse(f"a port refused it: {error}")
         else:
             # Files rewritten with the same content are not reported, unless they differed in between.
             if found != self._certificates or self._refused_because is not None:

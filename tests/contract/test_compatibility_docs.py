@@ -11,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import model_config_pb2 as config_pb
-from pixelserve_server.api.dispatch import Guard
+from pixelserve_server.api.dispatch import CallGuard
 from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
 from pixelserve_server.api.repository import RepositoryControl
@@ -115,7 +115,7 @@ def test_every_verdict_is_one_of_three(row: Row) -> None:
 
 def test_the_methods_that_are_refused_are_those_that_a_server_with_everything_on_does_not_serve() -> None:
     catalogue = Catalogue()
-    index = RepositoryIndex(catalogue, set, Guard(str))
+    index = RepositoryIndex(catalogue, set, CallGuard(str))
     control = RepositoryControl(SimpleNamespace(), "explicit", str)  # type: ignore[arg-type]
     handlers = {
         **OpenInference(

@@ -16,7 +16,7 @@ SAMPLES = {
     "an RPC": r"SamplesRequest|Classifier/Samples",
     "a setting": r"decode_threads",
     "a metric": r"pixelserve_drift_stability_index",
-    "an execution provider": None,
+    "an execution provider": r"\bimport Cuda\b|\bcuda_arena_shrink\b",
     "a picture format": r'\bavif\b|"AVIF"',
     "a recipe": r"fashion_softmax",
     "a data set": r"blood.fat",

@@ -44,9 +44,10 @@ EVIDENCE = {
     "integration/transports/test_tls.py": ["metrics_tls", "tls_client_ca"],
     # What these change is the session's: unit/server/test_gpu.py, on a real GPU too.
     "unit/server/test_providers.py": [
-        *("cuda_arena_shrink", "cuda_graphs", "device_id", "intra_op_threads", "session_option"),
+        *("cuda_graphs", "device_id", "intra_op_threads", "session_option"),
     ],
-    "unit/server/test_parts.py": ["decode_threads"],
+    "unit/server/test_gpu.py": ["cuda_arena_shrink"],
+    "unit/server/test_factories.py": ["decode_threads"],
     "unit/server/test_log_output.py": ["log_format"],
     "unit/server/test_settings.py": ["config", "print_config"],
 }

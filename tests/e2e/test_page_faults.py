@@ -62,13 +62,13 @@ def test_an_invalid_picture_shows_a_sentence(page: Browser, name: str, content: 
 def test_a_camera_that_is_refused_is_a_sentence(page: Browser) -> None:
     page.cdp("Browser.setPermission", permission={"name": "camera"}, setting="denied")
     page.click(".camera")
-    assert problem(page).startswith("The camera was refused.")
+    assert problem(page).startswith("Camera access was denied.")
 
 
 def test_a_model_without_pictures_has_a_form_for_its_tensors(page: Browser) -> None:
     pick(page, "doubler/1")
     page.wait("document.querySelector('#request')?.value.includes('FP32')")
-    assert "takes no pictures" in page.text("main")
+    assert "does not accept pictures" in page.text("main")
     page.run("""
         const field = document.querySelector("#request");
         field.value = field.value.replace("[ 0, 0, 0, 0 ]", "[1, 2, 3, 4]").replace("[0,0,0,0]", "[1, 2, 3, 4]");
@@ -97,7 +97,7 @@ def test_a_server_that_goes_away_is_a_sentence(start_server: Callable[..., Any],
 def test_a_server_without_models_says_so(start_server: Callable[..., Any], window: Browser, tmp_path: Path) -> None:
     server = start_server(tmp_path, "--model-control-mode", "explicit")
     visit(window, str(server.http), "trust")
-    assert "no model that is ready" in problem(window)
+    assert "No model is ready" in problem(window)
     assert window.console() == []
 
 
@@ -107,7 +107,7 @@ def test_views_that_cannot_be_loaded_are_a_sentence(page: Browser, http: str) ->
     try:
         visit(page, http)
         page.press("2")
-        assert problem(page) == "The server did not answer. Reload the page when it does."
+        assert problem(page) == "The server did not answer. Reload the page once it is running."
         page.press("1")
         page.wait("document.querySelector('.reading')")
         assert all("views.js" in line for line in page.console())

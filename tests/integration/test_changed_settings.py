@@ -69,7 +69,7 @@ def test_a_picture_of_more_pixels_than_allowed_is_refused(server: Any, call_http
 
 def test_a_picture_that_needs_more_memory_than_decoding_may_use_is_refused(server: Any, call_http: Any) -> None:
     answer = call_http(server, CLASSIFY, png(4400, 4400), {"Content-Type": "image/png"})
-    assert "at most 67,108,864 are given (--max-decode-mib)" in answer.body.decode()
+    assert "at most 67,108,864 are allowed (--max-decode-mib)" in answer.body.decode()
 
 
 def test_headers_of_more_than_the_default_are_taken(server: Any) -> None:

@@ -130,8 +130,8 @@ def test_model_metadata_has_numbers_for_shapes(call: Call) -> None:
         ("/v2/models/doubler/versions/3", 404, "doubler has no version 3; it has 1, 2"),
         ("/v2/models/doubler/versions/new", 400, 'model version "new": expected a positive integer'),
         ("/v2/models/doubler/versions/new/ready", 400, "positive integer"),
-        ("/v2/models", 404, "there is no /v2/models here; GET /docs"),
-        ("/v2/models/doubler/infer", 405, "/v2/models/doubler/infer is not for GET; use POST"),
+        ("/v2/models", 404, "there is no /v2/models here; see GET /docs"),
+        ("/v2/models/doubler/infer", 405, "/v2/models/doubler/infer does not accept GET; use POST"),
         ("/v2/models/k%C3%BChe", 404, 'no model "kühe"'),
         ("/v2/models/a%2Fb", 404, "there is no /v2/models/a/b here"),
         ("/v2/models/doubler%00", 404, 'no model "doubler\0"'),
@@ -164,7 +164,7 @@ def test_tensorflow_servings_paths_name_the_way_here(call: Call, method: str, pa
 
 
 def test_an_unknown_path_below_v1_is_not_taken_for_tensorflow_servings(call: Call) -> None:
-    assert "GET /docs lists what there is" in call("/v1/models/doubler/other/path").error
+    assert "see GET /docs" in call("/v1/models/doubler/other/path").error
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_large_body_of_json_goes_the_same_way(call: Call) -> None:
     text = json.dumps({"inputs": [tensor("x", "FP16", [8, 2], data=rows)]}).encode().ljust(500_000)
     assert call("/v2/models/halves/infer", text).json["outputs"] == [tensor("y", "FP16", [8, 2], data=[1.5, 2.5] * 8)]
     wrong = json.dumps({"inputs": [tensor("x", "FP16", [8, 2], data=[1])]}).encode().ljust(500_000)
-    assert "1 elements in data; its shape makes 16" in call("/v2/models/halves/infer", wrong).error
+    assert "1 elements in data; its shape needs 16" in call("/v2/models/halves/infer", wrong).error
 
 
 def test_a_version_in_the_path_is_the_one_that_answers(call: Call) -> None:
@@ -327,9 +327,9 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "infinity": (b'{"inputs": [{"data": [-Infinity]}]}', 400, "the body is not JSON"),
     "a number beyond all floats": (b'{"inputs": [{"data": [1e999]}]}', 400, "the body is not JSON"),
     "no inputs": ({}, 400, "model doubler: input values is missing; expected values"),
-    "inputs that are no list": ({"inputs": {}}, 400, "inputs is not a list"),
+    "inputs that are no list": ({"inputs": {}}, 400, "inputs must be a list"),
     "an input that is no object": ({"inputs": [1]}, 400, "not an object"),
-    "an id that is no string": (good(id=7), 400, "id is not a string"),
+    "an id that is no string": (good(id=7), 400, "id must be a string"),
     "an id that is half a character": (b'{"id": "\\ud800"}', 400, "the body is not JSON"),
     "an input without a name": ({"inputs": [{"data": [1]}]}, 400, 'model doubler has no input ""'),
     "an unknown input": ({"inputs": [tensor("image", data=VALUES[0])]}, 400, 'no input "image"; it has values'),
@@ -342,10 +342,10 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "minus one rows": ({"inputs": [tensor(shape=[-1, 4], data=VALUES[0])]}, 400, "has shape [-1, 4]"),
     "no rows": ({"inputs": [tensor(shape=[0, 4], data=[])]}, 400, "has 0 rows; expected 1 to 8"),
     "too many rows": ({"inputs": [tensor(shape=[9, 4], data=[0] * 36)]}, 400, "has 9 rows; expected 1 to 8"),
-    "a shape of text": ({"inputs": [tensor(shape="14", data=VALUES[0])]}, 400, "shape is not a list"),
+    "a shape of text": ({"inputs": [tensor(shape="14", data=VALUES[0])]}, 400, "shape must be a list"),
     "a dimension of text": ({"inputs": [tensor(shape=["1", 4], data=VALUES[0])]}, 400, "not a dimension"),
     "a dimension too large": ({"inputs": [tensor(shape=[2**63, 4], data=VALUES[0])]}, 400, "not a dimension"),
-    "too few elements": ({"inputs": [tensor(data=[1, 2, 3])]}, 400, "3 elements in data; its shape makes 4"),
+    "too few elements": ({"inputs": [tensor(data=[1, 2, 3])]}, 400, "3 elements in data; its shape needs 4"),
     "ragged data": ({"inputs": [tensor(shape=[2, 4], data=[[1, 2, 3, 4], [1]])]}, 400, "ragged"),
     "text for numbers": ({"inputs": [tensor(data=["1", 2, 3, 4])]}, 400, 'has "1" in data; expected numbers'),
     "a number too large": ({"inputs": [tensor(data=[1e39, 2, 3, 4])]}, 400, "has an element that does not fit FP32"),
@@ -359,12 +359,12 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "data and binary data": (
         {"inputs": [tensor(data=VALUES[0], parameters={"binary_data_size": 16})]},
         400,
-        "data and binary_data_size too; send one",
+        "has both data and binary_data_size; send one",
     ),
     "binary data that did not come": (
         {"inputs": [tensor(parameters={"binary_data_size": 16})]},
         400,
-        "0 bytes are behind the JSON; binary_data_size of the inputs makes 16",
+        "0 bytes follow the JSON; the inputs' binary_data_size adds up to 16",
     ),
     "a size that is none": ({"inputs": [tensor(parameters={"binary_data_size": -1})]}, 400, "not a number of bytes"),
     "a parameter that is a list": (good(parameters={"p": [1]}), 400, "parameter p is not a string, a 64-bit number"),
@@ -381,7 +381,7 @@ WRONG: dict[str, tuple[Any, int, str]] = {
     "binary_data of text": (
         good(outputs=[{"name": "doubled", "parameters": {"binary_data": "yes"}}]),
         400,
-        "binary_data is neither true nor false",
+        "binary_data must be true or false",
     ),
     "a body that is too large": (b" " * (1024 * 1024 + 1), 413, "the body has more than 1,048,576 bytes"),
     "a body that is far too large": (b" " * (4 * 1024 * 1024), 413, "--max-message-mib"),
@@ -402,12 +402,12 @@ HEADER = "Inference-Header-Content-Length"
 @pytest.mark.parametrize(
     ("headers", "buffer", "status", "said"),
     [
-        ({HEADER: "x"}, 16, 400, f'{HEADER} is "x"; expected the number of bytes'),
+        ({HEADER: "x"}, 16, 400, f'{HEADER} is "x"; expected the size of the JSON in bytes'),
         ({HEADER: "-1"}, 16, 400, f'{HEADER} is "-1"'),
-        ({HEADER: "9" * 5000}, 16, 400, "expected the number of bytes"),
+        ({HEADER: "9" * 5000}, 16, 400, "expected the size of the JSON in bytes"),
         ({HEADER: "100000"}, 16, 400, f"{HEADER} is 100000, and the body has"),
-        ({}, 17, 400, "17 bytes are behind the JSON; binary_data_size of the inputs makes 16"),
-        ({}, 15, 400, "15 bytes are behind the JSON; binary_data_size of the inputs makes 16"),
+        ({}, 17, 400, "17 bytes follow the JSON; the inputs' binary_data_size adds up to 16"),
+        ({}, 15, 400, "15 bytes follow the JSON; the inputs' binary_data_size adds up to 16"),
         ({"Content-Encoding": "br"}, 16, 415, 'Content-Encoding is "br"; expected gzip, deflate or none'),
         ({"Content-Encoding": "gzip"}, 16, 400, "Content-Encoding is gzip and the body is not"),
     ],
@@ -459,7 +459,7 @@ def test_an_answer_that_json_cannot_say_is_refused_and_can_be_had_as_binary_data
     sent: dict[str, Any] = {"inputs": [tensor("x", shape=[1, 2], data=[0, -1])]}
     answer = call("/v2/models/logs/infer", sent)
     assert answer.status == 400
-    assert "model logs: output y has NaN or an infinity" in answer.error
+    assert "model logs: output y has NaN or infinity" in answer.error
     _, raw = split(call("/v2/models/logs/infer", sent | {"parameters": {"binary_data_output": True}}))
     first, second = np.frombuffer(raw, np.float32)
     assert (first, np.isnan(second)) == (-np.inf, True)

@@ -303,7 +303,7 @@ def test_tensors_of_http_requests_travel_through_memory(
         pytest.param({"key": "k", "byte_size": 2**64}, "byte_size must be a number of bytes", id="a huge size"),
         pytest.param({"key": "k", "byte_size": "8"}, "byte_size must be a number of bytes", id="text"),
         pytest.param({"key": "k", "byte_size": 8, "offset": True}, "offset must be a number of bytes", id="a flag"),
-        pytest.param({"key": 8, "byte_size": 8}, "key is not a string", id="a number for a key"),
+        pytest.param({"key": 8, "byte_size": 8}, "key must be a string", id="a number for a key"),
         pytest.param({"key": "a\0b", "byte_size": 8}, "expected a name without slashes", id="NUL in the key"),
         pytest.param({"key": "\ud800", "byte_size": 8}, "the body is not JSON", id="half a character"),
         pytest.param([], "not an object", id="no object"),

@@ -1,1 +1,1 @@
-"""The v2 protocol over HTTP: every call becomes the message that gRPC would have brought, and goes the same way."""
+"""The v2 protocol over HTTP: converts each call to its gRPC message, then handles it like gRPC."""

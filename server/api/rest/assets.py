@@ -1,4 +1,4 @@
-"""The page at /: its files, read once, with the headers that keep anything else out of it."""
+"""The web page's files, read once, with headers that block all other content."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Browsers ask each time and get 304: after an update no old module meets a new one.
+    # Browsers revalidate each time and get 304, so an update never mixes old and new modules.
     "Cache-Control": "no-cache",
     "Vary": "Accept-Encoding",
 }
@@ -42,24 +42,24 @@ class Asset:
     content: bytes
     """Its bytes."""
     compressed: bytes
-    """The same, with gzip."""
+    """Its gzip-compressed content."""
     media_type: str
     """What Content-Type says."""
     etag: str
-    """Changes with the content."""
+    """Its ETag, which changes with the content."""
 
 
 class Assets:
-    """The files by URL path. A path is looked up and never joined, so no request reaches another file."""
+    """The files by URL path. Paths are looked up and never joined, so no request reaches another file."""
 
     def __init__(self, by_path: Mapping[str, Asset]) -> None:
         self.by_path = by_path
 
     def answer(self, request: Request) -> Response:
-        """Returns a file, or 304 if the browser has it.
+        """Returns a file, or 304 if the browser has the current one.
 
         Raises:
-            HttpError: there is no such file.
+            HttpError: no such file.
         """
         path = str(request.scope["path"])
         asset = self.by_path.get(path)

@@ -1,4 +1,4 @@
-"""Bodies: read whole and bounded, decompressed on the way in, compressed on the way out."""
+"""Reads complete, bounded request bodies and decompresses them; compresses answers."""
 
 import asyncio
 import threading
@@ -11,47 +11,47 @@ from ...errors import QueueFull
 from ..unpacking import WINDOW_BITS, Holding, TooLarge, unpack
 from .status import CallerLeft, HttpError, too_large
 
-# Smaller answers do not become smaller.
+# Compression does not shrink smaller answers.
 _MIN_COMPRESSED_BYTES = 512
-# Handing a body over to another thread costs about as much as reading this much JSON.
+# Passing a body to another thread costs about as much as parsing this much JSON.
 _QUICK_BYTES = 16 * 1024
-# Of the time that the transport gives a sender before it ends the connection without a word.
+# Share of the transport's time-out, after which it closes the connection without an answer.
 _PATIENCE = 0.9
 _SETTING = "--max-message-mib"
 
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-"""Gives the next event of a request, as ASGI says."""
+"""Returns the next ASGI event of a request."""
 
 
 class BodyReader:
-    """Reads requests' bodies, and bounds what all of them hold together. `hold` and `release` are for any thread."""
+    """Reads requests' bodies and bounds their total size. `hold` and `release` are thread-safe."""
 
     def __init__(self, max_bytes: int, max_held_bytes: int, idle_s: float) -> None:
-        """Starts out holding nothing.
+        """Starts empty.
 
         Args:
-            max_bytes: largest body taken, as sent and decompressed.
-            max_held_bytes: most bytes that the bodies of unanswered requests may have together.
+            max_bytes: maximum size of a body, both as sent and decompressed.
+            max_held_bytes: maximum total bytes of the bodies of unanswered requests.
             idle_s: seconds that a body may pause before the transport ends its connection.
         """
         self.max_bytes = max_bytes
         self.patience_s = idle_s * _PATIENCE
         self._max_held_bytes = max_held_bytes
         self.held_bytes = 0
-        """How many are held."""
-        # Bodies are unpacked on threads of their own.
+        """Number of held bytes."""
+        # Bodies are decompressed on other threads.
         self._lock = threading.Lock()
 
     def room(self) -> "BodyRoom":
-        """Returns room for one request's body, which counts until the room's context is left."""
+        """Returns a context for one request's body, which counts until the context exits."""
         return BodyRoom(self)
 
     def hold(self, size_bytes: int, own_bytes: int = 0) -> None:
-        """Counts bytes of a body, of which so many are counted; a body that is alone is taken whatever its size.
+        """Counts bytes of a body, beyond `own_bytes` already counted; a single body of any size is accepted.
 
         Raises:
-            QueueFull: the bodies of other requests hold too many bytes.
+            QueueFull: other requests' bodies hold too many bytes.
         """
         with self._lock:
             if self.held_bytes > own_bytes and self.held_bytes + size_bytes > self._max_held_bytes:
@@ -62,13 +62,13 @@ class BodyReader:
             self.held_bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
-        """Counts bytes no more."""
+        """Stops counting bytes."""
         with self._lock:
             self.held_bytes -= size_bytes
 
 
 class BodyRoom:
-    """Holds one request's body while its context is entered."""
+    """Counts one request's body while its context is entered."""
 
     def __init__(self, reader: BodyReader) -> None:
         self._reader = reader
@@ -83,39 +83,39 @@ class BodyRoom:
         self._holding.end()
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Returns a request's body, decompressed.
+        """Returns a request's decompressed body.
 
         Args:
-            headers: the request's, by name in small letters.
-            receive: gives the body's parts.
+            headers: the request's headers, by lower-case name.
+            receive: returns the body's parts.
 
         Raises:
-            HttpError: it is too large, too slow, or in an encoding that is not known.
-            QueueFull: the bodies of other requests hold too many bytes.
-            InvalidRequest: it is not in the encoding that it claims.
-            CallerLeft: the connection was closed in the middle of it.
+            HttpError: it is too large, too slow, or in an unknown encoding.
+            QueueFull: other requests' bodies hold too many bytes.
+            InvalidRequest: it is not in the declared encoding.
+            CallerLeft: the connection was closed before its end.
         """
         encoding = _encoding(headers)
         body = await self._read(headers, receive)
         if encoding != "identity":
-            # Outside the loop's thread: zlib gives the interpreter away meanwhile.
+            # Off the loop's thread: zlib releases the GIL.
             packed_bytes, hold = len(body), self._holding.hold
             body = await asyncio.to_thread(_decompress, body, encoding, self._reader.max_bytes, hold)
             self._holding.release(packed_bytes)
         return body
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        # No error is kept in a variable here: it would hold `receive` until the garbage collector comes, and with it
-        # the connection, whose transport waits for the body to be taken or given up.
+        # Keep no error in a variable: it would keep `receive` alive until garbage collection, and with it the
+        # connection, whose transport waits for the body to be read or dropped.
         max_bytes = self._reader.max_bytes
-        # A sender that reads only when it has written would not see an answer in between: what is not much too large
-        # is read to its end, and thrown away.
+        # A client that reads only after writing would miss an early answer, so a body that is slightly too large is
+        # read to its end and dropped.
         patience_bytes = 2 * max_bytes
         if (declared := headers.get(b"content-length", b"")).isdigit() and int(declared) > patience_bytes:
             raise too_large("the body", max_bytes, _SETTING)
         chunks: list[bytes] = []
         size = 0
-        # Most bodies are there at once; until the first byte comes, the transport has an eye on the connection.
+        # Most bodies arrive at once; before the first byte, the transport applies its own time-out.
         event = await receive()
         while True:
             if event["type"] == "http.disconnect":
@@ -167,14 +167,14 @@ def _decompress(body: bytes, encoding: str, max_bytes: int, reserve: Callable[[i
 
 
 async def translated(size_bytes: int, translate: Callable[..., T], *args: Any) -> T:
-    """Returns what `translate` makes of so many bytes; many keep another thread busy, so that the loop goes on."""
+    """Returns `translate()`, called on another thread for large bodies to keep the loop responsive."""
     if size_bytes <= _QUICK_BYTES:
         return translate(*args)
     return await asyncio.to_thread(translate, *args)
 
 
 async def compressed(body: bytes, accept_encoding: str) -> tuple[bytes, str | None]:
-    """Returns an answer's body in an encoding that the caller accepts, and the encoding's name; None: as it is."""
+    """Returns an answer's body in an accepted encoding and the encoding's name; None: unchanged."""
     if len(body) < _MIN_COMPRESSED_BYTES:
         return body, None
     accepted = accepted_encodings(accept_encoding)
@@ -185,7 +185,7 @@ async def compressed(body: bytes, accept_encoding: str) -> tuple[bytes, str | No
 
 
 def accepted_encodings(header: str) -> set[str]:
-    """Returns the encodings that an Accept-Encoding header names, but those that it gives no weight."""
+    """Returns the encodings in an Accept-Encoding header, without those of weight 0."""
     named = (item.replace(" ", "").lower().partition(";") for item in header.split(","))
     return {name for name, _, weight in named if not weight.startswith("q=0") or weight.strip("q=0.")}
 

@@ -1,8 +1,8 @@
-"""Keeps out what web pages of other sites have a browser send.
+"""Refuses requests that a browser sends for web pages of other sites.
 
-A page cannot read our answers, since none has CORS headers, but the browser sends its requests all the same. It names
-the page in Origin and Sec-Fetch-Site, which no page can forge. A page whose name resolves to this machine (DNS
-rebinding) counts as ours for the browser; its name is still in Host.
+Such a page cannot read our answers, which have no CORS headers, but the browser still sends its requests. It names the
+page's site in Origin and Sec-Fetch-Site, which no page can forge. To the browser, a page whose name resolves to this
+machine (DNS rebinding) has our origin, but its name is in Host.
 """
 
 import ipaddress
@@ -11,28 +11,27 @@ from collections.abc import Mapping
 
 from .status import HttpError
 
-# Probes come by an address or a Service's name, and the answer says nothing that a stranger could use.
+# Probes use an address or a Service's name, and the answer reveals nothing.
 _OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
-# What a form sends, and what a script may send without asking first. Others make a browser ask by OPTIONS, to which we
-# say no.
+# Content types that a form or script may send without a preflight (OPTIONS) request, which we would refuse.
 _FORM_TYPES = frozenset({"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 _MAX_KNOWN = 256
 _MAX_SHOWN = 100
 
 
 class AllowedHosts:
-    """The names and addresses under which a server is called; ports do not count."""
+    """The names and addresses of a server; ports are ignored."""
 
     def __init__(self, listens_on: str, allowed: str | None) -> None:
         """Reads the setting.
 
-        Loopback's names and addresses, and the address that the server listens on, are always accepted. No other
-        machine's name resolves to loopback by itself, so a server on loopback accepts nothing else unless told to. On
-        other addresses the names are the network's, and any is accepted unless the setting lists them.
+        Always accepts loopback's names and addresses, and the address that the server listens on. No other name
+        normally resolves to loopback, so a server on loopback accepts only names in the setting. On other addresses,
+        any name is accepted unless the setting lists names.
 
         Args:
             listens_on: the host that the server listens on.
-            allowed: names and addresses with commas between them, `*.example.com` for all below a name, `*` for any;
+            allowed: names and addresses separated by commas, `*.example.com` for all subdomains, `*` for any;
                 None: the default.
         """
         listed = {_hostname(each.strip()) for each in (allowed or "").split(",") if each.strip()}
@@ -56,7 +55,7 @@ class AllowedHosts:
         return is_known
 
     def lists(self, name: str) -> bool:
-        """Returns whether the setting has a name or address, other than by `*`."""
+        """Returns whether the setting lists a name or address, except by `*`."""
         return name in self._listed
 
 
@@ -72,18 +71,18 @@ class _Names:
 
 
 def refusal(method: str, path: str, headers: Mapping[bytes, bytes], hosts: AllowedHosts) -> HttpError | None:
-    """Returns why a request is not taken; None: it may be ours.
+    """Returns the error of a request from another site, or None.
 
     Args:
         method: the HTTP method.
         path: the path.
-        headers: the headers, by name in small letters.
+        headers: the headers, by lower-case name.
         hosts: the server's names.
     """
     if path in _OPEN_PATHS:
         return None
     host = headers.get(b"host", b"")
-    # HTTP/1.1 and HTTP/2 must name a host, so no browser leaves it out.
+    # HTTP/1.1 and HTTP/2 require a host, so browsers always send it.
     if host and not hosts.accepts(host):
         return HttpError(
             421,
@@ -100,7 +99,7 @@ def _foreign_page(method: str, headers: Mapping[bytes, bytes], host: bytes, host
     if site in (b"same-origin", b"none"):
         return None
     if not origin:
-        # Of a link only the person who follows it sees the answer.
+        # Only the user who follows a link sees the answer.
         is_link = method == "GET" and headers.get(b"sec-fetch-mode", b"").lower() == b"navigate"
         return None if is_link else HttpError(403, _foreign("another site"))
     authority = origin.partition(b"://")[2]
@@ -117,9 +116,9 @@ def _foreign(origin: str) -> str:
 
 
 def refuse_forms(headers: Mapping[str, str]) -> None:
-    """Refuses bodies that a web page can send without asking the server first.
+    """Refuses bodies that web pages can send without a preflight request.
 
-    An empty one says nothing that could do harm beside Origin, and Python's urllib calls it a form.
+    Empty bodies are harmless and allowed, because Python's urllib labels them as forms.
 
     Raises:
         HttpError: the content type is a form's, or plain text.
@@ -134,7 +133,7 @@ def refuse_forms(headers: Mapping[str, str]) -> None:
 
 
 def _hostname(authority: str) -> str:
-    """Returns the name or address of a `host:port`: small letters, without the brackets of IPv6 or a dot at the end."""
+    """Returns the name or address of a `host:port`, in lower case, without IPv6's brackets or a trailing dot."""
     if authority.startswith("["):
         name = authority[1:].partition("]")[0]
     else:

@@ -1,4 +1,4 @@
-"""/openapi.json, and /docs, the same for people, complete in itself: viewers are fetched from elsewhere."""
+"""/openapi.json, and /docs, the same as a self-contained page, because viewers load code from other sites."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from . import examples, json_body, openapi
-from .caller import Caller
+from .http_call import HttpInvoker
 from .openapi import Document
 
 _STYLE = """
@@ -24,7 +24,7 @@ _MAX_EXAMPLE = 400
 class DocsPaths:
     """The paths of the API's description."""
 
-    def __init__(self, call: Caller, version: str, *, needs_token: bool) -> None:
+    def __init__(self, call: HttpInvoker, version: str, *, needs_token: bool) -> None:
         self._call = call
         self._version = version
         self._needs_token = needs_token
@@ -56,7 +56,7 @@ def render(document: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
         f"<style>{_STYLE}</style><h1>{escape(info['title'])} {escape(info['version'])}</h1>"
-        f'<p>{escape(info["description"])} <a href="/openapi.json">openapi.json</a> says the same to programs.</p>'
+        f'<p>{escape(info["description"])} For programs: <a href="/openapi.json">openapi.json</a>.</p>'
         f"{operations}</html>"
     )
 
@@ -64,7 +64,7 @@ def render(document: dict[str, Any]) -> str:
 def _operation(path: str, method: str, operation: dict[str, Any], failures: dict[str, Any]) -> str:
     samples = "\n".join(sample["source"] for sample in operation["x-codeSamples"])
     parts = [f"<p>{escape(operation['description'])}</p>", f"<pre>{escape(samples)}</pre>"]
-    # Those of the path are references.
+    # Path parameters are references.
     parts += [_parameter(each) for each in operation.get("parameters", ()) if "name" in each]
     contents = operation.get("requestBody", {}).get("content", {})
     parts += [_example("Request", each["example"]) for each in contents.values() if "example" in each]

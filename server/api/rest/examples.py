@@ -1,4 +1,4 @@
-"""What the examples of /docs and /openapi.json name: this server's address, and a model that it serves."""
+"""Values for the examples in /docs and /openapi.json: this server's address and one of its models."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from pixelserve.v1 import classifier_pb2 as pb
 
 from ...access.authorizer import HEADER
 from .. import classifier
-from .caller import Caller
+from .http_call import HttpInvoker
 from .status import HttpError
 
-# Longer tensors would hide the rest of an example.
+# Longer tensors would obscure the example.
 _MOST_ELEMENTS = 1000
 
 
@@ -29,7 +29,7 @@ class Served:
     base: str = "http://127.0.0.1:8000"
     """The server's URL, without a slash at the end."""
     model: str = "mnist-cnn"
-    """A model's name, as it stands in a URL."""
+    """A model's name, URL-encoded."""
     version: str = "1"
     """One of its versions."""
     inputs: list[dict[str, Any]] = field(default_factory=_image)
@@ -38,8 +38,8 @@ class Served:
     """Name of its first output."""
 
 
-async def served(call: Caller, request: Request, *, needs_token: bool) -> Served:
-    """Returns the names that suit a request: an image model before others, a placeholder if its token shows none."""
+async def served(call: HttpInvoker, request: Request, *, needs_token: bool) -> Served:
+    """Returns values for a request: preferably an image model, or a placeholder if its token may not list models."""
     host = request.headers.get("host", "127.0.0.1:8000")
     base = f"{request.scope.get('scheme', 'http')}://{host}"
     if needs_token and HEADER not in request.headers:

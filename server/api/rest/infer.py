@@ -1,4 +1,4 @@
-"""POST .../infer: a body in, a body out. Clients send the same JSON again and again, so it is read once."""
+"""POST .../infer. Clients repeat the same JSON, so it is parsed once."""
 
 import asyncio
 import re
@@ -8,19 +8,19 @@ from .. import open_inference
 from ..wire import encode_varint
 from . import json_body
 from .body import BodyReader, Receive, compressed, translated
-from .caller import Caller, Scope
+from .http_call import HttpInvoker, Scope
 from .infer_answer import AnswerForm, to_body
 from .infer_request import HEADER_LENGTH, Head, json_size, to_head
 
 _METHOD = f"/{open_inference.SERVICE}/ModelInfer"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
-# The id where clients write it, in front, if it is spelled without escapes.
+# The id in its usual place, first, if it has no escapes.
 _ID_FIRST = re.compile(rb'\{\s*"id"\s*:\s*"([ !#-\[\]-~]+)"\s*,')
-# Of the id on the wire, in ModelInferRequest and ModelInferResponse (public protocol): number << 3 | 2.
+# The id's tag in ModelInferRequest and ModelInferResponse (public protocol): number << 3 | 2.
 _ID_TAG = bytes([3 << 3 | 2])
 _MAX_KNOWN = 512
 _MAX_TEXT_BYTES = 4096
-# Copying more than this is left to another thread, so that the loop goes on.
+# Larger bodies are copied on another thread, to keep the loop responsive.
 _QUICK_COPY_BYTES = 1024 * 1024
 
 _VARY = (b"vary", b"Accept-Encoding")
@@ -31,47 +31,47 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class _Known:
-    """JSON that was read before."""
+    """Previously parsed JSON."""
 
     def __init__(self, head: Head, request_id: bytes) -> None:
         self.head = head
         self.request_id = request_id
-        """The id, UTF-8, of JSON that has one and does not begin with it."""
+        """The id (UTF-8) of JSON that has one elsewhere than first."""
         self.form: AnswerForm | None = None
 
 
 class Inference:
     """Answers inference requests. Belongs to the event loop's thread."""
 
-    def __init__(self, call: Caller, bodies: BodyReader, max_json_bytes: int) -> None:
-        """Knows no request yet.
+    def __init__(self, call: HttpInvoker, bodies: BodyReader, max_json_bytes: int) -> None:
+        """Starts with an empty cache.
 
         Args:
-            call: calls the methods that gRPC's clients call.
+            call: calls gRPC methods.
             bodies: reads bodies.
-            max_json_bytes: most JSON in one body.
+            max_json_bytes: maximum bytes of JSON in one body.
         """
         self._call = call
         self._bodies = bodies
         self._max_json_bytes = max_json_bytes
-        # By model, version and JSON, without the id that this begins with.
+        # By model, version and JSON without a leading id.
         self._known: dict[tuple[str, str, bytes], _Known] = {}
 
     async def __call__(
         self, model: str, version: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
     ) -> tuple[bytes, Headers]:
-        """Returns the body and the headers that answer a request.
+        """Returns the body and headers of the answer.
 
         Args:
             model: the model's name, from the path.
-            version: the version, from the path; empty: the one that the server chooses.
+            version: the version, from the path; empty: the default one.
             scope: the HTTP request.
-            headers: its headers, by name in small letters.
-            receive: gives its body.
+            headers: its headers, by lower-case name.
+            receive: returns its body's parts.
 
         Raises:
-            HttpError, RequestError: the request is wrong, or is not taken now.
-            CallerLeft: the caller left in the middle of its body.
+            HttpError, RequestError: the request is invalid or refused.
+            CallerLeft: the caller left before the body's end.
         """
         with self._bodies.room() as room:
             body = await room.read(headers, receive)
@@ -91,7 +91,7 @@ class Inference:
         return content, _headers(json_bytes, encoding)
 
     def _recall(self, model: str, version: str, text: bytes) -> tuple[_Known, bytes] | None:
-        """Returns what is known of JSON, and the request's id; None: it is new."""
+        """Returns the cached JSON and the request's id; None: it is new."""
         found = _ID_FIRST.match(text)
         if found is None:
             known = self._known.get((model, version, text))
@@ -100,13 +100,13 @@ class Inference:
         return None if known is None else (known, found[1])
 
     async def _learn(self, model: str, version: str, text: bytes) -> tuple[_Known, bytes]:
-        """Reads JSON, and remembers it where another request may have the same."""
+        """Parses JSON, and caches it if another request may have the same."""
         head, named_id = await translated(len(text), to_head, model, version, text)
         request_id = named_id.encode()
         found = _ID_FIRST.match(text)
         rest = text if found is None else b"{" + text[found.end() :]
         known = _Known(head, request_id if found is None else b"")
-        # Another id behind the first would be the one that counts; a backslash may spell it.
+        # A later id would override the first; a backslash may hide one.
         is_plain = found is None or not (b'"id"' in rest or b"\\" in rest)
         if is_plain and head.is_reusable and len(text) <= _MAX_TEXT_BYTES:
             if len(self._known) >= _MAX_KNOWN:
@@ -116,7 +116,7 @@ class Inference:
 
 
 async def _body(known: _Known, answer: bytes, id_field: bytes, request_id: bytes) -> tuple[bytes, int | None]:
-    """Returns the body that says a serialized ModelInferResponse, and how much of it is JSON; None: all of it."""
+    """Returns the body of a serialized ModelInferResponse and the size of its JSON; None: all of it."""
     wanted = known.head.wanted
     if not (known.head.is_reusable and wanted.any_binary) or len(answer) > _QUICK_COPY_BYTES:
         return await translated(len(answer), to_body, answer, wanted)

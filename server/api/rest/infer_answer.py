@@ -1,4 +1,4 @@
-"""ModelInfer over HTTP: gRPC's answer as JSON, with tensors inside or as binary data behind it."""
+"""Converts ModelInfer's answer to JSON, with tensors inside it or as binary data after it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from .tensors import unpack
 
 
 def to_body(message: bytes, wanted: Wanted) -> tuple[bytes, int | None]:
-    """Returns the body that says a serialized ModelInferResponse, and how much of it is JSON; None: all of it.
+    """Returns the body of a serialized ModelInferResponse and the size of its JSON; None: all of it.
 
     Raises:
-        InvalidRequest: an output has an element that JSON cannot say.
+        InvalidRequest: an output has an element that JSON cannot represent.
     """
     content, binary = _content(pb.ModelInferResponse.FromString(message), wanted)
     header = json_body.dump(content)
@@ -25,7 +25,7 @@ def to_body(message: bytes, wanted: Wanted) -> tuple[bytes, int | None]:
 
 
 def _content(response: pb.ModelInferResponse, wanted: Wanted) -> tuple[dict[str, Any], list[bytes]]:
-    """Returns the JSON of an answer, and the elements behind it."""
+    """Returns the JSON of an answer, and the binary data after it."""
     content: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
         content["id"] = response.id
@@ -36,7 +36,7 @@ def _content(response: pb.ModelInferResponse, wanted: Wanted) -> tuple[dict[str,
         shown: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
         parameters = _parameters(tensor.parameters)
         if REGION in parameters:
-            # Its elements are in shared memory, and none in the answer.
+            # Its elements are in shared memory, not in the answer.
             pass
         elif wanted.is_binary(tensor.name):
             parameters[SIZE] = len(raw)
@@ -53,15 +53,15 @@ def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
 
 
 class AnswerForm:
-    """Answers with one binary output that differ in nothing but the id and the elements: their JSON, written once."""
+    """The JSON, serialized once, of answers with one binary output that differ only in id and elements."""
 
     def __init__(self, before: bytes, after: bytes, content: dict[str, Any]) -> None:
-        """Writes the JSON.
+        """Serializes the JSON.
 
         Args:
             before: the fields of the serialized message before the id.
             after: what is between the id and the output's elements.
-            content: what the JSON says but for the id.
+            content: the JSON without the id.
         """
         self._before = before
         self._after = after
@@ -71,12 +71,12 @@ class AnswerForm:
 
     @classmethod
     def of(cls, message: bytes, id_field: bytes, wanted: Wanted) -> "AnswerForm | None":
-        """Returns the form of a serialized ModelInferResponse; None: it is of any other form.
+        """Returns the form of a serialized ModelInferResponse, or None if it does not fit.
 
         Args:
             message: the response.
             id_field: the request's id as a field of the message, tag included; empty: none.
-            wanted: how the caller wants the outputs.
+            wanted: the requested form of the outputs.
         """
         response = pb.ModelInferResponse.FromString(message)
         if len(response.raw_output_contents) != 1 or not wanted.is_binary(response.outputs[0].name):
@@ -90,15 +90,15 @@ class AnswerForm:
         return cls(before, message[len(before) + len(id_field) : len(message) - len(binary[0])], content)
 
     def body(self, message: bytes, id_field: bytes, json_id: bytes) -> tuple[bytes, int] | None:
-        """Returns the body that says a response, and how much of it is JSON; None: it is not of this form.
+        """Returns a response's body and the size of its JSON; None: it is not of this form.
 
         Args:
             message: the serialized ModelInferResponse.
             id_field: the request's id as a field of the message; empty: none.
-            json_id: the id as JSON writes it.
+            json_id: the id as JSON.
         """
         after_at = len(self._before) + len(id_field)
-        # What precedes the elements says how many bytes they have.
+        # The bytes before the elements include their size.
         if not (message.startswith(self._after, after_at) and message.startswith(self._before)):
             return None
         data = memoryview(message)[after_at + len(self._after) :]

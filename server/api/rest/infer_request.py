@@ -1,4 +1,4 @@
-"""ModelInfer over HTTP: JSON, with tensors inside or as binary data behind it, to gRPC's message.
+"""Converts a ModelInfer request in JSON, with tensors inside it or as binary data after it, to gRPC's message.
 
 Formats: the Open Inference Protocol's REST side, and Triton's extensions for binary tensor data and classification.
 """
@@ -18,25 +18,25 @@ from .status import too_large
 from .tensors import pack
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-"""The header that says how many bytes of a body are JSON, the rest being binary data."""
+"""The header with the size of a body's JSON in bytes; the rest is binary data."""
 
 SIZE = "binary_data_size"
-"""The parameter of a tensor that says how many bytes behind the JSON are its elements."""
+"""A tensor's parameter with its number of bytes after the JSON."""
 
 _BINARY, _BINARY_OUTPUT = "binary_data", "binary_data_output"
 _MAX_INT64 = 2**63
-# Of raw_input_contents on the wire (public protocol, ModelInferRequest): number << 3 | 2.
+# The tag of raw_input_contents (public protocol, ModelInferRequest): number << 3 | 2.
 _RAW_TAG = bytes([7 << 3 | 2])
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """How the caller wants its outputs."""
+    """The requested form of the outputs."""
 
     by_default: bool
-    """Whether an output of which nothing is said is sent as binary data."""
+    """Whether outputs are sent as binary data by default."""
     by_name: Mapping[str, bool]
-    """The same for those of which something is said."""
+    """Whether named outputs are sent as binary data, if requested."""
 
     @property
     def any_binary(self) -> bool:
@@ -49,24 +49,24 @@ class Wanted:
 
 
 class Head:
-    """A request's JSON, read and written as protobuf: everything but the id and the elements behind the JSON."""
+    """A request's JSON as protobuf, without the id and the binary data after the JSON."""
 
     def __init__(self, head: pb.ModelInferRequest, contents: Sequence[bytes | int], wanted: Wanted) -> None:
         """Serializes the head.
 
         Args:
             head: the request without its id and raw contents.
-            contents: of each input that has some, its elements, or how many bytes of them are behind the JSON.
-            wanted: how the answer is wanted.
+            contents: for each input with contents, its elements, or the number of its bytes after the JSON.
+            wanted: the requested form of the answer.
         """
         self.model = head.model_name
         self.wanted = wanted
         self.is_reusable = not any(isinstance(each, bytes) for each in contents)
-        # The id's field goes between the two, as protobuf writes it.
+        # The id's field goes between the two, in protobuf's order.
         start = pb.ModelInferRequest(model_name=head.model_name, model_version=head.model_version)
         self._start: bytes = start.SerializeToString()
         self._rest: bytes = head.SerializeToString()[len(self._start) :]
-        # Of each tensor, what precedes its elements behind the JSON, and how many bytes these have.
+        # For each tensor, the bytes before its elements, and the size of its elements after the JSON.
         self._tensors = [_before_elements(each) for each in contents]
         self._binary_bytes = sum(size for _, size in self._tensors)
 
@@ -75,14 +75,14 @@ class Head:
 
         Args:
             id_field: the id as a field of the message, tag included; empty: none.
-            binary: what is behind the JSON.
+            binary: the data after the JSON.
 
         Raises:
-            InvalidRequest: it is not as long as the inputs say.
+            InvalidRequest: its size differs from the sum of the inputs' sizes.
         """
         if len(binary) != self._binary_bytes:
             raise InvalidRequest(
-                f"model {self.model}: {len(binary)} bytes are behind the JSON; {SIZE} of the inputs makes "
+                f"model {self.model}: {len(binary)} bytes follow the JSON; the inputs' {SIZE} adds up to "
                 f"{self._binary_bytes}"
             )
         parts: list[bytes | memoryview] = [self._start, id_field, self._rest]
@@ -101,15 +101,15 @@ def _before_elements(content: bytes | int) -> tuple[bytes, int]:
 
 
 def to_head(model: str, version: str, text: bytes) -> tuple[Head, str]:
-    """Returns what a request's JSON says, and the request's id.
+    """Parses a request's JSON; returns its head and id.
 
     Args:
         model: the model's name, from the path.
-        version: the version, from the path; empty: the one that the server chooses.
+        version: the version, from the path; empty: the default one.
         text: the JSON.
 
     Raises:
-        InvalidRequest: the JSON is not what the protocol says. What only the model can tell, the core finds out.
+        InvalidRequest: the JSON violates the protocol. The core checks it against the model.
     """
     content = json_body.parse_object(text, max_items=None)
     where = f"model {model}"
@@ -124,16 +124,16 @@ def to_head(model: str, version: str, text: bytes) -> tuple[Head, str]:
 
 
 def json_size(header_length: bytes | None, body_bytes: int, max_json_bytes: int) -> int:
-    """Returns how many bytes of a body are JSON.
+    """Returns the size of a body's JSON in bytes.
 
     Args:
-        header_length: the value of the header that says so; None: all of them.
+        header_length: the header's value; None: the whole body.
         body_bytes: the body's size.
-        max_json_bytes: most JSON that is read.
+        max_json_bytes: maximum bytes of JSON.
 
     Raises:
-        InvalidRequest: the header says no number, or more than there is.
-        HttpError: there is too much JSON.
+        InvalidRequest: the header is not a number, or exceeds the body.
+        HttpError: the JSON is too large.
     """
     size = body_bytes if header_length is None else _declared_size(header_length, body_bytes)
     if size > max_json_bytes:
@@ -144,7 +144,7 @@ def json_size(header_length: bytes | None, body_bytes: int, max_json_bytes: int)
 def _declared_size(header_length: bytes, body_bytes: int) -> int:
     if not (header_length.isdigit() and len(header_length) < 20):
         shown = header_length[:40].decode("latin-1")
-        raise InvalidRequest(f'{HEADER_LENGTH} is "{shown}"; expected the number of bytes of the JSON')
+        raise InvalidRequest(f'{HEADER_LENGTH} is "{shown}"; expected the size of the JSON in bytes')
     size = int(header_length)
     if size > body_bytes:
         raise InvalidRequest(f"{HEADER_LENGTH} is {size}, and the body has {body_bytes} bytes")
@@ -152,7 +152,7 @@ def _declared_size(header_length: bytes, body_bytes: int) -> int:
 
 
 def _add_inputs(head: pb.ModelInferRequest, inputs: list[dict[str, Any]]) -> list[bytes | int]:
-    """Adds the inputs; returns the elements of those that have some, or how many bytes of them are behind the JSON."""
+    """Adds the inputs; returns, for each with contents, its elements or the number of its bytes after the JSON."""
     contents: list[bytes | int] = []
     for each in inputs:
         name = json_body.text(each, "name", f"model {head.model_name}: an input")
@@ -165,7 +165,7 @@ def _add_inputs(head: pb.ModelInferRequest, inputs: list[dict[str, Any]]) -> lis
             contents.append(size)
         elif REGION not in parameters or "data" in each:
             contents.append(_packed(tensor, each, shape, where))
-        # The elements of any other are in shared memory, which the core reads.
+        # Other inputs are in shared memory, which the core reads.
         _set_parameters(tensor.parameters, parameters, where)
     return contents
 
@@ -178,14 +178,14 @@ def _shape(tensor: dict[str, Any], where: str) -> list[int]:
 
 
 def _binary_size(parameters: dict[str, Any], tensor: dict[str, Any], where: str) -> int | None:
-    """Takes out of an input's parameters how many bytes of binary data it has; None: its elements are in the JSON."""
+    """Removes the binary data's size from an input's parameters; None: its elements are in the JSON."""
     size = parameters.pop(SIZE, None)
     if size is None:
         return None
     if type(size) is not int or not 0 <= size < _MAX_INT64:
         raise InvalidRequest(f"{where}: {SIZE} is not a number of bytes; expected 0 or more")
     if "data" in tensor:
-        raise InvalidRequest(f"{where} has data and {SIZE} too; send one")
+        raise InvalidRequest(f"{where} has both data and {SIZE}; send one")
     return size
 
 
@@ -193,14 +193,14 @@ def _packed(
     tensor: pb.ModelInferRequest.InferInputTensor, given: dict[str, Any], shape: list[int], where: str
 ) -> bytes:
     if "data" not in given:
-        raise InvalidRequest(f"{where} has no data; send it in data, or behind the JSON with {SIZE} in its parameters")
+        raise InvalidRequest(f"{where} has no data; send it in data, or after the JSON with {SIZE} in its parameters")
     datatype = BY_NAME.get(tensor.datatype)
-    # A datatype that does not exist is none that the model expects, and the core says which it does.
+    # The core refuses unknown datatypes and names the expected one.
     return b"" if datatype is None else pack(given["data"], shape, datatype, where)
 
 
 def _add_outputs(head: pb.ModelInferRequest, outputs: list[dict[str, Any]], by_default: bool) -> dict[str, bool]:
-    """Adds the outputs that are asked for; returns of each whether it is wanted as binary data."""
+    """Adds the requested outputs; returns for each whether it is requested as binary data."""
     wanted: dict[str, bool] = {}
     for each in outputs:
         name = json_body.text(each, "name", f"model {head.model_name}: an output")
@@ -212,16 +212,16 @@ def _add_outputs(head: pb.ModelInferRequest, outputs: list[dict[str, Any]], by_d
 
 
 def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str) -> bool:
-    """Takes a parameter that is true or false out of the others, which go on to the core."""
+    """Removes a boolean parameter from the others, which are passed to the core."""
     value = parameters.pop(name, default)
     if not isinstance(value, bool):
-        raise InvalidRequest(f"{where}: {name} is neither true nor false, one of which is expected")
+        raise InvalidRequest(f"{where}: {name} must be true or false")
     return value
 
 
 def _set_parameters(parameters: MutableMapping[str, pb.InferParameter], given: Mapping[str, Any], where: str) -> None:
     for name, value in given.items():
-        # An object that a map hands out is the map's own.
+        # The map's object itself, so this sets the map's value.
         parameter = parameters[name]
         if isinstance(value, bool):
             parameter.bool_param = value

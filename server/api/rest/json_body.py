@@ -1,4 +1,4 @@
-"""JSON bodies, read strictly."""
+"""Parses JSON bodies strictly."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ _KINDS: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
 _DECODER, _ENCODER = msgspec.json.Decoder(), msgspec.json.Encoder()
 
 MAX_ITEMS = 10_000
-"""Values in the JSON of a request that holds no tensors."""
+"""Maximum values in the JSON of a request without tensors."""
 
 
 def parse_object(text: bytes | memoryview, *, max_items: int | None = MAX_ITEMS) -> dict[str, Any]:
-    """Returns the JSON object that a body holds; its strings are Unicode, and its numbers finite.
+    """Parses a body as a JSON object with Unicode strings and finite numbers.
 
     Args:
         text: UTF-8.
-        max_items: how many values the JSON may hold at most, each of which may cost thirty times its bytes; None: its
-            size is bounded elsewhere.
+        max_items: maximum values in the JSON, each of which may need 30 times its bytes; None: its size is bounded
+            elsewhere.
 
     Raises:
-        InvalidRequest: it is not JSON, not an object, or holds too much.
+        InvalidRequest: it is not JSON, not an object, or has too many values.
     """
     if max_items is not None and _items(text) > max_items:
-        raise InvalidRequest(f"the body has more than {max_items:,} items of JSON, which is too many")
+        raise InvalidRequest(f"the body has more than {max_items:,} items of JSON, too many for this request")
     try:
         value = _DECODER.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -37,31 +37,31 @@ def parse_object(text: bytes | memoryview, *, max_items: int | None = MAX_ITEMS)
 
 
 def _items(text: bytes | memoryview) -> int:
-    """Returns how many values JSON holds at most; strings may hold what looks like some."""
+    """Returns an upper bound of the number of values in JSON; it also counts separators in strings."""
     return sum(bytes(text).count(each) for each in (b",", b"[", b"{"))
 
 
 def dump(value: object) -> bytes:
-    """Returns JSON, UTF-8 and without spaces; NaN, which JSON cannot say, is null."""
+    """Returns compact UTF-8 JSON; NaN becomes null."""
     return _ENCODER.encode(value)
 
 
 def member(container: dict[str, Any], name: str, kind: type, default: Any, where: str) -> Any:
-    """Returns a member of an object, or its default where it is absent or null.
+    """Returns a member of an object, or the default if it is absent or null.
 
     Raises:
-        InvalidRequest: it is not of the kind: str, list or dict.
+        InvalidRequest: it is not of the given type: str, list or dict.
     """
     value = container.get(name)
     if value is None:
         return default
     if not isinstance(value, kind):
-        raise InvalidRequest(f"{where}: {name} is not {_KINDS[kind]}, which is expected")
+        raise InvalidRequest(f"{where}: {name} must be {_KINDS[kind]}")
     return value
 
 
 def text(container: dict[str, Any], name: str, where: str) -> str:
-    """Returns a member that is a string; empty where it is absent.
+    """Returns a string member, or empty if it is absent.
 
     Raises:
         InvalidRequest: it is anything else.
@@ -71,7 +71,7 @@ def text(container: dict[str, Any], name: str, where: str) -> str:
 
 
 def objects(container: dict[str, Any], name: str, where: str) -> list[dict[str, Any]]:
-    """Returns a member that is a list of objects; empty where it is absent.
+    """Returns a member that is a list of objects, or empty if it is absent.
 
     Raises:
         InvalidRequest: it is anything else.

@@ -1,4 +1,4 @@
-"""Protobuf messages as JSON: fields under their own names, numbers as numbers."""
+"""Converts protobuf messages to JSON: original field names, numbers as numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ from google.protobuf.message import Message
 
 
 def as_json(message: Message) -> dict[str, Any]:
-    """Returns a message as what `json.dumps` takes.
+    """Returns a message as JSON-compatible values.
 
-    protobuf's own translation writes 64-bit numbers as strings, which Triton's clients do not expect. As there, a field
-    without a value shows its default; an absent message, or a choice that was not taken, does not show.
+    protobuf's own conversion writes 64-bit numbers as strings, which Triton's clients do not expect. As there, unset
+    fields have their defaults; absent messages and unset members of a oneof are omitted.
     """
     return {
         field.name: _field(field, getattr(message, field.name))

@@ -1,4 +1,4 @@
-"""The HTTP API's description, OpenAPI 3.1 (openapi.yaml), with examples that can be sent as they are."""
+"""The HTTP API's description (openapi.yaml, OpenAPI 3.1), with examples that work unchanged."""
 
 import json
 from functools import cache
@@ -10,12 +10,12 @@ import yaml
 from .examples import Served
 
 Document = dict[str, Any]
-"""JSON's objects, as `json.dumps` takes them."""
+"""A JSON object."""
 
 _MODEL, _VERSION = ({"$ref": f"#/components/parameters/{name}"} for name in ("model", "version"))
 _OF_MODELS = ("/v1/models/{model}", "/v2/models/{model}")
 _IN_URLS = "/models/<model>"
-# libyaml's parser takes 3 ms, and Python's 26, in which the thread of all calls would wait.
+# libyaml's parser takes 3 ms, Python's 26, which would block all calls.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -23,8 +23,8 @@ def document(version: str, served: Served | None = None) -> Document:
     """Returns the description.
 
     Args:
-        version: the server's.
-        served: what the examples name; None: the usual port and a committed model.
+        version: the server's version.
+        served: values for the examples; None: the default port and a committed model.
     """
     served = served or Served()
     text = _template().replace('"<inputs>"', json.dumps(served.inputs))

@@ -1,4 +1,4 @@
-"""What the page at / asks for: its files, and the models, samples and figures as JSON."""
+"""The web page's paths: its files, and models, samples and figures as JSON."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,7 +12,7 @@ from pixelserve.v1 import classifier_pb2 as pb
 from .. import classifier
 from . import json_body, pictures
 from .assets import PREFIX, Assets
-from .caller import Caller
+from .http_call import HttpInvoker
 from .messages import as_json
 from .status import HttpError
 
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer", bound=Message)
 class PagePaths:
     """The paths of the page."""
 
-    def __init__(self, call: Caller, assets: Assets | None) -> None:
+    def __init__(self, call: HttpInvoker, assets: Assets | None) -> None:
         self._call = call
         self._assets = assets
 
@@ -39,7 +39,7 @@ class PagePaths:
 
     async def _file(self, request: Request) -> Response:
         if self._assets is None:
-            raise HttpError(404, "the page is off (--no-page); GET /docs lists what there is")
+            raise HttpError(404, "the page is off (--no-page); see GET /docs")
         return self._assets.answer(request)
 
     async def _models(self, request: Request) -> Response:

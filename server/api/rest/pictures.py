@@ -1,4 +1,4 @@
-"""Classify over HTTP: pictures as a form or as the body itself, from and to the messages of gRPC."""
+"""Classify over HTTP: converts pictures in a form or as the body to gRPC's messages and back."""
 
 import asyncio
 import base64
@@ -21,31 +21,31 @@ _PART = "image"
 _INVERSIONS = {"never": pb.INVERSION_NEVER, "always": pb.INVERSION_ALWAYS, "auto": pb.INVERSION_AUTO}
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}")
 _CELLS = re.compile(r"[0-9]{1,9}")
-# The library parses in Python: between pieces of this size others get their turn.
+# The library parses in Python, so other tasks run after each piece of this size.
 _PIECE_BYTES = 64 * 1024
 
 
 class _Form(MultiPartParser):
-    # The body is in memory already; its parts must not go to disk.
+    # The body is already in memory; do not write its parts to disk.
     spool_max_size = sys.maxsize
 
 
 async def to_message(
     model: str, version: str, body: bytes, headers: Headers, options: Mapping[str, str], max_images: int
 ) -> tuple[bytes, list[str]]:
-    """Returns the serialized ClassifyRequest that a body says, and the pictures' file names, empty where there is none.
+    """Converts a body to a serialized ClassifyRequest; also returns the pictures' file names, or empty strings.
 
     Args:
         model: the model's name, from the path.
-        version: the version, from the path; empty: the one that the server chooses.
+        version: the version, from the path; empty: the default one.
         body: a form with parts named `image`, or one picture.
-        headers: the request's; Content-Type says which of the two it is.
-        options: top_k, inversion, return_seen and occlusion, from the query; the form's fields are named the same.
-        max_images: most pictures that a request may have.
+        headers: the request's headers; Content-Type decides between the two.
+        options: top_k, inversion, return_seen and occlusion, from the query; form fields have the same names.
+        max_images: maximum pictures per request.
 
     Raises:
-        InvalidRequest: the form cannot be read, or an option is wrong.
-        HttpError: the content type is neither.
+        InvalidRequest: the form or an option is invalid.
+        HttpError: the content type is not supported.
     """
     request = pb.ClassifyRequest(model=model, version=version)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -68,9 +68,9 @@ async def to_message(
 
 
 async def _form(body: bytes, headers: Headers, max_images: int) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
-    """Returns a form's pictures, each with its file's name, and its other fields."""
+    """Returns a form's pictures with their file names, and its other fields."""
     try:
-        # One more than may be: the core refuses it, and says how many may.
+        # One more than allowed: the core refuses it and states the maximum.
         form = await _Form(headers, _pieces(body), max_files=max_images + 1, max_fields=10).parse()
     except MultiPartException as error:
         raise InvalidRequest(f"the form cannot be read: {error.message}") from error
@@ -84,7 +84,7 @@ async def _sorted(form: FormData) -> tuple[list[tuple[str, bytes]], dict[str, st
     files, fields = [], {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile) and name == _PART:
-            # A form may name a charset, such as UTF-7, that decodes to half a surrogate pair.
+            # A form's charset, such as UTF-7, may decode to an unpaired surrogate.
             file_name = (value.filename or "").encode(errors="replace").decode()
             files.append((file_name, await value.read()))
         elif isinstance(value, UploadFile) or name == _PART:
@@ -106,7 +106,7 @@ def _set_options(request: pb.ClassifyRequest, options: Mapping[str, str]) -> Non
     for name, value in options.items():
         if name == "top_k":
             if not _WHOLE_NUMBER.fullmatch(value):
-                raise InvalidRequest(f"top_k is {json.dumps(value[:40])}; expected 1 or more, or nothing for 1")
+                raise InvalidRequest(f"top_k is {json.dumps(value[:40])}; expected 1 or more, or none for 1")
             request.top_k = int(value)
         elif name == "inversion":
             if value not in _INVERSIONS:
@@ -127,7 +127,7 @@ def _set_options(request: pb.ClassifyRequest, options: Mapping[str, str]) -> Non
 
 
 def to_json(message: bytes, names: list[str]) -> dict[str, Any]:
-    """Returns what a serialized ClassifyResponse says: for each picture its best classes, or what was wrong with it."""
+    """Converts a serialized ClassifyResponse: for each picture, its best classes or its error."""
     response = pb.ClassifyResponse.FromString(message)
     results = []
     for name, result in zip(names, response.results, strict=True):
@@ -143,5 +143,5 @@ def to_json(message: bytes, names: list[str]) -> dict[str, Any]:
 
 
 def pixels(raw: pb.RawPixels) -> dict[str, Any]:
-    """Returns pixels as `json.dumps` takes them."""
+    """Returns pixels as JSON-compatible values."""
     return {**as_json(raw), "data": base64.b64encode(raw.data).decode()}

@@ -1,4 +1,4 @@
-"""The repository over HTTP: what is in it, and what is loaded."""
+"""The model repository over HTTP: its index, loads and unloads."""
 
 import base64
 from collections.abc import Awaitable, Callable
@@ -27,11 +27,11 @@ class RepositoryPaths:
         self._bodies = bodies
 
     def reads(self) -> dict[str, Handle]:
-        """Returns the handlers, of POST, that change nothing."""
+        """Returns the POST handlers that change nothing."""
         return {"/v2/repository/index": self._index}
 
     def changes(self) -> dict[str, Handle]:
-        """Returns the handlers, of POST, that change what is loaded."""
+        """Returns the POST handlers that load and unload models."""
         return {
             "/v2/repository/models/{model}/load": self._load,
             "/v2/repository/models/{model}/unload": self._unload,
@@ -61,16 +61,16 @@ class RepositoryPaths:
         return Response()
 
     async def _change(self, request: Request, method: str, asked: Any, response: type[Message]) -> None:
-        """Changes what is loaded; the repository control checks the body's parameters."""
+        """Loads or unloads; the repository control checks the body's parameters."""
         with self._bodies.room() as room:
             body = await room.read(dict(request.scope["headers"]), request.receive)
-            # A model may be among them.
+            # It may contain a model.
             await translated(len(body), _set_parameters, asked, body)
             await self._ask(request, method, asked, response)
 
 
 def _set_parameters(asked: Any, body: bytes) -> None:
-    """Copies a JSON body's parameters into a request: files come as base64, all else as text."""
+    """Copies a JSON body's parameters into a request: files as base64, everything else as text."""
     wanted = json_body.parse_object(body) if body else {}
     where = f"model {asked.model_name}"
     for name, value in json_body.member(wanted, "parameters", dict, {}, where).items():

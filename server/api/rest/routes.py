@@ -1,4 +1,4 @@
-"""The HTTP API's routes: what each path asks of the core, and how the answer is written."""
+"""The HTTP API's routes: the gRPC method of each path, and its answer."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -26,8 +26,8 @@ from ..status import status_of
 from . import cross_site, json_body, pictures
 from .assets import Assets
 from .body import BodyReader
-from .caller import Caller, metadata
 from .docs import DocsPaths
+from .http_call import HttpInvoker, metadata
 from .infer import Inference
 from .messages import as_json
 from .page import PagePaths
@@ -35,10 +35,10 @@ from .repository import RepositoryPaths
 from .shared_memory import SharedMemoryPaths
 from .status import CallerLeft, HttpError, http_error
 
-# Only over HTTP, where tensors are JSON without it.
+# Only over HTTP, where tensors are otherwise JSON.
 _BINARY_TENSORS = "binary_tensor_data"
 
-# What clients ask for most.
+# The most frequent requests.
 _INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/infer")
 # TensorFlow Serving's REST API, and KServe's first protocol, which copies it.
 _TENSORFLOW_SERVING = re.compile(r"/v1/models(/(?P<model>[^/:]+)(/(versions|labels)/[^/:]+)?(/metadata)?(:\w*)?)?/?")
@@ -48,22 +48,22 @@ Handle = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """What bodies may hold."""
+    """Limits of request bodies."""
 
     max_bytes: int
-    """Most bytes of one body."""
+    """Maximum bytes of one body."""
     max_held_bytes: int
-    """Most bytes of all bodies whose requests are unanswered."""
+    """Maximum bytes of the bodies of all unanswered requests."""
     max_json_bytes: int
-    """Most bytes of JSON in one body; the interpreter does nothing else while it reads them."""
+    """Maximum bytes of JSON in one body; parsing them blocks everything else."""
     max_images: int
-    """Most pictures that a form may have."""
+    """Maximum pictures per form."""
     idle_s: float
     """Seconds that a body may pause before the transport ends its connection."""
 
 
 class Rest:
-    """Answers HTTP requests by calling what gRPC's clients call. Everything runs on the event loop's thread."""
+    """Answers HTTP requests by calling gRPC methods. Everything runs on the event loop's thread."""
 
     def __init__(
         self,
@@ -80,15 +80,15 @@ class Rest:
 
         Args:
             dispatcher: handles the calls.
-            limits: what bodies may hold.
-            hosts: the names under which the server is called.
-            version: the server's.
-            log_failure: logs an unexpected exception, and returns the id under which it did.
-            failure_counts: counts the requests that become no call.
-            authorizer: checks tokens; None: everyone may call everything.
+            limits: limits of bodies.
+            hosts: the server's names.
+            version: the server's version.
+            log_failure: logs an unexpected exception and returns the log entry's id.
+            failure_counts: counts requests that do not become a call.
+            authorizer: checks tokens; None: every call is allowed.
             assets: the page's files; None: the page is off.
         """
-        self._call = Caller(dispatcher)
+        self._call = HttpInvoker(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes, limits.idle_s)
         self._infer = Inference(self._call, self._bodies, limits.max_json_bytes)
         self._limits = limits
@@ -105,7 +105,7 @@ class Rest:
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
-                # A WebSocket, which is told 403.
+                # A WebSocket, which is answered 403.
                 await send({"type": "websocket.close"})
                 return
             method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
@@ -118,14 +118,14 @@ class Rest:
             elif method != "POST":
                 await self._failure(_wrong_method(path, method, {"Allow": "POST"}))(scope, receive, send)
             else:
-                # Without Starlette, whose part of a request took longer than the model's.
+                # Without Starlette, which took longer per request than the model.
                 named = inference["model"], inference["version"] or ""
                 await self._answer_inference(*named, scope, headers, receive, send)
 
         return answer
 
     def _others(self) -> Starlette:
-        """Returns what answers all paths but those of inference."""
+        """Returns the application of all paths except inference."""
         model, of_version = "/v2/models/{model}", "/versions/{version}"
         get: dict[str, Handle] = {
             "/v2": self._metadata,
@@ -164,28 +164,28 @@ class Rest:
             if self._authorizer is not None:
                 self._authorizer.authenticate(metadata(scope))
             body, answer_headers = await self._infer(model, version, scope, headers, receive)
-        except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+        except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
             await self._failure(error)(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": answer_headers})
         await send({"type": "http.response.body", "body": body})
 
     def _guarded(self, handle: Handle) -> Handle:
-        """Returns an endpoint that answers with whatever goes wrong in `handle`."""
+        """Returns an endpoint that answers with the error that `handle` raises."""
 
         async def endpoint(request: Request) -> Response:
             try:
                 if self._authorizer is not None and request.method == "POST":
-                    # The dispatcher looks again, but only once the body was read, which may be large.
+                    # The dispatcher checks again, but only after reading the body, which may be large.
                     self._authorizer.authenticate(request.headers.items())
                 return await handle(request)
-            except Exception as error:  # noqa: BLE001  an unexpected error must cost its caller only
+            except Exception as error:  # noqa: BLE001  an unexpected error must affect only its caller
                 return self._failure(error)
 
         return endpoint
 
     def _failure(self, error: Exception) -> Response:
-        """Returns the answer that says what went wrong, and counts it."""
+        """Counts a failure and returns its answer."""
         if isinstance(error, CallerLeft):
             return Response(status_code=499)
         if isinstance(error, HttpError):
@@ -249,7 +249,7 @@ class Rest:
         status = error.status_code if isinstance(error, HTTPException) else 500
         self._failure_counts.add_http(str(status), "")
         headers = dict(getattr(error, "headers", None) or {})
-        # Not from `request.url`, which fails where the query is no text.
+        # Not from `request.url`, which fails if the query is not text.
         path = str(request.scope["path"])[:200]
         if status == 405:
             return _error(_wrong_method(path, request.method, headers))
@@ -257,7 +257,7 @@ class Rest:
 
 
 def _without_forms(handle: Handle) -> Handle:
-    """Returns a handler that refuses what a web page can send without asking first."""
+    """Returns a handler that refuses bodies which web pages can send without a preflight request."""
 
     async def checked(request: Request) -> Response:
         cross_site.refuse_forms(request.headers)
@@ -267,24 +267,24 @@ def _without_forms(handle: Handle) -> Handle:
 
 
 def _wrong_method(path: str, method: str, headers: dict[str, str]) -> HttpError:
-    return HttpError(405, f"{path} is not for {method}; use {headers.get('Allow', 'another')}", headers)
+    return HttpError(405, f"{path} does not accept {method}; use {headers.get('Allow', 'another')}", headers)
 
 
 def _way_from(path: str) -> str:
-    """Returns where to go instead of a path that does not exist."""
+    """Returns a hint for a path that does not exist."""
     other_server = _TENSORFLOW_SERVING.fullmatch(path)
     if other_server is None:
-        return "GET /docs lists what there is"
+        return "see GET /docs"
     model = other_server["model"] or "MODEL"
     return (
         f"it belongs to TensorFlow Serving's API, which this server does not have: send tensors to "
-        f"POST /v2/models/{model}/infer and pictures to POST /v1/models/{model}:classify; GET /v2/models/{model} says "
-        f"what the model takes, POST /v2/repository/index which models there are"
+        f"POST /v2/models/{model}/infer and pictures to POST /v1/models/{model}:classify; GET /v2/models/{model} "
+        f"returns the model's inputs, POST /v2/repository/index all models"
     )
 
 
 def _named(request: Request) -> dict[str, str]:
-    """Returns the name and the version in a path, empty where there is none."""
+    """Returns the name and version in a path, or empty strings."""
     parameters = request.path_params
     return {"name": parameters.get("model", ""), "version": parameters.get("version", "")}
 
@@ -294,7 +294,7 @@ def _json(content: object, status: int = 200) -> Response:
 
 
 def _health(is_well: bool, content: object) -> Response:
-    """Returns 200 or, since the protocol wants 4xx where something is not live or not ready, 400."""
+    """Returns 200, or 400, because the protocol requires 4xx if not live or not ready."""
     return _json(content, 200 if is_well else 400)
 
 

@@ -1,4 +1,4 @@
-"""Regions of shared memory over HTTP: the paths that Triton's clients use, answered by the methods of gRPC."""
+"""Shared-memory regions over HTTP: the paths of Triton's clients, answered by gRPC methods."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,7 +22,7 @@ class SharedMemoryPaths:
     """Answers the paths below /v2/systemsharedmemory and /v2/cudasharedmemory."""
 
     def __init__(self, ask: Ask, bodies: BodyReader) -> None:
-        """Stores its parts.
+        """Creates the paths.
 
         Args:
             ask: calls a method of the inference service and returns its response.

@@ -1,10 +1,10 @@
-"""What a gRPC status becomes over HTTP: one table; and what can be wrong with HTTP alone."""
+"""Maps gRPC statuses to HTTP in one table; also HTTP's own errors."""
 
 from collections.abc import Mapping
 
 import grpc
 
-from ..status import Status
+from ..status import CallStatus
 
 HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -13,7 +13,7 @@ HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.ALREADY_EXISTS: 409,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    # Nobody reads it: the caller has left. The number is nginx's.
+    # No one receives it, because the caller has left. The code is nginx's.
     grpc.StatusCode.CANCELLED: 499,
     grpc.StatusCode.INTERNAL: 500,
     grpc.StatusCode.UNIMPLEMENTED: 501,
@@ -26,19 +26,18 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="pixelserve"'}
 
 
 class HttpError(Exception):
-    """A request that gets an HTTP status other than 200 for an answer."""
+    """A request is answered with an HTTP status other than 200."""
 
     def __init__(
         self, status: int, message: str, headers: Mapping[str, str] | None = None, *, is_of_call: bool = False
     ) -> None:
-        """Takes what the caller gets.
+        """Creates the error.
 
         Args:
             status: the HTTP status.
             message: for people.
             headers: further headers.
-            is_of_call: whether it is the answer of a gRPC method, which the dispatcher has counted; otherwise HTTP's
-                own.
+            is_of_call: whether it answers a gRPC method, which the dispatcher has counted; otherwise it is HTTP's own.
         """
         super().__init__(message)
         self.status = status
@@ -51,9 +50,9 @@ class CallerLeft(Exception):
     """The caller closed its connection before it was answered."""
 
 
-def http_error(status: Status, *, is_of_call: bool = False) -> HttpError:
-    """Returns what a gRPC status other than OK is over HTTP; `is_of_call` as HttpError says."""
-    # Keys that begin with grpc- mean something to gRPC's clients only.
+def http_error(status: CallStatus, *, is_of_call: bool = False) -> HttpError:
+    """Converts a gRPC status other than OK to an HTTP error; `is_of_call` as in HttpError."""
+    # Keys starting with grpc- are only for gRPC clients.
     headers = {key: value for key, value in status.trailing if not key.startswith("grpc-")}
     if status.code is grpc.StatusCode.UNAUTHENTICATED:
         headers |= _CHALLENGE
@@ -61,5 +60,5 @@ def http_error(status: Status, *, is_of_call: bool = False) -> HttpError:
 
 
 def too_large(what: str, max_bytes: int, setting: str, advice: str = "") -> HttpError:
-    """Returns the error of a body, or a part of one, that is larger than a setting allows."""
-    return HttpError(413, f"{what} has more than {max_bytes:,} bytes, the most that are taken ({setting}){advice}")
+    """Returns the error for a body, or a part of one, that exceeds a setting."""
+    return HttpError(413, f"{what} has more than {max_bytes:,} bytes, the maximum ({setting}){advice}")

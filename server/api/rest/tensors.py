@@ -1,4 +1,4 @@
-"""Between tensors as JSON writes them and as raw bytes, which the core takes and gives."""
+"""Converts tensors between JSON and the core's raw bytes."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from ...engine.tensors import DataType, format_shape
 from ...errors import InvalidRequest
 from ..codec import encode_bytes, split_bytes
 
-# By NumPy's letter for a kind of type: Python's types of the JSON values that are taken, and their name for people.
+# By NumPy's kind: accepted Python types of JSON values, and their name in messages.
 _TAKEN: dict[str, tuple[frozenset[type], str]] = {
     "b": (frozenset({bool}), "true or false"),
     "i": (frozenset({int}), "whole numbers"),
@@ -27,13 +27,13 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
     """Returns a tensor's raw contents.
 
     Args:
-        data: what JSON holds: a list of all elements in row-major order, or lists in lists as the shape says.
-        shape: the tensor's shape, as the request says it.
+        data: the JSON value: a flat list in row-major order, or lists nested according to the shape.
+        shape: the tensor's shape in the request.
         datatype: its element type.
         where: names the tensor in messages.
 
     Raises:
-        InvalidRequest: `data` has another shape, or an element that is not of the datatype.
+        InvalidRequest: `data` has another shape or an element of another type.
     """
     _check_json(datatype, where, "send it")
     flat, nesting = _flattened(data, where)
@@ -42,9 +42,9 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
             f"{where} has data of shape {format_shape(tuple(nesting))}; its shape says {format_shape(tuple(shape))}"
         )
     expected = math.prod(shape)
-    # A negative dimension is the shape's fault, which the model's signature says better.
+    # The check against the model's signature explains negative dimensions better.
     if len(flat) != expected and min(shape, default=0) >= 0:
-        raise InvalidRequest(f"{where} has {len(flat)} elements in data; its shape makes {expected}")
+        raise InvalidRequest(f"{where} has {len(flat)} elements in data; its shape needs {expected}")
     _check_types(flat, datatype, where)
     if datatype.is_bytes:
         return encode_bytes([each.encode() for each in flat])
@@ -53,18 +53,18 @@ def pack(data: object, shape: Sequence[int], datatype: DataType, where: str) -> 
 
 def _check_json(datatype: DataType, where: str, remedy: str) -> None:
     if not (datatype.has_numbers or datatype.is_bytes):
-        raise InvalidRequest(f"{where} is {datatype.name}, which has no form in JSON; {remedy} as binary data")
+        raise InvalidRequest(f"{where} is {datatype.name}, which JSON cannot represent; {remedy} as binary data")
 
 
 def _flattened(data: object, where: str) -> tuple[list[Any], list[int]]:
-    """Returns the elements of lists in lists, and how many each level has."""
+    """Returns the elements of nested lists, and the shape."""
     if not isinstance(data, list):
         raise InvalidRequest(f"{where} has {_shown(data)} for data; expected a list")
     level, nesting = data, [len(data)]
     while level and isinstance(level[0], list):
         width = len(level[0])
         if not all(isinstance(each, list) and len(each) == width for each in level):
-            raise InvalidRequest(f"{where} has ragged data: lists of one depth differ in length, or some are no lists")
+            raise InvalidRequest(f"{where} has ragged data: lists of one depth differ in length, or some are not lists")
         level = list(chain.from_iterable(level))
         nesting.append(width)
     return level, nesting
@@ -95,7 +95,7 @@ def _floats(flat: list[Any], datatype: DataType, where: str) -> bytes:
         raise _does_not_fit(datatype, where) from error
     with np.errstate(over="ignore"):
         narrow = wide.astype(datatype.dtype)
-    # JSON has no infinity, so one is a number that was too large.
+    # JSON has no infinity, so an infinite value was a number that is too large.
     if not np.isfinite(narrow).all():
         raise _does_not_fit(datatype, where)
     return narrow.tobytes()
@@ -106,17 +106,17 @@ def _does_not_fit(datatype: DataType, where: str) -> InvalidRequest:
 
 
 def unpack(raw: bytes, datatype: DataType, where: str) -> list[Any]:
-    """Returns a tensor's elements in row-major order, as `json.dumps` takes them.
+    """Returns a tensor's elements in row-major order, as JSON-compatible values.
 
     Raises:
-        InvalidRequest: one of them is NaN or infinite, which JSON cannot say, or the datatype has no form in JSON.
+        InvalidRequest: an element is NaN or infinite, or JSON cannot represent the datatype.
     """
-    _check_json(datatype, where, "ask for it")
+    _check_json(datatype, where, "request it")
     if datatype.is_bytes:
         return [element.decode(errors="replace") for element in split_bytes(memoryview(raw), where, len(raw))]
     array = np.frombuffer(raw, datatype.dtype)
     if datatype.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidRequest(f"{where} has NaN or an infinity, which JSON cannot say; ask for it as binary_data")
+        raise InvalidRequest(f"{where} has NaN or infinity, which JSON cannot represent; request it as binary_data")
     values: list[Any] = array.tolist()
     return values
 

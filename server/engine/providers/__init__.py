@@ -1,4 +1,4 @@
-"""Execution providers: what computes models. Each is one file and one line in `choice.PROVIDERS`."""
+"""Execution providers. Each has one file and one line in `choice.PROVIDERS`."""
 
 from .base import Executor, InUse, Provider, SessionOptions, UnusableError, choose_threads
 from .choice import FLAGS, PROVIDERS, choose, provider_at, refuse_or_note, requires_gpu

@@ -1,4 +1,4 @@
-"""Batches whose memory on the GPU is allocated once: a run copies in, launches, and copies out."""
+"""Batches with preallocated GPU memory: a run copies in, launches, and copies out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ Signature = tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
 
 
 class Buffer(Protocol):
-    """A tensor's memory on a device; ONNX Runtime's OrtValue."""
+    """A tensor's memory on a device (ONNX Runtime's OrtValue)."""
 
     def update_inplace(self, data: Array) -> None:
-        """Copies a tensor in. Checks its size in bytes, and neither its shape nor its type."""
+        """Copies a tensor in. Checks only its size in bytes, not its shape or type."""
 
     def numpy(self) -> Array:
-        """Returns the tensor: a copy of what a GPU holds, a view of what the host holds."""
+        """Returns the tensor: a copy of GPU memory, or a view of host memory."""
 
 
 @dataclass
 class BoundBatch:
-    """The memory of one batch size of a model on a device. One run at a time."""
+    """A model's device memory for one batch size. One run at a time."""
 
     inputs: Mapping[str, Buffer]
-    """Where the device reads, by input."""
+    """Device memory by input."""
     staging: Mapping[str, Buffer]
-    """Page-locked memory on the host, by input, which the GPU reads faster; empty where there is none."""
+    """Page-locked host memory by input, which the GPU reads faster; may be empty."""
     outputs: Mapping[str, Buffer]
-    """Where the device writes, by output."""
+    """Device memory by output."""
     launch: Callable[[Any], None]
-    """Computes, with ONNX Runtime's run options, and waits until everything is written."""
+    """Runs with ONNX Runtime's run options and waits until all outputs are written."""
 
     def run(self, inputs: Mapping[str, Array], options: Any) -> dict[str, Array]:
-        """Computes all outputs, by name, in arrays that the next run leaves alone.
+        """Computes all outputs by name, in arrays that later runs do not change.
 
         Args:
-            inputs: tensors of exactly the shapes and types that are bound.
+            inputs: tensors of exactly the bound shapes and types.
             options: ONNX Runtime's run options.
         """
         for name, buffer in self.inputs.items():
@@ -54,7 +54,7 @@ class BoundBatch:
 
 
 def signature(specs: tuple[TensorSpec, ...], inputs: Mapping[str, Array]) -> Signature:
-    """Returns what must be equal for two batches to share buffers; empty where an input is missing."""
+    """Returns a key: batches with equal keys share buffers. Empty if an input is missing."""
     try:
         return tuple((inputs[spec.name].shape, inputs[spec.name].dtype) for spec in specs)
     except KeyError:
@@ -62,12 +62,12 @@ def signature(specs: tuple[TensorSpec, ...], inputs: Mapping[str, Array]) -> Sig
 
 
 def sample(specs: tuple[TensorSpec, ...], rows: int, *, ones: bool = False) -> dict[str, Array] | None:
-    """Returns inputs of a batch; None where a dimension beside the batch's is free, so that no size is known.
+    """Returns inputs of a batch, or None if a dimension other than the batch's is free.
 
     Args:
         specs: the model's inputs.
         rows: rows of the batch; 0: the model has no batch dimension.
-        ones: 0, 1, 0, 1 and so on, instead of zeros: good for every type, and for most indices.
+        ones: 0, 1, 0, 1, … instead of zeros: valid for every type and most indices.
     """
     arrays: dict[str, Array] = {}
     for spec in specs:
@@ -84,27 +84,27 @@ def sample(specs: tuple[TensorSpec, ...], rows: int, *, ones: bool = False) -> d
 
 
 def why_unbindable(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str:
-    """Returns why a model's tensors cannot have memory that is allocated once; empty where they can."""
+    """Returns why a model's tensors cannot be preallocated, or an empty string."""
     for spec in (*inputs, *outputs):
         if not spec.datatype.has_numbers:
             return f"{spec.name} is {spec.datatype.name}"
     for spec in outputs:
-        # A size that is known from one run may be another in the next.
+        # The size may change from one run to the next.
         if FREE in spec.shape[1:]:
             return f"{spec.name} has free dimensions beside the batch's"
     return ""
 
 
 def is_view(buffer: Buffer) -> bool:
-    """Returns whether what is written into a buffer's array is written into the buffer."""
+    """Returns whether writing to a buffer's array writes to the buffer."""
     array = buffer.numpy()
-    # Of bytes, since every pattern of them is equal to itself, which not every float is.
+    # As bytes, because NaN is not equal to itself.
     array.reshape(-1).view(np.uint8)[:] = 1
     return bool((buffer.numpy().reshape(-1).view(np.uint8) == 1).all())
 
 
 def agree(expected: Mapping[str, Array], got: Mapping[str, Array]) -> bool:
-    """Returns whether two runs of the same inputs gave the same outputs, but for rounding."""
+    """Returns whether two runs of the same inputs gave the same outputs up to rounding."""
     return all(
         array.shape == got[name].shape and np.allclose(array, got[name], rtol=2e-3, atol=1e-4, equal_nan=True)
         for name, array in expected.items()

@@ -1,4 +1,4 @@
-"""Which execution provider computes a model."""
+"""Chooses a model's execution provider."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from .cuda import Cuda
 
 CPU = Cpu()
 PROVIDERS: tuple[Provider, ...] = (Cuda(), CPU)
-"""All of them, first choice first."""
+"""All providers, in order of preference."""
 FLAGS = tuple(flag for provider in PROVIDERS for flag in provider.flags)
 """Names of the settings that one provider defines."""
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}
@@ -32,7 +32,7 @@ def choose(options: SessionOptions) -> Provider:
 
 
 def asked_by(options: SessionOptions) -> tuple[str, str]:
-    """Returns the flag that asks for a GPU or one provider, and what to use instead; empty if no flag does."""
+    """Returns the flag that selects a GPU or provider, and an alternative; both empty if no flag does."""
     if options.require_gpu:
         return "--require-gpu", "--no-require-gpu"
     asks = options.device not in ("auto", CPU.key)
@@ -40,21 +40,21 @@ def asked_by(options: SessionOptions) -> tuple[str, str]:
 
 
 def requires_gpu(options: SessionOptions) -> bool:
-    """Returns whether computing on the CPU is an error."""
+    """Returns whether running on the CPU is an error."""
     return options.require_gpu or any(each.on_gpu and each.key == options.device for each in PROVIDERS)
 
 
 def refuse_or_note(model: Path, options: SessionOptions, name: str, note: Callable[[str], None]) -> None:
-    """Compares the options with the provider that a model was opened on.
+    """Checks the provider that a model was opened on against the options.
 
     Args:
         model: the file.
-        options: what is asked.
-        name: the provider's that computes the model.
-        note: receives what is asked for and has no meaning on the CPU.
+        options: the session's options.
+        name: the name of the model's provider.
+        note: receives a sentence for each option that has no effect on the CPU.
 
     Raises:
-        StartupError: the options ask for another provider, or require a GPU.
+        StartupError: the options select another provider, or require a GPU.
     """
     provider = provider_at(name)
     if suits(provider, options.device) and (provider.on_gpu or not options.require_gpu):
@@ -67,9 +67,9 @@ def refuse_or_note(model: Path, options: SessionOptions, name: str, note: Callab
     if options.device == CPU.key:
         raise StartupError(
             f"{asked}: {model} is to be computed on the CPU; "
-            f"change instance_group in its config.pbtxt to KIND_GPU, or take {remedy}"
+            f"change instance_group in its config.pbtxt to KIND_GPU, or use {remedy}"
         )
     raise StartupError(
         f"{asked}: {model} was loaded on {name}, because no GPU or no {choose(options).title} library answers; "
-        f"check nvidia-smi, or take {remedy}"
+        f"check nvidia-smi, or use {remedy}"
     )

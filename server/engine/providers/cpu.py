@@ -8,7 +8,7 @@ from .onnx_runtime import CPU, OnnxRuntime
 
 
 class Cpu(Provider):
-    """ONNX Runtime's default, part of each of its packages."""
+    """ONNX Runtime's default provider, included in all of its packages."""
 
     name = CPU
     key = "cpu"

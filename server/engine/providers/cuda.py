@@ -1,6 +1,6 @@
 """ONNX Runtime's CUDA execution provider.
 
-The names and values of its options are those of
+Names and values of its options:
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html.
 """
 
@@ -19,16 +19,16 @@ from .gpu import CaptureError, GpuRuns
 from .onnx_runtime import OnnxRuntime, first_line, is_available
 
 _NAME = "CUDAExecutionProvider"
-# Our defaults, which --session-option overrides. The arena grows by what batches need. cuDNN chooses convolutions by
-# rule, since measuring all of them takes long at the first run of each size. TF32 keeps 10 bits of the mantissa, which
-# golden samples refuse.
+# Our defaults, which --session-option overrides. The arena grows by the requested sizes. cuDNN chooses convolutions by
+# heuristic, because benchmarking them makes the first run of each size slow. TF32 keeps 10 bits of the mantissa, too
+# few for golden samples.
 _DEFAULTS = {
     "arena_extend_strategy": "kSameAsRequested",
     "cudnn_conv_algo_search": "HEURISTIC",
     "use_tf32": "0",
 }
-# One for the process: ONNX Runtime captures in a mode that concerns all of it (cudaStreamCaptureModeGlobal). Where one
-# session captures, all must keep out of its way, also those that gave up on graphs.
+# One per process, because ONNX Runtime's capture mode is process-wide (cudaStreamCaptureModeGlobal): while one session
+# captures, all others must wait, including those without graphs.
 _GATE = CaptureGate()
 
 
@@ -43,9 +43,9 @@ class Cuda(Provider):
     on_gpu = True
     flags = ("cuda_arena_shrink", "cuda_graphs")
     fault_words = ("cuda", "cudnn", "cublas", "cufft")
-    # TensorFloat-32 rounds to ten bits, in another order for another batch size.
+    # TensorFloat-32 rounds to 10 bits, in an order that depends on the batch size.
     row_tolerance = 5e-3
-    # It searches kernels for each.
+    # It searches kernels for each shape.
     new_shapes_are_slow = True
 
     def is_available(self) -> bool:
@@ -55,7 +55,7 @@ class Cuda(Provider):
         self, model: Path, options: SessionOptions, threads: int, note: Callable[[str], None], *, plain: bool = False
     ) -> Executor:
         if hasattr(ort, "preload_dlls"):
-            # Finds the CUDA and cuDNN libraries of the nvidia-* wheels, which no loader path leads to.
+            # Loads the CUDA and cuDNN libraries of the nvidia-* wheels, which are not on the loader's path.
             ort.preload_dlls()
         with _beside_captures(options):
             runtime, graphs = self._open(model, options, threads, note, graphs=_has_graphs(options) and not plain)
@@ -64,7 +64,7 @@ class Cuda(Provider):
     def _open(
         self, model: Path, options: SessionOptions, threads: int, note: Callable[[str], None], *, graphs: bool
     ) -> tuple["_Runtime", bool]:
-        """Opens the model; without graphs if it cannot be captured as a whole, which ONNX Runtime then refuses."""
+        """Opens the model; without graphs if ONNX Runtime refuses to capture it as a whole."""
         refused = "it would leave the GPU"
         if graphs:
             try:
@@ -79,12 +79,12 @@ class Cuda(Provider):
         return runtime, False
 
     def provider_options(self, options: SessionOptions, *, graphs: bool) -> dict[str, str]:
-        """Returns the provider's options; `graphs`: whether runs may capture."""
+        """Returns the provider's options; `graphs`: whether to enable captures."""
         where = {"device_id": str(options.device_id), "enable_cuda_graph": "1" if graphs else "0"}
         return _DEFAULTS | self.own_options(options) | where
 
     def may_run_on_arrival(self, options: SessionOptions) -> bool:
-        # A graph is replayed only on the thread that captured it.
+        # Only the thread that captured a graph can replay it.
         return not _has_graphs(options)
 
     def unused(self, options: SessionOptions) -> Iterator[str]:
@@ -137,18 +137,18 @@ class _CudaExecutor:
             raise UnusableError(f"CUDA graphs are off: {first_line(error)}") from error
 
     def release_memory(self, inputs: Mapping[str, Array]) -> None:
-        """Does nothing: what the arena may give back, `--cuda-arena-shrink` says."""
+        """Does nothing; see `--cuda-arena-shrink`."""
 
 
 class _Runtime(OnnxRuntime):
-    """A model that ONNX Runtime was asked to compute on a GPU."""
+    """A model opened for a GPU by ONNX Runtime."""
 
     def __init__(self, model: Path, options: SessionOptions, threads: int, chosen: dict[str, str]) -> None:
         super().__init__(model, options, threads, [(_NAME, chosen)])
         self._device_id = options.device_id
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> BoundBatch:
-        """Allocates memory on the GPU for tensors of these shapes and types."""
+        """Allocates GPU memory for tensors of these shapes and types."""
         binding = self._session.io_binding()
         read = {name: self._allocate(array) for name, array in inputs.items()}
         written = {name: self._allocate(array) for name, array in outputs.items()}
@@ -158,7 +158,7 @@ class _Runtime(OnnxRuntime):
             binding.bind_ortvalue_output(name, buffer)
 
         def launch(options: object) -> None:
-            # The copies before it are on another stream than the model's; neither may overtake the other.
+            # Copies use another stream than the model, so synchronise both ways.
             binding.synchronize_inputs()
             self._session.run_with_iobinding(binding, options)
             binding.synchronize_outputs()
@@ -173,10 +173,10 @@ class _Runtime(OnnxRuntime):
 
 
 def _page_locked(like: Array) -> Buffer | None:
-    """Allocates page-locked memory on the host; None where this ONNX Runtime offers none to Python.
+    """Allocates page-locked host memory; returns None if this ONNX Runtime offers none to Python.
 
-    It does where its CUDA provider is a plugin, which lists its devices. Whichever GPU the memory is asked of, all of
-    them can use it.
+    It does if its CUDA provider is a plugin, which lists its devices. All GPUs can use the memory, whichever allocates
+    it.
     """
     for device in getattr(ort, "get_ep_devices", list)():
         if device.ep_name == _NAME:

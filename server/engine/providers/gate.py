@@ -1,4 +1,4 @@
-"""Keeps everything else off the GPU while a graph is captured."""
+"""Blocks all other GPU use while a graph is captured."""
 
 import threading
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 
 class CaptureGate:
-    """Many may run, or one may capture.
+    """Allows many concurrent runs, or one capture.
 
-    While a thread captures, a copy or an allocation of any other thread of the process fails, and spoils the capture.
+    While a thread captures, a copy or allocation by any other thread of the process fails and breaks the capture.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class CaptureGate:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Waits for captures, also those that wait; keeps captures out meanwhile. Must not be nested."""
+        """Waits for running and waiting captures, then blocks captures. Must not be nested."""
         with self._changed:
             self._changed.wait_for(lambda: not self._capturing)
             self._running += 1
@@ -31,9 +31,9 @@ class CaptureGate:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """Waits for runs and captures; keeps both out meanwhile. Must not be nested in either."""
+        """Waits for runs and captures, then blocks both. Must not be nested in either."""
         with self._changed:
-            # Those who would run wait from now on, or a busy server would never get to a capture.
+            # New runs wait from now on; otherwise a busy server would never capture.
             self._capturing += 1
             self._changed.wait_for(lambda: not self._running)
             self._running += 1

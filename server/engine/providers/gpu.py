@@ -1,4 +1,4 @@
-"""How a model's batches run on a GPU: memory is allocated once, and graphs are captured where the model allows."""
+"""Runs a model's batches on a GPU, with preallocated memory and, if possible, captured graphs."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -9,24 +9,24 @@ from ..tensors import Array, TensorSpec
 from .binding import BoundBatch, Signature, agree, sample, signature, why_unbindable
 from .onnx_runtime import shrink_config
 
-# The graph's number that makes a run neither capture nor replay one. ONNX Runtime's own default would capture.
+# The graph number for runs without capture and replay. ONNX Runtime's default would capture.
 _NO_GRAPH = -1
-# ONNX Runtime captures a batch at its third run at the latest: the first ones allocate, which a capture must not.
+# ONNX Runtime captures a batch by its third run: the first ones allocate, which captures must not.
 _RUNS_TO_CAPTURE = 3
 
 
 class CaptureError(Exception):
-    """A batch was not captured, or its graph computes something else; the session may be unusable."""
+    """A batch was not captured, or its graph gives other outputs; the session may be unusable."""
 
 
 class Runtime(Protocol):
-    """What is needed of ONNX Runtime; a session's, or a fake in tests."""
+    """ONNX Runtime's interface used here; tests replace it with a fake."""
 
     def run(self, inputs: Mapping[str, Array], options: Any) -> dict[str, Array]:
-        """Computes all outputs of input tensors, both by name; `options` come from `run_options`."""
+        """Computes all outputs from inputs, both by name; `options` come from `run_options`."""
 
     def run_options(self, entries: Mapping[str, str]) -> Any:
-        """Makes the options of a run."""
+        """Creates the options of a run."""
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> BoundBatch:
         """Allocates memory for tensors of these shapes and types."""
@@ -34,14 +34,14 @@ class Runtime(Protocol):
 
 @dataclass
 class _Announced:
-    """A batch size that was announced."""
+    """An announced batch size."""
 
     batch: BoundBatch
     """Its memory."""
     replay: Any
     """Run options that capture and replay its graph."""
     thread: threading.local = field(default_factory=threading.local)
-    """Holds whether the running thread captured it: ONNX Runtime keeps a graph for that thread alone."""
+    """Whether the current thread captured it; ONNX Runtime keeps graphs per thread."""
 
     @property
     def captured(self) -> bool:
@@ -49,7 +49,7 @@ class _Announced:
 
 
 class GpuRuns:
-    """The batches of one session on a GPU. One run at a time."""
+    """Runs the batches of one session on a GPU, one at a time."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class GpuRuns:
         """Allocates nothing yet.
 
         Args:
-            runtime: computes.
-            inputs, outputs: the model's.
-            graphs: whether the runtime was opened with them.
-            shrink: the device, such as `gpu:0`, whose arena gives back what it does not use after a run of a shape that
-                was not announced; empty: none.
-            note: receives what was asked for and is not used, in a sentence.
+            runtime: the model's runtime.
+            inputs, outputs: the model's tensors.
+            graphs: whether the runtime was opened with graphs enabled.
+            shrink: the device, such as `gpu:0`, whose arena releases unused memory after runs of shapes that were not
+                announced; empty: none.
+            note: receives a sentence for each requested feature that is not used.
         """
         self._runtime = runtime
         self._inputs = inputs
@@ -78,16 +78,16 @@ class GpuRuns:
         self._announced: dict[Signature, _Announced] = {}
         self._unbindable = why_unbindable(inputs, outputs)
         self._plain = self._run_options()
-        # A shape that was not announced is what lets the arena grow past what serving needs.
+        # Only shapes that were not announced make the arena grow beyond what serving needs.
         self._unannounced = self._run_options(shrink=shrink)
 
     @property
     def graphs(self) -> int:
-        """How many batch sizes the running thread replays as graphs."""
+        """Number of batch sizes that the calling thread replays as graphs."""
         return sum(each.captured for each in self._announced.values())
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Computes all outputs of input tensors, both by name."""
+        """Computes all outputs from inputs, both by name."""
         announced = self._announced.get(signature(self._inputs, inputs))
         if announced is None:
             return self._runtime.run(inputs, self._unannounced)
@@ -97,7 +97,7 @@ class GpuRuns:
         """Announces a batch size and allocates its memory; see `Executor.announce`.
 
         Raises:
-            Exception: the model cannot compute it.
+            Exception: the model cannot run it.
         """
         is_fixed = sample(self._inputs, rows) is not None
         if not is_fixed or self._unbindable or signature(self._inputs, inputs) in self._announced:
@@ -105,19 +105,19 @@ class GpuRuns:
         outputs = self._runtime.run(inputs, self._plain)
         try:
             batch = self._runtime.bind(inputs, outputs)
-        except Exception as error:  # noqa: BLE001  whatever ONNX Runtime raises, it can still allocate as it goes
+        except Exception as error:  # noqa: BLE001  whatever ONNX Runtime raises, it can still allocate per run
             self._note(f"batches of {rows} rows have no memory of their own on the GPU: {error}")
             return
         replay = self._run_options(graph=len(self._announced) + 1)
         self._announced[signature(self._inputs, inputs)] = _Announced(batch, replay)
 
     def capture(self, rows: int) -> None:
-        """Captures a batch size that was announced, on the running thread; nothing else may be on the GPU meanwhile.
+        """Captures an announced batch size on the calling thread; nothing else may use the GPU meanwhile.
 
-        Its replay has to give what the model gives without it, for other pixels than those of the capture.
+        Its replay must match the model's outputs for other inputs than those of the capture.
 
         Raises:
-            CaptureError: it was not captured, or its replay is wrong.
+            CaptureError: it was not captured, or its replay gives other outputs.
         """
         zeros, ones = sample(self._inputs, rows), sample(self._inputs, rows, ones=True)
         announced = self._announced.get(signature(self._inputs, zeros or {}))
@@ -142,9 +142,9 @@ def run_config(*, graphs: bool, graph: int = _NO_GRAPH, shrink: str = "") -> dic
     """Returns the entries of one run's configuration on a GPU (onnxruntime_run_options_config_keys.h).
 
     Args:
-        graphs: whether the session may capture graphs; one that may needs to be told at every run which one.
+        graphs: whether the session may capture graphs; such a session needs a graph number for every run.
         graph: the number of the graph to capture or replay.
-        shrink: the device whose arena gives back afterwards what it does not use; empty: none.
+        shrink: the device whose arena then releases unused memory; empty: none.
     """
     entries = {"gpu_graph_id": str(graph)} if graphs else {}
     return entries | (shrink_config(shrink) if shrink else {})

@@ -1,4 +1,4 @@
-"""Whether what is installed here can serve what is asked."""
+"""Checks that the installed ONNX Runtime supports the requested device."""
 
 import importlib.metadata
 
@@ -10,22 +10,22 @@ _CLONE = "in PixelServe's clone: pip install -e"
 
 
 def check_runtime(device: str, *, require_gpu: bool = False) -> None:
-    """Checks that ONNX Runtime is installed once and can serve `device` (auto or a provider's key).
+    """Checks that ONNX Runtime is installed once and supports `device` (auto or a provider's key).
 
     Raises:
-        StartupError: two of its packages are installed; the provider asked for is not in it; or a GPU is required, and
-            a provider without one asked for.
+        StartupError: two of its packages are installed, it lacks the selected provider, or a GPU is required but the
+            selected provider does not use one.
     """
     _check_packages()
     allowed = [each for each in PROVIDERS if suits(each, device) and (each.on_gpu or not require_gpu)]
     if not allowed:
-        raise StartupError(f"--require-gpu and --device {device} contradict each other; leave one of them out")
+        raise StartupError(f"--require-gpu and --device {device} contradict each other; omit one")
     asked, remedy = asked_by(SessionOptions(device=device, require_gpu=require_gpu))
     if not any(each.is_available() for each in allowed):
         missing = allowed[0]
         raise StartupError(
             f"{asked}: this ONNX Runtime has no {missing.title} provider; "
-            f"run: pip uninstall -y onnxruntime, then {_CLONE} '.[{missing.extra}]'; or take {remedy}"
+            f"run: pip uninstall -y onnxruntime, then {_CLONE} '.[{missing.extra}]'; or use {remedy}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A model that ONNX Runtime computes: on the CPU, or by the execution provider that comes first."""
+"""Opens models with ONNX Runtime: on the CPU, or with a list of execution providers."""
 
 import ctypes
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ _BFLOAT16 = "tensor(bfloat16)"
 _STRING = "tensor(string)"
 # ONNX's number for bfloat16 (TensorProto.DataType).
 _BFLOAT16_NUMBER = 16
-# ONNX Runtime's level of the log lines that no exception tells.
+# ONNX Runtime's log level for lines that no exception repeats.
 _FATAL = 4
-# What its keys of a session's configuration begin with; a provider's own options begin with the provider's key.
+# Prefixes of its session configuration keys; a provider's own options start with the provider's key.
 _GROUPS = ("session.", "optimization.", "mlas.", "ep.")
-# Threads that spin while they wait for work would burn their core, which the network may need.
+# Idle threads would otherwise spin and use cores that the network may need.
 _DEFAULTS = {"session.intra_op.allow_spinning": "0"}
 
 Providers = list[tuple[str, dict[str, str]]]
-"""Names of execution providers, first choice first, each with its options."""
+"""Execution providers in order of preference, each with its options."""
 
 
 def runtime_version() -> str:
@@ -49,10 +49,10 @@ class OnnxRuntime:
     graphs = 0
 
     def __init__(self, model: Path, options: SessionOptions, threads: int, providers: Providers | None = None) -> None:
-        """Opens a model with providers, or on the CPU alone; raises as `Provider.open`."""
+        """Opens a model with providers, or only on the CPU; raises as `Provider.open`."""
         providers = [*(providers or []), (CPU, {})]
         self._session = _load(model, _session_options(options, threads), providers)
-        # Or a run that failed on the GPU would move the session to the CPU without a word.
+        # Otherwise a failed run on the GPU would silently move the session to the CPU.
         self._session.disable_fallback()
         self.provider: str = self._session.get_providers()[0]
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -74,7 +74,7 @@ class OnnxRuntime:
         return dict(zip(self._names, self._session.run(self._names, inputs, options), strict=True))
 
     def _run_values(self, inputs: Mapping[str, Array], options: Any) -> dict[str, Array]:
-        """The same through ONNX Runtime's own tensors, which have types that NumPy's have not."""
+        """Like `run`, with ONNX Runtime's own tensors, for types that NumPy lacks."""
         values = {name: _to_value(array, self._kinds[name]) for name, array in inputs.items()}
         results = self._session.run_with_ort_values(self._names, values, options)
         return {name: _from_value(value) for name, value in zip(self._names, results, strict=True)}
@@ -87,10 +87,10 @@ class OnnxRuntime:
         return options
 
     def announce(self, rows: int, inputs: Mapping[str, Array]) -> None:
-        """Does nothing: on the CPU a new shape costs no more than fresh memory."""
+        """Does nothing: on the CPU, a new shape only allocates memory."""
 
     def release_memory(self, inputs: Mapping[str, Array]) -> None:
-        """Shrinks the CPU's arena after a run; it otherwise keeps the most that any batch has needed."""
+        """Shrinks the CPU's arena after a run; otherwise it keeps the peak of all batches."""
         self.run(inputs, self.run_options(shrink_config("cpu:0")))
         trim()
 
@@ -101,7 +101,7 @@ def session_config(options: SessionOptions) -> dict[str, str]:
 
 
 def shrink_config(device: str) -> dict[str, str]:
-    """Returns the entry of a run after which the arena of a device, such as `cpu:0`, gives back unused memory."""
+    """Returns the run option that makes a device's arena, such as `cpu:0`, release unused memory."""
     return {"memory.enable_memory_arena_shrinkage": device}
 
 
@@ -116,7 +116,7 @@ def _session_options(options: SessionOptions, threads: int) -> Any:
     chosen.inter_op_num_threads = 1
     for key, value in session_config(options).items():
         chosen.add_session_config_entry(key, value)
-    # What goes wrong is in the exception too. A line for each bad request would let its sender fill the log.
+    # Exceptions contain these errors too; a log line per bad request would let clients flood the log.
     chosen.log_severity_level = _FATAL
     return chosen
 
@@ -126,7 +126,7 @@ def _load(model: Path, options: Any, providers: Providers) -> Any:
         return _open_session(model, options, providers)
     except Exception as error:
         if "provider option" in str(error):
-            raise StartupError(f"--session-option: ONNX Runtime does not take it: {first_line(error)}") from error
+            raise StartupError(f"--session-option: ONNX Runtime refused it: {first_line(error)}") from error
         known = too_new(str(error)) or missing_locale(str(error))
         problem = f"ONNX Runtime {runtime_version()} cannot load it"
         if known is not None:
@@ -137,7 +137,7 @@ def _load(model: Path, options: Any, providers: Providers) -> Any:
 
 def _open_session(model: Path, options: Any, providers: Providers) -> Any:
     try:
-        # Its own fallback would go to the CPU over an option that it does not know, and say so on stdout only.
+        # Its own fallback would use the CPU if an option is unknown, and report it only on stdout.
         return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except (ValueError, RuntimeError) as error:
         if providers[0][0] == CPU or "provider option" in str(error):
@@ -161,9 +161,9 @@ def _spec(model: Path, node: Any) -> TensorSpec:
     datatype = BY_ONNX.get(node.type)
     if datatype is None:
         problem = f"{node.name} is a {node.type}, which is not served; expected a dense tensor"
-        zipmap = "; `pixelserve export` cuts off ZipMap, by which skl2onnx makes dictionaries of probabilities"
+        zipmap = "; `pixelserve export` removes skl2onnx's ZipMap, which returns probabilities as dictionaries"
         raise RepositoryError(problem + (zipmap if "map(" in node.type else ""), path=model)
-    # A free dimension has a name or None where a fixed one has a number.
+    # Free dimensions are a name or None, fixed ones a number.
     shape = tuple(dimension if isinstance(dimension, int) else FREE for dimension in node.shape)
     return TensorSpec(node.name, datatype, shape)
 
@@ -179,7 +179,7 @@ def _from_value(value: Any) -> Array:
         array: Array = value.numpy()
         return array
     if value.device_name() != "cpu":
-        raise RuntimeError("a bfloat16 output is in the GPU's memory, from where it is not fetched")
+        raise RuntimeError("a bfloat16 output is in GPU memory and cannot be copied from there")
     bits = np.empty(value.shape(), BY_ONNX[_BFLOAT16].dtype)
     ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
     return bits

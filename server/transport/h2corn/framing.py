@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import grpc
 
-from ...api.status import Status
+from ...api.status import CallStatus
 from ...api.unpacking import WINDOW_BITS
 from ...errors import InvalidRequest, Unimplemented
 
@@ -34,9 +34,9 @@ _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _OWN_KEYS = frozenset((b"te", b"content-type", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"))
 
 
-def too_large(size_bytes: int, max_bytes: int) -> Status:
+def too_large(size_bytes: int, max_bytes: int) -> CallStatus:
     """Returns the status of a call with a message of that size."""
-    return Status(
+    return CallStatus(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"the message has {size_bytes:,} bytes; at most {max_bytes:,} are accepted (--max-message-mib)",
         reason="too_large",
@@ -93,7 +93,7 @@ def check_encoding(encoding: bytes) -> None:
         )
 
 
-def trailers(status: Status) -> Headers:
+def trailers(status: CallStatus) -> Headers:
     """Returns the headers that end a call with a status other than OK."""
     found = [(b"grpc-status", b"%d" % status.code.value[0])]
     if status.message:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...api.call import Call
 from ...api.handover import Answers, Arrivals
-from ...api.status import Status, status_of
+from ...api.status import CallStatus, status_of
 from ...api.streaming import HandOver, OpenStream, StreamedMethod
 from ...errors import InvalidRequest, RequestError
 from .. import Services
@@ -100,8 +100,13 @@ class StreamedCalls:
         return add
 
     async def _write(
-        self, stream: OpenStream, send: Send, bell: _Bell, room: asyncio.Event, reader: "asyncio.Future[Status | None]"
-    ) -> Status | None:
+        self,
+        stream: OpenStream,
+        send: Send,
+        bell: _Bell,
+        room: asyncio.Event,
+        reader: "asyncio.Future[CallStatus | None]",
+    ) -> CallStatus | None:
         """Writes all answers; returns the call's status."""
         reader.add_done_callback(lambda _: bell.ring())
         while True:
@@ -137,7 +142,7 @@ class StreamedCalls:
 
     async def _read(
         self, stream: OpenStream, headers: dict[bytes, bytes], receive: Receive, room: asyncio.Event
-    ) -> Status | None:
+    ) -> CallStatus | None:
         """Reads all messages; returns the status of an invalid one, or None."""
         try:
             async for message in self._messages(receive, headers):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...api.admission import Admission
 from ...api.handover import Answers, Arrivals, LoopCall
-from ...api.status import Status, status_of
+from ...api.status import CallStatus, status_of
 from ...api.unpacking import Holding, Left, TooLarge, unpack
 from ...errors import InvalidRequest, QueueFull, RequestError, Unimplemented
 from .. import Services
@@ -42,7 +42,7 @@ _EMPTY = {"type": "http.response.body", "body": b""}
 class Refused(Exception):
     """A request that does not reach the dispatcher, with the status for its caller."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: CallStatus) -> None:
         super().__init__(status.message)
         self.status = status
 
@@ -61,7 +61,7 @@ class UnaryCall(LoopCall):
         return framing.metadata(self._scope["headers"])
 
     def post(self, message: bytes) -> None:
-        answer: bytes | Status = message
+        answer: bytes | CallStatus = message
         if len(message) >= _HELD_BYTES:
             # The answer counts as in flight until it is sent, as does its request.
             try:
@@ -73,7 +73,7 @@ class UnaryCall(LoopCall):
                     answer = self.listener.failing(self, answer)
         self._answers.post(self, answer)
 
-    def deliver(self, answer: bytes | Status) -> None:
+    def deliver(self, answer: bytes | CallStatus) -> None:
         super().deliver(answer)
         if self.answer.cancelled():
             self.let_go()
@@ -289,7 +289,7 @@ async def send_body(
     await send({"type": "http.response.body", "body": body[start:] if start else prefix + body, "more_body": more})
 
 
-async def end_with(send: Send, status: Status) -> None:
+async def end_with(send: Send, status: CallStatus) -> None:
     """Answers with a status only."""
     await send(_start_and_end(status))
     await send(_EMPTY)
@@ -297,6 +297,6 @@ async def end_with(send: Send, status: Status) -> None:
 
 # Under overload the same refusal is sent thousands of times per second.
 @functools.lru_cache(maxsize=256)
-def _start_and_end(status: Status) -> dict[str, Any]:
+def _start_and_end(status: CallStatus) -> dict[str, Any]:
     headers = [*framing.RESPONSE_HEADERS, *framing.trailers(status)]
     return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -49,7 +49,7 @@ def _how_it_ends(target: Any, case: Case) -> str:
             connection.send(case.then)
         if not _is_alive(connection):
             return CONNECTION
-        # Python may refuse a stream after the front has answered the ping.
+        # Python may refuse a stream after the server has answered the ping.
         is_refused = case.ends == STREAM and connection.wait(
             lambda: any(_is_refused(each) for each in connection.answers.values()), WAIT_S
         )

@@ -17,7 +17,7 @@ from pixelserve.imaging.golden import make
 from pixelserve.imaging.words import PRESETS
 from pixelserve.imaging.words import WORDS as PICTURE_WORDS
 from pixelserve.oip import model_config_pb2
-from pixelserve_server import parts
+from pixelserve_server import factories
 from pixelserve_server.errors import ServerError
 from pixelserve_server.failures import FailureLog
 from pixelserve_server.observe.statistics import VersionStats
@@ -68,7 +68,7 @@ class FileTarget(Target):
         self.good = self._path.read_bytes() if self._path.exists() else b""
         self._log = RecordedLog()
         settings = Settings(model_repository=folder, device="cpu", warmup_s=0, intra_op_threads=1)
-        self._loader = parts.loader(settings, lambda *_: VersionStats(), FailureLog(self._log))
+        self._loader = factories.loader(settings, lambda *_: VersionStats(), FailureLog(self._log))
 
     def run(self, data: bytes) -> str:
         self._path.write_bytes(data)

@@ -12,10 +12,10 @@ import numpy as np
 from onnx import TensorProto, helper, save_model
 
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve_server import app, parts
+from pixelserve_server import app, factories
 from pixelserve_server.api.call import Call
-from pixelserve_server.api.status import Status
-from pixelserve_server.life import Gate
+from pixelserve_server.api.status import CallStatus
+from pixelserve_server.life import StartGate
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.settings import Settings
 
@@ -64,7 +64,7 @@ class FuzzedCall(Call):
     def __init__(self) -> None:
         super().__init__(None)
         self.reply_bytes: bytes | None = None
-        self.status: Status | None = None
+        self.status: CallStatus | None = None
         self.answers = 0
         self._lock = threading.Lock()
         self._is_claimed = False
@@ -82,7 +82,7 @@ class FuzzedCall(Call):
         self.reply_bytes = message
         self._end()
 
-    def send_status(self, status: Status) -> None:
+    def send_status(self, status: CallStatus) -> None:
         self.status = status
         self._end()
 
@@ -97,7 +97,7 @@ class FuzzedCall(Call):
         return fault_of(self.status)
 
 
-def fault_of(status: Status | None) -> str:
+def fault_of(status: CallStatus | None) -> str:
     """Returns what is wrong with a status; nothing: it is a result, or blames the sender or the moment."""
     is_fault = status is not None and status.code in _FAULTS
     return f"{status.code.name}: {status.message}" if status is not None and is_fault else ""
@@ -111,8 +111,8 @@ class InProcessServer:
         write_repository(folder)
         self.log = RecordedLog()
         grpc_port, http_port = _Port(), _Port()
-        parts.transport = lambda *_: grpc_port  # type: ignore[assignment]
-        parts.http_port = lambda *_: http_port  # type: ignore[assignment]
+        factories.transport = lambda *_: grpc_port  # type: ignore[assignment]
+        factories.http_port = lambda *_: http_port  # type: ignore[assignment]
         settings = Settings(
             model_repository=folder,
             metrics_port=0,
@@ -125,7 +125,7 @@ class InProcessServer:
             max_message_mib=16,
             access_log_per_s=0,
         )
-        app.Application(settings, self.log, LogLevel("info")).start(Gate())
+        app.Application(settings, self.log, LogLevel("info")).start(StartGate())
         self.services: Any = grpc_port.served
         self.http: Any = http_port.served
         self.loop = asyncio.new_event_loop()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pixelserve_server.api.call import Call
-from pixelserve_server.api.status import Status
+from pixelserve_server.api.status import CallStatus
 from pixelserve_server.engine.batcher import Batcher
 from pixelserve_server.engine.instance import Instance
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
@@ -38,7 +38,7 @@ class RecordedCall(Call):
     def __init__(self, deadline_s: float | None = None, *, may_compute: bool = False) -> None:
         super().__init__(deadline_s, may_compute=may_compute)
         self.replies: list[bytes] = []
-        self.failures: list[Status] = []
+        self.failures: list[CallStatus] = []
         self.leave: Callable[[], None] = lambda: None
         """Has the caller leave."""
         self._is_answered = False
@@ -53,7 +53,7 @@ class RecordedCall(Call):
     def send(self, message: bytes) -> None:
         self.replies.append(message)
 
-    def send_status(self, status: Status) -> None:
+    def send_status(self, status: CallStatus) -> None:
         self.failures.append(status)
 
 
@@ -65,7 +65,7 @@ def recorded_call() -> Callable[..., RecordedCall]:
 
 @pytest.fixture
 def model_config() -> Callable[..., ModelConfig]:
-    """Makes a settled configuration from inputs and outputs given as name=(datatype, shape)."""
+    """Makes a resolved configuration from inputs and outputs given as name=(datatype, shape)."""
 
     def make(
         max_batch_size: int = 8, outputs: dict[str, Any] | None = None, **inputs: tuple[str, tuple[int, ...]]

@@ -9,10 +9,10 @@ import pytest
 
 from pixelserve_server.api.accounting import Accounting
 from pixelserve_server.api.admission import Admission
-from pixelserve_server.api.status import Status
+from pixelserve_server.api.status import CallStatus
 from pixelserve_server.errors import QueueFull, Unavailable
 
-STATUS = Status(grpc.StatusCode.NOT_FOUND, "no")
+STATUS = CallStatus(grpc.StatusCode.NOT_FOUND, "no")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pixelserve_server.api.accounting import Accounting
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.classifier import Classifier
 from pixelserve_server.api.classify_job import ClassifyJob, PictureLimits
-from pixelserve_server.api.dispatch import Guard
+from pixelserve_server.api.dispatch import CallGuard
 from pixelserve_server.engine.request import Answer, ComputedBatch, Request
 from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.errors import InternalError, QueueFull, RequestError, Unloading
@@ -61,7 +61,7 @@ class Bench:
             get_alias=lambda name, alias: self.asked.append(alias) or self.loaded,
         )
         pool: Any = SimpleNamespace(submit=self._take, drop=self._drop)
-        return Classifier(catalogue, pool, self.limits, Guard(self._log))
+        return Classifier(catalogue, pool, self.limits, CallGuard(self._log))
 
     def classify(self, message: bytes, call: Any) -> None:
         """Has a call's pictures decoded, and the call answered."""
@@ -226,7 +226,7 @@ def test_a_picture_that_takes_more_memory_than_decoding_may_costs_only_itself(be
     message = pb.ClassifyRequest(model="m", images=[picture(10, 10), picture(4, 4)]).SerializeToString()
     bench.classify(message, call)
     greedy, good = pb.ClassifyResponse.FromString(call.replies[0]).results
-    assert f"at most {small:,} are given (--max-decode-mib)" in greedy.error
+    assert f"at most {small:,} are allowed (--max-decode-mib)" in greedy.error
     assert good.classes
 
 

@@ -195,12 +195,12 @@ WRONG_REQUESTS = {
     "one raw byte too few": (X, request(tensor(), raw=[bytes(7)]), "7 raw bytes; .*make 8"),
     "one raw byte too many": (X, request(tensor(), raw=[bytes(9)]), "9 raw bytes; .*make 8"),
     "an empty raw buffer": (X, request(tensor(), raw=[b""]), "0 raw bytes; .*make 8"),
-    "too few typed elements": (X, request(tensor(fp32_contents=[1])), "1 elements in fp32_contents; .*makes 2"),
-    "too many typed elements": (X, request(tensor(fp32_contents=[1, 2, 3])), "3 elements in fp32_contents; .*makes 2"),
+    "too few typed elements": (X, request(tensor(fp32_contents=[1])), "1 elements in fp32_contents; .*needs 2"),
+    "too many typed elements": (X, request(tensor(fp32_contents=[1, 2, 3])), "3 elements in fp32_contents; .*needs 2"),
     "empty typed contents": (
         X,
         request(Tensor(name="x", datatype="FP32", shape=[1, 2], contents=pb.InferTensorContents())),
-        "0 elements in fp32_contents; .*makes 2",
+        "0 elements in fp32_contents; .*needs 2",
     ),
     "a shape whose product is huge": (
         {"x": ("FP32", (FREE, FREE, FREE))},
@@ -258,14 +258,14 @@ WRONG_REQUESTS = {
     "too few BYTES elements": (
         WORDS,
         request(tensor(datatype="BYTES"), raw=[encode_bytes([b"a"])]),
-        "1 BYTES elements; its shape makes 2",
+        "1 BYTES elements; its shape needs 2",
     ),
     "too many BYTES elements": (
         WORDS,
         request(tensor(datatype="BYTES"), raw=[encode_bytes([b"a", b"b", b"c"])]),
-        "more than 2 BYTES elements; its shape makes 2",
+        "more than 2 BYTES elements; its shape needs 2",
     ),
-    "no BYTES elements": (WORDS, request(tensor(datatype="BYTES"), raw=[b""]), "0 BYTES elements; its shape makes 2"),
+    "no BYTES elements": (WORDS, request(tensor(datatype="BYTES"), raw=[b""]), "0 BYTES elements; its shape needs 2"),
     "raw BYTES that are not UTF-8": (
         WORDS,
         request(tensor(datatype="BYTES"), raw=[encode_bytes([b"a", b"\xff"])]),

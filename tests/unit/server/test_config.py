@@ -21,8 +21,8 @@ from pixelserve_server.repository.config import (
     model_file_name,
     read_config,
     read_reshapes,
+    resolve,
     select_versions,
-    settle,
 )
 from pixelserve_server.repository.layout import ModelFolder
 
@@ -38,13 +38,13 @@ def folder(tmp_path: Path) -> ModelFolder:
     return ModelFolder(tmp_path / "digits")
 
 
-def settled(
+def resolved(
     folder: ModelFolder, text: str | None, inputs: tuple[Any, ...] = (IMAGE,), outputs: tuple[Any, ...] = (SCORES,)
 ) -> ModelConfig:
     """Settles a config.pbtxt of this text; None: there is none."""
     if text is not None:
         folder.config_file.write_text(text)
-    return settle(folder, read_config(folder), inputs, outputs, DEFAULTS)
+    return resolve(folder, read_config(folder), inputs, outputs, DEFAULTS)
 
 
 def tensor(side: str, name: str, data_type: str, *dims: int, more: str = "") -> str:
@@ -104,7 +104,7 @@ def test_what_changes_nothing_for_this_server_is_read(folder: ModelFolder) -> No
         optimization { graph { level: 1 } }
         dynamic_batching { preferred_batch_size: [ 4, 8 ] preserve_ordering: true }
     """
-    assert settled(folder, text).batching.max_batch_size == 8
+    assert resolved(folder, text).batching.max_batch_size == 8
 
 
 CONTRADICTIONS = {
@@ -150,7 +150,7 @@ CONTRADICTIONS = {
 @pytest.mark.parametrize(("text", "said"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
 def test_a_config_that_contradicts_the_graph_is_refused(folder: ModelFolder, text: str, said: str) -> None:
     with pytest.raises(RepositoryError, match=said) as caught:
-        settled(folder, text)
+        resolved(folder, text)
     assert str(caught.value).startswith(f"{folder.config_file}:1: ")
 
 
@@ -166,7 +166,7 @@ def test_batching_without_a_free_first_dimension_is_refused(
     folder: ModelFolder, inputs: tuple[Any, ...], outputs: tuple[Any, ...], tensor: str
 ) -> None:
     with pytest.raises(RepositoryError, match=f"the first dimension of {tensor} is fixed.*max_batch_size: 0"):
-        settled(folder, "max_batch_size: 8", inputs, outputs)
+        resolved(folder, "max_batch_size: 8", inputs, outputs)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_batching_without_a_free_first_dimension_is_refused(
     ],
 )
 def test_the_graphs_own_signature_holds_where_the_config_agrees(folder: ModelFolder, text: str) -> None:
-    config = settled(folder, text)
+    config = resolved(folder, text)
     assert (config.name, config.inputs, config.outputs) == ("digits", (IMAGE,), (SCORES,))
 
 
@@ -212,14 +212,14 @@ def test_the_graphs_own_signature_holds_where_the_config_agrees(folder: ModelFol
 )
 def test_what_is_wrong_comes_with_what_to_write(folder: ModelFolder, text: str, write: str) -> None:
     with pytest.raises(RepositoryError) as caught:
-        settled(folder, f"# A comment\n{text}")
+        resolved(folder, f"# A comment\n{text}")
     assert (caught.value.path, caught.value.line, caught.value.write) == (folder.config_file, 2, write)
 
 
 def test_what_to_write_can_be_read_back_whatever_a_tensor_is_called(folder: ModelFolder) -> None:
     name = '{"1": "one\\two"}'
     with pytest.raises(RepositoryError) as caught:
-        settled(folder, 'input { name: "other" }', inputs=(replace(IMAGE, name=name),))
+        resolved(folder, 'input { name: "other" }', inputs=(replace(IMAGE, name=name),))
     assert text_format.Parse(caught.value.write, pb.ModelInput()).name == name
 
 
@@ -242,7 +242,7 @@ def test_everything_wrong_with_a_config_alone_is_found_at_once(folder: ModelFold
 
 def test_a_reshape_that_changes_nothing_is_read(folder: ModelFolder) -> None:
     text = BATCHES + tensor("output", "scores", "FP32", 3, more="reshape { shape: [ 3 ] }")
-    assert settled(folder, text).outputs == (SCORES,)
+    assert resolved(folder, text).outputs == (SCORES,)
     assert read_reshapes(read_config(folder)) == {}
 
 
@@ -261,7 +261,7 @@ def test_a_reshape_to_what_the_model_is_not_is_refused_with_what_it_is(
     spec = TensorSpec("scores", BY_NAME["FP32"], (FREE, 3, 3))
     text = BATCHES + tensor("output", "scores", "FP32", *dims, more=f"reshape {{ shape: [ {reshape} ] }}")
     with pytest.raises(RepositoryError, match=said) as caught:
-        settled(folder, text, outputs=(spec,))
+        resolved(folder, text, outputs=(spec,))
     assert caught.value.write == write
 
 
@@ -287,16 +287,16 @@ def test_labels_count_the_classes_whatever_ones_are_around_them(
     dims = shape[1:] if batches else shape
     spec, image = (TensorSpec(name, BY_NAME["FP32"], shape) for name in ("scores", "image"))
     text = batches + tensor("output", "scores", "FP32", *dims, more='label_filename: "labels.txt"')
-    assert settled(folder, text, (image,), (spec,)).outputs[0].labels == ("a", "b", "c")
+    assert resolved(folder, text, (image,), (spec,)).outputs[0].labels == ("a", "b", "c")
     (folder.path / "labels.txt").write_text("a\nb\nc\nd\n")
     with pytest.raises(RepositoryError, match="4 labels; scores has 3 classes"):
-        settled(folder, text, (image,), (spec,))
+        resolved(folder, text, (image,), (spec,))
 
 
 def test_dims_of_one_stand_for_a_tensor_with_only_the_batch_dimension(folder: ModelFolder) -> None:
     age = TensorSpec("age", BY_NAME["FP32"], (FREE,))
     text = BATCHES + tensor("input", "age", "FP32", 1)
-    assert settled(folder, text, inputs=(age,)).inputs == (age,)
+    assert resolved(folder, text, inputs=(age,)).inputs == (age,)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_dims_of_one_stand_for_a_tensor_with_only_the_batch_dimension(folder: Mo
     ],
 )
 def test_a_config_says_how_requests_are_merged(folder: ModelFolder, text: str, policy: BatchingPolicy) -> None:
-    assert settled(folder, text).batching == policy
+    assert resolved(folder, text).batching == policy
 
 
 FIXED = TensorSpec("image", BY_NAME["UINT8"], (1, 28, 28, 1))
@@ -348,7 +348,7 @@ FIXED = TensorSpec("image", BY_NAME["UINT8"], (1, 28, 28, 1))
 def test_without_a_config_a_model_is_batched_where_every_first_dimension_is_free(
     folder: ModelFolder, inputs: tuple[Any, ...], outputs: tuple[Any, ...], policy: BatchingPolicy
 ) -> None:
-    config = settled(folder, None, inputs, outputs)
+    config = resolved(folder, None, inputs, outputs)
     assert (config.name, config.batching, config.inputs, config.outputs) == ("digits", policy, inputs, outputs)
 
 
@@ -357,7 +357,7 @@ LABELLED = BATCHES + tensor("output", "scores", "FP32", 3, more='label_filename:
 
 def test_labels_come_from_their_file_one_a_line(folder: ModelFolder) -> None:
     (folder.path / "labels.txt").write_text("zero\neins\nübrige\n")
-    config = settled(folder, LABELLED)
+    config = resolved(folder, LABELLED)
     assert config.outputs[0].labels == ("zero", "eins", "übrige")
 
 
@@ -379,7 +379,7 @@ def test_a_model_takes_pictures_where_it_is_plain_which_output_has_the_scores(
     folder: ModelFolder, outputs: tuple[Any, ...], labelled: bool, takes_pictures: bool
 ) -> None:
     (folder.path / "labels.txt").write_text("zero\neins\nübrige\n")
-    config = settled(folder, LABELLED if labelled else BATCHES, (IMAGE,), outputs)
+    config = resolved(folder, LABELLED if labelled else BATCHES, (IMAGE,), outputs)
     assert (config.pictures is not None) is takes_pictures
 
 
@@ -400,7 +400,7 @@ def test_a_label_file_that_does_not_fit_is_refused(folder: ModelFolder, content:
     if content is not None:
         (folder.path / "labels.txt").write_bytes(content)
     with pytest.raises(RepositoryError, match=said):
-        settled(folder, LABELLED)
+        resolved(folder, LABELLED)
 
 
 def test_a_label_file_that_several_outputs_name_is_read_once(
@@ -411,7 +411,7 @@ def test_a_label_file_that_several_outputs_name_is_read_once(
     monkeypatch.setattr(labels, "read_lines", lambda path, most: read.append(path) or read_lines(path, most))
     twice = "".join(tensor("output", name, "FP32", 3, more='label_filename: "labels.txt"') for name in ("one", "two"))
     outputs = tuple(TensorSpec(name, SCORES.datatype, SCORES.shape) for name in ("one", "two"))
-    config = settled(folder, BATCHES + twice, outputs=outputs)
+    config = resolved(folder, BATCHES + twice, outputs=outputs)
     assert [spec.labels for spec in config.outputs] == [("a", "b", "c")] * 2
     assert len(read) == 1
 
@@ -439,22 +439,22 @@ def test_a_label_file_elsewhere_is_refused(folder: ModelFolder, name: str) -> No
     (folder.path.parent / "labels.txt").write_text("a\nb\nc\n")
     text = LABELLED.replace("labels.txt", name)
     with pytest.raises(RepositoryError, match=f"label_filename {name} is not a file beside config.pbtxt"):
-        settled(folder, text)
+        resolved(folder, text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_files_that_windows_wrote_are_read_as_any_others(folder: ModelFolder, encoding: str) -> None:
     folder.config_file.write_bytes(LABELLED.replace(" output", "\r\noutput").encode(encoding))
     (folder.path / "labels.txt").write_bytes("null\r\neins\r\nübrige\r\n\r\n".encode(encoding))
-    config = settle(folder, read_config(folder), (IMAGE,), (SCORES,), DEFAULTS)
+    config = resolve(folder, read_config(folder), (IMAGE,), (SCORES,), DEFAULTS)
     assert config.outputs[0].labels == ("null", "eins", "übrige")
 
 
 def test_zeros_in_the_name_of_a_file_are_refused(folder: ModelFolder) -> None:
     with pytest.raises(RepositoryError, match=r"is not a file beside config\.pbtxt"):
-        settled(folder, LABELLED.replace("labels.txt", r"a\000b"))
+        resolved(folder, LABELLED.replace("labels.txt", r"a\000b"))
     with pytest.raises(RepositoryError, match="is not the name of a file in the version folder"):
-        settled(folder, r'default_model_filename: "a\000b"')
+        resolved(folder, r'default_model_filename: "a\000b"')
 
 
 def test_a_single_number_a_row_is_a_single_class(folder: ModelFolder) -> None:
@@ -462,13 +462,13 @@ def test_a_single_number_a_row_is_a_single_class(folder: ModelFolder) -> None:
     spec = TensorSpec("scores", BY_NAME["FP32"], (FREE, 1))
     text = BATCHES + tensor("output", "scores", "FP32", 1, more='label_filename: "labels.txt"')
     with pytest.raises(RepositoryError, match="3 labels; scores has 1 classes"):
-        settled(folder, text, outputs=(spec,))
+        resolved(folder, text, outputs=(spec,))
 
 
 def test_any_number_of_labels_fits_a_free_number_of_classes(folder: ModelFolder) -> None:
     (folder.path / "labels.txt").write_text("a\nb\n")
     scores = TensorSpec("scores", BY_NAME["FP32"], (FREE, FREE))
-    config = settled(folder, LABELLED, outputs=(scores,))
+    config = resolved(folder, LABELLED, outputs=(scores,))
     assert config.outputs[0].labels == ("a", "b")
 
 
@@ -511,7 +511,7 @@ def test_a_label_file_may_be_a_link_as_kubernetes_mounts_it(folder: ModelFolder)
     mounted.write_text("a\nb\nc\n")
     (folder.path / "labels.txt").unlink(missing_ok=True)
     (folder.path / "labels.txt").symlink_to(mounted)
-    assert settled(folder, LABELLED).outputs[0].labels == ("a", "b", "c")
+    assert resolved(folder, LABELLED).outputs[0].labels == ("a", "b", "c")
 
 
 def declared(picture: str, inversion: str) -> str:
@@ -526,11 +526,11 @@ def declared(picture: str, inversion: str) -> str:
 def test_the_parameter_inversion_goes_with_a_declared_picture(
     folder: ModelFolder, picture: str, inversion: str
 ) -> None:
-    pictures = settled(folder, declared(picture, inversion), (IMAGE,)).pictures
+    pictures = resolved(folder, declared(picture, inversion), (IMAGE,)).pictures
     assert pictures is not None
     assert pictures.inversion == inversion
 
 
 def test_two_inversions_that_contradict_each_other_are_refused(folder: ModelFolder) -> None:
     with pytest.raises(RepositoryError, match="has inversion=always, parameter inversion is never; keep one"):
-        settled(folder, declared("inversion=always", "never"), (IMAGE,))
+        resolved(folder, declared("inversion=always", "never"), (IMAGE,))

@@ -221,7 +221,7 @@ class SlowPage:
 
     def metrics(self) -> Metrics:
         metrics = Metrics()
-        metrics.watch_calls(self._calls, dict)
+        metrics.register_calls(self._calls, dict)
         return metrics
 
     def _calls(self) -> dict[str, int]:

@@ -11,8 +11,8 @@ from pixelserve.tokens import Scope, Token, digest_of
 from pixelserve_server.access.authorizer import Authorizer
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Call
-from pixelserve_server.api.dispatch import Dispatcher, Guard
-from pixelserve_server.api.status import Status
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
+from pixelserve_server.api.status import CallStatus
 from pixelserve_server.errors import InvalidRequest, NotFound
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -30,7 +30,7 @@ class Log:
 
 
 def dispatching(handlers: dict[str, Any], log: Log, max_bytes: int = 1000) -> Dispatcher:
-    return Dispatcher(handlers, Admission(max_bytes), Guard(log))
+    return Dispatcher(handlers, Admission(max_bytes), CallGuard(log))
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -92,13 +92,13 @@ def test_calls_that_fail_are_counted_by_method_code_and_reason(recorded_call: Ca
             raise InvalidRequest("as it was told")
         call.reply(b"")
 
-    dispatcher = Dispatcher({METHOD: handle}, Admission(10), Guard(str), counts)
+    dispatcher = Dispatcher({METHOD: handle}, Admission(10), CallGuard(str), counts)
     for message in (b"right", b"wrong", b"wrong"):
         dispatcher.handle(METHOD, message, recorded_call())
     busy = recorded_call()
     dispatcher._admission.admit(busy, 9)
     dispatcher.handle(METHOD, b"wrong", recorded_call())
-    dispatcher.refuse(METHOD, recorded_call(), Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "", reason="too_large"))
+    dispatcher.refuse(METHOD, recorded_call(), CallStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, "", reason="too_large"))
     assert counts.read() == {
         (METHOD, "INVALID_ARGUMENT", "invalid_request"): 2,
         (METHOD, "RESOURCE_EXHAUSTED", "queue_full"): 1,
@@ -129,7 +129,7 @@ def test_calls_that_arrive_together_are_handled_in_order_and_one_that_fails_cost
 def test_a_refused_token_costs_its_call_and_nothing_is_admitted_or_handled(recorded_call: Callable[..., Any]) -> None:
     admission, counts, call = Admission(1000), FailureCounts(), recorded_call()
     handlers = {METHOD: raising(AssertionError("it must not be handled"))}
-    Dispatcher(handlers, admission, Guard(Log()), counts, authorizer=Authorizer([])).handle(METHOD, b"abc", call)
+    Dispatcher(handlers, admission, CallGuard(Log()), counts, authorizer=Authorizer([])).handle(METHOD, b"abc", call)
     (status,) = call.failures
     assert status.code is grpc.StatusCode.UNAUTHENTICATED
     assert counts.read() == {(METHOD, "UNAUTHENTICATED", "unauthenticated"): 1}
@@ -142,7 +142,7 @@ def test_a_call_knows_whose_token_it_came_with(recorded_call: Callable[..., Any]
     token = Token(digest_of("secret"), "shop", frozenset({Scope.INFER}), frozenset({"m"}))
     authorizer = Authorizer([token])
     dispatcher = Dispatcher(
-        {METHOD: lambda message, call: call.reply(message)}, Admission(1000), Guard(Log()), authorizer=authorizer
+        {METHOD: lambda message, call: call.reply(message)}, Admission(1000), CallGuard(Log()), authorizer=authorizer
     )
     message = pb.ModelInferRequest(model_name="m").SerializeToString()
     dispatcher.handle(METHOD, message, call)
@@ -154,7 +154,7 @@ def test_a_call_knows_whose_token_it_came_with(recorded_call: Callable[..., Any]
 def test_calls_are_kept_until_they_are_released_and_probes_are_not(recorded_call: Callable[..., Any]) -> None:
     calls = [recorded_call() for _ in range(5)]
     answer = lambda message, call: call.reply(message)  # noqa: E731
-    dispatcher = Dispatcher({METHOD: answer}, Admission(1000), Guard(Log()), probes={"/health": answer})
+    dispatcher = Dispatcher({METHOD: answer}, Admission(1000), CallGuard(Log()), probes={"/health": answer})
     held = dispatcher.hold(2)
     dispatcher.handle("/health", b"probe", calls[0])
     assert calls[0].replies == [b"probe"]
@@ -189,7 +189,7 @@ def test_a_calls_sender_is_its_token_and_without_one_its_connection(
             call.sender = "a connection"
             call.metadata = lambda: [("authorization", "Bearer ps_secret")]
         dispatcher = Dispatcher(
-            {METHOD: lambda message, call: call.reply(b"")}, Admission(1000), Guard(Log()), authorizer=authorizer
+            {METHOD: lambda message, call: call.reply(b"")}, Admission(1000), CallGuard(Log()), authorizer=authorizer
         )
         dispatcher.handle_all([(METHOD, b"", call) for call in calls])
         assert [call.sender for call in calls] == [sender] * len(calls)

@@ -9,9 +9,9 @@ import pytest
 
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Arrival, Call
-from pixelserve_server.api.dispatch import Dispatcher, Guard
-from pixelserve_server.api.status import Status
-from pixelserve_server.api.watch import CallWatch
+from pixelserve_server.api.call_observer import CallObserver
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
+from pixelserve_server.api.status import CallStatus
 from pixelserve_server.errors import NotFound, PermissionDenied
 from pixelserve_server.observe.access_log import AccessLog
 
@@ -41,7 +41,7 @@ class Server:
         self.handler = Handler()
         self.admission, self.failure_counts = Admission(max_bytes), FailureCounts()
         handlers = {TOGETHER: self.handler, APART: lambda message, call: self.handler(message, call)}
-        self.dispatcher = Dispatcher(handlers, self.admission, Guard(str), self.failure_counts, **options)
+        self.dispatcher = Dispatcher(handlers, self.admission, CallGuard(str), self.failure_counts, **options)
         self._make_call = make_call
 
     def send(self, *messages: bytes, method: str = TOGETHER) -> list[Any]:
@@ -158,7 +158,7 @@ def test_each_failed_call_is_logged(server: Callable[..., Server]) -> None:
         def write(self, call: Any, trace_id: str) -> None:
             told.append((call.method, call.code))
 
-    it = server(watch=CallWatch(Lines(None, 100), None, lambda error: pytest.fail(str(error))))
+    it = server(observer=CallObserver(Lines(None, 100), None, lambda error: pytest.fail(str(error))))
     calls = it.send(b"1", b"bad", b"bad")
     assert told == [(TOGETHER, "NOT_FOUND")] * 2
     assert all(call.started_ns for call in calls)
@@ -175,7 +175,7 @@ def test_what_a_transport_refuses_keeps_its_status_code_also_among_tritons(
     server: Callable[..., Server], recorded_call: Callable[..., Any]
 ) -> None:
     it, call = server(triton_status_codes=True), recorded_call()
-    it.dispatcher.refuse(TOGETHER, call, Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
+    it.dispatcher.refuse(TOGETHER, call, CallStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
     assert codes([call]) == ["RESOURCE_EXHAUSTED"]
     assert it.failure_counts.read() == {(TOGETHER, "RESOURCE_EXHAUSTED", "too_large"): 1}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelserve_server.engine.fairness import FairLine
+from pixelserve_server.engine.fairness import FairQueue
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.queue import RequestQueue, why_dropped
 from pixelserve_server.engine.request import Request
@@ -214,7 +214,7 @@ def test_whatever_comes_the_order_is_kept_within_a_sender_and_no_run_is_left_sho
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.integers(1, 8), min_size=1, max_size=30), min_size=2))
 def test_senders_that_wait_all_the_time_get_equal_rows(loads: dict[str, list[int]]) -> None:
-    line, left = FairLine(), {sender: len(rows) for sender, rows in loads.items()}
+    line, left = FairQueue(), {sender: len(rows) for sender, rows in loads.items()}
     for sender, rows in loads.items():
         for each in rows:
             line.append(request(sender, rows=each))
@@ -271,18 +271,18 @@ def test_a_sender_that_waits_alone_is_a_plain_queue() -> None:
     queue = make()
     push(queue, "a1", "a2")
     (level,) = queue._levels
-    assert not level.ready.lanes
+    assert not level.ready.queues
     push(queue, "b1")
-    assert level.ready.lanes
+    assert level.ready.queues
     taken(queue)
-    assert not level.ready.lanes
+    assert not level.ready.queues
     assert push(queue, "b2") == [True]
-    assert not level.ready.lanes
+    assert not level.ready.queues
 
 
 @pytest.mark.parametrize("is_fair", [True, False])
 def test_a_line_is_as_long_as_what_it_yields(is_fair: bool) -> None:
-    line = FairLine(is_fair=is_fair)
+    line = FairQueue(is_fair=is_fair)
     for name in ("a1", "b1", "a2", "c1"):
         line.append(request(name))
     assert len(line) == len(list(line)) == 4

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.compare import frames
 from pixelserve_server.api.admission import Admission
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.health import HEALTH_SERVICE, WATCH, Health
 from pixelserve_server.deadline import Deadline
 from pixelserve_server.transport import Services
@@ -55,7 +55,7 @@ def bench() -> Iterator[Bench]:
         threads=1, max_waiting=10, max_streamed=MAX_WATCHES, max_message_bytes=1 << 20, max_streams=100
     )
     port = int(transport.bind("127.0.0.1", 0).rpartition(":")[2])
-    dispatcher = Dispatcher({}, admission, Guard(fail), probes=health.handlers())
+    dispatcher = Dispatcher({}, admission, CallGuard(fail), probes=health.handlers())
     transport.start(Services(dispatcher, admission, {WATCH: health}))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Bench(health, health_pb2_grpc.HealthStub(channel), port)

@@ -9,10 +9,10 @@ import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission, FailureCounts
+from pixelserve_server.api.call_observer import CallObserver
 from pixelserve_server.api.codec import SMALL_BYTES
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.infer import ModelInfer
-from pixelserve_server.api.watch import CallWatch
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.engine.request import ComputedBatch, Request
@@ -97,10 +97,10 @@ class Server:
         self.admission, self.failure_counts = Admission(100_000), FailureCounts()
         self.log: list[BaseException] = []
         self.lines = Lines(lines_per_s)
-        watch = CallWatch(self.lines, None, self.log.append)
-        guard = Guard(lambda error: str(self.log.append(error)))
+        observer = CallObserver(self.lines, None, self.log.append)
+        guard = CallGuard(lambda error: str(self.log.append(error)))
         infer = ModelInfer(self.catalogue, Regions())
-        self.dispatcher = Dispatcher({INFER: infer}, self.admission, guard, self.failure_counts, watch)
+        self.dispatcher = Dispatcher({INFER: infer}, self.admission, guard, self.failure_counts, observer)
         self._make_call = make_call
 
     @property

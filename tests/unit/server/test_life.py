@@ -10,7 +10,7 @@ import pytest
 from pixelserve_server import life
 from pixelserve_server.deadline import Deadline
 from pixelserve_server.failures import FailureLog
-from pixelserve_server.life import Gate, Part
+from pixelserve_server.life import Component, StartGate
 
 PATIENCE_S = 60
 LOG = FailureLog(None)
@@ -74,21 +74,21 @@ def run(start: str = "", stop: str = "", say: str = "", unfinished: int = 0) -> 
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
 
 
-def part(name: str, events: list[str], *, still_runs: bool = False, error: Exception | None = None) -> Part:
+def component(name: str, events: list[str], *, still_runs: bool = False, error: Exception | None = None) -> Component:
     def stop(_: Deadline) -> bool:
         events.append(f"stop {name}")
         if error is not None:
             raise error
         return not still_runs
 
-    return Part(name, stop, lambda: events.append(f"start {name}"))
+    return Component(name, stop, lambda: events.append(f"start {name}"))
 
 
 def test_parts_stop_in_the_opposite_order_of_their_start() -> None:
     events: list[str] = []
-    parts = [part(name, events) for name in "abc"]
-    life.start(parts)
-    assert life.stop(parts, Deadline.after(PATIENCE_S), LOG) == []
+    components = [component(name, events) for name in "abc"]
+    life.start(components)
+    assert life.stop(components, Deadline.after(PATIENCE_S), LOG) == []
     assert events == ["start a", "start b", "start c", "stop c", "stop b", "stop a"]
 
 
@@ -100,12 +100,12 @@ def test_parts_that_fail_or_still_run_are_named_and_cost_the_others_nothing() ->
         def error(self, event: str, **fields: Any) -> None:
             logged.append((event, fields["exc_info"]))
 
-    parts = [
-        part("a", events),
-        part("fails", events, error=ValueError("broken")),
-        part("runs", events, still_runs=True),
+    components = [
+        component("a", events),
+        component("fails", events, error=ValueError("broken")),
+        component("runs", events, still_runs=True),
     ]
-    assert life.stop(parts, Deadline.after(PATIENCE_S), FailureLog(Log())) == ["runs", "fails"]
+    assert life.stop(components, Deadline.after(PATIENCE_S), FailureLog(Log())) == ["runs", "fails"]
     assert events == ["stop runs", "stop fails", "stop a"]
     assert [str(error) for _, error in logged] == ["broken"]
 
@@ -113,18 +113,18 @@ def test_parts_that_fail_or_still_run_are_named_and_cost_the_others_nothing() ->
 def test_a_part_that_hangs_costs_the_time_that_is_left_and_nothing_else() -> None:
     events: list[str] = []
     never = threading.Event()
-    parts = [part("a", events), Part("hangs", lambda _: never.wait())]
-    assert "hangs" in life.stop(parts, Deadline.after(0.1), LOG)
+    components = [component("a", events), Component("hangs", lambda _: never.wait())]
+    assert "hangs" in life.stop(components, Deadline.after(0.1), LOG)
     # Late, but asked to stop all the same.
     assert events == ["stop a"]
     never.set()
 
 
 def test_a_gate_lets_a_signal_or_a_start_pass_and_never_both() -> None:
-    first = Gate()
+    first = StartGate()
     assert first.open()
     assert first.close()
-    second = Gate()
+    second = StartGate()
     assert not second.close()
     assert not second.open()
 

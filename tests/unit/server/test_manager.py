@@ -14,10 +14,10 @@ import pytest
 from pixelserve_server.deadline import Deadline
 from pixelserve_server.errors import NotFound, RepositoryError, Unavailable, Unloading
 from pixelserve_server.repository.catalogue import Catalogue, State
+from pixelserve_server.repository.changes import ChangeQueue
 from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loader import LoadedVersion, Loader
 from pixelserve_server.repository.manager import RepositoryManager
-from pixelserve_server.repository.turns import Turns
 
 Open = Callable[[Path], SimpleNamespace]
 Write = Callable[..., Path]
@@ -389,7 +389,7 @@ def test_a_load_that_never_ends_holds_up_neither_other_models_nor_looks(
     """Timeline: 1. a version loads forever; 2. another model's is loaded, by name and by a look; 3. that
     look leaves the first alone; 4. the end says that something still runs."""
     it = open_catalogue(repository)
-    it.manager._turns = Turns(patience_s=0)
+    it.manager._changes = ChangeQueue(patience_s=0)
     load, begun, never = Loader.load, threading.Event(), threading.Event()
 
     def load_or_hang(loader: Loader, folder: ModelFolder, version: int) -> LoadedVersion:
@@ -408,8 +408,8 @@ def test_a_load_that_never_ends_holds_up_neither_other_models_nor_looks(
     it.manager.refresh()
     # After the loads that the poll started.
     assert it.manager.load("b").result(PATIENCE_S) == []
-    assert it.manager._turns.is_changing("a")
-    assert not it.manager._turns._waiting
+    assert it.manager._changes.is_changing("a")
+    assert not it.manager._changes._waiting
     # The serving version continues, and reports the load.
     assert served(it) == ["a/1", "b/3"]
     assert [(version, status.state) for version, status in it.catalogue.others("a")] == [("2", State.LOADING)]

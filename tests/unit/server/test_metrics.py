@@ -54,7 +54,7 @@ def metrics() -> Metrics:
         queue_limit=100,
         curve=LatencyCurve((1, 8), (50_000, 250_000)),
     )
-    metrics.watch_queue("digits", 3, lambda: 4)
+    metrics.register_queue("digits", 3, lambda: 4)
     return metrics
 
 
@@ -176,7 +176,7 @@ def test_padding_queue_lengths_and_buckets_are_counted(metrics: Metrics) -> None
 
 def test_calls_are_counted_by_method_code_and_reason(metrics: Metrics) -> None:
     infer = "/inference.GRPCInferenceService/ModelInfer"
-    metrics.watch_calls(lambda: {infer: 7}, lambda: {(infer, "RESOURCE_EXHAUSTED", "queue_full"): 2})
+    metrics.register_calls(lambda: {infer: 7}, lambda: {(infer, "RESOURCE_EXHAUSTED", "queue_full"): 2})
 
     def calls(code: str, reason: str) -> float | None:
         labels = {"method": "ModelInfer", "code": code, "reason": reason}

@@ -15,7 +15,7 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.codec import SMALL_BYTES
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.deadline import Deadline
 from pixelserve_server.engine.regions import Regions
@@ -88,7 +88,7 @@ def stub(request: pytest.FixtureRequest, catalogue: Any, seen: Seen) -> Iterator
         seen.messages.append(message)
         handler(message, call)
 
-    dispatcher = Dispatcher({METHOD: handle}, admission, Guard(fail))
+    dispatcher = Dispatcher({METHOD: handle}, admission, CallGuard(fail))
     transport = request.param()
     address = transport.bind("127.0.0.1", 0)
     transport.start(Services(dispatcher, admission))

@@ -13,7 +13,7 @@ import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
 from pixelserve_server.api.trace_settings import TraceSettings
@@ -52,7 +52,9 @@ class Service:
             Regions(),
             shared_memory=False,
         ).handlers()
-        self._dispatcher = Dispatcher(handlers, Admission(10**9), Guard(lambda error: str(self.logged.append(error))))
+        self._dispatcher = Dispatcher(
+            handlers, Admission(10**9), CallGuard(lambda error: str(self.logged.append(error)))
+        )
 
     def infer(self, call: Any, **fields: Any) -> None:
         """Sends a request, and waits until all that was accepted is answered."""

@@ -10,7 +10,7 @@ from pixelserve.figures import Baseline
 from pixelserve.scores import OutputKind
 from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
-from pixelserve_server.observe.predictions import Predictions, is_watched, stability_index
+from pixelserve_server.observe.predictions import Predictions, is_tracked, stability_index
 
 OUTPUT = TensorSpec("probabilities", BY_NAME["FP32"], (FREE, 3), ("a", "b", "c"))
 BASELINE = Baseline(predicted_classes={"a": 0.5, "b": 0.3, "c": 0.2}, confidence=[0.0, 0.0, 0.1, 0.1, 0.8])
@@ -190,8 +190,8 @@ def test_the_index_is_the_sum_of_both_divergences() -> None:
     ],
 )
 def test_only_classifiers_are_watched(columns: int, labels: tuple[str, ...], watched: bool) -> None:
-    assert is_watched(reader(TensorSpec("y", BY_NAME["FP32"], (FREE, columns), labels))) == watched
-    assert not is_watched(None)
+    assert is_tracked(reader(TensorSpec("y", BY_NAME["FP32"], (FREE, columns), labels))) == watched
+    assert not is_tracked(None)
 
 
 def test_labels_that_are_not_distinct_are_numbers() -> None:

@@ -19,7 +19,7 @@ from pixelserve_server.engine.providers.cpu import Cpu
 from pixelserve_server.engine.providers.cuda import Cuda
 from pixelserve_server.engine.providers.gpu import run_config
 from pixelserve_server.engine.providers.onnx_runtime import session_config
-from pixelserve_server.parts import session_options
+from pixelserve_server.factories import session_options
 from pixelserve_server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -260,7 +260,7 @@ def test_a_port_that_does_not_take_a_set_is_asked_again_and_the_others_are_not(s
     served.ports[1].refuses = True
     served.swap(served.authority.issue("second"))
     served.look()
-    assert served.reasons() == ["a port does not take it: no room"]
+    assert served.reasons() == ["a port refused it: no room"]
     served.ports[1].refuses = False
     served.look(30)
     assert [port.given for port in served.ports] == [["CN=second"]] * 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve_server.api.dispatch import Guard
+from pixelserve_server.api.dispatch import CallGuard
 from pixelserve_server.api.repository_index import RepositoryIndex
 from pixelserve_server.errors import Unimplemented
 from pixelserve_server.repository.catalogue import State, VersionState
@@ -40,7 +40,7 @@ class Waited:
 
 
 def test_a_ready_version_whose_files_have_changed_says_so(recorded_call: Callable[..., Any]) -> None:
-    index = RepositoryIndex(CATALOGUE, lambda: {("a", 1), ("a", 2), ("b", 3)}, Guard(str))
+    index = RepositoryIndex(CATALOGUE, lambda: {("a", 1), ("a", 2), ("b", 3)}, CallGuard(str))
     asked = Waited(recorded_call())
     index(b"", asked.call)
     changed = "serves what was loaded before; the files on disk have changed since"
@@ -61,7 +61,7 @@ def test_a_disk_that_hangs_affects_only_its_caller(recorded_call: Callable[..., 
         assert released.wait(PATIENCE_S)
         return set()
 
-    index = RepositoryIndex(CATALOGUE, changed, Guard(str))
+    index = RepositoryIndex(CATALOGUE, changed, CallGuard(str))
     asked = [Waited(recorded_call()), Waited(recorded_call())]
     for each in asked:
         index(pb.RepositoryIndexRequest(ready=True).SerializeToString(), each.call)
@@ -78,7 +78,7 @@ def test_what_the_look_raises_is_answered(recorded_call: Callable[..., Any]) -> 
     def changed() -> set[tuple[str, int]]:
         raise RuntimeError("surprise")
 
-    index = RepositoryIndex(CATALOGUE, changed, Guard(lambda error: str(logged.append(error))))
+    index = RepositoryIndex(CATALOGUE, changed, CallGuard(lambda error: str(logged.append(error))))
     asked = Waited(recorded_call())
     index(b"", asked.call)
     assert asked.answered.wait(PATIENCE_S)
@@ -88,7 +88,7 @@ def test_what_the_look_raises_is_answered(recorded_call: Callable[..., Any]) -> 
 
 
 def test_a_repository_that_is_named_is_refused_at_once(recorded_call: Callable[..., Any]) -> None:
-    index = RepositoryIndex(CATALOGUE, set, Guard(str))
+    index = RepositoryIndex(CATALOGUE, set, CallGuard(str))
     with pytest.raises(Unimplemented, match="this server has one repository"):
         index(pb.RepositoryIndexRequest(repository_name="r").SerializeToString(), recorded_call())
     index.close()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.call import Call
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.rest import infer
 from pixelserve_server.api.rest.body import BodyReader
-from pixelserve_server.api.rest.caller import Caller
+from pixelserve_server.api.rest.http_call import HttpInvoker
 from pixelserve_server.api.rest.infer import Inference
 from pixelserve_server.api.rest.infer_request import to_head
 from pixelserve_server.errors import InvalidRequest
@@ -34,8 +34,8 @@ class Server:
         self.rows = 1
         self.prefix = "of"
         self.logged: list[BaseException] = []
-        dispatcher = Dispatcher({MODEL_INFER: self._handle}, Admission(1 << 30), Guard(self._log))
-        self.inference = Inference(Caller(dispatcher), BodyReader(1 << 30, 1 << 30, 30), 1 << 20)
+        dispatcher = Dispatcher({MODEL_INFER: self._handle}, Admission(1 << 30), CallGuard(self._log))
+        self.inference = Inference(HttpInvoker(dispatcher), BodyReader(1 << 30, 1 << 30, 30), 1 << 20)
 
     def _log(self, error: BaseException) -> str:
         self.logged.append(error)
@@ -169,7 +169,9 @@ def test_elements_that_do_not_fit_are_refused_though_the_json_is_known(server: S
     text = written({"inputs": [INPUT]})
     server.post(text, ROW)
     for binary in (b"", b"\1\2\3", b"\1\2\3\4\5"):
-        with pytest.raises(InvalidRequest, match=f"{len(binary)} bytes are behind the JSON; binary_data_size .* 4"):
+        with pytest.raises(
+            InvalidRequest, match=f"{len(binary)} bytes follow the JSON; the inputs' binary_data_size .* 4"
+        ):
             server.post(text, binary)
     assert len(server.asked) == 1
 

@@ -12,7 +12,7 @@ from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.access.authorizer import Authorizer
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Call, Handler
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.rest.cross_site import AllowedHosts
 from pixelserve_server.api.rest.routes import BodyLimits, Rest
 from pixelserve_server.api.status import status_of
@@ -29,7 +29,7 @@ class Server:
         self.admission = Admission(1000)
         self.failure_counts = FailureCounts()
         hosts = AllowedHosts("127.0.0.1", None)
-        dispatcher = Dispatcher({LIVE: handler}, self.admission, Guard(self._log))
+        dispatcher = Dispatcher({LIVE: handler}, self.admission, CallGuard(self._log))
         limits = BodyLimits(1000, 1000, 1000, 1, 30)
         self.app = Rest(dispatcher, limits, hosts, "1.2", self._log, self.failure_counts, authorizer).app()
 

@@ -33,9 +33,9 @@ def test_every_datatype_is_tried() -> None:
 
 
 def test_bfloat16_has_no_form_in_json() -> None:
-    with pytest.raises(InvalidRequest, match="here is BF16, which has no form in JSON; send it as binary data"):
+    with pytest.raises(InvalidRequest, match="here is BF16, which JSON cannot represent; send it as binary data"):
         pack([1.5], [1], BY_NAME["BF16"], "here")
-    with pytest.raises(InvalidRequest, match="ask for it as binary data"):
+    with pytest.raises(InvalidRequest, match="request it as binary data"):
         unpack(bytes(2), BY_NAME["BF16"], "here")
 
 
@@ -99,8 +99,8 @@ def test_an_element_of_another_kind_is_refused(name: str, data: list[Any], said:
 @pytest.mark.parametrize(
     ("data", "shape", "said"),
     [
-        ([1, 2, 3], [2, 2], "here has 3 elements in data; its shape makes 4"),
-        ([], [1], "here has 0 elements in data; its shape makes 1"),
+        ([1, 2, 3], [2, 2], "here has 3 elements in data; its shape needs 4"),
+        ([], [1], "here has 0 elements in data; its shape needs 1"),
         ([[1, 2], [3]], [2, 2], "here has ragged data"),
         ([[1, 2], 3], [2, 2], "here has ragged data"),
         ([[1, 2], [[3], [4]]], [2, 2], "here has a list in data"),
@@ -130,5 +130,5 @@ def test_a_negative_dimension_is_left_for_the_models_signature_to_refuse() -> No
 @pytest.mark.parametrize("name", ["FP16", "FP32", "FP64"])
 def test_what_json_cannot_say_is_not_said(name: str, value: float) -> None:
     raw = np.array([0, value], BY_NAME[name].dtype).tobytes()
-    with pytest.raises(InvalidRequest, match=r"^here has NaN or an infinity, .* binary_data$"):
+    with pytest.raises(InvalidRequest, match=r"^here has NaN or infinity, .* binary_data$"):
         unpack(raw, BY_NAME[name], "here")

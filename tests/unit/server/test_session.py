@@ -104,7 +104,7 @@ def test_dictionaries_of_probabilities_are_refused_with_the_way_to_a_model_witho
     graph.graph.output[0].CopyFrom(onnx.helper.make_value_info("y", kind))
     graph.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
     onnx.save(graph, model)
-    with pytest.raises(RepositoryError, match=r"y is a seq\(map\(.*`pixelserve export` cuts off ZipMap"):
+    with pytest.raises(RepositoryError, match=r"y is a seq\(map\(.*`pixelserve export` removes skl2onnx's ZipMap"):
         open_session(model)
 
 

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from pixelserve_server import errors
-from pixelserve_server.api.status import CODES, Status, as_triton, status_of
+from pixelserve_server.api.status import CODES, CallStatus, as_triton, status_of
 
 EXPECTED = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -27,7 +27,7 @@ EXPECTED = {
 }
 
 
-def status(kind: type[errors.RequestError], message: str = "x") -> Status:
+def status(kind: type[errors.RequestError], message: str = "x") -> CallStatus:
     error = errors.RateExceeded(message, 1.5) if kind is errors.RateExceeded else kind(message)
     return status_of(error)
 

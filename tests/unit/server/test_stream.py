@@ -10,7 +10,7 @@ import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission, FailureCounts
-from pixelserve_server.api.dispatch import Dispatcher, Guard
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.stream import InferStreams
 from pixelserve_server.errors import InvalidRequest, TooManyStreams, Unavailable
 
@@ -37,7 +37,7 @@ class Service:
     def __post_init__(self) -> None:
         self.admission = Admission(10**9)
         handlers = {"/inference.GRPCInferenceService/ModelInfer": self._handle}
-        dispatcher = Dispatcher(handlers, self.admission, Guard(str))
+        dispatcher = Dispatcher(handlers, self.admission, CallGuard(str))
         self.failure_counts = FailureCounts()
         self.streams = InferStreams(
             dispatcher, self.admission, self.failure_counts, max_streams=self.max_streams, window=self.window

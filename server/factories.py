@@ -1,4 +1,4 @@
-"""Builds the server's larger parts as the settings ask for them; `app` wires them."""
+"""Builds the server's larger parts from the settings; `app` wires them."""
 
 import importlib.util
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import pixelserve
 from .access.authorizer import Authorizer, Metadata
 from .access.tokens_file import TokensFile
 from .api.admission import FailureCounts
+from .api.call_observer import CallObserver
 from .api.dispatch import Dispatcher
 from .api.health import MAX_WATCHES
 from .api.status import status_of
-from .api.watch import CallWatch
 from .engine.measuring import WarmupBudget
 from .engine.providers import FLAGS, SessionOptions
 from .engine.run import Observer
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def session_options(settings: Settings) -> SessionOptions:
-    """Returns where and how models compute."""
+    """Returns the options of sessions."""
     return SessionOptions(
         device=settings.device,
         device_id=settings.device_id,
@@ -58,7 +58,7 @@ def session_options(settings: Settings) -> SessionOptions:
 
 
 def loader(settings: Settings, observer: Callable[[str, int], Observer], log_failure: FailureLog) -> Loader:
-    """Returns what loads versions, told of their runs and of what their sessions raise as `Loader` says."""
+    """Returns the loader of versions; `observer` and `log_failure` are those of `Loader`."""
     return Loader(
         session_options=session_options(settings),
         defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
@@ -76,7 +76,7 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
 
 
 def decode_pool(settings: Settings, log_failure: FailureLog, timer: Timer, supervisor: Supervisor) -> DecodePool:
-    """Returns the threads that decode pictures."""
+    """Returns the decoding thread pool."""
     return DecodePool(
         settings.decode_threads,
         MAX_WAITING,
@@ -88,7 +88,7 @@ def decode_pool(settings: Settings, log_failure: FailureLog, timer: Timer, super
 
 
 def with_connections_that_fit(settings: Settings, log: Log) -> Settings:
-    """Returns the settings, with fewer connections if the process may not open that many."""
+    """Returns the settings, with fewer connections if the limit on open files requires it."""
     fit = connections_that_fit(settings.max_connections)
     if fit == settings.max_connections:
         return settings
@@ -102,11 +102,11 @@ def with_connections_that_fit(settings: Settings, log: Log) -> Settings:
 
 
 def certificates(settings: Settings) -> "Certificates | None":
-    """Returns what encrypts connections; None where the settings name no files.
+    """Returns the certificates of connections, or None if the settings name no files.
 
     Raises:
-        CertificateError: the files cannot be used.
-        MissingLibraryError: what reads them is not installed.
+        CertificateError: the files are unusable.
+        MissingLibraryError: the library that reads them is not installed.
     """
     if (files := _certificate_files(settings)) is None:
         return None
@@ -118,7 +118,7 @@ def certificates(settings: Settings) -> "Certificates | None":
 def _certificate_files(settings: Settings) -> "CertificateFiles | None":
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    # Imported only where it is used: whoever does without TLS pays nothing for it.
+    # Imported only if used: servers without TLS do not need it.
     try:
         from .transport.certificates import CertificateFiles
     except ModuleNotFoundError as error:
@@ -130,7 +130,7 @@ def _certificate_files(settings: Settings) -> "CertificateFiles | None":
 
 
 def metrics_tls(settings: Settings, certificates: "Certificates | None") -> "ssl.SSLContext | None":
-    """Returns what encrypts the metrics port's connections; None: nothing does."""
+    """Returns the TLS context of the metrics port, or None if it is not encrypted."""
     if not settings.metrics_tls or certificates is None:
         return None
     from .transport.certificates import server_context
@@ -148,7 +148,7 @@ def renewal(
     log_failure: FailureLog,
     supervisor: Supervisor,
 ) -> "CertificateRenewal | None":
-    """Returns what follows the files of the certificates, for all ports that use them; None without TLS."""
+    """Returns the renewal of all ports' certificates when their files change; None without TLS."""
     if certificates is None or (files := _certificate_files(settings)) is None:
         return None
     from .transport.certificates import server_context
@@ -165,7 +165,7 @@ def renewal(
 def connection_age(
     settings: Settings, network: Network, log_failure: FailureLog, supervisor: Supervisor
 ) -> ConnectionAge | None:
-    """Returns what has connections replaced when they are old; None: the settings do not ask for it."""
+    """Returns the thread that replaces old connections, or None if it is off."""
     if not settings.max_connection_age_s:
         return None
     return ConnectionAge(settings.max_connection_age_s, network.replace_connections, log_failure, supervisor)
@@ -174,10 +174,10 @@ def connection_age(
 def transport(
     settings: Settings, certificates: "Certificates | None", log_failure: FailureLog, supervisor: Supervisor
 ) -> Transport:
-    """Returns what carries gRPC; `certificates` encrypt it (None: it is not encrypted).
+    """Returns the gRPC transport, without TLS if `certificates` is None.
 
     Raises:
-        MissingLibraryError: it is not installed.
+        MissingLibraryError: its library is not installed.
     """
     if settings.transport == "grpcio" or (settings.transport == "auto" and not _has_h2corn()):
         return GrpcioTransport(
@@ -204,10 +204,10 @@ def transport(
 def repository_watcher(
     settings: Settings, manager: RepositoryManager, log: Log, log_failure: FailureLog, supervisor: Supervisor
 ) -> "RepositoryWatcher | None":
-    """Returns what follows the repository; None: the settings do not ask for it."""
+    """Returns the watcher of the repository, or None unless the mode is poll."""
     if settings.model_control_mode != "poll":
         return None
-    # Imported only where it is used: the other modes do without its library.
+    # Imported only if used: the other modes do not need its library.
     from .repository.watcher import RepositoryWatcher
 
     return RepositoryWatcher(
@@ -236,22 +236,22 @@ def _limits(settings: Settings) -> "Limits":
         idle_body_s=settings.idle_body_timeout_s,
         unread_answer_s=settings.unread_answer_timeout_s,
         max_header_bytes=settings.max_header_kib * 1024,
-        # What holds is the grace that ends calls with a status; this one breaks them off, and must be the later.
+        # The grace ends calls with a status; this timeout cuts them off, so it must be later.
         grace_s=settings.grace_s + 15.0,
     )
 
 
 def tokens_file(settings: Settings, log: Log, log_failure: FailureLog, supervisor: Supervisor) -> TokensFile | None:
-    """Returns what follows the file of tokens; None where there is none, and everyone may call everything."""
+    """Returns the tokens, reloaded when their file changes; None if every call is allowed."""
     if settings.tokens is None:
         return None
     return TokensFile(settings.tokens, Authorizer(()), log, log_failure, supervisor)
 
 
-def metrics_door(
+def metrics_authorizer(
     authorizer: Authorizer | None, failure_counts: FailureCounts
 ) -> Callable[[Metadata], RequestError | None] | None:
-    """Returns what says why a request may not read the metrics, and counts it; None where everyone may."""
+    """Returns a function that checks and counts requests for the metrics, or None if they are public."""
     if authorizer is None:
         return None
 
@@ -267,21 +267,23 @@ def metrics_door(
     return authorize
 
 
-def call_watch(settings: Settings, tracing: "Tracing | None", log: Log, log_failure: FailureLog) -> CallWatch | None:
-    """Returns what tells the access log and the traces of calls; None where nobody wants to know."""
+def call_observer(
+    settings: Settings, tracing: "Tracing | None", log: Log, log_failure: FailureLog
+) -> CallObserver | None:
+    """Returns the observer that reports calls to the access log and traces, or None if both are off."""
     access_log = AccessLog(log, settings.access_log_per_s) if settings.access_log_per_s else None
-    return CallWatch(access_log, tracing, log_failure) if access_log or tracing else None
+    return CallObserver(access_log, tracing, log_failure) if access_log or tracing else None
 
 
 def tracing(settings: Settings, log: Log) -> "Tracing | None":
-    """Returns what traces calls; None where the settings name no collector.
+    """Returns the tracing of calls, or None if the settings name no collector.
 
     Raises:
         MissingLibraryError: OpenTelemetry is not installed.
     """
     if settings.trace_endpoint is None:
         return None
-    # Imported only where it is used: whoever does not trace needs none of it.
+    # Imported only if used: servers without tracing do not need it.
     try:
         from .observe.traces import Tracing, otlp_exporter
     except ModuleNotFoundError as error:
@@ -298,10 +300,10 @@ def tracing(settings: Settings, log: Log) -> "Tracing | None":
 def http_port(
     settings: Settings, certificates: "Certificates | None", log_failure: FailureLog, supervisor: Supervisor
 ) -> HttpPort | None:
-    """Returns what carries HTTP; None where it is switched off. `certificates` encrypt it (None: it is not encrypted).
+    """Returns the HTTP transport, or None if it is off; without TLS if `certificates` is None.
 
     Raises:
-        MissingLibraryError: it is not installed.
+        MissingLibraryError: its library is not installed.
     """
     if not settings.http:
         return None
@@ -309,7 +311,7 @@ def http_port(
         raise MissingLibraryError(
             "the HTTP API needs h2corn; in PixelServe's clone run: pip install -e '.[server]', or use --no-http"
         )
-    # Imported only where it is used: whoever switches it off pays nothing for it.
+    # Imported only if used: servers without HTTP do not need it.
     from .transport.h2corn import H2cornHttpPort
 
     return H2cornHttpPort(_limits(settings), log_failure, certificates, supervisor)
@@ -322,7 +324,7 @@ def rest(
     failure_counts: FailureCounts,
     authorizer: Authorizer | None,
 ) -> Any:
-    """Returns the HTTP API in front of the dispatcher: an ASGI application."""
+    """Returns the HTTP API, an ASGI application that calls the dispatcher."""
     from .api.rest.assets import read_assets
     from .api.rest.cross_site import AllowedHosts
     from .api.rest.routes import BodyLimits, Rest

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from pixelserve_server import parts
+from pixelserve_server import factories
 from pixelserve_server.engine.timer import Timer
 from pixelserve_server.errors import RequestError
 from pixelserve_server.failures import FailureLog
@@ -38,7 +38,7 @@ class Picture:
 def test_as_many_pictures_are_decoded_at_once_as_there_are_decode_threads() -> None:
     log_failure = FailureLog(SimpleNamespace(error=lambda *_, **__: None))
     settings = Settings(model_repository=Path("models"), decode_threads=3)
-    pool = parts.decode_pool(settings, log_failure, Timer(log_failure), Supervisor(log_failure))
+    pool = factories.decode_pool(settings, log_failure, Timer(log_failure), Supervisor(log_failure))
     together, ended = threading.Barrier(3), threading.Semaphore(0)
     pictures = [Picture(together, ended) for _ in range(3)]
     for picture in pictures:

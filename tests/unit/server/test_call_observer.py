@@ -9,9 +9,9 @@ import pytest
 
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.call import Call, Subject
-from pixelserve_server.api.dispatch import Dispatcher, Guard
-from pixelserve_server.api.status import Status
-from pixelserve_server.api.watch import CallWatch
+from pixelserve_server.api.call_observer import CallObserver
+from pixelserve_server.api.dispatch import CallGuard, Dispatcher
+from pixelserve_server.api.status import CallStatus
 from pixelserve_server.engine.request import ComputedBatch
 from pixelserve_server.errors import NotFound
 from pixelserve_server.observe.access_log import AccessLog
@@ -50,7 +50,7 @@ class Traces:
 
 @pytest.fixture
 def handle(recorded_call: Callable[..., Any]) -> Callable[..., Any]:
-    """Has a call handled under a watch, which must not fail, and returns the call."""
+    """Has a call handled by an observer, which must not fail, and returns the call."""
 
     def handled(
         log: AccessLog | None, traces: Any, handler: Callable[[Call], None], method: str = INFER, metadata: Any = ()
@@ -58,8 +58,10 @@ def handle(recorded_call: Callable[..., Any]) -> Callable[..., Any]:
         failures: list[BaseException] = []
         call = recorded_call()
         call.metadata = lambda: metadata
-        watch = CallWatch(log, traces, failures.append)
-        dispatcher = Dispatcher({method: lambda _, call: handler(call)}, Admission(1000), Guard(str), watch=watch)
+        observer = CallObserver(log, traces, failures.append)
+        dispatcher = Dispatcher(
+            {method: lambda _, call: handler(call)}, Admission(1000), CallGuard(str), observer=observer
+        )
         dispatcher.handle(method, b"", call)
         assert not failures
         return call
@@ -121,14 +123,14 @@ def test_a_call_that_failed_gets_one_with_the_reason(handle: Callable[..., Any])
 
 def test_what_a_transport_refuses_gets_one_too(recorded_call: Callable[..., Any]) -> None:
     log, call = Lines(), recorded_call()
-    dispatcher = Dispatcher({}, Admission(1000), Guard(str), watch=CallWatch(log, None, str))
-    dispatcher.refuse(INFER, call, Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
+    dispatcher = Dispatcher({}, Admission(1000), CallGuard(str), observer=CallObserver(log, None, str))
+    dispatcher.refuse(INFER, call, CallStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
     assert [(each.method, each.reason) for each, _ in log.written] == [(INFER, "too_large")]
 
 
 def test_what_a_transport_could_not_hand_over_gets_one_too(recorded_call: Callable[..., Any]) -> None:
     log, call = Lines(), recorded_call()
-    dispatcher = Dispatcher({}, Admission(1000), Guard(str), watch=CallWatch(log, None, str))
+    dispatcher = Dispatcher({}, Admission(1000), CallGuard(str), observer=CallObserver(log, None, str))
     dispatcher.fail(INFER, call, NotFound("there are no letters"))
     assert [(each.method, each.reason) for each, _ in log.written] == [(INFER, "not_found")]
     assert 0 < log.written[0][0].started_ns <= log.written[0][0].ended_ns
@@ -177,8 +179,10 @@ def test_whatever_goes_wrong_here_costs_the_caller_nothing(
 
     failures: list[BaseException] = []
     call, admission = recorded_call(), Admission(1000)
-    watch = CallWatch(None, Broken(), failures.append)  # type: ignore[arg-type]
-    Dispatcher({INFER: lambda _, call: handler(call)}, admission, Guard(str), watch=watch).handle(INFER, b"", call)
+    observer = CallObserver(None, Broken(), failures.append)  # type: ignore[arg-type]
+    Dispatcher({INFER: lambda _, call: handler(call)}, admission, CallGuard(str), observer=observer).handle(
+        INFER, b"", call
+    )
     assert len(call.replies) + len(call.failures) == 1
     assert [str(failure) for failure in failures] == ["no space left"]
     # It is no longer counted as unanswered.

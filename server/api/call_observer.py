@@ -7,7 +7,7 @@ from ..failures import FailureLog
 from ..observe.access_log import AccessLog, Allowance
 from ..observe.calls import AnsweredCall, trace_parent
 from .call import Call, Record, Subject
-from .status import OK, Status
+from .status import OK, CallStatus
 
 if TYPE_CHECKING:
     from ..observe.traces import Tracing
@@ -21,7 +21,7 @@ _PROBES = frozenset(
 )
 
 
-class CallWatch:
+class CallObserver:
     """Reports a server's calls. Thread-safe; never raises.
 
     A successful call that is not reported costs one clock reading.
@@ -60,7 +60,7 @@ class CallWatch:
         except Exception as error:  # noqa: BLE001  see the class
             self._log_failure(error)
 
-    def failed(self, call: Call, status: Status) -> None:
+    def failed(self, call: Call, status: CallStatus) -> None:
         """Reports a call with a status other than OK."""
         try:
             log, record = self._access_log, call.record
@@ -70,7 +70,7 @@ class CallWatch:
         except Exception as error:  # noqa: BLE001  see the class
             self._log_failure(error)
 
-    def _tell(self, call: Call, status: Status, record: Record | None, *, is_logged: bool) -> None:
+    def _tell(self, call: Call, status: CallStatus, record: Record | None, *, is_logged: bool) -> None:
         answered = _answered(call, status, record)
         trace_id = answered.parent.trace_id if answered.parent else ""
         if self._tracing is not None and record is not None and record.is_traced:
@@ -79,7 +79,7 @@ class CallWatch:
             self._access_log.write(answered, trace_id)
 
 
-def _answered(call: Call, status: Status, record: Record | None) -> AnsweredCall:
+def _answered(call: Call, status: CallStatus, record: Record | None) -> AnsweredCall:
     subject = call.subject() if callable(call.subject) else call.subject or Subject("", "")
     return AnsweredCall(
         method=call.method,

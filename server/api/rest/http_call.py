@@ -1,4 +1,4 @@
-"""From the event loop to the dispatcher and back: a call that a coroutine waits for."""
+"""Sends calls from the event loop to the dispatcher and awaits their answers."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -6,15 +6,15 @@ from typing import Any
 
 from ..dispatch import Dispatcher
 from ..handover import Answers, Arrivals, LoopCall
-from ..status import Status
+from ..status import CallStatus
 from .status import HttpError, http_error
 
 Scope = MutableMapping[str, Any]
-"""What an ASGI server says of a request."""
+"""ASGI's description of a request."""
 
 
 def metadata(scope: Mapping[str, Any]) -> Iterator[tuple[str, str | bytes]]:
-    """Yields a request's headers, as `Call.metadata` says."""
+    """Yields a request's headers in the form of `Call.metadata`."""
     for name, value in scope["headers"]:
         yield name.decode("latin-1"), value.decode("latin-1")
 
@@ -28,21 +28,20 @@ class _HttpCall(LoopCall):
         return metadata(self._scope)
 
 
-class Caller:
-    """Calls the methods that gRPC's clients call. Belongs to the event loop's thread."""
+class HttpInvoker:
+    """Calls gRPC methods. Belongs to the event loop's thread."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
-        """Stores what it is handed."""
         self._dispatcher = dispatcher
-        # Of the loop, which is not there yet.
+        # Belongs to the loop, which does not exist yet.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers: Answers
         self._arrivals: Arrivals
 
     async def __call__(self, method: str, message: bytes, scope: Scope) -> bytes:
-        """Has a method handle a serialized request and returns the serialized response.
+        """Calls a method with a serialized request and returns the serialized response.
 
-        Cancelled where the caller leaves; what had not started will not be computed.
+        Cancelled if the caller leaves; queued work is then not computed.
 
         Args:
             method: full name, such as `/inference.GRPCInferenceService/ModelInfer`.
@@ -54,7 +53,7 @@ class Caller:
         """
         if not self._dispatcher.serves(method):
             name = method.rpartition("/")[2]
-            raise HttpError(501, f"this server does not serve {name}; the extensions in GET /v2 say what it serves")
+            raise HttpError(501, f"this server does not serve {name}; see the extensions in GET /v2")
         loop = self._loop or self._begin()
         call = _HttpCall(loop, self._answers, scope)
         self._arrivals.add(method, message, call)
@@ -63,8 +62,8 @@ class Caller:
         except asyncio.CancelledError:
             call.leave()
             raise
-        if isinstance(answer, Status):
-            # Not kept in a variable, which would hold all of this until the garbage collector comes.
+        if isinstance(answer, CallStatus):
+            # Not kept in a variable, which would keep all of this alive until garbage collection.
             raise http_error(answer, is_of_call=True)
         return answer
 

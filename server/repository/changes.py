@@ -21,7 +21,7 @@ MAX_LATE = 16
 """Maximum number of slow changes at once; more are refused. Each holds a thread and its model's memory."""
 
 
-class Turns:
+class ChangeQueue:
     """Applies changes on its own threads. Thread-safe."""
 
     def __init__(self, patience_s: float = PATIENCE_S, clock_s: Callable[[], float] = time.monotonic) -> None:
@@ -33,7 +33,7 @@ class Turns:
         """
         self._patience_s = patience_s
         self._clock_s = clock_s
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[_Change] = deque()
         # Start times of running changes, by model.
         self._begun_s: dict[str, float] = {}
         self._threads = 0
@@ -44,7 +44,7 @@ class Turns:
         """Submits a change of a model, to run after the model's earlier ones.
 
         Returns:
-            The result of the change. Cancelled if the turns are closed first.
+            The result of the change. Cancelled if the queue is closed first.
 
         Raises:
             QueueFull: too many slow changes are running.
@@ -104,36 +104,36 @@ class Turns:
             self._threads += 1
 
     def _work(self) -> None:
-        while (turn := self._take()) is not None:
-            model, change, done = turn
+        while (taken := self._take()) is not None:
+            model, change, done = taken
             _make(change, done)
             with self._changed:
                 del self._begun_s[model]
                 self._changed.notify_all()
 
-    def _take(self) -> "_Turn | None":
-        """Waits for the next turn; None if this thread is no longer needed."""
+    def _take(self) -> "_Change | None":
+        """Waits for the next change; None if this thread is no longer needed."""
         with self._changed:
             while not self._is_closed and self._threads <= len(self._begun_s) + 1:
-                if (turn := self._next()) is not None:
-                    self._begun_s[turn[0]] = self._clock_s()
+                if (change := self._next()) is not None:
+                    self._begun_s[change[0]] = self._clock_s()
                     self._add_thread()
-                    return turn
+                    return change
                 self._changed.wait(self._until_late_s() if self._waiting else None)
             self._threads -= 1
             return None
 
-    def _next(self) -> "_Turn | None":
+    def _next(self) -> "_Change | None":
         """Removes and returns the next change that may run, or None. The lock is held."""
         if len(self._late()) < len(self._begun_s) or len(self._begun_s) > MAX_LATE:
             return None
-        turn = next((each for each in self._waiting if each[0] not in self._begun_s), None)
-        if turn is not None:
-            self._waiting.remove(turn)
-        return turn
+        change = next((each for each in self._waiting if each[0] not in self._begun_s), None)
+        if change is not None:
+            self._waiting.remove(change)
+        return change
 
 
-_Turn = tuple[str, Callable[[], Any], Future[Any]]
+_Change = tuple[str, Callable[[], Any], Future[Any]]
 
 
 def _make(change: Callable[[], Any], done: "Future[Any]") -> None:

@@ -1,4 +1,4 @@
-"""Prints of files, which differ after a file of a repository is written, added or removed."""
+"""Fingerprints of files, which differ after a file of a repository is written, added or removed."""
 
 import os
 from collections.abc import Iterable
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from .layout import ModelFolder
 
-Print = tuple[tuple[str, int, int, int], ...]
+Fingerprint = tuple[tuple[str, int, int, int], ...]
 """Name, size, modification time and inode of each file."""
 
 
-def version_print(folder: ModelFolder, version: int) -> Print:
-    """Returns the print of a version's files and those shared by all versions, without config.pbtxt."""
+def version_fingerprint(folder: ModelFolder, version: int) -> Fingerprint:
+    """Returns the fingerprint of a version's files and those shared by all versions, without config.pbtxt."""
     others = {str(each) for each in folder.versions() if each != version}
     config_file = str(folder.config_file)
-    return tuple(entry for entry in folder_print(folder.path, but=others) if entry[0] != config_file)
+    return tuple(entry for entry in folder_fingerprint(folder.path, but=others) if entry[0] != config_file)
 
 
-def folder_print(folder: Path, but: Iterable[str] = ()) -> Print:
-    """Returns the print of all files below a folder, except in the subfolders `but`."""
+def folder_fingerprint(folder: Path, but: Iterable[str] = ()) -> Fingerprint:
+    """Returns the fingerprint of all files below a folder, except in the subfolders `but`."""
     found: list[tuple[str, int, int, int]] = []
     walked: set[tuple[int, int]] = set()
     # Kubernetes mounts files as links; one that leads back up must not be followed forever.
