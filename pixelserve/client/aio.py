@@ -112,7 +112,7 @@ class AsyncClient:
             ...     async with AsyncClient("127.0.0.1:8001") as client:
             ...         return await client.classify(["seven.png", "broken.png"], model="mnist-cnn")
             >>> [prediction.error for prediction in asyncio.run(main())]
-            ['', 'this is no picture']
+            ['', 'this is not a picture']
         """
         query = Query(model, version, top_k, inversion, return_seen, occlusion)
         timeout_s = self._configuration.timeout_s_or(timeout_s)

@@ -49,7 +49,7 @@ class Caller:
                 return lane.call(method, request, attempts.remaining_s(), flight)
             except grpc.FutureCancelledError as error:
                 self.check_open()
-                raise Cancelled(grpc.StatusCode.CANCELLED, "nobody wants the answer any more") from error
+                raise Cancelled(grpc.StatusCode.CANCELLED, "the answer is no longer needed") from error
             except grpc.RpcError as error:
                 self.check_open()
                 self._sleep(attempts.wait_after(Failure.of(error, lane.endpoint)))

@@ -78,7 +78,7 @@ class Tls:
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
-            raise SettingsError("tls needs both cert and key, or neither: the one is of no use without the other")
+            raise SettingsError("tls needs both cert and key, or neither")
 
 
 def _check(holds: bool, field: str, expected: str, received: object) -> None:

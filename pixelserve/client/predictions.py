@@ -88,7 +88,7 @@ class Prediction:
             PictureError: the picture could not be read.
         """
         if self.error or not self.classes:
-            raise PictureError(self.error or "the server gave no class", self.source)
+            raise PictureError(self.error or "the server returned no class", self.source)
         return self.classes[0]
 
 

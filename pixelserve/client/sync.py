@@ -147,7 +147,7 @@ class Client:
             >>> [prediction.label for prediction in two if not prediction.error]
             ['7']
             >>> two[1].error
-            'this is no picture'
+            'this is not a picture'
         """
         query = Query(model, version, top_k, inversion, return_seen, occlusion)
         timeout_s = self._configuration.timeout_s_or(timeout_s)

@@ -46,7 +46,7 @@ class Word:
 WORDS = {
     "colour": Word("The channels; default: grey for one, rgb for three.", tuple(COLOURS)),
     "layout": Word("The order of the input's axes; default: as its shape says.", get_args(Layout)),
-    "size": Word("Height and width, such as 224 or 180x240, for a model that takes any size.", form="HEIGHTxWIDTH"),
+    "size": Word("Height and width, such as 224 or 180x240, for a model that accepts any size.", form="HEIGHTxWIDTH"),
     "fit": Word("How a picture of another shape becomes the model's; default: letterbox.", get_args(Fit)),
     "resize": Word("With crop: the shorter side before the centre is cropped, or 8/7 of the size.", form="PIXELS"),
     "resampling": Word("The filter of resizing; default: bilinear.", get_args(Resampling)),

@@ -66,7 +66,7 @@ def measure(
         names: the labels in index order.
         split: what the samples are, such as test.
         temperature: what the model divides its logits by, to tell calibration without it as well; None: nothing.
-        picture_of: returns the pictures of the surest errors.
+        picture_of: returns the pictures of the most confident errors.
     """
     names = class_names(names)
     if scores.shape[1] == 1:

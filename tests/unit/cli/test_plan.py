@@ -154,8 +154,8 @@ def test_a_server_that_does_not_tell_of_its_runs_ends_with_1(ask: Run, monkeypat
         (("--curve", "--overload"), "exclude each other"),
         (("--curve", "--rate", 5), "--curve sets its own load"),
         (("--metrics-url", "http://127.0.0.1:1"), "--metrics-url needs --curve"),
-        (("--curve", "--tls"), "and without TLS"),
-        (("--curve", "--address", "127.0.0.1:1"), "a curve speaks to one server"),
+        (("--curve", "--tls"), "without TLS"),
+        (("--curve", "--address", "127.0.0.1:1"), "a curve needs a single server"),
     ],
 )
 def test_a_curve_has_its_own_load(ask: Run, fake: Any, arguments: tuple[object, ...], message: str) -> None:

@@ -97,7 +97,7 @@ def test_a_broken_picture_among_good_ones_costs_them_nothing(
     assert (first.label, last.label) == ("7", "5")
     assert missing.error == "the file cannot be read: No such file or directory"
     assert folder.error == "the file cannot be read: Is a directory"
-    assert broken.error == "this is no picture"
+    assert broken.error == "this is not a picture"
     assert nul.error
     assert [each.source for each in (first, missing, broken)] == [str(pictures[0]), pictures[1], None]
     with pytest.raises(PictureError, match=r"missing\.png: the file cannot be read"):
