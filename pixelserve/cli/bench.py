@@ -193,8 +193,8 @@ def _workload(
     finder = Finder()
     files = list(pictures.find(images, finder))
     if images and not files:
-        passed = finder.passed_over() or "empty"
-        raise CommandError(f"no pictures in {', '.join(map(str, images))} ({passed})", Exit.USAGE)
+        skipped = finder.skipped() or "empty"
+        raise CommandError(f"no pictures in {', '.join(map(str, images))} ({skipped})", Exit.USAGE)
     if name == "infer" and files:
         # To send raw pixels, files must be decoded here.
         extras.load("PIL.Image", extra="server")

@@ -172,9 +172,9 @@ def _write(
             found[bool(prediction.error)] += 1
             bar.advance(task)
     if not found:
-        passed = finder.passed_over()
+        skipped = finder.skipped()
         raise CommandError(
-            f"no pictures in {', '.join(map(str, images))}{f' ({passed})' if passed else ''}; "
+            f"no pictures in {', '.join(map(str, images))}{f' ({skipped})' if skipped else ''}; "
             f"expected files that end in {', '.join(SUFFIXES)}",
             Exit.USAGE,
         )
@@ -197,7 +197,7 @@ def _finish(found: Counter[bool], finder: Finder, took_s: float) -> None:
     total, failed = found.total(), found[True]
     rate = total / took_s if took_s else 0.0
     noun = "picture" if total == 1 else "pictures"
-    passed = f"; skipped: {finder.passed_over()}" if finder.passed_over() else ""
-    print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s{passed}", file=sys.stderr)
+    skipped = f"; skipped: {finder.skipped()}" if finder.skipped() else ""
+    print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s{skipped}", file=sys.stderr)
     if failed:
         raise typer.Exit(Exit.SOME_PICTURES_FAILED)

@@ -84,7 +84,7 @@ def test_scaling_of_a_keras_model_is_offered_in_the_graph(capsys: pytest.Capture
     [
         ("fit=crop", {"fit": "letterbox"}, r'fit=crop, and --fit is letterbox: .*write --picture "fit=letterbox"$'),
         ("vit size=224", {"size": "180x240"}, r'and --size is 180x240: .*write --picture "vit size=180x240"$'),
-        ("imagnet", {"fit": "crop"}, r'there is no preset "imagnet".*; write --picture "imagenet"$'),
+        ("imagnet", {"fit": "crop"}, r'unknown preset "imagnet".*; write --picture "imagenet"$'),
     ],
 )
 def test_flags_that_contradict_the_line_are_refused(line: str, flags: dict[str, str], said: str) -> None:
