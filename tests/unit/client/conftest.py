@@ -284,9 +284,9 @@ class FakeTime:
             self.wait(wait_s)
 
         if isinstance(client, BlockingAsyncClient):
-            client.wrapped._caller._sleep = wait
+            client.wrapped._connections._sleep = wait
         else:
-            client._caller._sleep = self.wait
+            client._connections._sleep = self.wait
 
 
 @pytest.fixture
