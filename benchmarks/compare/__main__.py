@@ -22,7 +22,7 @@ from .figures import Figure, Kind, Round
 from .load import h2load_version
 from .measure import Measurer, servers
 from .ours import Transport
-from .plan import Plan
+from .setup import Setup
 
 WARM_UP_S = 1.0
 EXIT_MISSED, EXIT_ERROR = 1, 2
@@ -114,7 +114,7 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
     Raises:
         CompareError: something could not be measured.
     """
-    plan = Plan(cores.choose(), extent.seconds, WARM_UP_S, transport)
+    setup = Setup(cores.choose(), extent.seconds, WARM_UP_S, transport)
     h2load_version()
     triton = _install() if with_triton else None
     possible = table.all_figures(extent.requests, extent.swaps, extent.models, extent.cost_requests)
@@ -123,7 +123,7 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
         raise CompareError(f"nothing to measure: {', '.join(sorted(groups))} needs Triton")
     timed = [figure for figure in chosen if not figure.is_apart]
     # Children that name no core of their own stay on the load's as well.
-    os.sched_setaffinity(0, {plan.cores.load})
+    os.sched_setaffinity(0, {setup.cores.load})
     # Drawn only when a step begins: a thread that draws would take time from the generator.
     with Progress(
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
@@ -136,18 +136,18 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
         names = {name for figure in timed for name in figure.servers}
         if "curve" in groups:
             names |= {figures.OURS, figures.TRITON}
-        with servers(names, plan, triton, extent.models) as running:
-            measurer = Measurer(plan, running)
+        with servers(names, setup, triton, extent.models) as running:
+            measurer = Measurer(setup, running)
             used = ours.transport_name(running[figures.OURS]) if figures.OURS in running else transport
             measured += [measurer.round(timed, number, steps.next) for number in range(extent.rounds)]
             if "curve" in groups:
-                brief = replace(plan, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
+                brief = replace(setup, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
                 curve = Measurer(brief, running).curve(steps.next)
             steps.next("done")
         for figure in chosen:
             # Some figures share their rounds.
             if figure.is_apart and not any(map(figure.is_in, measured)):
-                measured += _apart(plan, figure, extent.rounds, steps.same)
+                measured += _apart(setup, figure, extent.rounds, steps.same)
     rows = figures.rows(chosen, measured)
     facts = machine.facts(triton, f"{used} (--transport {transport})")
     return report.Report(facts, extent.rounds, extent.seconds, rows, curve)
@@ -158,25 +158,25 @@ def _install() -> peer.Installation:
     return peer.install()
 
 
-def _apart(plan: Plan, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
+def _apart(setup: Setup, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
     """Measures a figure on a server of its own: the others have answered requests, and must not be disturbed."""
     if figure.ours.kind == Kind.SWAPPED:
-        return swapping.under_load(plan, figure, rounds * figures.SWAPS_A_ROUND, say)
+        return swapping.under_load(setup, figure, rounds * figures.SWAPS_A_ROUND, say)
     if figure.ours.kind == Kind.CPU:
-        return cost.rounds(plan, figure, rounds * figures.COSTS_A_ROUND, say)
+        return cost.rounds(setup, figure, rounds * figures.COSTS_A_ROUND, say)
     if figure.ours.kind in (Kind.IDLE, Kind.HELD):
-        return held.rounds(plan, figure, say)
+        return held.rounds(setup, figure, say)
     if figure.ours.kind in (Kind.OVERLOADED, Kind.POLITE):
         count = 1 + rounds // figures.ROUNDS_AN_OVERLOAD
-        return overload.rounds(plan, figure.ours.server, count, say)
+        return overload.rounds(setup, figure.ours.server, count, say)
     if figure.ours.kind == Kind.CLASSIFIED:
-        return pictures.rounds(plan, rounds, say)
+        return pictures.rounds(setup, rounds, say)
     if figure.ours.kind == Kind.LOADED:
-        return loading.rounds(plan, rounds, say)
+        return loading.rounds(setup, rounds, say)
     if figure.ours.swaps:
-        return swapping.memory(plan, figure, say)
-    with servers({figures.OURS}, plan, None) as running:
-        return [Measurer(plan, running).memory(figure, say)]
+        return swapping.memory(setup, figure, say)
+    with servers({figures.OURS}, setup, None) as running:
+        return [Measurer(setup, running).memory(figure, say)]
 
 
 def _count(timed: Sequence[Figure], rounds: int, with_curve: bool, with_triton: bool) -> int:

@@ -13,9 +13,9 @@ from .bodies import METHOD, MODEL
 from .errors import ServerError
 from .figures import COUNTED, Figure, Kind, Measurement, Round, Values
 from .measure import SETTLE_S, Measurer, Say
-from .plan import Plan
 from .process import Server
 from .repositories import repository
+from .setup import Setup
 
 PARTS = 10
 """In how many parts a round's requests are sent, with metrics and without in turn."""
@@ -26,7 +26,7 @@ SCRAPE_TIMEOUT_S = 20.0
 PROMETHEUS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 
 
-def rounds(plan: Plan, figure: Figure, count: int, say: Say) -> list[Round]:
+def rounds(setup: Setup, figure: Figure, count: int, say: Say) -> list[Round]:
     """Measures the CPU time of as many requests with the metrics and without, and that of a scrape, so often.
 
     Every round has two new servers. Where a process happens to lie in memory can make it faster or slower by about what
@@ -40,28 +40,28 @@ def rounds(plan: Plan, figure: Figure, count: int, say: Say) -> list[Round]:
     found: list[Round] = []
     for number in range(count):
         say(f"CPU time with metrics and without, {number + 1} of {count}")
-        with _servers(plan, figure, number) as running:
-            costs = _of_requests(Measurer(plan, running), running, figure, number)
+        with _servers(setup, figure, number) as running:
+            costs = _of_requests(Measurer(setup, running), running, figure, number)
             found.append({**costs, Measurement(Kind.SCRAPE, COUNTED): _of_scrapes(running[COUNTED])})
     return found
 
 
 @contextmanager
-def _servers(plan: Plan, figure: Figure, number: int) -> Iterator[Mapping[str, Server]]:
+def _servers(setup: Setup, figure: Figure, number: int) -> Iterator[Mapping[str, Server]]:
     """Runs both until the block ends; they are started in turn, too."""
     with repository() as place, ExitStack() as stack:
         names = [wanted.server for wanted in figure.in_turn(number)]
-        yield {name: stack.enter_context(_serve(name, plan, place)) for name in names}
+        yield {name: stack.enter_context(_serve(name, setup, place)) for name in names}
 
 
-def _serve(name: str, plan: Plan, place: Path) -> AbstractContextManager[Server]:
+def _serve(name: str, setup: Setup, place: Path) -> AbstractContextManager[Server]:
     # Where each measures at load what a batch may hold, one takes 16 rows and the other 32, which differ by far more.
     options = ["--no-limit-batches"]
     if name == COUNTED:
-        return ours.serve(name, plan.cores, plan.transport, repository=place, options=options)
+        return ours.serve(name, setup.cores, setup.transport, repository=place, options=options)
     options += ["--drift-window", "0"]
     return ours.serve(
-        name, plan.cores, plan.transport, repository=place, options=options, module="benchmarks.compare.uncounted"
+        name, setup.cores, setup.transport, repository=place, options=options, module="benchmarks.compare.uncounted"
     )
 
 

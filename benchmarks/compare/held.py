@@ -17,8 +17,8 @@ from .bodies import grpc_message, infer_request, mnist_images
 from .errors import LoadError
 from .figures import OURS_GRPCIO, OURS_TLS, Figure, Kind, Measurement, Round, Values
 from .ours import Transport
-from .plan import Plan
 from .process import Server
+from .setup import Setup
 from .waiting import WaitingConnection
 
 FEW, MANY = 200, 1_200
@@ -39,7 +39,7 @@ dynamic_batching {
 """
 
 
-def rounds(plan: Plan, figure: Figure, say: Callable[[str], None]) -> list[Round]:
+def rounds(setup: Setup, figure: Figure, say: Callable[[str], None]) -> list[Round]:
     """Measures both sides of a figure on fresh servers, once: two rounds differed by half a percent.
 
     Raises:
@@ -48,7 +48,7 @@ def rounds(plan: Plan, figure: Figure, say: Callable[[str], None]) -> list[Round
     """
     _allow_open_files()
     say(figure.title)
-    return [{wanted: _measure(plan, wanted) for wanted in figure.in_turn(0)}]
+    return [{wanted: _measure(setup, wanted) for wanted in figure.in_turn(0)}]
 
 
 def _allow_open_files() -> None:
@@ -58,28 +58,28 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
 
 
-def _measure(plan: Plan, wanted: Measurement) -> Values:
+def _measure(setup: Setup, wanted: Measurement) -> Values:
     with ExitStack() as stack:
         if wanted.kind == Kind.IDLE:
-            server = stack.enter_context(_serve(plan, wanted.server))
+            server = stack.enter_context(_serve(setup, wanted.server))
             return {"kib_each": _idle_kib(server, stack)}
         place = stack.enter_context(held_repository())
         options = ["--no-limit-batches"]
-        transport = _transport(plan, wanted.server)
+        transport = _transport(setup, wanted.server)
         server = stack.enter_context(
-            ours.serve(wanted.server, plan.cores, transport, repository=place, options=options)
+            ours.serve(wanted.server, setup.cores, transport, repository=place, options=options)
         )
         return {"kib_each": _held_kib(server, stack)}
 
 
-def _transport(plan: Plan, name: str) -> Transport:
-    return Transport.GRPCIO if name == OURS_GRPCIO else plan.transport
+def _transport(setup: Setup, name: str) -> Transport:
+    return Transport.GRPCIO if name == OURS_GRPCIO else setup.transport
 
 
-def _serve(plan: Plan, name: str) -> AbstractContextManager[Server]:
+def _serve(setup: Setup, name: str) -> AbstractContextManager[Server]:
     if name == OURS_TLS:
-        return tls.serve(name, plan.cores, plan.transport)
-    return ours.serve(name, plan.cores, _transport(plan, name))
+        return tls.serve(name, setup.cores, setup.transport)
+    return ours.serve(name, setup.cores, _transport(setup, name))
 
 
 def _idle_kib(server: Server, stack: ExitStack) -> float:

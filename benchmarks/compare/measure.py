@@ -33,8 +33,8 @@ from .figures import (
 )
 from .load import Load, Target, grpc_target, h2load, send
 from .ours import Transport
-from .plan import Plan
 from .process import Server
+from .setup import Setup
 from .stream import StreamLoad
 
 CHECK_TIMEOUT_S = 20.0
@@ -47,10 +47,10 @@ Say = Callable[[str], None]
 
 @contextmanager
 def servers(
-    names: Collection[str], plan: Plan, triton: peer.Installation | None, models: int = 1
+    names: Collection[str], setup: Setup, triton: peer.Installation | None, models: int = 1
 ) -> Iterator[dict[str, Server]]:
     """Runs the servers with these names until the block ends; other names are left out. `models` are many models."""
-    cores, transport = plan.cores, plan.transport
+    cores, transport = setup.cores, setup.transport
     makers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
         OURS: lambda: ours.serve(OURS, cores, transport),
         OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, Transport.GRPCIO),
@@ -69,9 +69,9 @@ def servers(
 class Measurer:
     """Measures servers that run, one after the other."""
 
-    def __init__(self, plan: Plan, running: Mapping[str, Server]) -> None:
+    def __init__(self, setup: Setup, running: Mapping[str, Server]) -> None:
         """Loads the images and the model that says what the answers must be."""
-        self._plan, self._servers = plan, running
+        self._setup, self._servers = setup, running
         self._images, self._oracle = bodies.mnist_images(), bodies.Oracle()
 
     def round(self, figures: Sequence[Figure], number: int, say: Say) -> dict[Measurement, Values]:
@@ -110,7 +110,7 @@ class Measurer:
         Raises:
             LoadError: requests failed.
         """
-        target, cores = self._target(wanted), self._plan.cores
+        target, cores = self._target(wanted), self._setup.cores
         send(target, wanted.in_flight, connections=wanted.connections, requests=requests, cores=cores)
 
     def _tell_and_measure(self, wanted: Measurement, say: Say) -> Values:
@@ -118,34 +118,34 @@ class Measurer:
         return self._measure(wanted)
 
     def _measure(self, wanted: Measurement) -> Values:
-        plan = self._plan
+        setup = self._setup
         if wanted.kind == Kind.ALONE:
-            return {"images_per_s": alone.images_per_s(plan.cores, plan.seconds, plan.warm_up_s)}
+            return {"images_per_s": alone.images_per_s(setup.cores, setup.seconds, setup.warm_up_s)}
         self.check(wanted)
         if wanted.kind in (Kind.H2LOAD, Kind.HTTP):
             return _values(self._h2load(wanted), wanted.images)
         if wanted.kind == Kind.SPENT:
             return {"cpu_us": self._spent_us(wanted)}
         if wanted.kind == Kind.BESIDE:
-            with neighbour.busy(plan.cores):
+            with neighbour.busy(setup.cores):
                 return _values(self._h2load(wanted), wanted.images)
         rate = self._generator(wanted).requests_per_s(
             distinct=wanted.kind == Kind.DISTINCT,
             on_one_call=wanted.kind == Kind.ONE_CALL,
-            seconds=plan.seconds,
-            warm_up_s=plan.warm_up_s,
+            seconds=setup.seconds,
+            warm_up_s=setup.warm_up_s,
         )
         return {"requests_per_s": rate}
 
     def _h2load(self, wanted: Measurement) -> Load:
-        plan, target = self._plan, self._target(wanted)
+        setup, target = self._setup, self._target(wanted)
         return h2load(
             target,
             wanted.in_flight,
             connections=wanted.connections,
-            seconds=plan.seconds,
-            warm_up_s=plan.warm_up_s,
-            cores=plan.cores,
+            seconds=setup.seconds,
+            warm_up_s=setup.warm_up_s,
+            cores=setup.cores,
         )
 
     def _spent_us(self, wanted: Measurement) -> float:

@@ -15,7 +15,7 @@ from . import ours
 from .errors import LoadError
 from .figures import OURS_GRPCIO, Kind, Measurement, Round, Values
 from .ours import Transport
-from .plan import Plan
+from .setup import Setup
 
 MODEL = "cifar10"
 CONNECTIONS = 8
@@ -25,19 +25,19 @@ LIGHT = 0
 """Stands for 0.7 of the capacity, where a whole number of capacities is expected."""
 
 
-def rounds(plan: Plan, server: str, count: int, say: Callable[[str], None]) -> list[Round]:
+def rounds(setup: Setup, server: str, count: int, say: Callable[[str], None]) -> list[Round]:
     """Overloads a fresh server so often.
 
     Raises:
         LoadError: it could not be measured.
     """
-    transport = Transport.GRPCIO if server == OURS_GRPCIO else plan.transport
+    transport = Transport.GRPCIO if server == OURS_GRPCIO else setup.transport
     found: list[Round] = []
     for number in range(count):
-        with ours.serve(server, plan.cores, transport, options=["--intra-op-threads", "1"]) as running:
+        with ours.serve(server, setup.cores, transport, options=["--intra-op-threads", "1"]) as running:
             try:
                 measured = _measure(
-                    running.port, plan.seconds, partial(_say, say, f"overload, {number + 1} of {count}")
+                    running.port, setup.seconds, partial(_say, say, f"overload, {number + 1} of {count}")
                 )
             except BenchError as error:
                 raise LoadError(f"{server} could not be overloaded: {error}") from error

@@ -31,8 +31,8 @@ from .errors import LoadError
 from .figures import DIGITS, JPEGS, OURS, PHOTOS, Kind, Measurement, Round, Values
 from .measure import SETTLE_S, Say
 from .photos import jpeg, photo, png
-from .plan import Plan
 from .process import Server
+from .setup import Setup
 
 IN_FLIGHT = 8
 _SIDE = 224
@@ -75,7 +75,7 @@ SORTS = {
 }
 
 
-def rounds(plan: Plan, count: int, say: Say) -> list[Round]:
+def rounds(setup: Setup, count: int, say: Say) -> list[Round]:
     """Measures each sort of pictures so often, by the server and by the loop.
 
     Raises:
@@ -83,14 +83,14 @@ def rounds(plan: Plan, count: int, say: Say) -> list[Round]:
         LoadError: a picture was not answered, or the loop failed.
     """
     found: list[Round] = []
-    with _place() as place, ours.serve(OURS, plan.cores, plan.transport, repository=place / "models") as server:
+    with _place() as place, ours.serve(OURS, setup.cores, setup.transport, repository=place / "models") as server:
         for number in range(count):
             results: dict[Measurement, Values] = {}
             for name in SORTS:
                 say(f"{name}, {number + 1} of {count}")
                 for kind in (Kind.CLASSIFIED, Kind.PREPARED)[:: 1 if number % 2 else -1]:
                     values = _classified if kind == Kind.CLASSIFIED else _looped
-                    results[Measurement(kind, name)] = values(plan, server, place, name)
+                    results[Measurement(kind, name)] = values(setup, server, place, name)
             found.append(results)
     return found
 
@@ -133,7 +133,7 @@ def _write_model(folder: Path, sort: Sort) -> None:
     (folder / "config.pbtxt").write_text(f"max_batch_size: 64 dynamic_batching {{ }}{parameters}")
 
 
-def _classified(plan: Plan, server: Server, place: Path, name: str) -> Values:
+def _classified(setup: Setup, server: Server, place: Path, name: str) -> Values:
     """Keeps IN_FLIGHT requests in flight; returns pictures a second, and the server's CPU time for one."""
     sort, files = SORTS[name], _read(place / name)
     count = max(1, len(files) // sort.each)
@@ -147,9 +147,9 @@ def _classified(plan: Plan, server: Server, place: Path, name: str) -> Values:
     with grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         load = _Load(lambda number: stub.Classify.future(requests[number % count], timeout=_TIMEOUT_S))
-        load.run(plan.warm_up_s)
+        load.run(setup.warm_up_s)
         before_s, start_s = server.cpu_s(), time.perf_counter()
-        answered = load.run(plan.seconds) * sort.each
+        answered = load.run(setup.seconds) * sort.each
         elapsed_s = time.perf_counter() - start_s
         cpu_s = server.cpu_s() - before_s
         load.end()
@@ -194,10 +194,10 @@ def _check(future: "grpc.Future[pb.ClassifyResponse]") -> None:
         raise LoadError(f"a picture was not classified: {failed[0]}")
 
 
-def _looped(plan: Plan, server: Server, place: Path, name: str) -> Values:
+def _looped(setup: Setup, server: Server, place: Path, name: str) -> Values:
     """Runs the loop on the server's core while the server waits."""
-    command = [*plan.cores.pin_server(), sys.executable, "-m", "benchmarks.compare.pictures", str(place / name), name]
-    command += [str(plan.seconds), str(plan.warm_up_s)]
+    command = [*setup.cores.pin_server(), sys.executable, "-m", "benchmarks.compare.pictures", str(place / name), name]
+    command += [str(setup.seconds), str(setup.warm_up_s)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise LoadError(f"the loop over {name} beside {server.name} failed:\n{done.stderr}")

@@ -9,9 +9,9 @@ from . import ours
 from .bodies import MODEL, Oracle, mnist_images
 from .figures import OURS, Figure, Round
 from .load import percentile
-from .plan import Plan
 from .process import Server
 from .repositories import MAX_BATCH_SIZE, Swapper, repository
+from .setup import Setup
 from .stream import StreamLoad, Times
 
 # Between a swap and the next, so that the second before each has nothing of another.
@@ -24,17 +24,17 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def _swapped_server(plan: Plan, max_batch_size: int = MAX_BATCH_SIZE) -> Iterator[tuple[Server, Swapper]]:
+def _swapped_server(setup: Setup, max_batch_size: int = MAX_BATCH_SIZE) -> Iterator[tuple[Server, Swapper]]:
     options = ["--model-control-mode", "explicit", "--load-models", MODEL]
     with (
         repository(max_batch_size=max_batch_size) as place,
-        ours.serve(OURS, plan.cores, plan.transport, repository=place, options=options) as server,
+        ours.serve(OURS, setup.cores, setup.transport, repository=place, options=options) as server,
         Swapper(server.address, place) as swapper,
     ):
         yield server, swapper
 
 
-def under_load(plan: Plan, figure: Figure, count: int, say: Say) -> list[Round]:
+def under_load(setup: Setup, figure: Figure, count: int, say: Say) -> list[Round]:
     """Swaps a version so often while requests are in flight; returns the latencies of each swap and before it.
 
     Raises:
@@ -43,7 +43,7 @@ def under_load(plan: Plan, figure: Figure, count: int, say: Say) -> list[Round]:
     """
     say(f"{count} swaps under load")
     enough = threading.Event()
-    with _swapped_server(plan) as (server, swapper), ThreadPoolExecutor(1) as pool:
+    with _swapped_server(setup) as (server, swapper), ThreadPoolExecutor(1) as pool:
         load = StreamLoad(server.port, mnist_images(), Oracle(), figure.ours.in_flight)
         swapping = pool.submit(_swap_often, swapper, count, enough)
         try:
@@ -87,7 +87,7 @@ def around(figure: Figure, times: Times, asked_s: float, done_s: float) -> Round
     }
 
 
-def memory(plan: Plan, figure: Figure, say: Say) -> list[Round]:
+def memory(setup: Setup, figure: Figure, say: Say) -> list[Round]:
     """Swaps a version again and again, with one request for each; returns resident memory early and at the end.
 
     What the allocator holds goes up and down by a few percent from swap to swap, so several are looked at each time.
@@ -96,7 +96,7 @@ def memory(plan: Plan, figure: Figure, say: Say) -> list[Round]:
         ServerError: the server refused a swap, or went on with the old version.
     """
     looks: list[float] = []
-    with _swapped_server(plan, SMALL_BATCH) as (server, swapper):
+    with _swapped_server(setup, SMALL_BATCH) as (server, swapper):
         for number in range(figure.ours.swaps):
             if number % 10 == 0:
                 say(f"memory: {number:,} of {figure.ours.swaps:,} swaps")

@@ -1,9 +1,9 @@
-"""Gate: the objects of each rendering fit together: selectors find pods, ports and volumes exist."""
+"""Check: the objects of each rendering fit together: selectors find pods, ports and volumes exist."""
 
 from pathlib import Path
 
 from .chart import KUBERNETES
-from .gate import Result
+from .check import Result
 from .matrix import rendered
 from .references import faults
 

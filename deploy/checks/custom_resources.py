@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import tools
-from .gate import CheckError
+from .check import CheckError
 from .manifests import Manifest
 
 SCRIPT = Path(__file__).with_name("custom_schemas.mjs")

@@ -1,10 +1,10 @@
-"""Gate: hadolint has nothing to say about the Dockerfiles."""
+"""Check: hadolint has nothing to say about the Dockerfiles."""
 
 import json
 from pathlib import Path
 
 from . import tools
-from .gate import CheckError, Result
+from .check import CheckError, Result
 
 
 def check(folder: Path) -> Result:

@@ -1,11 +1,11 @@
-"""Gate: the real Envoy accepts each configuration that the chart writes."""
+"""Check: the real Envoy accepts each configuration that the chart writes."""
 
 import json
 import tempfile
 from pathlib import Path
 
 from . import tools
-from .gate import Result
+from .check import Result
 from .manifests import label
 from .matrix import rendered
 

@@ -1,10 +1,10 @@
-"""Gate: KServe's objects are valid for its API, and their pods for Kubernetes and the restricted profile."""
+"""Check: KServe's objects are valid for its API, and their pods for Kubernetes and the restricted profile."""
 
 from pathlib import Path
 
 from . import custom_resources, kubernetes_schemas, pod_security
 from .chart import KUBERNETES
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, ManifestError, label, load
 from .pods import pods
 

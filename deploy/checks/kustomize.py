@@ -1,11 +1,11 @@
-"""Gate: deploy/kustomize gives the same objects as the chart with its values.yaml, and what options.yaml adds to it."""
+"""Check: deploy/kustomize gives the same objects as the chart with its values.yaml, and what options.yaml adds to it."""
 
 import json
 from pathlib import Path
 
 from . import tools
 from .chart import render
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, ManifestError, label, load
 from .options import options
 

@@ -1,10 +1,10 @@
-"""Gate: `helm lint --strict` has nothing to say about any of the chart's files of values."""
+"""Check: `helm lint --strict` has nothing to say about any of the chart's files of values."""
 
 from pathlib import Path
 
 from . import tools
 from .chart import KUBERNETES, NAMESPACE, values_files
-from .gate import Result
+from .check import Result
 
 
 def check(chart: Path) -> Result:

@@ -87,7 +87,7 @@ def _pairwise() -> Iterator[Row]:
 
 @functools.cache
 def rendered(chart: Path) -> tuple[Rendered, ...]:
-    """Returns every row for every release of Kubernetes. Rendered once; the gates share it."""
+    """Returns every row for every release of Kubernetes. Rendered once; the checks share it."""
     return rendered_rows(chart, tuple(rows(chart)))
 
 

@@ -1,4 +1,4 @@
-"""Reads options.yaml: what the gates combine, and what the chart must refuse."""
+"""Reads options.yaml: what the checks combine, and what the chart must refuse."""
 
 import functools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Gate: checkov, with all of its policies for Kubernetes, finds nothing in what the chart installs by default."""
+"""Check: checkov, with all of its policies for Kubernetes, finds nothing in what the chart installs by default."""
 
 import json
 import tempfile
@@ -7,7 +7,7 @@ from typing import Any
 
 from . import tools
 from .chart import render_text
-from .gate import CheckError, Result
+from .check import CheckError, Result
 
 # Without a key checkov has nothing to upload, but it would still ask for descriptions of its policies.
 OFFLINE = ("--skip-download", "--skip-results-upload")

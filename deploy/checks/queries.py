@@ -1,4 +1,4 @@
-"""Gate: Prometheus's rules are valid and pass their tests, and so does each query that the chart scales by.
+"""Check: Prometheus's rules are valid and pass their tests, and so does each query that the chart scales by.
 
 queries.yaml has the tests of the latter.
 """
@@ -13,7 +13,7 @@ import yaml
 
 from . import tools
 from .chart import CUSTOM_APIS, NAMESPACE, render
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, label
 from .matrix import rendered
 

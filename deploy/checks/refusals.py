@@ -1,11 +1,11 @@
-"""Gate: the chart refuses values that cannot work, with a message that says so; options.yaml lists them."""
+"""Check: the chart refuses values that cannot work, with a message that says so; options.yaml lists them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .chart import KUBERNETES, RenderError, render_text
-from .gate import Result
+from .check import Result
 from .options import merge, options
 
 

@@ -1,9 +1,9 @@
-"""Gate: every pod meets the restricted profile of the Pod Security Standards, so its namespace may enforce it."""
+"""Check: every pod meets the restricted profile of the Pod Security Standards, so its namespace may enforce it."""
 
 import json
 from pathlib import Path
 
-from .gate import Result
+from .check import Result
 from .matrix import rendered
 from .pod_security import CONTROLS, faults
 from .pods import Pod, pods

@@ -1,4 +1,4 @@
-"""Gate: each rendered object is valid for each release of Kubernetes, with no unknown field, and each has a schema."""
+"""Check: each rendered object is valid for each release of Kubernetes, with no unknown field, and each has a schema."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import custom_resources, kubernetes_schemas
 from .chart import KUBERNETES
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, label
 from .matrix import Rendered, rendered, rows
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import kubernetes_schemas, lint, pod_security, policies, references, schemas
 from .chart import CUSTOM_APIS, KUBERNETES, render
-from .gate import CheckError
+from .check import CheckError
 from .kustomize import HOOK
 from .manifests import Manifest
 from .matrix import Row, rendered_rows

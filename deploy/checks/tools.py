@@ -1,4 +1,4 @@
-"""Finds and runs the programs that the gates need."""
+"""Finds and runs the programs that the checks need."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .gate import ROOT, CheckError
+from .check import ROOT, CheckError
 
 VENV = ROOT / ".venv"
 TIMEOUT_S = 240

@@ -32,7 +32,7 @@ class WrongAnswer(Exception):
     """An answer came, and it is not the picture's label."""
 
 
-class Caller(Protocol):
+class DrillClient(Protocol):
     """One client with one connection."""
 
     def call(self, picture: np.ndarray) -> tuple[int, str]:

@@ -98,7 +98,7 @@ def running(loads: list[Load], targets: dict[str, str], ca: Path | None, folder:
 
 def _work(number: int, options: argparse.Namespace, stop: threading.Event, records: list[Record]) -> None:
     kinds = calls.KINDS[options.kind]
-    caller: calls.Caller = kinds[number % len(kinds)](options.target, options.ca)
+    client: calls.DrillClient = kinds[number % len(kinds)](options.target, options.ca)
     choice, pictures, period_s = random.Random(number), calls.samples(), 1 / options.rate  # noqa: S311
     # Spread, so that workers do not call at the same moment.
     due_s = time.monotonic() + period_s * choice.random()
@@ -106,7 +106,7 @@ def _work(number: int, options: argparse.Namespace, stop: threading.Event, recor
         picture, label = choice.choice(pictures)
         began_s, status, details = time.monotonic(), "OK", ""
         try:
-            found, details = caller.call(picture)
+            found, details = client.call(picture)
             if found != label:
                 raise calls.WrongAnswer(f"{found} instead of {label}")
         except Exception as error:  # noqa: BLE001  whatever it is, the client did not get its answer

@@ -7,7 +7,7 @@ from .ours import Transport
 
 
 @dataclass(frozen=True)
-class Plan:
+class Setup:
     """What all measurements of a run have in common."""
 
     cores: Cores

@@ -1,4 +1,4 @@
-"""What a gate is: one kind of check on a chart, or on the files beside it."""
+"""What a check is: one kind of check on a chart, or on the files beside it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ class CheckError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What a gate found."""
+    """What a check found."""
 
     tried: str  # what was checked and how much of it, as the table shows it
-    failures: tuple[str, ...] = ()  # one line each; empty: the gate is passed
+    failures: tuple[str, ...] = ()  # one line each; empty: the check is passed
 
 
 @dataclass(frozen=True)
-class Gate:
+class Check:
     """A named check."""
 
     name: str  # what --only takes
