@@ -82,7 +82,7 @@ def measure_servers(
     served, beside = findings.served.setdefault(name, {}), findings.beside.setdefault(name, {})
     with running_server(args.repository, "--device", args.provider, *required, *options) as server:
         for images, level in points(args.in_flight, args.max_batch):
-            console.print(f"  {name}: {images} images a request, {level} in flight")
+            console.print(f"  {name}: {images} images per request, {level} in flight")
             inputs = made_up_inputs(model, images)
             beside.setdefault((images, level), []).append(measure_rate(alone, inputs, args.seconds))
             rate = measure_server(server, args.model, inputs, level // images, args.seconds)
@@ -102,12 +102,12 @@ def as_markdown(findings: Findings, machine: Machine, date: str, rounds: int) ->
     origin = f"ONNX Runtime {machine.runtime}{driver}; load by {generator()}; images/s, median of rounds: {rounds}."
     batches = {name: {(rows,): rates for rows, rates in by.items()} for name, by in findings.bare.items()}
     lines = [f"# {machine.card}, {date}", "", *([] if machine.driver else [TRIAL, ""]), origin, ""]
-    lines += [*_table(["batch"], batches), "", *_table(["images a request", "images in flight"], findings.served), ""]
+    lines += [*_table(["batch"], batches), "", *_table(["images per request", "images in flight"], findings.served), ""]
     most = max(REQUEST_IMAGES)
     for server in findings.served:
         if ratios := findings.ratios(server, most):
             lines.append(
-                f"- {server} at {most} images a request, most in flight, against ONNX Runtime at that batch: "
+                f"- {server} at {most} images per request, most in flight, against ONNX Runtime at that batch: "
                 f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); goal {GOAL}"
             )
     return "\n".join([*lines, *(f"- {note}" for note in sorted(findings.notes))]) + "\n"

@@ -42,7 +42,7 @@ LOADS = (
     Load("1 in flight", "requests/s at 1 in flight", (0.93, 0.97), 1.57),
     Load("32 in flight", "requests/s at 32 in flight over 4 connections", (1.38, 1.51), 1.47),
     Load("128 in flight", "requests/s at 128 in flight over 4 connections", (1.56, 1.63), 1.46),
-    Load("8 images per request", "images/s by 8 a request, 32 in flight over 4 connections", (1.14, 1.15), 0.87 / 0.65),
+    Load("8 images per request", "images/s by 8 per request, 32 in flight over 4 connections", (1.14, 1.15), 0.87 / 0.65),
 )
 
 

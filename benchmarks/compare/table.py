@@ -90,7 +90,7 @@ def _against_alone() -> list[Figure]:
     alone, figures = Measurement(Kind.ALONE, ALONE), []
     for group, images, in_flight, floor, goal in (("eights", 8, 32, 0.74, 0.83), ("alone", 1, 128, 0.45, 0.52)):
         for connections in (1, CONNECTIONS):
-            title = f"images/s by {images} a request, {in_flight} in flight{_over(connections)}"
+            title = f"images/s by {images} per request, {in_flight} in flight{_over(connections)}"
             ours = Measurement(Kind.H2LOAD, OURS, in_flight, images, connections)
             bars = (floor, goal) if connections > 1 else (None, None)
             figures.append(Figure(group, title, "images_per_s", ours, alone, *bars))
@@ -218,11 +218,11 @@ def _of_cores(requests: int) -> list[Figure]:
 
     rates = _pair(Kind.H2LOAD, OURS_TWO_CORES, OURS, 32, CONNECTIONS)
     return [
-        cpu("cpu", "CPU time of a request, 32 in flight, against grpcio's", OURS, OURS_GRPCIO),
-        cpu("cpu", "CPU time of a request, 32 in flight, against Triton's", OURS, TRITON),
-        cpu("cpu", "CPU time of a request with TLS, 32 in flight", OURS_TLS, OURS),
+        cpu("cpu", "CPU time per request, 32 in flight, against grpcio's", OURS, OURS_GRPCIO),
+        cpu("cpu", "CPU time per request, 32 in flight, against Triton's", OURS, TRITON),
+        cpu("cpu", "CPU time per request with TLS, 32 in flight", OURS_TLS, OURS),
         Figure("cores", "requests/s on two cores, 32 in flight", "requests_per_s", *rates, None),
-        cpu("cores", "CPU time of a request on two cores, 32 in flight", OURS_TWO_CORES, OURS),
+        cpu("cores", "CPU time per request on two cores, 32 in flight", OURS_TWO_CORES, OURS),
     ]
 
 

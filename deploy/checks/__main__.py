@@ -1,4 +1,4 @@
-"""Checks a Helm chart, and the files beside ours, without a cluster.
+"""Checks a Helm chart, and the deployment files beside our own, without a cluster.
 
     python -m deploy.checks [--chart DIR] [--only CHECK] [--json]
 
@@ -44,7 +44,7 @@ CHECKS = (
     Check("kserve", lambda chart: kserve_objects.check(DEPLOY / "kserve"), own_only=True),
     Check("hadolint", lambda chart: dockerfiles.check(DEPLOY / "images"), own_only=True),
 )
-SHOWN = 20  # failures of a check that the table prints; --json has all
+SHOWN = 20  # failures per check in the table; --json has all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     chosen = [check for check in CHECKS if _applies(check, asked.chart) and asked.only in (None, check.name)]
     if not chosen:
-        print(f"the check {asked.only} checks this repository's files; leave out --chart", file=sys.stderr)
+        print(f"the check {asked.only} applies only to this repository's files; omit --chart", file=sys.stderr)
         return 2
     reports = [_report(check, asked.chart) for check in chosen]
     print(json.dumps(reports, indent=2) if asked.json else _table(reports))
@@ -73,7 +73,7 @@ def _report(check: Check, chart: Path) -> dict[str, Any]:
     except (CheckError, RenderError) as error:
         result = Result("could not run", (str(error),))
     except (AttributeError, KeyError, TypeError) as error:
-        # An object of another shape than its kind has; the schemas say which.
+        # An object does not have its kind's shape; the schemas check says which.
         result = Result("could not read the objects", (f"{error!r}; see the check schemas",))
     seconds = time.monotonic() - started
     print(f"{seconds:.0f} s", file=sys.stderr)
@@ -97,7 +97,7 @@ def _table(reports: list[dict[str, Any]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.checks",
-        description="Checks a Helm chart without a cluster: renders it in many ways and validates what comes out.",
+        description="Checks a Helm chart without a cluster: renders it in many ways and validates the output.",
         epilog="Exit code 1: a check failed or could not run. Checks: "
         + ", ".join(check.name for check in CHECKS)
         + ".",

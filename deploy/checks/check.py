@@ -1,4 +1,4 @@
-"""What a check is: one kind of check on a chart, or on the files beside it."""
+"""A check of a chart, or of the files beside it, and its result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ CHART = ROOT / "deploy" / "helm" / "pixelserve"
 
 
 class CheckError(Exception):
-    """A check could not run; the message says what is missing and how to get it."""
+    """A check could not run; the message says what is missing and how to install it."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found."""
+    """The result of a check."""
 
-    tried: str  # what was checked and how much of it, as the table shows it
-    failures: tuple[str, ...] = ()  # one line each; empty: the check is passed
+    tried: str  # what was checked and how much of it, for the table
+    failures: tuple[str, ...] = ()  # one line each; empty: the check passed
 
 
 @dataclass(frozen=True)
 class Check:
     """A named check."""
 
-    name: str  # what --only takes
+    name: str  # for --only
     check: Callable[[Path], Result]  # receives the chart's folder
-    own_only: bool = False  # True: checks files of this repository, so it does not apply to other charts
+    own_only: bool = False  # True: checks files of this repository, so not for other charts

@@ -1,4 +1,4 @@
-"""Validates custom resources: KServe's by the classes of its package, others by @kubernetes-models/*."""
+"""Validates custom resources: KServe's with the classes of its package, others with @kubernetes-models/*."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ Validator = Callable[[Sequence[Manifest]], list[list[str]]]
 
 
 def errors(manifests: Sequence[Manifest]) -> list[list[str]]:
-    """Returns, for each object, what its operator would refuse or ignore; an object without a schema has an error too.
+    """Returns, per object, what its operator would refuse or ignore; a missing schema is also an error.
 
     Raises:
         CheckError: Node, the schemas or KServe's package are missing.

@@ -1,4 +1,4 @@
-"""Check: the real Envoy accepts each configuration that the chart writes."""
+"""Checks that Envoy accepts each configuration of the chart."""
 
 import json
 import tempfile
@@ -10,11 +10,11 @@ from .manifests import label
 from .matrix import rendered
 
 KEY = "envoy.yaml"
-MOUNT = "/etc/envoy"  # where pods have the ConfigMap's files, which name each other
+MOUNT = "/etc/envoy"  # where pods mount the ConfigMap's files, which refer to each other
 
 
 def check(chart: Path) -> Result:
-    """Validates each different configuration of the matrix once."""
+    """Validates each distinct configuration of the matrix once."""
     found = {
         json.dumps(manifest["data"]): f"{label(manifest)} [{one.row.name}]"
         for one in rendered(chart)

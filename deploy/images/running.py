@@ -1,4 +1,4 @@
-"""What a running container of the server must do."""
+"""Checks a running container of the server."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ _EXTRAS += "print(len(ssl.create_default_context().get_ca_certs()))"
 
 
 def check(container: Container) -> Iterator[Result]:
-    """Checks a container that has become ready, and stops it."""
+    """Checks a ready container, and stops it."""
     limits = f"{CPUS} CPU, {MEMORY_MIB} MiB, read-only, no capabilities"
     yield Result("starts", limits, f"ready in {container.start_s:.1f} s", ok=True)
     yield from _process(container)

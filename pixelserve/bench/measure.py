@@ -30,7 +30,7 @@ class Load:
 
     def __str__(self) -> str:
         """Returns it in words."""
-        return f"{self.concurrency} at a time" if self.rate_per_s is None else f"{self.rate_per_s:g} a second"
+        return f"{self.concurrency} in flight" if self.rate_per_s is None else f"{self.rate_per_s:g} requests/s"
 
 
 def choose(versions: "Sequence[ModelVersion]", name: str, version: str) -> "ModelVersion":
