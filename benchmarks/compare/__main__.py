@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False)
 
 
 class Peer(StrEnum):
-    """What to compare with beside what needs no installation."""
+    """The peer to compare with, besides those that need no installation."""
 
     TRITON = "triton"
     NONE = "none"
@@ -46,30 +46,30 @@ def _groups(text: str) -> set[str]:
 
 @app.command()
 def main(
-    peer: Annotated[Peer, typer.Option(help="triton is installed at the first run (440 MB); none leaves it out")] = (
+    peer: Annotated[Peer, typer.Option(help="triton is installed on the first run (440 MB); none omits it")] = (
         Peer.TRITON
     ),
-    transport: Annotated[Transport, typer.Option(help="what carries PixelServe's calls, as for `pixelserve serve`")] = (
+    transport: Annotated[Transport, typer.Option(help="PixelServe's transport, as for `pixelserve serve`")] = (
         Transport.AUTO
     ),
-    rounds: Annotated[int, typer.Option(min=1, help="how often each rate and latency is measured, in turn")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.1, help="how long one measurement counts, after 1 s of load")] = 3,
-    requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is looked at again")] = 1_000_000,
-    swaps: Annotated[int, typer.Option(min=60, help="swaps of a version before memory is looked at again")] = 1_000,
-    models: Annotated[int, typer.Option(min=2, help="how many models are many")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="number of measurements of each rate and latency, in turn")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="seconds per measurement, after 1 s of load")] = 3,
+    requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is measured again")] = 1_000_000,
+    swaps: Annotated[int, typer.Option(min=60, help="swaps of a version before memory is measured again")] = 1_000,
+    models: Annotated[int, typer.Option(min=2, help="number of models for the figures with many models")] = 100,
     cost_requests: Annotated[
-        int, typer.Option(min=1_000, help="requests whose CPU time is counted, with the metrics and without")
+        int, typer.Option(min=1_000, help="requests whose CPU time is measured, with and without metrics")
     ] = 100_000,
     only: Annotated[str, typer.Option(help=f"some of {','.join(table.GROUPS)}")] = "",
-    out: Annotated[Path | None, typer.Option(help="folder of what is saved (default: benchmarks/results/DATE)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the results (default: benchmarks/results/DATE)")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of the table")] = False,
 ) -> None:
     """Compares PixelServe with Triton, ONNX Runtime alone, a bare grpcio server and itself, all in one run.
 
-    One core serves, another sends. Saves compare.md, compare.json, throughput.png and p99.png. The exit code is 1
-    where a floor is missed, and 2 where something could not be measured. Keep the machine quiet meanwhile.
+    One core serves, another sends. Saves compare.md, compare.json, throughput.png and p99.png. The exit code is 1 if a
+    floor is missed, and 2 if something could not be measured. Keep the machine idle otherwise.
     """
-    # What ends the children is the unwinding of this process, so that a polite end must be an exception too.
+    # Child processes end when this process unwinds, so SIGTERM must raise an exception too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     groups = _groups(only)
     try:
@@ -92,20 +92,20 @@ def main(
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured."""
+    """The extent of the measurements."""
 
     rounds: int
-    """How often each rate and latency is measured."""
+    """Measurements of each rate and latency."""
     seconds: float
-    """How long one measurement counts."""
+    """Seconds per measurement."""
     requests: int
-    """Requests before memory is looked at again."""
+    """Requests before memory is measured again."""
     swaps: int
-    """Swaps before memory is looked at again."""
+    """Swaps before memory is measured again."""
     models: int
-    """How many models are many."""
+    """Number of models for the figures with many models."""
     cost_requests: int
-    """Requests whose CPU time is counted, with the metrics and without."""
+    """Requests whose CPU time is measured, with and without metrics."""
 
 
 def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Transport) -> report.Report:
@@ -122,9 +122,9 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
     if not chosen and "curve" not in groups:
         raise CompareError(f"nothing to measure: {', '.join(sorted(groups))} needs Triton")
     timed = [figure for figure in chosen if not figure.is_apart]
-    # Children that name no core of their own stay on the load's as well.
+    # Children without a core of their own also run on the load's core.
     os.sched_setaffinity(0, {setup.cores.load})
-    # Drawn only when a step begins: a thread that draws would take time from the generator.
+    # Drawn only between steps: a drawing thread would take CPU time from the generator.
     with Progress(
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
         console=errors,
@@ -154,12 +154,12 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
 
 
 def _install() -> peer.Installation:
-    errors.print("looking for Triton, or installing it (about 440 MB the first time)")
+    errors.print("finding Triton, or installing it (about 440 MB the first time)")
     return peer.install()
 
 
 def _apart(setup: Setup, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
-    """Measures a figure on a server of its own: the others have answered requests, and must not be disturbed."""
+    """Measures a figure on its own server: the shared servers have answered requests, and must not be disturbed."""
     if figure.ours.kind == Kind.SWAPPED:
         return swapping.under_load(setup, figure, rounds * figures.SWAPS_A_ROUND, say)
     if figure.ours.kind == Kind.CPU:
@@ -184,23 +184,23 @@ def _count(timed: Sequence[Figure], rounds: int, with_curve: bool, with_triton: 
 
 
 class _Steps:
-    """Shows what is measured and how much is left."""
+    """Shows the current measurement and the remaining ones."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._task, self._done = progress, progress.add_task("starting the servers", total=total), -1
 
     def next(self, text: str) -> None:
-        """Begins another measurement."""
+        """Starts the next measurement."""
         self._done += 1
         self._progress.update(self._task, completed=self._done, description=text, refresh=True)
 
     def same(self, text: str) -> None:
-        """Goes on with what was counted already."""
+        """Continues a measurement that is already counted."""
         self._progress.update(self._task, completed=self._done, description=text, refresh=True)
 
 
 def save(outcome: report.Report, folder: Path) -> None:
-    """Writes the page, the figures and, where the curve was measured, its pictures."""
+    """Writes the page, the figures and, if the curve was measured, its charts."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "compare.md").write_text(report.as_markdown(outcome))
     (folder / "compare.json").write_text(report.as_json(outcome))

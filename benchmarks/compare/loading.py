@@ -1,4 +1,4 @@
-"""What it takes to start the server and to load a larger model: seconds, and memory that it holds afterwards."""
+"""Measures a server's start and the load of a larger model: seconds, and memory held afterwards."""
 
 import tempfile
 import time
@@ -26,13 +26,13 @@ NETWORKS: Mapping[str, Callable[[Path], None]] = {
 LOAD_TIMEOUT_S = 120.0
 START_LIMIT_S = 2.0
 LOAD_LIMIT_S = 1.5
-# A model's memory: its weights as they are and as kernels arrange them, and what a run of one picture needs.
+# A model's memory: its weights, original and rearranged for kernels, and a run of one picture.
 _TIMES_FILE, _MORE_MB = 2.5, 60.0
 _MB = 1e6
 
 
 def rounds(setup: Setup, count: int, say: Callable[[str], None]) -> list[Round]:
-    """Starts a server with the committed models, and loads each of NETWORKS into a fresh one, so often.
+    """Starts a server with the committed models, and loads each of NETWORKS into a fresh one, `count` times.
 
     Raises:
         ServerError: a server did not start, or refused a model.
@@ -50,7 +50,7 @@ def rounds(setup: Setup, count: int, say: Callable[[str], None]) -> list[Round]:
 
 
 def grown_limit_mb(file_bytes: int) -> float:
-    """Returns the megabytes by which a server may grow for a model file of that size."""
+    """Returns the megabytes by which a server may grow for a model file of this size."""
     return _TIMES_FILE * file_bytes / _MB + _MORE_MB
 
 

@@ -22,11 +22,11 @@ CONNECTIONS = 8
 DEADLINE_S = 0.2
 REFUSED_LIMIT_US = 5_000.0
 LIGHT = 0
-"""Stands for 0.7 of the capacity, where a whole number of capacities is expected."""
+"""Represents 0.7 times the capacity in integer fields."""
 
 
 def rounds(setup: Setup, server: str, count: int, say: Callable[[str], None]) -> list[Round]:
-    """Overloads a fresh server so often.
+    """Overloads a fresh server `count` times.
 
     Raises:
         LoadError: it could not be measured.
@@ -71,7 +71,7 @@ def _say(say: Callable[[str], None], what: str, step: str) -> None:
 
 
 def as_round(server: str, report: OverloadReport) -> dict[Measurement, Values]:
-    """Returns a report's values by what was measured."""
+    """Returns a report's values by measurement."""
 
     def values(level: Level) -> Values:
         return {

@@ -1,4 +1,4 @@
-"""Where, how long and over which transport everything is measured."""
+"""The cores, durations and transport of all measurements."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from .ours import Transport
 
 @dataclass(frozen=True)
 class Setup:
-    """What all measurements of a run have in common."""
+    """The common setup of all measurements of a run."""
 
     cores: Cores
     """Where."""
     seconds: float
-    """How long one measurement counts."""
+    """Seconds per measurement."""
     warm_up_s: float
-    """How long the server is loaded before each measurement."""
+    """Seconds of load before each measurement."""
     transport: Transport = Transport.AUTO
-    """The transport of the servers whose name does not say which."""
+    """The transport of servers whose name does not specify one."""
