@@ -148,4 +148,4 @@ class Connection:
         self._socket.sendall(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         window = frames.settings(came.payload).get(frames.INITIAL_WINDOW_SIZE, frames.DEFAULT_WINDOW)
         if window < self._requests.message_bytes:
-            raise LoadError(f"the server takes {window} bytes a stream, less than a request of this generator")
+            raise LoadError(f"the server accepts {window} bytes per stream, less than a request of this generator")

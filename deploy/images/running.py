@@ -55,7 +55,7 @@ def _process(container: Container) -> Iterator[Result]:
     yield Result("capabilities", "none", "".join(sorted(capabilities)) or "none", capabilities == {""})
     locked = status["NoNewPrivs"][0]
     yield Result("no new privileges", "set", "set" if locked == "1" else "not set", locked == "1")
-    yield Result("most memory", "", f"{int(status['VmHWM'][0]) / 1024:.0f} MiB", ok=True)
+    yield Result("peak memory", "", f"{int(status['VmHWM'][0]) / 1024:.0f} MiB", ok=True)
 
 
 def _python(container: Container) -> Iterator[Result]:

@@ -227,9 +227,7 @@ def _level(
             f"with {in_flight} in flight, not every request was answered with OK: {named(codes) or 'none'}"
         )
     if not sizes:
-        raise BenchError(
-            "the server does not report its runs (ModelStatistics); a token needs the scope observe"
-        )
+        raise BenchError("the server does not report its runs (ModelStatistics); a token needs the scope observe")
     runs = sum(count for count, _ in sizes.values())
     computed = sum(size * count for size, (count, _) in sizes.items())
     cpu_s = (after.cpu_s - before.cpu_s) / (computed / images) if before and after else None
