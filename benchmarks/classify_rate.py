@@ -1,6 +1,6 @@
-"""How fast `pixelserve classify FOLDER` is, against what `pixelserve bench` gets from the same server.
+"""Compares the rate of `pixelserve classify FOLDER` with that of `pixelserve bench` on the same server.
 
-Both send requests of 32 pictures with 8 in flight, in turn, over the 10,000 images of MNIST's test split as PNG files.
+Both alternate in sending requests of 32 pictures, 8 in flight, with MNIST's 10,000 test images as PNG files.
 Only ratios of one run count. Run it with `make bench-classify`.
 """
 
@@ -29,7 +29,7 @@ console = Console(stderr=True)
 
 
 def write_pictures(folder: Path) -> int:
-    """Writes MNIST's test split as PNG files; returns how many."""
+    """Writes MNIST's test split as PNG files; returns their number."""
     raw = gzip.decompress((ROOT / "tests" / "data" / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
     images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)
     for number, image in enumerate(track(images, "writing pictures", console=console)):
@@ -39,7 +39,7 @@ def write_pictures(folder: Path) -> int:
 
 @contextmanager
 def running_server(transport: str) -> Iterator[str]:
-    """Runs a server on the committed models; gives its gRPC address."""
+    """Runs a server with the committed models; yields its gRPC address."""
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(ROOT / "models")]
     command += ["--no-http", "--grpc-port", "0", "--metrics-port", "0", "--transport", transport]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -52,12 +52,12 @@ def running_server(transport: str) -> Iterator[str]:
 
 
 def pixelserve(*args: str) -> subprocess.CompletedProcess[str]:
-    """Runs a client command and returns what it said."""
+    """Runs a client command and returns its result."""
     return subprocess.run([sys.executable, "-m", "pixelserve", *args], check=True, capture_output=True, text=True)
 
 
 def bench_rate(address: str, folder: Path) -> float:
-    """Returns images/s as `pixelserve bench` measures them."""
+    """Returns images/s measured by `pixelserve bench`."""
     options = ["--batch", BATCH, "--concurrency", IN_FLIGHT, "--duration-s", "4", "--json"]
     report = json.loads(
         pixelserve("bench", "--address", address, "--model", "mnist-cnn", "--images", str(folder), *options).stdout
@@ -66,19 +66,19 @@ def bench_rate(address: str, folder: Path) -> float:
 
 
 def classify_rate(address: str, folder: Path, csv: Path) -> float:
-    """Returns pictures/s as `pixelserve classify` says at its end."""
+    """Returns pictures/s reported by `pixelserve classify`."""
     options = ["--batch-size", BATCH, "--in-flight", IN_FLIGHT, "--csv", str(csv)]
     said = pixelserve("classify", str(folder), "--address", address, "--model", "mnist-cnn", *options).stderr
     match = re.search(r"([\d,]+) pictures/s", said)
     if match is None:
-        sys.exit(f"classify did not say its rate: {said}")
+        sys.exit(f"classify did not report its rate: {said}")
     return float(match[1].replace(",", ""))
 
 
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements of each (default: 5)")
     parser.add_argument("--transport", choices=["auto", "h2corn", "grpcio"], default="auto")
     args = parser.parse_args()
     table = Table("round", "bench, images/s", "classify, pictures/s", "ratio", title=f"transport {args.transport}")

@@ -1,8 +1,7 @@
-"""How much memory pictures take while they are decoded and prepared: what is promised beforehand, and what it was.
+"""Measures the memory of decoding and preprocessing pictures against the estimate made beforehand.
 
-The server admits pictures by the promise (`--max-decode-mib`), so a measured number above it is a fault, and the
-command ends with 1. Each picture is measured in a process of its own, whose high-water mark Linux resets (proc(5),
-clear_refs).
+The server admits pictures by the estimate (`--max-decode-mib`), so a measurement above it is a bug, and the exit code
+is 1. Each picture is measured in its own process, whose high-water mark Linux resets (proc(5), clear_refs).
 
     python -m benchmarks.decode_memory [--width 5000] [--height 4000] [NAME ...]
 """
@@ -27,7 +26,7 @@ from pixelserve.imaging.formats import FORMATS
 from pixelserve.imaging.prepare import prepare
 from pixelserve.imaging.spec import PictureSpec
 
-# The pages of code that are first used, and what the interpreter and malloc keep.
+# Code pages on first use, and memory kept by the interpreter and malloc.
 NOISE_BYTES = 2 * 1024 * 1024
 SPECS = {
     "colour": PictureSpec(224, 224, 3),
@@ -41,14 +40,14 @@ SPECS = {
 
 
 class Figures(NamedTuple):
-    """One picture's memory, for one kind of model, in bytes."""
+    """One picture's memory for one kind of model, in bytes."""
 
     promised: int
     measured: int
 
     @property
     def is_kept(self) -> bool:
-        """Whether the promise was kept."""
+        """Whether the estimate was kept."""
         return self.measured <= self.promised + NOISE_BYTES
 
 
@@ -56,13 +55,13 @@ Maker = Callable[[int, int], bytes]
 
 
 def blots(width: int, height: int) -> Image.Image:
-    """Returns a picture with something in it that is quick to encode."""
+    """Returns a picture with content that encodes quickly."""
     coarse = np.random.default_rng(0).integers(0, 256, (max(height // 40, 1), max(width // 40, 1), 4), dtype=np.uint8)
     return Image.fromarray(coarse, "RGBA").resize((width, height))
 
 
 def saved(kind: str, mode: str, **options: Any) -> Maker:
-    """Returns what makes a file of a format and a mode."""
+    """Returns a function that encodes a file of a format and mode."""
 
     def make(width: int, height: int) -> bytes:
         image = blots(width, height)
@@ -76,14 +75,14 @@ def saved(kind: str, mode: str, **options: Any) -> Maker:
 
 
 def turned() -> Image.Exif:
-    """Returns EXIF data of a camera that was held sideways."""
+    """Returns EXIF data of a camera held sideways."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif
 
 
 def in_run_lengths(width: int, height: int) -> bytes:
-    """Makes a BMP in run lengths, which Pillow does not write; no larger than such files are read."""
+    """Returns a run-length encoded BMP, which Pillow does not write, within the size limit for such files."""
     width, height = min(width, 2000), min(height, 2000)
     rows = (b"\xff\x07" * (width // 255) + bytes([width % 255, 7]) + b"\0\0") * height + b"\0\1"
     palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
@@ -141,13 +140,13 @@ CASES: dict[str, Maker] = {
 def measure(
     names: Sequence[str], width: int, height: int, specs: Sequence[str] = tuple(SPECS)
 ) -> Iterator[tuple[str, int, list[Figures]]]:
-    """Yields each picture's name, its pixels, and its figures for each of these SPECS."""
+    """Yields each picture's name, pixels, and figures for each of these SPECS."""
     root = Path(__file__).resolve().parent.parent
     for name in names:
         data = CASES[name](width, height)
         figures = []
         for spec in specs:
-            # A process each: what is left in the heap would count for the next.
+            # One process each: memory left in the heap would count for the next.
             command = [sys.executable, "-m", "benchmarks.decode_memory", "--child", spec]
             done = subprocess.run(command, input=data, capture_output=True, check=True, cwd=root)
             pixels, promised, measured = map(int, done.stdout.split())
@@ -156,11 +155,11 @@ def measure(
 
 
 def child(spec: PictureSpec) -> None:
-    """Decodes what comes on stdin; prints its pixels, and the bytes that were promised and taken."""
+    """Decodes stdin; prints its pixels, and the estimated and measured bytes."""
     data = sys.stdin.buffer.read()
     for kind in FORMATS:
         prepare(open_file(saved(kind.pillow, "RGB")(64, 64), 10**9).decode(), SPECS["colour"])
-    # What was allocated for these would be taken again unseen.
+    # Memory allocated for these would be reused without being measured.
     ctypes.CDLL(None).malloc_trim(0)
     before = memory_bytes("VmRSS:")
     Path("/proc/self/clear_refs").write_text("5")
@@ -171,7 +170,7 @@ def child(spec: PictureSpec) -> None:
 
 
 def memory_bytes(field: str) -> int:
-    """Returns a field of the kernel's, in bytes."""
+    """Returns a kernel field, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
@@ -179,7 +178,7 @@ def memory_bytes(field: str) -> int:
 def main() -> int:
     """Prints the table; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; all if none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--width", type=int, default=5000)
     parser.add_argument("--height", type=int, default=4000)
     parser.add_argument("--child", choices=SPECS, help=argparse.SUPPRESS)
@@ -187,7 +186,7 @@ def main() -> int:
     if args.child:
         child(SPECS[args.child])
         return 0
-    table = Table("bytes a pixel: promised, measured", *SPECS)
+    table = Table("bytes per pixel: estimated, measured", *SPECS)
     is_kept = True
     for name, pixels, figures in measure(args.names or list(CASES), args.width, args.height):
         cells = [f"{each.promised / pixels:.1f} {each.measured / pixels:.1f}" for each in figures]

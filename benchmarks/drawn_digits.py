@@ -1,10 +1,10 @@
-"""How many digits drawn on a pad or photographed on paper are read right.
+"""Measures the accuracy on digits drawn on a pad or photographed on paper.
 
     python benchmarks/drawn_digits.py --data-dir DATA
 
-Redraws 2,000 of MNIST's test digits with hard edges on a pad of 280 × 280 pixels, and makes photographs of 500: JPEGs
-of paper that is unevenly lit. Each picture is prepared as the models' own config.pbtxt says and as it was before
-`fit=mnist`; the share that is read right is printed. This is a reading of the test split: no choice may be made by it.
+Redraws 2,000 of MNIST's test digits with hard edges on a pad of 280 × 280 pixels, and simulates photographs of 500:
+JPEGs of unevenly lit paper. Each picture is preprocessed with the models' config.pbtxt and as before `fit=mnist`;
+prints the accuracies. This reads the test split: no choice may depend on it.
 """
 
 import argparse
@@ -38,16 +38,16 @@ _SHEET_HEIGHT, _SHEET_WIDTH = 800, 600
 
 @dataclass(frozen=True)
 class Drawing:
-    """How digits are drawn."""
+    """A drawing style."""
 
     name: str
-    """What it is called."""
+    """The name."""
     least: float
     """The ink's longer side, as a share of the pad's."""
     most: float
-    """The largest such share."""
+    """The maximum of this share."""
     offset: float
-    """The farthest from the middle, as a share of the pad's side."""
+    """The maximum distance from the middle, as a share of the pad's side."""
 
 
 DRAWINGS = (
@@ -87,26 +87,26 @@ def photographed(digit: np.ndarray[Any, Any], seed: int) -> Image.Image:
 
 
 def as_jpeg(image: Image.Image) -> bytes:
-    """Returns a picture's file, as cameras write it."""
+    """Returns a picture's JPEG file, like a camera's."""
     file = io.BytesIO()
     image.save(file, "JPEG")
     return file.getvalue()
 
 
 def pictures(how: Drawing, digits: Any) -> Iterator[Image.Image]:
-    """Yields digits, uint8 [N, 28, 28, 1], as they are drawn."""
+    """Yields drawings of digits, uint8 [N, 28, 28, 1]."""
     random = np.random.default_rng(SEED)
     return (drawn(digit[..., 0], how, random) for digit in digits)
 
 
 def photographs(digits: Any) -> Iterator[Image.Image]:
-    """Yields digits, uint8 [N, 28, 28, 1], as they are photographed."""
+    """Yields photographs of digits, uint8 [N, 28, 28, 1]."""
     for seed, digit in enumerate(digits):
         yield decode_file(as_jpeg(photographed(digit[..., 0], seed)), _SHEET_HEIGHT * _SHEET_WIDTH)
 
 
 def share(session: Any, pixels: Any, labels: Any) -> float:
-    """Returns the share of pictures, uint8 [N, 28, 28, 1], that is read right."""
+    """Returns the accuracy on pictures, uint8 [N, 28, 28, 1]."""
     name = session.get_inputs()[0].name
     found = [session.run(None, {name: part})[0].argmax(axis=1) for part in np.array_split(pixels, 10)]
     return float(np.mean(np.concatenate(found) == labels[: len(pixels)]))
@@ -119,7 +119,7 @@ def main() -> None:
     args = parser.parse_args()
     split = load("mnist", args.data_dir).test
     specs = {name: parse(line, _INPUT) for name, line in LINES.items()}
-    # Drawing takes longer than reading, so each picture is drawn once and prepared in every way.
+    # Drawing takes longer than inference, so each picture is drawn once and preprocessed in every way.
     prepared: dict[str, list[Any]] = {name: [] for name in specs}
     drawings = (pictures(how, split.inputs[:DIGITS]) for how in DRAWINGS)
     for images in (*drawings, photographs(split.inputs[:PHOTOGRAPHS])):

@@ -1,4 +1,4 @@
-"""ONNX Runtime alone in this process: images/s by batch size, from arrays in the host's memory to arrays there."""
+"""ONNX Runtime alone in this process: images/s by batch size, between arrays in host memory."""
 
 import subprocess
 import sys
@@ -17,26 +17,26 @@ INSTALL = (
 
 
 class NoGpuError(Exception):
-    """This machine cannot measure a GPU; the message is one sentence that says why and what to do."""
+    """This machine cannot measure a GPU; the message says why and what to do, in one sentence."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured on."""
+    """The measured machine."""
 
     card: str
-    """The card's name as nvidia-smi gives it, or CPU."""
+    """The card's name from nvidia-smi, or CPU."""
     driver: str
-    """Version of NVIDIA's driver; empty on a CPU."""
+    """The NVIDIA driver's version; empty on a CPU."""
     runtime: str
     """ONNX Runtime's version."""
 
 
 def find_machine(provider: str) -> Machine:
-    """Returns what there is to measure on.
+    """Returns the machine to measure.
 
     Raises:
-        NoGpuError: CUDA is asked for and cannot be had.
+        NoGpuError: CUDA is requested but not available.
     """
     try:
         from pixelserve.onnx_runtime import ort
@@ -58,10 +58,10 @@ def find_machine(provider: str) -> Machine:
 
 
 def plain_runner(model: Path, provider: str) -> Callable[[Mapping[str, Any]], object]:
-    """Returns ONNX Runtime's `run`, with the options that the server takes by default.
+    """Returns ONNX Runtime's `run`, with the server's default options.
 
-    That goes for threads too: by ONNX Runtime's own default they spin, which slows it down where the machine does other
-    work as well, and would flatter the server.
+    Including threads: by default, ONNX Runtime's threads spin, which slows it down on a busy machine and would favour
+    the server.
     """
     from pixelserve.onnx_runtime import ort
     from pixelserve_server.engine.cores import usable_cores
@@ -82,7 +82,7 @@ def plain_runner(model: Path, provider: str) -> Callable[[Mapping[str, Any]], ob
 
 
 def graph_runner(model: Path, provider: str, sizes: list[int]) -> tuple[Callable[[Mapping[str, Any]], object], str]:
-    """Returns `run` of the server's session with CUDA graphs, and why it has none; empty where it has."""
+    """Returns `run` of the server's session with CUDA graphs, and why it has no graphs, or empty."""
     from pixelserve_server.engine.providers import SessionOptions
     from pixelserve_server.engine.session import Session
 
@@ -94,7 +94,7 @@ def graph_runner(model: Path, provider: str, sizes: list[int]) -> tuple[Callable
 
 
 def made_up_inputs(model: Path, rows: int) -> dict[str, Any]:
-    """Returns random inputs of a batch."""
+    """Returns random inputs for a batch."""
     from pixelserve.onnx_runtime import ort
 
     rng = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def made_up_inputs(model: Path, rows: int) -> dict[str, Any]:
 
 
 def measure_rate(run: Callable[[Mapping[str, Any]], object], inputs: Mapping[str, Any], seconds: float) -> float:
-    """Returns rows a second of runs one after another, after a tenth of the time to warm up."""
+    """Returns rows per second of sequential runs, after a warm-up of a tenth of the time."""
     rows = len(next(iter(inputs.values())))
     for time_s in (seconds / 10, seconds):
         runs, start_s = 0, time.perf_counter()

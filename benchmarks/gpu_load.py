@@ -1,4 +1,4 @@
-"""A server process under load, and the images/s that it counts itself."""
+"""A server process under load, and its own count of images/s."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from pixelserve.oip import inference_pb2 as pb
 
 _WARM_UP_S = 1.0
 _TIMEOUT_S = 60.0
-# Longer than any measurement; what generates load is ended when the measurement is.
+# Longer than any measurement; load generators stop with the measurement.
 _LOAD_S = 600
 _METHOD = "inference.GRPCInferenceService/ModelInfer"
 _MAX_PROCESSES = 8
@@ -29,17 +29,17 @@ _DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is running."""
+    """A running server."""
 
     grpc: str
     """Its address, host:port."""
     metrics: str
-    """URL of its metrics."""
+    """The URL of its metrics."""
 
 
 @contextmanager
 def running_server(repository: Path, *options: str) -> Iterator[Server]:
-    """Runs a server as its users do, on free ports; ends it at the end."""
+    """Runs a server like a user, on free ports, until the block ends."""
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(repository)]
     command += ["--no-http", "--grpc-port", "0", "--metrics-port", "0", *options]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log, text=True) as process:
@@ -70,22 +70,22 @@ def _wait_for_start(process: subprocess.Popen[str], log: Any) -> Server:
 
 
 def generator() -> str:
-    """Returns what load is made with: h2load where it is installed, which one process of Python cannot keep up with."""
+    """Returns the load generator: h2load if installed, because one Python process is slower."""
     return "h2load" if shutil.which("h2load") else "pixelserve bench"
 
 
 def measure_server(server: Server, model: str, inputs: Mapping[str, Any], in_flight: int, seconds: float) -> float:
-    """Returns images/s that a server answers with OK, by its own count.
+    """Returns a server's images/s answered with OK, by its own count.
 
-    A generator's count would be of HTTP's answers, in which h2load cannot see gRPC's errors, and several processes
-    would not count in the same second.
+    A generator would count HTTP answers, in which h2load does not see gRPC errors, and several processes would not
+    count the same interval.
 
     Args:
-        server: it.
+        server: the server.
         model: the model's name.
         inputs: tensors of one request.
-        in_flight: requests at a time.
-        seconds: how long, after a second of the same load.
+        in_flight: requests in flight.
+        seconds: duration, after a second of the same load.
     """
     with _load(server, model, inputs, in_flight):
         before = _count(server, model)
@@ -95,13 +95,13 @@ def measure_server(server: Server, model: str, inputs: Mapping[str, Any], in_fli
         time.sleep(seconds)
         end, took_s = _count(server, model), time.perf_counter() - start_s
     if end[1] != before[1]:
-        sys.exit(f"{end[1] - before[1]:,.0f} requests failed at {in_flight} in flight; the rate would say nothing")
+        sys.exit(f"{end[1] - before[1]:,.0f} requests failed at {in_flight} in flight; the rate is not meaningful")
     return (end[0] - start[0]) / took_s
 
 
 @contextmanager
 def _load(server: Server, model: str, inputs: Mapping[str, Any], in_flight: int) -> Iterator[None]:
-    """Keeps so many requests under way."""
+    """Keeps `in_flight` requests in flight."""
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder) / "request"
         body.write_bytes(_framed(_request(model, inputs)))
@@ -125,7 +125,7 @@ def _load(server: Server, model: str, inputs: Mapping[str, Any], in_flight: int)
 
 
 def h2load_command(address: str, body: Path, in_flight: int) -> list[str]:
-    """Returns the command that keeps `in_flight` requests with one body under way, over a few connections."""
+    """Returns the command that keeps `in_flight` requests with one body in flight, over a few connections."""
     clients = _divisor(in_flight)
     return [
         *("h2load", f"--clients={clients}", f"--threads={min(clients, 4)}"),
@@ -136,7 +136,7 @@ def h2load_command(address: str, body: Path, in_flight: int) -> list[str]:
 
 
 def bench_commands(address: str, model: str, rows: int, in_flight: int) -> list[list[str]]:
-    """Returns the commands that together keep `in_flight` requests under way, each in a process of its own."""
+    """Returns the commands that together keep `in_flight` requests in flight, each in its own process."""
     processes = _divisor(in_flight)
     command = [sys.executable, "-m", "pixelserve", "bench", "--address", address, "--model", model, "--method", "infer"]
     command += ["--batch", str(rows), "--concurrency", str(in_flight // processes), "--duration-s", str(_LOAD_S)]
@@ -144,7 +144,7 @@ def bench_commands(address: str, model: str, rows: int, in_flight: int) -> list[
 
 
 def _divisor(in_flight: int) -> int:
-    """Returns the largest number of generators, so that each has equally many requests."""
+    """Returns the largest number of generators with an equal number of requests each."""
     return max(count for count in range(1, _MAX_PROCESSES + 1) if in_flight % count == 0)
 
 
@@ -157,7 +157,7 @@ def _request(model: str, inputs: Mapping[str, Any]) -> bytes:
 
 
 def _framed(message: bytes) -> bytes:
-    """Returns a message as gRPC sends it: uncompressed, its length in front."""
+    """Returns a message framed for gRPC: uncompressed, with a length prefix."""
     return struct.pack(">?I", False, len(message)) + message
 
 
@@ -170,7 +170,7 @@ def _wait_for_more(server: Server, model: str, count: float) -> None:
 
 
 def _count(server: Server, model: str) -> tuple[float, float]:
-    """Returns how many images a server has computed for a model, and how many requests have failed."""
+    """Returns the number of images that a server has computed for a model, and of failed requests."""
     with urllib.request.urlopen(server.metrics, timeout=_TIMEOUT_S) as page:
         text = page.read().decode()
     images, failed = (

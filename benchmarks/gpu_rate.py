@@ -1,6 +1,6 @@
-"""How fast a GPU is used: the server against ONNX Runtime CUDA alone, with and without CUDA graphs.
+"""GPU throughput: the server against ONNX Runtime CUDA alone, with and without CUDA graphs.
 
-In every round ONNX Runtime computes batches of 1, 2, 4 and so on in this process, and servers get requests of 1, 8 and
+In every round, ONNX Runtime computes batches of 1, 2, 4 and so on in this process, and servers get requests of 1, 8 and
 64 images, 32 to 1,024 images in flight. Run it with `make bench-gpu`; it needs an NVIDIA GPU and onnxruntime-gpu.
 """
 
@@ -21,12 +21,12 @@ from rich.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_GPU = 3
-"""Exit code where there is no GPU to measure."""
+"""Exit code if there is no GPU to measure."""
 GOAL = 0.8
 REQUEST_IMAGES = (1, 8, 64)
 IN_FLIGHT = (32, 64, 128, 256, 512, 1024)
-TRIAL = "A trial of this program without a GPU, and no measurement: the load shares the server's cores."
-# What one server is started with besides.
+TRIAL = "A trial of this program without a GPU, not a measurement: the load shares the server's cores."
+# Additional options of one server.
 SERVERS = {"server": (), "server, graphs": ("--cuda-graphs",)}
 console = Console(stderr=True)
 
@@ -36,16 +36,16 @@ class Findings:
     """Images/s of every round."""
 
     bare: dict[str, dict[int, list[float]]] = field(default_factory=dict)
-    """ONNX Runtime alone, by what it runs with and batch size."""
+    """ONNX Runtime alone, by configuration and batch size."""
     served: dict[str, dict[tuple[int, int], list[float]]] = field(default_factory=dict)
-    """Servers, by how they were started, images a request and images in flight."""
+    """Servers, by options, images per request and images in flight."""
     beside: dict[str, dict[tuple[int, int], list[float]]] = field(default_factory=dict)
-    """ONNX Runtime alone at batches of as many images as a request, right before each rate of `served`."""
+    """ONNX Runtime alone with batches of the request's size, directly before each rate of `served`."""
     notes: set[str] = field(default_factory=set)
-    """What was not measured as the table says."""
+    """Notes on deviations from the table."""
 
     def ratios(self, server: str, images: int) -> list[float]:
-        """Returns, for each round, a server's rate with most images in flight against batches of `images` alone."""
+        """Returns, per round, a server's rate with most images in flight against batches of `images` alone."""
         levels = [level for size, level in self.served[server] if size == images]
         if not levels:
             return []
@@ -76,13 +76,13 @@ def measure_round(findings: Findings, args: argparse.Namespace) -> None:
 def measure_servers(
     findings: Findings, args: argparse.Namespace, name: str, options: tuple[str, ...], alone: Callable[..., object]
 ) -> None:
-    """Measures a server at every load, and ONNX Runtime alone right before each, since a machine's speed drifts."""
+    """Measures a server at every load, and ONNX Runtime alone directly before each, because machine speed drifts."""
     model = args.repository / args.model / "1" / "model.onnx"
     required = ("--require-gpu",) if args.provider == "cuda" else ()
     served, beside = findings.served.setdefault(name, {}), findings.beside.setdefault(name, {})
     with running_server(args.repository, "--device", args.provider, *required, *options) as server:
         for images, level in points(args.in_flight, args.max_batch):
-            console.print(f"  {name}: {images} images a request, {level} in flight")
+            console.print(f"  {name}: {images} images per request, {level} in flight")
             inputs = made_up_inputs(model, images)
             beside.setdefault((images, level), []).append(measure_rate(alone, inputs, args.seconds))
             rate = measure_server(server, args.model, inputs, level // images, args.seconds)
@@ -90,24 +90,24 @@ def measure_servers(
 
 
 def points(in_flight: list[int], max_batch: int) -> list[tuple[int, int]]:
-    """Returns images a request and images in flight, of which at least one request can be made."""
+    """Returns images per request and images in flight, for at least one request."""
     return [
         (images, level) for images in REQUEST_IMAGES if images <= max_batch for level in in_flight if level >= images
     ]
 
 
 def as_markdown(findings: Findings, machine: Machine, date: str, rounds: int) -> str:
-    """Returns the findings as a page: medians, and the lowest and highest where there are several rounds."""
+    """Returns the findings as a page: medians, and with several rounds the lowest and highest."""
     driver = f", driver {machine.driver}" if machine.driver else ""
     origin = f"ONNX Runtime {machine.runtime}{driver}; load by {generator()}; images/s, median of rounds: {rounds}."
     batches = {name: {(rows,): rates for rows, rates in by.items()} for name, by in findings.bare.items()}
     lines = [f"# {machine.card}, {date}", "", *([] if machine.driver else [TRIAL, ""]), origin, ""]
-    lines += [*_table(["batch"], batches), "", *_table(["images a request", "images in flight"], findings.served), ""]
+    lines += [*_table(["batch"], batches), "", *_table(["images per request", "images in flight"], findings.served), ""]
     most = max(REQUEST_IMAGES)
     for server in findings.served:
         if ratios := findings.ratios(server, most):
             lines.append(
-                f"- {server} at {most} images a request, most in flight, against ONNX Runtime at that batch: "
+                f"- {server} at {most} images per request, most in flight, against ONNX Runtime at that batch: "
                 f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); goal {GOAL}"
             )
     return "\n".join([*lines, *(f"- {note}" for note in sorted(findings.notes))]) + "\n"
@@ -127,7 +127,7 @@ def _rate(rates: list[float]) -> str:
 
 
 def save(findings: Findings, machine: Machine, date: str, page: str, folder: Path) -> Path:
-    """Writes the page and everything that was measured; returns the page's path."""
+    """Writes the page and all measurements; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     card = re.sub(r"[^a-z0-9]+", "-", machine.card.lower()).strip("-")
     path = folder / f"gpu-{date}-{card}.md"
@@ -157,14 +157,14 @@ def save(findings: Findings, machine: Machine, date: str, page: str, folder: Pat
 def main() -> int:
     """Measures, prints and saves the tables; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: 3)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each figure of a round (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: 3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds per figure and round (default: 2)")
     parser.add_argument("--in-flight", type=int, nargs="+", default=IN_FLIGHT, help="images in flight")
     parser.add_argument("--repository", type=Path, default=ROOT / "models", help="folder of models")
     parser.add_argument("--model", default="mnist-cnn", help="the model (default: mnist-cnn)")
     parser.add_argument("--max-batch", type=int, default=64, help="its max_batch_size (default: 64)")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where the tables are saved")
-    # Tries the whole way out on a machine without a GPU.
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the tables")
+    # Tests the whole program on a machine without a GPU.
     parser.add_argument("--provider", choices=["cuda", "cpu"], default="cuda", help=argparse.SUPPRESS)
     args = parser.parse_args()
     try:

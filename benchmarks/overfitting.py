@@ -1,10 +1,10 @@
-"""What each remedy against overfitting does to one small network on Fashion-MNIST, and what it costs.
+"""Measures the effect and cost of each remedy against overfitting for one small network on Fashion-MNIST.
 
-A network with one hidden layer of 512 units learns for ten epochs, alone and with each remedy of docs/overfitting.md.
-All learn from the same 50,000 images; 10,000 more of the training split are held out. The remedies' strengths stand
-below and were not tuned; the test split is read at the end and nothing is chosen by it. Times are ratios to the single
-model's in the same round: ONNX Runtime, batches of 64, one core, forwards and backwards through the variants in turn.
-Run it with `make bench-overfitting`, on a quiet machine; it trains for about ten minutes on two cores.
+A network with one hidden layer of 512 units trains for ten epochs, alone and with each remedy of docs/overfitting.md.
+All train on the same 50,000 images; 10,000 more of the training split are held out. The remedies' strengths are below
+and were not tuned; the test split is read at the end, and no choice depends on it. Times are ratios to the single
+model's in the same round: ONNX Runtime, batches of 64, one core, alternating forwards and backwards through the
+variants. Run it with `make bench-overfitting`, on an idle machine; it trains for about ten minutes on two cores.
 """
 
 import argparse
@@ -64,16 +64,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What a variant came to."""
+    """The results of a variant."""
 
     variant: str
-    """What was done against overfitting."""
+    """The remedy against overfitting."""
     held_out: float
     """Accuracy on the held-out images, a fraction of 1; of cross-validation, the folds' mean."""
     spread: float | None
-    """The folds' standard deviation, a fraction of 1; None: there are no folds."""
+    """The folds' standard deviation, a fraction of 1; None without folds."""
     train: float
-    """Accuracy on the images that were learned from, a fraction of 1."""
+    """Accuracy on the training images, a fraction of 1."""
     test: float
     """Accuracy on the test split, a fraction of 1."""
     parameters: int
@@ -104,21 +104,21 @@ def learn(variant: str, recipe: KerasRecipe, dataset: Dataset) -> Row:
 
 
 def fold(single: Row, recipe: KerasRecipe, dataset: Dataset) -> Row:
-    """Cross-validates the single model; the model of such a run is the single one."""
+    """Cross-validates the single model; its run also yields the single model."""
     say("== 5-fold")
     validation = cross_validate(replace(recipe, held_out=0.0), dataset, 5)
     return replace(single, variant="5-fold cross-validation", held_out=validation.mean, spread=validation.spread)
 
 
 def take_times(models: Mapping[str, OnnxModel], images: datasets.Array, rounds: int) -> list[dict[str, float]]:
-    """Returns for each round the seconds that each model takes for `CALLS` runs of a batch, by its name."""
+    """Returns, per round, each model's seconds for `CALLS` runs of a batch, by name."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     taken = []
     for number in range(rounds + 1):
         order = list(models) if number % 2 else list(reversed(list(models)))
         taken.append({name: _time(models[name], images) for name in order})
-    # In the first one caches and memory were still cold.
+    # In the first round, caches and memory are cold.
     return taken[1:]
 
 
@@ -152,7 +152,7 @@ def table(rows: Sequence[Row], taken: Sequence[Mapping[str, float]]) -> str:
 
 
 def describe(recipe: KerasRecipe, dataset: Dataset, rounds: int) -> str:
-    """Returns what the table was measured with, in a sentence."""
+    """Returns the table's settings in a sentence."""
     train, held_out = hold_out(dataset.train, recipe.held_out)
     versions = runs.library_versions()
     libraries = ", ".join(f"{name} {versions[name]}" for name in ("python", "tensorflow", "keras", "onnxruntime"))
@@ -163,7 +163,7 @@ def describe(recipe: KerasRecipe, dataset: Dataset, rounds: int) -> str:
 
 
 def put_between_markers(path: Path, text: str) -> None:
-    """Replaces what stands between the two markers in a file, by a text."""
+    """Replaces the text between the two markers in a file."""
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -183,13 +183,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="training images to use (default: all 60,000); a sixth for the test")
     parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help=f"default: {RECIPE.epochs}")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--rounds", type=int, default=15, help="how often times are taken (default: 15)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers in FILE as well")
+    parser.add_argument("--rounds", type=int, default=15, help="number of timing rounds (default: 15)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table between the markers in FILE")
     return parser.parse_args()
 
 
 def load(data_dir: Path | None, images: int | None) -> Dataset:
-    """Returns Fashion-MNIST, or as many of its images."""
+    """Returns Fashion-MNIST, or this many of its images."""
     dataset = datasets.load("fashion-mnist", data_dir)
     if images is None:
         return dataset

@@ -1,9 +1,9 @@
-"""Draws the README's chart of throughput, from the figures in this folder's README: docs/pictures/throughput.svg.
+"""Draws the README's throughput chart, docs/pictures/throughput.svg, from the figures in this folder's README.
 
     python -m benchmarks.readme_chart
 
-Triton's ONNX Runtime backend was measured outside the project, against the transport that h2corn has replaced. Its bars
-are estimates: PixelServe's rate of today, divided by that ratio, which is scaled by the cost of h2corn.
+Triton's ONNX Runtime backend was measured outside the project, against the transport before h2corn. Its bars are
+estimates: PixelServe's current rate divided by that ratio, scaled by the cost of h2corn.
 """
 
 import argparse
@@ -32,28 +32,30 @@ class Load:
     row: str
     """The figure's title in the table of benchmarks/README.md."""
     outside: tuple[float, float]
-    """Rate of the former transport over that of Triton's ONNX Runtime backend, lowest and highest; 2026-11-28."""
+    """Ratio of the former transport's rate to Triton's ONNX Runtime backend's, lowest and highest; 2026-11-28."""
     slower_by: float
-    """The former transport's rate over h2corn's."""
+    """Ratio of the former transport's rate to h2corn's."""
 
 
-# By CPU time per request, with one image each. With eight, by the shares of ONNX Runtime's own rate: 0.87 and 0.65.
+# From CPU time per request, with one image. With eight, from the shares of ONNX Runtime's rate: 0.87 and 0.65.
 LOADS = (
     Load("1 in flight", "requests/s at 1 in flight", (0.93, 0.97), 1.57),
     Load("32 in flight", "requests/s at 32 in flight over 4 connections", (1.38, 1.51), 1.47),
     Load("128 in flight", "requests/s at 128 in flight over 4 connections", (1.56, 1.63), 1.46),
-    Load("8 images per request", "images/s by 8 a request, 32 in flight over 4 connections", (1.14, 1.15), 0.87 / 0.65),
+    Load(
+        "8 images per request", "images/s by 8 per request, 32 in flight over 4 connections", (1.14, 1.15), 0.87 / 0.65
+    ),
 )
 
 
 def estimate(load: Load) -> tuple[float, float]:
-    """Returns the estimated rate of PixelServe over that of Triton's ONNX Runtime backend, lowest and highest."""
+    """Returns the estimated ratio of PixelServe's rate to Triton's ONNX Runtime backend's, lowest and highest."""
     low, high = load.outside
     return low / load.slower_by, high / load.slower_by
 
 
 def read_rates(text: str, row: str) -> dict[str, float]:
-    """Returns the images per second of one row, ours and the other side's, by their names.
+    """Returns the images per second of one row, ours and the other side's, by name.
 
     Raises:
         LookupError: no table has the row, or it has no rates.
@@ -77,7 +79,7 @@ def _rate(cell: str) -> float:
 def draw(text: str, path: Path) -> None:
     """Draws the chart from the text of benchmarks/README.md, and prints the estimates."""
     rates = [read_rates(text, load.row) for load in LOADS]
-    # A figure of its own rather than pyplot's: no display is looked for, and no state is left behind.
+    # A separate figure instead of pyplot's: needs no display and leaves no state.
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for place, (load, found) in enumerate(zip(LOADS, rates, strict=True)):
@@ -97,7 +99,7 @@ def draw(text: str, path: Path) -> None:
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     axes.legend(once.values(), once, loc="upper left", bbox_to_anchor=(0, 0.9))
-    # A constant salt and no date: the same figures make the same file.
+    # A constant salt and no date: the same figures give the same file.
     with mpl.rc_context({"svg.hashsalt": "pixelserve"}):
         figure.savefig(path, metadata={"Date": None})
 

@@ -1,10 +1,10 @@
-"""Draws p99 and cost for 1 to 200 replicas by balancer, from a simulation: docs/pictures/scaling.png.
+"""Simulates p99 and cost for 1 to 200 replicas by balancer, and draws docs/pictures/scaling.png.
 
     python -m benchmarks.scaling_picture
 
-Replicas are pods of `pixelserve plan`'s model of a server: one session, runs of up to 4 requests, which take 0.2 ms and
-1.05 ms for each request (cifar10 on one core). One run in 200 takes 10 ms longer, as on a node whose other pods are
-busy. Requests arrive at random moments. It takes a few minutes of one core.
+Replicas follow `pixelserve plan`'s model of a server: one session, runs of up to 4 requests, which take 0.2 ms plus
+1.05 ms per request (cifar10 on one core). One run in 200 takes 10 ms longer, as on a node with busy neighbours.
+Requests arrive at random. Takes a few minutes of one core.
 """
 
 import argparse
@@ -20,37 +20,37 @@ STALL_S, STALLS = 0.010, 0.005
 MOST_PER_S = LIMIT / (FIXED_S + PER_REQUEST_S * LIMIT + STALL_S * STALLS)
 REPLICAS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 SHARE = 0.8
-"""Load of the left picture, as a share of what the replicas can compute."""
+"""Load of the left chart, as a share of the replicas' capacity."""
 P99_S = 0.015
-"""What the right picture keeps to."""
-# In all, and for each replica. The first quarter finds idle replicas, and is left out.
+"""The p99 target of the right chart."""
+# In total, and per replica. The first quarter finds idle replicas, and is discarded.
 _REQUESTS, _REQUESTS_EACH = 80_000, 800
 _PRECISION = 0.02
 _SEED = 1
 _PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "scaling.png"
 
 Choose = Callable[[list[int], random.Random, int], int]
-"""Returns a request's replica, given what is in flight on each, and the request's number."""
+"""Returns a request's replica, given the requests in flight on each, and the request's number."""
 
 
 def at_random(in_flight: list[int], chance: random.Random, number: int) -> int:
-    """Any replica: also what many clients do together that each take turns by themselves."""
+    """Any replica; also the combined effect of many clients with their own round robin."""
     return chance.randrange(len(in_flight))
 
 
 def round_robin(in_flight: list[int], chance: random.Random, number: int) -> int:
-    """One after the other, by one balancer that sees every request."""
+    """In turn, by one balancer that sees every request."""
     return number % len(in_flight)
 
 
 def pick_of_two(in_flight: list[int], chance: random.Random, number: int) -> int:
-    """The one with fewer in flight of two at random (Mitzenmacher 2001)."""
+    """Of two random replicas, the one with fewer in flight (Mitzenmacher 2001)."""
     one, other = chance.randrange(len(in_flight)), chance.randrange(len(in_flight))
     return one if in_flight[one] <= in_flight[other] else other
 
 
 def least_request(in_flight: list[int], chance: random.Random, number: int) -> int:
-    """One of those with the fewest in flight."""
+    """One of the replicas with the fewest in flight."""
     fewest = min(in_flight)
     return chance.choice([replica for replica, count in enumerate(in_flight) if count == fewest])
 
@@ -64,8 +64,8 @@ BALANCERS: dict[str, tuple[Choose, str]] = {
 
 
 def p99_s(choose: Choose, replicas: int, share: float) -> float:
-    """Returns the simulated p99 in seconds, at a share of what the replicas can compute."""
-    # Balancers see the same arrivals and runs, whatever they draw themselves.
+    """Returns the simulated p99 in seconds, at a share of the replicas' capacity."""
+    # Balancers see the same arrivals and runs, independent of their own random numbers.
     chance, choices = random.Random(_SEED), random.Random(_SEED)  # noqa: S311  # no secrets
     rate_per_s = share * replicas * MOST_PER_S
     in_flight = [0] * replicas
@@ -97,7 +97,7 @@ def p99_s(choose: Choose, replicas: int, share: float) -> float:
 
 
 def highest_share(choose: Choose, replicas: int) -> float:
-    """Returns the highest share at which the p99 is within `P99_S`."""
+    """Returns the highest share with a p99 within `P99_S`."""
     low, high = 0.0, 1.0
     while high - low > _PRECISION:
         middle = (low + high) / 2
@@ -107,7 +107,7 @@ def highest_share(choose: Choose, replicas: int) -> float:
 
 def draw(path: Path, replicas: Sequence[int] = REPLICAS) -> None:
     """Simulates, prints the figures and writes the picture."""
-    # A figure of its own rather than pyplot's: no display is looked for, and no state is left behind.
+    # A separate figure instead of pyplot's: needs no display and leaves no state.
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (choose, colour) in BALANCERS.items():
@@ -120,7 +120,7 @@ def draw(path: Path, replicas: Sequence[int] = REPLICAS) -> None:
             print(f"  {each:>4} replicas: {at_share}; {at_p99}, {core:.2f} cores")
         left.plot(replicas, p99s_ms, marker="o", color=colour, label=name)
         right.plot(replicas, cores, marker="o", color=colour, label=name)
-    left.set_ylabel(f"p99 at {SHARE:.0%} of what they can compute, ms")
+    left.set_ylabel(f"p99 at {SHARE:.0%} of capacity, ms")
     right.set_ylabel(f"cores for 1,000 requests/s with p99 of {P99_S * 1e3:g} ms")
     for axes in (left, right):
         axes.set_xscale("log")

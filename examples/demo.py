@@ -1,4 +1,4 @@
-"""Starts a server with the committed models, shows real test images to each, and shows what the server measured.
+"""Starts a server with the committed models, classifies real test images with each, and shows the server's metrics.
 
 Run it with `make demo`; `make serve` leaves the server running.
 """
@@ -29,7 +29,7 @@ from rich.table import Table
 from pixelserve.oip import inference_pb2, inference_pb2_grpc
 
 ROOT = Path(__file__).resolve().parent.parent
-# The pictures in this folder that each committed model is shown.
+# The pictures for each committed model.
 PICTURES = {"mnist-cnn": "mnist", "mnist": "mnist", "fashion-mnist": "fashion-mnist", "cifar10": "cifar10"}
 BURST_MODEL = "mnist-cnn"
 TOP = 3
@@ -42,7 +42,7 @@ console = Console(width=120)
 
 @dataclass(frozen=True)
 class Server:
-    """A server process that is ready."""
+    """A ready server process."""
 
     grpc: str
     """Address of its gRPC API."""
@@ -56,10 +56,10 @@ class Server:
 
 @contextmanager
 def running_server(http_port: int, grpc_port: int, metrics_port: int) -> Iterator[Server]:
-    """Starts a server on the committed models and stops it at the end, however that comes."""
+    """Starts a server with the committed models and always stops it at the end."""
     command = [sys.executable, "-m", "pixelserve", "serve", "--model-repository", str(ROOT / "models")]
     command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port)]
-    # In a session of its own, so that Ctrl-C reaches this process alone, which then stops the server properly.
+    # In its own session, so Ctrl-C reaches only this process, which then stops the server gracefully.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         event = _wait_until_serving(process)
@@ -72,11 +72,11 @@ def running_server(http_port: int, grpc_port: int, metrics_port: int) -> Iterato
 
 
 def _wait_until_serving(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Returns the fields of the server's start-up line; shows what it said where it does not start."""
+    """Returns the fields of the server's start-up line; prints its output if it does not start."""
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
-        # Read to the end, or a full pipe would block the server.
+        # Read to the end, because a full pipe would block the server.
         for line in process.stderr or ():
             lines.put(line)
         lines.put(None)
@@ -88,18 +88,18 @@ def _wait_until_serving(process: subprocess.Popen[str]) -> dict[str, str]:
         if event["event"] == "serving":
             return dict(event)
         console.print(f"  {event['event']}: " + ", ".join(f"{event[k]}" for k in ("model", "evidence") if k in event))
-    sys.exit("the server did not start; what it said is above")
+    sys.exit("the server did not start; its output is above")
 
 
 def read_pictures(folder: str) -> dict[str, np.ndarray]:
-    """Returns a folder's pictures by name, as its models take them: uint8 [H, W, C], C 1 for grey and 3 for colour."""
+    """Returns a folder's pictures by name, as uint8 [H, W, C], with C 1 for grey and 3 for colour."""
     paths = sorted((ROOT / "examples" / folder).glob("*.png"))
     pixels = {path.stem: np.asarray(Image.open(path)) for path in paths}
     return {name: image if image.ndim == 3 else image[:, :, None] for name, image in pixels.items()}
 
 
 def infer_request(model: str, image: np.ndarray) -> inference_pb2.ModelInferRequest:
-    """Returns a request for the best classes of one image, uint8 [H, W, C]."""
+    """Returns a request for the top classes of one image, uint8 [H, W, C]."""
     request = inference_pb2.ModelInferRequest(model_name=model, raw_input_contents=[image.tobytes()])
     request.inputs.add(name="image", datatype="UINT8", shape=[1, *image.shape])
     request.outputs.add(name="probabilities").parameters["classification"].int64_param = TOP
@@ -107,7 +107,7 @@ def infer_request(model: str, image: np.ndarray) -> inference_pb2.ModelInferRequ
 
 
 def top_classes(response: inference_pb2.ModelInferResponse) -> list[tuple[str, float]]:
-    """Returns the best classes with their probabilities: each element is a length and `value:index:label`."""
+    """Parses the top classes and their probabilities: each element is a length and `value:index:label`."""
     raw, found = response.raw_output_contents[0], []
     while raw:
         length = int.from_bytes(raw[:4], "little")
@@ -130,7 +130,7 @@ def is_right(label: str, picture: str) -> bool:
 def classify_pictures(
     stub: inference_pb2_grpc.GRPCInferenceServiceStub, model: str, pictures: Mapping[str, np.ndarray]
 ) -> Table:
-    """Classifies pictures one by one; returns a table of what came back."""
+    """Classifies pictures one by one; returns a table of the answers."""
     table = Table("picture", "true label", "1st", "2nd", "3rd", "latency", title=f"model {model}")
     for name, image in pictures.items():
         start_s = time.perf_counter()
@@ -144,7 +144,7 @@ def classify_pictures(
 
 
 def send_burst(stub: inference_pb2_grpc.GRPCInferenceServiceStub, pictures: Mapping[str, np.ndarray]) -> float:
-    """Sends the pictures over and over with many requests in flight; returns the seconds that it took."""
+    """Sends the pictures repeatedly with many requests in flight; returns the elapsed seconds."""
     requests = [infer_request(BURST_MODEL, image) for image in pictures.values()]
     in_flight = threading.Semaphore(BURST_IN_FLIGHT)
     start_s = time.perf_counter()
@@ -159,12 +159,12 @@ def send_burst(stub: inference_pb2_grpc.GRPCInferenceServiceStub, pictures: Mapp
 
 
 Samples = dict[tuple[str, str], float]
-"""Value by metric sample name and upper bound (empty where the sample is no histogram bucket), of the burst's model."""
+"""Value by metric sample name and upper bound (empty if not a histogram bucket), for the burst's model."""
 
 
 def read_metrics(url: str) -> Samples:
     """Reads the server's metrics page."""
-    # Never through a proxy that the environment names: the server is on this machine.
+    # Never through a proxy from the environment: the server is on this machine.
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as page:
         families = text_string_to_metric_families(page.read().decode())
     return {
@@ -176,7 +176,7 @@ def read_metrics(url: str) -> Samples:
 
 
 def buckets(before: Samples, after: Samples, histogram: str) -> list[tuple[float, float]]:
-    """Returns how often each upper bound's bucket was hit between two readings, lowest first."""
+    """Returns the count of each bucket, by upper bound, between two readings, lowest first."""
     bounds = sorted((float(le), le) for name, le in after if name == f"{histogram}_bucket")
     counts = [after[f"{histogram}_bucket", le] - before.get((f"{histogram}_bucket", le), 0) for _, le in bounds]
     below = [0.0, *counts[:-1]]
@@ -184,7 +184,7 @@ def buckets(before: Samples, after: Samples, histogram: str) -> list[tuple[float
 
 
 def percentile(histogram: list[tuple[float, float]], share: float) -> float:
-    """Returns the upper bound of the bucket that holds the given share (0 to 1) of all values."""
+    """Returns the upper bound of the bucket that reaches the given share (0 to 1) of all values."""
     wanted = share * sum(count for _, count in histogram)
     for bound, count in histogram:
         wanted -= count
@@ -193,17 +193,17 @@ def percentile(histogram: list[tuple[float, float]], share: float) -> float:
     return float("inf")
 
 
-# What a request goes through, by Triton's name of it.
+# The phases of a request, by Triton's names.
 PHASES = {
     "queue": "in the queue",
-    "compute_input": "until its batch is put together",
+    "compute_input": "until its batch is assembled",
     "compute_infer": "in the model",
     "compute_output": "until it is answered",
 }
 
 
 def phases(before: Samples, after: Samples) -> str:
-    """Returns where a request's time went between two readings, on average."""
+    """Returns the average time per phase of a request between two readings."""
 
     def since(name: str) -> float:
         return after[f"nv_inference_{name}", ""] - before.get((f"nv_inference_{name}", ""), 0)
@@ -214,7 +214,7 @@ def phases(before: Samples, after: Samples) -> str:
 
 
 def figures(before: Samples, after: Samples, seconds: float) -> str:
-    """Returns the lines of figures that the metrics page gives for the time between two readings."""
+    """Returns lines with the metrics page's figures between two readings."""
     images = after["nv_inference_count", ""] - before.get(("nv_inference_count", ""), 0)
     latency = buckets(before, after, "pixelserve_request_duration_seconds")
     batches = buckets(before, after, "pixelserve_batch_rows")
@@ -228,7 +228,7 @@ def figures(before: Samples, after: Samples, seconds: float) -> str:
         f"{images / seconds:,.0f} images/s with {BURST_IN_FLIGHT} in flight, in the server p50 ≤ "
         f"{percentile(latency, 0.5) * 1e3:.2f} ms, p99 ≤ {percentile(latency, 0.99) * 1e3:.2f} ms, "
         f"batches of images: {sizes}\n{phases(before, after)}\n"
-        f"All metrics: docs/metrics.md. What to do when one looks wrong: docs/operations.md."
+        f"All metrics: docs/metrics.md. Troubleshooting: docs/operations.md."
     )
 
 
@@ -241,9 +241,9 @@ def save_picture(path: Path) -> None:
 
 
 def wait_for_ctrl_c(server: Server) -> None:
-    """Stays until the user has had enough, or the server ends by itself."""
-    # SIGTERM ends this process in the same way, so that the server is stopped with it. SIGINT is ignored where a shell
-    # has started this in the background.
+    """Waits for Ctrl-C, or until the server exits."""
+    # SIGTERM ends this process the same way, so it also stops the server. SIGINT is ignored if a shell started this in
+    # the background.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--http-port", type=int, default=0, help="the server's HTTP port (default: a free one)")
     parser.add_argument("--grpc-port", type=int, default=0, help="the server's gRPC port (default: a free one)")
     parser.add_argument("--metrics-port", type=int, default=0, help="the server's metrics port (default: a free one)")
-    parser.add_argument("--stay", action="store_true", help="leave the server running until Ctrl-C")
+    parser.add_argument("--stay", action="store_true", help="keep the server running until Ctrl-C")
     parser.add_argument("--svg", type=Path, metavar="FILE", help=f"show {BURST_MODEL} only, and save the output as SVG")
     args = parser.parse_args()
 

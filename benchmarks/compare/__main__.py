@@ -22,7 +22,7 @@ from .figures import Figure, Kind, Round
 from .load import h2load_version
 from .measure import Measurer, servers
 from .ours import Transport
-from .plan import Plan
+from .setup import Setup
 
 WARM_UP_S = 1.0
 EXIT_MISSED, EXIT_ERROR = 1, 2
@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False)
 
 
 class Peer(StrEnum):
-    """What to compare with beside what needs no installation."""
+    """The peer to compare with, besides those that need no installation."""
 
     TRITON = "triton"
     NONE = "none"
@@ -46,30 +46,30 @@ def _groups(text: str) -> set[str]:
 
 @app.command()
 def main(
-    peer: Annotated[Peer, typer.Option(help="triton is installed at the first run (440 MB); none leaves it out")] = (
+    peer: Annotated[Peer, typer.Option(help="triton is installed on the first run (440 MB); none omits it")] = (
         Peer.TRITON
     ),
-    transport: Annotated[Transport, typer.Option(help="what carries PixelServe's calls, as for `pixelserve serve`")] = (
+    transport: Annotated[Transport, typer.Option(help="PixelServe's transport, as for `pixelserve serve`")] = (
         Transport.AUTO
     ),
-    rounds: Annotated[int, typer.Option(min=1, help="how often each rate and latency is measured, in turn")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.1, help="how long one measurement counts, after 1 s of load")] = 3,
-    requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is looked at again")] = 1_000_000,
-    swaps: Annotated[int, typer.Option(min=60, help="swaps of a version before memory is looked at again")] = 1_000,
-    models: Annotated[int, typer.Option(min=2, help="how many models are many")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="number of measurements of each rate and latency, in turn")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="seconds per measurement, after 1 s of load")] = 3,
+    requests: Annotated[int, typer.Option(min=20_000, help="requests before memory is measured again")] = 1_000_000,
+    swaps: Annotated[int, typer.Option(min=60, help="swaps of a version before memory is measured again")] = 1_000,
+    models: Annotated[int, typer.Option(min=2, help="number of models for the figures with many models")] = 100,
     cost_requests: Annotated[
-        int, typer.Option(min=1_000, help="requests whose CPU time is counted, with the metrics and without")
+        int, typer.Option(min=1_000, help="requests whose CPU time is measured, with and without metrics")
     ] = 100_000,
     only: Annotated[str, typer.Option(help=f"some of {','.join(table.GROUPS)}")] = "",
-    out: Annotated[Path | None, typer.Option(help="folder of what is saved (default: benchmarks/results/DATE)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the results (default: benchmarks/results/DATE)")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of the table")] = False,
 ) -> None:
     """Compares PixelServe with Triton, ONNX Runtime alone, a bare grpcio server and itself, all in one run.
 
-    One core serves, another sends. Saves compare.md, compare.json, throughput.png and p99.png. The exit code is 1
-    where a floor is missed, and 2 where something could not be measured. Keep the machine quiet meanwhile.
+    One core serves, another sends. Saves compare.md, compare.json, throughput.png and p99.png. The exit code is 1 if a
+    floor is missed, and 2 if something could not be measured. Keep the machine idle otherwise.
     """
-    # What ends the children is the unwinding of this process, so that a polite end must be an exception too.
+    # Child processes end when this process unwinds, so SIGTERM must raise an exception too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     groups = _groups(only)
     try:
@@ -92,20 +92,20 @@ def main(
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured."""
+    """The extent of the measurements."""
 
     rounds: int
-    """How often each rate and latency is measured."""
+    """Measurements of each rate and latency."""
     seconds: float
-    """How long one measurement counts."""
+    """Seconds per measurement."""
     requests: int
-    """Requests before memory is looked at again."""
+    """Requests before memory is measured again."""
     swaps: int
-    """Swaps before memory is looked at again."""
+    """Swaps before memory is measured again."""
     models: int
-    """How many models are many."""
+    """Number of models for the figures with many models."""
     cost_requests: int
-    """Requests whose CPU time is counted, with the metrics and without."""
+    """Requests whose CPU time is measured, with and without metrics."""
 
 
 def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Transport) -> report.Report:
@@ -114,7 +114,7 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
     Raises:
         CompareError: something could not be measured.
     """
-    plan = Plan(cores.choose(), extent.seconds, WARM_UP_S, transport)
+    setup = Setup(cores.choose(), extent.seconds, WARM_UP_S, transport)
     h2load_version()
     triton = _install() if with_triton else None
     possible = table.all_figures(extent.requests, extent.swaps, extent.models, extent.cost_requests)
@@ -122,9 +122,9 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
     if not chosen and "curve" not in groups:
         raise CompareError(f"nothing to measure: {', '.join(sorted(groups))} needs Triton")
     timed = [figure for figure in chosen if not figure.is_apart]
-    # Children that name no core of their own stay on the load's as well.
-    os.sched_setaffinity(0, {plan.cores.load})
-    # Drawn only when a step begins: a thread that draws would take time from the generator.
+    # Children without a core of their own also run on the load's core.
+    os.sched_setaffinity(0, {setup.cores.load})
+    # Drawn only between steps: a drawing thread would take CPU time from the generator.
     with Progress(
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
         console=errors,
@@ -136,47 +136,47 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
         names = {name for figure in timed for name in figure.servers}
         if "curve" in groups:
             names |= {figures.OURS, figures.TRITON}
-        with servers(names, plan, triton, extent.models) as running:
-            measurer = Measurer(plan, running)
+        with servers(names, setup, triton, extent.models) as running:
+            measurer = Measurer(setup, running)
             used = ours.transport_name(running[figures.OURS]) if figures.OURS in running else transport
             measured += [measurer.round(timed, number, steps.next) for number in range(extent.rounds)]
             if "curve" in groups:
-                brief = replace(plan, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
+                brief = replace(setup, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
                 curve = Measurer(brief, running).curve(steps.next)
             steps.next("done")
         for figure in chosen:
             # Some figures share their rounds.
             if figure.is_apart and not any(map(figure.is_in, measured)):
-                measured += _apart(plan, figure, extent.rounds, steps.same)
+                measured += _apart(setup, figure, extent.rounds, steps.same)
     rows = figures.rows(chosen, measured)
     facts = machine.facts(triton, f"{used} (--transport {transport})")
     return report.Report(facts, extent.rounds, extent.seconds, rows, curve)
 
 
 def _install() -> peer.Installation:
-    errors.print("looking for Triton, or installing it (about 440 MB the first time)")
+    errors.print("finding Triton, or installing it (about 440 MB the first time)")
     return peer.install()
 
 
-def _apart(plan: Plan, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
-    """Measures a figure on a server of its own: the others have answered requests, and must not be disturbed."""
+def _apart(setup: Setup, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
+    """Measures a figure on its own server: the shared servers have answered requests, and must not be disturbed."""
     if figure.ours.kind == Kind.SWAPPED:
-        return swapping.under_load(plan, figure, rounds * figures.SWAPS_A_ROUND, say)
+        return swapping.under_load(setup, figure, rounds * figures.SWAPS_A_ROUND, say)
     if figure.ours.kind == Kind.CPU:
-        return cost.rounds(plan, figure, rounds * figures.COSTS_A_ROUND, say)
+        return cost.rounds(setup, figure, rounds * figures.COSTS_A_ROUND, say)
     if figure.ours.kind in (Kind.IDLE, Kind.HELD):
-        return held.rounds(plan, figure, say)
+        return held.rounds(setup, figure, say)
     if figure.ours.kind in (Kind.OVERLOADED, Kind.POLITE):
         count = 1 + rounds // figures.ROUNDS_AN_OVERLOAD
-        return overload.rounds(plan, figure.ours.server, count, say)
+        return overload.rounds(setup, figure.ours.server, count, say)
     if figure.ours.kind == Kind.CLASSIFIED:
-        return pictures.rounds(plan, rounds, say)
+        return pictures.rounds(setup, rounds, say)
     if figure.ours.kind == Kind.LOADED:
-        return loading.rounds(plan, rounds, say)
+        return loading.rounds(setup, rounds, say)
     if figure.ours.swaps:
-        return swapping.memory(plan, figure, say)
-    with servers({figures.OURS}, plan, None) as running:
-        return [Measurer(plan, running).memory(figure, say)]
+        return swapping.memory(setup, figure, say)
+    with servers({figures.OURS}, setup, None) as running:
+        return [Measurer(setup, running).memory(figure, say)]
 
 
 def _count(timed: Sequence[Figure], rounds: int, with_curve: bool, with_triton: bool) -> int:
@@ -184,23 +184,23 @@ def _count(timed: Sequence[Figure], rounds: int, with_curve: bool, with_triton: 
 
 
 class _Steps:
-    """Shows what is measured and how much is left."""
+    """Shows the current measurement and the remaining ones."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._task, self._done = progress, progress.add_task("starting the servers", total=total), -1
 
     def next(self, text: str) -> None:
-        """Begins another measurement."""
+        """Starts the next measurement."""
         self._done += 1
         self._progress.update(self._task, completed=self._done, description=text, refresh=True)
 
     def same(self, text: str) -> None:
-        """Goes on with what was counted already."""
+        """Continues a measurement that is already counted."""
         self._progress.update(self._task, completed=self._done, description=text, refresh=True)
 
 
 def save(outcome: report.Report, folder: Path) -> None:
-    """Writes the page, the figures and, where the curve was measured, its pictures."""
+    """Writes the page, the figures and, if the curve was measured, its charts."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "compare.md").write_text(report.as_markdown(outcome))
     (folder / "compare.json").write_text(report.as_json(outcome))

@@ -1,4 +1,4 @@
-"""ONNX Runtime alone: how many images a second the model itself makes on one core, with no server around it.
+"""ONNX Runtime alone: images per second of the model on one core, without a server.
 
 `python -m benchmarks.compare.alone SECONDS WARM_UP_SECONDS` prints the figure.
 """
@@ -15,7 +15,7 @@ BATCH = 64
 
 
 def images_per_s(cores: Cores, seconds: float, warm_up_s: float) -> float:
-    """Measures in a process of its own on the servers' core, one thread, batches of 64 real images.
+    """Measures in a separate process on the servers' core: one thread, batches of 64 real images.
 
     Raises:
         LoadError: the process failed.

@@ -1,7 +1,7 @@
-"""A bare grpcio server that runs the model once a request: what `--transport grpcio` is measured against.
+"""A bare grpcio server that runs the model once per request: the baseline for `--transport grpcio`.
 
-As one would write it from grpcio's documentation: the threaded server with four threads, protobuf messages, no checks,
-no batching. `python -m benchmarks.compare.bare` runs it until it is told to end.
+As in grpcio's documentation: the threaded server with four threads, protobuf messages, no checks,
+no batching. `python -m benchmarks.compare.bare` runs it until SIGTERM.
 """
 
 import re
@@ -26,7 +26,7 @@ THREADS = 4
 
 
 def serve(name: str, cores: Cores) -> AbstractContextManager[Server]:
-    """Runs the bare server in a process of its own."""
+    """Runs the bare server in its own process."""
     return running(name, [*cores.pin_server(), sys.executable, "-m", "benchmarks.compare.bare"], _port)
 
 
@@ -36,10 +36,9 @@ def _port(said: str) -> int | None:
 
 
 class BareServicer(pb_grpc.GRPCInferenceServiceServicer):
-    """Answers ModelInfer on the thread that took the call."""
+    """Answers ModelInfer on the call's thread."""
 
     def __init__(self, session: ort.InferenceSession) -> None:
-        """Stores the model."""
         self._session = session
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802

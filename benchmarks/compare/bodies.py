@@ -1,4 +1,4 @@
-"""What is sent, and what must come back: requests for MNIST images and ONNX Runtime's own answers to them."""
+"""Requests with MNIST images, and their expected answers, computed by ONNX Runtime."""
 
 import gzip
 import struct
@@ -15,14 +15,14 @@ MODEL = "mnist-cnn"
 MODEL_FILE = ROOT / "models" / MODEL / "1" / "model.onnx"
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 STREAM_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
-# A reordered sum may differ in the last bits between batch sizes; a wrong image differs in the first.
+# Between batch sizes, a reordered sum may differ in the last bits; a wrong image differs in the first.
 TOLERANCE = 1e-5
 
 Images = npt.NDArray[np.uint8]
-"""Images as the model takes them: [N, 28, 28, 1], grey levels from 0 to 255, light on dark."""
+"""Images as model input: [N, 28, 28, 1], grey levels from 0 to 255, light on dark."""
 
 Probabilities = npt.NDArray[np.float32]
-"""What the model gives: [N, 10], each row adds up to 1."""
+"""The model's output: [N, 10], each row sums to 1."""
 
 
 def mnist_images() -> Images:
@@ -32,24 +32,24 @@ def mnist_images() -> Images:
 
 
 def infer_request(images: Images, identity: str = "") -> pb.ModelInferRequest:
-    """Returns one request for all of the images."""
+    """Returns one request for all images."""
     request = pb.ModelInferRequest(model_name=MODEL, id=identity, raw_input_contents=[images.tobytes()])
     request.inputs.add(name="image", datatype="UINT8", shape=images.shape)
     return request
 
 
 def grpc_message(payload: bytes) -> bytes:
-    """Returns a message as gRPC frames it: not compressed, its length, itself."""
+    """Returns a message framed for gRPC: uncompressed flag, length, message."""
     return struct.pack(">BI", 0, len(payload)) + payload
 
 
 def probabilities(response: pb.ModelInferResponse) -> Probabilities:
-    """Returns the values of an answer."""
+    """Returns an answer's values."""
     return np.frombuffer(response.raw_output_contents[0], np.float32).reshape(response.outputs[0].shape)
 
 
 def single_thread_session() -> ort.InferenceSession:
-    """Returns the model in an ONNX Runtime that computes on the calling thread."""
+    """Returns a session of the model that computes on the calling thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -57,14 +57,13 @@ def single_thread_session() -> ort.InferenceSession:
 
 
 class Oracle:
-    """Says what the right answer is."""
+    """Checks answers against ONNX Runtime."""
 
     def __init__(self) -> None:
-        """Loads the model."""
         self._session = single_thread_session()
 
     def is_right(self, response: pb.ModelInferResponse, images: Images, identity: str = "") -> bool:
-        """Says whether an answer is ONNX Runtime's to these images, and has the request's id."""
+        """Returns whether an answer matches ONNX Runtime's for these images and has the request's id."""
         expected = self._session.run(None, {"image": images})[0]
         got = probabilities(response)
         if response.id != identity or got.shape != expected.shape:

@@ -1,4 +1,4 @@
-"""One HTTP/2 connection of our own generator: bytes go out, and answers are told by the heads of their frames."""
+"""An HTTP/2 connection of our load generator: sends prepared bytes, and recognises answers by their frame headers."""
 
 import socket
 import struct
@@ -21,17 +21,17 @@ TIMEOUT_S = 30.0
 
 
 class Connection:
-    """Keeps a number of calls in flight, each a ModelInfer of its own. One thread."""
+    """Keeps a number of ModelInfer calls in flight. Not thread-safe."""
 
     def __init__(self, port: int, images: Images, first_number: int, *, distinct: bool, timed: bool = False) -> None:
         """Connects.
 
         Args:
-            port: the server's, on loopback.
+            port: the server's port on loopback.
             images: [N, 28, 28, 1], sent in turn.
             first_number: number of the first request.
-            distinct: whether each further request has the next number; otherwise all have the first one.
-            timed: whether to keep when each request was sent and answered.
+            distinct: whether request numbers increase; otherwise all have the first one.
+            timed: whether to record send and answer times.
         """
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -44,11 +44,11 @@ class Connection:
         self._timed = timed
         self.sent = self.answered = 0
         self.samples: dict[int, bytes] = {}
-        """Messages of some answers, by the order of their requests."""
+        """Messages of some answers, by request index."""
         self.sent_s: list[float] = []
-        """When each request was sent, by `time.perf_counter()`, in their order; empty unless timed."""
+        """Send times by `time.perf_counter()`, in order; empty unless timed."""
         self.answered_s: dict[int, float] = {}
-        """When each was answered, by the order of the requests; empty unless timed."""
+        """Answer times by request index; empty unless timed."""
 
     def __enter__(self) -> Self:
         return self
@@ -57,10 +57,10 @@ class Connection:
         self._socket.close()
 
     def run(self, in_flight: int, wants_more: Callable[[int], bool], limit: int | None) -> None:
-        """Sends requests as long as more are wanted, at most `limit`, and waits for all answers.
+        """Sends requests while `wants_more` returns True, at most `limit`, and waits for all answers.
 
         Raises:
-            LoadError: an answer was an error, or none came.
+            LoadError: an answer was an error or missing.
         """
         self._socket.sendall(frames.opening())
         more = True
@@ -72,7 +72,7 @@ class Connection:
             more = more and wants_more(self.answered)
 
     def _send(self, wanted: int) -> None:
-        """Sends so many requests, or as many as the connection's window takes."""
+        """Sends up to `wanted` requests, within the connection's window."""
         count = min(wanted, self._window // self._requests.message_bytes)
         if count <= 0:
             return
@@ -111,7 +111,7 @@ class Connection:
         elif came.kind == frames.DATA:
             order = came.stream >> 1
             if order % SAMPLE_EVERY == 0:
-                # The message follows gRPC's five bytes; an answer of this size is one frame.
+                # The message follows gRPC's 5-byte prefix; an answer of this size is one frame.
                 self.samples[order] = came.payload[5:]
         else:
             self._control(came)
@@ -122,19 +122,19 @@ class Connection:
             self.answered_s[order] = time.perf_counter()
 
     def _control(self, came: Frame) -> None:
-        """Does what frames that carry no answer ask for."""
+        """Handles frames other than answers."""
         if came.kind == frames.WINDOW_UPDATE:
             if came.stream == 0:
                 self._window += struct.unpack(">I", came.payload)[0]
         elif came.kind in (frames.RST_STREAM, frames.GOAWAY):
-            raise LoadError(f"the server broke off, frame type {came.kind}: {came.payload!r}")
+            raise LoadError(f"the server closed the connection or call, frame type {came.kind}: {came.payload!r}")
         elif came.kind in (frames.SETTINGS, frames.PING) and not came.flags & frames.ACK:
             self._acknowledge(came)
 
     def _check(self, came: Frame) -> None:
-        """Reads a header block that was not seen before; an error in it ends the measurement."""
+        """Reads a new header block; an error in it ends the measurement."""
         if not came.flags & frames.END_HEADERS:
-            raise LoadError("an answer's headers are in several frames, which this generator does not read")
+            raise LoadError("an answer's headers are in several frames, which this generator does not support")
         fields = dict(self._decoder.decode(came.payload, raw=True))
         wanted = {b"grpc-status": b"0"} if came.flags & frames.END_STREAM else {b":status": b"200"}
         if not fields.items() >= wanted.items():
@@ -148,4 +148,4 @@ class Connection:
         self._socket.sendall(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         window = frames.settings(came.payload).get(frames.INITIAL_WINDOW_SIZE, frames.DEFAULT_WINDOW)
         if window < self._requests.message_bytes:
-            raise LoadError(f"the server takes {window} bytes a stream, less than a request of this generator")
+            raise LoadError(f"the server accepts {window} bytes per stream, less than a request of this generator")

@@ -1,4 +1,4 @@
-"""Which cores compute and which sends: on cores of their own, neither takes the other's time."""
+"""Assigns separate cores to the servers and the load, so neither takes the other's CPU time."""
 
 import os
 import shutil
@@ -9,30 +9,30 @@ from .errors import MissingToolError
 
 @dataclass(frozen=True)
 class Cores:
-    """Cores of this machine, the first two different ones."""
+    """Cores of this machine; the first two differ."""
 
     server: int
-    """Number of the core that every server, and ONNX Runtime alone, is pinned to."""
+    """The core of every server, and of ONNX Runtime alone."""
     load: int
-    """Number of the core of the load generators and of this process."""
+    """The core of the load generators and of this process."""
     second: int
-    """Number of the second core of a server that is given two; the load's, on a machine that has only two."""
+    """The second core of servers with two; on a machine with two cores, the load's."""
 
     def pin_server(self, count: int = 1) -> list[str]:
-        """Returns the start of a command line that runs on the server's core, or on its two."""
+        """Returns a command prefix that runs on the server's core or cores."""
         cores = (self.server, self.second)[:count]
         return [tool("taskset", "util-linux"), "--cpu-list", ",".join(map(str, cores))]
 
     def pin_load(self) -> list[str]:
-        """Returns the start of a command line that runs on the other core."""
+        """Returns a command prefix that runs on the load's core."""
         return [tool("taskset", "util-linux"), "--cpu-list", str(self.load)]
 
 
 def choose() -> Cores:
-    """Returns the first cores that this process may use.
+    """Returns the first cores available to this process.
 
     Raises:
-        MissingToolError: there is only one.
+        MissingToolError: only one is available.
     """
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:

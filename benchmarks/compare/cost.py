@@ -1,4 +1,4 @@
-"""What the metrics cost: the server's CPU time with and without them, and that of a scrape."""
+"""The cost of the metrics: the server's CPU time with and without them, and that of a scrape."""
 
 import time
 import urllib.request
@@ -13,55 +13,55 @@ from .bodies import METHOD, MODEL
 from .errors import ServerError
 from .figures import COUNTED, Figure, Kind, Measurement, Round, Values
 from .measure import SETTLE_S, Measurer, Say
-from .plan import Plan
 from .process import Server
 from .repositories import repository
+from .setup import Setup
 
 PARTS = 10
-"""In how many parts a round's requests are sent, with metrics and without in turn."""
+"""Parts of a round's requests, sent alternately with and without metrics."""
 SCRAPE_EVERY_S = 5.0
 SCRAPES = 100
 SCRAPE_TIMEOUT_S = 20.0
-# As Prometheus asks: for OpenMetrics, compressed.
+# Like Prometheus: OpenMetrics, compressed.
 PROMETHEUS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 
 
-def rounds(plan: Plan, figure: Figure, count: int, say: Say) -> list[Round]:
-    """Measures the CPU time of as many requests with the metrics and without, and that of a scrape, so often.
+def rounds(setup: Setup, figure: Figure, count: int, say: Say) -> list[Round]:
+    """Measures the CPU time of requests with and without metrics, and of a scrape, `count` times.
 
-    Every round has two new servers. Where a process happens to lie in memory can make it faster or slower by about what
-    is looked for here, and does so for as long as it lives, so that the rounds of one pair would all be off alike.
+    Every round starts two new servers: memory layout can make a process faster or slower by about the measured effect
+    for its whole life, which would bias all rounds of one pair alike.
 
     Raises:
         LoadError: requests failed.
-        ServerError: a server did not start, gave a wrong answer, did not count a request that it should, or counted one
-            that it should not.
+        ServerError: a server did not start, gave a wrong answer, or counted requests
+            incorrectly.
     """
     found: list[Round] = []
     for number in range(count):
         say(f"CPU time with metrics and without, {number + 1} of {count}")
-        with _servers(plan, figure, number) as running:
-            costs = _of_requests(Measurer(plan, running), running, figure, number)
+        with _servers(setup, figure, number) as running:
+            costs = _of_requests(Measurer(setup, running), running, figure, number)
             found.append({**costs, Measurement(Kind.SCRAPE, COUNTED): _of_scrapes(running[COUNTED])})
     return found
 
 
 @contextmanager
-def _servers(plan: Plan, figure: Figure, number: int) -> Iterator[Mapping[str, Server]]:
-    """Runs both until the block ends; they are started in turn, too."""
+def _servers(setup: Setup, figure: Figure, number: int) -> Iterator[Mapping[str, Server]]:
+    """Runs both until the block ends, starting them in alternating order."""
     with repository() as place, ExitStack() as stack:
         names = [wanted.server for wanted in figure.in_turn(number)]
-        yield {name: stack.enter_context(_serve(name, plan, place)) for name in names}
+        yield {name: stack.enter_context(_serve(name, setup, place)) for name in names}
 
 
-def _serve(name: str, plan: Plan, place: Path) -> AbstractContextManager[Server]:
-    # Where each measures at load what a batch may hold, one takes 16 rows and the other 32, which differ by far more.
+def _serve(name: str, setup: Setup, place: Path) -> AbstractContextManager[Server]:
+    # If each server measured its batch limit at load, one might choose 16 rows and the other 32, a far larger effect.
     options = ["--no-limit-batches"]
     if name == COUNTED:
-        return ours.serve(name, plan.cores, plan.transport, repository=place, options=options)
+        return ours.serve(name, setup.cores, setup.transport, repository=place, options=options)
     options += ["--drift-window", "0"]
     return ours.serve(
-        name, plan.cores, plan.transport, repository=place, options=options, module="benchmarks.compare.uncounted"
+        name, setup.cores, setup.transport, repository=place, options=options, module="benchmarks.compare.uncounted"
     )
 
 
@@ -73,7 +73,7 @@ def _of_requests(
         measurer.check(wanted)
         measurer.send(wanted, part)
     time.sleep(SETTLE_S)
-    # A server that waits takes no time worth mentioning, so it is enough to look before all parts and after them.
+    # An idle server takes almost no CPU time, so measuring before and after all parts suffices.
     before = {name: (_counts(server), server.cpu_s()) for name, server in running.items()}
     _send_in_turn(measurer, running[COUNTED], figure, number)
     time.sleep(SETTLE_S)
@@ -87,7 +87,7 @@ def _of_requests(
 
 
 def _send_in_turn(measurer: Measurer, counted: Server, figure: Figure, number: int) -> None:
-    """Sends all parts, and reads the metrics as often as Prometheus would in the time that their server is loaded."""
+    """Sends all parts, and scrapes the metrics as often as Prometheus would while the server is loaded."""
     loaded_s, scrapes = 0.0, 0
     for part in range(PARTS):
         for wanted in figure.in_turn(number + part):
@@ -114,7 +114,7 @@ def _page(server: Server, headers: Mapping[str, str]) -> bytes:
             page: bytes = answer.read()
             return page
     except OSError as error:
-        raise ServerError(f"{server.name} does not give its metrics page: {error}") from error
+        raise ServerError(f"{server.name} does not serve its metrics page: {error}") from error
 
 
 def _counts(server: Server) -> tuple[float, float]:
@@ -122,7 +122,7 @@ def _counts(server: Server) -> tuple[float, float]:
 
 
 def read_counts(page: str) -> tuple[float, float]:
-    """Returns how many calls a metrics page says were answered with OK, and how many are in the model's own figures."""
+    """Returns the OK calls on a metrics page, and the requests in the model's figures."""
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     answered, counted = (
         sum(each.value for each in samples if each.name == name and each.labels.items() >= labels.items())
@@ -135,8 +135,8 @@ def read_counts(page: str) -> tuple[float, float]:
 
 
 def check_counts(name: str, requests: int, before: tuple[float, float], after: tuple[float, float]) -> None:
-    """Raises ServerError where a server did not answer all requests with OK, which h2load cannot see, or counted some
-    in spite of being the one that does not, or the other way round."""
+    """Raises ServerError if a server did not answer all requests with OK, which h2load cannot see, or if it counted
+    requests although it should not, or the reverse."""
     answered, counted = (late - early for early, late in zip(before, after, strict=True))
     if answered != requests:
         raise ServerError(f"{name} answered {answered:,.0f} of {requests:,} requests with OK")

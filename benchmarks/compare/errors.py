@@ -1,22 +1,22 @@
-"""What can keep the comparison from being made."""
+"""Errors of the comparison."""
 
 from pathlib import Path
 
 
 class CompareError(Exception):
-    """Something could not be measured; the message says what, and what to do about it."""
+    """Something could not be measured; the message says what, and the remedy."""
 
 
 class MissingToolError(CompareError):
-    """This machine lacks something that the comparison needs."""
+    """This machine lacks something required."""
 
 
 class ServerError(CompareError):
-    """A server did not start, ended early, or gave a wrong answer."""
+    """A server did not start, exited early, or gave a wrong answer."""
 
 
 class LoadError(CompareError):
-    """The load generator failed, or requests were not answered as they should be."""
+    """The load generator failed, or requests were not answered correctly."""
 
 
 def tail(path: Path, lines: int = 20) -> str:

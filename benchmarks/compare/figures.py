@@ -1,4 +1,4 @@
-"""Measurements, the ratios made of them, and the bars that these have to pass; `table` lists the ratios."""
+"""Measurements, their ratios, and the bars for these; `table` lists the ratios."""
 
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,78 +14,78 @@ ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models
 COMMITTED, MOBILENET, EFFICIENTNET = "PixelServe with its committed models", "MobileNetV2", "EfficientNetB0"
 DIGITS, JPEGS, PHOTOS = "PNG digits", "JPEGs of 224 × 224", "photos of 12 megapixels"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Requests in flight in the pictures."""
+"""Requests in flight in the charts."""
 CONNECTIONS = 4
-"""How many connections the figures use that use several."""
+"""Connections of the figures with several."""
 HTTP_LEVELS = (1, 8, 32)
 """Requests in flight over HTTP."""
 SWEEPS = 3
-"""How often each of them is measured: a burst of somebody else's work must not bend the line."""
+"""Measurements per level, so a burst of other load does not distort the line."""
 EARLY_REQUESTS = 10_000
-"""When memory is looked at first."""
+"""Requests before the first memory measurement."""
 EARLY_SWAPS = 50
-"""When memory is looked at first, where versions are swapped."""
+"""Swaps before the first memory measurement."""
 ROUNDS_AN_OVERLOAD = 3
-"""Of how many rounds one overloads the servers, each of which takes half a minute."""
+"""Rounds per overload measurement, which takes half a minute."""
 SWAPS_A_ROUND = 3
-"""How often a version is swapped under load, for each round."""
+"""Version swaps under load per round."""
 COSTS_A_ROUND = 2
-"""How often the CPU time of requests is measured, for each round."""
-# The ends may not move through rounding.
+"""CPU time measurements per round."""
+# Rounding must not move the ends.
 _EXACT = 1e-9
 
 
 class Kind(StrEnum):
-    """How something is measured."""
+    """The method of a measurement."""
 
     H2LOAD = "h2load"
     """By h2load, one body."""
     BESIDE = "h2load, beside a busy process"
     """The same while another process keeps the server's core busy."""
     HTTP = "h2load over HTTP/1.1"
-    """By h2load, the same request over HTTP, on a connection for each that is in flight."""
+    """By h2load, the same request over HTTP, with one connection per request in flight."""
     FIXED = "fixed body"
     """By our own generator, one body."""
     DISTINCT = "distinct bodies"
-    """By our own generator, an id and pixels of its own in every request."""
+    """By our own generator, with a distinct id and pixels in every request."""
     ALONE = "alone"
     """In-process, without a server."""
     ONE_CALL = "one ModelStreamInfer call"
     """By our own generator, one body, all requests on one call."""
     RESIDENT = "resident memory"
-    """The server's memory after so many requests or swaps, in a server of its own."""
+    """The memory of a separate server after a number of requests or swaps."""
     SWAPPED = "around swaps"
-    """By our own generator: the second in which a version takes another's place, in a server of its own."""
+    """By our own generator: the second of a version swap, in a separate server."""
     STEADY = "right before swaps"
     """The second before."""
-    SPENT = "CPU time of a request beside other servers"
-    """The server's CPU time for so many requests by h2load."""
-    CPU = "CPU time of a request"
-    """The same in a server of its own."""
+    SPENT = "CPU time per request beside other servers"
+    """The server's CPU time for a number of requests by h2load."""
+    CPU = "CPU time per request"
+    """The same in a separate server."""
     SCRAPE = "CPU time of a scrape"
-    """The same for requests of its metrics page."""
+    """The same for requests to its metrics page."""
     IDLE = "idle connections"
-    """The server's memory for a connection that has answered one call, in a server of its own."""
+    """The memory per connection after one call, in a separate server."""
     HELD = "calls held in flight"
-    """The server's memory for a call that waits in its queue, in a server of its own."""
+    """The memory per queued call, in a separate server."""
     LOADED = "loaded"
-    """A server's start, or a model that is loaded into one: seconds, and the memory that it holds afterwards."""
+    """A server's start, or a model's load: seconds, and memory held afterwards."""
     CAPACITY = "capacity"
-    """The rate of the closed loop with 32 in flight, in a server of its own with one thread for the model."""
+    """The rate of a closed loop with 32 in flight, in a separate server with one thread for the model."""
     OVERLOADED = "overloaded"
-    """The same server, sent so many times its capacity (0: 0.7 times)."""
+    """The same server at a multiple of its capacity (0: 0.7 times)."""
     POLITE = "polite client beside 512 in flight"
     """One request at a time beside a connection with 512, in the same server."""
     CLASSIFIED = "Classify"
-    """Pictures by Classify over gRPC, in a server of its own."""
+    """Pictures by Classify over gRPC, in a separate server."""
     PREPARED = "bare loop"
     """The same files decoded and prepared by a loop on the same core."""
     RUN = "a run of the model"
-    """What a run took meanwhile."""
+    """The duration of a run meanwhile."""
     REFUSAL_LIMIT = "limit of a refusal"
-    """What a refusal may take."""
+    """The maximum duration of a refusal."""
     LIMIT = "limit"
-    """What these may be."""
+    """The limits of these."""
 
 
 _APART = (
@@ -97,25 +97,24 @@ _APART = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing that is measured."""
+    """A measurement."""
 
     kind: Kind
     """How."""
     server: str
     """What answers."""
     in_flight: int = 1
-    """Requests that wait for an answer at any time."""
+    """Requests in flight."""
     images: int = 1
     """Images a request."""
     connections: int = 1
     """HTTP/2 connections that share the requests in flight evenly."""
     requests: int = 0
-    """Requests before the server's memory is looked at, or whose CPU time is counted."""
+    """Requests before memory is measured, or whose CPU time is measured."""
     swaps: int = 0
-    """Swaps of a version before the server's memory is looked at."""
+    """Version swaps before memory is measured."""
 
     def __str__(self) -> str:
-        """Returns it in words."""
         if self.kind == Kind.ALONE:
             return self.server
         if self.kind == Kind.RESIDENT:
@@ -130,7 +129,7 @@ Values = Mapping[str, float]
 requests), cpu_us (of one), kib_each, load_s and grown_mb, as far as it gives them."""
 
 Round = Mapping[Measurement, Values]
-"""What one round gave."""
+"""The results of one round."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Figure:
     group: str
     """Name for --only."""
     title: str
-    """What it says, without the unit."""
+    """The title, without the unit."""
     value: str
     """Key of the compared value."""
     ours: Measurement
@@ -148,60 +147,60 @@ class Figure:
     against: Measurement
     """Denominator."""
     floor: float | None
-    """What must be reached; None: it is measured, and nothing depends on it."""
+    """The minimum that must be reached; None: informational only."""
     goal: float | None = None
-    """What is wanted, where more is wanted than the floor."""
+    """The goal, if it is stricter than the floor."""
     more_is_better: bool = True
-    """Whether the bars are lower or upper ones."""
+    """Whether the bars are lower or upper bounds."""
     decimals: int = 2
-    """Of the ratio, as it is shown."""
+    """Decimal places of the shown ratio."""
     slack: float = 0.0
-    """What is added to the other's value: by how much ours may be more, in its unit."""
+    """Added to the other's value: the allowed difference, in its unit."""
     against_value: str = ""
     """Key of the denominator's value, if it is not the numerator's."""
     against_name: str = ""
-    """What the report calls the denominator, if neither its server nor its kind tells them apart."""
+    """The denominator's name in the report, if neither its server nor its kind distinguishes it."""
 
     @property
     def servers(self) -> set[str]:
-        """What has to run for it."""
+        """Returns the servers that it needs."""
         return {self.ours.server, self.against.server}
 
     @property
     def is_apart(self) -> bool:
-        """Whether it is measured by itself, on a fresh server, instead of in the rounds."""
+        """Whether it is measured separately, on a fresh server, instead of in the rounds."""
         return self.ours.kind in _APART
 
     def is_in(self, results: Round) -> bool:
-        """Returns whether a round measured both sides; one side may be part of another figure too."""
+        """Returns whether a round measured both sides; one side may also belong to another figure."""
         return self.ours in results and self.against in results
 
     def in_turn(self, number: int) -> tuple[Measurement, Measurement]:
         """Returns its two measurements in the order of round `number`.
 
-        The other comes first in even rounds, ours in odd ones, so that a drift of the machine's speed favours neither.
+        The other comes first in even rounds, ours in odd ones, so drift in the machine's speed favours neither.
         """
         return (self.against, self.ours) if number % 2 == 0 else (self.ours, self.against)
 
     def passes(self, ratio: float, bar: float) -> bool:
-        """Says whether a ratio is on the right side of a bar, or on it."""
+        """Returns whether a ratio meets a bar."""
         return ratio >= bar - _EXACT if self.more_is_better else ratio <= bar + _EXACT
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure as it was measured."""
+    """A measured figure."""
 
     figure: Figure
     """What was compared."""
     ours: Sequence[float]
     """Our value in each round."""
     against: Sequence[float]
-    """The other's in the same rounds."""
+    """The other's value in the same rounds."""
 
     @property
     def ratios(self) -> list[float]:
-        """Ours by the other's, in each round."""
+        """Ratio of ours to the other's, per round."""
         return [ours / against for ours, against in zip(self.ours, self.against, strict=True)]
 
     @property
@@ -211,18 +210,18 @@ class Row:
 
     @property
     def floor_met(self) -> bool:
-        """Whether the median reaches the floor, where there is one."""
+        """Whether the median reaches the floor, if any."""
         return self.figure.floor is None or self.figure.passes(self.ratio, self.figure.floor)
 
     @property
     def goal_met(self) -> bool:
-        """Whether the median reaches the goal, or the floor where there is no goal."""
+        """Whether the median reaches the goal, or without one the floor."""
         goal = self.figure.goal
         return self.floor_met if goal is None else self.figure.passes(self.ratio, goal)
 
 
 def chosen(figures: Iterable[Figure], groups: Collection[str], *, with_triton: bool) -> list[Figure]:
-    """Returns the figures of some groups that can be measured with or without Triton."""
+    """Returns the measurable figures of some groups, with or without Triton."""
     return [
         figure
         for figure in figures
@@ -231,7 +230,7 @@ def chosen(figures: Iterable[Figure], groups: Collection[str], *, with_triton: b
 
 
 def order(figures: Iterable[Figure], number: int) -> list[Measurement]:
-    """Returns what round `number` measures, each once: a figure's two measurements are neighbours."""
+    """Returns round `number`'s measurements, each once, with a figure's two measurements adjacent."""
     wanted: dict[Measurement, None] = {}
     for figure in figures:
         if not figure.is_apart:
@@ -240,7 +239,7 @@ def order(figures: Iterable[Figure], number: int) -> list[Measurement]:
 
 
 def rows(figures: Iterable[Figure], rounds: Sequence[Round]) -> list[Row]:
-    """Returns the figures with what the rounds gave for them."""
+    """Returns the figures with the rounds' results."""
     return [
         Row(
             figure,

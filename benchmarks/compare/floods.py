@@ -1,11 +1,11 @@
-"""Measures what other clients notice of a flood: a call's time before it, during it, and how long until it is over.
+"""Measures a flood's effect on other clients: call times before and during it, and the recovery time.
 
     python -m benchmarks.compare.floods
     python -m benchmarks.compare.floods --transport grpcio "rapid reset, over and over" PING
 
-The attacks are those of tests/integration/frames, which checks memory and answers; times are not asserted there, since
-a test machine may be busy. The server has one core. The attacker and one client share another, at the lowest and the
-highest priority, so that the client's own waiting for a core is not taken for the server's.
+The attacks are those of tests/integration/frames, which checks memory and answers but not times, because test machines
+may be busy. The server has one core. The attacker and one client share another, at the lowest and highest priority, so
+the client does not wait for the core.
 """
 
 import argparse
@@ -28,46 +28,46 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from attacks import ATTACKS  # type: ignore[import-not-found]  # noqa: E402  of the folder that was just named
+from attacks import ATTACKS  # type: ignore[import-not-found]  # noqa: E402  from the folder above
 
 from . import cores, ours  # noqa: E402
 from .bodies import METHOD, infer_request, mnist_images  # noqa: E402
 
 EFFORT = 20_000
-"""Frames of one attack, as in the tests; it is repeated until the time is over."""
+"""Frames of one attack, as in the tests; repeated until the time is over."""
 SLOW = 5
-"""A call that takes this many times the p99 of a quiet server has noticed the flood."""
+"""A call that takes this multiple of an idle server's p99 is affected by the flood."""
 RECOVERY_S = 3.0
 TIMEOUT_S = 5.0
 
 Call = Callable[[], float]
-"""Makes one call and returns how many seconds it took."""
+"""Makes one call and returns its seconds."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a flood did to calls of another client."""
+    """A flood's effect on another client's calls."""
 
     attack: str
-    """What it is called."""
+    """The attack's name."""
     p99_before_ms: float
-    """99 of 100 calls took no longer, without the flood."""
+    """p99 without the flood."""
     p99_during_ms: float
-    """The same, beside it."""
+    """p99 during the flood."""
     ratio: float
     """The second over the first."""
     recovered_s: float
-    """From the end of the flood to the end of the last call that noticed it."""
+    """Time from the end of the flood to the end of the last affected call."""
     lost: int
-    """Calls that had no answer within `TIMEOUT_S`."""
+    """Calls without an answer within `TIMEOUT_S`."""
 
 
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3, help="how long each flood lasts (default: 3)")
+    parser.add_argument("--seconds", type=float, default=3, help="seconds per flood (default: 3)")
     parser.add_argument("--transport", choices=list(ours.Transport), default=ours.Transport.AUTO, type=ours.Transport)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(ATTACKS)}; all if none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {'; '.join(ATTACKS)}; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--attack", nargs=2, metavar=("NAME", "ADDRESS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> None:
         _attack_for_ever(*args.attack)
     if unknown := [name for name in args.names if name not in ATTACKS]:
         parser.error(f"unknown: {'; '.join(unknown)}; there are {'; '.join(ATTACKS)}")
-    # What ends the children is the unwinding of this process, so that a polite end must be an exception too.
+    # Child processes end when this process unwinds, so SIGTERM must raise an exception too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = cores.choose()
     os.sched_setaffinity(0, {plan.load})
@@ -95,14 +95,14 @@ def main() -> None:
 def _attack_for_ever(name: str, address: str) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, 19)
     while True:
-        # The server ends connections that attack it.
+        # The server closes attacking connections.
         with suppress(OSError):
             ATTACKS[name](address, EFFORT)
 
 
 def measure(name: str, address: str, seconds: float) -> Row:
     """Measures one attack on a running server."""
-    with _caller(address) as call:
+    with _client(address) as call:
         before = _calls(call, seconds)
         p99_s = _p99(before)
         with _attack(name, address):
@@ -118,7 +118,7 @@ def measure(name: str, address: str, seconds: float) -> Row:
 
 
 @contextmanager
-def _caller(address: str) -> Iterator[Call]:
+def _client(address: str) -> Iterator[Call]:
     body = infer_request(mnist_images()[:1]).SerializeToString()
     with grpc.insecure_channel(address) as channel:
         infer: Callable[..., bytes] = channel.unary_unary(METHOD)
@@ -140,7 +140,7 @@ def _attack(name: str, address: str) -> Iterator[None]:
     command = [sys.executable, "-m", "benchmarks.compare.floods", "--attack", name, address]
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
         try:
-            # It takes a moment to start.
+            # It needs a moment to start.
             time.sleep(1)
             yield
         finally:
@@ -151,7 +151,7 @@ def _calls(call: Call, seconds: float) -> list[float]:
     end_s = time.monotonic() + seconds
     took_s = [call(), call()]
     while time.monotonic() < end_s:
-        # A client that never rests would be a load of its own.
+        # A client without pauses would itself be load.
         time.sleep(0.002)
         took_s.append(call())
     return took_s

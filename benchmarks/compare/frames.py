@@ -1,4 +1,4 @@
-"""HTTP/2 frames (RFC 9113): requests made beforehand by the thousand, and answers told apart by their frame heads."""
+"""HTTP/2 frames (RFC 9113): prepares requests by the thousand, and splits answers by frame headers."""
 
 import struct
 from collections.abc import Iterator
@@ -27,10 +27,9 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def opening() -> bytes:
-    """Returns what a client says first.
+    """Returns a client's connection preface.
 
-    Windows as large as they can be, so that answers never wait for us; no header table, so that equal header blocks are
-    equal bytes.
+    Maximum windows, so answers never wait for us; no header table, so equal header blocks are equal bytes.
     """
     settings = struct.pack(">HIHI", HEADER_TABLE_SIZE, 0, INITIAL_WINDOW_SIZE, LARGEST_WINDOW)
     window = struct.pack(">I", LARGEST_WINDOW - DEFAULT_WINDOW)
@@ -38,10 +37,10 @@ def opening() -> bytes:
 
 
 def header_block(authority: str, method: str = METHOD) -> bytes:
-    """Returns a call's headers as literals that no table remembers: right for every call of the method."""
+    """Returns a call's headers as literals outside the header table, valid for every call of the method."""
     fields = {":method": "POST", ":scheme": "http", ":path": method, ":authority": authority}
     fields |= {"te": "trailers", "content-type": "application/grpc"}
-    # Never-indexed is the one kind of literal that hpack does not put into its table.
+    # hpack adds all literals to its table except never-indexed ones.
     named = [hpack.NeverIndexedHeaderTuple(name, value) for name, value in fields.items()]
     return hpack.Encoder().encode(named, huffman=False)
 
@@ -52,17 +51,17 @@ def identity(number: int) -> str:
 
 
 def stamp(images: Images, number: int) -> Images:
-    """Returns a copy of image `number` modulo N whose first four pixels, in the empty margin, are the number."""
+    """Returns a copy of image `number` modulo N with the number in its first four pixels, in the empty margin."""
     image: Images = images[number % len(images)][None].copy()
     image.reshape(-1)[:4] = list(struct.pack(">I", number))
     return image
 
 
 class RequestFrames:
-    """Makes the frames of requests that differ in stream, id and pixels and have one length."""
+    """Creates the frames of requests with distinct streams, ids and pixels and equal length."""
 
     def __init__(self, images: Images, authority: str) -> None:
-        """Makes the template; `images` [N, 28, 28, 1] are used in turn."""
+        """`images` [N, 28, 28, 1] are used in turn."""
         self._images = images.reshape(len(images), -1)
         pixels = np.arange(images[0].size, dtype=np.uint32).astype(np.uint8).reshape(1, *images.shape[1:])
         body = infer_request(pixels, "i" * ID_DIGITS).SerializeToString()
@@ -74,14 +73,14 @@ class RequestFrames:
         self._id_at = template.index(b"i" * ID_DIGITS)
         self._pixels_at = template.index(pixels.tobytes())
         self.request_bytes = len(template)
-        """Length of one request's frames."""
+        """The length of one request's frames."""
         self.message_bytes = len(grpc_message(body))
-        """What one request takes of the connection's window."""
+        """One request's share of the connection's window."""
 
     def make(self, first_stream: int, numbers: npt.NDArray[np.int64]) -> bytes:
-        """Returns the frames of as many requests as there are numbers, on successive streams, one after the other.
+        """Returns the frames of one request per number, on successive streams.
 
-        Request k has the id and the stamped pixels of numbers[k]; equal numbers make equal bodies.
+        Request k has the id and the stamped pixels of numbers[k]; equal numbers give equal bodies.
         """
         rows = np.tile(self._template, (len(numbers), 1))
         streams = _big_endian(first_stream + 2 * np.arange(len(numbers)), ">u4")
@@ -99,27 +98,26 @@ def _big_endian(values: npt.NDArray[np.int64], dtype: str) -> npt.NDArray[np.uin
 
 
 class Frame(NamedTuple):
-    """A frame that came."""
+    """A received frame."""
 
     kind: int
     """Its type."""
     flags: int
     """Its flags."""
     stream: int
-    """Its stream; 0 is the connection."""
+    """The stream; 0 is the connection."""
     payload: bytes
     """What it carries."""
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames."""
+    """Splits a byte stream into frames."""
 
     def __init__(self) -> None:
-        """Starts empty."""
         self._rest = b""
 
     def feed(self, received: bytes) -> Iterator[Frame]:
-        """Yields the frames that are whole now, and keeps the rest for the next time."""
+        """Yields the complete frames, and keeps the rest."""
         buffer = self._rest + received
         at, end = 0, len(buffer)
         while end - at >= HEAD_BYTES:
@@ -133,5 +131,5 @@ class FrameReader:
 
 
 def settings(payload: bytes) -> dict[int, int]:
-    """Returns the values of a SETTINGS frame by their identifiers."""
+    """Returns the values of a SETTINGS frame by identifier."""
     return dict(struct.iter_unpack(">HI", payload))

@@ -1,4 +1,4 @@
-"""What clients cost that only wait: the server's memory for an idle connection, and for a call in its queue."""
+"""The cost of waiting clients: the server's memory per idle connection, and per queued call."""
 
 import resource
 import tempfile
@@ -17,18 +17,18 @@ from .bodies import grpc_message, infer_request, mnist_images
 from .errors import LoadError
 from .figures import OURS_GRPCIO, OURS_TLS, Figure, Kind, Measurement, Round, Values
 from .ours import Transport
-from .plan import Plan
 from .process import Server
+from .setup import Setup
 from .waiting import WaitingConnection
 
 FEW, MANY = 200, 1_200
-"""How many connections, or calls, wait when memory is looked at: the first take what earlier work has left free."""
+"""Waiting connections or calls per memory measurement; the first reuse memory that earlier work freed."""
 CALL_CONNECTIONS = 4
-# Memory is looked at once the server has done what it does after it has read a frame, or answered.
+# Measure memory after the server has finished its work for a frame or an answer.
 SETTLE_S = 0.5
 OPEN_FILES = 4 * MANY
 HELD_MODEL = "held"
-# As many bytes as an image of MNIST.
+# As many bytes as an MNIST image.
 _VALUES = 196
 _CONFIG = """
 max_batch_size: 4096
@@ -39,47 +39,47 @@ dynamic_batching {
 """
 
 
-def rounds(plan: Plan, figure: Figure, say: Callable[[str], None]) -> list[Round]:
+def rounds(setup: Setup, figure: Figure, say: Callable[[str], None]) -> list[Round]:
     """Measures both sides of a figure on fresh servers, once: two rounds differed by half a percent.
 
     Raises:
-        LoadError: a connection was closed, or a call answered, that was to wait.
+        LoadError: a waiting connection was closed, or a waiting call answered.
         ServerError: a server did not start.
     """
     _allow_open_files()
     say(figure.title)
-    return [{wanted: _measure(plan, wanted) for wanted in figure.in_turn(0)}]
+    return [{wanted: _measure(setup, wanted) for wanted in figure.in_turn(0)}]
 
 
 def _allow_open_files() -> None:
-    """Raises this process's limit, which the servers inherit."""
+    """Raises this process's limit, which servers inherit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < OPEN_FILES:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
 
 
-def _measure(plan: Plan, wanted: Measurement) -> Values:
+def _measure(setup: Setup, wanted: Measurement) -> Values:
     with ExitStack() as stack:
         if wanted.kind == Kind.IDLE:
-            server = stack.enter_context(_serve(plan, wanted.server))
+            server = stack.enter_context(_serve(setup, wanted.server))
             return {"kib_each": _idle_kib(server, stack)}
         place = stack.enter_context(held_repository())
         options = ["--no-limit-batches"]
-        transport = _transport(plan, wanted.server)
+        transport = _transport(setup, wanted.server)
         server = stack.enter_context(
-            ours.serve(wanted.server, plan.cores, transport, repository=place, options=options)
+            ours.serve(wanted.server, setup.cores, transport, repository=place, options=options)
         )
         return {"kib_each": _held_kib(server, stack)}
 
 
-def _transport(plan: Plan, name: str) -> Transport:
-    return Transport.GRPCIO if name == OURS_GRPCIO else plan.transport
+def _transport(setup: Setup, name: str) -> Transport:
+    return Transport.GRPCIO if name == OURS_GRPCIO else setup.transport
 
 
-def _serve(plan: Plan, name: str) -> AbstractContextManager[Server]:
+def _serve(setup: Setup, name: str) -> AbstractContextManager[Server]:
     if name == OURS_TLS:
-        return tls.serve(name, plan.cores, plan.transport)
-    return ours.serve(name, plan.cores, _transport(plan, name))
+        return tls.serve(name, setup.cores, setup.transport)
+    return ours.serve(name, setup.cores, _transport(setup, name))
 
 
 def _idle_kib(server: Server, stack: ExitStack) -> float:
@@ -111,7 +111,7 @@ def _held_kib(server: Server, stack: ExitStack) -> float:
         for connection in connections:
             connection.ping()
             if connection.answered:
-                raise LoadError("the server answered a call that was to wait in its queue")
+                raise LoadError("the server answered a call that should wait in its queue")
 
     return _kib_each(server, grow)
 
@@ -127,7 +127,7 @@ def _kib_each(server: Server, grow: Callable[[int], None]) -> float:
 
 @contextmanager
 def held_repository() -> Iterator[Path]:
-    """Gives a repository with one model whose requests wait for an hour for others: y = 2 x, [n, 196] FP32."""
+    """Yields a repository with one model whose requests wait up to an hour for others: y = 2 x, [n, 196] FP32."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as place:
         folder = Path(place) / HELD_MODEL
         (folder / "1").mkdir(parents=True)
@@ -143,7 +143,7 @@ def held_repository() -> Iterator[Path]:
 
 
 def held_request() -> pb.ModelInferRequest:
-    """Returns a request of that model, of one row."""
+    """Returns a one-row request for that model."""
     request = pb.ModelInferRequest(model_name=HELD_MODEL, raw_input_contents=[bytes(4 * _VALUES)])
     request.inputs.add(name="x", datatype="FP32", shape=[1, _VALUES])
     return request

@@ -1,4 +1,4 @@
-"""The generator's other way to send: all requests on one ModelStreamInfer call."""
+"""The generator's streaming mode: all requests on one ModelStreamInfer call."""
 
 import struct
 
@@ -12,21 +12,21 @@ from .frames import Frame
 
 _STREAM = 1
 _HEAD = struct.Struct(">BI")
-# The tag of ModelStreamInferResponse.infer_response; an answer that begins otherwise has an error message.
+# The tag of ModelStreamInferResponse.infer_response; other answers contain an error message.
 _INFER_RESPONSE = 2 << 3 | 2
 
 
 class InferStreamConnection(Connection):
-    """Keeps a number of requests in flight on one call; all have the same body."""
+    """Keeps a number of requests with the same body in flight on one call."""
 
     def __init__(self, port: int, images: Images) -> None:
-        """Connects; the first of the images [N, 28, 28, 1] is what is sent, as `Connection` does for number 0."""
+        """Connects; sends the first of the images [N, 28, 28, 1], like `Connection` for number 0."""
         super().__init__(port, images, 0, distinct=False)
         message = grpc_message(infer_request(frames.stamp(images, 0), frames.identity(0)).SerializeToString())
         block = frames.header_block(f"127.0.0.1:{port}", STREAM_METHOD)
         self._opening = frames.frame(frames.HEADERS, frames.END_HEADERS, _STREAM, block)
         self._request, self._message_bytes = frames.frame(frames.DATA, 0, _STREAM, message), len(message)
-        # What the call may send; the connection has a window of its own besides.
+        # The call's window; the connection has its own.
         self._call_window = self._first_window = frames.DEFAULT_WINDOW
         self._rest = b""
 
@@ -51,7 +51,7 @@ class InferStreamConnection(Connection):
             self._control(came)
 
     def _read_answers(self, payload: bytes) -> None:
-        """Counts the messages that are whole now; they lie in the frames as they like."""
+        """Counts the complete messages, which need not align with frames."""
         buffer = self._rest + payload
         at = 0
         while len(buffer) - at >= _HEAD.size:
@@ -76,7 +76,7 @@ class InferStreamConnection(Connection):
             self._call_window += struct.unpack(">I", came.payload)[0]
         elif came.kind == frames.SETTINGS and not came.flags & frames.ACK:
             window = frames.settings(came.payload).get(frames.INITIAL_WINDOW_SIZE, self._first_window)
-            # RFC 9113, 6.9.2: a new initial window moves the windows of the calls that are open.
+            # RFC 9113, 6.9.2: a new initial window adjusts the windows of open calls.
             self._call_window += window - self._first_window
             self._first_window = window
         super()._control(came)

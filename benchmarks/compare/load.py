@@ -1,4 +1,4 @@
-"""Load by h2load: one body, as many requests in flight as asked for, on one connection or several."""
+"""Load by h2load: one body, a number of requests in flight, on one or several connections."""
 
 import math
 import re
@@ -28,21 +28,21 @@ class Target:
     headers: Mapping[str, str]
     """Its headers."""
     is_http1: bool = False
-    """Whether over HTTP/1.1, which keeps a connection for each request in flight; otherwise over HTTP/2."""
+    """Whether over HTTP/1.1, with one connection per request in flight; otherwise over HTTP/2."""
 
 
 def grpc_target(port: int, message: bytes, *, tls: bool = False) -> Target:
-    """Returns a ModelInfer call, `message` being framed as gRPC frames it; h2load trusts any certificate."""
+    """Returns a ModelInfer call with a gRPC-framed `message`; h2load trusts any certificate."""
     headers = {"content-type": "application/grpc", "te": "trailers"}
     return Target(f"{'https' if tls else 'http'}://127.0.0.1:{port}{METHOD}", message, headers)
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one measurement of a server gave."""
+    """The result of one measurement of a server."""
 
     requests_per_s: float
-    """Answers a second, after the warm-up."""
+    """Answers per second, after the warm-up."""
     p50_us: float
     """Median time from a request's start to the end of its answer, in microseconds."""
     p99_us: float
@@ -51,7 +51,7 @@ class Load:
     """99.9th percentile of the same."""
 
 
-# 0: the head of the answer came while it warmed up, and was not looked at; the rest came after that.
+# 0: the answer's headers arrived during the warm-up and were not read; the rest arrived later.
 _FINE = ("200", "0")
 
 
@@ -62,8 +62,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
         LoadError: there are no values.
     """
     if not len(values):
-        raise LoadError("no request was answered in the time of the measurement")
-    # 99.9 % of 1,000 values are 999, and not 999.0000000000001 of them.
+        raise LoadError("no request was answered during the measurement")
+    # 99.9 % of 1,000 values are 999, not 999.0000000000001.
     rank = max(1, math.ceil(len(values) * percent / 100 - 1e-9))
     return float(np.partition(np.asarray(values), rank - 1)[rank - 1])
 
@@ -71,9 +71,9 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def h2load(
     target: Target, in_flight: int, *, connections: int = 1, seconds: float, warm_up_s: float, cores: Cores
 ) -> Load:
-    """Sends one request over and over, `in_flight` at a time, which the connections share evenly.
+    """Sends one request repeatedly, with `in_flight` requests shared evenly by the connections.
 
-    h2load knows HTTP only: an answer whose grpc-status is an error counts as well, so the server is asked with a real
+    h2load supports only HTTP: answers with an error in grpc-status count too, so the server is checked with a real
     client first.
 
     Raises:
@@ -88,7 +88,7 @@ def h2load(
 
 
 def send(target: Target, in_flight: int, *, connections: int = 1, requests: int, cores: Cores) -> None:
-    """Sends one request so many times by h2load, `in_flight` requests at a time, and waits for all answers.
+    """Sends one request `requests` times by h2load, `in_flight` at a time, and waits for all answers.
 
     Raises:
         MissingToolError: h2load is not installed.
@@ -98,13 +98,13 @@ def send(target: Target, in_flight: int, *, connections: int = 1, requests: int,
 
 
 def check_answered(said: str, requests: int) -> None:
-    """Raises LoadError where h2load does not say that so many requests succeeded and none failed."""
+    """Raises LoadError unless h2load reports that all `requests` succeeded and none failed."""
     if f" {requests} succeeded, 0 failed, 0 errored, 0 timeout" not in said:
         raise LoadError(f"expected {requests:,} requests to succeed:\n{said}")
 
 
 def shape(target: Target, in_flight: int, connections: int) -> list[str]:
-    """Returns h2load's options for so many requests in flight; `connections` must divide them."""
+    """Returns h2load's options for the requests in flight, which `connections` must divide."""
     if target.is_http1:
         return ["--h1", f"-c{in_flight}", "-m1"]
     return [f"-c{connections}", f"-m{in_flight // connections}"]
@@ -126,15 +126,15 @@ def _run(target: Target, load: tuple[int, int], cores: Cores, extent: Sequence[s
 
 
 def read_report(said: str, log: str) -> Load:
-    """Returns what h2load measured: the rate from what it said, the percentiles from its log of all requests.
+    """Returns h2load's results: the rate from its output, the percentiles from its log of all requests.
 
     Raises:
-        LoadError: some requests failed, or it said nothing that looks like a rate.
+        LoadError: some requests failed, or the output has no rate.
     """
     rate = re.search(r"^finished in [\d.]+\w+, ([\d.]+) req/s", said, re.MULTILINE)
     bad = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", said)
     if rate is None or bad is None:
-        raise LoadError(f"h2load gave no figures:\n{said}")
+        raise LoadError(f"h2load reported no figures:\n{said}")
     lines = [line.split("\t") for line in log.splitlines()]
     if any(int(count) for count in bad.groups()) or any(status not in _FINE for _, status, _ in lines):
         raise LoadError(f"requests failed:\n{said}")
@@ -143,7 +143,7 @@ def read_report(said: str, log: str) -> Load:
 
 
 def h2load_version() -> str:
-    """Returns what h2load calls itself."""
+    """Returns h2load's name and version."""
     return subprocess.run(
         [tool("h2load", H2LOAD_PACKAGE), "--version"], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -1,4 +1,4 @@
-"""Facts about where and when a comparison was made."""
+"""Facts about a comparison's machine, date and versions."""
 
 import importlib.metadata
 import os
@@ -44,7 +44,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """Returns the commit, marked where files differ from it; a copy without git has none."""
+    """Returns the commit, marked if files differ from it; empty without git."""
     git = shutil.which("git")
     if git is None:
         return "unknown"

@@ -1,4 +1,4 @@
-"""Makes the measurements: the servers that are needed, the rounds, the memory, the curve."""
+"""Runs the measurements: servers, rounds, memory and curve."""
 
 import statistics
 import time
@@ -33,24 +33,24 @@ from .figures import (
 )
 from .load import Load, Target, grpc_target, h2load, send
 from .ours import Transport
-from .plan import Plan
 from .process import Server
+from .setup import Setup
 from .stream import StreamLoad
 
 CHECK_TIMEOUT_S = 20.0
 SETTLE_S = 0.2
-"""A run is counted after its requests were answered, and that is part of a request's CPU time."""
+"""A run is counted after its requests are answered; that counting is part of a request's CPU time."""
 CHECK_ID = "checked by a real client"
 Say = Callable[[str], None]
-"""Is told what is measured next."""
+"""Receives the name of the next measurement."""
 
 
 @contextmanager
 def servers(
-    names: Collection[str], plan: Plan, triton: peer.Installation | None, models: int = 1
+    names: Collection[str], setup: Setup, triton: peer.Installation | None, models: int = 1
 ) -> Iterator[dict[str, Server]]:
-    """Runs the servers with these names until the block ends; other names are left out. `models` are many models."""
-    cores, transport = plan.cores, plan.transport
+    """Runs the servers with these names until the block ends; `models` is the number of "many" models."""
+    cores, transport = setup.cores, setup.transport
     makers: dict[str, Callable[[], AbstractContextManager[Server]]] = {
         OURS: lambda: ours.serve(OURS, cores, transport),
         OURS_GRPCIO: lambda: ours.serve(OURS_GRPCIO, cores, Transport.GRPCIO),
@@ -67,19 +67,19 @@ def servers(
 
 
 class Measurer:
-    """Measures servers that run, one after the other."""
+    """Measures running servers, one after the other."""
 
-    def __init__(self, plan: Plan, running: Mapping[str, Server]) -> None:
-        """Loads the images and the model that says what the answers must be."""
-        self._plan, self._servers = plan, running
+    def __init__(self, setup: Setup, running: Mapping[str, Server]) -> None:
+        """Loads the images, and the model for the expected answers."""
+        self._setup, self._servers = setup, running
         self._images, self._oracle = bodies.mnist_images(), bodies.Oracle()
 
     def round(self, figures: Sequence[Figure], number: int, say: Say) -> dict[Measurement, Values]:
-        """Measures everything that these figures need, once."""
+        """Runs the measurements of these figures once."""
         return {wanted: self._tell_and_measure(wanted, say) for wanted in order(figures, number)}
 
     def curve(self, say: Say) -> dict[str, list[Values]]:
-        """Measures ours and, where it runs, Triton at each of LEVELS, SWEEPS times; returns the medians by server."""
+        """Measures ours and, if running, Triton at each of LEVELS, SWEEPS times; returns the medians by server."""
         names = [name for name in (OURS, TRITON) if name in self._servers]
         wanted = [Measurement(Kind.H2LOAD, name, in_flight) for in_flight in LEVELS for name in names]
         sweeps = [{each: self._tell_and_measure(each, say) for each in wanted} for _ in range(SWEEPS)]
@@ -89,7 +89,7 @@ class Measurer:
         }
 
     def memory(self, figure: Figure, say: Say) -> dict[Measurement, Values]:
-        """Sends requests to ours, which must be fresh; returns its resident memory early and at the end."""
+        """Sends requests to our server, which must be fresh; returns its resident memory early and at the end."""
         server, goal = self._servers[OURS], figure.ours.requests
         generator = self._generator(figure.ours)
         found: dict[Measurement, Values] = {}
@@ -105,12 +105,12 @@ class Measurer:
         return found
 
     def send(self, wanted: Measurement, requests: int) -> None:
-        """Sends so many requests by h2load, all with one body, and waits for the answers.
+        """Sends `requests` requests with one body by h2load, and waits for the answers.
 
         Raises:
             LoadError: requests failed.
         """
-        target, cores = self._target(wanted), self._plan.cores
+        target, cores = self._target(wanted), self._setup.cores
         send(target, wanted.in_flight, connections=wanted.connections, requests=requests, cores=cores)
 
     def _tell_and_measure(self, wanted: Measurement, say: Say) -> Values:
@@ -118,38 +118,38 @@ class Measurer:
         return self._measure(wanted)
 
     def _measure(self, wanted: Measurement) -> Values:
-        plan = self._plan
+        setup = self._setup
         if wanted.kind == Kind.ALONE:
-            return {"images_per_s": alone.images_per_s(plan.cores, plan.seconds, plan.warm_up_s)}
+            return {"images_per_s": alone.images_per_s(setup.cores, setup.seconds, setup.warm_up_s)}
         self.check(wanted)
         if wanted.kind in (Kind.H2LOAD, Kind.HTTP):
             return _values(self._h2load(wanted), wanted.images)
         if wanted.kind == Kind.SPENT:
             return {"cpu_us": self._spent_us(wanted)}
         if wanted.kind == Kind.BESIDE:
-            with neighbour.busy(plan.cores):
+            with neighbour.busy(setup.cores):
                 return _values(self._h2load(wanted), wanted.images)
         rate = self._generator(wanted).requests_per_s(
             distinct=wanted.kind == Kind.DISTINCT,
             on_one_call=wanted.kind == Kind.ONE_CALL,
-            seconds=plan.seconds,
-            warm_up_s=plan.warm_up_s,
+            seconds=setup.seconds,
+            warm_up_s=setup.warm_up_s,
         )
         return {"requests_per_s": rate}
 
     def _h2load(self, wanted: Measurement) -> Load:
-        plan, target = self._plan, self._target(wanted)
+        setup, target = self._setup, self._target(wanted)
         return h2load(
             target,
             wanted.in_flight,
             connections=wanted.connections,
-            seconds=plan.seconds,
-            warm_up_s=plan.warm_up_s,
-            cores=plan.cores,
+            seconds=setup.seconds,
+            warm_up_s=setup.warm_up_s,
+            cores=setup.cores,
         )
 
     def _spent_us(self, wanted: Measurement) -> float:
-        """Returns the CPU time of a request, in microseconds."""
+        """Returns the CPU time per request, in microseconds."""
         self.send(wanted, wanted.requests // 10)
         time.sleep(SETTLE_S)
         before_s = self._servers[wanted.server].cpu_s()
@@ -168,10 +168,10 @@ class Measurer:
         return StreamLoad(self._servers[wanted.server].port, self._images, self._oracle, wanted.in_flight)
 
     def check(self, wanted: Measurement) -> None:
-        """Asks with a real client whether the answers are right, which h2load cannot see.
+        """Checks with a real client that the answers are correct, which h2load cannot see.
 
         Raises:
-            ServerError: they are not.
+            ServerError: they are wrong.
         """
         server, images = self._servers[wanted.server], self._images[: wanted.images]
         if wanted.kind == Kind.HTTP:
@@ -189,7 +189,7 @@ class Measurer:
                     bodies.infer_request(images, CHECK_ID), timeout=CHECK_TIMEOUT_S
                 )
             except grpc.RpcError as error:
-                raise ServerError(f"{server.name} refused a good request: {error}") from error
+                raise ServerError(f"{server.name} refused a valid request: {error}") from error
         return response
 
 

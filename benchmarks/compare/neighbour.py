@@ -1,4 +1,4 @@
-"""Another process that never rests on the server's core, as in a pod whose CPUs others share."""
+"""A busy process on the server's core, as in a pod with shared CPUs."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from .cores import Cores
 from .errors import LoadError
 
-# Ends by itself if this process is killed. One line says that the loop has begun.
+# Exits if this process is killed. Prints a line when the loop starts.
 _LOOP = """
 import os
 parent = os.getppid()
@@ -21,13 +21,13 @@ while os.getppid() == parent:
 
 @contextmanager
 def busy(cores: Cores) -> Iterator[int]:
-    """Keeps the server's core busy until the block ends, at the priority that the server has; gives the process's id.
+    """Keeps the server's core busy until the block ends, at the server's priority; yields the process id.
 
     Raises:
         LoadError: the process did not start.
     """
     command = [*cores.pin_server(), sys.executable, "-I", "-S", "-c", _LOOP]
-    # A session of its own: Ctrl-C ends it through this process, after the block.
+    # Its own session: on Ctrl-C, this process ends it after the block.
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         try:
             if not process.stdout or process.stdout.readline() != b"busy\n":

@@ -1,4 +1,4 @@
-"""Well-known networks with random weights: what loading takes depends on the layers, not on what they learned."""
+"""Well-known networks with random weights: load time depends on the layers, not on the weights."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def _write(path: Path, stages: tuple[tuple[int, int, int, int, int], ...], *, ex
 
 
 class _Network:
-    """A graph, put together from its input on."""
+    """Builds a graph from its input."""
 
     def __init__(self, *, swish: bool) -> None:
         self.nodes: list[onnx.NodeProto] = []

@@ -1,4 +1,4 @@
-"""PixelServe, started as a user would start it."""
+"""Starts PixelServe like a user."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from .process import Server, running
 
 
 class Transport(StrEnum):
-    """What `pixelserve serve --transport` accepts."""
+    """The values of `pixelserve serve --transport`."""
 
     AUTO = "auto"
     H2CORN = "h2corn"
@@ -33,9 +33,9 @@ def serve(
     options: Sequence[str] = (),
     module: str = "pixelserve",
 ) -> AbstractContextManager[Server]:
-    """Runs `pixelserve serve` on a repository, with its defaults except for the transport and further `options`.
+    """Runs `pixelserve serve` on a repository, with defaults except for the transport and additional `options`.
 
-    It has one core or two. `module` is one that takes the command line in place of the `pixelserve` command.
+    It has one core or two. `module` replaces the `pixelserve` command.
     """
     command = [*cores.pin_server(on_cores), sys.executable, "-m", module, "serve"]
     command += ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0"]
@@ -45,7 +45,7 @@ def serve(
 
 @contextmanager
 def serve_copies(name: str, cores: Cores, transport: Transport, models: int) -> Iterator[Server]:
-    """Runs it on so many copies of the measured model, one of them under the model's own name."""
+    """Runs it with `models` copies of the measured model, one of them under its own name."""
     with repositories.repository(models) as place, serve(name, cores, transport, repository=place) as server:
         yield server
 
@@ -54,7 +54,7 @@ def metrics_url(server: Server) -> str:
     """Returns the address of a server's metrics page.
 
     Raises:
-        ServerError: it is no server of ours.
+        ServerError: it is not a PixelServe server.
     """
     return str(_started(server)["metrics"])
 
@@ -63,13 +63,13 @@ def http_port(server: Server) -> int:
     """Returns the port of a server's HTTP API.
 
     Raises:
-        ServerError: it is no server of ours.
+        ServerError: it is not a PixelServe server.
     """
     return int(_started(server)["http"].rpartition(":")[2])
 
 
 def transport_name(server: Server) -> str:
-    """Returns which transport a server says it uses.
+    """Returns the transport that a server reports.
 
     Raises:
         ServerError: not a PixelServe server.
@@ -80,18 +80,18 @@ def transport_name(server: Server) -> str:
 def _started(server: Server) -> dict[str, Any]:
     start = _start(server.log.read_text())
     if start is None:
-        raise ServerError(f"expected {server.name} to have logged that it is serving; it said:\n{tail(server.log)}")
+        raise ServerError(f"expected {server.name} to have logged that it is serving; its output:\n{tail(server.log)}")
     return start
 
 
 def _port(said: str) -> int | None:
-    """Returns the gRPC port of the start-up line, once it is there."""
+    """Returns the gRPC port from the start-up line, once it is logged."""
     start = _start(said)
     return None if start is None else int(start["grpc"].rpartition(":")[2])
 
 
 def _start(said: str) -> dict[str, Any] | None:
-    """Returns the start-up line, once it is there."""
+    """Returns the start-up line, once it is logged."""
     for line in said.splitlines():
         if line.startswith("{") and line.endswith("}"):
             event: dict[str, Any] = json.loads(line)

@@ -1,4 +1,4 @@
-"""The same request over HTTP, on connections that are kept: a binary tensor behind JSON, as Triton's client sends."""
+"""The same request over HTTP with keep-alive: a binary tensor after JSON, like Triton's client."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ _TIMEOUT_S = 20.0
 
 
 def target(port: int, images: Images, identity: str = "") -> Target:
-    """Returns one request for all of the images, whose answer is a binary tensor as well."""
+    """Returns one request for all images, with a binary tensor as its answer."""
     tensor = {"name": "image", "datatype": "UINT8", "shape": images.shape}
     head = json.dumps(
         {
@@ -29,7 +29,7 @@ def target(port: int, images: Images, identity: str = "") -> Target:
 
 
 def ask(port: int, images: Images, identity: str) -> pb.ModelInferResponse:
-    """Sends such a request and returns the answer, as gRPC would have brought it.
+    """Sends such a request and returns the answer as a gRPC message.
 
     Raises:
         LoadError: it is an error.
@@ -43,7 +43,7 @@ def ask(port: int, images: Images, identity: str) -> pb.ModelInferResponse:
     finally:
         connection.close()
     if answer.status != 200:
-        raise LoadError(f"a good HTTP request was answered with {answer.status}: {body[:500]!r}")
+        raise LoadError(f"a valid HTTP request was answered with {answer.status}: {body[:500]!r}")
     head_bytes = int(answer.headers[_LENGTH])
     head = json.loads(body[:head_bytes])
     (output,) = head["outputs"]

@@ -15,29 +15,29 @@ from . import ours
 from .errors import LoadError
 from .figures import OURS_GRPCIO, Kind, Measurement, Round, Values
 from .ours import Transport
-from .plan import Plan
+from .setup import Setup
 
 MODEL = "cifar10"
 CONNECTIONS = 8
 DEADLINE_S = 0.2
 REFUSED_LIMIT_US = 5_000.0
 LIGHT = 0
-"""Stands for 0.7 of the capacity, where a whole number of capacities is expected."""
+"""Represents 0.7 times the capacity in integer fields."""
 
 
-def rounds(plan: Plan, server: str, count: int, say: Callable[[str], None]) -> list[Round]:
-    """Overloads a fresh server so often.
+def rounds(setup: Setup, server: str, count: int, say: Callable[[str], None]) -> list[Round]:
+    """Overloads a fresh server `count` times.
 
     Raises:
         LoadError: it could not be measured.
     """
-    transport = Transport.GRPCIO if server == OURS_GRPCIO else plan.transport
+    transport = Transport.GRPCIO if server == OURS_GRPCIO else setup.transport
     found: list[Round] = []
     for number in range(count):
-        with ours.serve(server, plan.cores, transport, options=["--intra-op-threads", "1"]) as running:
+        with ours.serve(server, setup.cores, transport, options=["--intra-op-threads", "1"]) as running:
             try:
                 measured = _measure(
-                    running.port, plan.seconds, partial(_say, say, f"overload, {number + 1} of {count}")
+                    running.port, setup.seconds, partial(_say, say, f"overload, {number + 1} of {count}")
                 )
             except BenchError as error:
                 raise LoadError(f"{server} could not be overloaded: {error}") from error
@@ -71,7 +71,7 @@ def _say(say: Callable[[str], None], what: str, step: str) -> None:
 
 
 def as_round(server: str, report: OverloadReport) -> dict[Measurement, Values]:
-    """Returns a report's values by what was measured."""
+    """Returns a report's values by measurement."""
 
     def values(level: Level) -> Values:
         return {

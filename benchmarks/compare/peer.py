@@ -1,4 +1,4 @@
-"""Triton as nvidia-pytriton packages it: installed into an environment of its own, and started on the same model."""
+"""Triton from nvidia-pytriton: installed into its own environment, and started with the same model."""
 
 import hashlib
 import json
@@ -27,23 +27,23 @@ READY_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class Installation:
-    """An environment that has Triton."""
+    """An environment with Triton."""
 
     folder: Path
     """The virtual environment."""
 
     @property
     def site_packages(self) -> Path:
-        """Where its packages are."""
+        """The folder of its packages."""
         return self.folder / "lib" / f"python{_minor_version()}" / "site-packages"
 
     @property
     def triton(self) -> Path:
-        """Triton's own files within the wheel."""
+        """Triton's files in the wheel."""
         return self.site_packages / "pytriton" / "tritonserver"
 
     def environment(self) -> dict[str, str]:
-        """Returns the variables with which the server finds its libraries and its Python backend this environment."""
+        """Returns variables that point the server to its libraries and its Python backend to this environment."""
         libraries = [str(sysconfig.get_config_var("LIBDIR")), str(self.site_packages / "nvidia_pytriton.libs")]
         return {
             **os.environ,
@@ -59,19 +59,19 @@ def _minor_version() -> str:
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what takes long to fetch: XDG_CACHE_HOME or ~/.cache, and in it pixelserve."""
+    """Returns the cache for downloads: pixelserve in XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelserve"
 
 
 def install() -> Installation:
-    """Returns an environment with the pinned Triton; makes it where the cache has none for these pins and this Python.
+    """Returns an environment with the pinned Triton; creates it if the cache has none for these pins and this Python.
 
     Raises:
-        MissingToolError: there is no such package for this machine, or it could not be fetched.
+        MissingToolError: there is no such package for this machine, or the download failed.
     """
     pins = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
     folder = cache_folder() / f"triton-{pins}-python{_minor_version()}"
-    # Written last, so that an interrupted installation is none.
+    # Written last, so an interrupted installation does not count.
     stamp = folder / "installed"
     if not stamp.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -90,7 +90,7 @@ def _run(what: str, command: list[str]) -> None:
 
 @contextmanager
 def serve(name: str, cores: Cores, installation: Installation) -> Iterator[Server]:
-    """Runs tritonserver on the committed model until the block ends."""
+    """Runs tritonserver with the committed model until the block ends."""
     grpc_port, http_port, metrics_port = _free_ports(3)
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-triton-") as place:
         backends, repository = Path(place) / "backends", Path(place) / "repository"
@@ -109,10 +109,10 @@ def serve(name: str, cores: Cores, installation: Installation) -> Iterator[Serve
 
 
 def _write_backends(installation: Installation, folder: Path) -> None:
-    """Copies the Python backend, with the stub for this Python beside it, where it looks for one."""
+    """Copies the Python backend with the stub for this Python, where it looks for one."""
     stub = installation.triton / "python_backend_stubs" / _minor_version() / "triton_python_backend_stub"
     if not stub.exists():
-        raise MissingToolError(f"this Triton's Python backend does not know Python {_minor_version()}: no {stub}")
+        raise MissingToolError(f"this Triton's Python backend does not support Python {_minor_version()}: no {stub}")
     shutil.copytree(installation.triton / "backends" / "python", folder / "python")
     shutil.copy(stub, folder / "python")
 
@@ -127,7 +127,7 @@ def _write_repository(folder: Path) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on; Triton cannot be asked which free one it took."""
+    """Returns free ports; Triton does not report the port that it chose."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [taken.getsockname()[1] for taken in sockets]
     for taken in sockets:
@@ -144,7 +144,7 @@ def _is_ready(http_port: int) -> bool:
 
 
 def versions(installation: Installation) -> dict[str, str]:
-    """Returns the versions of what answers on the peer's side."""
+    """Returns the versions of the peer's software."""
     names = ["nvidia-pytriton", "onnxruntime", "numpy"]
     code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {names}}}))"
     python = str(installation.folder / "bin" / "python")

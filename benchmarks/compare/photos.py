@@ -1,4 +1,4 @@
-"""Pictures that look like photographs, drawn rather than taken: the same each time, and free of anybody's rights."""
+"""Draws pictures that resemble photographs: deterministic, and free of copyright."""
 
 import io
 
@@ -10,7 +10,7 @@ _OBJECTS = 60
 
 
 def photo(width: int, height: int, seed: int) -> Image.Image:
-    """Returns structure of all sizes, as photographs have it, flat objects with edges, and a sensor's grain."""
+    """Returns a picture with structure of all sizes like photographs, flat objects with edges, and sensor noise."""
     chance = np.random.default_rng(seed)
     levels = np.zeros((height, width, 3), np.float32)
     cell = 4
@@ -31,7 +31,7 @@ def photo(width: int, height: int, seed: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image, quality: int = 85) -> bytes:
-    """Returns a picture as a camera saves it: with half as many pixels of colour in both directions."""
+    """Returns a picture as a JPEG like a camera's, with colour subsampled by two in both directions."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return file.getvalue()

@@ -1,7 +1,7 @@
-"""Pictures a second that Classify answers, against a bare loop that decodes and prepares the same files.
+"""Compares Classify's pictures per second with a bare loop that decodes and preprocesses the same files.
 
-The loop, `python -m benchmarks.compare.pictures FOLDER NAME SECONDS WARM_UP_SECONDS`, has a process of its own on the
-server's core, and calls what the server calls (pixelserve.imaging). The two take turns, so neither slows the other.
+The loop, `python -m benchmarks.compare.pictures FOLDER NAME SECONDS WARM_UP_SECONDS`, has its own process on the
+server's core, and calls the same code (pixelserve.imaging). The two take turns, so neither slows the other.
 """
 
 import json
@@ -31,8 +31,8 @@ from .errors import LoadError
 from .figures import DIGITS, JPEGS, OURS, PHOTOS, Kind, Measurement, Round, Values
 from .measure import SETTLE_S, Say
 from .photos import jpeg, photo, png
-from .plan import Plan
 from .process import Server
+from .setup import Setup
 
 IN_FLIGHT = 8
 _SIDE = 224
@@ -42,16 +42,16 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Sort:
-    """Pictures of one sort, and the model that they are sent to."""
+    """A kind of pictures, and its model."""
 
     model: str
     """The model's name."""
     line: str
-    """What it declares of its pictures."""
+    """The model's picture declaration."""
     dims: tuple[int, int, int]
-    """Its input, uint8 [height, width, channels]."""
+    """The model's input, uint8 [height, width, channels]."""
     each: int
-    """Pictures in a request."""
+    """Pictures per request."""
     files: Callable[[], list[bytes]]
     """Makes the files."""
 
@@ -75,29 +75,29 @@ SORTS = {
 }
 
 
-def rounds(plan: Plan, count: int, say: Say) -> list[Round]:
-    """Measures each sort of pictures so often, by the server and by the loop.
+def rounds(setup: Setup, count: int, say: Say) -> list[Round]:
+    """Measures each kind of pictures `count` times, with the server and with the loop.
 
     Raises:
         ServerError: the server did not start.
-        LoadError: a picture was not answered, or the loop failed.
+        LoadError: a picture was not classified, or the loop failed.
     """
     found: list[Round] = []
-    with _place() as place, ours.serve(OURS, plan.cores, plan.transport, repository=place / "models") as server:
+    with _place() as place, ours.serve(OURS, setup.cores, setup.transport, repository=place / "models") as server:
         for number in range(count):
             results: dict[Measurement, Values] = {}
             for name in SORTS:
                 say(f"{name}, {number + 1} of {count}")
                 for kind in (Kind.CLASSIFIED, Kind.PREPARED)[:: 1 if number % 2 else -1]:
                     values = _classified if kind == Kind.CLASSIFIED else _looped
-                    results[Measurement(kind, name)] = values(plan, server, place, name)
+                    results[Measurement(kind, name)] = values(setup, server, place, name)
             found.append(results)
     return found
 
 
 @contextmanager
 def _place() -> Iterator[Path]:
-    """Gives a folder with the model repository and a folder for each sort of pictures."""
+    """Yields a folder with the model repository and a folder per kind of pictures."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as folder:
         place = Path(folder)
         for name, sort in SORTS.items():
@@ -109,7 +109,7 @@ def _place() -> Iterator[Path]:
 
 
 def _write_model(folder: Path, sort: Sort) -> None:
-    """Writes a model that costs next to nothing: a model's own time is another figure's business."""
+    """Writes a model with negligible cost: other figures measure the model's time."""
     (folder / "1").mkdir(parents=True)
     graph = helper.make_graph(
         [
@@ -133,8 +133,8 @@ def _write_model(folder: Path, sort: Sort) -> None:
     (folder / "config.pbtxt").write_text(f"max_batch_size: 64 dynamic_batching {{ }}{parameters}")
 
 
-def _classified(plan: Plan, server: Server, place: Path, name: str) -> Values:
-    """Keeps IN_FLIGHT requests in flight; returns pictures a second, and the server's CPU time for one."""
+def _classified(setup: Setup, server: Server, place: Path, name: str) -> Values:
+    """Keeps IN_FLIGHT requests in flight; returns pictures per second, and the server's CPU time per picture."""
     sort, files = SORTS[name], _read(place / name)
     count = max(1, len(files) // sort.each)
     requests = [
@@ -147,9 +147,9 @@ def _classified(plan: Plan, server: Server, place: Path, name: str) -> Values:
     with grpc.insecure_channel(server.address) as channel:
         stub = ClassifierStub(channel)
         load = _Load(lambda number: stub.Classify.future(requests[number % count], timeout=_TIMEOUT_S))
-        load.run(plan.warm_up_s)
+        load.run(setup.warm_up_s)
         before_s, start_s = server.cpu_s(), time.perf_counter()
-        answered = load.run(plan.seconds) * sort.each
+        answered = load.run(setup.seconds) * sort.each
         elapsed_s = time.perf_counter() - start_s
         cpu_s = server.cpu_s() - before_s
         load.end()
@@ -158,17 +158,17 @@ def _classified(plan: Plan, server: Server, place: Path, name: str) -> Values:
 
 
 class _Load:
-    """Requests in flight, whose number stays the same while it runs."""
+    """Keeps a constant number of requests in flight."""
 
     def __init__(self, send: Callable[[int], "grpc.Future[pb.ClassifyResponse]"]) -> None:
         self._send, self._sent = send, 0
         self._waiting: deque[grpc.Future[pb.ClassifyResponse]] = deque()
 
     def run(self, seconds: float) -> int:
-        """Sends for so long; returns how many requests were answered.
+        """Sends for `seconds`; returns the number of answered requests.
 
         Raises:
-            LoadError: one failed, or a picture of it did.
+            LoadError: a request or a picture failed.
         """
         answered, end_s = 0, time.perf_counter() + seconds
         while time.perf_counter() < end_s:
@@ -194,10 +194,10 @@ def _check(future: "grpc.Future[pb.ClassifyResponse]") -> None:
         raise LoadError(f"a picture was not classified: {failed[0]}")
 
 
-def _looped(plan: Plan, server: Server, place: Path, name: str) -> Values:
-    """Runs the loop on the server's core while the server waits."""
-    command = [*plan.cores.pin_server(), sys.executable, "-m", "benchmarks.compare.pictures", str(place / name), name]
-    command += [str(plan.seconds), str(plan.warm_up_s)]
+def _looped(setup: Setup, server: Server, place: Path, name: str) -> Values:
+    """Runs the loop on the server's core while the server is idle."""
+    command = [*setup.cores.pin_server(), sys.executable, "-m", "benchmarks.compare.pictures", str(place / name), name]
+    command += [str(setup.seconds), str(setup.warm_up_s)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise LoadError(f"the loop over {name} beside {server.name} failed:\n{done.stderr}")

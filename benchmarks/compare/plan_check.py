@@ -1,10 +1,10 @@
-"""Compares what `pixelserve plan` predicts for one server with what the server does: p99, p50 and requests waiting.
+"""Compares the predictions of `pixelserve plan` for one server with measurements: p99, p50 and requests waiting.
 
     python -m benchmarks.compare.plan_check
 
-The server has a core, and the load generator another. It sends requests at random moments (a Poisson process), in an
-open loop. The curve is measured first, then each load is sent in rounds, in turn. The goal: the median of the rounds'
-p99 is within 25 % of the prediction. Keep the machine quiet meanwhile.
+The server and the load generator have a core each. The generator sends a Poisson process of requests in an open loop.
+The curve is measured first, then each load in rounds, in turn. The goal: the median of the rounds' p99 is within 25 %
+of the prediction. Keep the machine idle otherwise.
 """
 
 import argparse
@@ -50,13 +50,13 @@ class Seen:
     p50_s: float
     """Median latency in seconds."""
     p99_s: float
-    """The latency that 1 % of the requests exceed, in seconds."""
+    """p99 latency in seconds."""
     waiting: float
-    """Mean requests in the server's queue, by its metrics."""
+    """Mean requests in the server's queue, from its metrics."""
 
 
 def main() -> int:
-    """Measures, prints the table, and returns 1 where a p99 is further off than the goal."""
+    """Measures, prints the table, and returns 1 if a p99 misses the goal."""
     options = _options()
     cores = cores_.choose()
     os.sched_setaffinity(0, {cores.load})
@@ -77,8 +77,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--method", choices=("classify", "infer"), default="infer")
-    parser.add_argument("--curve-s", type=float, default=2.0, help="seconds for each number in flight")
-    parser.add_argument("--seconds", type=float, default=4.0, help="seconds for each load in a round")
+    parser.add_argument("--curve-s", type=float, default=2.0, help="seconds per number in flight")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds per load in a round")
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 
@@ -129,7 +129,7 @@ def _rounds(
 
 
 def _poisson(rate_per_s: float, seconds: float, seed: int) -> Iterator[float]:
-    chance = random.Random(seed)  # noqa: S311  # no secret
+    chance = random.Random(seed)  # noqa: S311  # not a secret
     moment_s = chance.expovariate(rate_per_s)
     while moment_s < seconds:
         yield moment_s
@@ -137,7 +137,7 @@ def _poisson(rate_per_s: float, seconds: float, seed: int) -> Iterator[float]:
 
 
 def _queued_s(server: Server, version: ModelVersion) -> float:
-    """Returns seconds that all requests together have waited."""
+    """Returns the total seconds that requests have waited."""
     with urllib.request.urlopen(ours.metrics_url(server), timeout=10) as answer:
         text = answer.read().decode()
     labels = re.escape(f'{{model="{version.name}",version="{version.version}"}}')

@@ -1,4 +1,4 @@
-"""Pictures of throughput and p99 against load."""
+"""Charts of throughput and p99 against load."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def draw(curve: Mapping[str, Sequence[Values]], folder: Path) -> list[Path]:
 
 
 def _draw(curve: Mapping[str, Sequence[Values]], path: Path, value: str, label: str, factor: float, scale: str) -> Path:
-    # A figure of its own rather than pyplot's: no display is looked for, and no state is left behind.
+    # A separate figure instead of pyplot's: needs no display and leaves no state.
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for name, points in curve.items():
@@ -33,7 +33,7 @@ def _draw(curve: Mapping[str, Sequence[Values]], path: Path, value: str, label: 
             color=COLOURS.get(name, OTHER_COLOUR),
             label=name,
         )
-    # The scale first: it sets ticks of its own.
+    # Set the scale first, because it sets its own ticks.
     axes.set_xscale("log", base=2)
     axes.set_xticks(LEVELS, [str(level) for level in LEVELS])
     axes.set_yscale(scale)

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, pinned to one core, and ended however the comparison ends."""
+"""Runs servers as processes pinned to one core, which always end with the comparison."""
 
 import os
 import signal
@@ -19,47 +19,47 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Server:
-    """A server that takes requests."""
+    """A running server."""
 
     name: str
-    """What tables call it."""
+    """The name in tables."""
     port: int
-    """Where its gRPC API listens, on loopback."""
+    """The port of its gRPC API, on loopback."""
     pid: int
     """Its process."""
     log: Path
-    """What it says, for as long as it runs."""
+    """The file with its output."""
     ca: Path | None = None
-    """Certificates that its clients trust, as a PEM file; None: it serves without TLS."""
+    """PEM file of the certificates for clients to trust; None: no TLS."""
 
     @property
     def address(self) -> str:
-        """Host and port of its gRPC API."""
+        """The host and port of its gRPC API."""
         return f"127.0.0.1:{self.port}"
 
     def resident_kib(self) -> int:
-        """Returns how much physical memory the process holds, in KiB (VmRSS)."""
+        """Returns the process's resident memory in KiB (VmRSS)."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
 
     def cpu_s(self) -> float:
-        """Returns the CPU time taken since it started, user and system, by all threads of the process and of what it
-        started, such as the process in which Triton's Python backend runs."""
+        """Returns the CPU time since its start, user and system, of the process and its children, such as that of
+        Triton's Python backend."""
         return sum(map(_cpu_s, {self.pid, *_group(self.pid)}))
 
 
 def _cpu_s(pid: int) -> float:
-    # The clock of another process, numbered as by clock_getcpuclockid(3): /proc/PID/stat counts ticks of 10 ms.
+    # Another process's clock, numbered like clock_getcpuclockid(3): /proc/PID/stat counts ticks of 10 ms.
     try:
         return time.clock_gettime(~pid << 3 | 2)
-    except OSError:  # It has ended.
+    except OSError:  # It has exited.
         return 0.0
 
 
 def _group(leader: int) -> Iterator[int]:
-    """Yields the processes whose group has that leader."""
+    """Yields the processes in the group with this leader."""
     for path in Path("/proc").glob("[0-9]*/stat"):
-        # One may have ended. The second field, a command's name, is in parentheses and may contain anything.
+        # A process may have exited. The second field, the command's name, is in parentheses and may contain anything.
         with suppress(OSError):
             if int(path.read_text().rpartition(")")[2].split()[2]) == leader:
                 yield int(path.parent.name)
@@ -71,23 +71,23 @@ def running(
 ) -> Iterator[Server]:
     """Runs a server until the block ends.
 
-    Its output goes to a file, so that no thread of ours takes time from the load generator to read it. `find_port` is
-    given all that it said, again and again, and returns the port of its gRPC API once it takes requests.
+    Its output goes to a file, so no thread takes time from the load generator to read it. `find_port` repeatedly
+    receives all output, and returns the port of the gRPC API once the server accepts requests.
 
     Raises:
-        ServerError: it did not start in time; the message ends with what it said last.
+        ServerError: it did not start in time; the message ends with its last output.
     """
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as out:
-            # A session of its own: Ctrl-C reaches this process alone, and the children of a server die with it.
+            # Its own session: Ctrl-C reaches only this process, and a server's children die with it.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=env
             )
         try:
             yield Server(name, _wait_for_port(name, process, log, find_port), process.pid, log)
             if process.poll() is not None:
-                raise ServerError(f"{name} ended by itself with exit code {process.returncode}:\n{tail(log)}")
+                raise ServerError(f"{name} exited with exit code {process.returncode}:\n{tail(log)}")
         finally:
             _end(process)
 
@@ -102,7 +102,7 @@ def _wait_for_port(
         if process.poll() is not None:
             raise ServerError(f"{name} did not start, exit code {process.returncode}; it said:\n{tail(log)}")
         time.sleep(POLL_S)
-    raise ServerError(f"{name} was not ready after {START_TIMEOUT_S:.0f} s; it said:\n{tail(log)}")
+    raise ServerError(f"{name} was not ready after {START_TIMEOUT_S:.0f} s; its output:\n{tail(log)}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -113,6 +113,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     finally:
-        # What it started and did not end, such as the process in which Triton's Python backend runs.
+        # Its remaining children, such as the process of Triton's Python backend.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

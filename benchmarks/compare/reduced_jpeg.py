@@ -1,8 +1,8 @@
-"""How far a JPEG that is decoded at reduced size ends from the same one decoded whole, once both are the model's size.
+"""Compares JPEGs decoded at reduced size with the same ones decoded whole, after resizing to the model's size.
 
-libjpeg can leave out the high frequencies of each block while it decodes, which Pillow calls draft mode: a picture of a
-half, a quarter or an eighth of the sides, in less time. This prints the largest difference and the CPU time of decoding
-relative to the whole picture's, for a drawn photo and for two pictures of fine detail, all of 12 megapixels.
+libjpeg can omit the high frequencies of each block while decoding, which Pillow calls draft mode: a picture with half,
+a quarter or an eighth of the sides, in less time. Prints the largest difference, and the CPU time of decoding relative
+to the whole picture's, for a drawn photo and two pictures of fine detail, all of 12 megapixels.
 `python -m benchmarks.compare.reduced_jpeg`, half a minute.
 """
 
@@ -21,14 +21,14 @@ SCALES = (2, 4, 8)
 
 
 def grass() -> Image.Image:
-    """Returns noise that reaches the ends of the range, as sunlit grass and gravel do."""
+    """Returns noise over the whole range, like sunlit grass and gravel."""
     chance = np.random.default_rng(0)
     levels = chance.normal(0, 90, (HEIGHT, WIDTH, 1)) + np.array([60, 140, 30])
     return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
 
 
 def twigs() -> Image.Image:
-    """Returns thin dark lines before a white sky."""
+    """Returns thin dark lines on a white sky."""
     chance = np.random.default_rng(0)
     image = Image.new("RGB", (WIDTH, HEIGHT), (250, 250, 255))
     draw = ImageDraw.Draw(image)
@@ -47,7 +47,7 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 
 
 def decode(data: bytes, scale: int) -> tuple[Image.Image, float]:
-    """Returns a picture decoded at 1/scale of its sides, and the CPU seconds that it took."""
+    """Returns a picture decoded at 1/scale of its sides, and the CPU seconds."""
     start_s = time.process_time()
     image = Image.open(io.BytesIO(data))
     image.draft("RGB", (WIDTH // scale, HEIGHT // scale))

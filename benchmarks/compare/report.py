@@ -1,4 +1,4 @@
-"""What is kept of a run: a table for people, Markdown and JSON for files."""
+"""The report of a run: a table for the terminal, Markdown and JSON for files."""
 
 import json
 import statistics
@@ -28,18 +28,18 @@ _FORMATS: dict[str, Callable[[float], str]] = {
 
 @dataclass(frozen=True)
 class Report:
-    """A run's outcome."""
+    """A run's results."""
 
     facts: Mapping[str, str]
-    """When, where and with which versions."""
+    """The date, machine and versions."""
     rounds: int
-    """How often each rate and latency was measured."""
+    """Measurements of each rate and latency."""
     seconds: float
-    """How long each measurement counted."""
+    """Seconds per measurement."""
     rows: Sequence[Row]
     """The figures."""
     curve: Mapping[str, Sequence[Values]]
-    """Values by server at several numbers of requests in flight; empty where it was not asked for."""
+    """Values by server at several numbers of requests in flight; empty if not requested."""
 
     @property
     def missed(self) -> list[str]:
@@ -78,8 +78,8 @@ def _verdict(row: Row) -> str:
 
 
 def caption(report: Report) -> str:
-    """Returns what the table was measured by."""
-    # Some figures have rounds of their own.
+    """Returns the table's caption with the measurement's settings."""
+    # Some figures have their own rounds.
     counts = sorted({len(row.ratios) for row in report.rows} - {1}) or [report.rounds]
     rounds = " or ".join(map(str, counts))
     return f"rounds: {rounds}, rates over {report.seconds:g} s each; ours and against are medians of the rounds"
@@ -99,7 +99,7 @@ def as_table(report: Report) -> Table:
 
 
 def as_markdown(report: Report) -> str:
-    """Returns facts and table as a page."""
+    """Returns the facts and the table as a page."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in report.rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
@@ -107,7 +107,7 @@ def as_markdown(report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Returns everything that was measured."""
+    """Returns all measurements."""
     figures = [
         {
             "group": row.figure.group,

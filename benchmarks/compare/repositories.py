@@ -1,4 +1,4 @@
-"""Model repositories of the comparison's own: one model many times, and versions that are swapped while it serves."""
+"""Model repositories for the comparison: copies of one model, and versions swapped while serving."""
 
 import os
 import shutil
@@ -18,12 +18,12 @@ from .errors import ServerError
 
 SWAP_TIMEOUT_S = 60.0
 MAX_BATCH_SIZE = 64
-"""What the committed model's config.pbtxt says."""
+"""The committed model's config.pbtxt."""
 
 
 @contextmanager
 def repository(models: int = 1, max_batch_size: int = MAX_BATCH_SIZE) -> Iterator[Path]:
-    """Gives a repository that holds the measured model under its own name and, for the rest of `models`, others."""
+    """Yields a repository with `models` copies of the measured model, one under its own name."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as place:
         for number in range(models):
             copy_model(Path(place), f"{MODEL}-{number:03}" if number else MODEL, max_batch_size)
@@ -31,7 +31,7 @@ def repository(models: int = 1, max_batch_size: int = MAX_BATCH_SIZE) -> Iterato
 
 
 def copy_model(place: Path, name: str, max_batch_size: int = MAX_BATCH_SIZE) -> None:
-    """Copies the measured model into a repository, under another name and with another largest batch."""
+    """Copies the measured model into a repository, under a new name and with a new max_batch_size."""
     source = ROOT / "models" / MODEL
     shutil.copytree(source, place / name)
     config = (source / "config.pbtxt").read_text().replace(f'name: "{MODEL}"', f'name: "{name}"')
@@ -40,16 +40,16 @@ def copy_model(place: Path, name: str, max_batch_size: int = MAX_BATCH_SIZE) -> 
 
 
 class Swapper:
-    """Gives the measured model one version after another, in a server with --model-control-mode explicit."""
+    """Swaps versions of the measured model, in a server with --model-control-mode explicit."""
 
     def __init__(self, address: str, place: Path) -> None:
-        """Takes a server's gRPC address, and its repository, which holds the model's version 1."""
+        """`address` is the server's gRPC address, `place` its repository with the model's version 1."""
         self._channel = grpc.insecure_channel(address)
         self._stub = GRPCInferenceServiceStub(self._channel)
         self._folder = place / MODEL
         self._request = infer_request(mnist_images()[:1])
         self.version = 1
-        """The version that serves."""
+        """The current version."""
 
     def __enter__(self) -> "Swapper":
         return self
@@ -58,16 +58,16 @@ class Swapper:
         self._channel.close()
 
     def swap(self) -> tuple[float, float]:
-        """Has the next version take the place of the one that serves, whose folder is removed.
+        """Replaces the current version with the next one, and removes its folder.
 
         Returns:
-            When it was asked for and when it was done, by `time.perf_counter()`.
+            Start and end times, by `time.perf_counter()`.
 
         Raises:
-            ServerError: the server refused, or answers with another version.
+            ServerError: the server refused, or answers with a different version.
         """
         old, new = (self._folder / str(self.version + more) for more in (0, 1))
-        # Links: the same bytes in files of another folder, which is what the server goes by.
+        # Links: the same bytes in files of a new folder, which the server treats as a new version.
         shutil.copytree(old, self._folder / ".next", copy_function=os.link)
         (self._folder / ".next").rename(new)
         asked_s = time.perf_counter()

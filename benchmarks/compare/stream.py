@@ -1,8 +1,8 @@
-"""Load by a generator of our own, where every request may have an id and pixels of its own.
+"""Load by our own generator, with optional distinct ids and pixels per request.
 
-h2load sends one body. Here the frames of many requests are made at once by numpy, sent as bytes, and the answers
-counted by their frame heads, so that Python does little per request. Every answer's grpc-status is checked, and one
-in SAMPLE_EVERY also for its id and values, after the measurement.
+h2load sends one body. Here, NumPy prepares the frames of many requests at once, and answers are counted by their frame
+headers, so Python does little per request. Every answer's grpc-status is checked, and for one in SAMPLE_EVERY, also the
+id and values, after the measurement.
 """
 
 import time
@@ -20,28 +20,28 @@ from .errors import LoadError
 from .infer_stream import InferStreamConnection
 
 Times = npt.NDArray[np.float64]
-"""One row a request: when it was sent and when it was answered, in seconds of `time.perf_counter()`: [N, 2]."""
+"""Send and answer times per request, in seconds of `time.perf_counter()`: [N, 2]."""
 
 
 class StreamLoad:
-    """Measures one server; each run has a connection of its own. One thread."""
+    """Measures one server; each run has its own connection. Not thread-safe."""
 
     def __init__(self, port: int, images: Images, oracle: Oracle, in_flight: int) -> None:
-        """Stores what it is given; `images` [N, 28, 28, 1] are sent in turn."""
+        """`images` [N, 28, 28, 1] are sent in turn."""
         self._port, self._images, self._oracle, self._in_flight = port, images, oracle, in_flight
         self._next_number = 1
 
     def requests_per_s(self, *, distinct: bool, seconds: float, warm_up_s: float, on_one_call: bool = False) -> float:
-        """Returns answers a second.
+        """Returns answers per second.
 
         Args:
-            distinct: whether every request has an id and pixels that no other had.
-            seconds: how long it counts.
-            warm_up_s: how long it sends before.
-            on_one_call: whether all are sent on one ModelStreamInfer call, with one body, instead of a call each.
+            distinct: whether every request has a distinct id and pixels.
+            seconds: duration of the measurement.
+            warm_up_s: seconds of load beforehand.
+            on_one_call: whether to send all on one ModelStreamInfer call, with one body, instead of separate calls.
 
         Raises:
-            LoadError: an answer was an error, or wrong, or there was none in that time.
+            LoadError: an answer was an error or wrong, or none arrived in time.
         """
         marks: list[tuple[float, int]] = []
         start_s = time.perf_counter()
@@ -63,14 +63,14 @@ class StreamLoad:
             self._run(wants_more, distinct=distinct)
         (begin_s, before), (end_s, after) = marks[0], marks[-1]
         if after == before:
-            raise LoadError("no request was answered in the time of the measurement")
+            raise LoadError("no request was answered during the measurement")
         return (after - before) / (end_s - begin_s)
 
     def send(self, requests: int, progress: Callable[[int], None]) -> None:
-        """Sends so many distinct requests; tells `progress` how many are answered, now and then.
+        """Sends `requests` distinct requests; calls `progress` periodically with the number answered.
 
         Raises:
-            LoadError: an answer was an error, or wrong.
+            LoadError: an answer was an error or wrong.
         """
         told = 0
 
@@ -84,10 +84,10 @@ class StreamLoad:
         self._run(wants_more, distinct=True, limit=requests)
 
     def times(self, wants_more: Callable[[], bool]) -> Times:
-        """Sends distinct requests as long as more are wanted; returns the times of all of them.
+        """Sends distinct requests while `wants_more` returns True; returns their times.
 
         Raises:
-            LoadError: an answer was an error, or wrong, or there was none.
+            LoadError: an answer was an error, wrong or missing.
         """
         connection = self._run(lambda _: wants_more(), distinct=True, timed=True)
         answered_s = [connection.answered_s[order] for order in range(connection.sent)]
@@ -105,7 +105,7 @@ class StreamLoad:
         return connection
 
     def _check_samples(self, samples: Mapping[int, bytes], number_of: Callable[[int], int]) -> None:
-        """Raises LoadError where an answer is wrong; `number_of` gives a request's number by its order."""
+        """Raises LoadError if an answer is wrong; `number_of` maps a request's index to its number."""
         for order, message in samples.items():
             number = number_of(order)
             image = frames.stamp(self._images, number)

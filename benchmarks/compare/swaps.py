@@ -1,4 +1,4 @@
-"""What it costs that versions are swapped while the server works: latency under load, and memory after many swaps."""
+"""The cost of version swaps: latency under load, and memory after many swaps."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,41 +9,41 @@ from . import ours
 from .bodies import MODEL, Oracle, mnist_images
 from .figures import OURS, Figure, Round
 from .load import percentile
-from .plan import Plan
 from .process import Server
 from .repositories import MAX_BATCH_SIZE, Swapper, repository
+from .setup import Setup
 from .stream import StreamLoad, Times
 
-# Between a swap and the next, so that the second before each has nothing of another.
+# Pause between swaps, so the second before each is unaffected by another.
 PAUSE_S = 2.0
-# Loading times batch sizes, which is most of what it takes.
+# Loading measures batch sizes, which takes most of its time.
 SMALL_BATCH = 8
 LOOKS = 10
 Say = Callable[[str], None]
-"""Is told what is measured next."""
+"""Receives the name of the next measurement."""
 
 
 @contextmanager
-def _swapped_server(plan: Plan, max_batch_size: int = MAX_BATCH_SIZE) -> Iterator[tuple[Server, Swapper]]:
+def _swapped_server(setup: Setup, max_batch_size: int = MAX_BATCH_SIZE) -> Iterator[tuple[Server, Swapper]]:
     options = ["--model-control-mode", "explicit", "--load-models", MODEL]
     with (
         repository(max_batch_size=max_batch_size) as place,
-        ours.serve(OURS, plan.cores, plan.transport, repository=place, options=options) as server,
+        ours.serve(OURS, setup.cores, setup.transport, repository=place, options=options) as server,
         Swapper(server.address, place) as swapper,
     ):
         yield server, swapper
 
 
-def under_load(plan: Plan, figure: Figure, count: int, say: Say) -> list[Round]:
-    """Swaps a version so often while requests are in flight; returns the latencies of each swap and before it.
+def under_load(setup: Setup, figure: Figure, count: int, say: Say) -> list[Round]:
+    """Swaps a version `count` times under load; returns the latencies during and before each swap.
 
     Raises:
-        LoadError: a request was lost: an answer was an error, or wrong, or did not come.
+        LoadError: a request was lost: its answer was an error, wrong or missing.
         ServerError: the server refused a swap.
     """
     say(f"{count} swaps under load")
     enough = threading.Event()
-    with _swapped_server(plan) as (server, swapper), ThreadPoolExecutor(1) as pool:
+    with _swapped_server(setup) as (server, swapper), ThreadPoolExecutor(1) as pool:
         load = StreamLoad(server.port, mnist_images(), Oracle(), figure.ours.in_flight)
         swapping = pool.submit(_swap_often, swapper, count, enough)
         try:
@@ -54,7 +54,7 @@ def under_load(plan: Plan, figure: Figure, count: int, say: Say) -> list[Round]:
 
 
 def _swap_often(swapper: Swapper, count: int, enough: threading.Event) -> list[tuple[float, float]]:
-    """Swaps until it was so often or is enough, with a pause before each and after the last."""
+    """Swaps up to `count` times or until `enough`, with a pause before each and after the last."""
     done: list[tuple[float, float]] = []
     while not enough.wait(PAUSE_S) and len(done) < count:
         done.append(swapper.swap())
@@ -62,19 +62,18 @@ def _swap_often(swapper: Swapper, count: int, enough: threading.Event) -> list[t
 
 
 def around(figure: Figure, times: Times, asked_s: float, done_s: float) -> Round:
-    """Returns p99 of the requests that were sent in the second before a swap was asked for, and in the one after.
+    """Returns p99 of the requests sent in the second before the start of a swap, and in the second after.
 
-    Loading, which is most of a swap's work, begins when it is asked for. A swap that takes longer than a second is
-    looked at until it is done.
+    Loading, most of a swap's work, starts immediately. A swap longer than a second is measured until its end.
 
     Args:
-        figure: what is compared.
-        times: when each request was sent and answered.
-        asked_s: when the swap was asked for.
-        done_s: when the server said that it was done.
+        figure: the compared figure.
+        times: send and answer times of the requests.
+        asked_s: start of the swap.
+        done_s: end of the swap.
 
     Raises:
-        LoadError: no request was sent in one of the two.
+        LoadError: no request was sent in one of the intervals.
     """
 
     def p99_us(begin_s: float, end_s: float) -> float:
@@ -87,16 +86,16 @@ def around(figure: Figure, times: Times, asked_s: float, done_s: float) -> Round
     }
 
 
-def memory(plan: Plan, figure: Figure, say: Say) -> list[Round]:
-    """Swaps a version again and again, with one request for each; returns resident memory early and at the end.
+def memory(setup: Setup, figure: Figure, say: Say) -> list[Round]:
+    """Swaps a version repeatedly, with one request each; returns resident memory early and at the end.
 
-    What the allocator holds goes up and down by a few percent from swap to swap, so several are looked at each time.
+    The allocator's memory varies by a few percent between swaps, so each value is taken over several.
 
     Raises:
-        ServerError: the server refused a swap, or went on with the old version.
+        ServerError: the server refused a swap, or kept the old version.
     """
     looks: list[float] = []
-    with _swapped_server(plan, SMALL_BATCH) as (server, swapper):
+    with _swapped_server(setup, SMALL_BATCH) as (server, swapper):
         for number in range(figure.ours.swaps):
             if number % 10 == 0:
                 say(f"memory: {number:,} of {figure.ours.swaps:,} swaps")

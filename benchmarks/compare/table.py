@@ -1,4 +1,4 @@
-"""The table of `make bench`: all figures, in the order in which they are shown, with their bars."""
+"""The table of `make bench`: all figures in order, with their bars."""
 
 from .figures import (
     ALONE,
@@ -31,13 +31,13 @@ from .figures import (
 def all_figures(
     requests: int = 1_000_000, swaps: int = 1_000, models: int = 100, cost_requests: int = 100_000
 ) -> list[Figure]:
-    """Returns the figures in the order in which they are shown.
+    """Returns the figures in display order.
 
     Args:
-        requests: after how many memory is looked at again.
-        swaps: the same for swaps of a version.
-        models: how many are loaded where many are.
-        cost_requests: of how many the CPU time is counted, with the metrics and without; a quarter of them elsewhere.
+        requests: number after which memory is measured again.
+        swaps: the same for version swaps.
+        models: number for the figures with many models.
+        cost_requests: number whose CPU time is measured with and without metrics; a quarter for other figures.
     """
     return [
         *_against_triton(),
@@ -62,7 +62,7 @@ def _pair(kind: Kind, one: str, other: str, in_flight: int, connections: int = 1
 
 
 def _against_triton() -> list[Figure]:
-    """Returns rates and latencies against those of Triton with its Python backend."""
+    """Returns rates and latencies against Triton with its Python backend."""
 
     def rate(in_flight: int, connections: int, floor: float | None = None, goal: float | None = None) -> Figure:
         title = f"requests/s at {in_flight} in flight{_over(connections)}"
@@ -86,11 +86,11 @@ def _over(connections: int) -> str:
 
 
 def _against_alone() -> list[Figure]:
-    """Returns how much of what ONNX Runtime computes alone is left behind a network."""
+    """Returns the share of ONNX Runtime's rate that remains behind a network."""
     alone, figures = Measurement(Kind.ALONE, ALONE), []
     for group, images, in_flight, floor, goal in (("eights", 8, 32, 0.74, 0.83), ("alone", 1, 128, 0.45, 0.52)):
         for connections in (1, CONNECTIONS):
-            title = f"images/s by {images} a request, {in_flight} in flight{_over(connections)}"
+            title = f"images/s by {images} per request, {in_flight} in flight{_over(connections)}"
             ours = Measurement(Kind.H2LOAD, OURS, in_flight, images, connections)
             bars = (floor, goal) if connections > 1 else (None, None)
             figures.append(Figure(group, title, "images_per_s", ours, alone, *bars))
@@ -98,7 +98,7 @@ def _against_alone() -> list[Figure]:
 
 
 def _steadiness() -> list[Figure]:
-    """Returns what chance, neighbours and many clients do to the answers' times."""
+    """Returns the effect of chance, neighbours and many clients on latencies."""
 
     def spread(server: str, title: str, *bars: float) -> Figure:
         alone = Measurement(Kind.H2LOAD, server)
@@ -125,7 +125,7 @@ def _steadiness() -> list[Figure]:
 
 
 def _against_itself(requests: int) -> list[Figure]:
-    """Returns what other requests, transports and many of them do to it."""
+    """Returns the effect of request variety, transports and request count."""
     distinct = Measurement(Kind.DISTINCT, OURS, 32), Measurement(Kind.FIXED, OURS, 32)
     over_grpcio = _pair(Kind.H2LOAD, OURS_GRPCIO, BARE, 32)
     memory = f"resident memory after {requests:,} distinct requests"
@@ -145,7 +145,7 @@ def _on_one_call(server: str, title: str, floor: float | None) -> Figure:
 
 
 def _over_http() -> list[Figure]:
-    """Returns what the same request takes over HTTP, on kept connections."""
+    """Returns the cost of the same request over HTTP with keep-alive."""
 
     bars = {1: (0.5, 0.7), 32: (0.25, 0.4)}
 
@@ -170,7 +170,7 @@ def _http_pair(in_flight: int) -> tuple[Measurement, Measurement]:
 
 
 def _living(swaps: int, models: int) -> list[Figure]:
-    """Returns what many models, and versions that come and go, do to it."""
+    """Returns the effect of many models and version swaps."""
     many = f"requests/s with {models} models loaded, 32 in flight"
     swapping = Measurement(Kind.SWAPPED, OURS, 32), Measurement(Kind.STEADY, OURS, 32)
     early, late = (Measurement(Kind.RESIDENT, OURS, swaps=count) for count in (EARLY_SWAPS, swaps))
@@ -182,7 +182,7 @@ def _living(swaps: int, models: int) -> list[Figure]:
 
 
 def _encrypted() -> list[Figure]:
-    """Returns what TLS costs on connections that are kept."""
+    """Returns the cost of TLS on kept connections."""
 
     def rate(in_flight: int, floor: float) -> Figure:
         title = f"requests/s with TLS at {in_flight} in flight{_over(CONNECTIONS)}"
@@ -195,7 +195,7 @@ def _encrypted() -> list[Figure]:
 
 
 def _held() -> list[Figure]:
-    """Returns what the server's memory grows by for clients that only wait."""
+    """Returns the server's memory per waiting client."""
 
     def figure(title: str, kind: Kind, server: str, against: str) -> Figure:
         return Figure("held", title, "kib_each", *_pair(kind, server, against, 1), None, None, False)
@@ -208,7 +208,7 @@ def _held() -> list[Figure]:
 
 
 def _of_cores(requests: int) -> list[Figure]:
-    """Returns what a request takes of the cores, and what a second one gives."""
+    """Returns the CPU time per request, and the gain of a second core."""
 
     def spent(server: str) -> Measurement:
         return Measurement(Kind.SPENT, server, 32, connections=CONNECTIONS, requests=requests)
@@ -218,16 +218,16 @@ def _of_cores(requests: int) -> list[Figure]:
 
     rates = _pair(Kind.H2LOAD, OURS_TWO_CORES, OURS, 32, CONNECTIONS)
     return [
-        cpu("cpu", "CPU time of a request, 32 in flight, against grpcio's", OURS, OURS_GRPCIO),
-        cpu("cpu", "CPU time of a request, 32 in flight, against Triton's", OURS, TRITON),
-        cpu("cpu", "CPU time of a request with TLS, 32 in flight", OURS_TLS, OURS),
+        cpu("cpu", "CPU time per request, 32 in flight, against grpcio's", OURS, OURS_GRPCIO),
+        cpu("cpu", "CPU time per request, 32 in flight, against Triton's", OURS, TRITON),
+        cpu("cpu", "CPU time per request with TLS, 32 in flight", OURS_TLS, OURS),
         Figure("cores", "requests/s on two cores, 32 in flight", "requests_per_s", *rates, None),
-        cpu("cores", "CPU time of a request on two cores, 32 in flight", OURS_TWO_CORES, OURS),
+        cpu("cores", "CPU time per request on two cores, 32 in flight", OURS_TWO_CORES, OURS),
     ]
 
 
 def _of_metrics(requests: int) -> list[Figure]:
-    """Returns what it costs that requests are counted, and that the counts are read."""
+    """Returns the cost of counting requests and of reading the counts."""
     counted, uncounted = (Measurement(Kind.CPU, name, 32, requests=requests) for name in (COUNTED, UNCOUNTED))
     scrape = Measurement(Kind.SCRAPE, COUNTED)
     title = "CPU time of 100,000 requests, 32 in flight"
@@ -238,13 +238,13 @@ def _of_metrics(requests: int) -> list[Figure]:
 
 
 def _of_loading() -> list[Figure]:
-    """Returns what starts and loads take, against limits."""
+    """Returns start and load times against limits."""
 
     def against_limit(title: str, name: str, value: str, floor: float | None, goal: float | None) -> Figure:
         measured, limit = (Measurement(kind, name) for kind in (Kind.LOADED, Kind.LIMIT))
         return Figure("loading", title, value, measured, limit, floor, goal, False)
 
-    # How long something takes depends on the machine, so a limit of time is a goal; one of memory does not.
+    # Times depend on the machine, so time limits are goals; memory limits are floors.
     return [
         against_limit("the committed models ready after the process was started", COMMITTED, "load_s", None, 1.0),
         *(against_limit(f"{name} loaded", name, "load_s", None, 1.0) for name in (MOBILENET, EFFICIENTNET)),
@@ -253,7 +253,7 @@ def _of_loading() -> list[Figure]:
 
 
 def _of_pictures() -> list[Figure]:
-    """Returns what is left of a loop's rate if its pictures come over gRPC and are classified."""
+    """Returns the share of a loop's rate that remains for pictures classified over gRPC."""
 
     def pair(name: str) -> tuple[Measurement, Measurement]:
         return Measurement(Kind.CLASSIFIED, name), Measurement(Kind.PREPARED, name)
@@ -266,11 +266,11 @@ def _of_pictures() -> list[Figure]:
 
 
 def _of_overload() -> list[Figure]:
-    """Returns what is answered in time when more is asked than can be computed, and what others notice."""
+    """Returns goodput under overload, and its effect on other clients."""
 
     def of(server: str, floors: dict[int, tuple[float | None, float | None]]) -> list[Figure]:
         suffix = "" if server == OURS else ", on grpcio"
-        # In runs of the model. The bars are the default transport's.
+        # In runs of the model. The bars are for the default transport.
         most_p50, most_p99 = (2.0, 4.0) if server == OURS else (None, None)
 
         def figure(
@@ -313,4 +313,4 @@ def _of_overload() -> list[Figure]:
 
 
 GROUPS = (*dict.fromkeys(figure.group for figure in all_figures()), "curve")
-"""What --only takes: the figures' groups, and the pictures."""
+"""The values of --only: the figures' groups, and the charts."""

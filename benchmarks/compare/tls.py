@@ -1,4 +1,4 @@
-"""PixelServe with TLS, and a certificate for it that lives as long as the server."""
+"""PixelServe with TLS, and a temporary certificate."""
 
 import ipaddress
 import tempfile
@@ -24,7 +24,7 @@ VALID = timedelta(days=1)
 
 @contextmanager
 def serve(name: str, cores: Cores, transport: Transport) -> Iterator[Server]:
-    """Runs `pixelserve serve` with TLS on gRPC and HTTP; clients are not asked for a certificate."""
+    """Runs `pixelserve serve` with TLS on gRPC and HTTP, without client certificates."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-bench-") as place:
         cert, key = write_certificate(Path(place))
         options = ["--tls-cert", str(cert), "--tls-key", str(key)]
@@ -33,10 +33,10 @@ def serve(name: str, cores: Cores, transport: Transport) -> Iterator[Server]:
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:
-    """Writes a certificate for loopback that is its own authority, and its key (both PEM); returns their paths.
+    """Writes a self-signed certificate for loopback, and its key (both PEM); returns their paths.
 
-    The key is on P-256, as certificate authorities issue by default today: its handshakes are cheaper than RSA's, while
-    an encrypted byte costs the same.
+    The key is on P-256, today's default of certificate authorities: its handshakes are cheaper than RSA's, while
+    encrypted bytes cost the same.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "make bench")])

@@ -1,11 +1,11 @@
-"""`pixelserve serve` whose requests are in none of a version's figures: what the metrics cost is measured against it.
+"""`pixelserve serve` without a version's request metrics: the baseline for their cost.
 
-The server has no switch for that, and needs none, so its code is changed in memory. What is left out is all that is
-done once a run, or for each of its requests, to count it: the run's record and what is added up from it. How many calls
-were answered is still counted, one addition for a call in a lock that is taken anyway, because a drain needs it.
+The server has no switch for this, so its code is patched in memory. All counting per run or request is removed: the
+run's record and its sums. Answered calls are still counted, one addition per call under a lock that is held anyway,
+because a drain needs it.
 
-`python -m benchmarks.compare.uncounted serve …` takes what `pixelserve serve` takes. Predictions are switched off as
-always, by `--drift-window 0`.
+`python -m benchmarks.compare.uncounted serve …` accepts the options of `pixelserve serve`. `--drift-window 0` turns
+predictions off as usual.
 """
 
 from unittest.mock import patch
@@ -16,10 +16,10 @@ from pixelserve_server.observe.statistics import VersionStats
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """Takes the place of what counts."""
+    """Replaces the counting functions."""
 
 
 if __name__ == "__main__":
-    # A name that is gone raises AttributeError: that server would count after all.
+    # A missing name raises AttributeError, because that server would still count.
     with patch.object(VersionStats, "on_batch", _nothing), patch.object(Run, "record", _nothing):
         main()

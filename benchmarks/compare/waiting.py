@@ -1,4 +1,4 @@
-"""HTTP/2 connections of clients that only wait: idle after one call, or with calls that are not answered."""
+"""HTTP/2 connections of waiting clients: idle after one call, or with unanswered calls."""
 
 import socket
 import ssl
@@ -17,10 +17,10 @@ _RECEIVE_BYTES = 1 << 16
 
 
 class WaitingConnection:
-    """A connection that sends calls and keeps what it has. One thread."""
+    """A connection that sends calls and stays open. Not thread-safe."""
 
     def __init__(self, port: int, ca: Path | None = None) -> None:
-        """Connects to loopback, with TLS if there is a CA to trust, and exchanges settings.
+        """Connects to loopback, with TLS if a CA is given, and exchanges settings.
 
         Raises:
             LoadError: the server refused.
@@ -43,10 +43,10 @@ class WaitingConnection:
         self._socket.close()
 
     def send(self, block: bytes, message: bytes, count: int = 1) -> None:
-        """Sends so many calls, each with these headers and this message, framed as gRPC does.
+        """Sends `count` calls, each with these headers and this gRPC-framed message.
 
         Raises:
-            LoadError: the server does not accept as many bytes.
+            LoadError: the server does not accept this many bytes.
         """
         for _ in range(count):
             while len(message) > self._window:
@@ -60,17 +60,17 @@ class WaitingConnection:
             self._calls += 1
 
     def ping(self) -> None:
-        """Returns once the server has read all that was sent before."""
+        """Returns once the server has read everything sent before."""
         self._is_answered = False
         self._socket.sendall(frames.frame(frames.PING, 0, 0, bytes(8)))
         while not self._is_answered:
             self._receive()
 
     def answers(self, count: int) -> None:
-        """Waits until so many calls were answered with OK.
+        """Waits until `count` calls are answered with OK.
 
         Raises:
-            LoadError: one was answered with an error.
+            LoadError: a call was answered with an error.
         """
         while len(self._statuses) < count:
             self._receive()
@@ -79,7 +79,7 @@ class WaitingConnection:
 
     @property
     def answered(self) -> int:
-        """How many calls have ended, as far as was read; `ping` reads what came."""
+        """Number of ended calls, as far as read; `ping` reads received frames."""
         return len(self._statuses)
 
     def _receive(self) -> None:
@@ -88,13 +88,13 @@ class WaitingConnection:
         except TimeoutError as error:
             raise LoadError(f"the server sent nothing for {TIMEOUT_S:.0f} s") from error
         if not received:
-            raise LoadError("the server closed a connection that was to wait")
+            raise LoadError("the server closed a waiting connection")
         for came in self._reader.feed(received):
             self._take(came)
 
     def _take(self, came: frames.Frame) -> None:
         if came.kind in (frames.RST_STREAM, frames.GOAWAY):
-            raise LoadError(f"the server broke off, frame type {came.kind}: {came.payload!r}")
+            raise LoadError(f"the server closed the connection or call, frame type {came.kind}: {came.payload!r}")
         if came.kind == frames.HEADERS:
             fields = {str(name): str(value) for name, value in self._decoder.decode(came.payload)}
             if came.flags & frames.END_STREAM:
@@ -110,7 +110,7 @@ class WaitingConnection:
 
 def _connected(port: int, ca: Path | None) -> socket.socket:
     plain = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
-    # Or each connection waits 40 ms for the acknowledgement of its first bytes.
+    # Otherwise each connection waits 40 ms for the acknowledgement of its first bytes.
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if ca is None:
         return plain

@@ -1,4 +1,4 @@
-"""Renders a chart as `helm install` would, without a cluster."""
+"""Renders a chart like `helm install`, without a cluster."""
 
 import json
 import tempfile
@@ -12,7 +12,7 @@ from .manifests import Manifest, ManifestError, load
 RELEASE = "pixelserve"
 NAMESPACE = "inference"
 KUBERNETES = tuple(f"1.{minor}" for minor in range(29, 38))
-# What `.Capabilities.APIVersions` has on a cluster with every operator that charts of model servers look for.
+# `.Capabilities.APIVersions` on a cluster with every operator that model servers' charts look for.
 CUSTOM_APIS = (
     "monitoring.coreos.com/v1",
     "monitoring.coreos.com/v1/PodMonitor",
@@ -31,7 +31,7 @@ class RenderError(Exception):
 
 
 def values_files(chart: Path) -> list[Path]:
-    """Returns the files of values that the chart ships, its defaults first; none if it has no values."""
+    """Returns the chart's values files, its defaults first, or none."""
     return [*chart.glob("values.yaml"), *sorted(chart.glob("values-*.yaml")), *sorted(chart.glob("ci/*.yaml"))]
 
 
@@ -43,7 +43,7 @@ def render_text(
     kubernetes: str = KUBERNETES[-1],
     apis: Iterable[str] = (),
 ) -> str:
-    """Returns what Helm would install, as YAML.
+    """Returns the objects that Helm would install, as YAML.
 
     Raises:
         RenderError: Helm refuses.
@@ -61,7 +61,7 @@ def render_text(
 
 
 def render(chart: Path, **options: Any) -> list[Manifest]:
-    """Returns what Helm would install, as objects; takes the options of `render_text`.
+    """Returns the objects that Helm would install; accepts the options of `render_text`.
 
     Raises:
         RenderError: Helm refuses, or its output is not a list of Kubernetes objects.

@@ -1,15 +1,15 @@
-"""Gate: the objects of each rendering fit together: selectors find pods, ports and volumes exist."""
+"""Checks that the objects of each rendering fit together: selectors find pods, ports and volumes exist."""
 
 from pathlib import Path
 
 from .chart import KUBERNETES
-from .gate import Result
+from .check import Result
 from .matrix import rendered
 from .references import faults
 
 
 def check(chart: Path) -> Result:
-    """Looks at each set of values once, as the newest release of Kubernetes receives it."""
+    """Checks each set of values once, as rendered for the newest release of Kubernetes."""
     newest = [one for one in rendered(chart) if one.kubernetes == KUBERNETES[-1]]
     failures: dict[str, str] = {}
     for one in newest:

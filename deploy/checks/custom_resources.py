@@ -1,11 +1,11 @@
-"""Validates custom resources: KServe's by the classes of its package, others by @kubernetes-models/*."""
+"""Validates custom resources: KServe's with the classes of its package, others with @kubernetes-models/*."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import tools
-from .gate import CheckError
+from .check import CheckError
 from .manifests import Manifest
 
 SCRIPT = Path(__file__).with_name("custom_schemas.mjs")
@@ -16,7 +16,7 @@ Validator = Callable[[Sequence[Manifest]], list[list[str]]]
 
 
 def errors(manifests: Sequence[Manifest]) -> list[list[str]]:
-    """Returns, for each object, what its operator would refuse or ignore; an object without a schema has an error too.
+    """Returns, per object, what its operator would refuse or ignore; a missing schema is also an error.
 
     Raises:
         CheckError: Node, the schemas or KServe's package are missing.

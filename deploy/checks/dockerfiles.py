@@ -1,14 +1,14 @@
-"""Gate: hadolint has nothing to say about the Dockerfiles."""
+"""Checks the Dockerfiles with hadolint."""
 
 import json
 from pathlib import Path
 
 from . import tools
-from .gate import CheckError, Result
+from .check import CheckError, Result
 
 
 def check(folder: Path) -> Result:
-    """Lints each Dockerfile of a folder."""
+    """Lints each Dockerfile in a folder."""
     files = sorted(file for file in folder.rglob("*Dockerfile*") if file.suffix != ".dockerignore")
     if not files:
         return Result(f"no Dockerfile in {folder.name}/", (f"{folder} has no Dockerfile",))

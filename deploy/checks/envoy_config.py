@@ -1,20 +1,20 @@
-"""Gate: the real Envoy accepts each configuration that the chart writes."""
+"""Checks that Envoy accepts each configuration of the chart."""
 
 import json
 import tempfile
 from pathlib import Path
 
 from . import tools
-from .gate import Result
+from .check import Result
 from .manifests import label
 from .matrix import rendered
 
 KEY = "envoy.yaml"
-MOUNT = "/etc/envoy"  # where pods have the ConfigMap's files, which name each other
+MOUNT = "/etc/envoy"  # where pods mount the ConfigMap's files, which refer to each other
 
 
 def check(chart: Path) -> Result:
-    """Validates each different configuration of the matrix once."""
+    """Validates each distinct configuration of the matrix once."""
     found = {
         json.dumps(manifest["data"]): f"{label(manifest)} [{one.row.name}]"
         for one in rendered(chart)

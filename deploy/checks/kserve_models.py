@@ -1,7 +1,7 @@
 """Checks KServe's objects against the classes that the package `kserve` generates from KServe's API.
 
-The Python of .venv/kserve, which has that package, runs this file. It reads a JSON list of objects from stdin and
-writes a list with the errors of each.
+Runs with the Python of .venv/kserve, which has that package. Reads a JSON list of objects from stdin and writes a list
+with the errors of each.
 """
 
 import json
@@ -21,7 +21,7 @@ PLAIN: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (boo
 
 
 def errors(manifest: dict[str, Any]) -> list[str]:
-    """Returns what the API does not know or misses in an object."""
+    """Returns an object's unknown and missing fields."""
     prefix = KINDS.get(manifest["apiVersion"])
     name = f"{prefix}{manifest['kind']}"
     if prefix is None or not hasattr(models, name):
@@ -37,7 +37,7 @@ def _value(value: Any, kind: str, place: str) -> Iterator[str]:
         for index, item in enumerate(value):
             yield from _value(item, inner[1], f"{place}.{index}")
     elif inner := re.fullmatch(r"dict\(str, (.+)\)", kind):
-        # Quantities may be numbers, and the class says that they are text.
+        # Quantities may be numbers, but the class declares text.
         if not isinstance(value, dict):
             yield f"{place}: expected a map"
         elif inner[1] not in PLAIN:

@@ -1,10 +1,10 @@
-"""Gate: KServe's objects are valid for its API, and their pods for Kubernetes and the restricted profile."""
+"""Checks KServe's objects against its API, and their pods against Kubernetes and the restricted profile."""
 
 from pathlib import Path
 
 from . import custom_resources, kubernetes_schemas, pod_security
 from .chart import KUBERNETES
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, ManifestError, label, load
 from .pods import pods
 
@@ -12,7 +12,7 @@ KIND = "InferenceService"
 
 
 def check(folder: Path) -> Result:
-    """Checks each YAML file of a folder."""
+    """Checks each YAML file in a folder."""
     manifests, failures = _load(folder)
     if not manifests and not failures:
         failures = [f"{folder} has no KServe objects"]
@@ -29,7 +29,7 @@ def check(folder: Path) -> Result:
 
 
 def _unknown_runtimes(manifests: list[Manifest]) -> list[str]:
-    """Returns the services whose runtime, which has their container, is not in the folder and so is not checked."""
+    """Returns the services whose runtime, which defines their container, is not in the folder and thus unchecked."""
     known = {one["metadata"]["name"] for one in manifests if one["kind"].endswith("ServingRuntime")}
     models = [(label(one), one["spec"]["predictor"].get("model") or {}) for one in manifests if one["kind"] == KIND]
     return [
@@ -51,7 +51,7 @@ def _load(folder: Path) -> tuple[list[Manifest], list[str]]:
 
 
 def _container_errors(spec: Manifest) -> list[str]:
-    """Validates containers and volumes by Kubernetes' own schemas, which are stricter than KServe's classes."""
+    """Validates containers and volumes against Kubernetes' schemas, which are stricter than KServe's classes."""
     named = {name: spec[name] for name in ("containers", "initContainers", "volumes") if name in spec}
     if "containers" not in named:
         return []

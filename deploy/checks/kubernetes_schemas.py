@@ -1,7 +1,7 @@
-"""Validates objects against Kubernetes' own schemas, strictly: an unknown field is an error.
+"""Validates objects against Kubernetes' schemas, strictly: unknown fields are errors.
 
-The schemas are those of the package kubernetes-validate, whose own function reads two files for each object, 0.1 s.
-Here each file is read once.
+The schemas come from the package kubernetes-validate, whose own function reads two files per object, 0.1 s. Here, each
+file is read once.
 """
 
 import functools
@@ -17,7 +17,7 @@ from .manifests import Manifest
 
 
 def covers(api_version: str) -> bool:
-    """True for APIs that Kubernetes serves itself, by their group: none, one without a dot, or one of k8s.io."""
+    """Returns whether Kubernetes itself serves the API: its group is empty, has no dot, or ends in k8s.io."""
     group = api_version.rpartition("/")[0]
     return "." not in group or (group.endswith(".k8s.io") and group != "gateway.networking.k8s.io")
 
@@ -47,7 +47,7 @@ def _validator(release: str, api_version: str, kind: str) -> Draft202012Validato
 
 
 def known(api_version: str, kind: str, release: str) -> bool:
-    """True if a release of Kubernetes has the API."""
+    """Returns whether a release of Kubernetes has the API."""
     try:
         _validator(release, api_version, kind)
     except LookupError:
@@ -56,7 +56,7 @@ def known(api_version: str, kind: str, release: str) -> bool:
 
 
 def errors(manifest: Manifest, release: str) -> list[str]:
-    """Returns what a release of Kubernetes would refuse in the object, one line each. A missing schema is an error."""
+    """Returns what a release of Kubernetes would refuse in the object, one line each; a missing schema is an error."""
     try:
         validator = _validator(release, manifest["apiVersion"], manifest["kind"])
     except LookupError as error:
@@ -65,6 +65,6 @@ def errors(manifest: Manifest, release: str) -> list[str]:
 
 
 def _line(error: ValidationError) -> str:
-    # If several shapes are allowed, the error lists why each does not fit; the deepest reason names the wrong field.
+    # With several allowed shapes, the error lists why each does not fit; the deepest reason names the wrong field.
     cause = best_match([error]) or error
     return f"{'.'.join(map(str, cause.absolute_path)) or 'object'}: {cause.message[:200]}"

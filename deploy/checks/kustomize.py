@@ -1,11 +1,11 @@
-"""Gate: deploy/kustomize gives the same objects as the chart with its values.yaml, and what options.yaml adds to it."""
+"""Checks that deploy/kustomize gives the chart's objects with its values.yaml and the additions in options.yaml."""
 
 import json
 from pathlib import Path
 
 from . import tools
 from .chart import render
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, ManifestError, label, load
 from .options import options
 
@@ -13,7 +13,7 @@ HOOK = "helm.sh/hook"
 
 
 def check(chart: Path, kustomize: Path) -> Result:
-    """Compares each folder of kustomizations with the chart."""
+    """Compares each kustomization with the chart."""
     sources: dict[str, Manifest] = options()["kustomize"]
     failures = [
         f"{name}: {fault}" for name, values in sources.items() for fault in _faults(chart, kustomize, name, values)
@@ -33,7 +33,7 @@ def _faults(chart: Path, kustomize: Path, name: str, values: Manifest) -> list[s
 
 
 def differences(ours: list[Manifest], theirs: list[Manifest]) -> list[str]:
-    """Returns how a kustomization's objects differ from the chart's, one line each. Helm's hooks are left out."""
+    """Returns the differences of a kustomization's objects from the chart's, one line each, without Helm's hooks."""
     expected = {_key(one): one for one in ours if HOOK not in (one["metadata"].get("annotations") or {})}
     found = {_key(one): one for one in theirs}
     lines = [f"{'/'.join(key)} is only in the chart" for key in expected.keys() - found.keys()]
@@ -50,7 +50,7 @@ def _key(manifest: Manifest) -> tuple[str, str, str]:
 
 
 def _normal(manifest: Manifest) -> Manifest:
-    """Returns the object without the values of a Secret, which the chart draws anew for each rendering."""
+    """Returns the object without a Secret's values, which are random in each rendering."""
     if manifest["kind"] != "Secret":
         return manifest
     secret = {key: value for key, value in manifest.items() if key not in ("data", "stringData")}

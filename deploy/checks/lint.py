@@ -1,17 +1,17 @@
-"""Gate: `helm lint --strict` has nothing to say about any of the chart's files of values."""
+"""Checks each of the chart's values files with `helm lint --strict`."""
 
 from pathlib import Path
 
 from . import tools
 from .chart import KUBERNETES, NAMESPACE, values_files
-from .gate import Result
+from .check import Result
 
 
 def check(chart: Path) -> Result:
-    """Lints the chart with each file of values."""
+    """Lints the chart with each values file."""
     shipped = {file.name: ["--values", str(file)] for file in values_files(chart)} or {"no values": []}
     failures = [f"{name}: {line}" for name, values in shipped.items() for line in _complaints(chart, values)]
-    return Result(f"helm lint --strict, {len(shipped)} files of values", tuple(failures))
+    return Result(f"helm lint --strict, {len(shipped)} values files", tuple(failures))
 
 
 def _complaints(chart: Path, values: list[str]) -> list[str]:

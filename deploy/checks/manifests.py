@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 Manifest = dict[str, Any]
-# The two ways in which YAML 1.1 would silently differ from what the author of a manifest sees.
+# Two cases in which YAML 1.1 silently differs from what a manifest's author expects.
 VALUE_TAG = "tag:yaml.org,2002:value"
 
 
@@ -15,7 +15,7 @@ class ManifestError(ValueError):
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses repeated keys, which a cluster refuses too, and reads a lone `=` as text, as Go's parser does."""
+    """Refuses repeated keys, as clusters do, and reads a lone `=` as text, as Go's parser does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -29,7 +29,7 @@ _Loader.add_constructor(VALUE_TAG, lambda loader, node: node.value)
 
 
 def load(text: str) -> list[Manifest]:
-    """Returns the objects of a stream of YAML documents, with lists of kind List unpacked.
+    """Returns the objects in a stream of YAML documents, unpacking objects of kind List.
 
     Raises:
         ManifestError: not YAML, or a document is not a Kubernetes object.

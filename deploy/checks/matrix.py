@@ -1,7 +1,7 @@
-"""The ways in which a chart is rendered: its files of values, and for our own chart a covering array of its options.
+"""The renderings of a chart: its values files, and for our chart a covering array of its options.
 
-Each pair of choices of two options is in at least one row: most faults of templates come from one option or from two
-that meet.
+Each pair of choices of two options is in at least one row, because most template errors come from one option or two in
+combination.
 """
 
 import functools
@@ -18,32 +18,32 @@ from .chart import CUSTOM_APIS, KUBERNETES, RenderError, render, values_files
 from .manifests import Manifest
 from .options import merge, options
 
-WORKERS = 2  # Helm processes at a time
+WORKERS = 2  # concurrent Helm processes
 
 
 @dataclass(frozen=True)
 class Row:
     """One way to install the chart."""
 
-    name: str  # the choices, as failures name them
-    files: tuple[Path, ...] = ()  # of values, the later ones win
-    values: Mapping[str, Any] = field(default_factory=dict)  # over the files
-    apis: tuple[str, ...] = ()  # of custom resources that the cluster has
-    since: str = KUBERNETES[0]  # the oldest release of Kubernetes that it is for
+    name: str  # the choices, for messages
+    files: tuple[Path, ...] = ()  # values files; later ones override earlier ones
+    values: Mapping[str, Any] = field(default_factory=dict)  # override the files
+    apis: tuple[str, ...] = ()  # of the cluster's custom resources
+    since: str = KUBERNETES[0]  # the oldest supported release of Kubernetes
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A row as one release of Kubernetes would receive it."""
+    """A row rendered for one release of Kubernetes."""
 
     row: Row
     kubernetes: str  # such as 1.37
     manifests: tuple[Manifest, ...]
-    refusal: str | None  # Helm's message if it refused; then there are no manifests
+    refusal: str | None  # Helm's message if it refused; then manifests is empty
 
 
 def rows(chart: Path) -> list[Row]:
-    """Returns the rows of a chart: each file of values on two kinds of cluster and, for ours, the covering array."""
+    """Returns the rows of a chart: each values file on two kinds of cluster and, for ours, the covering array."""
     shipped: dict[str, tuple[Path, ...]] = {file.name: (file,) for file in values_files(chart)}
     shipped = shipped or {"no values": ()}
     found = [Row(name, files) for name, files in shipped.items()]
@@ -52,7 +52,7 @@ def rows(chart: Path) -> list[Row]:
 
 
 def is_ours(chart: Path) -> bool:
-    """True for PixelServe's own chart and copies of it."""
+    """Returns whether the chart is PixelServe's own or a copy of it."""
     try:
         described = yaml.safe_load((chart / "Chart.yaml").read_text())
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -61,7 +61,7 @@ def is_ours(chart: Path) -> bool:
 
 
 def choices() -> list[dict[str, str]]:
-    """Returns the covering array: in each row one choice of each option."""
+    """Returns the covering array: each row has one choice per option."""
     factors = {name: list(chosen) for name, chosen in options()["options"].items()}
     apart = [
         {
@@ -87,12 +87,12 @@ def _pairwise() -> Iterator[Row]:
 
 @functools.cache
 def rendered(chart: Path) -> tuple[Rendered, ...]:
-    """Returns every row for every release of Kubernetes. Rendered once; the gates share it."""
+    """Returns every row for every release of Kubernetes; rendered once, shared by the checks."""
     return rendered_rows(chart, tuple(rows(chart)))
 
 
 def rendered_rows(chart: Path, chosen: tuple[Row, ...]) -> tuple[Rendered, ...]:
-    """Returns some rows, for every release of Kubernetes that they are for."""
+    """Returns some rows, for every release of Kubernetes that they support."""
     jobs = [(row, kubernetes) for row in chosen for kubernetes in KUBERNETES if _minor(kubernetes) >= _minor(row.since)]
     with ThreadPoolExecutor(WORKERS) as pool:
         return tuple(pool.map(lambda job: _render(chart, *job), jobs))

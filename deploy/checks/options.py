@@ -1,4 +1,4 @@
-"""Reads options.yaml: what the gates combine, and what the chart must refuse."""
+"""Reads options.yaml: the options that the checks combine, and the values that the chart must refuse."""
 
 import functools
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def options() -> dict[str, Any]:
 
 
 def merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Adds nested values, as Helm adds one file of values to another."""
+    """Merges nested values like Helm's values files."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             merge(into.setdefault(key, {}), value)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .pods import Pod
 
-# `image` is missing in the standard's list, but Kubernetes allows it since 1.33 (kubernetes/kubernetes#130394).
+# `image` is not in the standard's list, but Kubernetes has allowed it since 1.33 (kubernetes/kubernetes#130394).
 VOLUMES = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret"
 }  # fmt: skip
@@ -32,22 +32,22 @@ SYSCTLS = {
     "net.ipv4.tcp_wmem",
 }
 Control = Callable[[Pod], Iterator[str]]
-Context = tuple[str, dict[str, Any]]  # whose security context it is, and the context
+Context = tuple[str, dict[str, Any]]  # the owner of the security context, and the context
 
 
 def faults(pod: Pod) -> list[str]:
-    """Returns what the profile forbids about a pod, one line each."""
+    """Returns a pod's violations of the profile, one line each."""
     return [fault for control in CONTROLS for fault in control(pod)]
 
 
 def contexts(pod: Pod) -> Iterator[Context]:
-    """Gives the security contexts: the pod's, then each container's."""
+    """Yields the security contexts: the pod's, then each container's."""
     yield "pod", pod.spec.get("securityContext") or {}
     yield from of_containers(pod)
 
 
 def of_containers(pod: Pod) -> Iterator[Context]:
-    """Gives the security context of each container."""
+    """Yields the security context of each container."""
     for container in pod.containers():
         yield f"container {container.get('name', '?')}", container.get("securityContext") or {}
 
@@ -86,11 +86,11 @@ def host_ports(pod: Pod) -> Iterator[str]:
     for container in pod.containers():
         for port in container.get("ports") or []:
             if port.get("hostPort"):
-                yield f"container {container.get('name', '?')} takes the host's port {port['hostPort']}"
+                yield f"container {container.get('name', '?')} uses the host's port {port['hostPort']}"
 
 
 def probe_hosts(pod: Pod) -> Iterator[str]:
-    """Since 1.34 probes and lifecycle hooks may not name a host: they would send the kubelet elsewhere."""
+    """Since 1.34, probes and lifecycle hooks must not name a host, which would redirect the kubelet."""
     for container in pod.containers():
         handlers = [container.get(name) for name in ("livenessProbe", "readinessProbe", "startupProbe")]
         handlers += (container.get("lifecycle") or {}).values()

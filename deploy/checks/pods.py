@@ -1,4 +1,4 @@
-"""Finds the pods that objects make."""
+"""Finds the pods that objects create."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from .manifests import Manifest, label
 
-# Where the pod's metadata and spec are in each kind of object that makes pods.
+# The location of the pod's metadata and spec in each kind of object that creates pods.
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "Pod": (),
     "PodTemplate": ("template",),
@@ -14,7 +14,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"), ("spec", "template")),
     "ReplicationController": ("spec", "template"),
 }
-# KServe's objects hold a pod's spec without a template.
+# KServe's objects contain a pod's spec without a template.
 BARE_SPECS: dict[str, tuple[str, ...]] = {
     "ServingRuntime": ("spec",),
     "ClusterServingRuntime": ("spec",),
@@ -25,16 +25,16 @@ CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod as an object describes it."""
+    """A pod described by an object."""
 
-    owner: str  # `Kind/name` of the object that makes it
+    owner: str  # `Kind/name` of its object
     metadata: dict[str, Any]
     spec: dict[str, Any]
 
     def containers(self) -> list[dict[str, Any]]:
-        """Returns its containers, those of initialisation and debugging included.
+        """Returns its containers, including init and ephemeral containers.
 
-        KServe puts a predictor's model over its runtime's container, so the model counts if it has a security context.
+        KServe merges a predictor's model into its runtime's container, so a model with a security context counts.
         """
         listed = [container for name in CONTAINER_LISTS for container in self.spec.get(name) or []]
         model = self.spec.get("model")
@@ -42,7 +42,7 @@ class Pod:
 
 
 def pods(manifests: list[Manifest]) -> Iterator[Pod]:
-    """Gives the pod of each object that makes one."""
+    """Yields the pod of each object that creates one."""
     for manifest in manifests:
         kind = manifest["kind"]
         if kind in TEMPLATES:

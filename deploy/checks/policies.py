@@ -1,4 +1,4 @@
-"""Gate: checkov, with all of its policies for Kubernetes, finds nothing in what the chart installs by default."""
+"""Checks the chart's default objects with all Kubernetes policies of checkov."""
 
 import json
 import tempfile
@@ -7,9 +7,9 @@ from typing import Any
 
 from . import tools
 from .chart import render_text
-from .gate import CheckError, Result
+from .check import CheckError, Result
 
-# Without a key checkov has nothing to upload, but it would still ask for descriptions of its policies.
+# Without a key checkov uploads nothing, but would still download its policies' descriptions.
 OFFLINE = ("--skip-download", "--skip-results-upload")
 
 

@@ -1,6 +1,6 @@
-"""Gate: Prometheus's rules are valid and pass their tests, and so does each query that the chart scales by.
+"""Checks that Prometheus's rules and the chart's scaling queries are valid and pass their tests.
 
-queries.yaml has the tests of the latter.
+queries.yaml has the tests of the queries.
 """
 
 import json
@@ -13,7 +13,7 @@ import yaml
 
 from . import tools
 from .chart import CUSTOM_APIS, NAMESPACE, render
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, label
 from .matrix import rendered
 
@@ -21,7 +21,7 @@ TESTS = Path(__file__).with_name("queries.yaml")
 ADAPTER = Path("files") / "prometheus-adapter.yaml"
 INTERVAL_S = 15
 SAMPLES = 20
-# What prometheus-adapter writes in place of its names when an autoscaler asks for a metric of these pods.
+# prometheus-adapter's substitutions when an autoscaler requests a metric of these pods.
 ADAPTER_NAMES = {
     "<<.LabelMatchers>>": f'namespace="{NAMESPACE}",pod=~"pixelserve-7d9-a|pixelserve-7d9-b"',
     "<<.GroupBy>>": "pod",
@@ -29,7 +29,7 @@ ADAPTER_NAMES = {
 
 
 def check(chart: Path, prometheus: Path) -> Result:
-    """Runs promtool on the rules of a folder, on those that the chart installs, and on the scaling queries."""
+    """Runs promtool on the rules in a folder, on the chart's rules, and on the scaling queries."""
     described = yaml.safe_load(TESTS.read_text())
     failures = [*rule_faults(prometheus), *_installed_rule_faults(chart), *sorted(set(_unmade_metrics(chart)))]
     failures += scaling_faults(chart, described)
@@ -37,20 +37,20 @@ def check(chart: Path, prometheus: Path) -> Result:
 
 
 def scaling_faults(chart: Path, described: dict[str, Any]) -> list[str]:
-    """Returns the chart's scaling queries that have no test or fail one, and tests without a query, one line each."""
+    """Returns scaling queries without a test or with a failing one, and tests without a query, one line each."""
     found = dict(_queries(chart, described["values"]))
     tests = described["tests"]
     failures = [f"{name}: no test in {TESTS.name}" for name in found.keys() - {test["query"] for test in tests}]
     for test in tests:
         if test["query"] not in found:
-            failures.append(f"{test['query']}: {TESTS.name} tests it, and the chart has no such query")
+            failures.append(f"{test['query']}: {TESTS.name} tests it, but the chart has no such query")
         else:
             failures += _faults(found[test["query"]], test)
     return failures
 
 
 def _queries(chart: Path, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Gives each scaling query under its name in queries.yaml."""
+    """Yields each scaling query with its name in queries.yaml."""
     for rule in _adapter_rules(chart):
         query = rule["metricsQuery"].replace("<<.Series>>", rule["seriesQuery"].partition("{")[0])
         for name, text in ADAPTER_NAMES.items():
@@ -68,7 +68,7 @@ def _adapter_rules(chart: Path) -> list[dict[str, Any]]:
 
 
 def _unmade_metrics(chart: Path) -> Iterator[str]:
-    """Gives the metrics that an autoscaler reads and no rule of the adapter makes: it would never scale."""
+    """Yields the autoscalers' metrics that no rule of the adapter creates; these autoscalers would never scale."""
     made = {rule["name"]["as"] for rule in _adapter_rules(chart)}
     for manifest in _installed(chart, "HorizontalPodAutoscaler"):
         for metric in manifest["spec"]["metrics"]:
@@ -81,7 +81,7 @@ def _installed(chart: Path, kind: str) -> Iterator[Manifest]:
 
 
 def rule_faults(folder: Path) -> Iterator[str]:
-    """Gives what promtool says of the rules of a folder and of their tests."""
+    """Yields promtool's errors for the rules in a folder and their tests."""
     for command in (("check", "rules", "rules.yml"), ("test", "rules", "rules_test.yml")):
         done = tools.run("promtool", *command, folder=folder)
         if done.returncode:
@@ -100,14 +100,14 @@ def _installed_rule_faults(chart: Path) -> Iterator[str]:
 
 
 def _faults(query: str, test: dict[str, Any]) -> list[str]:
-    """Returns what promtool says of one test of a query."""
+    """Returns promtool's errors for one test of a query."""
     series = [
         {"series": name, "values": f"0+{per_second * INTERVAL_S}x{SAMPLES}"}
         for name, per_second in test["rises"].items()
     ]
     expected = [{"labels": labels, "value": value} for labels, value in test["gives"].items()]
     moment = f"{INTERVAL_S * SAMPLES}s"
-    # Rounded, since the rate of an even rise is exact but for its last bits.
+    # Rounded, because the rate of a linear increase is exact except for its last bits.
     asked = [{"expr": f"round({query}, 0.001)", "eval_time": moment, "exp_samples": expected}]
     case = {"interval": f"{INTERVAL_S}s", "input_series": series, "promql_expr_test": asked}
     with tempfile.TemporaryDirectory(prefix="pixelserve-queries-") as folder:

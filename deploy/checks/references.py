@@ -1,6 +1,6 @@
-"""What objects say of each other and of themselves beyond their schemas: names, labels, selectors, ports and volumes.
+"""Checks references between objects beyond their schemas: names, labels, selectors, ports and volumes.
 
-A cluster accepts most of these faults, and the object then selects nothing.
+A cluster accepts most of these errors, and the object then selects nothing.
 """
 
 import re
@@ -19,10 +19,10 @@ WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
 def faults(manifests: list[Manifest]) -> Iterator[str]:
-    """Gives what does not fit in the objects of one rendering, one line each."""
+    """Yields the errors in the objects of one rendering, one line each."""
     found = list(pods(manifests))
     names = [(one["apiVersion"], label(one)) for one in manifests]
-    yield from (f"{name[1]} is written twice" for name in sorted({one for one in names if names.count(one) > 1}))
+    yield from (f"{name[1]} is defined twice" for name in sorted({one for one in names if names.count(one) > 1}))
     for manifest in manifests:
         lines = chain(_metadata(manifest), _selector(manifest, found), _target(manifest, manifests))
         yield from (f"{label(manifest)}: {line}" for line in lines)
@@ -34,18 +34,18 @@ def _metadata(manifest: Manifest) -> Iterator[str]:
     metadata = manifest.get("metadata") or {}
     allowed = SERVICE_NAME if manifest["kind"] == "Service" else NAME
     if not allowed.fullmatch(str(metadata.get("name", ""))):
-        yield f"the name {metadata.get('name')} is not a valid one"
+        yield f"the name {metadata.get('name')} is invalid"
     yield from _labels(metadata)
 
 
 def _labels(metadata: dict[str, Any]) -> Iterator[str]:
     for name, value in (metadata.get("labels") or {}).items():
         if not LABEL_VALUE.fullmatch(str(value)):
-            yield f"label {name} has the value {value}, which is not a valid one"
+            yield f"label {name} has the value {value}, which is invalid"
 
 
 def _selector(manifest: Manifest, found: list[Pod]) -> Iterator[str]:
-    """Checks that a selector of pods finds one, with the named ports that the object uses."""
+    """Checks that a pod selector finds a pod, with the named ports that the object uses."""
     kind, spec = manifest["kind"], manifest.get("spec") or {}
     if kind in WORKLOADS:
         found = [pod for pod in found if pod.owner == label(manifest)]
@@ -76,7 +76,7 @@ def _selector(manifest: Manifest, found: list[Pod]) -> Iterator[str]:
 
 
 def _target(manifest: Manifest, manifests: list[Manifest]) -> Iterator[str]:
-    """Checks that an autoscaler scales something, and that a ServiceMonitor finds a Service."""
+    """Checks that an autoscaler's target exists, and that a ServiceMonitor finds a Service."""
     spec = manifest.get("spec") or {}
     if manifest["kind"] in ("HorizontalPodAutoscaler", "ScaledObject"):
         aim = spec["scaleTargetRef"]

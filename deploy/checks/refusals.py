@@ -1,11 +1,11 @@
-"""Gate: the chart refuses values that cannot work, with a message that says so; options.yaml lists them."""
+"""Checks that the chart refuses the impossible values in options.yaml, with a message."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .chart import KUBERNETES, RenderError, render_text
-from .gate import Result
+from .check import Result
 from .options import merge, options
 
 
@@ -34,7 +34,7 @@ def _refusal(chart: Path, values: dict[str, Any], kubernetes: str = KUBERNETES[-
 
 
 def _accepted_pairs(chart: Path) -> Iterator[str]:
-    """Gives the pairs that the matrix leaves out and the chart accepts: they belong into the matrix."""
+    """Yields the pairs that the matrix omits but the chart accepts; they belong in the matrix."""
     for pair in options()["impossible"]:
         values: dict[str, Any] = {}
         for name, choice in pair.items():
@@ -44,7 +44,7 @@ def _accepted_pairs(chart: Path) -> Iterator[str]:
 
 
 def _accepted_releases(chart: Path) -> Iterator[str]:
-    """Gives the choices that a release of Kubernetes is too old for, and that the chart accepts there."""
+    """Yields the choices that the chart accepts on a release of Kubernetes that is too old for them."""
     for one in options()["since"]:
         older = KUBERNETES[KUBERNETES.index(one["release"]) - 1]
         if _refusal(chart, options()["options"][one["option"]][one["choice"]], older) is None:

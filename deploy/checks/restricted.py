@@ -1,16 +1,16 @@
-"""Gate: every pod meets the restricted profile of the Pod Security Standards, so its namespace may enforce it."""
+"""Checks that every pod meets the restricted profile of the Pod Security Standards, so namespaces may enforce it."""
 
 import json
 from pathlib import Path
 
-from .gate import Result
+from .check import Result
 from .matrix import rendered
 from .pod_security import CONTROLS, faults
 from .pods import Pod, pods
 
 
 def check(chart: Path) -> Result:
-    """Looks at every pod of the matrix once."""
+    """Checks every pod of the matrix once."""
     found: dict[str, tuple[Pod, str]] = {}
     for one in rendered(chart):
         for pod in pods(list(one.manifests)):

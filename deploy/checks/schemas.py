@@ -1,4 +1,4 @@
-"""Gate: each rendered object is valid for each release of Kubernetes, with no unknown field, and each has a schema."""
+"""Checks that each rendered object has a schema, is valid for each release of Kubernetes, and has no unknown field."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,17 +6,17 @@ from pathlib import Path
 
 from . import custom_resources, kubernetes_schemas
 from .chart import KUBERNETES
-from .gate import Result
+from .check import Result
 from .manifests import Manifest, label
 from .matrix import Rendered, rendered, rows
 
-Fault = tuple[str, str]  # the object, and what is wrong with it
+Fault = tuple[str, str]  # the object, and its errors
 Objects = dict[tuple[str, str], tuple[Manifest, str]]  # by release and content: the object and the first row
-Faults = dict[Fault, tuple[set[str], str]]  # the releases that have it, and the first row
+Faults = dict[Fault, tuple[set[str], str]]  # the affected releases, and the first row
 
 
 def check(chart: Path) -> Result:
-    """Renders the matrix and validates what comes out."""
+    """Renders the matrix and validates the objects."""
     all_rendered = rendered(chart)
     objects = _objects(all_rendered)
     releases = f"Kubernetes {KUBERNETES[0]} to {KUBERNETES[-1]}"
@@ -25,7 +25,7 @@ def check(chart: Path) -> Result:
 
 
 def faults(renderings: Sequence[Rendered]) -> Faults:
-    """Returns what is wrong with the objects of some renderings, and Helm's refusals."""
+    """Returns the errors in the objects of some renderings, and Helm's refusals."""
     found: Faults = {}
     for one in renderings:
         if one.refusal is not None:
@@ -40,7 +40,7 @@ def faults(renderings: Sequence[Rendered]) -> Faults:
 
 
 def _objects(renderings: Sequence[Rendered]) -> Objects:
-    """Returns each different object of each release once, with the first row that has it."""
+    """Returns each distinct object per release once, with the first row that has it."""
     objects: Objects = {}
     for one in renderings:
         for manifest in one.manifests:

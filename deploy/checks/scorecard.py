@@ -1,8 +1,8 @@
-"""Puts charts side by side: what their defaults install, as the columns of a Markdown table.
+"""Compares the defaults of charts side by side in a Markdown table.
 
     python -m deploy.checks.scorecard DIR...
 
-deploy/scorecard.md has the table of the charts that others ship, with the commit of each.
+deploy/scorecard.md has the table for other projects' charts, with their commits.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 from . import kubernetes_schemas, lint, pod_security, policies, references, schemas
 from .chart import CUSTOM_APIS, KUBERNETES, render
-from .gate import CheckError
+from .check import CheckError
 from .kustomize import HOOK
 from .manifests import Manifest
 from .matrix import Row, rendered_rows
@@ -24,7 +24,7 @@ from .pods import Pod, pods
 
 @dataclass(frozen=True)
 class Subject:
-    """A chart and what its defaults install."""
+    """A chart and its default objects."""
 
     chart: Path
     plain: list[Manifest]  # on a cluster without custom resources
@@ -61,7 +61,7 @@ def invalid(one: Subject) -> str:
 
 
 def gone(one: Subject) -> str:
-    """APIs in the templates that Kubernetes serves itself and the newest release lacks."""
+    """Returns the templates' Kubernetes APIs that the newest release lacks."""
     asked = re.findall(r"^apiVersion: *(\S+)\nkind: *(\w+)", one.templates(), re.MULTILINE)
     missing = {
         f"{kind} {api}"
@@ -77,7 +77,7 @@ def unconditional(one: Subject) -> str:
 
 
 def has(*kinds: str) -> Any:
-    """Returns the fact whether one of the kinds is installed by default, or written in a template."""
+    """Returns a fact: whether one of the kinds is installed by default, or is in a template."""
 
     def fact(one: Subject) -> str:
         if installed := {manifest["kind"] for manifest in one.full} & set(kinds):
@@ -98,7 +98,7 @@ def values_schema(one: Subject) -> str:
 
 
 def _objects(schema: Any) -> Iterator[dict[str, Any]]:
-    """Gives each part of a JSON schema that lists properties."""
+    """Yields each part of a JSON schema with properties."""
     if isinstance(schema, dict):
         if isinstance(schema.get("properties"), dict):
             yield schema
@@ -109,7 +109,7 @@ def _objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def grace(one: Subject) -> str:
-    """Returns, for each kind of Deployment, the seconds until the kill and the hook that runs before SIGTERM."""
+    """Returns, per kind of Deployment, the seconds until the kill and the preStop hook."""
     deployments = [manifest for manifest in one.plain if manifest["kind"] in ("Deployment", "StatefulSet")]
     return "; ".join(dict.fromkeys(map(_stop, pods(deployments)))) or "–"
 

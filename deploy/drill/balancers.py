@@ -1,4 +1,4 @@
-"""What stands between clients and servers: Envoy, or a plain TCP forwarder. Each is a process of its own."""
+"""The balancers between clients and servers: Envoy, or a plain TCP forwarder, each in its own process."""
 
 import json
 import socket
@@ -14,13 +14,13 @@ from .chart import ROOT, ToolError
 from .pods import GRPC_PORT, HTTP_PORT
 
 _START_S = 20.0
-# The chart's name of the servers in Envoy.
+# The chart's name for the servers in Envoy.
 _CLUSTER = "stable"
 _EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
 class Balancer:
-    """A process that forwards connections or calls to the addresses that it was told last."""
+    """A process that forwards connections or calls to the last published addresses."""
 
     name: str
 
@@ -39,13 +39,13 @@ class Balancer:
         self.publish([])
 
     def publish(self, addresses: list[str]) -> None:
-        """Sends what comes from now on to these addresses."""
+        """Routes new connections or calls to these addresses."""
         beside = self._endpoints.with_suffix(".new")
         beside.write_text(json.dumps(self._described(addresses)))
         beside.replace(self._endpoints)
 
     def start(self) -> None:
-        """Starts it, and returns when it takes connections.
+        """Starts it, and returns when it accepts connections.
 
         Raises:
             ToolError: it does not start.
@@ -60,7 +60,7 @@ class Balancer:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """Ends it."""
+        """Stops it."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -73,7 +73,7 @@ class Balancer:
 
 
 class Forwarder(Balancer):
-    """As a ClusterIP: a connection stays with the server that it was made to."""
+    """Like a ClusterIP: a connection stays with its server."""
 
     name = "forwarder"
 
@@ -83,7 +83,7 @@ class Forwarder(Balancer):
 
 
 class Envoy(Balancer):
-    """The chart's Envoy: spreads calls, checks health, and retries. A file takes the place of DNS."""
+    """The chart's Envoy: balances calls, checks health, and retries. A file replaces DNS."""
 
     name = "envoy"
 
@@ -106,7 +106,7 @@ class Envoy(Balancer):
         return [*command, "--concurrency", "1", "--log-level", "warning"]
 
     def _adapted(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Puts the drill's addresses in the place of the cluster's."""
+        """Replaces the cluster's addresses with the drill's."""
         resources = config["static_resources"]
         (listener,) = (each for each in resources["listeners"] if each["name"] == "grpc")
         (cluster,) = (each for each in resources["clusters"] if each["name"] == _CLUSTER)
@@ -125,7 +125,7 @@ BALANCERS: Mapping[str, type[Balancer]] = {"envoy": Envoy, "forwarder": Forwarde
 
 
 def free_port(host: str) -> int:
-    """Returns a port that nothing listens on just now."""
+    """Returns a free port."""
     with socket.create_server((host, 0)) as free:
         return int(free.getsockname()[1])
 

@@ -1,4 +1,4 @@
-"""One call of each kind of client. Each checks the answer: a wrong one is a failure too."""
+"""The kinds of clients. Each checks its answers; a wrong answer counts as a failure."""
 
 import asyncio
 import gzip
@@ -24,30 +24,30 @@ DEADLINE_S = 5.0
 """Of every call."""
 _SAMPLES = ROOT / "tests" / "data" / "mnist"
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
-# As it comes, gRPC sends again what a server never looked at: calls that cross the news that their connection ends.
+# By default, gRPC resends calls that the server did not process because its connection was ending.
 _NO_RETRIES = ("grpc.enable_retries", 0)
 
 
 class WrongAnswer(Exception):
-    """An answer came, and it is not the picture's label."""
+    """The answer is not the picture's label."""
 
 
-class Caller(Protocol):
+class DrillClient(Protocol):
     """One client with one connection."""
 
     def call(self, picture: np.ndarray) -> tuple[int, str]:
-        """Returns a picture's label and the version that gave it; raises what failed."""
+        """Returns a picture's label and the version that answered; raises on failure."""
 
 
 def samples() -> list[tuple[np.ndarray, int]]:
-    """Returns MNIST test pictures, uint8 [28, 28, 1], with labels; the model is right about all of these."""
+    """Returns MNIST test pictures, uint8 [28, 28, 1], with labels; the model classifies all of them correctly."""
     pictures = np.frombuffer(gzip.decompress((_SAMPLES / "t10k-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8)
     labels = gzip.decompress((_SAMPLES / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:]
     return [(pictures[784 * each :][:784].reshape(28, 28, 1), labels[each]) for each in range(64)]
 
 
 def status_of(error: Exception) -> str:
-    """Returns what a failure is called in reports."""
+    """Returns a failure's name in reports."""
     if isinstance(error, grpc.RpcError):
         return str(error.code().name)
     if isinstance(error, Unavailable):
@@ -56,7 +56,7 @@ def status_of(error: Exception) -> str:
 
 
 def details_of(error: Exception) -> str:
-    """Returns what a failure says."""
+    """Returns a failure's details."""
     return str(error.details() if isinstance(error, grpc.RpcError) else error)[:200]
 
 
@@ -72,7 +72,7 @@ def _read(answer: pb.ModelInferResponse) -> tuple[int, str]:
 
 
 class Plain:
-    """grpcio that sends nothing again."""
+    """grpcio without retries."""
 
     def __init__(self, target: str, ca: Path | None) -> None:
         self._stub = GRPCInferenceServiceStub(self._channel(target, ca))
@@ -85,14 +85,14 @@ class Plain:
 
 
 class Default(Plain):
-    """grpcio as it comes."""
+    """grpcio with its defaults."""
 
     def _channel(self, target: str, ca: Path | None) -> grpc.Channel:
         return channel(target, ca)
 
 
 class Stream:
-    """One ModelStreamInfer call for many requests, each sent after the answer to the one before."""
+    """One ModelStreamInfer call for many requests, each sent after the previous answer."""
 
     def __init__(self, target: str, ca: Path | None) -> None:
         self._stub = GRPCInferenceServiceStub(channel(target, ca, _NO_RETRIES))
@@ -101,7 +101,7 @@ class Stream:
 
     def call(self, picture: np.ndarray) -> tuple[int, str]:
         if self._answers is None or self._answers.done():
-            # The server has ended it between two requests: no request is lost.
+            # The server ended it between two requests, so no request is lost.
             self._requests = queue.SimpleQueue()
             self._answers = self._stub.ModelStreamInfer(iter(self._requests.get, None))
         self._requests.put(request(picture))
@@ -116,7 +116,7 @@ class Stream:
 
 
 class Sdk:
-    """`pixelserve.Client` with its own retries."""
+    """`pixelserve.Client` with its retries."""
 
     def __init__(self, target: str, ca: Path | None) -> None:
         self._client = Client(target, tls=_tls(ca), timeout_s=DEADLINE_S)
@@ -143,7 +143,7 @@ class AsyncSdk:
 
 
 class Http:
-    """HTTP/1.1 on a connection that is kept; opened anew where the server has said that it closes."""
+    """HTTP/1.1 on a kept connection; reopened when the server announces that it closes."""
 
     def __init__(self, target: str, ca: Path | None) -> None:
         del ca
@@ -152,7 +152,7 @@ class Http:
     def call(self, picture: np.ndarray) -> tuple[int, str]:
         inputs = {"name": "image", "datatype": "UINT8", "shape": [1, 28, 28, 1], "data": picture.ravel().tolist()}
         if self._connection.sock and select.select([self._connection.sock], [], [], 0)[0]:
-            # Closed by the server since the last answer; every pool of connections looks.
+            # Closed by the server since the last answer; connection pools check this too.
             self._connection.close()
         try:
             self._connection.request("POST", f"/v2/models/{MODEL}/infer", json.dumps({"inputs": [inputs]}))
@@ -173,11 +173,11 @@ KINDS: dict[str, tuple[type[Any], ...]] = {
     "stream": (Stream,),
     "http": (Http,),
 }
-"""What workers of each kind use, in turn."""
+"""The clients of each kind's workers, in turn."""
 
 
 def channel(target: str, ca: Path | None, *options: tuple[str, int]) -> grpc.Channel:
-    """Returns a channel with a connection of its own."""
+    """Returns a channel with its own connection."""
     all_options = (*_OPTIONS, *options)
     if ca is None:
         return grpc.insecure_channel(target, all_options)

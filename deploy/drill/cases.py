@@ -1,4 +1,4 @@
-"""The cases: what happens to the servers, and what has to hold."""
+"""The cases: events and goals."""
 
 import signal
 import time
@@ -16,23 +16,23 @@ from .pods import Template
 from .stage import Played, Stage
 
 CALLERS = (Load("plain", 6, 8.0), Load("default", 4, 8.0), Load("sdk", 6, 8.0))
-# Connections enough that chance, by which a ClusterIP picks, evens out.
+# Enough connections to even out a ClusterIP's random choice.
 MANY = Load("plain", 96, 1.5)
-# Where a joining server is to get its share in seconds; the chart's is 600.
+# For a joining server to get its share within seconds; the chart's value is 600.
 _CONNECTION_AGE_S = 3.0
 _JOIN_S = 10.0
 _SHARE = 0.8
-# What a broken connection takes to reach a busy client; gRPC's wait before it connects again; and Envoy's two failed
-# health checks or unanswered ping.
+# Time for a broken connection to reach a busy client, for gRPC's reconnection wait, and for Envoy's two failed health
+# checks or unanswered ping.
 _RESET_S, _RECONNECT_S, _EJECTED_S = 0.5, 1.5, 5.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that happens to servers."""
+    """A case: an event and its goals."""
 
     title: str
-    """What it is called in the table."""
+    """The title in the table."""
     event: Callable[[Stage], None]
     """Makes it happen."""
     judge: Callable[[Played], list[Goal]]
@@ -40,7 +40,7 @@ class Case:
     loads: Sequence[Load] = CALLERS
     """The clients."""
     balancers: tuple[str, ...] = ("envoy", "forwarder")
-    """What it is played behind."""
+    """The balancers to run it behind."""
     age_s: float = 0.0
     """--max-connection-age-s of the servers behind the forwarder; 0: none."""
 
@@ -50,17 +50,17 @@ class Case:
 
 
 def restart(stage: Stage) -> None:
-    """Replaces every server by one that is the same."""
+    """Replaces every server with an identical one."""
     stage.roll(stage.template)
 
 
 def update(stage: Stage) -> None:
-    """Replaces every server by one with the next version of the model."""
+    """Replaces every server with one that has the next version of the model."""
     stage.roll(_with(stage, repositories.write(stage.folder, MODEL, version=2)))
 
 
 def bad_version(stage: Stage) -> None:
-    """Starts to roll out a version that fails its golden samples; the rollout stalls, and is taken back."""
+    """Starts to roll out a version that fails its golden samples; the rollout stalls and is reverted."""
     new = stage.cluster.create(_with(stage, repositories.write_bad(stage.folder, MODEL, version=2)))
     stage.marks["became ready"] = stage.cluster.wait_ready(new, stage.options.seconds / 3)
     stage.marks["starts"] = new.starts
@@ -69,17 +69,17 @@ def bad_version(stage: Stage) -> None:
 
 
 def kill(stage: Stage) -> None:
-    """Kills a server, which the kubelet starts again."""
+    """Kills a server, which the kubelet restarts."""
     _strike(stage, signal.SIGKILL)
 
 
 def stop(stage: Stage) -> None:
-    """Stops a server as if it hung; the kubelet's liveness probe finds it and has it restarted."""
+    """Hangs a server; the kubelet's liveness probe detects it and restarts it."""
     _strike(stage, signal.SIGSTOP)
 
 
 def join(stage: Stage) -> None:
-    """Adds a server, and measures its share from ten seconds after it was ready."""
+    """Adds a server, and measures its share starting ten seconds after it is ready."""
     new = stage.cluster.create(stage.template)
     stage.expect_ready(new)
     time.sleep(_JOIN_S)
@@ -115,7 +115,7 @@ def _judge_restart(played: Played) -> list[Goal]:
 
 
 def _judge_update(played: Played) -> list[Goal]:
-    # Until its settle is over, a server answers the connections that it has.
+    # During its settle time, a server answers its existing connections.
     versions = Counter(each.details for each in _answered(played) if each.began_s > played.ended_s)
     only_new = Goal("after the update only the new version answers", set(versions) <= {"2"}, str(dict(versions)))
     return [*_judge_restart(played), only_new]
@@ -136,7 +136,7 @@ def _judge_kill(played: Played) -> list[Goal]:
     struck_s = played.marks["struck"]
     if played.balancer == "envoy":
         return lost_there_only(played, struck_s, played.marks["dead"] + _RESET_S, "its connections broke")
-    # A ClusterIP goes on choosing a dead pod until its endpoints follow, and gRPC connects again after a second.
+    # A ClusterIP still picks a dead pod until its endpoints update, and gRPC reconnects after a second.
     noticed_s = played.marks["restarted"] + ENDPOINTS_DELAY_S + _RECONNECT_S
     return lost_there_only(played, struck_s, noticed_s, "the ClusterIP followed")
 
@@ -146,7 +146,7 @@ def _judge_stop(played: Played) -> list[Goal]:
     if played.balancer == "envoy":
         noticed_s, noticed = struck_s + _EJECTED_S, "Envoy ejected it"
     else:
-        # A connection of a ClusterIP stays where it is; only the end of the server breaks it.
+        # A connection through a ClusterIP stays with its server until the server ends.
         noticed_s, noticed = played.marks["restarted"] + ENDPOINTS_DELAY_S + _RECONNECT_S, "the kubelet killed it"
     return [*lost_there_only(played, struck_s, noticed_s, noticed), within_deadline(played, DEADLINE_S)]
 
@@ -154,7 +154,7 @@ def _judge_stop(played: Played) -> list[Goal]:
 def _judge_join(played: Played) -> list[Goal]:
     share = played.marks["share"]
     gets = Goal(f"10 s after it joined it has {_SHARE} of an equal share", share >= _SHARE, f"{share:.2f}")
-    # A client without any retries loses calls to a connection age of seconds now and then; see docs/reliability.md.
+    # Without retries, a connection age of seconds occasionally loses calls; see docs/reliability.md.
     return [*no_failures(played, ("default", "sdk")), gets]
 
 

@@ -1,4 +1,4 @@
-"""A certificate for servers at any address, for the length of a drill."""
+"""A temporary certificate for servers at any address."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ NAME = "pixelserve.drill"
 
 
 def issue(folder: Path) -> tuple[tuple[str, ...], Path]:
-    """Writes a self-signed certificate; returns the flags of servers that use it, and the file that clients trust."""
+    """Writes a self-signed certificate; returns the servers' flags, and the file for clients to trust."""
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)]), datetime.now(UTC)
     certificate = (

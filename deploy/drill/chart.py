@@ -1,4 +1,4 @@
-"""What the Helm chart says, so that the drill runs what it ships."""
+"""Reads the Helm chart, so the drill runs its settings."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def program(name: str) -> str:
 
 @cache
 def times_s() -> tuple[float, float]:
-    """Returns the settle and the grace of the chart's pods, in seconds."""
+    """Returns the settle and grace times of the chart's pods, in seconds."""
     server = yaml.safe_load((_CHART / "values.yaml").read_text())["server"]
     return float(server["settleSeconds"]), float(server["graceSeconds"])
 
@@ -48,6 +48,6 @@ def envoy_config() -> dict[str, Any]:
     if rendered.returncode:
         raise ToolError(f"helm cannot render {_CHART}: {rendered.stderr.strip()}")
     config = yaml.safe_load(yaml.safe_load(rendered.stdout)["data"]["envoy.yaml"])
-    # Without YAML's aliases: the caller changes parts of it.
+    # Without YAML aliases, because the caller changes parts of it.
     copy: dict[str, Any] = json.loads(json.dumps(config))
     return copy

@@ -1,4 +1,4 @@
-"""Clients of one kind, in a process of their own: each worker calls at a steady rate until the process is told to end.
+"""Clients of one kind in their own process: each worker calls at a steady rate until SIGTERM.
 
 python -m deploy.drill.clients plain --target HOST:PORT --out FILE
 """
@@ -27,15 +27,15 @@ class Record:
     """One call."""
 
     began_s: float
-    """When it was sent, on time.monotonic, which all processes of a machine share."""
+    """Send time on time.monotonic, which all processes of a machine share."""
     ended_s: float
-    """When its answer or its failure came."""
+    """Time of the answer or failure."""
     status: str
-    """OK, or what it failed of."""
+    """OK, or the failure's status."""
     details: str = ""
-    """What the failure said, or the version that answered."""
+    """The failure's details, or the version that answered."""
     worker: int = 0
-    """Who sent it: each has one connection."""
+    """The worker that sent it; each has one connection."""
 
     @property
     def is_ok(self) -> bool:
@@ -44,14 +44,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Load:
-    """So many clients of one kind."""
+    """The clients of one kind."""
 
     kind: str
     """One of `calls.KINDS`."""
     workers: int
-    """Each has a connection, and one call in flight."""
+    """Number of workers, each with a connection and one call in flight."""
     rate: float
-    """Calls a second of each worker."""
+    """Calls per second of each worker."""
 
 
 class Clients:
@@ -70,13 +70,13 @@ class Clients:
             raise RuntimeError(f"the {self.kind} clients ended with exit code {self._process.wait()}")
 
     def finish(self) -> list[Record]:
-        """Ends the clients once their last calls are over; returns all calls."""
+        """Stops the clients after their last calls; returns all calls."""
         self._process.terminate()
         self._process.wait(_END_S)
         return [Record(*fields) for fields in json.loads(self._out.read_text())]
 
     def close(self) -> None:
-        """Ends it, whatever it does."""
+        """Kills it."""
         self._process.kill()
         self._process.wait()
         if self._process.stdout:
@@ -85,7 +85,7 @@ class Clients:
 
 @contextlib.contextmanager
 def running(loads: list[Load], targets: dict[str, str], ca: Path | None, folder: Path) -> Iterator[list[Clients]]:
-    """Runs clients; `targets` are addresses by kind, `grpc` for those that are not named."""
+    """Runs clients; `targets` has addresses by kind, `grpc` for the others."""
     with contextlib.ExitStack() as stack:
         started = [
             stack.enter_context(contextlib.closing(Clients(load, targets.get(load.kind, targets["grpc"]), ca, folder)))
@@ -98,33 +98,33 @@ def running(loads: list[Load], targets: dict[str, str], ca: Path | None, folder:
 
 def _work(number: int, options: argparse.Namespace, stop: threading.Event, records: list[Record]) -> None:
     kinds = calls.KINDS[options.kind]
-    caller: calls.Caller = kinds[number % len(kinds)](options.target, options.ca)
+    client: calls.DrillClient = kinds[number % len(kinds)](options.target, options.ca)
     choice, pictures, period_s = random.Random(number), calls.samples(), 1 / options.rate  # noqa: S311
-    # Spread, so that workers do not call at the same moment.
+    # Random offsets, so workers do not call simultaneously.
     due_s = time.monotonic() + period_s * choice.random()
     while not stop.wait(max(due_s - time.monotonic(), 0.0)):
         picture, label = choice.choice(pictures)
         began_s, status, details = time.monotonic(), "OK", ""
         try:
-            found, details = caller.call(picture)
+            found, details = client.call(picture)
             if found != label:
                 raise calls.WrongAnswer(f"{found} instead of {label}")
-        except Exception as error:  # noqa: BLE001  whatever it is, the client did not get its answer
+        except Exception as error:  # noqa: BLE001  any error means that the client got no answer
             status, details = calls.status_of(error), calls.details_of(error)
         ended_s = time.monotonic()
         records.append(Record(began_s, ended_s, status, details, number))
-        # A call that took long delays the next ones; they are not sent in a burst.
+        # A slow call delays the next ones; they are not sent in a burst.
         due_s = max(due_s + period_s, ended_s)
 
 
 def main() -> None:
-    """Calls until SIGTERM, then writes what became of each call."""
+    """Calls until SIGTERM, then writes the result of each call."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", help="plain, default, sdk, stream or http")
     parser.add_argument("--target", required=True, help="HOST:PORT of the balancer")
     parser.add_argument("--ca", type=Path, help="certificate authority; without it plain text")
     parser.add_argument("--workers", type=int, default=4, help="clients, each with a connection (4)")
-    parser.add_argument("--rate", type=float, default=10.0, help="calls a second of each (10)")
+    parser.add_argument("--rate", type=float, default=10.0, help="calls per second of each (10)")
     parser.add_argument("--out", type=Path, required=True, help="file for the calls, as JSON")
     options = parser.parse_args()
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""The parts of a cluster that decide when a pod gets traffic and when it is restarted: kubelet and endpoints."""
+"""Simulates the parts of a cluster that route traffic to pods and restart them: kubelet and endpoints."""
 
 import itertools
 import signal
@@ -11,29 +11,29 @@ from .pods import Pod, Template
 from .topology import Loopback, Namespaces
 
 ENDPOINTS_DELAY_S = 1.0
-"""From a pod's change to the moment when balancers know: endpoint controller, watch and kube-proxy's sync."""
-# The chart's readiness probe. Its liveness probe waits for a minute, which is as long as the whole case: 3 here.
+"""Delay from a pod's change to the balancers: endpoint controller, watch and kube-proxy's sync."""
+# The chart's readiness probe. Its liveness probe waits a minute, as long as the whole case; here it is 3.
 _PROBE_PERIOD_S, _READINESS_FAILURES, _LIVENESS_FAILURES = 2.0, 2, 3
 _RESTART_S = 1.0
-"""The first back-off after a crash; it doubles each time."""
+"""The first back-off after a crash; doubles each time."""
 _STUCK_S = 10.0
-"""What a pod gets to end beyond its grace."""
+"""Extra time for a pod to end after its grace."""
 
 Publish = Callable[[list[str]], None]
-"""Receives the addresses of the pods that are ready."""
+"""Receives the addresses of the ready pods."""
 
 
 class Cluster:
-    """Starts and deletes pods, probes them, restarts those that crash or hang, and tells balancers who is ready."""
+    """Starts, deletes and probes pods, restarts crashed or hung ones, and publishes ready ones to balancers."""
 
     def __init__(self, network: Namespaces | Loopback, folder: Path, publish: Publish, *, termination_s: float) -> None:
         """Starts empty.
 
         Args:
-            network: where pods run.
+            network: the pods' network.
             folder: for their logs.
             publish: called after each change, `ENDPOINTS_DELAY_S` later.
-            termination_s: terminationGracePeriodSeconds; a pod that takes longer is killed.
+            termination_s: terminationGracePeriodSeconds; slower pods are killed.
         """
         self._network = network
         self._folder = folder
@@ -50,7 +50,7 @@ class Cluster:
         self.codes: list[int] = []
         """Exit codes of deleted pods."""
         self.pods: list[Pod] = []
-        """Those that were not deleted."""
+        """The pods that are not deleted."""
 
     def create(self, template: Template) -> Pod:
         """Starts a pod."""
@@ -71,7 +71,7 @@ class Cluster:
         return True
 
     def delete(self, pod: Pod) -> None:
-        """Deletes a pod as Kubernetes does: its endpoint goes and SIGTERM comes at the same moment. Does not wait."""
+        """Deletes a pod like Kubernetes: removes its endpoint and sends SIGTERM simultaneously. Does not wait."""
         self.pods.remove(pod)
         with self._lock:
             self._deleted.add(pod.address)
@@ -114,7 +114,7 @@ class Cluster:
                 dead = 0 if pod.is_live() else dead + 1
                 if not_ready >= _READINESS_FAILURES:
                     self._set_ready(pod, False)
-                # Before its first success a startup probe holds the liveness probe back.
+                # Before its first success, a startup probe suspends the liveness probe.
                 if dead >= _LIVENESS_FAILURES and pod.has_been_ready:
                     pod.signal(signal.SIGKILL)
 
@@ -139,7 +139,7 @@ class Cluster:
         later.start()
 
     def _follow(self, change: int, ready: list[str]) -> None:
-        """Publishes a change, unless a later one was faster: on a busy machine timers may pass each other."""
+        """Publishes a change, unless a later one overtook it: on a busy machine, timers may be reordered."""
         with self._publishing:
             if change > self._published:
                 self._published = change

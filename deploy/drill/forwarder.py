@@ -1,8 +1,8 @@
-"""A plain TCP forwarder, as a ClusterIP: each connection goes to one ready backend, chosen at random, and stays there.
+"""A plain TCP forwarder like a ClusterIP: each connection goes to a random ready backend and stays there.
 
     python -m deploy.drill.forwarder --endpoints FILE --listen HOST:PORT=BACKEND_PORT
 
-FILE holds a JSON list of addresses. It is read again when it changes; connections that exist stay where they are.
+FILE contains a JSON list of addresses. It is reread when it changes; existing connections stay with their backend.
 """
 
 import argparse
@@ -20,19 +20,19 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Forwarder:
-    """Forwards connections to the endpoints of a file."""
+    """Forwards connections to the endpoints in a file."""
 
     def __init__(self, endpoints: Path) -> None:
         self._endpoints = endpoints
 
     async def forward(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Connects a client with a backend, and copies until both have closed."""
+        """Connects a client to a backend, and copies until both have closed."""
         backend = None
         with suppress(OSError, TimeoutError, IndexError):
             address = random.choice(json.loads(self._endpoints.read_text()))  # noqa: S311
             backend = await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_TIMEOUT_S)
         if backend is None:
-            # What a client of a ClusterIP sees of a dead pod.
+            # What clients of a ClusterIP see for a dead pod.
             _reset(writer)
             return
         ends = await asyncio.gather(_copy(reader, backend[1]), _copy(backend[0], writer))
@@ -44,7 +44,7 @@ class Forwarder:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """Copies until the end; returns False if the connection broke, which breaks the other side as well."""
+    """Copies until the end; returns False if the connection broke, so the other side is broken too."""
     try:
         while data := await reader.read(_CHUNK_BYTES):
             writer.write(data)
@@ -79,7 +79,7 @@ async def _serve(endpoints: Path, listens: list[str]) -> None:
 
 
 def main() -> None:
-    """Forwards until it is ended."""
+    """Forwards until terminated."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=Path, required=True, help="JSON list of backend addresses")
     parser.add_argument("--listen", action="append", required=True, help="HOST:PORT=BACKEND_PORT; may be repeated")

@@ -1,4 +1,4 @@
-"""Goals that the calls of a case must meet."""
+"""Goals for the calls of a case."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from .clients import Record
 from .stage import Played
 
-# How much later than its deadline a busy client may notice it.
+# How late a busy client may notice its deadline.
 _LATE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One goal, and whether it is met."""
+    """A goal, and whether it is met."""
 
     text: str
     """The goal in words."""
@@ -24,7 +24,7 @@ class Goal:
 
 
 def no_failures(played: Played, kinds: Iterable[str] = ()) -> list[Goal]:
-    """Every call of these kinds of clients is answered; empty: of every kind."""
+    """Requires that every call of these kinds of clients (empty: all kinds) is answered."""
     return [
         Goal(f"no call of a {kind} client fails", not failed, _described(failed) or f"0 of {len(played.of(kind))}")
         for kind in kinds or played.records
@@ -33,7 +33,7 @@ def no_failures(played: Played, kinds: Iterable[str] = ()) -> list[Goal]:
 
 
 def lost_there_only(played: Played, struck_s: float, noticed_s: float, noticed: str) -> list[Goal]:
-    """Only calls fail that a dead server had: in flight when it died, or sent before the balancer noticed."""
+    """Requires that only a dead server's calls fail: in flight when it died, or sent before the balancer noticed."""
     goals = []
     for kind in played.records:
         failed = played.failures(kind)
@@ -46,7 +46,7 @@ def lost_there_only(played: Played, struck_s: float, noticed_s: float, noticed: 
 
 
 def within_deadline(played: Played, deadline_s: float) -> Goal:
-    """No call takes much longer than its deadline, whatever its server does."""
+    """Requires that no call takes much longer than its deadline."""
     worst_s = max((each.ended_s - each.began_s for records in played.records.values() for each in records), default=0)
     return Goal("every call ends by its deadline", worst_s < deadline_s + _LATE_S, f"at most {worst_s:.1f} s")
 

@@ -1,4 +1,4 @@
-"""Three times more than three servers can compute: what they still answer in time, and whether they are well after."""
+"""Sends three servers three times their capacity: measures goodput, and recovery afterwards."""
 
 import math
 from contextlib import ExitStack
@@ -18,43 +18,43 @@ from .stage import Options, scratch, set_up
 MODEL = "cifar10"
 TIMES = 3
 _DEADLINE_S = 1.0
-# Images in a call: enough that servers, and not clients and balancers on the same cores, are what is overloaded.
+# Images per call: enough to overload the servers, not the clients and balancers on the same cores.
 _IMAGES = 8
-# A ClusterIP spreads connections by chance; with fewer, one server may get none.
+# A ClusterIP distributes connections randomly; with fewer, one server may get none.
 _CONNECTIONS, _IN_FLIGHT = 48, 24
 _LEAST_GOODPUT, _LEAST_ANSWERED = 0.7, 0.95
 _OK = 0
-# What a server says to calls that it has no time for.
+# A server's statuses for calls that it has no time for.
 _REFUSALS = {grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.DEADLINE_EXCEEDED.value[0]}
 
 
 @dataclass
 class Overloaded:
-    """What became of the calls."""
+    """The results of the calls."""
 
     capacity_per_s: float
-    """Calls a second that were answered in a closed loop."""
+    """Calls per second in a closed loop."""
     over: Outcome
-    """Of calls at three times this rate."""
+    """Results at three times this rate."""
     after: Outcome
-    """Of calls at a third of the capacity, at once afterwards."""
+    """Results at a third of the capacity, immediately afterwards."""
     network: str
-    """What the servers' addresses were."""
+    """The kind of the servers' addresses."""
 
     @property
     def refused(self) -> int:
-        """How many calls there was no time for."""
+        """Number of calls refused for lack of time."""
         # Envoy resets a call whose deadline passes while its answer arrives.
         cut_off = sum(latency_s >= _DEADLINE_S for latency_s in self.over.latencies_s.get(RESET, ()))
         return cut_off + sum(count for status, count in self.over.codes.items() if status in _REFUSALS)
 
     @property
     def failed(self) -> int:
-        """How many calls ended in any other way than answered or refused."""
+        """Number of calls neither answered nor refused."""
         return self.over.codes.total() - self.over.codes[_OK] - self.refused + self.over.unanswered
 
     def goals(self) -> list[Goal]:
-        """Returns what has to hold."""
+        """Returns the goals."""
         goodput = self.over.rate_per_s(_DEADLINE_S) / self.capacity_per_s if self.capacity_per_s else math.nan
         answered = self.after.codes[_OK] / max(self.after.codes.total() + self.after.unanswered, 1)
         return [
@@ -69,7 +69,7 @@ class Overloaded:
 
 
 def overload(options: Options) -> Overloaded:
-    """Measures the capacity, sends three times as much, then a third of it; a third of the time each."""
+    """Measures the capacity, sends three times the load, then a third of it; a third of the time each."""
     with scratch() as folder:
         repository = repositories.write(folder, MODEL)
         with set_up(options, repository, folder, ("--intra-op-threads", "1")) as (stage, network), ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""One server process, treated as the kubelet treats a container."""
+"""A server process, managed like a container by the kubelet."""
 
 import os
 import signal
@@ -23,18 +23,18 @@ _SERVING = b"\x08\x01"
 
 @dataclass(frozen=True)
 class Template:
-    """The part of a pod template that the drill varies."""
+    """The varying part of a pod template."""
 
     repository: Path
-    """The model repository that it serves."""
+    """The model repository."""
     flags: tuple[str, ...] = ()
-    """Further flags of `pixelserve serve`."""
+    """Additional flags of `pixelserve serve`."""
     ca: Path | None = None
-    """Certificate authority of the server's certificate; None: no TLS."""
+    """CA of the server's certificate; None: no TLS."""
 
 
 class Pod:
-    """A server at an address of its own. It starts again at the same address after a crash."""
+    """A server at its own address, which it keeps after a crash."""
 
     def __init__(self, name: str, place: Place, template: Template, log: Path) -> None:
         self.name = name
@@ -44,7 +44,7 @@ class Pod:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
-        """How often it was started."""
+        """Number of starts."""
         self.has_been_ready = False
         """Whether its readiness probe has ever succeeded."""
 
@@ -59,7 +59,7 @@ class Pod:
 
     @property
     def code(self) -> int | None:
-        """The exit code; None: it runs, or was never started."""
+        """The exit code; None if it is running or was never started."""
         return self._process.poll() if self._process else None
 
     def signal(self, number: signal.Signals) -> None:
@@ -67,7 +67,7 @@ class Pod:
             self._process.send_signal(number)
 
     def wait(self, timeout_s: float) -> int:
-        """Waits for the end and returns the exit code; kills it after `timeout_s`."""
+        """Waits for the exit and returns the exit code; kills it after `timeout_s`."""
         if self._process is None:
             return 0
         try:
@@ -77,10 +77,10 @@ class Pod:
             return self._process.wait()
 
     def is_ready(self) -> bool:
-        """Readiness probe: gRPC health, or the metrics port's /ready with TLS, which the kubelet's gRPC probe lacks."""
+        """Readiness probe: gRPC health; with TLS, which the kubelet's gRPC probe lacks, the metrics port's /ready."""
         if self.template.ca is not None:
             return self._answers("/ready")
-        # As the kubelet: a connection for each probe.
+        # Like the kubelet: one connection per probe.
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
         with grpc.insecure_channel(f"{self.address}:{GRPC_PORT}", options) as channel, suppress(grpc.RpcError):
             check = channel.unary_unary(CHECK, request_serializer=bytes, response_deserializer=bytes)
@@ -92,13 +92,13 @@ class Pod:
         return self._answers("/live")
 
     def computed(self) -> int:
-        """Returns how many requests its models have answered."""
+        """Returns the number of requests that its models have answered."""
         with urllib.request.urlopen(f"http://{self.address}:{METRICS_PORT}/metrics", timeout=5) as page:
             lines = page.read().decode().splitlines()
         return sum(int(float(line.split()[-1])) for line in lines if line.startswith("nv_inference_request_success{"))
 
     def log_tail(self) -> str:
-        """Returns the last lines that it logged."""
+        """Returns the last lines of its log."""
         return os.linesep.join(self._log.read_text(errors="replace").splitlines()[-5:]) if self._log.exists() else ""
 
     def _answers(self, path: str) -> bool:

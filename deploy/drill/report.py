@@ -16,21 +16,21 @@ class Row:
     case: str
     """Its title."""
     balancer: str
-    """What was in front of the servers."""
+    """The balancer."""
     requests: dict[str, int]
     """By kind of client."""
     failures: dict[str, int]
     """By kind of client."""
     p99_s: float
-    """During the event; NaN: no call was answered."""
+    """During the event; NaN if no call was answered."""
     steady_p99_s: float
     """Before the event."""
     network: str
-    """What the servers' addresses were."""
+    """The kind of the servers' addresses."""
     goals: list[Goal] = field(default_factory=list)
-    """What had to hold."""
+    """The goals."""
     refused: int = 0
-    """Calls that a server refused under overload; not failures."""
+    """Calls refused under overload; not failures."""
 
     @property
     def is_met(self) -> bool:
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """p99 during the event over that before."""
+        """Ratio of p99 during the event to that before."""
         return self.p99_s / self.steady_p99_s if self.steady_p99_s else math.nan
 
     def as_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def row(title: str, balancer: str, played: Played, goals: list[Goal]) -> Row:
 
 
 def overload_row(balancer: str, overloaded: Overloaded) -> Row:
-    """Returns the row of an overload; its steady p99 is that at a third of the capacity."""
+    """Returns the row of an overload; its steady p99 is measured at a third of the capacity."""
     over = overloaded.over
     return Row(
         f"overload at {TIMES} × capacity ({overloaded.capacity_per_s:,.0f}/s)",
@@ -82,11 +82,11 @@ def overload_row(balancer: str, overloaded: Overloaded) -> Row:
 
 
 HEAD = f"{'case':44} {'balancer':10} {'requests, failures':44} {'p99 ms':>8} {'steady':>8} {'ratio':>6}  goals"
-"""Titles of the columns."""
+"""The column titles."""
 
 
 def lines(row: Row) -> str:
-    """Returns a row's line, and below it what was counted."""
+    """Returns a row's line, with its counts below."""
     counts = ", ".join(f"{kind} {row.requests[kind]:,} {row.failures[kind]}" for kind in row.requests)
     counts += f", refused {row.refused:,}" if row.refused else ""
     p99s = f"{row.p99_s * 1e3:8.1f} {row.steady_p99_s * 1e3:8.1f} {row.ratio:6.1f}"

@@ -1,4 +1,4 @@
-"""Model repositories as images of models: one model, one version."""
+"""Model repositories like model images: one model, one version."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from .chart import ROOT
 
 
 def write(folder: Path, model: str, version: int = 1) -> Path:
-    """Writes a repository with one of the committed models under a version's number; returns it."""
+    """Writes a repository with one of the committed models as a version; returns its path."""
     source, target = ROOT / "models" / model, folder / f"{model}-{version}" / model
     shutil.copytree(source / "1", target / str(version))
     for name in ("config.pbtxt", "labels.txt"):
@@ -18,7 +18,7 @@ def write(folder: Path, model: str, version: int = 1) -> Path:
 
 
 def write_bad(folder: Path, model: str, version: int) -> Path:
-    """Writes the same, of a version that does not give the answers which its golden samples promise."""
+    """Like `write`, but the version fails its golden samples."""
     repository = write(folder / "bad", model, version)
     path = repository / model / str(version) / GOLDEN_FILE
     golden = read_golden(path)

@@ -17,34 +17,34 @@ from .topology import topology
 
 SERVERS = 3
 READY_S = 120.0
-"""What a server gets to become ready, on a busy machine."""
-# One that has ended as often is not going to become ready.
+"""Maximum time for a server to become ready on a busy machine."""
+# A server that exits this often will not become ready.
 _STARTS = 2
 _TAIL_S = 3.0
 # The part of a case before its event.
 _STEADY = 0.25
-# Until a balancer that probes by itself has found the first servers healthy.
+# Time for a probing balancer to find the first servers healthy.
 _SETTLED_S = 3.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """How every case is played."""
+    """Options of all cases."""
 
     balancer: str = "envoy"
     """One of `BALANCERS`."""
     seconds: float = 60.0
-    """How long clients call; longer if the case takes longer."""
+    """Duration of the load; longer if the case takes longer."""
     settle_s: float = field(default_factory=lambda: chart.times_s()[0])
     """--drain-settle-s of the servers; the chart's."""
     grace_s: float = field(default_factory=lambda: chart.times_s()[1])
     """--grace-s of the servers; the chart's."""
     network: str = "auto"
-    """Where servers get their addresses; see `topology`."""
+    """The source of the servers' addresses; see `topology`."""
     transport: str = "auto"
     """--transport of the servers."""
     tls: bool = False
-    """Whether the servers have certificates; not behind Envoy."""
+    """Whether the servers use TLS; not behind Envoy."""
 
 
 @dataclass
@@ -54,30 +54,30 @@ class Played:
     records: dict[str, list[Record]]
     """By kind of client."""
     began_s: float
-    """When the event began: what came before was steady."""
+    """Start of the event, after the steady time."""
     ended_s: float
-    """When it was over."""
+    """End of the event."""
     network: str
-    """What the servers' addresses were."""
+    """The kind of the servers' addresses."""
     balancer: str
-    """What was in front of them."""
+    """The balancer."""
     marks: dict[str, float] = field(default_factory=dict)
-    """Moments and figures that the event noted."""
+    """Times and figures recorded by the event."""
     codes: list[int] = field(default_factory=list)
     """Exit codes of deleted servers."""
     logs: dict[str, str] = field(default_factory=dict)
-    """Last log lines by pod that never became ready."""
+    """Last log lines of each pod that never became ready."""
 
     def of(self, kind: str) -> list[Record]:
         """Returns one kind's calls."""
         return self.records.get(kind, [])
 
     def failures(self, kind: str) -> list[Record]:
-        """Returns those of one kind that failed."""
+        """Returns one kind's failed calls."""
         return [each for each in self.of(kind) if not each.is_ok]
 
     def p99_s(self, start_s: float, end_s: float) -> float:
-        """Returns p99 of answered calls that began in a time; NaN without any."""
+        """Returns p99 of answered calls that started in an interval, or NaN."""
         took = sorted(
             each.ended_s - each.began_s
             for records in self.records.values()
@@ -99,29 +99,29 @@ class Played:
 
 @dataclass
 class Stage:
-    """The servers, balancer and files that a case's event works on."""
+    """The servers, balancer and files of a case."""
 
     cluster: Cluster
     """The servers."""
     balancer: Balancer
-    """In front of them."""
+    """The balancer."""
     template: Template
-    """What the first servers were made from."""
+    """The template of the first servers."""
     folder: Path
-    """For files of the case."""
+    """The folder for files of the case."""
     options: Options
-    """How the case is played."""
+    """The options of the case."""
     marks: dict[str, float] = field(default_factory=dict)
     """See `Played.marks`."""
     logs: dict[str, str] = field(default_factory=dict)
     """See `Played.logs`."""
 
     def mark(self, name: str) -> None:
-        """Notes the moment."""
+        """Records the current time."""
         self.marks[name] = time.monotonic()
 
     def roll(self, template: Template) -> None:
-        """Replaces every pod, as maxSurge 1 and maxUnavailable 0: when a new one is ready, an old one is deleted."""
+        """Replaces every pod as with maxSurge 1 and maxUnavailable 0: deletes an old pod when a new one is ready."""
         for old in list(self.cluster.pods):
             new = self.cluster.create(template)
             self.expect_ready(new)
@@ -133,7 +133,7 @@ class Stage:
         """Waits until a pod is ready.
 
         Raises:
-            RuntimeError: it is not, in time.
+            RuntimeError: it is not ready in time.
         """
         end_s = time.monotonic() + READY_S
         while not self.cluster.wait_ready(pod, timeout_s=1):
@@ -142,14 +142,14 @@ class Stage:
 
 
 Event = Callable[[Stage], None]
-"""What happens to the servers in a case."""
+"""The event of a case."""
 
 
 @contextmanager
 def set_up(
     options: Options, repository: Path, folder: Path, flags: Sequence[str] = (), ca: Path | None = None
 ) -> Iterator[tuple[Stage, str]]:
-    """Starts a balancer and three servers, and gives them with the kind of their addresses."""
+    """Starts a balancer and three servers, and yields them with the kind of their addresses."""
     with ExitStack() as stack:
         network = stack.enter_context(topology(options.network))
         balancer = BALANCERS[options.balancer](network.balancer, folder)
@@ -169,13 +169,13 @@ def set_up(
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Gives a folder that is removed afterwards."""
+    """Yields a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-drill-") as folder:
         yield Path(folder)
 
 
 def play(stage: Stage, kind: str, loads: Sequence[Load], event: Event) -> Played:
-    """Runs clients, and the event after a steady time; returns the result of every call."""
+    """Runs clients, and after a steady time the event; returns the result of every call."""
     start_s = time.monotonic()
     targets = {"grpc": stage.balancer.grpc, "http": stage.balancer.http}
     with clients.running(list(loads), targets, stage.template.ca, stage.folder) as started:

@@ -1,4 +1,4 @@
-"""Addresses for servers: network namespaces on a bridge where they can be made, else loopback addresses."""
+"""Addresses for servers: network namespaces on a bridge if possible, else loopback addresses."""
 
 import ipaddress
 import json
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where one server runs."""
+    """The address and command prefix of one server."""
 
     address: str
     """Its IP address."""
     prefix: tuple[str, ...] = ()
-    """What its command begins with: enters its network namespace."""
+    """Command prefix that enters its network namespace."""
 
 
 class Loopback:
-    """Every server has an address of its own in 127.0.0.0/8."""
+    """Gives every server its own address in 127.0.0.0/8."""
 
     kind = "loopback addresses"
 
@@ -36,19 +36,19 @@ class Loopback:
         return Place(f"{self._network}.{self._number}")
 
     def close(self) -> None:
-        """Loopback addresses need no cleaning up."""
+        """Does nothing: loopback addresses need no cleanup."""
 
 
 class Namespaces:
-    """Every server has a network namespace of its own; balancers and clients run outside, on the bridge's address."""
+    """Gives every server its own network namespace; balancers and clients run outside, on the bridge's address."""
 
     kind = "network namespaces"
 
     def __init__(self) -> None:
-        """Makes the bridge.
+        """Creates the bridge.
 
         Raises:
-            subprocess.CalledProcessError: this process may not.
+            subprocess.CalledProcessError: no permission.
         """
         self._bridge = f"drill{os.getpid()}"
         self._network = _free_network()
@@ -59,7 +59,7 @@ class Namespaces:
         _ip("link", "set", self._bridge, "up")
 
     def place(self) -> Place:
-        """Makes a namespace and connects it to the bridge."""
+        """Creates a namespace and connects it to the bridge."""
         number = len(self._names) + 2
         name, outside, inside = f"{self._bridge}-{number}", f"d{os.getpid()}o{number}", f"d{os.getpid()}i{number}"
         address = f"{self._network}.{number}"
@@ -73,7 +73,7 @@ class Namespaces:
         return Place(address, ("ip", "netns", "exec", name))
 
     def close(self) -> None:
-        """Removes the namespaces and the bridge; what cannot be removed stays."""
+        """Removes the namespaces and the bridge, ignoring errors."""
         for arguments in (*(("netns", "del", name) for name in self._names), ("link", "del", self._bridge)):
             with suppress(subprocess.CalledProcessError):
                 _ip(*arguments)
@@ -81,7 +81,7 @@ class Namespaces:
 
 @contextmanager
 def topology(kind: str = "auto") -> Iterator[Namespaces | Loopback]:
-    """Gives namespaces where they work (`auto`, `namespaces`), else loopback addresses; cleans up afterwards."""
+    """Yields namespaces if they work (`auto`, `namespaces`), else loopback addresses; cleans up afterwards."""
     network: Namespaces | Loopback = Loopback() if kind == "loopback" else _namespaces_or_loopback()
     try:
         yield network
@@ -97,7 +97,7 @@ def _namespaces_or_loopback() -> Namespaces | Loopback:
     except subprocess.CalledProcessError:
         return Loopback()
     try:
-        # Containers may be root and still not allowed to make namespaces.
+        # Even root in a container may not be allowed to create namespaces.
         network.place()
     except subprocess.CalledProcessError:
         network.close()
@@ -106,7 +106,7 @@ def _namespaces_or_loopback() -> Namespaces | Loopback:
 
 
 def _free_network() -> str:
-    """Returns the first three numbers of a private /24 network that no route covers."""
+    """Returns the first three octets of a private /24 network without a route."""
     taken = [
         ipaddress.ip_network(route["dst"], strict=False)
         for route in json.loads(_ip("-j", "-4", "route"))

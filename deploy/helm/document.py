@@ -1,7 +1,7 @@
-"""Writes the parts of the chart that have their source elsewhere.
+"""Generates the parts of the chart that have their source elsewhere.
 
     python -m deploy.helm.document            writes
-    python -m deploy.helm.document --check    exits with 1 and names what is out of date
+    python -m deploy.helm.document --check    exits with 1 and names outdated files
 
 The values table of README.md comes from the comments in values.yaml, files/ from deploy/prometheus and deploy/grafana,
 and the names that server.settings may have in values.schema.json from the server's settings.
@@ -23,7 +23,7 @@ COPIES = {
     CHART / "files" / "dashboard.json": DEPLOY / "grafana" / "dashboard.json",
 }
 BEGIN, END = "<!-- values: written by `make chart-docs` -->\n", "<!-- end of values -->\n"
-# Other values of the chart decide these, or its pods would not work with them.
+# Set by other values of the chart, or unusable in its pods.
 CHART_SETS = {
     *("host", "http_port", "grpc_port", "metrics_port", "model_repository", "config", "print_config", "instance"),
     *("tls_cert", "tls_key", "tls_client_ca", "metrics_tls", "tokens", "insecure", "system_shared_memory"),
@@ -40,17 +40,17 @@ class Value:
     """One key of values.yaml."""
 
     path: str
-    """Its name from the root, with dots."""
+    """The dotted name."""
     default: str | None
-    """Its value as it is written; None: it is a group of values."""
+    """The value as written; None for a group of values."""
     meaning: str
-    """The comment above it, in one line."""
+    """The comment above the key, on one line."""
 
 
 def values(text: str) -> Iterator[Value]:
-    """Yields the keys of a values.yaml in which each key has a comment right above it.
+    """Yields the keys of a values.yaml, each with the comment directly above it.
 
-    Lists and maps without fixed keys have to be written in one line, as in {a: 1}.
+    Lists and maps without fixed keys must be on one line, as in {a: 1}.
 
     Raises:
         DocumentError: a key has no comment, or a line is neither a comment nor a key.
@@ -69,14 +69,14 @@ def values(text: str) -> Iterator[Value]:
             if not colon or depth > len(groups):
                 raise DocumentError(f'values.yaml, line {number}: "{content}" is not a key; expected KEY: VALUE')
             if not comment:
-                raise DocumentError(f"values.yaml, line {number}: {key} has no comment right above it; add one")
+                raise DocumentError(f"values.yaml, line {number}: {key} has no comment directly above it; add one")
             groups = [*groups[:depth], key]
             yield Value(".".join(groups), default.strip() or None, " ".join(comment))
             comment = []
 
 
 def table(text: str) -> str:
-    """Returns the table of a values.yaml in Markdown; groups are in bold."""
+    """Returns the Markdown table of a values.yaml, with groups in bold."""
     rows = ["| value | default | meaning |", "|---|---|---|"]
     for value in values(text):
         name = f"**{value.path}**" if value.default is None else f"`{value.path}`"
@@ -90,10 +90,10 @@ def _cell(text: str) -> str:
 
 
 def readme(text: str, default_values: str) -> str:
-    """Returns README.md with the table of these values between its two marks.
+    """Returns README.md with the table of these values between its markers.
 
     Raises:
-        DocumentError: a mark is missing.
+        DocumentError: a marker is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -103,7 +103,7 @@ def readme(text: str, default_values: str) -> str:
 
 
 def schema(text: str) -> str:
-    """Returns values.schema.json with the names that server.settings may have."""
+    """Returns values.schema.json with the allowed names of server.settings."""
     read = json.loads(text)
     settings = read["properties"]["server"]["properties"]["settings"]
     settings["propertyNames"] = {"enum": sorted(set(Settings.model_fields) - CHART_SETS)}
@@ -111,7 +111,7 @@ def schema(text: str) -> str:
 
 
 def documents() -> Mapping[Path, str]:
-    """Returns what each generated file should contain."""
+    """Returns the expected content of each generated file."""
     page, described = CHART / "README.md", CHART / "values.schema.json"
     return {
         page: readme(page.read_text(), (CHART / "values.yaml").read_text()),

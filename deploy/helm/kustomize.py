@@ -1,9 +1,9 @@
-"""Writes deploy/kustomize from the chart, for clusters that are managed without Helm.
+"""Generates deploy/kustomize from the chart, for clusters without Helm.
 
     python -m deploy.helm.kustomize            writes
-    python -m deploy.helm.kustomize --check    exits with 1 and names what is out of date
+    python -m deploy.helm.kustomize --check    exits with 1 and names outdated files
 
-base/ has the chart's objects as deploy/kustomize/values.yaml renders them. An overlay has what its settings change.
+base/ has the chart's objects rendered with deploy/kustomize/values.yaml. An overlay has the changes of its settings.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _SOURCE = re.compile(r"^---\n# Source: pixelserve/templates/(?P<name>[\w./-]+)\n
 
 
 def rendered(*settings: str) -> str:
-    """Returns what the chart renders with deploy/kustomize/values.yaml and these settings, such as gpu.enabled=true.
+    """Renders the chart with deploy/kustomize/values.yaml and these settings, such as gpu.enabled=true.
 
     Raises:
         SystemExit: Helm is missing, or refuses.
@@ -44,7 +44,7 @@ def rendered(*settings: str) -> str:
 
 
 def files(text: str) -> dict[str, str]:
-    """Returns a rendered chart's text by its templates' names; a template may have several objects."""
+    """Returns a rendered chart's text by template name; a template may have several objects."""
     _, *parts = _SOURCE.split(text)
     found: dict[str, list[str]] = {}
     for name, content in zip(parts[::2], parts[1::2], strict=True):
@@ -53,9 +53,9 @@ def files(text: str) -> dict[str, str]:
 
 
 def operations(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """Yields the JSON patch (RFC 6902) that makes `after` of `before`. Named items of lists keep their order.
+    """Yields the JSON patch (RFC 6902) from `before` to `after`. Named items of lists keep their order.
 
-    Not a strategic merge patch: Kustomize puts the items that it adds before the others.
+    Not a strategic merge patch, because Kustomize prepends added items.
     """
     if before == after:
         return
@@ -95,7 +95,7 @@ def _names(items: list[Any]) -> set[str]:
 
 
 def patches(before: str, after: str) -> list[dict[str, Any]]:
-    """Returns the patches that make one rendered chart of another that has the same objects."""
+    """Returns the patches between two rendered charts with the same objects."""
     pairs = zip(yaml.safe_load_all(before), yaml.safe_load_all(after), strict=True)
     return [
         {
@@ -108,7 +108,7 @@ def patches(before: str, after: str) -> list[dict[str, Any]]:
 
 
 def documents() -> dict[Path, str]:
-    """Returns what each generated file should contain."""
+    """Returns the expected content of each generated file."""
     base = rendered()
     objects = files(base)
     found = {KUSTOMIZE / "base" / name: text for name, text in objects.items()}
@@ -128,7 +128,7 @@ def _kustomization(resources: list[str], changes: list[dict[str, Any]]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as it is read."""
+    """Writes multi-line text as block scalars."""
 
 
 _Dumper.add_representer(

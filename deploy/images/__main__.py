@@ -1,6 +1,6 @@
 """Builds the container images, writes their SBOM, signs and checks them.
 
-Examples (the Makefile's targets image, sbom, sign and image-check call these):
+Examples (called by the Makefile's targets image, sbom, sign and image-check):
   python -m deploy.images build
   python -m deploy.images build --variant server-cuda --engine podman --base debian:trixie-slim
   python -m deploy.images sbom
@@ -35,13 +35,13 @@ def parser() -> argparse.ArgumentParser:
     _add_build(commands.add_parser("build", help="build an image"))
     _add_sbom(commands.add_parser("sbom", help="write the SBOM of a built image, with syft"))
     _add_sign(commands.add_parser("sign", help="sign an image in a registry, with cosign"))
-    _add_check(commands.add_parser("check", help="build the server's image here, look into it and run it"))
+    _add_check(commands.add_parser("check", help="build the server's image here, inspect it and run it"))
     return top
 
 
 def _add_build(command: argparse.ArgumentParser) -> None:
     _add_image(command)
-    command.add_argument("--base", default="", help=f"image that Debian's packages come from (default: {build.BASE})")
+    command.add_argument("--base", default="", help=f"image with Debian's packages (default:  {build.BASE})")
     command.add_argument(
         "--requirements", default="", metavar="FILE", help="file of requirements/, such as image-s3.txt"
     )
@@ -55,8 +55,8 @@ def _build(given: argparse.Namespace) -> int:
 
 def _add_image(command: argparse.ArgumentParser) -> None:
     command.add_argument("--variant", choices=build.VARIANTS, default="server", help="which image (default: server)")
-    command.add_argument("--image", default="", help="its name and tag (default: pixelserve-VARIANT:VERSION)")
-    command.add_argument("--engine", choices=["", *ENGINES], default="", help="default: the first that works here")
+    command.add_argument("--image", default="", help="the image's name and tag (default: pixelserve-VARIANT:VERSION)")
+    command.add_argument("--engine", choices=["", *ENGINES], default="", help="default: the first that works")
 
 
 def _add_sbom(command: argparse.ArgumentParser) -> None:
@@ -77,13 +77,13 @@ def _sbom(given: argparse.Namespace) -> int:
 def _add_sign(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", help="the image in its registry, with its digest: REGISTRY/NAME@sha256:…")
     command.add_argument("--key", default="", help="cosign's private key (default: keyless, by an identity provider)")
-    command.add_argument("--sbom", type=Path, help="SBOM to attest along with the signature")
+    command.add_argument("--sbom", type=Path, help="SBOM to attest with the signature")
     command.add_argument(
         "--cosign-option",
         action="append",
         default=[],
         metavar="OPTION",
-        help="a further option of cosign, such as --cosign-option=--tlog-upload=false; may be repeated",
+        help="an additional option of cosign, such as --cosign-option=--tlog-upload=false; may be repeated",
     )
     command.set_defaults(command=_sign)
 

@@ -1,8 +1,8 @@
-"""Copies Python and the libraries it needs, and nothing else of a Debian system, into the folder of an image's root.
+"""Copies Python and its libraries, and nothing else from a Debian system, into an image's root folder.
 
     python3 assemble.py FOLDER
 
-Runs in a build stage, on the packages installed there. The result has no shell, package manager or setuid file. Each
+Runs in a build stage, on its installed packages. The result has no shell, package manager or setuid file. Each
 package is recorded under /var/lib/dpkg/status.d, where scanners look for the packages of images without dpkg.
 """
 
@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-# ONNX Runtime and others need the C++ library; base-files has /etc/os-release, netbase the names of protocols.
+# ONNX Runtime and others need the C++ library; base-files has /etc/os-release, netbase the protocol names.
 ROOTS = (f"{PYTHON}-minimal", f"lib{PYTHON}-stdlib", "libstdc++6", "base-files", "netbase")
-# Needed only to install or configure packages, or at a terminal.
+# Needed only to install or configure packages, or for terminals.
 UNNEEDED = {"debconf", "debconf-2.0", "dpkg", "gawk", "libc-bin", "mawk", "media-types", "readline-common", "tzdata"}
-# Copyright files stay: the licences ask for that.
+# Copyright files stay, as the licences require.
 SKIPPED = ("/usr/share/", "/usr/lib/locale/", "/usr/bin/", "/usr/sbin/", "/etc/update-motd.d/", "/etc/dpkg/", "/var/")
 KEPT = (f"/usr/bin/{PYTHON}",)
 CA_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -29,7 +29,7 @@ USER = 65532
 
 
 def closure(roots: Iterable[str]) -> list[str]:
-    """Returns the packages and all that these depend on, sorted."""
+    """Returns the packages and their dependencies, sorted."""
     found: set[str] = set()
     waiting = list(roots)
     while waiting:
@@ -41,7 +41,7 @@ def closure(roots: Iterable[str]) -> list[str]:
 
 
 def dependencies(package: str) -> list[str]:
-    """Returns the installed packages that an installed package depends on."""
+    """Returns an installed package's installed dependencies."""
     fields = _dpkg("--show", "--showformat=${Pre-Depends}, ${Depends}", package)
     names = [word.split()[0].split(":")[0] for part in fields.split(",") for word in part.split("|") if word.strip()]
     return [name for name in names if _is_installed(name)]
@@ -58,17 +58,17 @@ def _dpkg(*arguments: str) -> str:
 
 
 def files(package: str) -> Iterator[Path]:
-    """Yields the paths of a package that an image needs, by their real folders."""
+    """Yields a package's paths needed in an image, with links in folders resolved."""
     for line in _dpkg("--listfiles", package).splitlines():
         path = Path(line)
-        # Older packages name /lib, which is a link to /usr/lib.
+        # Older packages use /lib, a link to /usr/lib.
         path = path.parent.resolve() / path.name
         if is_needed(str(path)) and (path.is_symlink() or path.is_file()):
             yield path
 
 
 def is_needed(path: str) -> bool:
-    """Returns whether an image needs this path of a package."""
+    """Returns whether an image needs this path."""
     return path in KEPT or path.endswith("/copyright") or not path.startswith(SKIPPED)
 
 
@@ -81,7 +81,7 @@ def copy(path: Path, root: Path) -> None:
 
 
 def copy_package(package: str, root: Path) -> None:
-    """Copies what an image needs of a package, and records the package."""
+    """Copies the needed files of a package, and records the package."""
     for path in files(package):
         copy(path, root)
     record = root / "var/lib/dpkg/status.d" / package
@@ -90,7 +90,7 @@ def copy_package(package: str, root: Path) -> None:
 
 
 def add_certificates(root: Path) -> None:
-    """Adds the certificates of public CAs, where OpenSSL looks for them by default."""
+    """Adds the certificates of public CAs to OpenSSL's default location."""
     copy(CA_CERTIFICATES, root)
     link = root / Path(ssl.get_default_verify_paths().openssl_cafile).relative_to("/")
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -98,13 +98,13 @@ def add_certificates(root: Path) -> None:
 
 
 def add_locales(root: Path) -> None:
-    """Adds C.UTF-8, also under the name en_US.UTF-8: ONNX's StringNormalizer asks for that name by default."""
+    """Adds C.UTF-8, also as en_US.UTF-8, the default of ONNX's StringNormalizer."""
     shutil.copytree(LOCALES / "C.utf8", root / LOCALES.relative_to("/") / "C.utf8")
     (root / LOCALES.relative_to("/") / "en_US.utf8").symlink_to("C.utf8")
 
 
 def add_bytecode(root: Path) -> None:
-    """Compiles the standard library, which the read-only root could not take later."""
+    """Compiles the standard library, because the root is read-only later."""
     compileall.compile_dir(
         root / "usr/lib" / PYTHON,
         quiet=1,
@@ -115,7 +115,7 @@ def add_bytecode(root: Path) -> None:
 
 
 def add_accounts(root: Path) -> None:
-    """Adds the user that the image runs as."""
+    """Adds the image's user."""
     (root / "etc/passwd").write_text(f"root:x:0:0:root:/:/nonexistent\nnonroot:x:{USER}:{USER}::/:/nonexistent\n")
     (root / "etc/group").write_text(f"root:x:0:\nnonroot:x:{USER}:\n")
     (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")

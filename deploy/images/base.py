@@ -10,9 +10,9 @@ _TIMEOUT_S = 30
 
 
 def pinned(base: str, resolve: Callable[[str], str] | None = None) -> tuple[str, str]:
-    """Returns the reference to build on, and the digest in it; the base itself and "" where no registry answers.
+    """Returns the base pinned to its digest, and the digest; the base unchanged and "" if no registry answers.
 
-    The reference has the digest in place of the tag, because podman refuses both together.
+    The digest replaces the tag, because podman refuses both together.
     """
     if "@" in base:
         return base, base.partition("@")[2]
@@ -23,7 +23,7 @@ def pinned(base: str, resolve: Callable[[str], str] | None = None) -> tuple[str,
 
 
 def without_tag(reference: str) -> str:
-    """Returns the reference without its tag; a registry's port is no tag."""
+    """Returns the reference without its tag; a registry's port is not a tag."""
     folder, slash, name = reference.rpartition("/")
     return folder + slash + name.partition(":")[0]
 

@@ -1,4 +1,4 @@
-"""Builds one of the images from its Dockerfile."""
+"""Builds an image from its Dockerfile."""
 
 import os
 import subprocess
@@ -29,10 +29,10 @@ def build(
     Args:
         variant: one of VARIANTS.
         image: the image's name and tag; empty: pixelserve-VARIANT and the project's version.
-        base_image: the image to take Debian's packages from; empty: BASE.
+        base_image: the image with Debian's packages; empty: BASE.
         with_engine: docker, podman or buildah; empty: the first that works.
         requirements: a file of requirements/, instead of the variant's own.
-        announce: gets lines for the user: base, size and id of the image.
+        announce: receives lines for the user: base, size and id of the image.
 
     Raises:
         ImageError: it could not be built.
@@ -42,7 +42,7 @@ def build(
         recipe = make_recipe(variant, image, base_image or BASE, requirements, Path(folder))
         announce(f"building {recipe.tag} with {chosen}; base: {recipe.arguments['BASE']}{_unpinned(recipe)}")
         id_file = Path(folder) / "id"
-        # BuildKit reads the secrets and HEALTHCHECK's long form; old clients need to be told to use it.
+        # BuildKit supports secrets and HEALTHCHECK's long form; old clients must enable it.
         engine.run(engine.build_command(chosen, recipe, id_file), environment={**os.environ, "DOCKER_BUILDKIT": "1"})
         announce(f"built {recipe.tag}, {image_size(chosen, recipe.tag)}, image id {id_file.read_text().strip()}")
 
@@ -52,14 +52,14 @@ def _unpinned(recipe: engine.Recipe) -> str:
 
 
 def make_recipe(variant: str, image: str, base_image: str, requirements: str, folder: Path) -> engine.Recipe:
-    """Returns what the image is built from.
+    """Returns the image's recipe.
 
     Args:
         variant: one of VARIANTS.
         image: as in `build`.
-        base_image: the image to take Debian's packages from.
+        base_image: the image with Debian's packages.
         requirements: as in `build`.
-        folder: an empty one, for files that last as long as the build.
+        folder: an empty folder for temporary files of the build.
 
     Raises:
         ImageError: requirements/ has no such file.
@@ -82,18 +82,18 @@ def make_recipe(variant: str, image: str, base_image: str, requirements: str, fo
 
 
 def base_labels(base_image: str, digest: str) -> dict[str, str]:
-    """Returns OCI's labels that name the base."""
+    """Returns OCI's labels for the base."""
     named = {"org.opencontainers.image.base.name": base_image}
     return named | ({"org.opencontainers.image.base.digest": digest} if digest else {})
 
 
 def project_version() -> str:
-    """Returns the version of pyproject.toml."""
+    """Returns the version in pyproject.toml."""
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
 def revision() -> str:
-    """Returns the commit that is built, marked if files differ from it; "unknown" outside of a checkout."""
+    """Returns the commit, marked if files differ from it; "unknown" outside a checkout."""
     commit = _git("rev-parse", "HEAD")
     return commit + ("-dirty" if _git("status", "--porcelain") else "") if commit else "unknown"
 
@@ -108,12 +108,12 @@ def source_date_epoch() -> int:
 
 
 def timestamp(epoch_s: int) -> str:
-    """Returns the time as RFC 3339 writes it, in UTC."""
+    """Formats the time as RFC 3339, in UTC."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def image_size(chosen: str, image: str) -> str:
-    """Returns the image's unpacked size as the engine prints it."""
+    """Returns the image's unpacked size, as printed by the engine."""
     return engine.run([chosen, "images", "--format", "{{.Size}}", image]).strip()
 
 

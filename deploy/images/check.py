@@ -1,4 +1,4 @@
-"""`make image-check`: builds the server's image from its Dockerfile, looks into it, and runs it."""
+"""`make image-check`: builds the server's image from its Dockerfile, inspects it, and runs it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from . import build, contents, engine, running, supply
 from .container import Container
 from .results import Result
 
-# What to install for each program.
+# The package of each program.
 PACKAGES = {"buildah": "buildah", "podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap"}
 SUITE = "trixie"
 BASE = "localhost/pixelserve-check-base:trixie"
@@ -24,7 +24,7 @@ IMAGE = "localhost/pixelserve-check-server:latest"
 
 
 def missing_packages() -> list[str]:
-    """Returns the Debian packages that the check needs and this machine lacks."""
+    """Returns the Debian packages missing for the check."""
     return [package for program, package in PACKAGES.items() if shutil.which(program) is None]
 
 
@@ -39,7 +39,7 @@ def check(*, as_json: bool, syft: str) -> int:
     if shutil.which(syft) is None:
         raise engine.ImageError(f"there is no {syft}; `make image-check` installs syft, or name yours with --syft PATH")
     if os.geteuid() != 0:
-        raise engine.ImageError("image-check makes a base system and limits a container's memory: run it as root")
+        raise engine.ImageError("image-check creates a base system and limits a container's memory; run it as root")
     results = list(_results(syft))
     if as_json:
         print(json.dumps({"ok": all(each.ok for each in results), "checks": [asdict(each) for each in results]}))
@@ -52,7 +52,7 @@ def _results(syft: str) -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="pixelserve-check-") as name:
         folder = Path(name)
         make_base(folder / "base.tar")
-        # chroot needs no more rights than root in a container has.
+        # chroot works for root in a container.
         os.environ["BUILDAH_ISOLATION"] = "chroot"
         build.build("server", IMAGE, BASE, "buildah", announce=_announce)
         yield from contents.check_config(json.loads(engine.run(["podman", "image", "inspect", IMAGE]))[0])
@@ -68,20 +68,20 @@ def _results(syft: str) -> Iterator[Result]:
 
 
 def make_base(archive: Path) -> None:
-    """Makes a minimal Debian, which stands for the base that registries have, and imports it as an image."""
+    """Creates a minimal Debian in place of a registry's base image, and imports it as an image."""
     _announce(f"making a base of Debian {SUITE} with mmdebstrap")
     engine.run(["mmdebstrap", "--quiet", "--variant=apt", SUITE, str(archive)])
     engine.run(["podman", "import", "--quiet", str(archive), BASE])
 
 
 def compressed_size(layout: Path) -> Result:
-    """Returns the size of the image in a registry, as gzip packs it."""
+    """Returns the gzip-compressed size of the image, as in a registry."""
     engine.run(["buildah", "push", "--quiet", IMAGE, f"oci:{layout}"])
     return Result("compressed size", "", f"{contents.compressed_mb(layout):.0f} MB", ok=True)
 
 
 def sbom_names_packages(syft: str, target: Path) -> Result:
-    """Writes the SBOM, and checks that it has packages of Debian, of PyPI and the project itself."""
+    """Writes the SBOM, and checks that it contains packages of Debian and PyPI and the project."""
     supply.write_sbom(IMAGE, syft, target, "spdx-json", "buildah")
     names = {package["name"] for package in json.loads(target.read_text())["packages"]}
     lacking = sorted({"libc6", "onnxruntime", "pixelserve", "python3.13-minimal"} - names)

@@ -11,7 +11,7 @@ from .results import Result
 
 MAX_MB = 300
 USER = "65532:65532"
-# By the names of files and folders, without an ending such as -3.13 or .dist-info.
+# File and folder names, without suffixes such as -3.13 or .dist-info.
 FORBIDDEN = {
     "no compiler": {"as", "cc", "clang", "g++", "gcc", "ld", "make"},
     "no pip, setuptools or wheel": {"ensurepip", "pip", "setuptools", "wheel"},
@@ -23,7 +23,7 @@ LABELS = ("title", "description", "licenses", "version", "revision", "created", 
 
 
 def check_config(config: Mapping[str, Any]) -> Iterator[Result]:
-    """Checks the image's configuration, as `podman image inspect` shows it."""
+    """Checks the image's configuration, as shown by `podman image inspect`."""
     size_mb = config["Size"] / 1e6
     yield Result("unpacked size", f"< {MAX_MB} MB", f"{size_mb:.0f} MB", size_mb < MAX_MB)
     user = config["Config"].get("User", "")
@@ -45,8 +45,8 @@ def check_files(root: Path) -> Iterator[Result]:
     special = stat.S_ISUID | stat.S_ISGID
     yield _none("no setuid or setgid files", [str(path) for path, found in modes.items() if found.st_mode & special])
     writable = [str(path) for path, found in modes.items() if found.st_uid or found.st_mode & stat.S_IWOTH]
-    yield _none("nothing that its user may write, but /tmp", [path for path in writable if path != "tmp"])
-    yield _none("no links that lead nowhere", _broken_links(root, paths))
+    yield _none("nothing writable by its user, except /tmp", [path for path in writable if path != "tmp"])
+    yield _none("no broken links", _broken_links(root, paths))
 
 
 def _stem(name: str) -> str:
@@ -67,7 +67,7 @@ def _none(goal: str, found: list[str]) -> Result:
 
 
 def compressed_mb(layout: Path) -> float:
-    """Returns the size of an OCI layout's layers as a registry stores them, in MB."""
+    """Returns the size of an OCI layout's compressed layers, in MB."""
 
     def blob(digest: str) -> Any:
         return json.loads((layout / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_text())

@@ -1,4 +1,4 @@
-"""The program that builds images: docker, podman or buildah, whichever works on this machine."""
+"""The image builder: docker, podman or buildah, whichever works on this machine."""
 
 import shutil
 import subprocess
@@ -18,22 +18,22 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is built from."""
+    """The inputs of an image's build."""
 
     dockerfile: Path
     """Its Dockerfile."""
     context: Path
-    """Folder that COPY reads."""
+    """The build context."""
     tag: str
-    """Name of the image, with a tag."""
+    """The image's name and tag."""
     arguments: Mapping[str, str]
     """Values of the Dockerfile's ARGs."""
     labels: Mapping[str, str]
-    """Labels beside those of the Dockerfile."""
+    """Additional labels."""
     secrets: Mapping[str, Path]
-    """Files that single RUN lines may read and that stay out of the image, by their id."""
+    """Secret files for single RUN lines, not in the image, by id."""
     epoch_s: int
-    """Time of everything in the image, in seconds since 1970, so that equal sources make equal images."""
+    """Timestamp of all files in the image, in seconds since 1970, for reproducible images."""
 
 
 def choose(
@@ -42,12 +42,12 @@ def choose(
     find: Callable[[str], str | None] = shutil.which,
     probe: Callable[[str], str] | None = None,
 ) -> str:
-    """Returns the engine asked for, or the first that works.
+    """Returns the requested engine, or the first that works.
 
     Args:
         asked: an engine's name; empty: the first of ENGINES that works.
-        find: returns a program's path, None if it is not installed.
-        probe: returns why an installed engine does not work, empty if it does.
+        find: returns a program's path, or None if it is not installed.
+        probe: returns why an installed engine does not work, or empty.
 
     Raises:
         ImageError: none works.
@@ -63,14 +63,14 @@ def choose(
 
 
 def _trouble(engine: str) -> str:
-    # `docker` is often only the client, without an engine behind it; `info` asks the engine.
+    # `docker` is often only the client, without an engine; `info` needs the engine.
     done = subprocess.run([engine, "info"], capture_output=True, text=True)
     lines = (done.stderr or done.stdout).strip().splitlines()
     return "" if done.returncode == 0 else (lines or [f"`{engine} info` failed"])[-1]
 
 
 def build_command(engine: str, recipe: Recipe, id_file: Path) -> list[str]:
-    """Returns the command that builds the image and writes its id into a file."""
+    """Returns the command that builds the image and writes its id to a file."""
     command = [engine, "build", "--file", str(recipe.dockerfile), "--tag", recipe.tag, "--iidfile", str(id_file)]
     for name, value in recipe.arguments.items():
         command += ["--build-arg", f"{name}={value}"]
@@ -81,7 +81,7 @@ def build_command(engine: str, recipe: Recipe, id_file: Path) -> list[str]:
     if engine == "docker":
         command += ["--build-arg", f"SOURCE_DATE_EPOCH={recipe.epoch_s}"]
     else:
-        # OCI's own format has no HEALTHCHECK. The host's network needs no bridge, which containers rarely may make.
+        # The OCI format has no HEALTHCHECK. The host's network needs no bridge, which containers may rarely create.
         command += ["--format", "docker", "--layers", "--network", "host", "--timestamp", str(recipe.epoch_s)]
     return [*command, str(recipe.context)]
 

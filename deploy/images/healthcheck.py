@@ -1,4 +1,4 @@
-"""Exits with 0 if the server in this container is ready. Run by HEALTHCHECK every few seconds, so it imports little."""
+"""Exits with 0 if the server in this container is ready. Imports little, because HEALTHCHECK runs it often."""
 
 import os
 import socket

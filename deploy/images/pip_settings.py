@@ -1,4 +1,4 @@
-"""This machine's way to packages, for builds: an index, a proxy and a CA certificate that pip is configured with."""
+"""This machine's pip settings for builds: an index, a proxy and a CA certificate."""
 
 import ast
 import subprocess
@@ -6,26 +6,26 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# Others, such as constraints and folders of wheels, name files that a build cannot see.
+# Others, such as constraints and folders of wheels, name files that builds cannot access.
 _PASSED_ON = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 CA_IN_BUILD = "/run/secrets/ca.pem"
 
 
 def configured() -> dict[str, str]:
-    """Returns pip's settings on this machine, by name; the environment wins over files."""
+    """Returns pip's settings on this machine, by name; the environment overrides files."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     return parse(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def parse(listing: str) -> dict[str, str]:
-    """Returns the settings of the output of `pip config list`."""
+    """Parses the output of `pip config list`."""
     lines = [line.partition("=") for line in listing.splitlines() if "=" in line]
     lines.sort(key=lambda line: line[0].startswith(":env:"))
     return {name.rpartition(".")[2]: str(ast.literal_eval(value)) for name, _, value in lines}
 
 
 def secrets(settings: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Writes pip's configuration for a build into a folder; returns the build's secret files, by their id."""
+    """Writes pip's configuration for a build to a folder; returns the build's secret files, by id."""
     lines = [f"{name} = {value}" for name in _PASSED_ON if (value := _reachable(settings.get(name, "")))]
     found = {}
     if certificates := settings.get("cert"):

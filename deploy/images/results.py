@@ -1,16 +1,16 @@
-"""What a check of an image found."""
+"""The result of an image check."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table that `make image-check` prints."""
+    """One line of the table of `make image-check`."""
 
     name: str
     """What was checked."""
     goal: str
-    """What must hold; empty for a figure without a goal."""
+    """The goal; empty for a figure without one."""
     found: str
     """What holds."""
     ok: bool

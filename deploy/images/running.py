@@ -1,4 +1,4 @@
-"""What a running container of the server must do."""
+"""Checks a running container of the server."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ _EXTRAS += "print(len(ssl.create_default_context().get_ca_certs()))"
 
 
 def check(container: Container) -> Iterator[Result]:
-    """Checks a container that has become ready, and stops it."""
+    """Checks a ready container, and stops it."""
     limits = f"{CPUS} CPU, {MEMORY_MIB} MiB, read-only, no capabilities"
     yield Result("starts", limits, f"ready in {container.start_s:.1f} s", ok=True)
     yield from _process(container)
@@ -55,7 +55,7 @@ def _process(container: Container) -> Iterator[Result]:
     yield Result("capabilities", "none", "".join(sorted(capabilities)) or "none", capabilities == {""})
     locked = status["NoNewPrivs"][0]
     yield Result("no new privileges", "set", "set" if locked == "1" else "not set", locked == "1")
-    yield Result("most memory", "", f"{int(status['VmHWM'][0]) / 1024:.0f} MiB", ok=True)
+    yield Result("peak memory", "", f"{int(status['VmHWM'][0]) / 1024:.0f} MiB", ok=True)
 
 
 def _python(container: Container) -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""What travels with an image: its SBOM (list of packages) and its signature."""
+"""An image's SBOM (list of packages) and signature."""
 
 import shutil
 import tempfile
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import engine
 
-# By syft's name of each format: the usual end of its files' names, and what cosign calls it.
+# By syft's name for each format: the usual file suffix, and cosign's name for it.
 FORMATS = {"spdx-json": (".spdx.json", "spdxjson"), "cyclonedx-json": (".cdx.json", "cyclonedx")}
 _NO_COSIGN = (
     "cosign is not installed; Debian has it from trixie on (apt install cosign), and deploy/images/README.md shows how "
@@ -38,9 +38,9 @@ def sign_commands(image: str, key: str, sbom: Path | None, more: list[str]) -> l
 
     Args:
         image: the image in its registry, with its digest.
-        key: cosign's private key, a file or the URL of a key store; empty: the keyless way, by an identity provider.
-        sbom: a file that `write_sbom` wrote.
-        more: further flags of cosign, for both commands.
+        key: cosign's private key, a file or the URL of a key store; empty: keyless, with an identity provider.
+        sbom: a file written by `write_sbom`.
+        more: additional flags of cosign, for both commands.
 
     Raises:
         ImageError: the image is named without a digest.
@@ -69,7 +69,7 @@ def sign(image: str, key: str, sbom: Path | None, more: list[str]) -> None:
     """Signs an image in a registry; see `sign_commands`.
 
     Raises:
-        ImageError: there is no cosign, no SBOM where one is named, or cosign failed.
+        ImageError: cosign or the named SBOM is missing, or cosign failed.
     """
     commands = sign_commands(image, key, sbom, more)
     if sbom and not sbom.is_file():

@@ -1,7 +1,7 @@
-"""Builds the sdist and the wheel, checks them, installs the wheel and asks its server.
+"""Builds the sdist and the wheel, checks them, installs the wheel and calls its server.
 
-    python -m deploy.release                    all of it; needs the package index
-    python -m deploy.release --only-build       what needs no network: build, contents, sizes, licences
+    python -m deploy.release                    everything; needs the package index
+    python -m deploy.release --only-build       only build, contents, sizes, licences; needs no network
 
 Every supported Python on PATH gets an empty environment; --require-all fails if one is missing. The archives and an
 SBOM (CycloneDX) per environment are left in --out.
@@ -20,7 +20,7 @@ SUPPORTED = ("3.11", "3.12", "3.13")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the checks and prints a line for each; returns the exit code."""
+    """Runs the checks and prints a line each; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check(out: Path, *, only_build: bool, require_all: bool) -> Iterator[Result]:
-    """Builds into `out` and yields what each check found."""
+    """Builds into `out` and yields each check's result."""
     with tempfile.TemporaryDirectory(prefix="pixelserve-release-") as folder:
         sdist, wheel = archives.build(Path(folder) / "source", out)
         yield from archives.check(sdist, wheel)

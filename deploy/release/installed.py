@@ -1,4 +1,4 @@
-"""The wheel in an empty environment: installed, started, and asked for a digit."""
+"""Installs the wheel in an empty environment, starts its server and classifies a digit."""
 
 import json
 import os
@@ -29,11 +29,11 @@ _DIGIT = ROOT / "examples" / "mnist" / "digit-7-test-00000.png"
 
 
 def find(version: str) -> str | None:
-    """Returns the command of a Python that can make environments, such as python3.12; None: there is none."""
+    """Returns the command of a Python that can create environments, such as python3.12, or None."""
     command = shutil.which(f"python{version}")
     if command is None:
         return None
-    # Version managers have commands for versions that are not installed.
+    # Version managers provide commands for versions that are not installed.
     done = subprocess.run([command, "-c", "import ensurepip, venv"], capture_output=True, timeout=_TIMEOUT_S)
     return None if done.returncode else command
 
@@ -42,7 +42,7 @@ def install(python: str, wheel: Path, folder: Path) -> Path:
     """Installs a wheel with [server] at the pinned versions into a new environment; returns its bin/."""
     subprocess.run([python, "-m", "venv", folder], check=True, timeout=_TIMEOUT_S)
     constraints = folder / "constraints.txt"
-    # Without hashes: the wheel has none, and pip demands them of all or none.
+    # Without hashes: the wheel has none, and pip requires them for all or none.
     pinned = (ROOT / "requirements" / "server.txt").read_text()
     constraints.write_text(re.sub(r" \\\n.*?(?=\n\S|\Z)", "", pinned, flags=re.DOTALL))
     pip: list[str | Path] = [
@@ -59,7 +59,7 @@ def install(python: str, wheel: Path, folder: Path) -> Path:
 
 
 def check(commands: Path, version: str) -> Iterator[Result]:
-    """Runs the installed commands, and a server on the committed models."""
+    """Runs the installed commands, and a server with the committed models."""
     name, release = f"Python {version}", PROJECT["project"]["version"]
     said = _run(commands, "--version").strip()
     yield Result(f"{name}, --version", release, said, said == release)
@@ -78,7 +78,7 @@ def check(commands: Path, version: str) -> Iterator[Result]:
 
 
 def distributions(commands: Path) -> list[dict[str, Any]]:
-    """Returns the metadata of all that is installed, but pip and what comes with it."""
+    """Returns the metadata of all installed distributions, except pip and its own."""
     return [each for each in _metadata(commands) if each["name"] not in ("pip", "setuptools")]
 
 
@@ -104,7 +104,7 @@ def _run(commands: Path, *arguments: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    # The checkout must not be importable, nor the caller's settings hold.
+    # The checkout must not be importable, and the caller's settings must not apply.
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIXELSERVE_"))}
 
 

@@ -1,11 +1,11 @@
-"""What a check of a release found."""
+"""The result of a release check."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Result:
-    """One line of what `make release-check` prints."""
+    """One line of the output of `make release-check`."""
 
     name: str
     """What was checked."""

@@ -1,4 +1,4 @@
-"""The release's SBOM: what is bundled, and what is installed beside it, as CycloneDX."""
+"""The release's SBOM as CycloneDX: bundled libraries and installed distributions."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ from .results import Result
 
 
 def write(path: Path, distributions: list[dict[str, Any]]) -> Result:
-    """Writes the SBOM of the project with its bundled libraries and the distributions that an environment holds.
+    """Writes the SBOM of the project with its bundled libraries and an environment's distributions.
 
     Args:
         path: the file to write.
-        distributions: core metadata of each, as `installed.distributions` returns it, the project's among them.
+        distributions: core metadata of each, including the project, as returned by `installed.distributions`.
     """
     document = of(distributions)
     path.write_text(json.dumps(document, indent=2) + "\n")
@@ -58,7 +58,7 @@ def _component(name: str, version: str, purl: str, licences: list[dict[str, Any]
 
 
 def _licences(metadata: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the SPDX expression; for older metadata, the words of its classifier or of its field."""
+    """Returns the SPDX expression, or for older metadata, the text of its classifier or field."""
     if expression := metadata.get("license_expression"):
         return [{"expression": expression}]
     classifiers = [

@@ -132,13 +132,13 @@ class Curve:
 
     def lines(self) -> Iterator[str]:
         """Yields the report for people."""
-        yield f"{self.model} version {self.version}, {self.method}, {plural(self.images, 'image')} a request"
+        yield f"{self.model} version {self.version}, {self.method}, {plural(self.images, 'image')} per request"
         yield ""
-        yield "in flight  requests/s  images a run  CPU ms a request    mean ms     p99 ms"
+        yield "in flight  requests/s  images/run  CPU ms/request    mean ms     p99 ms"
         for level in self.levels:
             cpu = "–" if level.cpu_s is None else f"{level.cpu_s * 1e3:.3f}"
             yield (
-                f"{level.in_flight:>9} {level.requests_per_s:>11,.0f} {level.images_per_run:>13.2f} {cpu:>17} "
+                f"{level.in_flight:>9} {level.requests_per_s:>11,.0f} {level.images_per_run:>11.2f} {cpu:>15} "
                 f"{statistics.fmean(level.latencies_s) * 1e3:>10.3f} {percentile(level.latencies_s, 99) * 1e3:>10.3f}"
             )
         if self.busy_cores is not None and self.busy_cores < _BUSY_CORES:
@@ -227,9 +227,7 @@ def _level(
             f"with {in_flight} in flight, not every request was answered with OK: {named(codes) or 'none'}"
         )
     if not sizes:
-        raise BenchError(
-            "the server does not tell of its runs (ModelStatistics); a token needs the scope observe for it"
-        )
+        raise BenchError("the server does not report its runs (ModelStatistics); a token needs the scope observe")
     runs = sum(count for count, _ in sizes.values())
     computed = sum(size * count for size, (count, _) in sizes.items())
     cpu_s = (after.cpu_s - before.cpu_s) / (computed / images) if before and after else None

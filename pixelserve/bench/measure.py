@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from .caller import Caller
 from .errors import BenchError, NoModelError
 from .loops import ClosedLoop, Extent, OpenLoop
 from .record import OK, Record
 from .report import Report
+from .sender import LoadSender
 from .timeline import RealTime
 from .workload import Workload
 
@@ -30,7 +30,7 @@ class Load:
 
     def __str__(self) -> str:
         """Returns it in words."""
-        return f"{self.concurrency} at a time" if self.rate_per_s is None else f"{self.rate_per_s:g} a second"
+        return f"{self.concurrency} in flight" if self.rate_per_s is None else f"{self.rate_per_s:g} requests/s"
 
 
 def choose(versions: "Sequence[ModelVersion]", name: str, version: str) -> "ModelVersion":
@@ -64,22 +64,22 @@ def measure(
     Raises:
         BenchError: the first request failed, or no request was answered.
     """
-    caller = Caller(channels, workload, timeout_s=timeout_s, metadata=metadata)
-    caller.connect()
+    sender = LoadSender(channels, workload, timeout_s=timeout_s, metadata=metadata)
+    sender.connect()
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    record = _run(caller, load, extent)
+    record = _run(sender, load, extent)
     cores = (time.process_time() - cpu_s) / max(time.perf_counter() - wall_s, 1e-9)
     if not record.by_status[OK]:
         raise BenchError(f"no request was answered: {_counts(record) or 'none was sent'}")
     return Report(version.name, version.version, workload.method, str(load), workload.images, record, cores)
 
 
-def _run(caller: Caller, load: Load, extent: Extent) -> Record:
+def _run(sender: LoadSender, load: Load, extent: Extent) -> Record:
     timeline = RealTime()
     with timeline.taking_ctrl_c():
         if load.rate_per_s is None:
-            return ClosedLoop(caller.send, timeline, concurrency=load.concurrency).run(extent)
-        return OpenLoop(caller.send, timeline, rate_per_s=load.rate_per_s).run(extent)
+            return ClosedLoop(sender.send, timeline, concurrency=load.concurrency).run(extent)
+        return OpenLoop(sender.send, timeline, rate_per_s=load.rate_per_s).run(extent)
 
 
 def _counts(record: Record) -> str:

@@ -24,7 +24,7 @@ class Report:
     method: str
     """gRPC method as /service/method."""
     load: str
-    """The load in words, such as `32 at a time`."""
+    """The load in words, such as `32 in flight`."""
     images: int
     """Images in each request."""
     record: Record
@@ -70,7 +70,7 @@ class Report:
     def lines(self, block: str = "#") -> Iterator[str]:
         """Yields the report for people; `block` is what bars are drawn with."""
         answered = self.record.answered
-        size = f"{plural(self.images, 'image')} a request"
+        size = f"{plural(self.images, 'image')} per request"
         yield f"{self.model} version {self.version}, {self.method}, {size}, {self.load}"
         yield (
             f"{answered.count:,} of {plural(self.record.total, 'request')} answered in {self.took_s:.2f} s: "

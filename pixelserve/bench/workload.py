@@ -69,7 +69,7 @@ def make(
         raise WorkloadError(f"{version.name} takes no pictures; use --method infer")
     if batch > max(version.max_batch_size, 1):
         raise WorkloadError(
-            f"{version.name} takes at most {max(version.max_batch_size, 1)} images a request, not {batch}"
+            f"{version.name} accepts at most {max(version.max_batch_size, 1)} images per request, not {batch}"
         )
     rng = np.random.default_rng(0)
     if method == CLASSIFY:

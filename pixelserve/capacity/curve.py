@@ -119,8 +119,8 @@ class MeasuredCurve:
     def run_line_s(self) -> Line:
         """Seconds from run to run of a server that is never idle, by requests per run.
 
-        Runs alternate between those in flight, so that a closed loop of n has runs of about n/2. What a run takes is
-        linear in its requests, hence so is the mean over runs of different sizes.
+        Runs alternate between those in flight, so a closed loop of n has runs of about n/2. The time of a run is
+        linear in its requests, and so is the mean over runs of different sizes.
         """
         # A single request in flight leaves the server idle while it travels.
         busy = self.levels[1:]

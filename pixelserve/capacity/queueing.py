@@ -33,7 +33,7 @@ class _Waiting:
     wait_s: Floats
     """Seconds until their own run starts."""
     run_s: Floats
-    """Mean seconds of their own run."""
+    """Mean seconds of their run."""
 
 
 class Queue:

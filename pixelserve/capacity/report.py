@@ -20,12 +20,12 @@ def lines(plan: Plan) -> Iterator[str]:
     lost = f", of which {goal.spare_pods} may be lost" if goal.spare_pods else ""
     yield f"  pods        {plan.pods}{lost}"
     limit = "throughput" if plan.is_limited_by_throughput else "p99"
-    yield f"  a pod       {plan.highest_per_s:,.0f} requests/s, limited by {limit}; {service.most_per_s:,.0f} at most"
+    yield f"  per pod     {plan.highest_per_s:,.0f} requests/s, limited by {limit}; at most {service.most_per_s:,.0f}"
     yield f"  CPU         {_cpu(plan)}"
     yield f"  memory      {_memory(plan)}"
-    yield f"  autoscaling {plan.pods} to {plan.most_pods} pods, {plan.target_waiting:g} requests waiting in each"
+    yield f"  autoscaling {plan.pods} to {plan.most_pods} pods, {plan.target_waiting:g} requests waiting per pod"
     yield ""
-    yield "  of each pod     requests/s   busy  requests a run  waiting    p99 ms"
+    yield "  per pod         requests/s   busy    requests/run  waiting    p99 ms"
     yield _row("with all", plan.normal)
     if goal.spare_pods:
         yield _row(f"with {plan.reduced.pods} left", plan.reduced)
@@ -45,12 +45,12 @@ def formulas(plan: Plan) -> Iterator[str]:
     yield "requests waiting: rate × mean wait (Little 1961), the metric that the chart's autoscaler reads"
     if plan.busy_cores is not None and plan.cpu_s_per_request is not None:
         yield (
-            f"CPU: {plan.cpu_s_per_request * 1e3:.3g} ms a request × {plan.reduced.rate_per_s:,.4g} requests/s / "
+            f"CPU: {plan.cpu_s_per_request * 1e3:.3g} ms per request × {plan.reduced.rate_per_s:,.4g} requests/s / "
             f"{plan.reduced.utilisation:.2f} busy = {plan.busy_cores:.2f} cores while computing, as whole cores"
         )
     if plan.memory_parts_mib is not None:
         yield "memory: " + " + ".join(f"{mib:,} ({what})" for what, mib in plan.memory_parts_mib.items()) + " MiB"
-    yield "arrivals at a pod are taken as random; docs/scaling.md says which balancers keep to that"
+    yield "arrivals at a pod are assumed random; docs/scaling.md says which balancers satisfy this"
     if plan.curve.is_of_pictures:
         yield (
             "the p99 leaves out how the threads that decode pictures hold each other up (a factor of four was seen "

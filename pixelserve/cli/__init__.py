@@ -1,4 +1,4 @@
-"""The `pixelserve` command. A subcommand has a file of its own and loads the server or training only when it runs."""
+"""The `pixelserve` command. Each subcommand has its own file, and imports the server or training only when it runs."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ from .exits import CommandError, Exit
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; what one has printed is written before its exit code is decided."""
+    """The group of commands. Flushes stdout before it decides the exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs a command.
 
         Raises:
-            CommandError: the program that read stdout has ended.
+            CommandError: the reader of stdout has exited.
         """
         exit_: typer.Exit | None = None
         try:
@@ -28,7 +28,7 @@ class _Commands(typer.core.TyperGroup):
                 result = super().invoke(ctx)
             except typer.Exit as error:
                 result, exit_ = None, error
-            # Where stdout is a pipe or a file, this may be the first that is written.
+            # If stdout is a pipe or a file, this may be the first write to it.
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError as error:
@@ -79,8 +79,8 @@ def _options(
 def main() -> None:
     """Runs the command.
 
-    An error that carries an `exit_code` is one sentence on stderr, and so is what the system refuses, such as writing
-    to a full disk; any other is a bug.
+    Errors with an `exit_code` and errors of the operating system, such as a full disk, are printed on stderr as one
+    sentence; any other exception is a bug.
     """
     try:
         app()
@@ -90,7 +90,7 @@ def main() -> None:
             raise
         if message := _sentence(error):
             print(f"pixelserve: {message}", file=sys.stderr)
-        _let_go_of_stdout()
+        _discard_stdout()
         sys.exit(exit_code)
 
 
@@ -100,8 +100,8 @@ def _sentence(error: Exception) -> str:
     return str(error)
 
 
-def _let_go_of_stdout() -> None:
-    """Drops what cannot be written, which the interpreter would complain of at its end."""
+def _discard_stdout() -> None:
+    """Drops unwritten output; otherwise the interpreter prints an error at exit."""
     try:
         sys.stdout.flush()
     except OSError:

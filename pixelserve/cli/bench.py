@@ -37,7 +37,7 @@ hide it:
 \b
   pixelserve bench --model mnist-cnn --rate 500 --duration-s 60
 
-A check for CI: exit code 12 if p99 is above 20 ms; failed requests count as slower than any:
+A check for CI: exit code 12 if p99 is above 20 ms; failed requests count as the slowest:
 
 \b
   pixelserve bench --model mnist-cnn --rate 500 --requests 10000 --assert-p99-ms 20 --json > bench.json
@@ -59,7 +59,7 @@ Raw tensors by the Open Inference Protocol instead of pictures:
   pixelserve bench --model mnist-cnn --method infer
   pixelserve bench --model text-lines --shape image:1,3,48,320
 
-Load only servers that are yours.
+Load only your own servers.
 """
 
 
@@ -70,10 +70,12 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     model: Annotated[str, typer.Option(help="The model's name.", metavar="NAME")],
-    model_version: Annotated[str, typer.Option(help="Its version; default: the newest ready.", metavar="NUMBER")] = "",
+    model_version: Annotated[
+        str, typer.Option(help="The model's version; default: the newest ready.", metavar="NUMBER")
+    ] = "",
     method: Annotated[
         Literal["classify", "infer"] | None,
-        typer.Option(help="Send pictures or raw tensors; default: pictures if the model takes them."),
+        typer.Option(help="Send pictures or raw tensors; default: pictures if the model accepts them."),
     ] = None,
     images: Annotated[
         list[Path] | None,
@@ -131,9 +133,9 @@ def bench(
     from pixelserve.bench.measure import Load
 
     if concurrency is not None and rate is not None:
-        raise typer.BadParameter("--concurrency and --rate exclude each other: so many at a time, or so many a second")
+        raise typer.BadParameter("--concurrency and --rate exclude each other")
     if duration_s is not None and requests is not None:
-        raise typer.BadParameter("--duration-s and --requests exclude each other: either ends the measurement")
+        raise typer.BadParameter("--duration-s and --requests exclude each other")
     if not overload and (deadline_ms is not None or connections is not None):
         raise typer.BadParameter("--deadline-ms and --connections need --overload")
     if overload and curve:
@@ -143,7 +145,7 @@ def bench(
     if (overload or curve) and (concurrency or rate or requests or assert_p99_ms is not None):
         raise typer.BadParameter(
             f"{'--overload' if overload else '--curve'} sets its own load; "
-            "leave out --concurrency, --rate, --requests and --assert-p99-ms"
+            "omit --concurrency, --rate, --requests and --assert-p99-ms"
         )
     shapes = dict(map(_shape, shape or []))
     if shapes and method == "classify":
@@ -175,7 +177,7 @@ def _ask(connection: Connection, model: str, version: str) -> "ModelVersion":
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Reads an input's shape; its name may have colons itself."""
+    """Parses an input's shape; its name may contain colons."""
     name, _, sizes = text.rpartition(":")
     if not name or not re.fullmatch(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*", sizes):
         raise typer.BadParameter(f"--shape {text}: expected INPUT:SIZE,SIZE,… such as image:1,3,48,320")
@@ -191,10 +193,10 @@ def _workload(
     finder = Finder()
     files = list(pictures.find(images, finder))
     if images and not files:
-        passed = finder.passed_over() or "empty"
-        raise CommandError(f"no pictures in {', '.join(map(str, images))} ({passed})", Exit.USAGE)
+        skipped = finder.skipped() or "empty"
+        raise CommandError(f"no pictures in {', '.join(map(str, images))} ({skipped})", Exit.USAGE)
     if name == "infer" and files:
-        # Raw pixels of files have to be decoded here.
+        # To send raw pixels, files must be decoded here.
         extras.load("PIL.Image", extra="server")
     chosen = workload.INFER if name == "infer" else workload.CLASSIFY
     return workload.make(version, chosen, batch=batch, files=files, shapes=shapes)
@@ -202,7 +204,7 @@ def _workload(
 
 def _say(version: "ModelVersion", load: "Load", warmup_s: float, extent: str) -> None:
     if sys.stderr.isatty():
-        line = f"{version.name} version {version.version}: {load}, {warmup_s:g} s to warm up, then {extent}"
+        line = f"{version.name} version {version.version}: {load}, {warmup_s:g} s warm-up, then {extent}"
         print(terminal.printable(line), file=sys.stderr)
 
 
@@ -274,5 +276,5 @@ def _finish(report: "Report", as_json: bool, assert_p99_ms: float | None) -> Non
     p99_ms = report.record.percentile_with_failures_s(99) * 1e3
     if p99_ms > assert_p99_ms:
         failures = sum(report.record.errors.values())
-        counted = f" with the {failures:,} failed" if failures else ""
+        counted = f" (including {failures:,} failed)" if failures else ""
         raise CommandError(f"p99 is {p99_ms:.3f} ms{counted}, above {assert_p99_ms:g} ms", Exit.TOO_SLOW)

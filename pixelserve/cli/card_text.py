@@ -1,7 +1,7 @@
-"""A model card as lines for people.
+"""Formats a model card for people.
 
-The card is read as plain JSON, leniently: it comes from a server that may be newer, and pydantic, which
-`pixelserve.card` needs, is no part of the client's installation.
+Parses the card leniently, as plain JSON: the server may be newer, and the client's installation does not include
+pydantic, which `pixelserve.card` needs.
 """
 
 import json
@@ -12,7 +12,7 @@ Facts = list[tuple[str, str]]
 
 
 def parse(card_json: str) -> dict[str, Any]:
-    """Returns a card's fields; none where there is no card or it is not one."""
+    """Returns a card's fields; empty if the card is missing or invalid."""
     try:
         card = json.loads(card_json or "{}")
     except ValueError:
@@ -21,12 +21,12 @@ def parse(card_json: str) -> dict[str, Any]:
 
 
 def accuracy(card: Mapping[str, Any]) -> str:
-    """Returns the card's accuracy as a percentage; empty where it names none."""
+    """Returns the card's accuracy as a percentage, or empty."""
     return _percent(_part(_part(card, "evaluation"), "metrics").get("accuracy"))
 
 
 def facts(card: Mapping[str, Any]) -> Facts:
-    """Returns a card's figures as labels and values; what it does not say is left out."""
+    """Returns a card's figures as labels and values, without missing ones."""
     found = [("task", _text(card.get("task")))]
     found += _origin(card) + _figures(_part(card, "evaluation")) + _calibration(_part(card, "calibration"))
     found += _quantization(_part(card, "quantization"))
@@ -37,7 +37,7 @@ def facts(card: Mapping[str, Any]) -> Facts:
 
 def _origin(card: Mapping[str, Any]) -> Facts:
     data, reference = _part(card, "dataset"), _part(card, "reference")
-    # ONNX Runtime gives golden outputs where there is nothing else to compare with, but it trained no model.
+    # Golden outputs come from ONNX Runtime if there is nothing else to compare with, but it did not train the model.
     reference = _part(_part(card, "quantization"), "original") or reference
     if reference.get("framework") == "onnxruntime":
         reference = {}
@@ -81,7 +81,7 @@ def _quantization(quantization: Mapping[str, Any]) -> Facts:
     if not quantization:
         return []
     calibrated = f"{_number(quantization.get('calibration_samples'))} samples"
-    had = f"that had {_percent(quantization.get('float32_accuracy'))} accuracy"
+    had = f"float32 accuracy {_percent(quantization.get('float32_accuracy'))}"
     changed = f"{_number(quantization.get('changed_labels'))} labels changed"
     shares = [f"{_percent(quantization.get('relative_bytes'))} of its size"]
     for size, share in _part(quantization, "relative_time").items():
@@ -97,7 +97,7 @@ def _parity(entry: Mapping[str, Any]) -> str:
     tolerance = f"tolerance {_figure(entry.get('tolerance'))}"
     if entry.get("max_abs_error") is None:
         return f"{where}: {tolerance}, not measured"
-    measured = f"{_figure(entry['max_abs_error'])} at most on {_number(entry.get('samples'))} samples"
+    measured = f"at most {_figure(entry['max_abs_error'])} on {_number(entry.get('samples'))} samples"
     return f"{where}: differs by {measured}, {tolerance}"
 
 

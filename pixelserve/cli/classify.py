@@ -1,4 +1,4 @@
-"""`pixelserve classify`: says what is on pictures."""
+"""`pixelserve classify`: classifies pictures."""
 
 import os
 import sys
@@ -31,27 +31,27 @@ _EPILOG = """One picture, or several:
   pixelserve classify digit.png --model mnist-cnn
   pixelserve classify examples/mnist/*.png --model mnist-cnn --top 1
 
-A folder with all that is below it, with a progress bar, into a file that appears when it is complete:
+A folder and its subfolders, with a progress bar, into a file that appears when it is complete:
 
 \b
   pixelserve classify scans/ --model mnist-cnn --csv digits.csv
 
-One JSON object a line, for other programs:
+One JSON object per line, for other programs:
 
 \b
   pixelserve classify scans/ --model mnist-cnn --json | jq -r '[.path, .classes[0].label] | @tsv'
 
-Dark ink on white paper, for a model that was trained on light digits on black:
+Dark ink on white paper, for a model trained on light digits on black:
 
 \b
   pixelserve classify photo.jpg --model mnist-cnn --inversion auto
 
-What the model saw of each picture, and which parts of it the answer depends on, as pictures:
+Each picture as the model saw it, and which parts of it the answer depends on, as pictures:
 
 \b
   pixelserve classify digit.png --model mnist-cnn --save-seen seen --occlusion 7
 
-A picture that cannot be read is reported in its row and costs the others nothing; the exit code is then 10.
+A picture that cannot be read has an error in its row and does not affect the others; the exit code is then 10.
 """
 
 
@@ -72,15 +72,17 @@ def classify(
     ],
     model: Annotated[str, typer.Option(help="The model's name; `pixelserve models list` shows them.", metavar="NAME")],
     model_version: Annotated[
-        str, typer.Option(help="Its version; default: the server's choice.", metavar="NUMBER")
+        str, typer.Option(help="The model's version; default: the server's choice.", metavar="NUMBER")
     ] = "",
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many of the best classes to show.")] = 3,
     inversion: Annotated[
         Literal["never", "always", "auto"] | None,
-        typer.Option(help="Invert pictures; default: as the model's configuration says."),
+        typer.Option(help="Invert pictures; default: the model's setting."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture, one per line.")] = False,
-    csv: Annotated[Path | None, typer.Option(help="Write a CSV file, complete or not at all.", metavar="FILE")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write a CSV file; it appears only when complete.", metavar="FILE")
+    ] = None,
     save_seen: Annotated[
         Path | None,
         typer.Option(help="Save each picture as the model saw it, as NUMBER-NAME.png.", metavar="DIR"),
@@ -99,7 +101,7 @@ def classify(
     *,
     connection: Connection,
 ) -> None:
-    """Say what is on pictures, one row each."""
+    """Classify pictures, one row each."""
     _check(images, as_json, csv)
     _check_seen(images, save_seen, occlusion, as_json)
     finder = Finder()
@@ -123,8 +125,8 @@ def _check(images: Sequence[Path], as_json: bool, csv: Path | None) -> None:
     if csv is None:
         return
     if as_json:
-        raise typer.BadParameter("--json and --csv exclude each other: one prints on stdout, the other writes a file")
-    # A path that cannot be looked at cannot be written to, which is said then.
+        raise typer.BadParameter("--json and --csv exclude each other")
+    # A path that cannot be inspected cannot be written either; the write reports it.
     if os.path.exists(csv) and not csv.is_file():  # noqa: PTH110
         raise typer.BadParameter(f"--csv: {csv} exists and is not a regular file; for a pipe use --json")
     if any(csv.resolve() == image.resolve() for image in images):
@@ -136,7 +138,7 @@ def _check_seen(images: Sequence[Path], save_seen: Path | None, occlusion: int, 
         raise typer.BadParameter("--occlusion needs --json, or --save-seen DIR to draw the map over the picture")
     if save_seen is None:
         return
-    # What is saved there would be classified too.
+    # The saved pictures would be classified too.
     if inside := next((one for one in images if save_seen.resolve().is_relative_to(one.resolve())), None):
         raise typer.BadParameter(f"--save-seen: {save_seen} is inside {inside}, whose pictures are classified")
 
@@ -151,7 +153,7 @@ def _sink(as_json: bool, csv: Path | None, top: int) -> Iterator[Sink]:
     try:
         yield sink
     except Exception:
-        # Where the server fails half-way, what it has said so far is worth as much as lines already printed.
+        # If the server fails midway, the answers so far are kept, like lines that are already printed.
         sink.close()
         raise
     sink.close()
@@ -160,7 +162,7 @@ def _sink(as_json: bool, csv: Path | None, top: int) -> Iterator[Sink]:
 def _write(
     predictions: "Iterator[Prediction]", sinks: Sequence[Sink | SeenFolder], images: Sequence[Path], finder: Finder
 ) -> Counter[bool]:
-    """Writes all predictions; returns how many there were, by whether they have an error."""
+    """Writes all predictions; returns the number with (True) and without (False) an error."""
     found: Counter[bool] = Counter()
     with _progress(images) as bar:
         (task,) = bar.task_ids
@@ -170,9 +172,9 @@ def _write(
             found[bool(prediction.error)] += 1
             bar.advance(task)
     if not found:
-        passed = finder.passed_over()
+        skipped = finder.skipped()
         raise CommandError(
-            f"no pictures in {', '.join(map(str, images))}{f' ({passed})' if passed else ''}; "
+            f"no pictures in {', '.join(map(str, images))}{f' ({skipped})' if skipped else ''}; "
             f"expected files that end in {', '.join(SUFFIXES)}",
             Exit.USAGE,
         )
@@ -184,7 +186,7 @@ def _progress(images: Sequence[Path]) -> "Progress":
 
     console = terminal.console(stderr=True)
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Rows go above the bar where both are on one screen; elsewhere the bar must leave stdout alone.
+    # Rows go above the bar if both are on one terminal; otherwise the bar must not touch stdout.
     both = sys.stdout.isatty()
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=both)
     bar.add_task("", total=pictures.count(images) if console.is_terminal else None)
@@ -195,7 +197,7 @@ def _finish(found: Counter[bool], finder: Finder, took_s: float) -> None:
     total, failed = found.total(), found[True]
     rate = total / took_s if took_s else 0.0
     noun = "picture" if total == 1 else "pictures"
-    passed = f"; passed over: {finder.passed_over()}" if finder.passed_over() else ""
-    print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s{passed}", file=sys.stderr)
+    skipped = f"; skipped: {finder.skipped()}" if finder.skipped() else ""
+    print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s{skipped}", file=sys.stderr)
     if failed:
         raise typer.Exit(Exit.SOME_PICTURES_FAILED)

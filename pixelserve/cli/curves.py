@@ -22,22 +22,22 @@ _METRICS_PORT = 8002
 
 
 def place(configuration: "Configuration", what: str) -> tuple[str, int]:
-    """Returns the host and port of the one server without TLS that the load generator's own HTTP/2 speaks to.
+    """Returns the host and port for the load generator's own HTTP/2, which needs a single server without TLS.
 
     Raises:
-        CommandError: there are several, or TLS.
+        CommandError: there are several servers, or TLS.
     """
     addresses = ", ".join(endpoint.address for endpoint in configuration.endpoints)
     host, _, port = addresses.rpartition(":")
     if configuration.credentials is not None or "," in addresses or not (port.isascii() and port.isdigit()):
-        raise CommandError(f"{what} speaks to one server, by HOST:PORT and without TLS; got {addresses}", Exit.USAGE)
+        raise CommandError(f"{what} needs a single server, as HOST:PORT without TLS; got {addresses}", Exit.USAGE)
     return host.strip("[]"), int(port)
 
 
 def measure(
     connection: Connection, version: "ModelVersion", workload: "Workload", seconds: float, metrics_url: str | None
 ) -> "Curve":
-    """Measures it, and shows progress on stderr."""
+    """Measures a curve, with progress on stderr."""
     from pixelserve.bench.channels import open_channels
     from pixelserve.bench.curve import Curve, measure_curve
     from pixelserve.bench.overload import Place
@@ -80,7 +80,7 @@ def _page(host: str, url: str | None, version: "ModelVersion", metadata: Any) ->
 
 
 def _sessions(channel: "grpc.Channel", version: "ModelVersion", timeout_s: float, metadata: Any) -> int:
-    """Returns how many runs of the model may be in progress; 1 if the server does not say."""
+    """Returns how many runs of the model may be in progress; 1 if the server does not report it."""
     import grpc
 
     from pixelserve.oip import inference_pb2 as pb
@@ -94,11 +94,11 @@ def _sessions(channel: "grpc.Channel", version: "ModelVersion", timeout_s: float
     except grpc.RpcError:
         return 1
     groups = pb.ModelConfigResponse.FromString(answer).config.instance_group
-    # An empty list of GPUs means the one that the server chose.
+    # An empty list of GPUs means the server's default GPU.
     return max(1, sum(max(1, group.count) * max(1, len(group.gpus)) for group in groups))
 
 
 def say_step(step: str) -> None:
-    """Shows what is measured now, one line written over by the next."""
+    """Shows the current measurement, on a line that the next one overwrites."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{step}", end="", file=sys.stderr, flush=True)

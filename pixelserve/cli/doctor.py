@@ -1,4 +1,4 @@
-"""`pixelserve doctor`: says everything that is wrong with a model repository, and what to write instead."""
+"""`pixelserve doctor`: reports all problems of a model repository and how to fix them."""
 
 import json
 from dataclasses import asdict
@@ -10,7 +10,7 @@ import typer
 from . import extras, terminal
 from .exits import Exit
 
-_EPILOG = """Load every version as the server would; the exit code is 15 if something would not be served:
+_EPILOG = """Load every version like the server; the exit code is 15 if something would not be served:
 
 \b
   pixelserve doctor models

@@ -1,4 +1,4 @@
-"""`pixelserve evaluate`: measures an exported version again and holds it against its card."""
+"""`pixelserve evaluate`: measures an exported version again and compares the figures with its card's."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ One version, in any repository, or by its folder:
   pixelserve evaluate mnist-cnn:1 --model-repository models
   pixelserve evaluate models/mnist-cnn/1
 
-Your own model, on the samples that it was exported with, or on new ones (inputs x and labels y):
+Your own model, on the samples it was exported with, or on new ones (inputs x and labels y):
 
 \b
   pixelserve evaluate pets --samples samples.npz
@@ -54,7 +54,7 @@ def evaluate(
     model_repository: Annotated[
         Path,
         typer.Option(
-            envvar="PIXELSERVE_MODEL_REPOSITORY", help="The repository in which NAME is looked up.", metavar="DIR"
+            envvar="PIXELSERVE_MODEL_REPOSITORY", help="The model repository that contains NAME.", metavar="DIR"
         ),
     ] = Path("models"),
     data_dir: Annotated[
@@ -122,7 +122,7 @@ def _print_figures(found: Any) -> None:
         name = f"ECE ({measured.calibration.bins} bins)"
         terminal.add_row(shown, name, _plain(measured.calibration.expected_calibration_error), _plain(claimed))
     for size, latency in found.latency_us.items():
-        name = "time of one sample" if size == 1 else f"time of a sample in {size}"
+        name = "time of one sample" if size == 1 else f"time per sample in batches of {size}"
         terminal.add_row(shown, name, f"{latency:,.1f} µs", "")
     terminal.print_table(shown)
 
@@ -150,7 +150,7 @@ def _print_confusions(found: Any) -> None:
     shown = terminal.table("samples", "true label", "predicted", right=("samples",))
     for count, label, other in sorted(pairs, reverse=True)[:_MOST_CONFUSIONS]:
         terminal.add_row(shown, f"{count:,}", label, other)
-    typer.echo(f"the most frequent confusions of {len(found.classes)} labels; --json has all")
+    typer.echo(f"most frequent confusions of {len(found.classes)} labels; --json has all")
     terminal.print_table(shown)
 
 
@@ -158,7 +158,7 @@ def _print_errors(errors: Any) -> None:
     shown = terminal.table("sample", "true label", "predicted", "probability", right=("sample", "probability"))
     for each in errors:
         terminal.add_row(shown, str(each.sample), each.label, each.predicted, _percent(each.probability))
-    typer.echo("the surest errors")
+    typer.echo("the most confident errors")
     terminal.print_table(shown)
 
 

@@ -4,12 +4,12 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What the command's exit code says."""
+    """The command's exit codes."""
 
     meaning: str
 
     def __new__(cls, code: int, meaning: str) -> "Exit":
-        """Makes a code that knows its meaning."""
+        """Adds the meaning to the code."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -21,21 +21,20 @@ class Exit(IntEnum):
     MISSING_EXTRA = 3, "missing library; the message names the extra to install"
     REFUSED = 4, "the server refused the request permanently: unknown model, wrong value, no permission"
     NOT_NOW = 5, "the server is unreachable, busy, draining or too slow; try again later"
-    SERVER_FAILED = 6, "a fault of the server or the network; see the server's log"
+    SERVER_FAILED = 6, "the server or the network failed; see the server's log"
     SOME_PICTURES_FAILED = 10, "classify: some pictures could not be classified; their rows say why"
     NOT_SERVING = 11, "health: the server is not serving"
     TOO_SLOW = 12, "bench: p99 is above --assert-p99-ms"
     UNFINISHED = 13, "serve: the grace ended before every accepted request's answer was sent"
     OTHER_FIGURES = 14, "evaluate: a figure differs from the card's; zoo: it misses the recipe's goal"
     UNSERVABLE = 15, "doctor: something in the repository would not be served"
-    INTERRUPTED = 130, "stopped by Ctrl-C; nothing half-written is left"
-    READER_LEFT = 141, "the reader of stdout ended, such as head"
+    INTERRUPTED = 130, "stopped by Ctrl-C; no partial files are left"
+    READER_LEFT = 141, "the reader of stdout, such as head, exited"
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked; the message says why and what to do."""
+    """A command failed; the message says why and what to do."""
 
     def __init__(self, message: str, exit_code: int = Exit.FAILED) -> None:
-        """Stores the sentence for stderr and the command's exit code."""
         super().__init__(message)
         self.exit_code = int(exit_code)

@@ -1,4 +1,4 @@
-"""`pixelserve export`: puts a trained model into a model repository."""
+"""`pixelserve export`: exports a trained model into a model repository."""
 
 import json
 from enum import StrEnum
@@ -11,41 +11,41 @@ from . import extras, pixels
 from .panels import PanelCommand
 from .picture_words import PANEL, with_words
 
-_EPILOG = """What `pixelserve train` wrote:
+_EPILOG = """A run of `pixelserve train`:
 
 \b
   pixelserve export runs/mnist-cnn-20260101T120000Z --to models
 
-A model of your own, served with its classes' names (one a line in labels.txt):
+Your own model, served with its class names (one per line in labels.txt):
 
 \b
   pixelserve export pets.keras --name pets --labels labels.txt --to models
 
-The same, trained on pixels that were divided by 255 before they came to the model; and compared and measured on real
-samples, so that a server can verify it. samples.npz holds the inputs as x and, where known, their labels as y:
+The same, trained on pixels divided by 255; compared and measured on real samples, so a server can verify it.
+samples.npz holds the inputs as x and, if known, their labels as y:
 
 \b
   python -c "import numpy; numpy.savez('samples.npz', x=images, y=labels)"
   pixelserve export pets.keras --name pets --labels labels.txt --samples samples.npz --pixel-scale 1/255 --to models
 
-ONNX that takes normalised floats, channels first; clients then send pictures:
+ONNX with normalised floats as input, channels first; clients then send pictures:
 
 \b
   pixelserve export resnet.onnx --name resnet --labels labels.txt --picture imagenet --to models
   pixelserve export faces.onnx --name faces --labels labels.txt --fit crop --mean 0.5 --std 0.25 --to models
 
-ONNX already, from PyTorch or scikit-learn; for this the extra `export` is enough, without TensorFlow:
+Existing ONNX, from PyTorch or scikit-learn; needs only the extra `export`, without TensorFlow:
 
 \b
   pixelserve export iris.onnx --name iris --samples samples.npz --to models
 
-Only if it is better than the version that serves, on samples that the run did not learn:
+Only if it is better than the version in service, on samples held out of training:
 
 \b
   pixelserve train mnist-cnn --hold-out 0.1 --run-dir runs/next
   pixelserve export runs/next --to models --if-better --json | jq -r .verdict.reason
 
-In whole numbers, for a smaller file and often more speed; what that costs and brings is measured and printed:
+Quantised to int8, for a smaller file and often more speed; prints the change in accuracy, size and time:
 
 
   pixelserve export runs/mnist-cnn-20260101T120000Z --precision int8 --name mnist-cnn-int8 --to models
@@ -53,14 +53,14 @@ In whole numbers, for a smaller file and often more speed; what that costs and b
 
 
 class Precision(StrEnum):
-    """What a model computes in."""
+    """The number format a model computes in."""
 
     FLOAT32 = "float32"
     INT8 = "int8"
 
 
 class OutputKind(StrEnum):
-    """What a classifier's output is."""
+    """The meaning of a classifier's output."""
 
     PROBABILITIES = "probabilities"
     LOGITS = "logits"
@@ -80,39 +80,41 @@ def export(
     ],
     to: Annotated[Path, typer.Option(help="The model repository to write to.", metavar="DIR")],
     name: Annotated[str | None, typer.Option(help="The model's name; default for a run: its recipe's.")] = None,
-    version: Annotated[int | None, typer.Option(help="The version's number; default: the next one free.")] = None,
+    version: Annotated[int | None, typer.Option(help="The version's number; default: the next free one.")] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="A file of one class label a line; default: the labels that the model itself holds, if any.",
+            help="A file with one class label per line; default: the labels in the model, if any.",
             metavar="FILE",
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(help="The output whose classes the labels name; default: the one that they fit.", metavar="NAME"),
+        typer.Option(help="The output that the labels belong to; default: the one they fit.", metavar="NAME"),
     ] = None,
     output_kind: Annotated[
         OutputKind | None,
-        typer.Option(help="What that output is; default: as the graph and the samples tell. See docs/output-kind.md."),
+        typer.Option(
+            help="The output's meaning; default: inferred from the graph and the samples. See docs/output-kind.md."
+        ),
     ] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="An .npz file of real inputs x and, where known, labels y.", metavar="FILE")
+        Path | None, typer.Option(help="An .npz file of real inputs x and, if known, labels y.", metavar="FILE")
     ] = None,
     pixel_scale: Annotated[
         pixels.PixelScale | None,
         typer.Option(
             parser=pixels.pixel_scale,
-            help="What the model was trained on pixels multiplied by, such as 1/255, or 1/127.5-1 for -1 to 1; clients "
-            "then send pictures. Default: as they are, if the model's first layers scale them; none: it takes floats.",
+            help="The scaling of pixels in training, such as 1/255, or 1/127.5-1 for -1 to 1; clients then send "
+            "pictures. Default: no scaling, if the model's first layers scale them; none: the input is floats.",
             metavar="SCALE",
         ),
     ] = None,
     picture: Annotated[
         str | None,
         typer.Option(
-            help="What becomes of a picture before the model sees it: imagenet, vit, keras, mnist, or words such as "
-            "'fit=crop mean=0.5 std=0.25', to which the flags below are added. Default: keras for Keras models. See "
+            help="How to preprocess pictures for the model: imagenet, vit, keras, mnist, or words such as "
+            "'fit=crop mean=0.5 std=0.25'; the flags below are added to it. Default: keras for Keras models. See "
             "docs/pictures.md.",
             metavar="LINE",
             rich_help_panel=PANEL,
@@ -120,13 +122,13 @@ def export(
     ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="What the model computes in; int8 is refused where accuracy falls by more than 0.3 points."),
+        typer.Option(help="The model's number format; int8 is refused if accuracy falls by more than 0.3 points."),
     ] = Precision.FLOAT32,
     if_better: Annotated[
         bool,
         typer.Option(
             "--if-better",
-            help="Write the version only if it predicts held-out samples better than the version that serves, beyond "
+            help="Write the version only if it predicts held-out samples better than the version in service, beyond "
             "chance (McNemar's test, p < 0.05); the exit code is 0 either way.",
         ),
     ] = False,
@@ -135,7 +137,7 @@ def export(
         typer.Option(
             min=1,
             max=1_000_000,
-            help="Most samples in a batch, and in a request; default: 64, or as for the model's other versions.",
+            help="Maximum samples in a batch, and in a request; default: 64, or as in the model's other versions.",
             metavar="NUMBER",
         ),
     ] = None,
@@ -143,8 +145,8 @@ def export(
         float | None,
         typer.Option(
             parser=pixels.number,
-            help="Largest accepted difference of an output from the original's; default: 1e-5 (float16: 0.004), "
-            "of the largest output if that is above 1.",
+            help="Maximum accepted difference from the original's output; default: 1e-5 (float16: 0.004), "
+            "relative to the largest output if that is above 1.",
             metavar="NUMBER",
         ),
     ] = None,
@@ -168,7 +170,7 @@ def export(
         brought = {"labels": labels, "output": output, "samples": samples, "pixel-scale": pixel_scale}
         given = [name for name, value in (brought | {"picture": picture} | words).items() if value is not None]
         if given:
-            raise typer.BadParameter(f"{source} is a run, which brings its own: leave out --{', --'.join(given)}")
+            raise typer.BadParameter(f"{source} is a run, which has its own settings: omit --{', --'.join(given)}")
         exported = exporter.export_run(source, target, data_dir=data_dir)
     else:
         exported = exporter.export_file(
@@ -193,7 +195,7 @@ def _summary(exported: Any) -> str:
     if exported.output_kind is not None:
         lines.append(_output_kind(exported.output_kind))
     if exported.card.picture is not None:
-        lines.append(f"takes pictures: {exported.card.picture}")
+        lines.append(f"accepts pictures: {exported.card.picture}")
     if exported.max_abs_error is not None:
         lines.append(f"differs from the original by at most {exported.max_abs_error:.2g}")
     evaluation = exported.card.evaluation
@@ -205,7 +207,7 @@ def _summary(exported: Any) -> str:
     if not exported.rows.allows_merging:
         lines.append(_unmerged(exported.rows))
     if not exported.golden_samples:
-        lines.append("unverified: without --samples nothing was compared, and a server has nothing to check it with")
+        lines.append("unverified: without --samples, nothing was compared and servers cannot check it")
     if exported.decision is not None:
         lines.append(f"published: {exported.decision.reason}")
     lines.append(f"next: pixelserve serve --model-repository {slot.repository}")
@@ -214,7 +216,7 @@ def _summary(exported: Any) -> str:
 
 def _unmerged(rows: Any) -> str:
     remedy = "export it in inference mode" if rows.state == "dependent" else "give --samples"
-    return f"a server will not merge requests for it: {rows.reason}; {remedy} to change that"
+    return f"servers will not merge its requests: {rows.reason}; {remedy} to change that"
 
 
 def _output_kind(found: Any) -> str:

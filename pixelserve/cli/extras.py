@@ -1,4 +1,4 @@
-"""Loads the parts of PixelServe that an extra brings, or says which extra to install."""
+"""Loads the parts of PixelServe that need an extra, or names the extra to install."""
 
 import importlib
 from typing import Any
@@ -19,7 +19,7 @@ def load(module: str, *, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # A module of our own that is missing is a bug, not a missing extra.
+        # If one of our own modules is missing, that is a bug, not a missing extra.
         if error.name is None or error.name.startswith("pixelserve"):
             raise
         raise MissingExtraError(

@@ -1,4 +1,4 @@
-"""`pixelserve health`: asks a server whether it serves."""
+"""`pixelserve health`: checks whether a server is serving."""
 
 import json
 import time
@@ -19,13 +19,13 @@ _EPILOG = """The server, or one model:
   pixelserve health
   pixelserve health mnist-cnn
 
-Wait for a server that has just been started:
+Wait for a server that is starting:
 
 \b
   pixelserve health --wait-s 30 && pixelserve classify scans/ --model mnist-cnn --csv digits.csv
 
-The exit code is 0 for SERVING and 11 for other answers, such as NOT_SERVING while the server loads or drains.
-docs/cli.md lists those of errors.
+The exit code is 0 for SERVING and 11 for other statuses, such as NOT_SERVING while the server loads or drains.
+docs/cli.md lists the exit codes of errors.
 """
 
 
@@ -38,12 +38,12 @@ def health(
     service: Annotated[
         str, typer.Argument(help="A model's or a gRPC service's name; default: the whole server.", metavar="[SERVICE]")
     ] = "",
-    wait_s: Annotated[float, typer.Option(min=0, help="Seconds to wait until it serves.", metavar="SECONDS")] = 0.0,
+    wait_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for SERVING.", metavar="SECONDS")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     *,
     connection: Connection,
 ) -> None:
-    """Check whether a server, or one of its models, serves."""
+    """Check whether a server, or one of its models, is serving."""
     with connection.client() as client:
         status = wait_until_serving(lambda: client.health(service), wait_s)
     if as_json:
@@ -61,12 +61,12 @@ def wait_until_serving(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Asks until the answer is SERVING or the time is over; returns the last answer.
+    """Polls until the status is SERVING or the time is over; returns the last status.
 
-    A server that is not there yet is asked again like one that is not ready.
+    An unreachable server is polled like one that is not ready.
 
     Raises:
-        Exception: the last attempt's error, where it had no answer.
+        Exception: the last attempt's error, if it had no answer.
     """
     end_s = now() + wait_s
     while True:

@@ -13,7 +13,7 @@ from . import extras, terminal
 from .exits import CommandError, Exit
 from .versions import Repository
 
-_EPILOG = """Into a folder (an OCI layout) or a registry; the digest is printed:
+_EPILOG = """To a folder (an OCI layout) or a registry; prints the digest:
 
 \b
   pixelserve models image mnist-cnn/1 --to oci:images
@@ -26,7 +26,7 @@ Roll out a digest:
   pixelserve models image mnist-cnn/2 --to oci://registry.example.org/models/mnist-cnn:2 --json | jq -r .pinned
   pixelserve models pull oci://registry.example.org/models/mnist-cnn:2
 
-The same files give the same digest, on any machine and at any time.
+The same files always give the same digest, on any machine.
 """
 
 
@@ -51,7 +51,7 @@ def image(
     except PullError as error:
         raise CommandError(terminal.printable(str(error)), error.exit_code) from error
     if not written.is_verified:
-        _say(f"warning: {model} version {version} has no card.json, so nothing shows that it is whole")
+        _say(f"warning: {model} version {version} has no card.json, so it cannot be verified")
     typer.echo(json.dumps(written.as_json(), indent=2) if as_json else _summary(written))
 
 
@@ -69,7 +69,7 @@ def _summary(written: Any) -> str:
 
 
 def _say_waiting() -> None:
-    _say("waiting for another command that writes to the same layout")
+    _say("waiting for another command to finish writing to this layout")
 
 
 def _say(line: str) -> None:

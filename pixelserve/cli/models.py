@@ -1,4 +1,4 @@
-"""`pixelserve models`: what a server has, and the evidence for it."""
+"""`pixelserve models`: lists, shows, loads and unloads a server's models."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +51,7 @@ _UNLOAD_EPILOG = """The server must run with --model-control-mode explicit. Acce
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: a list of versions, with their cards.")]
 
 
-# More labels than these bury the other facts.
+# More labels would bury the other facts.
 _MOST_LABELS = 20
 
 
@@ -136,12 +136,12 @@ def _print_version(one: "ModelVersion") -> None:
 
 def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
     facts = [("state", one.state + (f": {one.reason}" if one.reason else "")), ("provider", one.provider)]
-    facts += [("called", ", ".join(one.aliases))]
+    facts += [("aliases", ", ".join(one.aliases))]
     facts += [("input", _signature(tensor)) for tensor in one.inputs]
     facts += [("output", _signature(tensor)) for tensor in one.outputs]
     facts += [("output kind", f"{one.output_kind} ({one.output_kind_reason})" if one.output_kind else "")]
     facts += [("batch", f"at most {one.max_batch_size}" if one.max_batch_size else "no batch dimension")]
-    facts += [("takes pictures", one.picture or ("yes" if one.takes_images else "no; ModelInfer only"))]
+    facts += [("accepts pictures", one.picture or ("yes" if one.takes_images else "no; ModelInfer only"))]
     facts += [("not merged", one.unmerged), ("evidence", one.evidence)]
     facts += card_text.facts(card_text.parse(one.card_json))
     return [(label, value) for label, value in facts if value]

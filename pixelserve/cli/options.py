@@ -1,4 +1,4 @@
-"""The options that every command which talks to a server shares, and the connection that they make."""
+"""The options of all commands that talk to a server, and the connection made from them."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESSES = ["127.0.0.1:8001"]
 _DEFAULT_TIMEOUT_S = 10.0
 Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
-"""The model that a command is about."""
+"""The command's model."""
 _PEM = {"exists": True, "dir_okay": False, "metavar": "FILE"}
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the server is and how to speak to it."""
+    """The server's address and how to connect."""
 
     address: list[str]
     """Addresses as host:port, used in turn."""
     timeout_s: float
-    """Seconds that a request may take, all its attempts together."""
+    """Maximum seconds per request, including retries."""
     token: str | None
-    """Bearer token sent with every request; None: none."""
+    """Bearer token sent with every request, or None."""
     token_file: Path | None
-    """File that holds it instead."""
+    """File that contains the token instead."""
     token_over_plain_text: bool
-    """Whether it may be sent to other machines without TLS."""
+    """Whether the token may be sent to other machines without TLS."""
     tls: bool
-    """Whether to speak TLS although no certificate is named."""
+    """Whether to use TLS even without the certificates below."""
     tls_ca: Path | None
-    """PEM file of the authorities trusted; None: the system's."""
+    """PEM file of the trusted authorities; None: the system's."""
     tls_cert: Path | None
     """PEM file of the client's own certificate."""
     tls_key: Path | None
-    """PEM file of its key."""
+    """PEM file of the client certificate's key."""
     tls_server_name: str | None
     """The name in the server's certificate; None: the address's."""
 
     @property
     def tls_settings(self) -> "Tls | None":
-        """TLS as the client takes it; None: plain text."""
+        """The client's TLS settings; None: plain text."""
         from pixelserve.client import Tls
 
         if not (self.tls or self.tls_ca or self.tls_cert or self.tls_key or self.tls_server_name):
@@ -59,10 +59,10 @@ class Connection:
 
     @property
     def bearer(self) -> str | None:
-        """The token that was given, or is in the file that was; None: none.
+        """The token from the option or the file, or None.
 
         Raises:
-            CommandError: both were given, or the file cannot be read or holds no single line.
+            CommandError: both were given, or the file cannot be read or is not a single line.
         """
         path = self.token_file
         if path is None:
@@ -80,7 +80,7 @@ class Connection:
         return lines[0].strip()
 
     def client(self, **limits: Any) -> "Client":
-        """Returns a client for the server; `limits` are further arguments of it, left out where None."""
+        """Returns a client for the server; `limits` are further arguments, omitted if None."""
         from pixelserve.client import Client
 
         given = {name: value for name, value in limits.items() if value is not None}
@@ -94,7 +94,7 @@ class Connection:
         )
 
     def configuration(self) -> "Configuration":
-        """Returns what channels to the server are made from, for requests that the client does not make."""
+        """Returns the configuration for channels to the server, for requests that bypass the client."""
         from pixelserve.client import Retry
         from pixelserve.client.channel import Configuration
 
@@ -115,7 +115,7 @@ def _options(
         list[str],
         typer.Option(
             envvar="PIXELSERVE_ADDRESS",
-            help="The server; may be repeated, then all are used in turn.",
+            help="The server; may be repeated to use several in turn.",
             metavar="HOST:PORT",
         ),
     ] = DEFAULT_ADDRESSES,
@@ -132,7 +132,7 @@ def _options(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(envvar="PIXELSERVE_TOKEN_FILE", help="A file with the token in one line.", metavar="FILE"),
+        typer.Option(envvar="PIXELSERVE_TOKEN_FILE", help="A file with the token on one line.", metavar="FILE"),
     ] = None,
     token_over_plain_text: Annotated[
         bool,
@@ -149,21 +149,21 @@ def _options(
         typer.Option(help="The name in the server's certificate, if it differs from the address.", metavar="NAME"),
     ] = None,
 ) -> None:
-    """Holds the options' definitions."""
+    """Defines the options."""
 
 
 def with_connection(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command that takes a keyword `connection` the options of one, after its own."""
+    """Adds the connection options to a command with a keyword `connection`, after its own options."""
     return extended(command, "connection", inspect.signature(_options).parameters.values(), Connection)
 
 
 def extended(
     command: Callable[..., None], keyword: str, options: Iterable[inspect.Parameter], make: Callable[..., Any]
 ) -> Callable[..., None]:
-    """Gives a command further options after its own.
+    """Adds options to a command, after its own.
 
     Args:
-        command: takes what `make` returns as `keyword`.
+        command: receives the result of `make` as `keyword`.
         keyword: the argument's name.
         options: the options, as parameters of a typer command.
         make: called with each option's value by name.
@@ -176,7 +176,7 @@ def extended(
         made = make(**{name: arguments.pop(name) for name in names})
         command(**{keyword: made}, **arguments)
 
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__

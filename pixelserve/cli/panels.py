@@ -1,4 +1,4 @@
-"""Options under headings of their own in a command's help."""
+"""Groups options under headings in a command's help."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A flag for each word of the line that declares a model's pictures."""
+"""Flags for each word of the line that declares a model's pictures."""
 
 import inspect
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from .options import extended
 
 PANEL = "Picture"
 """The heading of the flags in the help."""
-# `pixelserve export` also brings rows of numbers into shape.
-_MORE = {"size": " With channels, such as 28x28x1, for a Keras model that takes rows of pixels."}
+# `pixelserve export` also reshapes rows of numbers.
+_MORE = {"size": " With channels, such as 28x28x1, for a Keras model whose input is rows of pixels."}
 
 
 def with_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command that takes a keyword `words` a flag for each; it receives those that were given, by key."""
+    """Adds a flag for each word to a command with a keyword `words`, which receives the given ones by key."""
 
     def given(**flags: str | None) -> dict[str, str]:
         return {key: value for key, value in flags.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Finds the pictures that a command's arguments mean."""
+"""Finds the pictures in a command's arguments."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from .exits import CommandError
 
 
 def find(arguments: Sequence[Path], finder: Finder) -> Iterator[Path]:
-    """Yields files as they are named, and the pictures in folders, which `finder` looks through.
+    """Yields the named files, and the pictures that `finder` finds in folders.
 
     Raises:
         CommandError: a folder cannot be read.
@@ -25,5 +25,5 @@ def find(arguments: Sequence[Path], finder: Finder) -> Iterator[Path]:
 
 
 def count(arguments: Sequence[Path]) -> int:
-    """Returns how many `find` would yield."""
+    """Returns the number of pictures that `find` yields."""
     return sum(1 for _ in find(arguments, Finder()))

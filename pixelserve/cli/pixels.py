@@ -1,4 +1,4 @@
-"""Reads how pixels become a model's numbers: the values of `pixelserve export --pixel-scale` and `--size`."""
+"""Parses the values of `pixelserve export --pixel-scale` and `--size`."""
 
 import re
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ _SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4})(?:x([13]))?)?")
 
 @dataclass(frozen=True)
 class PixelScale:
-    """What is done to pixels of 0 to 255."""
+    """The scaling of pixels from 0 to 255."""
 
     scale: float | None
-    """What they are multiplied by; None: nothing is done, the model takes floats."""
+    """The factor; None: no scaling, the model's input is floats."""
     offset: float = 0.0
-    """What is added after that."""
+    """The offset, added after that."""
 
 
 def number(text: str) -> float:
-    """Returns a number above 0 that may be a fraction, such as 1/255.
+    """Parses a number above 0, which may be a fraction such as 1/255.
 
     Raises:
-        BadParameter: it is none.
+        BadParameter: it is not a number above 0.
     """
     found = _SCALE.fullmatch(text)
     if found is None or found["offset"]:
@@ -33,10 +33,10 @@ def number(text: str) -> float:
 
 
 def pixel_scale(text: str) -> PixelScale:
-    """Returns a factor, and an offset if there is one: 1/255, 1/127.5-1; or none.
+    """Parses a factor with an optional offset, such as 1/255 or 1/127.5-1, or none.
 
     Raises:
-        BadParameter: it is neither.
+        BadParameter: it is invalid.
     """
     if text == "none":
         return PixelScale(None)
@@ -47,7 +47,7 @@ def pixel_scale(text: str) -> PixelScale:
 
 
 def size(text: str) -> tuple[int, ...]:
-    """Returns height and width, and channels if they are given: 224, 180x240, 28x28x1.
+    """Parses height and width, and optional channels: 224, 180x240, 28x28x1.
 
     Raises:
         BadParameter: it is not a size.
@@ -72,6 +72,6 @@ def _quotient(found: re.Match[str], text: str) -> float:
 
 def _refusal(text: str) -> typer.BadParameter:
     return typer.BadParameter(
-        f"{text!r}: expected a number above 0, such as 1/255; of a pixel scale also one with an offset, such as "
-        f"1/127.5-1, or none"
+        f"{text!r}: expected a number above 0, such as 1/255; a pixel scale may have an offset, such as "
+        f"1/127.5-1, or be none"
     )

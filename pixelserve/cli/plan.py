@@ -1,4 +1,4 @@
-"""`pixelserve plan`: how many pods, and of what size, carry a rate within a p99."""
+"""`pixelserve plan`: the number and size of pods for a rate within a p99."""
 
 import json
 import math
@@ -20,12 +20,12 @@ _EPILOG = """Measure one pod on its cores, with nothing else running, then plan 
   pixelserve bench --model cifar10 --curve --json > curve.json
   pixelserve plan --bench curve.json --rps 2000 --p99-ms 50
 
-Without --bench, the server at --address is measured first, in 15 seconds:
+Without --bench, the command first measures the server at --address, in 15 seconds:
 
 \b
   pixelserve plan --model cifar10 --rps 2000 --p99-ms 50
 
-Values for the Helm chart, to combine with your own:
+Values for the Helm chart, to combine with your own values:
 
 \b
   pixelserve plan --bench curve.json --rps 2000 --p99-ms 50 --helm-values > capacity.yaml
@@ -41,11 +41,11 @@ def register(app: typer.Typer) -> None:
 def plan(
     rps: Annotated[float, typer.Option(help="Requests per second of all pods together.", metavar="NUMBER")],
     p99_ms: Annotated[
-        float, typer.Option(help="Milliseconds within which 99 of 100 requests must be answered.", metavar="MS")
+        float, typer.Option(help="The latency target: 99% of requests within this many milliseconds.", metavar="MS")
     ],
     bench: Annotated[
         Path | None,
-        typer.Option(help="What `pixelserve bench --curve --json` wrote; default: measure now.", metavar="FILE"),
+        typer.Option(help="Output of `pixelserve bench --curve --json`; default: measure now.", metavar="FILE"),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The model to measure; with --bench, FILE must be of this model.", metavar="NAME")
@@ -76,7 +76,7 @@ def plan(
     if as_json and helm:
         raise typer.BadParameter("--json and --helm-values exclude each other")
     if bench and metrics_url:
-        raise typer.BadParameter("--bench and --metrics-url exclude each other: nothing is measured from a file")
+        raise typer.BadParameter("--bench and --metrics-url exclude each other: a file needs no measurement")
     curve = _read(bench, model) if bench else _measure(connection, model, metrics_url)
     made = make(curve, Goal(rps, p99_ms / 1e3, spare_pods), batch_images)
     if as_json:
@@ -102,8 +102,8 @@ def _measure(connection: Connection, model: str | None, metrics_url: str | None)
 
     if model is None:
         raise typer.BadParameter(
-            "--bench FILE or --model NAME: name what to plan from; "
-            "FILE is made by: pixelserve bench --model NAME --curve --json > FILE"
+            "--bench FILE or --model NAME is required; "
+            "make FILE with: pixelserve bench --model NAME --curve --json > FILE"
         )
     curves.place(connection.configuration(), "a curve")
     with connection.client() as client:

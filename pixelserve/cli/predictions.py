@@ -1,4 +1,4 @@
-"""Writes predictions as they come: a table, JSON Lines, or a CSV file that appears when it is complete."""
+"""Writes predictions as they arrive: a table, JSON Lines, or a CSV file that appears when complete."""
 
 import csv
 import json
@@ -17,25 +17,24 @@ from .exits import CommandError, Exit
 if TYPE_CHECKING:
     from pixelserve.client import Class, Prediction
 
-# More rows than these are printed as they come, unaligned: aligning takes all of them in memory.
+# More rows are printed as they arrive, unaligned: aligning needs all of them in memory.
 TABLE_ROWS = 50
 
 
 class Sink(Protocol):
-    """Where predictions go."""
+    """An output for predictions."""
 
     def add(self, prediction: "Prediction") -> None:
-        """Writes one."""
+        """Writes a prediction."""
 
     def close(self) -> None:
-        """Writes what is still held back."""
+        """Writes everything buffered."""
 
 
 class JsonLines:
-    """One JSON object a picture on stdout, each on a line of its own."""
+    """One JSON object per picture and line, on stdout."""
 
     def add(self, prediction: "Prediction") -> None:
-        """Prints one."""
         row: dict[str, object] = {
             "path": _path(prediction),
             "classes": list(map(_as_json, prediction.classes)),
@@ -49,18 +48,17 @@ class JsonLines:
         typer.echo(json.dumps(row))
 
     def close(self) -> None:
-        """Holds nothing back."""
+        """Nothing is buffered."""
 
 
 class Rows:
-    """An aligned table of a few pictures; tab-separated lines where there are many."""
+    """An aligned table for few pictures; tab-separated lines for many."""
 
     def __init__(self) -> None:
-        """Starts without rows."""
         self._held: list[list[str]] | None = []
 
     def add(self, prediction: "Prediction") -> None:
-        """Prints one, or holds it back for the table."""
+        """Prints a row, or buffers it for the table."""
         best = [f"{one.label} {_number(one)}" for one in prediction.classes]
         row = [_path(prediction), *(best or [f"error: {prediction.error}"])]
         if self._held is None:
@@ -84,15 +82,15 @@ class Rows:
 
 
 class Csv:
-    """A CSV file of one row a picture."""
+    """A CSV file with one row per picture."""
 
     def __init__(self, file: TextIO, top: int) -> None:
-        """Writes the header; `top` is how many classes a row has room for."""
+        """Writes the header; `top` is the number of classes per row."""
         self._writer = csv.writer(file)
         self._top = top
         ranks = range(1, top + 1)
         classes = [f"{column}_{rank}" for rank in ranks for column in ("label", "index", "probability")]
-        # Behind the others, which programs may read by their place.
+        # Last, because programs may read the others by position.
         scores = [f"score_{rank}" for rank in ranks]
         self._writer.writerow(["path", "error", "model", "version", *classes, *scores])
 
@@ -107,24 +105,24 @@ class Csv:
         self._writer.writerow(row + scores + [""] * (self._top - len(scores)))
 
     def close(self) -> None:
-        """Holds nothing back."""
+        """Nothing is buffered."""
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-    """Opens a text file beside `path` that takes its place at the end, and goes without a trace on any error.
+    """Opens a text file beside `path` that replaces it at the end, or is removed on any error.
 
     Raises:
         CommandError: the file cannot be written there.
     """
-    # A link stays a link; what it points to is replaced.
+    # A link stays a link; its target is replaced.
     target = path.resolve()
     staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         file = staged.open("x", newline="", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise CommandError(
-            f"{path} cannot be written: {error.strerror}; name a file in a folder of yours", Exit.USAGE
+            f"{path} cannot be written: {error.strerror}; choose a file in a folder that you can write to", Exit.USAGE
         ) from error
     try:
         with file:
@@ -141,7 +139,7 @@ def _as_json(one: "Class") -> dict[str, object]:
 
 
 def _finite(number: float) -> float | None:
-    # A server of another make may send numbers that JSON does not have.
+    # Other servers may send numbers that JSON cannot represent.
     return number if math.isfinite(number) else None
 
 

@@ -42,7 +42,7 @@ The result, for a program:
 \b
   pixelserve models pull s3://bucket/models/mnist-cnn --json | jq -r '.versions[] | [.version, .state] | @tsv'
 
-Existing versions stay; one with other content is refused unless --replace is given.
+Existing versions stay; a version with different content is refused without --replace.
 """
 
 
@@ -67,16 +67,16 @@ def pull(
         str | None, typer.Option(help="Versions, separated by commas; default: all.", metavar="NUMBERS")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite existing versions that have other content.")
+        bool, typer.Option("--replace", help="Overwrite existing versions that have different content.")
     ] = False,
     require_card: Annotated[bool, typer.Option("--require-card", help="Refuse versions without a card.json.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Load each version as a server does, and replay its golden samples.")
+        bool, typer.Option("--check", help="Load each version like a server, and replay its golden samples.")
     ] = False,
     max_mib: Annotated[int, typer.Option(min=1, help="Maximum total size of the files, in MiB.")] = 4096,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Mirror a model into a repository, whole and verified: all at once, or not at all."""
+    """Mirror a model into a repository, verified and all-or-nothing."""
     mirror = extras.load("pixelserve.pull.mirror", extra="pull")
     prove = extras.load("pixelserve_server.tools.check", extra="server").check_model if check else None
     wanted = mirror.Wanted(
@@ -93,13 +93,11 @@ def pull(
         with _Bar() as bar:
             mirrored = mirror.mirror(wanted, bar)
     except PullError as error:
-        # It may hold names that a stranger chose.
+        # It may contain untrusted names.
         raise CommandError(terminal.printable(str(error)), error.exit_code) from error
     for version, evidence in mirrored.evidence.items():
         if evidence.sha256 is None:
-            _say(
-                f"warning: {mirrored.model.name} version {version} has no card.json, so nothing shows that it is whole"
-            )
+            _say(f"warning: {mirrored.model.name} version {version} has no card.json, so it cannot be verified")
     typer.echo(json.dumps(mirrored.as_json(), indent=2) if as_json else _summary(mirrored))
 
 
@@ -108,7 +106,7 @@ def _numbers(versions: str | None) -> frozenset[int] | None:
         return None
     parts = [part.strip() for part in versions.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) for part in parts):
-        raise typer.BadParameter(f"--versions {versions!r}: expected numbers above 0 with commas between, such as 1,3")
+        raise typer.BadParameter(f"--versions {versions!r}: expected comma-separated numbers above 0, such as 1,3")
     return frozenset(map(int, parts))
 
 
@@ -127,7 +125,7 @@ def _say(line: str) -> None:
 
 
 class _Bar:
-    """Shows on stderr how many bytes are there, where that is a terminal."""
+    """Shows the received bytes on stderr, if it is a terminal."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -152,4 +150,4 @@ class _Bar:
         self._bar.advance(self._task, count)
 
     def on_wait(self, model: str) -> None:
-        _say(f"waiting for another pull of {model} into the same repository")
+        _say(f"waiting for another pull of {model} into this repository")

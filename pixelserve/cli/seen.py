@@ -1,4 +1,4 @@
-"""Saves pictures as a model saw them, and what its answers depend on."""
+"""Saves pictures as a model saw them, with occlusion maps."""
 
 import struct
 import zlib
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from pixelserve.client import Prediction
 
-# A map is drawn over a picture of at least so many pixels a side.
+# Minimum pixels per side of a picture with a map.
 _LEAST_SIDE = 224
 _OPACITY = 0.7
 _COLOUR_TYPES = {1: 0, 3: 2}
 
 
 class SeenFolder:
-    """A folder of PNG files, numbered as the predictions are."""
+    """A folder of PNG files, numbered like the predictions."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes the folder.
+        """Creates the folder.
 
         Raises:
-            CommandError: it cannot be made.
+            CommandError: it cannot be created.
         """
         self._folder = folder
         self._count = 0
@@ -36,7 +36,7 @@ class SeenFolder:
             raise _cannot_write(folder, error) from error
 
     def add(self, prediction: "Prediction") -> None:
-        """Saves what the model saw, and the occlusion map over it, of a prediction that has them.
+        """Saves a prediction's picture as the model saw it, with its occlusion map, if it has them.
 
         Raises:
             CommandError: a file cannot be written.
@@ -60,7 +60,7 @@ class SeenFolder:
 def png(levels: "npt.NDArray[np.uint8]") -> bytes:
     """Returns a PNG file of uint8 [height, width, 1 or 3]. The base installation has no Pillow."""
     height, width, channels = levels.shape
-    # Each row begins with its filter: none.
+    # Each row starts with its filter type: none.
     rows = b"".join(b"\0" + row.tobytes() for row in levels)
     header = struct.pack(">2I5B", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
@@ -74,7 +74,7 @@ def over(levels: "npt.NDArray[np.uint8]", occlusion: "npt.NDArray[np.float32]") 
 
     Args:
         levels: uint8 [height, width, 1 or 3].
-        occlusion: [row, column]; cells above 0 become red, below 0 blue, the farthest from 0 most.
+        occlusion: [row, column]; cells above 0 become red, below 0 blue, stronger with distance from 0.
 
     Returns:
         uint8 [height, width, 3].
@@ -84,7 +84,7 @@ def over(levels: "npt.NDArray[np.uint8]", occlusion: "npt.NDArray[np.float32]") 
     factor = -(-_LEAST_SIDE // max(min(levels.shape[:2]), 1))
     grown = levels.repeat(factor, axis=0).repeat(factor, axis=1).astype(np.float32)
     cells = len(occlusion)
-    # Borders of cells as the server draws them: height * row // cells.
+    # The server's cell borders: height * row // cells.
     rows, columns = (
         np.searchsorted([side * cell // cells * factor for cell in range(1, cells)], np.arange(side * factor), "right")
         for side in levels.shape[:2]
@@ -99,4 +99,6 @@ def over(levels: "npt.NDArray[np.uint8]", occlusion: "npt.NDArray[np.float32]") 
 
 
 def _cannot_write(path: Path, error: OSError) -> CommandError:
-    return CommandError(f"{path} cannot be written: {error.strerror}; name a folder of yours", Exit.USAGE)
+    return CommandError(
+        f"{path} cannot be written: {error.strerror}; choose a folder that you can write to", Exit.USAGE
+    )

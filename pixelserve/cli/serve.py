@@ -1,4 +1,4 @@
-"""`pixelserve serve`: hands its arguments to the server, whose settings are its options."""
+"""`pixelserve serve`: passes its arguments to the server, whose settings are its options."""
 
 import sys
 
@@ -18,6 +18,6 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(context: typer.Context) -> None:
-    """Runs the server until it is told to stop, and exits with its exit code."""
+    """Runs the server until it stops, and exits with its exit code."""
     server = extras.load("pixelserve_server.command", extra="server")
     sys.exit(server.main(context.args))

@@ -1,6 +1,6 @@
-"""What the commands share about terminals: safe text, tables, and consoles that know where they print.
+"""Terminal output of the commands: safe text, tables and consoles.
 
-rich is loaded only where something is drawn: it takes as long to load as the rest of the command line.
+rich is imported only for drawing: the import takes as long as the rest of the command line.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# Where nobody watches, a table is as wide as it needs to be: a path that is wrapped is no path any more.
+# Without a terminal, tables are as wide as needed, because a wrapped path is not usable.
 _UNWATCHED_WIDTH = 400
 
 
 def printable(text: str) -> str:
-    """Returns text with all escaped that could steer a terminal: names come from strangers' files and servers."""
+    """Escapes control characters, because names may come from untrusted files and servers."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Returns a console for stdout or stderr as they are now."""
+    """Returns a console for the current stdout or stderr."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False, markup=False)
@@ -34,7 +34,7 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> "Table":
-    """Returns an empty table in the house style; the columns named in `right` are aligned there."""
+    """Returns an empty table in the common style; the columns in `right` are right-aligned."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -44,14 +44,14 @@ def table(*columns: str, right: Sequence[str] = ()) -> "Table":
 
 
 def add_row(to: "Table", *cells: str) -> None:
-    """Adds a row of plain texts, made printable."""
+    """Adds a row of texts, made printable."""
     from rich.text import Text
 
     to.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def print_table(shown: "Table") -> None:
-    """Prints a table on stdout, without the spaces that fill up its last column."""
+    """Prints a table on stdout, without padding in its last column."""
     screen = console()
     with screen.capture() as captured:
         screen.print(shown)

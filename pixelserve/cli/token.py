@@ -1,4 +1,4 @@
-"""`pixelserve token new`: makes an access token, and the line of a server's file that accepts it."""
+"""`pixelserve token new`: makes an access token and its line for the server's token file."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from pixelserve import tokens
 
 from .exits import CommandError, Exit
 
-_EPILOG = """The line is for the server's file (--tokens), the token for the client:
+_EPILOG = """The line goes into the server's file (--tokens), the token to the client:
 
 \b
   pixelserve token new --scope infer --name shop >> tokens
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make access tokens for a server's clients.")
     group.command("new", epilog=_EPILOG)(new)
-    # Without it, typer would take a group with one command for that command.
+    # Without it, typer would treat a group with one command as that command.
     group.callback()(lambda: None)
     app.add_typer(group, name="token")
 
@@ -42,7 +42,7 @@ def new(
     ],
     name: Annotated[
         str | None,
-        typer.Option(help="The owner, for the server's log; default: a name made from the digest.", metavar="NAME"),
+        typer.Option(help="The owner, for the server's log; default: derived from the digest.", metavar="NAME"),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -51,7 +51,7 @@ def new(
     rate: Annotated[str | None, typer.Option(help="Maximum requests per second.", metavar="NUMBER")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print both as JSON on stdout.")] = False,
 ) -> None:
-    """Make a token: its line for the server's file on stdout, the token itself on stderr."""
+    """Make a token: prints its line for the server's file on stdout, the token on stderr."""
     secret = tokens.new_token()
     digest = tokens.digest_of(secret)
     if model and not all(model):
@@ -71,5 +71,5 @@ def new(
         return
     typer.echo(token.line())
     if sys.stderr.isatty():
-        print("The token, which is shown this once:", file=sys.stderr)
+        print("The token, shown only once:", file=sys.stderr)
     print(secret, file=sys.stderr)

@@ -87,7 +87,7 @@ def train(
         str | None,
         typer.Option(help="Train several models and combine them into one.", metavar="bagging|boosting|stacking"),
     ] = None,
-    members: Annotated[int | None, typer.Option(help="How many models an ensemble has; default: 5.")] = None,
+    members: Annotated[int | None, typer.Option(help="Number of models in an ensemble; default: 5.")] = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -102,8 +102,7 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Continue the run of --run-dir if it was stopped, start it if there is none, and keep it if it is "
-            "finished.",
+            help="Continue a stopped run in --run-dir; start it if it does not exist, keep it if it is finished.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,

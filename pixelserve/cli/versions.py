@@ -1,4 +1,4 @@
-"""`pixelserve models promote|rollback|diff`: which version of a model is the stable one, and how two of them differ."""
+"""`pixelserve models promote|rollback|diff`: changes a model's stable version, and compares versions."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from . import card_text, extras, terminal
 from .options import Name
 
 _PROMOTE_EPILOG = """A version's name is a parameter of config.pbtxt; nothing else in the file changes. A server
-with --model-control-mode poll follows by itself, one with explicit at the next load of the model:
+with --model-control-mode poll applies it, one with explicit at the next load of the model:
 
 \b
   pixelserve models promote mnist-cnn 2 --to candidate       # requests can now select the candidate
@@ -28,7 +28,7 @@ answers at once; a second rollback undoes the first:
 \b
   pixelserve models rollback mnist-cnn
 """
-_DIFF_EPILOG = """Both cards, and how often the two put a golden sample into the same class, computed here with
+_DIFF_EPILOG = """Both cards, and how often both versions predict the same class for a golden sample, computed here with
 ONNX Runtime. Without versions: the stable one and the candidate, else the two highest:
 
 \b
@@ -39,7 +39,7 @@ ONNX Runtime. Without versions: the stable one and the candidate, else the two h
 
 
 class Alias(StrEnum):
-    """What a version may be promoted to."""
+    """Names for promoted versions."""
 
     stable = "stable"
     candidate = "candidate"
@@ -68,7 +68,7 @@ def promote(
             min=1,
         ),
     ] = None,
-    to: Annotated[Alias, typer.Option(help="The name that it gets.")] = Alias.stable,
+    to: Annotated[Alias, typer.Option(help="The version's new name.")] = Alias.stable,
     model_repository: Repository = Path("models"),
     as_json: NamesAsJson = False,
 ) -> None:
@@ -93,14 +93,14 @@ def _print_move(move: Any, as_json: bool) -> None:
         return
     for alias, version in move.after.items():
         before = move.before.get(alias)
-        was = "as it was" if before == version else f"it was {before}" if before else "there was none"
+        was = "unchanged" if before == version else f"was {before}" if before else "was unset"
         typer.echo(terminal.printable(f"{move.model}: {alias} is version {version} ({was})"))
 
 
 def diff(
     name: Name,
     first: Annotated[str, typer.Argument(help="A version's number or name.", metavar="A")] = "",
-    second: Annotated[str, typer.Argument(help="The number or name of the other.", metavar="B")] = "",
+    second: Annotated[str, typer.Argument(help="The other version's number or name.", metavar="B")] = "",
     model_repository: Repository = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: both cards, and the agreement.")] = False,
 ) -> None:
@@ -120,7 +120,7 @@ def diff(
 
 
 def _side_facts(side: Any) -> dict[tuple[str, int], str]:
-    """Returns a version's facts by label, and by number where several have the same."""
+    """Returns a version's facts by label, numbered if several have the same label."""
     card = card_text.parse(side.card.model_dump_json()) if side.card else {}
     facts = [("model file", f"{side.size_bytes:,} bytes"), ("card", "" if card else "none"), *card_text.facts(card)]
     seen: Counter[str] = Counter()
@@ -136,7 +136,7 @@ def _agreement_text(found: Any) -> str:
     if found.agreement is None:
         return f"not computed: {found.reason}"
     agreement = found.agreement
-    difference = f"outputs differ by {agreement.largest_difference:.3g} at most"
+    difference = f"outputs differ by at most {agreement.largest_difference:.3g}"
     if agreement.same_labels is None:
         return f"on {agreement.samples:,} golden samples, {difference}"
     share = agreement.same_labels / agreement.samples

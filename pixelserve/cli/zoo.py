@@ -1,4 +1,4 @@
-"""`pixelserve zoo`: the recipes, what they claim, and what their exported models measure now."""
+"""`pixelserve zoo`: the recipes, their claims, and new measurements of their exported models."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The client for asyncio: a thin shell, whose decisions are those of batching and retrying."""
+"""The client for asyncio: a thin shell over batching and retrying."""
 
 import asyncio
 import collections
@@ -10,7 +10,7 @@ from pixelserve.oip import inference_pb2 as oip
 from pixelserve.v1 import classifier_pb2 as pb
 
 from . import health, models
-from .async_caller import AsyncCaller
+from .async_pool import AsyncConnectionPool
 from .batching import Batch, Inversion, Query, chunks
 from .channel import CHECK, CLASSIFY, LIST_MODELS, LOAD_MODEL, UNLOAD_MODEL, Configuration
 from .errors import CallError
@@ -23,11 +23,11 @@ _ONCE = Retry(attempts=1)
 
 
 class AsyncClient:
-    """Asks PixelServe servers what is on pictures, from asyncio: `Client` with `await`.
+    """Classifies pictures with PixelServe servers, from asyncio: `Client` with `await`.
 
-    It belongs to the event loop that first uses it; any number of its tasks may share it. No connection is made before
-    the first call. Files are read, and PIL images compressed, in threads. Close it, or use it in an `async with`
-    statement: closing ends calls under way with `ClosedError`.
+    Bound to the event loop that first uses it; its tasks may share it. Connects on the first call. Files are read, and
+    PIL images compressed, in threads. Close it, or use it in an `async with` statement: closing ends pending calls with
+    `ClosedError`.
 
     Example:
         >>> async def main():
@@ -49,7 +49,7 @@ class AsyncClient:
         batch_size: int = 32,
         max_in_flight: int = 8,
     ) -> None:
-        """Makes a client. Arguments and errors are those of `Client`."""
+        """Creates a client. Arguments and errors are those of `Client`."""
         self._configuration = Configuration.of(
             target,
             timeout_s=timeout_s,
@@ -60,7 +60,7 @@ class AsyncClient:
             batch_size=batch_size,
             max_in_flight=max_in_flight,
         )
-        self._caller = AsyncCaller(self._configuration)
+        self._connections = AsyncConnectionPool(self._configuration)
         self._in_flight = asyncio.Semaphore(max_in_flight)
 
     @overload
@@ -112,7 +112,7 @@ class AsyncClient:
             ...     async with AsyncClient("127.0.0.1:8001") as client:
             ...         return await client.classify(["seven.png", "broken.png"], model="mnist-cnn")
             >>> [prediction.error for prediction in asyncio.run(main())]
-            ['', 'this is no picture']
+            ['', 'this is not a picture']
         """
         query = Query(model, version, top_k, inversion, return_seen, occlusion)
         timeout_s = self._configuration.timeout_s_or(timeout_s)
@@ -135,10 +135,9 @@ class AsyncClient:
     ) -> AsyncGenerator[Prediction, None]:
         """Classifies any number of pictures, in their order, with memory for a few requests only.
 
-        Takes from `images` as predictions are taken from it: at most `batch_size` × `max_in_flight` pictures ahead. An
-        iterable that takes long to give the next picture should be an asynchronous one. To leave the loop early,
-        close the iterator (`contextlib.aclosing`): that cancels what is under way. Arguments and errors are those of
-        `classify`.
+        Reads `images` lazily, at most `batch_size` × `max_in_flight` pictures ahead; slow iterables should be
+        asynchronous. To leave the loop early, close the iterator (`contextlib.aclosing`), which cancels pending
+        requests. Arguments and errors are those of `classify`.
 
         Example:
             >>> from pathlib import Path
@@ -155,7 +154,7 @@ class AsyncClient:
         return self._iterate(query, images, self._configuration.timeout_s_or(timeout_s))
 
     async def models(self, name: str = "") -> list[ModelVersion]:
-        """Returns what the server has, ready or not. Arguments and errors are those of `Client.models`.
+        """Returns the server's model versions, ready or not. Arguments and errors are those of `Client.models`.
 
         Example:
             >>> async def main():
@@ -165,10 +164,10 @@ class AsyncClient:
             ['mnist-cnn']
         """
         request = pb.ListModelsRequest(name=name)
-        return models.models_of(await self._caller.call(LIST_MODELS, request, self._configuration.timeout_s))
+        return models.models_of(await self._connections.call(LIST_MODELS, request, self._configuration.timeout_s))
 
     async def load_model(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Has the server load a model. Arguments and errors are those of `Client.load_model`.
+        """Loads a model on the server. Arguments and errors are those of `Client.load_model`.
 
         Example:
             >>> async def main():
@@ -177,10 +176,10 @@ class AsyncClient:
             >>> asyncio.run(main())
         """
         request = oip.RepositoryModelLoadRequest(model_name=name)
-        await self._caller.call(LOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
+        await self._connections.call(LOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
 
     async def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Has the server unload a model. Arguments and errors are those of `Client.unload_model`.
+        """Unloads a model from the server. Arguments and errors are those of `Client.unload_model`.
 
         Example:
             >>> async def main():
@@ -189,7 +188,7 @@ class AsyncClient:
             >>> asyncio.run(main())
         """
         request = oip.RepositoryModelUnloadRequest(model_name=name)
-        await self._caller.call(UNLOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
+        await self._connections.call(UNLOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
 
     async def health(self, service: str = "") -> str:
         """Returns SERVING, NOT_SERVING, SERVICE_UNKNOWN or UNKNOWN. Arguments and errors are those of `Client.health`.
@@ -202,13 +201,15 @@ class AsyncClient:
             'SERVING'
         """
         try:
-            answer = await self._caller.call(CHECK, health.request(service), self._configuration.timeout_s, retry=_ONCE)
+            answer = await self._connections.call(
+                CHECK, health.request(service), self._configuration.timeout_s, retry=_ONCE
+            )
         except CallError as error:
             return health.status_of_failure(error)
         return health.status_of(answer)
 
     async def close(self) -> None:
-        """Ends calls under way with `ClosedError`, and the connections. Closing twice is closing once.
+        """Ends pending calls with `ClosedError`, and closes the connections. May be called repeatedly.
 
         Example:
             >>> async def main():
@@ -216,7 +217,7 @@ class AsyncClient:
             ...     await client.close()
             >>> asyncio.run(main())
         """
-        await self._caller.close()
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,13 +241,13 @@ class AsyncClient:
                 for prediction in await ahead.popleft():
                     yield prediction
         finally:
-            # The loop was left, or a request failed: nobody wants the rest.
+            # The loop was left, or a request failed: cancel the rest.
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _classify_in_turn(self, query: Query, pictures: list[Picture], timeout_s: float) -> list[Prediction]:
-        # Iterations side by side share what this client may have in flight.
+        # Concurrent iterations share the client's limit of requests in flight.
         async with self._in_flight:
             return await self._classify(query, pictures, timeout_s)
 
@@ -260,7 +261,7 @@ class AsyncClient:
         if not batch.is_to_be_sent:
             return batch.unsent()
         try:
-            answer = await self._caller.call(CLASSIFY, batch.request, timeout_s)
+            answer = await self._connections.call(CLASSIFY, batch.request, timeout_s)
         except CallError as error:
             halves = batch.halves(error)
             if not halves:

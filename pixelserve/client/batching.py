@@ -1,4 +1,4 @@
-"""From pictures to requests, and from answers to predictions. No input or output but reading the pictures' files."""
+"""Converts pictures to requests and answers to predictions. The only I/O is reading the pictures' files."""
 
 import itertools
 import logging
@@ -17,7 +17,7 @@ from .pictures import Loaded, Picture, load
 from .predictions import Prediction, classes_of, map_of, pixels_of
 
 Inversion: TypeAlias = Literal["never", "always", "auto"]
-"""Whether pictures are inverted before the model sees them; auto: where their border is lighter than mid-grey."""
+"""Whether to invert pictures before inference; auto: if their border is lighter than mid-grey."""
 
 _INVERSIONS = {
     None: pb.INVERSION_UNSPECIFIED,
@@ -26,19 +26,19 @@ _INVERSIONS = {
     "auto": pb.INVERSION_AUTO,
 }
 
-# gRPC servers and proxies take 4 MiB a message unless told otherwise. A larger picture travels alone.
+# gRPC servers and proxies accept 4 MiB per message by default. A larger picture is sent alone.
 MAX_REQUEST_BYTES = 3 * 1024 * 1024
 
-# How servers refuse too many pixels (32 times --max-image-pixels), and too many images (--max-images, the model's
-# batch, or the number of fields). Clients cannot know all of these limits: ListModels has only the model's batch, and
-# headers of pictures are not read here.
+# Servers' messages for too many pixels (32 times --max-image-pixels) and too many images (--max-images, the model's
+# batch, or the number of fields). Clients do not know all of these limits: ListModels has only the model's batch, and
+# picture headers are not read here.
 _TOO_MUCH = re.compile("pixels together; at most|images; expected 1 to|too large: it has more than .* fields")
 _LOG = logging.getLogger("pixelserve.client")
 
 
 @dataclass
 class Query:
-    """What is asked about every picture of a call.
+    """The options for every picture of a call.
 
     Raises:
         ValueError: `inversion`, `top_k` or `occlusion` is out of range.
@@ -47,35 +47,35 @@ class Query:
     model: str
     """The model's name."""
     version: str = ""
-    """The version's number; empty: the one that the server would choose."""
+    """The version's number; empty: the server's choice."""
     top_k: int = 1
-    """How many of the best classes to return, at least 1."""
+    """Number of top classes to return, at least 1."""
     inversion: Inversion | None = None
-    """Whether pictures are inverted; None: as the model's configuration says."""
+    """Whether to invert pictures; None: the model's setting."""
     return_seen: bool = False
     """Whether to return each picture as the model saw it."""
     occlusion: int = 0
     """Cells per side of an occlusion map; 0: none."""
     most_images: int = sys.maxsize
-    """Most pictures in a request; lowered when the server refuses more."""
+    """Maximum pictures per request; lowered when the server refuses more."""
 
     def __post_init__(self) -> None:
         if self.inversion not in _INVERSIONS:
-            raise ValueError(f"inversion must be 'never', 'always', 'auto' or None, and is {self.inversion!r}")
+            raise ValueError(f"inversion must be 'never', 'always', 'auto' or None; got {self.inversion!r}")
         if not 1 <= self.top_k < 2**31:
-            raise ValueError(f"top_k must be at least 1 and less than 2**31, and is {self.top_k}")
+            raise ValueError(f"top_k must be at least 1 and less than 2**31; got {self.top_k}")
         if not 0 <= self.occlusion < 2**31:
-            raise ValueError(f"occlusion must be 2 to 8 cells per side, or 0 for none, and is {self.occlusion}")
+            raise ValueError(f"occlusion must be 2 to 8 cells per side, or 0 for none; got {self.occlusion}")
 
     def images_of(self, batch_size: int) -> int:
-        """Returns how many pictures a request may hold. An occlusion map takes a request of its own."""
+        """Returns the maximum pictures per request. An occlusion map needs a separate request."""
         return 1 if self.occlusion else min(batch_size, self.most_images)
 
     def batches(self, pictures: Iterable[Picture]) -> Iterator["Batch"]:
-        """Loads pictures and yields them in requests of at most 3 MiB, each loaded when it is asked for.
+        """Yields pictures in requests of at most 3 MiB, loading each on demand.
 
         Raises:
-            TypeError, ValueError: as `pictures.load` says.
+            TypeError, ValueError: as for `pictures.load`.
         """
         batch, size = Batch(self), 0
         for picture in pictures:
@@ -106,28 +106,28 @@ class Batch:
         )
 
     def add(self, loaded: Loaded) -> None:
-        """Adds a picture; one that could not be loaded is not sent."""
+        """Adds a picture; unreadable ones are not sent."""
         self.loaded.append(loaded)
         if loaded.image is not None:
             self.request.images.append(loaded.image)
 
     @property
     def is_to_be_sent(self) -> bool:
-        """Whether there is anything to ask the server."""
+        """Whether the batch has pictures to send."""
         return bool(self.request.images)
 
     def unsent(self) -> list[Prediction]:
-        """Returns the predictions of a batch none of whose pictures could be loaded."""
+        """Returns the predictions of a batch with only unreadable pictures."""
         return [self._failed(loaded, loaded.error) for loaded in self.loaded]
 
     def answered(self, response: pb.ClassifyResponse) -> list[Prediction]:
         """Returns the predictions, in the pictures' order.
 
         Raises:
-            InternalError: the answer has not one result per picture, or pixels or a map of another size than it says.
+            InternalError: the answer lacks one result per picture, or its pixels or map have the wrong size.
         """
         if len(response.results) != len(self.request.images):
-            message = f"the server answered {len(response.results)} results for {len(self.request.images)} pictures"
+            message = f"the server sent {len(response.results)} results for {len(self.request.images)} pictures"
             raise InternalError(grpc.StatusCode.INTERNAL, message)
         results = iter(response.results)
         return [
@@ -136,7 +136,7 @@ class Batch:
         ]
 
     def halves(self, error: CallError) -> "list[Batch]":
-        """Returns the pictures as two batches if a call failed because a request may hold less; else nothing."""
+        """Returns the pictures as two batches if the request was too large for the server; else nothing."""
         if not _is_too_much(error) or len(self.request.images) == 1:
             return []
         middle = -(-len(self.loaded) // 2)
@@ -155,10 +155,10 @@ class Batch:
         return halves
 
     def refused(self, error: CallError) -> list[Prediction]:
-        """Returns the predictions of a batch whose call failed because of its only picture's size.
+        """Returns the predictions of a batch whose only picture is too large for the server.
 
         Raises:
-            CallError: it failed for another reason, which is no picture's fault.
+            CallError: it failed for another reason.
         """
         is_too_large = error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and self.request.ByteSize() > MAX_REQUEST_BYTES
         if not (is_too_large or _is_too_much(error)) or len(self.request.images) != 1:
@@ -181,7 +181,7 @@ class Batch:
 
 
 def chunks(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    """Yields so many pictures at a time, and takes no more from the iterable than that."""
+    """Yields lists of up to `size` pictures, reading the iterable lazily."""
     pictures = iter(pictures)
     while chunk := list(itertools.islice(pictures, size)):
         yield chunk

@@ -1,7 +1,7 @@
-"""Where the servers are, how to reach them, and who is asking: everything both clients are built from.
+"""The configuration of both clients: addresses, channel options and credentials.
 
-Several addresses become one gRPC channel with gRPC's own round robin where gRPC has a way to say so (a DNS name, or a
-list of IP addresses); otherwise a channel each, in turn.
+Several addresses share one gRPC channel with gRPC's round robin if gRPC can express them (a DNS name, or a list of IP
+addresses); otherwise they get a channel each, used in turn.
 """
 
 import ipaddress
@@ -27,20 +27,20 @@ UNLOAD_MODEL = "/inference.GRPCInferenceService/RepositoryModelUnload"
 CHECK = "/grpc.health.v1.Health/Check"
 
 _OPTIONS: tuple[tuple[str, Any], ...] = (
-    # Ours are the only retries: gRPC's would multiply them and know nothing of the caller's `Retry`.
+    # gRPC's retries are off: they would multiply ours and ignore the caller's `Retry`.
     ("grpc.enable_retries", 0),
-    # Without this, a DNS record could bring a policy of its own, with retries.
+    # Without this, a DNS record could set its own policy, with retries.
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    # A restarted server is found again within the attempts that `Retry` makes, not after gRPC's second.
+    # A restarted server is found within `Retry`'s attempts, not after gRPC's 1 s.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5000),
-    # Lists of models carry their cards.
+    # Lists of models contain their cards.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
 
-# Where gRPC looks for a proxy, in its order; the first that is set counts.
+# Where gRPC looks for a proxy, in order; the first that is set counts.
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _NO_PROXY = ("grpc.enable_http_proxy", 0)
 
@@ -49,16 +49,16 @@ _Channel = TypeVar("_Channel")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What one gRPC channel is made from."""
+    """The target and options of one gRPC channel."""
 
     target: str
-    """gRPC's name of it."""
+    """gRPC's target name."""
     address: str
-    """The same as the caller gave it, for messages."""
+    """The address as given by the caller, for messages."""
     options: tuple[tuple[str, Any], ...] = _OPTIONS
     """gRPC's channel arguments."""
     proxy: str = ""
-    """The environment variable whose proxy gRPC may ask instead of connecting; empty: it connects itself."""
+    """The environment variable of the proxy that gRPC may use, or empty."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class Configuration:
     """A client's arguments, checked."""
 
     endpoints: tuple[Endpoint, ...]
-    """One for each channel."""
+    """One per channel."""
     credentials: grpc.ChannelCredentials | None
-    """For TLS; None: plain text."""
+    """TLS credentials; None: plain text."""
     metadata: tuple[tuple[str, str], ...] = field(repr=False)
-    """Sent with every call; not shown, since it may hold the token."""
+    """Sent with every call; not in the repr, because it may contain the token."""
     timeout_s: float
-    """Seconds for a call, all attempts included, unless the call says otherwise."""
+    """Default seconds per call, including all attempts."""
     retry: Retry
-    """How often a call is tried."""
+    """When to retry calls."""
     batch_size: int
-    """Most pictures in a request."""
+    """Maximum pictures per request."""
     max_in_flight: int
-    """Most requests at once, of those that one client makes for many pictures."""
+    """Maximum concurrent requests of one client for many pictures."""
 
     @classmethod
     def of(
@@ -96,18 +96,16 @@ class Configuration:
         """Checks a client's arguments and reads the certificates.
 
         Raises:
-            SettingsError: one of them is no good; the message names it.
+            SettingsError: an argument is invalid; the message names it.
         """
         addresses = [target] if isinstance(target, str) else list(target)
         if not addresses or not all(addresses):
-            raise SettingsError("target must be an address such as 127.0.0.1:8001, or a list of them, and is empty")
+            raise SettingsError("target is empty; expected an address such as 127.0.0.1:8001, or a list of them")
         if wrong := next((each for each in addresses if each.startswith(("http://", "https://"))), None):
-            raise SettingsError(
-                f"target must be host:port, without http://, and is {wrong}; for encryption there is tls"
-            )
+            raise SettingsError(f"target must be host:port, without http://; got {wrong}; for encryption, use tls")
         for name, value in (("batch_size", batch_size), ("max_in_flight", max_in_flight)):
             if value < 1:
-                raise SettingsError(f"{name} must be at least 1, and is {value}")
+                raise SettingsError(f"{name} must be at least 1; got {value}")
         return cls(
             endpoints=_endpoints(addresses, tls),
             credentials=_credentials(tls) if tls else None,
@@ -119,7 +117,7 @@ class Configuration:
         )
 
     def timeout_s_or(self, timeout_s: float | None) -> float:
-        """Returns a call's own timeout, or the client's where it has none.
+        """Returns a call's timeout, or the client's if it has none.
 
         Raises:
             SettingsError: it is not more than 0.
@@ -128,15 +126,15 @@ class Configuration:
 
 
 class Rotation(Generic[_Channel]):
-    """Channels in turn. Any thread may ask."""
+    """Channels used in turn. Thread-safe."""
 
     def __init__(self, channels: Sequence[_Channel]) -> None:
-        self.channels = tuple(channels)
-        # `next` of an itertools object is one step under the GIL.
-        self._turns: Iterator[_Channel] = itertools.cycle(self.channels)
+        self.all = tuple(channels)
+        # `next` of an itertools object is atomic under the GIL.
+        self._turns: Iterator[_Channel] = itertools.cycle(self.all)
 
     def next(self) -> _Channel:
-        """Returns the channel whose turn it is."""
+        """Returns the next channel."""
         return next(self._turns)
 
 
@@ -147,7 +145,7 @@ def checked_timeout_s(timeout_s: float) -> float:
         SettingsError: it is not more than 0.
     """
     if not timeout_s > 0:
-        raise SettingsError(f"timeout_s must be more than 0 (math.inf: no limit), and is {timeout_s}")
+        raise SettingsError(f"timeout_s must be more than 0 (math.inf: no limit); got {timeout_s}")
     return math.inf if math.isinf(timeout_s) else float(timeout_s)
 
 
@@ -156,20 +154,20 @@ def _endpoints(addresses: Sequence[str], tls: Tls | None) -> tuple[Endpoint, ...
     if tls and tls.server_name:
         options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
     each = tuple(_endpoint(address, options) for address in addresses)
-    # One channel has one name to check certificates against: without a given one, each address needs its own. And a
-    # proxy is asked for one address.
+    # A channel checks certificates against one name: without a given one, each address needs its own channel. A proxy
+    # also connects to only one address.
     is_shared = (not tls or tls.server_name) and not any(one.proxy for one in each)
     scheme = _common_ip_scheme(addresses) if is_shared else None
     if len(addresses) == 1 or scheme is None:
         return each
-    # Without the authority the whole list would be sent as the name of the host.
+    # Without the authority, the whole list would be sent as the host name.
     options = (*options, _NO_PROXY, ("grpc.default_authority", addresses[0]))
     return (Endpoint(f"{scheme}:{','.join(addresses)}", ", ".join(addresses), options),)
 
 
 def _endpoint(address: str, options: tuple[tuple[str, Any], ...]) -> Endpoint:
     if _is_local(address):
-        # gRPC would ask the proxy for 127.0.0.1 too, and the proxy would look for it on its own machine.
+        # gRPC would also proxy 127.0.0.1, which is another machine for the proxy.
         return Endpoint(address, address, (*options, _NO_PROXY))
     return Endpoint(address, address, options, next((name for name in _PROXY_VARIABLES if os.environ.get(name)), ""))
 
@@ -198,7 +196,7 @@ def _is_local(address: str) -> bool:
         return True
     host = host_of(address)
     ip = _ip(host)
-    # 0.0.0.0 is no address of another machine: connecting to it reaches this one.
+    # Connecting to 0.0.0.0 reaches this machine.
     return host == "localhost" or (ip is not None and (ip.is_loopback or ip.is_unspecified))
 
 
@@ -207,11 +205,11 @@ def _metadata(token: str | None, addresses: Sequence[str], *, is_readable: bool)
         return ()
     # The messages must not show the token.
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError("token must be printable ASCII without spaces, and is something else; was it read whole?")
+        raise SettingsError("token must be printable ASCII without spaces; check that it was read correctly")
     if is_readable and not all(map(_is_local, addresses)):
         raise SettingsError(
-            "token would travel readable to another machine; encrypt the connection with tls=Tls() (--tls), or, if the "
-            "network does that, allow it with token_over_plain_text=True (--token-over-plain-text)"
+            "token would be sent unencrypted to another machine; use TLS with tls=Tls() (--tls), or, if the "
+            "network encrypts, allow it with token_over_plain_text=True (--token-over-plain-text)"
         )
     return (("authorization", f"Bearer {token}"),)
 
@@ -228,5 +226,5 @@ def _read(field: str, path: str | PathLike[str] | None) -> bytes | None:
     except OSError as error:
         raise SettingsError(f"tls {field} cannot be read: {path}: {error.strerror}") from error
     if b"-----BEGIN " not in content:
-        raise SettingsError(f"tls {field} must be a PEM file, and {path} is none")
+        raise SettingsError(f"tls {field} must be a PEM file; {path} is not")
     return content

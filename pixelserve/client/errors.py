@@ -1,26 +1,26 @@
-"""Everything that can go wrong for a client, by whose fault it is.
+"""All errors of the client, by cause.
 
     PixelServeClientError           exit code 1
-    ├── SettingsError               2: the caller's: a client cannot be built from these arguments
-    ├── ClosedError                 1: the caller's: the client has been closed
-    ├── PictureError                1: one picture's: it cannot be read; the others are fine
-    └── CallError                   a call ended with another status than OK
-        ├── RequestRefused          4: the caller's: the same call will fail again
+    ├── SettingsError               2: caller error: invalid arguments of a client
+    ├── ClosedError                 1: caller error: the client was closed
+    ├── PictureError                1: one picture cannot be read; the others are fine
+    └── CallError                   a call ended with a status other than OK
+        ├── RequestRefused          4: caller error: the same call will fail again
         │   ├── InvalidRequest      the request is wrong
         │   ├── NotFound            no such model or version
         │   ├── Unauthenticated     the token or the certificate is missing or not accepted
         │   ├── PermissionDenied    the token or the certificate does not allow this
         │   └── Unimplemented       the server does not serve this method
-        ├── NotNow                  5: nobody's: another time or another server may answer
-        │   ├── Unavailable         no server there, or one that is draining, or a version that is not ready
-        │   ├── ResourceExhausted   a queue is full, or the message is larger than the server takes
-        │   ├── DeadlineExceeded    the time that the caller allowed has passed
+        ├── NotNow                  5: temporary: another time or another server may answer
+        │   ├── Unavailable         the server is unreachable or draining, or the version is not ready
+        │   ├── ResourceExhausted   a queue is full, or the message is larger than the server accepts
+        │   ├── DeadlineExceeded    the caller's timeout has passed
         │   └── Cancelled           the call was cancelled
-        └── ServerFailed            6: the server's, or that of something between
-            └── InternalError       the server's; its log has the details
+        └── ServerFailed            6: the server or the network failed
+            └── InternalError       server error; its log has the details
 
-`exit_code` is what the `pixelserve` command exits with. A status that the server never gives (a proxy may) becomes the
-parent that fits, so that catching `RequestRefused`, `NotNow` and `ServerFailed` catches everything.
+`exit_code` is the exit code of the `pixelserve` command. A status that the server never sends (a proxy may) becomes the
+matching parent, so `RequestRefused`, `NotNow` and `ServerFailed` cover everything.
 """
 
 from typing import ClassVar
@@ -29,19 +29,19 @@ import grpc
 
 
 class PixelServeClientError(Exception):
-    """Base of all errors that the client raises on purpose."""
+    """Base class of the client's errors."""
 
     exit_code: ClassVar[int] = 1
 
 
 class SettingsError(PixelServeClientError, ValueError):
-    """The caller's fault: a client cannot be built from these arguments; the message names the argument."""
+    """Caller error: invalid argument; the message names it."""
 
     exit_code = 2
 
 
 class ClosedError(PixelServeClientError):
-    """The caller's fault: the client has been closed, before the call or during it."""
+    """Caller error: the client was closed, before or during the call."""
 
 
 # The message of ClosedError.
@@ -49,23 +49,23 @@ CLOSED = "the client has been closed"
 
 
 class PictureError(PixelServeClientError):
-    """One picture's fault: it could not be read, here or by the server."""
+    """A picture could not be read, by the client or the server."""
 
     def __init__(self, message: str, source: str | None = None) -> None:
         super().__init__(f"{source}: {message}" if source else message)
         self.message = message
-        """What was wrong with the picture."""
+        """What is wrong with the picture."""
         self.source = source
-        """The picture's path; None where it did not come from a file."""
+        """The picture's path, or None if it is not from a file."""
 
 
 class CallError(PixelServeClientError):
-    """A call ended with another status than OK."""
+    """A call ended with a status other than OK."""
 
     remedy: ClassVar[str] = ""
-    """What the caller can do where gRPC has found the failure, and not a server, which would say so itself."""
+    """The remedy for failures detected by gRPC; servers' messages include their own."""
     marks: ClassVar[tuple[str, ...]] = ()
-    """By what gRPC's own messages of this status are known."""
+    """Texts that identify gRPC's own messages for this status."""
 
     def __init__(
         self, code: grpc.StatusCode, message: str, *, address: str = "", attempts: int = 1, proxy: str = ""
@@ -73,13 +73,13 @@ class CallError(PixelServeClientError):
         self.code = code
         """The gRPC status."""
         self.message = message
-        """What the server, or gRPC, said."""
+        """The message from the server or gRPC."""
         self.address = address
-        """Where the last attempt went, as the client was given it."""
+        """The address of the last attempt, as given to the client."""
         self.attempts = attempts
-        """How often the call was tried."""
+        """The number of attempts."""
         self.proxy = proxy
-        """The environment variable whose proxy gRPC may have asked; empty: none."""
+        """The environment variable of the proxy that gRPC may have used, or empty."""
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
@@ -88,76 +88,76 @@ class CallError(PixelServeClientError):
             parts.append(f" (after {self.attempts} attempts)")
         if any(mark in self.message for mark in self.marks):
             if self.proxy:
-                parts.append(f"; {self.proxy} is set, so gRPC asked that proxy unless no_proxy lists the server's host")
+                parts.append(f"; {self.proxy} is set, so gRPC used that proxy unless no_proxy lists the server's host")
             parts.append(f"; {self.remedy}")
         return "".join(parts)
 
 
 class RequestRefused(CallError):
-    """The caller's fault: the same call will fail again."""
+    """Caller error: the same call will fail again."""
 
     exit_code = 4
 
 
 class InvalidRequest(RequestRefused):
-    """The caller's fault: the request is wrong, and the message says how."""
+    """Caller error: invalid request; the message says why."""
 
 
 class NotFound(RequestRefused):
-    """The caller's fault: the server has no such model or version."""
+    """Caller error: the server has no such model or version."""
 
 
 class Unauthenticated(RequestRefused):
-    """The caller's fault: the token or the certificate is missing or not accepted."""
+    """Caller error: the token or the certificate is missing or not accepted."""
 
 
 class PermissionDenied(RequestRefused):
-    """The caller's fault: the token or the certificate does not allow this call."""
+    """Caller error: the token or the certificate does not allow this call."""
 
 
 class Unimplemented(RequestRefused):
-    """The caller's fault: the server does not serve this method; it may be another server, or an older one."""
+    """Caller error: the server does not serve this method; it may be a different server, or an older one."""
 
 
 class NotNow(CallError):
-    """Nobody's fault: another time or another server may answer."""
+    """Temporary: another time or another server may answer."""
 
     exit_code = 5
 
 
 class Unavailable(NotNow):
-    """Nobody's fault: no server is there, or it is draining, or the version is not ready."""
+    """Temporary: the server is unreachable or draining, or the version is not ready."""
 
     remedy = "is a server running there, and does it require TLS?"
     marks = ("failed to connect", "last error:", "errors resolving")
 
 
 class ResourceExhausted(NotNow):
-    """Nobody's fault: a queue is full, or the message is larger than the server takes."""
+    """Temporary: a queue is full, or the message is larger than the server accepts."""
 
     remedy = "send fewer or smaller pictures at once"
     marks = ("message larger",)
 
 
 class DeadlineExceeded(NotNow):
-    """Nobody's fault: the time that the caller allowed has passed, attempts and waits included."""
+    """Temporary: the caller's timeout has passed, including attempts and waits."""
 
     remedy = "allow more time with timeout_s"
     marks = ("Deadline Exceeded",)
 
 
 class Cancelled(NotNow):
-    """Nobody's fault: the call was cancelled, by the server or because nobody wants its answer any more."""
+    """Temporary: the call was cancelled, by the server or because its answer is no longer needed."""
 
 
 class ServerFailed(CallError):
-    """The fault of the server, or of something between it and the client."""
+    """The server or the network failed."""
 
     exit_code = 6
 
 
 class InternalError(ServerFailed):
-    """The server's fault: its log has the details under the id in the message."""
+    """Server error: its log has the details under the id in the message."""
 
 
 CLASSES: dict[grpc.StatusCode, type[CallError]] = {
@@ -183,7 +183,7 @@ CLASSES: dict[grpc.StatusCode, type[CallError]] = {
 def error_for(
     code: grpc.StatusCode, message: str, *, address: str = "", attempts: int = 1, proxy: str = ""
 ) -> CallError:
-    """Returns the error that a status becomes."""
-    # A code of a later gRPC than this client knows.
+    """Returns the error for a status."""
+    # A status code of a newer gRPC.
     kind = CLASSES.get(code, ServerFailed)
     return kind(code, message, address=address, attempts=attempts, proxy=proxy)

@@ -1,4 +1,4 @@
-"""Calls of the synchronous client that can be cancelled from another thread."""
+"""Cancellable calls of the synchronous client."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import grpc
 
 
 class Flight:
-    """The calls that one iteration has under way. Once it has ended, none begins any more."""
+    """The pending calls of one iteration. After its end, no call starts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,10 +34,10 @@ class Flight:
                 self._calls.discard(call)
 
     def end(self) -> None:
-        """Cancels what is under way."""
+        """Cancels the pending calls."""
         with self._lock:
             self._ended.set()
             calls = list(self._calls)
-        # Outside the lock: cancelling wakes the threads that wait, and they take it.
+        # Outside the lock: cancelling wakes the waiting threads, which acquire it.
         for call in calls:
             call.cancel()

@@ -1,8 +1,7 @@
-"""grpc.health.v1 without its library, which is no dependency of the client.
+"""grpc.health.v1 without its library, which the client does not depend on.
 
-Its two messages have one field each, numbered 1: a string, and an enumeration, which travels as an integer does. On the
-wire they are therefore protobuf's own StringValue and Int32Value, and no definition is needed that could collide with
-the library's where a process has both.
+Its two messages have one field each, numbered 1: a string, and an enumeration, encoded as an integer. On the wire they
+equal protobuf's StringValue and Int32Value, so no definition is needed that could collide with the library's.
 https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
@@ -26,10 +25,10 @@ def status_of(response: Int32Value) -> str:
 
 
 def status_of_failure(error: CallError) -> str:
-    """Returns the status that a failed check stands for: a server that does not know the service answers NOT_FOUND.
+    """Returns the status of a failed check: servers answer NOT_FOUND for an unknown service.
 
     Raises:
-        CallError: it stands for none.
+        CallError: the error has no such status.
     """
     if error.code is not grpc.StatusCode.NOT_FOUND:
         raise error

@@ -1,4 +1,4 @@
-"""What a client allows itself: how often it tries, and whom it trusts."""
+"""Settings for a client's retries and TLS."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -8,15 +8,14 @@ from .errors import SettingsError
 
 @dataclass(frozen=True)
 class Retry:
-    """How a call that failed for nobody's fault is tried again.
+    """How to retry calls after temporary failures.
 
-    Only two failures are tried again: UNAVAILABLE, and RESOURCE_EXHAUSTED where the server says when to come back
-    (`grpc-retry-pushback-ms`). That is safe: classifying a picture changes nothing on the server, so doing it twice is
-    the same as once. Everything else would fail again, or has used up its time. No attempt is made past the deadline.
+    Only two failures are retried: UNAVAILABLE, and RESOURCE_EXHAUSTED if the server says when to retry
+    (`grpc-retry-pushback-ms`). That is safe, because classification is idempotent. Other calls would fail again, or
+    have used up their time. No attempt starts after the deadline.
 
-    A server's pushback is the least that is waited, and a negative one means never. With several addresses the next
-    one is tried at once, and only after all of them there is a wait. gRPC's own retries are switched off: they would
-    multiply these.
+    A server's pushback is the minimum wait; a negative one means never. With several addresses, the next one is tried
+    immediately, with a wait only after all of them. gRPC's own retries are off: they would multiply these.
 
     Example:
         >>> client = Client("127.0.0.1:8001", retry=Retry(attempts=2, initial_backoff_s=0.05))
@@ -27,13 +26,13 @@ class Retry:
     """
 
     attempts: int = 5
-    """Most attempts of one call, the first included, at least 1."""
+    """Maximum attempts per call, including the first; at least 1."""
     initial_backoff_s: float = 0.1
     """Seconds before the second attempt."""
     max_backoff_s: float = 2.0
-    """Most seconds between two attempts, unless the server asks for more."""
+    """Maximum seconds between two attempts, unless the server asks for more."""
     multiplier: float = 2.0
-    """By how much each wait is longer than the one before, at least 1."""
+    """Factor between successive waits, at least 1."""
     jitter: float = 0.2
     """By which part of itself a wait is made longer or shorter at random, 0 to 1: clients that failed together do not
     come back together."""
@@ -46,8 +45,8 @@ class Retry:
         _check(0 <= self.jitter <= 1, "jitter", "from 0 to 1", self.jitter)
 
     def backoff_s(self, failures: int, chance: float) -> float:
-        """Returns the seconds to wait after so many failures in a row; `chance` is a random number from 0 to 1."""
-        # No single power, which overflows where many attempts are allowed.
+        """Returns the wait in seconds after this many consecutive failures; `chance` is a random number from 0 to 1."""
+        # Not a single power, which overflows with many attempts.
         plain_s = min(self.initial_backoff_s, self.max_backoff_s)
         for _ in range(failures - 1):
             plain_s = min(plain_s * self.multiplier, self.max_backoff_s)
@@ -56,7 +55,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Tls:
-    """Encrypts the connection, and says which servers to trust.
+    """TLS settings of a client.
 
     Example:
         >>> from pathlib import Path
@@ -64,23 +63,23 @@ class Tls:
         >>> client = Client("127.0.0.1:8001", tls=tls)
 
     Raises:
-        SettingsError: there is a certificate without its key, or a key without its certificate.
+        SettingsError: the certificate or its key is missing.
     """
 
     ca: str | PathLike[str] | None = None
-    """PEM file with the certificates to trust; None: those that gRPC trusts."""
+    """PEM file with the trusted certificates; None: gRPC's defaults."""
     cert: str | PathLike[str] | None = None
-    """PEM file with the client's own certificate chain, where the server asks for one."""
+    """PEM file with the client's certificate chain, if the server requires one."""
     key: str | PathLike[str] | None = None
     """PEM file with the certificate's private key."""
     server_name: str | None = None
-    """Name that the server's certificate must bear; None: the host in the target."""
+    """Expected name in the server's certificate; None: the host in the target."""
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
-            raise SettingsError("tls needs both cert and key, or neither: the one is of no use without the other")
+            raise SettingsError("tls needs both cert and key, or neither")
 
 
 def _check(holds: bool, field: str, expected: str, received: object) -> None:
     if not holds:
-        raise SettingsError(f"retry {field} must be {expected}, and is {received}")
+        raise SettingsError(f"retry {field} must be {expected}; got {received}")

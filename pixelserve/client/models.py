@@ -1,4 +1,4 @@
-"""What a server has: models, their versions and their tensors."""
+"""A server's models, versions and tensors."""
 
 import json
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ class Tensor:
     name: str
     """Its name."""
     datatype: str
-    """As the Open Inference Protocol says it, such as UINT8."""
+    """The Open Inference Protocol's name, such as UINT8."""
     shape: tuple[int, ...]
-    """Its dimensions; -1 where a request chooses."""
+    """The dimensions; -1 if free."""
     labels: tuple[str, ...]
-    """Class labels in index order; empty: it has none."""
+    """Class labels in index order, or empty."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One version of a model, which the server has loaded or tried to load.
+    """A model version that the server loaded or tried to load.
 
     Example:
         >>> with Client("127.0.0.1:8001") as client:
@@ -46,44 +46,44 @@ class ModelVersion:
     version: str
     """The version's number."""
     state: str
-    """READY, UNAVAILABLE, or UNKNOWN where the server says something that this client does not know."""
+    """READY, UNAVAILABLE, or UNKNOWN for states that this client does not know."""
     reason: str
-    """Why it is not ready, or why it is and serves other files than are on disk; empty: there is nothing to say."""
+    """Why it is not ready, or why it serves files other than those on disk; or empty."""
     provider: str
-    """ONNX Runtime's name of what it computes on, such as CPUExecutionProvider."""
+    """ONNX Runtime's provider, such as CPUExecutionProvider."""
     verified: bool
     """Whether it reproduced its golden samples."""
     evidence: str
-    """The same for people, in one sentence."""
+    """The verification in one sentence."""
     card_json: str
-    """Its card.json as text; empty: it has none."""
+    """The text of card.json, or empty."""
     inputs: tuple[Tensor, ...]
     """What it takes."""
     outputs: tuple[Tensor, ...]
     """What it gives."""
     max_batch_size: int
-    """Most images in a request and in a batch; 0: the model has no batch dimension."""
+    """Maximum images per request and batch; 0: the model has no batch dimension."""
     takes_images: bool
-    """Whether `classify` works with it."""
+    """Whether `classify` supports it."""
     aliases: tuple[str, ...] = ()
-    """What its model's config.pbtxt calls it: stable, candidate, previous."""
+    """Its names in config.pbtxt: stable, candidate, previous."""
     output_kind: str = ""
-    """What a classifier's output is: probabilities, logits, sigmoids or scores; empty: not a classifier."""
+    """A classifier's output: probabilities, logits, sigmoids or scores; empty: not a classifier."""
     output_kind_reason: str = ""
-    """How that is known, in a clause."""
+    """How the output kind was determined."""
     unmerged: str = ""
-    """Why each request is computed by itself, and what to do about it; empty: nothing speaks against merging them."""
+    """Why requests are not merged, and what to do about it; empty: they are merged."""
     picture: str = ""
-    """What becomes of a picture before the model sees it, in the words of docs/pictures.md; empty: it takes none."""
+    """The preprocessing of pictures, in the words of docs/pictures.md; empty: pictures are not accepted."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether it serves."""
+        """Whether it is ready."""
         return self.state == "READY"
 
     @property
     def card(self) -> dict[str, Any] | None:
-        """Its card as a dictionary; None: it has none."""
+        """The card as a dictionary, or None."""
         return json.loads(self.card_json) if self.card_json else None
 
 

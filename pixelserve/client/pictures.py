@@ -1,15 +1,15 @@
-"""What counts as a picture, and how each kind is sent.
+"""The accepted kinds of pictures, and how each is sent.
 
 | kind | sent as |
 |---|---|
 | path | the file's bytes, undecoded |
-| bytes | the same: they are an encoded file |
+| bytes | unchanged, as an encoded file |
 | NumPy array, uint8, [H, W] or [H, W, 1, 3 or 4] | raw pixels |
-| PIL image, mode L, RGB or RGBA | raw pixels: exact, and compressing takes longer than a network does |
-| PIL image, another mode | a PNG file (CMYK and the like: RGB pixels), so that the server's rules for colours hold |
+| PIL image, mode L, RGB or RGBA | raw pixels: exact, and faster than compressing |
+| PIL image, another mode | a PNG file (CMYK and the like: RGB pixels), so the server's rules for colours apply |
 
-The server decodes; see docs/pictures.md for what it does. Neither NumPy nor PIL is imported for that: who passes such
-an object has imported its library.
+The server decodes; see docs/pictures.md. Neither NumPy nor PIL is imported here: callers who pass such objects have
+imported the library.
 """
 
 import io
@@ -27,45 +27,45 @@ if TYPE_CHECKING:
 
     Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8] | Image.Image
 else:
-    # Naming them all would import them.
+    # Naming all of them would import the libraries.
     Picture = Any
 
 _CHANNELS = (1, 3, 4)
 _CHANNELS_BY_MODE = {"L": 1, "RGB": 3, "RGBA": 4}
-# Modes of Pillow that a PNG file can hold as they are.
+# Pillow modes that PNG stores directly.
 _PNG_MODES = ("1", "LA", "P", "I;16")
-# On its fastest level zlib takes a third of its usual time, and the file is a tenth larger.
+# At its fastest level, zlib takes a third of the default time; the file is a tenth larger.
 _PNG_LEVEL = 1
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A picture that is ready to be sent, or cannot be."""
+    """A picture ready to send, or its error."""
 
     image: pb.Image | None
-    """What is sent; None: there is an error."""
+    """The message to send, or None with an error."""
     error: str = ""
     """Why it cannot be sent."""
     source: str | None = None
-    """Its path as it was given; None where it did not come from a file."""
+    """The path as given, or None if it is not from a file."""
 
 
 def is_picture(thing: object) -> TypeGuard[Picture]:
-    """Tells one picture from a sequence of them."""
+    """Returns whether the argument is one picture, not a sequence of pictures."""
     return isinstance(thing, str | os.PathLike | bytes | bytearray | memoryview) or _is_array(thing) or _is_pil(thing)
 
 
 def takes_long(picture: object) -> bool:
-    """Tells whether loading a picture reads a file or compresses one, which an event loop should not wait for."""
+    """Returns whether loading a picture reads or compresses a file, which would block an event loop."""
     return isinstance(picture, str | os.PathLike) or _is_pil(picture)
 
 
 def load(picture: Picture) -> Loaded:
-    """Returns a picture as it is sent. A file that cannot be read is that picture's error.
+    """Returns a picture ready to send. An unreadable file sets the picture's error.
 
     Raises:
-        TypeError: it is no picture, or an array of something else than uint8.
-        ValueError: an array's or a PIL image's shape is not that of one picture.
+        TypeError: it is not a picture, or an array of a type other than uint8.
+        ValueError: the shape of an array or PIL image is not that of one picture.
     """
     if isinstance(picture, str | os.PathLike):
         return _load_file(os.fspath(picture))
@@ -76,13 +76,13 @@ def load(picture: Picture) -> Loaded:
     if _is_pil(picture):
         return Loaded(_from_pil(picture))
     raise TypeError(
-        f"a picture is a path, the bytes of an image file, a PIL image or a NumPy array, and not {_type_name(picture)}"
+        f"expected a path, the bytes of an image file, a PIL image or a NumPy array; got {_type_name(picture)}"
     )
 
 
 def _load_file(path: str) -> Loaded:
     try:
-        # Unbuffered: one read, straight into the bytes that are sent.
+        # Unbuffered: one read, directly into the bytes to send.
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (a Path object costs more than the rest)
             return Loaded(pb.Image(encoded=file.readall()), source=path)
     except (OSError, ValueError) as error:
@@ -95,13 +95,13 @@ def _load_file(path: str) -> Loaded:
 def _from_array(array: "npt.NDArray[Any]") -> pb.Image:
     if array.dtype != "uint8":
         raise TypeError(
-            f"a picture's array must be of uint8, 0 to 255, and is of {array.dtype}; "
+            f"a picture's array must be uint8, 0 to 255; got {array.dtype};  "
             f"convert it, for pixels from 0 to 1 with: (array * 255).round().astype('uint8')"
         )
     is_one = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS)
     if not is_one or not array.size:
         raise ValueError(
-            f"a picture's array must be [height, width] or [height, width, 1, 3 or 4], and is {list(array.shape)}; "
+            f"a picture's array must be [height, width] or [height, width, 1, 3 or 4]; got {list(array.shape)};  "
             f"for several pictures pass a list of them: list(array)"
         )
     channels = array.shape[2] if array.ndim == 3 else 1
@@ -111,7 +111,7 @@ def _from_array(array: "npt.NDArray[Any]") -> pb.Image:
 def _from_pil(image: "Image.Image") -> pb.Image:
     from PIL import ImageOps
 
-    # Raw pixels carry no EXIF: a photograph is turned here as the server would turn its file.
+    # Raw pixels have no EXIF data, so rotate photographs here, as the server does for files.
     upright = ImageOps.exif_transpose(image)
     if upright.mode in _PNG_MODES:
         file = io.BytesIO()

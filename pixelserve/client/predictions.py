@@ -1,4 +1,4 @@
-"""What a model says about a picture."""
+"""Predictions for pictures."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Class:
-    """One of a model's classes, and the number that the model gave it."""
+    """One of a model's classes, with its probability or score."""
 
     label: str
-    """The class's name; its index as text where the model has no labels."""
+    """The class's label; its index as text if the model has no labels."""
     index: int
-    """Its index in the model's output."""
+    """The index in the model's output."""
     probability: float | None
-    """Its probability, 0 to 1; None: the model gives scores."""
+    """The probability, 0 to 1; None if the model returns scores."""
     score: float
-    """The number that classes are ranked by: the probability, or the model's score if it gives no probabilities."""
+    """The ranking value: the probability, or the score if the model does not return probabilities."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one picture, or why it cannot say anything.
+    """The prediction for one picture, or its error.
 
     Example:
         >>> with Client("127.0.0.1:8001") as client:
@@ -43,17 +43,17 @@ class Prediction:
     """
 
     classes: tuple[Class, ...]
-    """The best classes, best first; empty where there is an error."""
+    """The top classes, best first; empty if there is an error."""
     error: str
-    """What was wrong with the picture; empty where nothing was."""
+    """What is wrong with the picture, or empty."""
     model: str
     """The model that answered."""
     version: str
-    """The version that answered; empty where the picture could not even be sent."""
+    """The version that answered; empty if the picture could not be sent."""
     source: str | None
-    """The picture's path as it was given; None where it did not come from a file."""
+    """The picture's path as given, or None if it is not from a file."""
     output_kind: str = ""
-    """What the model's output is: probabilities, logits (converted to probabilities by the server), sigmoids
+    """The kind of the model's output: probabilities, logits (converted to probabilities by the server), sigmoids
     (independent probabilities) or scores; empty if there is an error, or the server is too old to send it."""
     seen: "npt.NDArray[np.uint8] | None" = field(default=None, repr=False, compare=False)
     """The picture at the model's size as it saw it, before levels become the model's numbers: uint8 [height, width,
@@ -73,7 +73,7 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """The best class's probability, 0 to 1; None: the model gives scores, see `Class.score`.
+        """The best class's probability, 0 to 1; None if the model returns scores, see `Class.score`.
 
         Raises:
             PictureError: the picture could not be read.
@@ -88,19 +88,19 @@ class Prediction:
             PictureError: the picture could not be read.
         """
         if self.error or not self.classes:
-            raise PictureError(self.error or "the server gave no class", self.source)
+            raise PictureError(self.error or "the server returned no class", self.source)
         return self.classes[0]
 
 
 def pixels_of(raw: pb.RawPixels) -> "npt.NDArray[np.uint8]":
-    """Converts pixels from a message; ValueError: they are not as many as it says."""
+    """Converts pixels from a message; raises ValueError if their number is wrong."""
     import numpy as np
 
     return np.frombuffer(raw.data, np.uint8).reshape(raw.height, raw.width, raw.channels)
 
 
 def map_of(values: Sequence[float], cells: int) -> "npt.NDArray[np.float32]":
-    """Converts an occlusion map from a message; ValueError: it has another size."""
+    """Converts an occlusion map from a message; raises ValueError if its size is wrong."""
     import numpy as np
 
     return np.array(values, np.float32).reshape(cells, cells)
@@ -113,6 +113,6 @@ def classes_of(classes: Iterable[pb.Class]) -> tuple[Class, ...]:
 
 def _class_of(one: pb.Class) -> Class:
     is_score = one.WhichOneof("number") == "score"
-    # An older server sends a probability of 0 as nothing at all.
+    # Older servers omit a probability of 0.
     probability = None if is_score else one.probability
     return Class(one.label, one.index, probability, one.score if probability is None else probability)

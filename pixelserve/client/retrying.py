@@ -1,4 +1,4 @@
-"""Whether and when a call is tried again. No input or output: the clients do the waiting."""
+"""Decides whether and when to retry a call. No I/O: the clients wait."""
 
 import math
 import random
@@ -13,42 +13,42 @@ from .channel import Endpoint
 from .errors import error_for
 from .limits import Retry
 
-# gRPC's own key, and what a PixelServe server sends where its transport cannot carry that.
+# gRPC's key, and PixelServe's for transports that cannot send it.
 _PUSHBACKS = ("grpc-retry-pushback-ms", "retry-pushback-ms")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How one attempt ended."""
+    """A failed attempt."""
 
     code: grpc.StatusCode
     """Its status."""
     message: str
-    """What the server, or gRPC, said."""
+    """The message from the server or gRPC."""
     address: str
-    """Where the attempt went."""
+    """The address of the attempt."""
     pushback_s: float | None = None
-    """How long the server asks to wait; negative: for ever; None: it does not say."""
+    """The server's requested wait; negative: never retry; None: not sent."""
     proxy: str = ""
-    """The environment variable whose proxy gRPC may have asked; empty: none."""
+    """The environment variable of the proxy that gRPC may have used, or empty."""
 
     @classmethod
     def of(cls, error: grpc.RpcError, endpoint: Endpoint) -> "Failure":
-        """Reads what grpcio raised, in either of its two ways of doing calls."""
+        """Converts an error of grpcio's synchronous or asynchronous API."""
         code, message, trailing = error.code(), error.details(), error.trailing_metadata()
         return cls(code, message or "", endpoint.address, _pushback_s(trailing or ()), endpoint.proxy)
 
 
 class Attempts:
-    """Counts the attempts of one call, and decides after each that failed what comes next."""
+    """Counts the attempts of one call, and decides after each failure whether to retry."""
 
     def __init__(self, retry: Retry, timeout_s: float, addresses: int = 1) -> None:
         """Starts the clock.
 
         Args:
-            retry: how often, and how far apart.
+            retry: the number of attempts and the waits.
             timeout_s: seconds for all attempts and waits together; infinite: no deadline.
-            addresses: among how many addresses the attempts take turns.
+            addresses: the number of addresses for the attempts.
         """
         self._retry = retry
         self._addresses = addresses
@@ -56,7 +56,7 @@ class Attempts:
         self._failures = 0
 
     def remaining_s(self) -> float | None:
-        """Returns the seconds until the deadline, at least 0; None: there is none."""
+        """Returns the seconds until the deadline, at least 0, or None without one."""
         if math.isinf(self._deadline_s):
             return None
         return max(self._deadline_s - time.monotonic(), 0.0)
@@ -65,11 +65,11 @@ class Attempts:
         """Returns the seconds to wait before the next attempt.
 
         Raises:
-            CallError: there is none, and this is how the call ended.
+            CallError: no attempt is left; this is the call's error.
         """
         self._failures += 1
         wait_s = self._wait_s(failure) if self._may_try_again(failure) else math.inf
-        # An attempt that starts after the deadline could only tell less than this failure does.
+        # An attempt after the deadline could only give a less informative error than this failure.
         if time.monotonic() + wait_s >= self._deadline_s or math.isinf(wait_s):
             raise error_for(
                 failure.code,
@@ -91,10 +91,10 @@ class Attempts:
     def _wait_s(self, failure: Failure) -> float:
         rounds, turn = divmod(self._failures, self._addresses)
         if failure.pushback_s is not None:
-            # As told, and longer where it is told again: what was told did not help.
+            # The requested wait, and longer if it is requested again, because it did not help.
             again_s = self._backoff_s(self._failures) if self._failures > 1 else 0.0
             return max(failure.pushback_s, again_s)
-        # A wait spares the server that failed; the next address is another one.
+        # A wait relieves the failed server; the next address is another server.
         return 0.0 if turn else self._backoff_s(rounds)
 
     def _backoff_s(self, failures: int) -> float:
@@ -107,6 +107,6 @@ def _pushback_s(trailing: Iterable[Any]) -> float | None:
             try:
                 return int(value) / 1000
             except ValueError:
-                # gRPC's rule for what cannot be read: do not retry (gRFC A6).
+                # gRPC's rule for unreadable values: do not retry (gRFC A6).
                 return -1.0
     return None

@@ -1,4 +1,4 @@
-"""The client for threads: a thin shell, whose decisions are those of batching and retrying."""
+"""The client for threads: a thin shell over batching and retrying."""
 
 import collections
 import threading
@@ -12,23 +12,23 @@ from pixelserve.v1 import classifier_pb2 as pb
 
 from . import health, models
 from .batching import Batch, Inversion, Query, chunks
-from .caller import Caller
 from .channel import CHECK, CLASSIFY, LIST_MODELS, LOAD_MODEL, UNLOAD_MODEL, Configuration
 from .errors import CLOSED, CallError, ClosedError
 from .flight import Flight
 from .limits import Retry, Tls
 from .models import ModelVersion
 from .pictures import Picture, is_picture
+from .pool import ConnectionPool
 from .predictions import Prediction
 
 _ONCE = Retry(attempts=1)
 
 
 class Client:
-    """Asks PixelServe servers what is on pictures.
+    """Classifies pictures with PixelServe servers.
 
-    Any number of threads may use one client. No connection is made before the first call. Close it, or use it in a
-    `with` statement: closing ends calls under way with `ClosedError`.
+    Thread-safe. Connects on the first call. Close it, or use it in a `with` statement: closing ends pending calls with
+    `ClosedError`.
 
     Example:
         >>> with Client("127.0.0.1:8001") as client:
@@ -48,21 +48,21 @@ class Client:
         batch_size: int = 32,
         max_in_flight: int = 8,
     ) -> None:
-        """Makes a client.
+        """Creates a client.
 
         Args:
-            target: host:port; several of them, which take turns; or a DNS name whose every address takes turns
+            target: host:port; several of them, used in turn; or a DNS name, whose addresses are used in turn
                 (`dns:///name:8001`).
-            timeout_s: seconds for each request, all attempts and waits included; `math.inf`: no limit.
-            retry: how often a request is tried.
-            tls: encryption; None: plain text.
-            token: sent as `authorization: Bearer` with every call. Over plain text only to this machine.
-            token_over_plain_text: send it readable to other machines too, on a network that encrypts by itself.
-            batch_size: most pictures in a request. The server's `--max-images` and the model's max_batch_size bound it.
-            max_in_flight: most requests at once that this client makes for many pictures.
+            timeout_s: seconds per request, including all attempts and waits; `math.inf`: no limit.
+            retry: when to retry requests.
+            tls: TLS settings; None: plain text.
+            token: sent as `authorization: Bearer` with every call. Without TLS, only to this machine.
+            token_over_plain_text: also send it to other machines without TLS, on a network that encrypts.
+            batch_size: maximum pictures per request, within the server's `--max-images` and the model's max_batch_size.
+            max_in_flight: maximum concurrent requests of this client for many pictures.
 
         Raises:
-            SettingsError: an argument is no good, or a certificate cannot be read; the message names it.
+            SettingsError: an argument is invalid, or a certificate cannot be read; the message names it.
         """
         self._configuration = Configuration.of(
             target,
@@ -74,7 +74,7 @@ class Client:
             batch_size=batch_size,
             max_in_flight=max_in_flight,
         )
-        self._caller = Caller(self._configuration)
+        self._connections = ConnectionPool(self._configuration)
         self._pool_lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -121,25 +121,25 @@ class Client:
         """Classifies one picture, or several in their order.
 
         Args:
-            images: a picture or several: paths, bytes of image files, PIL images, uint8 arrays [H, W] or
+            images: one or several pictures: paths, bytes of image files, PIL images, uint8 arrays [H, W] or
                 [H, W, 1, 3 or 4].
             model: the model's name.
-            version: its version; empty: the one that the server would choose.
-            top_k: how many of the best classes to return, at least 1.
-            inversion: whether dark-on-light pictures are turned: never, always, auto; None: as the model says.
-            return_seen: whether predictions have the picture as the model saw it, in `seen`.
+            version: the model's version; empty: the server's choice.
+            top_k: number of top classes to return, at least 1.
+            inversion: whether to invert pictures: never, always, auto; None: the model's setting.
+            return_seen: whether to return the picture as the model saw it, in `seen`.
             occlusion: cells per side, 2 to 8, of a map of what the answer depends on, in `occlusion`; 0: none. The
-                server computes cells × cells + 1 pictures in one batch, and each picture is a request of its own.
-            timeout_s: seconds for each request, all attempts and waits included; None: the client's.
+                server computes cells × cells + 1 pictures in one batch, and each picture is a separate request.
+            timeout_s: seconds per request, including all attempts and waits; None: the client's.
 
         Returns:
             A prediction for one picture, a list for several. A picture that cannot be read, here or by the server,
-            has its `error` set and costs the others nothing.
+            has its `error` set and does not affect the others.
 
         Raises:
-            CallError: a request failed for good; the class says whose fault it is.
-            ClosedError: the client has been closed.
-            TypeError, ValueError: something is no picture; the message says what to do.
+            CallError: a request failed permanently; the class gives the cause.
+            ClosedError: the client was closed.
+            TypeError, ValueError: an item is not a picture; the message says what to do.
 
         Example:
             >>> with Client("127.0.0.1:8001") as client:
@@ -147,7 +147,7 @@ class Client:
             >>> [prediction.label for prediction in two if not prediction.error]
             ['7']
             >>> two[1].error
-            'this is no picture'
+            'this is not a picture'
         """
         query = Query(model, version, top_k, inversion, return_seen, occlusion)
         timeout_s = self._configuration.timeout_s_or(timeout_s)
@@ -169,9 +169,8 @@ class Client:
     ) -> Generator[Prediction, None, None]:
         """Classifies any number of pictures, in their order, with memory for a few requests only.
 
-        Takes from `images` as predictions are taken from it: at most `batch_size` × `max_in_flight` pictures ahead.
-        Leaving the loop early and closing the iterator cancels what is under way. Arguments and errors are those
-        of `classify`.
+        Reads `images` lazily, at most `batch_size` × `max_in_flight` pictures ahead. Closing the iterator early cancels
+        pending requests. Arguments and errors are those of `classify`.
 
         Example:
             >>> from pathlib import Path
@@ -185,13 +184,13 @@ class Client:
         return self._iterate(query, images, self._configuration.timeout_s_or(timeout_s))
 
     def models(self, name: str = "") -> list[ModelVersion]:
-        """Returns what the server has, ready or not, by name and version.
+        """Returns the server's model versions, ready or not, by name and version.
 
         Args:
             name: only this model; empty: all.
 
         Raises:
-            CallError: the call failed for good; `NotFound` where there is no such model.
+            CallError: the call failed permanently; `NotFound` if there is no such model.
 
         Example:
             >>> with Client("127.0.0.1:8001") as client:
@@ -199,48 +198,48 @@ class Client:
             ['mnist-cnn']
         """
         request = pb.ListModelsRequest(name=name)
-        return models.models_of(self._caller.call(LIST_MODELS, request, self._configuration.timeout_s))
+        return models.models_of(self._connections.call(LIST_MODELS, request, self._configuration.timeout_s))
 
     def load_model(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Has the server load a model, or bring it up to date; returns when it takes requests.
+        """Loads or updates a model on the server; returns when it accepts requests.
 
-        The server must run with --model-control-mode explicit. Asked once, without retries, of one of the addresses.
+        The server must run with --model-control-mode explicit. Sent once, without retries, to one of the addresses.
 
         Args:
             name: the model's folder in the repository.
-            timeout_s: seconds that loading may take; None: the client's.
+            timeout_s: maximum seconds for loading; None: the client's.
 
         Raises:
-            CallError: the call failed; `InvalidRequest` where the model cannot be served, with the reason, `NotFound`
-                where the repository has no such folder.
+            CallError: the call failed; `InvalidRequest` if the model cannot be served, with the reason, `NotFound`
+                if the repository has no such folder.
 
         Example:
             >>> with Client("127.0.0.1:8001") as client:
             ...     client.load_model("mnist-cnn")
         """
         request = oip.RepositoryModelLoadRequest(model_name=name)
-        self._caller.call(LOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
+        self._connections.call(LOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
 
     def unload_model(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Has the server unload a model; returns when it has answered what it had accepted. See `load_model`.
+        """Unloads a model from the server; returns when its accepted requests are answered. See `load_model`.
 
         Example:
             >>> with Client("127.0.0.1:8001") as client:
             ...     client.unload_model("mnist-cnn")
         """
         request = oip.RepositoryModelUnloadRequest(model_name=name)
-        self._caller.call(UNLOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
+        self._connections.call(UNLOAD_MODEL, request, self._configuration.timeout_s_or(timeout_s), retry=_ONCE)
 
     def health(self, service: str = "") -> str:
         """Returns SERVING, NOT_SERVING, SERVICE_UNKNOWN or UNKNOWN.
 
-        Asked once, without retries: how the server is now is the question. With several addresses one of them answers.
+        Sent once, without retries, because the current status counts. With several addresses, one of them answers.
 
         Args:
             service: a model's name or a gRPC service's; empty: the server as a whole.
 
         Raises:
-            CallError: there is no answer; `Unavailable` where no server is there.
+            CallError: there is no answer; `Unavailable` if the server is unreachable.
 
         Example:
             >>> with Client("127.0.0.1:8001") as client:
@@ -248,19 +247,19 @@ class Client:
             ('SERVING', 'SERVICE_UNKNOWN')
         """
         try:
-            answer = self._caller.call(CHECK, health.request(service), self._configuration.timeout_s, retry=_ONCE)
+            answer = self._connections.call(CHECK, health.request(service), self._configuration.timeout_s, retry=_ONCE)
         except CallError as error:
             return health.status_of_failure(error)
         return health.status_of(answer)
 
     def close(self) -> None:
-        """Ends calls under way with `ClosedError`, and the connections. Closing twice is closing once.
+        """Ends pending calls with `ClosedError`, and closes the connections. May be called repeatedly.
 
         Example:
             >>> client = Client("127.0.0.1:8001")
             >>> client.close()
         """
-        self._caller.close()
+        self._connections.close()
         with self._pool_lock:
             if self._pool is not None:
                 self._pool.shutdown(wait=True, cancel_futures=True)
@@ -285,10 +284,10 @@ class Client:
             while ahead:
                 yield from ahead.popleft().result()
         except CancelledError as error:
-            # Only closing the client cancels what this loop still waits for.
+            # Only closing the client cancels futures that this loop waits for.
             raise ClosedError(CLOSED) from error
         finally:
-            # The loop was left, or a request failed: nobody wants the rest.
+            # The loop was left, or a request failed: cancel the rest.
             for future in ahead:
                 future.cancel()
             flight.end()
@@ -301,7 +300,7 @@ class Client:
 
     def _open_pool(self) -> ThreadPoolExecutor:
         with self._pool_lock:
-            self._caller.check_open()
+            self._connections.check_open()
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._configuration.max_in_flight, "pixelserve-client")
             return self._pool
@@ -318,7 +317,7 @@ class Client:
         if not batch.is_to_be_sent:
             return batch.unsent()
         try:
-            answer = self._caller.call(CLASSIFY, batch.request, timeout_s, flight=flight)
+            answer = self._connections.call(CLASSIFY, batch.request, timeout_s, flight=flight)
         except CallError as error:
             halves = batch.halves(error)
             if not halves:

@@ -1,1 +1,1 @@
-"""From picture files to the pixels that a model takes, the same in the server and in training."""
+"""Converts picture files to model inputs, identically in the server and in training."""

@@ -1,7 +1,7 @@
-"""How large the frames inside an AVIF file are, read from their AV1 headers before anything is decoded.
+"""Reads the frame sizes of an AVIF file from its AV1 headers, before anything is decoded.
 
-Pillow reports the size in the file's own header; the decoder believes the frames. A file of 2 KB can hold frames of
-16,384 × 16,384 pixels under a header of 8 × 8, which take up to a gigabyte and a half to decode.
+Pillow reports the size in the file's header, but the decoder uses the frames' sizes. A 2 KB file can hold frames of
+16,384 × 16,384 pixels under an 8 × 8 header; decoding them takes up to 1.5 GB.
 """
 
 import struct
@@ -9,28 +9,28 @@ from collections.abc import Iterator
 
 from .errors import ImageError
 
-# A picture with transparency, a thumbnail and a gain map has four times its own pixels at most; tiles may be padded.
+# With transparency, a thumbnail and a gain map, a picture has at most four times its pixels; tiles may be padded.
 _MOST_FRAMES = 4
 _PADDING_PIXELS = 1024 * 1024
 _MAX_PARTS = 10_000
 _SEQUENCE_HEADER = 1
-# Thumbnails of cameras are a tenth of it.
+# Camera thumbnails take a tenth of it.
 _MAX_EXIF_BYTES = 1024 * 1024
 
 
 def first_picture(data: bytes) -> bytes:
-    """Returns an AVIF file as one whose still picture is decoded: an animation holds its first frame as one, too."""
+    """Returns an AVIF file whose still picture is decoded; animations also contain their first frame as a still."""
     return data[:8] + b"avif" + data[12:] if data[4:12] == b"ftypavis" else data
 
 
 def check(data: bytes, pixels: int) -> int:
-    """Checks an AVIF file that says to have so many pixels.
+    """Checks the frames of an AVIF file whose header declares this number of pixels.
 
     Returns:
-        How many bytes of memory its frames take.
+        The bytes of memory of its frames.
 
     Raises:
-        ImageError: its frames have many more pixels, or cannot be found.
+        ImageError: its frames have many more pixels, or are missing.
     """
     try:
         sizes = [(width * height, depth) for item in _coded_items(data) for width, height, depth in _frame_sizes(item)]
@@ -41,16 +41,16 @@ def check(data: bytes, pixels: int) -> int:
         raise ImageError("the picture is an AVIF file without a still picture; send it as PNG or JPEG")
     if frames > _MOST_FRAMES * pixels + _PADDING_PIXELS:
         raise ImageError(
-            f"the picture is an AVIF file of {pixels:,} pixels whose frames have {frames:,}; save it again"
+            f"the picture is an AVIF file with a size of {pixels:,} pixels and frames of {frames:,}; save it again"
         )
     return sum(frame * depth for frame, depth in sizes)
 
 
 def check_metadata(data: bytes) -> None:
-    """Checks an AVIF file that was not opened; of a damaged one, as far as it goes.
+    """Checks an AVIF file before it is opened; damaged files are checked as far as possible.
 
     Raises:
-        ImageError: it has more EXIF data than any program writes, of which Pillow makes ten times as much.
+        ImageError: it has more EXIF data than any program writes; Pillow needs ten times its size.
     """
     try:
         sizes = [len(item) for item in _items(data, b"Exif")] if data[4:8] == b"ftyp" else []
@@ -61,14 +61,14 @@ def check_metadata(data: bytes) -> None:
 
 
 def _coded_items(data: bytes) -> Iterator[bytes]:
-    """Yields the AV1 data of each of the file's items."""
+    """Yields the AV1 data of each item."""
     return _items(data, b"av01")
 
 
 def _items(data: bytes, wanted: bytes) -> Iterator[bytes]:
     """Yields the content of each item of a type."""
     start, end = dict(_boxes(data, 0, len(data)))[b"meta"]
-    # Of a full box, four bytes of version and flags come before its content.
+    # A full box has 4 bytes of version and flags before its content.
     boxes = dict(_boxes(data, start + 4, end))
     idat, _ = boxes.get(b"idat", (0, 0))
     coded = {number for number, kind in _item_kinds(data, *boxes[b"iinf"]) if kind == wanted}
@@ -78,7 +78,7 @@ def _items(data: bytes, wanted: bytes) -> Iterator[bytes]:
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """Yields each box's type, and where its content starts and ends."""
+    """Yields each box's type, and the start and end of its content."""
     for _ in range(_MAX_PARTS):
         if start + 8 > end:
             return
@@ -95,14 +95,14 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, tuple[int
 
 
 def _item_kinds(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yields each item's number and type, of the item information box."""
+    """Yields the number and type of each item in the item information box."""
     for kind, (at, _) in _boxes(data, start + (6 if data[start] == 0 else 8), end):
         if kind == b"infe" and data[at] >= 2:
             yield struct.unpack_from(">H2x4s" if data[at] == 2 else ">I2x4s", data, at + 4)
 
 
 def _locations(data: bytes, start: int, idat: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Yields each item's number, and the offsets and lengths of its pieces, of the item location box."""
+    """Yields each item's number, and its pieces' offsets and lengths, from the item location box."""
     reader = _Bytes(data, start)
     version = reader.number(1)
     reader.number(3)
@@ -129,7 +129,7 @@ def _locations(data: bytes, start: int, idat: int) -> Iterator[tuple[int, list[t
 
 
 class _Bytes:
-    """Reads big-endian numbers one after the other."""
+    """Reads big-endian numbers in sequence."""
 
     def __init__(self, data: bytes, start: int) -> None:
         self._data, self._at = data, start
@@ -142,7 +142,7 @@ class _Bytes:
 
 
 def _frame_sizes(item: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields the largest width and height that each sequence header of AV1 data allows, and most bytes a pixel."""
+    """Yields the maximum width, height and bytes per pixel of each sequence header in AV1 data."""
     at = 0
     for _ in range(_MAX_PARTS):
         if at >= len(item):
@@ -169,7 +169,7 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _sequence_size(header: bytes) -> tuple[int, int, int]:
-    """Reads a sequence header as far as its colours' depth (AV1 specification, 5.5.1 and 5.5.2)."""
+    """Reads a sequence header up to its colour depth (AV1 specification, 5.5.1 and 5.5.2)."""
     bits = _Bits(header)
     profile = bits.read(3)
     bits.read(1)
@@ -187,7 +187,7 @@ def _sequence_size(header: bytes) -> tuple[int, int, int]:
         _skip_tools(bits)
     bits.read(3)
     is_deep = bits.read(1)
-    # Profile 0 has a pixel's colours at half resolution: one and a half values.
+    # Profile 0 has colour at half resolution: 1.5 values per pixel.
     values = 2 if profile == 0 else 3
     return width, height, values * (1 + is_deep)
 
@@ -202,7 +202,7 @@ def _skip_tools(bits: "_Bits") -> None:
     has_order = bits.read(1)
     if has_order:
         bits.read(2)
-    # Either the frames choose, or it is said here.
+    # Chosen per frame, or set here.
     if (bits.read(1) or bits.read(1)) and not bits.read(1):
         bits.read(1)
     if has_order:
@@ -222,10 +222,10 @@ def _skip_operating_points(bits: "_Bits") -> None:
 
 
 class _Bits:
-    """Reads bits, the highest of each byte first."""
+    """Reads bits, most significant first."""
 
     def __init__(self, data: bytes) -> None:
-        # A header's sizes lie within its first 100 bytes, 32 operating points included.
+        # The sizes are in a header's first 100 bytes, including 32 operating points.
         self._text = "".join(f"{byte:08b}" for byte in data[:100])
         self._at = 0
 

@@ -1,15 +1,15 @@
-"""A picture in parts, so that what is done to each pixel takes a part's memory and not another picture's."""
+"""Splits a picture into bands, so per-pixel operations need memory for one band, not a second picture."""
 
 from collections.abc import Iterator
 
 BAND_PIXELS = 256 * 1024
-"""Most pixels of a part."""
+"""Maximum pixels per band."""
 
 Box = tuple[int, int, int, int]
 
 
 def bands(size: tuple[int, int]) -> Iterator[Box]:
-    """Yields left, top, right and bottom of parts that cover a picture of this width and height once."""
+    """Yields left, top, right and bottom of bands that cover a picture of this width and height."""
     width, height = size
     columns = min(width, BAND_PIXELS)
     rows = BAND_PIXELS // columns

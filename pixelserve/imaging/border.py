@@ -1,4 +1,4 @@
-"""A picture's outermost pixels, which show its ground."""
+"""A picture's outermost pixels, which show its background."""
 
 import numpy as np
 import numpy.typing as npt

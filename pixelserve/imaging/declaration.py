@@ -1,4 +1,4 @@
-"""Reads the line that declares a model's pictures, against the input that the model has."""
+"""Parses the line that declares a model's pictures, and checks it against the model's input."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PICTURE = "picture"
 
 _BACKGROUNDS: dict[str, Colour | None] = {"border": None, "black": (0, 0, 0), "white": (255, 255, 255)}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-# Far beyond any use; float32 would make infinities and NaN of what lies further.
+# Far beyond any use; larger numbers become infinities and NaN in float32.
 _MOST_NUMBER = 1_000_000
 _LEAST_STD = 1e-6
 _SCALING = ("scale", "mean", "std")
@@ -27,25 +27,25 @@ class Input:
     """A model's input."""
 
     dims: tuple[int, ...]
-    """Its shape without the batch; below 0: free."""
+    """The shape without the batch dimension; below 0: free."""
     dtype: str
-    """NumPy's name of its type."""
+    """NumPy's name of the type."""
 
     @property
     def is_of_bytes(self) -> bool:
-        """Whether it takes uint8."""
+        """Whether the type is uint8."""
         return self.dtype == "uint8"
 
 
 def parse(line: str, taken: Input) -> PictureSpec:
-    """Returns what a line declares of a model's pictures.
+    """Parses a line that declares a model's pictures.
 
     Args:
         line: a preset, words of the form key=value, or both.
         taken: the model's input.
 
     Raises:
-        DeclarationError: a word is unknown, words contradict each other, or the input is another one.
+        DeclarationError: a word is unknown, words contradict each other, or the line does not fit the input.
     """
     words = Words(line)
     layout, channels, sides = _arrangement(words, taken)
@@ -70,7 +70,7 @@ def parse(line: str, taken: Input) -> PictureSpec:
 
 
 def undeclared(taken: Input) -> PictureSpec | None:
-    """Returns what pictures an input takes that nothing is declared of: uint8 [height, width, 1 or 3]; None: none."""
+    """Returns the pictures of an undeclared input, uint8 [height, width, 1 or 3], or None for other inputs."""
     if not taken.is_of_bytes or len(taken.dims) != 3 or min(taken.dims) < 1:
         return None
     height, width, channels = taken.dims
@@ -78,10 +78,10 @@ def undeclared(taken: Input) -> PictureSpec | None:
 
 
 def _arrangement(words: Words, taken: Input) -> tuple[Layout, int, tuple[int, int]]:
-    """Returns where the input's channels are, how many it has, and its sides."""
+    """Returns the input's layout, number of channels, and sides."""
     if len(taken.dims) != 3:
         raise DeclarationError(
-            f"the model's input has the dimensions {list(taken.dims)} beside the batch; pictures have three: height, "
+            f"the model's input has the dimensions {list(taken.dims)} besides the batch; pictures have three: height, "
             f"width and channels, in any order"
         )
     fitting = [layout for layout, at in (("nhwc", 2), ("nchw", 0)) if taken.dims[at] in (1, 3)]
@@ -121,7 +121,7 @@ def _size(words: Words, sides: tuple[int, int]) -> tuple[int, int]:
     size = asked or words.usual_size
     if size is None:
         raise DeclarationError(
-            "the model takes pictures of any size; say which one they are brought to",
+            "the model accepts pictures of any size; set the size to resize them to",
             words.with_("size", str(USUAL_SIDE)),
         )
     height, width = (side if side > 0 else other for side, other in zip(sides, size, strict=True))
@@ -163,15 +163,15 @@ def _background(text: str) -> Colour | None:
 
 def _normalisation(words: Words, channels: int, taken: Input) -> Normalisation | None:
     if taken.is_of_bytes and not any(map(words.is_written, _SCALING)):
-        # It scales pixels itself, whatever the preset says.
+        # The model scales pixels itself, even if the preset has a scale.
         return None
     if not words.has("mean") and not words.has("std"):
         found = SCALES[words.one_of("scale", "0..255")]
         if found is not None and len(found[0]) not in (1, channels):
-            raise DeclarationError("scale=imagenet is for three channels", words.with_("scale", "0..1"))
+            raise DeclarationError("scale=imagenet needs three channels", words.with_("scale", "0..1"))
         return None if found is None else Normalisation(*found)
     if words.has("scale"):
-        raise DeclarationError("scale and mean or std: write either", words.with_("scale", None))
+        raise DeclarationError("scale excludes mean and std: write either", words.with_("scale", None))
 
     def numbers(text: str) -> tuple[float, ...]:
         found = [_NUMBER.fullmatch(each) for each in text.split(",")]
@@ -190,18 +190,18 @@ def _normalisation(words: Words, channels: int, taken: Input) -> Normalisation |
 
 
 def _check(spec: PictureSpec, words: Words, taken: Input) -> None:
-    """Refuses words that do not go together."""
+    """Rejects words that contradict each other or the input."""
     if taken.is_of_bytes and spec.normalisation is not None:
         key = next(filter(words.has, _SCALING))
         raise DeclarationError(
-            f"{key}={words.get(key)}: the model takes uint8, so it scales levels of 0 to 255 itself",
+            f"{key}={words.get(key)}: the model's input is uint8, so it scales levels of 0 to 255 itself",
             words.with_("scale", "0..255"),
         )
     if not taken.is_of_bytes and taken.dtype not in _FLOATS:
         raise DeclarationError(f"the model's input is {taken.dtype}; pictures are uint8, {', '.join(_FLOATS)}")
     if not taken.is_of_bytes and not any(map(words.has, _SCALING)):
         raise DeclarationError(
-            f"the model takes {taken.dtype}; say which numbers it was trained on: scale={', scale='.join(SCALES)}, or "
+            f"the model's input is {taken.dtype}; set the scaling of its training: scale={', scale='.join(SCALES)}, or "
             f"mean=… std=…",
             words.with_("scale", "0..1"),
         )
@@ -211,16 +211,16 @@ def _check(spec: PictureSpec, words: Words, taken: Input) -> None:
         ("antialias", "resampling=bilinear", spec.resampling == "bilinear"),
     ):
         if words.has(key) and not holds:
-            raise DeclarationError(f"{key}={words.get(key)} goes with {needs} only", words.with_(key, None))
+            raise DeclarationError(f"{key}={words.get(key)} needs {needs}", words.with_(key, None))
     if spec.fit == "mnist" and (spec.channels != 1 or min(spec.height, spec.width) < _LEAST_MNIST_SIDE):
         raise DeclarationError(
-            f"fit=mnist: the model takes {spec.height} × {spec.width} pixels of {spec.channels} channels; it is for "
-            f"grey digits of {_LEAST_MNIST_SIDE} pixels a side or more",
+            f"fit=mnist: the model's input is {spec.height} × {spec.width} × {spec.channels}; fit=mnist needs "
+            f"one channel and at least {_LEAST_MNIST_SIDE} pixels per side",
             words.with_("fit", "letterbox"),
         )
     if spec.resize is not None and spec.height != spec.width:
         raise DeclarationError(
-            f"resize={words.get('resize')}: the model's pictures are {spec.height} × {spec.width}; only square "
-            f"ones are cropped so",
+            f"resize={words.get('resize')}: the model's pictures are {spec.height} × {spec.width}; resize needs "
+            f"square ones",
             words.with_("resize", None),
         )

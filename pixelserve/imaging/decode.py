@@ -1,4 +1,4 @@
-"""Encoded files and raw pixels to a Pillow image. Sizes and memory are known before anything is decoded."""
+"""Decodes files and raw pixels to Pillow images. Sizes and memory are known before decoding."""
 
 import functools
 import io
@@ -19,28 +19,28 @@ from .spec import PictureSpec
 from .words import Inversion
 
 MAX_PIXELS = 50_000_000
-"""Most pixels, width × height, of a picture that training reads, and that a server reads unless set otherwise."""
+"""Maximum pixels, width × height, of a picture in training; the server's default."""
 
 _MODE_BY_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
-# It is unpacked in Python, of which everything else waits for its share.
+# Unpacked in Python, so it holds the GIL.
 _MAX_RUN_LENGTH_PIXELS = 4_000_000
-# libwebp composes frames on two canvases of 4 bytes a pixel, and gives the first one's bytes to Pillow.
+# libwebp composes frames on two canvases of 4 bytes per pixel, and passes the first one's bytes to Pillow.
 _WEBP_BYTES = 12
-# What any picture takes beside its pixels: decoders' code and tables, and parts of it that are in hand.
+# Memory of any picture besides its pixels: decoders' code and tables, and the parts being processed.
 _FIXED_BYTES = 4 * 1024 * 1024
 _ROW_BYTES = 32
 
 _PILLOW = "PIL"
-# As the warnings module keeps it.
+# In the warnings module's form.
 _IGNORED = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 
 
 class Picture:
-    """A picture that was looked at and not decoded. Belongs to one thread at a time."""
+    """An opened picture, not decoded yet. Not thread-safe."""
 
     def __init__(self, width: int, height: int) -> None:
         self.size = width, height
-        """Width and height, before it is turned upright."""
+        """Width and height, before EXIF rotation."""
 
     @property
     def pixels(self) -> int:
@@ -49,15 +49,15 @@ class Picture:
 
     @property
     def cost(self) -> int:
-        """How long decoding takes, in pixels of an ordinary picture that takes as long."""
+        """The decoding cost, in pixels of an ordinary picture that takes as long."""
         return self.pixels
 
     def bytes_needed(self, spec: PictureSpec, inversion: Inversion | None = None) -> int:
-        """Returns the most memory that `decode`, and then `prepare` with these arguments, take."""
+        """Returns the maximum memory of `decode` followed by `prepare` with these arguments."""
         raise NotImplementedError
 
     def decode(self) -> Image.Image:
-        """Decodes it, once: its first frame or page as other programs show it, upright, 8 bits a channel.
+        """Decodes the first frame or page as other programs show it: upright, 8 bits per channel. May be called once.
 
         Returns:
             An image of mode L, LA, RGB or RGBA.
@@ -69,35 +69,35 @@ class Picture:
 
 
 def decode_file(data: bytes, max_pixels: int) -> Image.Image:
-    """Decodes an encoded picture, as `open_file` and `Picture.decode` do together."""
+    """Decodes an encoded picture: `open_file`, then `Picture.decode`."""
     return open_file(data, max_pixels).decode()
 
 
 def decode_raw(data: bytes, height: int, width: int, channels: int, max_pixels: int) -> Image.Image:
-    """Returns raw pixels as an image, as `open_raw` and `Picture.decode` do together."""
+    """Returns raw pixels as an image: `open_raw`, then `Picture.decode`."""
     return open_raw(data, height, width, channels, max_pixels).decode()
 
 
 def open_file(data: bytes, max_pixels: int) -> Picture:
-    """Looks at an encoded picture's header, and decodes nothing.
+    """Reads an encoded picture's header, without decoding.
 
     Args:
         data: the file's bytes.
-        max_pixels: most pixels, width × height.
+        max_pixels: maximum pixels, width × height.
 
     Raises:
-        ImageError: it is not a picture of the formats that are read, too large, or damaged.
+        ImageError: it is not in a supported format, too large, or damaged.
     """
     _silence_libraries()
-    with _told_as_image_errors():
+    with _as_image_errors():
         return _File(data, max_pixels)
 
 
 def open_raw(data: bytes, height: int, width: int, channels: int, max_pixels: int) -> Picture:
-    """Takes raw pixels, uint8 [height, width, channels].
+    """Opens raw pixels, uint8 [height, width, channels].
 
     Raises:
-        ImageError: the size is invalid, too large, or not that of the data.
+        ImageError: the size is invalid, too large, or does not match the data.
     """
     mode = _MODE_BY_CHANNELS.get(channels)
     if mode is None:
@@ -131,13 +131,13 @@ class _File(Picture):
         super().__init__(*self._image.size)
         _check_size(*self.size, max_pixels)
         shown.check(self._image)
-        # Beside the picture, while it is decoded: the decoder's own, some rows, and the file if it is a copy.
+        # Memory besides the picture during decoding: the decoder, some rows, and the file if it is a copy.
         self._decoder_bytes = _decoder_bytes(self._image, data, scans) + _ROW_BYTES * self.size[0]
         self._decoder_bytes += 0 if readable is data else len(readable)
-        # Only the orientation is used of these; dropping them frees their memory.
+        # Only the orientation of these is used; dropping them frees their memory.
         info = self._image.info
         self._turned = upright.orientation(exif or info.pop("exif", b""), xmp or info.pop("xmp", b""))
-        # Only what the header says is needed, which PNG's has within these.
+        # Only the header's contents are needed, which these cover for PNG.
         self._header = data[:32]
         self._scans = scans.scans if scans is not None else 1
 
@@ -160,14 +160,14 @@ class _File(Picture):
         )
 
     def decode(self) -> Image.Image:
-        # Not kept, since what comes of it is another picture.
+        # Not kept, because the result is another picture.
         image, self._image = self._image, None
-        with _told_as_image_errors():
+        with _as_image_errors():
             extents = image.tile[0][1] if image.tile else None
             image.load()
             plain: Any = shown.as_shown(image, self._header, extents)
             if plain is image:
-                # Without its decoder, which may hold as much as three pictures, and without the file.
+                # Without its decoder, which may hold up to three pictures' memory, and without the file.
                 plain = plain._new(plain.im)
             del image
             method = upright.METHODS.get(self._turned)
@@ -176,7 +176,7 @@ class _File(Picture):
 
 
 def _read(data: bytes) -> tuple[bytes, bytes, bytes, jpeg.Plain | None]:
-    """Returns what Pillow reads of a file, its EXIF data and XMP packet if they are left out, and a JPEG's scans."""
+    """Returns the bytes for Pillow, the EXIF data and XMP packet removed from them, and a JPEG's scans."""
     if data.startswith(png.SIGNATURE):
         return *png.without_metadata(data), b"", None
     if data.startswith(jpeg.SIGNATURE):
@@ -192,13 +192,13 @@ def _open(readable: bytes, data: bytes) -> Any:
     try:
         return Image.open(io.BytesIO(readable), formats=[each.pillow for each in FORMATS])
     except Image.DecompressionBombError as error:
-        raise ImageError("the picture has far too many pixels; send a smaller one") from error
+        raise ImageError("the picture has too many pixels; send a smaller one") from error
     except UnidentifiedImageError as error:
         raise ImageError(kinds.explain(data)) from error
 
 
 def _decoder_bytes(image: Any, data: bytes, scans: jpeg.Plain | None) -> int:
-    """Checks what Pillow does not of a file that was opened; returns what its decoder takes beside the picture."""
+    """Checks an opened file for what Pillow does not; returns the decoder's memory besides the picture."""
     pixels, channels = int(image.width * image.height), len(image.getbands())
     match image.format:
         case "JPEG" | "MPO":
@@ -210,7 +210,7 @@ def _decoder_bytes(image: Any, data: bytes, scans: jpeg.Plain | None) -> int:
             tiff.check(image)
             return tiff.decoder_bytes(image) + len(data)
         case "AVIF":
-            # Frames are held twice at most, and made the picture's bytes in one copy and then another.
+            # Frames are held at most twice, and converted to the picture's bytes in two copies.
             rows = channels + max(channels - shown.pixel_bytes(image.mode), 0)
             return 2 * avif.check(data, pixels) + rows * pixels
         case "BMP" if image.tile and image.tile[0][0] == "bmp_rle":
@@ -222,8 +222,8 @@ def _decoder_bytes(image: Any, data: bytes, scans: jpeg.Plain | None) -> int:
 def _check_run_length(pixels: int) -> None:
     if pixels > _MAX_RUN_LENGTH_PIXELS:
         raise ImageError(
-            f"the picture is a BMP of {pixels:,} pixels in run lengths, of which at most {_MAX_RUN_LENGTH_PIXELS:,} "
-            f"are read; send it as PNG"
+            f"the picture is a run-length encoded BMP of {pixels:,} pixels; at most {_MAX_RUN_LENGTH_PIXELS:,} "
+            f"are accepted; send it as PNG"
         )
 
 
@@ -237,30 +237,30 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 @functools.cache
 def _silence_libraries() -> None:
-    """Keeps what libraries say of a bad file off stderr, where a server's log is; the error says it."""
+    """Keeps libraries' messages about bad files off stderr, which is the server's log; errors contain them."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     tiff.silence_libtiff()
 
 
 def _silence_pillow() -> None:
-    """Ignores Pillow's warnings: of what it mends in a damaged file, and of sizes above its own, less strict limit.
+    """Ignores Pillow's warnings about repaired files, and about sizes above its own, less strict limit.
 
-    For good, as filters are the whole process's: with warnings.catch_warnings, one thread's picture would end what
-    another's needs.
+    Permanently, because filters belong to the process: with warnings.catch_warnings, one thread would remove the filter
+    of another.
     """
     if warnings.filters[:1] != [_IGNORED]:
         warnings.filterwarnings("ignore", module=_PILLOW)
 
 
 @contextmanager
-def _told_as_image_errors() -> Iterator[None]:
+def _as_image_errors() -> Iterator[None]:
     try:
         _silence_pillow()
         yield
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError("the picture takes more memory than there is; send a smaller one") from error
+        raise ImageError("not enough memory for the picture; send a smaller one") from error
     # Pillow's decoders raise half a dozen kinds for damaged data, SyntaxError and struct.error among them.
     except Exception as error:
         raise ImageError(f"the picture is damaged ({_reason(error)}); send the whole file") from error

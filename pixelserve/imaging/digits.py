@@ -1,7 +1,7 @@
-"""Drawn digits placed as MNIST's are.
+"""Places drawn digits like MNIST's.
 
-MNIST's digits are scaled with their proportions into a box of 20 × 20 pixels by an anti-aliasing filter, and put into
-28 × 28 pixels with their centre of mass in the middle (LeCun, Cortes and Burges, the data set's own description).
+MNIST's digits are scaled in proportion to a box of 20 × 20 pixels with an anti-aliasing filter, and placed in 28 × 28
+pixels with their centre of mass in the middle (LeCun, Cortes and Burges, the data set's description).
 """
 
 import numpy as np
@@ -10,23 +10,23 @@ from PIL import Image
 
 from .border import border_level
 
-# Of the model's side.
+# Share of the model's side.
 _BOX_SHARE = 20 / 28
-# A digit is found at no more than this many times the model's side: specks that are smaller than a stroke fade.
+# A digit is located at no more than this many times the model's side, so specks smaller than a stroke fade.
 _FINDING_SCALE = 10
 # A pixel is ink above this share of the brightest one.
 _INK_SHARE = 0.2
 
 
 def centred(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Returns a light drawing on a dark ground at this size, placed as MNIST's digits are.
+    """Returns a light drawing on a dark background at this size, placed like MNIST's digits.
 
     Args:
         image: mode L, of any size.
-        size: width and height of what is returned.
+        size: width and height of the result.
 
     Returns:
-        Mode L, on black; black throughout if nothing is drawn.
+        Mode L, on black; all black if nothing is drawn.
     """
     black = Image.new("L", size)
     found = _ink_box(image, size)
@@ -41,7 +41,7 @@ def centred(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _ink_box(image: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
-    """Returns the smallest box around what is drawn, in the image's pixels; None: nothing is."""
+    """Returns the drawing's bounding box, in the image's pixels, or None if nothing is drawn."""
     small = image.copy()
     small.thumbnail((size[0] * _FINDING_SCALE, size[1] * _FINDING_SCALE), Image.Resampling.BOX)
     levels = _above_ground(small, border_level(image))
@@ -59,7 +59,7 @@ def _above_ground(image: Image.Image, ground: float) -> npt.NDArray[np.uint8]:
 
 
 def _place(ink: npt.NDArray[np.uint8], size: tuple[int, int]) -> tuple[int, int]:
-    """Returns left and top of a drawing whose centre of mass is to be in the middle, and which stays whole."""
+    """Returns left and top for a drawing with its centre of mass in the middle, kept within the picture."""
     total = max(float(ink.sum()), 1.0)
     height, width = ink.shape
     middles = (

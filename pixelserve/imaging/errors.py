@@ -1,5 +1,5 @@
-"""What can be wrong with a picture."""
+"""Errors of pictures."""
 
 
 class ImageError(Exception):
-    """The sender's fault: a picture that cannot be read or is too large; the message says what to send instead."""
+    """Caller error: the picture cannot be read or is too large; the message says what to send instead."""

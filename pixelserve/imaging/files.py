@@ -1,4 +1,4 @@
-"""Finds the pictures in a folder, and keeps count of what it passes over. Needs no library."""
+"""Finds the pictures in folders, and counts the files it skips. Needs no library."""
 
 import os
 from collections import Counter
@@ -8,7 +8,7 @@ from pathlib import Path
 from .formats import FORMATS
 
 SUFFIXES = tuple(sorted(suffix for each in FORMATS for suffix in each.suffixes))
-"""How pictures' names end, in any case."""
+"""Extensions of pictures, in lower case; matched in any case."""
 
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db")
@@ -16,12 +16,12 @@ _NAMED_SUFFIXES = 5
 
 
 def is_of_system(name: str) -> bool:
-    """Tells names that begin with a dot (._NAME beside NAME, .DS_Store), and others that systems leave in folders."""
+    """Returns whether a name starts with a dot (._NAME beside NAME, .DS_Store) or is another system file."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
 
 
 class Finder:
-    """Finds the pictures in folders, and counts what it passes over."""
+    """Finds the pictures in folders, and counts the skipped files."""
 
     def __init__(self) -> None:
         self._system = 0
@@ -32,8 +32,8 @@ class Finder:
     def pictures(self, folder: Path) -> Iterator[Path]:
         """Yields the pictures in a folder, at any depth, by name.
 
-        Only one folder's names are held at a time, so millions of pictures cost no more memory than the largest folder.
-        Links to folders are not followed: they can lead in circles.
+        Holds one folder's names per level, so memory does not grow with the total number of pictures.
+        Links to folders are not followed: they can form cycles.
 
         Raises:
             OSError: a folder cannot be read.
@@ -47,7 +47,7 @@ class Finder:
                 yield folder / name
 
     def _sort(self, entry: "os.DirEntry[str]") -> bool | None:
-        """Returns whether an entry is a folder, or else a picture; None: it is passed over, and counted."""
+        """Returns True for a folder, False for a picture; counts other entries and returns None."""
         if is_of_system(entry.name):
             self._system += 1
         elif entry.is_dir(follow_symlinks=False):
@@ -57,22 +57,22 @@ class Finder:
         elif not entry.name.lower().endswith(SUFFIXES):
             self._suffixes[Path(entry.name).suffix.lower()] += 1
         elif not entry.is_file():
-            # A pipe or a device, which would never end, or a link to nothing.
+            # A pipe or device, whose reads may never end, or a broken link.
             self._special += 1
         else:
             return False
         return None
 
-    def passed_over(self) -> str:
-        """Returns what was passed over so far, and why; empty: nothing was."""
+    def skipped(self) -> str:
+        """Returns the skipped files so far, with reasons, or an empty text."""
         others = self._suffixes.total()
         by_count = sorted(self._suffixes, key=lambda suffix: (-self._suffixes[suffix], suffix))
-        endings = [suffix or "no ending" for suffix in by_count[:_NAMED_SUFFIXES]]
+        endings = [suffix or "no extension" for suffix in by_count[:_NAMED_SUFFIXES]]
         more = ", …" if len(self._suffixes) > _NAMED_SUFFIXES else ""
         parts = (
-            (others, f"not named like pictures ({', '.join(endings)}{more})"),
-            (self._system, "hidden or left by a system (such as ._NAME, .DS_Store, Thumbs.db)"),
+            (others, f"without a picture's extension ({', '.join(endings)}{more})"),
+            (self._system, "hidden or system files (such as ._NAME, .DS_Store, Thumbs.db)"),
             (self._links, "links to folders"),
-            (self._special, "not files (pipes, devices, or links to nothing)"),
+            (self._special, "not files (pipes, devices or broken links)"),
         )
         return "; ".join(f"{count:,} {why}" for count, why in parts if count)

@@ -1,4 +1,4 @@
-"""Pictures of any size made the size that a model takes."""
+"""Fits pictures of any size to the model's size."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ Size = tuple[int, int]
 """Width and height."""
 Box = tuple[float, float, float, float]
 
-# Of a picture that is resized whole before its centre is cropped.
+# For a picture that is resized whole before its centre is cropped.
 _MOST_ASPECT = 4
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -30,14 +30,14 @@ _FILTERS = {
 def fit(image: Image.Image, spec: PictureSpec) -> Levels:
     """Returns a picture at the model's size.
 
-    One that has the size already is left as it is, to the last bit, unless a crop takes its centre.
+    A picture of that size is returned unchanged, unless it is cropped.
 
     Args:
-        image: mode L or RGB, as the model has channels.
-        spec: what the model takes.
+        image: mode L or RGB, to match the model's channels.
+        spec: the model's pictures.
 
     Returns:
-        uint8 [height, width, channels]; float32 where the filter is not Pillow's, so that nothing is rounded twice.
+        uint8 [height, width, channels]; float32 if the filter is not Pillow's, to avoid rounding twice.
     """
     size = spec.width, spec.height
     if image.size == size and spec.resize in (None, spec.width):
@@ -54,14 +54,14 @@ def fit(image: Image.Image, spec: PictureSpec) -> Levels:
 
 
 def letterbox_size(size: Size, spec: PictureSpec) -> Size:
-    """Returns the size of the whole picture, undistorted, within the model's."""
+    """Returns the size of the whole picture, in proportion, within the model's size."""
     scale = min(spec.width / size[0], spec.height / size[1])
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The centre that is cut out of a picture that was resized in proportion."""
+    """A centre crop of a picture resized in proportion."""
 
     scaled: Size
     """Width and height of the whole picture, resized."""
@@ -72,20 +72,20 @@ class Crop:
 
     @property
     def is_strip(self) -> bool:
-        """Whether the whole is too long to be computed for the sake of its centre."""
+        """Whether the picture is too long to resize it whole for its centre."""
         return max(self.scaled) > _MOST_ASPECT * min(self.scaled)
 
     def part(self, size: Size, spec: PictureSpec) -> Box:
-        """Returns the part of a picture of this size that the centre is: left, top, right, bottom, in its pixels."""
+        """Returns the crop's box in a picture of this size: left, top, right, bottom."""
         across, down = size[0] / self.scaled[0], size[1] / self.scaled[1]
         right, bottom = (self.left + spec.width) * across, (self.top + spec.height) * down
         return self.left * across, self.top * down, min(right, size[0]), min(bottom, size[1])
 
 
 def crop(size: Size, spec: PictureSpec) -> Crop:
-    """Returns how a picture of this size is resized and cropped.
+    """Returns the resize and crop for a picture of this size.
 
-    As torchvision's Resize and CenterCrop do it: the shorter side to `resize` pixels, the longer one in proportion,
+    Like torchvision's Resize and CenterCrop: the shorter side to `resize` pixels, the longer one in proportion,
     rounded down; then the centre.
     """
     width, height = size
@@ -103,7 +103,7 @@ def _cropped(image: Image.Image, spec: PictureSpec) -> Levels:
     found = crop(image.size, spec)
     if found.is_strip or not spec.antialias:
         return _resized(image, (spec.width, spec.height), found.part(image.size, spec), spec)
-    # Pillow's filters round between rows and columns, so the centre alone would come out otherwise.
+    # Pillow's filters round between rows and columns, so resizing only the centre would give a different result.
     whole = image.resize(found.scaled, _FILTERS[spec.resampling])
     return _levels(whole.crop((found.left, found.top, found.left + spec.width, found.top + spec.height)))
 
@@ -131,10 +131,9 @@ def _resized(image: Image.Image, size: Size, box: Box, spec: PictureSpec) -> Lev
 
 
 def _interpolated(image: Image.Image, size: Size, box: Box) -> Levels:
-    """Returns a part of a picture by bilinear interpolation of four pixels each, which skips pixels as it reduces.
+    """Resizes a part of a picture by bilinear interpolation of four pixels, which skips pixels when reducing.
 
-    As TensorFlow's resize does without antialias: a pixel's centre is half a pixel from its edge, and what lies beyond
-    the picture's edge is as at the edge.
+    Like TensorFlow's resize without antialias: half-pixel centres, and edge pixels repeated beyond the edge.
     """
     pixels = _levels(image)
     left, right, across = _neighbours(size[0], box[0], box[2], image.width)
@@ -151,7 +150,7 @@ def _interpolated(image: Image.Image, size: Size, box: Box) -> Levels:
 def _neighbours(
     count: int, start: float, end: float, most: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Returns the two pixels on both sides of each of `count` points from start to end, and the second one's weight."""
+    """Returns the two neighbours of each of `count` points from start to end, and the second one's weight."""
     at = start + (np.arange(count) + 0.5) * ((end - start) / count) - 0.5
     before = np.floor(at)
     weight = (at - before).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The picture formats that are read: one list. Needs no library."""
+"""The list of supported picture formats. Needs no library."""
 
 import re
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ class Format:
     """A format of picture files."""
 
     name: str
-    """Its name in sentences."""
+    """The name in messages."""
     pillow: str
-    """Pillow's name of it."""
+    """Pillow's name of the format."""
     suffixes: tuple[str, ...]
-    """Endings of file names, in small letters."""
+    """File name extensions, in lower case."""
     start: bytes
-    """A regular expression that the first bytes of its files match."""
+    """A regular expression for the first bytes of its files."""
 
     def begins(self, head: bytes) -> bool:
         """Returns whether a file that starts with these bytes looks like this format."""
@@ -28,11 +28,11 @@ FORMATS = (
     Format("BMP", "BMP", (".bmp",), rb"BM"),
     Format("WebP", "WEBP", (".webp",), rb"RIFF.{4}WEBP"),
     Format("GIF", "GIF", (".gif",), rb"GIF8"),
-    # Not cameras' raw files (CR2), which begin like one.
+    # Not cameras' raw files (CR2), which start alike.
     Format("TIFF", "TIFF", (".tif", ".tiff"), rb"(II[*+]\0|MM\0[*+])(?!.{4}CR)"),
     Format("AVIF", "AVIF", (".avif",), rb".{4}ftypavi[fs]"),
 )
-"""All formats; docs/pictures.md names them in this order."""
+"""All formats, in the order of docs/pictures.md."""
 
 NAMES = ", ".join(each.name for each in FORMATS[:-1]) + f" or {FORMATS[-1].name}"
-"""Their names, as in "send PNG, JPEG or AVIF"."""
+"""Their names for messages, as in "send PNG, JPEG or AVIF"."""

@@ -1,16 +1,16 @@
-"""How much a GIF file has before its first frame, which Pillow reads a block at a time in Python."""
+"""Bounds the blocks before a GIF's first frame, which Pillow reads one by one in Python."""
 
 from .errors import ImageError
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
 
-# A colour profile or an XMP packet takes some thousands.
+# A colour profile or an XMP packet takes a few thousand.
 _MAX_BLOCKS = 100_000
 _EXTENSION = 0x21
 
 
 def check(data: bytes) -> None:
-    """Checks a GIF file that was not opened; of a damaged one, as far as it goes.
+    """Checks a GIF file before it is opened; damaged files are checked as far as possible.
 
     Raises:
         ImageError: there are more blocks before its first frame than any program writes.

@@ -1,8 +1,8 @@
 """Makes and replays a version's golden picture.
 
-Golden samples are tensors, so they do not cover the steps from a file to a tensor: another Pillow release, or another
-release of this package, could change what a model sees and not what it computes. The server prepares the picture again
-before the version serves. The card's `picture` is the declaration that it was prepared for.
+Golden samples are tensors, so they do not cover the steps from a file to a tensor: another release of Pillow or of this
+package could change the model's input. The server therefore prepares the picture again before the version serves. The
+card's `picture` is the declaration that it was prepared for.
 """
 
 import io
@@ -21,16 +21,16 @@ from .spec import PictureSpec
 from .values import as_values
 
 MOST_LEVELS = 1.0
-"""Largest difference that is accepted, in levels of 255: what another order of rounding makes."""
+"""Maximum accepted difference, in levels of 255: the effect of a different rounding order."""
 
-# Larger than most inputs, since filters differ more where they reduce; small enough to weigh little.
+# Larger than most inputs, because filters differ more when reducing; small enough to add little to a version.
 _LEAST_SIDE, _MOST_SIDE = 48, 320
 _MOST_PIXELS = 1 << 20
 _OVERHEAD_BYTES = 4096
 
 
 def make(spec: PictureSpec) -> GoldenPicture | None:
-    """Returns a golden picture for what a model takes; None: its tensor would be too large to be read."""
+    """Returns a golden picture for a model, or None if its tensor would be too large to be read."""
     buffer = io.BytesIO()
     _drawn(spec).save(buffer, "PNG", optimize=True)
     file = buffer.getvalue()
@@ -40,28 +40,28 @@ def make(spec: PictureSpec) -> GoldenPicture | None:
 
 
 def replay(golden: GoldenPicture, spec: PictureSpec) -> None:
-    """Prepares the picture anew and compares it with the golden tensor.
+    """Prepares the picture again and compares it with the golden tensor.
 
     Raises:
-        CardError: the file is not a picture, or the tensor is for another input.
+        CardError: the file is not a picture, or the tensor does not fit the input.
         GoldenMismatchError: a number differs by more than `MOST_LEVELS`.
     """
     if (golden.tensor.shape, golden.tensor.dtype) != (spec.shape, spec.dtype):
         raise CardError(
-            f"the golden picture's tensor is {golden.tensor.dtype} {list(golden.tensor.shape)}, the model takes "
-            f"{spec.dtype} {list(spec.shape)}; {REMEDY}"
+            f"the golden picture's tensor is {golden.tensor.dtype} {list(golden.tensor.shape)}, but the model's input "
+            f"is {spec.dtype} {list(spec.shape)}; {REMEDY}"
         )
     try:
         found = _prepared(golden.file, spec)
     except ImageError as error:
         raise CardError(f"the golden picture: {error}; {REMEDY}") from error
     levels = largest_difference(*(_as_levels(tensor, spec) for tensor in (found, golden.tensor)))
-    # A difference of one level is rounded as the two numbers are: in float16, by up to a third of a level.
+    # A difference of one level is rounded like the two numbers: in float16, by up to a third of a level.
     if levels > MOST_LEVELS + _rounding(found, spec):
         raise GoldenMismatchError(
-            f"the golden picture comes out otherwise than at export, by up to {levels:.3g} of 255 levels; at most "
-            f"{MOST_LEVELS:g} is accepted: pictures are decoded or resized otherwise here; use the Pillow release that "
-            f"the card names, or export the model again"
+            f"the golden picture differs from the export by up to {levels:.3g} of 255 levels; at most "
+            f"{MOST_LEVELS:g} is accepted: pictures are decoded or resized differently here; use the Pillow release "
+            f"in the card, or export the model again"
         )
 
 
@@ -76,20 +76,20 @@ def _as_levels(tensor: npt.NDArray[Any], spec: PictureSpec) -> npt.NDArray[np.fl
 
 
 def _level(spec: PictureSpec) -> npt.NDArray[np.float32]:
-    """Returns by how much a level changes the numbers of each channel, in an array that broadcasts to the tensor's."""
+    """Returns the change per level of each channel's numbers, in an array that broadcasts to the tensor's."""
     black, white = (as_values(np.full((1, 1, spec.channels), level, np.uint8), spec) for level in (0, 255))
-    # A standard deviation may be so large that float16 has one number for all levels.
+    # With a large standard deviation, all levels may be the same float16 number.
     return np.maximum((white.astype(np.float32) - black.astype(np.float32)) / 255, np.finfo(np.float32).tiny)
 
 
 def _rounding(tensor: npt.NDArray[Any], spec: PictureSpec) -> float:
-    """Returns how much of a difference in levels may be due to the numbers' precision."""
+    """Returns the difference in levels that the numbers' precision may explain."""
     precision = np.finfo(np.float16 if tensor.dtype == np.float16 else np.float32).eps
     return float(2 * precision * np.abs(_as_levels(tensor, spec)).max())
 
 
 def _drawn(spec: PictureSpec) -> Image.Image:
-    """Returns gradients and edges, in other proportions than the model's, on a light ground; the same each time."""
+    """Returns gradients and edges on a light background, not in the model's proportions; deterministic."""
     width = min(max(spec.width * 9 // 4, _LEAST_SIDE + 16), _MOST_SIDE)
     height = min(max(spec.height * 7 // 4, _LEAST_SIDE), _MOST_SIDE * 3 // 4)
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))

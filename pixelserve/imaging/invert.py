@@ -1,4 +1,4 @@
-"""Dark drawings on a light ground made light ones on a dark ground."""
+"""Inverts dark drawings on a light background."""
 
 from collections.abc import Callable
 
@@ -11,25 +11,25 @@ from .border import border_level
 from .words import Inversion
 
 _MID_GREY = 127.5
-# Paper is never evenly lit. Ink stands out from its own ground by at least this share of the darkest stroke.
+# Paper is never evenly lit. Ink differs from its local background by at least this share of the darkest stroke.
 _GROUND_SHARE = 0.25
-# The few darkest pixels are noise or a speck; the stroke's own level is just below them.
+# The few darkest pixels are noise or a speck; the stroke's level is just below them.
 _INK_SHARE = 0.99
 _LEVELS = np.arange(-255, 256, dtype=np.float32)
-# Pixels of the longer side at which the ground is estimated.
+# Longer side, in pixels, for estimating the background.
 _GROUND_RESOLUTION = 64
 
 
 def oriented(image: Image.Image, inversion: Inversion) -> Image.Image:
-    """Returns the image, or its negative if that is asked for, or for `auto` if its border is light."""
+    """Returns the image, or its negative for `always`, or for `auto` if its border is light."""
     is_to_invert = inversion == "always" or (inversion == "auto" and border_level(image) > _MID_GREY)
     return _inverted(image) if is_to_invert else image
 
 
 def _inverted(image: Image.Image) -> Image.Image:
-    """Returns the negative; of a grey picture, with its ground taken to black and its strokes to white.
+    """Returns the negative; of a grey picture, with its background set to black and its strokes to white.
 
-    A photographed sheet is grey, and unevenly so. A model that was trained on clean drawings would see the paper.
+    A photographed sheet is unevenly grey; a model trained on clean drawings would see the paper.
     """
     negative = ImageOps.invert(image)
     if image.mode != "L":
@@ -44,12 +44,12 @@ def _inverted(image: Image.Image) -> Image.Image:
 
 
 def _level(negative: Image.Image, ground: Image.Image, box: Box) -> npt.NDArray[np.int16]:
-    """Returns how far a part of the negative is above its ground, -255 to 255."""
+    """Returns a band of the negative minus its background, -255 to 255."""
     return np.asarray(negative.crop(box), np.int16) - np.asarray(ground.crop(box), np.int16)
 
 
 def _cleaned(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Returns what becomes of each level from -255 to 255, of which a picture has so many each."""
+    """Returns the new level for each level from -255 to 255, from the picture's histogram."""
     inked = np.where(_LEVELS > 0, counts, 0)
     ink = 1.0
     if inked.any():
@@ -62,16 +62,16 @@ def _cleaned(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
 
 
 def _ranked(counts: npt.NDArray[np.int64], share: float, rounded: Callable[[float], float]) -> int:
-    """Returns the level at this share of the way through all levels in their order, of which there are so many each."""
+    """Returns the level at this quantile of a histogram."""
     rank = rounded((counts.sum() - 1) * share)
     return int(np.searchsorted(np.cumsum(counts), rank, side="right"))
 
 
 def _ground(negative: Image.Image) -> Image.Image:
-    """Returns the ground's own level in the negative: strokes removed, shadows kept.
+    """Returns the background's level in the negative: strokes removed, shadows kept.
 
-    A morphological opening, at low resolution: a minimum over a window that is wider than a stroke removes the strokes,
-    a maximum restores the extent of what is left.
+    A morphological opening at low resolution: a minimum over a window wider than a stroke removes the strokes, and a
+    maximum restores the extent of the rest.
     """
     small = negative.copy()
     small.thumbnail((_GROUND_RESOLUTION, _GROUND_RESOLUTION), Image.Resampling.BOX)

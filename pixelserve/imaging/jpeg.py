@@ -1,7 +1,7 @@
-"""JPEG files without what says nothing about pixels, and how often their decoder goes over the picture.
+"""Removes JPEG metadata, and counts the passes of the decoder over the picture.
 
-Each scan refines the picture and costs a pass over all of it, however few bytes it has: a file of 30 KB can have
-thousands.
+Each scan refines the picture and costs a pass over all of it, even if it has few bytes: a 30 KB file can have thousands
+of scans.
 """
 
 import re
@@ -12,17 +12,17 @@ from .errors import ImageError
 
 SIGNATURE = b"\xff\xd8\xff"
 
-# Programs write 10 of a progressive picture, and about 20 where they search for the smallest file.
+# Programs write 10 for a progressive picture, and about 20 when optimising for size.
 _MAX_SCANS = 64
-# A large profile or thumbnail takes a hundred or two.
+# A large profile or thumbnail takes 100 or 200.
 _MAX_SEGMENTS = 10_000
 
-# libjpeg works on some rows of blocks at a time, whose sides are a multiple of up to four blocks of 8 pixels.
+# libjpeg works on a few rows of blocks; their sides are a multiple of up to four blocks of 8 pixels.
 _ROW_BYTES = 200
 _BLOCK = 32
 
 _SCAN, _END, _COMMENT = 0xDA, 0xD9, 0xFE
-# JFIF's and Adobe's say how colours are coded.
+# JFIF's and Adobe's declare the colour coding.
 _APPLICATIONS, _SHOWN = range(0xE0, 0xF0), (0xE0, 0xEE)
 # In a scan's data 0xFF is followed by 0 or by a restart marker; before a marker it may be repeated.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
@@ -30,22 +30,22 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 class Plain(NamedTuple):
-    """A JPEG file as it is decoded."""
+    """A JPEG file ready for decoding."""
 
     data: bytes
     """The file, without metadata."""
     exif: bytes
-    """Its first EXIF segment's content; empty: it has none."""
+    """The first EXIF segment's content, or empty."""
     xmp: bytes
-    """Its first XMP segment's content; empty: it has none."""
+    """The first XMP segment's content, or empty."""
     scans: int
-    """How many scans it has up to its end."""
+    """The number of scans."""
     first_scan: int
-    """How many components its first scan has."""
+    """The number of components in the first scan."""
 
 
 def without_metadata(data: bytes) -> Plain:
-    """Returns a JPEG file with only the segments that decide how it looks; damaged ones stay damaged.
+    """Returns a JPEG file with only the segments that affect its pixels; damaged files stay damaged.
 
     Raises:
         ImageError: it has more scans or segments than any program writes.
@@ -76,9 +76,9 @@ def without_metadata(data: bytes) -> Plain:
 
 
 def decoder_bytes(image: Any, plain: Plain | None) -> int:
-    """Returns how much memory decoding an opened file takes beside the picture.
+    """Returns the memory for decoding an opened file, besides the picture.
 
-    Where its components come in more than one scan, the coefficients of all are kept: 2 bytes each, in blocks.
+    If its components come in several scans, all coefficients are kept: 2 bytes each, in blocks.
     """
     layers: int = image.layers
     width, height = image.size

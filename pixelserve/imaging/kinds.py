@@ -1,4 +1,4 @@
-"""Names what a file is that cannot be read as a picture, from its first bytes, and says what to send instead."""
+"""Identifies files that are not readable pictures by their first bytes, and suggests what to send instead."""
 
 import base64
 import binascii
@@ -38,9 +38,9 @@ _FILES = (
     (b"ID3", "audio (MP3)", "send pictures"),
     (b"\0\5\x16\7", "the AppleDouble file that macOS writes beside another (._NAME)", "send the file NAME"),
     (b"version https://git-lfs", "a pointer of Git LFS, without the file", "run git lfs pull"),
-    (b"\xef\xbf\xbd", "a file that was decoded as text on its way, which loses it", "read it and send it as bytes"),
+    (b"\xef\xbf\xbd", "a file that was decoded as text, which destroys it", "read it and send it as bytes"),
 )
-# The brands of ISO media files that are no AVIF.
+# The brands of ISO media files other than AVIF.
 _BRANDS = (
     (rb"hei[cxms]|hev[cxms]|mif1|msf1|heif", "a HEIC picture, as iPhones take them", "convert it to JPEG or AVIF"),
     (rb"crx ", "a camera's raw file (CR3)", "send it developed, as JPEG"),
@@ -61,14 +61,14 @@ _TEXTS = (
 
 
 def explain(data: bytes) -> str:
-    """Returns a sentence that says what a file is that is not read here, and what to do."""
+    """Returns a message that names an unreadable file's kind and what to do."""
     head = data[:_HEAD_BYTES]
     if not head.strip(b"\0"):
-        what = "only zero bytes: its contents were lost" if head else "empty (0 bytes)"
+        what = "only zero bytes: its content was lost" if head else "empty (0 bytes)"
         return f"this file is {what}; send the whole file"
     if kind := _picture(head):
-        bits = " with 8 or 16 bits a channel" if kind == "TIFF" else ""
-        return f"this begins like a {kind} file, and cannot be read as one; send the whole file, or save it again{bits}"
+        bits = " with 8 or 16 bits per channel" if kind == "TIFF" else ""
+        return f"this starts like a {kind} file but cannot be read as one; send the whole file, or save it again{bits}"
     what, remedy = _file(head) or _text(head) or (f"{len(data):,} bytes of an unknown kind", f"send {NAMES}")
     return f"this is {what}, which cannot be read as a picture; {remedy}"
 
@@ -106,7 +106,7 @@ def _text(head: bytes) -> tuple[str, str] | None:
 
 
 def _within_base64(start: bytes) -> str | None:
-    """Returns what base64 text stands for; None: it is no base64, or stands for nothing known."""
+    """Returns the kind of file in base64 text, or None if it is not base64 or of an unknown kind."""
     letters = b"".join(start.split()).translate(bytes.maketrans(b"-_", b"+/"))
     try:
         inside = base64.b64decode(letters[: len(letters) // 4 * 4], validate=True)

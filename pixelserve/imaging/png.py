@@ -1,7 +1,7 @@
-"""PNG files without what says nothing about pixels: texts and colour profiles, which can be large, and unpack larger.
+"""Removes PNG texts and colour profiles, which do not affect pixels and can unpack to a large size.
 
-Pillow refuses a picture whose text or profile unpacks to more than a megabyte, as picture generators write them. What
-is left out here is never unpacked.
+Pillow refuses a picture whose text or profile unpacks to more than a megabyte, which image generators write. Removed
+chunks are never unpacked.
 """
 
 import struct
@@ -11,12 +11,12 @@ from .errors import ImageError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _SHOWN = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
-# Each costs the interpreter some microseconds. 64 MiB in pieces of 8 KiB, libpng's, are 8,192.
+# Each costs the interpreter some microseconds. 64 MiB in libpng's chunks of 8 KiB are 8,192.
 _MAX_CHUNKS = 100_000
 
 
 def without_metadata(data: bytes) -> tuple[bytes, bytes]:
-    """Returns a PNG file with only the chunks that decide how it looks, and its EXIF data, empty if it has none.
+    """Returns a PNG file with only the chunks that affect its pixels, and its EXIF data, or empty.
 
     Damaged files stay damaged.
 
@@ -43,14 +43,14 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes]:
 
 
 def transparent_level(data: bytes, level: int) -> int:
-    """Returns the level that a grey PNG's tRNS chunk makes transparent, as Pillow's pixels have it.
+    """Returns the transparent level of a grey PNG's tRNS chunk, as in Pillow's pixels.
 
-    Pillow spreads 2 and 4 bits over 0 to 255, and leaves the chunk's number as it is.
+    Pillow scales 2 and 4 bits to 0 to 255, but not the chunk's number.
     """
     depth = data[24]
     return level * 255 // (2**depth - 1) if depth < 8 else level
 
 
 def transparent_colour(data: bytes, colour: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the colour that a PNG's tRNS chunk makes transparent, as Pillow's pixels have it: 8 bits of 16."""
+    """Returns the transparent colour of a PNG's tRNS chunk, as in Pillow's pixels: 8 bits of 16."""
     return tuple(value >> 8 for value in colour) if data[24] == 16 else colour

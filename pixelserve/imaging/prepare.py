@@ -1,4 +1,4 @@
-"""A decoded picture to what a model takes: colour, polarity, size, numbers. docs/pictures.md states the rules."""
+"""Preprocesses a decoded picture for a model: colour, inversion, size, numbers. docs/pictures.md states the rules."""
 
 from typing import Any
 
@@ -12,29 +12,29 @@ from .spec import PictureSpec
 from .values import as_values
 from .words import Inversion
 
-# What shows through a transparent picture: what most programs show it on.
+# The background of transparent pictures, as in most programs.
 _GROUND = (255, 255, 255, 255)
-# Of a row and a column: a filter of two pixels a side has two weights for each of their pixels, in doubles. The
-# border's median takes less.
+# Per row and column: a filter of two pixels per side has two weights for each of their pixels, in doubles. The
+# border's median needs less.
 _EDGE_BYTES = 32
 # A cubic filter has twice as many.
 _CUBIC_EDGE_BYTES = 64
-# What is in hand of a part: with transparency, four pictures of 4 bytes a pixel.
+# Per band: with transparency, four pictures of 4 bytes per pixel.
 _BAND_BYTES = 20
-# A digit is looked for in pictures of at most ten times the model's side.
+# A digit is located in pictures of at most ten times the model's side.
 _FINDING_SIDES = 100
 _FINDING_BYTES = 8
-# Of one number of a model's picture, while it is computed: the levels as bytes and as floats, and two steps.
+# Per number of a model's picture during computation: the levels as bytes and as floats, and two steps.
 _VALUE_BYTES = 16
 
 
 def prepare(image: Image.Image, spec: PictureSpec, inversion: Inversion | None = None) -> npt.NDArray[Any]:
-    """Returns a picture as a model takes it.
+    """Returns a picture as a model's input.
 
     Args:
-        image: 8 bits a channel, of any size.
-        spec: what the model takes.
-        inversion: in place of the model's own; None: the model's.
+        image: 8 bits per channel, of any size.
+        spec: the model's pictures.
+        inversion: overrides the model's setting; None keeps it.
 
     Returns:
         An array of `spec.dtype` and `spec.shape`.
@@ -46,7 +46,7 @@ def fitted(image: Image.Image, spec: PictureSpec, inversion: Inversion | None = 
     """Returns a picture as the model sees it, before its levels become numbers.
 
     Args:
-        image, spec, inversion: as `prepare` takes them.
+        image, spec, inversion: as for `prepare`.
 
     Returns:
         uint8 or float32, 0 to 255, [height, width, channels], in the order red, green, blue.
@@ -58,26 +58,26 @@ def fitted(image: Image.Image, spec: PictureSpec, inversion: Inversion | None = 
 def preparing_bytes(
     size: tuple[int, int], pixel_bytes: int, spec: PictureSpec, inversion: Inversion | None = None
 ) -> int:
-    """Returns the most memory that `prepare` takes, the picture that it is given included.
+    """Returns the maximum memory of `prepare`, including the given picture.
 
     Args:
         size: the picture's width and height.
         pixel_bytes: bytes of one of its pixels.
-        spec, inversion: as `prepare` takes them.
+        spec, inversion: as for `prepare`.
     """
     (width, height), flat_bytes = size, 1 if spec.channels == 1 else 4
     pixels = width * height
     may_invert = (inversion or spec.inversion) != "never"
-    # The negative, its ground, and what becomes of the two; in colour, just the negative.
+    # The negative, its background, and their difference; in colour, only the negative.
     copies = pixel_bytes + flat_bytes + (4 if may_invert else 0)
     if not spec.antialias:
-        # As an array, which Pillow puts together from copies of its rows.
+        # As an array, which Pillow assembles from copies of its rows.
         copies += 2 * spec.channels
     return copies * pixels + _fitting_bytes(size, flat_bytes, spec) + _BAND_BYTES * min(pixels, BAND_PIXELS)
 
 
 def _fitting_bytes(size: tuple[int, int], flat_bytes: int, spec: PictureSpec) -> int:
-    """Returns what making a picture the model's size takes, and its numbers."""
+    """Returns the memory for fitting a picture to the model's size, and for its numbers."""
     width, height = size
     fitted_width, fitted_height = spec.width, spec.height
     if spec.fit == "letterbox":
@@ -86,7 +86,7 @@ def _fitting_bytes(size: tuple[int, int], flat_bytes: int, spec: PictureSpec) ->
         found = crop(size, spec)
         if not found.is_strip and spec.antialias:
             fitted_width, fitted_height = found.scaled
-    # Pillow resizes rows first, and has a table of weights for both directions; the result is put on a canvas.
+    # Pillow resizes rows first, with a table of weights per direction; the result is pasted on a canvas.
     resizing = flat_bytes * (fitted_width * max(height, fitted_height) + fitted_width * fitted_height)
     resizing += flat_bytes * spec.width * spec.height
     edge_bytes = _CUBIC_EDGE_BYTES if spec.resampling == "bicubic" else _EDGE_BYTES
@@ -97,7 +97,7 @@ def _fitting_bytes(size: tuple[int, int], flat_bytes: int, spec: PictureSpec) ->
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """Returns the image in a mode without transparency, with what is transparent in it shown on white."""
+    """Returns the image in a mode without transparency, composited on white."""
     if image.mode == mode and not image.has_transparency_data:
         return image
     flat = Image.new(mode, image.size)

@@ -1,4 +1,4 @@
-"""What Pillow decodes, made what other programs show of the same file."""
+"""Converts Pillow's decoded pictures to what other programs show for the same file."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .errors import ImageError
 
 
 def check(image: Any) -> None:
-    """Checks a file that was opened.
+    """Checks an opened file.
 
     Raises:
         ImageError: its numbers have no agreed range.
@@ -19,7 +19,7 @@ def check(image: Any) -> None:
     if image.mode in ("I", "F"):
         raise ImageError(
             f"the picture is a {image.format} of 32-bit or signed numbers, which have no agreed range; "
-            f"save it with 8 or 16 bits a channel"
+            f"save it with 8 or 16 bits per channel"
         )
 
 
@@ -29,7 +29,7 @@ def as_shown(image: Any, data: bytes, extents: tuple[int, ...] | None) -> Image.
     Args:
         image: as Pillow decoded it.
         data: the file's bytes.
-        extents: left, top, right and bottom of what the file's first frame fills.
+        extents: left, top, right and bottom of the first frame.
     """
     if image.mode.startswith("I;16"):
         return _of_16_bits(image)
@@ -39,20 +39,20 @@ def as_shown(image: Any, data: bytes, extents: tuple[int, ...] | None) -> Image.
         return _within_canvas(image.convert("RGBA"), extents)
     plain = _plain(image)
     if image.format == "BMP" and plain.mode == "RGBA" and plain.getchannel("A").getextrema() == (0, 0):
-        # Many programs leave the fourth byte unused, and declare it all the same.
+        # Many programs declare the fourth byte but leave it unused.
         return plain.convert("RGB")
     return plain
 
 
 def shown_bytes(image: Any) -> tuple[int, int]:
-    """Returns how many bytes a pixel `as_shown` takes, beside a decoded picture, and how many its result has.
+    """Returns the bytes per pixel that `as_shown` needs besides a decoded picture, and those of its result.
 
     Args:
         image: as Pillow opened it, decoded or not.
     """
     is_grey = image.mode in ("1", "L") or image.mode.startswith("I;16")
     is_transparent = image.has_transparency_data
-    # What is made of these two formats is seen in their pixels only.
+    # The result for these two formats depends on their pixels.
     is_known = image.format not in ("BMP", "GIF")
     is_kept = image.mode in ("LA", "RGBA") or (image.mode in ("L", "RGB") and not is_transparent)
     after = 1 if is_grey and is_known and not is_transparent else 4
@@ -60,13 +60,13 @@ def shown_bytes(image: Any) -> tuple[int, int]:
 
 
 def pixel_bytes(mode: str) -> int:
-    """Returns how many bytes of memory Pillow takes for a pixel."""
+    """Returns Pillow's bytes of memory per pixel."""
     return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
 
 
 def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "La":
-        # Multiplied by alpha already.
+        # Premultiplied by alpha.
         return image.convert("LA")
     if image.has_transparency_data:
         return image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
@@ -84,7 +84,7 @@ def _mend_transparency(image: Any, data: bytes) -> None:
 
 
 def _of_16_bits(image: Any) -> Image.Image:
-    """Returns the upper 8 bits of grey, and what its file makes transparent."""
+    """Returns the upper 8 bits of grey, and the file's transparency."""
     bits, white_is_zero = tiff.grey_bits(image) if image.format == "TIFF" else (16, False)
     transparent = image.info.get("transparency")
     has_alpha = isinstance(transparent, int)
@@ -100,7 +100,7 @@ def _of_16_bits(image: Any) -> Image.Image:
 
 
 def _within_canvas(image: Image.Image, extents: Any) -> Image.Image:
-    """Returns a frame that fills a part of its canvas, the rest transparent."""
+    """Returns a frame placed on its canvas, the rest transparent."""
     (left, top, right, bottom), (width, height) = extents, image.size
     for box in ((0, 0, width, top), (0, bottom, width, height), (0, top, left, bottom), (right, top, width, bottom)):
         image.paste((0, 0, 0, 0), box)

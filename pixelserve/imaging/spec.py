@@ -1,4 +1,4 @@
-"""What a model takes as a picture, and the line that declares it: the parameter `picture` of config.pbtxt.
+"""A model's pictures, and the line that declares them: the parameter `picture` of config.pbtxt.
 
     imagenet fit=stretch scale=-1..1
 
@@ -17,7 +17,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The affine map from pixel levels to the numbers of a float model, as torchvision's Normalize defines it.
+    """The affine map from pixel levels to a float model's numbers, as in torchvision's Normalize.
 
     value = (level / 255 - mean) / std
     """
@@ -30,7 +30,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class PictureSpec:
-    """The pictures that a model takes."""
+    """A model's pictures."""
 
     height: int
     """Pixels from top to bottom."""
@@ -39,25 +39,25 @@ class PictureSpec:
     channels: int
     """1: grey; 3: red, green, blue."""
     inversion: Inversion = "never"
-    """Whether a dark drawing on a light ground is turned into a light one on a dark ground."""
+    """Whether to invert dark drawings on a light background."""
     fit: Fit = "letterbox"
-    """How a picture of another size becomes the model's."""
+    """How pictures are fitted to the model's size."""
     resampling: Resampling = "bilinear"
     """The filter, by Pillow's names (area: BOX)."""
     antialias: bool = True
-    """Whether the filter widens as it reduces, as Pillow's does; False: it reads four pixels, as Keras's does."""
+    """Whether the filter widens when reducing, like Pillow's; False: it reads four pixels, like Keras's."""
     resize: int | None = None
-    """Pixels of the shorter side before the centre is cropped; None: no more than the crop needs."""
+    """Pixels of the shorter side before the centre crop; None: the crop's size."""
     background: Colour | None = None
-    """What fills a letterbox, red, green, blue; None: the median of the picture's border."""
+    """The letterbox's fill colour: red, green, blue; None: the median of the picture's border."""
     layout: Layout = "nhwc"
-    """Where the channels are."""
+    """The order of the axes."""
     is_bgr: bool = False
-    """Whether the channels are blue, green, red."""
+    """Whether the channel order is blue, green, red."""
     dtype: np.dtype[Any] = np.dtype(np.uint8)  # noqa: RUF009  immutable
     """The numbers' type."""
     normalisation: Normalisation | None = None
-    """How levels of 0 to 255 become numbers; None: they stay as they are."""
+    """How levels of 0 to 255 become numbers; None: unchanged."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,7 +72,7 @@ class PictureSpec:
         return self.height * self.width * self.channels * self.dtype.itemsize
 
     def __str__(self) -> str:
-        """Returns the line that declares it, whole."""
+        """Returns the complete declaring line."""
         colour = "grey" if self.channels == 1 else "bgr" if self.is_bgr else "rgb"
         words = {
             "colour": colour,
@@ -83,7 +83,7 @@ class PictureSpec:
             "resampling": self.resampling,
             "antialias": None if self.antialias else "no",
             "background": None if self.background is None else "#{:02x}{:02x}{:02x}".format(*self.background),
-            # A float model's line must say its scale.
+            # A float model's line must include its scale.
             "scale": "0..255" if self.normalisation is None and self.dtype != np.uint8 else None,
             "mean": self.normalisation and _numbers(self.normalisation.mean),
             "std": self.normalisation and _numbers(self.normalisation.std),
@@ -93,5 +93,5 @@ class PictureSpec:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    # The shortest text that is read as the same number.
+    # The shortest text that parses as the same number.
     return ",".join(str(value).removesuffix(".0") for value in values)

@@ -1,4 +1,4 @@
-"""Pictures small enough to be part of a card."""
+"""Makes pictures small enough for a card."""
 
 import base64
 import io
@@ -8,15 +8,15 @@ import numpy.typing as npt
 from PIL import Image
 
 SIDE = 32
-"""Most pixels of a side."""
-# Of a reduced photo, where edges matter more than a sixth of the bytes.
+"""Maximum pixels per side."""
+# For reduced photos, whose edges matter more than a sixth of the bytes.
 _QUALITY = 85
 
 
 def thumbnail(levels: npt.NDArray[Any]) -> str:
     """Returns a picture as PNG or JPEG, the smaller of the two, in base64.
 
-    A digit is smaller as PNG, and then without loss; a photo is a third as large as JPEG.
+    A digit is smaller as PNG, which is lossless; a photo is a third of the size as JPEG.
 
     Args:
         levels: uint8 [height, width, 1 or 3], grey or red, green, blue.

@@ -1,4 +1,4 @@
-"""What a TIFF file's header says: whether it can be decoded in bounded memory, and what its numbers mean."""
+"""Reads a TIFF file's header: whether it can be decoded in bounded memory, and the meaning of its numbers."""
 
 import contextlib
 import ctypes
@@ -8,27 +8,27 @@ from typing import Any
 
 from .errors import ImageError
 
-# TIFF's tags by their numbers.
+# TIFF's tag numbers.
 _SUBFILE, _BITS, _PHOTOMETRIC, _ORIENTATION, _ROWS, _TILE_WIDTH, _TILE_LENGTH = 254, 258, 262, 274, 278, 322, 323
 _WHITE_IS_ZERO = 0
 _REDUCED_RESOLUTION = 1
-# A tile is decoded whole, however small the picture; programs write 64 to 1024 pixels a side.
+# A tile is decoded whole, even for a small picture; programs write 64 to 1024 pixels per side.
 _SMALL_TILE_PIXELS = 1024 * 1024
 
 _ORDERS = {b"II": "<", b"MM": ">"}
 # SubIFDs, and EXIF's, GPS's and interoperability's.
 _POINTERS = (330, 0x8769, 0x8825, 0xA005)
 _BYTES, _ASCII, _UNDEFINED = 1, 2, 7
-# A palette of 16 bits has 196,608; each costs 40 bytes or, where it is a strip's offset, 500.
+# A 16-bit palette has 196,608; each costs 40 bytes or, for a strip's offset, 500.
 _MAX_VALUES = 200_000
 _MAX_TAGS = 4096
 _TILE_OBJECT_BYTES = 500
 
 
 def first_page(data: bytes) -> bytes:
-    """Returns a TIFF file that has its first page only, and no metadata in directories of its own.
+    """Returns a TIFF file with only its first page and without metadata directories.
 
-    Pillow makes numbers of all values in these, at ten times their size. Other data is left as it is.
+    Pillow converts all values in these to numbers, at ten times their size. Other data is unchanged.
 
     Raises:
         ImageError: the page has more strips, tiles or other values than any program writes.
@@ -36,7 +36,7 @@ def first_page(data: bytes) -> bytes:
     order = _ORDERS.get(data[:2])
     if order is None or data[2:4].strip(b"\0") not in (b"*", b"+"):
         return data
-    # As Pillow tells BigTIFF, which misses it in the other order.
+    # Pillow's own test for BigTIFF, which misses the other byte order.
     is_big = data[2] == ord("+")
     entry, next_page = (f"{order}HHQ8x", f"{order}Q") if is_big else (f"{order}HHL4x", f"{order}L")
     page = bytearray(data)
@@ -49,23 +49,23 @@ def first_page(data: bytes) -> bytes:
         for _ in range(tags):
             tag, kind, count = struct.unpack_from(entry, data, at)
             if tag in _POINTERS:
-                # Of no known type, it is passed over.
+                # Skip tags of unknown type.
                 struct.pack_into(f"{order}H", page, at + 2, 0)
             elif count > _MAX_VALUES and kind not in (_BYTES, _ASCII, _UNDEFINED):
                 raise ImageError(f"the picture is a TIFF with {count:,} values of tag {tag}; save it again")
             at += struct.calcsize(entry)
         struct.pack_into(next_page, page, at, 0)
     except struct.error:
-        # Pillow takes the tags that come before the file's end.
+        # Pillow reads the tags before the file's end.
         pass
     return bytes(page)
 
 
 def check(image: Any) -> None:
-    """Checks a TIFF file that was opened and not decoded.
+    """Checks an opened TIFF file before decoding.
 
     Raises:
-        ImageError: its first page is a thumbnail, or its tiles are larger than its picture explains.
+        ImageError: its first page is a thumbnail, or its tiles are too large for its picture.
     """
     tags = image.tag_v2
     if tags.get(_SUBFILE, 0) & _REDUCED_RESOLUTION:
@@ -81,35 +81,35 @@ def check(image: Any) -> None:
 
 
 def decoder_bytes(image: Any) -> int:
-    """Returns how much memory decoding a checked file takes beside the picture: a strip or tile, and their list."""
+    """Returns the memory for decoding a checked file, besides the picture: a strip or tile, and their list."""
     tags = image.tag_v2
     tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
     width, height = image.tile[0][1][2:] if image.tile else image.size
     strip = width * min(tags.get(_ROWS, height), height)
-    # libtiff makes 4 bytes a pixel of coded colours.
+    # libtiff decodes coded colours to 4 bytes per pixel.
     pixel = max(sum(tags.get(_BITS, (1,))) // 8, 4)
     return int(max(tile, strip) * pixel + _TILE_OBJECT_BYTES * len(image.tile))
 
 
 def is_turned(image: Any) -> bool:
-    """Returns whether Pillow will turn the picture after it is decoded."""
+    """Returns whether Pillow rotates the picture after decoding."""
     return bool(image.tag_v2.get(_ORIENTATION, 1) != 1)
 
 
 def grey_bits(image: Any) -> tuple[int, bool]:
-    """Returns how many bits a grey pixel has, and whether 0 is white."""
+    """Returns the bits per grey pixel, and whether 0 is white."""
     bits = image.tag_v2.get(_BITS, (16,))
     return bits[0], image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def silence_libtiff() -> None:
-    """Keeps libtiff from printing what is wrong with a file on stderr.
+    """Stops libtiff from printing errors on stderr.
 
-    Pillow loads it and has no switch for that. Where it cannot be found it goes on printing.
+    Pillow loads libtiff without a switch for this. If libtiff is not found, it keeps printing.
     """
     with contextlib.suppress(OSError, AttributeError):
         mapped = Path("/proc/self/maps").read_text().splitlines()
-        # A line's sixth and last column is the file's path, which may have spaces.
+        # A line's sixth and last column is the file's path, which may contain spaces.
         for path in {line.split(maxsplit=5)[5] for line in mapped if "/libtiff" in line}:
             library = ctypes.CDLL(path)
             library.TIFFSetErrorHandler(None)

@@ -1,6 +1,6 @@
-"""How a picture is turned, from its metadata, of which nothing else is read.
+"""Reads a picture's orientation from its metadata, and nothing else.
 
-Pillow reads all of it, which may be as large as the file, and makes objects of ten times its size.
+Pillow reads all metadata, which may be as large as the file, into objects of ten times its size.
 """
 
 import re
@@ -21,17 +21,17 @@ METHODS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its orientation; 1, and what is not here, is upright."""
+"""The operation that makes a picture upright, by orientation; missing ones, such as 1, are upright."""
 SIDEWAYS = (5, 6, 7, 8)
-"""Orientations whose width is the upright picture's height."""
+"""Orientations that swap width and height."""
 
 
 def orientation(exif: bytes, xmp: bytes) -> int:
-    """Returns how a picture is turned, 1 to 8 as EXIF counts; 1 where neither says so.
+    """Returns a picture's EXIF orientation, 1 to 8; 1 if it has none.
 
     Args:
-        exif: EXIF data, with or without its six bytes of signature.
-        xmp: an XMP packet, asked if EXIF does not say.
+        exif: EXIF data, with or without its 6-byte signature.
+        xmp: an XMP packet, used if EXIF has no orientation.
     """
     if (turned := _in_exif(exif.removeprefix(b"Exif\0\0"))) is None:
         match = _IN_XMP.search(xmp)

@@ -1,4 +1,4 @@
-"""Levels of pixels made the numbers that a model takes."""
+"""Converts pixel levels to a model's numbers, and back."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from .spec import PictureSpec
 
 _MOST_LEVEL = 255
-# By how much a level may leave its range for the sake of rounding.
+# How far rounding may push a level out of its range.
 _ROUNDING = 0.5
 
 Values = npt.NDArray[Any]
@@ -19,7 +19,7 @@ def as_values(levels: Values, spec: PictureSpec) -> Values:
 
     Args:
         levels: uint8 or float32, 0 to 255, [height, width, channels] in the order red, green, blue.
-        spec: what the model takes.
+        spec: the model's pictures.
 
     Returns:
         An array of `spec.dtype` and `spec.shape`.
@@ -39,14 +39,14 @@ def as_levels(levels: Values) -> Values:
 
 
 def shown_levels(values: Values, spec: PictureSpec) -> Values | None:
-    """Returns the pictures that became a model's numbers, as `as_values` makes them; its inverse, up to rounding.
+    """Returns the pictures behind a model's numbers: the inverse of `as_values`, up to rounding.
 
     Args:
-        values: one or several pictures as the model takes them, in any shape that `spec.shape` divides.
-        spec: what the model takes.
+        values: one or several pictures as the model's input, in any shape divisible by `spec.shape`.
+        spec: the model's pictures.
 
     Returns:
-        uint8 [pictures, height, width, channels] in the order red, green, blue; None: the numbers are not those of
+        uint8 [pictures, height, width, channels] in the order red, green, blue, or None if the numbers are not
         pictures.
     """
     if values.dtype != spec.dtype or values.size % int(np.prod(spec.shape)):
@@ -65,7 +65,7 @@ def shown_levels(values: Values, spec: PictureSpec) -> Values | None:
 
 
 def _normalised(levels: Values, spec: PictureSpec) -> Values:
-    """Returns the numbers of levels, which are changed in place; in the order in which torchvision computes them."""
+    """Normalises levels in place, in torchvision's order of operations."""
     if spec.normalisation is not None:
         levels /= np.float32(255)
         levels -= np.array(spec.normalisation.mean, np.float32)

@@ -1,4 +1,4 @@
-"""The words of the line that declares a model's pictures, and how to correct them."""
+"""Parses the words of the line that declares a model's pictures, and suggests corrections."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
@@ -28,55 +28,55 @@ SCALES = {
     "-1..1": ((0.5,), (0.5,)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Mean and standard deviation of levels of 0 to 1, by the name of the numbers that they make; None: levels stay."""
+"""Mean and standard deviation of levels of 0 to 1, by scale name; None: levels are unchanged."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """What a word of the line may say."""
+    """A word of the line and its values."""
 
     help: str
     """What it declares."""
     values: tuple[str, ...] = ()
-    """Its values; empty: any of the form."""
+    """The allowed values; empty: any of the form."""
     form: str = ""
     """The form of its values."""
 
 
 WORDS = {
     "colour": Word("The channels; default: grey for one, rgb for three.", tuple(COLOURS)),
-    "layout": Word("The order of the input's axes; default: as its shape says.", get_args(Layout)),
-    "size": Word("Height and width, such as 224 or 180x240, for a model that takes any size.", form="HEIGHTxWIDTH"),
-    "fit": Word("How a picture of another shape becomes the model's; default: letterbox.", get_args(Fit)),
+    "layout": Word("The order of the input's axes; default: inferred from its shape.", get_args(Layout)),
+    "size": Word("Height and width, such as 224 or 180x240, for a model that accepts any size.", form="HEIGHTxWIDTH"),
+    "fit": Word("How to fit pictures of another shape; default: letterbox.", get_args(Fit)),
     "resize": Word("With crop: the shorter side before the centre is cropped, or 8/7 of the size.", form="PIXELS"),
-    "resampling": Word("The filter of resizing; default: bilinear.", get_args(Resampling)),
+    "resampling": Word("The resizing filter; default: bilinear.", get_args(Resampling)),
     "antialias": Word("With bilinear; no: interpolate four pixels, as TensorFlow does.", ("yes", "no")),
-    "background": Word("With letterbox: border (default), black, white, or such as #808080.", form="COLOUR"),
-    "scale": Word("The numbers that a model of floats was trained on.", tuple(SCALES)),
-    "mean": Word("In place of scale: for levels of 0 to 1, one number or one per channel.", form="NUMBERS"),
+    "background": Word("With letterbox: border (default), black, white, or a colour such as #808080.", form="COLOUR"),
+    "scale": Word("The scaling that a float model was trained with.", tuple(SCALES)),
+    "mean": Word("Instead of scale: for levels of 0 to 1, one number or one per channel.", form="NUMBERS"),
     "std": Word("The standard deviation that goes with mean.", form="NUMBERS"),
     "inversion": Word("Invert pictures; auto: those with a light border.", get_args(Inversion)),
 }
 """The words that a line may have, and the flags of `pixelserve export`."""
 
 USUAL_SIDE = 224
-"""Pixels a side, where a preset is for a model that leaves its size free."""
+"""Pixels per side, for a preset with a model of free size."""
 _USUAL_SIDES = {"mnist": 28}
 
 
 class DeclarationError(Exception):
-    """A line that declares no pictures, or not those of this model."""
+    """The line is invalid, or does not fit the model."""
 
     def __init__(self, problem: str, write: str | None = None) -> None:
         super().__init__(problem)
         self.problem = problem
         """What was expected and what was received."""
         self.write = write
-        """The line to write instead; None: it depends on what the model was trained with."""
+        """The corrected line; None: it depends on the model's training."""
 
 
 class Words:
-    """The words of a line, which know how to be corrected."""
+    """The words of a line, with corrections."""
 
     def __init__(self, line: str) -> None:
         self._written: dict[str, str] = {}
@@ -97,11 +97,11 @@ class Words:
             self._written[key] = value
         if self._preset and self._preset not in PRESETS:
             raise DeclarationError(
-                f'there is no preset "{self._preset}"; expected one of {", ".join(PRESETS)}, or words such as fit=crop',
+                f'unknown preset "{self._preset}"; expected one of {", ".join(PRESETS)}, or words such as fit=crop',
                 self._line_with(0, line, _nearest(self._preset, PRESETS)),
             )
         of_preset = dict(word.split("=") for word in PRESETS.get(self._preset, "").split())
-        # What overrides a word of the preset's overrides what only goes with that word.
+        # Overriding a word of the preset also overrides the words that depend on it.
         for key, needed, goes in (("fit", "crop", "resize"), ("resampling", "bilinear", "antialias")):
             if self._written.get(key, needed) != needed:
                 of_preset.pop(goes, None)
@@ -111,12 +111,12 @@ class Words:
 
     @property
     def usual_size(self) -> tuple[int, int] | None:
-        """The preset's height and width for a model that leaves them free."""
+        """The preset's height and width for a model of free size."""
         side = _USUAL_SIDES.get(self._preset, USUAL_SIDE)
         return (side, side) if self._preset else None
 
     def is_written(self, key: str) -> bool:
-        """Returns whether the line has a word itself."""
+        """Returns whether the line contains the word, apart from the preset."""
         return key in self._written
 
     def get(self, key: str) -> str | None:
@@ -126,7 +126,7 @@ class Words:
         return key in self._all
 
     def one_of(self, key: str, default: str) -> Any:
-        """Returns the value of a word that has to be one of the table's."""
+        """Returns a word's value, which must be one of its allowed values."""
         value, values = self._all.get(key, default), WORDS[key].values
         if value not in values:
             near = difflib.get_close_matches(value, values, n=1)
@@ -136,7 +136,7 @@ class Words:
         return value
 
     def read(self, key: str, reader: Callable[[str], Any], default: Any) -> Any:
-        """Returns what a function reads of a word's value; ValueError of it says what was expected."""
+        """Parses a word's value with `reader`, whose ValueError says what was expected."""
         if key not in self._all:
             return default
         try:
@@ -145,7 +145,7 @@ class Words:
             raise DeclarationError(f"{key}={self._all[key]}: expected {error}", self.with_(key, None)) from error
 
     def with_(self, key: str, value: str | None) -> str:
-        """Returns the line with another value of a word; None: without the word."""
+        """Returns the line with a new value for a word, or without the word if None."""
         words = {**self._written, key: value}
         return " ".join(
             [*[self._preset][: bool(self._preset)], *(f"{k}={v}" for k, v in words.items() if v is not None)]
@@ -159,10 +159,10 @@ class Words:
 
 
 def combined(line: str, words: Mapping[str, str]) -> str:
-    """Returns a line with further words.
+    """Returns a line with additional words.
 
     Raises:
-        DeclarationError: the line has another value of one of the words, or an unknown word.
+        DeclarationError: the line has a different value for one of the words, or an unknown word.
     """
     written = Words(line)
     further = []
@@ -171,13 +171,13 @@ def combined(line: str, words: Mapping[str, str]) -> str:
             further.append(f"{key}={value}")
         elif _whole(written.get(key)) != _whole(value):
             raise DeclarationError(
-                f"it has {key}={written.get(key)}, and --{key} is {value}: give either", written.with_(key, value)
+                f"it has {key}={written.get(key)}, but --{key} is {value}: use one of them", written.with_(key, value)
             )
     return " ".join([*line.split(), *further])
 
 
 def _whole(value: str | None) -> str:
-    """Returns a value with both sides of a size that is one number."""
+    """Returns a value with both sides, if it is a size of one number."""
     return f"{value}x{value}" if value and value.isdigit() else str(value)
 
 

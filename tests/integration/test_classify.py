@@ -109,7 +109,7 @@ BAD_PICTURES: dict[str, tuple[bytes | pb.RawPixels, str]] = {
     "a truncated TIFF": (encoded(NOISE, "TIFF")[:-4000], "damaged"),
     "a truncated PNG": (encoded(NOISE)[:-4000], "damaged"),
     "a truncated JPEG": (encoded(NOISE, "JPEG")[:-800], "damaged"),
-    "a PNG header alone": (encoded(NOISE)[:40], "damaged|begins like a PNG"),
+    "a PNG header alone": (encoded(NOISE)[:40], "damaged|starts like a PNG"),
     "20,000 x 20,000": (declared(20_000, 20_000), "pixels"),
     "8,000 x 8,000": (declared(8_000, 8_000), "64,000,000 pixels; at most 50,000,000"),
     "a gigabyte declared in 100 bytes": (pb.RawPixels(height=2**15, width=2**15, channels=1, data=b"x"), "pixels"),

@@ -373,7 +373,7 @@ def test_a_candidate_is_tried_promoted_and_taken_back(
         assert json.load(answer)["model_version"] == "2"
     assert "2 candidate" in models("list", "--address", server.grpc)
     said = models("promote", "doubler", *repository)
-    assert "doubler: stable is version 2 (it was 1)" in said
+    assert "doubler: stable is version 2 (was 1)" in said
     eventually(lambda: version() == "2", timeout_s=TIMEOUT_S)
     assert json.loads(models("rollback", "doubler", "--json", *repository))["after"]["stable"] == 1
     eventually(lambda: version() == "1", timeout_s=TIMEOUT_S)

@@ -126,14 +126,14 @@ def _pictures_in(folder: Path) -> list[Path]:
         pictures = list(finder.pictures(folder))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
-    passed = finder.passed_over()
+    skipped = finder.skipped()
     if not pictures:
         raise DataError(
-            f"{folder}: no pictures in it ({passed or 'it is empty'}); expected names that end in "
+            f"{folder}: no pictures in it ({skipped or 'it is empty'}); expected names that end in "
             f"{', '.join(SUFFIXES)}: put some there, or remove the folder"
         )
-    if passed:
-        say(f"note: ignored in {folder}: {passed}")
+    if skipped:
+        say(f"note: skipped in {folder}: {skipped}")
     return pictures
 
 

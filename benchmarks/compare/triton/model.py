@@ -1,4 +1,4 @@
-"""The model on Triton's Python backend: ONNX Runtime runs once for all requests that the dynamic batcher merged."""
+"""The model on Triton's Python backend: ONNX Runtime runs once per dynamic batch."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """What Triton calls; the name is its own."""
+    """The class that Triton calls, with the name that it requires."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the graph beside this file, on one thread, as every measurement of the comparison does."""
+        """Loads the graph beside this file, on one thread, like all measurements of the comparison."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -20,9 +20,9 @@ class TritonPythonModel:
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Runs the images of all requests at once and deals the rows out again."""
+        """Runs the images of all requests at once and splits the rows."""
         images = [pb_utils.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
-        # Merging one would only copy it.
+        # Merging a single request would only copy it.
         merged = images[0] if len(images) == 1 else np.concatenate(images)
         values = self._session.run(["probabilities"], {"image": merged})[0]
         responses, row = [], 0

@@ -115,7 +115,7 @@ def test_what_the_metrics_cost_is_shown_to_a_tenth_of_a_percent() -> None:
     ratio = ["8.25 s", "PixelServe without metrics: 8.00 s", "1.031 (1.031 to 1.031)", "", "≤ 1.03", "no"]
     assert report.cells(rows[0])[1:] == ratio
     # Which says what there is, and is neither good nor bad.
-    assert report.cells(rows[1])[1:] == ["4,125 µs", "CPU time of a request: 82 µs", "50 (50 to 50)", "", "", ""]
+    assert report.cells(rows[1])[1:] == ["4,125 µs", "CPU time per request: 82 µs", "50 (50 to 50)", "", "", ""]
     assert Report({}, 1, 1, rows, {}).missed == []
 
 

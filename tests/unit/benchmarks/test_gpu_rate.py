@@ -98,7 +98,7 @@ def test_the_whole_way_works_on_a_cpu_and_saves_what_it_prints(root: Path, tmp_p
     assert done.returncode == 0, done.stderr
     (page,) = tmp_path.glob("*-cpu.md")
     assert page.read_text() == done.stdout
-    assert "no measurement" in done.stdout
+    assert "not a measurement" in done.stdout
     whole = json.loads(page.with_suffix(".json").read_text())
     assert (whole["card"], whole["runtime"]) == ("CPU", ort.__version__)
     assert [each["batch"] for each in whole["bare"]["ONNX Runtime"]] == [1, 2, 4, 8, 16, 32, 64]

@@ -157,7 +157,7 @@ def result_for(image: pb.Image, top_k: int) -> pb.Result:
     """Returns a content's own text with three quarters, and a second class with the rest."""
     text = "raw" if image.WhichOneof("content") == "raw" else image.encoded.decode()
     if text == "broken":
-        return pb.Result(error="this is no picture")
+        return pb.Result(error="this is not a picture")
     classes = [pb.Class(label=text, index=7, probability=0.75), pb.Class(label="other", index=1, probability=0.25)]
     return pb.Result(classes=classes[:top_k])
 

@@ -21,7 +21,7 @@ def test_json_says_everything_in_milliseconds(ask: Callable[..., Any]) -> None:
     found = json.loads(ran.out)
     assert found["model"] == "digits"
     assert found["method"] == "/pixelserve.v1.Classifier/Classify"
-    assert found["load"] == "4 at a time"
+    assert found["load"] == "4 in flight"
     assert (found["requests"], found["answered"], found["errors"]) == (20, 20, {})
     assert found["images_per_s"] == pytest.approx(3 * found["requests_per_s"], rel=1e-3)
     assert list(found["latency_ms"]) == ["mean", "p50", "p90", "p95", "p99", "p99.9", "max"]
@@ -34,7 +34,7 @@ def test_the_report_for_people_has_rates_percentiles_and_a_histogram(ask: Callab
     assert ran.code == 0
     assert ran.err == ""
     lines = ran.out.splitlines()
-    assert lines[0] == "digits version 1, /pixelserve.v1.Classifier/Classify, 1 image a request, 4 at a time"
+    assert lines[0] == "digits version 1, /pixelserve.v1.Classifier/Classify, 1 image per request, 4 in flight"
     assert lines[1].startswith("20 of 20 requests answered in ")
     names = [line.split()[0] for line in lines[3:10]]
     assert names == ["mean", "p50", "p90", "p95", "p99", "p99.9", "max"]
@@ -202,7 +202,7 @@ def test_files_for_other_models_than_image_classifiers_are_refused(
 def test_the_rate_is_kept_and_said(ask: Callable[..., Any], fake: Any) -> None:
     ran = ask("bench", "--model", "digits", "--requests", 10, "--rate", 1000, "--warmup-s", 0, "--json")
     found = json.loads(ran.out)
-    assert found["load"] == "1000 a second"
+    assert found["load"] == "1000 requests/s"
     assert found["requests"] == 10
     assert len(fake.requests) == 11
 
@@ -258,7 +258,7 @@ def test_a_failed_request_is_slower_than_any_limit(ask: Callable[..., Any], fake
     fake.fails = lambda number: grpc.StatusCode.UNAVAILABLE if number == 5 else None
     ran = ask("bench", *SHORT, "--assert-p99-ms", 1e9)
     assert ran.code == 12
-    assert "with the 1 failed" in ran.err
+    assert "(including 1 failed)" in ran.err
 
 
 def test_a_first_request_that_fails_ends_it_before_any_load(ask: Callable[..., Any], fake: Any) -> None:
@@ -272,7 +272,7 @@ def test_a_first_request_that_fails_ends_it_before_any_load(ask: Callable[..., A
 def test_broken_pictures_are_not_measured(ask: Callable[..., Any], fake: Any, folder: Path) -> None:
     ran = ask("bench", *SHORT, "--images", folder / "b" / "d.webp")
     assert ran.code == 1
-    assert "this is no picture" in ran.err
+    assert "this is not a picture" in ran.err
     assert len(fake.requests) == 1
 
 
@@ -288,7 +288,7 @@ def test_no_answer_at_all_is_a_failure(ask: Callable[..., Any], fake: Any) -> No
     [
         (["--concurrency", 2, "--rate", 5], 2, "exclude each other"),
         (["--requests", 2, "--duration-s", 5], 2, "exclude each other"),
-        (["--batch", 65], 2, "at most 64 images a request"),
+        (["--batch", 65], 2, "at most 64 images per request"),
         (["--images", "nothing"], 2, "nothing"),
         (["--rate", 0], 2, "--rate"),
         (["--model-version", "9"], 4, "version 9 of digits is not ready; the server has version 1: READY"),

@@ -49,7 +49,7 @@ def test_a_broken_picture_has_its_row_and_the_exit_code_says_so(ask: Callable[..
     rows = [json.loads(line) for line in ran.out.splitlines()]
     assert ran.code == 10
     assert [row["path"] for row in rows] == [str(path) for path in pictures.find([folder], Finder())]
-    assert [row["error"] for row in rows] == [None, None, "this is no picture", None]
+    assert [row["error"] for row in rows] == [None, None, "this is not a picture", None]
     assert rows[2]["classes"] == []
     assert rows[0] == {
         "path": str(folder / "a.png"),
@@ -77,7 +77,7 @@ def test_csv_has_one_row_a_picture_and_room_for_the_classes_asked_for(ask: Calla
         *("label_1", "index_1", "probability_1", "label_2", "index_2", "probability_2", "score_1", "score_2"),
     ]
     assert first == [str(folder / "a.png"), "", "digits", "1", "4", "7", "0.75", "other", "1", "0.25", "", ""]
-    assert broken[:2] == [str(folder / "b" / "d.webp"), "this is no picture"]
+    assert broken[:2] == [str(folder / "b" / "d.webp"), "this is not a picture"]
     assert broken[4:] == [""] * 8
 
 

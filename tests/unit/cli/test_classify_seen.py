@@ -23,7 +23,7 @@ def seeing(fake: Any) -> Any:
 
     def result(image: pb.Image, _: int) -> pb.Result:
         if image.encoded == b"broken":
-            return pb.Result(error="this is no picture")
+            return pb.Result(error="this is not a picture")
         seen = pb.RawPixels(height=4, width=6, channels=3, data=SEEN.tobytes())
         return pb.Result(classes=[pb.Class(label="4", probability=1)], seen=seen, occlusion=[0.5, 0, -0.25, math.inf])
 

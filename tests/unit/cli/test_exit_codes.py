@@ -64,7 +64,10 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
         ("classify", "{empty}", "--model", "digits"),
         "no pictures in {empty}; expected",
     ),
-    "a CSV file in no folder": ((*CLASSIFY, "--csv", "{folder}/none/a.csv"), "No such file or directory; name a file"),
+    "a CSV file in no folder": (
+        (*CLASSIFY, "--csv", "{folder}/none/a.csv"),
+        "No such file or directory; choose a file",
+    ),
     "a folder as the CSV file": ((*CLASSIFY, "--csv", "{folder}"), "exists and is not a regular file"),
     "a repository that does not exist": (("doctor", "{folder}/typo"), "typo' does not exist"),
     "a file as the repository": (("doctor", "{folder}/a.png"), "is a file"),
@@ -75,7 +78,7 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "a configuration file that does not exist": (("serve", "--config", "{folder}/typo.toml"), "there is no such file"),
     "a file below a file as the CSV file": (
         (*CLASSIFY, "--csv", "{folder}/a.png/x.csv"),
-        "Not a directory; name a file",
+        "Not a directory; choose a file",
     ),
     "a configuration file of no known kind": (("serve", "--config", "{folder}/a.png"), "expected a .toml"),
 }
@@ -118,4 +121,4 @@ def test_what_a_folder_holds_beside_pictures_is_said(ask: Callable[..., Any], fa
     ran = ask("classify", folder, "--model", "digits", "--json")
     assert ran.code == 0
     assert len(ran.out.splitlines()) == 3
-    assert "passed over: 2 not named like pictures (.heic, .txt); 1 hidden or left by a system" in ran.err
+    assert "skipped: 2 without a picture's extension (.heic, .txt); 1 hidden or system files" in ran.err

@@ -74,7 +74,7 @@ def test_flags_become_the_line_that_is_served(run: Callable[..., Any], network: 
     flags = ("--picture", "imagenet", "--fit", "letterbox", "--background", "#102030", "--size", "180x240")
     ran = exported(run, network, *flags, "--mean", "-0.5,0,0.5", "--std", "0.25", "--colour", "bgr", "--layout", "nchw")
     assert ran.code == 0, ran.err
-    assert "takes pictures: colour=bgr layout=nchw size=180x240 fit=letterbox" in ran.out
+    assert "accepts pictures: colour=bgr layout=nchw size=180x240 fit=letterbox" in ran.out
     assert declared(network) == (
         "imagenet colour=bgr layout=nchw fit=letterbox background=#102030 mean=-0.5,0,0.5 std=0.25 size=180x240"
     )
@@ -113,4 +113,4 @@ def test_a_run_brings_its_own_pictures(run: Callable[..., Any], tmp_path: Path) 
     (tmp_path / "model.keras").write_bytes(b"")
     ran = run("export", str(tmp_path), "--to", str(tmp_path / "models"), "--fit", "crop", "--picture", "vit")
     assert ran.code == 2
-    assert "is a run, which brings its own: leave out --picture, --fit" in " ".join(ran.err.split())
+    assert "is a run, which has its own settings: omit --picture, --fit" in " ".join(ran.err.split())

@@ -40,7 +40,7 @@ def test_a_version_without_a_card_is_warned_of(run: Callable[..., Any], tmp_path
     command = ["models", "image", "bare/1", "--model-repository", tmp_path / "models", "--to", f"oci:{tmp_path}/images"]
     ran = run(*command)
     assert ran.code == 0
-    assert ran.err == "warning: bare version 1 has no card.json, so nothing shows that it is whole\n"
+    assert ran.err == "warning: bare version 1 has no card.json, so it cannot be verified\n"
 
 
 @pytest.mark.parametrize(

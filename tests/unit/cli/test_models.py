@@ -62,7 +62,7 @@ def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
         ("input", "image UINT8 [any, 2, 3, 1]"),
         ("output", "probabilities FP32 [any, 3]: a, b, c"),
         ("batch", "at most 64"),
-        ("takes pictures", "yes"),
+        ("accepts pictures", "yes"),
         ("evidence", "verified: reproduced 8 golden samples"),
         ("task", "image"),
         ("data set", "MNIST"),
@@ -76,7 +76,7 @@ def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
         ("log_loss", "0.03012"),
         ("lowest recall", "97.00% (1)"),
         ("ECE", "0.00412 over 15 bins"),
-        ("parity", "float32 on CPUExecutionProvider: differs by 4.2e-07 at most on 1,000 samples, tolerance 1e-05"),
+        ("parity", "float32 on CPUExecutionProvider: differs by at most 4.2e-07 on 1,000 samples, tolerance 1e-05"),
         ("parity", "float32 on CUDAExecutionProvider: tolerance 0.0001, not measured"),
         ("model SHA-256", "ab" * 32),
         ("exported", "2026-01-01T12:00:00+00:00"),
@@ -108,7 +108,7 @@ def test_what_int8_costs_and_brings_is_among_the_facts() -> None:
     assert facts == {
         "trained with": "keras 3.8",
         "precision": "int8, calibrated on 500 samples",
-        "against float32": "that had 99.34% accuracy, 2 labels changed, 30.00% of its size, "
+        "against float32": "float32 accuracy 99.34%, 2 labels changed, 30.00% of its size, "
         "76.00% of its time in batches of 1, 69.00% of its time in batches of 64",
     }
 

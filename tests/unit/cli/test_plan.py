@@ -144,7 +144,7 @@ def test_a_server_that_does_not_tell_of_its_runs_ends_with_1(ask: Run, monkeypat
     monkeypatch.setattr(measuring, "_WARM_UP_S", 0.05)
     ran = ask("bench", "--curve", "--model", "digits", "--duration-s", 0.1)
     assert ran.code == 1
-    assert "does not tell of its runs (ModelStatistics)" in ran.err
+    assert "does not report its runs (ModelStatistics)" in ran.err
     assert "note: the metrics page http://127.0.0.1:8002/metrics" in ran.err
 
 
@@ -154,8 +154,8 @@ def test_a_server_that_does_not_tell_of_its_runs_ends_with_1(ask: Run, monkeypat
         (("--curve", "--overload"), "exclude each other"),
         (("--curve", "--rate", 5), "--curve sets its own load"),
         (("--metrics-url", "http://127.0.0.1:1"), "--metrics-url needs --curve"),
-        (("--curve", "--tls"), "and without TLS"),
-        (("--curve", "--address", "127.0.0.1:1"), "a curve speaks to one server"),
+        (("--curve", "--tls"), "without TLS"),
+        (("--curve", "--address", "127.0.0.1:1"), "a curve needs a single server"),
     ],
 )
 def test_a_curve_has_its_own_load(ask: Run, fake: Any, arguments: tuple[object, ...], message: str) -> None:

@@ -85,15 +85,15 @@ def test_a_check_needs_the_server(run: Callable[..., Any], repository: Path, mon
 def test_a_model_without_a_card_is_warned_of(run: Callable[..., Any], repository: Path, bare: Path) -> None:
     ran = run("models", "pull", bare)
     assert ran.code == 0
-    assert ran.err == "warning: bare version 1 has no card.json, so nothing shows that it is whole\n"
+    assert ran.err == "warning: bare version 1 has no card.json, so it cannot be verified\n"
     assert "bare version 1 added; unverified: no card.json" in ran.out
 
 
 FAILURES = [
-    pytest.param(["{model}", "--versions", "1,x"], 2, "expected numbers above 0 with commas", id="no number"),
-    pytest.param(["{model}", "--versions", "0"], 2, "expected numbers above 0", id="version 0"),
-    pytest.param(["{model}", "--versions", ""], 2, "expected numbers above 0", id="no version"),
-    pytest.param(["{model}", "--versions", "²"], 2, "expected numbers above 0", id="a power"),
+    pytest.param(["{model}", "--versions", "1,x"], 2, "expected comma-separated numbers above 0", id="no number"),
+    pytest.param(["{model}", "--versions", "0"], 2, "expected comma-separated numbers above 0", id="version 0"),
+    pytest.param(["{model}", "--versions", ""], 2, "expected comma-separated numbers above 0", id="no version"),
+    pytest.param(["{model}", "--versions", "²"], 2, "expected comma-separated numbers above 0", id="a power"),
     pytest.param(["{model}", "--name", "../out"], 2, "expected letters, digits", id="a name that leads out"),
     pytest.param(["nosuch://bucket/model"], 2, "Protocol not known", id="unknown scheme"),
     pytest.param(["{bare}", "--require-card"], 1, "has no card.json, and --require-card is on", id="no card"),

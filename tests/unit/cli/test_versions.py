@@ -22,11 +22,11 @@ def repository(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def test_names_move_and_go_back(run: Run, repository: Path) -> None:
     assert run("models", "promote", "mnist-cnn", "1").out.splitlines() == [
-        "mnist-cnn: stable is version 1 (there was none)",
-        "mnist-cnn: previous is version 2 (there was none)",
+        "mnist-cnn: stable is version 1 (was unset)",
+        "mnist-cnn: previous is version 2 (was unset)",
     ]
     run("models", "promote", "mnist-cnn", "--to", "candidate", "--model-repository", repository)
-    assert "mnist-cnn: stable is version 2 (it was 1)\n" in run("models", "promote", "mnist-cnn").out
+    assert "mnist-cnn: stable is version 2 (was 1)\n" in run("models", "promote", "mnist-cnn").out
     gone_back = json.loads(run("models", "rollback", "mnist-cnn", "--json").out)
     assert (gone_back["before"]["stable"], gone_back["after"]["stable"]) == (2, 1)
 
@@ -58,7 +58,7 @@ def test_diff_shows_cards_side_by_side_and_whether_they_agree(run: Run, reposito
     assert titles.split() == ["version", "1", "stable", "version", "2", "previous"]
     assert [line.split()[0] for line in lines].count("parity") == 2
     assert any(line.split() == ["parameters", "93,322", "93,322"] for line in lines)
-    assert agreement.startswith("the same class for 16 of 16 golden samples (100.00%); outputs differ by 0 at most")
+    assert agreement.startswith("the same class for 16 of 16 golden samples (100.00%); outputs differ by at most 0")
     found = json.loads(run("models", "diff", "mnist-cnn", "--json").out)
     assert [side["aliases"] for side in found["versions"]] == [["stable"], ["previous"]]
     assert found["agreement"] == {"samples": 16, "same_labels": 16, "largest_difference": 0}

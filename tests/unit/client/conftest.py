@@ -161,7 +161,7 @@ def answer(request: Any) -> Any:
 
 def result(image: Any, request: Any) -> Any:
     if image.encoded == b"broken":
-        return pb.Result(error="this is no picture")
+        return pb.Result(error="this is not a picture")
     raw = image.raw
     label = image.encoded.decode(errors="replace")[:8] if image.encoded else f"{raw.height}x{raw.width}x{raw.channels}"
     classes = [pb.Class(label=label, index=7, probability=0.75), pb.Class(label="1", index=1, probability=0.25)]
@@ -284,9 +284,9 @@ class FakeTime:
             self.wait(wait_s)
 
         if isinstance(client, BlockingAsyncClient):
-            client.wrapped._caller._sleep = wait
+            client.wrapped._connections._sleep = wait
         else:
-            client._caller._sleep = self.wait
+            client._connections._sleep = self.wait
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_a_broken_picture_among_good_ones_costs_them_nothing(
     assert (first.label, last.label) == ("7", "5")
     assert missing.error == "the file cannot be read: No such file or directory"
     assert folder.error == "the file cannot be read: Is a directory"
-    assert broken.error == "this is no picture"
+    assert broken.error == "this is not a picture"
     assert nul.error
     assert [each.source for each in (first, missing, broken)] == [str(pictures[0]), pictures[1], None]
     with pytest.raises(PictureError, match=r"missing\.png: the file cannot be read"):
@@ -158,7 +158,7 @@ def test_a_wrong_question_is_refused_when_it_is_asked(
 
 def test_other_objects_than_pictures_are_refused(connect: Callable[..., Any], fake: Any) -> None:
     client = connect(fake.address)
-    with pytest.raises(TypeError, match="and not int"):
+    with pytest.raises(TypeError, match="got int"):
         client.classify([b"7", 7], model="m")
     with pytest.raises(TypeError, match="not iterable"):
         client.classify(7, model="m")

@@ -124,7 +124,7 @@ def test_this_machines_addresses_are_asked_without_a_proxy_on_one_channel(
 
 def test_an_error_names_the_proxy_that_was_asked(set_proxy: Callable[[str], None], connect: Callable[..., Any]) -> None:
     set_proxy("https_proxy")
-    with pytest.raises(Unavailable, match="https_proxy is set, so gRPC asked that proxy unless no_proxy lists"):
+    with pytest.raises(Unavailable, match="https_proxy is set, so gRPC used that proxy unless no_proxy lists"):
         connect("192.0.2.1:8001", retry=Retry(attempts=1)).classify(b"7", model="m")
 
 

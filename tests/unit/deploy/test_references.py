@@ -56,7 +56,7 @@ def test_objects_that_fit_have_no_faults() -> None:
 
 
 CHANGES: dict[str, Callable[[Objects], object]] = {
-    "Deployment/digits is written twice": lambda o: o.update(again=copy.deepcopy(o["deployment"])),
+    "Deployment/digits is defined twice": lambda o: o.update(again=copy.deepcopy(o["deployment"])),
     "Service/digits: the selector {'app': 'other'} finds no pod": lambda o: o["service"]["spec"].update(
         selector={"app": "other"}
     ),
@@ -97,7 +97,7 @@ CHANGES: dict[str, Callable[[Objects], object]] = {
     "Deployment/digits: the port name sixteen-letters- is too long": lambda o: container(o)["ports"].append(
         {"name": "sixteen-letters-"}
     ),
-    "Service/7digits: the name 7digits is not a valid one": lambda o: o["service"]["metadata"].update(name="7digits"),
+    "Service/7digits: the name 7digits is invalid": lambda o: o["service"]["metadata"].update(name="7digits"),
 }
 
 

@@ -150,7 +150,7 @@ def bmp_in_run_lengths(width: int, height: int) -> bytes:
 
 
 def test_a_bmp_of_many_pixels_in_run_lengths_is_refused_since_they_are_unpacked_in_python() -> None:
-    with pytest.raises(ImageError, match="BMP of 4,004,001 pixels in run lengths, of which at most 4,000,000"):
+    with pytest.raises(ImageError, match="run-length encoded BMP of 4,004,001 pixels; at most 4,000,000"):
         open_file(bmp_in_run_lengths(2001, 2001), MAX_PIXELS)
     open_file(bmp_in_run_lengths(2000, 2000), MAX_PIXELS)
 

@@ -36,17 +36,17 @@ def test_what_is_passed_over_is_counted_with_its_reason(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     finder = Finder()
     assert names(folder, finder) == ["a.tif", "b.PNG", "deep/er/c.webp"]
-    assert finder.passed_over() == (
-        "3 not named like pictures (no ending, .heic, .txt); "
-        "7 hidden or left by a system (such as ._NAME, .DS_Store, Thumbs.db); 1 links to folders; "
-        "2 not files (pipes, devices, or links to nothing)"
+    assert finder.skipped() == (
+        "3 without a picture's extension (no extension, .heic, .txt); "
+        "7 hidden or system files (such as ._NAME, .DS_Store, Thumbs.db); 1 links to folders; "
+        "2 not files (pipes, devices or broken links)"
     )
 
 
 def test_where_nothing_is_passed_over_nothing_is_said(folder: Path) -> None:
     finder = Finder()
     assert names(folder / "deep", finder) == ["er/c.webp"]
-    assert finder.passed_over() == ""
+    assert finder.skipped() == ""
 
 
 def test_many_endings_are_not_all_named(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_many_endings_are_not_all_named(tmp_path: Path) -> None:
         (tmp_path / f"x.{ending}").touch()
     finder = Finder()
     assert names(tmp_path, finder) == []
-    assert finder.passed_over() == "7 not named like pictures (.a, .b, .c, .d, .e, …)"
+    assert finder.skipped() == "7 without a picture's extension (.a, .b, .c, .d, .e, …)"
 
 
 def test_the_endings_are_those_of_the_formats_that_are_read() -> None:

@@ -228,7 +228,7 @@ def test_what_pillow_logs_of_a_bad_file_is_not_printed() -> None:
     code = "import sys; from pixelserve.imaging.decode import decode_file; decode_file(sys.stdin.buffer.read(), 100)"
     data = tiff(1, bytes(1), {277: 200})
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True)
-    assert b"ImageError: this begins like a TIFF file" in done.stderr
+    assert b"ImageError: this starts like a TIFF file" in done.stderr
     assert b"More samples per pixel" not in done.stderr
 
 
@@ -240,7 +240,7 @@ def test_an_avif_whose_frame_is_larger_than_it_says_is_refused_before_it_is_deco
     data = bytearray(encoded(Image.new("L", (2048, 2048)), "AVIF", speed=10))
     size = data.index(b"ispe") + 8
     data[size : size + 8] = struct.pack(">II", 8, 8)
-    with pytest.raises(ImageError, match="AVIF file of 64 pixels whose frames have 4,194,304"):
+    with pytest.raises(ImageError, match="AVIF file with a size of 64 pixels and frames of 4,194,304"):
         decode_file(bytes(data), MAX_PIXELS)
 
 

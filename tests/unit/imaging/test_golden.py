@@ -80,7 +80,7 @@ def test_one_level_is_accepted_and_two_are_not(name: str) -> None:
 def test_a_filter_that_computes_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     golden = made()
     monkeypatch.setitem(fit._FILTERS, "bilinear", Image.Resampling.BICUBIC)
-    with pytest.raises(GoldenMismatchError, match=r"comes out otherwise than at export.*Pillow release that the card"):
+    with pytest.raises(GoldenMismatchError, match=r"differs from the export by.*Pillow release in the card"):
         replay(golden, SPEC)
 
 
@@ -169,7 +169,7 @@ def test_a_picture_that_cannot_be_decoded_is_refused(file: Any, said: str) -> No
     ],
 )
 def test_a_tensor_for_another_input_is_refused(tensor: Any) -> None:
-    with pytest.raises(CardError, match=r"tensor is .*, the model takes uint8 \[16, 16, 3\]"):
+    with pytest.raises(CardError, match=r"tensor is .*, but the model's input is uint8 \[16, 16, 3\]"):
         replay(GoldenPicture(made().file, tensor), SPEC)
 
 

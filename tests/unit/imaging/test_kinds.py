@@ -59,12 +59,12 @@ FILES = {
     "NumPy": (array_file(), "NumPy file.*raw pixels"),
     "a Mac's shadow file": (b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(99), "AppleDouble"),
     "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS.*git lfs pull"),
-    "a PNG read as text": (encoded("PNG").decode(errors="replace").encode(), "decoded as text on its way"),
+    "a PNG read as text": (encoded("PNG").decode(errors="replace").encode(), "decoded as text"),
     "a whole form": (b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n', "a whole form"),
     "nothing": (b"", r"empty \(0 bytes\)"),
     "zero bytes": (bytes(999), "only zero bytes"),
-    "the beginning of a JPEG": (b"\xff\xd8\xff\xe0", "begins like a JPEG file.*send the whole file"),
-    "a TIFF without a directory": (b"II*\0\x08\0\0\0" + bytes(99), "begins like a TIFF file"),
+    "the beginning of a JPEG": (b"\xff\xd8\xff\xe0", "starts like a JPEG file.*send the whole file"),
+    "a TIFF without a directory": (b"II*\0\x08\0\0\0" + bytes(99), "starts like a TIFF file"),
     "the unknown": (bytes(range(128, 200)), "72 bytes of an unknown kind.*send PNG, JPEG"),
 }
 

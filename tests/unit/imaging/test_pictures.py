@@ -81,7 +81,7 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded() -> Non
     # Width and height in a PNG's header, and the header's checksum; there are no such pixels behind it.
     bomb[16:24] = (20_000).to_bytes(4, "big") * 2
     bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
-    with pytest.raises(ImageError, match="far too many pixels"):
+    with pytest.raises(ImageError, match="too many pixels"):
         decode_file(bytes(bomb), MAX_PIXELS)
 
 

@@ -82,7 +82,7 @@ def test_a_filter_that_computes_something_else_keeps_the_version_from_loading(
         declare(folder, "fit=stretch scale=0..1")
     monkeypatch.setitem(fit._FILTERS, "bilinear", Image.Resampling.NEAREST)
     with pytest.raises(
-        RepositoryError, match=r"golden-picture\.npz: the golden picture comes out otherwise"
+        RepositoryError, match=r"golden-picture\.npz: the golden picture differs from the export"
     ) as refused:
         load(folder)
     assert refused.value.path == golden_file(folder)
@@ -149,7 +149,7 @@ def test_an_older_version_without_them_is_verified_by_its_samples(folder: ModelF
         pytest.param(
             lambda folder: write_golden_picture(golden_file(folder), GoldenPicture(b"text", np.zeros((3, 9, 9), "f4"))),
             "golden-picture.npz",
-            r"tensor is float32 \[3, 9, 9\], the model takes float32 \[3, 24, 24\]",
+            r"tensor is float32 \[3, 9, 9\], but the model's input is float32 \[3, 24, 24\]",
             id="for another input",
         ),
         pytest.param(

@@ -45,8 +45,8 @@ def test_of_anything_else_nothing_is_said(other: Any, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("asked", "other", "said"),
     [
-        ("imagnet", FLOATS, r'--picture "imagnet": there is no preset .*; write --picture "imagenet"$'),
-        ("fit=crop", FLOATS, r'say which numbers it was trained on.*; write --picture "fit=crop scale=0..1"$'),
+        ("imagnet", FLOATS, r'--picture "imagnet": unknown preset .*; write --picture "imagenet"$'),
+        ("fit=crop", FLOATS, r'set the scaling of its training.*; write --picture "fit=crop scale=0..1"$'),
         ("vit", model(-1, 4, inputs=2), "--picture is for models with one input"),
     ],
 )
@@ -82,9 +82,9 @@ def test_scaling_of_a_keras_model_is_offered_in_the_graph(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("line", "flags", "said"),
     [
-        ("fit=crop", {"fit": "letterbox"}, r'fit=crop, and --fit is letterbox: .*write --picture "fit=letterbox"$'),
-        ("vit size=224", {"size": "180x240"}, r'and --size is 180x240: .*write --picture "vit size=180x240"$'),
-        ("imagnet", {"fit": "crop"}, r'there is no preset "imagnet".*; write --picture "imagenet"$'),
+        ("fit=crop", {"fit": "letterbox"}, r'fit=crop, but --fit is letterbox: .*write --picture "fit=letterbox"$'),
+        ("vit size=224", {"size": "180x240"}, r'but --size is 180x240: .*write --picture "vit size=180x240"$'),
+        ("imagnet", {"fit": "crop"}, r'unknown preset "imagnet".*; write --picture "imagenet"$'),
     ],
 )
 def test_flags_that_contradict_the_line_are_refused(line: str, flags: dict[str, str], said: str) -> None:

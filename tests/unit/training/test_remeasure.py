@@ -90,7 +90,7 @@ def test_the_command_prints_figures_beside_the_cards_and_the_confusion(
     assert table[0].split() == ["true", "label", "0", "1", "2"]
     assert [sum(map(int, line.split()[2:])) for line in table[1:4]] == [30, 30, 30]
     (surest, *_) = again(repository, samples).figures.evaluation.surest_errors
-    errors = lines[lines.index("the surest errors") + 2 :]
+    errors = lines[lines.index("the most confident errors") + 2 :]
     assert errors[0].split() == [str(surest.sample), surest.label, surest.predicted, f"{surest.probability:.2%}"]
     assert len(errors[: errors.index("")]) == 16
     assert lines[-1] == "agrees with its card"
@@ -367,7 +367,7 @@ def test_many_labels_have_their_most_frequent_confusions_listed(
     options = {"labels": tmp_path / "many.txt", "samples": tmp_path / "many.npz", "pixel_scale": None}
     export_file(tmp_path / "many.onnx", Target(repository, "many"), **options)  # type: ignore[arg-type]
     ran = pixelserve("evaluate", "many", "--model-repository", repository, "--samples", tmp_path / "many.npz")
-    table = ran.out[ran.out.index("the most frequent confusions of 30 labels") :].splitlines()[2:4]
+    table = ran.out[ran.out.index("most frequent confusions of 30 labels") :].splitlines()[2:4]
     assert [line.split() for line in table] == [["2", "kind", "7", "kind", "4"], ["1", "kind", "6", "kind", "5"]]
 
 

@@ -64,5 +64,5 @@ def test_the_command_says_what_keeps_requests_apart(tmp_path: Path, model: Any) 
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 0, ran.output
     (line,) = [line for line in ran.output.splitlines() if "merge" in line]
-    assert line.startswith("a server will not merge requests for it: output y of a row differs by ")
+    assert line.startswith("servers will not merge its requests: output y of a row differs by ")
     assert line.endswith("; export it in inference mode to change that")

@@ -1,4 +1,4 @@
-"""Classifies the digits that the image ships, and compares the labels with those in their names.
+"""Classifies the digits in the image, and compares the labels with their file names.
 
 python classify.py HOST:PORT MODEL TOKEN_FILE [CA_FILE]
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pixelserve.client import Client, Tls
 
-# Called digit-LABEL-….png.
+# Named digit-LABEL-….png.
 PICTURES = Path("/opt/pixelserve/examples/mnist")
 
 
@@ -18,7 +18,7 @@ def main(address: str, model: str, token_file: str, ca: str | None = None) -> No
     Args:
         address: HOST:PORT of the server.
         model: the name of a classifier of digits.
-        token_file: a file with a token that may infer.
+        token_file: a file with a token of scope infer.
         ca: a PEM file of the CA of the server's certificate; None: no TLS.
     """
     token = Path(token_file).read_text().strip()

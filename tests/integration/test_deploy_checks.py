@@ -1,4 +1,4 @@
-"""Each gate of `make deploy-check` finds its faults, and the chart passes them all."""
+"""Each check of `make deploy-check` finds its faults, and the chart passes them all."""
 
 import json
 import os
@@ -68,16 +68,16 @@ def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def failures(gate: str, chart: Path) -> list[str]:
-    """Returns a gate's findings in a chart, and checks the exit code."""
-    done = run("--only", gate, "--chart", chart, "--json")
+def failures(check: str, chart: Path) -> list[str]:
+    """Returns a check's findings in a chart, and checks the exit code."""
+    done = run("--only", check, "--chart", chart, "--json")
     (report,) = json.loads(done.stdout)
     assert done.returncode == bool(report["failures"]), done.stderr
     return list(report["failures"])
 
 
 def evaluate(expression: str, *folders: Path) -> Any:
-    """Returns the value of an expression over the gates' modules and `f`, the folders."""
+    """Returns the value of an expression over the checks' modules and `f`, the folders."""
     modules = "dockerfiles, kserve_objects, kustomize, matrix, options, queries"
     code = f"import json, sys, yaml; from pathlib import Path; from deploy.checks import {modules}"
     code += f"; f = [Path(name) for name in sys.argv[1:]]; print(json.dumps({expression}))"
@@ -110,9 +110,9 @@ def ours(tmp_path: Path) -> Path:
     return Path(shutil.copytree(CHART, tmp_path / "pixelserve"))
 
 
-@pytest.mark.parametrize("gate", ["lint", "schemas", "restricted", "consistency"])
-def test_a_gate_passes_a_good_chart(tiny: Callable[..., Path], gate: str) -> None:
-    assert failures(gate, tiny()) == []
+@pytest.mark.parametrize("check", ["lint", "schemas", "restricted", "consistency"])
+def test_a_check_passes_a_good_chart(tiny: Callable[..., Path], check: str) -> None:
+    assert failures(check, tiny()) == []
 
 
 def test_the_schemas_find_each_kind_of_invalid_object(tiny: Callable[..., Path]) -> None:
@@ -164,7 +164,7 @@ def test_hadolint_fails_on_a_base_without_a_tag(tmp_path: Path) -> None:
     assert evaluate("dockerfiles.check(*f).failures", tmp_path) == []
 
 
-def test_a_folder_without_files_passes_no_gate(tmp_path: Path) -> None:
+def test_a_folder_without_files_passes_no_check(tmp_path: Path) -> None:
     assert evaluate("dockerfiles.check(*f).failures", tmp_path)
     assert evaluate("kserve_objects.check(*f).failures", tmp_path)
 
@@ -254,8 +254,8 @@ def test_wrong_arguments_are_explained(arguments: list[str], message: str) -> No
 @pytest.mark.parametrize("spec", ["[1]", "{selector: 3, template: [1]}", "{template: {spec: {containers: 5}}}"])
 def test_an_object_of_the_wrong_shape_fails_without_a_traceback(tiny: Callable[..., Path], spec: str) -> None:
     chart = tiny(f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a}}\nspec: {spec}\n")
-    for gate in ("schemas", "restricted", "consistency"):
-        assert failures(gate, chart)
+    for check in ("schemas", "restricted", "consistency"):
+        assert failures(check, chart)
 
 
 def test_a_chart_without_values_or_with_a_broken_description_is_checked(tiny: Callable[..., Path]) -> None:
@@ -267,11 +267,11 @@ def test_a_chart_without_values_or_with_a_broken_description_is_checked(tiny: Ca
     assert failures("schemas", chart)
 
 
-def test_a_gate_of_this_repository_does_not_apply_to_other_charts(tiny: Callable[..., Path]) -> None:
+def test_a_check_of_this_repository_does_not_apply_to_other_charts(tiny: Callable[..., Path]) -> None:
     assert run("--only", "hadolint", "--chart", tiny()).returncode == 2
 
 
 @pytest.mark.timeout(600)
-def test_the_chart_and_the_files_beside_it_pass_every_gate() -> None:
+def test_the_chart_and_the_files_beside_it_pass_every_check() -> None:
     done = run()
     assert done.returncode == 0, done.stdout + done.stderr

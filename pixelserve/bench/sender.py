@@ -10,7 +10,7 @@ from .errors import BenchError
 from .workload import CLASSIFY, Workload
 
 
-class Caller:
+class LoadSender:
     """Sends the next request of a workload, over each channel in turn.
 
     Uses grpcio's futures with callbacks, not grpc.aio: the callback runs on the channel's thread as soon as the answer

@@ -1,4 +1,4 @@
-"""Channels with the methods that the clients call: all that differs between threads and asyncio on gRPC's side."""
+"""Connections to servers: the gRPC code that differs between threads and asyncio."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,11 +23,11 @@ _ANSWERS: Mapping[str, type[Message]] = {
 }
 
 
-class Lane:
-    """A channel for threads."""
+class ServerConnection:
+    """A connection for threads."""
 
     def __init__(self, endpoint: Endpoint, configuration: Configuration) -> None:
-        """Makes the channel, which connects with the first call."""
+        """Creates the channel, which connects on the first call."""
         self.endpoint = endpoint
         self.channel = (
             grpc.secure_channel(endpoint.target, configuration.credentials, endpoint.options)
@@ -45,18 +45,17 @@ class Lane:
             grpc.FutureCancelledError: its flight has ended.
             ValueError: the channel is closed.
         """
-        # A call that can be cancelled costs one more switch of threads (measured: 180 µs), which only calls side by
-        # side can hide.
+        # A cancellable call costs one more thread switch (measured: 180 µs), which only concurrent calls can hide.
         if flight is None:
             return self._methods[method](request, timeout=timeout_s, metadata=self._metadata)
         return flight.result(lambda: self._methods[method].future(request, timeout=timeout_s, metadata=self._metadata))
 
 
-class AsyncLane:
-    """A channel for asyncio, made inside the event loop that uses it."""
+class AsyncServerConnection:
+    """A connection for asyncio; create it in the event loop that uses it."""
 
     def __init__(self, endpoint: Endpoint, configuration: Configuration) -> None:
-        """Makes the channel, which connects with the first call."""
+        """Creates the channel, which connects on the first call."""
         self.endpoint = endpoint
         self.channel = (
             grpc.aio.secure_channel(endpoint.target, configuration.credentials, endpoint.options)
@@ -71,7 +70,7 @@ class AsyncLane:
 
         Raises:
             grpc.RpcError: it failed.
-            asyncio.CancelledError: the task was cancelled, or the channel closed.
+            asyncio.CancelledError: the task was cancelled, or the channel was closed.
             grpc.aio.UsageError: the channel is closed.
         """
         return await self._methods[method](request, timeout=timeout_s, metadata=self._metadata)
