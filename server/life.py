@@ -114,18 +114,17 @@ class Server(Protocol):
 
 
 class Life:
-    """Runs one server on a separate thread; `run` waits for it."""
+    """Runs one server on a separate thread; `run` waits for it.
+
+    Args:
+        make: constructs the server.
+        grace_s: seconds after the signal to answer accepted calls and send the answers.
+        on_stopped_while_starting: called if the signal comes before the server accepts calls.
+    """
 
     def __init__(
         self, make: Callable[[], Server], grace_s: float, *, on_stopped_while_starting: Callable[[], object]
     ) -> None:
-        """Starts nothing yet.
-
-        Args:
-            make: constructs the server.
-            grace_s: seconds after the signal to answer accepted calls and send the answers.
-            on_stopped_while_starting: called if the signal comes before the server accepts calls.
-        """
         self._make = make
         self._grace_s = grace_s
         self._on_stopped_while_starting = on_stopped_while_starting

@@ -31,7 +31,18 @@ _REFUSALS_S = 0.5
 
 
 class Network:
-    """The transports, and the calls on them."""
+    """The transports, and the calls on them.
+
+    Args:
+        transport: the gRPC transport.
+        http: the HTTP transport; None: HTTP is off.
+        dispatcher: handles calls.
+        admission: counts them.
+        streams: the open ModelStreamInfer calls.
+        health: the health service.
+        log_failure: logs unexpected errors.
+        hold: maximum calls held while connections get GOAWAY.
+    """
 
     def __init__(
         self,
@@ -45,18 +56,6 @@ class Network:
         *,
         hold: int,
     ) -> None:
-        """Does not listen yet.
-
-        Args:
-            transport: the gRPC transport.
-            http: the HTTP transport; None: HTTP is off.
-            dispatcher: handles calls.
-            admission: counts them.
-            streams: the open ModelStreamInfer calls.
-            health: the health service.
-            log_failure: logs unexpected errors.
-            hold: maximum calls held while connections get GOAWAY.
-        """
         self._transport = transport
         self._http = http
         self._dispatcher = dispatcher

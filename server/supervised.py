@@ -11,18 +11,17 @@ _MOST_PAUSE_S = 5.0
 
 
 class Supervisor:
-    """Supervises threads. Thread-safe."""
+    """Supervises threads. Thread-safe.
+
+    Args:
+        log_failure: logs the error that ended a thread's work.
+        on_change: called when `down` has changed, on the thread concerned.
+        pause_s: seconds from a thread's first failure to its restart.
+    """
 
     def __init__(
         self, log_failure: FailureLog, on_change: Callable[[], object] = lambda: None, *, pause_s: float = _PAUSE_S
     ) -> None:
-        """Starts without threads.
-
-        Args:
-            log_failure: logs the error that ended a thread's work.
-            on_change: called when `down` has changed, on the thread concerned.
-            pause_s: seconds from a thread's first failure to its restart.
-        """
         self.log_failure = log_failure
         self.pause_s = pause_s
         self._on_change = guarded(on_change, log_failure)

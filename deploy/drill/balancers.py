@@ -20,17 +20,16 @@ _EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
 class Balancer:
-    """A process that forwards connections or calls to the last published addresses."""
+    """A process that forwards connections or calls to the last published addresses.
+
+    Args:
+        host: address to listen on.
+        folder: for its configuration, its endpoints and its log.
+    """
 
     name: str
 
     def __init__(self, host: str, folder: Path) -> None:
-        """Starts nothing yet.
-
-        Args:
-            host: address to listen on.
-            folder: for its configuration, its endpoints and its log.
-        """
         self._host = host
         self._endpoints = folder / f"{self.name}-endpoints.json"
         self._log = folder / f"{self.name}.log"

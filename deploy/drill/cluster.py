@@ -24,17 +24,16 @@ Publish = Callable[[list[str]], None]
 
 
 class Cluster:
-    """Starts, deletes and probes pods, restarts crashed or hung ones, and publishes ready ones to balancers."""
+    """Starts, deletes and probes pods, restarts crashed or hung ones, and publishes ready ones to balancers.
+
+    Args:
+        network: the pods' network.
+        folder: for their logs.
+        publish: called after each change, `ENDPOINTS_DELAY_S` later.
+        termination_s: terminationGracePeriodSeconds; slower pods are killed.
+    """
 
     def __init__(self, network: Namespaces | Loopback, folder: Path, publish: Publish, *, termination_s: float) -> None:
-        """Starts empty.
-
-        Args:
-            network: the pods' network.
-            folder: for their logs.
-            publish: called after each change, `ENDPOINTS_DELAY_S` later.
-            termination_s: terminationGracePeriodSeconds; slower pods are killed.
-        """
         self._network = network
         self._folder = folder
         self._publish = publish

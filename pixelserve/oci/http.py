@@ -36,15 +36,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class Connection:
-    """A registry, and the token for one repository in it."""
+    """A registry, and the token for one repository in it.
+
+    Args:
+        registry: its host, with its port if it has one.
+        shown: the image, for messages.
+    """
 
     def __init__(self, registry: str, shown: str) -> None:
-        """Sends nothing yet.
-
-        Args:
-            registry: its host, with its port if it has one.
-            shown: the image, for messages.
-        """
         self.shown = shown
         self._registry = registry
         is_here = _LOOPBACK.fullmatch(registry) is not None

@@ -115,17 +115,16 @@ class _Header(tarfile.TarInfo):
 
 
 class Unpacker:
-    """Writes the files of one model, out of the layers of an image, into a folder."""
+    """Writes the files of one model, out of the layers of an image, into a folder.
+
+    Args:
+        folder: the target, which exists.
+        model: the model's folder below /models in the image.
+        shown: the image, for messages.
+        most_bytes: maximum unpacked size of all layers.
+    """
 
     def __init__(self, folder: Path, model: str, shown: str, most_bytes: int) -> None:
-        """Writes nothing yet.
-
-        Args:
-            folder: the target, which exists.
-            model: the model's folder below /models in the image.
-            shown: the image, for messages.
-            most_bytes: maximum unpacked size of all layers.
-        """
         self._folder = folder
         self._inside = (*ROOT.parts, model)
         self._shown = shown

@@ -9,15 +9,13 @@ class RateLimit:
     """Allows a number of requests per second, with a burst of one second's worth (a leaky bucket as a meter).
 
     Thread-safe.
+
+    Args:
+        per_s: requests per second, above 0.
+        now: returns the time in seconds.
     """
 
     def __init__(self, per_s: float, now: Callable[[], float] = time.monotonic) -> None:
-        """Starts full.
-
-        Args:
-            per_s: requests per second, above 0.
-            now: returns the time in seconds.
-        """
         self.per_s = per_s
         self._interval_s = 1 / per_s
         # Below one request per second, one at a time.

@@ -25,6 +25,14 @@ class TokensFile:
     """Makes an authorizer accept the tokens of a file, and of each replacement.
 
     A wrong, incomplete or missing file changes nothing: the previous tokens stay accepted.
+
+    Args:
+        path: the file's.
+        authorizer: accepts the tokens.
+        log: receives changes and errors of the file; a structlog logger or similar.
+        log_failure: logs unexpected errors.
+        supervisor: supervises the thread; None: only its failures are logged.
+        look_s: seconds between checks of the file.
     """
 
     def __init__(
@@ -37,16 +45,6 @@ class TokensFile:
         *,
         look_s: float = _LOOK_S,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            path: the file's.
-            authorizer: accepts the tokens.
-            log: receives changes and errors of the file; a structlog logger or similar.
-            log_failure: logs unexpected errors.
-            supervisor: supervises the thread; None: only its failures are logged.
-            look_s: seconds between checks of the file.
-        """
         self._path = path
         self.authorizer = authorizer
         """Accepts its tokens."""

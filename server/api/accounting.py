@@ -9,7 +9,14 @@ from .status import CallStatus, as_triton
 
 
 class Accounting:
-    """The listener of all calls."""
+    """The listener of all calls.
+
+    Args:
+        admission: counts unanswered calls and their bytes.
+        failure_counts: counts failed calls.
+        observer: reports calls to the access log and traces; None: both are off.
+        triton_status_codes: whether to use Triton's status codes where ours differ.
+    """
 
     def __init__(
         self,
@@ -19,14 +26,6 @@ class Accounting:
         *,
         triton_status_codes: bool = False,
     ) -> None:
-        """Counts nothing yet.
-
-        Args:
-            admission: counts unanswered calls and their bytes.
-            failure_counts: counts failed calls.
-            observer: reports calls to the access log and traces; None: both are off.
-            triton_status_codes: whether to use Triton's status codes where ours differ.
-        """
         self._admission = admission
         self._failure_counts = failure_counts
         self._observer = observer

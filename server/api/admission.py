@@ -47,15 +47,14 @@ class FailureCounts:
 
 
 class Admission:
-    """Counts calls and their bytes, and refuses new ones while draining. Thread-safe."""
+    """Counts calls and their bytes, and refuses new ones while draining. Thread-safe.
+
+    Args:
+        max_bytes: maximum unanswered request bytes in the whole server. A single request of any size is accepted
+            if nothing else is in flight.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        """Starts out open.
-
-        Args:
-            max_bytes: maximum unanswered request bytes in the whole server. A single request of any size is accepted
-                if nothing else is in flight.
-        """
         self._max_bytes = max_bytes
         # With each call's counted bytes.
         self._open: dict[Call, int] = {}

@@ -25,6 +25,11 @@ class CallObserver:
     """Reports a server's calls. Thread-safe; never raises.
 
     A successful call that is not reported costs one clock reading.
+
+    Args:
+        access_log: receives calls, or None.
+        tracing: receives calls, or None.
+        log_failure: logs errors in here, which must not affect callers.
     """
 
     def __init__(
@@ -33,13 +38,6 @@ class CallObserver:
         tracing: "Tracing | None",
         log_failure: FailureLog,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            access_log: receives calls, or None.
-            tracing: receives calls, or None.
-            log_failure: logs errors in here, which must not affect callers.
-        """
         self._access_log = access_log
         self._lines = access_log.successes if access_log is not None else Allowance(0)
         self._tracing = tracing

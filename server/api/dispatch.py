@@ -18,14 +18,13 @@ from .status import CallStatus, status_of
 
 
 class CallGuard:
-    """Runs work for a call and answers the call with any error. Thread-safe."""
+    """Runs work for a call and answers the call with any error. Thread-safe.
+
+    Args:
+        log_failure: logs an unexpected exception and returns its id in the log.
+    """
 
     def __init__(self, log_failure: FailureLog) -> None:
-        """Stores what it is handed.
-
-        Args:
-            log_failure: logs an unexpected exception and returns its id in the log.
-        """
         self._log_failure = log_failure
 
     def __call__(self, call: Call, work: Callable[[], None]) -> None:
@@ -44,7 +43,18 @@ class CallGuard:
 
 
 class Dispatcher:
-    """Routes the calls of all transports. Thread-safe; never raises."""
+    """Routes the calls of all transports. Thread-safe; never raises.
+
+    Args:
+        handlers: handler by full method name, such as `/inference.GRPCInferenceService/ModelInfer`.
+        admission: admits and counts calls.
+        guard: answers failed calls.
+        failure_counts: counts failed calls.
+        observer: reports calls to the access log and traces; None: both are off.
+        authorizer: checks tokens; None: all calls are allowed.
+        probes: handlers of methods that are always answered, such as health's Check.
+        triton_status_codes: whether to use Triton's status codes where ours differ.
+    """
 
     def __init__(
         self,
@@ -58,18 +68,6 @@ class Dispatcher:
         probes: Mapping[str, Handler] | None = None,
         triton_status_codes: bool = False,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            handlers: handler by full method name, such as `/inference.GRPCInferenceService/ModelInfer`.
-            admission: admits and counts calls.
-            guard: answers failed calls.
-            failure_counts: counts failed calls.
-            observer: reports calls to the access log and traces; None: both are off.
-            authorizer: checks tokens; None: all calls are allowed.
-            probes: handlers of methods that are always answered, such as health's Check.
-            triton_status_codes: whether to use Triton's status codes where ours differ.
-        """
         self._handlers = handlers
         self._group_handlers: dict[str, GroupHandler] = {}
         for method, handler in handlers.items():

@@ -26,19 +26,17 @@ class Arrivals:
     """Collects the calls of one turn of the loop, and dispatches them together.
 
     Belongs to the loop's thread. A group costs the locks and look-ups of one call.
+
+    Args:
+        loop: the event loop that reads the calls.
+        dispatcher: receives the calls.
+        behind_s: returns the maximum time, in seconds, that new calls can have waited for the loop, to
+            subtract from their deadlines.
     """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, behind_s: Callable[[], float] = lambda: 0.0
     ) -> None:
-        """Collects nothing yet.
-
-        Args:
-            loop: the event loop that reads the calls.
-            dispatcher: receives the calls.
-            behind_s: returns the maximum time, in seconds, that new calls can have waited for the loop, to
-                subtract from their deadlines.
-        """
         self._behind_s = behind_s
         self._loop = loop
         self._dispatcher = dispatcher

@@ -86,14 +86,13 @@ class HealthWatch(OpenStream):
 
 
 class Health:
-    """The serving status of the server, the inference service and every model. Thread-safe."""
+    """The serving status of the server, the inference service and every model. Thread-safe.
+
+    Args:
+        max_watches: maximum open watches; more are refused with RESOURCE_EXHAUSTED.
+    """
 
     def __init__(self, max_watches: int = MAX_WATCHES) -> None:
-        """Starts with the server known and not serving.
-
-        Args:
-            max_watches: maximum open watches; more are refused with RESOURCE_EXHAUSTED.
-        """
         self._max_watches = max_watches
         self._lock = threading.Lock()
         self._statuses: dict[str, int] = dict.fromkeys((_SERVER, SERVICE), _STATUS.NOT_SERVING)

@@ -8,16 +8,15 @@ from .call import Call
 
 
 class HeldCalls:
-    """Calls held by a dispatcher. Thread-safe."""
+    """Calls held by a dispatcher. Thread-safe.
+
+    Args:
+        handle: handles a call, when it is released or at once if it is not held.
+        methods: full names of the methods whose calls are held.
+        most: maximum number of held calls.
+    """
 
     def __init__(self, handle: Callable[[str, bytes, Call], None], methods: Container[str], most: int) -> None:
-        """Starts empty.
-
-        Args:
-            handle: handles a call, when it is released or at once if it is not held.
-            methods: full names of the methods whose calls are held.
-            most: maximum number of held calls.
-        """
         self._handle = handle
         self._methods = methods
         self._most = most

@@ -21,18 +21,17 @@ _FIXED = ("log_file", "log_format")
 
 
 class LogSettings:
-    """Answers LogSettings. Thread-safe."""
+    """Answers LogSettings. Thread-safe.
+
+    Args:
+        level: the log level.
+        log_format: the log's format, which cannot be changed.
+        on_change: called with the old and the new level, while the more verbose one is in force.
+    """
 
     def __init__(
         self, level: LogLevel, log_format: str, on_change: Callable[[LevelName, LevelName], object] = lambda *_: None
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            level: the log level.
-            log_format: the log's format, which cannot be changed.
-            on_change: called with the old and the new level, while the more verbose one is in force.
-        """
         self._level = level
         self._log_format = log_format
         self._on_change = on_change

@@ -35,7 +35,18 @@ class Readiness(Protocol):
 
 
 class OpenInference:
-    """Handles the service's methods. Handlers are thread-safe."""
+    """Handles the service's methods. Handlers are thread-safe.
+
+    Args:
+        catalogue: the loaded models.
+        readiness: the server's readiness.
+        version: the server's version.
+        statistics: the models' statistics.
+        log_settings: answers LogSettings.
+        trace_settings: answers TraceSetting.
+        regions: the registered shared memory.
+        shared_memory: whether clients may register any.
+    """
 
     def __init__(
         self,
@@ -49,18 +60,6 @@ class OpenInference:
         *,
         shared_memory: bool,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            catalogue: the loaded models.
-            readiness: the server's readiness.
-            version: the server's version.
-            statistics: the models' statistics.
-            log_settings: answers LogSettings.
-            trace_settings: answers TraceSetting.
-            regions: the registered shared memory.
-            shared_memory: whether clients may register any.
-        """
         self._catalogue = catalogue
         self._readiness = readiness
         self._version = version

@@ -219,15 +219,14 @@ class _Form(NamedTuple):
 
 
 class PlanCache:
-    """A bounded cache of plans by head. Relies on the GIL for thread safety."""
+    """A bounded cache of plans by head. Relies on the GIL for thread safety.
+
+    Args:
+        max_plans: maximum number of plans; beyond it the cache is cleared.
+        max_head_bytes: maximum size of a cached head.
+    """
 
     def __init__(self, max_plans: int = 512, max_head_bytes: int = _MAX_HEAD_BYTES) -> None:
-        """Starts empty.
-
-        Args:
-            max_plans: maximum number of plans; beyond it the cache is cleared.
-            max_head_bytes: maximum size of a cached head.
-        """
         self._max_plans = max_plans
         self._max_head_bytes = max_head_bytes
         # Together with their generation: a thread that still uses an older one must not mix them.

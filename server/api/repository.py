@@ -25,16 +25,15 @@ _FILE = "file:"
 
 
 class RepositoryControl:
-    """Handles both methods. Handlers are thread-safe; changes run on the manager's threads."""
+    """Handles both methods. Handlers are thread-safe; changes run on the manager's threads.
+
+    Args:
+        manager: loads and unloads.
+        mode: none, poll or explicit; both methods require explicit.
+        log_failure: logs an unexpected exception and returns its id in the log.
+    """
 
     def __init__(self, manager: RepositoryManager, mode: str, log_failure: FailureLog) -> None:
-        """Stores what it is handed.
-
-        Args:
-            manager: loads and unloads.
-            mode: none, poll or explicit; both methods require explicit.
-            log_failure: logs an unexpected exception and returns its id in the log.
-        """
         self._manager = manager
         self._mode = mode
         self._guard = CallGuard(log_failure)

@@ -18,16 +18,16 @@ class RepositoryIndex:
     """Handles the method. Thread-safe.
 
     Each call reads the repository, on a separate thread: a hung disk must affect only these calls.
+
+    Args:
+        catalogue: the loaded models.
+        changed: returns the ready versions, by model and number, whose files changed on disk.
+        guard: answers calls with unexpected errors.
     """
 
     def __init__(
         self, catalogue: Catalogue, changed: Callable[[], Collection[tuple[str, int]]], guard: CallGuard
     ) -> None:
-        """Args:
-        catalogue: the loaded models.
-        changed: returns the ready versions, by model and number, whose files changed on disk.
-        guard: answers calls with unexpected errors.
-        """
         self._catalogue = catalogue
         self._changed = changed
         self._guard = guard

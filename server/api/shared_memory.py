@@ -119,15 +119,14 @@ def _read(place: Place) -> memoryview:
 
 
 class SystemSharedMemory:
-    """Answers the methods that register regions. Thread-safe."""
+    """Answers the methods that register regions. Thread-safe.
+
+    Args:
+        regions: the registered regions.
+        enabled: whether clients may register any.
+    """
 
     def __init__(self, regions: Regions, *, enabled: bool) -> None:
-        """Stores what it is handed.
-
-        Args:
-            regions: the registered regions.
-            enabled: whether clients may register any.
-        """
         self._regions = regions
         self._enabled = enabled
 

@@ -205,7 +205,16 @@ class InferStream(OpenStream):
 
 
 class InferStreams:
-    """All open streams of a server. Thread-safe."""
+    """All open streams of a server. Thread-safe.
+
+    Args:
+        dispatcher: handles the requests of all streams.
+        admission: knows whether the server is draining.
+        failure_counts: counts refused streams; requests of streams count as calls.
+        authorizer: checks tokens; None: all clients may open streams.
+        max_streams: maximum open streams.
+        window: maximum requests of a stream with unwritten answers.
+    """
 
     def __init__(
         self,
@@ -217,16 +226,6 @@ class InferStreams:
         max_streams: int,
         window: int,
     ) -> None:
-        """Starts out with none.
-
-        Args:
-            dispatcher: handles the requests of all streams.
-            admission: knows whether the server is draining.
-            failure_counts: counts refused streams; requests of streams count as calls.
-            authorizer: checks tokens; None: all clients may open streams.
-            max_streams: maximum open streams.
-            window: maximum requests of a stream with unwritten answers.
-        """
         self._dispatcher = dispatcher
         self._admission = admission
         self._failure_counts = failure_counts

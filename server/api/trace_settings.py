@@ -22,7 +22,13 @@ _UNUSED_RATE = 1000
 
 
 class TraceSettings:
-    """Answers TraceSetting. Thread-safe."""
+    """Answers TraceSetting. Thread-safe.
+
+    Args:
+        catalogue: the loaded models.
+        tracing: traces calls, or None.
+        on_change: called with the level and the rate after a change.
+    """
 
     def __init__(
         self,
@@ -30,13 +36,6 @@ class TraceSettings:
         tracing: "Tracing | None" = None,
         on_change: Callable[[str, int], object] = lambda *_: None,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            catalogue: the loaded models.
-            tracing: traces calls, or None.
-            on_change: called with the level and the rate after a change.
-        """
         self._catalogue = catalogue
         self._tracing = tracing
         self._on_change = on_change

@@ -32,15 +32,14 @@ class Left(Exception):
 
 
 class Holding:
-    """Bytes of one request, which count as in flight until `end`. Thread-safe."""
+    """Bytes of one request, which count as in flight until `end`. Thread-safe.
+
+    Args:
+        hold_more: counts more bytes of a request, given those already counted, or raises.
+        release: stops counting bytes.
+    """
 
     def __init__(self, hold_more: Callable[[int, int], object], release: Callable[[int], object]) -> None:
-        """Holds nothing yet.
-
-        Args:
-            hold_more: counts more bytes of a request, given those already counted, or raises.
-            release: stops counting bytes.
-        """
         self._hold_more = hold_more
         self._release = release
         self._lock = threading.Lock()

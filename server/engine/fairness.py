@@ -33,14 +33,14 @@ class FairQueue:
 
     As long as one sender waits, this is a deque, `front`, which its owner may read and change at its left end. When
     others wait too, `front` has at most the one request whose turn it is, and `advance` puts the next one there.
+
+    Args:
+        is_fair: whether senders take turns; otherwise the order is that of arrival.
     """
 
     __slots__ = ("_behind", "_is_fair", "_ring", "front", "queues", "sender")
 
     def __init__(self, *, is_fair: bool = True) -> None:
-        """Args:
-        is_fair: whether senders take turns; otherwise the order is that of arrival.
-        """
         self._is_fair = is_fair
         self.front: deque[Request] = deque()
         self.sender: Hashable = None

@@ -6,16 +6,15 @@ from .request import Request
 
 
 class BatchFormer:
-    """Forms batches from a queue by a policy (Triton's dynamic batcher)."""
+    """Forms batches from a queue by a policy (Triton's dynamic batcher).
+
+    Args:
+        queue: the waiting requests.
+        policy: when they are merged.
+        limit: see the attribute.
+    """
 
     def __init__(self, queue: RequestQueue, policy: BatchingPolicy, limit: int) -> None:
-        """Stores what it is handed.
-
-        Args:
-            queue: the waiting requests.
-            policy: when they are merged.
-            limit: see the attribute.
-        """
         self._queue = queue
         self._policy = policy
         self.limit = limit

@@ -34,7 +34,14 @@ def _unmeasured(_: Runner) -> LatencyCurve:
 
 
 class Instance(Generic[R]):
-    """A session of a model. One run at a time."""
+    """A session of a model. One run at a time.
+
+    Args:
+        session: computes batches.
+        warm: runs and times all expected batch sizes.
+        check: raises if a session cannot compute a known good sample.
+        rebuild: loads a replacement, or None.
+    """
 
     def __init__(
         self,
@@ -44,14 +51,6 @@ class Instance(Generic[R]):
         check: Callable[[R], None] = _nothing_wrong,
         rebuild: Callable[[], R] | None = None,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            session: computes batches.
-            warm: runs and times all expected batch sizes.
-            check: raises if a session cannot compute a known good sample.
-            rebuild: loads a replacement, or None.
-        """
         self._session = session
         self._warm = warm
         self._check = check

@@ -93,15 +93,14 @@ class Region:
 
 
 class Regions:
-    """The registered regions by name. Thread-safe."""
+    """The registered regions by name. Thread-safe.
+
+    Args:
+        folder: the folder of the objects.
+        max_read_bytes: maximum bytes read by one request.
+    """
 
     def __init__(self, folder: Path = SHARED_MEMORY, *, max_read_bytes: int = 512 << 20) -> None:
-        """Starts out empty.
-
-        Args:
-            folder: the folder of the objects.
-            max_read_bytes: maximum bytes read by one request.
-        """
         self.max_read_bytes = max_read_bytes
         self._folder = folder
         self._regions: dict[str, Region] = {}

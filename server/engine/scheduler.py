@@ -29,7 +29,18 @@ R = TypeVar("R", bound=Request)
 
 
 class Scheduler:
-    """The waiting requests of one model version, and its sessions. Thread-safe."""
+    """The waiting requests of one model version, and its sessions. Thread-safe.
+
+    Args:
+        name: the version's name in error messages.
+        instances: sessions that compute batches.
+        policy: when requests are merged.
+        curve: run time by batch size.
+        clock_ns: the clock of deadlines and arrivals.
+        alarm: set to the earliest deadline in the queue.
+        wakeups: where workers sleep, and where threads wait for the end.
+        owner: receives cancellations.
+    """
 
     def __init__(
         self,
@@ -42,18 +53,6 @@ class Scheduler:
         wakeups: Wakeups,
         owner: Owner,
     ) -> None:
-        """Starts with an empty queue.
-
-        Args:
-            name: the version's name in error messages.
-            instances: sessions that compute batches.
-            policy: when requests are merged.
-            curve: run time by batch size.
-            clock_ns: the clock of deadlines and arrivals.
-            alarm: set to the earliest deadline in the queue.
-            wakeups: where workers sleep, and where threads wait for the end.
-            owner: receives cancellations.
-        """
         self._name = name
         self._policy = policy
         self._clock_ns = clock_ns

@@ -63,6 +63,13 @@ class ScoreReader:
 
     The kind is determined when the version is loaded. It can change once: a row that contradicts it makes all later
     rows scores, until the version is loaded again.
+
+    Args:
+        output: the classifier's output.
+        kind: what its numbers mean.
+        reason: how that is known, in a clause.
+        declared: whether it was declared; otherwise every row is checked against the assumption.
+        on_contradiction: receives a sentence for the log when a row contradicts the kind.
     """
 
     def __init__(
@@ -74,15 +81,6 @@ class ScoreReader:
         declared: bool,
         on_contradiction: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Starts with the kind determined at load.
-
-        Args:
-            output: the classifier's output.
-            kind: what its numbers mean.
-            reason: how that is known, in a clause.
-            declared: whether it was declared; otherwise every row is checked against the assumption.
-            on_contradiction: receives a sentence for the log when a row contradicts the kind.
-        """
         self.output = output
         """The interpreted output."""
         self.declared = declared

@@ -40,15 +40,13 @@ class AccessLog:
     """Writes one line per call. Thread-safe.
 
     Successful and failed calls have separate allowances, so neither hides the other.
+
+    Args:
+        log: where lines go.
+        lines_per_s: maximum lines per second for successful calls, and as many for failed ones.
     """
 
     def __init__(self, log: Log, lines_per_s: float) -> None:
-        """Starts out with full allowances.
-
-        Args:
-            log: where lines go.
-            lines_per_s: maximum lines per second for successful calls, and as many for failed ones.
-        """
         self._log = log
         self.successes = Allowance(lines_per_s)
         """The allowance of successful calls, taken from on arrival."""

@@ -9,15 +9,14 @@ from ..engine.tensors import Array
 
 
 class Histogram:
-    """Counts by upper bound."""
+    """Counts by upper bound.
+
+    Args:
+        bounds: upper bounds, ascending.
+        scale: observed units per unit of the bounds: 10**9 for nanoseconds and seconds.
+    """
 
     def __init__(self, bounds: Sequence[float], scale: int = 1) -> None:
-        """Starts out empty.
-
-        Args:
-            bounds: upper bounds, ascending.
-            scale: observed units per unit of the bounds: 10**9 for nanoseconds and seconds.
-        """
         self._bounds = bounds
         # Values are compared unscaled: dividing each takes longer than finding its bucket.
         self._limits = np.array(bounds if scale == 1 else [round(bound * scale) for bound in bounds])

@@ -18,15 +18,14 @@ from .version_metrics import Version, of_versions
 
 
 class Metrics(Collector):
-    """All metrics, collected when /metrics is read."""
+    """All metrics, collected when /metrics is read.
+
+    Args:
+        requires_gpu: whether the server requires a GPU.
+        gpus: the machine's GPUs; None: not reported.
+    """
 
     def __init__(self, *, requires_gpu: bool = False, gpus: Gpus | None = None) -> None:
-        """Starts without versions.
-
-        Args:
-            requires_gpu: whether the server requires a GPU.
-            gpus: the machine's GPUs; None: not reported.
-        """
         self._gpus = gpus
         self._requires_gpu = requires_gpu
         self._versions: dict[tuple[str, str], Version] = {}

@@ -23,20 +23,19 @@ class ModelHealth(Protocol):
 
 
 class ModelEvents:
-    """The repository manager's listener."""
+    """The repository manager's listener.
+
+    Args:
+        metrics: receives figures.
+        health: receives which models serve.
+        log: receives events.
+        is_ready: returns whether any version of a model serves.
+        drift_window: number of a version's last predictions to compare with its card; 0: none.
+    """
 
     def __init__(
         self, metrics: Metrics, health: ModelHealth, log: Log, is_ready: Callable[[str], bool], *, drift_window: int
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            metrics: receives figures.
-            health: receives which models serve.
-            log: receives events.
-            is_ready: returns whether any version of a model serves.
-            drift_window: number of a version's last predictions to compare with its card; 0: none.
-        """
         self._drift_window = drift_window
         self._metrics = metrics
         self._health = health

@@ -46,16 +46,15 @@ class Drift:
 
 
 class Predictions:
-    """The predictions of one version. Thread-safe; `add` is cheap."""
+    """The predictions of one version. Thread-safe; `add` is cheap.
+
+    Args:
+        reader: reads the output as scores.
+        baseline: the distribution of predictions on held-out data, or None.
+        window: number of the last predictions to compare with it.
+    """
 
     def __init__(self, reader: ScoreReader, baseline: Baseline | None, window: int) -> None:
-        """Starts out with none.
-
-        Args:
-            reader: reads the output as scores.
-            baseline: the distribution of predictions on held-out data, or None.
-            window: number of the last predictions to compare with it.
-        """
         self.output = reader.output.name
         """Name of the counted output."""
         self.labels = _distinct(reader)

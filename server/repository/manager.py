@@ -27,6 +27,14 @@ class RepositoryManager:
     """Loads and unloads the models of one repository. Every method may be called from any thread.
 
     Changes to one model are applied in order, one at a time; `ChangeQueue` decides when changes to several overlap.
+
+    Args:
+        repository: folder of models.
+        catalogue: receives the loaded versions.
+        loader: loads versions.
+        listener: is notified of changes.
+        drain_s: seconds that an unloaded version has for its accepted requests; None: no limit.
+        max_load_files_bytes: maximum bytes of files from load requests that are kept at once.
     """
 
     def __init__(
@@ -39,16 +47,6 @@ class RepositoryManager:
         drain_s: float | None = None,
         max_load_files_bytes: int = 1 << 31,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            repository: folder of models.
-            catalogue: receives the loaded versions.
-            loader: loads versions.
-            listener: is notified of changes.
-            drain_s: seconds that an unloaded version has for its accepted requests; None: no limit.
-            max_load_files_bytes: maximum bytes of files from load requests that are kept at once.
-        """
         self._repository = repository
         self._catalogue = catalogue
         self._listener = listener

@@ -78,12 +78,13 @@ def _checked(name: str) -> PurePosixPath:
 
 
 class Overlays:
-    """The folders made for overrides. Thread-safe."""
+    """The folders made for overrides. Thread-safe.
+
+    Args:
+        max_bytes: maximum bytes of files kept at once.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        """Args:
-        max_bytes: maximum bytes of files kept at once.
-        """
         self._max_bytes = max_bytes
         # Guards the accounting only: a hung disk delays only the model whose files it does not take.
         self._lock = threading.Lock()

@@ -12,18 +12,17 @@ _AGAIN_S = 10.0
 
 
 class Progress:
-    """Reports the current step once the block has taken a second, then every ten seconds."""
+    """Reports the current step once the block has taken a second, then every ten seconds.
+
+    Args:
+        report: called with the step and the seconds so far, on a thread of its own.
+        first_s: seconds until the first report.
+        again_s: seconds between reports.
+    """
 
     def __init__(
         self, report: Callable[[str, float], object], *, first_s: float = _FIRST_S, again_s: float = _AGAIN_S
     ) -> None:
-        """Starts nothing yet.
-
-        Args:
-            report: called with the step and the seconds so far, on a thread of its own.
-            first_s: seconds until the first report.
-            again_s: seconds between reports.
-        """
         self._callback = report
         self._first_s = first_s
         self._again_s = again_s

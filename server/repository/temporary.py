@@ -15,13 +15,14 @@ _LOCK_FILE = ".lock"
 
 
 class TemporaryFolder:
-    """One server's folder."""
+    """One server's folder.
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        """Args:
+    Args:
         path: the folder.
         descriptor: of its lock, which is held.
-        """
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 

@@ -41,6 +41,13 @@ class Warming:
     The first session is measured; the memory of the measurements is released. The others are only warmed: on the CPU
     with the smallest batch size, because a first run costs only fresh memory; with every size if the provider is slow
     with new shapes, because each has its own kernel search, buffers and graph.
+
+    Args:
+        model: the file, for the message of an error.
+        policy: the version's.
+        inputs: gives what to run.
+        budget: limits of the measuring.
+        on_size: called with the rows of a size before its first run.
     """
 
     def __init__(
@@ -51,13 +58,6 @@ class Warming:
         budget: WarmupBudget,
         on_size: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Args:
-        model: the file, for the message of an error.
-        policy: the version's.
-        inputs: gives what to run.
-        budget: limits of the measuring.
-        on_size: called with the rows of a size before its first run.
-        """
         self._model = model
         self._inputs = inputs
         self._budget = budget

@@ -23,6 +23,14 @@ class RepositoryWatcher:
 
     Network file systems and container mounts report some changes or none, so the watcher also looks at everything
     every few seconds.
+
+    Args:
+        repository: folder of models.
+        manager: loads and unloads.
+        interval_s: seconds between looks without events.
+        log_problem: called once, with the reason, when the repository cannot be read.
+        log_failure: logs unexpected errors.
+        supervisor: supervises the thread; None: only its failures are logged.
     """
 
     def __init__(
@@ -35,16 +43,6 @@ class RepositoryWatcher:
         log_failure: FailureLog,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """Stores what it is handed; `start` starts its thread.
-
-        Args:
-            repository: folder of models.
-            manager: loads and unloads.
-            interval_s: seconds between looks without events.
-            log_problem: called once, with the reason, when the repository cannot be read.
-            log_failure: logs unexpected errors.
-            supervisor: supervises the thread; None: only its failures are logged.
-        """
         self._repository = repository
         self._manager = manager
         self._interval_s = interval_s

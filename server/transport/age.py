@@ -20,7 +20,14 @@ _ASKING_SHARE = 0.5
 
 
 class ConnectionAge:
-    """Replaces connections periodically, on its own thread."""
+    """Replaces connections periodically, on its own thread.
+
+    Args:
+        age_s: seconds between replacements, varied by a tenth; no connection becomes older.
+        replace: replaces the connections; calls its argument between asking and closing.
+        log_failure: logs a failed replacement; the next one is tried anyway.
+        supervisor: supervises the thread.
+    """
 
     def __init__(
         self,
@@ -29,14 +36,6 @@ class ConnectionAge:
         log_failure: FailureLog,
         supervisor: Supervisor,
     ) -> None:
-        """Starts nothing yet.
-
-        Args:
-            age_s: seconds between replacements, varied by a tenth; no connection becomes older.
-            replace: replaces the connections; calls its argument between asking and closing.
-            log_failure: logs a failed replacement; the next one is tried anyway.
-            supervisor: supervises the thread.
-        """
         self._age_s = age_s
         self._asking_s = min(_ASKING_S, _ASKING_SHARE * age_s)
         self._replace = replace

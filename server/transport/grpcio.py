@@ -29,7 +29,19 @@ _BRISK_S = 0.2
 
 
 class GrpcioTransport:
-    """Owns the gRPC port."""
+    """Owns the gRPC port.
+
+    Args:
+        threads: maximum concurrent calls.
+        max_waiting: maximum calls waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
+        max_streamed: maximum concurrent streams in addition.
+        max_message_bytes: maximum size of a message in either direction.
+        max_streams: maximum calls in flight per connection.
+        max_header_bytes: maximum bytes of a call's headers.
+        handshake_s: maximum seconds for a connection's handshakes.
+        max_age_s: seconds (±10 %) after which a connection gets GOAWAY; 0: never.
+        certificates: encrypt its connections; None: no TLS.
+    """
 
     name = "grpcio"
 
@@ -46,19 +58,6 @@ class GrpcioTransport:
         max_age_s: float = 0.0,
         certificates: "Certificates | None" = None,
     ) -> None:
-        """Creates a server that does not listen yet.
-
-        Args:
-            threads: maximum concurrent calls.
-            max_waiting: maximum calls waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
-            max_streamed: maximum concurrent streams in addition.
-            max_message_bytes: maximum size of a message in either direction.
-            max_streams: maximum calls in flight per connection.
-            max_header_bytes: maximum bytes of a call's headers.
-            handshake_s: maximum seconds for a connection's handshakes.
-            max_age_s: seconds (±10 %) after which a connection gets GOAWAY; 0: never.
-            certificates: encrypt its connections; None: no TLS.
-        """
         self._tls = _tls(certificates) if certificates else None
         self._port = 0
         self._sending = Sending()

@@ -34,7 +34,17 @@ class Events(Protocol):
 
 
 class CertificateRenewal:
-    """Gives ports new certificates after the files changed and are stable; keeps working ones if the new ones fail."""
+    """Gives ports new certificates after the files changed and are stable; keeps working ones if the new ones fail.
+
+    Args:
+        files: the files to follow.
+        certificates: the set in use, read from them.
+        ports: by port, a function that changes its certificates.
+        events: notified of changes.
+        log_failure: logs unexpected errors.
+        supervisor: supervises the thread; None: only its failures are logged.
+        interval_s: seconds between checks of the files.
+    """
 
     def __init__(
         self,
@@ -47,17 +57,6 @@ class CertificateRenewal:
         *,
         interval_s: float = _INTERVAL_S,
     ) -> None:
-        """Stores what it is handed; `start` starts its thread.
-
-        Args:
-            files: the files to follow.
-            certificates: the set in use, read from them.
-            ports: by port, a function that changes its certificates.
-            events: notified of changes.
-            log_failure: logs unexpected errors.
-            supervisor: supervises the thread; None: only its failures are logged.
-            interval_s: seconds between checks of the files.
-        """
         self._files = files
         self._certificates = certificates
         # The set of each port: if one port refuses a set, others need not take it again.

@@ -25,16 +25,15 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class BodyReader:
-    """Reads requests' bodies and bounds their total size. `hold` and `release` are thread-safe."""
+    """Reads requests' bodies and bounds their total size. `hold` and `release` are thread-safe.
+
+    Args:
+        max_bytes: maximum size of a body, both as sent and decompressed.
+        max_held_bytes: maximum total bytes of the bodies of unanswered requests.
+        idle_s: seconds that a body may pause before the transport ends its connection.
+    """
 
     def __init__(self, max_bytes: int, max_held_bytes: int, idle_s: float) -> None:
-        """Starts empty.
-
-        Args:
-            max_bytes: maximum size of a body, both as sent and decompressed.
-            max_held_bytes: maximum total bytes of the bodies of unanswered requests.
-            idle_s: seconds that a body may pause before the transport ends its connection.
-        """
         self.max_bytes = max_bytes
         self.patience_s = idle_s * _PATIENCE
         self._max_held_bytes = max_held_bytes

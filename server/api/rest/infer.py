@@ -41,16 +41,15 @@ class _Known:
 
 
 class Inference:
-    """Answers inference requests. Belongs to the event loop's thread."""
+    """Answers inference requests. Belongs to the event loop's thread.
+
+    Args:
+        call: calls gRPC methods.
+        bodies: reads bodies.
+        max_json_bytes: maximum bytes of JSON in one body.
+    """
 
     def __init__(self, call: HttpInvoker, bodies: BodyReader, max_json_bytes: int) -> None:
-        """Starts with an empty cache.
-
-        Args:
-            call: calls gRPC methods.
-            bodies: reads bodies.
-            max_json_bytes: maximum bytes of JSON in one body.
-        """
         self._call = call
         self._bodies = bodies
         self._max_json_bytes = max_json_bytes

@@ -63,7 +63,18 @@ class BodyLimits:
 
 
 class Rest:
-    """Answers HTTP requests by calling gRPC methods. Everything runs on the event loop's thread."""
+    """Answers HTTP requests by calling gRPC methods. Everything runs on the event loop's thread.
+
+    Args:
+        dispatcher: handles the calls.
+        limits: limits of bodies.
+        hosts: the server's names.
+        version: the server's version.
+        log_failure: logs an unexpected exception and returns the log entry's id.
+        failure_counts: counts requests that do not become a call.
+        authorizer: checks tokens; None: every call is allowed.
+        assets: the page's files; None: the page is off.
+    """
 
     def __init__(
         self,
@@ -76,18 +87,6 @@ class Rest:
         authorizer: Authorizer | None = None,
         assets: Assets | None = None,
     ) -> None:
-        """Stores what it is handed.
-
-        Args:
-            dispatcher: handles the calls.
-            limits: limits of bodies.
-            hosts: the server's names.
-            version: the server's version.
-            log_failure: logs an unexpected exception and returns the log entry's id.
-            failure_counts: counts requests that do not become a call.
-            authorizer: checks tokens; None: every call is allowed.
-            assets: the page's files; None: the page is off.
-        """
         self._call = HttpInvoker(dispatcher)
         self._bodies = BodyReader(limits.max_bytes, limits.max_held_bytes, limits.idle_s)
         self._infer = Inference(self._call, self._bodies, limits.max_json_bytes)

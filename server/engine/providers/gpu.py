@@ -49,7 +49,16 @@ class _Announced:
 
 
 class GpuRuns:
-    """Runs the batches of one session on a GPU, one at a time."""
+    """Runs the batches of one session on a GPU, one at a time.
+
+    Args:
+        runtime: the model's runtime.
+        inputs, outputs: the model's tensors.
+        graphs: whether the runtime was opened with graphs enabled.
+        shrink: the device, such as `gpu:0`, whose arena releases unused memory after runs of shapes that were not
+            announced; empty: none.
+        note: receives a sentence for each requested feature that is not used.
+    """
 
     def __init__(
         self,
@@ -61,16 +70,6 @@ class GpuRuns:
         shrink: str,
         note: Callable[[str], None],
     ) -> None:
-        """Allocates nothing yet.
-
-        Args:
-            runtime: the model's runtime.
-            inputs, outputs: the model's tensors.
-            graphs: whether the runtime was opened with graphs enabled.
-            shrink: the device, such as `gpu:0`, whose arena releases unused memory after runs of shapes that were not
-                announced; empty: none.
-            note: receives a sentence for each requested feature that is not used.
-        """
         self._runtime = runtime
         self._inputs = inputs
         self._graphs = graphs

@@ -62,7 +62,16 @@ MakeConfig = Callable[[str, "CertificateFiles | None"], h2corn.Config]
 
 
 class Listener:
-    """One port. `bind`, `start` and `stop` are called once, in this order."""
+    """One port. `bind`, `start` and `stop` are called once, in this order.
+
+    Args:
+        name: its protocol, such as gRPC.
+        remedies: what to do if its port cannot be bound.
+        make_config: called for every new server.
+        certificates: encrypt its connections; None: no TLS.
+        log_failure: logs what ends a server unexpectedly.
+        supervisor: supervises the loop's thread; None: only its failures are logged.
+    """
 
     def __init__(
         self,
@@ -73,16 +82,6 @@ class Listener:
         log_failure: FailureLog,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """Listens nowhere yet.
-
-        Args:
-            name: its protocol, such as gRPC.
-            remedies: what to do if its port cannot be bound.
-            make_config: called for every new server.
-            certificates: encrypt its connections; None: no TLS.
-            log_failure: logs what ends a server unexpectedly.
-            supervisor: supervises the loop's thread; None: only its failures are logged.
-        """
         self._name = name
         self._remedies = remedies
         self._make_config = make_config
