@@ -110,6 +110,6 @@ def test_a_token_is_sent_readable_to_another_machine_only_if_that_is_said(run: C
     where = ("--address", "192.0.2.1:8001", "--token", "secret", "--timeout-s", "0.05")
     ran = run("health", *where)
     assert ran.code == 2
-    assert "encrypt the connection with tls=Tls() (--tls)" in ran.err
+    assert "use TLS with tls=Tls() (--tls)" in ran.err
     assert "secret" not in ran.err
     assert run("health", *where, "--token-over-plain-text").code == 5
