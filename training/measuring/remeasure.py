@@ -83,8 +83,11 @@ class Remeasured:
         figures = {"evaluation": self.figures.evaluation, "calibration": self.figures.calibration}
         path = self.version.folder / CARD_FILE
         written = path.with_name(f".{CARD_FILE}.new")
-        self.version.card.model_copy(update=figures).write(written)
-        written.replace(path)
+        try:
+            self.version.card.model_copy(update=figures).write(written)
+            written.replace(path)
+        finally:
+            written.unlink(missing_ok=True)
 
     def as_json(self) -> dict[str, Any]:
         """Returns the output of `pixelserve evaluate --json`."""

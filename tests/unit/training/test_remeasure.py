@@ -254,6 +254,21 @@ def test_an_older_card_is_completed_on_request(pixelserve: Command, repository: 
     assert files == ["card.json", "golden.npz", "model.onnx"]
 
 
+def test_a_card_that_cannot_be_replaced_stays_and_leaves_nothing_beside_it(
+    pixelserve: Command, repository: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    folder = repository / "own" / "1"
+    before = (folder / "card.json").read_bytes()
+    monkeypatch.setattr(Path, "replace", fail)
+    command = ("evaluate", "own", "--model-repository", repository, "--write-card", "--samples", samples)
+    assert pixelserve(*command).exit_code != 0
+    assert (folder / "card.json").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "golden.npz", "model.onnx"]
+
+
 def test_a_card_that_differs_or_is_of_other_samples_is_not_written(
     pixelserve: Command, repository: Path, samples: Path, tmp_path: Path
 ) -> None:
