@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ..results import Result
 from . import build, contents, engine, running, supply
 from .container import Container
-from .results import Result
 
 # The package of each program.
 PACKAGES = {"buildah": "buildah", "podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap"}

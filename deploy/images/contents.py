@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .results import Result
+from ..results import Result
 
 MAX_MB = 300
 USER = "65532:65532"

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterator
 
+from ..results import Result
 from .container import CPUS, MEMORY_MIB, Container
-from .results import Result
 
 PICTURE = "/opt/pixelserve/examples/mnist/digit-7-test-00000.png"
 _STATUS = "print(open('/proc/1/status').read())"

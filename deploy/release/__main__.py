@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..results import Result
 from . import archives, installed, sbom
-from .results import Result
 
 SUPPORTED = ("3.11", "3.12", "3.13")
 

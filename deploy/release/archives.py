@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from email.parser import Parser
 from pathlib import Path
 
-from .results import Result
+from ..results import Result
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..results import Result
 from .archives import PROJECT, ROOT
-from .results import Result
 
 _TIMEOUT_S = 120
 # `pip inspect` does not show License-Expression before pip 25.

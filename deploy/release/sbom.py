@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..results import Result
 from .archives import PROJECT, ROOT, VENDOR
-from .results import Result
 
 
 def write(path: Path, distributions: list[dict[str, Any]]) -> Result:

@@ -1,11 +1,11 @@
-"""The result of an image check."""
+"""The results of `make image-check` and `make release-check`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table of `make image-check`."""
+    """One line of a check's table."""
 
     name: str
     """What was checked."""

@@ -1,0 +1,1 @@
+"""Everything that deploys PixelServe, and its checks."""
