@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import TAB, Browser, missing_packages
-from page_visits import ANSWER, AXE, PAD, SEVEN, SHOWS, clear, hand_over, pick, problem, violations, visit
+from browser import TAB, Browser
+from page_visits import ANSWER, AXE, IN_A_BROWSER, PAD, SEVEN, SHOWS, clear, hand_over, pick, problem, violations, visit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PICTURES = ROOT / "examples" / "mnist"
 VIEWS = ("try", "trust", "watch", "use")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(missing_packages()), reason=f"needs Debian's {' and '.join(missing_packages())}"),
-]
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")

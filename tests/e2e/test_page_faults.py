@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Browser, missing_packages
-from page_visits import PAD, SEVEN, hand_over, pick, problem, visit
+from browser import Browser
+from page_visits import IN_A_BROWSER, PAD, SEVEN, hand_over, pick, problem, visit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(missing_packages()), reason=f"needs Debian's {' and '.join(missing_packages())}"),
-]
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from browser import Browser, missing_packages
-from page_visits import AXE, SHOWS, clear, hand_over, violations
+from browser import Browser
+from page_visits import AXE, IN_A_BROWSER, SHOWS, clear, hand_over, violations
 from PIL import Image
 
 from benchmarks.compare.networks import write_mobilenet_v2
@@ -20,10 +20,7 @@ from pixelserve_training.exporting.export import Target, export_file
 from pixelserve_training.runtime import OnnxModel
 
 SPEC = parse("imagenet", Input((3, 224, 224), "float32"))
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(missing_packages()), reason=f"needs Debian's {' and '.join(missing_packages())}"),
-]
+pytestmark = IN_A_BROWSER
 
 
 def photo(number: int) -> Image.Image:

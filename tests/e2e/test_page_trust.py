@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, missing_packages
-from page_visits import AXE, pick, violations, visit
+from browser import Browser
+from page_visits import AXE, IN_A_BROWSER, pick, violations, visit
 
 from pixelserve.card import Card, sha256_of
 from pixelserve_training.measuring.evaluate import measure
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(missing_packages()), reason=f"needs Debian's {' and '.join(missing_packages())}"),
-]
+pytestmark = IN_A_BROWSER
 ROWS = """
 const rows = [...document.querySelectorAll(`${a} tbody tr`)];
 return rows.map((row) => [...row.children].map((cell) => cell.innerText.trim()));

@@ -5,8 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from browser import Browser
+import pytest
+from browser import Browser, missing_packages
 
+IN_A_BROWSER = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing_packages()), reason=f"needs Debian's {' and '.join(missing_packages())}"),
+]
+"""Marks of tests of the page."""
 AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"
 """Finds what keeps people from using a page; `make test` installs it."""
 PAD = ".surface"
