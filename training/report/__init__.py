@@ -7,10 +7,11 @@ pictures/     the same pictures as PNG files
 from pathlib import Path
 
 from ..errors import MissingLibraryError
+from ..progress import say
 from ..staging import check_free, staged
-from .content import Layer, Predictions, Regression, ReportContent, Samples
+from .content import Headline, Layer, Predictions, Regression, ReportContent, Samples
 
-__all__ = ["Layer", "Predictions", "Regression", "ReportContent", "Samples", "write"]
+__all__ = ["Headline", "Layer", "Predictions", "Regression", "ReportContent", "Samples", "write"]
 
 PAGE = "report.html"
 PICTURES = "pictures"
@@ -35,12 +36,14 @@ def write(folder: Path, content: ReportContent) -> Path:
         raise MissingLibraryError(
             f"a report needs the library {error.name}; in PixelServe's clone run: pip install -e '.[training]'"
         ) from error
-    drawn = sections.draw(content)
+    drawn, note = sections.draw(content), sections.undrawable(content)
+    if note:
+        say(note)
     with staged(folder / PICTURES) as staging:
         for section in drawn:
             if section.picture is not None:
                 (staging / f"{section.name}.png").write_bytes(section.picture)
         # All bytes are on disk before the first name appears.
-        (staging / PAGE).write_text(page.render(content, drawn), encoding="utf-8")
+        (staging / PAGE).write_text(page.render(content, drawn, note=note), encoding="utf-8")
         (staging / PAGE).rename(folder / PAGE)
     return folder / PAGE

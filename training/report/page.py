@@ -7,15 +7,31 @@ from typing import Any
 
 import jinja2
 
-from .content import ReportContent
+from ..measuring.interval import wilson
+from .content import Headline, ReportContent
 from .sections import Section
 from .texts import TEXTS
 
 _TEMPLATE = "report.html.jinja"
 
 
-def render(content: ReportContent, sections: Sequence[Section]) -> str:
-    """Returns the self-contained page with its pictures; all texts are escaped."""
+def render(
+    content: ReportContent,
+    sections: Sequence[Section],
+    *,
+    note: str = "",
+    status: str = "",
+    refresh_s: int | None = None,
+) -> str:
+    """Returns the self-contained page with its pictures; all texts are escaped.
+
+    Args:
+        content: what the page shows.
+        sections: its pictures.
+        note: a warning above the pictures.
+        status: a line in place of the headline, while the run goes on.
+        refresh_s: seconds after which a browser loads the page again; None: it never does.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -27,12 +43,29 @@ def render(content: ReportContent, sections: Sequence[Section]) -> str:
     environment.filters["data_uri"] = _data_uri
     return environment.get_template(_TEMPLATE).render(
         title=content.title,
+        headline=content.headline and _headline(content.headline),
+        commands=content.headline.next if content.headline else (),
+        date=content.headline.date if content.headline else "",
+        note=note,
+        status=status,
+        refresh_s=refresh_s,
         metrics=list(_flat(content.metrics)),
         settings=list(_flat(content.settings)),
         versions=list(_flat(content.versions)),
         sections=sections,
         texts=TEXTS,
     )
+
+
+def _headline(headline: Headline) -> tuple[str, str]:
+    """Returns the figure, and what it means."""
+    on = f"on {headline.samples:,} {headline.split}"
+    if headline.metric != "accuracy":
+        claim = "" if headline.claimed is None else f"; the recipe claims {headline.claimed:.4g}"
+        return f"{headline.figure:.4g}", f"{headline.metric.replace('_', ' ')} {on}{claim}."
+    low, high = wilson(round(headline.figure * headline.samples), headline.samples)
+    claim = "" if headline.claimed is None else f"; the recipe claims {headline.claimed:.2%}"
+    return f"{headline.figure:.2%}", f"accuracy {on}, 95 % interval {low:.2%} to {high:.2%}{claim}."
 
 
 def _data_uri(picture: bytes) -> str:

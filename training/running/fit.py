@@ -112,14 +112,16 @@ def _run(job: Job) -> TrainingRun:
     figures = _measure(scores, trained, dataset)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
-    report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
+    goal = _goal(job)
+    claimed, figure = None if job.own else recipe.claimed, _figure(goal, figures, validation)
+    # A cross-validation's figure is of all training samples.
+    samples = figures[goal.split].evaluation.samples if goal.split in figures else len(dataset.train)
+    headline = run_report.headline(goal, figure, samples=samples, claimed=claimed, folder=job.folder)
+    shown = goal.split if goal.split in scores else dataset.quoted[0]
+    report = run_report.gather(recipe, job.settings, trained, dataset, scores, metrics, shown=shown, headline=headline)
     outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None)
     runs.write(job.folder, job.settings, outcome)
-    goal = _goal(job)
-    claimed = None if job.own else recipe.claimed
-    return TrainingRun(
-        recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation
-    )
+    return TrainingRun(recipe, job.folder, figure, training_s, claimed, goal.split, validation)
 
 
 def _goal(job: Job) -> Goal:
