@@ -14,6 +14,8 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
+  pixelserve train mnist-cnn --watch                # the curves grow in your browser
+  pixelserve train mnist-cnn --mlflow local
   pixelserve train mnist-cnn --l2 1e-4 --dropout 0.3 --early-stopping 3 --epochs 50
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
@@ -98,6 +100,17 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write the training curves after each epoch to RUN.watch.html, and open it."),
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            help="Log to MLflow: a server's URL, sqlite:///FILE, or local for mlflow.db here (extra `mlflow`).",
+            metavar="local|URI",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -122,7 +135,7 @@ def train(
         members=members,
     )
     asked = {"overrides": overrides, "remedies": remedies, "tensorboard": tensorboard}
-    asked |= {"images": images, "skip_broken": skip_broken}
+    asked |= {"images": images, "skip_broken": skip_broken, "watch": watch, "mlflow": mlflow}
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))

@@ -47,7 +47,7 @@ def class_counts(splits: Mapping[str, Labels], names: Sequence[str]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("samples")
-        axes.set_title(f"{split}: {len(labels):,} samples")
+        axes.set_title(f"{split}: {len(labels):,}")
     _name_ticks(panels[0], names, on="y")
     panels[0].invert_yaxis()
     return drawn

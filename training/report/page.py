@@ -16,12 +16,7 @@ _TEMPLATE = "report.html.jinja"
 
 
 def render(
-    content: ReportContent,
-    sections: Sequence[Section],
-    *,
-    note: str = "",
-    status: str = "",
-    refresh_s: int | None = None,
+    content: ReportContent, sections: Sequence[Section], *, note: str = "", status: str = "", refresh: str = ""
 ) -> str:
     """Returns the self-contained page with its pictures; all texts are escaped.
 
@@ -29,8 +24,8 @@ def render(
         content: what the page shows.
         sections: its pictures.
         note: a warning above the pictures.
-        status: a line in place of the headline, while the run goes on.
-        refresh_s: seconds after which a browser loads the page again; None: it never does.
+        status: a line about a run that goes on.
+        refresh: the page's refresh header, such as "5" for every five seconds; empty: it stays as it is.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -48,7 +43,7 @@ def render(
         date=content.headline.date if content.headline else "",
         note=note,
         status=status,
-        refresh_s=refresh_s,
+        refresh=refresh,
         metrics=list(_flat(content.metrics)),
         settings=list(_flat(content.settings)),
         versions=list(_flat(content.versions)),
@@ -64,8 +59,9 @@ def _headline(headline: Headline) -> tuple[str, str]:
         claim = "" if headline.claimed is None else f"; the recipe claims {headline.claimed:.4g}"
         return f"{headline.figure:.4g}", f"{headline.metric.replace('_', ' ')} {on}{claim}."
     low, high = wilson(round(headline.figure * headline.samples), headline.samples)
-    claim = "" if headline.claimed is None else f"; the recipe claims {headline.claimed:.2%}"
-    return f"{headline.figure:.2%}", f"accuracy {on}, 95 % interval {low:.2%} to {high:.2%}{claim}."
+    claim = "" if headline.claimed is None else f"; the recipe claims {100 * headline.claimed:.2f} %"
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+    return f"{100 * headline.figure:.2f} %", f"accuracy {on}, {interval}{claim}."
 
 
 def _data_uri(picture: bytes) -> str:

@@ -38,14 +38,14 @@ def _data(content: ReportContent) -> Iterator[Section]:
     splits: dict[str, Labels] = {}
     if content.samples is not None:
         images, labels = content.samples.images, content.samples.labels
-        splits["training split"] = labels
+        splits["training samples"] = labels
         picture = gallery.sample_grid(images, labels, names)
         yield Section("samples", f"The first images of {len(np.unique(labels))} classes.", picture)
     if content.predictions is not None:
         splits[content.predictions.split] = content.predictions.labels
     if splits:
         counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in splits.items()}
-        ranges = [f"{split}: {_range(count)} samples per class" for split, count in counts.items()]
+        ranges = [f"{split}: {_range(count)} per class" for split, count in counts.items()]
         columns = [[f"{samples:,}" for samples in count] for count in counts.values()]
         table = [("class", *counts), *zip(names, *columns, strict=True)]
         yield Section("class-counts", f"{'; '.join(ranges)}.".capitalize(), charts.class_counts(splits, names), table)

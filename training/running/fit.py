@@ -10,7 +10,7 @@ from ..measuring.evaluate import Figures, measure, measure_regression, score_eac
 from ..progress import say
 from ..recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
 from ..trained import Trained
-from . import interrupts, resume, run_report, runs
+from . import following, interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .job import Job, prepare
 from .overrides import Overrides
@@ -64,6 +64,8 @@ def train(
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
+    watch: bool = False,
+    mlflow: str | None = None,
     resumed: bool = False,
 ) -> TrainingRun:
     """Trains a recipe, evaluates the model on the test split and writes the run's folder.
@@ -80,6 +82,8 @@ def train(
         tensorboard: whether to write logs for TensorBoard into the run's folder.
         images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
         skip_broken: whether to skip unreadable pictures.
+        watch: whether to show a report that grows with each epoch.
+        mlflow: URI of the MLflow store to log to; None: none.
         resumed: whether to resume the stopped run of `run_dir`, or to keep a finished one; its options need not be
             repeated and cannot be changed.
 
@@ -93,12 +97,15 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(overrides, remedies, tensorboard, images, skip_broken)
+        request = Request(overrides, remedies, tensorboard, images, skip_broken, watch, mlflow)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
             return _finished(job)
-        with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
+        with (
+            resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)),
+            following.followed(job.checkpoint, job.followers),
+        ):
             return _run(job)
 
 

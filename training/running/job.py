@@ -1,5 +1,6 @@
 """Prepares and checks a run before anything is trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..recipe import KerasRecipe, Recipe
 from ..staging import check_free
 from . import resume, runs
 from .checkpoint import Checkpoint, State
+from .following import Follower, followers
 from .remedies import settings_of
 from .resume import Request
 
@@ -40,6 +42,8 @@ class Job:
     """Whether the folder already holds this run, finished."""
     own: bool
     """Whether it learns a user's own pictures, to which the recipe's claim does not apply."""
+    followers: Sequence[Follower] = ()
+    """What follows its training."""
 
 
 def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool) -> Job:
@@ -63,10 +67,11 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     if unfinished is not None:
         request = resume.completed(request, unfinished.request)
     recipe = request.remedies.apply(request.overrides.apply(recipe))
-    if request.tensorboard and not (isinstance(recipe, KerasRecipe) and not recipe.ensemble):
-        raise UsageError(
-            f"--tensorboard logs a single network, which this run of {recipe.name} is not; omit the option"
-        )
+    for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
+        if chosen and not (isinstance(recipe, KerasRecipe) and not recipe.ensemble):
+            raise UsageError(
+                f"{option} shows a single network, which this run of {recipe.name} is not; omit the option"
+            )
     folder = run_dir or runs.default_folder(recipe.name)
     finished = resumed and runs.is_run(folder)
     if not finished:
@@ -86,7 +91,8 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     if unfinished is None:
         # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
-    return Job(recipe, folder, dataset, settings, checkpoint, finished, own=request.images is not None)
+    follows = followers(folder, watch=request.watch, mlflow=request.mlflow)
+    return Job(recipe, folder, dataset, settings, checkpoint, finished, request.images is not None, follows)
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:

@@ -119,8 +119,8 @@ def test_the_page_says_what_was_measured_and_how(written: Path) -> None:
 
 def test_the_page_opens_with_the_figure_its_interval_and_what_to_do_next(written: Path) -> None:
     texts = [text for text in Page(written).texts if text]
-    opening = texts[texts.index("83.33%") : texts.index("Samples")]
-    assert opening[1] == ("accuracy on 12 held-out samples, 95 % interval 55.20% to 95.30%; the recipe claims 85.00%.")
+    opening = texts[texts.index("83.33 %") : texts.index("Samples")]
+    assert opening[1] == ("accuracy on 12 held-out samples, 95 % interval 55.20 to 95.30 %; the recipe claims 85.00 %.")
     assert opening[2:] == ["Trained on 2026-11-29.", "Next:", "pixelserve export pets"]
 
 

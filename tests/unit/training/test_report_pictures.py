@@ -214,9 +214,9 @@ def test_classes_of_one_name_keep_their_own_bars() -> None:
 
 
 def test_class_counts_count_classes_without_samples_too() -> None:
-    figure = figure_of(charts.class_counts, {"test split": np.array([0, 2, 2])}, ("cat", "dog", "owl"))
+    figure = figure_of(charts.class_counts, {"test samples": np.array([0, 2, 2])}, ("cat", "dog", "owl"))
     assert [patch.get_width() for patch in figure.axes[0].patches] == [1, 0, 2]
-    assert titles(figure) == ["test split: 3 samples"]
+    assert titles(figure) == ["test samples: 3"]
 
 
 def test_curves_are_those_in_the_history() -> None:
