@@ -195,9 +195,9 @@ class _Learner:
         return cut_mixed(batches, self.recipe.cut_mix) if self.recipe.cut_mix else batches
 
     def _averaging(self, train: Split) -> Any:
-        count = min(len(train), max(averaging.SAMPLES // self.recipe.batch_size, 1) * self.recipe.batch_size)
+        steps = max(min(len(train), averaging.SAMPLES) // self.recipe.batch_size, 1)
         # Samples may be sorted by class.
-        chosen = np.random.default_rng(self.recipe.seed).permutation(len(train))[:count]
+        chosen = np.random.default_rng(self.recipe.seed).permutation(len(train))[: steps * self.recipe.batch_size]
         return averaging.callback(self.model, self._training_batches(train.take(chosen)), self._augment)
 
     def _augment(self, samples: Any) -> Any:

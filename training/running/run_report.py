@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import learners
 from ..datasets import Array, Dataset, Split
-from ..recipe import Goal, KerasRecipe, Recipe
+from ..recipe import Goal, Recipe
 from ..report import Headline, Predictions, Regression, ReportContent, Samples
 from ..trained import Trained
 from . import runs
@@ -62,7 +63,7 @@ def gather(
         versions=runs.library_versions(),
         labels=dataset.labels,
         history=trained.history,
-        history_note=_history_note(recipe),
+        history_note=learners.of(recipe).history_note(recipe),
         samples=Samples(dataset.train.inputs, dataset.train.targets) if are_images else None,
         predictions=Predictions(scores, split.targets, images, split=in_words(shown)) if classifies else None,
         layers=trained.layers,
@@ -83,17 +84,6 @@ def headline(goal: Goal, figure: float, *, samples: int, claimed: float | None, 
     export = shlex.join(["pixelserve", "export", str(folder), "--to", "models"])
     today = datetime.now(UTC).date().isoformat()
     return Headline(goal.metric, figure, samples, in_words(goal.split), today, claimed, (export,))
-
-
-def _history_note(recipe: Recipe) -> str:
-    """Returns how the network of the validation curve differs from the saved one."""
-    if not isinstance(recipe, KerasRecipe):
-        return ""
-    differences = [
-        *(["computes in bfloat16"] if recipe.precision != "float32" else []),
-        *(["sees each image one way only"] if recipe.mirrored else []),
-    ]
-    return f"The network of these curves {' and '.join(differences)}; the saved one does not." if differences else ""
 
 
 def _plane(trained: Trained, dataset: Dataset) -> Regression | None:
