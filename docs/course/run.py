@@ -23,8 +23,8 @@ FOLDER = Path(__file__).parent
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 TOLERANCE = 0.05
-# Of the last digit; what is 0 in one run may be 0.001 in the next.
-LAST_DIGITS = 10
+# Units of the last digit; what is 0.000 in one run may be 0.001 in the next.
+LAST_DIGITS = 2
 
 
 @dataclass(frozen=True)
