@@ -121,6 +121,7 @@ class Card(Part):
         description="the pictures that it was exported for, in the words of docs/pictures.md; None: not known, or none",
     )
     parameters: int | None = Field(default=None, description="weights in the model")
+    opset: int | None = Field(default=None, description="version of ONNX's operator set in the file; None: not known")
     recipe: str | None = None
     seed: int | None = None
     held_out: float | None = Field(

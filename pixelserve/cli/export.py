@@ -59,6 +59,13 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+class Converter(StrEnum):
+    """The way from Keras to ONNX."""
+
+    TF2ONNX = "tf2onnx"
+    KERAS_JAX = "keras-jax"
+
+
 class OutputKind(StrEnum):
     """The meaning of a classifier's output."""
 
@@ -124,6 +131,28 @@ def export(
         Precision,
         typer.Option(help="The model's number format; int8 is refused if accuracy falls by more than 0.3 points."),
     ] = Precision.FLOAT32,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            help="The version of ONNX's operator set to write; default: 17, or 18 with --converter keras-jax.",
+            metavar="NUMBER",
+        ),
+    ] = None,
+    converter: Annotated[
+        Converter,
+        typer.Option(
+            help="What converts a Keras model: tf2onnx, or keras-jax, Keras's own export in an environment with JAX."
+        ),
+    ] = Converter.TF2ONNX,
+    jax_python: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIXELSERVE_JAX_PYTHON",
+            help="Python of the environment for --converter keras-jax, which has the extra keras-jax; default: the one "
+            "of make .venv/stamps/jax.",
+            metavar="FILE",
+        ),
+    ] = None,
     if_better: Annotated[
         bool,
         typer.Option(
@@ -165,7 +194,11 @@ def export(
     """Export a trained model as ONNX, with its evidence, into a model repository."""
     exporter = extras.load("pixelserve_training.exporting.export", extra="export")
     kind = output_kind.value if output_kind else None
-    target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better)
+    conversion = exporter.Conversion(converter.value, opset, jax_python)
+    target = exporter.Target(
+        *(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better),
+        conversion=conversion,
+    )
     if exporter.is_run(source):
         brought = {"labels": labels, "output": output, "samples": samples, "pixel-scale": pixel_scale}
         given = [name for name, value in (brought | {"picture": picture} | words).items() if value is not None]

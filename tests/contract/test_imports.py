@@ -24,6 +24,7 @@ CONFINED = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "tf2onnx": ("training/",),
+    "jax": ("training/exporting/converters/on_jax.py",),
     # Turns its telemetry off; the quantiser is a separate package, imported after it.
     "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py"),
     "pixelserve.onnx_runtime": ("server/engine/providers/", "training/runtime.py"),

@@ -19,6 +19,7 @@ from ..running import checkpoint, interrupts, kept, runs
 from ..runtime import OnnxModel, Tensor
 from . import config, rows, sources
 from .better import held_out_samples, labelled_samples, publish_if_better
+from .converters.base import Conversion
 from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
 from .exported import Exported, Target
 from .finite import check_weights
@@ -32,7 +33,7 @@ from .samples import Samples, read_labels, read_samples
 from .sources import Source
 from .verify import DEFAULT_TOLERANCE, Comparison, compare
 
-__all__ = ["Exported", "Target", "export_file", "export_run", "is_run"]
+__all__ = ["Conversion", "Exported", "Target", "export_file", "export_run", "is_run"]
 
 _RUN_PARITY_SAMPLES = 1000
 
@@ -83,7 +84,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     if dataset.sha256 != settings.dataset_sha256:
         raise SourceError(f"{run} was trained on different {dataset.name} files; give the same --data-dir")
     say(f"converting {run}")
-    source = sources.from_run(run, dataset.labels)
+    source = sources.from_run(run, dataset.labels, conversion=target.conversion)
     model = OnnxModel(source.onnx, source=str(run))
     split, quoted = dataset.quoted
     origin = Origin(
@@ -164,7 +165,7 @@ def export_file(
     say(f"converting {path}")
     is_declared = picture is not None and not is_onnx
     pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats, is_declared)
-    source = sources.read(path, pictures=pictures, labels=names)
+    source = sources.read(path, pictures=pictures, labels=names, conversion=target.conversion)
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: give its labels with --labels FILE")
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))
