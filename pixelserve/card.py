@@ -81,11 +81,11 @@ class Parity(Part):
 
 
 class Quantization(Part):
-    """The float32 origin of a quantized version, and how the two compare; measured at export."""
+    """The float32 origin of an int8 or float16 version, and how the two compare; measured at export."""
 
-    precision: str = Field(description="what weights and activations are: int8")
+    precision: str = Field(description="what weights and activations are: int8 or float16")
     original: Reference = Field(description="the framework that gave the float32 model, and was compared with that")
-    calibration_split: str = Field(description="what the ranges of activations were found on, such as train")
+    calibration_split: str = Field(description="what the ranges of activations were found or checked on, such as train")
     calibration_samples: int = Field(description="how many samples that is", ge=1)
     float32_accuracy: float = Field(description="accuracy of the float32 model on the same samples, a fraction of 1")
     changed_labels: int = Field(description="samples for which the two predict another label")
@@ -114,7 +114,7 @@ class Card(Part):
     calibration: Calibration | None = None
     baseline: Baseline | None = None
     parity: list[Parity] = Field(default_factory=list)
-    quantization: Quantization | None = Field(default=None, description="None: the model computes in float32")
+    quantization: Quantization | None = Field(default=None, description="None: float32, or not compared with it")
     output_kind: OutputKind | None = Field(default=None, description="what a classifier's output is; None: not known")
     picture: str | None = Field(
         default=None,

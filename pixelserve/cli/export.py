@@ -56,6 +56,7 @@ class Precision(StrEnum):
     """The number format a model computes in."""
 
     FLOAT32 = "float32"
+    FLOAT16 = "float16"
     INT8 = "int8"
 
 
@@ -129,7 +130,9 @@ def export(
     ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="The model's number format; int8 is refused if accuracy falls by more than 0.3 points."),
+        typer.Option(
+            help="The model's number format; float16 and int8 are refused if accuracy falls by more than 0.3 points."
+        ),
     ] = Precision.FLOAT32,
     opset: Annotated[
         int | None,
@@ -270,7 +273,8 @@ def _against_float32(exported: Any) -> str:
     quantization = exported.card.quantization
     times = [f"{share:.2f} of its time in batches of {size}" for size, share in quantization.relative_time.items()]
     return (
-        f"int8, against float32: accuracy {exported.accuracy:.2%} instead of {quantization.float32_accuracy:.2%}, "
+        f"{quantization.precision}, against float32: "
+        f"accuracy {exported.accuracy:.2%} instead of {quantization.float32_accuracy:.2%}, "
         f"{quantization.changed_labels:,} labels changed, {quantization.relative_bytes:.2f} of its size, "
         f"{', '.join(times)}"
     )

@@ -26,7 +26,7 @@ from .finite import check_weights
 from .output_kind import Found, find
 from .picture_input import Pictures
 from .picture_line import asked_line, picture_line, served_pictures
-from .precision import INT8, to_int8
+from .precision import FLOAT16, INT8, against_float32, to_float16, to_int8
 from .publish import Content, Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
 from .samples import Samples, read_labels, read_samples
@@ -202,9 +202,14 @@ def _export(
     check_siblings(slot, model, origin.labels, target.max_batch_size)
     asked = origin.picture is not None and origin.recipe is None
     pictures = served_pictures(picture, model, labelled, slot.model_folder / config.CONFIG_FILE, asked=asked)
+    full = source, model
+    if target.precision == FLOAT16:
+        source, model = to_float16(source, model, samples, origin, calibration)
     comparison = None
     if samples is not None:
-        comparison = _compare(source, model, samples.first(parity_samples), labelled, target.tolerance)
+        # float16 may move a sample between two equally likely labels; its cost is measured in accuracy instead.
+        compared = labelled if target.precision != FLOAT16 else None
+        comparison = _compare(source, model, samples.first(parity_samples), compared, target.tolerance)
     golden = comparison.golden if comparison else None
     found = _output_kind(source, labelled, origin, golden, target)
     kind = found.kind if found else None
@@ -223,6 +228,11 @@ def _export(
     )
     if int8 is not None:
         card = int8.describe(card)
+    if target.precision == FLOAT16 and samples is not None:
+        quantization = against_float32(
+            *(full, (source, model), samples, origin, labelled), calibration=calibration, kind=kind
+        )
+        card = card.model_copy(update={"quantization": quantization})
     proof = rows.prove(model, golden.inputs if golden else None, target.precision if int8 else source.precision)
     config_text = config.render(
         slot.model,

@@ -28,7 +28,7 @@ class Target:
     tolerance: float | None = None
     """Maximum accepted absolute difference of an output element; None uses the precision's default."""
     precision: str = FLOAT32
-    """The computation precision: float32 or int8."""
+    """The computation precision: float32, float16 or int8."""
     output: str | None = None
     """The output that the labels belong to; None finds it by its shape."""
     max_batch_size: int | None = None
