@@ -140,7 +140,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	@resolve="$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate"; \
 	$$resolve requirements/build.in -o requirements/build.txt; \
-	$$resolve pyproject.toml --extra server --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
+	$$resolve pyproject.toml --extra server --extra training --extra openvino --extra tflite --extra dev -c requirements/build.txt -o requirements/dev.txt; \
 	$$resolve pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt; \
 	$$resolve pyproject.toml --extra server --extra pull --extra otel -c requirements/dev.txt -o requirements/image.txt; \
 	$$resolve pyproject.toml --extra server --extra otel --extra pull-s3 -c requirements/image.txt -o requirements/image-s3.txt; \

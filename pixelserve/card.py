@@ -96,6 +96,18 @@ class Quantization(Part):
     )
 
 
+class OtherFormat(Part):
+    """The model in another runtime's format, written outside the repository, and how it compares with model.onnx."""
+
+    format: str = Field(description="tflite or openvino")
+    files: dict[str, str] = Field(description="SHA-256 in hex of each of its files, by name")
+    runtime: str = Field(description="the library that ran it at export")
+    runtime_version: str = Field(description="its version")
+    tolerance: float = Field(description="largest absolute difference of an output element that was accepted", gt=0)
+    max_abs_error: float = Field(description="largest one from ONNX Runtime's output")
+    samples: int = Field(description="how many samples it was measured on", ge=1)
+
+
 class Card(Part):
     """The evidence of a model version."""
 
@@ -115,6 +127,7 @@ class Card(Part):
     baseline: Baseline | None = None
     parity: list[Parity] = Field(default_factory=list)
     quantization: Quantization | None = Field(default=None, description="None: float32, or not compared with it")
+    other_formats: list[OtherFormat] = Field(default_factory=list, description="of the same model, kept elsewhere")
     output_kind: OutputKind | None = Field(default=None, description="what a classifier's output is; None: not known")
     picture: str | None = Field(
         default=None,

@@ -39,7 +39,7 @@ def load() -> Frameworks:
     if _LOG_LEVEL in os.environ:
         return _load()
     os.environ[_LOG_LEVEL] = "3"
-    with _silent_stderr():
+    with silent_stderr():
         return _load()
 
 
@@ -76,8 +76,8 @@ def _load() -> Frameworks:
 
 
 @contextlib.contextmanager
-def named_where_missing() -> Iterator[None]:
-    """Reports which library is missing, and how to install it, if an import in the block fails.
+def named_where_missing(extra: str = "training") -> Iterator[None]:
+    """Reports which library is missing, and which extra installs it, if an import in the block fails.
 
     Raises:
         MissingLibraryError: one is not installed.
@@ -86,12 +86,12 @@ def named_where_missing() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
-            f"this needs the library {error.name}; in PixelServe's clone run: pip install -e '.[training]'"
+            f"this needs the library {error.name}; in PixelServe's clone run: pip install -e '.[{extra}]'"
         ) from error
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Suppresses what native code writes to stderr, but shows it if the block fails.
 
     TensorFlow prints banners before its log level takes effect.

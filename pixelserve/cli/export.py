@@ -45,6 +45,11 @@ Only if it is better than the version in service, on samples held out of trainin
   pixelserve train mnist-cnn --hold-out 0.1 --run-dir runs/next
   pixelserve export runs/next --to models --if-better --json | jq -r .verdict.reason
 
+For phones and for OpenVINO, too; the files are written to build/also/mnist-cnn/1:
+
+\b
+  pixelserve export runs/next --to models --also tflite --also openvino --also-to build/also
+
 Quantised to int8, for a smaller file and often more speed; prints the change in accuracy, size and time:
 
 
@@ -65,6 +70,13 @@ class Converter(StrEnum):
 
     TF2ONNX = "tf2onnx"
     KERAS_JAX = "keras-jax"
+
+
+class Format(StrEnum):
+    """Another format beside ONNX."""
+
+    TFLITE = "tflite"
+    OPENVINO = "openvino"
 
 
 class OutputKind(StrEnum):
@@ -156,6 +168,20 @@ def export(
             metavar="FILE",
         ),
     ] = None,
+    also: Annotated[
+        list[Format] | None,
+        typer.Option(
+            help="Also write the model for TensorFlow Lite or OpenVINO (needs the extra of that name); its runtime's "
+            "outputs must equal ONNX Runtime's. Repeatable."
+        ),
+    ] = None,
+    also_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of --also, outside the repository: the files are written to DIR/MODEL/VERSION.",
+            metavar="DIR",
+        ),
+    ] = None,
     if_better: Annotated[
         bool,
         typer.Option(
@@ -201,6 +227,8 @@ def export(
     target = exporter.Target(
         *(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better),
         conversion=conversion,
+        also=tuple(each.value for each in also or ()),
+        also_to=also_to,
     )
     if exporter.is_run(source):
         brought = {"labels": labels, "output": output, "samples": samples, "pixel-scale": pixel_scale}
@@ -240,6 +268,10 @@ def _summary(exported: Any) -> str:
         lines.append(f"{figures} on {evaluation.samples:,} samples ({evaluation.split})")
     if exported.card.quantization is not None:
         lines.append(_against_float32(exported))
+    lines += [
+        f"{other.format}: differs from ONNX Runtime by at most {other.max_abs_error:.2g} ({', '.join(other.files)})"
+        for other in exported.card.other_formats
+    ]
     if not exported.rows.allows_merging:
         lines.append(_unmerged(exported.rows))
     if not exported.golden_samples:

@@ -17,7 +17,7 @@ from ..measuring.published import Published
 from ..progress import say
 from ..running import checkpoint, interrupts, kept, runs
 from ..runtime import OnnxModel, Tensor
-from . import config, rows, sources
+from . import also, config, rows, sources
 from .better import held_out_samples, labelled_samples, publish_if_better
 from .converters.base import Conversion
 from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
@@ -211,6 +211,7 @@ def _export(
         compared = labelled if target.precision != FLOAT16 else None
         comparison = _compare(source, model, samples.first(parity_samples), compared, target.tolerance)
     golden = comparison.golden if comparison else None
+    also.check(target.also, target.also_to, golden, if_better=target.if_better)
     found = _output_kind(source, labelled, origin, golden, target)
     kind = found.kind if found else None
     config.check_output_kind(slot.model_folder / config.CONFIG_FILE, kind)
@@ -233,6 +234,9 @@ def _export(
             *(full, (source, model), samples, origin, labelled), calibration=calibration, kind=kind
         )
         card = card.model_copy(update={"quantization": quantization})
+    other_files: dict[str, bytes] = {}
+    if golden is not None and target.also:
+        card, other_files = also.make_all(target.also, source, model, golden, card)
     proof = rows.prove(model, golden.inputs if golden else None, target.precision if int8 else source.precision)
     config_text = config.render(
         slot.model,
@@ -246,7 +250,8 @@ def _export(
     version = Version(source.onnx, card, golden, golden_pictures.make(pictures) if pictures else None, source.weights)
     content = Content(version, config_text, origin.labels)
     candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled, pictures)
-    slot, decision = _publish(slot, content, candidate, unseen, target)
+    with also.written(target.also_to, slot, other_files):
+        slot, decision = _publish(slot, content, candidate, unseen, target)
     tensors = _described(model.inputs), _described(model.outputs)
     return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, decision)
 

@@ -39,6 +39,10 @@ class Target:
     """Whether to write the version only if it is better than the serving one."""
     conversion: Conversion = field(default_factory=Conversion)
     """How the model becomes ONNX."""
+    also: tuple[str, ...] = ()
+    """Other formats to write, by name."""
+    also_to: Path | None = None
+    """Their folder, outside the repository."""
 
 
 @dataclass(frozen=True)
@@ -96,5 +100,6 @@ class Exported:
             "output_kind": self.card.output_kind,
             "rows": self.rows.state,
             "opset": self.card.opset,
+            "other_formats": [entry.model_dump() for entry in self.card.other_formats],
             "quantization": self.card.quantization.model_dump() if self.card.quantization else None,
         }
