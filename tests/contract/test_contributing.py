@@ -21,6 +21,8 @@ SAMPLES = {
     "a recipe": r"fashion_softmax",
     "a data set": r"blood.fat",
     "a remedy against overfitting": r"\bl1\b",
+    "a converter to ONNX": r"\bjax2onnx\b",
+    "another runtime's format": r"ai[_-]edge[_-]litert",
     "a chart value": r"\bpodLabels\b",
 }
 _CODE = ("benchmarks", "deploy", "examples", "models", "pixelserve", "proto", "server", "training")

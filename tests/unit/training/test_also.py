@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pixelserve.card import read_card, read_golden
+from pixelserve.cli.export import Format
 from pixelserve_training.errors import MissingLibraryError, ParityError, SourceError, TargetExistsError, UsageError
 from pixelserve_training.exporting import also
 from pixelserve_training.exporting.also import openvino as openvino_format
@@ -140,6 +141,10 @@ def test_a_folder_and_a_format_belong_together(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         export(own, tmp_path, *formats, path=own.onnx, **changes)
+
+
+def test_the_command_offers_each_format() -> None:
+    assert [choice.value for choice in Format] == list(also.FORMATS)
 
 
 def test_without_samples_nothing_can_be_compared() -> None:

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pixelserve.card import read_card
+from pixelserve.cli.export import Converter as Choice
 from pixelserve_training import zoo
 from pixelserve_training.errors import MissingLibraryError, SourceError, UsageError
 from pixelserve_training.exporting import converters, graphs, sources
@@ -92,6 +93,10 @@ def test_keras_on_jax_keeps_what_each_recipe_computes(
     check(signatures[name], by_jax[name])
     assert {"keras", "jax", "jax2onnx"} <= by_jax[name].made_with.keys()
     assert not {"tensorflow", "tf2onnx"} & by_jax[name].made_with.keys()
+
+
+def test_the_command_offers_each_converter() -> None:
+    assert [choice.value for choice in Choice] == list(converters.CONVERTERS)
 
 
 def test_recipes_of_other_libraries_have_one_converter(tmp_path: Path) -> None:
