@@ -1,23 +1,23 @@
 """Trains a recipe: the run that `pixelserve train` starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .. import learners
 from ..datasets import Array, Dataset, Split, hold_out
 from ..measuring.evaluate import Figures, measure, measure_regression, score_each_class
 from ..progress import say
-from ..recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
+from ..recipe import Goal, Recipe
 from ..trained import Trained
 from . import interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .job import Job, prepare
-from .overrides import Overrides
-from .remedies import NONE, Remedies
 from .resume import Request
 
-__all__ = ["Overrides", "Remedies", "TrainingRun", "train"]
+__all__ = ["TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def train(
     *,
     data_dir: Path | None,
     run_dir: Path | None,
-    overrides: Overrides,
-    remedies: Remedies = NONE,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
@@ -75,8 +74,7 @@ def train(
         recipe_name: the recipe's name in the zoo.
         data_dir: folder of the data set's official files; None: Keras downloads them.
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
-        overrides: changes of the recipe.
-        remedies: options against overfitting.
+        overrides: other values than the recipe's; see `overrides.apply`.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
         images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
         skip_broken: whether to skip unreadable pictures.
@@ -84,7 +82,7 @@ def train(
             repeated and cannot be changed.
 
     Raises:
-        UsageError: an unknown recipe, an invalid override or remedy, an existing run folder, or a run that was started
+        UsageError: an unknown recipe, an invalid override, an existing run folder, or a run that was started
             with other settings.
         DataError: the data set is not available.
         SourceError: the unfinished run's state is damaged.
@@ -93,7 +91,7 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(overrides, remedies, tensorboard, images, skip_broken)
+        request = Request(dict(overrides), tensorboard, images, skip_broken)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
@@ -138,7 +136,7 @@ def _finished(job: Job) -> TrainingRun:
 
 def _cross_validate(job: Job) -> CrossValidation | None:
     """Cross-validates on request; a resumed run already has its figures."""
-    folds = job.recipe.folds if isinstance(job.recipe, KerasRecipe | LogisticRecipe) else None
+    folds = learners.of(job.recipe).folds(job.recipe)
     if not folds:
         return None
     if job.checkpoint.state.folds:
@@ -151,7 +149,7 @@ def _cross_validate(job: Job) -> CrossValidation | None:
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
     """Returns the evaluated splits, quoted and held-out, each with the model's outputs."""
     splits: dict[str, Split] = dict([dataset.quoted])
-    if isinstance(recipe, KerasRecipe) and len(held_out := hold_out(dataset.train, recipe.held_out)[1]):
+    if len(held_out := hold_out(dataset.train, learners.of(recipe).held_out(recipe))[1]):
         splits["validation"] = held_out
     for name, split in splits.items():
         say(f"measuring on {len(split):,} {name} samples")
