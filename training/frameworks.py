@@ -39,7 +39,7 @@ def load() -> Frameworks:
     if _LOG_LEVEL in os.environ:
         return _load()
     os.environ[_LOG_LEVEL] = "3"
-    with _silent_stderr():
+    with silent_stderr():
         return _load()
 
 
@@ -107,7 +107,7 @@ def named_where_missing(extra: str = "training") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Suppresses what native code writes to stderr, but shows it if the block fails.
 
     TensorFlow prints banners before its log level takes effect.
