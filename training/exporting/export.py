@@ -31,7 +31,7 @@ from .publish import Content, Slot, Version, check_siblings, choose_slot, publis
 from .quantize import Calibration
 from .samples import Samples, read_labels, read_samples
 from .sources import Source
-from .verify import DEFAULT_TOLERANCE, Comparison, compare
+from .verify import Comparison, compare, default_tolerance
 
 __all__ = ["Conversion", "Exported", "Target", "export_file", "export_run", "is_run"]
 
@@ -103,7 +103,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     if dataset.task == "regression":
         # float32's precision is relative.
         largest = max(1.0, float(np.abs(dataset.train.targets).max()))
-        target = replace(target, tolerance=(target.tolerance or DEFAULT_TOLERANCE) * largest)
+        target = replace(target, tolerance=(target.tolerance or default_tolerance(target.precision)) * largest)
     # Like every choice, ranges are chosen on data that no figure is measured on.
     calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
     return _export(
