@@ -19,6 +19,11 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
 
+Your own network, in a file with a RECIPE (docs/training-api.md):
+
+\b
+  pixelserve train my_recipe.py
+
 Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
 \b
@@ -42,7 +47,10 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="The recipe's name, such as mnist-cnn.", metavar="RECIPE")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="The recipe's name, such as mnist-cnn, or a file of your own.", metavar="RECIPE|FILE.py"),
+    ],
     data_dir: Annotated[
         Path | None,
         typer.Option(

@@ -58,6 +58,13 @@ class Learner(ABC, Generic[Kind]):
             UsageError: it cannot.
         """
 
+    def check_model(self, recipe: Kind, dataset: Dataset) -> None:
+        """Checks that the model of a user's own recipe fits its data.
+
+        Raises:
+            UsageError: it does not.
+        """
+
     def for_pictures(self, recipe: Kind, dataset: Dataset, *, epochs_chosen: bool) -> Kind:
         """Returns the recipe adapted to a user's own pictures.
 

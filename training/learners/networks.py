@@ -7,7 +7,7 @@ from ..errors import UsageError
 from ..progress import say
 from ..recipe import KerasRecipe
 from ..running.checkpoint import Checkpoint
-from . import distilled, ensemble, network
+from . import checking, distilled, ensemble, network
 from .learner import Learner
 from .network import Network
 
@@ -60,6 +60,10 @@ class Networks(Learner[KerasRecipe]):
                 f"--early-stopping needs held-out samples, but {recipe.held_out:.0%} of {len(dataset.train)} training "
                 f"samples is none; omit the option, and choose --epochs instead"
             )
+
+    def check_model(self, recipe: KerasRecipe, dataset: Dataset) -> None:
+        """Builds a user's own network, and checks its input and its output for two samples."""
+        checking.check(recipe, dataset)
 
     def for_pictures(self, recipe: KerasRecipe, dataset: Dataset, *, epochs_chosen: bool) -> KerasRecipe:
         """Adapts a recipe to few pictures, which give few steps per epoch.

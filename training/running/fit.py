@@ -55,7 +55,7 @@ class TrainingRun:
 
 
 def train(
-    recipe_name: str,
+    recipe: str | Recipe,
     *,
     data_dir: Path | None,
     run_dir: Path | None,
@@ -71,7 +71,7 @@ def train(
     the run's folder, until that is written. A run that fails or is stopped leaves nothing else.
 
     Args:
-        recipe_name: the recipe's name in the zoo.
+        recipe: its name in the zoo, a Python file with a RECIPE, or a recipe.
         data_dir: folder of the data set's official files; None: Keras downloads them.
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
         overrides: other values than the recipe's; see `overrides.apply`.
@@ -92,11 +92,13 @@ def train(
     """
     with interrupts.terminable():
         request = Request(dict(overrides), tensorboard, images, skip_broken)
-        job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
+        job = prepare(recipe, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
             return _finished(job)
-        with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
+        with resume.kept(
+            job.checkpoint, resume.command(recipe if isinstance(recipe, str) else recipe.name, data_dir, job.folder)
+        ):
             return _run(job)
 
 
@@ -111,7 +113,8 @@ def _run(job: Job) -> TrainingRun:
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
     report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
-    outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None)
+    file = job.recipe_file.content if job.recipe_file else None
+    outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None, file)
     runs.write(job.folder, job.settings, outcome)
     goal = _goal(job)
     claimed = None if job.own else recipe.claimed
