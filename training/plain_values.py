@@ -77,6 +77,13 @@ def changed(recipe: Recipe, values: Mapping[str, Any], *, options: Mapping[str, 
     return made
 
 
+def is_whole(kind: Any) -> bool:
+    """Returns whether the values of a type are integers, or None."""
+    if get_origin(kind) is Annotated:
+        return is_whole(get_args(kind)[0])
+    return kind is int or any(map(is_whole, get_args(kind)))
+
+
 def _walk(kind: Any, owner: Any, prefix: str = "", leaving: Iterable[str] = ()) -> Iterator[tuple[str, PlainValue]]:
     hints = get_type_hints(kind, include_extras=True)
     for entry in fields(kind):
