@@ -21,6 +21,9 @@ Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
 ]
 
+CLASSIFIES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
+"""The losses of networks that give a probability for each class."""
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -104,14 +107,16 @@ class Regularization:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several models of one recipe, exported as one."""
+    """Several models of one recipe, or of several recipes, exported as one."""
 
     kind: Literal["bagging", "boosting", "stacking"]
     """How members differ and are combined; see `learners.ensemble`."""
     members: Several = 5
-    """Number of members."""
+    """Number of members; with `others`, one of each recipe instead."""
     folds: Several = 5
     """For stacking: number of folds for out-of-fold predictions."""
+    others: tuple[str, ...] = ()
+    """Names of the zoo's recipes whose networks are members beside the recipe's own; empty: all are the recipe's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,13 @@ from ..measuring.evaluate import Figures, measure, measure_regression, score_eac
 from ..progress import say
 from ..recipe import Goal, Recipe
 from ..trained import Trained
-from . import interrupts, resume, run_report, runs
+from . import dry_run, interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
+from .dry_run import DryRun
 from .job import Job, prepare
 from .resume import Request
 
-__all__ = ["TrainingRun", "train"]
+__all__ = ["TrainingRun", "describe", "train"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,26 @@ def train(
             job.checkpoint, resume.command(recipe if isinstance(recipe, str) else recipe.name, data_dir, job.folder)
         ):
             return _run(job)
+
+
+def describe(
+    recipe: str | Recipe,
+    *,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+    tensorboard: bool = False,
+    images: Path | None = None,
+    skip_broken: bool = False,
+) -> DryRun:
+    """Returns what `train` would train with the same arguments.
+
+    Raises:
+        UsageError: as `train`.
+        DataError: the data set is not available.
+    """
+    request = Request(dict(overrides), tensorboard, images, skip_broken)
+    return dry_run.describe(prepare(recipe, data_dir, run_dir, request, resumed=False))
 
 
 def _run(job: Job) -> TrainingRun:
