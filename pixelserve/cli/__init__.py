@@ -9,7 +9,23 @@ import typer.core
 
 import pixelserve
 
-from . import bench, classify, doctor, evaluate, export, health, models, plan, runs, serve, token, train, tune, zoo
+from . import (
+    bench,
+    classify,
+    doctor,
+    evaluate,
+    export,
+    health,
+    models,
+    plan,
+    runs,
+    serve,
+    show,
+    token,
+    train,
+    tune,
+    zoo,
+)
 from .exits import CommandError, Exit
 
 
@@ -56,6 +72,7 @@ runs.register(app)
 export.register(app)
 evaluate.register(app)
 classify.register(app)
+show.register(app)
 models.register(app)
 health.register(app)
 token.register(app)

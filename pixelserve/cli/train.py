@@ -15,6 +15,8 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
   pixelserve train mnist-cnn --dry-run              # layers, shapes and samples; nothing is trained
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
+  pixelserve train mnist-cnn --watch                # the curves grow in your browser
+  pixelserve train mnist-cnn --mlflow local
   pixelserve train mnist-cnn --l2 1e-4 --dropout 0.3 --early-stopping 3 --epochs 50
   pixelserve train mnist-cnn --set optimizer.name=sgd --set optimizer.momentum=0.9
   pixelserve train mnist-cnn --folds 5
@@ -125,6 +127,17 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write the training curves after each epoch to RUN.watch.html, and open it."),
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            help="Log to MLflow: a server's URL, sqlite:///FILE, or local for mlflow.db here (extra `mlflow`).",
+            metavar="local|URI",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -160,6 +173,7 @@ def train(
     if dry_run:
         _print_dry_run(fit.describe(recipe, data_dir=data_dir, run_dir=run_dir, **asked), as_json=as_json)
         return
+    asked |= {"watch": watch, "mlflow": mlflow}
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))

@@ -12,7 +12,7 @@ from ..measuring.evaluate import Figures, measure, measure_regression, score_eac
 from ..progress import say
 from ..recipe import Goal, Recipe
 from ..trained import Trained
-from . import dry_run, interrupts, resume, run_report, runs
+from . import dry_run, following, interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .dry_run import DryRun
 from .job import Job, prepare
@@ -64,6 +64,8 @@ def train(
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
+    watch: bool = False,
+    mlflow: str | None = None,
     resumed: bool = False,
 ) -> TrainingRun:
     """Trains a recipe, evaluates the model on the test split and writes the run's folder.
@@ -79,6 +81,8 @@ def train(
         tensorboard: whether to write logs for TensorBoard into the run's folder.
         images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
         skip_broken: whether to skip unreadable pictures.
+        watch: whether to show a report that grows with each epoch.
+        mlflow: URI of the MLflow store to log to; None: none.
         resumed: whether to resume the stopped run of `run_dir`, or to keep a finished one; its options need not be
             repeated and cannot be changed.
 
@@ -92,13 +96,15 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(dict(overrides), tensorboard, images, skip_broken)
+        request = Request(dict(overrides), tensorboard, images, skip_broken, watch, mlflow)
         job = prepare(recipe, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
             return _finished(job)
-        with resume.kept(
-            job.checkpoint, resume.command(recipe if isinstance(recipe, str) else recipe.name, data_dir, job.folder)
+        named = recipe if isinstance(recipe, str) else recipe.name
+        with (
+            resume.kept(job.checkpoint, resume.command(named, data_dir, job.folder)),
+            following.followed(job.checkpoint, job.followers),
         ):
             return _run(job)
 
@@ -133,15 +139,17 @@ def _run(job: Job) -> TrainingRun:
     figures = _measure(scores, trained, dataset)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
-    report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
+    goal = _goal(job)
+    claimed, figure = None if job.own else recipe.claimed, _figure(goal, figures, validation)
+    # A cross-validation's figure is of all training samples.
+    samples = figures[goal.split].evaluation.samples if goal.split in figures else len(dataset.train)
+    headline = run_report.headline(goal, figure, samples=samples, claimed=claimed, folder=job.folder)
+    shown = goal.split if goal.split in scores else dataset.quoted[0]
+    report = run_report.gather(recipe, job.settings, trained, dataset, scores, metrics, shown=shown, headline=headline)
     file = job.recipe_file.content if job.recipe_file else None
     outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None, file)
     runs.write(job.folder, job.settings, outcome)
-    goal = _goal(job)
-    claimed = None if job.own else recipe.claimed
-    return TrainingRun(
-        recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation
-    )
+    return TrainingRun(recipe, job.folder, figure, training_s, claimed, goal.split, validation)
 
 
 def _goal(job: Job) -> Goal:

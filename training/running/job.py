@@ -1,5 +1,6 @@
 """Prepares and checks a run before anything is trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..recipe_file import RecipeFile
 from ..staging import check_free
 from . import overrides, resume, runs
 from .checkpoint import Checkpoint, State
+from .following import Follower, followers
 from .resume import Request
 
 
@@ -34,6 +36,8 @@ class Job:
     """Whether the folder already holds this run, finished."""
     own: bool
     """Whether it learns a user's own data, to which the recipe's claim does not apply."""
+    followers: Sequence[Follower] = ()
+    """What follows its training."""
     recipe_file: RecipeFile | None = None
     """The user's file that the recipe is from; None for one of the zoo."""
 
@@ -63,10 +67,11 @@ def prepare(
         request = resume.completed(request, unfinished.request)
     recipe = overrides.apply(recipe, request.overrides)
     learner = learners.of(recipe)
-    if request.tensorboard and not learner.is_logged(recipe):
-        raise UsageError(
-            f"--tensorboard logs a single network, which this run of {recipe.name} is not; omit the option"
-        )
+    for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
+        if chosen and not learner.is_logged(recipe):
+            raise UsageError(
+                f"{option} shows a single network, which this run of {recipe.name} is not; omit the option"
+            )
     folder = run_dir or runs.default_folder(recipe.name)
     finished = resumed and runs.is_run(folder)
     if not finished:
@@ -90,7 +95,8 @@ def prepare(
         # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
     own = request.images is not None or not isinstance(recipe.dataset, str)
-    return Job(recipe, folder, dataset, settings, checkpoint, finished, own=own, recipe_file=own_file)
+    follows = followers(folder, watch=request.watch, mlflow=request.mlflow)
+    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, follows, own_file)
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:

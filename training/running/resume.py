@@ -27,6 +27,10 @@ class Request:
     """The folder of the user's own pictures; None: the recipe's data set."""
     skip_broken: bool = False
     """Whether to skip unreadable pictures."""
+    watch: bool = False
+    """Whether to show the growing report."""
+    mlflow: str | None = None
+    """The URI of MLflow's store; None: nothing is logged to it."""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the options as plain values."""
