@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .datasets import Array
+from .datasets import Array, Data
 
 # The ranges of plain values, which `plain_values` checks when one is changed.
 Count = Annotated[int, Field(ge=1, lt=2**32)]
@@ -20,6 +20,9 @@ Several = Annotated[int, Field(ge=2, le=100)]
 Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
 ]
+
+CLASSIFIES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
+"""The losses of networks that give a probability for each class."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +49,27 @@ class Recipe:
 
     name: str
     """Its name on the command line, and the exported model's name."""
-    summary: str
+    summary: str = ""
     """A description in one line."""
-    dataset: str
-    """The data set's name for `datasets.load`."""
-    parameters: int
-    """Weights in the model."""
-    goal: Goal
+    dataset: Data
+    """The data set: a name for `datasets.load`; or own data, a `Dataset` or a function that returns one."""
+    parameters: int | None = None
+    """Weights in the model; None: not stated."""
+    goal: Goal = Goal(0.0)
     """Its goal."""
     picture: str = ""
     """The served model's `picture` declaration (docs/pictures.md)."""
     seed: Seed = 0
     """Fixes the initial weights and the order of the samples."""
-    measured: Mapping[int, float]
-    """The goal's figure by seed; the seeds were chosen before the runs."""
-    training_s: float
+    measured: Mapping[int, float] = field(default_factory=dict)
+    """The goal's figure by seed; the seeds were chosen before the runs. Empty: the recipe claims nothing."""
+    training_s: float = 0.0
     """Duration of one run on the machine of the recipe's header, in seconds."""
 
     @property
-    def claimed(self) -> float:
-        """The median of the measured figures."""
-        return statistics.median(self.measured.values())
+    def claimed(self) -> float | None:
+        """The median of the measured figures, or None."""
+        return statistics.median(self.measured.values()) if self.measured else None
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,16 @@ class Regularization:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several models of one recipe, exported as one."""
+    """Several models of one recipe, or of several recipes, exported as one."""
 
     kind: Literal["bagging", "boosting", "stacking"]
     """How members differ and are combined; see `learners.ensemble`."""
     members: Several = 5
-    """Number of members."""
+    """Number of members; with `others`, one of each recipe instead."""
     folds: Several = 5
     """For stacking: number of folds for out-of-fold predictions."""
+    others: tuple[str, ...] = ()
+    """Names of the zoo's recipes whose networks are members beside the recipe's own; empty: all are the recipe's."""
 
 
 @dataclass(frozen=True, kw_only=True)

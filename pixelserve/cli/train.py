@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from . import extras
+from . import extras, terminal
 
 _EPILOG = """Examples:
 
 \b
   pixelserve train mnist-cnn
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
+  pixelserve train mnist-cnn --dry-run              # layers, shapes and samples; nothing is trained
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
   pixelserve train mnist-cnn --watch                # the curves grow in your browser
   pixelserve train mnist-cnn --mlflow local
@@ -20,6 +21,12 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --set optimizer.name=sgd --set optimizer.momentum=0.9
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
+  pixelserve train mnist-cnn --ensemble stacking --with mnist-mlp --with mnist-mlp-1000
+
+Your own network, in a file with a RECIPE (docs/training-api.md):
+
+\b
+  pixelserve train my_recipe.py
 
 Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
@@ -44,7 +51,10 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="The recipe's name, such as mnist-cnn.", metavar="RECIPE")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="The recipe's name, such as mnist-cnn, or a file of your own.", metavar="RECIPE|FILE.py"),
+    ],
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -99,6 +109,14 @@ def train(
             metavar="PATH=VALUE",
         ),
     ] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="Another recipe of the same data set as a member of the ensemble, beside RECIPE; repeatable.",
+            metavar="RECIPE",
+        ),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -127,6 +145,10 @@ def train(
             help="Continue a stopped run in --run-dir; start it if it does not exist, keep it if it is finished.",
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the model's layers and the samples of each split; train nothing."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
@@ -144,9 +166,13 @@ def train(
         "folds": folds,
         "ensemble": ensemble,
         "members": members,
+        "with": tuple(others) if others else None,
     }
     overrides = extras.load("pixelserve_training.running.overrides", extra="training").merged(options, settings)
     asked = {"overrides": overrides, "tensorboard": tensorboard, "images": images, "skip_broken": skip_broken}
+    if dry_run:
+        _print_dry_run(fit.describe(recipe, data_dir=data_dir, run_dir=run_dir, **asked), as_json=as_json)
+        return
     asked |= {"watch": watch, "mlflow": mlflow}
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
     if as_json:
@@ -160,6 +186,27 @@ def train(
     claim = "" if run.claimed is None else f"; the recipe claims {run.claimed:{form}}"
     typer.echo(f"{what} {run.figure:{form}}{claim}")
     typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")
+
+
+def _print_dry_run(found: Any, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+        return
+    shown = terminal.table("layer", "kind", "output shape", "parameters", right=("parameters",))
+    for layer in found.layers:
+        shape = " × ".join("N" if size is None else str(size) for size in layer.output_shape)
+        terminal.add_row(shown, layer.name, layer.kind, shape, f"{layer.parameters:,}")
+    if found.layers:
+        terminal.add_row(shown, "total", "", "", f"{found.parameters:,}")
+        terminal.print_table(shown)
+        typer.echo()
+    splits = terminal.table("split", "samples", *found.dataset.labels, right=("samples", *found.dataset.labels))
+    for name, split in found.splits.items():
+        terminal.add_row(splits, name, f"{len(split):,}", *(f"{count:,}" for count in found.counts(name).values()))
+    terminal.print_table(splits)
+    epochs = getattr(found.recipe, "epochs", None)
+    steps = "" if found.steps is None else f" of {found.steps:,} steps"
+    typer.echo(f"{found.recipe.name} on {found.dataset.name}: {epochs} epochs{steps}; nothing was trained")
 
 
 def _print_folds(validation: Any) -> None:

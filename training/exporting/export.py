@@ -73,14 +73,14 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         ParityError: the exported model computes something else than the original.
     """
     settings = runs.read_settings(run)
-    recipe = zoo.find(settings.recipe)
+    recipe = settings.own_recipe or _of_zoo(settings.recipe)
     own = kept.are_in(run)
-    name = settings.dataset if own else recipe.name
+    name = settings.dataset if own and recipe.data is not None else settings.recipe
     slot = choose_slot(target.repository, target.name or name, target.version)
     if own:
         dataset = kept.read(run, name=settings.dataset, sha256=settings.dataset_sha256)
     else:
-        dataset = datasets.load(recipe.dataset, data_dir)
+        dataset = datasets.load(recipe.data or "", data_dir)
     if dataset.sha256 != settings.dataset_sha256:
         raise SourceError(f"{run} was trained on different {dataset.name} files; give the same --data-dir")
     say(f"converting {run}")
@@ -91,9 +91,9 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
-        # A user's images are learned as they are, whatever the recipe declares.
-        picture="" if own else recipe.picture,
-        recipe=recipe.name,
+        # A user's images are learned as they are, whatever a public data set's recipe declares.
+        picture="" if own and recipe.data is not None else recipe.picture,
+        recipe=settings.recipe,
         seed=settings.seed,
         temperature=runs.read_temperature(run),
         held_out=settings.held_out,
@@ -112,6 +112,11 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         parity_samples=_RUN_PARITY_SAMPLES,
         unseen=unseen,
     )
+
+
+def _of_zoo(name: str) -> runs.OwnRecipe:
+    recipe = zoo.find(name)
+    return runs.OwnRecipe(data=str(recipe.dataset), picture=recipe.picture)
 
 
 @interrupts.terminable()

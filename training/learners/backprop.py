@@ -201,5 +201,9 @@ class Backprop(Learner[BackpropRecipe]):
         """Trains a network; nothing is kept before it is finished."""
         return fit(recipe, dataset)
 
+    def layers(self, recipe: BackpropRecipe, dataset: Dataset) -> list[Layer]:
+        """Returns the layers of the network."""
+        return SigmoidNetwork(tuple(_start(recipe, dataset.train.inputs.shape[1])), {}).layers
+
 
 LEARNER = Backprop()

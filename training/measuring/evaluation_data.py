@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pixelserve.card import DataSet, sha256_of
 
-from .. import datasets, zoo
+from .. import datasets
 from ..errors import SamplesError, UsageError
 from ..exporting.evidence import check_range, labelled_output
 from ..exporting.samples import read_samples, read_targets
@@ -89,7 +89,7 @@ def from_file(version: Published, path: Path) -> EvaluationData:
 
 def _dataset_name(version: Published) -> str:
     claimed = version.card.dataset
-    known = {_plain(name): name for name in (zoo.find(recipe).dataset for recipe in zoo.names())}
+    known = {_plain(name): name for name in datasets.NAMES}
     if claimed is not None and _plain(claimed.name) in known:
         return known[_plain(claimed.name)]
     says = "names no data set" if claimed is None else f'names the data set "{claimed.name}"'

@@ -12,12 +12,13 @@ from ..measuring.evaluate import Figures, measure, measure_regression, score_eac
 from ..progress import say
 from ..recipe import Goal, Recipe
 from ..trained import Trained
-from . import following, interrupts, resume, run_report, runs
+from . import dry_run, following, interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
+from .dry_run import DryRun
 from .job import Job, prepare
 from .resume import Request
 
-__all__ = ["TrainingRun", "train"]
+__all__ = ["TrainingRun", "describe", "train"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TrainingRun:
 
 
 def train(
-    recipe_name: str,
+    recipe: str | Recipe,
     *,
     data_dir: Path | None,
     run_dir: Path | None,
@@ -73,7 +74,7 @@ def train(
     the run's folder, until that is written. A run that fails or is stopped leaves nothing else.
 
     Args:
-        recipe_name: the recipe's name in the zoo.
+        recipe: its name in the zoo, a Python file with a RECIPE, or a recipe.
         data_dir: folder of the data set's official files; None: Keras downloads them.
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
         overrides: other values than the recipe's; see `overrides.apply`.
@@ -96,15 +97,36 @@ def train(
     """
     with interrupts.terminable():
         request = Request(dict(overrides), tensorboard, images, skip_broken, watch, mlflow)
-        job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
+        job = prepare(recipe, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
             return _finished(job)
+        named = recipe if isinstance(recipe, str) else recipe.name
         with (
-            resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)),
+            resume.kept(job.checkpoint, resume.command(named, data_dir, job.folder)),
             following.followed(job.checkpoint, job.followers),
         ):
             return _run(job)
+
+
+def describe(
+    recipe: str | Recipe,
+    *,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+    tensorboard: bool = False,
+    images: Path | None = None,
+    skip_broken: bool = False,
+) -> DryRun:
+    """Returns what `train` would train with the same arguments.
+
+    Raises:
+        UsageError: as `train`.
+        DataError: the data set is not available.
+    """
+    request = Request(dict(overrides), tensorboard, images, skip_broken)
+    return dry_run.describe(prepare(recipe, data_dir, run_dir, request, resumed=False))
 
 
 def _run(job: Job) -> TrainingRun:
@@ -124,7 +146,8 @@ def _run(job: Job) -> TrainingRun:
     headline = run_report.headline(goal, figure, samples=samples, claimed=claimed, folder=job.folder)
     shown = goal.split if goal.split in scores else dataset.quoted[0]
     report = run_report.gather(recipe, job.settings, trained, dataset, scores, metrics, shown=shown, headline=headline)
-    outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None)
+    file = job.recipe_file.content if job.recipe_file else None
+    outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None, file)
     runs.write(job.folder, job.settings, outcome)
     return TrainingRun(recipe, job.folder, figure, training_s, claimed, goal.split, validation)
 

@@ -98,6 +98,11 @@ def check_same(begun: Settings, now: Settings, run: Path) -> None:
     Raises:
         UsageError: they differ; the message names the first difference.
     """
+    if begun.own_recipe != now.own_recipe:
+        raise UsageError(
+            f"--resume: {now.recipe} is not the recipe that {run} was started with: its file has changed; restore it, "
+            f"or start another run"
+        )
     before, after = _flat(begun), _flat(now)
     for name in {**before, **after}:
         if before.get(name) != after.get(name):

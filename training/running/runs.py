@@ -7,7 +7,8 @@ versions.json   version by library
 model.keras     the trained model; network.npz or logistic.npz if Keras did not train it
 report.html     a report with pictures; pictures/ holds them as files
 tensorboard/    logs, if requested
-samples.npz     for a user's own pictures only: see `kept`
+samples.npz     for a user's own data only: see `kept`
+recipe.py       a copy of a user's own recipe
 """
 
 import json
@@ -33,11 +34,25 @@ from . import kept
 MODEL = "model.keras"
 SETTINGS = "settings.json"
 METRICS = "metrics.json"
+RECIPE = "recipe.py"
 
 _LIBRARIES = (
     *("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "scikit-learn", "skl2onnx", "tensorflow"),
     "tf2onnx",
 )
+
+
+class OwnRecipe(BaseModel):
+    """What export needs of a recipe, kept for one that is not of the zoo."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sha256: str | None = None
+    """The hash of its file, of which the run's folder has a copy, recipe.py; None if it is from a program."""
+    data: str | None = None
+    """The name of its public data set; None for own data, of which the run's folder has samples."""
+    picture: str = ""
+    """The served model's `picture` declaration."""
 
 
 class Settings(BaseModel):
@@ -53,6 +68,8 @@ class Settings(BaseModel):
     """The data set's usual name."""
     dataset_sha256: str
     """Its hash, as defined by `datasets.Dataset`."""
+    own_recipe: OwnRecipe | None = None
+    """For a recipe that is not one of the zoo."""
     learner: dict[str, Any] = {}
     """The learner's parameters, such as epochs and batch size."""
 
@@ -75,7 +92,9 @@ class Outcome:
     logs: Path | None = None
     """The folder of TensorBoard logs, or None."""
     pictures: Dataset | None = None
-    """The user's own pictures; None if the recipe's data set was used."""
+    """The user's own data; None if it is a public data set."""
+    recipe: bytes | None = None
+    """The content of the user's own recipe file, or None."""
 
 
 def default_folder(recipe: str) -> Path:
@@ -100,6 +119,8 @@ def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
             shutil.copytree(outcome.logs, staging / "tensorboard")
         if outcome.pictures is not None:
             kept.write(staging, outcome.pictures, settings.held_out)
+        if outcome.recipe is not None:
+            (staging / RECIPE).write_bytes(outcome.recipe)
 
 
 def is_run(folder: Path) -> bool:
