@@ -48,6 +48,10 @@ class Recipe:
     """The served model's `picture` declaration (docs/pictures.md)."""
     seed: int = 0
     """Fixes the initial weights and the order of the samples."""
+    held_out: float = 0.0
+    """The held-out share of the training split, a fraction of 1, which choices and a run's figures are based on."""
+    folds: int | None = None
+    """Number of folds for cross-validation before training; None: none."""
     measured: Mapping[int, float]
     """The goal's figure by seed; the seeds were chosen before the runs."""
     training_s: float
@@ -141,8 +145,6 @@ class KerasRecipe(Recipe):
     """Samples a step."""
     repeats: int = 1
     """Passes over the samples per epoch; above 1 for few samples, because an epoch has a fixed cost."""
-    held_out: float = 0.0
-    """The held-out share of the training split, a fraction of 1."""
     augmentation: Callable[[], list[Any]] | None = None
     """Returns Keras layers that augment images [N, H, W, C] in training; None: no augmentation."""
     cut_mix: float = 0.0
@@ -160,8 +162,6 @@ class KerasRecipe(Recipe):
     """Suffixes of additional model files, such as .h5."""
     regularization: Regularization = Regularization()
     """The regularisation."""
-    folds: int | None = None
-    """Number of folds for cross-validation before training; None: none."""
     ensemble: Ensemble | None = None
     """The ensemble; None: a single model."""
 
@@ -190,5 +190,3 @@ class LogisticRecipe(Recipe):
     """The constant learning rate."""
     epochs: int
     """Passes over the training split."""
-    folds: int
-    """Number of folds for cross-validation before training."""

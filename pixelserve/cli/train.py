@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import extras
+from . import extras, training_text
 
 _EPILOG = """Examples:
 
@@ -22,6 +22,12 @@ Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
 \b
   pixelserve train mnist-cnn --images pets --run-dir runs/pets
+
+Once its settings are chosen, the final network learns the held-out samples too:
+
+\b
+  pixelserve train mnist-cnn --run-dir runs/choice
+  pixelserve train mnist-cnn --final runs/choice --run-dir runs/final
 
 Ctrl-C saves the last completed and the best epoch; continue from there:
 
@@ -63,8 +69,9 @@ def train(
     hold_out: Annotated[
         float | None,
         typer.Option(
-            help="Share of the training samples to hold out, such as 0.1; `export --if-better` needs it.",
-            metavar="SHARE",
+            help="Training samples to hold out, which the run is measured on: a share such as 0.1, or a number such as "
+            "10000. Default: the recipe's, 10,000 for the zoo's images.",
+            metavar="SHARE|COUNT",
         ),
     ] = None,
     l1: Annotated[float | None, typer.Option(help="Factor of the weights' absolute values in the loss.")] = None,
@@ -98,6 +105,14 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,
+    final: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train the final network: on all training samples, with the settings and the temperature of a "
+            "finished run, whose figures it has. That run's options need not be repeated.",
+            metavar="RUN",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -107,7 +122,10 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Train a recipe on its data set, measure it on the official test split and write a run folder."""
+    """Train a recipe, measure it on samples held out of training and write a run folder.
+
+    The test splits of the zoo's data sets are not read: see `pixelserve evaluate --split test`.
+    """
     fit = extras.load("pixelserve_training.running.fit", extra="training")
     overrides = fit.Overrides(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed, held_out=hold_out
@@ -122,19 +140,15 @@ def train(
         members=members,
     )
     asked = {"overrides": overrides, "remedies": remedies, "tensorboard": tensorboard}
-    asked |= {"images": images, "skip_broken": skip_broken}
+    asked |= {"images": images, "skip_broken": skip_broken, "final": final}
     run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return
     if run.cross_validation is not None:
         _print_folds(run.cross_validation)
-    goal = run.recipe.goal
-    form = ".2%" if goal.metric == "accuracy" else ".4g"
-    what = f"{run.split} {goal.metric.replace('_', ' ')}"
-    claim = "" if run.claimed is None else f"; the recipe claims {run.claimed:{form}}"
-    typer.echo(f"{what} {run.figure:{form}}{claim}")
-    typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")
+    for line in training_text.lines(run):
+        typer.echo(line)
 
 
 def _print_folds(validation: Any) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from ..errors import UsageError
 from . import cifar10, mnist, tables
-from .dataset import Array, Dataset, Source, Split, Task, hold_out
+from .dataset import Array, Dataset, Source, Split, SplitName, Task, hold_out
 from .folds import stratified_folds
 
-__all__ = ["IMAGE_SHAPES", "Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
+__all__ = ["IMAGE_SHAPES", "Array", "Dataset", "Split", "SplitName", "Task", "hold_out", "load", "stratified_folds"]
 
 _SOURCES: dict[str, Source] = mnist.SOURCES | cifar10.SOURCES | tables.SOURCES
 

@@ -127,6 +127,7 @@ def to_int8(
         original=Reference(framework=source.framework, version=source.framework_version),
         calibration_split=calibration.split,
         calibration_samples=calibration.count,
+        compared_split=origin.split,
         float32_accuracy=accuracy,
         changed_labels=int((predictions(was) != predictions(now)).sum()),
         max_abs_error=_largest_difference(before, after),

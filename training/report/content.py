@@ -38,7 +38,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A classifier's predictions on the test split.
+    """A classifier's predictions on one split.
 
     Raises:
         SamplesError: there are none, or the arrays do not match.
@@ -50,6 +50,8 @@ class Predictions:
     """Index of each sample's true label, integer [N]."""
     images: Pixels | None = None
     """Raw pixels, uint8 [N, H, W, C], C 1 or 3; None if the samples are not images."""
+    split: str = "test split"
+    """The split's name in the report."""
 
     def __post_init__(self) -> None:
         """Checks the arrays."""
@@ -128,7 +130,7 @@ class ReportContent:
     samples: Samples | None = None
     """Labelled training images."""
     predictions: Predictions | None = None
-    """The classifier's scores on the test split."""
+    """The classifier's scores on the evaluated split."""
     layers: Sequence[Layer] = ()
     """The network's layers in order."""
     regression: Regression | None = None

@@ -41,7 +41,7 @@ def _data(content: ReportContent) -> Iterator[Section]:
         picture = gallery.sample_grid(images, labels, names)
         yield Section("samples", f"The first images of {len(np.unique(labels))} classes.", picture)
     if content.predictions is not None:
-        splits["test split"] = content.predictions.labels
+        splits[content.predictions.split] = content.predictions.labels
     if splits:
         counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in splits.items()}
         ranges = [f"{split}: {_range(count)} samples per class" for split, count in counts.items()]

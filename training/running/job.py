@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..progress import say
 from ..recipe import KerasRecipe, Recipe
 from ..staging import check_free
-from . import resume, runs
+from . import final, resume, runs
 from .checkpoint import Checkpoint, State
 from .remedies import settings_of
 from .resume import Request
@@ -40,6 +40,10 @@ class Job:
     """Whether the folder already holds this run, finished."""
     own: bool
     """Whether it learns a user's own pictures, to which the recipe's claim does not apply."""
+    options: dict[str, Any]
+    """The caller's options, for its folder."""
+    choice: final.Choice | None = None
+    """For a final run, the run that chose its settings."""
 
 
 def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool) -> Job:
@@ -62,6 +66,12 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     unfinished = resume.read(run_dir, recipe.name) if resumed else None
     if unfinished is not None:
         request = resume.completed(request, unfinished.request)
+    choice = final.read(request.final, recipe.name) if request.final is not None else None
+    if choice is not None:
+        request = resume.completed(request, resume.as_request(choice.options, choice.folder / runs.OPTIONS))
+    if request.images is not None:
+        # Their test split is theirs alone, and few pictures are better learned than held out.
+        recipe = replace(recipe, held_out=0.0)
     recipe = request.remedies.apply(request.overrides.apply(recipe))
     if request.tensorboard and not (isinstance(recipe, KerasRecipe) and not recipe.ensemble):
         raise UsageError(
@@ -74,19 +84,26 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     if not resumed:
         resume.check_none(folder)
     dataset = _load(recipe, request, data_dir)
+    recipe = _with_share(recipe, dataset)
     if request.images is not None and isinstance(recipe, KerasRecipe):
         recipe = _for_few(recipe, dataset, request)
     _check_early_stopping(recipe, dataset)
     settings = _settings(recipe, dataset)
+    if choice is not None:
+        final.check_same(choice, settings)
+        recipe = final.adapt(recipe, choice)
+        settings = _settings(recipe, dataset).model_copy(update={"chosen_by": choice.described})
     if finished or unfinished is not None:
         begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
         resume.check_same(begun, settings, folder)
-    state = unfinished.state if unfinished is not None else State(settings=settings, request=request.as_json())
+    options = request.as_json()
+    state = unfinished.state if unfinished is not None else State(settings=settings, request=options)
     checkpoint = Checkpoint(folder, state, logged=request.tensorboard)
     if unfinished is None:
         # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
-    return Job(recipe, folder, dataset, settings, checkpoint, finished, own=request.images is not None)
+    own = request.images is not None
+    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, options, choice)
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
@@ -107,6 +124,19 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
             f"--images: {recipe.name} cannot be trained on your own pictures; these can: {', '.join(able)}"
         )
     return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
+
+
+def _with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Returns the recipe with its held-out samples as a share, if the caller gave their number."""
+    if recipe.held_out < 1:
+        return recipe
+    samples = len(dataset.train)
+    if recipe.held_out >= samples:
+        raise UsageError(
+            f"--hold-out {recipe.held_out:.0f}: {dataset.name} has {samples:,} training samples, some of which must be "
+            f"learned; hold out fewer"
+        )
+    return replace(recipe, held_out=recipe.held_out / samples)
 
 
 def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRecipe:
@@ -144,6 +174,7 @@ def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
         seed=recipe.seed,
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
+        hold_out="stratified",
         learner=_plain(recipe) if isinstance(recipe, KerasRecipe) else _own(recipe),
     )
 
@@ -168,6 +199,6 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
 
 
 def _own(recipe: Recipe) -> dict[str, Any]:
-    """Returns the fields that a recipe has beyond the common ones."""
-    common = {entry.name for entry in fields(Recipe)}
+    """Returns the fields that a recipe has beyond those that describe it."""
+    common = {entry.name for entry in fields(Recipe)} - {"held_out", "folds"}
     return {name: value for name, value in vars(recipe).items() if name not in common}

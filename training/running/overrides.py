@@ -19,7 +19,7 @@ class Overrides:
     seed: int | None = None
     """Fixes the initial weights and the order of the samples."""
     held_out: float | None = None
-    """The held-out share of the training split, a fraction of 1."""
+    """What to hold out of the training split: a share below 1, or a number of samples."""
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with the overrides applied.
@@ -48,7 +48,13 @@ class Overrides:
         ):
             if value is not None and not least <= value < 2**32:
                 raise UsageError(f"--{option} {value}: expected {least} to {2**32 - 1}")
-        if self.held_out is not None and not 0 < self.held_out < 1:
-            raise UsageError(f"--hold-out {self.held_out}: expected a number between 0 and 1")
+        if self.held_out is not None and not (0 < self.held_out < 1 or self._is_count(self.held_out)):
+            raise UsageError(
+                f"--hold-out {self.held_out:g}: expected a share between 0 and 1, or a whole number of samples"
+            )
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise UsageError(f"--lr {self.learning_rate}: expected a number above 0")
+
+    @staticmethod
+    def _is_count(value: float) -> bool:
+        return 1 <= value < 2**32 and float(value).is_integer()

@@ -1,17 +1,23 @@
-"""Assembles a run's report: its data, its results on the test split, and its training."""
+"""Assembles a run's report: its data, its results on the split to quote, and its training."""
 
 from typing import Any
 
 import numpy as np
 
-from ..datasets import Array, Dataset
+from ..datasets import Array, Dataset, Split
 from ..report import Predictions, Regression, ReportContent, Samples
 from ..trained import Trained
 from . import runs
 
+_SPLITS = {"test": "test split", "validation": "held-out samples", "training": "training split"}
+
 
 def gather(
-    settings: runs.Settings, trained: Trained, dataset: Dataset, scores: Array, metrics: dict[str, Any]
+    settings: runs.Settings,
+    trained: Trained,
+    dataset: Dataset,
+    evaluated: tuple[str, tuple[Split, Array]] | None,
+    metrics: dict[str, Any],
 ) -> ReportContent:
     """Returns the content of a run's report.
 
@@ -19,10 +25,10 @@ def gather(
         settings: the run's settings.
         trained: the model.
         dataset: its data set.
-        scores: the model's outputs for the test split, float [N, classes] or values float [N, 1].
+        evaluated: the split to draw, with its name and the model's outputs, float [N, classes] or values float [N, 1];
+            None if the model learned everything there is.
         metrics: the content of metrics.json.
     """
-    images = dataset.test.inputs if dataset.task == "image" else None
     classifies = dataset.task != "regression"
     return ReportContent(
         title=settings.recipe,
@@ -32,10 +38,15 @@ def gather(
         labels=dataset.labels,
         history=trained.history,
         samples=Samples(dataset.train.inputs, dataset.train.targets) if dataset.task == "image" else None,
-        predictions=Predictions(scores, dataset.test.targets, images) if classifies else None,
+        predictions=_predictions(dataset, evaluated) if classifies and evaluated else None,
         layers=trained.layers,
         regression=None if classifies else _plane(trained, dataset),
     )
+
+
+def _predictions(dataset: Dataset, evaluated: tuple[str, tuple[Split, Array]]) -> Predictions:
+    name, (split, scores) = evaluated
+    return Predictions(scores, split.targets, split.inputs if dataset.task == "image" else None, _SPLITS[name])
 
 
 def _plane(trained: Trained, dataset: Dataset) -> Regression | None:

@@ -44,6 +44,7 @@ RECIPE = KerasRecipe(
     optimizer=Optimizer("adam", 0.0005, averaging=0.999),
     epochs=10,
     batch_size=32,
+    held_out=1 / 5,
     measured={0: 0.5116, 1: 0.5102, 2: 0.5101},
     training_s=75,
 )

@@ -43,7 +43,7 @@ RECIPE = KerasRecipe(
     optimizer=Optimizer("adam", 0.001, averaging=0.999),
     epochs=5,
     batch_size=32,
-    held_out=0.2,
+    held_out=1 / 6,
     picture="inversion=auto",
     measured={0: 0.85625, 1: 0.857167, 2: 0.85625},
     training_s=8,
