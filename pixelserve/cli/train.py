@@ -29,6 +29,11 @@ Once its settings are chosen, the final network learns the held-out samples too:
   pixelserve train mnist-cnn --run-dir runs/choice
   pixelserve train mnist-cnn --final runs/choice --run-dir runs/final
 
+A figure with its spread, of seeds named beforehand:
+
+\b
+  pixelserve train mnist-cnn --seeds 0,1,2 --run-dir runs/three
+
 Ctrl-C saves the last completed and the best epoch; continue from there:
 
 \b
@@ -66,6 +71,13 @@ def train(
         float | None, typer.Option("--lr", help="The optimizer's step size; with a schedule, the largest.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Train once per seed, into seed-N in --run-dir, and print mean and spread; name them before the runs.",
+            metavar="0,1,2",
+        ),
+    ] = None,
     hold_out: Annotated[
         float | None,
         typer.Option(
@@ -141,13 +153,24 @@ def train(
     )
     asked = {"overrides": overrides, "remedies": remedies, "tensorboard": tensorboard}
     asked |= {"images": images, "skip_broken": skip_broken, "final": final}
-    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
+    asked |= {"data_dir": data_dir, "run_dir": run_dir, "resumed": resume}
+    if seeds is not None:
+        _train_seeds(recipe, seeds, asked, as_json=as_json)
+        return
+    run = fit.train(recipe, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return
     if run.cross_validation is not None:
         _print_folds(run.cross_validation)
     for line in training_text.lines(run):
+        typer.echo(line)
+
+
+def _train_seeds(recipe: str, seeds: str, asked: dict[str, Any], *, as_json: bool) -> None:
+    several = extras.load("pixelserve_training.running.seeds", extra="training")
+    found = several.train(several.parse(seeds), recipe, **asked)
+    for line in [json.dumps(found.as_json(), indent=2)] if as_json else training_text.seed_lines(found):
         typer.echo(line)
 
 

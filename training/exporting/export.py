@@ -41,12 +41,16 @@ def is_run(path: Path) -> bool:
     """Returns whether a path is a training run's folder.
 
     Raises:
-        SourceError: the run is unfinished.
+        SourceError: the run is unfinished, or the folder holds several.
     """
     if (path / checkpoint.STATE).is_file():
         raise SourceError(
             f"{path} is an unfinished run: finish it with pixelserve train --resume, or export the .keras file in it "
             f"with --name and --labels"
+        )
+    if runs.holds_seeds(path):
+        raise SourceError(
+            f"{path} holds runs of several seeds; export the one named first, not the best: {runs.first_seed(path)}"
         )
     return runs.is_run(path)
 

@@ -10,7 +10,7 @@ from ..errors import MissingLibraryError
 from ..staging import check_free, staged
 from .content import Layer, Predictions, Regression, ReportContent, Samples
 
-__all__ = ["Layer", "Predictions", "Regression", "ReportContent", "Samples", "write"]
+__all__ = ["PAGE", "PICTURES", "Layer", "Predictions", "Regression", "ReportContent", "Samples", "write"]
 
 PAGE = "report.html"
 PICTURES = "pictures"

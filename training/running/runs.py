@@ -39,6 +39,8 @@ METRICS = "metrics.json"
 HISTORY = "history.json"
 FIGURES = "figures.json"
 OPTIONS = "options.json"
+SEEDS = "seeds.json"
+"""In a folder that holds runs of several seeds, the figures by seed; see `running.seeds`."""
 
 _LIBRARIES = (
     *("keras", "numpy", "onnx", "onnxruntime", "pixelserve", "scikit-learn", "skl2onnx", "tensorflow"),
@@ -141,6 +143,25 @@ def write(folder: Path, settings: Settings, outcome: Outcome) -> None:
 def is_run(folder: Path) -> bool:
     """Returns whether a folder is a finished run's."""
     return (folder / SETTINGS).is_file()
+
+
+def folder_of_seed(seed: int) -> str:
+    """Returns the name of a seed's run in a folder of several."""
+    return f"seed-{seed}"
+
+
+def holds_seeds(folder: Path) -> bool:
+    """Returns whether a folder holds runs of several seeds."""
+    return (folder / SEEDS).is_file()
+
+
+def first_seed(folder: Path) -> Path:
+    """Returns the run of the seed that was named first, in a folder of several.
+
+    Raises:
+        SourceError: the folder's summary is damaged.
+    """
+    return folder / folder_of_seed(int(next(iter(_read_json(folder / SEEDS, "the seeds")["by_seed"]))))
 
 
 def read_settings(folder: Path) -> Settings:
