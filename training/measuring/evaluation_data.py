@@ -30,6 +30,8 @@ class EvaluationData:
     """The source of the samples."""
     split: str
     """The split of that source."""
+    is_sealed: bool = False
+    """Whether it is a test split of which each reading is logged."""
 
     @property
     def count(self) -> int:
@@ -63,7 +65,15 @@ def from_dataset(version: Published, data_dir: Path | None, split: str | None = 
     if version.card.task == "regression":
         targets = targets.reshape(len(targets), -1)
     output = _output(version, dataset.labels)
-    return EvaluationData({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
+    return EvaluationData(
+        {version.model.inputs[0].name: inputs},
+        targets,
+        dataset.labels,
+        output,
+        source,
+        split,
+        dataset.sealed and split == "test",
+    )
 
 
 def from_file(version: Published, path: Path) -> EvaluationData:
@@ -103,7 +113,7 @@ def _dataset_name(version: Published) -> str:
 
 def _split_of_card(version: Published, dataset: Dataset) -> str:
     evaluation = version.card.evaluation
-    if evaluation is None:
+    if evaluation is None or evaluation.split == "samples":
         return dataset.quoted(version.held_out)[0]
     if evaluation.choice_run is not None or evaluation.split == "cross-validation":
         of = "the run that chose its settings" if evaluation.choice_run else "a cross-validation"

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pixelserve.interval import wilson
+
 from .. import datasets, zoo
 from ..datasets import hold_out
 from ..errors import SourceError
@@ -13,7 +15,6 @@ from ..progress import say
 from ..recipe import KerasRecipe, Recipe
 from . import evaluation_data, published, timing
 from .evaluation_data import EvaluationData
-from .interval import wilson
 from .published import Published
 from .remeasure import figures_of
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pixelserve.interval import interval_of
+
 from .. import learners
 from ..datasets import Array, Split, hold_out
 from ..learners.network import Network
 from ..measuring.calibrate import divide_logits
 from ..measuring.evaluate import Figures, measure, measure_regression, score_each_class
-from ..measuring.interval import interval_of
 from ..progress import say
 from ..recipe import KerasRecipe, Recipe
 from ..trained import Trained

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pixelserve.interval import wilson
+
 from .. import report
 from ..errors import UsageError
-from ..measuring.interval import wilson
 from ..progress import say
 from ..report import PAGE, PICTURES, ReportContent
 from ..staging import check_free

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pixelserve.interval import wilson
 from pixelserve_training import datasets, zoo
 from pixelserve_training.measuring import evaluation_data, listing, timing
-from pixelserve_training.measuring.interval import wilson
 from pixelserve_training.recipe import Goal
 from pixelserve_training.runtime import OnnxModel
 

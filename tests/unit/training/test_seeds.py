@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pixelserve.interval import wilson
 from pixelserve_training import zoo
 from pixelserve_training.errors import UsageError
-from pixelserve_training.measuring.interval import wilson
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.running import fit, seeds
 

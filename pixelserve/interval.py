@@ -2,8 +2,11 @@
 
 from math import sqrt
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
-from pixelserve.figures import Evaluation
+if TYPE_CHECKING:
+    # It needs pydantic, which the client's installation lacks.
+    from .figures import Evaluation
 
 # Two-sided 95 %: 1.96 standard deviations.
 _Z = NormalDist().inv_cdf(0.975)
@@ -33,7 +36,7 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     return (0.0 if not correct else centre - half, 1.0 if correct == samples else centre + half)
 
 
-def interval_of(evaluation: Evaluation) -> tuple[float, float] | None:
+def interval_of(evaluation: "Evaluation") -> tuple[float, float] | None:
     """Returns the interval of an accuracy, or None for a regression, and for samples that the model learned."""
     accuracy = evaluation.metrics.get("accuracy")
     if accuracy is None or evaluation.split == "training":
