@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pixelserve.interval import wilson
+
 from .datasets import Array
 
 Loss = Literal[
@@ -23,7 +25,10 @@ class Goal:
     split: Literal["test", "validation", "cross-validation", "training"] = "test"
     """The samples it is measured on."""
     slowdown: float | None = None
-    """Maximum time per image, as a multiple of mnist-cnn's (batch 64, one core); None: no limit."""
+    """Maximum time per image, as a multiple of the yardstick's (batch 64, one core); None: no limit."""
+    yardstick: str = "mnist-cnn"
+    """The model that this time is a multiple of: NAME or NAME:VERSION in the same repository. An earlier version of the
+    same model is best, because ratios of different networks depend on the processor."""
 
     def reached(self, figure: float) -> bool:
         """Returns whether a measured figure meets the goal."""
@@ -53,14 +58,36 @@ class Recipe:
     folds: int | None = None
     """Number of folds for cross-validation before training; None: none."""
     measured: Mapping[int, float]
-    """The goal's figure by seed; the seeds were chosen before the runs."""
+    """The goal's figure by seed; the seeds were named before the runs, and the committed network is the first's."""
+    measured_on: int | None = None
+    """Number of samples of each figure; None: the training samples, which give no interval."""
+    caveat: str = ""
+    """How the figures depart from the protocol of docs/zoo.md; empty: they do not."""
+    slowdown: float | None = None
+    """Time per sample as a multiple of mnist-cnn's (batch 64, one core), on an Intel Xeon; None: not measured."""
     training_s: float
     """Duration of one run on the machine of the recipe's header, in seconds."""
 
     @property
     def claimed(self) -> float:
-        """The median of the measured figures."""
-        return statistics.median(self.measured.values())
+        """The mean of the measured figures."""
+        return statistics.mean(self.measured.values())
+
+    @property
+    def spread(self) -> float | None:
+        """Their sample standard deviation; None for a single seed."""
+        return statistics.stdev(self.measured.values()) if len(self.measured) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean accuracy, fractions of 1; None for training samples and regressions.
+
+        It is that of one network with the mean accuracy, because all seeds are measured on the same samples: more seeds
+        do not make it narrower.
+        """
+        if self.measured_on is None:
+            return None
+        return wilson(round(self.claimed * self.measured_on), self.measured_on)
 
 
 @dataclass(frozen=True)

@@ -57,5 +57,8 @@ RECIPE = KerasRecipe(
     precision="mixed_bfloat16",
     calibrated=True,
     measured={0: 0.9157},
+    measured_on=10_000,
+    caveat="one seed, tuned on the test split",
+    slowdown=24.13,
     training_s=5265,
 )
