@@ -120,6 +120,8 @@ def evaluate(
         raise typer.Exit(Exit.OTHER_FIGURES)
     if write_card:
         found.write_card()
+        if not as_json:
+            typer.echo(terminal.printable(f"the card has these figures: {found.version.folder}"))
 
 
 def _print(found: Any) -> None:

@@ -18,7 +18,6 @@ from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.measuring import calibrate
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.running import fit
-from pixelserve_training.running.fit import Overrides
 
 # Keras saves weights in a way that NumPy will not take much longer.
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -41,7 +40,7 @@ def zoo_runs(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
         # A sixth of 200 images is held out.
         patch.setattr(calibrate, "LEAST_SAMPLES", 1)
         for recipe in RECIPES:
-            overrides = Overrides(epochs=EPOCHS.get(recipe.name, 1))
+            overrides = {"epochs": EPOCHS.get(recipe.name, 1)}
             fit.train(recipe.name, data_dir=data_dir, run_dir=folder / recipe.name, overrides=overrides)
     return folder
 

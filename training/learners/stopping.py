@@ -1,5 +1,6 @@
 """Stops training when the held-out loss no longer falls."""
 
+from dataclasses import replace
 from typing import Any
 
 from .. import frameworks
@@ -7,6 +8,19 @@ from ..progress import say
 from ..recipe import KerasRecipe
 from ..running.checkpoint import Checkpoint
 from . import keeping
+from .learner import Remedy
+
+_HELD_OUT = 0.1
+
+
+def _holding_out(recipe: KerasRecipe) -> KerasRecipe:
+    if recipe.held_out:
+        return recipe
+    say(f"early stopping holds out {_HELD_OUT:.0%} of the training samples")
+    return replace(recipe, held_out=_HELD_OUT)
+
+
+REMEDY = Remedy({"early_stopping": "regularization.patience"}, _holding_out)
 
 
 def callbacks(recipe: KerasRecipe, checkpoint: Checkpoint | None = None) -> list[Any]:

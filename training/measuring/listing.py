@@ -109,7 +109,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Returns a row per recipe, from the simplest to the flagships, without measuring."""
+    """Returns a row per recipe, from the shortest training to the longest, without measuring."""
     return [Row(recipe) for recipe in zoo.recipes()]
 
 

@@ -10,11 +10,10 @@ from pixelserve.figures import Evaluation
 
 from .. import learners
 from ..datasets import Array, Dataset, stratified_folds
-from ..learners import logistic
 from ..measuring import calibrate
 from ..measuring.evaluate import Figures, measure
 from ..progress import say
-from ..recipe import KerasRecipe, LogisticRecipe, Recipe
+from ..recipe import KerasRecipe, Recipe
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def cross_validate(recipe: Recipe, dataset: Dataset, count: int) -> CrossValidat
         UsageError: a class has fewer training samples than there are folds.
         DivergedError: a loss became NaN or infinite.
     """
-    if isinstance(recipe, LogisticRecipe):
-        return CrossValidation(logistic.cross_validate(recipe, dataset, count))
+    if own := learners.of(recipe).fold_accuracies(recipe, dataset, count):
+        return CrossValidation(own)
     recipe = _of_a_fold(recipe)
     accuracies, places, scores = [], [], []
     for number, (others, fold) in enumerate(stratified_folds(dataset.train, count), start=1):

@@ -128,6 +128,6 @@ def _marked(figures: Figures, run: Path, seed: int) -> Figures:
 
 def _kept_epoch(run: Path, settings: runs.Settings) -> int | None:
     losses = runs.read_history(run).get(_HELD_OUT_LOSS, [])
-    if settings.learner.get("early_stopping") is None or not losses:
+    if settings.learner.get("regularization.patience") is None or not losses:
         return None
     return 1 + losses.index(min(losses))

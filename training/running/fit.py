@@ -1,7 +1,9 @@
 """Trains a recipe: the run that `pixelserve train` starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pixelserve.interval import interval_of
@@ -18,11 +20,9 @@ from . import final as final_runs
 from . import interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .job import Job, prepare
-from .overrides import Overrides
-from .remedies import NONE, Remedies
 from .resume import Request
 
-__all__ = ["Overrides", "Remedies", "TrainingRun", "train"]
+__all__ = ["TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ def train(
     *,
     data_dir: Path | None,
     run_dir: Path | None,
-    overrides: Overrides,
-    remedies: Remedies = NONE,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
@@ -111,8 +110,7 @@ def train(
         recipe_name: the recipe's name in the zoo.
         data_dir: folder of the data set's official files; None: Keras downloads them.
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
-        overrides: changes of the recipe.
-        remedies: options against overfitting.
+        overrides: other values than the recipe's; see `overrides.apply`.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
         images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
         skip_broken: whether to skip unreadable pictures.
@@ -122,8 +120,8 @@ def train(
             repeated and cannot be changed.
 
     Raises:
-        UsageError: an unknown recipe, an invalid override or remedy, an existing run folder, or a run that was started
-            or chosen with other settings.
+        UsageError: an unknown recipe, an invalid override, an existing run folder, or a run that was started or chosen
+            with other settings.
         DataError: the data set is not available.
         SourceError: the unfinished run's state or the choosing run is damaged.
         DivergedError: the loss became NaN or infinite.
@@ -131,7 +129,7 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(overrides, remedies, tensorboard, images, skip_broken, final)
+        request = Request(dict(overrides), tensorboard, images, skip_broken, final)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")

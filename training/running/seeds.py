@@ -8,8 +8,8 @@ RUN/report.html        the same as a page
 import json
 import shutil
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from ..report import PAGE, PICTURES, ReportContent
 from ..staging import check_free
 from . import fit, runs
 from .fit import TrainingRun
-from .overrides import Overrides
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def train(
     recipe_name: str,
     *,
     run_dir: Path | None,
-    overrides: Overrides,
+    overrides: Mapping[str, Any],
     final: Path | None = None,
     resumed: bool = False,
     **options: Any,
@@ -127,8 +126,8 @@ def train(
         UsageError: a seed is given as well, the folder exists, or `final` lacks the run of a seed; and as `fit.train`.
         WriteError: the summary cannot be written.
     """
-    if overrides.seed is not None:
-        raise UsageError(f"--seed {overrides.seed} and --seeds: give one of them")
+    if "seed" in overrides:
+        raise UsageError(f"--seed {overrides['seed']} and --seeds: give one of them")
     folder = run_dir or runs.default_folder(recipe_name)
     if not resumed:
         check_free(folder)
@@ -136,7 +135,7 @@ def train(
     done = []
     for number, seed in enumerate(seeds, start=1):
         say(f"seed {seed}, {number} of {len(seeds)}")
-        own = {"overrides": replace(overrides, seed=seed), "final": choices[seed], **options}
+        own = {"overrides": {**overrides, "seed": seed}, "final": choices[seed], **options}
         done.append(fit.train(recipe_name, run_dir=folder / runs.folder_of_seed(seed), resumed=resumed, **own))
     found = SeedRuns(folder, tuple(done))
     _write(found)

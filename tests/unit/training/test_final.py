@@ -18,7 +18,6 @@ from pixelserve_training.learners.network import Network
 from pixelserve_training.measuring import calibrate
 from pixelserve_training.recipe import KerasRecipe, Regularization
 from pixelserve_training.running import final, fit, runs
-from pixelserve_training.running.overrides import Overrides
 
 Command = Callable[..., Any]
 
@@ -42,7 +41,7 @@ def choice(recipe: KerasRecipe, data_dir: Path, tmp_path_factory: pytest.TempPat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "find", lambda _: recipe)
         patch.setattr(calibrate, "LEAST_SAMPLES", HELD_OUT)
-        fit.train("small", data_dir=data_dir, run_dir=run, overrides=Overrides(epochs=2))
+        fit.train("small", data_dir=data_dir, run_dir=run, overrides={"epochs": 2})
     return run
 
 
@@ -117,7 +116,7 @@ def test_the_chosen_temperature_divides_the_final_networks_logits(choice: Path, 
     ("options", "said"),
     [
         (("--epochs", 3), "its epochs was 2, and is 3 now"),
-        (("--lr", 0.5), "its optimizer_learning_rate was 0.001, and is 0.5 now"),
+        (("--lr", 0.5), "its optimizer.learning_rate was 0.001, and is 0.5 now"),
         (("--hold-out", 0.5), "its held_out was 0.25, and is 0.5 now"),
     ],
 )
@@ -248,8 +247,8 @@ def test_a_number_of_samples_can_be_held_out(train: Command, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (0, "expected a share between 0 and 1, or a whole number of samples"),
-        (2.5, "--hold-out 2.5: expected a share between 0 and 1"),
+        (-0.1, "--hold-out -0.1: it should be greater than or equal to 0"),
+        (2.5, "expected a share between 0 and 1, or a whole number of samples"),
         (64, "--hold-out 64: MNIST has 64 training samples, some of which must be learned"),
     ],
 )
