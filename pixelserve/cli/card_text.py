@@ -86,7 +86,9 @@ def _calibration(calibration: Mapping[str, Any]) -> Facts:
 def _quantization(quantization: Mapping[str, Any]) -> Facts:
     if not quantization:
         return []
-    calibrated = f"{_number(quantization.get('calibration_samples'))} samples"
+    precision = _text(quantization.get("precision"))
+    # float16 has no ranges to find, only values that must fit.
+    how = "checked" if precision == "float16" else "calibrated"
     where = f" ({_text(quantization.get('compared_split'))})" if quantization.get("compared_split") else ""
     had = f"float32 accuracy {_percent(quantization.get('float32_accuracy'))}{where}"
     changed = f"{_number(quantization.get('changed_labels'))} labels changed"
@@ -94,7 +96,7 @@ def _quantization(quantization: Mapping[str, Any]) -> Facts:
     for size, share in _part(quantization, "relative_time").items():
         shares.append(f"{_percent(share)} of its time in batches of {size}")
     return [
-        ("precision", f"{_text(quantization.get('precision'))}, calibrated on {calibrated}"),
+        ("precision", f"{precision}, {how} on {_number(quantization.get('calibration_samples'))} samples"),
         ("against float32", ", ".join([had, changed, *shares])),
     ]
 

@@ -14,6 +14,8 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
+  pixelserve train mnist-cnn --watch                # the curves grow in your browser
+  pixelserve train mnist-cnn --mlflow local
   pixelserve train mnist-cnn --l2 1e-4 --dropout 0.3 --early-stopping 3 --epochs 50
   pixelserve train mnist-cnn --set optimizer.name=sgd --set optimizer.momentum=0.9
   pixelserve train mnist-cnn --folds 5
@@ -126,6 +128,17 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write the training curves after each epoch to RUN.watch.html, and open it."),
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            help="Log to MLflow: a server's URL, sqlite:///FILE, or local for mlflow.db here (extra `mlflow`).",
+            metavar="local|URI",
+        ),
+    ] = None,
     final: Annotated[
         Path | None,
         typer.Option(
@@ -164,7 +177,8 @@ def train(
     }
     overrides = extras.load("pixelserve_training.running.overrides", extra="training").merged(options, settings)
     asked = {"overrides": overrides, "tensorboard": tensorboard, "images": images, "skip_broken": skip_broken}
-    asked |= {"final": final, "data_dir": data_dir, "run_dir": run_dir, "resumed": resume}
+    asked |= {"final": final, "watch": watch, "mlflow": mlflow}
+    asked |= {"data_dir": data_dir, "run_dir": run_dir, "resumed": resume}
     if seeds is not None:
         _train_seeds(recipe, seeds, asked, as_json=as_json)
         return

@@ -33,8 +33,12 @@ class Learner(ABC, Generic[Kind]):
         return None
 
     def is_logged(self, recipe: Kind) -> bool:
-        """Returns whether the recipe's training can be logged for TensorBoard."""
+        """Returns whether the recipe's training can be logged for TensorBoard, and watched."""
         return False
+
+    def history_note(self, recipe: Kind) -> str:
+        """Returns how the network of the validation curve differs from the saved one; empty if it does not."""
+        return ""
 
     def check(self, recipe: Kind) -> None:
         """Checks that the recipe's values fit together.

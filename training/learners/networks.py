@@ -36,6 +36,16 @@ class Networks(Learner[KerasRecipe]):
         """Returns whether it is a single network."""
         return recipe.ensemble is None
 
+    def history_note(self, recipe: KerasRecipe) -> str:
+        """Returns what the saved network does otherwise than the one that learns."""
+        differences = [
+            *(["computes in bfloat16"] if recipe.precision != "float32" else []),
+            *(["sees each image one way only"] if recipe.mirrored else []),
+        ]
+        return (
+            f"The network of these curves {' and '.join(differences)}; the saved one does not." if differences else ""
+        )
+
     def check(self, recipe: KerasRecipe) -> None:
         """Checks that a recipe with folds or an ensemble has a probability for each class."""
         for option, value in (("--folds", recipe.folds), ("--ensemble", recipe.ensemble)):

@@ -17,7 +17,7 @@ from ..progress import say
 from ..recipe import KerasRecipe, Recipe
 from ..trained import Trained
 from . import final as final_runs
-from . import interrupts, resume, run_report, runs
+from . import following, interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .job import Job, prepare
 from .resume import Request
@@ -95,6 +95,8 @@ def train(
     images: Path | None = None,
     skip_broken: bool = False,
     final: Path | None = None,
+    watch: bool = False,
+    mlflow: str | None = None,
     resumed: bool = False,
 ) -> TrainingRun:
     """Trains a recipe, evaluates the model on samples that it did not learn and writes the run's folder.
@@ -116,6 +118,8 @@ def train(
         skip_broken: whether to skip unreadable pictures.
         final: the folder of the run that chose the settings, to train the final network; its options need not be
             repeated. None: an ordinary run.
+        watch: whether to show a report that grows with each epoch.
+        mlflow: URI of the MLflow store to log to; None: none.
         resumed: whether to resume the stopped run of `run_dir`, or to keep a finished one; its options need not be
             repeated and cannot be changed.
 
@@ -129,12 +133,15 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(dict(overrides), tensorboard, images, skip_broken, final)
+        request = Request(dict(overrides), tensorboard, images, skip_broken, final, watch, mlflow)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
             return _finished(job)
-        with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
+        with (
+            resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)),
+            following.followed(job.checkpoint, job.followers),
+        ):
             return _run(job)
 
 
@@ -148,10 +155,21 @@ def _run(job: Job) -> TrainingRun:
     figures = _figures(job, trained, scores, validation)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
-    report = run_report.gather(job.settings, trained, job.dataset, next(iter(scores.items()), None), metrics)
+    run = TrainingRun(job.recipe, job.folder, figures, training_s, job.own, job.settings.chosen_by, validation)
+    report = run_report.gather(
+        *(job.recipe, job.settings, trained, job.dataset, metrics),
+        # Nothing is drawn of a model that learned all samples.
+        evaluated=(run.split, *scores[run.split]) if run.split in scores else None,
+        headline=run_report.headline(
+            *(job.recipe.goal.metric, figures[run.split].evaluation),
+            claimed=run.claimed,
+            folder=job.folder,
+            chosen_by=run.chosen_by,
+        ),
+    )
     logs, pictures = job.checkpoint.logs, job.dataset if job.own else None
     runs.write(job.folder, job.settings, runs.Outcome(trained, metrics, report, figures, job.options, logs, pictures))
-    return TrainingRun(job.recipe, job.folder, figures, training_s, job.own, job.settings.chosen_by, validation)
+    return run
 
 
 def _finished(job: Job) -> TrainingRun:

@@ -1,5 +1,6 @@
 """Prepares and checks a run before anything is trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..recipe import Recipe
 from ..staging import check_free
 from . import final, overrides, resume, runs
 from .checkpoint import Checkpoint, State
+from .following import Follower, followers
 from .resume import Request
 
 
@@ -38,6 +40,8 @@ class Job:
     """The caller's options, for its folder."""
     choice: final.Choice | None = None
     """For a final run, the run that chose its settings."""
+    followers: Sequence[Follower] = ()
+    """What follows its training."""
 
 
 def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool) -> Job:
@@ -68,10 +72,11 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
         recipe = replace(recipe, held_out=0.0)
     recipe = overrides.apply(recipe, request.overrides)
     learner = learners.of(recipe)
-    if request.tensorboard and not learner.is_logged(recipe):
-        raise UsageError(
-            f"--tensorboard logs a single network, which this run of {recipe.name} is not; omit the option"
-        )
+    for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
+        if chosen and not learner.is_logged(recipe):
+            raise UsageError(
+                f"{option} shows a single network, which this run of {recipe.name} is not; omit the option"
+            )
     folder = run_dir or runs.default_folder(recipe.name)
     finished = resumed and runs.is_run(folder)
     if not finished:
@@ -98,7 +103,8 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
         # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
     own = request.images is not None
-    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, options, choice)
+    follows = followers(folder, watch=request.watch, mlflow=request.mlflow)
+    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, options, choice, follows)
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:

@@ -29,6 +29,10 @@ class Request:
     """Whether to skip unreadable pictures."""
     final: Path | None = None
     """The run that chose the settings of a final run; None: this run holds samples out itself."""
+    watch: bool = False
+    """Whether to show the growing report."""
+    mlflow: str | None = None
+    """The URI of MLflow's store; None: nothing is logged to it."""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the options as plain values."""

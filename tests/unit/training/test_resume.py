@@ -336,7 +336,7 @@ def test_logs_are_of_a_single_network(train: Command, pixelserve: Command, tmp_p
     other = pixelserve("train", "numpy-and", "--run-dir", tmp_path / "run", "--tensorboard")
     for ran in (ensemble, other):
         assert ran.exit_code == 2
-        assert "--tensorboard logs a single network" in ran.err
+        assert "--tensorboard shows a single network" in ran.err
 
 
 @pytest.mark.usefixtures("small_in_zoo")
