@@ -19,7 +19,7 @@ Owner = TypeVar("Owner")
 _PLAIN = (bool, float, int, str, types.NoneType)
 _SEED = "seed"
 # What a recipe says of itself; not settings of a run.
-_FACTS = {entry.name for entry in fields(Recipe)} - {_SEED}
+_FACTS = {entry.name for entry in fields(Recipe)} - {_SEED, "held_out", "folds"}
 # Other arguments of an optimizer, by Keras's names.
 _OPTIONS = "options"
 _OPTIMIZER = "optimizer.name"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import extras, terminal
+from . import extras, terminal, training_text
 
 _EPILOG = """Examples:
 
@@ -32,6 +32,17 @@ Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
 \b
   pixelserve train mnist-cnn --images pets --run-dir runs/pets
+
+Once its settings are chosen, the final network learns the held-out samples too:
+
+\b
+  pixelserve train mnist-cnn --run-dir runs/choice
+  pixelserve train mnist-cnn --final runs/choice --run-dir runs/final
+
+A figure with its spread, of seeds named beforehand:
+
+\b
+  pixelserve train mnist-cnn --seeds 0,1,2 --run-dir runs/three
 
 Ctrl-C saves the last completed and the best epoch; continue from there:
 
@@ -73,11 +84,19 @@ def train(
         float | None, typer.Option("--lr", help="The optimizer's step size; with a schedule, the largest.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Train once per seed, into seed-N in --run-dir, and print mean and spread; name them before the runs.",
+            metavar="0,1,2",
+        ),
+    ] = None,
     hold_out: Annotated[
         float | None,
         typer.Option(
-            help="Share of the training samples to hold out, such as 0.1; `export --if-better` needs it.",
-            metavar="SHARE",
+            help="Training samples to hold out, which the run is measured on: a share such as 0.1, or a number such as "
+            "10000. Default: the recipe's, 10,000 for the zoo's images.",
+            metavar="SHARE|COUNT",
         ),
     ] = None,
     l1: Annotated[float | None, typer.Option(help="Factor of the weights' absolute values in the loss.")] = None,
@@ -138,6 +157,14 @@ def train(
             metavar="local|URI",
         ),
     ] = None,
+    final: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train the final network: on all training samples, with the settings and the temperature of a "
+            "finished run, whose figures it has. That run's options need not be repeated.",
+            metavar="RUN",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -151,7 +178,10 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Train a recipe on its data set, measure it on the official test split and write a run folder."""
+    """Train a recipe, measure it on samples held out of training and write a run folder.
+
+    The test splits of the zoo's data sets are not read: see `pixelserve evaluate --split test`.
+    """
     fit = extras.load("pixelserve_training.running.fit", extra="training")
     options = {
         "epochs": epochs,
@@ -173,19 +203,26 @@ def train(
     if dry_run:
         _print_dry_run(fit.describe(recipe, data_dir=data_dir, run_dir=run_dir, **asked), as_json=as_json)
         return
-    asked |= {"watch": watch, "mlflow": mlflow}
-    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
+    asked |= {"final": final, "watch": watch, "mlflow": mlflow}
+    asked |= {"data_dir": data_dir, "run_dir": run_dir, "resumed": resume}
+    if seeds is not None:
+        _train_seeds(recipe, seeds, asked, as_json=as_json)
+        return
+    run = fit.train(recipe, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return
     if run.cross_validation is not None:
         _print_folds(run.cross_validation)
-    goal = run.recipe.goal
-    form = ".2%" if goal.metric == "accuracy" else ".4g"
-    what = f"{run.split} {goal.metric.replace('_', ' ')}"
-    claim = "" if run.claimed is None else f"; the recipe claims {run.claimed:{form}}"
-    typer.echo(f"{what} {run.figure:{form}}{claim}")
-    typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")
+    for line in training_text.lines(run):
+        typer.echo(line)
+
+
+def _train_seeds(recipe: str, seeds: str, asked: dict[str, Any], *, as_json: bool) -> None:
+    several = extras.load("pixelserve_training.running.seeds", extra="training")
+    found = several.train(several.parse(seeds), recipe, **asked)
+    for line in [json.dumps(found.as_json(), indent=2)] if as_json else training_text.seed_lines(found):
+        typer.echo(line)
 
 
 def _print_dry_run(found: Any, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..collected import collected
 from ..errors import UsageError
 from .arrays import from_arrays
-from .dataset import Array, Dataset, Source, Split, Task, hold_out
+from .dataset import Array, Dataset, Source, Split, SplitName, Task, hold_out
 from .folds import stratified_folds
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Data",
     "Dataset",
     "Split",
+    "SplitName",
     "Task",
     "from_arrays",
     "hold_out",

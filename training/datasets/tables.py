@@ -73,6 +73,7 @@ def load_iris() -> Dataset:
         train=train,
         test=test,
         sha256=fingerprint("Iris", train, test),
+        sealed=True,
         features=("sepal length in cm", "sepal width in cm", "petal length in cm", "petal width in cm"),
     )
 

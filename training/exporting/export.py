@@ -20,7 +20,7 @@ from ..runtime import OnnxModel, Tensor
 from . import also, config, rows, sources
 from .better import held_out_samples, labelled_samples, publish_if_better
 from .converters.base import Conversion
-from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
+from .evidence import Origin, evaluated, labelled_output, make_card, measure_model, own_labels
 from .exported import Exported, Target
 from .finite import check_weights
 from .output_kind import Found, find
@@ -42,12 +42,16 @@ def is_run(path: Path) -> bool:
     """Returns whether a path is a training run's folder.
 
     Raises:
-        SourceError: the run is unfinished.
+        SourceError: the run is unfinished, or the folder holds several.
     """
     if (path / checkpoint.STATE).is_file():
         raise SourceError(
             f"{path} is an unfinished run: finish it with pixelserve train --resume, or export the .keras file in it "
             f"with --name and --labels"
+        )
+    if runs.holds_seeds(path):
+        raise SourceError(
+            f"{path} holds runs of several seeds; export the one named first, not the best: {runs.first_seed(path)}"
         )
     return runs.is_run(path)
 
@@ -56,10 +60,11 @@ def is_run(path: Path) -> bool:
 def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """Exports a run of `pixelserve train`.
 
-    Compares ONNX Runtime with the library that trained the model on 1,000 test images and measures the exported file on
-    the whole test split, or on all samples if there are too few for a split. In a regression the tolerance is
-    multiplied by the largest training target. An int8 version is calibrated on training images. A run on a user's own
-    images includes its samples, and the model is named after their folder. On any failure nothing is written.
+    Compares ONNX Runtime with the library that trained the model on 1,000 samples and measures the exported file on all
+    samples of `evidence.evaluated`: held-out ones, a user's own test split, or all if there are too few for a split. In
+    a regression the tolerance is multiplied by the largest training target. An int8 version is calibrated on training
+    images. A run on a user's own images includes its samples, and the model is named after their folder. On any failure
+    nothing is written.
 
     Args:
         run: the run's folder.
@@ -86,7 +91,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     say(f"converting {run}")
     source = sources.from_run(run, dataset.labels, conversion=target.conversion)
     model = OnnxModel(source.onnx, source=str(run))
-    split, quoted = dataset.quoted
+    split, quoted, figures = evaluated(run, settings, dataset)
     origin = Origin(
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
@@ -97,6 +102,8 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         seed=settings.seed,
         temperature=runs.read_temperature(run),
         held_out=settings.held_out,
+        hold_out=settings.hold_out,
+        figures=figures,
     )
     unseen = held_out_samples(run, settings, dataset, model) if target.if_better else None
     samples = Samples({model.inputs[0].name: quoted.inputs}, quoted.targets)

@@ -29,14 +29,6 @@ class Learner(ABC, Generic[Kind]):
     def fit(self, recipe: Kind, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Trained:
         """Trains a recipe on its data set's training split; see `learners.fit`."""
 
-    def held_out(self, recipe: Kind) -> float:
-        """Returns the held-out share of the training split, a fraction of 1."""
-        return 0.0
-
-    def folds(self, recipe: Kind) -> int | None:
-        """Returns the number of folds for cross-validation before training, or None."""
-        return None
-
     def fold_accuracies(self, recipe: Kind, dataset: Dataset, count: int) -> tuple[float, ...] | None:
         """Cross-validates by means of its own; None: `fit` shall train a model per fold."""
         return None

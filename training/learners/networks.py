@@ -33,14 +33,6 @@ class Networks(Learner[KerasRecipe]):
             return distilled.fit(recipe, dataset, checkpoint)
         return network.fit(recipe, dataset, checkpoint)
 
-    def held_out(self, recipe: KerasRecipe) -> float:
-        """Returns the recipe's held-out share."""
-        return recipe.held_out
-
-    def folds(self, recipe: KerasRecipe) -> int | None:
-        """Returns the recipe's number of folds."""
-        return recipe.folds
-
     def is_logged(self, recipe: KerasRecipe) -> bool:
         """Returns whether it is a single network."""
         return recipe.ensemble is None

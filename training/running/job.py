@@ -1,8 +1,9 @@
 """Prepares and checks a run before anything is trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .. import datasets, learners, plain_values, recipe_file, zoo
 from ..datasets import Dataset
@@ -12,7 +13,7 @@ from ..progress import say
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile
 from ..staging import check_free
-from . import overrides, resume, runs
+from . import final, overrides, resume, runs
 from .checkpoint import Checkpoint, State
 from .following import Follower, followers
 from .resume import Request
@@ -36,6 +37,10 @@ class Job:
     """Whether the folder already holds this run, finished."""
     own: bool
     """Whether it learns a user's own data, to which the recipe's claim does not apply."""
+    options: dict[str, Any]
+    """The caller's options, for its folder."""
+    choice: final.Choice | None = None
+    """For a final run, the run that chose its settings."""
     followers: Sequence[Follower] = ()
     """What follows its training."""
     recipe_file: RecipeFile | None = None
@@ -65,6 +70,12 @@ def prepare(
     unfinished = resume.read(run_dir, recipe.name) if resumed else None
     if unfinished is not None:
         request = resume.completed(request, unfinished.request)
+    choice = final.read(request.final, recipe.name) if request.final is not None else None
+    if choice is not None:
+        request = resume.completed(request, resume.as_request(choice.options, choice.folder / runs.OPTIONS))
+    if request.images is not None:
+        # Their test split is theirs alone, and few pictures are better learned than held out.
+        recipe = replace(recipe, held_out=0.0)
     recipe = overrides.apply(recipe, request.overrides)
     learner = learners.of(recipe)
     for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
@@ -79,6 +90,7 @@ def prepare(
     if not resumed:
         resume.check_none(folder)
     dataset = _load(recipe, request, data_dir)
+    recipe = _with_share(recipe, dataset)
     if request.images is not None:
         recipe = learner.for_pictures(recipe, dataset, epochs_chosen="epochs" in request.overrides)
     learner.check_data(recipe, dataset)
@@ -86,17 +98,22 @@ def prepare(
     if not is_of_zoo:
         learner.check_model(recipe, dataset)
         settings = settings.model_copy(update={"own_recipe": _own_recipe(recipe, own_file)})
+    if choice is not None:
+        final.check_same(choice, settings)
+        recipe = final.adapt(recipe, choice)
+        settings = settings.model_copy(update={"chosen_by": choice.described, "learner": plain_values.settings(recipe)})
     if finished or unfinished is not None:
         begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
         resume.check_same(begun, settings, folder)
-    state = unfinished.state if unfinished is not None else State(settings=settings, request=request.as_json())
+    options = request.as_json()
+    state = unfinished.state if unfinished is not None else State(settings=settings, request=options)
     checkpoint = Checkpoint(folder, state, logged=request.tensorboard)
     if unfinished is None:
         # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
     own = request.images is not None or not isinstance(recipe.dataset, str)
     follows = followers(folder, watch=request.watch, mlflow=request.mlflow)
-    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, follows, own_file)
+    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, options, choice, follows, own_file)
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
@@ -119,12 +136,26 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
     return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
 
 
+def _with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Returns the recipe with its held-out samples as a share, if the caller gave their number."""
+    if recipe.held_out < 1:
+        return recipe
+    samples = len(dataset.train)
+    if recipe.held_out >= samples:
+        raise UsageError(
+            f"--hold-out {recipe.held_out:.0f}: {dataset.name} has {samples:,} training samples, some of which must be "
+            f"learned; hold out fewer"
+        )
+    return replace(recipe, held_out=recipe.held_out / samples)
+
+
 def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
     return runs.Settings(
         recipe=recipe.name,
         seed=recipe.seed,
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
+        hold_out="stratified",
         learner=plain_values.settings(recipe),
     )
 
