@@ -14,9 +14,13 @@ PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training
 SHARED_WITH_BOTH = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden_picture"),
     *("pixelserve.imaging", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
+    "pixelserve.precisions",
     "pixelserve.too_new",
 )
-SHARED_WITH_SERVER = (*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.tokens", "pixelserve.v1")
+SHARED_WITH_SERVER = (
+    *(*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.openvino_runtime"),
+    *("pixelserve.tokens", "pixelserve.v1"),
+)
 SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.oip.model_config_pb2")
 
 # Library: the only places, as path prefixes, that may import it.
@@ -26,6 +30,9 @@ CONFINED = {
     "tf2onnx": ("training/",),
     # Turns its telemetry off; the quantiser is a separate package, imported after it.
     "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py"),
+    # Keeps its telemetry out.
+    "openvino": ("pixelserve/openvino_runtime.py",),
+    "pixelserve.openvino_runtime": ("server/engine/providers/openvino.py",),
     "pixelserve.onnx_runtime": ("server/engine/providers/", "training/runtime.py"),
     "prometheus_client": (
         *("server/observe/metrics.py", "server/observe/version_metrics.py", "server/observe/port.py"),
