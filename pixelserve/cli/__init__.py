@@ -9,7 +9,7 @@ import typer.core
 
 import pixelserve
 
-from . import bench, classify, doctor, evaluate, export, health, models, plan, serve, token, train, zoo
+from . import autotune, bench, classify, doctor, evaluate, export, health, models, plan, serve, token, train, zoo
 from .exits import CommandError, Exit
 
 
@@ -53,6 +53,7 @@ zoo.register(app)
 train.register(app)
 export.register(app)
 evaluate.register(app)
+autotune.register(app)
 classify.register(app)
 models.register(app)
 health.register(app)

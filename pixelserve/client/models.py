@@ -76,7 +76,8 @@ class ModelVersion:
     picture: str = ""
     """The preprocessing of pictures, in the words of docs/pictures.md; empty: pictures are not accepted."""
     engine: str = ""
-    """What computes it, such as onnxruntime; two joined by + if small and large batches differ. Empty: an older server."""
+    """What computes it, such as onnxruntime; two joined by + if small and large batches differ; empty: an older
+    server."""
     precision: str = ""
     """What that computes in, such as float32, joined likewise."""
 

@@ -48,7 +48,7 @@ def from_dataset(version: Published, data_dir: Path | None) -> EvaluationData:
         DataError: the data set is not available.
         SamplesError: its samples or labels do not match the model's.
     """
-    dataset = datasets.load(_dataset_name(version), data_dir)
+    dataset = datasets.load(known_dataset(version), data_dir)
     source = DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note)
     if version.labels and version.labels != dataset.labels:
         raise SamplesError(
@@ -87,7 +87,12 @@ def from_file(version: Published, path: Path) -> EvaluationData:
     return EvaluationData(samples.inputs, samples.labels, version.labels, output, source, split="samples")
 
 
-def _dataset_name(version: Published) -> str:
+def known_dataset(version: Published) -> str:
+    """Returns the name of a card's data set, for `datasets.load`.
+
+    Raises:
+        UsageError: the card names none, or an unknown one.
+    """
     claimed = version.card.dataset
     known = {_plain(name): name for name in (zoo.find(recipe).dataset for recipe in zoo.names())}
     if claimed is not None and _plain(claimed.name) in known:
