@@ -26,7 +26,7 @@ With the accuracy of each candidate, and int8, calibrated on training images:
 For the requests of one day, from the server's access log or a file of arrival_s,rows:
 
 \b
-  pixelserve serve --model-repository models --access-log-per-s 100000 > server.log
+  pixelserve serve --model-repository models --access-log-per-s 100000 2> server.log
   pixelserve autotune cifar10 --trace server.log
 
 The exit code is 5 and nothing is written if something else uses the machine.

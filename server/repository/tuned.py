@@ -147,7 +147,7 @@ def write_tuning(path: Path, version: int, tuned: TunedVersion) -> None:
     except NotTunedError:
         # What cannot be read is of no use to a server either.
         others = {}
-    file = TuningFile(versions={**others, str(version): tuned.sealed()})
+    file = TuningFile(versions={**others, str(version): tuned})
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")

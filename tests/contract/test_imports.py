@@ -18,7 +18,7 @@ SHARED_WITH_BOTH = (
     "pixelserve.too_new",
 )
 SHARED_WITH_SERVER = (
-    *(*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.openvino_runtime"),
+    *(*SHARED_WITH_BOTH, "pixelserve.arrays", "pixelserve.oip", "pixelserve.openvino_runtime"),
     *("pixelserve.tokens", "pixelserve.v1"),
 )
 SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.oip.model_config_pb2")

@@ -11,7 +11,7 @@ from pixelserve.external_data import find_model_file, sha256_of
 from ...engine.cores import usable_cores
 from ...engine.curve import LatencyCurve, powers_of_two
 from ...engine.providers import PROVIDERS, EngineChoice
-from ...errors import RepositoryError, ServerError
+from ...errors import BusyMachineError, RepositoryError
 from ...repository.config import model_file_name, read_config
 from ...repository.layout import ModelFolder
 from ...repository.tuned import Engine, Machine, TunedVersion, tuning_path, write_tuning
@@ -29,12 +29,6 @@ MAX_SPREAD = 0.10
 _LEAST_SPEEDUP = 1.05
 # A lone request may not take longer than this many times the default's.
 _LONE = 1.03
-
-
-class BusyMachineError(ServerError):
-    """The machine is too busy to measure; nothing was written."""
-
-    exit_code = 5
 
 
 @dataclass(frozen=True)
@@ -220,7 +214,7 @@ def _record(
         queue_delay_us=delay_us,
         speedup=round(speedup(winner, default, weights), 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    ).sealed()
 
 
 def _fields(choice: EngineChoice) -> dict[str, object]:
