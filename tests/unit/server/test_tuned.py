@@ -25,6 +25,7 @@ from pixelserve_server.repository.tuned import (
     tuned_version,
     write_tuning,
 )
+from pixelserve_server.tools.strays import beside_versions
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -259,3 +260,10 @@ def test_the_least_exact_precision_decides() -> None:
     assert lowered_precision(("float32", "float64")) is None
     assert lowered_precision(("float32", "float16", "bfloat16")) == "bfloat16"
     assert all(np.isfinite([rule.rows, rule.output, rule.mean, rule.accuracy]).all() for rule in RULES.values())
+
+
+def test_doctor_knows_the_file(folder: ModelFolder) -> None:
+    write(folder, record(folder))
+    assert [each.path.name for each in beside_versions(folder, None, is_known=True)] == []
+    (folder.path / "tuning.txt").touch()
+    assert [each.path.name for each in beside_versions(folder, None, is_known=True)] == ["tuning.txt"]
