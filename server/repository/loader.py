@@ -15,7 +15,7 @@ from ..engine.curve import LatencyCurve
 from ..engine.instance import Instance
 from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
-from ..engine.providers import InUse, SessionOptions, provider_at
+from ..engine.providers import InUse, SessionOptions, choose, provider_at
 from ..engine.run import Observer
 from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
@@ -42,7 +42,7 @@ from .picture_proof import prove_pictures
 from .progress import Progress
 from .proof import Proof, Prover
 from .scheduling import Placement
-from .tuned import NotTunedError, TunedVersion, tuned_version
+from .tuned import TUNING_FILE, NotTunedError, TunedVersion, tuned_version
 from .warming import Warming, choose_buckets
 from .warmup import read_warmups
 
@@ -184,6 +184,8 @@ class Loader:
     def _load_tuned(self, folder: ModelFolder, version: int, progress: Progress) -> LoadedVersion:
         """Loads a version as its tuning.json says; by the default engine if that does not hold."""
         try:
+            if choose(self.session_options).on_gpu:
+                raise NotTunedError(f"{TUNING_FILE} is for the CPU, and a GPU computes; --device cpu uses it")
             model = find_model_file(folder.version_path(version), model_file_name(read_config(folder)))
             return self._as_tuned(tuned_version(folder, version, model))._load(folder, version, progress)
         except (NotTunedError, RepositoryError, StartupError) as error:

@@ -12,6 +12,7 @@ import pytest
 from pixelserve.card import sha256_of
 from pixelserve.precisions import RULES, lowered_precision, this_processor
 from pixelserve_server.engine.providers import EngineChoice, openvino_version
+from pixelserve_server.engine.providers.cuda import Cuda
 from pixelserve_server.engine.providers.openvino import OpenVino
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.layout import ModelFolder
@@ -216,6 +217,13 @@ def test_an_engine_that_fails_its_proof_is_not_used(
     loaded, reasons = load_tuned(folder)
     assert reasons == ["golden outputs differ"]
     assert loaded.in_use.engine == "onnxruntime"
+
+
+def test_a_record_is_not_for_a_gpu(folder: ModelFolder, load_tuned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, record(folder))
+    monkeypatch.setattr("pixelserve_server.repository.loader.choose", lambda options: Cuda())
+    _, reasons = load_tuned(folder)
+    assert reasons == ["tuning.json is for the CPU, and a GPU computes; --device cpu uses it"]
 
 
 def test_a_fixed_engine_needs_no_file(folder: ModelFolder, load: Callable[..., LoadedVersion], loader: Loader) -> None:
