@@ -1,7 +1,8 @@
 """Imports OpenVINO without telemetry. All code imports it through this module.
 
-OpenVINO depends on openvino-telemetry, whose conversion tools report each use to Google Analytics and keep a client id
-in the user's home. They accept that the package is missing, so here it always is: an import of it fails.
+By itself `import openvino` reports to Google Analytics, from a forked process, and so does its `convert_model`: both by
+the package openvino-telemetry, which its wheel requires, and which keeps a client id in the user's home. Where that
+cannot be imported, OpenVINO uses a stub, so here it never can.
 """
 
 import sys

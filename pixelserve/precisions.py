@@ -25,7 +25,7 @@ class Rule:
 RULES = {
     "float64": Rule(rows=1e-6, output=1e-3, mean=1e-3, accuracy=0.0),
     "float32": Rule(rows=1e-4, output=1e-3, mean=1e-3, accuracy=0.0),
-    "float16": Rule(rows=1e-2, output=0.02, mean=2e-3, accuracy=0.001),
+    "float16": Rule(rows=1e-2, output=0.02, mean=2e-3, accuracy=0.003),
     "bfloat16": Rule(rows=5e-2, output=0.1, mean=1e-2, accuracy=0.001),
     "int8": Rule(rows=2e-2, output=0.15, mean=2e-2, accuracy=0.003),
 }

@@ -9,7 +9,7 @@ import typer.core
 
 import pixelserve
 
-from . import autotune, bench, classify, doctor, evaluate, export, health, models, plan, serve, token, train, zoo
+from . import autotune, bench, classify, doctor, evaluate, export, health, models, plan, serve, show, token, train, zoo
 from .exits import CommandError, Exit
 
 
@@ -55,6 +55,7 @@ export.register(app)
 evaluate.register(app)
 autotune.register(app)
 classify.register(app)
+show.register(app)
 models.register(app)
 health.register(app)
 token.register(app)
