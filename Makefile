@@ -151,7 +151,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve pyproject.toml --extra server-cuda --extra pull --extra otel -c requirements/dev.txt -o requirements/image-cuda.txt; \
 	$$resolve pyproject.toml --extra training --extra pull -c requirements/dev.txt -o requirements/image-training.txt; \
 	$$resolve pyproject.toml --extra pull-s3 -o requirements/pull-s3.txt; \
-	$$resolve pyproject.toml --extra keras-jax -o requirements/jax.txt; \
+	$$resolve pyproject.toml --extra keras-jax -c requirements/dev.txt -o requirements/jax.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \

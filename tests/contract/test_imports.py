@@ -14,7 +14,7 @@ PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training
 SHARED_WITH_BOTH = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden_picture"),
     *("pixelserve.imaging", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
-    *("pixelserve.openvino_runtime", "pixelserve.precisions", "pixelserve.too_new"),
+    *("pixelserve.interval", "pixelserve.openvino_runtime", "pixelserve.precisions", "pixelserve.too_new"),
 )
 SHARED_WITH_SERVER = (
     *(*SHARED_WITH_BOTH, "pixelserve.arrays", "pixelserve.oip", "pixelserve.tokens", "pixelserve.v1"),

@@ -16,6 +16,7 @@ from pixelserve_training.errors import ParityError, UsageError
 from pixelserve_training.exporting import half, precision
 from pixelserve_training.exporting.export import Exported, Target, export_file, export_run
 from pixelserve_training.measuring import timing
+from pixelserve_training.running import fit
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]
@@ -105,6 +106,14 @@ def test_a_run_is_compared_with_keras_and_checked_on_training_images(
     assert card.reference.framework == "keras"
     assert card.parity[0].max_abs_error is not None
     assert 1e-6 < card.parity[0].max_abs_error <= 4e-3
+
+
+def test_a_regression_has_the_tolerance_of_float16_relative_to_its_targets(tmp_path: Path) -> None:
+    fit.train("blood-fat", data_dir=None, run_dir=tmp_path / "run", overrides={"epochs": 1})
+    card = export_run(tmp_path / "run", Target(tmp_path / "models", precision="float16"), data_dir=None).card
+    assert card.quantization is None
+    assert card.parity[0].tolerance > 1
+    assert card.parity[0].max_abs_error is not None
 
 
 def test_the_command_prints_what_float16_costs(pixelserve: Command, digits: Path, tmp_path: Path) -> None:
