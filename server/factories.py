@@ -14,7 +14,7 @@ from .api.dispatch import Dispatcher
 from .api.health import MAX_WATCHES
 from .api.status import status_of
 from .engine.measuring import WarmupBudget
-from .engine.providers import FLAGS, SessionOptions
+from .engine.providers import DEFAULT_ENGINES, FLAGS, EngineChoice, SessionOptions
 from .engine.run import Observer
 from .engine.timer import Timer
 from .errors import MissingLibraryError, RequestError
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 
 def session_options(settings: Settings) -> SessionOptions:
     """Returns the options of sessions."""
+    fixed = settings.engine != "auto"
     return SessionOptions(
+        engines=(EngineChoice(settings.engine),) if fixed else DEFAULT_ENGINES,
         device=settings.device,
         device_id=settings.device_id,
         require_gpu=settings.require_gpu,
@@ -70,6 +72,7 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
             warmup=WarmupBudget(settings.warmup_s, settings.warmup_mib * MIB),
         ),
         require_card=settings.require_card,
+        uses_tuning=settings.engine == "auto",
         observer=observer,
         log_failure=log_failure,
     )

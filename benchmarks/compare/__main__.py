@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores, cost, figures, held, loading, machine, ours, overload, peer, pictures, plot, report, table
+from . import cores, cost, figures, held, loading, machine, ours, overload, peer, pictures, plot, report, table, tuned
 from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
@@ -171,6 +171,8 @@ def _apart(setup: Setup, figure: Figure, rounds: int, say: Callable[[str], None]
         return overload.rounds(setup, figure.ours.server, count, say)
     if figure.ours.kind == Kind.CLASSIFIED:
         return pictures.rounds(setup, rounds, say)
+    if figure.ours.kind == Kind.TUNED:
+        return tuned.rounds(setup, rounds, say)
     if figure.ours.kind == Kind.LOADED:
         return loading.rounds(setup, rounds, say)
     if figure.ours.swaps:

@@ -76,6 +76,10 @@ class Kind(StrEnum):
     """The same server at a multiple of its capacity (0: 0.7 times)."""
     POLITE = "polite client beside 512 in flight"
     """One request at a time beside a connection with 512, in the same server."""
+    TUNED = "tuned"
+    """By h2load, one body, in a separate server with the engines that `pixelserve autotune` chose."""
+    UNTUNED = "default engine"
+    """The same in a server with its defaults."""
     CLASSIFIED = "Classify"
     """Pictures by Classify over gRPC, in a separate server."""
     PREPARED = "bare loop"
@@ -91,7 +95,7 @@ class Kind(StrEnum):
 _APART = (
     *(Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE),
     *(Kind.IDLE, Kind.HELD, Kind.LOADED, Kind.LIMIT, Kind.OVERLOADED, Kind.POLITE),
-    Kind.CLASSIFIED,
+    *(Kind.CLASSIFIED, Kind.TUNED),
 )
 
 

@@ -1,5 +1,6 @@
 """The table of `make bench`: all figures in order, with their bars."""
 
+from . import tuned
 from .figures import (
     ALONE,
     BARE,
@@ -53,6 +54,7 @@ def all_figures(
         *_of_loading(),
         *_of_pictures(),
         *_of_overload(),
+        *tuned.figures(),
     ]
 
 

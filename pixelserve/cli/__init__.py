@@ -10,6 +10,7 @@ import typer.core
 import pixelserve
 
 from . import (
+    autotune,
     bench,
     classify,
     doctor,
@@ -71,6 +72,7 @@ tune.register(app)
 runs.register(app)
 export.register(app)
 evaluate.register(app)
+autotune.register(app)
 classify.register(app)
 show.register(app)
 models.register(app)

@@ -92,6 +92,7 @@ def _answered(call: Call, status: CallStatus, record: Record | None) -> Answered
         started_ns=call.started_ns,
         ended_ns=time.monotonic_ns(),
         queued_ns=record.queued_ns if record else 0,
+        rows=record.rows if record else 0,
         batch=record.batch if record else None,
         parent=trace_parent(call.metadata()),
         token=call.principal.name if call.principal else "",

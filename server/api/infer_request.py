@@ -84,7 +84,7 @@ class InferRequest(Request):
         call = self.call
         if call.record is not None:
             call.subject = self.subject()
-            call.record.computed(batch, self.arrived_ns)
+            call.record.computed(batch, self.arrived_ns, self.rows)
         call.reply(response, _timings(batch, self.arrived_ns, self.plan.loaded) if self.plan.wants_timings else ())
 
     def fail(self, error: RequestError) -> None:

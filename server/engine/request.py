@@ -140,6 +140,11 @@ class Answer:
         return self._batch
 
     @property
+    def rows(self) -> int:
+        """The request's own rows."""
+        return self._end - self._start
+
+    @property
     def batch_rows(self) -> int:
         """Rows computed together, without padding."""
         return self._batch.rows

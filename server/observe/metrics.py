@@ -57,6 +57,8 @@ class Metrics(Collector):
         version: int,
         *,
         provider: str,
+        engine: str,
+        precision: str,
         verified: bool,
         load_s: float,
         batch_limit: Callable[[], int],
@@ -70,7 +72,9 @@ class Metrics(Collector):
         Args:
             model: its model's name.
             version: its number.
-            provider: its execution provider's name in ONNX Runtime.
+            provider: its execution provider's name.
+            engine: what computes it, joined by + if small and large batches differ.
+            precision: what that computes in, joined likewise.
             verified: whether its evidence was verified.
             load_s: loading time in seconds.
             batch_limit: returns the maximum rows merged into a run; 0: requests are not merged.
@@ -86,7 +90,12 @@ class Metrics(Collector):
         entry.queue_limit = queue_limit
         entry.curve = curve
         entry.stats.predictions = predictions
-        entry.info = {"provider": provider, "verified": str(verified).lower()}
+        entry.info = {
+            "provider": provider,
+            "engine": engine,
+            "precision": precision,
+            "verified": str(verified).lower(),
+        }
 
     def load_failed(self, model: str, version: int) -> None:
         """Counts a failed load of a version, or of the model as a whole (0)."""

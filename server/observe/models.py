@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..engine.providers import runtime_version
+from ..engine.providers import openvino_version, runtime_version
 from ..errors import RepositoryError
 from ..repository.compatibility import ignored_fields, warning
 from ..repository.layout import CONFIG_FILE, PassedOver
@@ -54,6 +54,8 @@ class ModelEvents:
             loaded.name,
             loaded.version,
             provider=loaded.provider,
+            engine=loaded.in_use.engine,
+            precision=loaded.precision,
             verified=loaded.evidence.verified,
             load_s=loaded.load_s,
             batch_limit=lambda: loaded.batch_limit,
@@ -70,10 +72,13 @@ class ModelEvents:
             model=loaded.name,
             version=loaded.version,
             provider=loaded.provider,
+            engine=loaded.in_use.engine,
+            precision=loaded.precision,
             device_id=loaded.in_use.device_id,
             threads=loaded.in_use.threads,
             graphs=loaded.in_use.graphs,
             runtime=runtime_version(),
+            **({"openvino": openvino_version()} if "openvino" in loaded.in_use.engine else {}),
             evidence=loaded.evidence.summary,
             load_s=round(loaded.load_s, 3),
             output_kind=loaded.scores.kind if loaded.scores else None,
@@ -88,6 +93,10 @@ class ModelEvents:
     def on_unmerged(self, name: str, version: int, reason: str) -> None:
         """A version's requests are no longer merged."""
         self._log.warning("requests are not merged", model=name, version=version, reason=reason)
+
+    def on_untuned(self, name: str, version: int, reason: str) -> None:
+        """A version computes with the default engine although the settings ask for the fastest."""
+        self._log.warning("default engine", model=name, version=version, reason=reason)
 
     def _warn_of_ignored(self, loaded: LoadedVersion) -> None:
         names = [use.name for use in ignored_fields(loaded.config.written)]

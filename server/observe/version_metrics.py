@@ -104,7 +104,7 @@ def of_versions(versions: _Versions) -> Iterator[Metric]:
     yield from _predictions(versions)
     info = InfoMetricFamily(
         "pixelserve_model",
-        "Where a version computes (provider) and whether its evidence held (verified)",
+        "Where and how a version computes (provider, engine, precision) and whether its evidence held (verified)",
         labels=_LABELS,
     )
     for labels, entry in versions:

@@ -21,6 +21,7 @@ EVIDENCE = {
         *("default_max_batch_size", "max_decode_mib", "max_header_kib", "max_image_pixels", "max_load_files_mib"),
         *("shed_delay_ms", "warmup_mib"),
     ],
+    "integration/test_engines.py": ["engine"],
     "integration/test_features_off.py": ["run_on_arrival", "transport"],
     "integration/test_life.py": ["batch_buckets", "drain_settle_s", "grace_s", "limit_batches", "warmup_s"],
     "integration/test_limits.py": ["max_concurrent_streams", "max_inflight_mib"],

@@ -47,6 +47,7 @@ class OnnxRuntime:
     """A model opened by ONNX Runtime. On the CPU several threads may run it at once."""
 
     graphs = 0
+    precisions = ("float32",)
 
     def __init__(self, model: Path, options: SessionOptions, threads: int, providers: Providers | None = None) -> None:
         """Opens a model with providers, or only on the CPU; raises as `Provider.open`."""
