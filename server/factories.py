@@ -61,7 +61,7 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
     """Returns the loader of versions; `observer` and `log_failure` are those of `Loader`."""
     return Loader(
         session_options=session_options(settings),
-        defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
+        defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size, settings.target_p99_ms / 1e3),
         tuning=Tuning(
             buckets=settings.batch_buckets,
             limit_batches=settings.limit_batches,

@@ -46,6 +46,8 @@ class BatchingPolicy:
     """Whether to limit batches to the smallest size that reached about the best measured throughput."""
     shed_delay_s: float = 0.0
     """Maximum wait in a standing queue, in seconds; 0: no limit."""
+    target_p99_s: float = 0.0
+    """Latency that 99 of 100 accepted requests keep, in seconds, from arrival to answer; 0: no target."""
     run_on_arrival: bool = True
     """Whether a lone request may be computed on the thread that received it."""
 
