@@ -33,7 +33,6 @@ from .supervised import Supervisor
 from .transport import HttpPort, Transport
 from .transport.age import ConnectionAge
 from .transport.descriptors import connections_that_fit
-from .transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -180,6 +179,9 @@ def transport(
         MissingLibraryError: its library is not installed.
     """
     if settings.transport == "grpcio" or (settings.transport == "auto" and not _has_h2corn()):
+        # Imported only if used: the default transport needs no grpc.
+        from .transport.grpcio import GrpcioTransport
+
         return GrpcioTransport(
             threads=settings.grpc_threads,
             max_waiting=settings.max_queue_size,
