@@ -40,6 +40,7 @@ CONFINED = {
     "msgspec": ("server/api/rest/json_body.py",),
     "PIL": ("pixelserve/imaging/", "pixelserve/client/pictures.py", "examples/"),
     "fsspec": ("pixelserve/pull/sources.py",),
+    "mlflow": ("training/frameworks.py",),
     "grpc_health": ("server/api/health.py",),
     "grpc_reflection": ("server/api/reflection.py",),
     "watchfiles": ("server/repository/watcher.py",),

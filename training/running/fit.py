@@ -1,23 +1,23 @@
 """Trains a recipe: the run that `pixelserve train` starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .. import learners
 from ..datasets import Array, Dataset, Split, hold_out
 from ..measuring.evaluate import Figures, measure, measure_regression, score_each_class
 from ..progress import say
-from ..recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
+from ..recipe import Goal, Recipe
 from ..trained import Trained
-from . import interrupts, resume, run_report, runs
+from . import following, interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .job import Job, prepare
-from .overrides import Overrides
-from .remedies import NONE, Remedies
 from .resume import Request
 
-__all__ = ["Overrides", "Remedies", "TrainingRun", "train"]
+__all__ = ["TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,12 @@ def train(
     *,
     data_dir: Path | None,
     run_dir: Path | None,
-    overrides: Overrides,
-    remedies: Remedies = NONE,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
+    watch: bool = False,
+    mlflow: str | None = None,
     resumed: bool = False,
 ) -> TrainingRun:
     """Trains a recipe, evaluates the model on the test split and writes the run's folder.
@@ -75,16 +76,17 @@ def train(
         recipe_name: the recipe's name in the zoo.
         data_dir: folder of the data set's official files; None: Keras downloads them.
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
-        overrides: changes of the recipe.
-        remedies: options against overfitting.
+        overrides: other values than the recipe's; see `overrides.apply`.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
         images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
         skip_broken: whether to skip unreadable pictures.
+        watch: whether to show a report that grows with each epoch.
+        mlflow: URI of the MLflow store to log to; None: none.
         resumed: whether to resume the stopped run of `run_dir`, or to keep a finished one; its options need not be
             repeated and cannot be changed.
 
     Raises:
-        UsageError: an unknown recipe, an invalid override or remedy, an existing run folder, or a run that was started
+        UsageError: an unknown recipe, an invalid override, an existing run folder, or a run that was started
             with other settings.
         DataError: the data set is not available.
         SourceError: the unfinished run's state is damaged.
@@ -93,12 +95,15 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(overrides, remedies, tensorboard, images, skip_broken)
+        request = Request(dict(overrides), tensorboard, images, skip_broken, watch, mlflow)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
             return _finished(job)
-        with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
+        with (
+            resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)),
+            following.followed(job.checkpoint, job.followers),
+        ):
             return _run(job)
 
 
@@ -112,14 +117,16 @@ def _run(job: Job) -> TrainingRun:
     figures = _measure(scores, trained, dataset)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
-    report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
+    goal = _goal(job)
+    claimed, figure = None if job.own else recipe.claimed, _figure(goal, figures, validation)
+    # A cross-validation's figure is of all training samples.
+    samples = figures[goal.split].evaluation.samples if goal.split in figures else len(dataset.train)
+    headline = run_report.headline(goal, figure, samples=samples, claimed=claimed, folder=job.folder)
+    shown = goal.split if goal.split in scores else dataset.quoted[0]
+    report = run_report.gather(recipe, job.settings, trained, dataset, scores, metrics, shown=shown, headline=headline)
     outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None)
     runs.write(job.folder, job.settings, outcome)
-    goal = _goal(job)
-    claimed = None if job.own else recipe.claimed
-    return TrainingRun(
-        recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation
-    )
+    return TrainingRun(recipe, job.folder, figure, training_s, claimed, goal.split, validation)
 
 
 def _goal(job: Job) -> Goal:
@@ -138,7 +145,7 @@ def _finished(job: Job) -> TrainingRun:
 
 def _cross_validate(job: Job) -> CrossValidation | None:
     """Cross-validates on request; a resumed run already has its figures."""
-    folds = job.recipe.folds if isinstance(job.recipe, KerasRecipe | LogisticRecipe) else None
+    folds = learners.of(job.recipe).folds(job.recipe)
     if not folds:
         return None
     if job.checkpoint.state.folds:
@@ -151,7 +158,7 @@ def _cross_validate(job: Job) -> CrossValidation | None:
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
     """Returns the evaluated splits, quoted and held-out, each with the model's outputs."""
     splits: dict[str, Split] = dict([dataset.quoted])
-    if isinstance(recipe, KerasRecipe) and len(held_out := hold_out(dataset.train, recipe.held_out)[1]):
+    if len(held_out := hold_out(dataset.train, learners.of(recipe).held_out(recipe))[1]):
         splits["validation"] = held_out
     for name, split in splits.items():
         say(f"measuring on {len(split):,} {name} samples")
