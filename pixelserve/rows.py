@@ -178,7 +178,7 @@ def made_up_rows(inputs: Mapping[str, Input], rows: int = ROWS) -> Iterator[dict
             yield {name: _made_up(random, wanted.dtype, shapes[name]) for name, wanted in inputs.items()}
 
 
-def _made_up(random: np.random.Generator, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+def _made_up(random: "np.random.Generator", dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
     if dtype.kind == "f":
         scales = np.resize(_SCALES, shape[0]).astype(np.float32).reshape(-1, *(1 for _ in shape[1:]))
         scaled: Array = (random.random(shape, np.float32) * scales).astype(dtype)

@@ -33,7 +33,6 @@ from .supervised import Supervisor
 from .transport import HttpPort, Transport
 from .transport.age import ConnectionAge
 from .transport.descriptors import connections_that_fit
-from .transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -63,7 +62,7 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
     """Returns the loader of versions; `observer` and `log_failure` are those of `Loader`."""
     return Loader(
         session_options=session_options(settings),
-        defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
+        defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size, settings.target_p99_ms / 1e3),
         tuning=Tuning(
             buckets=settings.batch_buckets,
             limit_batches=settings.limit_batches,
@@ -183,6 +182,9 @@ def transport(
         MissingLibraryError: its library is not installed.
     """
     if settings.transport == "grpcio" or (settings.transport == "auto" and not _has_h2corn()):
+        # Imported only if used: the default transport needs no grpc.
+        from .transport.grpcio import GrpcioTransport
+
         return GrpcioTransport(
             threads=settings.grpc_threads,
             max_waiting=settings.max_queue_size,

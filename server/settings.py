@@ -175,6 +175,12 @@ class Settings(BaseSettings):
         description="Milliseconds that requests may wait for a model under sustained overload, or one run if that is "
         "longer; others are refused with RESOURCE_EXHAUSTED. 0: no limit.",
     )
+    target_p99_ms: float = Field(
+        0.0,
+        ge=0,
+        description="Milliseconds within which 99 of 100 accepted requests are answered; requests that would take "
+        "longer are refused with RESOURCE_EXHAUSTED. A model's parameter target_p99_ms overrides it. 0: no target.",
+    )
     max_inflight_mib: int = Field(
         512, ge=1, description="MiB of requests in flight in the whole server; more are refused."
     )

@@ -75,6 +75,8 @@ class Call:
     """Notified of its outcome."""
     started_ns = 0
     """Its arrival, by `time.monotonic_ns()`."""
+    waited_ns = 0
+    """Time that it may have waited to be read before, in nanoseconds."""
     record: Record | None = None
     """Its details; None if a success will not be reported."""
     subject: Subject | Callable[[], Subject] | None = None

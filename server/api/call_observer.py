@@ -83,7 +83,7 @@ def _answered(call: Call, status: CallStatus, record: Record | None) -> Answered
         method=call.method,
         via=call.via,
         code=status.code.name,
-        code_number=status.code.value[0],
+        code_number=status.code.value,
         reason=status.reason,
         message=status.message,
         model=subject.model,

@@ -31,6 +31,7 @@ class InferRequest(Request):
         self.buffers = buffers
         self.rows = plan.rows
         self.sender = call.sender
+        self.waited_ns = call.waited_ns
         deadline_s = call.deadline_s
         self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
         if plan.waits_specially:

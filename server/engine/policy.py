@@ -48,6 +48,8 @@ class BatchingPolicy:
     """Maximum rows of merged requests, measured beforehand; 0: unknown, so it is measured at load."""
     shed_delay_s: float = 0.0
     """Maximum wait in a standing queue, in seconds; 0: no limit."""
+    target_p99_s: float = 0.0
+    """Latency that 99 of 100 accepted requests keep, in seconds, from arrival to answer; 0: no target."""
     run_on_arrival: bool = True
     """Whether a lone request may be computed on the thread that received it."""
 

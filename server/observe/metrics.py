@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from ..access.tokens_file import TokensFile
 from ..engine.curve import LatencyCurve
+from ..engine.target import TargetState
 from .gpus import Gpu, Gpus
 from .predictions import Predictions
 from .statistics import VersionStats
@@ -66,6 +67,7 @@ class Metrics(Collector):
         queue_limit: int,
         curve: LatencyCurve,
         predictions: Predictions | None = None,
+        target: Callable[[], TargetState | None] = lambda: None,
     ) -> None:
         """Adds a version that is ready.
 
@@ -82,13 +84,14 @@ class Metrics(Collector):
             queue_limit: maximum waiting requests per priority.
             curve: run time by batch size.
             predictions: its predictions; None: it is not a classifier.
+            target: returns the state of its latency target, if it has one.
         """
         self._loaded[model] += 1
         entry = self._versions[model, str(version)]
         entry.load_s = load_s
         entry.batch_limit, entry.row_state = batch_limit, row_state
         entry.queue_limit = queue_limit
-        entry.curve = curve
+        entry.curve, entry.target = curve, target
         entry.stats.predictions = predictions
         entry.info = {
             "provider": provider,

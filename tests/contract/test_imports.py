@@ -39,7 +39,7 @@ CONFINED = {
         "examples/",
     ),
     "opentelemetry": ("server/observe/traces.py",),
-    "structlog": ("server/observe/logs.py",),
+    "structlog": ("server/observe/plain_structlog.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "cryptography": ("server/transport/",),
     "h2corn": ("server/transport/h2corn/",),
