@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
+.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs course kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -110,6 +110,9 @@ readme-pictures: $(STAMPS)/dev ## draw the README's terminal and its chart, in h
 docs: $(STAMPS)/docs ## build the documentation's site in build/site; broken links fail
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict $(ARGS)
 	@echo "build/site/index.html"
+
+course: $(STAMPS)/dev ## run the pages of docs/course, draw their pictures, compare what they print (ARGS=4 for one page, ARGS=--write)
+	@$(BIN)/python docs/course/run.py $(ARGS)
 
 chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
 	@$(BIN)/python -m deploy.helm.document

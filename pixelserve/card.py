@@ -87,7 +87,10 @@ class Quantization(Part):
     original: Reference = Field(description="the framework that gave the float32 model, and was compared with that")
     calibration_split: str = Field(description="what the ranges of activations were found or checked on, such as train")
     calibration_samples: int = Field(description="how many samples that is", ge=1)
-    float32_accuracy: float = Field(description="accuracy of the float32 model on the same samples, a fraction of 1")
+    compared_split: str | None = Field(
+        default=None, description="the split that both were measured on; None: that of the evaluation, in an older card"
+    )
+    float32_accuracy: float = Field(description="accuracy of the float32 model on that split, a fraction of 1")
     changed_labels: int = Field(description="samples for which the two predict another label")
     max_abs_error: float = Field(description="largest absolute difference of an output element from float32's")
     relative_bytes: float = Field(description="size of the file divided by float32's")
@@ -139,6 +142,9 @@ class Card(Part):
     seed: int | None = None
     held_out: float | None = Field(
         default=None, description="share of the training split that was never learned, a fraction of 1; None: not known"
+    )
+    hold_out: Literal["stratified"] | None = Field(
+        default=None, description="how those samples were chosen; None: by an earlier release, which held out others"
     )
     versions: dict[str, str] = Field(default_factory=dict, description="version by library that had a hand in the file")
 

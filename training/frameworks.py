@@ -57,6 +57,22 @@ def load_tf2onnx() -> Any:
     return tf2onnx
 
 
+def load_mlflow() -> Any:
+    """Imports MLflow's client, without its telemetry.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
+    # MLflow reports its use to its makers unless this is set before its import.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with named_where_missing("mlflow"):
+        import mlflow
+        import sqlalchemy  # noqa: F401  MLflow imports it for a local store only then
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow
+
+
 def check_tensorboard() -> None:
     """Checks that TensorBoard is installed.
 
@@ -77,7 +93,7 @@ def _load() -> Frameworks:
 
 @contextlib.contextmanager
 def named_where_missing(extra: str = "training") -> Iterator[None]:
-    """Reports which library is missing, and which extra installs it, if an import in the block fails.
+    """Reports which library is missing, and the extra to install, if an import in the block fails.
 
     Raises:
         MissingLibraryError: one is not installed.

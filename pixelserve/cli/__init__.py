@@ -9,7 +9,23 @@ import typer.core
 
 import pixelserve
 
-from . import bench, classify, doctor, evaluate, export, health, models, plan, serve, token, train, zoo
+from . import (
+    bench,
+    classify,
+    doctor,
+    evaluate,
+    export,
+    health,
+    models,
+    plan,
+    runs,
+    serve,
+    show,
+    token,
+    train,
+    tune,
+    zoo,
+)
 from .exits import CommandError, Exit
 
 
@@ -51,9 +67,12 @@ serve.register(app)
 doctor.register(app)
 zoo.register(app)
 train.register(app)
+tune.register(app)
+runs.register(app)
 export.register(app)
 evaluate.register(app)
 classify.register(app)
+show.register(app)
 models.register(app)
 health.register(app)
 token.register(app)

@@ -14,7 +14,7 @@ PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training
 SHARED_WITH_BOTH = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden_picture"),
     *("pixelserve.imaging", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
-    "pixelserve.too_new",
+    *("pixelserve.interval", "pixelserve.too_new"),
 )
 SHARED_WITH_SERVER = (*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.tokens", "pixelserve.v1")
 SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.oip.model_config_pb2")
@@ -44,6 +44,7 @@ CONFINED = {
     "msgspec": ("server/api/rest/json_body.py",),
     "PIL": ("pixelserve/imaging/", "pixelserve/client/pictures.py", "examples/"),
     "fsspec": ("pixelserve/pull/sources.py",),
+    "mlflow": ("training/frameworks.py",),
     "grpc_health": ("server/api/health.py",),
     "grpc_reflection": ("server/api/reflection.py",),
     "watchfiles": ("server/repository/watcher.py",),

@@ -223,6 +223,7 @@ def _against_float32(
         original=Reference(framework=before.source.framework, version=before.source.framework_version),
         calibration_split=calibration.split,
         calibration_samples=calibration.count,
+        compared_split=origin.split,
         float32_accuracy=accuracy,
         changed_labels=int((predictions(was) != predictions(now)).sum()),
         max_abs_error=_largest_difference(*outputs),
