@@ -81,19 +81,34 @@ class Parity(Part):
 
 
 class Quantization(Part):
-    """The float32 origin of a quantized version, and how the two compare; measured at export."""
+    """The float32 origin of an int8 or float16 version, and how the two compare; measured at export."""
 
-    precision: str = Field(description="what weights and activations are: int8")
+    precision: str = Field(description="what weights and activations are: int8 or float16")
     original: Reference = Field(description="the framework that gave the float32 model, and was compared with that")
-    calibration_split: str = Field(description="what the ranges of activations were found on, such as train")
+    calibration_split: str = Field(description="what the ranges of activations were found or checked on, such as train")
     calibration_samples: int = Field(description="how many samples that is", ge=1)
-    float32_accuracy: float = Field(description="accuracy of the float32 model on the same samples, a fraction of 1")
+    compared_split: str | None = Field(
+        default=None, description="the split that both were measured on; None: that of the evaluation, in an older card"
+    )
+    float32_accuracy: float = Field(description="accuracy of the float32 model on that split, a fraction of 1")
     changed_labels: int = Field(description="samples for which the two predict another label")
     max_abs_error: float = Field(description="largest absolute difference of an output element from float32's")
     relative_bytes: float = Field(description="size of the file divided by float32's")
     relative_time: dict[str, float] = Field(
         description="time of a sample divided by float32's, by batch size; on one thread of the CPU that exported it"
     )
+
+
+class OtherFormat(Part):
+    """The model in another runtime's format, written outside the repository, and how it compares with model.onnx."""
+
+    format: str = Field(description="tflite or openvino")
+    files: dict[str, str] = Field(description="SHA-256 in hex of each of its files, by name")
+    runtime: str = Field(description="the library that ran it at export")
+    runtime_version: str = Field(description="its version")
+    tolerance: float = Field(description="largest absolute difference of an output element that was accepted", gt=0)
+    max_abs_error: float = Field(description="largest one from ONNX Runtime's output")
+    samples: int = Field(description="how many samples it was measured on", ge=1)
 
 
 class Card(Part):
@@ -114,17 +129,22 @@ class Card(Part):
     calibration: Calibration | None = None
     baseline: Baseline | None = None
     parity: list[Parity] = Field(default_factory=list)
-    quantization: Quantization | None = Field(default=None, description="None: the model computes in float32")
+    quantization: Quantization | None = Field(default=None, description="None: float32, or not compared with it")
+    other_formats: list[OtherFormat] = Field(default_factory=list, description="of the same model, kept elsewhere")
     output_kind: OutputKind | None = Field(default=None, description="what a classifier's output is; None: not known")
     picture: str | None = Field(
         default=None,
         description="the pictures that it was exported for, in the words of docs/pictures.md; None: not known, or none",
     )
     parameters: int | None = Field(default=None, description="weights in the model")
+    opset: int | None = Field(default=None, description="version of ONNX's operator set in the file; None: not known")
     recipe: str | None = None
     seed: int | None = None
     held_out: float | None = Field(
         default=None, description="share of the training split that was never learned, a fraction of 1; None: not known"
+    )
+    hold_out: Literal["stratified"] | None = Field(
+        default=None, description="how those samples were chosen; None: by an earlier release, which held out others"
     )
     versions: dict[str, str] = Field(default_factory=dict, description="version by library that had a hand in the file")
 

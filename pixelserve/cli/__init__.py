@@ -9,7 +9,23 @@ import typer.core
 
 import pixelserve
 
-from . import bench, classify, doctor, evaluate, export, health, models, plan, serve, show, token, train, zoo
+from . import (
+    bench,
+    classify,
+    doctor,
+    evaluate,
+    export,
+    health,
+    models,
+    plan,
+    runs,
+    serve,
+    show,
+    token,
+    train,
+    tune,
+    zoo,
+)
 from .exits import CommandError, Exit
 
 
@@ -51,6 +67,8 @@ serve.register(app)
 doctor.register(app)
 zoo.register(app)
 train.register(app)
+tune.register(app)
+runs.register(app)
 export.register(app)
 evaluate.register(app)
 classify.register(app)

@@ -22,6 +22,8 @@ SAMPLES = {
     "a data set": r"blood.fat",
     "a learner": r"\bLogisticRecipe\b|\blogistic\.(load|FILE|Logistic)\b",
     "a remedy against overfitting": r"\bl1\b",
+    "a converter to ONNX": r"\bjax2onnx\b",
+    "another runtime's format": r"ai[_-]edge[_-]litert",
     "a chart value": r"\bpodLabels\b",
 }
 _CODE = ("benchmarks", "deploy", "examples", "models", "pixelserve", "proto", "server", "training")

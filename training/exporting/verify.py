@@ -23,6 +23,11 @@ _CUDA_FACTOR = 10
 _GOLDEN_SAMPLES = 16
 
 
+def default_tolerance(precision: str) -> float:
+    """Returns the maximum accepted difference of an output element of at most 1."""
+    return _TOLERANCES.get(precision, DEFAULT_TOLERANCE)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The result of a comparison within the tolerance."""
@@ -101,7 +106,7 @@ def _usual_tolerance(precision: str, outputs: Mapping[str, Array]) -> float:
     floats = [array.astype(np.float64) for array in outputs.values() if array.dtype.kind == "f"]
     largest = max((float(np.abs(array).max(initial=0.0)) for array in floats), default=0.0)
     # Float precision is relative; a card has three digits.
-    return float(f"{_TOLERANCES.get(precision, DEFAULT_TOLERANCE) * max(1.0, largest):.3g}")
+    return float(f"{default_tolerance(precision) * max(1.0, largest):.3g}")
 
 
 def first(tensors: Mapping[str, Array]) -> dict[str, Array]:

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+from .. import frameworks
 from ..datasets import Dataset, hold_out
 from ..errors import UsageError
 from ..progress import say
-from ..recipe import KerasRecipe
+from ..recipe import CLASSIFIES, KerasRecipe
+from ..report import Layer
 from ..running.checkpoint import Checkpoint
-from . import distilled, ensemble, network
+from . import checking, distilled, ensemble, network, regularize
 from .learner import Learner
 from .network import Network
 
@@ -15,7 +17,6 @@ from .network import Network
 _LEAST_STEPS = 500
 # After this many times its memory, a moving average holds about a fiftieth of the initial weights.
 _MEMORIES = 4
-_OF_CLASSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
 
 
 class Networks(Learner[KerasRecipe]):
@@ -32,22 +33,24 @@ class Networks(Learner[KerasRecipe]):
             return distilled.fit(recipe, dataset, checkpoint)
         return network.fit(recipe, dataset, checkpoint)
 
-    def held_out(self, recipe: KerasRecipe) -> float:
-        """Returns the recipe's held-out share."""
-        return recipe.held_out
-
-    def folds(self, recipe: KerasRecipe) -> int | None:
-        """Returns the recipe's number of folds."""
-        return recipe.folds
-
     def is_logged(self, recipe: KerasRecipe) -> bool:
         """Returns whether it is a single network."""
         return recipe.ensemble is None
 
+    def history_note(self, recipe: KerasRecipe) -> str:
+        """Returns what the saved network does otherwise than the one that learns."""
+        differences = [
+            *(["computes in bfloat16"] if recipe.precision != "float32" else []),
+            *(["sees each image one way only"] if recipe.mirrored else []),
+        ]
+        return (
+            f"The network of these curves {' and '.join(differences)}; the saved one does not." if differences else ""
+        )
+
     def check(self, recipe: KerasRecipe) -> None:
         """Checks that a recipe with folds or an ensemble has a probability for each class."""
         for option, value in (("--folds", recipe.folds), ("--ensemble", recipe.ensemble)):
-            if value is not None and recipe.loss not in _OF_CLASSES:
+            if value is not None and recipe.loss not in CLASSIFIES:
                 raise UsageError(
                     f"{option} needs a recipe with a probability for each class, but {recipe.name} minimises "
                     f"{recipe.loss}; omit the option"
@@ -60,6 +63,16 @@ class Networks(Learner[KerasRecipe]):
                 f"--early-stopping needs held-out samples, but {recipe.held_out:.0%} of {len(dataset.train)} training "
                 f"samples is none; omit the option, and choose --epochs instead"
             )
+
+    def check_model(self, recipe: KerasRecipe, dataset: Dataset) -> None:
+        """Builds a user's own network, and checks its input and its output for two samples."""
+        checking.check(recipe, dataset)
+
+    def layers(self, recipe: KerasRecipe, dataset: Dataset) -> list[Layer]:
+        """Returns the layers of the network, or of an ensemble's first member."""
+        # Its layers' names begin anew, as in a run.
+        frameworks.load().keras.utils.clear_session()
+        return Network(regularize.build(recipe, len(dataset.labels)), {}, temperature=None).layers
 
     def for_pictures(self, recipe: KerasRecipe, dataset: Dataset, *, epochs_chosen: bool) -> KerasRecipe:
         """Adapts a recipe to few pictures, which give few steps per epoch.

@@ -26,16 +26,11 @@ REMEDY = Remedy({"early_stopping": "regularization.patience"}, _holding_out)
 def callbacks(recipe: KerasRecipe, checkpoint: Checkpoint | None = None) -> list[Any]:
     """Returns the Keras callbacks for early stopping; none if the recipe has no patience.
 
-    At the end the model has the weights of the epoch with the lowest held-out loss; with averaging, the averaged
-    weights are evaluated and kept. A resumed run counts the epochs before.
+    At the end the model has the weights of the epoch with the lowest held-out loss. A resumed run counts the epochs
+    before, which Keras's callback alone forgets.
     """
     patience = recipe.regularization.patience
-    if patience is None:
-        return []
-    # It swaps in the average at the end of an epoch, which must happen before the weights are evaluated.
-    averaged = recipe.optimizer.averaging is not None
-    swap = [frameworks.load().keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaged else []
-    return [*swap, _early_stopping(patience, checkpoint)]
+    return [] if patience is None else [_early_stopping(patience, checkpoint)]
 
 
 def is_over(recipe: KerasRecipe, checkpoint: Checkpoint) -> bool:

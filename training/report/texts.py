@@ -43,7 +43,8 @@ TEXTS = {
         "Reliability",
         "Whether probabilities can be trusted: of predictions with 80 % confidence, 80 % should be right. Below the "
         "dashed line the model is overconfident, above it underconfident. The expected calibration error is the mean "
-        "distance from the line, weighted by the samples per bin, shown in the lower panel.",
+        "distance from the line, weighted by the samples per bin, which the lower panel counts. A bin of fewer than 30 "
+        "has no bar: its accuracy would be chance.",
     ),
     "plane": Text(
         "Fitted plane",

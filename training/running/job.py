@@ -1,17 +1,21 @@
 """Prepares and checks a run before anything is trained."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from .. import datasets, learners, plain_values, zoo
+from .. import datasets, learners, plain_values, recipe_file, zoo
 from ..datasets import Dataset
 from ..datasets import folder as own_pictures
 from ..errors import UsageError
 from ..progress import say
 from ..recipe import Recipe
+from ..recipe_file import RecipeFile
 from ..staging import check_free
-from . import overrides, resume, runs
+from . import final, overrides, resume, runs
 from .checkpoint import Checkpoint, State
+from .following import Follower, followers
 from .resume import Request
 
 
@@ -32,14 +36,24 @@ class Job:
     finished: bool
     """Whether the folder already holds this run, finished."""
     own: bool
-    """Whether it learns a user's own pictures, to which the recipe's claim does not apply."""
+    """Whether it learns a user's own data, to which the recipe's claim does not apply."""
+    options: dict[str, Any]
+    """The caller's options, for its folder."""
+    choice: final.Choice | None = None
+    """For a final run, the run that chose its settings."""
+    followers: Sequence[Follower] = ()
+    """What follows its training."""
+    recipe_file: RecipeFile | None = None
+    """The user's file that the recipe is from; None for one of the zoo."""
 
 
-def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool) -> Job:
+def prepare(
+    named: str | Recipe, data_dir: Path | None, run_dir: Path | None, request: Request, *, resumed: bool
+) -> Job:
     """Returns a run that can be started or resumed.
 
     Args:
-        recipe_name: the recipe's name in the zoo.
+        named: the recipe's name in the zoo, a Python file with a RECIPE, or a recipe.
         data_dir: folder of the data set's official files; None: Keras downloads them.
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
         request: the caller's options.
@@ -51,16 +65,24 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
         DataError: the data is not available.
         SourceError: the unfinished run's state is damaged.
     """
-    recipe = zoo.find(recipe_name)
+    recipe, own_file = recipe_file.find(named)
+    is_of_zoo = isinstance(named, str) and own_file is None
     unfinished = resume.read(run_dir, recipe.name) if resumed else None
     if unfinished is not None:
         request = resume.completed(request, unfinished.request)
+    choice = final.read(request.final, recipe.name) if request.final is not None else None
+    if choice is not None:
+        request = resume.completed(request, resume.as_request(choice.options, choice.folder / runs.OPTIONS))
+    if request.images is not None:
+        # Their test split is theirs alone, and few pictures are better learned than held out.
+        recipe = replace(recipe, held_out=0.0)
     recipe = overrides.apply(recipe, request.overrides)
     learner = learners.of(recipe)
-    if request.tensorboard and not learner.is_logged(recipe):
-        raise UsageError(
-            f"--tensorboard logs a single network, which this run of {recipe.name} is not; omit the option"
-        )
+    for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
+        if chosen and not learner.is_logged(recipe):
+            raise UsageError(
+                f"{option} shows a single network, which this run of {recipe.name} is not; omit the option"
+            )
     folder = run_dir or runs.default_folder(recipe.name)
     finished = resumed and runs.is_run(folder)
     if not finished:
@@ -68,19 +90,30 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
     if not resumed:
         resume.check_none(folder)
     dataset = _load(recipe, request, data_dir)
+    recipe = _with_share(recipe, dataset)
     if request.images is not None:
         recipe = learner.for_pictures(recipe, dataset, epochs_chosen="epochs" in request.overrides)
     learner.check_data(recipe, dataset)
     settings = _settings(recipe, dataset)
+    if not is_of_zoo:
+        learner.check_model(recipe, dataset)
+        settings = settings.model_copy(update={"own_recipe": _own_recipe(recipe, own_file)})
+    if choice is not None:
+        final.check_same(choice, settings)
+        recipe = final.adapt(recipe, choice)
+        settings = settings.model_copy(update={"chosen_by": choice.described, "learner": plain_values.settings(recipe)})
     if finished or unfinished is not None:
         begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
         resume.check_same(begun, settings, folder)
-    state = unfinished.state if unfinished is not None else State(settings=settings, request=request.as_json())
+    options = request.as_json()
+    state = unfinished.state if unfinished is not None else State(settings=settings, request=options)
     checkpoint = Checkpoint(folder, state, logged=request.tensorboard)
     if unfinished is None:
         # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
-    return Job(recipe, folder, dataset, settings, checkpoint, finished, own=request.images is not None)
+    own = request.images is not None or not isinstance(recipe.dataset, str)
+    follows = followers(folder, watch=request.watch, mlflow=request.mlflow)
+    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, options, choice, follows, own_file)
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
@@ -93,7 +126,7 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
         if dataset.note:
             say(f"note: {dataset.note}; figures are not comparable with published ones")
         return dataset
-    shape = datasets.IMAGE_SHAPES.get(recipe.dataset)
+    shape = datasets.IMAGE_SHAPES.get(recipe.dataset) if isinstance(recipe.dataset, str) else None
     if shape is None or not learners.of(recipe).learns_pictures:
         networks = [each for each in zoo.recipes() if learners.of(each).learns_pictures]
         able = [each.name for each in networks if each.dataset in datasets.IMAGE_SHAPES]
@@ -103,11 +136,30 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
     return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
 
 
+def _with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Returns the recipe with its held-out samples as a share, if the caller gave their number."""
+    if recipe.held_out < 1:
+        return recipe
+    samples = len(dataset.train)
+    if recipe.held_out >= samples:
+        raise UsageError(
+            f"--hold-out {recipe.held_out:.0f}: {dataset.name} has {samples:,} training samples, some of which must be "
+            f"learned; hold out fewer"
+        )
+    return replace(recipe, held_out=recipe.held_out / samples)
+
+
 def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
     return runs.Settings(
         recipe=recipe.name,
         seed=recipe.seed,
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
+        hold_out="stratified",
         learner=plain_values.settings(recipe),
     )
+
+
+def _own_recipe(recipe: Recipe, file: RecipeFile | None) -> runs.OwnRecipe:
+    data = recipe.dataset if isinstance(recipe.dataset, str) else None
+    return runs.OwnRecipe(sha256=file.sha256 if file else None, data=data, picture=recipe.picture)
