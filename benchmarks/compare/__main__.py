@@ -14,7 +14,23 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores, cost, figures, held, loading, machine, ours, overload, peer, pictures, plot, report, table, target, tuned
+from . import (
+    cores,
+    cost,
+    figures,
+    held,
+    loading,
+    machine,
+    ours,
+    overload,
+    peer,
+    pictures,
+    plot,
+    report,
+    table,
+    target,
+    tuned,
+)
 from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
