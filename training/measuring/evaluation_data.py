@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pixelserve.card import DataSet, sha256_of
 
-from .. import datasets, zoo
+from .. import datasets
 from ..datasets import Dataset, Split, hold_out
 from ..errors import SamplesError, UsageError
 from ..exporting.evidence import check_range, labelled_output

@@ -67,7 +67,7 @@ def describe(job: Job) -> DryRun:
         UsageError: the network cannot be built, or does not fit its data.
     """
     recipe, dataset, learner = job.recipe, job.dataset, learners.of(job.recipe)
-    learned, held_out = hold_out(dataset.train, learner.held_out(recipe))
+    learned, held_out = hold_out(dataset.train, recipe.held_out)
     splits = {"training": learned}
     if len(held_out):
         splits["held-out"] = held_out

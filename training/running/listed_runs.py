@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pixelserve.interval import wilson
+
 from ..errors import SourceError, TrainingError, UsageError
-from ..measuring.interval import wilson
 from . import checkpoint, runs
 
 # In this order: a figure on held-out samples compares runs, the others only remind of them.

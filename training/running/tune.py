@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from pixelserve.interval import wilson
+
 from .. import datasets, frameworks, learners, recipe_file
 from ..datasets import Dataset, hold_out
 from ..errors import DivergedError, UsageError
 from ..measuring.evaluate import measure, measure_regression, score_each_class
-from ..measuring.interval import wilson
 from ..progress import say
 from ..recipe import Recipe
-from . import interrupts, overrides, search_space
+from . import interrupts, job, overrides, search_space
 from .search_space import Range
 
 _HELD_OUT = 0.1
@@ -114,6 +115,7 @@ def tune(
     dataset = datasets.load(chosen.dataset, data_dir)
     # Out of reach: no choice may depend on it.
     dataset = replace(dataset, test=dataset.train)
+    chosen = job.with_share(chosen, dataset)
     ranges = search_space.read(space, chosen) if space else search_space.default(chosen, dataset)
     learners.of(chosen).check_data(chosen, dataset)
     if not isinstance(found.dataset, str) or recipe.endswith(".py"):
@@ -127,7 +129,7 @@ def tune(
 
 
 def _holding_out(recipe: Recipe) -> Recipe:
-    if learners.of(recipe).held_out(recipe):
+    if recipe.held_out:
         return recipe
     say(f"tuning holds out {_HELD_OUT:.0%} of the training samples")
     return overrides.apply(recipe, {"held_out": _HELD_OUT})
@@ -153,7 +155,7 @@ class _Search:
         return figure
 
     def _measure(self, trained: Any) -> float:
-        _, held_out = hold_out(self.dataset.train, learners.of(self.recipe).held_out(self.recipe))
+        _, held_out = hold_out(self.dataset.train, self.recipe.held_out)
         outputs = score_each_class(trained.predict(held_out.inputs), self.dataset.labels)
         if self.dataset.task == "regression":
             found = measure_regression(outputs, held_out.targets, split="validation", inputs=held_out.inputs)
@@ -162,7 +164,7 @@ class _Search:
         return found.evaluation.metrics[self.metric]
 
     def result(self, recipe: str, study: Any, file: Path, fixed: Mapping[str, Any]) -> Tuning:
-        samples = len(hold_out(self.dataset.train, learners.of(self.recipe).held_out(self.recipe))[1])
+        samples = len(hold_out(self.dataset.train, self.recipe.held_out)[1])
         done = [trial for trial in study.trials if trial.value is not None and trial.state.name == "COMPLETE"]
         best = sorted(done, key=lambda trial: -trial.value if self.metric == "accuracy" else trial.value)
         rows = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pixelserve_training.measuring.interval import wilson
+from pixelserve.interval import wilson
 from pixelserve_training.running import listed_runs
 
 Command = Callable[..., Any]
