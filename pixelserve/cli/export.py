@@ -204,7 +204,7 @@ def export(
         float | None,
         typer.Option(
             parser=pixels.number,
-            help="Maximum accepted difference from the original's output; default: 1e-5 (float16: 0.004), "
+            help="Maximum accepted difference from the original's output; default: 1e-5 (float16: 0.01), "
             "relative to the largest output if that is above 1.",
             metavar="NUMBER",
         ),

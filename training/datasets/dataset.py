@@ -97,14 +97,14 @@ def hold_out(split: Split, share: float) -> tuple[Split, Split]:
 
     Args:
         split: the training split.
-        share: the held-out share, a fraction of 1.
+        share: the held-out share, a fraction of 1; or a number of samples, from 1.
     """
     order = split.hold_out_order
     if order is None:
         order = np.random.default_rng(_HOLD_OUT_SEED).permutation(len(split))
     if split.targets.dtype.kind in "iu":
         order = _stratified(order, split.targets)
-    held = round(len(split) * share)
+    held = round(len(split) * share if share < 1 else share)
     if not held:
         return split, split.take(order[:0])
     return split.take(order[held:]), split.take(order[:held])

@@ -8,6 +8,7 @@ import numpy as np
 
 from pixelserve.card import Card, Golden, Parity, Quantization, Reference
 from pixelserve.imaging.spec import PictureSpec
+from pixelserve.precisions import RULES
 from pixelserve.scores import OutputKind
 
 from .. import runtime
@@ -32,7 +33,7 @@ FLOAT16 = "float16"
 INT8 = "int8"
 
 # Of accuracy, a fraction of 1.
-_MOST_LOSS = 0.003
+_MOST_LOSS = RULES["int8"].accuracy
 _KERNEL_SAMPLES = 1000
 _HEADROOM = 4
 # An activation rounded the other way moved a probability of mnist-cnn by up to 0.002 in 10,000 images.

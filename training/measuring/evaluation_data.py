@@ -52,7 +52,7 @@ def from_dataset(version: Published, data_dir: Path | None, split: str | None = 
         DataError: the data set is not available.
         SamplesError: its samples or labels do not match the model's.
     """
-    dataset = datasets.load(_dataset_name(version), data_dir)
+    dataset = datasets.load(known_dataset(version), data_dir)
     source = DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note)
     if version.labels and version.labels != dataset.labels:
         raise SamplesError(
@@ -99,7 +99,12 @@ def from_file(version: Published, path: Path) -> EvaluationData:
     return EvaluationData(samples.inputs, samples.labels, version.labels, output, source, split="samples")
 
 
-def _dataset_name(version: Published) -> str:
+def known_dataset(version: Published) -> str:
+    """Returns the name of a card's data set, for `datasets.load`.
+
+    Raises:
+        UsageError: the card names none, or an unknown one.
+    """
     claimed = version.card.dataset
     known = {_plain(name): name for name in datasets.NAMES}
     if claimed is not None and _plain(claimed.name) in known:
