@@ -41,6 +41,23 @@ class Learner(ABC, Generic[Kind]):
         """Returns how the network of the validation curve differs from the saved one; empty if it does not."""
         return ""
 
+    def is_calibrated(self, recipe: Kind) -> bool:
+        """Returns whether the recipe's model gets a temperature."""
+        return False
+
+    def of_a_fold(self, recipe: Kind) -> Kind:
+        """Returns the recipe of the models that a cross-validation trains."""
+        return recipe
+
+    def for_all_samples(self, recipe: Kind, epochs: int | None) -> Kind:
+        """Returns the recipe of a final run, which holds nothing out, without what needs held-out samples.
+
+        Args:
+            recipe: the recipe.
+            epochs: the epoch that early stopping kept in the run that chose; None: it did not stop early.
+        """
+        return recipe
+
     def check(self, recipe: Kind) -> None:
         """Checks that the recipe's values fit together.
 

@@ -47,6 +47,21 @@ class Networks(Learner[KerasRecipe]):
             f"The network of these curves {' and '.join(differences)}; the saved one does not." if differences else ""
         )
 
+    def is_calibrated(self, recipe: KerasRecipe) -> bool:
+        """Returns whether the recipe says so."""
+        return recipe.calibrated
+
+    def of_a_fold(self, recipe: KerasRecipe) -> KerasRecipe:
+        """Returns the recipe without calibration; only early stopping needs held-out samples."""
+        stops_early = recipe.regularization.patience is not None
+        return replace(recipe, calibrated=False, held_out=recipe.held_out if stops_early else 0.0)
+
+    def for_all_samples(self, recipe: KerasRecipe, epochs: int | None) -> KerasRecipe:
+        """Returns the recipe with the kept epoch's number of epochs, and without calibration: that is chosen."""
+        if epochs is not None:
+            recipe = replace(recipe, epochs=epochs, regularization=replace(recipe.regularization, patience=None))
+        return replace(recipe, calibrated=False)
+
     def check(self, recipe: KerasRecipe) -> None:
         """Checks that a recipe with folds or an ensemble has a probability for each class."""
         for option, value in (("--folds", recipe.folds), ("--ensemble", recipe.ensemble)):

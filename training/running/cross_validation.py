@@ -13,7 +13,7 @@ from ..datasets import Array, Dataset, stratified_folds
 from ..measuring import calibrate
 from ..measuring.evaluate import Figures, measure
 from ..progress import say
-from ..recipe import KerasRecipe, Recipe
+from ..recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def cross_validate(recipe: Recipe, dataset: Dataset, count: int) -> CrossValidat
     """
     if own := learners.of(recipe).fold_accuracies(recipe, dataset, count):
         return CrossValidation(own)
-    recipe = _of_a_fold(recipe)
+    recipe = learners.of(recipe).of_a_fold(recipe)
     accuracies, places, scores = [], [], []
     for number, (others, fold) in enumerate(stratified_folds(dataset.train, count), start=1):
         say(f"fold {number} of {count}")
@@ -88,10 +88,3 @@ def cross_validate(recipe: Recipe, dataset: Dataset, count: int) -> CrossValidat
         places.append(fold)
         scores.append(outputs)
     return CrossValidation(tuple(accuracies), np.concatenate(scores)[np.argsort(np.concatenate(places))])
-
-
-def _of_a_fold(recipe: Recipe) -> Recipe:
-    if not isinstance(recipe, KerasRecipe):
-        return recipe
-    stops_early = recipe.regularization.patience is not None
-    return replace(recipe, calibrated=False, held_out=recipe.held_out if stops_early else 0.0)

@@ -11,12 +11,13 @@ from typing import Any
 
 from pixelserve.figures import ChoiceRun
 
+from .. import learners
 from ..errors import SourceError, UsageError
 from ..learners.network import Network
 from ..measuring.calibrate import divide_logits
 from ..measuring.evaluate import Figures
 from ..progress import say
-from ..recipe import KerasRecipe, Recipe
+from ..recipe import Recipe
 from ..trained import Trained
 from . import resume, runs
 
@@ -102,14 +103,10 @@ def check_same(choice: Choice, settings: runs.Settings) -> None:
 
 def adapt(recipe: Recipe, choice: Choice) -> Recipe:
     """Returns the recipe of the final run: nothing is held out, and everything else is as chosen."""
-    recipe = replace(recipe, held_out=0.0, folds=None)
-    if not isinstance(recipe, KerasRecipe):
-        return recipe
     if choice.epochs is not None:
         say(f"{choice.epochs} epochs, because early stopping kept that one in {choice.folder}")
-        recipe = replace(recipe, epochs=choice.epochs, regularization=replace(recipe.regularization, patience=None))
-    # The temperature is the chosen one.
-    return replace(recipe, calibrated=False)
+    adapted: Recipe = learners.of(recipe).for_all_samples(replace(recipe, held_out=0.0, folds=None), choice.epochs)
+    return adapted
 
 
 def calibrate(trained: Trained, choice: Choice) -> Trained:

@@ -14,7 +14,7 @@ from ..learners.network import Network
 from ..measuring.calibrate import divide_logits
 from ..measuring.evaluate import Figures, measure, measure_regression, score_each_class
 from ..progress import say
-from ..recipe import KerasRecipe, Recipe
+from ..recipe import Recipe
 from ..trained import Trained
 from . import dry_run, following, interrupts, resume, run_report, runs
 from . import final as final_runs
@@ -220,7 +220,7 @@ def _calibrated(trained: Trained, job: Job, validation: CrossValidation | None) 
     """Returns the model with the temperature of the run that chose, or by cross-fitting if it held out too few."""
     if job.choice is not None:
         return final_runs.calibrate(trained, job.choice)
-    is_wanted = isinstance(job.recipe, KerasRecipe) and job.recipe.calibrated and trained.temperature is None
+    is_wanted = learners.of(job.recipe).is_calibrated(job.recipe) and trained.temperature is None
     temperature = validation.temperature(job.dataset) if validation is not None and is_wanted else None
     if temperature is None or not isinstance(trained, Network):
         return trained

@@ -90,7 +90,7 @@ def prepare(
     if not resumed:
         resume.check_none(folder)
     dataset = _load(recipe, request, data_dir)
-    recipe = _with_share(recipe, dataset)
+    recipe = with_share(recipe, dataset)
     if request.images is not None:
         recipe = learner.for_pictures(recipe, dataset, epochs_chosen="epochs" in request.overrides)
     learner.check_data(recipe, dataset)
@@ -136,7 +136,7 @@ def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
     return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
 
 
-def _with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
+def with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Returns the recipe with its held-out samples as a share, if the caller gave their number."""
     if recipe.held_out < 1:
         return recipe

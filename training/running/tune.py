@@ -17,7 +17,7 @@ from ..errors import DivergedError, UsageError
 from ..measuring.evaluate import measure, measure_regression, score_each_class
 from ..progress import say
 from ..recipe import Recipe
-from . import interrupts, overrides, search_space
+from . import interrupts, job, overrides, search_space
 from .search_space import Range
 
 _HELD_OUT = 0.1
@@ -115,6 +115,7 @@ def tune(
     dataset = datasets.load(chosen.dataset, data_dir)
     # Out of reach: no choice may depend on it.
     dataset = replace(dataset, test=dataset.train)
+    chosen = job.with_share(chosen, dataset)
     ranges = search_space.read(space, chosen) if space else search_space.default(chosen, dataset)
     learners.of(chosen).check_data(chosen, dataset)
     if not isinstance(found.dataset, str) or recipe.endswith(".py"):
