@@ -110,6 +110,11 @@ def _print_figures(found: Any) -> None:
     for name, value in measured.evaluation.metrics.items():
         show = _percent if name == "accuracy" else _plain
         terminal.add_row(shown, name, show(value), show(claims.metrics.get(name)) if claims else "")
+    balanced = measured.evaluation.balanced_accuracy
+    if balanced is not None:
+        interval = _interval(measured.evaluation.balanced_accuracy_interval)
+        before = _percent(claims.balanced_accuracy if claims else None)
+        terminal.add_row(shown, "balanced accuracy", f"{_percent(balanced)} ({interval})", before)
     for label, recall in measured.evaluation.per_class_recall.items():
         terminal.add_row(
             shown,
@@ -117,6 +122,15 @@ def _print_figures(found: Any) -> None:
             _percent(recall),
             _percent(claims.per_class_recall.get(label) if claims else None),
         )
+    for label, each in measured.evaluation.per_class.items():
+        of_card = claims.per_class.get(label) if claims else None
+        for name in ("precision", "f1"):
+            terminal.add_row(
+                shown,
+                f"{'F1' if name == 'f1' else name} of {label}",
+                _percent(getattr(each, name)),
+                _percent(getattr(of_card, name, None)),
+            )
     if measured.calibration:
         claimed = card.calibration.expected_calibration_error if card.calibration else None
         name = f"ECE ({measured.calibration.bins} bins)"
@@ -172,6 +186,10 @@ def _verdict(found: Any) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2%}"
+
+
+def _interval(value: tuple[float, float] | None) -> str:
+    return "" if value is None else f"95% interval {value[0]:.2%} to {value[1]:.2%}"
 
 
 def _plain(value: float | None) -> str:

@@ -72,11 +72,11 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         ParityError: the exported model computes something else than the original.
     """
     settings = runs.read_settings(run)
-    recipe = zoo.find(settings.recipe)
     own = kept.are_in(run)
-    name = settings.dataset if own else recipe.name
+    recipe = None if own else zoo.find(settings.recipe)
+    name = settings.dataset if recipe is None else recipe.name
     slot = choose_slot(target.repository, target.name or name, target.version)
-    if own:
+    if recipe is None:
         dataset = kept.read(run, name=settings.dataset, sha256=settings.dataset_sha256)
     else:
         dataset = datasets.load(recipe.dataset, data_dir)
@@ -90,9 +90,9 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
-        # A user's images are learned as they are, whatever the recipe declares.
-        picture="" if own else recipe.picture,
-        recipe=recipe.name,
+        # A user's pictures are learned as the run's options say, whatever the recipe declares.
+        picture=settings.learner.get("picture", "") if recipe is None else recipe.picture,
+        recipe=settings.recipe,
         seed=settings.seed,
         temperature=runs.read_temperature(run),
         held_out=settings.held_out,

@@ -4,7 +4,7 @@ from ..datasets import Dataset
 from ..recipe import BackpropRecipe, KerasRecipe, LogisticRecipe, Recipe
 from ..running.checkpoint import Checkpoint
 from ..trained import Trained
-from . import backprop, distilled, ensemble, logistic, network
+from . import backprop, distilled, ensemble, logistic, network, transfer
 
 __all__ = ["fit"]
 
@@ -26,6 +26,8 @@ def fit(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint | None = None) 
         WeakMemberError: an ensemble's members are no better than guessing.
     """
     if isinstance(recipe, KerasRecipe):
+        if recipe.transfer:
+            return transfer.fit(recipe, dataset, checkpoint)
         if recipe.ensemble:
             return ensemble.fit(recipe, dataset, checkpoint)
         if recipe.teacher:

@@ -14,10 +14,11 @@ from . import interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .job import Job, prepare
 from .overrides import Overrides
+from .own import DEFAULTS, PictureOptions
 from .remedies import NONE, Remedies
 from .resume import Request
 
-__all__ = ["Overrides", "Remedies", "TrainingRun", "train"]
+__all__ = ["Overrides", "PictureOptions", "Remedies", "TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def train(
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
+    pictures: PictureOptions = DEFAULTS,
     resumed: bool = False,
 ) -> TrainingRun:
     """Trains a recipe, evaluates the model on the test split and writes the run's folder.
@@ -78,8 +80,10 @@ def train(
         overrides: changes of the recipe.
         remedies: options against overfitting.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
-        images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
+        images: the user's own pictures: a folder with one folder per class, a .csv or an .npz file; None: the recipe's
+            data set.
         skip_broken: whether to skip unreadable pictures.
+        pictures: what the network is to see of them and start from.
         resumed: whether to resume the stopped run of `run_dir`, or to keep a finished one; its options need not be
             repeated and cannot be changed.
 
@@ -93,7 +97,7 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(overrides, remedies, tensorboard, images, skip_broken)
+        request = Request(overrides, remedies, tensorboard, images, skip_broken, pictures)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")

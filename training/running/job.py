@@ -6,12 +6,12 @@ from typing import Any
 
 from .. import datasets, zoo
 from ..datasets import Dataset, hold_out
-from ..datasets import folder as own_pictures
+from ..datasets import own as own_pictures
 from ..errors import UsageError
 from ..progress import say
 from ..recipe import KerasRecipe, Recipe
 from ..staging import check_free
-from . import resume, runs
+from . import own, resume, runs
 from .checkpoint import Checkpoint, State
 from .remedies import settings_of
 from .resume import Request
@@ -58,11 +58,13 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
         DataError: the data is not available.
         SourceError: the unfinished run's state is damaged.
     """
-    recipe = zoo.find(recipe_name)
+    recipe = own.transfer_recipe() if recipe_name == own.TRANSFER else zoo.find(recipe_name)
     unfinished = resume.read(run_dir, recipe.name) if resumed else None
     if unfinished is not None:
         request = resume.completed(request, unfinished.request)
     recipe = request.remedies.apply(request.overrides.apply(recipe))
+    request.pictures.check(recipe, own=request.images is not None)
+    recipe = request.pictures.balanced(recipe)
     if request.tensorboard and not (isinstance(recipe, KerasRecipe) and not recipe.ensemble):
         raise UsageError(
             f"--tensorboard logs a single network, which this run of {recipe.name} is not; omit the option"
@@ -73,11 +75,12 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
         check_free(folder)
     if not resumed:
         resume.check_none(folder)
-    dataset = _load(recipe, request, data_dir)
-    if request.images is not None and isinstance(recipe, KerasRecipe):
-        recipe = _for_few(recipe, dataset, request)
-    _check_early_stopping(recipe, dataset)
-    settings = _settings(recipe, dataset)
+    if request.images is None:
+        dataset = _load(recipe, request, data_dir)
+        _check_early_stopping(recipe, dataset)
+        settings = _settings(recipe, dataset)
+    else:
+        recipe, dataset, settings = _own_pictures(recipe, request, request.images)
     if finished or unfinished is not None:
         begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
         resume.check_same(begun, settings, folder)
@@ -90,23 +93,29 @@ def prepare(recipe_name: str, data_dir: Path | None, run_dir: Path | None, reque
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
-    if request.images is None:
-        if request.skip_broken:
-            raise UsageError(
-                "--skip-broken is for your own pictures; give their folder with --images, or omit the option"
-            )
-        dataset = datasets.load(recipe.dataset, data_dir)
-        if dataset.note:
-            say(f"note: {dataset.note}; figures are not comparable with published ones")
-        return dataset
-    shape = datasets.IMAGE_SHAPES.get(recipe.dataset)
-    if shape is None or not isinstance(recipe, KerasRecipe):
-        networks = [each for each in zoo.recipes() if isinstance(each, KerasRecipe)]
-        able = [each.name for each in networks if each.dataset in datasets.IMAGE_SHAPES]
-        raise UsageError(
-            f"--images: {recipe.name} cannot be trained on your own pictures; these can: {', '.join(able)}"
-        )
-    return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
+    if request.skip_broken:
+        raise UsageError("--skip-broken is for your own pictures; give their folder with --images, or omit the option")
+    dataset = datasets.load(recipe.dataset, data_dir)
+    if dataset.note:
+        say(f"note: {dataset.note}; figures are not comparable with published ones")
+    return dataset
+
+
+def _own_pictures(recipe: Recipe, request: Request, images: Path) -> tuple[Recipe, Dataset, runs.Settings]:
+    """Returns a recipe for a user's own pictures, the pictures, and the run's settings."""
+    spec = own.spec_of(recipe, request.pictures)
+    dataset = own_pictures.load(images, spec, skip_broken=request.skip_broken)
+    assert isinstance(recipe, KerasRecipe)  # noqa: S101  # the specification refuses others
+    recipe = own.adapt(recipe, request.pictures, spec, dataset, request.overrides.epochs)
+    if recipe.name != own.TRANSFER:
+        recipe = _for_few(recipe, dataset, request)
+    _check_early_stopping(recipe, dataset)
+    settings = _settings(recipe, dataset)
+    return (
+        recipe,
+        dataset,
+        settings.model_copy(update={"learner": settings.learner | own.settings_of(request.pictures, spec, recipe)}),
+    )
 
 
 def _for_few(recipe: KerasRecipe, dataset: Dataset, request: Request) -> KerasRecipe:
@@ -157,6 +166,7 @@ def _plain(recipe: KerasRecipe) -> dict[str, Any]:
         "label_smoothing": recipe.label_smoothing,
         "held_out": recipe.held_out,
         "precision": recipe.precision,
+        "balance": recipe.balance,
         "cut_mix": recipe.cut_mix,
         "mirrored": recipe.mirrored,
         "teacher": recipe.teacher and {"weight": recipe.teacher.weight, "temperature": recipe.teacher.temperature},

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets import Array, Dataset, Split, hold_out
-from ..datasets.folder import NOTE
+from ..datasets.own import NOTE
 from ..errors import SourceError
 
 SAMPLES = "samples.npz"
@@ -34,6 +34,7 @@ def write(folder: Path, dataset: Dataset, held_out: float) -> None:
         held_x=unseen.inputs,
         held_y=unseen.targets,
         classes=np.array(dataset.labels),
+        note=np.array(dataset.note),
     )
 
 
@@ -57,7 +58,9 @@ def read(run: Path, *, name: str, sha256: str) -> Dataset:
     with _arrays(path) as arrays:
         train, test = Split(arrays["train_x"], arrays["train_y"]), Split(arrays["x"], arrays["y"])
         labels = tuple(str(label) for label in arrays["classes"])
-    return Dataset(name=name, task="image", labels=labels, train=train, test=test, sha256=sha256, note=NOTE)
+        # Earlier releases kept none.
+        note = str(arrays["note"]) if "note" in arrays else NOTE
+    return Dataset(name=name, task="image", labels=labels, train=train, test=test, sha256=sha256, note=note)
 
 
 def read_held_out(run: Path) -> Split:

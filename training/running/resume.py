@@ -13,6 +13,7 @@ from ..errors import RunInterruptedError, TargetExistsError, UsageError
 from ..progress import say
 from .checkpoint import STATE, Checkpoint, State, damaged, folder_of
 from .overrides import Overrides
+from .own import DEFAULTS, PictureOptions
 from .remedies import Remedies
 from .runs import Settings
 
@@ -33,6 +34,8 @@ class Request:
     """The folder of the user's own pictures; None: the recipe's data set."""
     skip_broken: bool = False
     """Whether to skip unreadable pictures."""
+    pictures: PictureOptions = DEFAULTS
+    """What the network is to see and start from."""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the options as plain values."""
