@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
+.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs course kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +38,7 @@ demo: $(STAMPS)/server ## start a server, classify real digits, show the figures
 serve: $(STAMPS)/server ## the same, and leave the server running (HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002)
 	@$(BIN)/python examples/demo.py --stay --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
-test: lint $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/docs ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
+test: lint $(STAMPS)/jax $(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/pull-s3 $(STAMPS)/node $(STAMPS)/proto $(STAMPS)/deploy $(STAMPS)/checkov $(STAMPS)/crds $(STAMPS)/docs ## check the code and run every test (ARGS="-m 'not slow'" for the quick ones)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --alone not $(ARGS) || (($$? == $(NO_TESTS)))
 	@$(BIN)/python -m pytest --alone only $(ARGS) || (($$? == $(NO_TESTS)))
@@ -111,6 +111,9 @@ docs: $(STAMPS)/docs ## build the documentation's site in build/site; broken lin
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict $(ARGS)
 	@echo "build/site/index.html"
 
+course: $(STAMPS)/dev ## run the pages of docs/course, draw their pictures, compare what they print (ARGS=4 for one page, ARGS=--write)
+	@$(BIN)/python docs/course/run.py $(ARGS)
+
 chart-docs: $(STAMPS)/server ## write the chart's table of values, its copies of rules and dashboard, and its schema's settings
 	@$(BIN)/python -m deploy.helm.document
 
@@ -140,7 +143,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	@resolve="$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate"; \
 	$$resolve requirements/build.in -o requirements/build.txt; \
-	$$resolve pyproject.toml --extra server --extra training --extra dev -c requirements/build.txt -o requirements/dev.txt; \
+	$$resolve pyproject.toml --extra server --extra training --extra openvino --extra tflite --extra dev -c requirements/build.txt -o requirements/dev.txt; \
 	$$resolve pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt; \
 	$$resolve pyproject.toml --extra server --extra pull --extra otel -c requirements/dev.txt -o requirements/image.txt; \
 	$$resolve pyproject.toml --extra server --extra otel --extra pull-s3 -c requirements/image.txt -o requirements/image-s3.txt; \
@@ -148,6 +151,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve pyproject.toml --extra server-cuda --extra pull --extra otel -c requirements/dev.txt -o requirements/image-cuda.txt; \
 	$$resolve pyproject.toml --extra training --extra pull -c requirements/dev.txt -o requirements/image-training.txt; \
 	$$resolve pyproject.toml --extra pull-s3 -o requirements/pull-s3.txt; \
+	$$resolve pyproject.toml --extra keras-jax -o requirements/jax.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \
@@ -183,7 +187,7 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/server
 	@touch $@
 
 # Environments of their own: these need other versions of some packages than the server.
-$(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/checkov $(STAMPS)/docs $(STAMPS)/proto: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
+$(STAMPS)/tritonclient $(STAMPS)/kserve $(STAMPS)/checkov $(STAMPS)/docs $(STAMPS)/proto $(STAMPS)/jax: $(STAMPS)/%: requirements/%.txt | $(STAMPS)/venv
 	@echo "==> Making the environment $(VENV)/$*"
 	@$(BIN)/python -m venv $(VENV)/$*
 	@$(VENV)/$*/bin/python $(PIP_INSTALL) -r requirements/$*.txt

@@ -21,7 +21,8 @@ import numpy as np
 
 from pixelserve_training import datasets, learners
 from pixelserve_training.datasets import Dataset, Split, hold_out
-from pixelserve_training.exporting import convert
+from pixelserve_training.exporting.converters.tf2onnx import to_onnx
+from pixelserve_training.exporting.signature import keras_signature
 from pixelserve_training.progress import say
 from pixelserve_training.recipe import Ensemble, Goal, KerasRecipe, Regularization
 from pixelserve_training.running import runs
@@ -91,7 +92,7 @@ def learn(variant: str, recipe: KerasRecipe, dataset: Dataset) -> Row:
     def accuracy(split: Split) -> float:
         return float((network.predict(split.inputs).argmax(axis=1) == split.targets).mean())
 
-    content = convert.to_onnx(convert.keras_signature(network.model, source=variant), source=variant)
+    content = to_onnx(keras_signature(network.model, source=variant), source=variant)
     return Row(
         variant=variant,
         held_out=accuracy(held_out),

@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = "docs/index.md"
 PAGES = ("*.md", "docs/**/*.md", "deploy/**/*.md", "benchmarks/README.md")
-ASSETS = ("docs/pictures/*.png", "docs/pictures/*.svg")
+ASSETS = ("docs/pictures/*.png", "docs/pictures/*.svg", "docs/course/pictures/*.png")
 # Code hosts begin a list right after a paragraph, Python-Markdown only after an empty line.
 LIST_AFTER_TEXT = re.compile(r"^(?![-#|>\s]|\d+\.)(.+\n)(?=- )", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!#|\w+:)([^)#\s]+)(#[^)\s]*)?\)")

@@ -81,11 +81,11 @@ class Parity(Part):
 
 
 class Quantization(Part):
-    """The float32 origin of a quantized version, and how the two compare; measured at export."""
+    """The float32 origin of an int8 or float16 version, and how the two compare; measured at export."""
 
-    precision: str = Field(description="what weights and activations are: int8")
+    precision: str = Field(description="what weights and activations are: int8 or float16")
     original: Reference = Field(description="the framework that gave the float32 model, and was compared with that")
-    calibration_split: str = Field(description="what the ranges of activations were found on, such as train")
+    calibration_split: str = Field(description="what the ranges of activations were found or checked on, such as train")
     calibration_samples: int = Field(description="how many samples that is", ge=1)
     float32_accuracy: float = Field(description="accuracy of the float32 model on the same samples, a fraction of 1")
     changed_labels: int = Field(description="samples for which the two predict another label")
@@ -94,6 +94,18 @@ class Quantization(Part):
     relative_time: dict[str, float] = Field(
         description="time of a sample divided by float32's, by batch size; on one thread of the CPU that exported it"
     )
+
+
+class OtherFormat(Part):
+    """The model in another runtime's format, written outside the repository, and how it compares with model.onnx."""
+
+    format: str = Field(description="tflite or openvino")
+    files: dict[str, str] = Field(description="SHA-256 in hex of each of its files, by name")
+    runtime: str = Field(description="the library that ran it at export")
+    runtime_version: str = Field(description="its version")
+    tolerance: float = Field(description="largest absolute difference of an output element that was accepted", gt=0)
+    max_abs_error: float = Field(description="largest one from ONNX Runtime's output")
+    samples: int = Field(description="how many samples it was measured on", ge=1)
 
 
 class Card(Part):
@@ -114,13 +126,15 @@ class Card(Part):
     calibration: Calibration | None = None
     baseline: Baseline | None = None
     parity: list[Parity] = Field(default_factory=list)
-    quantization: Quantization | None = Field(default=None, description="None: the model computes in float32")
+    quantization: Quantization | None = Field(default=None, description="None: float32, or not compared with it")
+    other_formats: list[OtherFormat] = Field(default_factory=list, description="of the same model, kept elsewhere")
     output_kind: OutputKind | None = Field(default=None, description="what a classifier's output is; None: not known")
     picture: str | None = Field(
         default=None,
         description="the pictures that it was exported for, in the words of docs/pictures.md; None: not known, or none",
     )
     parameters: int | None = Field(default=None, description="weights in the model")
+    opset: int | None = Field(default=None, description="version of ONNX's operator set in the file; None: not known")
     recipe: str | None = None
     seed: int | None = None
     held_out: float | None = Field(

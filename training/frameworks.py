@@ -39,7 +39,7 @@ def load() -> Frameworks:
     if _LOG_LEVEL in os.environ:
         return _load()
     os.environ[_LOG_LEVEL] = "3"
-    with _silent_stderr():
+    with silent_stderr():
         return _load()
 
 
@@ -55,6 +55,22 @@ def load_tf2onnx() -> Any:
     # Its logged errors are detected in its result and reported in one sentence.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     return tf2onnx
+
+
+def load_mlflow() -> Any:
+    """Imports MLflow's client, without its telemetry.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
+    # MLflow reports its use to its makers unless this is set before its import.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with named_where_missing("mlflow"):
+        import mlflow
+        import sqlalchemy  # noqa: F401  MLflow imports it for a local store only then
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow
 
 
 def check_tensorboard() -> None:
@@ -76,8 +92,8 @@ def _load() -> Frameworks:
 
 
 @contextlib.contextmanager
-def named_where_missing() -> Iterator[None]:
-    """Reports which library is missing, and how to install it, if an import in the block fails.
+def named_where_missing(extra: str = "training") -> Iterator[None]:
+    """Reports which library is missing, and the extra to install, if an import in the block fails.
 
     Raises:
         MissingLibraryError: one is not installed.
@@ -86,12 +102,12 @@ def named_where_missing() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
-            f"this needs the library {error.name}; in PixelServe's clone run: pip install -e '.[training]'"
+            f"this needs the library {error.name}; in PixelServe's clone run: pip install -e '.[{extra}]'"
         ) from error
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Suppresses what native code writes to stderr, but shows it if the block fails.
 
     TensorFlow prints banners before its log level takes effect.

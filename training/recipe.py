@@ -3,9 +3,19 @@
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from .datasets import Array
+
+# The ranges of plain values, which `plain_values` checks when one is changed.
+Count = Annotated[int, Field(ge=1, lt=2**32)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Several = Annotated[int, Field(ge=2, le=100)]
 
 Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
@@ -46,7 +56,7 @@ class Recipe:
     """Its goal."""
     picture: str = ""
     """The served model's `picture` declaration (docs/pictures.md)."""
-    seed: int = 0
+    seed: Seed = 0
     """Fixes the initial weights and the order of the samples."""
     measured: Mapping[int, float]
     """The goal's figure by seed; the seeds were chosen before the runs."""
@@ -65,13 +75,13 @@ class Optimizer:
 
     name: str = "adam"
     """Keras's name of the optimizer."""
-    learning_rate: float = 0.001
+    learning_rate: Rate = 0.001
     """The learning rate; with a schedule, its maximum."""
     schedule: Literal["constant", "cosine"] = "constant"
     """The learning rate's schedule: constant, or a linear rise over `warmup`, then half a cosine down to 0."""
-    warmup: float = 0.0
+    warmup: Share = 0.0
     """The share of the run in which the learning rate rises, a fraction of 1."""
-    averaging: float | None = None
+    averaging: Share | None = None
     """Momentum of the weights' moving average, which is the result of the run; None: the last weights."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Other arguments by Keras's names, such as momentum and weight_decay."""
@@ -81,13 +91,13 @@ class Optimizer:
 class Regularization:
     """Regularisation against overfitting."""
 
-    l1: float = 0.0
+    l1: Factor = 0.0
     """Factor of the kernels' summed absolute values in the loss (biases are exempt); 0: none."""
-    l2: float = 0.0
+    l2: Factor = 0.0
     """Factor of the kernels' summed squares in the loss; 0: none."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Dropout rate of the last Dense layer's inputs, a fraction of 1."""
-    patience: int | None = None
+    patience: Count | None = None
     """Epochs without a lower held-out loss after which training stops, and the best epoch's weights are kept; None: it
     never stops early."""
 
@@ -98,9 +108,9 @@ class Ensemble:
 
     kind: Literal["bagging", "boosting", "stacking"]
     """How members differ and are combined; see `learners.ensemble`."""
-    members: int = 5
+    members: Several = 5
     """Number of members."""
-    folds: int = 5
+    folds: Several = 5
     """For stacking: number of folds for out-of-fold predictions."""
 
 
@@ -114,9 +124,9 @@ class Teacher:
 
     build: Callable[[int], Any]
     """Returns it untrained; has the inputs and outputs of the recipe's network."""
-    weight: float
+    weight: Factor
     """Weight of the divergence from its probabilities in the loss; the labels' loss has weight 1."""
-    temperature: float
+    temperature: Rate
     """Divisor of both networks' logits before they are compared; above 1, small probabilities count more."""
 
 
@@ -149,19 +159,19 @@ class KerasRecipe(Recipe):
     """The optimizer and its schedule."""
     loss: Loss = "sparse_categorical_crossentropy"
     """Keras's name of the loss; categorical_crossentropy takes one-hot labels."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Label smoothing: the share of a one-hot label spread evenly over all classes, a fraction of 1."""
-    epochs: int
+    epochs: Count
     """Passes over the training split."""
-    batch_size: int
+    batch_size: Count
     """Samples a step."""
-    repeats: int = 1
+    repeats: Count = 1
     """Passes over the samples per epoch; above 1 for few samples, because an epoch has a fixed cost."""
-    held_out: float = 0.0
+    held_out: Share = 0.0
     """The held-out share of the training split, a fraction of 1."""
     augmentation: Callable[[], list[Any]] | None = None
     """Returns Keras layers that augment images [N, H, W, C] in training; None: no augmentation."""
-    cut_mix: float = 0.0
+    cut_mix: Factor = 0.0
     """How strongly images are mixed while training, the factor of Keras's CutMix: a rectangle of each is another
     image's, and so is as much of its label (Yun et al. 2019); 0: none are mixed."""
     mirrored: bool = False
@@ -181,35 +191,7 @@ class KerasRecipe(Recipe):
     """Suffixes of additional model files, such as .h5."""
     regularization: Regularization = Regularization()
     """The regularisation."""
-    folds: int | None = None
+    folds: Several | None = None
     """Number of folds for cross-validation before training; None: none."""
     ensemble: Ensemble | None = None
     """The ensemble; None: a single model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackpropRecipe(Recipe):
-    """A network of sigmoid units for two classes, trained by back-propagation in NumPy."""
-
-    hidden: int
-    """Units in the hidden layer; 0: no hidden layer."""
-    loss: Literal["squared_error", "cross_entropy"]
-    """The loss (learners/backprop.py)."""
-    learning_rate: float
-    """The step size."""
-    epochs: int
-    """Number of steps; each follows the gradient of all rows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogisticRecipe(Recipe):
-    """Logistic regression on images' pixels, one class against the others, by scikit-learn's SGDClassifier."""
-
-    alpha: float
-    """Factor of l2 regularisation."""
-    learning_rate: float
-    """The constant learning rate."""
-    epochs: int
-    """Passes over the training split."""
-    folds: int
-    """Number of folds for cross-validation before training."""

@@ -9,7 +9,7 @@ import typer.core
 
 import pixelserve
 
-from . import bench, classify, doctor, evaluate, export, health, models, plan, serve, token, train, zoo
+from . import bench, classify, doctor, evaluate, export, health, models, plan, serve, show, token, train, zoo
 from .exits import CommandError, Exit
 
 
@@ -54,6 +54,7 @@ train.register(app)
 export.register(app)
 evaluate.register(app)
 classify.register(app)
+show.register(app)
 models.register(app)
 health.register(app)
 token.register(app)

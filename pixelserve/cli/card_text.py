@@ -80,14 +80,16 @@ def _calibration(calibration: Mapping[str, Any]) -> Facts:
 def _quantization(quantization: Mapping[str, Any]) -> Facts:
     if not quantization:
         return []
-    calibrated = f"{_number(quantization.get('calibration_samples'))} samples"
+    precision = _text(quantization.get("precision"))
+    # float16 has no ranges to find, only values that must fit.
+    how = "checked" if precision == "float16" else "calibrated"
     had = f"float32 accuracy {_percent(quantization.get('float32_accuracy'))}"
     changed = f"{_number(quantization.get('changed_labels'))} labels changed"
     shares = [f"{_percent(quantization.get('relative_bytes'))} of its size"]
     for size, share in _part(quantization, "relative_time").items():
         shares.append(f"{_percent(share)} of its time in batches of {size}")
     return [
-        ("precision", f"{_text(quantization.get('precision'))}, calibrated on {calibrated}"),
+        ("precision", f"{precision}, {how} on {_number(quantization.get('calibration_samples'))} samples"),
         ("against float32", ", ".join([had, changed, *shares])),
     ]
 

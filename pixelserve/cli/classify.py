@@ -200,4 +200,4 @@ def _finish(found: Counter[bool], finder: Finder, took_s: float) -> None:
     skipped = f"; skipped: {finder.skipped()}" if finder.skipped() else ""
     print(f"{total:,} {noun}, {failed:,} failed, {took_s:.2f} s, {rate:,.0f} pictures/s{skipped}", file=sys.stderr)
     if failed:
-        raise typer.Exit(Exit.SOME_PICTURES_FAILED)
+        raise typer.Exit(Exit.PICTURE_FAILED)

@@ -22,7 +22,7 @@ class Exit(IntEnum):
     REFUSED = 4, "the server refused the request permanently: unknown model, wrong value, no permission"
     NOT_NOW = 5, "the server is unreachable, busy, draining or too slow; try again later"
     SERVER_FAILED = 6, "the server or the network failed; see the server's log"
-    SOME_PICTURES_FAILED = 10, "classify: some pictures could not be classified; their rows say why"
+    PICTURE_FAILED = 10, "classify, show: a picture could not be classified; its row or the message says why"
     NOT_SERVING = 11, "health: the server is not serving"
     TOO_SLOW = 12, "bench: p99 is above --assert-p99-ms"
     UNFINISHED = 13, "serve: the grace ended before every accepted request's answer was sent"

@@ -45,6 +45,11 @@ Only if it is better than the version in service, on samples held out of trainin
   pixelserve train mnist-cnn --hold-out 0.1 --run-dir runs/next
   pixelserve export runs/next --to models --if-better --json | jq -r .verdict.reason
 
+For phones and for OpenVINO, too; the files are written to build/also/mnist-cnn/1:
+
+\b
+  pixelserve export runs/next --to models --also tflite --also openvino --also-to build/also
+
 Quantised to int8, for a smaller file and often more speed; prints the change in accuracy, size and time:
 
 
@@ -56,7 +61,22 @@ class Precision(StrEnum):
     """The number format a model computes in."""
 
     FLOAT32 = "float32"
+    FLOAT16 = "float16"
     INT8 = "int8"
+
+
+class Converter(StrEnum):
+    """The way from Keras to ONNX."""
+
+    TF2ONNX = "tf2onnx"
+    KERAS_JAX = "keras-jax"
+
+
+class Format(StrEnum):
+    """Another format beside ONNX."""
+
+    TFLITE = "tflite"
+    OPENVINO = "openvino"
 
 
 class OutputKind(StrEnum):
@@ -122,8 +142,46 @@ def export(
     ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="The model's number format; int8 is refused if accuracy falls by more than 0.3 points."),
+        typer.Option(
+            help="The model's number format; float16 and int8 are refused if accuracy falls by more than 0.3 points."
+        ),
     ] = Precision.FLOAT32,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            help="The version of ONNX's operator set to write; default: 17, or 18 with --converter keras-jax.",
+            metavar="NUMBER",
+        ),
+    ] = None,
+    converter: Annotated[
+        Converter,
+        typer.Option(
+            help="What converts a Keras model: tf2onnx, or keras-jax, Keras's own export in an environment with JAX."
+        ),
+    ] = Converter.TF2ONNX,
+    jax_python: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIXELSERVE_JAX_PYTHON",
+            help="Python of the environment for --converter keras-jax, which has the extra keras-jax; default: the one "
+            "of make .venv/stamps/jax.",
+            metavar="FILE",
+        ),
+    ] = None,
+    also: Annotated[
+        list[Format] | None,
+        typer.Option(
+            help="Also write the model for TensorFlow Lite or OpenVINO (needs the extra of that name); its runtime's "
+            "outputs must equal ONNX Runtime's. Repeatable."
+        ),
+    ] = None,
+    also_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of --also, outside the repository: the files are written to DIR/MODEL/VERSION.",
+            metavar="DIR",
+        ),
+    ] = None,
     if_better: Annotated[
         bool,
         typer.Option(
@@ -165,7 +223,13 @@ def export(
     """Export a trained model as ONNX, with its evidence, into a model repository."""
     exporter = extras.load("pixelserve_training.exporting.export", extra="export")
     kind = output_kind.value if output_kind else None
-    target = exporter.Target(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better)
+    conversion = exporter.Conversion(converter.value, opset, jax_python)
+    target = exporter.Target(
+        *(to, name, version, tolerance, precision.value, output, max_batch_size, kind, if_better),
+        conversion=conversion,
+        also=tuple(each.value for each in also or ()),
+        also_to=also_to,
+    )
     if exporter.is_run(source):
         brought = {"labels": labels, "output": output, "samples": samples, "pixel-scale": pixel_scale}
         given = [name for name, value in (brought | {"picture": picture} | words).items() if value is not None]
@@ -204,6 +268,10 @@ def _summary(exported: Any) -> str:
         lines.append(f"{figures} on {evaluation.samples:,} samples ({evaluation.split})")
     if exported.card.quantization is not None:
         lines.append(_against_float32(exported))
+    lines += [
+        f"{other.format}: differs from ONNX Runtime by at most {other.max_abs_error:.2g} ({', '.join(other.files)})"
+        for other in exported.card.other_formats
+    ]
     if not exported.rows.allows_merging:
         lines.append(_unmerged(exported.rows))
     if not exported.golden_samples:
@@ -237,7 +305,8 @@ def _against_float32(exported: Any) -> str:
     quantization = exported.card.quantization
     times = [f"{share:.2f} of its time in batches of {size}" for size, share in quantization.relative_time.items()]
     return (
-        f"int8, against float32: accuracy {exported.accuracy:.2%} instead of {quantization.float32_accuracy:.2%}, "
+        f"{quantization.precision}, against float32: "
+        f"accuracy {exported.accuracy:.2%} instead of {quantization.float32_accuracy:.2%}, "
         f"{quantization.changed_labels:,} labels changed, {quantization.relative_bytes:.2f} of its size, "
         f"{', '.join(times)}"
     )

@@ -55,4 +55,6 @@ def print_table(shown: "Table") -> None:
     screen = console()
     with screen.capture() as captured:
         screen.print(shown)
-    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    # Colours that rich decided on (a terminal, or FORCE_COLOR) are kept; click would remove them from a pipe.
+    coloured = screen.color_system is not None
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), color=coloured or None)

@@ -14,7 +14,10 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
+  pixelserve train mnist-cnn --watch                # the curves grow in your browser
+  pixelserve train mnist-cnn --mlflow local
   pixelserve train mnist-cnn --l2 1e-4 --dropout 0.3 --early-stopping 3 --epochs 50
+  pixelserve train mnist-cnn --set optimizer.name=sgd --set optimizer.momentum=0.9
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
 
@@ -89,6 +92,14 @@ def train(
         typer.Option(help="Train several models and combine them into one.", metavar="bagging|boosting|stacking"),
     ] = None,
     members: Annotated[int | None, typer.Option(help="Number of models in an ensemble; default: 5.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any other plain value of the recipe, such as optimizer.momentum=0.9; repeatable.",
+            metavar="PATH=VALUE",
+        ),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -141,6 +152,17 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write logs for TensorBoard into the run's folder.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write the training curves after each epoch to RUN.watch.html, and open it."),
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            help="Log to MLflow: a server's URL, sqlite:///FILE, or local for mlflow.db here (extra `mlflow`).",
+            metavar="local|URI",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -152,26 +174,29 @@ def train(
 ) -> None:
     """Train a recipe on its data set, measure it on the official test split and write a run folder."""
     fit = extras.load("pixelserve_training.running.fit", extra="training")
-    overrides = fit.Overrides(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed, held_out=hold_out
-    )
-    remedies = fit.Remedies(
-        l1=l1,
-        l2=l2,
-        dropout=dropout,
-        early_stopping=early_stopping,
-        folds=folds,
-        ensemble=ensemble,
-        members=members,
-    )
-    asked = {"overrides": overrides, "remedies": remedies, "tensorboard": tensorboard}
-    asked |= {"images": images, "skip_broken": skip_broken}
+    options = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "held_out": hold_out,
+        "l1": l1,
+        "l2": l2,
+        "dropout": dropout,
+        "early_stopping": early_stopping,
+        "folds": folds,
+        "ensemble": ensemble,
+        "members": members,
+        "balance": balance,
+    }
+    overrides = extras.load("pixelserve_training.running.overrides", extra="training").merged(options, settings)
+    asked = {"overrides": overrides, "tensorboard": tensorboard, "images": images, "skip_broken": skip_broken}
+    asked |= {"watch": watch, "mlflow": mlflow}
     asked["pictures"] = fit.PictureOptions(
         size=size,
         channels=None if colour is None else 3 if colour else 1,
         picture=picture,
         augment=augment,
-        balance=balance,
         backbone=backbone,
         weights=weights,
         tuning_epochs=tuning_epochs,

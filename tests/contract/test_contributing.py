@@ -18,9 +18,12 @@ SAMPLES = {
     "a metric": r"pixelserve_drift_stability_index",
     "an execution provider": r"\bimport Cuda\b|\bcuda_arena_shrink\b",
     "a picture format": r'\bavif\b|"AVIF"',
-    "a recipe": r"fashion_softmax",
+    "a recipe": r"fashion.softmax",
     "a data set": r"blood.fat",
+    "a learner": r"\bLogisticRecipe\b|\blogistic\.(load|FILE|Logistic)\b",
     "a remedy against overfitting": r"\bl1\b",
+    "a converter to ONNX": r"\bjax2onnx\b",
+    "another runtime's format": r"ai[_-]edge[_-]litert",
     "a chart value": r"\bpodLabels\b",
 }
 _CODE = ("benchmarks", "deploy", "examples", "models", "pixelserve", "proto", "server", "training")

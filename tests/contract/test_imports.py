@@ -24,8 +24,12 @@ CONFINED = {
     "tensorflow": ("training/",),
     "keras": ("training/",),
     "tf2onnx": ("training/",),
+    "jax": ("training/exporting/converters/on_jax.py",),
+    "ai_edge_litert": ("training/exporting/also/tflite.py",),
+    # Turns its telemetry off.
+    "openvino": ("training/exporting/also/openvino.py",),
     # Turns its telemetry off; the quantiser is a separate package, imported after it.
-    "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py"),
+    "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py", "training/exporting/half.py"),
     "pixelserve.onnx_runtime": ("server/engine/providers/", "training/runtime.py"),
     "prometheus_client": (
         *("server/observe/metrics.py", "server/observe/version_metrics.py", "server/observe/port.py"),
@@ -40,6 +44,7 @@ CONFINED = {
     "msgspec": ("server/api/rest/json_body.py",),
     "PIL": ("pixelserve/imaging/", "pixelserve/client/pictures.py", "examples/"),
     "fsspec": ("pixelserve/pull/sources.py",),
+    "mlflow": ("training/frameworks.py",),
     "grpc_health": ("server/api/health.py",),
     "grpc_reflection": ("server/api/reflection.py",),
     "watchfiles": ("server/repository/watcher.py",),

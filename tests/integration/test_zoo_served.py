@@ -17,7 +17,6 @@ from pixelserve_training import datasets, zoo
 from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.running import fit
-from pixelserve_training.running.fit import Overrides
 
 # Keras saves weights in a way that NumPy will not take much longer.
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -37,7 +36,7 @@ def zoo_runs(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     """A folder that holds a run of each recipe on real data; of images there are 200 to learn from."""
     folder, data_dir = tmp_path_factory.mktemp("runs"), root / "tests" / "data" / "tiny"
     for recipe in RECIPES:
-        overrides = Overrides(epochs=EPOCHS.get(recipe.name, 1))
+        overrides = {"epochs": EPOCHS.get(recipe.name, 1)}
         fit.train(recipe.name, data_dir=data_dir, run_dir=folder / recipe.name, overrides=overrides)
     return folder
 

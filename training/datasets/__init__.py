@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+from ..collected import collected
 from ..errors import UsageError
-from . import cifar10, mnist, tables
 from .dataset import Array, Dataset, Source, Split, Task, hold_out
 from .folds import stratified_folds
 
-__all__ = ["IMAGE_SHAPES", "Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
+__all__ = ["IMAGE_SHAPES", "NAMES", "Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
 
-_SOURCES: dict[str, Source] = mnist.SOURCES | cifar10.SOURCES | tables.SOURCES
+_SOURCES: dict[str, Source] = {
+    name: source for sources in collected(__name__, __path__, "SOURCES") for name, source in sources.items()
+}
+
+NAMES = sorted(_SOURCES)
+"""The data sets' names."""
 
 IMAGE_SHAPES = {name: source.image_shape for name, source in _SOURCES.items() if source.image_shape}
 """Height, width and channels of image data sets, by name."""

@@ -54,8 +54,8 @@ CARDS: dict[str, DataSetCard] = {
         "A. Krizhevsky, V. Nair and G. Hinton, 2009",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         "none stated; the authors ask to cite their report",
-        "web photographs, some of whose test images nearly occur in the training split; the zoo's figures are of a copy "
-        "that went through JPEG compression of quality 75",
+        "web photographs, some of whose test images nearly occur in the training split; the zoo's figures are of a "
+        "copy that went through JPEG compression of quality 75",
     ),
     "iris": DataSetCard(
         "Iris",
@@ -75,8 +75,12 @@ CARDS: dict[str, DataSetCard] = {
         "LGPL (the collection's)",
         "25 people, measured on what was learned",
     ),
-    "xor": DataSetCard("XOR", "two truth values and their exclusive or", 4, 0, "–", _TABLE, "–", "the whole truth table"),
-    "and": DataSetCard("AND", "two truth values and their conjunction", 4, 0, "–", _TABLE, "–", "the whole truth table"),
+    "xor": DataSetCard(
+        "XOR", "two truth values and their exclusive or", 4, 0, "–", _TABLE, "–", "the whole truth table"
+    ),
+    "and": DataSetCard(
+        "AND", "two truth values and their conjunction", 4, 0, "–", _TABLE, "–", "the whole truth table"
+    ),
 }
 """The cards by data set."""
 
@@ -85,8 +89,15 @@ def table() -> str:
     """Returns the cards as a Markdown table."""
     head = ("data set", "holds", "training", "test", "authors", "source", "licence", "what figures do not show")
     rows = [
-        (f"{card.title} (`{name}`)", card.holds, f"{card.training:,}", f"{card.test:,}" if card.test else "the same")
-        + (card.authors, card.source, card.licence, card.limits)
+        (
+            *(
+                f"{card.title} (`{name}`)",
+                card.holds,
+                f"{card.training:,}",
+                f"{card.test:,}" if card.test else "the same",
+            ),
+            *(card.authors, card.source, card.licence, card.limits),
+        )
         for name, card in CARDS.items()
     ]
     lines = [head, ("---",) * len(head), *rows]

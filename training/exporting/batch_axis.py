@@ -7,7 +7,7 @@ import numpy as np
 from .. import frameworks
 from ..progress import say
 from ..runtime import Array
-from .convert import Signature
+from .signature import Signature
 
 _RUNS = 3
 # Other sizes sum in a different order.

@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 
 _TABLE_AXES, _IMAGE_AXES = 2, 4
 _CHANNELS = {1, 3, 4}
-# By framework: the libraries that produce the ONNX file.
-_KERAS = ("keras", "numpy", "onnx", "pixelserve", "tensorflow", "tf2onnx")
-_LIBRARIES = {
-    "keras": _KERAS,
-    "tensorflow": _KERAS,
-    "scikit-learn": ("numpy", "onnx", "pixelserve", "scikit-learn", "skl2onnx"),
-    "numpy": ("numpy", "onnx", "pixelserve"),
-}
 
 
 @dataclass(frozen=True)
@@ -207,10 +199,11 @@ def make_card(
         output_kind=output_kind,
         picture=str(pictures) if pictures else None,
         parameters=source.parameters,
+        opset=source.opset,
         recipe=origin.recipe,
         seed=origin.seed,
         held_out=origin.held_out,
-        versions=_made_with(source) | (runs.library_versions(("pillow",)) if pictures else {}),
+        versions=dict(source.made_with) | (runs.library_versions(("pillow",)) if pictures else {}),
     )
 
 
@@ -219,12 +212,6 @@ def _reference(source: "Source", comparison: Comparison | None) -> Reference | N
         # For ONNX sources, ONNX Runtime computes the golden outputs; without samples there are none.
         return None
     return Reference(framework=source.framework, version=source.framework_version)
-
-
-def _made_with(source: "Source") -> dict[str, str]:
-    """Returns the versions of the libraries that produced the ONNX file, as far as the file states them."""
-    libraries = _LIBRARIES.get(source.framework)
-    return dict(source.made_with) if libraries is None else runs.library_versions(libraries)
 
 
 def _task(source: "Source", model: OnnxModel, origin: Origin) -> Task:

@@ -17,22 +17,23 @@ from ..measuring.published import Published
 from ..progress import say
 from ..running import checkpoint, interrupts, kept, runs
 from ..runtime import OnnxModel, Tensor
-from . import config, rows, sources
+from . import also, config, rows, sources
 from .better import held_out_samples, labelled_samples, publish_if_better
+from .converters.base import Conversion
 from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
 from .exported import Exported, Target
 from .finite import check_weights
 from .output_kind import Found, find
 from .picture_input import Pictures
 from .picture_line import asked_line, picture_line, served_pictures
-from .precision import INT8, to_int8
+from .precision import FLOAT16, INT8, against_float32, to_float16, to_int8
 from .publish import Content, Slot, Version, check_siblings, choose_slot, publish
 from .quantize import Calibration
 from .samples import Samples, read_labels, read_samples
 from .sources import Source
 from .verify import DEFAULT_TOLERANCE, Comparison, compare
 
-__all__ = ["Exported", "Target", "export_file", "export_run", "is_run"]
+__all__ = ["Conversion", "Exported", "Target", "export_file", "export_run", "is_run"]
 
 _RUN_PARITY_SAMPLES = 1000
 
@@ -83,7 +84,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     if dataset.sha256 != settings.dataset_sha256:
         raise SourceError(f"{run} was trained on different {dataset.name} files; give the same --data-dir")
     say(f"converting {run}")
-    source = sources.from_run(run, dataset.labels)
+    source = sources.from_run(run, dataset.labels, conversion=target.conversion)
     model = OnnxModel(source.onnx, source=str(run))
     split, quoted = dataset.quoted
     origin = Origin(
@@ -164,7 +165,7 @@ def export_file(
     say(f"converting {path}")
     is_declared = picture is not None and not is_onnx
     pictures = Pictures(pixel_scale, pixel_offset, size, keeps_floats, is_declared)
-    source = sources.read(path, pictures=pictures, labels=names)
+    source = sources.read(path, pictures=pictures, labels=names, conversion=target.conversion)
     if source.is_classifier and not names:
         raise UsageError(f"{path} ends in a softmax, so it is a classifier: give its labels with --labels FILE")
     model = OnnxModel(path if source.weights else source.onnx, source=str(path))
@@ -201,10 +202,16 @@ def _export(
     check_siblings(slot, model, origin.labels, target.max_batch_size)
     asked = origin.picture is not None and origin.recipe is None
     pictures = served_pictures(picture, model, labelled, slot.model_folder / config.CONFIG_FILE, asked=asked)
+    full = source, model
+    if target.precision == FLOAT16:
+        source, model = to_float16(source, model, samples, origin, calibration)
     comparison = None
     if samples is not None:
-        comparison = _compare(source, model, samples.first(parity_samples), labelled, target.tolerance)
+        # float16 may move a sample between two equally likely labels; its cost is measured in accuracy instead.
+        compared = labelled if target.precision != FLOAT16 else None
+        comparison = _compare(source, model, samples.first(parity_samples), compared, target.tolerance)
     golden = comparison.golden if comparison else None
+    also.check(target.also, target.also_to, golden, if_better=target.if_better)
     found = _output_kind(source, labelled, origin, golden, target)
     kind = found.kind if found else None
     config.check_output_kind(slot.model_folder / config.CONFIG_FILE, kind)
@@ -222,6 +229,14 @@ def _export(
     )
     if int8 is not None:
         card = int8.describe(card)
+    if target.precision == FLOAT16 and samples is not None:
+        quantization = against_float32(
+            *(full, (source, model), samples, origin, labelled), calibration=calibration, kind=kind
+        )
+        card = card.model_copy(update={"quantization": quantization})
+    other_files: dict[str, bytes] = {}
+    if golden is not None and target.also:
+        card, other_files = also.make_all(target.also, source, model, golden, card)
     proof = rows.prove(model, golden.inputs if golden else None, target.precision if int8 else source.precision)
     config_text = config.render(
         slot.model,
@@ -235,7 +250,8 @@ def _export(
     version = Version(source.onnx, card, golden, golden_pictures.make(pictures) if pictures else None, source.weights)
     content = Content(version, config_text, origin.labels)
     candidate = Published(slot.folder, card, model, tuple(origin.labels), kind, labelled, pictures)
-    slot, decision = _publish(slot, content, candidate, unseen, target)
+    with also.written(target.also_to, slot, other_files):
+        slot, decision = _publish(slot, content, candidate, unseen, target)
     tensors = _described(model.inputs), _described(model.outputs)
     return Exported(slot, card, *tensors, found, proof, golden.samples if golden else 0, decision)
 

@@ -1,6 +1,6 @@
 """The target and the result of an export."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from pixelserve.rows import RowProof
 from pixelserve.scores import OutputKind
 
 from ..measuring.challenge import Decision
+from .converters.base import Conversion
 from .output_kind import Found
 from .precision import FLOAT32
 from .publish import Slot
@@ -27,7 +28,7 @@ class Target:
     tolerance: float | None = None
     """Maximum accepted absolute difference of an output element; None uses the precision's default."""
     precision: str = FLOAT32
-    """The computation precision: float32 or int8."""
+    """The computation precision: float32, float16 or int8."""
     output: str | None = None
     """The output that the labels belong to; None finds it by its shape."""
     max_batch_size: int | None = None
@@ -36,6 +37,12 @@ class Target:
     """The kind of that output; None derives it from the graph and the samples."""
     if_better: bool = False
     """Whether to write the version only if it is better than the serving one."""
+    conversion: Conversion = field(default_factory=Conversion)
+    """How the model becomes ONNX."""
+    also: tuple[str, ...] = ()
+    """Other formats to write, by name."""
+    also_to: Path | None = None
+    """Their folder, outside the repository."""
 
 
 @dataclass(frozen=True)
@@ -92,5 +99,7 @@ class Exported:
             "max_abs_error": self.max_abs_error,
             "output_kind": self.card.output_kind,
             "rows": self.rows.state,
+            "opset": self.card.opset,
+            "other_formats": [entry.model_dump() for entry in self.card.other_formats],
             "quantization": self.card.quantization.model_dump() if self.card.quantization else None,
         }

@@ -10,17 +10,23 @@ from .. import frameworks
 from ..learners.backprop import SigmoidLayer
 from ..learners.logistic import WHITE, Logistic
 from ..runtime import Array
+from .converters.base import ir_version
 from .simplify import drop_unused
 
-# The newest that both skl2onnx and tf2onnx are tested with.
-_OPSET = 17
-_IR_VERSION = 8
+OPSETS = range(13, 23)
+"""The operator sets of these models: up to skl2onnx's newest."""
+DEFAULT_OPSET = 17
+"""Supported by every recent ONNX Runtime."""
 
 
-def sigmoid_network(layers: Sequence[SigmoidLayer]) -> bytes:
+def sigmoid_network(layers: Sequence[SigmoidLayer], opset: int = DEFAULT_OPSET) -> bytes:
     """Returns the ONNX file of a binary classifier, in float32.
 
     Input: `features` float32 [N, inputs]; output: both classes' `probabilities` float32 [N, 2].
+
+    Args:
+        layers: its layers.
+        opset: the version of ONNX's operator set, one of `OPSETS`.
     """
     nodes, tensor = [], "features"
     constants: dict[str, Array] = {"one": np.ones(())}
@@ -39,14 +45,19 @@ def sigmoid_network(layers: Sequence[SigmoidLayer]) -> bytes:
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2])],
         [_constant(name, np.asarray(value, np.float32)) for name, value in constants.items()],
     )
-    return _content(helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION))
+    opsets = [helper.make_opsetid("", opset)]
+    return _content(helper.make_model(graph, opset_imports=opsets, ir_version=ir_version(opset)))
 
 
-def logistic(model: Logistic) -> bytes:
+def logistic(model: Logistic, opset: int = DEFAULT_OPSET) -> bytes:
     """Converts a logistic regression with skl2onnx.
 
     Input: `image` uint8 [N, H, W, C]; output: `probabilities` float32 [N, classes]. skl2onnx's label output is dropped:
     it is the index of the highest probability, and a model with two outputs would not accept images.
+
+    Args:
+        model: the regression.
+        opset: the version of ONNX's operator set, one of `OPSETS`.
 
     Raises:
         MissingLibraryError: skl2onnx is not installed.
@@ -59,7 +70,7 @@ def logistic(model: Logistic) -> bytes:
         model.estimator,
         initial_types=[("rows", FloatTensorType([None, pixels]))],
         options={id(model.estimator): {"zipmap": False}},
-        target_opset={"": _OPSET, "ai.onnx.ml": 3},
+        target_opset={"": opset, "ai.onnx.ml": 3},
     )
     _take_pixels(converted, model.image_shape, pixels)
     classes = len(model.estimator.classes_)

@@ -12,7 +12,7 @@ from .. import frameworks
 from ..errors import UsageError
 from ..progress import say
 from . import pixel_range
-from .convert import Signature
+from .signature import Signature
 from .simplify import SUBGRAPHS
 
 _CHANNELS = (1, 3)
@@ -167,21 +167,22 @@ def _reshaped(signature: Signature, size: tuple[int | None, ...]) -> Signature:
     inner = signature.shape
     if inner[1:] == size:
         return signature
-    tf = frameworks.load().tf
+    # Keras's operations, unlike TensorFlow's, also accept the symbolic tensors of other backends' converters.
+    ops = frameworks.load().keras.ops
     # -1 is the number of samples.
-    rows = [-1, *inner[1:]]
+    rows = (-1, *inner[1:])
     return replace(
         signature,
-        call=lambda tensor: signature.call(tf.reshape(tensor, rows)),
+        call=lambda tensor: signature.call(ops.reshape(tensor, rows)),
         shape=(inner[0], *size),
         input_name=_INPUT,
     )
 
 
 def _of_bytes(signature: Signature, scaled: Callable[[Any], Any]) -> Signature:
-    tf = frameworks.load().tf
+    ops = frameworks.load().keras.ops
     return replace(
-        signature, call=lambda tensor: signature.call(scaled(tf.cast(tensor, signature.dtype))), dtype="uint8"
+        signature, call=lambda tensor: signature.call(scaled(ops.cast(tensor, signature.dtype))), dtype="uint8"
     )
 
 

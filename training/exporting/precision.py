@@ -1,4 +1,4 @@
-"""Compares an int8 version with its float32 model, and refuses it if it loses too much accuracy."""
+"""Compares int8 and float16 versions with their float32 model, and refuses them if they lose too much accuracy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from ..progress import say
 from ..runtime import CPU, CUDA, Array, OnnxModel
 from .evidence import Origin, check_range
 from .finite import check_outputs
+from .half import halve
 from .quantize import Calibration, quantize
 from .samples import Samples
 from .verify import first
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .sources import Source
 
 FLOAT32 = "float32"
+FLOAT16 = "float16"
 INT8 = "int8"
 
 # Of accuracy, a fraction of 1.
@@ -112,39 +114,131 @@ def to_int8(
     calibration = calibration or Calibration.choose(samples.inputs, origin.split)
     content = quantize(source.onnx, model, calibration, source=origin.recipe or "the model")
     made = OnnxModel(content, source="the int8 version")
-    say(f"comparing int8 with float32 on {samples.count:,} samples")
-    before, after = model.run(samples.inputs), made.run(samples.inputs)
-    check_outputs(after)
-    was, now = (
-        as_served(outputs[labelled].reshape(samples.count, -1), origin.labels, kind) for outputs in (before, after)
+    before, after = _Version(source, model), _Version(replace(source, onnx=content), made)
+    figures, quantization, outputs = _against_float32(
+        *(INT8, before, after, samples, origin, labelled, calibration), kind=kind, pictures=pictures
     )
+    parity = _parity(content, outputs, samples.first(_KERNEL_SAMPLES))
+    golden = Golden(first(samples.inputs), first(outputs))
+    return Variant(after.source, made, golden, figures, parity, quantization)
+
+
+def to_float16(
+    source: "Source", model: OnnxModel, samples: Samples | None, origin: Origin, calibration: Calibration | None
+) -> tuple["Source", OnnxModel]:
+    """Converts a float32 model to float16.
+
+    Args:
+        source: the original, with the float32 ONNX file.
+        model: that file, loaded.
+        samples: real inputs; outputs are compared on them afterwards, like those of any export.
+        origin: provenance and settings of the model.
+        calibration: samples whose values must fit; None uses `samples`.
+
+    Returns:
+        The source of the float16 version and its loaded file; its reference is the original.
+
+    Raises:
+        UsageError: there are no samples, or the model is not in float32 and in one file.
+        ParityError: a value does not fit into float16.
+        SourceError: ONNX Runtime cannot convert it.
+    """
+    if samples is None:
+        raise UsageError(
+            "--precision float16 needs inputs, to find values that do not fit into it; give x, and for the accuracy y, "
+            "with --samples FILE.npz"
+        )
+    if source.weights or source.precision != FLOAT32:
+        raise UsageError("--precision float16 is for float32 models in one file, below 2 GB; omit the option")
+    calibration = calibration or Calibration.choose(samples.inputs, origin.split)
+    content = halve(source.onnx, model, calibration, source=origin.recipe or "the model")
+    reference = source.reference or model.run
+    made = OnnxModel(content, source="the float16 version")
+    return replace(source, onnx=content, reference=reference, precision=FLOAT16), made
+
+
+def against_float32(
+    before: tuple["Source", OnnxModel],
+    after: tuple["Source", OnnxModel],
+    samples: Samples,
+    origin: Origin,
+    labelled: str | None,
+    *,
+    calibration: Calibration | None,
+    kind: OutputKind | None = None,
+) -> Quantization | None:
+    """Returns how a float16 version compares with its float32 model; None without classes and labels.
+
+    Args:
+        before: the float32 model.
+        after: its float16 version.
+        samples: the samples to measure both on.
+        origin: provenance and settings of the model.
+        labelled: the output whose classes the labels name.
+        calibration: the samples of `to_float16`.
+        kind: the kind of the output, or None if unknown.
+
+    Raises:
+        SamplesError: a sample's label is not one of the model's.
+        ParityError: accuracy falls by more than 0.3 points.
+    """
+    if labelled is None or samples.labels is None:
+        return None
+    check_range(samples.labels, origin.labels)
+    calibration = calibration or Calibration.choose(samples.inputs, origin.split)
+    versions = _Version(*before), _Version(*after)
+    return _against_float32(FLOAT16, *versions, samples, origin, labelled, calibration, kind=kind)[1]
+
+
+@dataclass(frozen=True)
+class _Version:
+    source: "Source"
+    model: OnnxModel
+
+
+def _against_float32(
+    precision: str,
+    before: _Version,
+    after: _Version,
+    samples: Samples,
+    origin: Origin,
+    labelled: str,
+    calibration: Calibration,
+    *,
+    kind: OutputKind | None,
+    pictures: PictureSpec | None = None,
+) -> tuple[Figures, Quantization, dict[str, Array]]:
+    """Returns the figures of a version, how it compares with float32, and its outputs for all samples."""
+    labels = np.asarray(samples.labels)
+    say(f"comparing {precision} with float32 on {samples.count:,} samples")
+    outputs = before.model.run(samples.inputs), after.model.run(samples.inputs)
+    check_outputs(outputs[1])
+    was, now = (as_served(each[labelled].reshape(samples.count, -1), origin.labels, kind) for each in outputs)
     picture_of = pictures_in(next(iter(samples.inputs.values())), pictures)
-    figures = measure(now, samples.labels, origin.labels, split=origin.split, picture_of=picture_of)
-    accuracy = measure(was, samples.labels, origin.labels, split=origin.split).accuracy
-    _check_loss(accuracy, figures.accuracy)
+    figures = measure(now, labels, origin.labels, split=origin.split, picture_of=picture_of)
+    accuracy = measure(was, labels, origin.labels, split=origin.split).accuracy
+    _check_loss(precision, accuracy, figures.accuracy)
     quantization = Quantization(
-        precision=INT8,
-        original=Reference(framework=source.framework, version=source.framework_version),
+        precision=precision,
+        original=Reference(framework=before.source.framework, version=before.source.framework_version),
         calibration_split=calibration.split,
         calibration_samples=calibration.count,
         float32_accuracy=accuracy,
         changed_labels=int((predictions(was) != predictions(now)).sum()),
-        max_abs_error=_largest_difference(before, after),
-        relative_bytes=round(len(content) / len(source.onnx), 4),
-        relative_time=_relative_time(model, made, samples),
+        max_abs_error=_largest_difference(*outputs),
+        relative_bytes=round(len(after.source.onnx) / len(before.source.onnx), 4),
+        relative_time=_relative_time(before.model, after.model, samples, precision),
     )
-    parity = _parity(content, after, samples.first(_KERNEL_SAMPLES))
-    golden = Golden(first(samples.inputs), first(after))
-    return Variant(replace(source, onnx=content), made, golden, figures, parity, quantization)
+    return figures, quantization, outputs[1]
 
 
-def _check_loss(before: float, after: float) -> None:
+def _check_loss(precision: str, before: float, after: float) -> None:
     # Exactly 0.3 points must not fail by a rounding error.
     if before - after > _MOST_LOSS + 1e-9:
         raise ParityError(
-            f"int8 costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), more "
-            f"than the accepted {_MOST_LOSS * 100:.1f}; nothing was written: omit --precision, or give other samples "
-            f"to calibrate on"
+            f"{precision} costs {(before - after) * 100:.2f} points of accuracy ({before:.2%} to {after:.2%}), more "
+            f"than the accepted {_MOST_LOSS * 100:.1f}; nothing was written: omit --precision"
+            f"{', or give other samples to calibrate on' if precision == INT8 else ''}"
         )
 
 
@@ -152,9 +246,9 @@ def _largest_difference(before: Mapping[str, Array], after: Mapping[str, Array])
     return max(float(np.abs(after[name].astype(np.float64) - before[name]).max(initial=0.0)) for name in before)
 
 
-def _relative_time(before: OnnxModel, after: OnnxModel, samples: Samples) -> dict[str, float]:
-    """Returns the median over rounds of the int8 version's time divided by the float32 model's, by batch size."""
-    say("timing int8 and float32")
+def _relative_time(before: OnnxModel, after: OnnxModel, samples: Samples, precision: str) -> dict[str, float]:
+    """Returns the median over rounds of a version's time divided by the float32 model's, by batch size."""
+    say(f"timing {precision} and float32")
     found = {}
     for size in timing.batch_sizes(before):
         times_s = timing.sample_times_s([(before, samples.inputs), (after, samples.inputs)], size)

@@ -48,6 +48,18 @@ class Calibration:
         """Number of samples."""
         return len(next(iter(self.inputs.values())))
 
+    def reader(self, model: OnnxModel) -> Any:
+        """Returns ONNX Runtime's reader of the samples, in the shapes of `model`."""
+        from onnxruntime.quantization import CalibrationDataReader
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
+            parts = _parts(self, model)
+
+            def get_next(self) -> dict[str, Array] | None:
+                return next(self.parts, None)
+
+        return Reader()
+
 
 def quantize(content: bytes, model: OnnxModel, calibration: Calibration, *, source: str) -> bytes:
     """Returns the ONNX file of the int8 version of a float32 model.
@@ -117,18 +129,12 @@ def _last_layer(graph: GraphProto) -> list[str]:
 
 
 def _quantize(model: ModelProto, runs: OnnxModel, calibration: Calibration, kept: list[str], path: Path) -> bytes:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-        parts = _parts(calibration, runs)
-
-        def get_next(self) -> dict[str, Array] | None:
-            return next(self.parts, None)
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     quantize_static(
         model,
         path,
-        Reader(),
+        calibration.reader(runs),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         # Processors without VNNI add pairs of 8-bit products in 16 bits, which 7-bit weights cannot overflow.

@@ -1,7 +1,7 @@
 """Reads trained models of every supported format, and converts them to ONNX."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -13,12 +13,14 @@ from ..learners import backprop, logistic
 from ..measuring.evaluate import score_each_class
 from ..running import runs
 from ..runtime import Array
-from . import convert, formats, graphs, keras_files, onnx_file, saved_models
+from . import converters, formats, graphs, keras_files, onnx_file, saved_models, signature
 from .batch_axis import with_free_batch
+from .converters.base import Conversion, choose_opset, content_of, opset_of
 from .picture_input import Pictures, check_size, take_scaled_pixels, with_pixels, with_size
 
 _TWO_CLASSES = 2
 _AS_IT_IS = Pictures()
+_BY_DEFAULT = Conversion()
 
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -45,11 +47,18 @@ class Source:
     labels: tuple[tuple[str, ...], ...] = ()
     """Possible class names from the model, each in index order; at most one of these fits its scores."""
     made_with: Mapping[str, str] = field(default_factory=dict)
-    """Versions of the libraries that made an .onnx file, as stated in it."""
+    """Versions of the libraries that made the ONNX file; of an .onnx file, as stated in it."""
     precision: str = "float32"
     """The computation precision."""
     weights: tuple[Path, ...] = ()
     """External data to be written beside the ONNX file, which is limited to 2 GB."""
+    function: signature.Signature | None = None
+    """The TensorFlow function that was converted; None for models of other libraries."""
+
+    @property
+    def opset(self) -> int | None:
+        """The version of ONNX's operator set in the file, or None if it uses others only."""
+        return opset_of(self.onnx) or None
 
 
 def is_onnx(path: Path) -> bool:
@@ -57,7 +66,9 @@ def is_onnx(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".onnx"
 
 
-def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = ()) -> Source:
+def read(
+    path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = (), conversion: Conversion = _BY_DEFAULT
+) -> Source:
     """Reads a .keras, .h5 or .onnx file or a SavedModel folder.
 
     Args:
@@ -66,29 +77,35 @@ def read(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = 
             pixels and scales them itself.
         labels: class names in index order; for a Keras model with one probability for two classes, the exported one
             has both (see `from_run`).
+        conversion: the converter and its settings.
 
     Raises:
         SourceError: it is missing, unreadable, or not a model with one input and one output.
-        UsageError: `pictures` does not fit the model.
+        UsageError: `pictures` or `conversion` does not fit the model.
     """
     keras_files.check_whole(path)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder")
     if (path / "saved_model.pb").is_file():
-        return _from_saved_model(path, pictures)
+        return _from_saved_model(path, pictures, conversion)
     if path.is_file() and path.suffix.lower() in keras_files.SUFFIXES:
-        return from_keras_file(path, pictures=pictures, labels=labels)
+        return from_keras_file(path, pictures=pictures, labels=labels, conversion=conversion)
     if is_onnx(path):
         if pictures != _AS_IT_IS:
             raise UsageError(
                 "--pixel-scale is for Keras models and SavedModels; for an .onnx file, give the range of its "
                 "training pixels with --scale, or --mean and --std"
             )
+        if replace(conversion, jax_python=None) != _BY_DEFAULT:
+            raise UsageError(
+                f"{path} is ONNX already and is served as it is: omit --converter and --opset, or have the tool that "
+                f"wrote it write another operator set (for PyTorch: opset_version=18)"
+            )
         return _from_onnx(path)
     raise formats.refusal(path)
 
 
-def from_run(run: Path, labels: Sequence[str]) -> Source:
+def from_run(run: Path, labels: Sequence[str], *, conversion: Conversion = _BY_DEFAULT) -> Source:
     """Reads the model in a run's folder, of any learner.
 
     A model of two classes has a probability for each, even if it was trained with a single one, so labels, their order
@@ -97,78 +114,100 @@ def from_run(run: Path, labels: Sequence[str]) -> Source:
     Args:
         run: the folder.
         labels: class names in index order; empty for a regression.
+        conversion: the converter and its settings; models of other libraries than Keras have one converter.
 
     Raises:
         SourceError: the model is missing or unreadable.
+        UsageError: `conversion` does not fit the model.
         MissingLibraryError: the library that trained it is not installed.
     """
     if (run / backprop.FILE).is_file():
-        return _from_layers(run / backprop.FILE, labels)
+        return _from_layers(run / backprop.FILE, labels, _opset_of_other(conversion, run))
     if (run / logistic.FILE).is_file():
-        return _from_logistic(run / logistic.FILE)
-    return from_keras_file(run / runs.MODEL, labels=labels)
+        return _from_logistic(run / logistic.FILE, _opset_of_other(conversion, run))
+    return from_keras_file(run / runs.MODEL, labels=labels, conversion=conversion)
 
 
-def _from_layers(path: Path, labels: Sequence[str]) -> Source:
+def _opset_of_other(conversion: Conversion, run: Path) -> int:
+    """Returns the operator set for a model of another library than Keras."""
+    if conversion.converter != converters.DEFAULT:
+        raise UsageError(
+            f"--converter {conversion.converter} is for models of Keras, and {run} is not; omit the option"
+        )
+    return choose_opset(conversion.opset, graphs.OPSETS, graphs.DEFAULT_OPSET, writer="the export of this model")
+
+
+def _from_layers(path: Path, labels: Sequence[str], opset: int) -> Source:
     trained = backprop.load(path)
 
     def reference(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {"probabilities": score_each_class(trained.predict(inputs["features"]), labels)}
 
-    content = graphs.sigmoid_network(trained.network)
-    return Source(content, reference, "numpy", np.__version__, trained.parameters, is_classifier=True)
+    return Source(
+        onnx=graphs.sigmoid_network(trained.network, opset),
+        reference=reference,
+        framework="numpy",
+        framework_version=np.__version__,
+        parameters=trained.parameters,
+        is_classifier=True,
+        made_with=runs.library_versions(("numpy", "onnx", "pixelserve")),
+    )
 
 
-def _from_logistic(path: Path) -> Source:
+def _from_logistic(path: Path, opset: int) -> Source:
     trained = logistic.load(path)
 
     def reference(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {"probabilities": trained.predict(inputs["image"])}
 
-    version = metadata.version("scikit-learn")
-    return Source(graphs.logistic(trained), reference, "scikit-learn", version, trained.parameters, is_classifier=True)
-
-
-def from_keras_file(path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = ()) -> Source:
-    """Reads a .keras or .h5 file; see `read`, and `from_run` for two labels."""
-    keras, model = frameworks.load().keras, keras_files.load(path)
-    signature = convert.keras_signature(model, source=str(path))
-    if signature.activation == "sigmoid" and len(labels) == _TWO_CLASSES and model.outputs[0].shape[-1] == 1:
-        signature = convert.with_both_classes(signature)
-    return _converted(
-        signature, pictures, path, framework="keras", version=keras.__version__, parameters=model.count_params()
+    return Source(
+        onnx=graphs.logistic(trained, opset),
+        reference=reference,
+        framework="scikit-learn",
+        framework_version=metadata.version("scikit-learn"),
+        parameters=trained.parameters,
+        is_classifier=True,
+        made_with=runs.library_versions(("numpy", "onnx", "pixelserve", "scikit-learn", "skl2onnx")),
     )
 
 
-def _from_saved_model(path: Path, pictures: Pictures) -> Source:
-    tf = frameworks.load().tf
-    signature = convert.saved_model_signature(saved_models.load(path), source=str(path))
-    return _converted(signature, pictures, path, framework="tensorflow", version=tf.__version__, parameters=None)
-
-
-def _converted(
-    signature: convert.Signature,
-    pictures: Pictures,
-    path: Path,
-    *,
-    framework: str,
-    version: str,
-    parameters: int | None,
+def from_keras_file(
+    path: Path, *, pictures: Pictures = _AS_IT_IS, labels: Sequence[str] = (), conversion: Conversion = _BY_DEFAULT
 ) -> Source:
-    source = str(path)
-    signature = with_free_batch(with_size(signature, pictures, source=source))
+    """Reads a .keras or .h5 file; see `read`, and `from_run` for two labels."""
+    keras, model = frameworks.load().keras, keras_files.load(path)
+    traced = signature.keras_signature(model, source=str(path))
+    if traced.activation == "sigmoid" and len(labels) == _TWO_CLASSES and model.outputs[0].shape[-1] == 1:
+        traced = signature.with_both_classes(traced)
+    source = _converted(traced, pictures, path, conversion)
+    return replace(source, framework="keras", framework_version=keras.__version__, parameters=model.count_params())
+
+
+def _from_saved_model(path: Path, pictures: Pictures, conversion: Conversion) -> Source:
+    traced = signature.saved_model_signature(saved_models.load(path), source=str(path))
+    return _converted(traced, pictures, path, conversion)
+
+
+def _converted(traced: signature.Signature, pictures: Pictures, path: Path, conversion: Conversion) -> Source:
+    source, converter = str(path), converters.find(conversion.converter)
+    opset = choose_opset(
+        conversion.opset, converter.opsets, converter.default_opset, writer=f"--converter {conversion.converter}"
+    )
+    traced = with_free_batch(with_size(traced, pictures, source=source))
     if pictures.scale is not None:
-        signature = with_pixels(signature, pictures, source=source)
-    model = convert.to_onnx(signature, source=source)
-    signature = take_scaled_pixels(signature, model, pictures)
-    check_size(signature, model.graph, source=source)
+        traced = with_pixels(traced, pictures, source=source)
+    converted = converter.convert(traced, conversion, opset=opset, source=source)
+    traced = take_scaled_pixels(traced, converted.model, pictures)
+    check_size(traced, converted.model.graph, source=source)
     return Source(
-        onnx=convert.content_of(model),
-        reference=signature.run,
-        framework=framework,
-        framework_version=version,
-        parameters=parameters,
-        is_classifier=signature.activation == "softmax",
+        onnx=content_of(converted.model),
+        reference=traced.run,
+        framework="tensorflow",
+        framework_version=frameworks.load().tf.__version__,
+        parameters=None,
+        is_classifier=traced.activation == "softmax",
+        made_with=converted.made_with,
+        function=traced,
     )
 
 

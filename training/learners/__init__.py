@@ -1,12 +1,34 @@
-"""Learners: one module per kind of recipe, each with a `fit` that returns a `Trained` model."""
+"""Learners: one module per kind of recipe, each with a `LEARNER` that trains it; see `learner.Learner`."""
 
+from typing import Any
+
+from ..collected import collected
 from ..datasets import Dataset
-from ..recipe import BackpropRecipe, KerasRecipe, LogisticRecipe, Recipe
+from ..recipe import Recipe
 from ..running.checkpoint import Checkpoint
 from ..trained import Trained
-from . import backprop, distilled, ensemble, logistic, network, transfer
+from .learner import Learner, Remedy
 
-__all__ = ["fit"]
+__all__ = ["REMEDIES", "Learner", "Remedy", "fit", "of"]
+
+_LEARNERS: dict[type[Recipe], Learner[Any]] = {
+    learner.kind: learner for learner in collected(__name__, __path__, "LEARNER")
+}
+
+REMEDIES: list[Remedy] = collected(__name__, __path__, "REMEDY")
+"""The remedies against overfitting."""
+
+
+def of(recipe: Recipe) -> Learner[Any]:
+    """Returns the learner of a recipe's kind.
+
+    Raises:
+        TypeError: there is none.
+    """
+    for kind in type(recipe).__mro__:
+        if kind in _LEARNERS:
+            return _LEARNERS[kind]
+    raise TypeError(f"no learner for a {type(recipe).__name__}")
 
 
 def fit(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Trained:
@@ -25,16 +47,4 @@ def fit(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint | None = None) 
         DivergedError: the loss became NaN or infinite.
         WeakMemberError: an ensemble's members are no better than guessing.
     """
-    if isinstance(recipe, KerasRecipe):
-        if recipe.transfer:
-            return transfer.fit(recipe, dataset, checkpoint)
-        if recipe.ensemble:
-            return ensemble.fit(recipe, dataset, checkpoint)
-        if recipe.teacher:
-            return distilled.fit(recipe, dataset, checkpoint)
-        return network.fit(recipe, dataset, checkpoint)
-    if isinstance(recipe, BackpropRecipe):
-        return backprop.fit(recipe, dataset)
-    if isinstance(recipe, LogisticRecipe):
-        return logistic.fit(recipe, dataset)
-    raise TypeError(f"no learner for a {type(recipe).__name__}")
+    return of(recipe).fit(recipe, dataset, checkpoint)

@@ -24,19 +24,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from ..datasets import Array, Dataset
 from ..errors import DivergedError, SourceError
 from ..progress import say
-from ..recipe import BackpropRecipe
+from ..recipe import Count, Rate, Recipe
 from ..report import Layer
+from ..running.checkpoint import Checkpoint
+from .learner import Learner
 
 FILE = "network.npz"
 
 Loss = Literal["squared_error", "cross_entropy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackpropRecipe(Recipe):
+    """A network of sigmoid units for two classes, trained by back-propagation in NumPy."""
+
+    hidden: Annotated[int, Field(ge=0)]
+    """Units in the hidden layer; 0: no hidden layer."""
+    loss: Loss
+    """Which error E is."""
+    learning_rate: Rate
+    """The step size."""
+    epochs: Count
+    """Number of steps; each follows the gradient of all rows."""
 
 
 @dataclass(frozen=True)
@@ -173,3 +190,16 @@ def _start(recipe: BackpropRecipe, features: int) -> list[SigmoidLayer]:
     random = np.random.default_rng(recipe.seed)
     sizes = [features, *([recipe.hidden] if recipe.hidden else []), 1]
     return [SigmoidLayer(random.normal(size=(inputs, units)), np.zeros(units)) for inputs, units in pairwise(sizes)]
+
+
+class Backprop(Learner[BackpropRecipe]):
+    """Trains a `BackpropRecipe`."""
+
+    kind = BackpropRecipe
+
+    def fit(self, recipe: BackpropRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> SigmoidNetwork:
+        """Trains a network; nothing is kept before it is finished."""
+        return fit(recipe, dataset)
+
+
+LEARNER = Backprop()

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..datasets import Array, Split
 from ..recipe import KerasRecipe
+from .learner import Remedy
 
 
 def class_weights(recipe: KerasRecipe, targets: Array) -> dict[int, float] | None:
@@ -40,3 +41,6 @@ def sampled(recipe: KerasRecipe, train: Split) -> Split:
     most = int(sizes.max())
     chosen = [np.resize(random.permutation(np.flatnonzero(train.targets == label)), most) for label in classes]
     return train.take(np.concatenate(chosen))
+
+
+REMEDY = Remedy(options={"balance": "balance"})

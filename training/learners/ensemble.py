@@ -1,12 +1,28 @@
 """Trains several networks of one recipe and joins them into one."""
 
+from dataclasses import replace
+
 from ..datasets import Dataset, hold_out
+from ..progress import say
 from ..recipe import KerasRecipe
 from ..running.checkpoint import Checkpoint
 from . import bagging, boosting, members, stacking
+from .learner import Remedy
 from .network import Network
 
 _KINDS = {"bagging": bagging.fit, "boosting": boosting.fit, "stacking": stacking.fit}
+
+
+def _joined(recipe: KerasRecipe) -> KerasRecipe:
+    """Returns the recipe without what its members do without."""
+    if recipe.calibrated:
+        say(f"an ensemble is not calibrated, as {recipe.name} alone is")
+    if recipe.teacher:
+        say(f"an ensemble's members learn without the teacher that {recipe.name} alone has")
+    return replace(recipe, calibrated=False, teacher=None)
+
+
+REMEDY = Remedy({"ensemble": "ensemble.kind", "members": "ensemble.members"}, _joined)
 
 
 def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:

@@ -1,5 +1,10 @@
-"""Saves a network after each epoch of training, logs it, and restores a saved one."""
+"""Saves a network after each epoch of training, logs it, and restores a saved one.
 
+Not Keras's BackupAndRestore, CSVLogger and ModelCheckpoint: each overwrites a file of its own, so a kill between two
+leaves weights, epoch and history that do not fit together, or an empty file that no attempt to resume survives.
+"""
+
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,31 +13,33 @@ from .. import frameworks
 from ..running.checkpoint import Checkpoint, damaged
 
 
-def callbacks(checkpoint: Checkpoint | None, save: Callable[[Path], None]) -> list[Any]:
+def callbacks(checkpoint: Checkpoint | None, averaged: Any, save: Callable[[Path], None]) -> list[Any]:
     """Returns the Keras callbacks that save each epoch, and log it on request.
-
-    Keras's own BackupAndRestore stores neither the history nor the best epoch, and leaves a partial file if it is
-    stopped while writing.
 
     Args:
         checkpoint: the target; None: no callbacks.
+        averaged: the callback of `averaging` before these, or None.
         save: writes the model to a file, as if the run ended now.
     """
     if checkpoint is None:
         return []
-    kept = _keeping(checkpoint, save)
+    kept = _keeping(checkpoint, averaged, save)
     if checkpoint.logs is None:
         return [kept]
     frameworks.check_tensorboard()
     return [kept, frameworks.load().keras.callbacks.TensorBoard(checkpoint.logs, write_graph=False)]
 
 
-def _keeping(checkpoint: Checkpoint, save: Callable[[Path], None]) -> Any:
+def _keeping(checkpoint: Checkpoint, averaged: Any, save: Callable[[Path], None]) -> Any:
     base: Any = frameworks.load().keras.callbacks.Callback
 
     class Keeping(base):  # type: ignore[misc]  # Keras has no types
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            checkpoint.keep(logs, self.model.save_weights, save)
+            checkpoint.keep(logs, self._save_weights, save)
+
+        def _save_weights(self, path: Path) -> None:
+            with contextlib.nullcontext() if averaged is None else averaged.learning():
+                self.model.save_weights(path)
 
     return Keeping()
 

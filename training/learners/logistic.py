@@ -17,11 +17,27 @@ from .. import frameworks
 from ..datasets import Array, Dataset, stratified_folds
 from ..errors import SourceError
 from ..progress import say
-from ..recipe import LogisticRecipe
+from ..recipe import Count, Factor, Rate, Recipe, Several
 from ..report import Layer
+from ..running.checkpoint import Checkpoint
+from .learner import Learner
 
 FILE = "logistic.npz"
 WHITE = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticRecipe(Recipe):
+    """Logistic regression on images' pixels, one class against the others, by scikit-learn's SGDClassifier."""
+
+    alpha: Factor
+    """Factor of l2 regularisation."""
+    learning_rate: Rate
+    """The constant learning rate."""
+    epochs: Count
+    """Passes over the training split."""
+    folds: Several
+    """Number of folds for cross-validation before training."""
 
 
 @dataclass(frozen=True)
@@ -129,3 +145,24 @@ def _classifier(**options: Any) -> Any:
 def _rows(images: Array) -> Array:
     """Returns images uint8 [N, H, W, C] as rows float32 [N, H · W · C] in 0 to 1."""
     return np.asarray(images.reshape(len(images), -1) / np.float32(WHITE))
+
+
+class LogisticRegression(Learner[LogisticRecipe]):
+    """Trains a `LogisticRecipe`."""
+
+    kind = LogisticRecipe
+
+    def fit(self, recipe: LogisticRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Logistic:
+        """Trains a logistic regression; nothing is kept before it is finished."""
+        return fit(recipe, dataset)
+
+    def folds(self, recipe: LogisticRecipe) -> int | None:
+        """Returns the recipe's number of folds."""
+        return recipe.folds
+
+    def fold_accuracies(self, recipe: LogisticRecipe, dataset: Dataset, count: int) -> tuple[float, ...]:
+        """Trains the folds' models in parallel."""
+        return cross_validate(recipe, dataset, count)
+
+
+LEARNER = LogisticRegression()

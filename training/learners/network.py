@@ -17,7 +17,7 @@ from ..recipe import KerasRecipe, Optimizer
 from ..report import Layer
 from ..running.checkpoint import Checkpoint
 from ..running.runs import MODEL
-from . import balancing, keeping, regularize, stopping, watching
+from . import averaging, balancing, keeping, regularize, stopping, watching
 from .mirroring import mirrored
 from .mixing import cut_mixed
 from .teaching import taught
@@ -143,6 +143,7 @@ class _Learner:
     model: Any
     # The model behind augmentation layers, with its teacher's loss.
     augmented: Any
+    augmentation: list[Any]
 
     def compile(self, samples: int) -> None:
         keras = frameworks.load().keras
@@ -164,10 +165,12 @@ class _Learner:
         steps = -(-len(train) // self.recipe.batch_size)
         progress = TrainingProgress(epochs=self.recipe.epochs, steps=steps)
         watched = _batches(held_out.inputs, self._targets(held_out), _PREDICTION_BATCH) if len(held_out) else None
+        batches = self._training_batches(train)
+        averaged = self._averaging(train) if self.recipe.optimizer.averaging is not None else None
         progress.start()
         try:
             history = self.augmented.fit(
-                self._training_batches(train),
+                batches,
                 initial_epoch=self._first_epoch(checkpoint),
                 epochs=self.recipe.epochs,
                 validation_data=watched,
@@ -175,10 +178,11 @@ class _Learner:
                 # The batches are already shuffled.
                 shuffle=False,
                 verbose=0,
-                # In this order: stopping may swap in averaged weights, but the saved weights are those that learn.
+                # In this order: what is kept, and what early stopping ends with, is the average.
                 callbacks=[
                     watching.callback(progress),
-                    *keeping.callbacks(checkpoint, self.save),
+                    *([averaged] if averaged is not None else []),
+                    *keeping.callbacks(checkpoint, averaged, self.save),
                     *stopping.callbacks(self.recipe, checkpoint),
                 ],
             )
@@ -191,6 +195,17 @@ class _Learner:
     def _training_batches(self, train: Split) -> Any:
         batches = _batches(train.inputs, self._targets(train), self.recipe.batch_size, shuffled=True)
         return cut_mixed(batches, self.recipe.cut_mix) if self.recipe.cut_mix else batches
+
+    def _averaging(self, train: Split) -> Any:
+        steps = max(min(len(train), averaging.SAMPLES) // self.recipe.batch_size, 1)
+        # Samples may be sorted by class.
+        chosen = np.random.default_rng(self.recipe.seed).permutation(len(train))[: steps * self.recipe.batch_size]
+        return averaging.callback(self.model, self._training_batches(train.take(chosen)), self._augment)
+
+    def _augment(self, samples: Any) -> Any:
+        for layer in self.augmentation:
+            samples = layer(samples, training=True)
+        return samples
 
     def _restore(self, checkpoint: Checkpoint) -> dict[str, list[float]]:
         """Restores an interrupted run; returns the history of its completed epochs, if any."""
@@ -227,14 +242,8 @@ class _Learner:
         return mirrored(model) if self.recipe.mirrored else model
 
     def save(self, path: Path) -> None:
-        """Writes the model as if the run ended now, without affecting training."""
-        weights = self.model.get_weights()
-        # Swaps in averaged weights, if there are any.
-        self.augmented.optimizer.finalize_variable_values(self.augmented.trainable_weights)
-        try:
-            self.finished().save(path)
-        finally:
-            self.model.set_weights(weights)
+        """Writes the model as if the run ended with this epoch."""
+        self.finished().save(path)
 
 
 def _learner(recipe: KerasRecipe, classes: int, teacher: Network | None = None) -> _Learner:
@@ -244,10 +253,10 @@ def _learner(recipe: KerasRecipe, classes: int, teacher: Network | None = None) 
         learning = model if recipe.teacher is None or teacher is None else taught(model, recipe.teacher, teacher.model)
     before = recipe.augmentation() if recipe.augmentation is not None else []
     if not before and learning is model:
-        return _Learner(recipe, classes, model, model)
+        return _Learner(recipe, classes, model, model, [])
     # Augmentation stays in front of the model and the teacher around it, so neither is exported.
     image = keras.Input(model.input_shape[1:], dtype="float32")
-    return _Learner(recipe, classes, model, keras.Sequential([image, *before, learning]))
+    return _Learner(recipe, classes, model, keras.Sequential([image, *before, learning]), before)
 
 
 @contextlib.contextmanager
@@ -290,7 +299,6 @@ def _optimizer(optimizer: Optimizer, steps: int) -> Any:
             warmup_target=rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
-    # Keras replaces the weights with their average at the end of fit.
     averaging = {} if optimizer.averaging is None else {"use_ema": True, "ema_momentum": optimizer.averaging}
     config = {"learning_rate": rate, **averaging, **optimizer.options}
     return keras.optimizers.get({"class_name": optimizer.name, "config": config})

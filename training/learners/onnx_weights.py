@@ -62,6 +62,8 @@ def _find(path: Path) -> Path:
 def _kernels(graph: Any) -> list[tuple[Array, Array | None]]:
     """Returns the kernels in Keras's order of axes, each with its bias, in the order of the graph, each once."""
     stored = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    # A MatMul's bias is added by the next node.
+    added = {node.input[0]: node.input[1] for node in graph.node if node.op_type == "Add"}
     found: dict[str, tuple[Array, Array | None]] = {}
     for node in graph.node:
         if node.op_type not in ("Conv", "MatMul", "Gemm") or len(node.input) < 2 or node.input[1] not in stored:
@@ -71,7 +73,8 @@ def _kernels(graph: Any) -> list[tuple[Array, Array | None]]:
             kernel = kernel.transpose(2, 3, 1, 0)
         elif any(each.name == "transB" and each.i for each in node.attribute):
             kernel = kernel.T
-        found.setdefault(node.input[1], (kernel, stored.get(node.input[2]) if len(node.input) > 2 else None))
+        bias = node.input[2] if len(node.input) > 2 else added.get(node.output[0], "")
+        found.setdefault(node.input[1], (kernel, stored.get(bias)))
     return list(found.values())
 
 

@@ -5,8 +5,11 @@ from typing import Any
 from .. import frameworks
 from ..errors import UsageError
 from ..recipe import KerasRecipe, Regularization
+from .learner import Remedy
 
 _REGULARIZER = "kernel_regularizer"
+
+REMEDY = Remedy({"l1": "regularization.l1", "l2": "regularization.l2", "dropout": "regularization.dropout"})
 
 
 def build(recipe: KerasRecipe, classes: int) -> Any:

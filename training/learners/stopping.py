@@ -1,5 +1,6 @@
 """Stops training when the held-out loss no longer falls."""
 
+from dataclasses import replace
 from typing import Any
 
 from .. import frameworks
@@ -7,21 +8,29 @@ from ..progress import say
 from ..recipe import KerasRecipe
 from ..running.checkpoint import Checkpoint
 from . import keeping
+from .learner import Remedy
+
+_HELD_OUT = 0.1
+
+
+def _holding_out(recipe: KerasRecipe) -> KerasRecipe:
+    if recipe.held_out:
+        return recipe
+    say(f"early stopping holds out {_HELD_OUT:.0%} of the training samples")
+    return replace(recipe, held_out=_HELD_OUT)
+
+
+REMEDY = Remedy({"early_stopping": "regularization.patience"}, _holding_out)
 
 
 def callbacks(recipe: KerasRecipe, checkpoint: Checkpoint | None = None) -> list[Any]:
     """Returns the Keras callbacks for early stopping; none if the recipe has no patience.
 
-    At the end the model has the weights of the epoch with the lowest held-out loss; with averaging, the averaged
-    weights are evaluated and kept. A resumed run counts the epochs before.
+    At the end the model has the weights of the epoch with the lowest held-out loss. A resumed run counts the epochs
+    before, which Keras's callback alone forgets.
     """
     patience = recipe.regularization.patience
-    if patience is None:
-        return []
-    # It swaps in the average at the end of an epoch, which must happen before the weights are evaluated.
-    averaged = recipe.optimizer.averaging is not None
-    swap = [frameworks.load().keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaged else []
-    return [*swap, _early_stopping(patience, checkpoint)]
+    return [] if patience is None else [_early_stopping(patience, checkpoint)]
 
 
 def is_over(recipe: KerasRecipe, checkpoint: Checkpoint) -> bool:

@@ -1,6 +1,8 @@
 """Distillation: a network learns a teacher's probabilities beside the labels.
 
-Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
+Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2. Not keras.distillation.Distiller: its
+teacher would see other images than an augmented network, its held-out loss includes the teacher's, so early stopping
+could not use it, and its weights include the teacher's, so each checkpoint would hold both.
 """
 
 from functools import cache, partial

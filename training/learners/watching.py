@@ -1,4 +1,7 @@
-"""Shows a network's training, and stops it if it diverges."""
+"""Shows a network's training, and stops it if it diverges.
+
+Not Keras's TerminateOnNaN, which sees losses only: none covers the last update, whose NaN would be saved.
+"""
 
 from typing import Any
 
@@ -25,7 +28,7 @@ def callback(progress: TrainingProgress) -> Any:
             progress.end_step(self.epoch, batch, logs)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            # A step's loss is computed before its update, so no loss covers the last update.
+            # A step's loss is computed before its update.
             if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
                 raise DivergedError(epoch=epoch + 1, step=self.step + 1)
             progress.end_epoch(epoch, logs)

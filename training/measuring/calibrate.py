@@ -1,7 +1,8 @@
 """Temperature scaling: calibrates a classifier's confidence without changing predictions.
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2: a temperature divides all logits. It minimises
-the negative log-likelihood on held-out samples.
+the negative log-likelihood on held-out samples. Not scikit-learn's CalibratedClassifierCV(method="temperature"), which
+minimises the same but keeps the temperature to itself, while it must go into the model's last layer.
 """
 
 from typing import Any
@@ -25,11 +26,12 @@ def find_temperature(probabilities: Array, labels: Array) -> float:
     """
     # Imported here, because exporting and measuring do not need it.
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY))
+    logits = _logits(probabilities)
 
     def loss(log_temperature: float) -> float:
-        chosen = _log_softmax(logits / np.exp(log_temperature))[np.arange(len(labels)), labels]
+        chosen = log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels]
         return float(-chosen.mean())
 
     found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
@@ -38,8 +40,9 @@ def find_temperature(probabilities: Array, labels: Array) -> float:
 
 def apply_temperature(probabilities: Array, temperature: float) -> Array:
     """Returns probabilities, float [N, classes], with their logits divided by `temperature`."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY))
-    return np.exp(_log_softmax(logits / temperature)).astype(probabilities.dtype)
+    from scipy.special import softmax
+
+    return np.asarray(softmax(_logits(probabilities) / temperature, axis=1), probabilities.dtype)
 
 
 def divide_logits(model: Any, temperature: float) -> None:
@@ -54,6 +57,5 @@ def divide_logits(model: Any, temperature: float) -> None:
     layer.set_weights([weights / temperature for weights in layer.get_weights()])
 
 
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+def _logits(probabilities: Array) -> Array:
+    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY))

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import datasets, zoo
+from .. import datasets, learners, zoo
 from ..datasets import hold_out
 from ..errors import SourceError
 from ..progress import say
-from ..recipe import KerasRecipe, Recipe
+from ..recipe import Recipe
 from . import evaluation_data, published, timing
 from .evaluation_data import EvaluationData
 from .interval import wilson
@@ -79,7 +79,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Returns a row per recipe, from the simplest to the flagships, without measuring."""
+    """Returns a row per recipe, from the shortest training to the longest, without measuring."""
     return [Row(recipe) for recipe in zoo.recipes()]
 
 
@@ -132,9 +132,10 @@ def _interval(recipe: Recipe, data: EvaluationData, figure: float) -> tuple[floa
 
 def _goal_samples(recipe: Recipe, test: EvaluationData, data_dir: Path | None) -> EvaluationData:
     """Returns the goal's samples, or the test split if a trained model cannot be measured on them."""
-    if recipe.goal.split != "validation" or not isinstance(recipe, KerasRecipe):
+    share = learners.of(recipe).held_out(recipe)
+    if recipe.goal.split != "validation" or not share:
         return test
-    _, held_out = hold_out(datasets.load(recipe.dataset, data_dir).train, recipe.held_out)
+    _, held_out = hold_out(datasets.load(recipe.dataset, data_dir).train, share)
     (name,) = test.inputs
     return replace(test, inputs={name: held_out.inputs}, targets=held_out.targets, split="validation")
 

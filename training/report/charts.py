@@ -10,16 +10,21 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..measuring.evaluate import CALIBRATION_BINS, expected_calibration_error
-from .content import Labels, Regression, Scores
+from pixelserve.figures import Calibration, ReliabilityBin
+
+from .content import Labels, Regression
 from .style import BLUE, GREY, LIGHT_GREY, ORANGE, WIDTH_IN, figure, picture, shorten
 
 CURVES = (("loss", "val_loss"), ("accuracy", "val_accuracy"))
 """Names in a history, by panel: of the training split and of the validation split."""
 
+LEAST_BINNED = 30
+"""Samples that a bin needs for an accuracy: of fewer, a half is uncertain by more than 18 points."""
+
 # Above these numbers of classes, there is no room for figures, and then none for names.
 _MOST_COUNTED = 20
 _MOST_NAMED = 60
+_BESIDE_DEGREES = 25
 
 
 @picture
@@ -42,7 +47,7 @@ def class_counts(splits: Mapping[str, Labels], names: Sequence[str]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("samples")
-        axes.set_title(f"{split}: {len(labels):,} samples")
+        axes.set_title(f"{split}: {len(labels):,}")
     _name_ticks(panels[0], names, on="y")
     panels[0].invert_yaxis()
     return drawn
@@ -85,15 +90,15 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
 
 @picture
-def confusion_matrix(labels: Labels, predicted: Labels, names: Sequence[str]) -> Figure:
+def confusion_matrix(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
     """Draws the confusion matrix: one row per true label, coloured by the share of the row.
 
+    Not scikit-learn's ConfusionMatrixDisplay, which colours counts: a good classifier's errors would be invisible.
+
     Args:
-        labels: integer [N], the index of each sample's true label.
-        predicted: integer [N], the index of its prediction.
+        counts: int64 [classes, classes], true labels in rows.
         names: the labels in index order.
     """
-    counts = confusion(labels, predicted, len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side_in = min(max(4.6, 0.62 * len(names)), max(WIDTH_IN, 0.22 * len(names)), 2 * WIDTH_IN)
     drawn = figure(side_in * 0.88, side_in * 1.04)
@@ -112,8 +117,7 @@ def confusion_matrix(labels: Labels, predicted: Labels, names: Sequence[str]) ->
     _name_ticks(axes, names, on="y")
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    correct = int(np.trace(counts))
-    axes.set_title(f"Confusion matrix: {correct:,} of {len(labels):,} correct")
+    axes.set_title(f"Confusion matrix: {np.trace(counts):,} of {counts.sum():,} correct")
     bar = drawn.colorbar(
         image, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1], format=PercentFormatter(1, 0, " %")
     )
@@ -121,53 +125,47 @@ def confusion_matrix(labels: Labels, predicted: Labels, names: Sequence[str]) ->
     return drawn
 
 
-def confusion(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
-    """Returns the confusion matrix, int64 [classes, classes], one row per true label."""
-    flat = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
-    return flat.reshape(classes, classes)
-
-
 @picture
-def reliability(scores: Scores, labels: Labels) -> Figure:
-    """Draws accuracy against confidence in equal-width bins, and the number of samples per bin.
+def reliability(calibration: Calibration) -> Figure:
+    """Draws accuracy against confidence in equal-width bins of at least 30 samples, and the samples of every bin.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1. Not scikit-learn's CalibrationDisplay, which
+    knows neither the number of samples nor more than two classes.
 
     Args:
-        scores: float [N, classes], probabilities.
-        labels: integer [N], the index of each sample's true label.
+        calibration: a classifier's, with its bins.
     """
-    confidence, correct = scores.max(axis=1).astype(np.float64), scores.argmax(axis=1) == labels
-    bins = bin_of(confidence)
-    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
-    filled = counts > 0
-    accuracy = np.bincount(bins, correct, CALIBRATION_BINS)[filled] / counts[filled]
-    mean_confidence = np.bincount(bins, confidence, CALIBRATION_BINS)[filled] / counts[filled]
-    edges = np.arange(CALIBRATION_BINS) / CALIBRATION_BINS * 100
-    width = 100 / CALIBRATION_BINS
+    bins = calibration.reliability
+    edges = np.arange(len(bins)) / len(bins) * 100
+    width = 100 / len(bins)
+    shown = [(edge, each) for edge, each in zip(edges, bins, strict=True) if is_shown(each)]
+    accuracy = [100 * float(each.accuracy or 0) for _, each in shown]
 
     drawn = figure(6.2, 5.6)
     upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.bar(edges[filled], accuracy * 100, width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
-    upper.plot([0, 100], [0, 100], color=GREY, linestyle="--", label="accuracy = confidence")
-    upper.plot(
-        mean_confidence * 100, accuracy * 100, "D", color=ORANGE, markersize=4, label="mean confidence of the bin"
+    upper.bar(
+        [edge for edge, _ in shown], accuracy, width, align="edge", color=BLUE, edgecolor="white", label="accuracy"
     )
+    upper.plot([0, 100], [0, 100], color=GREY, linestyle="--", label="accuracy = confidence")
+    confidence = [100 * float(each.confidence or 0) for _, each in shown]
+    upper.plot(confidence, accuracy, "D", color=ORANGE, markersize=4, label="mean confidence of the bin")
     upper.set_ylim(0, 103)
     upper.set_ylabel("accuracy, %")
     upper.legend(loc="upper left")
-    error = expected_calibration_error(confidence, correct)
-    upper.set_title(f"Expected calibration error {error:.4f} ({CALIBRATION_BINS} bins)")
-    lower.bar(edges, counts / len(labels) * 100, width, align="edge", color=GREY, edgecolor="white")
+    upper.set_title(f"Expected calibration error {calibration.expected_calibration_error:.4f} ({len(bins)} bins)")
+    counts = lower.bar(edges, [each.samples for each in bins], width, align="edge", color=GREY, edgecolor="white")
+    lower.bar_label(counts, [f"{each.samples:,}" for each in bins], padding=2, fontsize=6.5)
+    lower.margins(y=0.25)
     lower.set_xlim(0, 100)
     lower.set_xlabel("confidence (probability of the prediction), %")
-    lower.set_ylabel("samples, %")
+    lower.set_ylabel("samples")
+    lower.yaxis.set_major_formatter("{x:,.0f}")
     return drawn
 
 
-def bin_of(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Returns each sample's bin, int64 [N]; bins include their upper edge, as in `expected_calibration_error`."""
-    return np.ceil(confidence * CALIBRATION_BINS).astype(np.int64).clip(1, CALIBRATION_BINS) - 1
+def is_shown(part: ReliabilityBin) -> bool:
+    """Returns whether a bin has the samples for an accuracy."""
+    return part.samples >= LEAST_BINNED
 
 
 @picture
@@ -193,12 +191,22 @@ def plane(regression: Regression) -> Figure:
         set_label(shorten(name, 30), labelpad=8)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MaxNLocator(6))
-    axes.view_init(elev=20, azim=-55)
+    axes.view_init(elev=15, azim=_facing(regression))
     axes.set_box_aspect((1, 1, 0.9), zoom=0.9)
     axes.legend(loc="upper left")
     mean_squared_error = float(np.mean((targets - fitted) ** 2))
     axes.set_title(f"{len(targets)} samples and the fitted plane; mean squared error {mean_squared_error:,.4g}")
     return drawn
+
+
+def _facing(regression: Regression) -> float:
+    """Returns the azimuth, in degrees, from which the plane shows its face: downhill of it, and a little beside.
+
+    Seen along its height lines a plane is a line.
+    """
+    # In the picture's units: both ranges are drawn at the same length.
+    downhill = -np.asarray(regression.coefficients) * np.ptp(regression.features, axis=0)
+    return float(np.degrees(np.arctan2(downhill[1], downhill[0]))) + _BESIDE_DEGREES
 
 
 def _name_ticks(axes: Axes, names: Sequence[str], *, on: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,40 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """What the report opens with.
+
+    Raises:
+        SamplesError: an accuracy is not between 0 and 1, or there are no samples.
+    """
+
+    metric: Literal["accuracy", "mean_squared_error"]
+    """What was measured."""
+    figure: float
+    """The figure: an accuracy, a fraction of 1, or an error."""
+    samples: int
+    """Number of samples it was measured on."""
+    split: str
+    """These samples in words, such as "held-out samples"."""
+    date: str
+    """The day of the run, such as 2026-11-29."""
+    claimed: float | None = None
+    """The recipe's claim for the same figure on the same samples; None: it has none."""
+    next: Sequence[str] = ()
+    """Commands to continue with."""
+
+    def __post_init__(self) -> None:
+        """Checks the figure."""
+        if not self.samples or (self.metric == "accuracy" and not 0 <= self.figure <= 1):
+            raise SamplesError(
+                f"a report's headline: {self.metric} {self.figure} of {self.samples} samples; expected an accuracy "
+                f"from 0 to 1 of at least 1 sample"
+            )
+
+
+@dataclass(frozen=True)
 class Predictions:
-    """A classifier's predictions on the test split.
+    """A classifier's predictions on samples that it was measured on.
 
     Raises:
         SamplesError: there are none, or the arrays do not match.
@@ -50,6 +82,8 @@ class Predictions:
     """Index of each sample's true label, integer [N]."""
     images: Pixels | None = None
     """Raw pixels, uint8 [N, H, W, C], C 1 or 3; None if the samples are not images."""
+    split: str = field(kw_only=True)
+    """These samples in words, such as "held-out samples"."""
 
     def __post_init__(self) -> None:
         """Checks the arrays."""
@@ -115,6 +149,8 @@ class ReportContent:
 
     title: str
     """The page's heading, such as the recipe's name."""
+    headline: Headline | None = None
+    """The run's result."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The run's settings, plain values by name."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -125,10 +161,12 @@ class ReportContent:
     """The classes' names in index order; empty if the model is not a classifier."""
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """loss, val_loss, accuracy and val_accuracy (fractions of 1), one entry per epoch; others are omitted."""
+    history_note: str = ""
+    """How the network of the validation curve differs from the saved one; empty if it does not."""
     samples: Samples | None = None
     """Labelled training images."""
     predictions: Predictions | None = None
-    """The classifier's scores on the test split."""
+    """The classifier's scores on the samples that it was measured on."""
     layers: Sequence[Layer] = ()
     """The network's layers in order."""
     regression: Regression | None = None

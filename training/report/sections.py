@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pixelserve.figures import SUREST_ERRORS
+from pixelserve.figures import SUREST_ERRORS, Calibration, Evaluation
 
-from ..measuring.evaluate import measure
-from . import charts, gallery, layers
+from ..measuring.evaluate import confusion, measure
+from . import charts, gallery, layers, style
 from .content import Labels, Pixels, ReportContent, Scores
+from .style import shorten
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ def _data(content: ReportContent) -> Iterator[Section]:
     splits: dict[str, Labels] = {}
     if content.samples is not None:
         images, labels = content.samples.images, content.samples.labels
-        splits["training split"] = labels
+        splits["training samples"] = labels
         picture = gallery.sample_grid(images, labels, names)
         yield Section("samples", f"The first images of {len(np.unique(labels))} classes.", picture)
     if content.predictions is not None:
-        splits["test split"] = content.predictions.labels
+        splits[content.predictions.split] = content.predictions.labels
     if splits:
         counts = {split: np.bincount(labels, minlength=len(names)) for split, labels in splits.items()}
-        ranges = [f"{split}: {_range(count)} samples per class" for split, count in counts.items()]
+        ranges = [f"{split}: {_range(count)} per class" for split, count in counts.items()]
         columns = [[f"{samples:,}" for samples in count] for count in counts.values()]
         table = [("class", *counts), *zip(names, *columns, strict=True)]
         yield Section("class-counts", f"{'; '.join(ranges)}.".capitalize(), charts.class_counts(splits, names), table)
@@ -58,7 +59,8 @@ def _training(content: ReportContent) -> Iterator[Section]:
     last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in curves.items() if len(values))
     columns = [[f"{value:.4f}" for value in values] + [""] * (epochs - len(values)) for values in curves.values()]
     table = [("epoch", *curves), *zip(map(str, range(1, epochs + 1)), *columns, strict=True)]
-    yield Section("training-curves", f"Last of {epochs} epochs: {last}.", charts.training_curves(curves), table)
+    note = f"Last of {epochs} epochs: {last}. {content.history_note}".strip()
+    yield Section("training-curves", note, charts.training_curves(curves), table)
 
 
 def _predictions(content: ReportContent) -> Iterator[Section]:
@@ -67,24 +69,58 @@ def _predictions(content: ReportContent) -> Iterator[Section]:
     names, labels, images = _names(content), content.predictions.labels, content.predictions.images
     scores = _a_score_a_class(content.predictions.scores)
     # None if the scores are not probabilities.
-    calibration = measure(scores, labels, names, split="test").calibration
-    yield _confusion(scores, labels, names)
+    figures = measure(scores, labels, names, split=content.predictions.split)
+    calibration = figures.calibration
+    yield _confusion(confusion(scores, labels), names, content.predictions.split)
+    if figures.evaluation.per_class:
+        yield _per_class(figures.evaluation)
     if images is not None:
         yield _errors(images, labels, scores, names, as_probability=calibration is not None)
     if images is not None and calibration is not None:
         yield _doubt(images, labels, scores, names)
     if calibration is not None:
-        error = f"{calibration.expected_calibration_error:.4f} over {calibration.bins} bins"
-        yield Section("reliability", f"Expected calibration error: {error}.", charts.reliability(scores, labels))
+        yield _reliability(calibration)
 
 
-def _confusion(scores: Scores, labels: Labels, names: Sequence[str]) -> Section:
-    predicted = scores.argmax(axis=1)
-    counts = charts.confusion(labels, predicted, len(names))
-    note = f"{np.trace(counts):,} of {len(labels):,} samples are classified correctly."
+def _confusion(counts: npt.NDArray[np.int64], names: Sequence[str], split: str) -> Section:
+    note = f"{np.trace(counts):,} of {counts.sum():,} {split} are classified correctly."
     rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, counts, strict=True)]
     table = [("label \\ prediction", *names), *rows]
-    return Section("confusion-matrix", note, charts.confusion_matrix(labels, predicted, names), table)
+    return Section("confusion-matrix", note, charts.confusion_matrix(counts, names), table)
+
+
+def _per_class(evaluation: Evaluation) -> Section:
+    low, high = evaluation.balanced_accuracy_interval or (0.0, 0.0)
+    note = (
+        f"Balanced accuracy, the mean recall: {evaluation.balanced_accuracy or 0:.2%} (95 % interval {low:.2%} to "
+        f"{high:.2%})."
+    )
+    table: list[Sequence[str]] = [("class", "samples", "precision", "recall", "F1")]
+    for name, each in evaluation.per_class.items():
+        shares = (
+            (each.precision, each.precision_interval),
+            (evaluation.per_class_recall.get(name), each.recall_interval),
+            (each.f1, each.f1_interval),
+        )
+        cells = ("–" if share is None else f"{share:.2%}{_between(interval)}" for share, interval in shares)
+        table.append((name, f"{evaluation.per_class_samples.get(name, 0):,}", *cells))
+    return Section("per-class", note, table=table)
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.2%} to {interval[1]:.2%})"
+
+
+def _reliability(calibration: Calibration) -> Section:
+    error = f"Expected calibration error: {calibration.expected_calibration_error:.4f} over {calibration.bins} bins."
+    if not any(map(charts.is_shown, calibration.reliability)):
+        return Section("reliability", f"{error} No bin has the {charts.LEAST_BINNED} samples for an accuracy.")
+    table = [("confidence, %", "samples", "accuracy, %")]
+    for index, each in enumerate(calibration.reliability):
+        low, high = (f"{100 * edge / calibration.bins:.1f}" for edge in (index, index + 1))
+        accuracy = f"{100 * (each.accuracy or 0):.1f}" if charts.is_shown(each) else "–"
+        table.append((f"{low} to {high}", f"{each.samples:,}", accuracy))
+    return Section("reliability", error, charts.reliability(calibration), table)
 
 
 def _errors(images: Pixels, labels: Labels, scores: Scores, names: Sequence[str], *, as_probability: bool) -> Section:
@@ -117,6 +153,17 @@ def _layers(content: ReportContent) -> Iterator[Section]:
         table = layers.table(content.layers)
         note = f"Layers: {len(content.layers)}, parameters: {table[-1][-1]}."
         yield Section("layers", note, layers.layer_table(content.layers), table)
+
+
+def undrawable(content: ReportContent) -> str:
+    """Returns a note about class names that no installed font can draw in the pictures; empty if all are drawn."""
+    missing = style.undrawable("".join(content.labels))
+    if not missing:
+        return ""
+    return (
+        f"No installed font has the characters {shorten(missing, 20)} of the class names, so the pictures show boxes "
+        f"for them; install one, for Chinese, Japanese and Korean Debian's fonts-noto-cjk, and train or draw again."
+    )
 
 
 def _range(counts: npt.NDArray[np.int64]) -> str:

@@ -4,9 +4,10 @@ import functools
 import io
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
-from matplotlib import style
+from matplotlib import font_manager, style
 from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, "Color Universal Design": distinguishable with all common kinds of colour blindness.
@@ -18,8 +19,12 @@ LIGHT_GREY = "#E4E4E4"
 WIDTH_IN = 7.5
 
 _DPI = 144
+_LATIN = "DejaVu Sans"
+# Tried in this order for characters that it lacks; each of the first has all of Chinese, Japanese and Korean.
+_FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans CJK KR", "WenQuanYi Zen Hei")
+_FALLBACK_FILES = ("NotoSansCJK", "wqy-zenhei")
 STYLE = {
-    "font.family": ["DejaVu Sans"],
+    "font.family": [_LATIN],
     "font.size": 10,
     "axes.titlesize": 12,
     "axes.titlepad": 10,
@@ -45,13 +50,38 @@ def picture(draw: Callable[Arguments, Figure]) -> Callable[Arguments, bytes]:
     @functools.wraps(draw)
     def encode(*args: Arguments.args, **kwargs: Arguments.kwargs) -> bytes:
         buffer = io.BytesIO()
-        # Matplotlib warns of characters that the font lacks: they are drawn as boxes, but the page shows them.
-        with style.context(["default", STYLE]), warnings.catch_warnings():
+        # The page names the characters that no font has, once.
+        with style.context(["default", STYLE, {"font.family": list(families())}]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
             draw(*args, **kwargs).savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
         return buffer.getvalue()
 
     return encode
+
+
+@functools.cache
+def families() -> tuple[str, ...]:
+    """Returns the fonts of all texts: Matplotlib's own, and the installed ones for other scripts."""
+    fonts = font_manager.fontManager
+    if not _installed():
+        # Matplotlib lists a system's fonts once; these may have been installed since.
+        for path in font_manager.findSystemFonts():
+            if Path(path).name.startswith(_FALLBACK_FILES):
+                fonts.addfont(path)
+    return (_LATIN, *_installed())
+
+
+def _installed() -> tuple[str, ...]:
+    found = {entry.name for entry in font_manager.fontManager.ttflist}
+    return tuple(name for name in _FALLBACKS if name in found)
+
+
+def undrawable(text: str) -> str:
+    """Returns the characters of a text that no font has, each once."""
+    drawable: set[int] = set()
+    for family in families():
+        drawable |= set(font_manager.get_font(font_manager.findfont(family)).get_charmap())
+    return "".join(dict.fromkeys(each for each in text if each.isprintable() and ord(each) not in drawable))
 
 
 def figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:

@@ -13,7 +13,7 @@ state.json is replaced last and atomically, so after any interruption it names c
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,11 @@ class State(BaseModel):
     """Histories of an ensemble's trained models, or of a teacher, by name."""
 
     @property
+    def planned(self) -> int | None:
+        """Number of epochs that the run is to have; None: it has none."""
+        return self.settings.learner.get("epochs")
+
+    @property
     def is_kept(self) -> bool:
         """Whether there is anything to resume from."""
         return bool(self.epochs or self.members)
@@ -84,6 +89,8 @@ class Checkpoint:
         """`run` is the finished run's folder; `logged` tells whether TensorBoard logs are written."""
         self.folder = folder_of(run)
         self.state = state
+        self.followers: Sequence[Callable[[State], None]] = ()
+        """Called with the state after each kept epoch."""
         self.logs = self.folder / LOGS if logged else None
         self._trained_before_s = state.training_s
         self._started_s = time.monotonic()
@@ -143,6 +150,8 @@ class Checkpoint:
         finally:
             self.state = kept
             self.tidy()
+        for follow in self.followers:
+            follow(self.state)
 
     def keep_member(self, name: str, history: Mapping[str, list[float]], write: Callable[[Path], None]) -> None:
         """Saves an ensemble's trained model, or a teacher, beside the earlier ones.

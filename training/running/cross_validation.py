@@ -6,10 +6,9 @@ from typing import Any
 
 from .. import learners
 from ..datasets import Dataset, stratified_folds
-from ..learners import logistic
 from ..measuring.evaluate import measure
 from ..progress import say
-from ..recipe import LogisticRecipe, Recipe
+from ..recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ def cross_validate(recipe: Recipe, dataset: Dataset, count: int) -> CrossValidat
         UsageError: a class has fewer training samples than there are folds.
         DivergedError: a loss became NaN or infinite.
     """
-    if isinstance(recipe, LogisticRecipe):
-        return CrossValidation(logistic.cross_validate(recipe, dataset, count))
+    if own := learners.of(recipe).fold_accuracies(recipe, dataset, count):
+        return CrossValidation(own)
     accuracies = []
     for number, (others, fold) in enumerate(stratified_folds(dataset.train, count), start=1):
         say(f"fold {number} of {count}")

@@ -1,24 +1,24 @@
 """Trains a recipe: the run that `pixelserve train` starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .. import learners
 from ..datasets import Array, Dataset, Split, hold_out
 from ..measuring.evaluate import Figures, measure, measure_regression, score_each_class
 from ..progress import say
-from ..recipe import Goal, KerasRecipe, LogisticRecipe, Recipe
+from ..recipe import Goal, Recipe
 from ..trained import Trained
-from . import interrupts, resume, run_report, runs
+from . import following, interrupts, resume, run_report, runs
 from .cross_validation import CrossValidation, cross_validate
 from .job import Job, prepare
-from .overrides import Overrides
 from .own import DEFAULTS, PictureOptions
-from .remedies import NONE, Remedies
 from .resume import Request
 
-__all__ = ["Overrides", "PictureOptions", "Remedies", "TrainingRun", "train"]
+__all__ = ["PictureOptions", "TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ def train(
     *,
     data_dir: Path | None,
     run_dir: Path | None,
-    overrides: Overrides,
-    remedies: Remedies = NONE,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
     pictures: PictureOptions = DEFAULTS,
+    watch: bool = False,
+    mlflow: str | None = None,
     resumed: bool = False,
 ) -> TrainingRun:
     """Trains a recipe, evaluates the model on the test split and writes the run's folder.
@@ -77,18 +78,19 @@ def train(
         recipe_name: the recipe's name in the zoo.
         data_dir: folder of the data set's official files; None: Keras downloads them.
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
-        overrides: changes of the recipe.
-        remedies: options against overfitting.
+        overrides: other values than the recipe's; see `overrides.apply`.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
         images: the user's own pictures: a folder with one folder per class, a .csv or an .npz file; None: the recipe's
             data set.
         skip_broken: whether to skip unreadable pictures.
         pictures: what the network is to see of them and start from.
+        watch: whether to show a report that grows with each epoch.
+        mlflow: URI of the MLflow store to log to; None: none.
         resumed: whether to resume the stopped run of `run_dir`, or to keep a finished one; its options need not be
             repeated and cannot be changed.
 
     Raises:
-        UsageError: an unknown recipe, an invalid override or remedy, an existing run folder, or a run that was started
+        UsageError: an unknown recipe, an invalid override, an existing run folder, or a run that was started
             with other settings.
         DataError: the data set is not available.
         SourceError: the unfinished run's state is damaged.
@@ -97,12 +99,15 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(overrides, remedies, tensorboard, images, skip_broken, pictures)
+        request = Request(dict(overrides), tensorboard, images, skip_broken, watch, mlflow, pictures)
         job = prepare(recipe_name, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
             return _finished(job)
-        with resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)):
+        with (
+            resume.kept(job.checkpoint, resume.command(job.recipe.name, data_dir, job.folder)),
+            following.followed(job.checkpoint, job.followers),
+        ):
             return _run(job)
 
 
@@ -116,14 +121,16 @@ def _run(job: Job) -> TrainingRun:
     figures = _measure(scores, trained, dataset)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
-    report = run_report.gather(job.settings, trained, dataset, scores[dataset.quoted[0]][1], metrics)
+    goal = _goal(job)
+    claimed, figure = None if job.own else recipe.claimed, _figure(goal, figures, validation)
+    # A cross-validation's figure is of all training samples.
+    samples = figures[goal.split].evaluation.samples if goal.split in figures else len(dataset.train)
+    headline = run_report.headline(goal, figure, samples=samples, claimed=claimed, folder=job.folder)
+    shown = goal.split if goal.split in scores else dataset.quoted[0]
+    report = run_report.gather(recipe, job.settings, trained, dataset, scores, metrics, shown=shown, headline=headline)
     outcome = runs.Outcome(trained, metrics, report, checkpoint.logs, dataset if job.own else None)
     runs.write(job.folder, job.settings, outcome)
-    goal = _goal(job)
-    claimed = None if job.own else recipe.claimed
-    return TrainingRun(
-        recipe, job.folder, _figure(goal, figures, validation), training_s, claimed, goal.split, validation
-    )
+    return TrainingRun(recipe, job.folder, figure, training_s, claimed, goal.split, validation)
 
 
 def _goal(job: Job) -> Goal:
@@ -142,7 +149,7 @@ def _finished(job: Job) -> TrainingRun:
 
 def _cross_validate(job: Job) -> CrossValidation | None:
     """Cross-validates on request; a resumed run already has its figures."""
-    folds = job.recipe.folds if isinstance(job.recipe, KerasRecipe | LogisticRecipe) else None
+    folds = learners.of(job.recipe).folds(job.recipe)
     if not folds:
         return None
     if job.checkpoint.state.folds:
@@ -155,7 +162,7 @@ def _cross_validate(job: Job) -> CrossValidation | None:
 def _predict(recipe: Recipe, trained: Trained, dataset: Dataset) -> dict[str, tuple[Split, Array]]:
     """Returns the evaluated splits, quoted and held-out, each with the model's outputs."""
     splits: dict[str, Split] = dict([dataset.quoted])
-    if isinstance(recipe, KerasRecipe) and len(held_out := hold_out(dataset.train, recipe.held_out)[1]):
+    if len(held_out := hold_out(dataset.train, learners.of(recipe).held_out(recipe))[1]):
         splits["validation"] = held_out
     for name, split in splits.items():
         say(f"measuring on {len(split):,} {name} samples")

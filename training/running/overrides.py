@@ -1,54 +1,71 @@
-"""Options of `pixelserve train` that override a recipe."""
+"""The options of `pixelserve train` that override a recipe's plain values."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from .. import learners, plain_values
 from ..errors import UsageError
-from ..recipe import KerasRecipe, Recipe
+from ..recipe import Recipe
+
+# Short names of values, each by the paths that kinds of recipes have for it.
+_SHORT: dict[str, tuple[str, ...]] = {
+    "epochs": ("epochs",),
+    "batch_size": ("batch_size",),
+    "learning_rate": ("optimizer.learning_rate", "learning_rate"),
+    "seed": ("seed",),
+    "held_out": ("held_out",),
+    "folds": ("folds",),
+    **{name: (path,) for remedy in learners.REMEDIES for name, path in remedy.options.items()},
+}
+_OPTIONS = {"learning_rate": "--lr", "held_out": "--hold-out"}
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """Overrides of a recipe; None keeps the recipe's value."""
+def apply(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """Returns a recipe with other plain values.
 
-    epochs: int | None = None
-    """Passes over the training split."""
-    batch_size: int | None = None
-    """Samples a step."""
-    learning_rate: float | None = None
-    """The learning rate; with a schedule, its maximum."""
-    seed: int | None = None
-    """Fixes the initial weights and the order of the samples."""
-    held_out: float | None = None
-    """The held-out share of the training split, a fraction of 1."""
+    Args:
+        recipe: the recipe.
+        overrides: the values, as such or as text, by dotted path (`plain_values`) or by short name: epochs, batch_size,
+            learning_rate, seed, held_out, folds and those of `learners.REMEDIES`.
 
-    def apply(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe with the overrides applied.
+    Raises:
+        UsageError: the recipe has no such value, or the value is out of range, given twice, or does not fit the others.
+    """
+    if not overrides:
+        return recipe
+    known = plain_values.listed(recipe)
+    values: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    for name, value in overrides.items():
+        path = next((path for path in _SHORT.get(name, ()) if path in known), name)
+        if path in values:
+            raise UsageError(f"{option(name)} and {options[path]} are the same value; give one of them")
+        values[path], options[path] = value, option(name)
+    recipe = plain_values.changed(recipe, values, options=options)
+    for remedy in learners.REMEDIES:
+        if not values.keys().isdisjoint(remedy.options.values()):
+            recipe = remedy.adapt(recipe)
+    learners.of(recipe).check(recipe)
+    return recipe
 
-        Raises:
-            UsageError: a count below 1, a rate not above 0, a seed invalid for NumPy, or an option that the recipe's
-                learner does not have.
-        """
-        self._check()
-        if self.seed is not None:
-            recipe = replace(recipe, seed=self.seed)
-        options = ("epochs", "batch_size", "learning_rate", "held_out")
-        given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
-        if isinstance(recipe, KerasRecipe) and "learning_rate" in given:
-            given["optimizer"] = replace(recipe.optimizer, learning_rate=given.pop("learning_rate"))
-        unknown = [name.replace("_", " ") for name in given if not hasattr(recipe, name)]
-        if unknown:
-            raise UsageError(f"{recipe.name} has no {' and no '.join(unknown)} to choose; omit the option")
-        return replace(recipe, **given)
 
-    def _check(self) -> None:
-        for option, value, least in (
-            ("epochs", self.epochs, 1),
-            ("batch-size", self.batch_size, 1),
-            ("seed", self.seed, 0),
-        ):
-            if value is not None and not least <= value < 2**32:
-                raise UsageError(f"--{option} {value}: expected {least} to {2**32 - 1}")
-        if self.held_out is not None and not 0 < self.held_out < 1:
-            raise UsageError(f"--hold-out {self.held_out}: expected a number between 0 and 1")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise UsageError(f"--lr {self.learning_rate}: expected a number above 0")
+def merged(options: Mapping[str, Any], texts: Sequence[str] | None) -> dict[str, Any]:
+    """Returns overrides from options by short name (None: not given) and texts such as optimizer.momentum=0.9.
+
+    Raises:
+        UsageError: a text has another form, or a value is given twice.
+    """
+    found = {name: value for name, value in options.items() if value is not None}
+    for text in texts or ():
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--set {text}: expected PATH=VALUE, such as optimizer.momentum=0.9")
+        if path in found:
+            raise UsageError(f"--set {path} is given twice; give it once")
+        found[path] = value
+    return found
+
+
+def option(name: str) -> str:
+    """Returns the option of `pixelserve train` for a value, by its short name or dotted path."""
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}") if name in _SHORT else f"--set {name}"

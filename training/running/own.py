@@ -27,7 +27,6 @@ _USUAL = (96, 96, 3)
 # Steps of each phase: few, because there are few weights to learn, or they are nearly right.
 _FROZEN_STEPS, _TUNING_STEPS = 200, 60
 _TUNING_RATE = 0.03
-_BALANCES = ("none", "weights", "sampling")
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,6 @@ class PictureOptions:
     """How pictures are fitted, in the words of docs/pictures.md."""
     augment: str | None = None
     """The augmentation's preset."""
-    balance: str | None = None
-    """How classes of different size get the same influence."""
     backbone: str | None = None
     """The trained network to start from."""
     weights: str | None = None
@@ -57,7 +54,7 @@ class PictureOptions:
         Raises:
             UsageError: they do not.
         """
-        given = {name: value for name, value in vars(self).items() if value is not None and name != "balance"}
+        given = {name: value for name, value in vars(self).items() if value is not None}
         if given and not own:
             raise UsageError(
                 f"{_option(next(iter(given)))} is for your own pictures; give them with --images, or omit it"
@@ -71,27 +68,14 @@ class PictureOptions:
         for name in ("backbone", "weights", "tuning_epochs"):
             if name in given and not is_transfer:
                 raise UsageError(f"{_option(name)} is for the recipe {TRANSFER}; give that instead of {recipe.name}")
-        for name, known in (("augment", tuple(PRESETS)), ("balance", _BALANCES)):
-            value = getattr(self, name)
-            if value is not None and value not in known:
-                raise UsageError(f'--{name} "{value}": expected {", ".join(known[:-1])} or {known[-1]}')
+        if self.augment is not None and self.augment not in PRESETS:
+            raise UsageError(f'--augment "{self.augment}": expected one of {", ".join(PRESETS)}')
         if self.tuning_epochs is not None and self.tuning_epochs < 0:
             raise UsageError(f"--tuning-epochs {self.tuning_epochs}: expected 0 or more")
 
-    def balanced(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe with the classes' balance.
-
-        Raises:
-            UsageError: its learner has none.
-        """
-        if self.balance is None:
-            return recipe
-        if not isinstance(recipe, KerasRecipe) or "categorical_crossentropy" not in recipe.loss:
-            raise UsageError(
-                f"--balance is for networks that tell classes apart, which {recipe.name} does not; omit it"
-            )
-        chosen: Any = None if self.balance == "none" else self.balance
-        return replace(recipe, balance=chosen)
+    def completed(self, kept: "PictureOptions") -> "PictureOptions":
+        """Returns the options, with missing ones filled in from those of the run's start."""
+        return replace(kept, **{name: value for name, value in vars(self).items() if value is not None})
 
 
 DEFAULTS = PictureOptions()
@@ -139,7 +123,7 @@ def spec_of(recipe: Recipe, options: PictureOptions) -> PictureSpec:
 
 
 def adapt(
-    recipe: KerasRecipe, options: PictureOptions, spec: PictureSpec, dataset: Dataset, epochs: int | None
+    recipe: Recipe, options: PictureOptions, spec: PictureSpec, dataset: Dataset, *, epochs_chosen: bool
 ) -> KerasRecipe:
     """Returns a recipe for a user's own pictures.
 
@@ -148,43 +132,38 @@ def adapt(
         options: the caller's options.
         spec: the pictures.
         dataset: the pictures, read.
-        epochs: the caller's number of epochs, or None.
+        epochs_chosen: whether the caller chose the number of epochs.
 
     Raises:
         UsageError: the backbone or its weights do not fit.
     """
+    if not isinstance(recipe, KerasRecipe):
+        raise TypeError(f"{recipe.name} has no network for pictures")
     if options.augment is not None:
         recipe = replace(recipe, augmentation=PRESETS[options.augment])
     if dataset.train.validation is not None:
         recipe = replace(recipe, held_out=float(dataset.train.validation.mean()))
     shape = (spec.height, spec.width, spec.channels)
     if recipe.name == TRANSFER:
-        return _with_backbone(recipe, options, shape, dataset, epochs)
+        return _with_backbone(recipe, options, shape, dataset, epochs_chosen=epochs_chosen)
     if shape == IMAGE_SHAPES[recipe.dataset]:
         return recipe
     teacher = recipe.teacher and replace(recipe.teacher, build=at_shape(recipe.teacher.build, shape))
     return replace(recipe, build=at_shape(recipe.build, shape), teacher=teacher)
 
 
-def settings_of(options: PictureOptions, spec: PictureSpec, recipe: KerasRecipe) -> dict[str, Any]:
-    """Returns the plain values for a run's settings; `picture` is what the exported model declares."""
-    transfer = recipe.transfer
-    return {
-        "picture": str(spec),
-        "augment": options.augment or ("light" if transfer else "the recipe's"),
-        "backbone": transfer and transfer.backbone,
-        "backbone_weights": transfer and transfer.weights,
-        "tuning_epochs": transfer and transfer.epochs,
-        "tuning_learning_rate": transfer and transfer.learning_rate,
-    }
+def settings_of(options: PictureOptions, spec: PictureSpec, recipe: Recipe) -> dict[str, Any]:
+    """Returns what a run's settings add to the recipe's values; `picture` is what the exported model declares."""
+    augment = options.augment or ("light" if recipe.name == TRANSFER else "the recipe's")
+    return {"picture": str(spec), "augment": augment}
 
 
 def _with_backbone(
-    recipe: KerasRecipe, options: PictureOptions, shape: Shape, dataset: Dataset, epochs: int | None
+    recipe: KerasRecipe, options: PictureOptions, shape: Shape, dataset: Dataset, *, epochs_chosen: bool
 ) -> KerasRecipe:
     build = backbones.network(str(options.backbone), options.weights, shape)
     steps = -(-len(hold_out(dataset.train, recipe.held_out)[0]) // recipe.batch_size)
-    frozen = epochs if epochs is not None else -(-_FROZEN_STEPS // steps)
+    frozen = recipe.epochs if epochs_chosen else -(-_FROZEN_STEPS // steps)
     tuning = options.tuning_epochs if options.tuning_epochs is not None else -(-_TUNING_STEPS // steps)
     if options.weights == backbones.RANDOM:
         say(f"{options.backbone} starts from random weights, which all learn from the start")

@@ -3,37 +3,35 @@
 import contextlib
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import RunInterruptedError, TargetExistsError, UsageError
 from ..progress import say
 from .checkpoint import STATE, Checkpoint, State, damaged, folder_of
-from .overrides import Overrides
 from .own import DEFAULTS, PictureOptions
-from .remedies import Remedies
 from .runs import Settings
-
-Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
 class Request:
     """The options of a run beside its recipe and folders; stored with an unfinished run."""
 
-    overrides: Overrides
-    """Changes of the recipe."""
-    remedies: Remedies
-    """Options against overfitting."""
+    overrides: dict[str, Any]
+    """Other values than the recipe's; see `overrides.apply`."""
     tensorboard: bool = False
     """Whether to write logs for TensorBoard."""
     images: Path | None = None
     """The folder of the user's own pictures; None: the recipe's data set."""
     skip_broken: bool = False
     """Whether to skip unreadable pictures."""
+    watch: bool = False
+    """Whether to show the growing report."""
+    mlflow: str | None = None
+    """The URI of MLflow's store; None: nothing is logged to it."""
     pictures: PictureOptions = DEFAULTS
     """What the network is to see and start from."""
 
@@ -112,17 +110,19 @@ def check_same(begun: Settings, now: Settings, run: Path) -> None:
             )
 
 
-def completed(given: Options, kept: Options) -> Options:
+def completed(given: Request, kept: Request) -> Request:
     """Returns the given options, with missing ones (None, False) filled in from `kept`."""
     values: dict[str, Any] = {}
     for name, value in vars(given).items():
         before = getattr(kept, name)
-        if is_dataclass(value):
-            values[name] = completed(value, before)
+        if isinstance(value, dict):
+            values[name] = before | value
+        elif isinstance(value, PictureOptions):
+            values[name] = value.completed(before)
         else:
             # Not by equality: a seed of 0 is given.
             values[name] = before if value is None or value is False else value
-    return replace(given, **values)  # type: ignore[type-var]  # every one of them is a dataclass
+    return replace(given, **values)
 
 
 def command(recipe: str, data_dir: Path | None, run: Path) -> str:

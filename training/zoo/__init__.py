@@ -1,55 +1,17 @@
-"""The recipes, one per file."""
+"""The recipes: each module with a RECIPE is one."""
 
 import difflib
 
+from ..collected import collected
 from ..errors import UsageError
 from ..recipe import Recipe
-from . import (
-    blood_fat,
-    cifar10,
-    cifar10_cnn,
-    cifar10_mlp,
-    fashion_logistic,
-    fashion_mnist,
-    fashion_softmax,
-    iris,
-    logical_and,
-    mnist,
-    mnist_cnn,
-    mnist_cnn_5x5,
-    mnist_mlp,
-    mnist_mlp_1000,
-    numpy_and,
-    numpy_xor,
-    xor,
-)
 
-# In the order of `pixelserve zoo`: from the simplest to the flagships.
-_MODULES = (
-    logical_and,
-    xor,
-    numpy_and,
-    numpy_xor,
-    blood_fat,
-    iris,
-    fashion_logistic,
-    fashion_softmax,
-    mnist_mlp,
-    mnist_mlp_1000,
-    mnist_cnn_5x5,
-    mnist_cnn,
-    cifar10_mlp,
-    cifar10_cnn,
-    mnist,
-    fashion_mnist,
-    cifar10,
-)
-_RECIPES: dict[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _MODULES}
+_RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in collected(__name__, __path__, "RECIPE")}
 
 
 def recipes() -> list[Recipe]:
-    """Returns the recipes, from the simplest to the flagships."""
-    return list(_RECIPES.values())
+    """Returns the recipes, from the shortest training to the longest."""
+    return sorted(_RECIPES.values(), key=lambda recipe: (recipe.training_s, recipe.name))
 
 
 def names() -> list[str]:

@@ -15,7 +15,8 @@ classes have 1, and tie. A constant step size and averaged weights were chosen o
 83.5 %, compared with 78.5 % with the default step size, and 83.1 % with that and averaged weights.
 """
 
-from ..recipe import Goal, LogisticRecipe
+from ..learners.logistic import LogisticRecipe
+from ..recipe import Goal
 
 RECIPE = LogisticRecipe(
     name="fashion-logistic",

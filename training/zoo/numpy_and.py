@@ -12,7 +12,8 @@ A line separates (1, 1) from the other three rows, so one unit is enough. Of 60 
 step size: the squared error is flat if a unit is confident of the wrong answer.
 """
 
-from ..recipe import BackpropRecipe, Goal
+from ..learners.backprop import BackpropRecipe
+from ..recipe import Goal
 
 RECIPE = BackpropRecipe(
     name="numpy-and",

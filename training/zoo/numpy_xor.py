@@ -13,7 +13,8 @@ four right, whatever the loss (`hidden=0`; a test shows it). With four hidden un
 two 17.
 """
 
-from ..recipe import BackpropRecipe, Goal
+from ..learners.backprop import BackpropRecipe
+from ..recipe import Goal
 
 RECIPE = BackpropRecipe(
     name="numpy-xor",

@@ -108,7 +108,7 @@ def test_examples_use_commands_and_options_that_there_are(where: str, example: s
 
 
 @pytest.mark.parametrize(
-    "name", ["classify", "models list", "models show", "models pull", "models image", "health", "bench", "plan"]
+    "name", ["classify", "show", "models list", "models show", "models pull", "models image", "health", "bench", "plan"]
 )
 def test_every_option_of_the_clients_commands_is_in_the_docs(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}

@@ -83,7 +83,7 @@ def keras() -> Any:
 def run_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     """The folder of a real run of mnist-cnn: one step on the synthetic data set."""
     folder = tmp_path_factory.mktemp("runs") / "mnist-cnn"
-    fit.train("mnist-cnn", data_dir=data_dir, run_dir=folder, overrides=fit.Overrides(epochs=1))
+    fit.train("mnist-cnn", data_dir=data_dir, run_dir=folder, overrides={"epochs": 1})
     return folder
 
 

@@ -12,9 +12,8 @@ from pixelserve_training import datasets, frameworks, learners, zoo
 from pixelserve_training.errors import DivergedError, SourceError, UsageError
 from pixelserve_training.exporting import graphs, sources
 from pixelserve_training.learners import backprop
-from pixelserve_training.learners.backprop import SigmoidLayer
-from pixelserve_training.recipe import BackpropRecipe
-from pixelserve_training.running.fit import Overrides
+from pixelserve_training.learners.backprop import BackpropRecipe, SigmoidLayer
+from pixelserve_training.running import overrides
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]
@@ -148,5 +147,5 @@ def test_steps_and_step_size_can_be_chosen_and_are_kept(pixelserve: Command, tmp
 
 
 def test_an_option_that_a_learner_knows_nothing_of_is_refused() -> None:
-    with pytest.raises(UsageError, match="numpy-xor has no batch size to choose"):
-        Overrides(batch_size=2).apply(zoo.find("numpy-xor"))
+    with pytest.raises(UsageError, match="numpy-xor has no batch_size to choose"):
+        overrides.apply(zoo.find("numpy-xor"), {"batch_size": 2})

@@ -16,9 +16,8 @@ from pixelserve_training import datasets, frameworks, learners, zoo
 from pixelserve_training.datasets import Dataset, Split
 from pixelserve_training.learners import keeping, members, network, teaching
 from pixelserve_training.recipe import KerasRecipe, Optimizer, Regularization, Teacher
-from pixelserve_training.running import runs
+from pixelserve_training.running import overrides, runs
 from pixelserve_training.running.checkpoint import Best, Checkpoint, State
-from pixelserve_training.running.remedies import Remedies
 
 Command = Callable[..., Any]
 
@@ -167,7 +166,7 @@ def test_a_stopped_run_goes_on_with_the_teacher_that_it_had(
     # The teacher's time is the run's as well.
     assert metrics["training_s"] > before_s > 0
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert settings["learner"]["teacher"] == {"weight": 9.0, "temperature": 4.0}
+    assert [settings["learner"][f"teacher.{name}"] for name in ("weight", "temperature")] == [9.0, 4.0]
     weights = frameworks.load().keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
     undisturbed = learners.fit(taught_recipe, datasets.load("mnist", data_dir))
     for ours, theirs in zip(weights, undisturbed.model.get_weights(), strict=True):
@@ -175,7 +174,7 @@ def test_a_stopped_run_goes_on_with_the_teacher_that_it_had(
 
 
 def test_an_ensembles_members_have_no_teacher(taught_recipe: KerasRecipe, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = Remedies(ensemble="bagging").apply(taught_recipe)
+    recipe = overrides.apply(taught_recipe, {"ensemble": "bagging"})
     assert isinstance(recipe, KerasRecipe)
     assert recipe.teacher is None
     assert "an ensemble's members learn without the teacher that small alone has" in capsys.readouterr().err

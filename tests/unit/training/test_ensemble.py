@@ -14,7 +14,6 @@ from pixelserve_training.datasets import Array, Dataset, Split
 from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.recipe import Ensemble, KerasRecipe
 from pixelserve_training.running import fit
-from pixelserve_training.running.fit import Overrides
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]
@@ -23,7 +22,7 @@ Command = Callable[..., Any]
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
 
-_LONG_ENOUGH = Overrides(epochs=10, learning_rate=0.003)
+_LONG_ENOUGH = {"epochs": 10, "learning_rate": 0.003}
 
 
 @pytest.fixture

@@ -8,8 +8,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pixelserve_training.exporting import convert, folding
+from pixelserve_training.exporting import folding
+from pixelserve_training.exporting.converters.base import content_of
+from pixelserve_training.exporting.converters.tf2onnx import to_onnx
 from pixelserve_training.exporting.folding import fold_into_convolutions
+from pixelserve_training.exporting.signature import keras_signature
 from pixelserve_training.runtime import OnnxModel
 from pixelserve_training.zoo import blocks
 
@@ -133,7 +136,7 @@ def test_an_exported_network_has_nothing_between_pooling_and_activation(
     model = keras.Model(image, last(keras.layers.GlobalAveragePooling2D()(features)))
     random = np.random.default_rng(1)
     model.set_weights([random.uniform(0.1, 2, weights.shape).astype(np.float32) for weights in model.get_weights()])
-    folded = convert.content_of(convert.to_onnx(convert.keras_signature(model, source=""), source=""))
+    folded = content_of(to_onnx(keras_signature(model, source=""), source=""))
     kinds = operations(onnx.load_from_string(folded))
     assert [kind for kind in kinds if kind in ("Conv", "MaxPool", "Relu", "Mul", "Add")][-7:-1] == [
         *("Conv", "Relu", "MaxPool"),

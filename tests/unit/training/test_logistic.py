@@ -13,7 +13,7 @@ from pixelserve_training.datasets import Dataset
 from pixelserve_training.errors import SourceError, UsageError
 from pixelserve_training.exporting import graphs, sources
 from pixelserve_training.learners import logistic
-from pixelserve_training.recipe import LogisticRecipe
+from pixelserve_training.learners.logistic import LogisticRecipe
 from pixelserve_training.running.cross_validation import cross_validate
 from pixelserve_training.runtime import OnnxModel
 

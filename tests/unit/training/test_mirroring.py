@@ -9,7 +9,9 @@ import pytest
 
 from pixelserve_training import datasets
 from pixelserve_training.errors import UsageError
-from pixelserve_training.exporting.convert import content_of, keras_signature, to_onnx
+from pixelserve_training.exporting.converters.base import content_of
+from pixelserve_training.exporting.converters.tf2onnx import to_onnx
+from pixelserve_training.exporting.signature import keras_signature
 from pixelserve_training.learners import network
 from pixelserve_training.learners.mirroring import mirrored
 from pixelserve_training.recipe import KerasRecipe

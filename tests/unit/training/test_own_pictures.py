@@ -16,8 +16,6 @@ from pixelserve_training.datasets import hold_out, own
 from pixelserve_training.errors import DataError, UsageError
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.running import job, kept
-from pixelserve_training.running.overrides import Overrides
-from pixelserve_training.running.remedies import Remedies
 from pixelserve_training.running.resume import Request
 
 Command = Callable[..., Any]
@@ -268,7 +266,7 @@ def test_pictures_are_read_before_training_begins(pixelserve: Command, pets: Pat
 
 
 def prepare(pets: Path, run: Path, **overrides: Any) -> KerasRecipe:
-    request = Request(Overrides(**overrides), Remedies(), images=pets)
+    request = Request(overrides, images=pets)
     recipe = job.prepare("mnist-cnn", None, run, request, resumed=False).recipe
     assert isinstance(recipe, KerasRecipe)
     return recipe

@@ -25,8 +25,10 @@ Command = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[3]
 CNN = ROOT / "models" / "mnist-cnn"
 MNIST = ROOT / "tests" / "data" / "mnist"
+# Keras saves weights in a way that NumPy will not take much longer.
+_KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 # Loading ONNX Runtime's quantiser takes a second.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -218,9 +220,9 @@ def test_a_loss_of_more_than_three_tenths_of_a_point_is_refused_and_nothing_is_w
 def test_exactly_three_tenths_of_a_point_are_accepted(before: float, after: float, refused: bool) -> None:
     if refused:
         with pytest.raises(ParityError, match=r"int8 costs 0\.31 points"):
-            precision._check_loss(before, after)
+            precision._check_loss("int8", before, after)
     else:
-        precision._check_loss(before, after)
+        precision._check_loss("int8", before, after)
 
 
 def test_without_labelled_samples_its_cost_cannot_be_measured(network: dict[str, Path], tmp_path: Path) -> None:

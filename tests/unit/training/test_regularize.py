@@ -100,7 +100,7 @@ def test_a_run_against_overfitting_says_so_in_its_settings_and_exports_as_any_ot
     ran = pixelserve("train", "small", "--data-dir", data_dir, "--run-dir", run, *options)
     assert ran.exit_code == 0, ran.err
     learner = json.loads((run / "settings.json").read_text())["learner"]
-    assert [learner[name] for name in ("l1", "l2", "dropout", "early_stopping")] == [1e-5, 1e-4, 0.5, 1]
+    assert [learner[f"regularization.{name}"] for name in ("l1", "l2", "dropout", "patience")] == [1e-5, 1e-4, 0.5, 1]
     assert learner["held_out"] == 0.1
     assert json.loads((run / "metrics.json").read_text())["validation"]["samples"] == 6
     exported = export_run(run, Target(tmp_path / "models"), data_dir=data_dir)

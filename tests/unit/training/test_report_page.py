@@ -14,14 +14,14 @@ import pytest
 
 from pixelserve_training import report
 from pixelserve_training.errors import MissingLibraryError, TargetExistsError, WriteError
-from pixelserve_training.report import Layer, Predictions, Regression, ReportContent, Samples
+from pixelserve_training.report import Headline, Layer, Predictions, Regression, ReportContent, Samples, style
 from pixelserve_training.report.texts import TEXTS
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "<b>&\"' onerror=x</td></table><script src=//example.org>" + "y" * 200
 ELEMENTS = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "img", "div", "details", "summary"),
-    *("table", "tr", "th", "td"),
+    *("table", "tr", "th", "td", "strong", "pre"),
 }
 WITHOUT_END = {"meta", "img"}
 
@@ -59,10 +59,11 @@ class Page(HTMLParser):
 
 
 def some_predictions(*, wrong: int = 2, classes: int = 3) -> Predictions:
-    labels = np.arange(12) % classes
-    predicted = np.where(np.arange(12) < wrong, (labels + 1) % classes, labels)
-    images = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), dtype=np.uint8)
-    return Predictions(np.eye(classes)[predicted] * 0.7 + 0.3 / classes, labels, images)
+    labels = np.arange(36) % classes
+    predicted = np.where(np.arange(36) < wrong, (labels + 1) % classes, labels)
+    images = np.random.default_rng(0).integers(0, 256, (36, 6, 6, 3), dtype=np.uint8)
+    scores = np.eye(classes)[predicted] * 0.7 + 0.3 / classes
+    return Predictions(scores, labels, images, split="held-out samples")
 
 
 def classifier(labels: tuple[str, ...] = ("cat", "dog", "owl")) -> ReportContent:
@@ -70,6 +71,7 @@ def classifier(labels: tuple[str, ...] = ("cat", "dog", "owl")) -> ReportContent
     assert part.images is not None
     return ReportContent(
         "pets",
+        headline=Headline("accuracy", 10 / 12, 12, "held-out samples", "2026-11-29", 0.85, ("pixelserve export pets",)),
         settings={"seed": 7, "learning_rate": 0.001, "averaging": None, "sizes": (3, 0.5)},
         metrics={"accuracy": 5 / 6, "recall": {"cat": 0.75}},
         versions={"python": "3.11.7"},
@@ -115,10 +117,30 @@ def test_the_page_says_what_was_measured_and_how(written: Path) -> None:
         assert (name, value) in pairwise(table)
 
 
+def test_the_page_opens_with_the_figure_its_interval_and_what_to_do_next(written: Path) -> None:
+    texts = [text for text in Page(written).texts if text]
+    opening = texts[texts.index("83.33 %") : texts.index("Samples")]
+    assert opening[1] == ("accuracy on 12 held-out samples, 95 % interval 55.20 to 95.30 %; the recipe claims 85.00 %.")
+    assert opening[2:] == ["Trained on 2026-11-29.", "Next:", "pixelserve export pets"]
+
+
+@pytest.mark.slow
+def test_a_split_is_named_as_the_caller_names_it(written: Path) -> None:
+    assert "held-out samples" in Page(written).html
+    assert "test split" not in Page(written).html
+
+
+@pytest.mark.slow
+def test_an_error_has_no_interval_and_no_claim_that_it_does_not_have(tmp_path: Path) -> None:
+    headline = Headline("mean_squared_error", 1712.25, 25, "training samples", "2026-11-29")
+    page = Page(report.write(tmp_path, replace(REGRESSION, headline=headline)))
+    assert "mean squared error on 25 training samples." in page.texts
+
+
 def test_every_picture_is_described_for_those_who_do_not_see_it(written: Path) -> None:
     page = Page(written)
     alts = [image["alt"] for image in page.of("img")]
-    assert "Confusion matrix. 10 of 12 samples are classified correctly." in alts
+    assert "Confusion matrix. 34 of 36 held-out samples are classified correctly." in alts
     assert "Layers. Layers: 1, parameters: 327." in alts
     assert all(alt and len(alt) > 20 for alt in alts)
 
@@ -160,14 +182,24 @@ def test_scores_of_samples_that_are_no_images_have_no_gallery(tmp_path: Path) ->
     content = replace(
         classifier(), samples=None, predictions=replace(some_predictions(), images=None), history={}, layers=()
     )
-    assert Page(report.write(tmp_path, content)).sections == ["class-counts", "confusion-matrix", "reliability"]
+    assert Page(report.write(tmp_path, content)).sections == ["class-counts", "confusion-matrix", "per-class", "reliability"]
 
 
 @pytest.mark.slow
 def test_scores_that_are_no_probabilities_are_not_shown_as_such(tmp_path: Path) -> None:
     part = some_predictions()
     content = ReportContent("x", labels=("cat", "dog", "owl"), predictions=replace(part, scores=part.scores * 5 - 2))
-    assert Page(report.write(tmp_path, content)).sections == ["class-counts", "confusion-matrix", "errors"]
+    assert Page(report.write(tmp_path, content)).sections == ["class-counts", "confusion-matrix", "per-class", "errors"]
+
+
+@pytest.mark.slow
+def test_characters_that_no_font_has_are_named_with_a_font_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(style, "families", lambda: ("DejaVu Sans",))
+    page = Page(report.write(tmp_path, classifier(("猫", "犬", "cat"))))
+    assert "No installed font has the characters 猫犬 of the class names" in page.html
+    assert "Debian's fonts-noto-cjk" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -176,15 +208,25 @@ def test_a_classifier_without_errors_gets_a_sentence(tmp_path: Path) -> None:
         report.write(tmp_path, ReportContent("x", labels=("cat", "dog", "owl"), predictions=some_predictions(wrong=0)))
     )
     assert "errors" in page.sections
-    assert "None: all 12 samples are classified correctly." in page.texts
+    assert "None: all 36 samples are classified correctly." in page.texts
     assert not (tmp_path / "pictures" / "errors.png").exists()
+
+
+@pytest.mark.slow
+def test_a_bin_of_few_samples_is_counted_and_not_drawn(tmp_path: Path) -> None:
+    part = some_predictions()
+    few = Predictions(part.scores[:29], part.labels[:29], split="held-out samples")
+    page = Page(report.write(tmp_path, ReportContent("x", labels=("cat", "dog", "owl"), predictions=few)))
+    assert "No bin has the 30 samples for an accuracy." in page.html
+    assert not (tmp_path / "pictures" / "reliability.png").exists()
 
 
 @pytest.mark.slow
 def test_a_single_score_is_a_yes_or_a_no(tmp_path: Path) -> None:
     scores, labels = np.array([[0.2], [0.9], [0.7]]), np.array([0, 1, 0])
-    page = Page(report.write(tmp_path, ReportContent("xor", labels=("true",), predictions=Predictions(scores, labels))))
-    assert "2 of 3 samples are classified correctly." in page.texts
+    part = Predictions(scores, labels, split="held-out samples")
+    page = Page(report.write(tmp_path, ReportContent("xor", labels=("true",), predictions=part)))
+    assert "2 of 3 held-out samples are classified correctly." in page.texts
     assert "not true" in page.texts
 
 

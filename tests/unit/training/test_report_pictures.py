@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib import style as mpl_style
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from mpl_toolkits.mplot3d import proj3d
 
-from pixelserve_training.measuring.evaluate import CALIBRATION_BINS, expected_calibration_error
+from pixelserve_training.measuring.evaluate import measure
 from pixelserve_training.report import Layer, Regression, charts, gallery, layers, style
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -77,8 +82,40 @@ def test_the_same_picture_has_the_same_bytes_whatever_the_users_settings() -> No
 @pytest.mark.parametrize("label", [r"$\nothing{$", "<b>&", "猫", "x" * 200, "a\nb", "", "${"])
 def test_any_label_can_be_drawn(label: str) -> None:
     names = (label, label)
-    charts.confusion_matrix(np.array([0, 1]), np.array([0, 0]), names)
+    charts.confusion_matrix(np.eye(2, dtype=np.int64), names)
     gallery.sample_grid(images(2), np.array([0, 1]), names)
+
+
+def test_characters_of_other_scripts_are_drawn_with_an_installed_font(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A font with one character stands for those of a package, which a machine need not have."""
+    square = TTGlyphPen(None)
+    for draw, point in ((square.moveTo, (0, 0)), (square.lineTo, (0, 900)), (square.lineTo, (900, 900))):
+        draw(point)
+    square.closePath()
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "cat"])
+    builder.setupCharacterMap({ord("猫"): "cat"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "cat": square.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "cat": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "Cats", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "cats.ttf")
+    monkeypatch.setattr(style, "_FALLBACKS", ("Cats",))
+    monkeypatch.setattr(style, "_FALLBACK_FILES", ("cats",))
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(tmp_path / "cats.ttf")])
+    style.families.cache_clear()
+    try:
+        assert style.families() == ("DejaVu Sans", "Cats")
+        assert style.undrawable("cat 猫 犬 犬") == "犬"
+        drawn = charts.class_counts({"test samples": np.array([0])}, ("猫",))
+    finally:
+        style.families.cache_clear()
+    monkeypatch.setattr(style, "families", lambda: ("DejaVu Sans",))
+    assert charts.class_counts({"test samples": np.array([0])}, ("猫",)) != drawn
 
 
 def test_sample_grid_has_a_row_for_each_class() -> None:
@@ -145,13 +182,13 @@ def test_class_names_stay_apart(classes: int) -> None:
     names = [f"Ankle boot {index}" for index in range(classes)]
     labels = np.arange(classes)
     for figure in (
-        figure_of(charts.confusion_matrix, labels, labels, names),
+        figure_of(charts.confusion_matrix, np.eye(classes, dtype=np.int64), names),
         figure_of(charts.class_counts, {"training split": labels, "test split": labels}, names),
     ):
         down = boxes(figure, figure.axes[0].get_yticklabels())
         assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(down))
         assert min(box.x0 for box in down) >= 0
-    figure = figure_of(charts.confusion_matrix, labels, labels, names)
+    figure = figure_of(charts.confusion_matrix, np.eye(classes, dtype=np.int64), names)
     across = boxes(figure, figure.axes[0].get_xticklabels())
     assert all(left.x1 <= right.x0 for left, right in pairwise(across))
 
@@ -177,9 +214,9 @@ def test_classes_of_one_name_keep_their_own_bars() -> None:
 
 
 def test_class_counts_count_classes_without_samples_too() -> None:
-    figure = figure_of(charts.class_counts, {"test split": np.array([0, 2, 2])}, ("cat", "dog", "owl"))
+    figure = figure_of(charts.class_counts, {"test samples": np.array([0, 2, 2])}, ("cat", "dog", "owl"))
     assert [patch.get_width() for patch in figure.axes[0].patches] == [1, 0, 2]
-    assert titles(figure) == ["test split: 3 samples"]
+    assert titles(figure) == ["test samples: 3"]
 
 
 def test_curves_are_those_in_the_history() -> None:
@@ -201,40 +238,47 @@ def test_epochs_are_whole_numbers(epochs: int) -> None:
 
 
 def test_confusion_has_a_row_for_each_label() -> None:
-    labels, predicted = np.array([0, 0, 0, 2], np.uint8), np.array([0, 1, 1, 2])
-    assert charts.confusion(labels, predicted, 3).tolist() == [[1, 2, 0], [0, 0, 0], [0, 0, 1]]
-    figure = figure_of(charts.confusion_matrix, labels, predicted, ("cat", "dog", "owl"))
+    counts = np.array([[1, 2, 0], [0, 0, 0], [0, 0, 1]])
+    figure = figure_of(charts.confusion_matrix, counts, ("cat", "dog", "owl"))
     assert texts(figure) == ["1", "2", "1"]
     assert titles(figure)[0] == "Confusion matrix: 2 of 4 correct"
     # The row of the dog, of which there is none, is grey.
     assert [patch.get_y() for patch in figure.axes[0].patches] == [0.5]
 
 
-def test_confusion_of_hundreds_of_classes_does_not_overflow() -> None:
-    # 255 × 256 + 255 is more than the labels' own type holds.
-    labels = np.array([255], np.uint8)
-    assert charts.confusion(labels, np.array([255]), 256)[255, 255] == 1
-
-
-def test_bins_are_those_of_the_calibration_error() -> None:
-    random = np.random.default_rng(0)
-    edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
-    confidence = np.concatenate([edges, random.random(200)])
-    correct = random.random(len(confidence)) < 0.5
-    bins = charts.bin_of(confidence)
-    gaps = [abs((correct[bins == index] - confidence[bins == index]).sum()) for index in range(CALIBRATION_BINS)]
-    assert sum(gaps) / len(confidence) == pytest.approx(expected_calibration_error(confidence, correct), abs=1e-12)
-
-
-def test_reliability_shows_the_accuracy_of_each_bin() -> None:
-    scores = np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 2)
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    figure = figure_of(charts.reliability, scores, labels)
+def test_reliability_shows_the_accuracy_of_each_bin_with_30_samples_and_the_count_of_all() -> None:
+    scores = np.array([[0.9, 0.1]] * 40 + [[0.4, 0.6]] * 29)
+    labels = np.array([0] * 30 + [1] * 39)
+    calibration = measure(scores, labels, ("cat", "dog"), split="test").calibration
+    figure = figure_of(charts.reliability, calibration)
     upper, lower = figure.axes
-    assert [bar.get_height() for bar in upper.patches] == pytest.approx([100, 75])
-    assert sum(bar.get_height() for bar in lower.patches) == pytest.approx(100)
-    # (4 × |0.75 − 0.9| + 2 × |1 − 0.6|) / 6
-    assert titles(figure)[0] == "Expected calibration error 0.2333 (15 bins)"
+    assert [bar.get_height() for bar in upper.patches] == pytest.approx([75])
+    assert sorted(bar.get_height() for bar in lower.patches)[-3:] == [0, 29, 40]
+    assert [text.get_text() for text in lower.texts if text.get_text() != "0"] == ["29", "40"]
+    # (40 × |0.75 − 0.9| + 29 × |1 − 0.6|) / 69
+    assert titles(figure)[0] == "Expected calibration error 0.2551 (15 bins)"
+
+
+@pytest.mark.parametrize("slopes", [(2.0, 3.0), (-2.0, 3.0), (5.0, 0.1), (0.0, -1.0)])
+def test_a_plane_shows_its_upper_face(slopes: tuple[float, float]) -> None:
+    features = np.random.default_rng(0).random((20, 2)) * (100, 0.1)
+    slopes = (slopes[0] / 100, slopes[1] / 0.1)
+    fit = Regression(features, features @ slopes, ("weight, kg", "age, years"), "blood fat", slopes, 0.0)
+    axes: Any = figure_of(charts.plane, fit).axes[0]
+    chosen = _drawn_area(axes, slopes)
+    areas = []
+    for azimuth in range(0, 360, 5):
+        axes.view_init(elev=axes.elev, azim=azimuth)
+        areas.append(_drawn_area(axes, slopes))
+    assert min(areas) < 0.2 * max(areas)
+    assert chosen > 0.8 * max(areas)
+
+
+def _drawn_area(axes: Any, slopes: tuple[float, float]) -> float:
+    """Returns the area of a plane in the picture, negative if its lower face shows."""
+    corners = np.array([[0, 0], [100, 0], [100, 0.1], [0, 0.1]])
+    x, y, _ = proj3d.proj_transform(*corners.T, corners @ slopes, axes.get_proj())
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def test_plane_leads_from_each_sample_to_the_fitted_value() -> None:

@@ -20,11 +20,9 @@ from pixelserve_training.errors import DivergedError, RunInterruptedError
 from pixelserve_training.learners import boosting, keeping, members, network, stopping
 from pixelserve_training.progress import TrainingProgress
 from pixelserve_training.recipe import Ensemble, KerasRecipe, Optimizer, Regularization
-from pixelserve_training.running import fit, remedies, resume, runs
+from pixelserve_training.running import fit, resume, runs
 from pixelserve_training.running.checkpoint import Best, Checkpoint, State
 from pixelserve_training.running.cross_validation import CrossValidation
-from pixelserve_training.running.overrides import Overrides
-from pixelserve_training.running.remedies import Remedies
 from pixelserve_training.running.resume import Request
 from pixelserve_training.zoo import blocks
 
@@ -89,7 +87,7 @@ def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tm
     assert names(tmp_path) == ["run"]
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())["loss"]) == 4
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert (settings["learner"]["epochs"], settings["learner"]["optimizer_learning_rate"]) == (4, 0.01)
+    assert (settings["learner"]["epochs"], settings["learner"]["optimizer.learning_rate"]) == (4, 0.01)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -124,7 +122,7 @@ def stopped_in_epoch_2(data_dir: Path, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patch:
         do_at(patch, 2, lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(RunInterruptedError):
-            fit.train("mnist-cnn", data_dir=data_dir, run_dir=run, overrides=Overrides(epochs=2))
+            fit.train("mnist-cnn", data_dir=data_dir, run_dir=run, overrides={"epochs": 2})
     return run.with_name("run.partial")
 
 
@@ -139,7 +137,7 @@ def interrupted(stopped_in_epoch_2: Path, tmp_path: Path) -> Path:
     [
         (("--epochs", 3), "was started with epochs 2, not 3"),
         (("--batch-size", 32), "was started with batch_size 64, not 32"),
-        (("--lr", 0.5), "was started with optimizer_learning_rate 0.001, not 0.5"),
+        (("--lr", 0.5), "was started with optimizer.learning_rate 0.001, not 0.5"),
         (("--seed", 7), "was started with seed 0, not 7"),
     ],
 )
@@ -154,9 +152,9 @@ def test_other_settings_than_the_interrupted_runs_are_refused(
 
 
 def test_a_zero_is_an_option_that_is_given() -> None:
-    kept = Request(Overrides(seed=7, epochs=3), Remedies(dropout=0.5), tensorboard=True)
-    given = resume.completed(Request(Overrides(seed=0), Remedies(dropout=0.0)), kept)
-    assert given == Request(Overrides(seed=0, epochs=3), Remedies(dropout=0.0), tensorboard=True)
+    kept = Request({"seed": 7, "epochs": 3, "dropout": 0.5}, tensorboard=True)
+    given = resume.completed(Request({"seed": 0, "dropout": 0.0}), kept)
+    assert given == Request({"seed": 0, "epochs": 3, "dropout": 0.0}, tensorboard=True)
 
 
 def test_other_data_than_the_interrupted_runs_are_refused(
@@ -288,9 +286,8 @@ def test_an_interrupted_ensemble_goes_on_with_the_model_that_was_under_way(
 ) -> None:
     """Timeline: 1. some models are trained, and the next one is under way; 2. the signal; 3. --resume trains that one
     and those behind it; 4. the ensemble equals that of an uninterrupted run."""
-    options = ("--ensemble", kind, "--members", 2, "--epochs", 1)
-    # Fewer folds than a user gets, for a shorter test.
-    monkeypatch.setattr(remedies, "Ensemble", partial(Ensemble, folds=2))
+    # Fewer folds than by default, for a shorter test.
+    options = ("--ensemble", kind, "--members", 2, "--set", "ensemble.folds=2", "--epochs", 1)
     reweight = boosting.reweight
     # What learned one step of noise may be worse than guessing, where boosting would end.
     monkeypatch.setattr(boosting, "reweight", lambda *given: replace(reweight(*given), vote=1.0))
@@ -339,7 +336,7 @@ def test_logs_are_of_a_single_network(train: Command, pixelserve: Command, tmp_p
     other = pixelserve("train", "numpy-and", "--run-dir", tmp_path / "run", "--tensorboard")
     for ran in (ensemble, other):
         assert ran.exit_code == 2
-        assert "--tensorboard logs a single network" in ran.err
+        assert "--tensorboard shows a single network" in ran.err
 
 
 @pytest.mark.usefixtures("small_in_zoo")

@@ -8,7 +8,10 @@ import pytest
 
 from pixelserve_training import zoo
 from pixelserve_training.datasets import idx
-from pixelserve_training.exporting import convert, sources
+from pixelserve_training.exporting import sources
+from pixelserve_training.exporting.converters import base
+from pixelserve_training.exporting.converters.tf2onnx import to_onnx
+from pixelserve_training.exporting.signature import keras_signature
 from pixelserve_training.exporting.simplify import simplify
 from pixelserve_training.runtime import Array, OnnxModel
 
@@ -34,11 +37,11 @@ def images() -> Array:
 
 @pytest.fixture
 def as_tf2onnx_writes_it(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], onnx.ModelProto]:
-    monkeypatch.setattr(convert, "simplify", lambda _: False)
+    monkeypatch.setattr(base, "simplify", lambda _: False)
 
     def converted(model: Any) -> onnx.ModelProto:
-        traced = convert.to_onnx(convert.keras_signature(model, source=""), source="")
-        return onnx.load_from_string(convert.content_of(traced))
+        traced = to_onnx(keras_signature(model, source=""), source="")
+        return onnx.load_from_string(base.content_of(traced))
 
     return converted
 
@@ -127,7 +130,7 @@ def test_pixels_that_are_flattened_before_a_matrix_product_stay_as_they_are(
 def test_what_is_exported_is_the_rewritten_graph(keras: Any) -> None:
     pixels = [keras.Input((28, 28, 1), dtype="uint8"), keras.layers.Rescaling(1 / 255)]
     model = keras.Sequential([*pixels, keras.layers.Conv2D(1, 3)])
-    content = convert.content_of(convert.to_onnx(convert.keras_signature(model, source=""), source=""))
+    content = base.content_of(to_onnx(keras_signature(model, source=""), source=""))
     assert operations(onnx.load_from_string(content))[0] == "Reshape"
 
 

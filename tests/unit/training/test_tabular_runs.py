@@ -17,7 +17,6 @@ from pixelserve_training.exporting.export import Target, export_run
 from pixelserve_training.exporting.sources import from_run
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.running import fit
-from pixelserve_training.running.fit import Overrides
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]
@@ -28,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
 
 
 def trained(name: str, folder: Path, *, epochs: int) -> Path:
-    fit.train(name, data_dir=None, run_dir=folder / name, overrides=Overrides(epochs=epochs))
+    fit.train(name, data_dir=None, run_dir=folder / name, overrides={"epochs": epochs})
     return folder / name
 
 
@@ -110,7 +109,7 @@ def test_repeated_rows_are_an_epochs_steps(monkeypatch: pytest.MonkeyPatch, tmp_
     said: list[str] = []
     monkeypatch.setattr("pixelserve_training.learners.network.say", said.append)
     monkeypatch.setattr(zoo, "find", lambda _: replace(recipe, repeats=3, epochs=1))
-    fit.train("and", data_dir=None, run_dir=tmp_path / "run", overrides=Overrides())
+    fit.train("and", data_dir=None, run_dir=tmp_path / "run", overrides={})
     assert said[0].startswith("training and on 12 samples")
 
 

@@ -149,10 +149,11 @@ def test_damaged_weights_are_explained(tmp_path: Path) -> None:
         (("mnist-cnn", "--images", ".", "--backbone", "small"), "--backbone is for the recipe transfer"),
         (("mnist-cnn", "--images", ".", "--size", "9x"), "--size 9x: expected pixels a side, such as 96"),
         (("mnist-cnn", "--images", ".", "--size", "4"), "--size 4: expected pixels a side"),
-        (("mnist-cnn", "--images", ".", "--augment", "lots"), '--augment "lots": expected none, light or photo'),
-        (("mnist-cnn", "--balance", "fair"), '--balance "fair": expected none, weights or sampling'),
+        (("mnist-cnn", "--images", ".", "--augment", "lots"), '--augment "lots": expected one of none, light, photo'),
+        (("mnist-cnn", "--balance", "fair"), "--balance fair: it should be 'weights' or 'sampling'"),
         (("mnist-cnn", "--images", ".", "--picture", "fit=tight"), '--picture "fit=tight": fit=tight: expected one of'),
-        (("fashion-logistic", "--balance", "weights"), "--balance is for networks that tell classes apart"),
+        (("fashion-logistic", "--balance", "weights"), "--balance: fashion-logistic has no balance to choose"),
+        (("blood-fat", "--balance", "weights"), "--balance needs a recipe with a probability for each class"),
     ],
 )
 def test_options_that_do_not_fit_are_explained(pixelserve: Command, arguments: tuple[str, ...], said: str) -> None:

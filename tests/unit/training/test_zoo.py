@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 TINY = ROOT / "tests" / "data" / "tiny"
 NETWORKS = [recipe for recipe in zoo.recipes() if isinstance(recipe, KerasRecipe)]
 IMAGE_NETWORKS = [recipe for recipe in NETWORKS if recipe.dataset in ("mnist", "fashion-mnist", "cifar10")]
-MODULES: dict[str, Any] = {module.RECIPE.name: module for module in zoo._MODULES}
+MODULES: dict[str, Any] = {module.RECIPE.name: module for module in vars(zoo).values() if hasattr(module, "RECIPE")}
 
 # Keras saves weights in a way that NumPy will not take much longer.
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

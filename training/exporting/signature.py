@@ -1,24 +1,16 @@
-"""Converts Keras models and SavedModels to ONNX, through a traced function with named tensors.
+"""Keras models and SavedModels as functions with named tensors, which the converters take."""
 
-tf2onnx's `from_keras` supports Keras 2 only, hence `from_function`.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, defs, numpy_helper
 
 from .. import frameworks
 from ..errors import SourceError
 from ..runtime import Array, run_in_parts
-from .folding import fold_into_convolutions
 from .reasons import reason_of
-from .simplify import simplify
 
-# The newest that tf2onnx is tested with, and supported by every recent ONNX Runtime.
-_OPSET = 17
 _PROBABILITIES = ("softmax", "sigmoid")
 
 
@@ -27,7 +19,7 @@ class Signature:
     """A TensorFlow function of one tensor, with its tensors' names in ONNX."""
 
     call: Callable[[Any], dict[str, Any]]
-    """Accepts a TensorFlow tensor; returns a tensor per output, by name."""
+    """Accepts a TensorFlow tensor, and for a Keras model also a symbolic one; returns a tensor per output, by name."""
     input_name: str
     """The input's name in the exported model."""
     shape: tuple[int | None, ...]
@@ -130,70 +122,13 @@ def saved_model_signature(loaded: Any, *, source: str) -> Signature:
 
 def with_both_classes(signature: Signature) -> Signature:
     """Returns a function of two classes' probabilities, 1 − p and p, from `signature`'s output p, [N, 1]."""
-    tf = frameworks.load().tf
+    ops = frameworks.load().keras.ops
 
     def call(tensor: Any) -> dict[str, Any]:
         ((name, second),) = signature.call(tensor).items()
-        return {name: tf.concat([1 - second, second], axis=-1)}
+        return {name: ops.concatenate([1 - second, second], axis=-1)}
 
     return replace(signature, call=call)
-
-
-def to_onnx(signature: Signature, *, source: str) -> ModelProto:
-    """Converts a function with tf2onnx.
-
-    Raises:
-        SourceError: it uses an operation without a counterpart in ONNX.
-    """
-    tf = frameworks.load().tf
-    tf2onnx = frameworks.load_tf2onnx()
-    spec = tf.TensorSpec(signature.shape, signature.dtype, name=signature.input_name)
-    function = tf.function(lambda tensor: signature.call(tensor), input_signature=[spec])
-    try:
-        model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
-    except Exception as error:  # layers and tf2onnx raise anything
-        raise SourceError(f"{source}: tf2onnx cannot convert it: {reason_of(error)}") from error
-    _check_operations(model, source)
-    _fix_captured(model, function.get_concrete_function())
-    _order_outputs(model, signature.outputs)
-    return model
-
-
-def content_of(model: ModelProto) -> bytes:
-    """Returns the simplified ONNX file of a model from `to_onnx`."""
-    simplify(model)
-    fold_into_convolutions(model)
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def _fix_captured(model: ModelProto, function: Any) -> None:
-    """Stores captured tensors, such as a Normalization layer's mean, as constants.
-
-    tf2onnx leaves them as graph inputs.
-    """
-    taken = {inside.name: outside for outside, inside in function.graph.captures}
-    for value in [value for value in model.graph.input if value.name in taken]:
-        model.graph.initializer.append(numpy_helper.from_array(taken[value.name].numpy(), value.name))
-        model.graph.input.remove(value)
-
-
-def _check_operations(model: ModelProto, source: str) -> None:
-    # tf2onnx leaves unknown operations unchanged.
-    unknown = sorted({node.op_type for node in model.graph.node if not node.domain and not defs.has(node.op_type)})
-    if not unknown:
-        return
-    remedy = "replace the layers that use it"
-    if any("Random" in operation for operation in unknown):
-        remedy = "augmentation is part of this SavedModel; save the model with model.save('model.keras') instead"
-    raise SourceError(f"{source}: ONNX has no counterpart of TensorFlow's {' and '.join(unknown)}: {remedy}")
-
-
-def _order_outputs(model: ModelProto, names: Sequence[str]) -> None:
-    # A traced function sorts its outputs.
-    ordered = sorted(model.graph.output, key=lambda output: names.index(output.name))
-    del model.graph.output[:]
-    model.graph.output.extend(ordered)
 
 
 def _input_name(shape: tuple[int | None, ...]) -> str:
