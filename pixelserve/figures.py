@@ -62,6 +62,16 @@ class ChoiceRun(Part):
     seed: int = Field(description="its seed")
 
 
+class ClassFigures(Part):
+    """Figures of a class, fractions of 1; None: it has no samples or no predictions."""
+
+    precision: float | None = Field(default=None, description="share of its predictions that are right")
+    precision_interval: tuple[float, float] | None = Field(default=None, description="Wilson's 95 % interval")
+    recall_interval: tuple[float, float] | None = Field(default=None, description="Wilson's 95 % interval")
+    f1: float | None = Field(default=None, description="harmonic mean of precision and recall")
+    f1_interval: tuple[float, float] | None = Field(default=None, description="95 % interval by bootstrap")
+
+
 class Evaluation(Part):
     """Figures of the exported file, measured with ONNX Runtime; or of other networks, if it learned all samples."""
 
@@ -71,6 +81,15 @@ class Evaluation(Part):
     per_class_recall: dict[str, float] = Field(default_factory=dict, description="recall by label, a fraction of 1")
     per_class_samples: dict[str, Count] = Field(
         default_factory=dict, description="samples by true label; empty: an older card"
+    )
+    per_class: dict[str, ClassFigures] = Field(
+        default_factory=dict, description="precision and F1 by label; empty: too many classes, or an older card"
+    )
+    balanced_accuracy: float | None = Field(
+        default=None, description="mean recall of the classes, a fraction of 1; None: as for per_class"
+    )
+    balanced_accuracy_interval: tuple[float, float] | None = Field(
+        default=None, description="its 95 % interval by bootstrap"
     )
     confusion: Confusion | None = Field(default=None, description="None: no classes, too many, or an older card")
     choice_run: ChoiceRun | None = Field(

@@ -178,6 +178,22 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """A trained network whose features the recipe's network starts from."""
+
+    backbone: str
+    """Its name: of a recipe, or of a network of keras.applications."""
+    weights: str
+    """Where its weights are from, in words, with a file's hash."""
+    build: Callable[[int, bool], Any]
+    """Returns the network for so many classes, with the backbone's weights; the second argument: whether they learn."""
+    epochs: int
+    """Passes over the training split in which the whole network learns, after those of the last layer alone."""
+    learning_rate: float
+    """The optimizer's learning rate in them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class KerasRecipe(Recipe):
     """A network that Keras trains."""
 
@@ -209,6 +225,11 @@ class KerasRecipe(Recipe):
     """The precision of training; trained weights and exported models are always float32."""
     teacher: Teacher | None = None
     """The teacher; None: the network learns from labels only."""
+    transfer: Transfer | None = None
+    """The trained network that it starts from; None: it learns from random weights."""
+    balance: Literal["weights", "sampling"] | None = None
+    """How classes of different size get the same influence: samples of small classes count more in the loss, or are
+    repeated; None: they do not."""
     calibrated: bool = False
     """Whether probabilities are calibrated with a temperature found on held-out samples (Guo et al. 2017)."""
     also_saved_as: tuple[str, ...] = ()

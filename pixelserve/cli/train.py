@@ -32,6 +32,7 @@ Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
 \b
   pixelserve train mnist-cnn --images pets --run-dir runs/pets
+  pixelserve train transfer --images pets --size 96 --backbone cifar10 --weights models/cifar10
 
 Once its settings are chosen, the final network learns the held-out samples too:
 
@@ -139,7 +140,49 @@ def train(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of your own pictures, one folder per class, instead of the recipe's data set.", metavar="DIR"
+            help="Your own pictures instead of the recipe's data set: a folder with one folder per class, a .csv file "
+            "of paths and labels, or an .npz file.",
+            metavar="SOURCE",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="The size of your own pictures for the network: 96, or height and width.", metavar="96x128"),
+    ] = None,
+    colour: Annotated[
+        bool | None, typer.Option("--colour/--grey", help="Learn your own pictures in colour, or in grey.")
+    ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(help="How your own pictures are fitted, such as fit=crop (docs/pictures.md).", metavar="LINE"),
+    ] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="Vary your own pictures while training.", metavar="none|light|photo")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="For the recipe transfer: the trained network to start from, such as cifar10 or mobilenet_v3_small.",
+            metavar="NAME",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Its weights: a run's folder, a file, or a version's folder; random, to compare with. Default: "
+            "Keras downloads those of ImageNet.",
+            metavar="SOURCE",
+        ),
+    ] = None,
+    tuning_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs in which the backbone learns too, after those of the last layer alone; 0: none."),
+    ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(
+            help="Give small classes the influence of large ones: in the loss, or by repeating samples.",
+            metavar="none|weights|sampling",
         ),
     ] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Skip pictures that cannot be read.")] = False,
@@ -196,10 +239,20 @@ def train(
         "folds": folds,
         "ensemble": ensemble,
         "members": members,
+        "balance": balance,
         "with": tuple(others) if others else None,
     }
     overrides = extras.load("pixelserve_training.running.overrides", extra="training").merged(options, settings)
     asked = {"overrides": overrides, "tensorboard": tensorboard, "images": images, "skip_broken": skip_broken}
+    asked["pictures"] = fit.PictureOptions(
+        size=size,
+        channels=None if colour is None else 3 if colour else 1,
+        picture=picture,
+        augment=augment,
+        backbone=backbone,
+        weights=weights,
+        tuning_epochs=tuning_epochs,
+    )
     if dry_run:
         _print_dry_run(fit.describe(recipe, data_dir=data_dir, run_dir=run_dir, **asked), as_json=as_json)
         return

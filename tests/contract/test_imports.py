@@ -19,7 +19,7 @@ SHARED_WITH_BOTH = (
 SHARED_WITH_SERVER = (
     *(*SHARED_WITH_BOTH, "pixelserve.arrays", "pixelserve.oip", "pixelserve.tokens", "pixelserve.v1"),
 )
-SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.oip.model_config_pb2")
+SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.arrays", "pixelserve.oip.model_config_pb2")
 
 # Library: the only places, as path prefixes, that may import it.
 CONFINED = {

@@ -11,7 +11,7 @@ from PIL import Image
 from pixelserve.imaging import decode, prepare
 from pixelserve.imaging.spec import PictureSpec
 from pixelserve_server.settings import Settings
-from pixelserve_training.datasets import folder
+from pixelserve_training.datasets import own
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (24, 40, 3)]
 
@@ -69,7 +69,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_training_learns_the_pixels_that_the_server_makes(shape: folder.Shape, tmp_path: Path) -> None:
+def test_training_learns_the_pixels_that_the_server_makes(shape: tuple[int, int, int], tmp_path: Path) -> None:
     served = {}
     spec = PictureSpec(*shape)
     for name, make in PICTURES.items():
@@ -78,7 +78,7 @@ def test_training_learns_the_pixels_that_the_server_makes(shape: folder.Shape, t
         (tmp_path / "pets" / name / "a.png").write_bytes(content)
         (tmp_path / "pets" / name / "b.png").write_bytes(content)
         served[name] = prepare.prepare(decode.decode_file(content, decode.MAX_PIXELS), spec)
-    learned = folder.load(tmp_path / "pets", shape, skip_broken=False)
+    learned = own.load(tmp_path / "pets", PictureSpec(*shape), skip_broken=False)
     assert set(learned.labels) == set(PICTURES)
     for split in (learned.train, learned.test):
         for pixels, label in zip(split.inputs, split.targets, strict=True):

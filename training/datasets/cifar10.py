@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from . import kaggle
 from .dataset import Array, Dataset, Source, Split
 from .download import from_keras
 
@@ -28,13 +29,16 @@ _JPEG_SHA256 = "fdf07773e059bbd3f89fa9704df67e9e1baaf94bba2d367e2d4d9f3649ac79e0
 def load(data_dir: Path | None) -> Dataset:
     """Loads the binary files in `data_dir`, else the data set through Keras's downloader and its cache.
 
-    The files may be in `data_dir/cifar-10-batches-bin`, `data_dir/cifar10` or `data_dir` itself.
+    The files may be in `data_dir/cifar-10-batches-bin`, `data_dir/cifar10` or `data_dir` itself; or Kaggle's instead.
 
     Raises:
         DataError: a file is missing or damaged, or there are none and Keras cannot download them.
     """
     folder = _find_folder(data_dir) if data_dir is not None else None
-    records = _read_files(folder) if folder is not None else _download(data_dir)
+    if folder is None and (of_kaggle := _of_kaggle(data_dir)) is not None:
+        records, note = _cut(kaggle.read_cifar(of_kaggle, _LABELS)), kaggle.NOTE
+    else:
+        records, note = _read_files(folder) if folder is not None else _download(data_dir), ""
     fingerprint = _fingerprint(records)
     return Dataset(
         name=_TITLE,
@@ -44,13 +48,20 @@ def load(data_dir: Path | None) -> Dataset:
         test=_split(records[-1:]),
         sha256=fingerprint,
         sealed=True,
-        note=_note(fingerprint),
+        note=note or _note(fingerprint),
     )
 
 
+def _folders(data_dir: Path) -> tuple[Path, ...]:
+    return (data_dir / _FOLDER, data_dir / "cifar10", data_dir)
+
+
 def _find_folder(data_dir: Path) -> Path | None:
-    folders = (data_dir / _FOLDER, data_dir / "cifar10", data_dir)
-    return next((folder for folder in folders if (folder / _TEST_FILE).is_file()), None)
+    return next((folder for folder in _folders(data_dir) if (folder / _TEST_FILE).is_file()), None)
+
+
+def _of_kaggle(data_dir: Path | None) -> Path | None:
+    return next((folder for folder in _folders(data_dir) if kaggle.has_cifar(folder)), None) if data_dir else None
 
 
 def _read_files(folder: Path) -> list[Array]:
@@ -84,11 +95,14 @@ def _read(path: Path) -> Array:
 
 
 def _download(data_dir: Path | None) -> list[Array]:
-    train_images, train_labels, test_images, test_labels = from_keras(
-        "cifar10", _TITLE, data_dir, remedy=_where_to_put()
-    )
+    return _cut(from_keras("cifar10", _TITLE, data_dir, remedy=_where_to_put()))
+
+
+def _cut(arrays: list[Array]) -> list[Array]:
+    """Returns records in as many parts as the official files."""
+    train_images, train_labels, test_images, test_labels = arrays
     train = _records(train_images, train_labels)
-    return [*np.split(train, len(_TRAIN_FILES)), _records(test_images, test_labels)]
+    return [*np.array_split(train, len(_TRAIN_FILES)), _records(test_images, test_labels)]
 
 
 def _records(images: Array, labels: Array) -> Array:

@@ -26,6 +26,8 @@ class Split:
     """The index of each sample's label, unsigned integers [N]; in a regression the value, float32 [N]."""
     hold_out_order: Array | None = None
     """The order in which samples are held out, integers [N]; None: a fixed shuffle."""
+    validation: Array | None = None
+    """Whether a sample belongs to the validation split that the data came with, bool [N]; None: it came without one."""
 
     def __len__(self) -> int:
         """Returns the number of samples."""
@@ -97,8 +99,11 @@ def hold_out(split: Split, share: float) -> tuple[Split, Split]:
 
     Args:
         split: the training split.
-        share: the held-out share, a fraction of 1; or a number of samples, from 1.
+        share: the held-out share, a fraction of 1, or a number of samples, from 1; ignored if the data came with a
+            validation split, which is then held out.
     """
+    if split.validation is not None:
+        return split.take(np.flatnonzero(~split.validation)), split.take(np.flatnonzero(split.validation))
     order = split.hold_out_order
     if order is None:
         order = np.random.default_rng(_HOLD_OUT_SEED).permutation(len(split))

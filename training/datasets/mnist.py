@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from . import idx
+from . import idx, kaggle
 from .dataset import Array, Dataset, Source, Split
 from .download import from_keras
 
@@ -58,7 +58,7 @@ _VARIANTS = {
 def load(name: str, data_dir: Path | None) -> Dataset:
     """Loads mnist or fashion-mnist from IDX files in `data_dir`, else through Keras's downloader and its cache.
 
-    The files may lie in `data_dir/<name>` or in `data_dir` itself, gzipped (.gz) or not.
+    The files may lie in `data_dir/<name>` or in `data_dir` itself, gzipped (.gz) or not; or Kaggle's instead.
 
     Raises:
         DataError: a file is missing or damaged, or there are none and Keras cannot download them.
@@ -66,6 +66,9 @@ def load(name: str, data_dir: Path | None) -> Dataset:
     folder = _find_folder(name, data_dir) if data_dir is not None else None
     if folder is not None:
         arrays = _read_files(name, folder)
+    elif data_dir is not None and (found := kaggle.read_tables(name, (data_dir / name, data_dir))):
+        arrays, is_cut = found
+        return _dataset(name, arrays, origin=data_dir, note=kaggle.NOTE if is_cut else "")
     else:
         source = _VARIANTS[name]
         arrays = from_keras(source.keras, source.title, data_dir, remedy=where_to_put(name))
@@ -89,7 +92,7 @@ def _read_files(name: str, folder: Path) -> list[Array]:
     return [idx.read(path, rank=3 if "images" in path.name else 1) for path in paths if path is not None]
 
 
-def _dataset(name: str, arrays: list[Array], *, origin: Path | None) -> Dataset:
+def _dataset(name: str, arrays: list[Array], *, origin: Path | None, note: str = "") -> Dataset:
     source = _VARIANTS[name]
     train_images, train_labels, test_images, test_labels = arrays
     fingerprint = _fingerprint(arrays)
@@ -101,7 +104,7 @@ def _dataset(name: str, arrays: list[Array], *, origin: Path | None) -> Dataset:
         test=_split(test_images, test_labels, source, origin),
         sha256=fingerprint,
         sealed=True,
-        note="" if fingerprint == source.sha256 else f"these are not the official {source.title} files",
+        note=note or ("" if fingerprint == source.sha256 else f"these are not the official {source.title} files"),
     )
 
 

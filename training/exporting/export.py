@@ -78,9 +78,11 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         ParityError: the exported model computes something else than the original.
     """
     settings = runs.read_settings(run)
-    recipe = settings.own_recipe or _of_zoo(settings.recipe)
     own = kept.are_in(run)
-    name = settings.dataset if own and recipe.data is not None else settings.recipe
+    recipe = settings.own_recipe or (runs.OwnRecipe() if own else _of_zoo(settings.recipe))
+    # Pictures that were given to another data set's recipe, rather than data that a recipe brought along.
+    replaced = own and (settings.own_recipe is None or recipe.data is not None)
+    name = settings.dataset if replaced else settings.recipe
     slot = choose_slot(target.repository, target.name or name, target.version)
     if own:
         dataset = kept.read(run, name=settings.dataset, sha256=settings.dataset_sha256)
@@ -96,8 +98,8 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
-        # A user's images are learned as they are, whatever a public data set's recipe declares.
-        picture="" if own and recipe.data is not None else recipe.picture,
+        # A user's pictures are learned as the run's options say, whatever the recipe declares.
+        picture=settings.learner.get("picture", "") if replaced else recipe.picture,
         recipe=settings.recipe,
         seed=settings.seed,
         temperature=runs.read_temperature(run),

@@ -17,7 +17,7 @@ from ..recipe import KerasRecipe, Optimizer
 from ..report import Layer
 from ..running.checkpoint import Checkpoint
 from ..running.runs import MODEL
-from . import averaging, keeping, regularize, stopping, watching
+from . import averaging, balancing, keeping, regularize, stopping, watching
 from .mirroring import mirrored
 from .mixing import cut_mixed
 from .teaching import taught
@@ -121,6 +121,7 @@ def fit_splits(
     libraries.tf.config.experimental.enable_op_determinism()
     if recipe.repeats > 1:
         train = train.take(np.tile(np.arange(len(train)), recipe.repeats))
+    train = balancing.sampled(recipe, train)
     learner = _learner(recipe, classes, teacher)
     if recipe.initialize is not None:
         recipe.initialize(learner.model, train.inputs)
@@ -172,6 +173,7 @@ class _Learner:
                 initial_epoch=self._first_epoch(checkpoint),
                 epochs=self.recipe.epochs,
                 validation_data=watched,
+                class_weight=balancing.class_weights(self.recipe, train.targets),
                 # The batches are already shuffled.
                 shuffle=False,
                 verbose=0,

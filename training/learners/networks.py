@@ -9,7 +9,7 @@ from ..progress import say
 from ..recipe import CLASSIFIES, KerasRecipe
 from ..report import Layer
 from ..running.checkpoint import Checkpoint
-from . import checking, distilled, ensemble, network, regularize
+from . import checking, distilled, ensemble, network, regularize, transfer
 from .learner import Learner
 from .network import Network
 
@@ -27,6 +27,8 @@ class Networks(Learner[KerasRecipe]):
 
     def fit(self, recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:
         """Trains a network, its teacher before it, or its ensemble."""
+        if recipe.transfer:
+            return transfer.fit(recipe, dataset, checkpoint)
         if recipe.ensemble:
             return ensemble.fit(recipe, dataset, checkpoint)
         if recipe.teacher:
@@ -43,6 +45,13 @@ class Networks(Learner[KerasRecipe]):
             *(["computes in bfloat16"] if recipe.precision != "float32" else []),
             *(["sees each image one way only"] if recipe.mirrored else []),
         ]
+        phases = (
+            f"In the first {recipe.epochs} epochs only the last layer learns, then all weights."
+            if recipe.transfer and recipe.transfer.epochs
+            else ""
+        )
+        if phases:
+            return phases
         return (
             f"The network of these curves {' and '.join(differences)}; the saved one does not." if differences else ""
         )
@@ -63,8 +72,9 @@ class Networks(Learner[KerasRecipe]):
         return replace(recipe, calibrated=False)
 
     def check(self, recipe: KerasRecipe) -> None:
-        """Checks that a recipe with folds or an ensemble has a probability for each class."""
-        for option, value in (("--folds", recipe.folds), ("--ensemble", recipe.ensemble)):
+        """Checks that a recipe with folds, an ensemble or balanced classes has a probability for each class."""
+        options = (("--folds", recipe.folds), ("--ensemble", recipe.ensemble), ("--balance", recipe.balance))
+        for option, value in options:
             if value is not None and recipe.loss not in CLASSIFIES:
                 raise UsageError(
                     f"{option} needs a recipe with a probability for each class, but {recipe.name} minimises "

@@ -12,6 +12,7 @@ from pixelserve.figures import (
     SUREST_ERRORS,
     Baseline,
     Calibration,
+    ClassFigures,
     Confusion,
     Evaluation,
     ReliabilityBin,
@@ -20,6 +21,7 @@ from pixelserve.figures import (
 from pixelserve.scores import OutputKind, as_probabilities, contradict, each_class, is_single_unit
 
 from .calibrate import apply_temperature
+from .per_class import per_class
 
 CALIBRATION_BINS = 15
 BASELINE_BINS = 20
@@ -79,6 +81,7 @@ def measure(
         metrics={"accuracy": float(correct.mean())},
         per_class_recall={names[index]: share for index, share in recall.items()},
         per_class_samples={names[index]: int((labels == index).sum()) for index in recall},
+        **_per_class(scores, labels, names),
         confusion=_confusion(scores, labels, names),
         surest_errors=_errors(scores, labels, names, picture_of),
     )
@@ -92,6 +95,28 @@ def _confusion(scores: Scores, labels: Labels, names: Sequence[str]) -> Confusio
     if len(names) > CONFUSION_LABELS or scores.shape[1] != len(names):
         return None
     return Confusion(labels=list(names), counts=confusion(scores, labels).tolist())
+
+
+def _per_class(scores: Scores, labels: Labels, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields of an evaluation beside recall; none where it has no confusion matrix."""
+    if len(names) > CONFUSION_LABELS or scores.shape[1] != len(names):
+        return {}
+    found = per_class(confusion(scores, labels))
+    figures = {
+        name: ClassFigures(
+            precision=each.precision,
+            precision_interval=each.precision_interval,
+            recall_interval=each.recall_interval,
+            f1=each.f1,
+            f1_interval=each.f1_interval,
+        )
+        for name, each in zip(names, found.classes, strict=True)
+    }
+    return {
+        "per_class": figures,
+        "balanced_accuracy": found.balanced_accuracy,
+        "balanced_accuracy_interval": found.balanced_accuracy_interval,
+    }
 
 
 def _errors(scores: Scores, labels: Labels, names: Sequence[str], picture_of: PictureOf) -> list[SurestError]:

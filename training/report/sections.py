@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pixelserve.figures import SUREST_ERRORS, Calibration
+from pixelserve.figures import SUREST_ERRORS, Calibration, Evaluation
 
 from ..measuring.evaluate import confusion, measure
 from . import charts, gallery, layers, style
@@ -69,8 +69,11 @@ def _predictions(content: ReportContent) -> Iterator[Section]:
     names, labels, images = _names(content), content.predictions.labels, content.predictions.images
     scores = _a_score_a_class(content.predictions.scores)
     # None if the scores are not probabilities.
-    calibration = measure(scores, labels, names, split=content.predictions.split).calibration
+    figures = measure(scores, labels, names, split=content.predictions.split)
+    calibration = figures.calibration
     yield _confusion(confusion(scores, labels), names, content.predictions.split)
+    if figures.evaluation.per_class:
+        yield _per_class(figures.evaluation)
     if images is not None:
         yield _errors(images, labels, scores, names, as_probability=calibration is not None)
     if images is not None and calibration is not None:
@@ -84,6 +87,28 @@ def _confusion(counts: npt.NDArray[np.int64], names: Sequence[str], split: str) 
     rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, counts, strict=True)]
     table = [("label \\ prediction", *names), *rows]
     return Section("confusion-matrix", note, charts.confusion_matrix(counts, names), table)
+
+
+def _per_class(evaluation: Evaluation) -> Section:
+    low, high = evaluation.balanced_accuracy_interval or (0.0, 0.0)
+    note = (
+        f"Balanced accuracy, the mean recall: {evaluation.balanced_accuracy or 0:.2%} (95 % interval {low:.2%} to "
+        f"{high:.2%})."
+    )
+    table: list[Sequence[str]] = [("class", "samples", "precision", "recall", "F1")]
+    for name, each in evaluation.per_class.items():
+        shares = (
+            (each.precision, each.precision_interval),
+            (evaluation.per_class_recall.get(name), each.recall_interval),
+            (each.f1, each.f1_interval),
+        )
+        cells = ("–" if share is None else f"{share:.2%}{_between(interval)}" for share, interval in shares)
+        table.append((name, f"{evaluation.per_class_samples.get(name, 0):,}", *cells))
+    return Section("per-class", note, table=table)
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.2%} to {interval[1]:.2%})"
 
 
 def _reliability(calibration: Calibration) -> Section:

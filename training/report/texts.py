@@ -29,6 +29,12 @@ TEXTS = {
         "Rows are true labels, columns are predictions; everything off the diagonal is wrong. The darker a cell, the "
         "larger its share of the row. A grey row has no samples.",
     ),
+    "per-class": Text(
+        "Each class",
+        "Precision is the share of a class's predictions that are right, recall the share of its samples that are "
+        "found, F1 their harmonic mean, each with its 95 % interval. Unlike accuracy, balanced accuracy counts small "
+        "classes as much as large ones.",
+    ),
     "errors": Text(
         "Errors",
         "Misclassified images, the most confident predictions first: the label, and after the arrow the prediction "

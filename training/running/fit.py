@@ -21,9 +21,10 @@ from . import final as final_runs
 from .cross_validation import CrossValidation, cross_validate
 from .dry_run import DryRun
 from .job import Job, prepare
+from .own import DEFAULTS, PictureOptions
 from .resume import Request
 
-__all__ = ["TrainingRun", "describe", "train"]
+__all__ = ["PictureOptions", "TrainingRun", "describe", "train"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def train(
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
+    pictures: PictureOptions = DEFAULTS,
     final: Path | None = None,
     watch: bool = False,
     mlflow: str | None = None,
@@ -115,8 +117,10 @@ def train(
         run_dir: the run's folder; None: a folder in runs/ named after the recipe and the time.
         overrides: other values than the recipe's; see `overrides.apply`.
         tensorboard: whether to write logs for TensorBoard into the run's folder.
-        images: folder of the user's own pictures, one folder per class; None: the recipe's data set.
+        images: the user's own pictures: a folder with one folder per class, a .csv or an .npz file; None: the recipe's
+            data set.
         skip_broken: whether to skip unreadable pictures.
+        pictures: what the network is to see of them and start from.
         final: the folder of the run that chose the settings, to train the final network; its options need not be
             repeated. None: an ordinary run.
         watch: whether to show a report that grows with each epoch.
@@ -134,7 +138,13 @@ def train(
         RunInterruptedError: Ctrl-C or SIGTERM stopped it.
     """
     with interrupts.terminable():
-        request = Request(dict(overrides), tensorboard, images, skip_broken, final, watch, mlflow)
+        request = Request(
+            *(dict(overrides), tensorboard, images, skip_broken),
+            final=final,
+            watch=watch,
+            mlflow=mlflow,
+            pictures=pictures,
+        )
         job = prepare(recipe, data_dir, run_dir, request, resumed=resumed)
         if job.finished:
             say(f"{job.folder} is finished; nothing is trained")
@@ -156,6 +166,7 @@ def describe(
     tensorboard: bool = False,
     images: Path | None = None,
     skip_broken: bool = False,
+    pictures: PictureOptions = DEFAULTS,
 ) -> DryRun:
     """Returns what `train` would train with the same arguments.
 
@@ -163,7 +174,7 @@ def describe(
         UsageError: as `train`.
         DataError: the data set is not available.
     """
-    request = Request(dict(overrides), tensorboard, images, skip_broken)
+    request = Request(dict(overrides), tensorboard, images, skip_broken, pictures=pictures)
     return dry_run.describe(prepare(recipe, data_dir, run_dir, request, resumed=False))
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import datasets, learners, plain_values, recipe_file, zoo
+from .. import datasets, learners, plain_values, recipe_file
 from ..datasets import Dataset
-from ..datasets import folder as own_pictures
+from ..datasets import own as own_pictures
 from ..errors import UsageError
 from ..progress import say
 from ..recipe import Recipe
 from ..recipe_file import RecipeFile
 from ..staging import check_free
-from . import final, overrides, resume, runs
+from . import final, overrides, own, resume, runs
 from .checkpoint import Checkpoint, State
 from .following import Follower, followers
 from .resume import Request
@@ -65,7 +65,7 @@ def prepare(
         DataError: the data is not available.
         SourceError: the unfinished run's state is damaged.
     """
-    recipe, own_file = recipe_file.find(named)
+    recipe, own_file = (own.transfer_recipe(), None) if named == own.TRANSFER else recipe_file.find(named)
     is_of_zoo = isinstance(named, str) and own_file is None
     unfinished = resume.read(run_dir, recipe.name) if resumed else None
     if unfinished is not None:
@@ -77,6 +77,7 @@ def prepare(
         # Their test split is theirs alone, and few pictures are better learned than held out.
         recipe = replace(recipe, held_out=0.0)
     recipe = overrides.apply(recipe, request.overrides)
+    request.pictures.check(recipe, own=request.images is not None)
     learner = learners.of(recipe)
     for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
         if chosen and not learner.is_logged(recipe):
@@ -89,19 +90,23 @@ def prepare(
         check_free(folder)
     if not resumed:
         resume.check_none(folder)
-    dataset = _load(recipe, request, data_dir)
-    recipe = with_share(recipe, dataset)
-    if request.images is not None:
-        recipe = learner.for_pictures(recipe, dataset, epochs_chosen="epochs" in request.overrides)
+    if request.images is None:
+        dataset = _load(recipe, request, data_dir)
+        recipe = with_share(recipe, dataset)
+        added: dict[str, Any] = {}
+    else:
+        recipe, dataset, added = _own_pictures(recipe, request, request.images)
     learner.check_data(recipe, dataset)
-    settings = _settings(recipe, dataset)
+    settings = _settings(recipe, dataset, added)
     if not is_of_zoo:
         learner.check_model(recipe, dataset)
         settings = settings.model_copy(update={"own_recipe": _own_recipe(recipe, own_file)})
     if choice is not None:
         final.check_same(choice, settings)
         recipe = final.adapt(recipe, choice)
-        settings = settings.model_copy(update={"chosen_by": choice.described, "learner": plain_values.settings(recipe)})
+        settings = settings.model_copy(
+            update={"chosen_by": choice.described, "learner": plain_values.settings(recipe) | added}
+        )
     if finished or unfinished is not None:
         begun = unfinished.state.settings if unfinished is not None else runs.read_settings(folder)
         resume.check_same(begun, settings, folder)
@@ -117,23 +122,23 @@ def prepare(
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:
-    if request.images is None:
-        if request.skip_broken:
-            raise UsageError(
-                "--skip-broken is for your own pictures; give their folder with --images, or omit the option"
-            )
-        dataset = datasets.load(recipe.dataset, data_dir)
-        if dataset.note:
-            say(f"note: {dataset.note}; figures are not comparable with published ones")
-        return dataset
-    shape = datasets.IMAGE_SHAPES.get(recipe.dataset) if isinstance(recipe.dataset, str) else None
-    if shape is None or not learners.of(recipe).learns_pictures:
-        networks = [each for each in zoo.recipes() if learners.of(each).learns_pictures]
-        able = [each.name for each in networks if each.dataset in datasets.IMAGE_SHAPES]
-        raise UsageError(
-            f"--images: {recipe.name} cannot be trained on your own pictures; these can: {', '.join(able)}"
-        )
-    return own_pictures.load(request.images, shape, skip_broken=request.skip_broken)
+    if request.skip_broken:
+        raise UsageError("--skip-broken is for your own pictures; give their folder with --images, or omit the option")
+    dataset = datasets.load(recipe.dataset, data_dir)
+    if dataset.note:
+        say(f"note: {dataset.note}; figures are not comparable with published ones")
+    return dataset
+
+
+def _own_pictures(recipe: Recipe, request: Request, images: Path) -> tuple[Recipe, Dataset, dict[str, Any]]:
+    """Returns a recipe for a user's own pictures, the pictures, and what the settings add to the recipe's values."""
+    spec = own.spec_of(recipe, request.pictures)
+    dataset = own_pictures.load(images, spec, skip_broken=request.skip_broken)
+    epochs_chosen = "epochs" in request.overrides
+    recipe = own.adapt(recipe, request.pictures, spec, dataset, epochs_chosen=epochs_chosen)
+    if recipe.name != own.TRANSFER:
+        recipe = learners.of(recipe).for_pictures(recipe, dataset, epochs_chosen=epochs_chosen)
+    return recipe, dataset, own.settings_of(request.pictures, spec, recipe)
 
 
 def with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -149,14 +154,14 @@ def with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
     return replace(recipe, held_out=recipe.held_out / samples)
 
 
-def _settings(recipe: Recipe, dataset: Dataset) -> runs.Settings:
+def _settings(recipe: Recipe, dataset: Dataset, added: dict[str, Any]) -> runs.Settings:
     return runs.Settings(
         recipe=recipe.name,
         seed=recipe.seed,
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
         hold_out="stratified",
-        learner=plain_values.settings(recipe),
+        learner=plain_values.settings(recipe) | added,
     )
 
 

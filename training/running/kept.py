@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets import Array, Dataset, Split, Task, hold_out
-from ..datasets.folder import NOTE
+from ..datasets.own import NOTE
 from ..errors import SourceError
 
 SAMPLES = "samples.npz"

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import RunInterruptedError, SourceError, TargetExistsError, UsageError
 from ..progress import say
 from .checkpoint import STATE, Checkpoint, State, damaged, folder_of
+from .own import DEFAULTS, PictureOptions
 from .runs import Settings
 
 
@@ -33,6 +34,8 @@ class Request:
     """Whether to show the growing report."""
     mlflow: str | None = None
     """The URI of MLflow's store; None: nothing is logged to it."""
+    pictures: PictureOptions = DEFAULTS
+    """What the network is to see and start from."""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the options as plain values."""
@@ -149,6 +152,8 @@ def completed(given: Request, kept: Request) -> Request:
         before = getattr(kept, name)
         if isinstance(value, dict):
             values[name] = before | value
+        elif isinstance(value, PictureOptions):
+            values[name] = value.completed(before)
         else:
             # Not by equality: a seed of 0 is given.
             values[name] = before if value is None or value is False else value

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve_training.datasets import folder, hold_out
+from pixelserve.imaging.spec import PictureSpec
+from pixelserve_training.datasets import hold_out, own
 from pixelserve_training.errors import DataError, UsageError
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.running import job, kept
 from pixelserve_training.running.resume import Request
 
 Command = Callable[..., Any]
-SHAPE = (28, 28, 1)
+PICTURES = PictureSpec(28, 28, 1)
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
@@ -41,7 +42,7 @@ def pets(tmp_path: Path) -> Path:
 def test_the_folders_names_are_the_labels_and_a_fifth_of_each_class_is_held_out(
     pets: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = folder.load(pets, SHAPE, skip_broken=False)
+    dataset = own.load(pets, PICTURES, skip_broken=False)
     assert (dataset.name, dataset.task, dataset.labels) == ("pets", "image", ("cat", "dog"))
     assert dataset.train.inputs.shape == (12, 28, 28, 1)
     assert dataset.train.inputs.dtype == np.uint8
@@ -50,26 +51,26 @@ def test_the_folders_names_are_the_labels_and_a_fifth_of_each_class_is_held_out(
 
 
 def test_the_held_out_pictures_are_the_same_whatever_the_files_are_called(pets: Path) -> None:
-    before = folder.load(pets, SHAPE, skip_broken=False)
+    before = own.load(pets, PICTURES, skip_broken=False)
     for path in (pets / "cat").iterdir():
         path.rename(path.with_stem(f"{9 - int(path.stem)}-renamed"))
-    after = folder.load(pets, SHAPE, skip_broken=False)
+    after = own.load(pets, PICTURES, skip_broken=False)
     np.testing.assert_array_equal(after.test.inputs, before.test.inputs)
     assert after.sha256 != before.sha256
 
 
 def test_another_picture_gives_another_hash(pets: Path) -> None:
-    before = folder.load(pets, SHAPE, skip_broken=False).sha256
-    assert folder.load(pets, SHAPE, skip_broken=False).sha256 == before
+    before = own.load(pets, PICTURES, skip_broken=False).sha256
+    assert own.load(pets, PICTURES, skip_broken=False).sha256 == before
     draw(pets / "cat" / "0.png", 77)
-    assert folder.load(pets, SHAPE, skip_broken=False).sha256 != before
+    assert own.load(pets, PICTURES, skip_broken=False).sha256 != before
 
 
 def test_labels_of_many_classes_do_not_wrap(tmp_path: Path) -> None:
     for label in range(257):
         draw(tmp_path / f"{label:03}" / "a.png", label, (4, 4))
         draw(tmp_path / f"{label:03}" / "b.png", 1000 + label, (4, 4))
-    dataset = folder.load(tmp_path, (4, 4, 3), skip_broken=False)
+    dataset = own.load(tmp_path, PictureSpec(4, 4, 3), skip_broken=False)
     assert dataset.train.targets.max() == 256
 
 
@@ -84,7 +85,7 @@ def test_files_that_are_no_pictures_are_left_out_and_counted(pets: Path, capfd: 
     for system in (".git", "__MACOSX"):
         (pets / system).mkdir()
     draw(pets / "loose.png", 1)
-    dataset = folder.load(pets, SHAPE, skip_broken=False)
+    dataset = own.load(pets, PICTURES, skip_broken=False)
     assert dataset.labels == ("cat", "dog")
     assert len(dataset.train.targets) + len(dataset.test.targets) == 15
     said = capfd.readouterr().err
@@ -98,7 +99,7 @@ def test_files_that_are_no_pictures_are_left_out_and_counted(pets: Path, capfd: 
 def test_nothing_is_said_of_classes_that_are_alike_in_size_and_hold_no_others_pictures(
     pets: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder.load(pets, SHAPE, skip_broken=False)
+    own.load(pets, PICTURES, skip_broken=False)
     assert "note:" not in capfd.readouterr().err
 
 
@@ -107,7 +108,7 @@ def test_a_picture_in_two_classes_is_named(pets: Path, capfd: pytest.CaptureFixt
     # The same pixels in another file.
     with Image.open(pets / "cat" / "4.png") as image:
         image.save(pets / "dog" / "resaved.png", compress_level=0)
-    folder.load(pets, SHAPE, skip_broken=False)
+    own.load(pets, PICTURES, skip_broken=False)
     said = capfd.readouterr().err
     assert "note: 2 pictures are in two classes, or look the same at the network's size: " in said
     assert f"{pets / 'cat' / '3.png'} and {pets / 'dog' / 'copy.png'}" in said
@@ -116,29 +117,28 @@ def test_a_picture_in_two_classes_is_named(pets: Path, capfd: pytest.CaptureFixt
 def test_classes_of_very_different_size_are_mentioned(pets: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for number in range(50):
         draw(pets / "cat" / f"more-{number}.png", 500 + number)
-    folder.load(pets, SHAPE, skip_broken=False)
+    own.load(pets, PICTURES, skip_broken=False)
     assert "note: cat has 60 pictures and dog has 5: always predicting cat is right 92%" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("train", "test"), r"test, train are a data set's splits, not classes; give one, --images .*/train, of which"),
-        (("Train", "valid", "test"), r"Train, test, valid are a data set's splits"),
-        (("train", "test", "README files"), r"test, train are a data set's splits"),
-        (("training",), r"training are a data set's splits"),
+        (("training",), r"training: splits of a data set, not classes; expected train beside test or val; or give one"),
+        (("test", "val"), r"test, val: splits of a data set, not classes"),
+        (("train", "test", "testing"), r"test, testing, train: two of them mean the same split; keep one of each"),
     ],
 )
-def test_splits_are_not_learned_as_classes(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+def test_incomplete_splits_are_not_learned_as_classes(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
     for number, name in enumerate(names):
         draw(tmp_path / name / "cat" / "a.png", number)
     with pytest.raises(DataError, match=said):
-        folder.load(tmp_path, SHAPE, skip_broken=False)
+        own.load(tmp_path, PICTURES, skip_broken=False)
 
 
 def test_a_class_may_be_called_like_a_split(pets: Path) -> None:
     (pets / "cat").rename(pets / "train")
-    assert folder.load(pets, SHAPE, skip_broken=False).labels == ("dog", "train")
+    assert own.load(pets, PICTURES, skip_broken=False).labels == ("dog", "train")
 
 
 def test_a_picture_without_permission_is_named_with_its_remedy(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,46 +152,48 @@ def test_a_picture_without_permission_is_named_with_its_remedy(pets: Path, monke
     # The administrator, as whom tests may run, may read everything.
     monkeypatch.setattr(Path, "read_bytes", deny)
     with pytest.raises(DataError, match=r"cat/3.png \(Permission denied\); repair \(check the permissions\) or remove"):
-        folder.load(pets, SHAPE, skip_broken=False)
+        own.load(pets, PICTURES, skip_broken=False)
 
 
 def test_a_file_given_as_the_folder_is_named(pets: Path) -> None:
-    with pytest.raises(UsageError, match=r"0.png is a file; give a folder that holds a folder"):
-        folder.load(pets / "cat" / "0.png", SHAPE, skip_broken=False)
+    with pytest.raises(
+        UsageError, match=r"0.png is a file; give a folder that holds a folder of pictures for each class, a .csv file"
+    ):
+        own.load(pets / "cat" / "0.png", PICTURES, skip_broken=False)
 
 
 def test_a_wrong_path_is_the_callers_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="typo: no such folder; give one that holds a folder of pictures"):
-        folder.load(tmp_path / "typo", SHAPE, skip_broken=False)
+    with pytest.raises(UsageError, match="typo: no such folder or file; give a folder that holds"):
+        own.load(tmp_path / "typo", PICTURES, skip_broken=False)
 
 
 def test_a_folder_without_folders_is_refused(pets: Path) -> None:
     with pytest.raises(DataError, match=r"no folders in it; expected one for each class"):
-        folder.load(pets / "cat", SHAPE, skip_broken=False)
+        own.load(pets / "cat", PICTURES, skip_broken=False)
 
 
 def test_a_single_class_is_refused(pets: Path) -> None:
     shutil.rmtree(pets / "dog")
     with pytest.raises(DataError, match=r"one folder in it \(cat\); expected one for each class, at least two"):
-        folder.load(pets, SHAPE, skip_broken=False)
+        own.load(pets, PICTURES, skip_broken=False)
 
 
 def test_a_class_without_pictures_is_named(pets: Path) -> None:
     (pets / "owl").mkdir()
     with pytest.raises(DataError, match=r"pets/owl: no pictures in it"):
-        folder.load(pets, SHAPE, skip_broken=False)
+        own.load(pets, PICTURES, skip_broken=False)
 
 
 def test_a_class_with_a_single_picture_is_named(pets: Path) -> None:
     draw(pets / "owl" / "only.png", 1)
-    with pytest.raises(DataError, match=r"pets/owl: 1 readable pictures; expected at least 2"):
-        folder.load(pets, SHAPE, skip_broken=False)
+    with pytest.raises(DataError, match=r"pets: owl has 1 readable pictures; expected at least 2"):
+        own.load(pets, PICTURES, skip_broken=False)
 
 
 def test_a_name_that_cannot_be_a_line_of_the_labels_is_named(pets: Path) -> None:
     draw(pets / "two\nlines" / "a.png", 1)
     with pytest.raises(DataError, match=r"the folder 'two\\nlines' cannot be a label; rename it"):
-        folder.load(pets, SHAPE, skip_broken=False)
+        own.load(pets, PICTURES, skip_broken=False)
 
 
 def bomb(path: Path) -> None:
@@ -232,8 +234,8 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped(
 ) -> None:
     damage(pets / "dog" / "broken.png")
     with pytest.raises(DataError, match=rf"1 of 16 pictures cannot be read: .*dog/broken\.png \({why}.*--skip-broken"):
-        folder.load(pets, SHAPE, skip_broken=False)
-    assert len(folder.load(pets, SHAPE, skip_broken=True).train.targets) == 12
+        own.load(pets, PICTURES, skip_broken=False)
+    assert len(own.load(pets, PICTURES, skip_broken=True).train.targets) == 12
     assert "skipped 1 of 16 pictures, which cannot be read: " in capfd.readouterr().err
 
 
@@ -241,7 +243,7 @@ def test_many_broken_pictures_are_counted_and_the_first_ones_named(pets: Path) -
     for number in range(5):
         (pets / "cat" / f"{number}.png").write_bytes(b"")
     with pytest.raises(DataError) as raised:
-        folder.load(pets, SHAPE, skip_broken=False)
+        own.load(pets, PICTURES, skip_broken=False)
     message = str(raised.value)
     assert "5 of 15 pictures" in message
     assert message.count("cat/") == 3
@@ -251,8 +253,8 @@ def test_many_broken_pictures_are_counted_and_the_first_ones_named(pets: Path) -
 def test_where_all_of_a_class_is_skipped_the_class_is_named(pets: Path) -> None:
     for path in (pets / "cat").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"pets/cat: 0 readable pictures"):
-        folder.load(pets, SHAPE, skip_broken=True)
+    with pytest.raises(DataError, match=r"pets: cat has 0 readable pictures"):
+        own.load(pets, PICTURES, skip_broken=True)
 
 
 def test_pictures_are_read_before_training_begins(pixelserve: Command, pets: Path, tmp_path: Path) -> None:
@@ -294,17 +296,17 @@ def test_most_pictures_that_are_held_out_stay_held_out_when_the_folder_grows(tmp
     root = tmp_path / "pets"
     for number in range(40):
         draw(root / ("cat" if number % 2 else "dog") / f"{number}.png", number)
-    before = hold_out(folder.load(root, SHAPE, skip_broken=False).train, 0.25)
+    before = hold_out(own.load(root, PICTURES, skip_broken=False).train, 0.25)
     for number in range(40, 50):
         draw(root / ("cat" if number % 2 else "dog") / f"{number}.png", number)
-    after = hold_out(folder.load(root, SHAPE, skip_broken=False).train, 0.25)
+    after = hold_out(own.load(root, PICTURES, skip_broken=False).train, 0.25)
     learned = {picture.tobytes() for picture in before[0].inputs}
     assert len(after[1]) == 10
     assert sum(picture.tobytes() in learned for picture in after[1].inputs) <= 3
 
 
 def test_a_run_keeps_the_pictures_that_it_held_out(pets: Path, tmp_path: Path) -> None:
-    dataset = folder.load(pets, SHAPE, skip_broken=False)
+    dataset = own.load(pets, PICTURES, skip_broken=False)
     run = tmp_path / "run"
     run.mkdir()
     kept.write(run, dataset, held_out=0.25)

@@ -182,14 +182,19 @@ def test_scores_of_samples_that_are_no_images_have_no_gallery(tmp_path: Path) ->
     content = replace(
         classifier(), samples=None, predictions=replace(some_predictions(), images=None), history={}, layers=()
     )
-    assert Page(report.write(tmp_path, content)).sections == ["class-counts", "confusion-matrix", "reliability"]
+    assert Page(report.write(tmp_path, content)).sections == [
+        "class-counts",
+        "confusion-matrix",
+        "per-class",
+        "reliability",
+    ]
 
 
 @pytest.mark.slow
 def test_scores_that_are_no_probabilities_are_not_shown_as_such(tmp_path: Path) -> None:
     part = some_predictions()
     content = ReportContent("x", labels=("cat", "dog", "owl"), predictions=replace(part, scores=part.scores * 5 - 2))
-    assert Page(report.write(tmp_path, content)).sections == ["class-counts", "confusion-matrix", "errors"]
+    assert Page(report.write(tmp_path, content)).sections == ["class-counts", "confusion-matrix", "per-class", "errors"]
 
 
 @pytest.mark.slow
