@@ -156,7 +156,10 @@ def _print_figures(found: Any) -> None:
     if balanced is not None:
         interval = _interval(measured.evaluation.balanced_accuracy_interval)
         before = _percent(claims.balanced_accuracy if claims else None)
-        terminal.add_row(shown, "balanced accuracy", f"{_percent(balanced)} ({interval})", before)
+        terminal.add_row(shown, "balanced accuracy", _percent(balanced), before)
+        terminal.add_row(
+            shown, "95 % interval", interval, _interval(claims.balanced_accuracy_interval if claims else None)
+        )
     for label, recall in measured.evaluation.per_class_recall.items():
         terminal.add_row(
             shown,
@@ -165,13 +168,13 @@ def _print_figures(found: Any) -> None:
             _percent(claims.per_class_recall.get(label) if claims else None),
         )
     for label, each in measured.evaluation.per_class.items():
-        of_card = claims.per_class.get(label) if claims else None
+        claimed_of = claims.per_class.get(label) if claims else None
         for name in ("precision", "f1"):
             terminal.add_row(
                 shown,
                 f"{'F1' if name == 'f1' else name} of {label}",
                 _percent(getattr(each, name)),
-                _percent(getattr(of_card, name, None)),
+                _percent(getattr(claimed_of, name, None)),
             )
     if measured.calibration:
         claimed = card.calibration.expected_calibration_error if card.calibration else None
@@ -232,10 +235,6 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2%}"
-
-
-def _interval(value: tuple[float, float] | None) -> str:
-    return "" if value is None else f"95% interval {value[0]:.2%} to {value[1]:.2%}"
 
 
 def _plain(value: float | None) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "Task",
     "from_arrays",
     "hold_out",
+    "image_shape",
     "load",
     "stratified_folds",
 ]
@@ -36,6 +37,11 @@ NAMES = sorted(_SOURCES)
 
 IMAGE_SHAPES = {name: source.image_shape for name, source in _SOURCES.items() if source.image_shape}
 """Height, width and channels of image data sets, by name."""
+
+
+def image_shape(data: Data) -> tuple[int, int, int] | None:
+    """Returns the height, width and channels of a public image data set; None for others, and for a user's own data."""
+    return IMAGE_SHAPES.get(data) if isinstance(data, str) else None
 
 
 def load(data: Data, data_dir: Path | None) -> Dataset:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import frameworks, zoo
-from ..datasets import IMAGE_SHAPES
+from ..datasets import image_shape
 from ..errors import UsageError
 from ..recipe import KerasRecipe
 from . import onnx_weights, pretrained
@@ -112,13 +112,14 @@ def _resized(image: Any, shape: Shape, wanted: Shape) -> Any:
 
 
 def _check_colour(recipe: KerasRecipe, shape: Shape) -> KerasRecipe:
-    if shape[2] > IMAGE_SHAPES[recipe.dataset][2]:
+    seen = image_shape(recipe.dataset)
+    if seen is not None and shape[2] > seen[2]:
         raise UsageError(f"--backbone {recipe.name} sees grey pictures; give --grey, or another backbone")
     return recipe
 
 
 def _recipes() -> Sequence[KerasRecipe]:
-    return [each for each in zoo.recipes() if isinstance(each, KerasRecipe) and each.dataset in IMAGE_SHAPES]
+    return [each for each in zoo.recipes() if isinstance(each, KerasRecipe) and image_shape(each.dataset)]
 
 
 def _of_recipe(recipe: KerasRecipe, weights: str, _: object = None) -> Any:

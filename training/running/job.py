@@ -79,11 +79,7 @@ def prepare(
     recipe = overrides.apply(recipe, request.overrides)
     request.pictures.check(recipe, own=request.images is not None)
     learner = learners.of(recipe)
-    for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
-        if chosen and not learner.is_logged(recipe):
-            raise UsageError(
-                f"{option} shows a single network, which this run of {recipe.name} is not; omit the option"
-            )
+    _check_logged(recipe, request)
     folder = run_dir or runs.default_folder(recipe.name)
     finished = resumed and runs.is_run(folder)
     if not finished:
@@ -91,11 +87,10 @@ def prepare(
     if not resumed:
         resume.check_none(folder)
     if request.images is None:
-        dataset = _load(recipe, request, data_dir)
-        recipe = with_share(recipe, dataset)
-        added: dict[str, Any] = {}
+        dataset, added = _load(recipe, request, data_dir), dict[str, Any]()
     else:
         recipe, dataset, added = _own_pictures(recipe, request, request.images)
+    recipe = with_share(recipe, dataset)
     learner.check_data(recipe, dataset)
     settings = _settings(recipe, dataset, added)
     if not is_of_zoo:
@@ -116,9 +111,24 @@ def prepare(
     if unfinished is None:
         # Leftovers of a run that was killed before its first epoch.
         checkpoint.discard()
-    own = request.images is not None or not isinstance(recipe.dataset, str)
+    has_own_data = request.images is not None or not isinstance(recipe.dataset, str)
     follows = followers(folder, watch=request.watch, mlflow=request.mlflow)
-    return Job(recipe, folder, dataset, settings, checkpoint, finished, own, options, choice, follows, own_file)
+    return Job(
+        *(recipe, folder, dataset, settings, checkpoint, finished),
+        own=has_own_data,
+        options=options,
+        choice=choice,
+        followers=follows,
+        recipe_file=own_file,
+    )
+
+
+def _check_logged(recipe: Recipe, request: Request) -> None:
+    for option, chosen in (("--tensorboard", request.tensorboard), ("--watch", request.watch)):
+        if chosen and not learners.of(recipe).is_logged(recipe):
+            raise UsageError(
+                f"{option} shows a single network, which this run of {recipe.name} is not; omit the option"
+            )
 
 
 def _load(recipe: Recipe, request: Request, data_dir: Path | None) -> Dataset:

@@ -11,7 +11,7 @@ from pixelserve.imaging.declaration import Input, parse
 from pixelserve.imaging.spec import PictureSpec
 from pixelserve.imaging.words import DeclarationError
 
-from ..datasets import IMAGE_SHAPES, Dataset, hold_out
+from ..datasets import Dataset, hold_out, image_shape
 from ..errors import UsageError
 from ..learners import backbones
 from ..learners.augmenting import PRESETS
@@ -106,7 +106,7 @@ def spec_of(recipe: Recipe, options: PictureOptions) -> PictureSpec:
     Raises:
         UsageError: the recipe cannot learn pictures, or an option is invalid.
     """
-    usual = _USUAL if recipe.name == TRANSFER else IMAGE_SHAPES.get(recipe.dataset)
+    usual = _USUAL if recipe.name == TRANSFER else image_shape(recipe.dataset)
     if usual is None or not isinstance(recipe, KerasRecipe):
         able = ", ".join(backbones.recipe_names())
         raise UsageError(
@@ -146,7 +146,7 @@ def adapt(
     shape = (spec.height, spec.width, spec.channels)
     if recipe.name == TRANSFER:
         return _with_backbone(recipe, options, shape, dataset, epochs_chosen=epochs_chosen)
-    if shape == IMAGE_SHAPES[recipe.dataset]:
+    if shape == image_shape(recipe.dataset):
         return recipe
     teacher = recipe.teacher and replace(recipe.teacher, build=at_shape(recipe.teacher.build, shape))
     return replace(recipe, build=at_shape(recipe.build, shape), teacher=teacher)
