@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs course kustomize lint format proto lock clean bench-plan scaling-picture docs readme-pictures
+.PHONY: help demo serve test deploy-check image sbom sign image-check release-check drill kills kills-s3 soak fuzz mutants simulate bench bench-classify bench-gpu bench-overfitting page-pictures chart-docs reference-docs course kustomize lint format proto lock clean bench-plan simulate-latency scaling-picture docs readme-pictures
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -63,6 +63,9 @@ release-check: $(STAMPS)/dev ## build the sdist and the wheel into dist/, check,
 
 simulate: $(STAMPS)/dev ## run a million requests through the engine on a virtual clock with faults (ARGS="--requests N --seed N")
 	@$(BIN)/python tests/support/simulated_engine.py $(ARGS)
+
+simulate-latency: $(STAMPS)/dev ## send the engine a load that doubles and halves, with a latency target, on a virtual clock
+	@$(BIN)/python tests/support/simulated_load.py $(ARGS)
 
 fuzz: $(STAMPS)/dev ## send mutated input to every door for an hour (ARGS="--seconds 60"; ARGS=--help)
 	@$(BIN)/python tests/support/fuzzing $(ARGS)
@@ -151,7 +154,7 @@ lock: | $(STAMPS)/venv ## choose the newest versions of all dependencies and pin
 	$$resolve pyproject.toml --extra server-cuda --extra pull --extra otel -c requirements/dev.txt -o requirements/image-cuda.txt; \
 	$$resolve pyproject.toml --extra training --extra pull -c requirements/dev.txt -o requirements/image-training.txt; \
 	$$resolve pyproject.toml --extra pull-s3 -o requirements/pull-s3.txt; \
-	$$resolve pyproject.toml --extra keras-jax -o requirements/jax.txt; \
+	$$resolve pyproject.toml --extra keras-jax -c requirements/dev.txt -o requirements/jax.txt; \
 	$$resolve requirements/proto.in -o requirements/proto.txt; \
 	$$resolve requirements/tritonclient.in -o requirements/tritonclient.txt; \
 	$$resolve requirements/kserve.in -o requirements/kserve.txt; \

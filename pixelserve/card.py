@@ -19,6 +19,7 @@ from .external_data import MODEL_FILE as MODEL_FILE
 from .external_data import ExternalDataError, external_hashes
 from .external_data import sha256_of as sha256_of
 from .figures import Baseline, Calibration, Evaluation, Part
+from .precisions import RULES
 from .scores import OutputKind
 from .text import TextError, read_text
 
@@ -87,7 +88,10 @@ class Quantization(Part):
     original: Reference = Field(description="the framework that gave the float32 model, and was compared with that")
     calibration_split: str = Field(description="what the ranges of activations were found or checked on, such as train")
     calibration_samples: int = Field(description="how many samples that is", ge=1)
-    float32_accuracy: float = Field(description="accuracy of the float32 model on the same samples, a fraction of 1")
+    compared_split: str | None = Field(
+        default=None, description="the split that both were measured on; None: that of the evaluation, in an older card"
+    )
+    float32_accuracy: float = Field(description="accuracy of the float32 model on that split, a fraction of 1")
     changed_labels: int = Field(description="samples for which the two predict another label")
     max_abs_error: float = Field(description="largest absolute difference of an output element from float32's")
     relative_bytes: float = Field(description="size of the file divided by float32's")
@@ -140,11 +144,19 @@ class Card(Part):
     held_out: float | None = Field(
         default=None, description="share of the training split that was never learned, a fraction of 1; None: not known"
     )
+    hold_out: Literal["stratified"] | None = Field(
+        default=None, description="how those samples were chosen; None: by an earlier release, which held out others"
+    )
     versions: dict[str, str] = Field(default_factory=dict, description="version by library that had a hand in the file")
 
     def tolerance(self, provider: str) -> float:
-        """Returns the largest absolute output difference accepted on `provider` (ONNX Runtime's name)."""
-        return next((entry.tolerance for entry in self.parity if entry.provider == provider), UNLISTED_TOLERANCE)
+        """Returns the largest absolute output difference accepted on `provider`.
+
+        One that is not listed gets float32's; of a quantized model the largest listed, which covers other kernels.
+        """
+        listed = {entry.provider: entry.tolerance for entry in self.parity}
+        others = max(listed.values(), default=0.0) if self.quantization is not None else 0.0
+        return listed.get(provider, max(others, UNLISTED_TOLERANCE))
 
     def write(self, path: Path) -> None:
         """Writes the card as indented JSON, with each array of numbers on one line.
@@ -297,6 +309,53 @@ def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float
             f"this runtime computes something else than the model that was exported; export it again with this runtime"
         )
     return worst
+
+
+def replay_by_rule(golden: Golden, infer: Callable[[Tensors], Tensors], precision: str) -> float:
+    """Like `replay`, by the rule of a precision that is less exact than the golden outputs (`precisions.RULES`).
+
+    Args:
+        golden: the samples.
+        infer: maps input tensors by name to at least the golden output tensors by name.
+        precision: what `infer` computes in.
+
+    Returns:
+        The largest difference, as a fraction of its output's largest magnitude.
+
+    Raises:
+        GoldenMismatchError: an output is missing, has another shape, or differs by more than the rule allows.
+    """
+    rule = RULES[precision]
+    found = infer(golden.inputs)
+    worst = 0.0
+    for name, expected in golden.outputs.items():
+        if name not in found or found[name].shape != expected.shape:
+            shape = found[name].shape if name in found else "no such output"
+            raise GoldenMismatchError(f"output {name}: the golden shape is {expected.shape}, the model gave {shape}")
+        most, mean = _relative_differences(found[name], expected)
+        if not (most <= rule.output and mean <= rule.mean):
+            raise GoldenMismatchError(
+                f"output {name} differs from its golden samples by up to {most:.3g} of its largest value, {mean:.3g} "
+                f"on average; the rule of {precision} allows {rule.output:g} and {rule.mean:g}"
+            )
+        worst = max(worst, most)
+    return worst
+
+
+def _relative_differences(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """Returns the largest and the mean difference of elements, as fractions of the largest expected magnitude.
+
+    Both are infinite if numbers that are not floats, or strings, differ at all, or if a NaN is on one side only.
+    """
+    if expected.dtype.kind != "f":
+        return (0.0, 0.0) if np.array_equal(found, expected) else (np.inf, np.inf)
+    wide, other = expected.astype(np.float64), found.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not np.array_equal(wide[~finite], other[~finite], equal_nan=True) or not np.isfinite(other[finite]).all():
+        return np.inf, np.inf
+    differences = np.abs(wide[finite] - other[finite])
+    scale = float(np.abs(wide[finite]).max(initial=0.0)) or 1.0
+    return float(differences.max(initial=0.0)) / scale, float(differences.mean() if differences.size else 0.0) / scale
 
 
 def largest_difference(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> float:

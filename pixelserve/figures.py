@@ -65,8 +65,15 @@ class ClassFigures(Part):
     f1_interval: tuple[float, float] | None = Field(default=None, description="95 % interval by bootstrap")
 
 
+class ChoiceRun(Part):
+    """The training run that chose the settings of an exported model, which then learned the held-out samples too."""
+
+    run: str = Field(description="the name of its folder")
+    seed: int = Field(description="its seed")
+
+
 class Evaluation(Part):
-    """Figures of the exported file, measured with ONNX Runtime."""
+    """Figures of the exported file, measured with ONNX Runtime; or of other networks, if it learned all samples."""
 
     split: str = Field(description="the split measured on, such as test")
     samples: int = Field(description="how many samples that is", ge=1)
@@ -85,6 +92,11 @@ class Evaluation(Part):
         default=None, description="its 95 % interval by bootstrap"
     )
     confusion: Confusion | None = Field(default=None, description="None: no classes, too many, or an older card")
+    choice_run: ChoiceRun | None = Field(
+        default=None,
+        description="the run whose network has these figures: of the same settings, but it did not learn these "
+        "samples, as the exported one did; None: the exported file itself, or the folds of a cross-validation",
+    )
     surest_errors: list[SurestError] = Field(
         default_factory=list,
         description="the wrong predictions of the highest scores, highest first",

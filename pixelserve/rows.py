@@ -13,15 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .precisions import RULES
+
 Array = npt.NDArray[np.generic]
 Tensors = Mapping[str, Array]
 Infer = Callable[[Tensors], Tensors]
 """Maps input tensors by name to output tensors by name, with rows along the first axis."""
-
-TOLERANCES = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2, "int8": 2e-2}
-"""By precision, the largest difference of an output element between two batches of the same rows, as a fraction of the
-largest magnitude in that output. Kernels add up in another order for another batch size, which rounding shows; int8 may
-land one quantization step away. Whole numbers and strings must be equal."""
 
 ROWS = 3
 """Rows of a proof: enough to notice neighbours on both sides, few enough to be cheap."""
@@ -58,7 +55,7 @@ def prove_rows(
     Args:
         infer: the model; its errors propagate.
         inputs: tensors [rows, ...] with at least two distinct rows.
-        precision: a key of `TOLERANCES`; None: by each output's element type.
+        precision: a key of `RULES`; None: by each output's element type.
         floor: minimum tolerance, for devices whose kernels differ more.
         padded: rows to pad a batch to; not padded if `inputs` have as many.
 
@@ -125,7 +122,7 @@ class _Comparison:
             return float("inf"), 0.0
         scale = float(np.abs(wide[finite]).max(initial=0.0)) or 1.0
         difference = float(np.abs(wide[finite] - other[finite]).max(initial=0.0)) / scale
-        return difference, max(TOLERANCES.get(precision, TOLERANCES["float32"]), self._floor)
+        return difference, max(RULES.get(precision, RULES["float32"]).rows, self._floor)
 
 
 def count_rows(inputs: Tensors) -> int:
@@ -181,7 +178,7 @@ def made_up_rows(inputs: Mapping[str, Input], rows: int = ROWS) -> Iterator[dict
             yield {name: _made_up(random, wanted.dtype, shapes[name]) for name, wanted in inputs.items()}
 
 
-def _made_up(random: np.random.Generator, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+def _made_up(random: "np.random.Generator", dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
     if dtype.kind == "f":
         scales = np.resize(_SCALES, shape[0]).astype(np.float32).reshape(-1, *(1 for _ in shape[1:]))
         scaled: Array = (random.random(shape, np.float32) * scales).astype(dtype)

@@ -170,7 +170,7 @@ class Application:
         settings = self._settings
         if warning := check_exposure(settings):
             self._log.warning("insecure", reason=warning)
-        check_runtime(settings.device, require_gpu=settings.require_gpu)
+        check_runtime(settings.device, require_gpu=settings.require_gpu, engine=settings.engine)
         life.start(self._loading)
         if not gate.open():
             # A signal came first, and no call was accepted.
@@ -337,6 +337,7 @@ class Application:
             on_progress=self._events.on_progress,
             on_other_output=self._events.on_other_output,
             on_unmerged=self._events.on_unmerged,
+            on_untuned=self._events.on_untuned,
         )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -75,7 +74,7 @@ def service_links(environment: Mapping[str, str | None]) -> list[str]:
 
 def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
     parsers: dict[str, Callable[[str], Any]]
-    parsers = {".toml": tomllib.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load}
+    parsers = {".toml": tomllib.loads, ".yaml": _read_yaml, ".yml": _read_yaml}
     parse = parsers.get(path.suffix)
     if parse is None:
         raise ConfigurationError(f"--config {path}: expected a .toml, .yaml or .yml file")
@@ -88,6 +87,13 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
     # Both parsers' errors, a wrong encoding, and a top level that is not a table.
     except Exception as error:
         raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error
+
+
+def _read_yaml(text: str) -> Any:
+    # Most servers have no such file.
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def _explain(error: ValidationError | SettingsError) -> str:

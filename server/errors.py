@@ -79,6 +79,12 @@ class RepositoryError(ServerError):
         super().__init__(text.encode(errors="backslashreplace").decode())
 
 
+class BusyMachineError(ServerError):
+    """A command cannot measure because something else uses the machine; nothing was written."""
+
+    exit_code = 5
+
+
 class UnknownName(RepositoryError):
     """A command names a model or version that is not on disk; the message lists the existing ones."""
 

@@ -14,7 +14,7 @@ from .api.dispatch import Dispatcher
 from .api.health import MAX_WATCHES
 from .api.status import status_of
 from .engine.measuring import WarmupBudget
-from .engine.providers import FLAGS, SessionOptions
+from .engine.providers import DEFAULT_ENGINES, FLAGS, EngineChoice, SessionOptions
 from .engine.run import Observer
 from .engine.timer import Timer
 from .errors import MissingLibraryError, RequestError
@@ -33,7 +33,6 @@ from .supervised import Supervisor
 from .transport import HttpPort, Transport
 from .transport.age import ConnectionAge
 from .transport.descriptors import connections_that_fit
-from .transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -47,7 +46,9 @@ if TYPE_CHECKING:
 
 def session_options(settings: Settings) -> SessionOptions:
     """Returns the options of sessions."""
+    fixed = settings.engine != "auto"
     return SessionOptions(
+        engines=(EngineChoice(settings.engine),) if fixed else DEFAULT_ENGINES,
         device=settings.device,
         device_id=settings.device_id,
         require_gpu=settings.require_gpu,
@@ -61,7 +62,7 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
     """Returns the loader of versions; `observer` and `log_failure` are those of `Loader`."""
     return Loader(
         session_options=session_options(settings),
-        defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size),
+        defaults=Defaults(settings.default_max_batch_size, settings.max_queue_size, settings.target_p99_ms / 1e3),
         tuning=Tuning(
             buckets=settings.batch_buckets,
             limit_batches=settings.limit_batches,
@@ -70,6 +71,7 @@ def loader(settings: Settings, observer: Callable[[str, int], Observer], log_fai
             warmup=WarmupBudget(settings.warmup_s, settings.warmup_mib * MIB),
         ),
         require_card=settings.require_card,
+        uses_tuning=settings.engine == "auto",
         observer=observer,
         log_failure=log_failure,
     )
@@ -180,6 +182,9 @@ def transport(
         MissingLibraryError: its library is not installed.
     """
     if settings.transport == "grpcio" or (settings.transport == "auto" and not _has_h2corn()):
+        # Imported only if used: the default transport needs no grpc.
+        from .transport.grpcio import GrpcioTransport
+
         return GrpcioTransport(
             threads=settings.grpc_threads,
             max_waiting=settings.max_queue_size,

@@ -9,9 +9,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "PIXELSERVE_"
 
-_OPTION_GROUPS = "session., optimization., mlas., ep. or cuda."
+_OPTION_GROUPS = "session., optimization., mlas., ep., cuda. or openvino."
 # ONNX Runtime's length limits.
-_SESSION_OPTION = re.compile(r"(session|optimization|mlas|ep|cuda)\.[\w.]{1,1000}=.{1,8192}")
+_SESSION_OPTION = re.compile(r"(session|optimization|mlas|ep|cuda|openvino)\.[\w.]{1,1000}=.{1,8192}")
 # Their flags also change what the server does.
 _OPTIONS_WITH_FLAGS = {"cuda.device_id": "--device-id", "cuda.enable_cuda_graph": "--cuda-graphs"}
 MIB = 1024 * 1024
@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto: CUDA if ONNX Runtime supports it and there is a GPU."
     )
+    engine: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "onnxruntime",
+        description="What computes models on the CPU: onnxruntime; openvino, in float32; auto: what `pixelserve "
+        "autotune` measured to be fastest on this machine, in the precision that it proved, else onnxruntime.",
+    )
     device_id: int = Field(
         0, ge=0, description="CUDA's number of the GPU for models whose config.pbtxt does not select one."
     )
@@ -124,7 +129,8 @@ class Settings(BaseSettings):
     session_option: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="KEY=VALUE of ONNX Runtime's session configuration, such as session.intra_op.allow_spinning=1, or "
-        "of its CUDA provider, such as cuda.gpu_mem_limit=2147483648; repeat it or separate by commas.",
+        "of its CUDA provider, such as cuda.gpu_mem_limit=2147483648, or a property of OpenVINO, such as "
+        "openvino.INFERENCE_PRECISION_HINT=bf16; repeat it or separate by commas.",
     )
     cuda_arena_shrink: bool = Field(
         False,
@@ -168,6 +174,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Milliseconds that requests may wait for a model under sustained overload, or one run if that is "
         "longer; others are refused with RESOURCE_EXHAUSTED. 0: no limit.",
+    )
+    target_p99_ms: float = Field(
+        0.0,
+        ge=0,
+        description="Milliseconds within which 99 of 100 accepted requests are answered; requests that would take "
+        "longer are refused with RESOURCE_EXHAUSTED. A model's parameter target_p99_ms overrides it. 0: no target.",
     )
     max_inflight_mib: int = Field(
         512, ge=1, description="MiB of requests in flight in the whole server; more are refused."
@@ -312,6 +324,13 @@ class Settings(BaseSettings):
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key: client certificates are part of TLS")
         if self.metrics_tls and self.tls_cert is None:
             raise ValueError("--metrics-tls needs --tls-cert and --tls-key, whose certificate it uses")
+        return self
+
+    @model_validator(mode="after")
+    def _openvino_is_for_the_cpu(self) -> Self:
+        if self.engine == "openvino" and (self.require_gpu or self.device == "cuda"):
+            flag = "--require-gpu" if self.require_gpu else "--device cuda"
+            raise ValueError(f"--engine openvino computes on the CPU and contradicts {flag}; omit one of them")
         return self
 
     @model_validator(mode="after")

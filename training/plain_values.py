@@ -4,7 +4,7 @@ import difflib
 import inspect
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,7 +19,7 @@ Owner = TypeVar("Owner")
 _PLAIN = (bool, float, int, str, types.NoneType)
 _SEED = "seed"
 # What a recipe says of itself; not settings of a run.
-_FACTS = {entry.name for entry in fields(Recipe)} - {_SEED}
+_FACTS = {entry.name for entry in fields(Recipe)} - {_SEED, "held_out", "folds"}
 # Other arguments of an optimizer, by Keras's names.
 _OPTIONS = "options"
 _OPTIMIZER = "optimizer.name"
@@ -37,7 +37,7 @@ class PlainValue:
 
 def listed(recipe: Recipe) -> dict[str, PlainValue]:
     """Returns all plain values of a recipe by dotted path, without what it says of itself, such as its claims."""
-    return {path: value for path, value in _walk(type(recipe), recipe) if path.partition(".")[0] not in _FACTS}
+    return dict(_walk(type(recipe), recipe, leaving=_FACTS))
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
@@ -77,9 +77,18 @@ def changed(recipe: Recipe, values: Mapping[str, Any], *, options: Mapping[str, 
     return made
 
 
-def _walk(kind: Any, owner: Any, prefix: str = "") -> Iterator[tuple[str, PlainValue]]:
+def is_whole(kind: Any) -> bool:
+    """Returns whether the values of a type are integers, or None."""
+    if get_origin(kind) is Annotated:
+        return is_whole(get_args(kind)[0])
+    return kind is int or any(map(is_whole, get_args(kind)))
+
+
+def _walk(kind: Any, owner: Any, prefix: str = "", leaving: Iterable[str] = ()) -> Iterator[tuple[str, PlainValue]]:
     hints = get_type_hints(kind, include_extras=True)
     for entry in fields(kind):
+        if entry.name in leaving:
+            continue
         path, hint = f"{prefix}{entry.name}", hints[entry.name]
         value = getattr(owner, entry.name) if owner is not None else None
         if (part := _dataclass_of(hint)) is not None:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from .datasets import Array
+from pixelserve.interval import wilson
+
+from .datasets import Array, Data
 
 # The ranges of plain values, which `plain_values` checks when one is changed.
 Count = Annotated[int, Field(ge=1, lt=2**32)]
@@ -17,9 +19,21 @@ Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Several = Annotated[int, Field(ge=2, le=100)]
 
+
+def _share_or_count(value: float) -> float:
+    if value >= 1 and not value.is_integer():
+        raise ValueError("expected a share between 0 and 1, or a whole number of samples")
+    return value
+
+
+HoldOut = Annotated[float, Field(ge=0, lt=2**32), AfterValidator(_share_or_count)]
+
 Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
 ]
+
+CLASSIFIES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
+"""The losses of networks that give a probability for each class."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,10 @@ class Goal:
     split: Literal["test", "validation", "cross-validation", "training"] = "test"
     """The samples it is measured on."""
     slowdown: float | None = None
-    """Maximum time per image, as a multiple of mnist-cnn's (batch 64, one core); None: no limit."""
+    """Maximum time per image, as a multiple of the yardstick's (batch 64, one core); None: no limit."""
+    yardstick: str = "mnist-cnn"
+    """The model that this time is a multiple of: NAME or NAME:VERSION in the same repository. An earlier version of the
+    same model is best, because ratios of different networks depend on the processor."""
 
     def reached(self, figure: float) -> bool:
         """Returns whether a measured figure meets the goal."""
@@ -46,27 +63,55 @@ class Recipe:
 
     name: str
     """Its name on the command line, and the exported model's name."""
-    summary: str
+    summary: str = ""
     """A description in one line."""
-    dataset: str
-    """The data set's name for `datasets.load`."""
-    parameters: int
-    """Weights in the model."""
-    goal: Goal
+    dataset: Data
+    """The data set: a name for `datasets.load`; or own data, a `Dataset` or a function that returns one."""
+    parameters: int | None = None
+    """Weights in the model; None: not stated."""
+    goal: Goal = Goal(0.0)
     """Its goal."""
     picture: str = ""
     """The served model's `picture` declaration (docs/pictures.md)."""
     seed: Seed = 0
     """Fixes the initial weights and the order of the samples."""
-    measured: Mapping[int, float]
-    """The goal's figure by seed; the seeds were chosen before the runs."""
-    training_s: float
+    held_out: HoldOut = 0.0
+    """The held-out share of the training split, a fraction of 1, which choices and a run's figures are based on; an
+    option may give a number of samples instead, from 1."""
+    folds: Several | None = None
+    """Number of folds for cross-validation before training; None: none."""
+    measured: Mapping[int, float] = field(default_factory=dict)
+    """The goal's figure by seed; the seeds were named before the runs, and the committed network is the first's. Empty:
+    the recipe claims nothing."""
+    measured_on: int | None = None
+    """Number of samples of each figure; None: the training samples, which give no interval."""
+    caveat: str = ""
+    """How the figures depart from the protocol of docs/zoo.md; empty: they do not."""
+    slowdown: float | None = None
+    """Time per sample as a multiple of mnist-cnn's (batch 64, one core), on an Intel Xeon; None: not measured."""
+    training_s: float = 0.0
     """Duration of one run on the machine of the recipe's header, in seconds."""
 
     @property
-    def claimed(self) -> float:
-        """The median of the measured figures."""
-        return statistics.median(self.measured.values())
+    def claimed(self) -> float | None:
+        """The mean of the measured figures, or None."""
+        return statistics.mean(self.measured.values()) if self.measured else None
+
+    @property
+    def spread(self) -> float | None:
+        """Their sample standard deviation; None for a single seed."""
+        return statistics.stdev(self.measured.values()) if len(self.measured) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean accuracy, fractions of 1; None for training samples and regressions.
+
+        It is that of one network with the mean accuracy, because all seeds are measured on the same samples: more seeds
+        do not make it narrower.
+        """
+        if self.measured_on is None or self.claimed is None:
+            return None
+        return wilson(round(self.claimed * self.measured_on), self.measured_on)
 
 
 @dataclass(frozen=True)
@@ -104,14 +149,16 @@ class Regularization:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several models of one recipe, exported as one."""
+    """Several models of one recipe, or of several recipes, exported as one."""
 
     kind: Literal["bagging", "boosting", "stacking"]
     """How members differ and are combined; see `learners.ensemble`."""
     members: Several = 5
-    """Number of members."""
+    """Number of members; with `others`, one of each recipe instead."""
     folds: Several = 5
     """For stacking: number of folds for out-of-fold predictions."""
+    others: tuple[str, ...] = ()
+    """Names of the zoo's recipes whose networks are members beside the recipe's own; empty: all are the recipe's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +214,6 @@ class KerasRecipe(Recipe):
     """Samples a step."""
     repeats: Count = 1
     """Passes over the samples per epoch; above 1 for few samples, because an epoch has a fixed cost."""
-    held_out: Share = 0.0
-    """The held-out share of the training split, a fraction of 1."""
     augmentation: Callable[[], list[Any]] | None = None
     """Returns Keras layers that augment images [N, H, W, C] in training; None: no augmentation."""
     cut_mix: Factor = 0.0
@@ -191,7 +236,5 @@ class KerasRecipe(Recipe):
     """Suffixes of additional model files, such as .h5."""
     regularization: Regularization = Regularization()
     """The regularisation."""
-    folds: Several | None = None
-    """Number of folds for cross-validation before training; None: none."""
     ensemble: Ensemble | None = None
     """The ensemble; None: a single model."""

@@ -14,7 +14,23 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import cores, cost, figures, held, loading, machine, ours, overload, peer, pictures, plot, report, table
+from . import (
+    cores,
+    cost,
+    figures,
+    held,
+    loading,
+    machine,
+    ours,
+    overload,
+    peer,
+    pictures,
+    plot,
+    report,
+    table,
+    target,
+    tuned,
+)
 from . import swaps as swapping
 from .bodies import ROOT
 from .errors import CompareError
@@ -169,8 +185,12 @@ def _apart(setup: Setup, figure: Figure, rounds: int, say: Callable[[str], None]
     if figure.ours.kind in (Kind.OVERLOADED, Kind.POLITE):
         count = 1 + rounds // figures.ROUNDS_AN_OVERLOAD
         return overload.rounds(setup, figure.ours.server, count, say)
+    if figure.ours.kind == Kind.KEPT:
+        return target.rounds(setup, 1 + rounds // figures.ROUNDS_AN_OVERLOAD, say)
     if figure.ours.kind == Kind.CLASSIFIED:
         return pictures.rounds(setup, rounds, say)
+    if figure.ours.kind == Kind.TUNED:
+        return tuned.rounds(setup, rounds, say)
     if figure.ours.kind == Kind.LOADED:
         return loading.rounds(setup, rounds, say)
     if figure.ours.swaps:

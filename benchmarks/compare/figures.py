@@ -12,6 +12,7 @@ OURS_TWO_CORES = "PixelServe on two cores"
 COUNTED, UNCOUNTED = "PixelServe with metrics", "PixelServe without metrics"
 ONE_MODEL, MANY_MODELS = "PixelServe with 1 model", "PixelServe with many models"
 COMMITTED, MOBILENET, EFFICIENTNET = "PixelServe with its committed models", "MobileNetV2", "EfficientNetB0"
+ONE_COMMITTED = "PixelServe with mnist-cnn alone"
 DIGITS, JPEGS, PHOTOS = "PNG digits", "JPEGs of 224 × 224", "photos of 12 megapixels"
 LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight in the charts."""
@@ -27,6 +28,8 @@ EARLY_SWAPS = 50
 """Swaps before the first memory measurement."""
 ROUNDS_AN_OVERLOAD = 3
 """Rounds per overload measurement, which takes half a minute."""
+TARGET_LEVELS = (0.5, 1.0, 2.0, 4.0, 2.0, 1.0, 0.5)
+"""The load of a server with a latency target, as multiples of its capacity."""
 SWAPS_A_ROUND = 3
 """Version swaps under load per round."""
 COSTS_A_ROUND = 2
@@ -76,10 +79,20 @@ class Kind(StrEnum):
     """The same server at a multiple of its capacity (0: 0.7 times)."""
     POLITE = "polite client beside 512 in flight"
     """One request at a time beside a connection with 512, in the same server."""
+    TUNED = "tuned"
+    """By h2load, one body, in a separate server with the engines that `pixelserve autotune` chose."""
+    UNTUNED = "default engine"
+    """The same in a server with its defaults."""
     CLASSIFIED = "Classify"
     """Pictures by Classify over gRPC, in a separate server."""
     PREPARED = "bare loop"
     """The same files decoded and prepared by a loop on the same core."""
+    KEPT = "with a latency target"
+    """One level of a load that doubles and halves, on a separate server with a latency target."""
+    BEST_FIXED = "best fixed setting"
+    """The same level on the server whose queue size accepted most among those that kept the target."""
+    TARGET = "target"
+    """The latency target."""
     RUN = "a run of the model"
     """The duration of a run meanwhile."""
     REFUSAL_LIMIT = "limit of a refusal"
@@ -91,7 +104,7 @@ class Kind(StrEnum):
 _APART = (
     *(Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE),
     *(Kind.IDLE, Kind.HELD, Kind.LOADED, Kind.LIMIT, Kind.OVERLOADED, Kind.POLITE),
-    Kind.CLASSIFIED,
+    *(Kind.CLASSIFIED, Kind.TUNED, Kind.KEPT),
 )
 
 
@@ -126,7 +139,7 @@ class Measurement:
 
 Values = Mapping[str, float]
 """What a measurement gave: requests_per_s, images_per_s, p50_us, p99_us, p999_us, resident_mib, cpu_s (of 100,000
-requests), cpu_us (of one), kib_each, load_s and grown_mb, as far as it gives them."""
+requests), cpu_us (of one), kib_each, load_s, resident_mb and grown_mb, as far as it gives them."""
 
 Round = Mapping[Measurement, Values]
 """The results of one round."""

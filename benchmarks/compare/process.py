@@ -14,7 +14,7 @@ from .errors import ServerError, tail
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
-POLL_S = 0.05
+POLL_S = 0.01
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "resident_mib": lambda value: f"{value:,.1f} MiB",
     "kib_each": lambda value: f"{value:,.1f} KiB",
     "load_s": lambda value: f"{value:,.2f} s",
+    "resident_mb": lambda value: f"{value:,.1f} MB",
     "grown_mb": lambda value: f"{value:,.1f} MB",
 }
 

@@ -1,5 +1,6 @@
 """The table of `make bench`: all figures in order, with their bars."""
 
+from . import tuned
 from .figures import (
     ALONE,
     BARE,
@@ -14,12 +15,14 @@ from .figures import (
     JPEGS,
     MANY_MODELS,
     MOBILENET,
+    ONE_COMMITTED,
     ONE_MODEL,
     OURS,
     OURS_GRPCIO,
     OURS_TLS,
     OURS_TWO_CORES,
     PHOTOS,
+    TARGET_LEVELS,
     TRITON,
     UNCOUNTED,
     Figure,
@@ -53,6 +56,8 @@ def all_figures(
         *_of_loading(),
         *_of_pictures(),
         *_of_overload(),
+        *tuned.figures(),
+        *_of_a_target(),
     ]
 
 
@@ -246,7 +251,14 @@ def _of_loading() -> list[Figure]:
 
     # Times depend on the machine, so time limits are goals; memory limits are floors.
     return [
-        against_limit("the committed models ready after the process was started", COMMITTED, "load_s", None, 1.0),
+        *(
+            against_limit(f"{what} ready after the process was started", name, "load_s", None, 1.0)
+            for what, name in (("one model", ONE_COMMITTED), ("the four committed models", COMMITTED))
+        ),
+        *(
+            against_limit(f"memory with {what}", name, "resident_mb", 1.0, None)
+            for what, name in (("one model", ONE_COMMITTED), ("the four committed models", COMMITTED))
+        ),
         *(against_limit(f"{name} loaded", name, "load_s", None, 1.0) for name in (MOBILENET, EFFICIENTNET)),
         *(against_limit(f"memory held for {name}", name, "grown_mb", 1.0, None) for name in (MOBILENET, EFFICIENTNET)),
     ]
@@ -310,6 +322,21 @@ def _of_overload() -> list[Figure]:
         *of(OURS, {1: (0.97, None), 2: (0.90, 0.95), 5: (0.75, 0.85), 10: (0.55, 0.75)}),
         *of(OURS_GRPCIO, {1: (None, None), 2: (0.85, None), 5: (None, None), 10: (None, None)}),
     ]
+
+
+def _of_a_target() -> list[Figure]:
+    """Returns how a latency target is kept on a load that doubles and halves."""
+
+    def figures(number: int, times: float) -> list[Figure]:
+        kept, fixed = (Measurement(kind, OURS, number) for kind in (Kind.KEPT, Kind.BEST_FIXED))
+        where = f"at {times:g} x capacity, level {number + 1} of {len(TARGET_LEVELS)}"
+        target = Measurement(Kind.TARGET, OURS)
+        return [
+            Figure("target", f"p99 of accepted {where}", "p99_us", kept, target, 1.1, 1.0, False),
+            Figure("target", f"accepted {where}", "requests_per_s", kept, fixed, 0.9, 1.0),
+        ]
+
+    return [figure for number, times in enumerate(TARGET_LEVELS) for figure in figures(number, times)]
 
 
 GROUPS = (*dict.fromkeys(figure.group for figure in all_figures()), "curve")

@@ -8,7 +8,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..interval import wilson
+
 Facts = list[tuple[str, str]]
+
+_SAME = "same settings, without these samples, which this model learned too"
 
 
 def parse(card_json: str) -> dict[str, Any]:
@@ -58,9 +62,11 @@ def _figures(evaluation: Mapping[str, Any]) -> Facts:
     found = []
     for name, value in _part(evaluation, "metrics").items():
         if name == "accuracy":
-            found.append((name, f"{_percent(value)} on {measured_on}"))
+            found.append((name, f"{_percent(value)}{_interval(evaluation)} on {measured_on}"))
         else:
             found.append((name, _figure(value)))
+    if choice := _part(evaluation, "choice_run"):
+        found.append(("measured by", f"{_text(choice.get('run'))} (seed {_text(choice.get('seed'))}): {_SAME}"))
     recall = _part(evaluation, "per_class_recall")
     if recall:
         worst = min(recall, key=lambda label: recall[label])
@@ -83,7 +89,8 @@ def _quantization(quantization: Mapping[str, Any]) -> Facts:
     precision = _text(quantization.get("precision"))
     # float16 has no ranges to find, only values that must fit.
     how = "checked" if precision == "float16" else "calibrated"
-    had = f"float32 accuracy {_percent(quantization.get('float32_accuracy'))}"
+    where = f" ({_text(quantization.get('compared_split'))})" if quantization.get("compared_split") else ""
+    had = f"float32 accuracy {_percent(quantization.get('float32_accuracy'))}{where}"
     changed = f"{_number(quantization.get('changed_labels'))} labels changed"
     shares = [f"{_percent(quantization.get('relative_bytes'))} of its size"]
     for size, share in _part(quantization, "relative_time").items():
@@ -127,6 +134,17 @@ def _number(value: object) -> str:
 
 def _percent(value: object) -> str:
     return f"{value:.2%}" if isinstance(value, int | float) else ""
+
+
+def _interval(evaluation: Mapping[str, Any]) -> str:
+    """Returns the 95 % interval of a card's accuracy in words, or empty."""
+    accuracy, samples = _part(evaluation, "metrics").get("accuracy"), evaluation.get("samples")
+    if evaluation.get("split") == "training" or not isinstance(accuracy, int | float) or not isinstance(samples, int):
+        return ""
+    if not 0 <= accuracy <= 1 or samples < 1:
+        return ""
+    low, high = wilson(round(accuracy * samples), samples)
+    return f" (95 % interval {_percent(low)} to {_percent(high)})"
 
 
 def _figure(value: object) -> str:

@@ -1,15 +1,17 @@
 """`pixelserve evaluate`: measures an exported version again and compares the figures with its card's."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..interval import interval_of
 from . import extras, terminal
 from .exits import Exit
 
-_EPILOG = """The highest version of a model in ./models, on the data set that its card names:
+_EPILOG = """The highest version of a model in ./models, on the samples that its card names:
 
 \b
   pixelserve evaluate mnist-cnn --data-dir data     # data/mnist/t10k-images-idx3-ubyte.gz and so on
@@ -19,6 +21,11 @@ One version, in any repository, or by its folder:
 \b
   pixelserve evaluate mnist-cnn:1 --model-repository models
   pixelserve evaluate models/mnist-cnn/1
+
+The test split, once settings are chosen; the reading is logged, and the card has its figures from then on:
+
+\b
+  pixelserve evaluate mnist-cnn --split test --write-card --data-dir data
 
 Your own model, on the samples it was exported with, or on new ones (inputs x and labels y):
 
@@ -39,6 +46,13 @@ One figure for a program; the exit code is 14 if a figure differs from the card'
 # A confusion table of more columns is wider than most terminals.
 _MOST_COLUMNS = 20
 _MOST_CONFUSIONS = 20
+
+
+class Split(StrEnum):
+    """A split of a data set."""
+
+    TEST = "test"
+    VALIDATION = "validation"
 
 
 def register(app: typer.Typer) -> None:
@@ -69,14 +83,35 @@ def evaluate(
         Path | None,
         typer.Option(help="An .npz file of inputs x and labels y, in place of the card's data set.", metavar="FILE"),
     ] = None,
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            help="The split of the card's data set: test, each reading of which is logged, or validation, the samples "
+            "that its run held out. Default: that of the card's figures.",
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--readings",
+            help="The log of readings of the test split; default: docs/test-split-readings.md of the checkout that "
+            "contains the working directory.",
+            metavar="FILE",
+        ),
+    ] = None,
     write_card: Annotated[
-        bool, typer.Option("--write-card", help="Write the measured figures into the card, if they agree with it.")
+        bool,
+        typer.Option(
+            "--write-card",
+            help="Write the measured figures into the card, if they agree with it, or are the first of the test split.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Measure an exported version with ONNX Runtime alone, and compare the figures with its card's."""
     remeasure = extras.load("pixelserve_training.measuring.remeasure", extra="training")
-    found = remeasure.remeasure(model, repository=model_repository, data_dir=data_dir, samples=samples)
+    asked = {"split": split and split.value, "log": log}
+    found = remeasure.remeasure(model, repository=model_repository, data_dir=data_dir, samples=samples, **asked)
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=2))
     else:
@@ -85,6 +120,8 @@ def evaluate(
         raise typer.Exit(Exit.OTHER_FIGURES)
     if write_card:
         found.write_card()
+        if not as_json:
+            typer.echo(terminal.printable(f"the card has these figures: {found.version.folder}"))
 
 
 def _print(found: Any) -> None:
@@ -100,6 +137,8 @@ def _print(found: Any) -> None:
         typer.echo()
         _print_errors(found.figures.evaluation.surest_errors)
     typer.echo()
+    if found.reading is not None:
+        typer.echo(terminal.printable(found.reading.described))
     typer.echo(terminal.printable(_verdict(found)))
 
 
@@ -110,11 +149,15 @@ def _print_figures(found: Any) -> None:
     for name, value in measured.evaluation.metrics.items():
         show = _percent if name == "accuracy" else _plain
         terminal.add_row(shown, name, show(value), show(claims.metrics.get(name)) if claims else "")
-    balanced = measured.evaluation.balanced_accuracy
-    if balanced is not None:
-        interval = _interval(measured.evaluation.balanced_accuracy_interval)
-        before = _percent(claims.balanced_accuracy if claims else None)
-        terminal.add_row(shown, "balanced accuracy", f"{_percent(balanced)} ({interval})", before)
+        if name == "accuracy":
+            of_card = _interval(interval_of(claims)) if claims else ""
+            terminal.add_row(shown, "95 % interval", _interval(found.interval), of_card)
+    if measured.evaluation.balanced_accuracy is not None:
+        parts = (measured.evaluation, claims)
+        balanced = [_percent(each.balanced_accuracy) if each else "" for each in parts]
+        terminal.add_row(shown, "balanced accuracy", *balanced)
+        intervals = [_interval(each.balanced_accuracy_interval) if each else "" for each in parts]
+        terminal.add_row(shown, "95 % interval", *intervals)
     for label, recall in measured.evaluation.per_class_recall.items():
         terminal.add_row(
             shown,
@@ -122,15 +165,11 @@ def _print_figures(found: Any) -> None:
             _percent(recall),
             _percent(claims.per_class_recall.get(label) if claims else None),
         )
-    for label, each in measured.evaluation.per_class.items():
-        of_card = claims.per_class.get(label) if claims else None
-        for name in ("precision", "f1"):
-            terminal.add_row(
-                shown,
-                f"{'F1' if name == 'f1' else name} of {label}",
-                _percent(getattr(each, name)),
-                _percent(getattr(of_card, name, None)),
-            )
+    for name, shown_as in (("precision", "precision"), ("f1", "F1")):
+        for label, each in measured.evaluation.per_class.items():
+            before = claims.per_class.get(label) if claims else None
+            figures = [_percent(getattr(part, name, None)) for part in (each, before)]
+            terminal.add_row(shown, f"{shown_as} of {label}", *figures)
     if measured.calibration:
         claimed = card.calibration.expected_calibration_error if card.calibration else None
         name = f"ECE ({measured.calibration.bins} bins)"
@@ -184,12 +223,12 @@ def _verdict(found: Any) -> str:
     return "agrees with its card"
 
 
+def _interval(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else ""
+
+
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2%}"
-
-
-def _interval(value: tuple[float, float] | None) -> str:
-    return "" if value is None else f"95% interval {value[0]:.2%} to {value[1]:.2%}"
 
 
 def _plain(value: float | None) -> str:

@@ -20,7 +20,7 @@ class Exit(IntEnum):
     USAGE = 2, "wrong argument or option; nothing was done"
     MISSING_EXTRA = 3, "missing library; the message names the extra to install"
     REFUSED = 4, "the server refused the request permanently: unknown model, wrong value, no permission"
-    NOT_NOW = 5, "the server is unreachable, busy, draining or too slow; try again later"
+    NOT_NOW = 5, "the server is unreachable, busy, draining or too slow, or autotune's machine is busy; try again later"
     SERVER_FAILED = 6, "the server or the network failed; see the server's log"
     PICTURE_FAILED = 10, "classify, show: a picture could not be classified; its row or the message says why"
     NOT_SERVING = 11, "health: the server is not serving"

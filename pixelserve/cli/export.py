@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..interval import interval_of
 from . import extras, pixels
 from .panels import PanelCommand
 from .picture_words import PANEL, with_words
@@ -203,7 +204,7 @@ def export(
         float | None,
         typer.Option(
             parser=pixels.number,
-            help="Maximum accepted difference from the original's output; default: 1e-5 (float16: 0.004), "
+            help="Maximum accepted difference from the original's output; default: 1e-5 (float16: 0.01), "
             "relative to the largest output if that is above 1.",
             metavar="NUMBER",
         ),
@@ -265,7 +266,11 @@ def _summary(exported: Any) -> str:
     evaluation = exported.card.evaluation
     if evaluation is not None:
         figures = ", ".join(_figure(name, value) for name, value in evaluation.metrics.items())
-        lines.append(f"{figures} on {evaluation.samples:,} samples ({evaluation.split})")
+        if interval := interval_of(evaluation):
+            figures += f" (95 % interval {interval[0]:.2%} to {interval[1]:.2%})"
+        of = evaluation.choice_run
+        whose = f", of the run {of.run} (seed {of.seed}), which did not learn them as this network did" if of else ""
+        lines.append(f"{figures} on {evaluation.samples:,} samples ({evaluation.split}){whose}")
     if exported.card.quantization is not None:
         lines.append(_against_float32(exported))
     lines += [

@@ -136,6 +136,7 @@ def _print_version(one: "ModelVersion") -> None:
 
 def _facts(one: "ModelVersion") -> list[tuple[str, str]]:
     facts = [("state", one.state + (f": {one.reason}" if one.reason else "")), ("provider", one.provider)]
+    facts += [("engine", " ".join(word for word in (one.engine, one.precision) if word))]
     facts += [("aliases", ", ".join(one.aliases))]
     facts += [("input", _signature(tensor)) for tensor in one.inputs]
     facts += [("output", _signature(tensor)) for tensor in one.outputs]
@@ -163,8 +164,7 @@ def _print_json(versions: "list[ModelVersion]") -> None:
 def _as_json(one: "ModelVersion") -> dict[str, Any]:
     plain = (
         *("name", "version", "state", "reason", "provider", "verified", "evidence", "max_batch_size", "takes_images"),
-        "unmerged",
-        "picture",
+        *("unmerged", "picture", "engine", "precision"),
     )
     return {
         **{field: getattr(one, field) for field in plain},

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from . import extras
+from . import extras, terminal, training_text
 
 _EPILOG = """Examples:
 
 \b
   pixelserve train mnist-cnn
   pixelserve train mnist-cnn --data-dir data        # data/mnist/train-images-idx3-ubyte.gz and so on
+  pixelserve train mnist-cnn --dry-run              # layers, shapes and samples; nothing is trained
   pixelserve train mnist-cnn --epochs 1 --run-dir runs/quick
   pixelserve train mnist-cnn --watch                # the curves grow in your browser
   pixelserve train mnist-cnn --mlflow local
@@ -20,12 +21,29 @@ _EPILOG = """Examples:
   pixelserve train mnist-cnn --set optimizer.name=sgd --set optimizer.momentum=0.9
   pixelserve train mnist-cnn --folds 5
   pixelserve train mnist-cnn --ensemble bagging --members 5
+  pixelserve train mnist-cnn --ensemble stacking --with mnist-mlp --with mnist-mlp-1000
+
+Your own network, in a file with a RECIPE (docs/training-api.md):
+
+\b
+  pixelserve train my_recipe.py
 
 Your own pictures, pets/cat/*.jpg and pets/dog/*.jpg:
 
 \b
   pixelserve train mnist-cnn --images pets --run-dir runs/pets
   pixelserve train transfer --images pets --size 96 --backbone cifar10 --weights models/cifar10
+
+Once its settings are chosen, the final network learns the held-out samples too:
+
+\b
+  pixelserve train mnist-cnn --run-dir runs/choice
+  pixelserve train mnist-cnn --final runs/choice --run-dir runs/final
+
+A figure with its spread, of seeds named beforehand:
+
+\b
+  pixelserve train mnist-cnn --seeds 0,1,2 --run-dir runs/three
 
 Ctrl-C saves the last completed and the best epoch; continue from there:
 
@@ -45,7 +63,10 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="The recipe's name, such as mnist-cnn.", metavar="RECIPE")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="The recipe's name, such as mnist-cnn, or a file of your own.", metavar="RECIPE|FILE.py"),
+    ],
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -64,11 +85,19 @@ def train(
         float | None, typer.Option("--lr", help="The optimizer's step size; with a schedule, the largest.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights on the same machine.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Train once per seed, into seed-N in --run-dir, and print mean and spread; name them before the runs.",
+            metavar="0,1,2",
+        ),
+    ] = None,
     hold_out: Annotated[
         float | None,
         typer.Option(
-            help="Share of the training samples to hold out, such as 0.1; `export --if-better` needs it.",
-            metavar="SHARE",
+            help="Training samples to hold out, which the run is measured on: a share such as 0.1, or a number such as "
+            "10000. Default: the recipe's, 10,000 for the zoo's images.",
+            metavar="SHARE|COUNT",
         ),
     ] = None,
     l1: Annotated[float | None, typer.Option(help="Factor of the weights' absolute values in the loss.")] = None,
@@ -98,6 +127,14 @@ def train(
             "--set",
             help="Any other plain value of the recipe, such as optimizer.momentum=0.9; repeatable.",
             metavar="PATH=VALUE",
+        ),
+    ] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="Another recipe of the same data set as a member of the ensemble, beside RECIPE; repeatable.",
+            metavar="RECIPE",
         ),
     ] = None,
     images: Annotated[
@@ -163,6 +200,14 @@ def train(
             metavar="local|URI",
         ),
     ] = None,
+    final: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train the final network: on all training samples, with the settings and the temperature of a "
+            "finished run, whose figures it has. That run's options need not be repeated.",
+            metavar="RUN",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -170,9 +215,16 @@ def train(
             help="Continue a stopped run in --run-dir; start it if it does not exist, keep it if it is finished.",
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the model's layers and the samples of each split; train nothing."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Train a recipe on its data set, measure it on the official test split and write a run folder."""
+    """Train a recipe, measure it on samples held out of training and write a run folder.
+
+    The test splits of the zoo's data sets are not read: see `pixelserve evaluate --split test`.
+    """
     fit = extras.load("pixelserve_training.running.fit", extra="training")
     options = {
         "epochs": epochs,
@@ -187,11 +239,11 @@ def train(
         "folds": folds,
         "ensemble": ensemble,
         "members": members,
+        "with": tuple(others) if others else None,
         "balance": balance,
     }
     overrides = extras.load("pixelserve_training.running.overrides", extra="training").merged(options, settings)
     asked = {"overrides": overrides, "tensorboard": tensorboard, "images": images, "skip_broken": skip_broken}
-    asked |= {"watch": watch, "mlflow": mlflow}
     asked["pictures"] = fit.PictureOptions(
         size=size,
         channels=None if colour is None else 3 if colour else 1,
@@ -201,18 +253,50 @@ def train(
         weights=weights,
         tuning_epochs=tuning_epochs,
     )
-    run = fit.train(recipe, data_dir=data_dir, run_dir=run_dir, resumed=resume, **asked)
+    if dry_run:
+        _print_dry_run(fit.describe(recipe, data_dir=data_dir, run_dir=run_dir, **asked), as_json=as_json)
+        return
+    asked |= {"final": final, "watch": watch, "mlflow": mlflow}
+    asked |= {"data_dir": data_dir, "run_dir": run_dir, "resumed": resume}
+    if seeds is not None:
+        _train_seeds(recipe, seeds, asked, as_json=as_json)
+        return
+    run = fit.train(recipe, **asked)
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
         return
     if run.cross_validation is not None:
         _print_folds(run.cross_validation)
-    goal = run.recipe.goal
-    form = ".2%" if goal.metric == "accuracy" else ".4g"
-    what = f"{run.split} {goal.metric.replace('_', ' ')}"
-    claim = "" if run.claimed is None else f"; the recipe claims {run.claimed:{form}}"
-    typer.echo(f"{what} {run.figure:{form}}{claim}")
-    typer.echo(f"wrote {run.folder}; next: pixelserve export {run.folder} --to models")
+    for line in training_text.lines(run):
+        typer.echo(line)
+
+
+def _train_seeds(recipe: str, seeds: str, asked: dict[str, Any], *, as_json: bool) -> None:
+    several = extras.load("pixelserve_training.running.seeds", extra="training")
+    found = several.train(several.parse(seeds), recipe, **asked)
+    for line in [json.dumps(found.as_json(), indent=2)] if as_json else training_text.seed_lines(found):
+        typer.echo(line)
+
+
+def _print_dry_run(found: Any, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+        return
+    shown = terminal.table("layer", "kind", "output shape", "parameters", right=("parameters",))
+    for layer in found.layers:
+        shape = " × ".join("N" if size is None else str(size) for size in layer.output_shape)
+        terminal.add_row(shown, layer.name, layer.kind, shape, f"{layer.parameters:,}")
+    if found.layers:
+        terminal.add_row(shown, "total", "", "", f"{found.parameters:,}")
+        terminal.print_table(shown)
+        typer.echo()
+    splits = terminal.table("split", "samples", *found.dataset.labels, right=("samples", *found.dataset.labels))
+    for name, split in found.splits.items():
+        terminal.add_row(splits, name, f"{len(split):,}", *(f"{count:,}" for count in found.counts(name).values()))
+    terminal.print_table(splits)
+    epochs = getattr(found.recipe, "epochs", None)
+    steps = "" if found.steps is None else f" of {found.steps:,} steps"
+    typer.echo(f"{found.recipe.name} on {found.dataset.name}: {epochs} epochs{steps}; nothing was trained")
 
 
 def _print_folds(validation: Any) -> None:

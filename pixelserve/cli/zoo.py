@@ -14,12 +14,13 @@ _EPILOG = """All recipes, with their goals and accuracies:
 \b
   pixelserve zoo
 
-Measure the exported models in ./models again, on the data of each claim, with ONNX Runtime alone:
+Measure the exported models in ./models again, on the samples of their cards, with ONNX Runtime alone:
 
 \b
   pixelserve zoo --measure --data-dir data
 
-The exit code is 14 if an exported model misses its recipe's goal. The names of all recipes:
+The exit code is 14 if an exported model misses its recipe's goal; a time that varies because the machine is busy is
+not judged. The names of all recipes:
 
 \b
   pixelserve zoo --json | jq -r '.[].recipe'
@@ -55,41 +56,46 @@ def zoo(
     if as_json:
         typer.echo(json.dumps([row.as_json() for row in rows], indent=2))
     else:
-        _print([_cells(row, measured=measure) for row in rows], markdown=markdown)
+        _print([cells(row, measured=measure) for row in rows], markdown=markdown)
         for row in rows:
             if row.problem:
-                typer.echo(terminal.printable(f"{row.recipe.name}: not measured: {row.problem}"))
+                typer.echo(terminal.printable(f"{row.recipe.name}: {row.problem}"))
     if any(row.goal_met is False for row in rows):
         raise typer.Exit(Exit.OTHER_FIGURES)
 
 
-def _cells(row: Any, *, measured: bool) -> dict[str, str]:
-    """Returns a row's texts by column."""
+def cells(row: Any, *, measured: bool = False) -> dict[str, str]:
+    """Returns a row's texts by column; `measured` adds the current figures of the exported model."""
     recipe = row.recipe
-    cells = {
+    shown = {
         "recipe": recipe.name,
         "data set": recipe.dataset,
         "parameters": f"{recipe.parameters:,}",
         "goal": _goal(recipe.goal),
         "claimed": _claim(recipe),
+        "95% interval": _interval(recipe.interval),
     }
     if measured:
-        cells |= {"measured": _measured(row), "95% interval": _interval(row), "time": _time(row)}
-    return cells | {"training": _duration(recipe.training_s)}
+        shown |= {"measured": _measured(row), "its 95% interval": _measured_interval(row), "time": _time(row)}
+    return shown | {"training": _duration(recipe.training_s)}
 
 
 def _goal(goal: Any) -> str:
     bound = f"{'≥' if goal.metric == 'accuracy' else '≤'} {_figure(goal, goal.bound)}"
     where = "" if goal.split == "test" else f" {goal.split}"
-    return f"{bound}{where}" if goal.slowdown is None else f"{bound}{where}, time ≤ {goal.slowdown:g}"
+    if goal.slowdown is None:
+        return f"{bound}{where}"
+    than = "" if goal.yardstick == "mnist-cnn" else f" of {goal.yardstick}"
+    return f"{bound}{where}, time ≤ {goal.slowdown:g}{than}"
 
 
 def _claim(recipe: Any) -> str:
     figures = sorted(recipe.measured.values())
-    median = _figure(recipe.goal, recipe.claimed)
-    if len(figures) == 1:
-        return f"{median} (one run)"
-    return f"{median} ({_figure(recipe.goal, figures[0])} to {_figure(recipe.goal, figures[-1])})"
+    mean = _figure(recipe.goal, recipe.claimed)
+    if recipe.spread is None:
+        return f"{mean} (one seed)"
+    spread = f"{100 * recipe.spread:.2f}" if recipe.goal.metric == "accuracy" else f"{recipe.spread:.1g}"
+    return f"{mean} ± {spread} ({_figure(recipe.goal, figures[0])} to {_figure(recipe.goal, figures[-1])})"
 
 
 def _measured(row: Any) -> str:
@@ -100,15 +106,18 @@ def _measured(row: Any) -> str:
     return f"{figure}{where}{' MISSED' if row.goal_met is False else ''}"
 
 
-def _interval(row: Any) -> str:
-    if row.measured is None or row.measured.interval is None:
-        return ""
-    low, high = row.measured.interval
-    return f"{low:.2%} to {high:.2%}"
+def _measured_interval(row: Any) -> str:
+    return "" if row.measured is None else _interval(row.measured.interval)
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else ""
 
 
 def _time(row: Any) -> str:
-    return "" if row.measured is None or row.measured.slowdown is None else f"{row.measured.slowdown:.2f}"
+    if row.measured is None or row.measured.slowdown is None:
+        return ""
+    return f"{row.measured.slowdown:.2f}{' (not judged)' if row.time_goal == 'not judged' else ''}"
 
 
 def _figure(goal: Any, figure: float) -> str:

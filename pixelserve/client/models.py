@@ -50,7 +50,7 @@ class ModelVersion:
     reason: str
     """Why it is not ready, or why it serves files other than those on disk; or empty."""
     provider: str
-    """ONNX Runtime's provider, such as CPUExecutionProvider."""
+    """Name of the execution provider, such as CPUExecutionProvider."""
     verified: bool
     """Whether it reproduced its golden samples."""
     evidence: str
@@ -75,6 +75,11 @@ class ModelVersion:
     """Why requests are not merged, and what to do about it; empty: they are merged."""
     picture: str = ""
     """The preprocessing of pictures, in the words of docs/pictures.md; empty: pictures are not accepted."""
+    engine: str = ""
+    """What computes it, such as onnxruntime; two joined by + if small and large batches differ; empty: an older
+    server."""
+    precision: str = ""
+    """What that computes in, such as float32, joined likewise."""
 
     @property
     def is_ready(self) -> bool:
@@ -111,6 +116,8 @@ def _version_of(version: pb.ModelVersion) -> ModelVersion:
         output_kind_reason=version.output_kind_reason,
         unmerged=version.unmerged,
         picture=version.picture,
+        engine=version.engine,
+        precision=version.precision,
     )
 
 

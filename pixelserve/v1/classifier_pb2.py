@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epixelserve/v1/classifier.proto\x12\rpixelserve.v1\"\xca\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12+\n\tinversion\x18\x04 \x01(\x0e\x32\x18.pixelserve.v1.Inversion\x12$\n\x06images\x18\x05 \x03(\x0b\x32\x14.pixelserve.v1.Image\x12\x13\n\x0breturn_seen\x18\x06 \x01(\x08\x12\x11\n\tocclusion\x18\x07 \x01(\rB\x08\n\x06_top_k\"N\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12\'\n\x03raw\x18\x02 \x01(\x0b\x32\x18.pixelserve.v1.RawPixelsH\x00\x42\t\n\x07\x63ontent\"J\n\tRawPixels\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"o\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x07results\x18\x03 \x03(\x0b\x32\x15.pixelserve.v1.Result\x12\x13\n\x0boutput_kind\x18\x04 \x01(\t\"y\n\x06Result\x12%\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x14.pixelserve.v1.Class\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12&\n\x04seen\x18\x03 \x01(\x0b\x32\x18.pixelserve.v1.RawPixels\x12\x11\n\tocclusion\x18\x04 \x03(\x02\"W\n\x05\x43lass\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x15\n\x0bprobability\x18\x03 \x01(\x02H\x00\x12\x0f\n\x05score\x18\x04 \x01(\x02H\x00\x42\x08\n\x06number\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x12ListModelsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.pixelserve.v1.ModelVersion\"\xe2\x03\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.pixelserve.v1.ModelVersion.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x10\n\x08verified\x18\x06 \x01(\x08\x12\x10\n\x08\x65vidence\x18\x07 \x01(\t\x12\x11\n\tcard_json\x18\x08 \x01(\t\x12%\n\x06inputs\x18\t \x03(\x0b\x32\x15.pixelserve.v1.Tensor\x12&\n\x07outputs\x18\n \x03(\x0b\x32\x15.pixelserve.v1.Tensor\x12\x16\n\x0emax_batch_size\x18\x0b \x01(\r\x12\x14\n\x0ctakes_images\x18\x0c \x01(\x08\x12\x0f\n\x07\x61liases\x18\r \x03(\t\x12\x13\n\x0boutput_kind\x18\x0e \x01(\t\x12\x1a\n\x12output_kind_reason\x18\x0f \x01(\t\x12\x10\n\x08unmerged\x18\x10 \x01(\t\x12\x0f\n\x07picture\x18\x11 \x01(\t\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x15\n\x11STATE_UNAVAILABLE\x10\x02\"G\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0e\n\x06labels\x18\x04 \x03(\t\"0\n\x0eSamplesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"=\n\x0fSamplesResponse\x12*\n\x08pictures\x18\x01 \x03(\x0b\x32\x18.pixelserve.v1.RawPixels\"\x1f\n\x0e\x46iguresRequest\x12\r\n\x05model\x18\x01 \x01(\t\"t\n\x0f\x46iguresResponse\x12\x0e\n\x06read_s\x18\x01 \x01(\x01\x12\r\n\x05ready\x18\x02 \x01(\x08\x12/\n\x08versions\x18\x03 \x03(\x0b\x32\x1d.pixelserve.v1.VersionFigures\x12\x11\n\tgrpc_port\x18\x04 \x01(\r\"\x84\x03\n\x0eVersionFigures\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07success\x18\x03 \x01(\x04\x12;\n\x07\x66\x61ilure\x18\x04 \x03(\x0b\x32*.pixelserve.v1.VersionFigures.FailureEntry\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x0f\n\x07pending\x18\x06 \x01(\r\x12\x31\n\x0frequest_seconds\x18\x07 \x01(\x0b\x32\x18.pixelserve.v1.Histogram\x12/\n\rqueue_seconds\x18\x08 \x01(\x0b\x32\x18.pixelserve.v1.Histogram\x12,\n\nbatch_rows\x18\t \x01(\x0b\x32\x18.pixelserve.v1.Histogram\x12#\n\x05\x64rift\x18\n \x01(\x0b\x32\x14.pixelserve.v1.Drift\x1a.\n\x0c\x46\x61ilureEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"8\n\tHistogram\x12\x0e\n\x06\x62ounds\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x01\":\n\x05\x44rift\x12\x0f\n\x07\x63lasses\x18\x01 \x01(\x01\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x0c\n\x04rows\x18\x03 \x01(\r*e\n\tInversion\x12\x19\n\x15INVERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fINVERSION_NEVER\x10\x01\x12\x14\n\x10INVERSION_ALWAYS\x10\x02\x12\x12\n\x0eINVERSION_AUTO\x10\x03\x32\xc0\x02\n\nClassifier\x12K\n\x08\x43lassify\x12\x1e.pixelserve.v1.ClassifyRequest\x1a\x1f.pixelserve.v1.ClassifyResponse\x12Q\n\nListModels\x12 .pixelserve.v1.ListModelsRequest\x1a!.pixelserve.v1.ListModelsResponse\x12H\n\x07Samples\x12\x1d.pixelserve.v1.SamplesRequest\x1a\x1e.pixelserve.v1.SamplesResponse\x12H\n\x07\x46igures\x12\x1d.pixelserve.v1.FiguresRequest\x1a\x1e.pixelserve.v1.FiguresResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epixelserve/v1/classifier.proto\x12\rpixelserve.v1\"\xca\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12+\n\tinversion\x18\x04 \x01(\x0e\x32\x18.pixelserve.v1.Inversion\x12$\n\x06images\x18\x05 \x03(\x0b\x32\x14.pixelserve.v1.Image\x12\x13\n\x0breturn_seen\x18\x06 \x01(\x08\x12\x11\n\tocclusion\x18\x07 \x01(\rB\x08\n\x06_top_k\"N\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12\'\n\x03raw\x18\x02 \x01(\x0b\x32\x18.pixelserve.v1.RawPixelsH\x00\x42\t\n\x07\x63ontent\"J\n\tRawPixels\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"o\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x07results\x18\x03 \x03(\x0b\x32\x15.pixelserve.v1.Result\x12\x13\n\x0boutput_kind\x18\x04 \x01(\t\"y\n\x06Result\x12%\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x14.pixelserve.v1.Class\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12&\n\x04seen\x18\x03 \x01(\x0b\x32\x18.pixelserve.v1.RawPixels\x12\x11\n\tocclusion\x18\x04 \x03(\x02\"W\n\x05\x43lass\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x15\n\x0bprobability\x18\x03 \x01(\x02H\x00\x12\x0f\n\x05score\x18\x04 \x01(\x02H\x00\x42\x08\n\x06number\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x12ListModelsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.pixelserve.v1.ModelVersion\"\x85\x04\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.pixelserve.v1.ModelVersion.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x10\n\x08verified\x18\x06 \x01(\x08\x12\x10\n\x08\x65vidence\x18\x07 \x01(\t\x12\x11\n\tcard_json\x18\x08 \x01(\t\x12%\n\x06inputs\x18\t \x03(\x0b\x32\x15.pixelserve.v1.Tensor\x12&\n\x07outputs\x18\n \x03(\x0b\x32\x15.pixelserve.v1.Tensor\x12\x16\n\x0emax_batch_size\x18\x0b \x01(\r\x12\x14\n\x0ctakes_images\x18\x0c \x01(\x08\x12\x0f\n\x07\x61liases\x18\r \x03(\t\x12\x13\n\x0boutput_kind\x18\x0e \x01(\t\x12\x1a\n\x12output_kind_reason\x18\x0f \x01(\t\x12\x10\n\x08unmerged\x18\x10 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x12 \x01(\t\x12\x11\n\tprecision\x18\x13 \x01(\t\x12\x0f\n\x07picture\x18\x11 \x01(\t\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x15\n\x11STATE_UNAVAILABLE\x10\x02\"G\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0e\n\x06labels\x18\x04 \x03(\t\"0\n\x0eSamplesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"=\n\x0fSamplesResponse\x12*\n\x08pictures\x18\x01 \x03(\x0b\x32\x18.pixelserve.v1.RawPixels\"\x1f\n\x0e\x46iguresRequest\x12\r\n\x05model\x18\x01 \x01(\t\"t\n\x0f\x46iguresResponse\x12\x0e\n\x06read_s\x18\x01 \x01(\x01\x12\r\n\x05ready\x18\x02 \x01(\x08\x12/\n\x08versions\x18\x03 \x03(\x0b\x32\x1d.pixelserve.v1.VersionFigures\x12\x11\n\tgrpc_port\x18\x04 \x01(\r\"\x84\x03\n\x0eVersionFigures\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07success\x18\x03 \x01(\x04\x12;\n\x07\x66\x61ilure\x18\x04 \x03(\x0b\x32*.pixelserve.v1.VersionFigures.FailureEntry\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x0f\n\x07pending\x18\x06 \x01(\r\x12\x31\n\x0frequest_seconds\x18\x07 \x01(\x0b\x32\x18.pixelserve.v1.Histogram\x12/\n\rqueue_seconds\x18\x08 \x01(\x0b\x32\x18.pixelserve.v1.Histogram\x12,\n\nbatch_rows\x18\t \x01(\x0b\x32\x18.pixelserve.v1.Histogram\x12#\n\x05\x64rift\x18\n \x01(\x0b\x32\x14.pixelserve.v1.Drift\x1a.\n\x0c\x46\x61ilureEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"8\n\tHistogram\x12\x0e\n\x06\x62ounds\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x01\":\n\x05\x44rift\x12\x0f\n\x07\x63lasses\x18\x01 \x01(\x01\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x0c\n\x04rows\x18\x03 \x01(\r*e\n\tInversion\x12\x19\n\x15INVERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fINVERSION_NEVER\x10\x01\x12\x14\n\x10INVERSION_ALWAYS\x10\x02\x12\x12\n\x0eINVERSION_AUTO\x10\x03\x32\xc0\x02\n\nClassifier\x12K\n\x08\x43lassify\x12\x1e.pixelserve.v1.ClassifyRequest\x1a\x1f.pixelserve.v1.ClassifyResponse\x12Q\n\nListModels\x12 .pixelserve.v1.ListModelsRequest\x1a!.pixelserve.v1.ListModelsResponse\x12H\n\x07Samples\x12\x1d.pixelserve.v1.SamplesRequest\x1a\x1e.pixelserve.v1.SamplesResponse\x12H\n\x07\x46igures\x12\x1d.pixelserve.v1.FiguresRequest\x1a\x1e.pixelserve.v1.FiguresResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERSIONFIGURES_FAILUREENTRY']._loaded_options = None
   _globals['_VERSIONFIGURES_FAILUREENTRY']._serialized_options = b'8\001'
-  _globals['_INVERSION']._serialized_start=2170
-  _globals['_INVERSION']._serialized_end=2271
+  _globals['_INVERSION']._serialized_start=2205
+  _globals['_INVERSION']._serialized_end=2306
   _globals['_CLASSIFYREQUEST']._serialized_start=50
   _globals['_CLASSIFYREQUEST']._serialized_end=252
   _globals['_IMAGE']._serialized_start=254
@@ -52,27 +52,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE']._serialized_start=770
   _globals['_LISTMODELSRESPONSE']._serialized_end=837
   _globals['_MODELVERSION']._serialized_start=840
-  _globals['_MODELVERSION']._serialized_end=1322
-  _globals['_MODELVERSION_STATE']._serialized_start=1252
-  _globals['_MODELVERSION_STATE']._serialized_end=1322
-  _globals['_TENSOR']._serialized_start=1324
-  _globals['_TENSOR']._serialized_end=1395
-  _globals['_SAMPLESREQUEST']._serialized_start=1397
-  _globals['_SAMPLESREQUEST']._serialized_end=1445
-  _globals['_SAMPLESRESPONSE']._serialized_start=1447
-  _globals['_SAMPLESRESPONSE']._serialized_end=1508
-  _globals['_FIGURESREQUEST']._serialized_start=1510
-  _globals['_FIGURESREQUEST']._serialized_end=1541
-  _globals['_FIGURESRESPONSE']._serialized_start=1543
-  _globals['_FIGURESRESPONSE']._serialized_end=1659
-  _globals['_VERSIONFIGURES']._serialized_start=1662
-  _globals['_VERSIONFIGURES']._serialized_end=2050
-  _globals['_VERSIONFIGURES_FAILUREENTRY']._serialized_start=2004
-  _globals['_VERSIONFIGURES_FAILUREENTRY']._serialized_end=2050
-  _globals['_HISTOGRAM']._serialized_start=2052
-  _globals['_HISTOGRAM']._serialized_end=2108
-  _globals['_DRIFT']._serialized_start=2110
-  _globals['_DRIFT']._serialized_end=2168
-  _globals['_CLASSIFIER']._serialized_start=2274
-  _globals['_CLASSIFIER']._serialized_end=2594
+  _globals['_MODELVERSION']._serialized_end=1357
+  _globals['_MODELVERSION_STATE']._serialized_start=1287
+  _globals['_MODELVERSION_STATE']._serialized_end=1357
+  _globals['_TENSOR']._serialized_start=1359
+  _globals['_TENSOR']._serialized_end=1430
+  _globals['_SAMPLESREQUEST']._serialized_start=1432
+  _globals['_SAMPLESREQUEST']._serialized_end=1480
+  _globals['_SAMPLESRESPONSE']._serialized_start=1482
+  _globals['_SAMPLESRESPONSE']._serialized_end=1543
+  _globals['_FIGURESREQUEST']._serialized_start=1545
+  _globals['_FIGURESREQUEST']._serialized_end=1576
+  _globals['_FIGURESRESPONSE']._serialized_start=1578
+  _globals['_FIGURESRESPONSE']._serialized_end=1694
+  _globals['_VERSIONFIGURES']._serialized_start=1697
+  _globals['_VERSIONFIGURES']._serialized_end=2085
+  _globals['_VERSIONFIGURES_FAILUREENTRY']._serialized_start=2039
+  _globals['_VERSIONFIGURES_FAILUREENTRY']._serialized_end=2085
+  _globals['_HISTOGRAM']._serialized_start=2087
+  _globals['_HISTOGRAM']._serialized_end=2143
+  _globals['_DRIFT']._serialized_start=2145
+  _globals['_DRIFT']._serialized_end=2203
+  _globals['_CLASSIFIER']._serialized_start=2309
+  _globals['_CLASSIFIER']._serialized_end=2629
 # @@protoc_insertion_point(module_scope)

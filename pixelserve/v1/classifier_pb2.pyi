@@ -105,7 +105,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images", "aliases", "output_kind", "output_kind_reason", "unmerged", "picture")
+    __slots__ = ("name", "version", "state", "reason", "provider", "verified", "evidence", "card_json", "inputs", "outputs", "max_batch_size", "takes_images", "aliases", "output_kind", "output_kind_reason", "unmerged", "engine", "precision", "picture")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[ModelVersion.State]
@@ -130,6 +130,8 @@ class ModelVersion(_message.Message):
     OUTPUT_KIND_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_KIND_REASON_FIELD_NUMBER: _ClassVar[int]
     UNMERGED_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     PICTURE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
@@ -147,8 +149,10 @@ class ModelVersion(_message.Message):
     output_kind: str
     output_kind_reason: str
     unmerged: str
+    engine: str
+    precision: str
     picture: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ..., aliases: _Optional[_Iterable[str]] = ..., output_kind: _Optional[str] = ..., output_kind_reason: _Optional[str] = ..., unmerged: _Optional[str] = ..., picture: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., reason: _Optional[str] = ..., provider: _Optional[str] = ..., verified: bool = ..., evidence: _Optional[str] = ..., card_json: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., takes_images: bool = ..., aliases: _Optional[_Iterable[str]] = ..., output_kind: _Optional[str] = ..., output_kind_reason: _Optional[str] = ..., unmerged: _Optional[str] = ..., engine: _Optional[str] = ..., precision: _Optional[str] = ..., picture: _Optional[str] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "datatype", "shape", "labels")

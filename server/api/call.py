@@ -22,16 +22,18 @@ class Subject(NamedTuple):
 class Record:
     """Details of a call for the access log and traces, kept if a successful call will be reported."""
 
-    __slots__ = ("batch", "is_logged", "is_traced", "queued_ns")
+    __slots__ = ("batch", "is_logged", "is_traced", "queued_ns", "rows")
 
     def __init__(self, *, is_logged: bool, is_traced: bool) -> None:
         self.is_logged = is_logged
         self.is_traced = is_traced
         self.queued_ns = 0
+        self.rows = 0
         self.batch: ComputedBatch | None = None
 
-    def computed(self, batch: ComputedBatch, queued_ns: int) -> None:
-        """Records the run that computed the call, and when its tensors were queued."""
+    def computed(self, batch: ComputedBatch, queued_ns: int, rows: int) -> None:
+        """Records the run that computed the call, when its tensors were queued, and how many rows they have."""
+        self.rows = rows
         self.batch = batch
         self.queued_ns = queued_ns
 
@@ -73,6 +75,8 @@ class Call:
     """Notified of its outcome."""
     started_ns = 0
     """Its arrival, by `time.monotonic_ns()`."""
+    waited_ns = 0
+    """Time that it may have waited to be read before, in nanoseconds."""
     record: Record | None = None
     """Its details; None if a success will not be reported."""
     subject: Subject | Callable[[], Subject] | None = None

@@ -138,6 +138,8 @@ def _ready(loaded: LoadedVersion, aliases: Mapping[str, int]) -> pb.ModelVersion
         version=str(loaded.version),
         state=pb.ModelVersion.STATE_READY,
         provider=loaded.provider,
+        engine=loaded.in_use.engine,
+        precision=loaded.precision,
         verified=evidence.verified,
         evidence=evidence.summary,
         card_json=evidence.card.model_dump_json(exclude_none=True) if evidence.card else "",

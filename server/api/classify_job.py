@@ -286,7 +286,7 @@ class ClassifyJob:
             loaded, call = self._loaded, self._call
             if call.record is not None:
                 call.subject = Subject(loaded.name, str(loaded.version))
-                call.record.computed(answer.batch, self._arrived_ns)
+                call.record.computed(answer.batch, self._arrived_ns, answer.rows)
             scores = answer.outputs[loaded.scores.output.name] if loaded.scores else None
             # Runs on the batcher's thread: if this raised, the caller would get no answer.
             self._guard(self._call, lambda: self._answer(scores))

@@ -30,8 +30,8 @@ class Arrivals:
     Args:
         loop: the event loop that reads the calls.
         dispatcher: receives the calls.
-        behind_s: returns the maximum time, in seconds, that new calls can have waited for the loop, to
-            subtract from their deadlines.
+        behind_s: returns the maximum time, in seconds, that new calls can have waited for the loop, which
+            counts for their deadlines and latency targets.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Arrivals:
         behind_s = self._behind_s()
         if behind_s > _NOTICEABLE_S:
             for _, _, call in calls:
+                call.waited_ns = int(behind_s * 1e9)
                 if call.deadline_s is not None:
                     call.deadline_s -= behind_s
         # A lone call may be computed on this thread; others would wait behind it.

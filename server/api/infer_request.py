@@ -31,6 +31,7 @@ class InferRequest(Request):
         self.buffers = buffers
         self.rows = plan.rows
         self.sender = call.sender
+        self.waited_ns = call.waited_ns
         deadline_s = call.deadline_s
         self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
         if plan.waits_specially:
@@ -84,7 +85,7 @@ class InferRequest(Request):
         call = self.call
         if call.record is not None:
             call.subject = self.subject()
-            call.record.computed(batch, self.arrived_ns)
+            call.record.computed(batch, self.arrived_ns, self.rows)
         call.reply(response, _timings(batch, self.arrived_ns, self.plan.loaded) if self.plan.wants_timings else ())
 
     def fail(self, error: RequestError) -> None:

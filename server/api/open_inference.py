@@ -151,6 +151,8 @@ def _properties(loaded: LoadedVersion) -> dict[str, str]:
     properties = {
         "version": str(loaded.version),
         "provider": loaded.provider,
+        "engine": loaded.in_use.engine,
+        "precision": loaded.precision,
         "verified": "true" if evidence.verified else "false",
         "evidence": evidence.summary,
         "rows": loaded.row_state,

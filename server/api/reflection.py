@@ -5,15 +5,19 @@ The messages of both versions are equal on the wire; the library has the older o
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from ..errors import InvalidRequest
 from .codec import parse_message
 from .status import status_of
 from .streaming import HandOver, Metadata, OpenStream
+
+if TYPE_CHECKING:
+    from grpc_reflection.v1alpha.reflection import ReflectionServicer
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
@@ -53,7 +57,7 @@ class _Definitions:
 
 
 class _Questions(OpenStream):
-    def __init__(self, servicer: reflection.ReflectionServicer, on_change: Callable[[], None]) -> None:
+    def __init__(self, servicer: "ReflectionServicer", on_change: Callable[[], None]) -> None:
         self._servicer = servicer
         self._on_change = on_change
         self._answers: deque[bytes] = deque()
@@ -106,7 +110,14 @@ class Reflection:
 
     def __init__(self, services: Iterable[str]) -> None:
         """`services`: full names of the services beside its own."""
-        self._servicer = reflection.ReflectionServicer((*services, *SERVICES), pool=_Definitions())
+        self._services = (*services, *SERVICES)
+
+    @cached_property
+    def _servicer(self) -> "ReflectionServicer":
+        # Imported by the first call: it imports grpc, which the default transport does not need.
+        from grpc_reflection.v1alpha.reflection import ReflectionServicer
+
+        return ReflectionServicer(self._services, pool=_Definitions())
 
     def open(
         self,

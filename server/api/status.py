@@ -5,8 +5,6 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-import grpc
-
 from ..errors import (
     AlreadyExists,
     Cancelled,
@@ -25,23 +23,24 @@ from ..errors import (
     Unimplemented,
     Unloading,
 )
+from .codes import StatusCode
 
-CODES: dict[type[RequestError], grpc.StatusCode] = {
-    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
-    NotFound: grpc.StatusCode.NOT_FOUND,
-    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
-    RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    Unloading: grpc.StatusCode.UNAVAILABLE,
-    QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Cancelled: grpc.StatusCode.CANCELLED,
-    Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
-    InternalError: grpc.StatusCode.INTERNAL,
+CODES: dict[type[RequestError], StatusCode] = {
+    InvalidRequest: StatusCode.INVALID_ARGUMENT,
+    NotFound: StatusCode.NOT_FOUND,
+    AlreadyExists: StatusCode.ALREADY_EXISTS,
+    Unauthenticated: StatusCode.UNAUTHENTICATED,
+    PermissionDenied: StatusCode.PERMISSION_DENIED,
+    RateExceeded: StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: StatusCode.UNAVAILABLE,
+    Unloading: StatusCode.UNAVAILABLE,
+    QueueFull: StatusCode.RESOURCE_EXHAUSTED,
+    Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    TooManyStreams: StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+    Cancelled: StatusCode.CANCELLED,
+    Unimplemented: StatusCode.UNIMPLEMENTED,
+    InternalError: StatusCode.INTERNAL,
 }
 
 # For example queue_full for QueueFull.
@@ -49,8 +48,8 @@ _REASONS = {kind: re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kin
 
 # Triton has one status for everything worth a retry.
 _TRITON_CODES = {
-    grpc.StatusCode.RESOURCE_EXHAUSTED: grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: grpc.StatusCode.UNAVAILABLE,
+    StatusCode.RESOURCE_EXHAUSTED: StatusCode.UNAVAILABLE,
+    StatusCode.DEADLINE_EXCEEDED: StatusCode.UNAVAILABLE,
 }
 
 # A message is sent as a header, with up to three bytes per byte; clients refuse more than 8 KiB of headers.
@@ -64,7 +63,7 @@ _PUSHBACK_MS = 20
 class CallStatus:
     """The status of a call; without a result unless it is `OK`."""
 
-    code: grpc.StatusCode
+    code: StatusCode
     """The status code."""
     message: str
     """For people: what happened, what was expected, what to do."""
@@ -74,7 +73,7 @@ class CallStatus:
     """The kind of error, for counting, such as queue_full."""
 
 
-OK = CallStatus(grpc.StatusCode.OK, "")
+OK = CallStatus(StatusCode.OK, "")
 """The status of a successful call."""
 
 
@@ -91,7 +90,7 @@ def status_of(error: RequestError) -> CallStatus:
 # Under overload the same refusal is sent thousands of times per second. Messages are shortened before they come here:
 # 256 are kept, and they may contain a client's words.
 @functools.lru_cache(maxsize=256)
-def _status(code: grpc.StatusCode, reason: str, message: str, trailing: tuple[tuple[str, str], ...]) -> CallStatus:
+def _status(code: StatusCode, reason: str, message: str, trailing: tuple[tuple[str, str], ...]) -> CallStatus:
     return CallStatus(code, message, trailing, reason)
 
 

@@ -7,8 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-import grpc
-
 from pixelserve.oip import inference_pb2 as pb
 
 from ..access.authorizer import Authorizer
@@ -16,6 +14,7 @@ from ..errors import InvalidRequest, RequestError, TooManyStreams, Unavailable
 from .admission import STOPPING, Admission, FailureCounts
 from .call import Call
 from .codec import parse
+from .codes import StatusCode
 from .dispatch import Dispatcher
 from .status import CallStatus, status_of
 from .streaming import HandOver, Metadata, OpenStream
@@ -187,7 +186,7 @@ class InferStream(OpenStream):
         # Further requests would get the same error: the server stops or the stream's token was revoked.
         if status is not None and self._streams.is_draining:
             self.end()
-        elif status is not None and status.code is grpc.StatusCode.UNAUTHENTICATED:
+        elif status is not None and status.code is StatusCode.UNAUTHENTICATED:
             self._end_with(status)
         if self.has_answer:
             self._on_change()

@@ -24,6 +24,7 @@ from .policy import BatchingPolicy
 from .request import Request
 from .run import Observer, SafeObserver
 from .scheduler import Scheduler
+from .target import TargetState
 from .wakeup import Wakeups, two_wakeups
 from .workers import Workers
 
@@ -119,6 +120,11 @@ class Batcher:
         return self._scheduler.limit
 
     @property
+    def target_state(self) -> TargetState | None:
+        """The state of the latency target; None without one."""
+        return self._scheduler.target_state
+
+    @property
     def merges(self) -> bool:
         """Whether requests are merged."""
         return self._scheduler.merges
@@ -142,7 +148,7 @@ class Batcher:
 
         Raises:
             QueueFull: the queue is full.
-            Overloaded: it would miss its deadline, or the queue has been too long.
+            Overloaded: it would miss its deadline or the latency target, or the queue has been too long.
             Unloading: the batcher is draining.
             Unavailable: its sessions are broken.
         """

@@ -33,13 +33,16 @@ class BatchFormer:
             return 0
         return oldest_ns + self.delay_ns - now_ns
 
-    def take(self, limit: int, now_ns: int, run_ns: int = 0) -> tuple[list[Request], int, list[Request]]:
+    def take(
+        self, limit: int, now_ns: int, run_ns: int = 0, given_up_ns: int = 0
+    ) -> tuple[list[Request], int, list[Request]]:
         """Removes the requests of the next run from the queue.
 
         Args:
             limit: maximum rows to merge.
             now_ns: the time.
             run_ns: expected duration of the run, to drop requests that would be late; 0: unknown.
+            given_up_ns: see `RequestQueue.take`.
 
         Returns:
             The requests that run together; their rows; and the expired or cancelled requests to drop.
@@ -48,8 +51,9 @@ class BatchFormer:
             _, preferred, oldest_ns, _ = self._outlook(now_ns)
             # A request whose wait is over takes all others along.
             if preferred and not (self.delay_ns and now_ns - oldest_ns >= self.delay_ns):
-                limit = preferred
-        return self._queue.take(limit, merge=self.merge, now_ns=now_ns, done_ns=now_ns + run_ns if run_ns else 0)
+                limit = min(limit, preferred)
+        done_ns = now_ns + run_ns if run_ns else 0
+        return self._queue.take(limit, merge=self.merge, now_ns=now_ns, done_ns=done_ns, given_up_ns=given_up_ns)
 
     def stop_merging(self) -> None:
         """Runs every request alone from now on."""

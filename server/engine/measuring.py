@@ -10,6 +10,8 @@ from .memory import resident_bytes
 MIB = 1024 * 1024
 # Timed runs of each size; the fastest counts, because disturbances only make a run longer.
 _RUNS = 5
+# Long runs are steadier: three are enough once they have taken this long together.
+_ENOUGH, _ENOUGH_NS = 3, 20_000_000
 # Each size is run at least twice: the first run allocates.
 _LEAST_RUNS = 2
 
@@ -83,11 +85,15 @@ class _Measuring:
         first_ns = self._time(size)
         timed_ns: list[int] = []
         # For such a model, a first run that exceeds the budget is measurement enough.
-        while len(timed_ns) < _RUNS and self._clock_ns() + min(timed_ns, default=first_ns) <= self._end_ns:
+        while self._needs_more(timed_ns) and self._clock_ns() + min(timed_ns, default=first_ns) <= self._end_ns:
             timed_ns.append(self._time(size))
         self._sizes.append(size)
         self._times_ns.append(timed_ns or [first_ns])
         self._grown_bytes = self._resident() - before_bytes
+
+    def _needs_more(self, timed_ns: Sequence[int]) -> bool:
+        count = len(timed_ns)
+        return count < _ENOUGH or (count < _RUNS and sum(timed_ns) < _ENOUGH_NS)
 
     def why_stop(self, size: int) -> Stop:
         """Returns why not to measure the next size, or empty."""

@@ -1,16 +1,20 @@
-"""Decides which requests to refuse under overload: late ones, and those shed by a standing queue.
+"""Decides which requests to refuse: late ones, those shed by a standing queue, and those that miss a latency target.
 
-A queue that never empties makes every answer late, and does not raise throughput. Two rules keep it short:
+A queue that never empties makes every answer late, and does not raise throughput. Two rules keep it short, and a third
+(`target`) if the model has a latency target:
 - A request is accepted only if its run will end before its deadline, by the times at load and current run times.
 - If the queue has been long for a tenth of a second, a request is refused if it would wait for more than half of its
   time or, without a deadline, longer than `shed_delay_ms`. A burst is shorter, and is computed completely (after CoDel,
   RFC 8289: a standing delay distinguishes overload from a burst).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from ..errors import Overloaded
 from .curve import LatencyCurve
+from .request import Request
+from .target import LatencyTarget
 
 # A queue that is long for this time is not a burst (CoDel's interval).
 _INTERVAL_NS = 100_000_000
@@ -22,13 +26,15 @@ _SLOWEST = 8.0
 # Rows that count as a run's own, however large runs become under overload.
 _LARGEST_RUN = 64
 
-Refusal = Literal["", "late", "shed"]
-"""Why a request is refused: its run would end after its deadline, or the queue has been too long; empty: accepted."""
+Refusal = Literal["", "late", "shed", "slow"]
+"""Why a request is refused: its run would end after its deadline, the queue has been too long, or it would miss the
+latency target; empty: accepted."""
 
 
 _WHY = {
     "late": "{}: more waits than can be computed before this request's deadline; allow more time, or retry elsewhere",
     "shed": "{}: more is asked of it than it can compute, and too much waits; send less, or retry elsewhere",
+    "slow": "{}: it would take longer than this model's latency target; send less or smaller, or retry elsewhere",
 }
 
 
@@ -41,14 +47,18 @@ def refused(model: str, refusal: Refusal) -> Overloaded:
 class Overload:
     """Predicts when a model version's requests will be computed. Not thread-safe: the batcher's lock guards it."""
 
-    def __init__(self, curve: LatencyCurve, instances: int, shed_delay_ns: int) -> None:
+    def __init__(
+        self, curve: LatencyCurve, instances: int, shed_delay_ns: int, target: LatencyTarget | None = None
+    ) -> None:
         """Creates one for an idle version.
 
         Args:
             curve: run times by size; if empty, nothing is refused.
             instances: maximum number of concurrent runs.
             shed_delay_ns: maximum wait in a standing queue, unless a run takes longer; 0: no limit.
+            target: the latency to keep; None: none.
         """
+        self.target = target
         self.instances = instances
         self._shed_delay_ns = shed_delay_ns
         self.learn(curve, 1)
@@ -63,17 +73,20 @@ class Overload:
         # Maximum duration of a run meanwhile.
         self._run_ns = 0
 
-    def learn(self, curve: LatencyCurve, limit: int) -> None:
+    def learn(self, curve: LatencyCurve, limit: int, most: int = 0) -> None:
         """Uses a curve from now on.
 
         Args:
             curve: see above.
             limit: rows of a full run.
+            most: rows of the largest run that leaves time for the target; 0: `limit`.
         """
         self.curve = curve
         self._limit = limit
-        # Kept, because it is asked for every request.
+        self._most = max(limit, most)
+        # Kept, because they are asked for every request.
         self._full_ns = curve.run_ns(limit) or 0
+        self._most_ns = curve.run_ns(self._most) or 0
 
     def run_ns(self, rows: int) -> int:
         """Returns the expected duration of a run now; 0 if unknown."""
@@ -100,7 +113,32 @@ class Overload:
             delay_ns += int(rows * self._full_ns * self._stretch) // (self._limit * self.instances)
         return delay_ns
 
-    def takes_all(self, waiting: int, rows: int, deadline_ns: int | None, now_ns: int) -> bool:
+    def forecast_ns(self, rows: int, now_ns: int) -> int:
+        """Returns nanoseconds until the last of `rows` rows is expected to be answered, in full runs."""
+        delay_ns = max(min(self._ends_ns.values()) - now_ns, 0) if len(self._ends_ns) >= self.instances else 0
+        is_pressed = self.target is not None and self.target.is_pressed(now_ns)
+        limit, run_ns = (self._most, self._most_ns) if is_pressed else (self._limit, self._full_ns)
+        rounds = -(-rows // (limit * self.instances))
+        return delay_ns + int(rounds * run_ns * self._stretch)
+
+    def best_limit(self, curve: LatencyCurve, most: int) -> int:
+        """Returns the batch limit that serves the target best, up to `most`; `most` without a target or a curve."""
+        if self.target is None or not curve.sizes:
+            return most
+        return self.target.best_limit(curve, most, self._stretch)
+
+    def takes_group(self, requests: Sequence[Request], waiting: int, now_ns: int) -> bool:
+        """Returns whether all requests can be accepted behind `waiting` rows without examining each of them."""
+        rows, first_ns = 0, None
+        for request in requests:
+            rows += request.rows
+            deadline_ns = request.deadline_ns
+            if deadline_ns is not None and (first_ns is None or deadline_ns < first_ns):
+                first_ns = deadline_ns
+        waited_ns = 0 if self.target is None else max((request.age_ns(now_ns) for request in requests), default=0)
+        return self.takes_all(waiting, rows, first_ns, now_ns, waited_ns)
+
+    def takes_all(self, waiting: int, rows: int, deadline_ns: int | None, now_ns: int, waited_ns: int = 0) -> bool:
         """Returns whether requests can be accepted without examining each of them.
 
         Args:
@@ -108,7 +146,10 @@ class Overload:
             rows: total rows of the requests.
             deadline_ns: their earliest deadline, or None.
             now_ns: the time.
+            waited_ns: the longest time that they have waited.
         """
+        if self.target is not None and not self.target.accepts(waited_ns, self.forecast_ns(waiting + rows, now_ns)):
+            return False
         delay_ns, most_ns = self.delay_ns(waiting + rows, now_ns), self._short_enough_ns()
         if deadline_ns is not None:
             # A partial run takes less than a full one, but more than its share of it.
@@ -120,7 +161,13 @@ class Overload:
         return True
 
     def judge(
-        self, waiting: int, rows: int, deadline_ns: int | None, now_ns: int, queued: int | None = None
+        self,
+        waiting: int,
+        rows: int,
+        deadline_ns: int | None,
+        now_ns: int,
+        queued: int | None = None,
+        waited_ns: int = 0,
     ) -> Refusal:
         """Returns whether a request is accepted.
 
@@ -130,7 +177,11 @@ class Overload:
             deadline_ns: its deadline, or None.
             now_ns: the time.
             queued: all waiting rows, including those that run after it; None: `waiting`.
+            waited_ns: how long it has waited.
         """
+        if self.target is not None and not self._keeps_target(self.target, waiting, rows, now_ns, waited_ns):
+            self.target.refuse(now_ns)
+            return "slow"
         wait_ns = self.delay_ns(waiting, now_ns)
         if deadline_ns is None:
             most_ns = self._short_enough_ns()
@@ -157,11 +208,20 @@ class Overload:
             return "shed"
         return ""
 
+    def _keeps_target(self, target: LatencyTarget, waiting: int, rows: int, now_ns: int, waited_ns: int) -> bool:
+        if not waiting and len(self._ends_ns) < self.instances:
+            return target.accepts_alone(waited_ns, self.curve.run_ns(rows) or 0)
+        return target.accepts(waited_ns, self.forecast_ns(waiting + rows, now_ns))
+
     def limit(self, most: int, now_ns: int) -> int:
         """Returns how many rows to merge, up to `most`.
 
         Each run has an overhead beside the model, which matters most under overload.
         """
+        if self.target is not None:
+            most = min(self._most, most)
+            if self.target.is_pressed(now_ns):
+                return most
         if now_ns >= self._standing_until_ns or not self._full_ns:
             return self._limit
         rows = int(self._run_ns * self._limit / (self._full_ns * self._stretch))

@@ -44,8 +44,12 @@ class BatchingPolicy:
     """Batch sizes to pad runs to, ascending; empty: no padding."""
     limit_batches: bool = False
     """Whether to limit batches to the smallest size that reached about the best measured throughput."""
+    tuned_limit: int = 0
+    """Maximum rows of merged requests, measured beforehand; 0: unknown, so it is measured at load."""
     shed_delay_s: float = 0.0
     """Maximum wait in a standing queue, in seconds; 0: no limit."""
+    target_p99_s: float = 0.0
+    """Latency that 99 of 100 accepted requests keep, in seconds, from arrival to answer; 0: no target."""
     run_on_arrival: bool = True
     """Whether a lone request may be computed on the thread that received it."""
 
@@ -60,6 +64,7 @@ class BatchingPolicy:
         Args:
             best_size: the best measured batch size; 0: not measured.
         """
+        best_size = self.tuned_limit or best_size
         if not self.limits_batches or not best_size:
             return self.max_batch_size
         return min(best_size, self.max_batch_size)

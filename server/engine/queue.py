@@ -132,7 +132,7 @@ class RequestQueue:
             yield from queue
 
     def take(
-        self, limit: int, *, merge: bool, now_ns: int, done_ns: int = 0
+        self, limit: int, *, merge: bool, now_ns: int, done_ns: int = 0, given_up_ns: int = 0
     ) -> tuple[list[Request], int, list[Request]]:
         """Removes the requests of the next run.
 
@@ -141,13 +141,14 @@ class RequestQueue:
             merge: whether more than one may be taken.
             now_ns: the time.
             done_ns: expected end of their run; 0 if unknown.
+            given_up_ns: requests that arrived earlier are dropped; 0: none.
 
         Returns:
             The requests that run together; their rows; and the requests to drop: expired, cancelled or late by then.
         """
         batch: list[Request] = []
         dropped: list[Request] = []
-        rows = self._collect(batch, dropped, limit if merge else 0, now_ns, done_ns)
+        rows = self._collect(batch, dropped, limit if merge else 0, now_ns, done_ns, given_up_ns)
         self.size -= len(batch)
         self.rows -= rows
         for request in dropped:
@@ -155,7 +156,15 @@ class RequestQueue:
             self.rows -= request.rows
         return batch, rows, dropped
 
-    def _collect(self, batch: list[Request], dropped: list[Request], limit: int, now_ns: int, done_ns: int) -> int:
+    def _collect(
+        self,
+        batch: list[Request],
+        dropped: list[Request],
+        limit: int,
+        now_ns: int,
+        done_ns: int,
+        given_up_ns: int,
+    ) -> int:
         """Moves front requests into `batch`, and expired or cancelled ones into `dropped`; returns its rows."""
         rows = 0
         for queue in self._queues():
@@ -163,9 +172,15 @@ class RequestQueue:
             while waiting or (queue.queues and queue.advance()):
                 request = waiting[0]
                 deadline_ns = request.deadline_ns
-                if request.cancelled or (
-                    deadline_ns is not None
-                    and (deadline_ns <= now_ns or (deadline_ns < done_ns and not request.may_start_late))
+                if given_up_ns and request.arrived_ns - request.waited_ns < given_up_ns:
+                    request.is_given_up = True
+                if (
+                    request.is_given_up
+                    or request.cancelled
+                    or (
+                        deadline_ns is not None
+                        and (deadline_ns <= now_ns or (deadline_ns < done_ns and not request.may_start_late))
+                    )
                 ):
                     dropped.append(waiting.popleft())
                     continue
@@ -230,6 +245,10 @@ def why_dropped(model: str, request: Request, waited_ns: int) -> RequestError:
     if request.is_displaced:
         return QueueFull(
             f"{model}: the queue is full, and this sender had most of it; send fewer at once, or retry later"
+        )
+    if request.is_given_up:
+        return Overloaded(
+            f"{model}: after a slow run it would have taken longer than this model's latency target; retry elsewhere"
         )
     if request.deadline_ns is not None and request.arrived_ns + waited_ns < request.deadline_ns:
         return Overloaded(

@@ -140,6 +140,11 @@ class Answer:
         return self._batch
 
     @property
+    def rows(self) -> int:
+        """The request's own rows."""
+        return self._end - self._start
+
+    @property
     def batch_rows(self) -> int:
         """Rows computed together, without padding."""
         return self._batch.rows
@@ -151,6 +156,8 @@ class Request:
     Tensors are kept as arrays or as plain bytes: bytes from the network become arrays only if the request runs alone.
     """
 
+    waited_ns = 0
+    """Time that it may have waited for the receiving thread before `arrived_ns`, in nanoseconds."""
     timeout_ns = 0
     """The sender's limit for its wait in the queue, in nanoseconds; 0: no limit."""
     priority = 0
@@ -165,6 +172,8 @@ class Request:
     """The sender whose turn it takes in the queue; equal for all requests of one sender."""
     is_displaced = False
     """Whether it was displaced from a full queue by a sender with less."""
+    is_given_up = False
+    """Whether it was dropped because it could not keep the latency target any more."""
     owner: Owner | None = None
     """The batcher that accepted it."""
     is_answered = False
@@ -221,6 +230,10 @@ class Request:
                     array = array.copy()
                 inputs[layout.names[index]] = array.reshape(rows, *layout.tails[index])
         return inputs
+
+    def age_ns(self, now_ns: int) -> int:
+        """Returns the time since it reached this machine, in nanoseconds."""
+        return now_ns - self.arrived_ns + self.waited_ns
 
     def succeed(self, batch: ComputedBatch, start: int, end: int) -> None:
         """Answers it with rows `start` to `end` (exclusive) of a batch."""

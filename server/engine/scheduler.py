@@ -23,6 +23,7 @@ from .policy import BatchingPolicy
 from .queue import RequestQueue
 from .request import Owner, Request
 from .run import Run
+from .target import LatencyTarget, TargetState
 from .wakeup import Wakeups
 
 R = TypeVar("R", bound=Request)
@@ -60,7 +61,9 @@ class Scheduler:
         self._owner = owner
         self._queue = RequestQueue(policy)
         self._former = BatchFormer(self._queue, policy, 0)
-        self._overload = Overload(curve, len(instances), int(policy.shed_delay_s * 1e9))
+        self._target = LatencyTarget(int(policy.target_p99_s * 1e9)) if policy.target_p99_s else None
+        self._delay_ns = self._former.delay_ns
+        self._overload = Overload(curve, len(instances), int(policy.shed_delay_s * 1e9), self._target)
         self._on_arrival = ArrivalRuns()
         self._free = list(instances)
         self._tickets = 0
@@ -79,9 +82,13 @@ class Scheduler:
 
     def learn(self, curve: LatencyCurve) -> None:
         """Uses these run times from now on."""
-        self._former.limit = self._policy.limit(curve.best_size)
+        most = self._overload.best_limit(curve, self._policy.max_batch_size)
+        self._former.limit = min(self._policy.limit(curve.best_size), most)
         # Without merging, each request is a run.
-        self._overload.learn(curve, (self._former.merge and self._former.limit) or 1)
+        limit = (self._former.merge and self._former.limit) or 1
+        self._overload.learn(curve, limit, most if limit > 1 and self._policy.limits_batches else 0)
+        if self._target is not None:
+            self._former.delay_ns = self._target.delay_ns(self._delay_ns, self._overload.run_ns(limit))
 
     @property
     def waiting(self) -> int:
@@ -97,6 +104,11 @@ class Scheduler:
     def limit(self) -> int:
         """Maximum rows merged into a run."""
         return self._former.limit
+
+    @property
+    def target_state(self) -> TargetState | None:
+        """State of the latency target; None without one."""
+        return None if self._target is None else self._target.state(self._former.delay_ns)
 
     @property
     def merges(self) -> bool:
@@ -130,7 +142,7 @@ class Scheduler:
             if self._draining or self.broken:
                 return [(request, self.refusal()) for request in requests]
             now_ns = self._clock_ns()
-            if self._has_time_for(requests, now_ns) and self._queue.push_all(requests):
+            if self._overload.takes_group(requests, self._queue.rows, now_ns) and self._queue.push_all(requests):
                 self._accept(requests)
                 return ()
             return self._submit_each(requests, now_ns)
@@ -150,23 +162,14 @@ class Scheduler:
     def _is_full(self) -> QueueFull:
         return QueueFull(f"{self._name}: {self._queue.size} requests wait, and no more are accepted; retry later")
 
-    def _has_time_for(self, requests: Sequence[Request], now_ns: int) -> bool:
-        """Returns whether all can be accepted without checking each."""
-        rows, first_ns = 0, None
-        for request in requests:
-            rows += request.rows
-            deadline_ns = request.deadline_ns
-            if deadline_ns is not None and (first_ns is None or deadline_ns < first_ns):
-                first_ns = deadline_ns
-        return self._overload.takes_all(self._queue.rows, rows, first_ns, now_ns)
-
     def _judge(self, request: Request, now_ns: int) -> Overloaded | None:
         """Returns an error if there is no time for a request, or None."""
-        if self._overload.takes_all(self._queue.rows, request.rows, request.deadline_ns, now_ns):
-            # Even if nothing runs before it.
+        waited_ns = request.age_ns(now_ns) if self._target is not None else 0
+        if self._overload.takes_all(self._queue.rows, request.rows, request.deadline_ns, now_ns, waited_ns):
+            # Even if everything that waits runs before it.
             return None
         rows = self._queue.rows_before(request)
-        refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns, self._queue.rows)
+        refusal = self._overload.judge(rows, request.rows, request.deadline_ns, now_ns, self._queue.rows, waited_ns)
         return refused(self._name, refusal) if refusal else None
 
     def _accept(self, requests: Sequence[Request]) -> None:
@@ -267,13 +270,15 @@ class Scheduler:
                 self._work.sleep(timeout_s)
 
     def _next_run(self, own: Instance[Any]) -> tuple[Run | None, list[Request]]:
-        now_ns, limit, run_ns = self._clock_ns(), self._former.limit, 0
+        now_ns, limit, run_ns, given_up_ns = self._clock_ns(), self._former.limit, 0, 0
         if self._queue.rows > limit:
             if self._policy.limits_batches:
                 limit = self._overload.limit(self._policy.max_batch_size, now_ns)
             # Other waiting requests are still in time: compute those first.
             run_ns = self._overload.run_ns(limit)
-        requests, rows, dropped = self._former.take(limit, now_ns, run_ns)
+            if self._target is not None:
+                given_up_ns = self._target.given_up_ns(now_ns + run_ns)
+        requests, rows, dropped = self._former.take(limit, now_ns, run_ns, given_up_ns)
         if not requests:
             return None, dropped
         # The most recently used one, whose memory is warmest.
@@ -300,9 +305,12 @@ class Scheduler:
 
     def finish(self, run: Run) -> None:
         """Records that all requests of a run are answered."""
-        took_ns = self._clock_ns() - run.taken_ns
+        now_ns = self._clock_ns()
         with self._lock:
-            self._overload.end(run.ticket, run.rows, took_ns)
+            self._overload.end(run.ticket, run.rows, now_ns - run.taken_ns)
+            if self._target is not None:
+                self._target.answered(request.age_ns(now_ns) for request in run.requests)
+                self.learn(self.curve)
             if run.is_on_arrival:
                 self._on_arrival.took(run.compute_ns)
             elif self._on_arrival.owed:
@@ -329,6 +337,7 @@ class Scheduler:
             is_first = not self.row_fault
             self.row_fault = self.row_fault or reason
             self._former.stop_merging()
+            self._delay_ns = 0
             self.learn(self.curve)
             return is_first
 

@@ -13,8 +13,8 @@ from .providers import (
     InUse,
     SessionOptions,
     UnusableError,
-    choose,
     choose_threads,
+    open_model,
     provider_at,
     refuse_or_note,
 )
@@ -54,9 +54,10 @@ class Session:
 
     def _start(self, *, plain: bool = False) -> None:
         check_model_file(self._model)
-        provider = choose(self._options)
-        executor = provider.open(self._model, self._options, self._threads, self._notes.append, plain=plain)
+        executor = open_model(self._model, self._options, self._threads, self._notes.append, plain=plain)
         self.provider: str = executor.provider
+        self.precisions: tuple[str, ...] = executor.precisions
+        """What it computes float32 tensors in: one, or one per range of batch sizes, from small to large."""
         refuse_or_note(self._model, self._options, self.provider, self._notes.append)
         self._executor = executor
         self.inputs = tuple(seen_from_outside(spec, self._asked_reshapes) for spec in executor.inputs)
@@ -68,7 +69,16 @@ class Session:
     def in_use(self) -> InUse:
         """What this session actually uses."""
         device_id = self._options.device_id if provider_at(self.provider).on_gpu else None
-        return InUse(self.provider, device_id, self._threads, self._executor.graphs, self.notes)
+        engine = "+".join(each.engine for each in self._options.engines)
+        return InUse(
+            provider=self.provider,
+            engine=engine,
+            precision="+".join(self.precisions),
+            device_id=device_id,
+            threads=self._threads,
+            graphs=self._executor.graphs,
+            notes=self.notes,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ def _durations(call: AnsweredCall) -> dict[str, object]:
     durations: dict[str, object] = {"duration_ms": _ms(call.ended_ns - call.started_ns)}
     batch = call.batch
     if batch is not None:
+        durations["rows"] = call.rows
         durations["queue_ms"] = _ms(batch.started_ns - call.queued_ns)
         durations["compute_ms"] = _ms(batch.computed_ns - batch.started_ns)
         durations["batch_size"] = batch.rows

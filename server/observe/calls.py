@@ -64,5 +64,7 @@ class AnsweredCall:
     """The run that computed it."""
     parent: TraceParent | None
     """Its trace."""
+    rows: int = 0
+    """Its rows (images); 0 if it was not computed."""
     token: str = ""
     """The name of its token; empty if none was needed or it was unknown."""

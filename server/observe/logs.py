@@ -6,9 +6,8 @@ import os
 from collections.abc import MutableMapping
 from typing import Any, Literal, get_args
 
-import structlog
-
 from .output import LogOutput
+from .plain_structlog import structlog
 
 Log = Any
 """A bound structlog logger; its methods take an event's name and fields, and never raise."""

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from ..access.tokens_file import TokensFile
 from ..engine.curve import LatencyCurve
+from ..engine.target import TargetState
 from .gpus import Gpu, Gpus
 from .predictions import Predictions
 from .statistics import VersionStats
@@ -57,6 +58,8 @@ class Metrics(Collector):
         version: int,
         *,
         provider: str,
+        engine: str,
+        precision: str,
         verified: bool,
         load_s: float,
         batch_limit: Callable[[], int],
@@ -64,13 +67,16 @@ class Metrics(Collector):
         queue_limit: int,
         curve: LatencyCurve,
         predictions: Predictions | None = None,
+        target: Callable[[], TargetState | None] = lambda: None,
     ) -> None:
         """Adds a version that is ready.
 
         Args:
             model: its model's name.
             version: its number.
-            provider: its execution provider's name in ONNX Runtime.
+            provider: its execution provider's name.
+            engine: what computes it, joined by + if small and large batches differ.
+            precision: what that computes in, joined likewise.
             verified: whether its evidence was verified.
             load_s: loading time in seconds.
             batch_limit: returns the maximum rows merged into a run; 0: requests are not merged.
@@ -78,15 +84,21 @@ class Metrics(Collector):
             queue_limit: maximum waiting requests per priority.
             curve: run time by batch size.
             predictions: its predictions; None: it is not a classifier.
+            target: returns the state of its latency target, if it has one.
         """
         self._loaded[model] += 1
         entry = self._versions[model, str(version)]
         entry.load_s = load_s
         entry.batch_limit, entry.row_state = batch_limit, row_state
         entry.queue_limit = queue_limit
-        entry.curve = curve
+        entry.curve, entry.target = curve, target
         entry.stats.predictions = predictions
-        entry.info = {"provider": provider, "verified": str(verified).lower()}
+        entry.info = {
+            "provider": provider,
+            "engine": engine,
+            "precision": precision,
+            "verified": str(verified).lower(),
+        }
 
     def load_failed(self, model: str, version: int) -> None:
         """Counts a failed load of a version, or of the model as a whole (0)."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..engine.providers import runtime_version
+from ..engine.providers import openvino_version, runtime_version
 from ..errors import RepositoryError
 from ..repository.compatibility import ignored_fields, warning
 from ..repository.layout import CONFIG_FILE, PassedOver
@@ -54,6 +54,8 @@ class ModelEvents:
             loaded.name,
             loaded.version,
             provider=loaded.provider,
+            engine=loaded.in_use.engine,
+            precision=loaded.precision,
             verified=loaded.evidence.verified,
             load_s=loaded.load_s,
             batch_limit=lambda: loaded.batch_limit,
@@ -61,6 +63,7 @@ class ModelEvents:
             queue_limit=loaded.config.batching.queue.max_queue_size,
             curve=loaded.curve,
             predictions=self._predictions(loaded),
+            target=lambda: loaded.batcher.target_state,
         )
         self._metrics.register_queue(loaded.name, loaded.version, lambda: loaded.batcher.waiting)
         self._health.report_model(loaded.name, serving=True)
@@ -70,10 +73,13 @@ class ModelEvents:
             model=loaded.name,
             version=loaded.version,
             provider=loaded.provider,
+            engine=loaded.in_use.engine,
+            precision=loaded.precision,
             device_id=loaded.in_use.device_id,
             threads=loaded.in_use.threads,
             graphs=loaded.in_use.graphs,
             runtime=runtime_version(),
+            **({"openvino": openvino_version()} if "openvino" in loaded.in_use.engine else {}),
             evidence=loaded.evidence.summary,
             load_s=round(loaded.load_s, 3),
             output_kind=loaded.scores.kind if loaded.scores else None,
@@ -81,6 +87,8 @@ class ModelEvents:
         )
         for note in loaded.in_use.notes:
             self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=note)
+        if problem := _unkept_target(loaded):
+            self._log.warning("not as asked", model=loaded.name, version=loaded.version, reason=problem)
         if loaded.unmerged:
             self.on_unmerged(loaded.name, loaded.version, loaded.unmerged)
         self._warn_of_ignored(loaded)
@@ -88,6 +96,10 @@ class ModelEvents:
     def on_unmerged(self, name: str, version: int, reason: str) -> None:
         """A version's requests are no longer merged."""
         self._log.warning("requests are not merged", model=name, version=version, reason=reason)
+
+    def on_untuned(self, name: str, version: int, reason: str) -> None:
+        """A version computes with the default engine although the settings ask for the fastest."""
+        self._log.warning("default engine", model=name, version=version, reason=reason)
 
     def _warn_of_ignored(self, loaded: LoadedVersion) -> None:
         names = [use.name for use in ignored_fields(loaded.config.written)]
@@ -125,6 +137,22 @@ class ModelEvents:
         emit("model unloaded", model=loaded.name, version=loaded.version, replaced=replaced, finished=finished)
 
 
+def _unkept_target(loaded: LoadedVersion) -> str:
+    """Returns why a version cannot keep its latency target; empty if it can, or has none."""
+    state, run_ns = loaded.batcher.target_state, loaded.curve.run_ns(1)
+    if state is None:
+        return ""
+    target_ms = state.target_s * 1e3
+    if run_ns is None:
+        return f"the latency target of {target_ms:g} ms is not kept: no run time was measured; see --warmup-s"
+    if run_ns > target_ms * 1e6:
+        return (
+            f"the latency target of {target_ms:g} ms cannot be kept, so every request is refused: one row takes "
+            f"{run_ns / 1e6:.1f} ms; raise target_p99_ms in config.pbtxt or --target-p99-ms"
+        )
+    return ""
+
+
 def _tuning(loaded: LoadedVersion) -> dict[str, Any]:
     """Returns a version's batching parameters, for the log."""
     buckets, curve = loaded.config.batching.buckets, loaded.curve
@@ -134,6 +162,8 @@ def _tuning(loaded: LoadedVersion) -> dict[str, Any]:
         tuning |= {"measured_up_to": curve.sizes[-1], "measuring_ended_by": _BUDGETS[curve.stop]}
     if buckets:
         tuning["buckets"] = buckets
+    if state := loaded.batcher.target_state:
+        tuning["target_p99_ms"] = round(state.target_s * 1e3, 3)
     if run_ns is not None:
         tuning["one_image_us"] = round(run_ns / 1e3, 1)
     return tuning

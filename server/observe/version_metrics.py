@@ -16,6 +16,7 @@ from prometheus_client.core import (
 )
 
 from ..engine.curve import UNMEASURED, LatencyCurve
+from ..engine.target import TargetState
 from .histogram import Histogram
 from .statistics import VersionStats
 
@@ -38,6 +39,8 @@ class Version:
     """Maximum waiting requests per priority."""
     curve: LatencyCurve = UNMEASURED
     """Run time by batch size."""
+    target: Callable[[], TargetState | None] | None = None
+    """Returns the state of its latency target."""
     info: dict[str, str] = field(default_factory=dict)
     """Its provider and evidence; empty until it accepts requests."""
 
@@ -98,13 +101,14 @@ def of_versions(versions: _Versions) -> Iterator[Metric]:
         entry.stats.fold()
     yield from _counters(versions)
     yield from _gauges(versions)
+    yield from _targets(versions)
     yield _run_times(versions)
     yield from _histograms(versions)
     yield from _buckets(versions)
     yield from _predictions(versions)
     info = InfoMetricFamily(
         "pixelserve_model",
-        "Where a version computes (provider) and whether its evidence held (verified)",
+        "Where and how a version computes (provider, engine, precision) and whether its evidence held (verified)",
         labels=_LABELS,
     )
     for labels, entry in versions:
@@ -146,7 +150,8 @@ def _gauges(versions: _Versions) -> Iterator[Metric]:
     load = GaugeMetricFamily("nv_model_load_duration_secs", "Seconds that loading took", labels=_LABELS)
     limit = GaugeMetricFamily(
         "pixelserve_batch_limit",
-        "Maximum rows merged into one run, as measured at load or set in config.pbtxt; 0: requests are not merged",
+        "Maximum rows merged into one run, by the times at load, config.pbtxt and the latency target; 0: requests are "
+        "not merged",
         labels=_LABELS,
     )
     queue_limit = GaugeMetricFamily(
@@ -168,6 +173,43 @@ def _gauges(versions: _Versions) -> Iterator[Metric]:
         if entry.batch_limit is not None:
             limit.add_metric(labels, entry.batch_limit())
     yield from (pending, load, limit, queue_limit, rows)
+
+
+# Name, help, and the value from the state of a latency target.
+_TARGET_GAUGES: tuple[tuple[str, str, Callable[[TargetState], float]], ...] = (
+    (
+        "pixelserve_latency_target_seconds",
+        "Seconds that 99 of 100 accepted requests are to take at most; only with a target, as the next three",
+        lambda state: state.target_s,
+    ),
+    (
+        "pixelserve_latency_target_margin_seconds",
+        "Seconds before the target by which requests must be expected to end; grows when forecasts were too short",
+        lambda state: state.margin_s,
+    ),
+    (
+        "pixelserve_latency_target_queue_delay_seconds",
+        "Seconds that the oldest request may wait for others",
+        lambda state: state.queue_delay_s,
+    ),
+)
+
+
+def _targets(versions: _Versions) -> Iterator[Metric]:
+    states = [(labels, state) for labels, entry in versions if entry.target and (state := entry.target())]
+    for name, text, value in _TARGET_GAUGES:
+        family = GaugeMetricFamily(name, text, labels=_LABELS)
+        for labels, state in states:
+            family.add_metric(labels, value(state))
+        yield family
+    refused = CounterMetricFamily(
+        "pixelserve_latency_target_refused",
+        "Requests refused because they would have taken longer than the target",
+        labels=_LABELS,
+    )
+    for labels, state in states:
+        refused.add_metric(labels, state.refused)
+    yield refused
 
 
 def _run_times(versions: _Versions) -> Metric:

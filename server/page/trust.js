@@ -30,13 +30,21 @@ function Headline({ card: { evaluation, dataset, created } }) {
   if (!evaluation) return html`<h2 class="headline">Not evaluated</h2><p>The card has no evaluation.</p>`;
   const { accuracy, ...others } = evaluation.metrics;
   const [low, high] = accuracy === undefined ? [] : wilson(accuracy, evaluation.samples);
-  const on = html`${count(evaluation.samples)} samples of ${dataset?.name ?? "its data"} (${evaluation.split}), measured ${day(created)} with the exported file`;
+  const on = html`${count(evaluation.samples)} samples of ${dataset?.name ?? "its data"} (${evaluation.split}), ${measuredBy(evaluation, created)}`;
   const rest = Object.entries(others).map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toPrecision(4)}`).join(", ");
   return accuracy === undefined
     ? html`<h2 class="headline">${rest}</h2><p>On ${on}.</p>`
     : html`
       <h2 class="headline">${percent(accuracy, 2)} accuracy</h2>
       <p>Between ${percent(low, 2)} and ${percent(high, 2)} (95 % Wilson interval), on ${on}${rest && `; ${rest}`}.</p>`;
+}
+
+// A network that learned every sample has the figures of the run that chose its settings.
+function measuredBy({ split, choice_run: choice }, created) {
+  const learned = "with the same settings, without these samples, which this model learned too";
+  if (choice) return `measured by the run ${choice.run} (seed ${choice.seed}), ${learned}`;
+  if (split === "cross-validation") return `each predicted by a model trained ${learned}`;
+  return `measured ${day(created)} with the exported file`;
 }
 
 function Running({ target }) {

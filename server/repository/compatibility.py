@@ -18,8 +18,10 @@ from .aliases import ALIASES
 
 INVERSION = "inversion"
 """Our config.pbtxt parameter for dark-on-light pictures."""
+TARGET_P99 = "target_p99_ms"
+"""Our config.pbtxt parameter for the latency target."""
 # Our parameters; Triton passes them to backends and otherwise ignores them.
-_OURS = (INVERSION, PICTURE, OUTPUT_KIND, *ALIASES)
+_OURS = (INVERSION, PICTURE, OUTPUT_KIND, TARGET_P99, *ALIASES)
 
 
 class Verdict(StrEnum):

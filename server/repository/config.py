@@ -42,6 +42,8 @@ class Defaults:
     """Maximum rows per run, for a model with a batch dimension and no config.pbtxt."""
     max_queue_size: int
     """Maximum requests that wait for one model."""
+    target_p99_s: float = 0.0
+    """Latency that 99 of 100 accepted requests keep, in seconds; 0: no target."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,14 @@ def resolve(
     if config is None:
         batches = all(spec.shape[:1] == (FREE,) for spec in (*inputs, *outputs))
         queue = QueuePolicy(defaults.max_queue_size)
-        policy = BatchingPolicy(defaults.max_batch_size if batches else 0, batches, queue)
+        policy = BatchingPolicy(
+            defaults.max_batch_size if batches else 0, batches, queue, target_p99_s=defaults.target_p99_s
+        )
         pictures = read_pictures(folder, None, Graph(inputs, outputs, batches))
         return ModelConfig(folder.name, policy, tuple(inputs), tuple(outputs), pictures)
     for problem in contradictions(folder, config, inputs, outputs):
         raise problem
-    policy = read_batching(folder, config, defaults.max_queue_size)
+    policy = read_batching(folder, config, defaults.max_queue_size, defaults.target_p99_s)
     files = {output.name: output.label_filename for output in config.output if output.label_filename}
     read = LabelFiles(folder)
     labelled = tuple(

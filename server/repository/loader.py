@@ -15,12 +15,12 @@ from ..engine.curve import LatencyCurve
 from ..engine.instance import Instance
 from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
-from ..engine.providers import InUse, SessionOptions, provider_at
+from ..engine.providers import InUse, SessionOptions, choose, provider_at
 from ..engine.run import Observer
 from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
 from ..engine.timer import Timer
-from ..errors import RepositoryError
+from ..errors import RepositoryError, StartupError
 from ..failures import FailureLog
 from ..supervised import Supervisor
 from .config import (
@@ -42,6 +42,7 @@ from .picture_proof import prove_pictures
 from .progress import Progress
 from .proof import Proof, Prover
 from .scheduling import Placement
+from .tuned import TUNING_FILE, NotTunedError, TunedVersion, tuned_version
 from .warming import Warming, choose_buckets
 from .warmup import read_warmups
 
@@ -77,8 +78,15 @@ class LoadedVersion:
 
     @property
     def provider(self) -> str:
-        """ONNX Runtime's name of its execution provider."""
+        """Name of its execution provider."""
         return self.in_use.provider
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: its file's precision if that is quantized, else what its engines make of float32."""
+        card = self.evidence.card
+        quantized = card.quantization.precision if card is not None and card.quantization is not None else ""
+        return quantized or self.in_use.precision
 
     @property
     def name(self) -> str:
@@ -120,6 +128,12 @@ class Tuning:
     """Whether a lone request may be computed on the thread that received it."""
     warmup: WarmupBudget = field(default_factory=WarmupBudget)
     """Budget for measuring a version's batch sizes."""
+    sessions: int = 1
+    """Sessions of models whose config.pbtxt has no instance_group."""
+    batch_limit: int = 0
+    """Maximum rows of merged requests; 0: measured at load."""
+    queue_delay_s: float = 0.0
+    """Seconds to wait for more requests, for models whose config.pbtxt sets no delay."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,10 @@ class Loader:
     """Called with model, version and problem when an output contradicts its declared or detected kind."""
     on_unmerged: Callable[[str, int, str], object] = lambda _model, _version, _reason: None
     """Called with model, version and reason when its requests are no longer merged."""
+    uses_tuning: bool = False
+    """Whether versions compute with the engines of their tuning.json, if it holds here."""
+    on_untuned: Callable[[str, int, str], object] = lambda _model, _version, _reason: None
+    """Called with model, version and reason when `uses_tuning` is on and the default engine computes all the same."""
 
     def load(self, folder: ModelFolder, version: int) -> LoadedVersion:
         """Loads a version, checks its evidence, warms and measures it, and starts its batcher.
@@ -160,13 +178,43 @@ class Loader:
         """
         start_s = time.monotonic()
         with Progress(partial(self.on_progress, folder.name, version)) as progress:
-            loaded = self._load(folder, version, progress)
+            loaded = (self._load_tuned if self.uses_tuning else self._load)(folder, version, progress)
         return replace(loaded, load_s=time.monotonic() - start_s)
+
+    def _load_tuned(self, folder: ModelFolder, version: int, progress: Progress) -> LoadedVersion:
+        """Loads a version as its tuning.json says; by the default engine if that does not hold."""
+        try:
+            if choose(self.session_options).on_gpu:
+                raise NotTunedError(f"{TUNING_FILE} is for the CPU, and a GPU computes; --device cpu uses it")
+            model = find_model_file(folder.version_path(version), model_file_name(read_config(folder)))
+            return self._as_tuned(tuned_version(folder, version, model))._load(folder, version, progress)
+        except (NotTunedError, RepositoryError, StartupError) as error:
+            self.on_untuned(folder.name, version, str(error))
+        return self._load(folder, version, progress)
+
+    def _as_tuned(self, tuned: TunedVersion) -> "Loader":
+        """Returns a loader with a version's measured engines and batches; settings of the operator win."""
+        options, tuning = self.session_options, self.tuning
+        buckets = ",".join(map(str, tuned.buckets)) or "none"
+        return replace(
+            self,
+            session_options=replace(
+                options, engines=tuned.choices, intra_op_threads=options.intra_op_threads or tuned.threads
+            ),
+            tuning=replace(
+                tuning,
+                buckets=buckets if tuning.buckets == "auto" else tuning.buckets,
+                sessions=tuned.sessions,
+                batch_limit=tuned.batch_limit,
+                queue_delay_s=tuned.queue_delay_us / 1e6,
+            ),
+        )
 
     def _load(self, folder: ModelFolder, version: int, progress: Progress) -> LoadedVersion:
         path = folder.version_path(version)
         proto = read_config(folder)
-        opener = Opener.of(folder, find_model_file(path, model_file_name(proto)), proto, self.session_options)
+        model = find_model_file(path, model_file_name(proto))
+        opener = Opener.of(folder, model, proto, self.session_options, sessions=self.tuning.sessions)
         opened = print_of(opener.model)
         progress.step("opening the model")
         sessions = [opener.open(placement) for placement in opener.placements]
@@ -232,6 +280,8 @@ class Loader:
             policy,
             buckets=choose_buckets(self.tuning.buckets, policy.max_batch_size, provider),
             limit_batches=self.tuning.limit_batches,
+            tuned_limit=self.tuning.batch_limit,
+            max_queue_delay_s=policy.max_queue_delay_s or self.tuning.queue_delay_s,
             shed_delay_s=self.tuning.shed_delay_s,
             run_on_arrival=self.tuning.run_on_arrival and any_thread,
         )

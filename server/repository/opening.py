@@ -30,13 +30,25 @@ class Opener:
     """The device of each session."""
 
     @classmethod
-    def of(cls, folder: ModelFolder, model: Path, config: Written | None, options: SessionOptions) -> "Opener":
+    def of(
+        cls, folder: ModelFolder, model: Path, config: Written | None, options: SessionOptions, *, sessions: int = 1
+    ) -> "Opener":
         """Returns an opener for the sessions of a config.pbtxt, which may be None.
+
+        Args:
+            folder: the model's folder.
+            model: the model file.
+            config: its config.pbtxt.
+            options: how models compute, and on what device.
+            sessions: how many to open if it has no instance_group.
 
         Raises:
             RepositoryError: an instance group is not supported.
         """
-        return cls(folder, model, options, read_reshapes(config), read_instances(folder, config))
+        placements = read_instances(folder, config)
+        if config is None or not config.instance_group:
+            placements *= sessions
+        return cls(folder, model, options, read_reshapes(config), placements)
 
     def open(self, placement: Placement) -> Session:
         """Opens a session.

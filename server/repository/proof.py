@@ -14,7 +14,9 @@ from pixelserve.card import (
     GoldenMismatchError,
     Tensors,
     replay,
+    replay_by_rule,
 )
+from pixelserve.precisions import RULES, lowered_precision
 from pixelserve.rows import ROWS, Input, RowProof, distinct_rows, made_up_rows, prove_rows
 
 from ..engine.policy import BatchingPolicy
@@ -68,8 +70,8 @@ class Prover:
         if not self.policy.max_batch_size:
             rows = RowProof("single", "the tensors have no batch dimension")
             return Proof(evidence, rows, known if known is not None else _made_up_whole(session))
-        precision = _precision(card, session.provider)
-        floor = provider_at(session.provider).row_tolerance
+        precision = _precision(card, session)
+        floor = max(provider_at(session.provider).row_tolerance, _mixed_tolerance(session))
 
         def prove(inputs: Tensors) -> RowProof:
             if self.policy.max_batch_size == 1:
@@ -93,7 +95,7 @@ class Prover:
         with about(self.files.version / GOLDEN_FILE):
             for how, size in sizes.items():
                 try:
-                    errors[how] = replay(golden, in_batches(session, size), card.tolerance(session.provider))
+                    errors[how] = _compare(golden, in_batches(session, size), card, session)
                 except GoldenMismatchError as mismatch:
                     faults.append(mismatch)
             if not errors:
@@ -217,10 +219,31 @@ def _with_row(spec: TensorSpec) -> TensorSpec:
     return TensorSpec(spec.name, spec.datatype, (1, *spec.shape))
 
 
-def _precision(card: Card | None, provider: str) -> str | None:
-    """Returns the card's compute precision; None if it is that of the outputs."""
-    named = [entry.precision for entry in card.parity if entry.provider == provider] if card else []
-    return next((each for each in named if each != "float32"), None)
+def _compare(golden: Golden, infer: Callable[[Tensors], Tensors], card: Card, session: Session) -> float:
+    """Replays golden samples by the card's tolerance, or by the rule of a precision that is not the file's.
+
+    Returns:
+        The largest difference, in the units of the output or, by a rule, of its largest magnitude.
+    """
+    lowered = lowered_precision(session.precisions)
+    if lowered is None:
+        return replay(golden, infer, card.tolerance(session.provider))
+    return replay_by_rule(golden, infer, lowered)
+
+
+def _precision(card: Card | None, session: Session) -> str | None:
+    """Returns what a session computes in; None if it is the precision of the outputs."""
+    named = [entry.precision for entry in card.parity if entry.provider == session.provider] if card else []
+    if card is not None and card.quantization is not None:
+        named.append(card.quantization.precision)
+    found = lowered_precision((*session.precisions, *named))
+    return found if found is not None else next((each for each in named if each != "float32"), None)
+
+
+def _mixed_tolerance(session: Session) -> float:
+    """Returns by how much a row alone may differ from the same in a batch because another engine computes it."""
+    lowered = lowered_precision(session.precisions)
+    return RULES[lowered].output if lowered is not None and len(set(session.precisions)) > 1 else 0.0
 
 
 def _sentence(error: Exception) -> str:

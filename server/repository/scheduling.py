@@ -1,5 +1,6 @@
 """Batching and instances from config.pbtxt (Triton's dynamic_batching and instance_group)."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pixelserve.oip import model_config_pb2 as pb
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..errors import RepositoryError
+from .compatibility import TARGET_P99
 from .layout import ModelFolder
 from .pbtxt import error_at, value_name
 
@@ -28,8 +30,10 @@ class Placement:
     """The GPU's number; None: the one of the settings."""
 
 
-def read_batching(folder: ModelFolder, config: pb.ModelConfig, default_queue_size: int) -> BatchingPolicy:
-    """Returns how a model's requests are merged.
+def read_batching(
+    folder: ModelFolder, config: pb.ModelConfig, default_queue_size: int, default_target_s: float = 0.0
+) -> BatchingPolicy:
+    """Returns how a model's requests are merged, and the latency that they keep.
 
     Raises:
         RepositoryError: a value is out of range.
@@ -51,11 +55,20 @@ def read_batching(folder: ModelFolder, config: pb.ModelConfig, default_queue_siz
             int(level): _queue(policy, default_queue_size) for level, policy in dynamic.priority_queue_policy.items()
         },
         preserve_ordering=dynamic.preserve_ordering,
+        target_p99_s=_target_ms(config) / 1e3 if TARGET_P99 in config.parameters else default_target_s,
     )
 
 
+def _target_ms(config: pb.ModelConfig) -> float:
+    """Returns the parameter `target_p99_ms`; NaN if it is not a number."""
+    try:
+        return float(config.parameters[TARGET_P99].string_value)
+    except ValueError:
+        return math.nan
+
+
 def batching_problems(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[RepositoryError]:
-    """Yields each value of dynamic_batching that is out of range."""
+    """Yields each value of dynamic_batching, and a latency target, that is out of range."""
     dynamic, path, rows = config.dynamic_batching, folder.config_file, config.max_batch_size
     levels = int(dynamic.priority_levels) or 1
     if levels > _MAX_LEVELS:
@@ -71,6 +84,10 @@ def batching_problems(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[R
     if sizes != good:
         problem = f"is {sizes}; expected sizes of 1 to {rows} (max_batch_size)"
         yield _wrong(path, "preferred_batch_size", problem, f"[ {', '.join(map(str, good))} ]" if good else "")
+    if TARGET_P99 in config.parameters and not 0 <= _target_ms(config) < math.inf:
+        value = config.parameters[TARGET_P99].string_value
+        problem = f'parameter {TARGET_P99} is "{value}"; expected milliseconds, such as 50, or 0 for no target'
+        yield error_at(path, f'parameters["{TARGET_P99}"]', problem)
 
 
 def _wrong(path: Path, field: str, problem: str, write: object = "") -> RepositoryError:

@@ -48,7 +48,7 @@ def diagnose(settings: Settings, *, quick: bool) -> Report:
     Raises:
         StartupError: such a server could not start with any repository.
     """
-    check_runtime(settings.device, require_gpu=settings.require_gpu)
+    check_runtime(settings.device, require_gpu=settings.require_gpu, engine=settings.engine)
     return doctor.examine(settings.model_repository, _loader(settings), quick=quick)
 
 

@@ -10,6 +10,7 @@ from pixelserve.external_data import ExternalDataError, external_files, find_mod
 from ..repository.config import Written
 from ..repository.layout import CONFIG_FILE, ModelFolder, is_version
 from ..repository.pbtxt import as_line
+from ..repository.tuned import TUNING_FILE
 from ..repository.warmup import WARMUP_FOLDER, warmup_files
 from .findings import Finding
 
@@ -42,7 +43,7 @@ def beside_models(repository: Path) -> Iterator[Finding]:
 
 def beside_versions(folder: ModelFolder, config: Written | None, *, is_known: bool) -> Iterator[Finding]:
     """Yields what is never read in a model's folder; files only if it `is_known` which are used."""
-    used = {CONFIG_FILE, *(output.label_filename for output in (config.output if config else ()))}
+    used = {CONFIG_FILE, TUNING_FILE, *(output.label_filename for output in (config.output if config else ()))}
     for entry in _entries(folder.path):
         if entry.name.startswith("."):
             yield _hidden(entry)

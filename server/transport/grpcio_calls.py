@@ -116,7 +116,7 @@ class _GrpcioCall(Call):
         self._answered.acquire()
         if self._status is not None:
             self._context.set_trailing_metadata(self._status.trailing)
-            self._context.abort(self._status.code, self._status.message)
+            self._context.abort(_code(self._status), self._status.message)
         if self.trailing:
             self._context.set_trailing_metadata(self.trailing)
         # A caller who has left receives nothing.
@@ -207,7 +207,7 @@ def _stream_handler(
             stream = method.open(_deadline_s(context), _metadata(context), on_change=sync.tell, hand_over=hand_over)
         except RequestError as error:
             status = status_of(error)
-            context.abort(status.code, status.message)
+            context.abort(_code(status), status.message)
         # Detects a leaving client while both threads wait for something else.
         if not context.add_callback(stream.close):
             stream.close()
@@ -219,7 +219,7 @@ def _stream_handler(
             stream.close()
             sync.tell()
         if stream.status is not None:
-            context.set_code(stream.status.code)
+            context.set_code(_code(stream.status))
             context.set_details(stream.status.message)
 
     # Streams have no time limit, so they must not occupy threads of other calls.
@@ -267,3 +267,8 @@ def _deadline_s(context: grpc.ServicerContext) -> float | None:
     remaining_s = context.time_remaining()
     has_deadline = remaining_s is not None and remaining_s < _NO_DEADLINE_S
     return time.monotonic() + remaining_s if has_deadline else None
+
+
+def _code(status: CallStatus) -> grpc.StatusCode:
+    """Returns grpc's own code of a status."""
+    return grpc.StatusCode[status.code.name]

@@ -14,9 +14,11 @@ PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training
 SHARED_WITH_BOTH = (
     *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden_picture"),
     *("pixelserve.imaging", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
-    "pixelserve.too_new",
+    *("pixelserve.interval", "pixelserve.openvino_runtime", "pixelserve.precisions", "pixelserve.too_new"),
 )
-SHARED_WITH_SERVER = (*SHARED_WITH_BOTH, "pixelserve.oip", "pixelserve.tokens", "pixelserve.v1")
+SHARED_WITH_SERVER = (
+    *(*SHARED_WITH_BOTH, "pixelserve.arrays", "pixelserve.oip", "pixelserve.tokens", "pixelserve.v1"),
+)
 SHARED_WITH_TRAINING = (*SHARED_WITH_BOTH, "pixelserve.arrays", "pixelserve.oip.model_config_pb2")
 
 # Library: the only places, as path prefixes, that may import it.
@@ -26,17 +28,18 @@ CONFINED = {
     "tf2onnx": ("training/",),
     "jax": ("training/exporting/converters/on_jax.py",),
     "ai_edge_litert": ("training/exporting/also/tflite.py",),
-    # Turns its telemetry off.
-    "openvino": ("training/exporting/also/openvino.py",),
     # Turns its telemetry off; the quantiser is a separate package, imported after it.
     "onnxruntime": ("pixelserve/onnx_runtime.py", "training/exporting/quantize.py", "training/exporting/half.py"),
+    # Keeps its telemetry out.
+    "openvino": ("pixelserve/openvino_runtime.py",),
+    "pixelserve.openvino_runtime": ("server/engine/providers/openvino.py", "training/exporting/also/openvino.py"),
     "pixelserve.onnx_runtime": ("server/engine/providers/", "training/runtime.py"),
     "prometheus_client": (
         *("server/observe/metrics.py", "server/observe/version_metrics.py", "server/observe/port.py"),
         "examples/",
     ),
     "opentelemetry": ("server/observe/traces.py",),
-    "structlog": ("server/observe/logs.py",),
+    "structlog": ("server/observe/plain_structlog.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "cryptography": ("server/transport/",),
     "h2corn": ("server/transport/h2corn/",),

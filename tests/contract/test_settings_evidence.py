@@ -19,8 +19,9 @@ EVIDENCE = {
     "integration/test_access_log.py": ["access_log_per_s", "log_level"],
     "integration/test_changed_settings.py": [
         *("default_max_batch_size", "max_decode_mib", "max_header_kib", "max_image_pixels", "max_load_files_mib"),
-        *("shed_delay_ms", "warmup_mib"),
+        *("shed_delay_ms", "target_p99_ms", "warmup_mib"),
     ],
+    "integration/test_engines.py": ["engine"],
     "integration/test_features_off.py": ["run_on_arrival", "transport"],
     "integration/test_life.py": ["batch_buckets", "drain_settle_s", "grace_s", "limit_batches", "warmup_s"],
     "integration/test_limits.py": ["max_concurrent_streams", "max_inflight_mib"],

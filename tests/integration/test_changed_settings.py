@@ -92,6 +92,21 @@ def test_files_of_a_load_beyond_the_limit_are_refused(server: Any) -> None:
     assert "--max-load-files-mib" in said
 
 
+def test_requests_that_cannot_keep_the_latency_target_are_refused_at_once(
+    tmp_path: Path, start_server: Callable[..., Any], root: Path
+) -> None:
+    (tmp_path / "mnist-cnn").symlink_to(root / "models" / "mnist-cnn")
+    server = start_server(tmp_path, "--target-p99-ms", "0.001")
+    request = pb.ModelInferRequest(model_name="mnist-cnn", raw_input_contents=[bytes(784)])
+    request.inputs.add(name="image", datatype="UINT8", shape=(1, 28, 28, 1))
+    code, said = refusal(lambda: server.stub().ModelInfer(request, timeout=TIMEOUT_S))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "latency target" in said
+    # No request can be served, which the log says before the first one comes.
+    reasons = [str(event.get("reason")) for event in server.events() if event["event"] == "not as asked"]
+    assert any("the latency target of 0.001 ms cannot be kept, so every request is refused" in each for each in reasons)
+
+
 def test_under_overload_requests_are_refused_once_they_would_wait_longer_than_the_limit(
     tmp_path: Path, start_server: Callable[..., Any], root: Path
 ) -> None:

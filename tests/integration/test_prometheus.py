@@ -60,7 +60,8 @@ def test_every_alert_leads_to_its_paragraph(folder: Path, root: Path) -> None:
 
 @pytest.fixture
 def server(start_server: Callable[..., Any], root: Path) -> Any:
-    return start_server(root / "models", "--load-models", "mnist-cnn", "--model-control-mode", "explicit")
+    options = ("--load-models", "mnist-cnn", "--model-control-mode", "explicit", "--target-p99-ms", "10000")
+    return start_server(root / "models", *options)
 
 
 @pytest.fixture

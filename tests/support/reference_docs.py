@@ -17,10 +17,14 @@ import typer
 from pydantic.fields import FieldInfo
 
 from pixelserve import cli
+from pixelserve.cli import zoo
 from pixelserve.cli.exits import Exit
 from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.repository.compatibility import RULES
 from pixelserve_server.settings import Settings
+from pixelserve_training.measuring.listing import Row
+from pixelserve_training.recipe import Recipe
+from pixelserve_training.zoo import recipes
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MARKED = re.compile(r"<!-- ([^\n]+): written by make reference-docs -->\n(.*?)<!-- end -->\n", re.DOTALL)
@@ -125,12 +129,44 @@ def _type(parameter: Any) -> str:
     return _TYPES.get(shown.split()[0], shown)
 
 
+def zoo_table(*, short: bool) -> str:
+    """Returns the zoo's recipes with their figures, and the notes that these need."""
+    found = recipes()
+    notes = {text: number for number, text in enumerate(dict.fromkeys(each.caveat for each in found if each.caveat), 1)}
+    rows = [_zoo_row(each, notes, short=short) for each in found]
+    legend = "".join(f"\n{number}: {text}.\n" for text, number in notes.items())
+    return table(rows[0], (row.values() for row in rows)) + legend
+
+
+def _zoo_row(recipe: Recipe, notes: Mapping[str, int], *, short: bool) -> dict[str, str]:
+    shown = zoo.cells(Row(recipe))
+    note = str(notes.get(recipe.caveat, ""))
+    if short:
+        mean, interval = shown["claimed"].split(" ")[0], shown["95% interval"]
+        where = "" if recipe.goal.split == "test" else f" {recipe.goal.split}"
+        figure = f"{mean} ({interval}){where}" if interval else f"{mean}{where}"
+        names = ("recipe", "data set")
+        return {
+            **{name: shown[name] for name in names},
+            "mean accuracy (95% interval)": figure,
+            "training": shown["training"],
+            "note": note,
+        }
+    shown["mean ± deviation (lowest to highest)"] = shown.pop("claimed")
+    shown["95% interval"] = shown.pop("95% interval")
+    shown["time"] = "" if recipe.slowdown is None else f"{recipe.slowdown:.2f}"
+    shown["training"] = shown.pop("training")
+    return shown | {"note": note}
+
+
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
     "metrics.md": {
         "metrics of a version": lambda: metrics(of_a_version=True),
         "metrics of the server": lambda: metrics(of_a_version=False),
     },
+    "zoo.md": {"the zoo": lambda: zoo_table(short=False)},
+    "../README.md": {"the zoo in short": lambda: zoo_table(short=True)},
     "compatibility.md": {"config.pbtxt": config_fields},
     "cli.md": {
         "options of every client": connection,
@@ -162,14 +198,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
     only_check = parser.parse_args().check
     stale = {
-        path: text
-        for path in (DOCS / name for name in PAGES)
-        if (text := page(path.name, path.read_text())) != path.read_text()
+        name: text for name in PAGES if (text := page(name, (DOCS / name).read_text())) != (DOCS / name).read_text()
     }
-    for path, text in stale.items():
+    for name, text in stale.items():
         if not only_check:
-            path.write_text(text)
-        print(f"docs/{path.name}: {'out of date; run `make reference-docs`' if only_check else 'written'}")
+            (DOCS / name).write_text(text)
+        print(f"docs/{name}: {'out of date; run `make reference-docs`' if only_check else 'written'}")
     sys.exit(only_check and bool(stale))
 
 

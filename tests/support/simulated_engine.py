@@ -428,6 +428,7 @@ def draw_policy(draw: random.Random) -> BatchingPolicy:
         buckets=draw.choice([(), (4, most)]),
         limit_batches=draw.random() < 0.5,
         shed_delay_s=draw.choice([0.0, 0.02]),
+        target_p99_s=draw.choice([0.0, 0.0, 0.005]),
     )
 
 

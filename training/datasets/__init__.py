@@ -1,17 +1,35 @@
 """The data sets of the recipes: public image sets, and small tables that need no download."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..collected import collected
 from ..errors import UsageError
-from .dataset import Array, Dataset, Source, Split, Task, hold_out
+from .arrays import from_arrays
+from .dataset import Array, Dataset, Source, Split, SplitName, Task, hold_out
 from .folds import stratified_folds
 
-__all__ = ["IMAGE_SHAPES", "NAMES", "Array", "Dataset", "Split", "Task", "hold_out", "load", "stratified_folds"]
+__all__ = [
+    "IMAGE_SHAPES",
+    "NAMES",
+    "Array",
+    "Data",
+    "Dataset",
+    "Split",
+    "SplitName",
+    "Task",
+    "from_arrays",
+    "hold_out",
+    "load",
+    "stratified_folds",
+]
 
 _SOURCES: dict[str, Source] = {
     name: source for sources in collected(__name__, __path__, "SOURCES") for name, source in sources.items()
 }
+
+Data = str | Dataset | Callable[[], Dataset]
+"""A data set: the name of a public one, or a user's own."""
 
 NAMES = sorted(_SOURCES)
 """The data sets' names."""
@@ -20,13 +38,14 @@ IMAGE_SHAPES = {name: source.image_shape for name, source in _SOURCES.items() if
 """Height, width and channels of image data sets, by name."""
 
 
-def load(name: str, data_dir: Path | None) -> Dataset:
-    """Loads a data set from its official files in `data_dir`, else through Keras's downloader and its cache.
+def load(data: Data, data_dir: Path | None) -> Dataset:
+    """Loads a data set, by its name: official files in `data_dir`, else through Keras's downloader and its cache.
 
-    Tables come with the project or a library; `data_dir` does not matter for them.
+    Tables come with the project or a library, and own data from its function; `data_dir` does not matter for them.
 
     Raises:
-        UsageError: `data_dir` is not a folder.
+        UsageError: there is no data set of that name, a function returned something else, or `data_dir` is not a
+            folder.
         DataError: a file is missing or damaged, or there are none and Keras cannot download them.
     """
     if data_dir is not None and not data_dir.is_dir():
@@ -34,4 +53,11 @@ def load(name: str, data_dir: Path | None) -> Dataset:
             f"--data-dir {data_dir}: no such folder; give the one that holds the data sets' official files, "
             f"or omit it to download them with Keras"
         )
-    return _SOURCES[name].load(data_dir)
+    if not isinstance(data, str):
+        found = data() if callable(data) else data
+        if not isinstance(found, Dataset):
+            raise UsageError(f"a recipe's own data is a {type(found).__name__}; expected a Dataset, as by from_arrays")
+        return found
+    if data not in _SOURCES:
+        raise UsageError(f'there is no data set "{data}"; there are: {", ".join(NAMES)}')
+    return _SOURCES[data].load(data_dir)

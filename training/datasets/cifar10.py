@@ -47,6 +47,7 @@ def load(data_dir: Path | None) -> Dataset:
         train=_split(records[:-1]),
         test=_split(records[-1:]),
         sha256=fingerprint,
+        sealed=True,
         note=note or _note(fingerprint),
     )
 

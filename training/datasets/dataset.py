@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Task = Literal["image", "tabular", "regression"]
+SplitName = Literal["test", "validation", "training"]
 Array = npt.NDArray[Any]
 
 # Not the run's seed: samples held out for choices must not be learned in the next run.
@@ -67,31 +68,61 @@ class Dataset:
     hash."""
     note: str = ""
     """Why figures on it differ from published ones; empty for the official files."""
+    sealed: bool = False
+    """Whether only `pixelserve evaluate --split test` reads the test split, because models of many runs are compared on
+    it. False for a user's own pictures, whose test split belongs to them, and where it equals `train`."""
     features: tuple[str, ...] = ()
     """The names of a table's columns, with units; empty for images."""
     target: str = ""
     """The name of the value that a regression predicts, with its unit; empty for classes."""
 
-    @property
-    def quoted(self) -> tuple[Literal["test", "training"], Split]:
-        """The split for quoted figures, with its name: test if there is a separate one."""
-        return ("training", self.train) if self.test is self.train else ("test", self.test)
+    def quoted(self, held_out: float) -> tuple[SplitName, Split]:
+        """Returns the split for the figures of a run, with its name: test unless it is sealed, else the held-out part.
+
+        Args:
+            held_out: the share of the training split that the run held out, a fraction of 1; with 0, the figures of a
+                data set whose test split is sealed are those of the training samples.
+        """
+        if self.test is self.train:
+            return "training", self.train
+        if not self.sealed:
+            return "test", self.test
+        unseen = hold_out(self.train, held_out)[1]
+        return ("validation", unseen) if len(unseen) else ("training", self.train)
 
 
 def hold_out(split: Split, share: float) -> tuple[Split, Split]:
     """Returns the samples to learn from and the held-out ones; the same in every run.
 
+    Every class has its share of the held-out samples, and a smaller share is a prefix of a larger one, so versions that
+    held out different shares can be compared.
+
     Args:
         split: the training split.
-        share: the held-out share, a fraction of 1; ignored if the data came with a validation split, which is then
-            held out.
+        share: the held-out share, a fraction of 1, or a number of samples, from 1; ignored if the data came with a
+            validation split, which is then held out.
     """
     if split.validation is not None:
         return split.take(np.flatnonzero(~split.validation)), split.take(np.flatnonzero(split.validation))
     order = split.hold_out_order
     if order is None:
         order = np.random.default_rng(_HOLD_OUT_SEED).permutation(len(split))
-    held = round(len(split) * share)
+    if split.targets.dtype.kind in "iu":
+        order = _stratified(order, split.targets)
+    held = round(len(split) * share if share < 1 else share)
     if not held:
         return split, split.take(order[:0])
     return split.take(order[held:]), split.take(order[:held])
+
+
+def _stratified(order: Array, labels: Array) -> Array:
+    """Returns an order whose every prefix has each class in proportion, to within a sample, by merging the classes.
+
+    scikit-learn's StratifiedShuffleSplit draws each share anew, so a smaller one would not be a prefix.
+    """
+    labels = labels[order]
+    places = np.empty(len(order))
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        places[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    return order[np.argsort(places, kind="stable")]

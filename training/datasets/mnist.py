@@ -103,6 +103,7 @@ def _dataset(name: str, arrays: list[Array], *, origin: Path | None, note: str =
         train=_split(train_images, train_labels, source, origin),
         test=_split(test_images, test_labels, source, origin),
         sha256=fingerprint,
+        sealed=True,
         note=note or ("" if fingerprint == source.sha256 else f"these are not the official {source.title} files"),
     )
 

@@ -1,12 +1,12 @@
 """Tables that come with the project or a library, without a download."""
 
 import csv
-import hashlib
 from importlib import resources
 
 import numpy as np
 
 from .. import frameworks
+from .arrays import fingerprint
 from .dataset import Array, Dataset, Source, Split
 
 _TRUTH = ("false", "true")
@@ -41,7 +41,7 @@ def load_blood_fat() -> Dataset:
         labels=(),
         train=everybody,
         test=everybody,
-        sha256=_fingerprint("Blood fat", everybody),
+        sha256=fingerprint("Blood fat", everybody),
         features=("age in years", "weight in kg"),
         target="blood fat",
     )
@@ -72,7 +72,8 @@ def load_iris() -> Dataset:
         labels=tuple(str(name) for name in bundled.target_names),
         train=train,
         test=test,
-        sha256=_fingerprint("Iris", train, test),
+        sha256=fingerprint("Iris", train, test),
+        sealed=True,
         features=("sepal length in cm", "sepal width in cm", "petal length in cm", "petal width in cm"),
     )
 
@@ -85,17 +86,9 @@ def _gate(name: str, outputs: Array) -> Dataset:
         labels=_TRUTH,
         train=rows,
         test=rows,
-        sha256=_fingerprint(name, rows),
+        sha256=fingerprint(name, rows),
         features=("a", "b"),
     )
-
-
-def _fingerprint(name: str, *splits: Split) -> str:
-    digest = hashlib.sha256(name.encode())
-    for split in splits:
-        for array in (split.inputs, split.targets):
-            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-    return digest.hexdigest()
 
 
 SOURCES = {

@@ -23,6 +23,11 @@ def held_out_samples(run: Path, settings: runs.Settings, dataset: Dataset, model
     if dataset.task == "regression":
         raise UsageError(f"--if-better compares classifiers, but {run} predicts values; omit the option")
     split = kept.read_held_out(run) if kept.are_in(run) else hold_out(dataset.train, settings.held_out)[1]
+    if not len(split) and settings.chosen_by is not None:
+        raise UsageError(
+            f"--if-better: {run} is a final run, which learned all samples, so none is left to compare versions on; "
+            f"compare the run that it was made from: pixelserve export {settings.chosen_by.run} --if-better"
+        )
     if not len(split):
         raise UsageError(f"--if-better: {run} held out no samples to compare versions on; train with --hold-out 0.1")
     return Unseen(Samples({model.inputs[0].name: split.inputs}, split.targets), settings.held_out)

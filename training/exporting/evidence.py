@@ -4,13 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pixelserve.card import Card, DataSet, Reference, Task, sha256_of
 from pixelserve.imaging.spec import PictureSpec
 from pixelserve.scores import OutputKind, is_single_unit
 
-from ..errors import SamplesError, UsageError
+from ..datasets import Dataset, Split, SplitName, hold_out
+from ..errors import SamplesError, SourceError, UsageError
 from ..measuring.evaluate import Figures, Labels, as_served, measure, measure_regression
 from ..measuring.pictures import pictures_in
 from ..progress import say
@@ -47,6 +49,41 @@ class Origin:
     """The calibration temperature that divides its logits, or None."""
     held_out: float | None = None
     """The held-out share of the training split, a fraction of 1, or None if unknown."""
+    hold_out: Literal["stratified"] | None = None
+    """How the held-out samples were chosen, or None if unknown."""
+    figures: Figures | None = None
+    """Figures of networks of the same settings, if this one learned all samples; None: it is measured itself."""
+
+
+def evaluated(run: Path, settings: runs.Settings, dataset: Dataset) -> tuple[SplitName, Split, Figures | None]:
+    """Returns the split that a run's exported file is measured on, and figures of other networks in its place, if any.
+
+    A final network learned all training samples, and so did that of a cross-validated run that held out none: the
+    samples then serve for comparisons with the original only, and the figures are those of networks of the same
+    settings that did not learn them. The test split of a data set that seals it is not read.
+
+    Args:
+        run: the run's folder.
+        settings: its settings.
+        dataset: its data set.
+
+    Raises:
+        SourceError: the run's figures are damaged, or it is of an earlier release, which held out other samples.
+    """
+    split, samples = dataset.quoted(settings.held_out)
+    if split == "validation" and settings.hold_out is None:
+        raise SourceError(
+            f"{run} is a run of an earlier release, which held out other samples: what is held out today, it has "
+            f"learned; train again"
+        )
+    if split != "training" or not dataset.sealed:
+        return split, samples, None
+    if settings.chosen_by is not None:
+        samples = hold_out(dataset.train, settings.chosen_by.held_out)[1] if settings.chosen_by.held_out else samples
+    elif not settings.learner.get("folds"):
+        return split, samples, None
+    others = (figures for name, figures in runs.read_figures(run).items() if name != "training")
+    return split, samples, next(others, None)
 
 
 def labelled_output(model: OnnxModel, labels: Sequence[str], named: str | None = None) -> str | None:
@@ -124,10 +161,14 @@ def measure_model(
 ) -> Figures | None:
     """Measures the exported model on all samples; returns None without samples or labels.
 
+    Returns other networks' figures if the model learned all samples.
+
     Raises:
         SamplesError: a sample's label is not one of the model's.
         ParityError: an output is NaN or infinite.
     """
+    if origin.figures is not None:
+        return origin.figures
     if samples is None or samples.labels is None:
         return None
     if labelled is None:
@@ -203,6 +244,7 @@ def make_card(
         recipe=origin.recipe,
         seed=origin.seed,
         held_out=origin.held_out,
+        hold_out=origin.hold_out,
         versions=dict(source.made_with) | (runs.library_versions(("pillow",)) if pictures else {}),
     )
 

@@ -20,7 +20,7 @@ from ..runtime import OnnxModel, Tensor
 from . import also, config, rows, sources
 from .better import held_out_samples, labelled_samples, publish_if_better
 from .converters.base import Conversion
-from .evidence import Origin, labelled_output, make_card, measure_model, own_labels
+from .evidence import Origin, evaluated, labelled_output, make_card, measure_model, own_labels
 from .exported import Exported, Target
 from .finite import check_weights
 from .output_kind import Found, find
@@ -31,7 +31,7 @@ from .publish import Content, Slot, Version, check_siblings, choose_slot, publis
 from .quantize import Calibration
 from .samples import Samples, read_labels, read_samples
 from .sources import Source
-from .verify import DEFAULT_TOLERANCE, Comparison, compare
+from .verify import Comparison, compare, default_tolerance
 
 __all__ = ["Conversion", "Exported", "Target", "export_file", "export_run", "is_run"]
 
@@ -42,12 +42,16 @@ def is_run(path: Path) -> bool:
     """Returns whether a path is a training run's folder.
 
     Raises:
-        SourceError: the run is unfinished.
+        SourceError: the run is unfinished, or the folder holds several.
     """
     if (path / checkpoint.STATE).is_file():
         raise SourceError(
             f"{path} is an unfinished run: finish it with pixelserve train --resume, or export the .keras file in it "
             f"with --name and --labels"
+        )
+    if runs.holds_seeds(path):
+        raise SourceError(
+            f"{path} holds runs of several seeds; export the one named first, not the best: {runs.first_seed(path)}"
         )
     return runs.is_run(path)
 
@@ -56,10 +60,11 @@ def is_run(path: Path) -> bool:
 def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """Exports a run of `pixelserve train`.
 
-    Compares ONNX Runtime with the library that trained the model on 1,000 test images and measures the exported file on
-    the whole test split, or on all samples if there are too few for a split. In a regression the tolerance is
-    multiplied by the largest training target. An int8 version is calibrated on training images. A run on a user's own
-    images includes its samples, and the model is named after their folder. On any failure nothing is written.
+    Compares ONNX Runtime with the library that trained the model on 1,000 samples and measures the exported file on all
+    samples of `evidence.evaluated`: held-out ones, a user's own test split, or all if there are too few for a split. In
+    a regression the tolerance is multiplied by the largest training target. An int8 version is calibrated on training
+    images. A run on a user's own images includes its samples, and the model is named after their folder. On any failure
+    nothing is written.
 
     Args:
         run: the run's folder.
@@ -74,36 +79,38 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """
     settings = runs.read_settings(run)
     own = kept.are_in(run)
-    recipe = None if own else zoo.find(settings.recipe)
-    name = settings.dataset if recipe is None else recipe.name
+    recipe = settings.own_recipe or _of_zoo(settings.recipe, own=own)
+    name = settings.dataset if own and recipe.data is not None else settings.recipe
     slot = choose_slot(target.repository, target.name or name, target.version)
-    if recipe is None:
+    if own:
         dataset = kept.read(run, name=settings.dataset, sha256=settings.dataset_sha256)
     else:
-        dataset = datasets.load(recipe.dataset, data_dir)
+        dataset = datasets.load(recipe.data or "", data_dir)
     if dataset.sha256 != settings.dataset_sha256:
         raise SourceError(f"{run} was trained on different {dataset.name} files; give the same --data-dir")
     say(f"converting {run}")
     source = sources.from_run(run, dataset.labels, conversion=target.conversion)
     model = OnnxModel(source.onnx, source=str(run))
-    split, quoted = dataset.quoted
+    split, quoted, figures = evaluated(run, settings, dataset)
     origin = Origin(
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
-        # A user's pictures are learned as the run's options say, whatever the recipe declares.
-        picture=settings.learner.get("picture", "") if recipe is None else recipe.picture,
+        # A user's pictures are learned as the run's options say, whatever a public data set's recipe declares.
+        picture=settings.learner.get("picture", "") if own and recipe.data is not None else recipe.picture,
         recipe=settings.recipe,
         seed=settings.seed,
         temperature=runs.read_temperature(run),
         held_out=settings.held_out,
+        hold_out=settings.hold_out,
+        figures=figures,
     )
     unseen = held_out_samples(run, settings, dataset, model) if target.if_better else None
     samples = Samples({model.inputs[0].name: quoted.inputs}, quoted.targets)
     if dataset.task == "regression":
         # float32's precision is relative.
         largest = max(1.0, float(np.abs(dataset.train.targets).max()))
-        target = replace(target, tolerance=(target.tolerance or DEFAULT_TOLERANCE) * largest)
+        target = replace(target, tolerance=(target.tolerance or default_tolerance(target.precision)) * largest)
     # Like every choice, ranges are chosen on data that no figure is measured on.
     calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
     return _export(
@@ -112,6 +119,14 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         parity_samples=_RUN_PARITY_SAMPLES,
         unseen=unseen,
     )
+
+
+def _of_zoo(name: str, *, own: bool) -> runs.OwnRecipe:
+    if own:
+        # A user's pictures: the run's folder has them.
+        return runs.OwnRecipe(data="")
+    recipe = zoo.find(name)
+    return runs.OwnRecipe(data=str(recipe.dataset), picture=recipe.picture)
 
 
 @interrupts.terminable()

@@ -8,6 +8,7 @@ import numpy as np
 
 from pixelserve.card import Card, Golden, Parity, Quantization, Reference
 from pixelserve.imaging.spec import PictureSpec
+from pixelserve.precisions import RULES
 from pixelserve.scores import OutputKind
 
 from .. import runtime
@@ -32,7 +33,7 @@ FLOAT16 = "float16"
 INT8 = "int8"
 
 # Of accuracy, a fraction of 1.
-_MOST_LOSS = 0.003
+_MOST_LOSS = RULES["int8"].accuracy
 _KERNEL_SAMPLES = 1000
 _HEADROOM = 4
 # An activation rounded the other way moved a probability of mnist-cnn by up to 0.002 in 10,000 images.
@@ -223,6 +224,7 @@ def _against_float32(
         original=Reference(framework=before.source.framework, version=before.source.framework_version),
         calibration_split=calibration.split,
         calibration_samples=calibration.count,
+        compared_split=origin.split,
         float32_accuracy=accuracy,
         changed_labels=int((predictions(was) != predictions(now)).sum()),
         max_abs_error=_largest_difference(*outputs),

@@ -14,7 +14,7 @@ def prove(model: OnnxModel, samples: Mapping[str, Array] | None, precision: str)
     Args:
         model: the exported model.
         samples: real inputs by name, samples along the first axis; None uses made-up values.
-        precision: the model's precision, a key of `pixelserve.rows.TOLERANCES`.
+        precision: the model's precision, a key of `pixelserve.precisions.RULES`.
     """
     if not model.batches:
         return RowProof("single", "the tensors have no batch dimension")

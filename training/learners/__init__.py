@@ -9,7 +9,7 @@ from ..running.checkpoint import Checkpoint
 from ..trained import Trained
 from .learner import Learner, Remedy
 
-__all__ = ["REMEDIES", "Learner", "Remedy", "fit", "of"]
+__all__ = ["REMEDIES", "Learner", "Remedy", "fit", "kinds", "of"]
 
 _LEARNERS: dict[type[Recipe], Learner[Any]] = {
     learner.kind: learner for learner in collected(__name__, __path__, "LEARNER")
@@ -17,6 +17,11 @@ _LEARNERS: dict[type[Recipe], Learner[Any]] = {
 
 REMEDIES: list[Remedy] = collected(__name__, __path__, "REMEDY")
 """The remedies against overfitting."""
+
+
+def kinds() -> list[type[Recipe]]:
+    """Returns the kinds of recipes that can be trained."""
+    return list(_LEARNERS)
 
 
 def of(recipe: Recipe) -> Learner[Any]:

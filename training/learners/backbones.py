@@ -112,7 +112,7 @@ def _resized(image: Any, shape: Shape, wanted: Shape) -> Any:
 
 
 def _check_colour(recipe: KerasRecipe, shape: Shape) -> KerasRecipe:
-    if shape[2] > IMAGE_SHAPES[recipe.dataset][2]:
+    if shape[2] > IMAGE_SHAPES[str(recipe.dataset)][2]:
         raise UsageError(f"--backbone {recipe.name} sees grey pictures; give --grey, or another backbone")
     return recipe
 

@@ -29,7 +29,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from ..datasets import Array, Dataset
+from ..datasets import Array, Dataset, hold_out
 from ..errors import DivergedError, SourceError
 from ..progress import say
 from ..recipe import Count, Rate, Recipe
@@ -170,7 +170,8 @@ def fit(recipe: BackpropRecipe, dataset: Dataset) -> SigmoidNetwork:
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
-    rows, targets = dataset.train.inputs.astype(np.float64), dataset.train.targets.astype(np.float64).reshape(-1, 1)
+    train, _ = hold_out(dataset.train, recipe.held_out)
+    rows, targets = train.inputs.astype(np.float64), train.targets.astype(np.float64).reshape(-1, 1)
     network = _start(recipe, rows.shape[1])
     say(f"training {recipe.name} on {len(rows):,} samples, {recipe.epochs:,} steps")
     losses: list[float] = []
@@ -200,6 +201,10 @@ class Backprop(Learner[BackpropRecipe]):
     def fit(self, recipe: BackpropRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> SigmoidNetwork:
         """Trains a network; nothing is kept before it is finished."""
         return fit(recipe, dataset)
+
+    def layers(self, recipe: BackpropRecipe, dataset: Dataset) -> list[Layer]:
+        """Returns the layers of the network."""
+        return SigmoidNetwork(tuple(_start(recipe, dataset.train.inputs.shape[1])), {}).layers
 
 
 LEARNER = Backprop()

@@ -17,8 +17,9 @@ def fit(
 ) -> Network:
     """Trains an ensemble by bagging; see `learners.ensemble.fit`."""
     trained = []
-    for number, seed in enumerate(members.seeds(recipe, ensemble.members), start=1):
-        members.tell(number, ensemble.members)
-        sample = train.take(members.draw(np.random.default_rng(seed), len(train)))
-        trained.append(kept.train(f"member-{number}", recipe, seed, sample, held_out, classes))
+    each = members.recipes(recipe, ensemble)
+    for number, one in enumerate(each, start=1):
+        members.tell(number, len(each))
+        sample = train.take(members.draw(np.random.default_rng(one.seed), len(train)))
+        trained.append(kept.train(f"member-{number}", one, one.seed, sample, held_out, classes))
     return members.join(recipe, trained, frameworks.load().keras.layers.Average(name=members.OUTPUT))

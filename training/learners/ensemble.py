@@ -1,10 +1,11 @@
-"""Trains several networks of one recipe and joins them into one."""
+"""Trains several networks, of one recipe or of several, and joins them into one."""
 
 from dataclasses import replace
 
 from ..datasets import Dataset, hold_out
+from ..errors import UsageError
 from ..progress import say
-from ..recipe import KerasRecipe
+from ..recipe import CLASSIFIES, Ensemble, KerasRecipe
 from ..running.checkpoint import Checkpoint
 from . import bagging, boosting, members, stacking
 from .learner import Remedy
@@ -19,10 +20,41 @@ def _joined(recipe: KerasRecipe) -> KerasRecipe:
         say(f"an ensemble is not calibrated, as {recipe.name} alone is")
     if recipe.teacher:
         say(f"an ensemble's members learn without the teacher that {recipe.name} alone has")
+    if recipe.ensemble is not None and recipe.ensemble.others:
+        _check_others(recipe, recipe.ensemble)
     return replace(recipe, calibrated=False, teacher=None)
 
 
-REMEDY = Remedy({"ensemble": "ensemble.kind", "members": "ensemble.members"}, _joined)
+def _check_others(recipe: KerasRecipe, ensemble: Ensemble) -> None:
+    """Checks that the other recipes can be members.
+
+    Raises:
+        UsageError: one cannot, or the kind of ensemble has members of one recipe only.
+    """
+    if ensemble.kind == "boosting":
+        raise UsageError("--with: boosting has members of one recipe; use --ensemble stacking or bagging")
+    if ensemble.members != Ensemble.members:
+        raise UsageError(f"--members {ensemble.members}: with --with there is one member of each recipe; omit one")
+    names = [recipe.name, *ensemble.others]
+    if doubled := [name for name in ensemble.others if names.count(name) > 1]:
+        raise UsageError(f"--with {doubled[0]}: it is a member already; give each recipe once")
+    for other in members.others(ensemble):
+        if not isinstance(other, type(recipe)) or other.loss not in CLASSIFIES:
+            raise UsageError(
+                f"--with {other.name}: members are networks that Keras trains, with a probability for each class; this "
+                f"is none"
+            )
+        if other.dataset != recipe.dataset:
+            raise UsageError(
+                f"--with {other.name}: it learns {other.dataset}, and {recipe.name} {recipe.dataset}; members of an "
+                f"ensemble share their data"
+            )
+
+
+REMEDY = Remedy(
+    {"ensemble": "ensemble.kind", "members": "ensemble.members", "with": "ensemble.others"},
+    _joined,
+)
 
 
 def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Network:

@@ -1,12 +1,13 @@
 """What a learner tells the rest of training about its kind of recipe."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ..datasets import Dataset
 from ..recipe import Recipe
+from ..report import Layer
 from ..running.checkpoint import Checkpoint
 from ..trained import Trained
 
@@ -28,14 +29,6 @@ class Learner(ABC, Generic[Kind]):
     def fit(self, recipe: Kind, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Trained:
         """Trains a recipe on its data set's training split; see `learners.fit`."""
 
-    def held_out(self, recipe: Kind) -> float:
-        """Returns the held-out share of the training split, a fraction of 1."""
-        return 0.0
-
-    def folds(self, recipe: Kind) -> int | None:
-        """Returns the number of folds for cross-validation before training, or None."""
-        return None
-
     def fold_accuracies(self, recipe: Kind, dataset: Dataset, count: int) -> tuple[float, ...] | None:
         """Cross-validates by means of its own; None: `fit` shall train a model per fold."""
         return None
@@ -47,6 +40,23 @@ class Learner(ABC, Generic[Kind]):
     def history_note(self, recipe: Kind) -> str:
         """Returns how the network of the validation curve differs from the saved one; empty if it does not."""
         return ""
+
+    def is_calibrated(self, recipe: Kind) -> bool:
+        """Returns whether the recipe's model gets a temperature."""
+        return False
+
+    def of_a_fold(self, recipe: Kind) -> Kind:
+        """Returns the recipe of the models that a cross-validation trains."""
+        return recipe
+
+    def for_all_samples(self, recipe: Kind, epochs: int | None) -> Kind:
+        """Returns the recipe of a final run, which holds nothing out, without what needs held-out samples.
+
+        Args:
+            recipe: the recipe.
+            epochs: the epoch that early stopping kept in the run that chose; None: it did not stop early.
+        """
+        return recipe
 
     def check(self, recipe: Kind) -> None:
         """Checks that the recipe's values fit together.
@@ -61,6 +71,17 @@ class Learner(ABC, Generic[Kind]):
         Raises:
             UsageError: it cannot.
         """
+
+    def check_model(self, recipe: Kind, dataset: Dataset) -> None:
+        """Checks that the model of a user's own recipe fits its data.
+
+        Raises:
+            UsageError: it does not.
+        """
+
+    def layers(self, recipe: Kind, dataset: Dataset) -> Sequence[Layer]:
+        """Returns the layers of the recipe's network before training; empty if it is not a network."""
+        return []
 
     def for_pictures(self, recipe: Kind, dataset: Dataset, *, epochs_chosen: bool) -> Kind:
         """Returns the recipe adapted to a user's own pictures.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import frameworks
-from ..datasets import Array, Dataset, stratified_folds
+from ..datasets import Array, Dataset, Split, hold_out, stratified_folds
 from ..errors import SourceError
 from ..progress import say
 from ..recipe import Count, Factor, Rate, Recipe, Several
@@ -108,7 +108,7 @@ def cross_validate(recipe: LogisticRecipe, dataset: Dataset, count: int) -> tupl
     """
     with frameworks.named_where_missing():
         from sklearn import model_selection
-    rows, labels = _learned(dataset)
+    rows, labels = _learned(dataset.train)
     say(f"cross-validating {recipe.name} on {len(rows):,} samples in {count} folds")
     folds = list(stratified_folds(dataset.train, count))
     scored = model_selection.cross_validate(_untrained(recipe), rows, labels, cv=folds, n_jobs=-1)
@@ -121,14 +121,14 @@ def fit(recipe: LogisticRecipe, dataset: Dataset) -> Logistic:
     Raises:
         MissingLibraryError: scikit-learn is not installed.
     """
-    rows, labels = _learned(dataset)
+    rows, labels = _learned(hold_out(dataset.train, recipe.held_out)[0])
     say(f"training {recipe.name} on {len(rows):,} samples")
     return Logistic(_untrained(recipe).fit(rows, labels), dataset.train.inputs.shape[1:])
 
 
-def _learned(dataset: Dataset) -> tuple[Array, Array]:
+def _learned(split: Split) -> tuple[Array, Array]:
     # int64, as labels in ONNX.
-    return _rows(dataset.train.inputs), dataset.train.targets.astype(np.int64)
+    return _rows(split.inputs), split.targets.astype(np.int64)
 
 
 def _untrained(recipe: LogisticRecipe) -> Any:
@@ -155,10 +155,6 @@ class LogisticRegression(Learner[LogisticRecipe]):
     def fit(self, recipe: LogisticRecipe, dataset: Dataset, checkpoint: Checkpoint | None = None) -> Logistic:
         """Trains a logistic regression; nothing is kept before it is finished."""
         return fit(recipe, dataset)
-
-    def folds(self, recipe: LogisticRecipe) -> int | None:
-        """Returns the recipe's number of folds."""
-        return recipe.folds
 
     def fold_accuracies(self, recipe: LogisticRecipe, dataset: Dataset, count: int) -> tuple[float, ...]:
         """Trains the folds' models in parallel."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .. import frameworks
 from ..datasets import Split
 from ..progress import say
-from ..recipe import KerasRecipe
+from ..recipe import Ensemble, KerasRecipe
 from ..running.checkpoint import Checkpoint
 from . import keeping, network
 from .network import Network
@@ -21,6 +21,29 @@ OUTPUT = "probabilities"
 def seeds(recipe: KerasRecipe, count: int) -> list[int]:
     """Returns a seed for each member, derived from the recipe's."""
     return [int(seed) for seed in np.random.SeedSequence(recipe.seed).generate_state(count)]
+
+
+def others(ensemble: Ensemble) -> list[Any]:
+    """Returns the other recipes of an ensemble, of any kind.
+
+    Raises:
+        UsageError: the zoo has no such recipe.
+    """
+    # The zoo's recipes are of the learners' kinds, so it cannot be imported before these.
+    from .. import zoo
+
+    return [zoo.find(name) for name in ensemble.others]
+
+
+def recipes(recipe: KerasRecipe, ensemble: Ensemble) -> list[KerasRecipe]:
+    """Returns each member's recipe, with its own seed: the recipe as often as there are members, or one of each."""
+    if ensemble.others:
+        # They learn alone, as the recipe does in an ensemble.
+        alone = [replace(other, calibrated=False, teacher=None, ensemble=None) for other in others(ensemble)]
+        each = [recipe, *alone]
+    else:
+        each = [recipe] * ensemble.members
+    return [replace(one, seed=seed) for one, seed in zip(each, seeds(recipe, len(each)), strict=True)]
 
 
 def draw(random: np.random.Generator, samples: int, weights: npt.NDArray[Any] | None = None) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import frameworks
 from ..datasets import Array, Dataset, Split, hold_out
-from ..measuring.calibrate import divide_logits, find_temperature
+from ..measuring.calibrate import are_enough, divide_logits, find_temperature
 from ..progress import TrainingProgress, say
 from ..recipe import KerasRecipe, Optimizer
 from ..report import Layer
@@ -129,8 +129,7 @@ def fit_splits(
     learner.compile(len(train))
     history = learner.fit(train, held_out, checkpoint)
     model = learner.finished()
-    # With few pictures of a user, none may be held out.
-    temperature = _calibrate(model, held_out) if recipe.calibrated and len(held_out) else None
+    temperature = _calibrate(model, held_out) if recipe.calibrated and are_enough(len(held_out)) else None
     return Network(model, history, temperature, recipe.also_saved_as)
 
 

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+from .. import frameworks
 from ..datasets import Dataset, hold_out
 from ..errors import UsageError
 from ..progress import say
-from ..recipe import KerasRecipe
+from ..recipe import CLASSIFIES, KerasRecipe
+from ..report import Layer
 from ..running.checkpoint import Checkpoint
-from . import distilled, ensemble, network, transfer
+from . import checking, distilled, ensemble, network, regularize, transfer
 from .learner import Learner
 from .network import Network
 
@@ -15,7 +17,6 @@ from .network import Network
 _LEAST_STEPS = 500
 # After this many times its memory, a moving average holds about a fiftieth of the initial weights.
 _MEMORIES = 4
-_OF_CLASSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
 
 
 class Networks(Learner[KerasRecipe]):
@@ -33,14 +34,6 @@ class Networks(Learner[KerasRecipe]):
         if recipe.teacher:
             return distilled.fit(recipe, dataset, checkpoint)
         return network.fit(recipe, dataset, checkpoint)
-
-    def held_out(self, recipe: KerasRecipe) -> float:
-        """Returns the recipe's held-out share."""
-        return recipe.held_out
-
-    def folds(self, recipe: KerasRecipe) -> int | None:
-        """Returns the recipe's number of folds."""
-        return recipe.folds
 
     def is_logged(self, recipe: KerasRecipe) -> bool:
         """Returns whether it is a single network."""
@@ -63,11 +56,26 @@ class Networks(Learner[KerasRecipe]):
             f"The network of these curves {' and '.join(differences)}; the saved one does not." if differences else ""
         )
 
+    def is_calibrated(self, recipe: KerasRecipe) -> bool:
+        """Returns whether the recipe says so."""
+        return recipe.calibrated
+
+    def of_a_fold(self, recipe: KerasRecipe) -> KerasRecipe:
+        """Returns the recipe without calibration; only early stopping needs held-out samples."""
+        stops_early = recipe.regularization.patience is not None
+        return replace(recipe, calibrated=False, held_out=recipe.held_out if stops_early else 0.0)
+
+    def for_all_samples(self, recipe: KerasRecipe, epochs: int | None) -> KerasRecipe:
+        """Returns the recipe with the kept epoch's number of epochs, and without calibration: that is chosen."""
+        if epochs is not None:
+            recipe = replace(recipe, epochs=epochs, regularization=replace(recipe.regularization, patience=None))
+        return replace(recipe, calibrated=False)
+
     def check(self, recipe: KerasRecipe) -> None:
         """Checks that a recipe with folds, an ensemble or balanced classes has a probability for each class."""
         options = (("--folds", recipe.folds), ("--ensemble", recipe.ensemble), ("--balance", recipe.balance))
         for option, value in options:
-            if value is not None and recipe.loss not in _OF_CLASSES:
+            if value is not None and recipe.loss not in CLASSIFIES:
                 raise UsageError(
                     f"{option} needs a recipe with a probability for each class, but {recipe.name} minimises "
                     f"{recipe.loss}; omit the option"
@@ -80,6 +88,16 @@ class Networks(Learner[KerasRecipe]):
                 f"--early-stopping needs held-out samples, but {recipe.held_out:.0%} of {len(dataset.train)} training "
                 f"samples is none; omit the option, and choose --epochs instead"
             )
+
+    def check_model(self, recipe: KerasRecipe, dataset: Dataset) -> None:
+        """Builds a user's own network, and checks its input and its output for two samples."""
+        checking.check(recipe, dataset)
+
+    def layers(self, recipe: KerasRecipe, dataset: Dataset) -> list[Layer]:
+        """Returns the layers of the network, or of an ensemble's first member."""
+        # Its layers' names begin anew, as in a run.
+        frameworks.load().keras.utils.clear_session()
+        return Network(regularize.build(recipe, len(dataset.labels)), {}, temperature=None).layers
 
     def for_pictures(self, recipe: KerasRecipe, dataset: Dataset, *, epochs_chosen: bool) -> KerasRecipe:
         """Adapts a recipe to few pictures, which give few steps per epoch.

@@ -4,7 +4,8 @@ Wolpert 1992, "Stacked Generalization". A linear model on class probabilities fo
 1999, "Issues in Stacked Generalization"; here it is multinomial logistic regression.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,20 +33,22 @@ def fit(
         UsageError: a class has fewer training samples than there are folds.
     """
     trained, said = [], []
-    for number, seed in enumerate(members.seeds(recipe, ensemble.members), start=1):
-        said.append(_out_of_fold(recipe, ensemble, number, seed, train, held_out, classes, kept))
-        members.tell(number, ensemble.members, ", on all samples")
-        trained.append(kept.train(f"member-{number}", recipe, seed, train, held_out, classes))
-    say(f"learning to combine {ensemble.members} members from {len(train):,} samples")
+    each = members.recipes(recipe, ensemble)
+    for number, one in enumerate(each, start=1):
+        tell = partial(members.tell, number, len(each))
+        said.append(_out_of_fold(one, ensemble.folds, number, tell, train, held_out, classes, kept))
+        tell(", on all samples")
+        trained.append(kept.train(f"member-{number}", one, one.seed, train, held_out, classes))
+    say(f"learning to combine {len(each)} members from {len(train):,} samples")
     kernel, bias = learn_to_combine(said, train.targets)
     return members.join(recipe, trained, lambda outputs: _combined(outputs, kernel, bias))
 
 
 def _out_of_fold(
     recipe: KerasRecipe,
-    ensemble: Ensemble,
+    folds: int,
     number: int,
-    seed: int,
+    tell: Callable[[str], None],
     train: Split,
     held_out: Split,
     classes: int,
@@ -53,11 +56,11 @@ def _out_of_fold(
 ) -> Array:
     """Returns a member's out-of-fold predictions, float [N, classes]."""
     places, scores = [], []
-    for fold_number, (others, fold) in enumerate(stratified_folds(train, ensemble.folds), start=1):
-        members.tell(number, ensemble.members, f", fold {fold_number} of {ensemble.folds}")
+    for fold_number, (others, fold) in enumerate(stratified_folds(train, folds), start=1):
+        tell(f", fold {fold_number} of {folds}")
         name = f"member-{number}-fold-{fold_number}"
         places.append(fold)
-        member = kept.train(name, recipe, seed, train.take(others), held_out, classes)
+        member = kept.train(name, recipe, recipe.seed, train.take(others), held_out, classes)
         scores.append(member.predict(train.inputs[fold]))
     by_fold = np.concatenate(scores)
     said = np.empty_like(by_fold)

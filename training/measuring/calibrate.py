@@ -11,9 +11,24 @@ import numpy as np
 
 from ..datasets import Array
 from ..errors import SourceError
+from ..progress import say
+
+LEAST_SAMPLES = 1000
+"""The fewest samples that a temperature is found on: found on a single one, it sharpened probabilities fivefold."""
 
 _SMALLEST_PROBABILITY = 1e-30
 _TEMPERATURES = (0.05, 20.0)
+
+
+def are_enough(samples: int) -> bool:
+    """Returns whether so many held-out samples suffice to find a temperature; if not, says so."""
+    if samples >= LEAST_SAMPLES:
+        return True
+    say(
+        f"warning: probabilities are not calibrated: a temperature needs at least {LEAST_SAMPLES:,} held-out samples, "
+        f"and there are {samples:,}; add samples, or hold out more with --hold-out"
+    )
+    return False
 
 
 def find_temperature(probabilities: Array, labels: Array) -> float:

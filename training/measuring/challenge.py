@@ -13,7 +13,6 @@ import numpy as np
 
 from pixelserve.card import DataSet
 
-from .. import zoo
 from ..errors import SamplesError, UsageError
 from ..exporting import config
 from ..exporting.evidence import labelled_output
@@ -169,7 +168,7 @@ def _shared(candidate: Published, serving: Published, unseen: Unseen) -> tuple[S
     """Returns the samples that neither version learned, or the candidate's if that is unknown, with a note."""
     if unseen.share is None:
         return unseen.samples, ""
-    least = _least_held_out(serving) if _data_hash(candidate) == _data_hash(serving) else 0.0
+    least = serving.held_out if _data_hash(candidate) == _data_hash(serving) else 0.0
     count = round(unseen.samples.count * min(1.0, least / unseen.share))
     if count:
         return unseen.samples.first(count), ", nor did the serving version"
@@ -178,15 +177,6 @@ def _shared(candidate: Published, serving: Published, unseen: Unseen) -> tuple[S
 
 def _data_hash(version: Published) -> str | None:
     return version.card.dataset.sha256 if version.card.dataset else None
-
-
-def _least_held_out(version: Published) -> float:
-    """Returns the minimum held-out share of a version's training split, a fraction of 1."""
-    if version.card.held_out is not None:
-        return version.card.held_out
-    recipe = version.card.recipe
-    # Cards of earlier exports lack it. Options could only add to the recipe's held-out share.
-    return float(getattr(zoo.find(recipe), "held_out", 0.0)) if recipe in zoo.names() else 0.0
 
 
 def _right(version: Published, samples: Samples) -> Array:

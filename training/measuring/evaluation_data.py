@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pixelserve.card import DataSet, sha256_of
 
-from .. import datasets, zoo
+from .. import datasets
+from ..datasets import Dataset, Split, hold_out
 from ..errors import SamplesError, UsageError
 from ..exporting.evidence import check_range, labelled_output
 from ..exporting.samples import read_samples, read_targets
@@ -29,6 +30,8 @@ class EvaluationData:
     """The source of the samples."""
     split: str
     """The split of that source."""
+    is_sealed: bool = False
+    """Whether it is a test split of which each reading is logged."""
 
     @property
     def count(self) -> int:
@@ -36,32 +39,41 @@ class EvaluationData:
         return len(self.targets)
 
 
-def from_dataset(version: Published, data_dir: Path | None) -> EvaluationData:
-    """Returns the samples of a card's data set that its figures refer to: the test split, if it has one.
+def from_dataset(version: Published, data_dir: Path | None, split: str | None = None) -> EvaluationData:
+    """Returns samples of a card's data set.
 
     Args:
         version: the version.
         data_dir: folder of the data set's official files; None downloads them with Keras.
+        split: test, or validation: the samples that its run held out; None: the split of the card's figures.
 
     Raises:
-        UsageError: the card names no data set, or an unknown one.
+        UsageError: the card names no data set, or an unknown one; the version has learned the split, or there is none.
         DataError: the data set is not available.
         SamplesError: its samples or labels do not match the model's.
     """
-    dataset = datasets.load(_dataset_name(version), data_dir)
+    dataset = datasets.load(known_dataset(version), data_dir)
     source = DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note)
     if version.labels and version.labels != dataset.labels:
         raise SamplesError(
             f"{version.title}: its labels.txt has {_listing(version.labels)}, {dataset.name} has "
             f"{_listing(dataset.labels)}; give inputs x and labels y that fit with --samples FILE.npz"
         )
-    split, samples = dataset.quoted
+    split, samples = _samples(version, dataset, split or _split_of_card(version, dataset))
     inputs, targets = samples.inputs, samples.targets
     _check_inputs(version, dataset.name, inputs)
     if version.card.task == "regression":
         targets = targets.reshape(len(targets), -1)
     output = _output(version, dataset.labels)
-    return EvaluationData({version.model.inputs[0].name: inputs}, targets, dataset.labels, output, source, split)
+    return EvaluationData(
+        {version.model.inputs[0].name: inputs},
+        targets,
+        dataset.labels,
+        output,
+        source,
+        split,
+        dataset.sealed and split == "test",
+    )
 
 
 def from_file(version: Published, path: Path) -> EvaluationData:
@@ -87,9 +99,14 @@ def from_file(version: Published, path: Path) -> EvaluationData:
     return EvaluationData(samples.inputs, samples.labels, version.labels, output, source, split="samples")
 
 
-def _dataset_name(version: Published) -> str:
+def known_dataset(version: Published) -> str:
+    """Returns the name of a card's data set, for `datasets.load`.
+
+    Raises:
+        UsageError: the card names none, or an unknown one.
+    """
     claimed = version.card.dataset
-    known = {_plain(name): name for name in (zoo.find(recipe).dataset for recipe in zoo.names())}
+    known = {_plain(name): name for name in datasets.NAMES}
     if claimed is not None and _plain(claimed.name) in known:
         return known[_plain(claimed.name)]
     says = "names no data set" if claimed is None else f'names the data set "{claimed.name}"'
@@ -97,6 +114,38 @@ def _dataset_name(version: Published) -> str:
         f"{version.title}: its card {says}, and only {', '.join(sorted(known.values()))} can be loaded by name; "
         f"give inputs x and labels y with --samples FILE.npz"
     )
+
+
+def _split_of_card(version: Published, dataset: Dataset) -> str:
+    evaluation = version.card.evaluation
+    if evaluation is None or evaluation.split == "samples":
+        return dataset.quoted(version.held_out)[0]
+    if evaluation.choice_run is not None or evaluation.split == "cross-validation":
+        of = "the run that chose its settings" if evaluation.choice_run else "a cross-validation"
+        raise UsageError(
+            f"{version.title}: its card has the figures of {of}, on samples that this model has learned as well; "
+            f"measure it with --split test, or on new samples with --samples FILE.npz"
+        )
+    return evaluation.split
+
+
+def _samples(version: Published, dataset: Dataset, split: str) -> tuple[str, Split]:
+    if split == "test":
+        if dataset.test is dataset.train:
+            raise UsageError(f"{dataset.name} has no test split, for it has too few samples; omit --split")
+        return split, dataset.test
+    if split == "training":
+        return split, dataset.train
+    if split != "validation":
+        raise UsageError(f"{version.title}: the split {split} cannot be measured again; give --split test")
+    unseen = hold_out(dataset.train, version.held_out)[1]
+    if not len(unseen):
+        raise UsageError(
+            f"{version.title}: its card does not say that it left out any of today's held-out samples of "
+            f"{dataset.name}, so it may have learned all of them; measure it with --split test, or with --samples "
+            f"FILE.npz"
+        )
+    return split, unseen
 
 
 def _plain(name: str) -> str:

@@ -1,25 +1,25 @@
 """The zoo as a table: each recipe's goal and claim, and its exported model's current figures."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+from pixelserve.interval import interval_of
 
-from .. import datasets, learners, zoo
-from ..datasets import hold_out
-from ..errors import SourceError
+from .. import zoo
+from ..errors import SourceError, UsageError
 from ..progress import say
 from ..recipe import Recipe
 from . import evaluation_data, published, timing
 from .evaluation_data import EvaluationData
-from .interval import wilson
 from .published import Published
 from .remeasure import figures_of
 
-# Times are multiples of this model's.
-_YARDSTICK = "mnist-cnn"
 _BATCH_SIZE = 64
+
+TimeGoal = Literal["met", "missed", "not judged"]
+Measurable = tuple[Published, EvaluationData]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,14 @@ class Measured:
     interval: tuple[float, float] | None
     """An accuracy's 95 % confidence interval, fractions of 1; None for regressions and training samples."""
     slowdown: float | None
-    """Time per sample relative to mnist-cnn, batch 64, one core; None without mnist-cnn or batches."""
+    """Time per sample relative to the goal's yardstick, batch 64, one core; None without that model or batches."""
+    slowdown_spread: float | None = None
+    """Distance of the lowest from the highest of its last repetitions, a fraction of it; None without a time."""
+
+    @property
+    def is_time_settled(self) -> bool:
+        """Whether the time was repeated until it hardly changed, so it can be judged."""
+        return self.slowdown_spread is not None and self.slowdown_spread < timing.LARGEST_SPREAD
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,35 @@ class Row:
     measured: Measured | None = None
     """The current figures, or None if not measured."""
     problem: str = ""
-    """Why nothing was measured; empty if it was, or was not requested."""
+    """Why nothing was measured, or the time was not judged; empty if all was, or nothing was requested."""
+
+    @property
+    def time_goal(self) -> TimeGoal | None:
+        """Whether the exported model is as fast as its goal says; None if the goal has no time, or none was measured.
+
+        Not judged: the time varied too much, because the machine was busy with other work.
+        """
+        goal, found = self.recipe.goal, self.measured
+        if goal.slowdown is None or found is None:
+            return None
+        if found.slowdown is None or not found.is_time_settled:
+            return "not judged"
+        return "met" if found.slowdown <= goal.slowdown else "missed"
 
     @property
     def goal_met(self) -> bool | None:
-        """Whether the exported model reaches the goal; None if not measured on the goal's samples."""
+        """Whether the exported model reaches the goal; None if that is not known.
+
+        A figure on other samples than the goal's decides nothing, nor does a time that was not judged.
+        """
         goal, found = self.recipe.goal, self.measured
+        if self.time_goal == "missed":
+            return False
         if found is None or found.split != goal.split:
             return None
-        in_time = goal.slowdown is None or (found.slowdown is not None and found.slowdown <= goal.slowdown)
-        return goal.reached(found.figure) and in_time
+        if not goal.reached(found.figure):
+            return False
+        return None if self.time_goal == "not judged" else True
 
     def as_json(self) -> dict[str, Any]:
         """Returns its entry in the output of `pixelserve zoo --json`."""
@@ -71,8 +97,12 @@ class Row:
             "goal": vars(recipe.goal),
             "claimed": recipe.claimed,
             "claimed_by_seed": {str(seed): figure for seed, figure in recipe.measured.items()},
+            "claimed_spread": recipe.spread,
+            "claimed_interval": recipe.interval,
+            "caveat": recipe.caveat,
             "training_s": recipe.training_s,
             "measured": found and vars(found),
+            "time_goal": self.time_goal,
             "goal_met": self.goal_met,
             "problem": self.problem,
         }
@@ -93,58 +123,62 @@ def measured_rows(repository: Path, data_dir: Path | None) -> list[Row]:
     Raises:
         DataError: a data set is not available.
     """
-    yardstick = _yardstick(repository, data_dir)
-    return [_measure(recipe, repository, data_dir, yardstick) for recipe in zoo.recipes()]
+    yardsticks: dict[str, Measurable | None] = {}
+    return [_measure(recipe, repository, data_dir, yardsticks) for recipe in zoo.recipes()]
 
 
-def _yardstick(repository: Path, data_dir: Path | None) -> tuple[Published, EvaluationData] | None:
-    if not (repository / _YARDSTICK).is_dir():
-        say(f"no {_YARDSTICK} in {repository}, so there are no times to compare with")
-        return None
-    version = published.read(published.find(_YARDSTICK, repository))
-    return version, evaluation_data.from_dataset(version, data_dir)
-
-
-def _measure(
-    recipe: Recipe, repository: Path, data_dir: Path | None, yardstick: tuple[Published, EvaluationData] | None
-) -> Row:
+def _measure(recipe: Recipe, repository: Path, data_dir: Path | None, yardsticks: dict[str, Measurable | None]) -> Row:
     if not (repository / recipe.name).is_dir():
-        return Row(recipe, problem=f"not in {repository}: pixelserve train {recipe.name}, then pixelserve export")
+        return Row(recipe, problem=f"not measured: not in {repository}: pixelserve train {recipe.name}, then export it")
     try:
         version = published.read(published.find(recipe.name, repository))
     except SourceError as error:
-        return Row(recipe, problem=str(error))
+        return Row(recipe, problem=f"not measured: {error}")
     if version.card.recipe != recipe.name:
-        return Row(recipe, problem=f"{version.title} is not this recipe's, by its card")
-    data = _goal_samples(recipe, evaluation_data.from_dataset(version, data_dir), data_dir)
+        return Row(recipe, problem=f"not measured: {version.title} is not this recipe's, by its card")
+    try:
+        # The samples of its card: a test split is read only if that repeats a figure.
+        data = evaluation_data.from_dataset(version, data_dir)
+    except UsageError as error:
+        return Row(recipe, problem=f"not measured: {error}")
     say(f"measuring {version.title} on {data.count:,} {data.split} samples")
-    figure = figures_of(version, data).evaluation.metrics[recipe.goal.metric]
-    slowdown = None if yardstick is None else _slowdown(version, data, *yardstick)
-    number = int(version.folder.resolve().name)
-    return Row(recipe, Measured(number, figure, data.split, data.count, _interval(recipe, data, figure), slowdown))
+    figures = figures_of(version, data)
+    yardstick = _yardstick(recipe.goal.yardstick, repository, data_dir, yardsticks)
+    slowdown, spread = (None, None) if yardstick is None else _slowdown((version, data), yardstick)
+    figure, number = figures.evaluation.metrics[recipe.goal.metric], int(version.folder.resolve().name)
+    interval = interval_of(figures.evaluation)
+    found = Measured(number, figure, data.split, data.count, interval, slowdown, spread)
+    return Row(recipe, found, _time_problem(recipe, found))
 
 
-def _interval(recipe: Recipe, data: EvaluationData, figure: float) -> tuple[float, float] | None:
-    if recipe.goal.metric != "accuracy" or data.split == "training":
-        return None
-    return wilson(round(figure * data.count), data.count)
+def _time_problem(recipe: Recipe, found: Measured) -> str:
+    if recipe.goal.slowdown is None or found.is_time_settled:
+        return ""
+    if found.slowdown_spread is None:
+        return f"time not judged: {recipe.goal.yardstick} is not there to compare with"
+    return (
+        f"time not judged: it still varies by {found.slowdown_spread:.0%} after {timing.MOST_REPETITIONS} repetitions, "
+        f"so the machine is too busy; measure again when it is idle"
+    )
 
 
-def _goal_samples(recipe: Recipe, test: EvaluationData, data_dir: Path | None) -> EvaluationData:
-    """Returns the goal's samples, or the test split if a trained model cannot be measured on them."""
-    share = learners.of(recipe).held_out(recipe)
-    if recipe.goal.split != "validation" or not share:
-        return test
-    _, held_out = hold_out(datasets.load(recipe.dataset, data_dir).train, share)
-    (name,) = test.inputs
-    return replace(test, inputs={name: held_out.inputs}, targets=held_out.targets, split="validation")
+def _yardstick(
+    name: str, repository: Path, data_dir: Path | None, known: dict[str, Measurable | None]
+) -> Measurable | None:
+    """Returns the model that a goal's time is compared with, or None if the repository lacks it."""
+    if name not in known:
+        try:
+            version = published.read(published.find(name, repository))
+            known[name] = version, evaluation_data.from_dataset(version, data_dir, "test")
+        except SourceError:
+            say(f"no {name} in {repository}, so there are no times to compare with")
+            known[name] = None
+    return known[name]
 
 
-def _slowdown(
-    version: Published, data: EvaluationData, yardstick: Published, yardstick_data: EvaluationData
-) -> float | None:
-    if not version.model.batches or not yardstick.model.batches:
-        return None
-    pairs = ((version.model, data.inputs), (yardstick.model, yardstick_data.inputs))
-    times_s = timing.sample_times_s(pairs, _BATCH_SIZE)
-    return float(np.median(times_s[:, 0] / times_s[:, 1]))
+def _slowdown(timed: Measurable, yardstick: Measurable) -> tuple[float | None, float | None]:
+    (version, data), (other, other_data) = timed, yardstick
+    if not version.model.batches or not other.model.batches:
+        return None, None
+    pairs: list[tuple[Any, Mapping[str, Any]]] = [(version.model, data.inputs), (other.model, other_data.inputs)]
+    return timing.settled_ratio(pairs, _BATCH_SIZE)

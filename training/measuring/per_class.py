@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .interval import wilson
+from pixelserve.interval import wilson
 
 _RESAMPLES = 1000
 _SEED = 0

@@ -35,6 +35,12 @@ class Published:
     """Its image preprocessing, from config.pbtxt, or None."""
 
     @property
+    def held_out(self) -> float:
+        """The share of the training split that it certainly did not learn, of `hold_out`, a fraction of 1."""
+        # Earlier releases held out other samples.
+        return (self.card.held_out or 0.0) if self.card.hold_out is not None else 0.0
+
+    @property
     def title(self) -> str:
         """Its name in messages."""
         return f"{self.card.name} version {self.folder.resolve().name}"

@@ -8,18 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from pixelserve.card import CARD_FILE
+from pixelserve.interval import interval_of
 from pixelserve.scores import is_single_unit
 
 from .. import runtime
 from ..errors import SamplesError, SourceError, UsageError
 from ..progress import say, tracked
 from ..runtime import Array
-from . import evaluation_data, published, timing
+from . import evaluation_data, published, readings, timing
 from .agreement import differences
 from .evaluate import Figures, as_served, class_names, confusion, measure, measure_regression
 from .evaluation_data import EvaluationData
 from .pictures import pictures_in
 from .published import Published
+from .readings import Reading
 
 # Samples per step of the progress bar.
 _PART = 500
@@ -40,6 +42,8 @@ class Remeasured:
     """The confusion matrix, [classes, classes], with true labels in rows, or None for a regression."""
     latency_us: dict[int, float]
     """Median time per sample by batch size, in microseconds, on one CPU thread."""
+    reading: Reading | None = None
+    """What became of the reading of a test split that was asked for; None: none was asked for."""
 
     @property
     def incomparable(self) -> str:
@@ -54,9 +58,21 @@ class Remeasured:
         return ""
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the measured accuracy, fractions of 1; None for training samples and regressions."""
+        return interval_of(self.figures.evaluation)
+
+    @property
     def differences(self) -> list[str]:
         """Differences from the card on the same samples, a clause per figure."""
         return [] if self.incomparable else differences(self.version.card, self.figures, self.support)
+
+    @property
+    def is_first_reading(self) -> bool:
+        """Whether these are the test split's figures, and the card has others of the same data set, or none."""
+        card = self.version.card
+        same = card.dataset is not None and card.dataset.sha256 == self.data.dataset.sha256
+        return self.data.is_sealed and same and (card.evaluation is None or card.evaluation.split != "test")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -74,13 +90,16 @@ class Remeasured:
         """Writes the measured figures to the version's card, atomically.
 
         Raises:
-            UsageError: they differ from the card's, or are not comparable.
+            UsageError: they differ from the card's, or are not comparable, and do not replace figures of samples that
+                are held out by those of the test split.
             OSError: the card is not writable.
         """
         problem = self.incomparable or "; ".join(self.differences)
-        if problem:
+        if problem and not self.is_first_reading:
             raise UsageError(f"{self.version.title}: its card is unchanged: {problem}")
-        figures = {"evaluation": self.figures.evaluation, "calibration": self.figures.calibration}
+        figures: dict[str, Any] = {"evaluation": self.figures.evaluation, "calibration": self.figures.calibration}
+        if self.is_first_reading:
+            figures["baseline"] = self.figures.baseline
         path = self.version.folder / CARD_FILE
         written = path.with_name(f".{CARD_FILE}.new")
         try:
@@ -100,6 +119,7 @@ class Remeasured:
             "onnxruntime": runtime.version(),
             "dataset": self.data.dataset.model_dump(),
             **self.figures.evaluation.model_dump(exclude=_PICTURES, exclude_none=True),
+            "interval": self.interval,
             "confusion": counts,
             "calibration": calibration.model_dump(exclude_none=True) if calibration else None,
             "latency_us": {str(size): round(latency, 2) for size, latency in self.latency_us.items()},
@@ -108,10 +128,19 @@ class Remeasured:
             ),
             "incomparable": self.incomparable,
             "differences": self.differences,
+            "reading": self.reading and {"log": str(self.reading.log or ""), "repeats": self.reading.repeats},
         }
 
 
-def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: Path | None) -> Remeasured:
+def remeasure(
+    model: str,
+    *,
+    repository: Path,
+    data_dir: Path | None,
+    samples: Path | None,
+    split: str | None = None,
+    log: Path | None = None,
+) -> Remeasured:
     """Measures an exported version again, after checking its file against the card's hash.
 
     TensorFlow is loaded only to download the data set with Keras.
@@ -121,26 +150,36 @@ def remeasure(model: str, *, repository: Path, data_dir: Path | None, samples: P
         repository: the model repository.
         data_dir: folder of the official files of the card's data set; None downloads them with Keras.
         samples: an .npz file of inputs x and labels y (for a regression, values y), instead of the card's data set.
+        split: test or validation, of the card's data set; None: the split of the card's figures, which repeats them. A
+            reading of a sealed test split that is asked for is logged.
+        log: the log of such readings; None: that of the checkout around the working directory, if there is one.
 
     Raises:
         SourceError: there is no such version, it has no card, its file does not match its card, or an output is NaN or
             infinite.
-        UsageError: the data set is unknown.
+        UsageError: the data set is unknown, the version has learned the split, or the log cannot be written.
         DataError: the data set is not available.
         SamplesError: samples or labels do not fit the model.
     """
     version = published.read(published.find(model, repository))
+    if samples is not None and split is not None:
+        raise UsageError(f"--split {split} is for the card's data set; omit it, or --samples")
     data = (
-        evaluation_data.from_dataset(version, data_dir)
+        evaluation_data.from_dataset(version, data_dir, split)
         if samples is None
         else evaluation_data.from_file(version, samples)
     )
+    is_read = split is not None and data.is_sealed
+    log = (log or readings.find_log(Path.cwd())) if is_read else None
+    if log is not None:
+        readings.check_log(log)
     say(f"measuring {version.title} on {data.count:,} samples of {data.dataset.name}")
     outputs = outputs_of(version, data)
     figures = _figures(version, outputs, data)
     counts = confusion(outputs, data.targets) if data.labels else None
+    reading = readings.record(version, data.dataset.sha256, figures, log) if is_read else None
     say("measuring its latency")
-    return Remeasured(version, data, figures, counts, _latency_us(version, data))
+    return Remeasured(version, data, figures, counts, _latency_us(version, data), reading)
 
 
 def figures_of(version: Published, data: EvaluationData) -> Figures:

@@ -13,7 +13,18 @@ from ..progress import say
 from ..staging import check_free, reason, staged
 from .content import Headline, Layer, Predictions, Regression, ReportContent, Samples
 
-__all__ = ["Headline", "Layer", "Predictions", "Regression", "ReportContent", "Samples", "write", "write_live"]
+__all__ = [
+    "PAGE",
+    "PICTURES",
+    "Headline",
+    "Layer",
+    "Predictions",
+    "Regression",
+    "ReportContent",
+    "Samples",
+    "write",
+    "write_live",
+]
 
 PAGE = "report.html"
 PICTURES = "pictures"

@@ -7,7 +7,8 @@ from typing import Any
 
 import jinja2
 
-from ..measuring.interval import wilson
+from pixelserve.interval import wilson
+
 from .content import Headline, ReportContent
 from .sections import Section
 from .texts import TEXTS

@@ -1,4 +1,4 @@
-"""The samples that a run of a user's own pictures keeps, so it can be exported without the pictures.
+"""The samples that a run of a user's own data keeps, so it can be exported without the data.
 
 samples.npz holds the test split as `x` and `y`, also for `pixelserve evaluate --samples`, a few hundred training
 pictures for an int8 version's calibration, the held-out pictures, and the labels.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets import Array, Dataset, Split, hold_out
+from ..datasets import Array, Dataset, Split, Task, hold_out
 from ..datasets.own import NOTE
 from ..errors import SourceError
 
@@ -18,6 +18,7 @@ SAMPLES = "samples.npz"
 
 _CALIBRATION_SAMPLES = 500
 _CALIBRATION_SEED = 0
+_TASKS: dict[str, Task] = {"image": "image", "tabular": "tabular", "regression": "regression"}
 
 
 def write(folder: Path, dataset: Dataset, held_out: float) -> None:
@@ -33,7 +34,8 @@ def write(folder: Path, dataset: Dataset, held_out: float) -> None:
         train_y=train.targets[chosen],
         held_x=unseen.inputs,
         held_y=unseen.targets,
-        classes=np.array(dataset.labels),
+        classes=np.array(dataset.labels, dtype=str),
+        task=np.array(dataset.task),
         note=np.array(dataset.note),
     )
 
@@ -58,9 +60,11 @@ def read(run: Path, *, name: str, sha256: str) -> Dataset:
     with _arrays(path) as arrays:
         train, test = Split(arrays["train_x"], arrays["train_y"]), Split(arrays["x"], arrays["y"])
         labels = tuple(str(label) for label in arrays["classes"])
-        # Earlier releases kept none.
-        note = str(arrays["note"]) if "note" in arrays else NOTE
-    return Dataset(name=name, task="image", labels=labels, train=train, test=test, sha256=sha256, note=note)
+        # Earlier releases kept pictures only.
+        task, note = (
+            str(arrays[key]) if key in arrays else other for key, other in (("task", "image"), ("note", NOTE))
+        )
+    return Dataset(name=name, task=_TASKS[task], labels=labels, train=train, test=test, sha256=sha256, note=note)
 
 
 def read_held_out(run: Path) -> Split:

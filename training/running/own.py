@@ -106,7 +106,7 @@ def spec_of(recipe: Recipe, options: PictureOptions) -> PictureSpec:
     Raises:
         UsageError: the recipe cannot learn pictures, or an option is invalid.
     """
-    usual = _USUAL if recipe.name == TRANSFER else IMAGE_SHAPES.get(recipe.dataset)
+    usual = _USUAL if recipe.name == TRANSFER else _shape_of(recipe)
     if usual is None or not isinstance(recipe, KerasRecipe):
         able = ", ".join(backbones.recipe_names())
         raise UsageError(
@@ -146,7 +146,7 @@ def adapt(
     shape = (spec.height, spec.width, spec.channels)
     if recipe.name == TRANSFER:
         return _with_backbone(recipe, options, shape, dataset, epochs_chosen=epochs_chosen)
-    if shape == IMAGE_SHAPES[recipe.dataset]:
+    if shape == _shape_of(recipe):
         return recipe
     teacher = recipe.teacher and replace(recipe.teacher, build=at_shape(recipe.teacher.build, shape))
     return replace(recipe, build=at_shape(recipe.build, shape), teacher=teacher)
@@ -171,7 +171,7 @@ def _with_backbone(
     rate = recipe.optimizer.learning_rate * _TUNING_RATE
     source = _named(options.weights)
     transfer = Transfer(backbone=str(options.backbone), weights=source, build=build, epochs=tuning, learning_rate=rate)
-    return replace(recipe, epochs=frozen, transfer=transfer)
+    return replace(recipe, epochs=frozen, build=partial(_learning, build), transfer=transfer)
 
 
 def _learning(build: Any, classes: int) -> Any:
@@ -184,6 +184,10 @@ def _named(weights: str | None) -> str:
     path = Path(weights)
     file = next((each for each in (path, path / "model.keras") if each.is_file()), None)
     return f"{weights}, SHA-256 {sha256_of(file)[:12]}…" if file else weights
+
+
+def _shape_of(recipe: Recipe) -> Shape | None:
+    return IMAGE_SHAPES.get(recipe.dataset) if isinstance(recipe.dataset, str) else None
 
 
 def _sides(text: str) -> tuple[int, int]:

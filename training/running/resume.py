@@ -2,14 +2,14 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..errors import RunInterruptedError, TargetExistsError, UsageError
+from ..errors import RunInterruptedError, SourceError, TargetExistsError, UsageError
 from ..progress import say
 from .checkpoint import STATE, Checkpoint, State, damaged, folder_of
 from .own import DEFAULTS, PictureOptions
@@ -28,6 +28,8 @@ class Request:
     """The folder of the user's own pictures; None: the recipe's data set."""
     skip_broken: bool = False
     """Whether to skip unreadable pictures."""
+    final: Path | None = None
+    """The run that chose the settings of a final run; None: this run holds samples out itself."""
     watch: bool = False
     """Whether to show the growing report."""
     mlflow: str | None = None
@@ -101,13 +103,46 @@ def check_same(begun: Settings, now: Settings, run: Path) -> None:
     Raises:
         UsageError: they differ; the message names the first difference.
     """
+    if begun.own_recipe != now.own_recipe:
+        raise UsageError(
+            f"--resume: {now.recipe} is not the recipe that {run} was started with: its file has changed; restore it, "
+            f"or start another run"
+        )
+    difference = first_difference(begun, now)
+    if difference is not None:
+        name, before, after = difference
+        raise UsageError(
+            f"--resume: {run} was started with {name} {before}, not {after}; use the same value, or start another run"
+        )
+
+
+def first_difference(
+    begun: Settings, now: Settings, *, ignored: Sequence[str] = ()
+) -> tuple[str, object, object] | None:
+    """Returns the first setting that differs, with both values; None if all are equal.
+
+    Args:
+        begun: the settings of an earlier run.
+        now: the settings to compare with.
+        ignored: names of settings that may differ.
+    """
     before, after = _flat(begun), _flat(now)
-    for name in {**before, **after}:
-        if before.get(name) != after.get(name):
-            raise UsageError(
-                f"--resume: {run} was started with {name} {before.get(name)}, not {after.get(name)}; "
-                f"use the same value, or start another run"
-            )
+    names = [name for name in {**before, **after} if name not in ignored and before.get(name) != after.get(name)]
+    return (names[0], before.get(names[0]), after.get(names[0])) if names else None
+
+
+def as_request(options: dict[str, Any], source: Path) -> Request:
+    """Returns the options of an earlier run, from plain values.
+
+    Raises:
+        SourceError: they are damaged.
+    """
+    if not options:
+        return Request({})
+    try:
+        return TypeAdapter(Request).validate_python(options)
+    except ValidationError as error:
+        raise SourceError(f"{source}: not the options of a run ({error.errors()[0]['msg']}); train again") from error
 
 
 def completed(given: Request, kept: Request) -> Request:

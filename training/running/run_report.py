@@ -1,16 +1,17 @@
 """Assembles a run's report: its data, its results, and its training."""
 
 import shlex
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from pixelserve.figures import Evaluation
+
 from .. import learners
 from ..datasets import Array, Dataset, Split
-from ..recipe import Goal, Recipe
+from ..recipe import Recipe
 from ..report import Headline, Predictions, Regression, ReportContent, Samples
 from ..trained import Trained
 from . import runs
@@ -33,10 +34,9 @@ def gather(
     settings: runs.Settings,
     trained: Trained,
     dataset: Dataset,
-    measured: Mapping[str, tuple[Split, Array]],
     metrics: dict[str, Any],
     *,
-    shown: str,
+    evaluated: tuple[str, Split, Array] | None,
     headline: Headline,
 ) -> ReportContent:
     """Returns the content of a run's report.
@@ -46,15 +46,18 @@ def gather(
         settings: the run's settings.
         trained: the model.
         dataset: its data set.
-        measured: by split, its samples and the model's outputs for them, float [N, classes] or values float [N, 1].
         metrics: the content of metrics.json.
-        shown: the split whose predictions are drawn.
+        evaluated: the split whose predictions are drawn: its name, its samples and the model's outputs for them, float
+            [N, classes] or values float [N, 1]; None if the model learned all samples.
         headline: what the report opens with.
     """
-    split, scores = measured[shown]
     are_images = dataset.task == "image"
     classifies = dataset.task != "regression"
-    images = split.inputs if are_images else None
+    predictions = None
+    if evaluated is not None and classifies:
+        name, split, scores = evaluated
+        images = split.inputs if are_images else None
+        predictions = Predictions(scores, split.targets, images, split=in_words(name))
     return ReportContent(
         title=settings.recipe,
         headline=headline,
@@ -65,25 +68,35 @@ def gather(
         history=trained.history,
         history_note=learners.of(recipe).history_note(recipe),
         samples=Samples(dataset.train.inputs, dataset.train.targets) if are_images else None,
-        predictions=Predictions(scores, split.targets, images, split=in_words(shown)) if classifies else None,
+        predictions=predictions,
         layers=trained.layers,
         regression=None if classifies else _plane(trained, dataset),
     )
 
 
-def headline(goal: Goal, figure: float, *, samples: int, claimed: float | None, folder: Path) -> Headline:
+def headline(
+    metric: Literal["accuracy", "mean_squared_error"],
+    evaluation: Evaluation,
+    *,
+    claimed: float | None,
+    folder: Path,
+    chosen_by: runs.ChosenBy | None,
+) -> Headline:
     """Returns what a run's report opens with.
 
     Args:
-        goal: what was measured, and on which split.
-        figure: the measured figure.
-        samples: number of samples it was measured on.
+        metric: what was measured.
+        evaluation: the quoted figures.
         claimed: the recipe's claim for the same figure, or None.
         folder: the run's folder.
+        chosen_by: for a final run, the run whose figures these are.
     """
     export = shlex.join(["pixelserve", "export", str(folder), "--to", "models"])
     today = datetime.now(UTC).date().isoformat()
-    return Headline(goal.metric, figure, samples, in_words(goal.split), today, claimed, (export,))
+    words = in_words(evaluation.split)
+    if evaluation.choice_run is not None and chosen_by is not None:
+        words += f", by {chosen_by}: this network learned them as well"
+    return Headline(metric, evaluation.metrics[metric], evaluation.samples, words, today, claimed, (export,))
 
 
 def _plane(trained: Trained, dataset: Dataset) -> Regression | None:

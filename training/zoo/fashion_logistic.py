@@ -1,6 +1,6 @@
 """fashion-logistic: logistic regression on Fashion-MNIST's pixels, by scikit-learn.
 
-accuracy   85.08 %, the mean over 5 folds of the 60,000 training images: the median of three runs, 85.07 % to 85.11 %;
+accuracy   85.09 %, the mean over 5 folds of the 60,000 training images: the mean of three runs, 85.07 % to 85.11 %;
            a run's folds are between 84.85 % and 85.33 %, with a standard deviation of 0.13 to 0.19 points. Trained on
            all training images, the model has 83.96 % to 83.98 % on the 10,000 test images
 runs       seeds 0, 1 and 2, named before the first run; no run was left out. The folds are the same for all
@@ -27,7 +27,10 @@ RECIPE = LogisticRecipe(
     alpha=1e-4,
     learning_rate=0.01,
     epochs=5,
+    held_out=1 / 6,
     folds=5,
     measured={0: 0.8511, 1: 0.8508, 2: 0.8507},
+    measured_on=60_000,
+    slowdown=0.21,
     training_s=37,
 )

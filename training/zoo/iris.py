@@ -1,7 +1,8 @@
 """iris: three species of iris, classified by the length and width of their sepals and petals.
 
-accuracy   96.67 % (29 of 30) of the test flowers: the median of three runs, 96.67 % to 100.00 %
-runs       seeds 0, 1 and 2, named before the first run; no run was left out. The split is the same for all
+accuracy   96.67 % (116 of 120) of the training flowers in five folds, in each of three runs; the 30 test flowers are
+           not read. A run's folds are between 91.67 % and 100 %
+runs       seeds 0, 1 and 2, named before the first run; no run was left out. The folds are the same for all
 time       4 s per run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1, scikit-learn 1.9.1
@@ -9,8 +10,8 @@ command    pixelserve train iris --seed SEED
 origin     R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936; scikit-learn's copy
 
 The number of epochs was chosen on a quarter of the 120 training flowers, with other seeds: after 50 passes their loss
-stops falling. An epoch uses each flower 10 times, because each epoch has a fixed cost. 30 flowers only show that nearly
-all predictions are right: one flower is 3.3 points.
+stops falling. An epoch uses each flower 10 times, because each epoch has a fixed cost. An earlier release measured
+the test flowers instead (29, 29 and 30 of 30), where one flower is 3.3 points.
 """
 
 from typing import Any
@@ -40,13 +41,17 @@ RECIPE = KerasRecipe(
     summary="three dense layers of 32 and a softmax of 3",
     dataset="iris",
     parameters=2371,
-    goal=Goal(0.93),
+    goal=Goal(0.93, split="cross-validation"),
+    folds=5,
     build=build,
     optimizer=Optimizer("adam", 0.001),
     loss="categorical_crossentropy",
     epochs=5,
     batch_size=8,
     repeats=10,
-    measured={0: 0.9667, 1: 0.9667, 2: 1.0},
+    measured={0: 0.96667, 1: 0.96667, 2: 0.96667},
+    measured_on=120,
+    caveat="the number of epochs was chosen on 30 of the same flowers",
+    slowdown=0.02,
     training_s=4,
 )

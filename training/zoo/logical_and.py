@@ -43,5 +43,6 @@ RECIPE = KerasRecipe(
     batch_size=1,
     repeats=500,
     measured={0: 1.0, 1: 1.0, 2: 1.0},
+    slowdown=0.02,
     training_s=6,
 )

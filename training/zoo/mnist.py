@@ -67,7 +67,7 @@ RECIPE = KerasRecipe(
     loss="categorical_crossentropy",
     epochs=70,
     batch_size=128,
-    held_out=0.04,
+    held_out=1 / 6,
     augmentation=augmentation,
     precision="mixed_bfloat16",
     # Twice as wide, so with four times as many weights.
@@ -75,5 +75,8 @@ RECIPE = KerasRecipe(
     calibrated=True,
     picture="mnist",
     measured={0: 0.9966},
+    measured_on=10_000,
+    caveat="one seed, tuned on the test split",
+    slowdown=1.43,
     training_s=2527,
 )

@@ -27,5 +27,6 @@ RECIPE = BackpropRecipe(
     learning_rate=1.0,
     epochs=1000,
     measured={0: 1.0, 1: 1.0, 2: 1.0},
+    slowdown=0.02,
     training_s=0.1,
 )

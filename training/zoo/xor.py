@@ -1,6 +1,7 @@
 """xor: the exclusive or, the smallest problem that needs a hidden layer.
 
-accuracy   100.00 %, all four rows: the median of three runs, 75 % to 100 %; trained and measured on the same rows
+accuracy   91.67 %, the mean of three runs: all four rows in two of them, three rows in one, so the goal of 100.00 % is
+           missed; trained and measured on the same rows
 runs       seeds 0, 1 and 2, named before the first run; no run was left out. Seed 2 stays at three rows
 time       7 s per run
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
@@ -46,5 +47,6 @@ RECIPE = KerasRecipe(
     batch_size=1,
     repeats=1000,
     measured={0: 1.0, 1: 1.0, 2: 0.75},
+    slowdown=0.02,
     training_s=7,
 )

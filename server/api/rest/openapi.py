@@ -5,8 +5,6 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from .examples import Served
 
 Document = dict[str, Any]
@@ -15,8 +13,6 @@ Document = dict[str, Any]
 _MODEL, _VERSION = ({"$ref": f"#/components/parameters/{name}"} for name in ("model", "version"))
 _OF_MODELS = ("/v1/models/{model}", "/v2/models/{model}")
 _IN_URLS = "/models/<model>"
-# libyaml's parser takes 3 ms, Python's 26, which would block all calls.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def document(version: str, served: Served | None = None) -> Document:
@@ -37,8 +33,13 @@ def document(version: str, served: Served | None = None) -> Document:
 
 @cache
 def _template() -> str:
+    # Imported by the first request for the description.
+    import yaml
+
+    # libyaml's parser takes 3 ms, Python's 26, which would block all calls.
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = resources.files(__package__).joinpath("openapi.yaml").read_text("utf-8")
-    description = yaml.load(text, _Loader)  # noqa: S506  both are safe loaders
+    description = yaml.load(text, loader)  # noqa: S506  both are safe loaders
     paths = description["paths"]
     for path in [each for each in paths if each.startswith(_OF_MODELS)]:
         of_version = path.replace("{model}", "{model}/versions/{version}", 1)

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +20,7 @@ from ...errors import RequestError
 from ...failures import FailureLog
 from .. import classifier, open_inference
 from ..admission import FailureCounts
+from ..codes import StatusCode
 from ..dispatch import Dispatcher
 from ..status import status_of
 from . import cross_site, json_body, pictures
@@ -196,7 +196,7 @@ class Rest:
             self._failure_counts.add_http(status.code.name, status.reason)
             return _error(http_error(status))
         request_id = self._log_failure(error)
-        self._failure_counts.add_http(grpc.StatusCode.INTERNAL.name, "internal_error")
+        self._failure_counts.add_http(StatusCode.INTERNAL.name, "internal_error")
         return _error(HttpError(500, f"internal error; the server's log has the details under {request_id}"))
 
     async def _ask(self, request: Request, method: str, message: Message, response: type[Message]) -> Any:

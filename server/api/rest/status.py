@@ -2,23 +2,22 @@
 
 from collections.abc import Mapping
 
-import grpc
-
+from ..codes import StatusCode
 from ..status import CallStatus
 
-HTTP_STATUS: dict[grpc.StatusCode, int] = {
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+HTTP_STATUS: dict[StatusCode, int] = {
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.UNAUTHENTICATED: 401,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.ALREADY_EXISTS: 409,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
     # No one receives it, because the caller has left. The code is nginx's.
-    grpc.StatusCode.CANCELLED: 499,
-    grpc.StatusCode.INTERNAL: 500,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    StatusCode.CANCELLED: 499,
+    StatusCode.INTERNAL: 500,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DEADLINE_EXCEEDED: 504,
 }
 
 
@@ -54,7 +53,7 @@ def http_error(status: CallStatus, *, is_of_call: bool = False) -> HttpError:
     """Converts a gRPC status other than OK to an HTTP error; `is_of_call` as in HttpError."""
     # Keys starting with grpc- are only for gRPC clients.
     headers = {key: value for key, value in status.trailing if not key.startswith("grpc-")}
-    if status.code is grpc.StatusCode.UNAUTHENTICATED:
+    if status.code is StatusCode.UNAUTHENTICATED:
         headers |= _CHALLENGE
     return HttpError(HTTP_STATUS[status.code], status.message, headers, is_of_call=is_of_call)
 

@@ -9,11 +9,29 @@ from ..tensors import Array, TensorSpec
 
 
 @dataclass(frozen=True)
+class EngineChoice:
+    """An engine, for batches from some size upwards."""
+
+    engine: str = "onnxruntime"
+    """The library that computes: a provider's `engine`."""
+    precision: str = "float32"
+    """What it computes float32 tensors in: a key of `pixelserve.precisions.RULES`."""
+    from_rows: int = 1
+    """The smallest batch that it computes, in rows."""
+
+
+DEFAULT_ENGINES = (EngineChoice(),)
+"""What computes unless the operator decides otherwise."""
+
+
+@dataclass(frozen=True)
 class SessionOptions:
     """Where and how a model runs."""
 
+    engines: tuple[EngineChoice, ...] = DEFAULT_ENGINES
+    """What computes, by ascending batch size; the first is for batches from 1 row upwards."""
     device: str = "auto"
-    """A provider's key; `gpu`: any provider that computes on a GPU; `auto`: the first provider available here."""
+    """A provider's `device`; `gpu`: any provider that computes on a GPU; `auto`: the first provider available here."""
     device_id: int = 0
     """The GPU's number."""
     require_gpu: bool = False
@@ -28,6 +46,11 @@ class SessionOptions:
     """More options, which override ours: entries of ONNX Runtime's session configuration, and a provider's own,
     prefixed with its key and a dot."""
 
+    @property
+    def engine(self) -> EngineChoice:
+        """What computes the largest batches."""
+        return self.engines[-1]
+
 
 @dataclass(frozen=True)
 class InUse:
@@ -35,6 +58,10 @@ class InUse:
 
     provider: str
     """Name of the first execution provider."""
+    engine: str
+    """The libraries that compute, joined by + from small to large batches."""
+    precision: str
+    """What each computes float32 tensors in, joined likewise."""
     device_id: int | None
     """The GPU's number; None on the CPU."""
     threads: int
@@ -55,6 +82,10 @@ class Executor(Protocol):
     @property
     def provider(self) -> str:
         """Name of the first execution provider; not the requested one if that did not respond."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What it computes float32 tensors in: one, or one per range of batch sizes, from small to large."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -84,12 +115,16 @@ class Executor(Protocol):
 
 
 class Provider:
-    """An execution provider. Each overrides these defaults in its own file."""
+    """An execution provider: an engine on a kind of device. Each overrides these defaults in its own file."""
 
     name: ClassVar[str]
-    """Its name in ONNX Runtime, cards, metrics and metadata."""
+    """Its name in ONNX Runtime, if that is its engine, and in cards, metrics and metadata."""
     key: ClassVar[str]
-    """Its value of `--device`, and the prefix of its entries of `--session-option`."""
+    """The prefix of its entries of `--session-option`."""
+    device: ClassVar[str]
+    """The value of `--device` for where it computes."""
+    engine: ClassVar[str] = "onnxruntime"
+    """The library that computes: its value of `--engine`."""
     title: ClassVar[str]
     """Its name in messages."""
     distribution: ClassVar[str]
@@ -129,6 +164,11 @@ class Provider:
         """
         raise NotImplementedError
 
+    def precisions(self) -> tuple[str, ...]:
+        """Returns what it computes natively on this machine, keys of `pixelserve.precisions.RULES`; empty if it is not
+        available. A precision that is converted to float32 and back is missing: it would be slower and less exact."""
+        return ("float32",) if self.is_available() else ()
+
     def may_run_on_arrival(self, options: SessionOptions) -> bool:
         """Returns whether any thread may run a batch, not only the one that announced it."""
         return True
@@ -141,7 +181,7 @@ class Provider:
     def unused(self, options: SessionOptions) -> Iterator[str]:
         """Yields sentences for the log about options that are not used because the model runs on the CPU."""
         if self.own_options(options):
-            yield f"--session-option {self.key}.* is not used: the model is computed on the CPU"
+            yield f"--session-option {self.key}.* is not used: the model is computed by ONNX Runtime on the CPU"
 
 
 def choose_threads(options: SessionOptions, usable_cores: int) -> int:

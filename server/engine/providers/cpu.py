@@ -12,6 +12,7 @@ class Cpu(Provider):
 
     name = CPU
     key = "cpu"
+    device = "cpu"
     title = "CPU"
     distribution = "onnxruntime"
     extra = "server"

@@ -37,6 +37,7 @@ class Cuda(Provider):
 
     name = _NAME
     key = "cuda"
+    device = "cuda"
     title = "CUDA"
     distribution = "onnxruntime-gpu"
     extra = "server-cuda"
@@ -105,6 +106,7 @@ class _CudaExecutor:
     """A model on a GPU. One run at a time."""
 
     provider = _NAME
+    precisions = ("float32",)
 
     def __init__(
         self, runtime: "_Runtime", options: SessionOptions, *, graphs: bool, note: Callable[[str], None]

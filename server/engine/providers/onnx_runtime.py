@@ -47,6 +47,7 @@ class OnnxRuntime:
     """A model opened by ONNX Runtime. On the CPU several threads may run it at once."""
 
     graphs = 0
+    precisions = ("float32",)
 
     def __init__(self, model: Path, options: SessionOptions, threads: int, providers: Providers | None = None) -> None:
         """Opens a model with providers, or only on the CPU; raises as `Provider.open`."""
@@ -54,6 +55,8 @@ class OnnxRuntime:
         self._session = _load(model, _session_options(options, threads), providers)
         # Otherwise a failed run on the GPU would silently move the session to the CPU.
         self._session.disable_fallback()
+        # On the CPU, what the session's `run` calls after checks that the codec makes too: 1.7 µs less of 36.
+        self._run = (self._session if providers[1:] else getattr(self._session, "_sess", self._session)).run
         self.provider: str = self._session.get_providers()[0]
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         _check_names(model, (*inputs, *outputs))
@@ -71,7 +74,7 @@ class OnnxRuntime:
         """Computes all outputs by name; `options` come from `run_options`."""
         if self._has_bfloat16:
             return self._run_values(inputs, options)
-        return dict(zip(self._names, self._session.run(self._names, inputs, options), strict=True))
+        return dict(zip(self._names, self._run(self._names, inputs, options), strict=True))
 
     def _run_values(self, inputs: Mapping[str, Array], options: Any) -> dict[str, Array]:
         """Like `run`, with ONNX Runtime's own tensors, for types that NumPy lacks."""

@@ -5,8 +5,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-import grpc
-
+from ...api.codes import StatusCode
 from ...api.handover import Answers, Arrivals
 from ...api.status import CallStatus
 from ...failures import FailureLog
@@ -20,7 +19,7 @@ _GRPC = b"application/grpc"
 _NOT_GRPC = b"this is the gRPC port; the HTTP API has a port of its own (--http-port)\n"
 _NOT_POST = b"gRPC calls are POST requests\n"
 # Without it, h2corn sends no trailers, and so no status.
-_NO_TRAILERS = CallStatus(grpc.StatusCode.INTERNAL, "the call lacks the header te: trailers, which gRPC prescribes")
+_NO_TRAILERS = CallStatus(StatusCode.INTERNAL, "the call lacks the header te: trailers, which gRPC prescribes")
 
 
 class GrpcApp:
@@ -72,7 +71,7 @@ class GrpcApp:
         if method is not None:
             return self._guarded(self._streams.carry(method, scope, headers, receive, send), send)
         message = f"this server has no method {scope['path'][:200]}"
-        return end_with(send, CallStatus(grpc.StatusCode.UNIMPLEMENTED, message))
+        return end_with(send, CallStatus(StatusCode.UNIMPLEMENTED, message))
 
     async def _guarded(self, carrying: Coroutine[Any, Any, None], send: Send) -> None:
         try:
@@ -82,7 +81,7 @@ class GrpcApp:
             message = f"internal error; the server's log has the details under {request_id}"
             # The caller left, or has part of an answer, which h2corn aborts.
             with suppress(OSError, RuntimeError):
-                await end_with(send, CallStatus(grpc.StatusCode.INTERNAL, message))
+                await end_with(send, CallStatus(StatusCode.INTERNAL, message))
 
 
 def _is_grpc(kind: bytes) -> bool:

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
-import grpc
-
+from ...api.codes import StatusCode
 from ...api.status import CallStatus
 from ...api.unpacking import WINDOW_BITS
 from ...errors import InvalidRequest, Unimplemented
@@ -37,7 +36,7 @@ _OWN_KEYS = frozenset((b"te", b"content-type", b"host", b"grpc-timeout", b"grpc-
 def too_large(size_bytes: int, max_bytes: int) -> CallStatus:
     """Returns the status of a call with a message of that size."""
     return CallStatus(
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.RESOURCE_EXHAUSTED,
         f"the message has {size_bytes:,} bytes; at most {max_bytes:,} are accepted (--max-message-mib)",
         reason="too_large",
     )
@@ -95,7 +94,7 @@ def check_encoding(encoding: bytes) -> None:
 
 def trailers(status: CallStatus) -> Headers:
     """Returns the headers that end a call with a status other than OK."""
-    found = [(b"grpc-status", b"%d" % status.code.value[0])]
+    found = [(b"grpc-status", b"%d" % status.code.value)]
     if status.message:
         found.append((b"grpc-message", quote(status.message, safe=_PLAIN).encode()))
     return found + encoded_metadata(status.trailing)

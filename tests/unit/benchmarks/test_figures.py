@@ -56,7 +56,8 @@ def test_a_round_measures_each_thing_once_and_turns_the_pairs_around() -> None:
 def test_figures_with_a_separate_server_are_not_part_of_a_round() -> None:
     apart = {Kind.RESIDENT, Kind.SWAPPED, Kind.STEADY, Kind.CPU, Kind.SCRAPE, Kind.IDLE, Kind.HELD}
     apart |= {Kind.LOADED, Kind.LIMIT, Kind.CAPACITY, Kind.OVERLOADED, Kind.REFUSAL_LIMIT, Kind.POLITE, Kind.RUN}
-    apart |= {Kind.CLASSIFIED, Kind.PREPARED}
+    apart |= {Kind.CLASSIFIED, Kind.PREPARED, Kind.TUNED, Kind.UNTUNED}
+    apart |= {Kind.KEPT, Kind.BEST_FIXED, Kind.TARGET}
     assert {each.kind for each in figures.order(table.all_figures(), 0)} == set(Kind) - apart
 
 
@@ -64,7 +65,8 @@ def test_without_triton_nothing_of_it_is_left() -> None:
     left = figures.chosen(table.all_figures(), GROUPS, with_triton=False)
     counts = {"eights": 2, "alone": 2, "spread": 1, "neighbour": 1, "connections": 1, "distinct": 1, "stream": 2}
     counts |= {"grpcio": 1, "memory": 1, "http": 7, "models": 1, "swaps": 1, "swapmemory": 1, "tls": 3, "held": 3}
-    counts |= {"cpu": 2, "cores": 2, "metrics": 2, "loading": 5, "pictures": 6, "overload": 20}
+    counts |= {"cpu": 2, "cores": 2, "metrics": 2, "loading": 8, "pictures": 6, "overload": 20, "tuned": 4}
+    counts |= {"target": 14}
     assert list(Counter(figure.group for figure in left).items()) == list(counts.items())
     assert all(TRITON not in figure.servers for figure in left)
 

@@ -49,6 +49,15 @@ def test_list_as_json_holds_the_cards(ask: Callable[..., Any]) -> None:
     assert one["card"]["evaluation"]["metrics"]["accuracy"] == 0.9912
 
 
+def test_show_says_whose_figures_a_final_networks_card_has() -> None:
+    choice = {"run": "choice", "seed": 0}
+    figures = {"split": "validation", "samples": 100, "metrics": {"accuracy": 0.9}, "choice_run": choice}
+    facts = dict(card_text.facts({"evaluation": figures}))
+    assert facts["accuracy"] == "90.00% (95 % interval 82.56% to 94.48%) on 100 samples (validation)"
+    assert facts["measured by"].startswith("choice (seed 0): same settings, without these samples")
+    assert "interval" not in dict(card_text.facts({"evaluation": figures | {"split": "training"}}))["accuracy"]
+
+
 def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
     ran = ask("models", "show", "digits")
     assert ran.code == 0
@@ -72,7 +81,7 @@ def test_show_makes_the_cards_figures_readable(ask: Callable[..., Any]) -> None:
         ("recipe", "mnist-cnn"),
         ("seed", "42"),
         ("parameters", "93,322"),
-        ("accuracy", "99.12% on 10,000 samples (test)"),
+        ("accuracy", "99.12% (95 % interval 98.92% to 99.29%) on 10,000 samples (test)"),
         ("log_loss", "0.03012"),
         ("lowest recall", "97.00% (1)"),
         ("ECE", "0.00412 over 15 bins"),

@@ -57,12 +57,12 @@ def test_nothing_a_second_is_never() -> None:
 def test_a_call_that_was_computed_has_its_durations() -> None:
     log, batch = Log(), ComputedBatch({}, 3, is_alone=False)
     batch.started_ns, batch.assembled_ns, batch.computed_ns = 5_250_000, 5_300_000, 6_250_000
-    AccessLog(log, 1).write(answered(batch=batch, queued_ns=5_125_000), "ab" * 16)
+    AccessLog(log, 1).write(answered(batch=batch, queued_ns=5_125_000, rows=2), "ab" * 16)
     assert log.lines == [
         {
             **{"level": "info", "event": "request", "method": "ModelInfer", "via": "grpc", "code": "OK"},
             **{"model": "digits", "version": "2", "request_id": "seven", "trace_id": "ab" * 16},
-            **{"duration_ms": 1.5, "queue_ms": 0.125, "compute_ms": 1.0, "batch_size": 3},
+            **{"duration_ms": 1.5, "queue_ms": 0.125, "compute_ms": 1.0, "batch_size": 3, "rows": 2},
         }
     ]
 

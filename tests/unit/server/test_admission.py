@@ -4,15 +4,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import pytest
 
 from pixelserve_server.api.accounting import Accounting
 from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.status import CallStatus
 from pixelserve_server.errors import QueueFull, Unavailable
 
-STATUS = CallStatus(grpc.StatusCode.NOT_FOUND, "no")
+STATUS = CallStatus(StatusCode.NOT_FOUND, "no")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_calls_that_outlast_the_grace_get_unavailable(admission: Admission, make
     admission.admit(call, 1)
     assert admission.drain(0) == 1
     call.reply(b"too late")
-    assert [status.code for status in call.failures] == [grpc.StatusCode.UNAVAILABLE]
+    assert [status.code for status in call.failures] == [StatusCode.UNAVAILABLE]
     assert call.replies == []
 
 

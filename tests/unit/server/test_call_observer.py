@@ -4,12 +4,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import pytest
 
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.call import Call, Subject
 from pixelserve_server.api.call_observer import CallObserver
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.status import CallStatus
 from pixelserve_server.engine.request import ComputedBatch
@@ -115,7 +115,7 @@ def test_a_call_that_failed_gets_one_with_the_reason(handle: Callable[..., Any])
     handle(log, None, refuse)
     ((call, trace_id),) = log.written
     assert (call.code, call.code_number, call.reason, call.message) == (
-        *("NOT_FOUND", grpc.StatusCode.NOT_FOUND.value[0]),
+        *("NOT_FOUND", StatusCode.NOT_FOUND.value),
         *("not_found", "there are no letters"),
     )
     assert (call.model, call.version, call.request_id, trace_id) == ("letters", "", "", "")
@@ -124,7 +124,7 @@ def test_a_call_that_failed_gets_one_with_the_reason(handle: Callable[..., Any])
 def test_what_a_transport_refuses_gets_one_too(recorded_call: Callable[..., Any]) -> None:
     log, call = Lines(), recorded_call()
     dispatcher = Dispatcher({}, Admission(1000), CallGuard(str), observer=CallObserver(log, None, str))
-    dispatcher.refuse(INFER, call, CallStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
+    dispatcher.refuse(INFER, call, CallStatus(StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
     assert [(each.method, each.reason) for each, _ in log.written] == [(INFER, "too_large")]
 
 

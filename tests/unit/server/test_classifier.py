@@ -6,7 +6,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +17,7 @@ from pixelserve_server.api.accounting import Accounting
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.classifier import Classifier
 from pixelserve_server.api.classify_job import ClassifyJob, PictureLimits
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.dispatch import CallGuard
 from pixelserve_server.engine.request import Answer, ComputedBatch, Request
 from pixelserve_server.engine.scores import ScoreReader
@@ -131,7 +131,7 @@ def test_a_caller_who_left_before_decoding_costs_no_run_and_no_log_line(bench: B
     call.leave()
     bench.work[0]()
     assert (bench.submitted, bench.logged) == ([], [])
-    assert [status.code for status in call.failures] == [grpc.StatusCode.CANCELLED]
+    assert [status.code for status in call.failures] == [StatusCode.CANCELLED]
 
 
 def test_a_caller_who_leaves_later_is_marked_for_the_batcher(bench: Bench, recorded_call: Any) -> None:
@@ -149,9 +149,7 @@ def test_a_model_that_fails_is_answered_with_its_error(bench: Bench, recorded_ca
     bench.answer = InternalError("the model failed")
     bench.classifier.classify(request(), call)
     bench.work[0]()
-    assert [(status.code, status.message) for status in call.failures] == [
-        (grpc.StatusCode.INTERNAL, "the model failed")
-    ]
+    assert [(status.code, status.message) for status in call.failures] == [(StatusCode.INTERNAL, "the model failed")]
 
 
 def test_an_answer_that_cannot_be_written_is_an_internal_error_and_not_silence(
@@ -161,7 +159,7 @@ def test_an_answer_that_cannot_be_written_is_an_internal_error_and_not_silence(
     bench.answer = answer({"scores": np.array([["text"]], object)})
     bench.classifier.classify(request(), call)
     bench.work[0]()
-    assert [status.code for status in call.failures] == [grpc.StatusCode.INTERNAL]
+    assert [status.code for status in call.failures] == [StatusCode.INTERNAL]
     assert "the-id" in call.failures[0].message
     assert len(bench.logged) == 1
 
@@ -200,7 +198,7 @@ def test_a_request_of_too_many_pixels_is_refused_before_any_is_decoded(bench: Be
     bench.limits = replace(bench.limits, max_request_pixels=299)
     message = pb.ClassifyRequest(model="m", images=[picture(10, 10)] * 3).SerializeToString()
     bench.classify(message, call)
-    assert [status.code for status in call.failures] == [grpc.StatusCode.INVALID_ARGUMENT]
+    assert [status.code for status in call.failures] == [StatusCode.INVALID_ARGUMENT]
     assert "have 300 pixels together; at most 299 are accepted (32 × --max-image-pixels)" in call.failures[0].message
     assert bench.submitted == []
 
@@ -289,7 +287,7 @@ def test_a_caller_who_leaves_between_pictures_ends_their_decoding(
     assert job.run() is not None
     assert job.run() is not None
     call.leave()
-    assert (bench.dropped, [status.code for status in call.failures]) == ([job], [grpc.StatusCode.CANCELLED])
+    assert (bench.dropped, [status.code for status in call.failures]) == ([job], [StatusCode.CANCELLED])
     assert bench.submitted == []
 
 

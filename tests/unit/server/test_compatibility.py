@@ -144,7 +144,7 @@ def loaded(text: str, version: int = 1) -> Any:
         row_state="independent",
         unmerged="",
         load_s=0.1,
-        batcher=SimpleNamespace(waiting=0),
+        batcher=SimpleNamespace(waiting=0, target_state=None),
     )
 
 

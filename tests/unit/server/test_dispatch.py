@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
@@ -11,6 +10,7 @@ from pixelserve.tokens import Scope, Token, digest_of
 from pixelserve_server.access.authorizer import Authorizer
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Call
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.status import CallStatus
 from pixelserve_server.errors import InvalidRequest, NotFound
@@ -57,7 +57,7 @@ def test_a_request_error_is_answered_with_its_status_and_not_logged(recorded_cal
     log, call = Log(), recorded_call()
     dispatching({METHOD: raising(NotFound("no model"))}, log).handle(METHOD, b"", call)
     (status,) = call.failures
-    assert (status.code, status.message) == (grpc.StatusCode.NOT_FOUND, "no model")
+    assert (status.code, status.message) == (StatusCode.NOT_FOUND, "no model")
     assert (call.replies, log.failures) == ([], [])
 
 
@@ -69,7 +69,7 @@ def test_an_unexpected_error_is_answered_internal_and_logged_under_the_same_id(
     dispatching({METHOD: raising(error)}, log).handle(METHOD, b"", call)
     (status,) = call.failures
     ((logged, request_id),) = log.failures
-    assert status.code is grpc.StatusCode.INTERNAL
+    assert status.code is StatusCode.INTERNAL
     assert status.message.startswith("internal error")
     assert status.message.endswith(request_id)
     assert "secret" not in status.message
@@ -98,7 +98,7 @@ def test_calls_that_fail_are_counted_by_method_code_and_reason(recorded_call: Ca
     busy = recorded_call()
     dispatcher._admission.admit(busy, 9)
     dispatcher.handle(METHOD, b"wrong", recorded_call())
-    dispatcher.refuse(METHOD, recorded_call(), CallStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, "", reason="too_large"))
+    dispatcher.refuse(METHOD, recorded_call(), CallStatus(StatusCode.RESOURCE_EXHAUSTED, "", reason="too_large"))
     assert counts.read() == {
         (METHOD, "INVALID_ARGUMENT", "invalid_request"): 2,
         (METHOD, "RESOURCE_EXHAUSTED", "queue_full"): 1,
@@ -131,7 +131,7 @@ def test_a_refused_token_costs_its_call_and_nothing_is_admitted_or_handled(recor
     handlers = {METHOD: raising(AssertionError("it must not be handled"))}
     Dispatcher(handlers, admission, CallGuard(Log()), counts, authorizer=Authorizer([])).handle(METHOD, b"abc", call)
     (status,) = call.failures
-    assert status.code is grpc.StatusCode.UNAUTHENTICATED
+    assert status.code is StatusCode.UNAUTHENTICATED
     assert counts.read() == {(METHOD, "UNAUTHENTICATED", "unauthenticated"): 1}
     assert admission.drain(0) == 0
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import grpc
 import pytest
 
 from pixelserve_server.api.admission import Admission, FailureCounts
 from pixelserve_server.api.call import Arrival, Call
 from pixelserve_server.api.call_observer import CallObserver
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.status import CallStatus
 from pixelserve_server.errors import NotFound, PermissionDenied
@@ -175,7 +175,7 @@ def test_what_a_transport_refuses_keeps_its_status_code_also_among_tritons(
     server: Callable[..., Server], recorded_call: Callable[..., Any]
 ) -> None:
     it, call = server(triton_status_codes=True), recorded_call()
-    it.dispatcher.refuse(TOGETHER, call, CallStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
+    it.dispatcher.refuse(TOGETHER, call, CallStatus(StatusCode.RESOURCE_EXHAUSTED, "too long", reason="too_large"))
     assert codes([call]) == ["RESOURCE_EXHAUSTED"]
     assert it.failure_counts.read() == {(TOGETHER, "RESOURCE_EXHAUSTED", "too_large"): 1}
 

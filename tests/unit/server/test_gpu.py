@@ -405,7 +405,7 @@ def test_a_gpu_that_does_not_answer_leaves_the_model_to_the_cpu_unless_it_is_ask
     gpu.refuses = "CUDA failure 100: no CUDA-capable device is detected"
     session = Session(model, SessionOptions(config={"cuda.use_tf32": "1"}))
     assert_doubles(session, 2)
-    assert session.notes == ("--session-option cuda.* is not used: the model is computed on the CPU",)
+    assert session.notes == ("--session-option cuda.* is not used: the model is computed by ONNX Runtime on the CPU",)
     with pytest.raises(StartupError, match=r"--device cuda: .*was loaded on CPU"):
         Session(model, GPU)
 

@@ -47,6 +47,8 @@ def metrics() -> Metrics:
         "digits",
         3,
         provider="CPUExecutionProvider",
+        engine="onnxruntime+openvino",
+        precision="float32+bfloat16",
         verified=True,
         load_s=1.5,
         batch_limit=lambda: 16,
@@ -264,7 +266,8 @@ def test_failures_are_counted_by_tritons_reasons(metrics: Metrics) -> None:
 def test_the_queue_the_load_and_the_provider_are_shown(metrics: Metrics) -> None:
     assert value(metrics, "nv_inference_pending_request_count") == 4
     assert value(metrics, "nv_model_load_duration_secs") == 1.5
-    assert value(metrics, "pixelserve_model_info", provider="CPUExecutionProvider", verified="true") == 1
+    computes = {"provider": "CPUExecutionProvider", "engine": "onnxruntime+openvino", "precision": "float32+bfloat16"}
+    assert value(metrics, "pixelserve_model_info", **computes, verified="true") == 1
 
 
 def test_a_version_that_is_not_loaded_shows_counters_and_nothing_that_loading_tells() -> None:

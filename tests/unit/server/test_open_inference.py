@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.log_settings import LogSettings
 from pixelserve_server.api.open_inference import OpenInference
@@ -134,7 +134,7 @@ def test_a_caller_that_leaves_marks_its_request_as_cancelled(
 
     batcher.submit = leave_first
     service.infer(call)
-    assert [status.code for status in call.failures] == [grpc.StatusCode.CANCELLED]
+    assert [status.code for status in call.failures] == [StatusCode.CANCELLED]
     assert call.replies == []
 
 
@@ -160,6 +160,6 @@ def test_outputs_that_cannot_be_written_are_answered_as_an_internal_error(
     asked.parameters["classification"].int64_param = 1
     service.infer(call, outputs=[asked])
     (status,) = call.failures
-    assert status.code is grpc.StatusCode.INTERNAL
+    assert status.code is StatusCode.INTERNAL
     assert call.replies == []
     assert [type(error) for error in service.logged] == [ValueError]

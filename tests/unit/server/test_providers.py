@@ -56,7 +56,11 @@ def test_a_provider_is_named_in_its_file_the_list_of_all_and_the_settings() -> N
 
 
 def test_every_provider_is_a_value_of_device() -> None:
-    assert set(get_args(Settings.model_fields["device"].annotation)) == {"auto", *(each.key for each in PROVIDERS)}
+    assert set(get_args(Settings.model_fields["device"].annotation)) == {"auto", *(each.device for each in PROVIDERS)}
+
+
+def test_every_engine_is_a_value_of_engine() -> None:
+    assert set(get_args(Settings.model_fields["engine"].annotation)) == {"auto", *(each.engine for each in PROVIDERS)}
 
 
 def test_every_flag_of_a_provider_is_a_setting_named_after_it() -> None:
@@ -137,7 +141,7 @@ def test_sessions_share_the_cores_unless_told_their_threads(
 
 def test_every_setting_of_sessions_reaches_them() -> None:
     asked = SessionOptions(
-        "cuda",
+        device="cuda",
         device_id=2,
         require_gpu=True,
         intra_op_threads=3,

@@ -41,6 +41,23 @@ def test_requests_are_merged_where_there_is_dynamic_batching_and_a_batch(text: s
     assert batching(text) == policy
 
 
+def target(value: str, default_s: float = 0.05) -> float:
+    """Returns the latency target of a model with this parameter, in seconds."""
+    text = f'parameters {{ key: "target_p99_ms" value {{ string_value: "{value}" }} }}'
+    return read_batching(FOLDER, text_format.Parse(text, pb.ModelConfig()), 100, default_s).target_p99_s
+
+
+def test_a_models_latency_target_overrides_the_servers() -> None:
+    assert read_batching(FOLDER, pb.ModelConfig(), 100, 0.05).target_p99_s == 0.05
+    assert (target("12.5"), target("0")) == (0.0125, 0.0)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", ""])
+def test_a_latency_target_that_is_no_time_is_refused(value: str) -> None:
+    with pytest.raises(RepositoryError, match=f'parameter target_p99_ms is "{value}"; expected milliseconds'):
+        target(value)
+
+
 def test_every_field_of_dynamic_batching_is_read() -> None:
     policy = dynamic(
         """

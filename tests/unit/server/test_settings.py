@@ -134,6 +134,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "warmup_mib": ("64", 64),
     "run_on_arrival": ("false", False),
     "shed_delay_ms": ("250", 250.0),
+    "target_p99_ms": ("50", 50.0),
     "max_connections": ("15", 15),
     "max_header_kib": ("32", 32),
     "idle_connection_timeout_s": ("60", 60.0),

@@ -6,24 +6,25 @@ import grpc
 import pytest
 
 from pixelserve_server import errors
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.status import CODES, CallStatus, as_triton, status_of
 
 EXPECTED = {
-    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
-    errors.RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    errors.Unloading: grpc.StatusCode.UNAVAILABLE,
-    errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    errors.Cancelled: grpc.StatusCode.CANCELLED,
-    errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
-    errors.InternalError: grpc.StatusCode.INTERNAL,
+    errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: StatusCode.NOT_FOUND,
+    errors.AlreadyExists: StatusCode.ALREADY_EXISTS,
+    errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: StatusCode.PERMISSION_DENIED,
+    errors.RateExceeded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: StatusCode.UNAVAILABLE,
+    errors.Unloading: StatusCode.UNAVAILABLE,
+    errors.QueueFull: StatusCode.RESOURCE_EXHAUSTED,
+    errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyStreams: StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+    errors.Cancelled: StatusCode.CANCELLED,
+    errors.Unimplemented: StatusCode.UNIMPLEMENTED,
+    errors.InternalError: StatusCode.INTERNAL,
 }
 
 
@@ -64,7 +65,7 @@ def test_triton_has_one_code_for_too_much_load_and_a_deadline_that_passed() -> N
     others = {kind: code for kind, code in EXPECTED.items() if as_triton(status(kind)).code is not code}
     too_much = {errors.QueueFull, errors.Overloaded, errors.TooManyStreams, errors.RateExceeded}
     assert others.keys() == {*too_much, errors.DeadlineExceeded}
-    assert {as_triton(status(kind)).code for kind in others} == {grpc.StatusCode.UNAVAILABLE}
+    assert {as_triton(status(kind)).code for kind in others} == {StatusCode.UNAVAILABLE}
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "€", "\N{GRINNING FACE}"])
@@ -81,3 +82,7 @@ def test_a_long_message_is_not_kept() -> None:
     first = status_of(errors.NotFound("x" * 1_000_000))
     assert first is status_of(errors.NotFound("x" * 2_000_000))
     assert len(first.message) < 3000
+
+
+def test_the_codes_are_those_of_grpc() -> None:
+    assert {code.name: code.value for code in StatusCode} == {code.name: code.value[0] for code in grpc.StatusCode}

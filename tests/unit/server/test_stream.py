@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 import pytest
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.admission import Admission, FailureCounts
+from pixelserve_server.api.codes import StatusCode
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.stream import InferStreams
 from pixelserve_server.errors import InvalidRequest, TooManyStreams, Unavailable
@@ -222,7 +222,7 @@ def test_a_drain_answers_what_was_accepted_refuses_the_next_and_ends_the_stream(
     assert [answer.infer_response.id for answer in answers] == ["0", "1", "2"]
     assert [answer.error_message[:11] for answer in answers] == ["", "", "UNAVAILABLE"]
     assert client.stream.status is not None
-    assert client.stream.status.code is grpc.StatusCode.UNAVAILABLE
+    assert client.stream.status.code is StatusCode.UNAVAILABLE
     with pytest.raises(Unavailable, match="stopping"):
         service.streams.open(None)
 
@@ -245,7 +245,7 @@ def test_the_end_of_all_streams_waits_until_they_are_closed(serve: Callable[...,
         writer.join(PATIENCE_S)
     for client in (idle, busy):
         assert client.stream.status is not None
-        assert client.stream.status.code is grpc.StatusCode.UNAVAILABLE
+        assert client.stream.status.code is StatusCode.UNAVAILABLE
 
 
 def test_a_stream_that_its_client_has_finished_ends_well_also_in_a_drain(serve: Callable[..., Service]) -> None:

@@ -164,6 +164,7 @@ def test_without_the_runtime_the_error_names_its_extra(
     for loaded in [each for each in sys.modules if each.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "pixelserve.openvino_runtime", raising=False)
     options = ("--name", "own", "--labels", own.labels, "--samples", own.samples, "--to", tmp_path / "models")
     ran = pixelserve("export", own.onnx, *options, "--also", name, "--also-to", tmp_path / "other")
     assert ran.exit_code == MissingLibraryError.exit_code

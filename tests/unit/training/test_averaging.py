@@ -48,7 +48,10 @@ def test_the_last_validation_figures_and_the_best_models_are_those_of_the_saved_
     settings = runs.Settings(recipe="small", seed=0, dataset="MNIST", dataset_sha256="")
     checkpoint = Checkpoint(tmp_path / "run", State(settings=settings, request={}))
     trained = network.fit(averaged, dataset, checkpoint)
-    _, held_out = datasets.hold_out(dataset.train, averaged.held_out)
+    train, held_out = datasets.hold_out(dataset.train, averaged.held_out)
+    (layer,) = averaging._normalizations(trained.model)
+    # Those of the weights that learn still hold a seventh of their initial zero.
+    assert float(np.mean(layer.moving_mean)) == pytest.approx(train.inputs.mean() / 255, rel=0.01)
     trained.save(tmp_path)
     history, best = trained.history, checkpoint.state.best
     assert best is not None

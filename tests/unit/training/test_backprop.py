@@ -142,7 +142,8 @@ def test_steps_and_step_size_can_be_chosen_and_are_kept(pixelserve: Command, tmp
     ran = pixelserve("train", "numpy-xor", "--epochs", 7, "--lr", 0.5, "--run-dir", tmp_path / "run")
     assert ran.exit_code == 0, ran.err
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert settings["learner"] == {"hidden": 4, "loss": "cross_entropy", "learning_rate": 0.5, "epochs": 7}
+    own = {"hidden": 4, "loss": "cross_entropy", "learning_rate": 0.5, "epochs": 7}
+    assert settings["learner"] == {"held_out": 0.0, "folds": None, **own}
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())["loss"]) == 7
 
 

@@ -94,7 +94,7 @@ def test_a_cross_validated_run_says_each_folds_accuracy_and_keeps_a_model_of_all
     ran = pixelserve("train", "small", "--data-dir", data_dir, "--run-dir", run, "--folds", 2)
     assert ran.exit_code == 0, ran.err
     assert learned_from == [32, 32, 64]
-    assert [line.split()[0] for line in ran.out.splitlines()] == ["fold", "fold", "mean", "test", "wrote"]
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["fold", "fold", "mean", "cross-validation", "wrote"]
     kept = json.loads((run / "metrics.json").read_text())["cross_validation"]
     assert [f"{accuracy:.2%}" for accuracy in kept["accuracies"]] == [
         line.split()[-1] for line in ran.out.splitlines()[:2]

@@ -38,15 +38,17 @@ def test_the_train_command_writes_a_whole_run_folder(pixelserve: Command, data_d
     assert result["run"] == str(run)
     assert "epoch 1/1" in ran.err
     assert sorted(path.name for path in run.iterdir()) == [
+        "figures.json",
         "history.json",
         "metrics.json",
         "model.keras",
+        "options.json",
         "pictures",
         "report.html",
         "settings.json",
         "versions.json",
     ]
-    assert json.loads((run / "metrics.json").read_text())["test"]["metrics"]["accuracy"] == result["accuracy"]
+    assert json.loads((run / "metrics.json").read_text())["validation"]["metrics"]["accuracy"] == result["accuracy"]
     assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
 
 

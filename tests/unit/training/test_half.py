@@ -16,6 +16,7 @@ from pixelserve_training.errors import ParityError, UsageError
 from pixelserve_training.exporting import half, precision
 from pixelserve_training.exporting.export import Exported, Target, export_file, export_run
 from pixelserve_training.measuring import timing
+from pixelserve_training.running import fit
 from pixelserve_training.runtime import OnnxModel
 
 Command = Callable[..., Any]
@@ -75,10 +76,10 @@ def test_inputs_and_outputs_keep_their_types_and_the_weights_are_halves(cnn: Pat
 def test_golden_outputs_are_the_originals_within_the_tolerance_of_float16(cnn: Path) -> None:
     card, golden = read_card(cnn / "card.json"), read_golden(cnn / "golden.npz")
     verify_model_file(card, cnn / "model.onnx")
-    assert [(entry.precision, entry.tolerance) for entry in card.parity] == [("float16", 4e-3), ("float16", 4e-2)]
+    assert [(entry.precision, entry.tolerance) for entry in card.parity] == [("float16", 1e-2), ("float16", 4e-2)]
     original = loaded(CNN / "1").run(golden.inputs)["probabilities"]
     np.testing.assert_array_equal(golden.outputs["probabilities"], original)
-    assert 0 < replay(golden, loaded(cnn).run, card.tolerance("CPUExecutionProvider")) <= 4e-3
+    assert 0 < replay(golden, loaded(cnn).run, card.tolerance("CPUExecutionProvider")) <= 1e-2
 
 
 def test_the_card_says_what_float16_costs(cnn: Path, digits: Path) -> None:
@@ -104,7 +105,15 @@ def test_a_run_is_compared_with_keras_and_checked_on_training_images(
     assert card.reference is not None
     assert card.reference.framework == "keras"
     assert card.parity[0].max_abs_error is not None
-    assert 1e-6 < card.parity[0].max_abs_error <= 4e-3
+    assert 1e-6 < card.parity[0].max_abs_error <= 1e-2
+
+
+def test_a_regression_has_the_tolerance_of_float16_relative_to_its_targets(tmp_path: Path) -> None:
+    fit.train("blood-fat", data_dir=None, run_dir=tmp_path / "run", overrides={"epochs": 1})
+    card = export_run(tmp_path / "run", Target(tmp_path / "models", precision="float16"), data_dir=None).card
+    assert card.quantization is None
+    assert card.parity[0].tolerance > 1
+    assert card.parity[0].max_abs_error is not None
 
 
 def test_the_command_prints_what_float16_costs(pixelserve: Command, digits: Path, tmp_path: Path) -> None:

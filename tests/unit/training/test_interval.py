@@ -2,7 +2,7 @@
 
 import pytest
 
-from pixelserve_training.measuring.interval import wilson
+from pixelserve.interval import wilson
 
 
 @pytest.mark.parametrize(

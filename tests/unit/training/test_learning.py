@@ -9,6 +9,7 @@ import pytest
 from pixelserve_training import datasets, zoo
 from pixelserve_training.datasets import Array, Split
 from pixelserve_training.learners import network
+from pixelserve_training.measuring import calibrate
 from pixelserve_training.recipe import KerasRecipe, Optimizer
 from pixelserve_training.zoo import augmentation
 
@@ -25,6 +26,7 @@ def test_the_temperature_is_found_on_the_held_out_samples(
     random = np.random.default_rng(0)
     samples = Split(random.integers(0, 256, (24, 28, 28, 1), dtype=np.uint8), random.integers(0, 10, 24))
     seen: list[list[int]] = []
+    monkeypatch.setattr(calibrate, "LEAST_SAMPLES", 8)
     monkeypatch.setattr(network, "find_temperature", lambda _, labels: seen.append(labels.tolist()) or 2.0)
     train, held_out = samples.take(np.arange(16)), samples.take(np.arange(16, 24))
     trained = network.fit_splits(replace(small_recipe, calibrated=True), train, held_out, classes=10)

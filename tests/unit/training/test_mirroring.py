@@ -14,6 +14,7 @@ from pixelserve_training.exporting.converters.tf2onnx import to_onnx
 from pixelserve_training.exporting.signature import keras_signature
 from pixelserve_training.learners import network
 from pixelserve_training.learners.mirroring import mirrored
+from pixelserve_training.measuring import calibrate
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.running import runs
 from pixelserve_training.running.checkpoint import Checkpoint, State
@@ -72,7 +73,10 @@ def test_what_ends_otherwise_is_refused(keras: Any) -> None:
         mirrored(model)
 
 
-def test_a_recipe_that_says_so_trains_a_mirrored_network(small_recipe: KerasRecipe, data_dir: Path) -> None:
+def test_a_recipe_that_says_so_trains_a_mirrored_network(
+    small_recipe: KerasRecipe, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "LEAST_SAMPLES", 16)
     dataset = datasets.load("mnist", data_dir)
     recipe = replace(small_recipe, precision="mixed_bfloat16", mirrored=True, held_out=0.25, calibrated=True)
     trained = network.fit(recipe, dataset)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
+from pixelserve.interval import wilson
 from pixelserve_training.measuring.evaluate import confusion, measure
-from pixelserve_training.measuring.interval import wilson
 from pixelserve_training.measuring.per_class import per_class
 
 NAMES = ("cat", "dog", "owl")

@@ -43,9 +43,9 @@ def export(folder: Path, tolerance: float | None = None, **options: Any) -> Expo
     [
         (FLOAT, FLOAT, 1, "float32", 1e-5),
         (FLOAT, FLOAT, 12_000, "float32", 0.11),
-        (FLOAT, HALF, 1, "float16", 4e-3),
-        (HALF, HALF, 1, "float16", 4e-3),
-        (HALF, HALF, 120, "float16", 0.44),
+        (FLOAT, HALF, 1, "float16", 1e-2),
+        (HALF, HALF, 1, "float16", 1e-2),
+        (HALF, HALF, 120, "float16", 1.1),
         (DOUBLE, DOUBLE, 1, "float64", 1e-5),
     ],
 )

@@ -272,7 +272,7 @@ def test_calibration_takes_five_hundred_samples_from_all_over_in_a_fixed_order()
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-def test_a_run_is_calibrated_on_its_training_images_and_measured_on_the_test_images(
+def test_a_run_is_calibrated_on_its_training_images_and_measured_on_held_out_ones(
     run_folder: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A model of one step on noise is right or wrong by accident.
@@ -282,7 +282,8 @@ def test_a_run_is_calibrated_on_its_training_images_and_measured_on_the_test_ima
     assert (card.quantization.calibration_split, card.quantization.calibration_samples) == ("train", 64)
     assert card.quantization.original.framework == "keras"
     assert card.evaluation is not None
-    assert (card.evaluation.split, card.evaluation.samples) == ("test", 32)
+    assert (card.evaluation.split, card.evaluation.samples) == ("validation", 11)
+    assert card.quantization.compared_split == "validation"
 
 
 def test_an_int8_version_may_follow_a_float32_one(cnn: Path, digits: Path, tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ def test_the_command_prints_figures_beside_the_cards_and_the_confusion(
     assert lines[0] == "own version 1: 90 samples of samples.npz (samples)"
     figures = lines[: lines.index("")]
     rows = {line.rsplit(maxsplit=2)[0]: line.split()[-2:] for line in figures if "%" in line}
+    interval = next(line for line in figures if line.startswith("95 % interval"))
+    low, high = again(repository, samples).interval or (0, 1)
+    assert interval.count(f"{low:.2%} to {high:.2%}") == 2
+    rows = {name: shown for name, shown in rows.items() if not name.startswith("95 % interval")}
     assert list(rows) == ["accuracy", *(f"recall of {label}" for label in LABELS)]
     assert all(measured == claimed for measured, claimed in rows.values())
     table = lines[lines.index("confusion: predicted label by column") + 1 :]

@@ -195,7 +195,7 @@ def test_resume_starts_a_run_and_keeps_a_finished_one(train: Command, tmp_path: 
     assert repeated.exit_code == 0, repeated.err
     assert "is finished; nothing is trained" in repeated.err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert json.loads(repeated.out)["accuracy"] == metrics["test"]["metrics"]["accuracy"]
+    assert json.loads(repeated.out)["accuracy"] == metrics["training"]["metrics"]["accuracy"]
     assert (tmp_path / "run" / "model.keras").stat().st_mtime_ns == before
     other = train("--epochs", 2, "--resume")
     assert other.exit_code == 2

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ def test_a_gates_four_rows_are_learned_from_and_measured_on(name: str, outputs: 
     assert dataset.train.inputs.dtype == np.float32
     assert dataset.train.inputs.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert dataset.train.targets.tolist() == outputs
-    assert dataset.quoted == ("training", dataset.train)
+    assert dataset.quoted(held_out=0.25) == ("training", dataset.train)
 
 
 def test_gates_with_the_same_rows_have_hashes_of_their_own() -> None:
@@ -25,7 +27,7 @@ def test_blood_fat_is_a_regression_on_age_and_weight_of_25_people() -> None:
     assert dataset.train.inputs.shape == (25, 2)
     assert dataset.train.inputs[0].tolist() == [46, 84]
     assert dataset.train.targets[0] == 354
-    assert dataset.quoted[0] == "training"
+    assert dataset.quoted(held_out=0.0)[0] == "training"
 
 
 @pytest.mark.slow
@@ -34,9 +36,15 @@ def test_iris_holds_ten_flowers_of_each_species_out_for_the_test() -> None:
     assert dataset.labels == ("setosa", "versicolor", "virginica")
     assert np.bincount(dataset.test.targets).tolist() == [10, 10, 10]
     assert np.bincount(dataset.train.targets).tolist() == [40, 40, 40]
-    name, split = dataset.quoted
-    assert name == "test"
-    assert split is dataset.test
+
+
+@pytest.mark.slow
+def test_figures_are_of_held_out_samples_unless_the_test_split_is_free_to_read() -> None:
+    dataset = datasets.load("iris", None)
+    name, split = dataset.quoted(held_out=0.25)
+    assert (name, len(split)) == ("validation", 30)
+    assert dataset.quoted(held_out=0.0) == ("training", dataset.train)
+    assert replace(dataset, sealed=False).quoted(held_out=0.25) == ("test", dataset.test)
 
 
 @pytest.mark.slow

@@ -48,6 +48,11 @@ def test_the_header_names_the_figure_that_the_recipe_claims(recipe: Any) -> None
     assert f"pixelserve train {recipe.name}" in header
 
 
+@pytest.mark.parametrize("recipe", [each for each in zoo.recipes() if each.dataset in datasets.IMAGE_SHAPES])
+def test_an_image_recipe_holds_out_10000_images(recipe: Any) -> None:
+    assert round(recipe.held_out * (50_000 if recipe.dataset == "cifar10" else 60_000)) == 10_000
+
+
 @pytest.mark.parametrize("recipe", zoo.recipes(), ids=lambda recipe: recipe.name)
 def test_a_recipe_reaches_its_goal_or_its_header_says_that_it_does_not(recipe: Any) -> None:
     header = " ".join(MODULES[recipe.name].__doc__.split())

@@ -1,6 +1,5 @@
 """OpenVINO's IR: read from the ONNX file, written and run by OpenVINO."""
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,18 +22,14 @@ _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
 def library() -> Any:
-    """Imports OpenVINO without telemetry; everything imports it through this function.
-
-    By itself `import openvino` reports to Google Analytics, from a forked process, and so does its `convert_model`:
-    both by the package openvino-telemetry, which its wheel requires. Where that cannot be imported, it uses a stub.
+    """Imports OpenVINO without telemetry.
 
     Raises:
         MissingLibraryError: openvino is not installed.
     """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # Python's way to forbid an import
     with frameworks.named_where_missing(extra="openvino"):
-        import openvino
-    return openvino
+        from pixelserve.openvino_runtime import ov
+    return ov
 
 
 def make(source: "Source", model: OnnxModel) -> Made:

@@ -2,6 +2,11 @@
 
 from math import sqrt
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # It needs pydantic, which the client's installation lacks.
+    from .figures import Evaluation
 
 # Two-sided 95 %: 1.96 standard deviations.
 _Z = NormalDist().inv_cdf(0.975)
@@ -29,3 +34,11 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     half = _Z / scale * sqrt(accuracy * (1 - accuracy) / samples + (_Z / (2 * samples)) ** 2)
     # Exact at the ends, despite rounding errors of 1e-17.
     return (0.0 if not correct else centre - half, 1.0 if correct == samples else centre + half)
+
+
+def interval_of(evaluation: "Evaluation") -> tuple[float, float] | None:
+    """Returns the interval of an accuracy, or None for a regression, and for samples that the model learned."""
+    accuracy = evaluation.metrics.get("accuracy")
+    if accuracy is None or evaluation.split == "training":
+        return None
+    return wilson(round(accuracy * evaluation.samples), evaluation.samples)

@@ -1,0 +1,235 @@
+"""Runs a race for one version and writes its winner into tuning.json."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pixelserve.external_data import find_model_file, sha256_of
+
+from ...engine.cores import usable_cores
+from ...engine.curve import LatencyCurve, powers_of_two
+from ...engine.providers import PROVIDERS, EngineChoice
+from ...errors import BusyMachineError, RepositoryError
+from ...repository.config import model_file_name, read_config
+from ...repository.layout import ModelFolder
+from ...repository.tuned import Engine, Machine, TunedVersion, tuning_path, write_tuning
+from .candidates import Candidate, candidates, default_candidate
+from .measurements import Entry, speedup
+from .process import TrialProcess
+from .queueing import best_delay_us
+from .race import Effort, Labelled, Race
+from .trace import Trace
+from .trial import Job
+
+MAX_SPREAD = 0.10
+"""How far the middle half of repeated rounds may differ, as a fraction of their median, before nothing is written."""
+# A winner must beat the default by more than measurements of the same thing differ.
+_LEAST_SPEEDUP = 1.05
+# A lone request may not take longer than this many times the default's.
+_LONE = 1.03
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the operator asks for."""
+
+    samples: Labelled | None = None
+    """Labelled samples, or None."""
+    trace: Trace | None = None
+    """A recorded workload, or None."""
+    int8_model: Path | None = None
+    """The int8 form of the model, or None."""
+    most_loss: float = 0.001
+    """Accuracy that a candidate may lose, a fraction of 1."""
+    most_spread: float = MAX_SPREAD
+    """See `MAX_SPREAD`."""
+    rounds: int = 5
+    """Rounds over all candidates and sizes."""
+    seconds: float = 0.1
+    """Time of one measurement."""
+    output: Path | None = None
+    """The file to write; None: tuning.json in the model's folder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a race found."""
+
+    entries: list[Entry]
+    """All candidates; the default is the first."""
+    sizes: tuple[int, ...]
+    """The measured batch sizes."""
+    weights: dict[int, float]
+    """By batch size, its share of all rows in the workload that decided."""
+    tuned: TunedVersion | None
+    """What was written, or None if nothing beat the default."""
+    winner: Entry | None
+    """The winning row, or None."""
+    why: str
+    """What decided, in one sentence."""
+    written: Path | None
+    """The written file, or None."""
+    spread: float
+    """How far rounds of the default differed, as a fraction."""
+    speedups: dict[str, float] = field(default_factory=dict)
+    """By candidate's title, its speed-up for the workload; those that are in the race."""
+
+
+def autotune(
+    folder: ModelFolder,
+    version: int,
+    wishes: Wishes,
+    on_step: Callable[[str], object],
+    start: Callable[[Job], TrialProcess] = TrialProcess,
+) -> Outcome:
+    """Measures all candidates and writes the winner.
+
+    Args:
+        folder: the model's folder.
+        version: the version's number.
+        wishes: what the operator asks for.
+        on_step: called with each step, for the progress bar.
+        start: makes a candidate's process; tests make others.
+
+    Raises:
+        RepositoryError: the default engine cannot serve the version, or the file cannot be written.
+        BusyMachineError: repeated rounds differ too much.
+    """
+    cores = usable_cores()
+    model = find_model_file(folder.version_path(version), model_file_name(read_config(folder)))
+    with Race(folder, version, on_step, start) as race:
+        default = race.enter(default_candidate(cores))
+        if default.out:
+            raise RepositoryError(f"the default engine cannot serve it: {default.out}", path=model)
+        for candidate in candidates(cores, wishes.int8_model):
+            if candidate != default.candidate:
+                race.enter(candidate)
+        if wishes.samples is not None:
+            race.check_accuracy(wishes.samples, wishes.most_loss)
+        sizes = _sizes(race.max_batch_size, wishes.trace)
+        effort = Effort(sizes, wishes.rounds, wishes.seconds)
+        race.measure(effort)
+        _check_quiet(default, wishes)
+        weights = _weights(sizes, race.max_batch_size, wishes.trace)
+        winner = _winner(race.entries, default, weights, sizes)
+        if winner is not None and _is_slower_alone(winner, default):
+            winner = _beside_default(race, winner, default, effort, wishes)
+        _check_quiet(default, wishes)
+    speedups = {
+        each.candidate.title: speedup(each, default, weights) for each in race.entries if not each.out and each.rates
+    }
+    if winner is None:
+        why = f"nothing beat {default.candidate.title} by more than {_LEAST_SPEEDUP - 1:.0%}"
+        return Outcome(race.entries, sizes, weights, None, None, why, None, default.spread, speedups)
+    tuned = _record(winner, default, weights, sha256_of(model), wishes.trace)
+    path = wishes.output or tuning_path(folder)
+    write_tuning(path, version, tuned)
+    why = _why(winner, default, tuned)
+    return Outcome(race.entries, sizes, weights, tuned, winner, why, path, default.spread, speedups)
+
+
+def _sizes(max_batch_size: int, trace: Trace | None) -> tuple[int, ...]:
+    """Returns the batch sizes to measure: powers of two, so thresholds can be found, and the requests of a trace."""
+    largest = max(max_batch_size, 1)
+    asked = set(trace.shares()) if trace is not None else {8, 32}
+    return tuple(sorted({size for size in {*powers_of_two(largest), *asked} if size <= largest}))
+
+
+def _weights(sizes: tuple[int, ...], max_batch_size: int, trace: Trace | None) -> dict[int, float]:
+    """Returns which batch sizes decide: those of a trace's requests, else full batches and requests of 8 and more."""
+    if trace is not None:
+        shares = trace.shares()
+        return {size: shares[size] for size in sizes if size in shares} or {sizes[-1]: 1.0}
+    chosen = [size for size in (8, 32, max(max_batch_size, 1)) if size in sizes] or [sizes[-1]]
+    return dict.fromkeys(chosen, 1 / len(set(chosen)))
+
+
+def _check_quiet(default: Entry, wishes: Wishes) -> None:
+    if default.spread > wishes.most_spread:
+        raise BusyMachineError(
+            f"repeated rounds of the same differ by {default.spread:.0%}, more than {wishes.most_spread:.0%}: "
+            f"something else uses this machine; nothing was written. Stop it and try again"
+        )
+
+
+def _winner(entries: list[Entry], default: Entry, weights: dict[int, float], sizes: tuple[int, ...]) -> Entry | None:
+    """Returns the fastest candidate that can be served, if it clearly beats the default."""
+    racing = [each for each in entries if not each.out and each.candidate.can_be_served and each is not default]
+    measured = [each for each in racing if set(each.rates) == set(sizes)]
+    best = max(measured, key=lambda each: speedup(each, default, weights), default=None)
+    return best if best is not None and speedup(best, default, weights) >= _LEAST_SPEEDUP else None
+
+
+def _is_slower_alone(entry: Entry, default: Entry) -> bool:
+    return entry.time_us(1) > _LONE * default.time_us(1)
+
+
+def _beside_default(race: Race, winner: Entry, default: Entry, effort: Effort, wishes: Wishes) -> Entry | None:
+    """Returns a winner that leaves small batches to the default engine, measured; None if that does not help.
+
+    It has the winner's threads per run, or the default's if fewer would make a lone request slower.
+    """
+    threshold = next((rows for rows in effort.sizes if rows > 1 and winner.time_us(rows) < default.time_us(rows)), None)
+    if threshold is None:
+        return None
+    large = replace(winner.candidate.engines[-1], from_rows=threshold)
+    layouts = {
+        (winner.candidate.threads, winner.candidate.sessions),
+        (default.candidate.threads, default.candidate.sessions),
+    }
+    tried: list[Entry] = []
+    for threads, sessions in sorted(layouts):
+        entry = race.enter(Candidate((*default.candidate.engines, large), threads, sessions))
+        if not entry.out:
+            tried.append(entry)
+    # The default again, so both were measured in the same rounds.
+    default.rates.clear()
+    default.times_us.clear()
+    race.measure(effort, [default, *tried])
+    weights = _weights(effort.sizes, race.max_batch_size, wishes.trace)
+    good = [each for each in tried if not each.out and not _is_slower_alone(each, default)]
+    return _winner([default, *good], default, weights, effort.sizes)
+
+
+def _record(
+    winner: Entry, default: Entry, weights: dict[int, float], model_sha256: str, trace: Trace | None
+) -> TunedVersion:
+    candidate = winner.candidate
+    sizes = tuple(sorted(winner.rates))
+    limit = LatencyCurve(sizes, tuple(int(winner.time_us(rows) * 1e3) for rows in sizes)).best_size
+    slow = {provider.engine for provider in PROVIDERS if provider.new_shapes_are_slow and not provider.on_gpu}
+    pads = any(each.engine in slow for each in candidate.engines)
+    times_us = {rows: winner.time_us(rows) for rows in sizes}
+    delay_us = best_delay_us(trace, times_us, candidate.sessions, limit) if trace is not None else 0
+    return TunedVersion(
+        machine=Machine.here(),
+        model_sha256=model_sha256,
+        engines=tuple(Engine(**_fields(each)) for each in candidate.engines),
+        threads=candidate.threads,
+        sessions=candidate.sessions,
+        buckets=_buckets(sizes[-1], limit) if pads else (),
+        batch_limit=limit,
+        queue_delay_us=delay_us,
+        speedup=round(speedup(winner, default, weights), 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    ).sealed()
+
+
+def _fields(choice: EngineChoice) -> dict[str, object]:
+    return {"engine": choice.engine, "precision": choice.precision, "from_rows": choice.from_rows}
+
+
+def _buckets(largest: int, limit: int) -> tuple[int, ...]:
+    """Returns batch sizes to pad to: powers of two, and multiples of 8 up to the limit, which requests of 8 fill."""
+    eights = range(8, limit + 1, 8) if limit <= 64 else ()
+    return tuple(sorted({*powers_of_two(largest), *eights}))
+
+
+def _why(winner: Entry, default: Entry, tuned: TunedVersion) -> str:
+    lone = winner.time_us(1) / default.time_us(1)
+    return (
+        f"{winner.candidate.title} computes the workload {tuned.speedup:.2f} times as fast as "
+        f"{default.candidate.title}, a lone request in {math.ceil(lone * 100) / 100:.2f} of its time"
+    )

@@ -1,0 +1,162 @@
+"""A user's own recipe: errors name the file, the line and the remedy, before anything is trained."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelserve_training import datasets, recipe_file
+from pixelserve_training.errors import DataError, UsageError
+from pixelserve_training.recipe import KerasRecipe
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "tests" / "data" / "tiny"
+Command = Callable[..., Any]
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+PROLOGUE = "from pixelserve_training import KerasRecipe\n"
+MADE = 'RECIPE = KerasRecipe(name="mine", dataset="mnist", build=build, epochs=1, batch_size=50)\n'
+NETWORK = """
+def build(classes):
+    import keras
+    return keras.Sequential([
+        keras.Input({input}),
+        keras.layers.Flatten(),
+        keras.layers.Dense({width}, activation={activation}),
+    ])
+"""
+GOOD = {"input": '(28, 28, 1), dtype="uint8"', "width": "classes", "activation": '"softmax"'}
+
+
+def network(**changes: str) -> str:
+    return PROLOGUE + NETWORK.format(**GOOD | changes) + MADE
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "my_recipe.py"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", r"my_recipe\.py has no RECIPE; add one, such as RECIPE = KerasRecipe\("),
+        ("RECIPE = {'name': 'mine'}\n", r"RECIPE is a dict; expected a .*KerasRecipe"),
+        ("x = 1\nimport not_there\n", r"my_recipe\.py, line 2: ModuleNotFoundError: No module named 'not_there'"),
+        ("x = 1\n\ny = (\n", r"my_recipe\.py, line 3: SyntaxError: '\(' was never closed"),
+        ("def f():\n    return 1 / 0\n\nf()\n", r"my_recipe\.py, line 2: ZeroDivisionError"),
+        (PROLOGUE + "RECIPE = KerasRecipe(name='mine')\n", r"my_recipe\.py, line 2: TypeError: .*missing"),
+        (
+            PROLOGUE + "build = print\n" + MADE.replace("mine", "my digits"),
+            'the recipe\'s name is "my digits"; expected',
+        ),
+        (PROLOGUE + "build = print\n" + MADE.replace("mine", "mnist-cnn"), "mnist-cnn is that of a recipe in the zoo"),
+    ],
+)
+def test_a_file_that_defines_no_recipe_is_refused(write: Callable[[str], Path], text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        recipe_file.read(write(text))
+
+
+def test_a_file_that_does_not_exist_is_refused(pixelserve: Command, tmp_path: Path) -> None:
+    ran = pixelserve("train", tmp_path / "other.py")
+    assert ran.exit_code == 2
+    assert "other.py: No such file or directory; give a Python file with a RECIPE" in ran.err
+
+
+def test_a_file_may_import_what_lies_beside_it(write: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "beside_the_recipe.py").write_text("EPOCHS = 7\n")
+    text = "from beside_the_recipe import EPOCHS\n" + network().replace("epochs=1", "epochs=EPOCHS")
+    recipe = recipe_file.read(write(text)).recipe
+    assert isinstance(recipe, KerasRecipe)
+    assert recipe.epochs == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            network(input='(32, 32, 3), dtype="uint8"'),
+            "takes uint8 [None, 32, 32, 3], but MNIST has uint8 [None, 28, 28, 1]",
+        ),
+        (network(input="(28, 28, 1)"), "takes float32 [None, 28, 28, 1], but MNIST has uint8"),
+        (network(width="7"), "gives [None, 7], but sparse_categorical_crossentropy on MNIST needs [None, 10]"),
+        (network(activation="None"), "outputs are not probabilities"),
+        (network(width="classes, widht=3"), "my_recipe.py, line 8: "),
+        (network().replace("return keras.Sequential", "return tuple"), "build returns a tuple; expected a Keras model"),
+        (network().replace('"mnist"', '"minst"'), 'there is no data set "minst"; there are: and, blood-fat'),
+        (network().replace('dataset="mnist"', "dataset=dict"), "own data is a dict; expected a Dataset"),
+        (network().replace("epochs=1", 'loss="mean_squared_error", epochs=1'), "mean_squared_error does not fit MNIST"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_it_is_trained(
+    pixelserve: Command, write: Callable[[str], Path], tmp_path: Path, text: str, message: str
+) -> None:
+    ran = pixelserve("train", write(text), "--data-dir", TINY, "--run-dir", tmp_path / "run")
+    assert ran.exit_code == 2
+    assert message in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_is_not_resumed_with_another_file(
+    pixelserve: Command, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = ("--data-dir", TINY, "--run-dir", tmp_path / "run")
+    assert pixelserve("train", write(network()), *run).exit_code == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["own_recipe"]["sha256"] == recipe_file.read(write(network())).sha256
+    assert "is finished; nothing is trained" in pixelserve("train", write(network()), *run, "--resume").err
+    ran = pixelserve("train", write(network() + "# changed\n"), *run, "--resume")
+    assert ran.exit_code == 2
+    assert "its file has changed; restore it, or start another run" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("train", "labels", "message"),
+    [
+        ((np.zeros((2, 3)), np.zeros(3, int)), ("a", "b"), "2 samples with 3 targets"),
+        ((np.zeros((0, 3)), np.zeros(0, int)), ("a", "b"), "0 samples with 0 targets"),
+        (
+            (np.zeros((2, 4, 4, 1)), np.zeros(2, int)),
+            ("a", "b"),
+            r"samples are float64 \[2, 4, 4, 1\]; expected images uint8",
+        ),
+        ((np.full((2, 3), np.nan), np.zeros(2, int)), ("a", "b"), "a sample has NaN or infinity"),
+        ((np.zeros((2, 3)), np.zeros((2, 1), int)), ("a", "b"), r"targets are \[2, 1\]"),
+        ((np.zeros((2, 3)), np.array([0, 2])), ("a", "b"), "int64 from 0 to 2; expected integers from 0 to 1"),
+        ((np.zeros((2, 3)), np.zeros(2)), ("a", "b"), "targets are float64"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(train: Any, labels: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        datasets.from_arrays("mine", train, labels=labels)
+
+
+def test_splits_of_other_shapes_are_refused() -> None:
+    with pytest.raises(DataError, match=r"training samples are \[3\], test samples \[4\]"):
+        datasets.from_arrays("mine", (np.zeros((2, 3)), np.zeros(2)), (np.zeros((2, 4)), np.zeros(2)))
+
+
+def test_the_kind_of_a_data_set_follows_from_its_arrays() -> None:
+    rows, images = np.zeros((2, 3)), np.zeros((2, 4, 4, 1), np.uint8)
+    made = [
+        datasets.from_arrays("mine", (rows, np.array([0, 1])), labels=("a", "b")),
+        datasets.from_arrays("mine", (images, np.array([0, 1])), labels=("a", "b")),
+        datasets.from_arrays("mine", (rows, np.array([0.5, 1])), target="value"),
+    ]
+    assert [dataset.task for dataset in made] == ["tabular", "image", "regression"]
+    assert [dataset.train.inputs.dtype.name for dataset in made] == ["float32", "uint8", "float32"]
+    assert len({dataset.sha256 for dataset in made}) == 3
+    assert made[0].test is made[0].train
