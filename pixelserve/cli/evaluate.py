@@ -152,14 +152,12 @@ def _print_figures(found: Any) -> None:
         if name == "accuracy":
             of_card = _interval(interval_of(claims)) if claims else ""
             terminal.add_row(shown, "95 % interval", _interval(found.interval), of_card)
-    balanced = measured.evaluation.balanced_accuracy
-    if balanced is not None:
-        interval = _interval(measured.evaluation.balanced_accuracy_interval)
-        before = _percent(claims.balanced_accuracy if claims else None)
-        terminal.add_row(shown, "balanced accuracy", _percent(balanced), before)
-        terminal.add_row(
-            shown, "95 % interval", interval, _interval(claims.balanced_accuracy_interval if claims else None)
-        )
+    if measured.evaluation.balanced_accuracy is not None:
+        parts = (measured.evaluation, claims)
+        balanced = [_percent(each.balanced_accuracy) if each else "" for each in parts]
+        terminal.add_row(shown, "balanced accuracy", *balanced)
+        intervals = [_interval(each.balanced_accuracy_interval) if each else "" for each in parts]
+        terminal.add_row(shown, "95 % interval", *intervals)
     for label, recall in measured.evaluation.per_class_recall.items():
         terminal.add_row(
             shown,
@@ -167,15 +165,11 @@ def _print_figures(found: Any) -> None:
             _percent(recall),
             _percent(claims.per_class_recall.get(label) if claims else None),
         )
-    for label, each in measured.evaluation.per_class.items():
-        claimed_of = claims.per_class.get(label) if claims else None
-        for name in ("precision", "f1"):
-            terminal.add_row(
-                shown,
-                f"{'F1' if name == 'f1' else name} of {label}",
-                _percent(getattr(each, name)),
-                _percent(getattr(claimed_of, name, None)),
-            )
+    for name, shown_as in (("precision", "precision"), ("f1", "F1")):
+        for label, each in measured.evaluation.per_class.items():
+            before = claims.per_class.get(label) if claims else None
+            figures = [_percent(getattr(part, name, None)) for part in (each, before)]
+            terminal.add_row(shown, f"{shown_as} of {label}", *figures)
     if measured.calibration:
         claimed = card.calibration.expected_calibration_error if card.calibration else None
         name = f"ECE ({measured.calibration.bins} bins)"

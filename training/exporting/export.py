@@ -79,10 +79,8 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     """
     settings = runs.read_settings(run)
     own = kept.are_in(run)
-    recipe = settings.own_recipe or (runs.OwnRecipe() if own else _of_zoo(settings.recipe))
-    # Pictures that were given to another data set's recipe, rather than data that a recipe brought along.
-    replaced = own and (settings.own_recipe is None or recipe.data is not None)
-    name = settings.dataset if replaced else settings.recipe
+    recipe = settings.own_recipe or _of_zoo(settings.recipe, own=own)
+    name = settings.dataset if own and recipe.data is not None else settings.recipe
     slot = choose_slot(target.repository, target.name or name, target.version)
     if own:
         dataset = kept.read(run, name=settings.dataset, sha256=settings.dataset_sha256)
@@ -98,8 +96,8 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         labels=dataset.labels,
         dataset=DataSet(name=dataset.name, sha256=dataset.sha256, note=dataset.note),
         split=split,
-        # A user's pictures are learned as the run's options say, whatever the recipe declares.
-        picture=settings.learner.get("picture", "") if replaced else recipe.picture,
+        # A user's pictures are learned as the run's options say, whatever a public data set's recipe declares.
+        picture=settings.learner.get("picture", "") if own and recipe.data is not None else recipe.picture,
         recipe=settings.recipe,
         seed=settings.seed,
         temperature=runs.read_temperature(run),
@@ -123,7 +121,10 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     )
 
 
-def _of_zoo(name: str) -> runs.OwnRecipe:
+def _of_zoo(name: str, *, own: bool) -> runs.OwnRecipe:
+    if own:
+        # A user's pictures: the run's folder has them.
+        return runs.OwnRecipe(data="")
     recipe = zoo.find(name)
     return runs.OwnRecipe(data=str(recipe.dataset), picture=recipe.picture)
 

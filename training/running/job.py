@@ -144,6 +144,7 @@ def _own_pictures(recipe: Recipe, request: Request, images: Path) -> tuple[Recip
     """Returns a recipe for a user's own pictures, the pictures, and what the settings add to the recipe's values."""
     spec = own.spec_of(recipe, request.pictures)
     dataset = own_pictures.load(images, spec, skip_broken=request.skip_broken)
+    recipe = with_share(recipe, dataset)
     epochs_chosen = "epochs" in request.overrides
     recipe = own.adapt(recipe, request.pictures, spec, dataset, epochs_chosen=epochs_chosen)
     if recipe.name != own.TRANSFER:

@@ -171,7 +171,7 @@ def _with_backbone(
     rate = recipe.optimizer.learning_rate * _TUNING_RATE
     source = _named(options.weights)
     transfer = Transfer(backbone=str(options.backbone), weights=source, build=build, epochs=tuning, learning_rate=rate)
-    return replace(recipe, epochs=frozen, transfer=transfer)
+    return replace(recipe, epochs=frozen, build=partial(_learning, build), transfer=transfer)
 
 
 def _learning(build: Any, classes: int) -> Any:
