@@ -9,7 +9,7 @@ depend on the size of what they show. Of held-out CIFAR-10 pictures of an automo
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import frameworks, zoo
 from ..datasets import image_shape
@@ -119,7 +119,10 @@ def _check_colour(recipe: KerasRecipe, shape: Shape) -> KerasRecipe:
 
 
 def _recipes() -> Sequence[KerasRecipe]:
-    return [each for each in zoo.recipes() if isinstance(each, KerasRecipe) and image_shape(each.dataset)]
+    # Imported here, because that package lists its modules, of which this is one.
+    from . import of
+
+    return [cast(KerasRecipe, each) for each in zoo.recipes() if of(each).learns_pictures and image_shape(each.dataset)]
 
 
 def _of_recipe(recipe: KerasRecipe, weights: str, _: object = None) -> Any:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import datasets, learners, plain_values, recipe_file
 from ..datasets import Dataset
 from ..datasets import own as own_pictures
 from ..errors import UsageError
 from ..progress import say
-from ..recipe import Recipe
+from ..recipe import KerasRecipe, Recipe
 from ..recipe_file import RecipeFile
 from ..staging import check_free
 from . import final, overrides, own, resume, runs
@@ -146,7 +146,7 @@ def _own_pictures(recipe: Recipe, request: Request, images: Path) -> tuple[Recip
     dataset = own_pictures.load(images, spec, skip_broken=request.skip_broken)
     recipe = with_share(recipe, dataset)
     epochs_chosen = "epochs" in request.overrides
-    recipe = own.adapt(recipe, request.pictures, spec, dataset, epochs_chosen=epochs_chosen)
+    recipe = own.adapt(cast(KerasRecipe, recipe), request.pictures, spec, dataset, epochs_chosen=epochs_chosen)
     if recipe.name != own.TRANSFER:
         recipe = learners.of(recipe).for_pictures(recipe, dataset, epochs_chosen=epochs_chosen)
     return recipe, dataset, own.settings_of(request.pictures, spec, recipe)

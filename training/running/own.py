@@ -11,6 +11,7 @@ from pixelserve.imaging.declaration import Input, parse
 from pixelserve.imaging.spec import PictureSpec
 from pixelserve.imaging.words import DeclarationError
 
+from .. import learners
 from ..datasets import Dataset, hold_out, image_shape
 from ..errors import UsageError
 from ..learners import backbones
@@ -107,7 +108,7 @@ def spec_of(recipe: Recipe, options: PictureOptions) -> PictureSpec:
         UsageError: the recipe cannot learn pictures, or an option is invalid.
     """
     usual = _USUAL if recipe.name == TRANSFER else image_shape(recipe.dataset)
-    if usual is None or not isinstance(recipe, KerasRecipe):
+    if usual is None or not learners.of(recipe).learns_pictures:
         able = ", ".join(backbones.recipe_names())
         raise UsageError(
             f"--images: {recipe.name} cannot be trained on your own pictures; these can: {able}, {TRANSFER}"
@@ -123,7 +124,7 @@ def spec_of(recipe: Recipe, options: PictureOptions) -> PictureSpec:
 
 
 def adapt(
-    recipe: Recipe, options: PictureOptions, spec: PictureSpec, dataset: Dataset, *, epochs_chosen: bool
+    recipe: KerasRecipe, options: PictureOptions, spec: PictureSpec, dataset: Dataset, *, epochs_chosen: bool
 ) -> KerasRecipe:
     """Returns a recipe for a user's own pictures.
 
@@ -137,8 +138,6 @@ def adapt(
     Raises:
         UsageError: the backbone or its weights do not fit.
     """
-    if not isinstance(recipe, KerasRecipe):
-        raise TypeError(f"{recipe.name} has no network for pictures")
     if options.augment is not None:
         recipe = replace(recipe, augmentation=PRESETS[options.augment])
     if dataset.train.validation is not None:
