@@ -210,6 +210,8 @@ def test_model_metadata_carries_evidence_and_provider(stub: Any, version: str, f
     assert dict(metadata.properties) == {
         "version": found,
         "provider": "CPUExecutionProvider",
+        "engine": "onnxruntime",
+        "precision": "float32",
         "verified": "false",
         "evidence": "unverified: no card.json",
         "rows": "independent",

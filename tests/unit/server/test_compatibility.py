@@ -131,8 +131,11 @@ def loaded(text: str, version: int = 1) -> Any:
         name="digits",
         version=version,
         provider="CPUExecutionProvider",
+        precision="float32",
         evidence=SimpleNamespace(verified=True, summary="verified"),
-        in_use=SimpleNamespace(device_id=None, threads=1, graphs=0, notes=()),
+        in_use=SimpleNamespace(
+            engine="onnxruntime", precision="float32", device_id=None, threads=1, graphs=0, notes=()
+        ),
         config=SimpleNamespace(
             written=text_format.Parse(text, pb.ModelConfig()),
             batching=SimpleNamespace(buckets=(), queue=SimpleNamespace(max_queue_size=8)),

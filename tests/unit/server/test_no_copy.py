@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import onnxruntime
 import pytest
 from limits import LIMITS
 
@@ -18,6 +17,7 @@ from pixelserve_server.api.codec import SMALL_BYTES
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.deadline import Deadline
+from pixelserve_server.engine.providers.onnx_runtime import OnnxRuntime
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
@@ -69,13 +69,13 @@ class Seen:
 @pytest.fixture
 def seen(catalogue: Any, monkeypatch: pytest.MonkeyPatch) -> Seen:
     """Watches ONNX Runtime from here on: the models are loaded and warm."""
-    seen, run = Seen(), onnxruntime.InferenceSession.run
+    seen, run = Seen(), OnnxRuntime.run
 
-    def watched(session: Any, names: Any, inputs: dict[str, Any], options: Any = None) -> Any:
+    def watched(session: Any, inputs: dict[str, Any], options: Any = None) -> Any:
         seen.arrays.append(inputs["x"])
-        return run(session, names, inputs, options)
+        return run(session, inputs, options)
 
-    monkeypatch.setattr(onnxruntime.InferenceSession, "run", watched)
+    monkeypatch.setattr(OnnxRuntime, "run", watched)
     return seen
 
 

@@ -144,6 +144,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "unread_answer_timeout_s": ("4.5", 4.5),
     "transport": ("grpcio", "grpcio"),
     "print_config": ("true", True),
+    "engine": ("auto", "auto"),
     "intra_op_threads": ("8", 8),
     "cuda_arena_shrink": ("true", True),
     "cuda_graphs": ("true", True),
@@ -261,7 +262,7 @@ def test_options_of_onnx_runtime_are_given_one_by_one_or_together(args: list[str
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("use_tf32=1", 'has "use_tf32=1"; expected KEY=VALUE, where KEY begins with session.,.* or cuda.$'),
+        ("use_tf32=1", 'has "use_tf32=1"; expected KEY=VALUE, where KEY begins with session.,.* or openvino.$'),
         ("sesion.disable_prepacking=1", "expected KEY=VALUE"),
         ("cuda.use_tf32", "expected KEY=VALUE"),
         ("cuda.use_tf32=", "expected KEY=VALUE"),
