@@ -1,12 +1,11 @@
 """mnist-mlp-1000: one hidden layer of 1,000 units on MNIST, with validation curves.
 
-accuracy   98.46 % on the 10,000 test images: the mean of three runs, 98.33 % to 98.58 %
+accuracy   98.51 % on the 10,000 test images: the mean of three runs, 98.46 % to 98.55 %
 runs       seeds 0, 1 and 2, named before the first run; no run was left out
-time       43 s per run on one core, beside another training on the second
+time       31 s per run on one core, beside other programs on the second
 hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
-command    pixelserve train mnist-mlp-1000 --seed SEED, which held out 6,000 other images at the time, and read the
-           test split
+command    pixelserve train mnist-mlp-1000 --run-dir RUN, then pixelserve train mnist-mlp-1000 --final RUN --seeds 0,1,2
 origin     one wide hidden layer with adam, ten epochs and a validation split, as in introductory Keras courses
 
 Averaged weights were chosen on held-out training images of mnist-mlp (97.8 %, 97.7 % without), fashion-softmax and
@@ -47,9 +46,8 @@ RECIPE = KerasRecipe(
     batch_size=100,
     held_out=1 / 6,
     picture="mnist",
-    measured={0: 0.9847, 1: 0.9858, 2: 0.9833},
+    measured={0: 0.9853, 1: 0.9855, 2: 0.9846},
     measured_on=10_000,
-    caveat="the test split was read after every run",
     slowdown=0.47,
-    training_s=43,
+    training_s=31,
 )
