@@ -88,7 +88,7 @@ def test_the_command_prints_figures_beside_the_cards_and_the_confusion(
     low, high = again(repository, samples).interval or (0, 1)
     assert interval.count(f"{low:.2%} to {high:.2%}") == 2
     rows = {name: shown for name, shown in rows.items() if not name.startswith("95 % interval")}
-    by_class = [f"{name} of {label}" for name in ("recall", "precision", "F1") for label in LABELS]
+    by_class = [f"{figure} of {label}" for figure in ("recall", "precision", "F1") for label in LABELS]
     assert list(rows) == ["accuracy", "balanced accuracy", *by_class]
     assert all(measured == claimed for measured, claimed in rows.values())
     table = lines[lines.index("confusion: predicted label by column") + 1 :]
