@@ -52,7 +52,8 @@ def test_the_exported_file_takes_raw_pixels_and_reproduces_keras(
         ("probabilities", np.float32, (-1, 10)),
     ]
     golden = read_golden(folder / "golden.npz")
-    assert golden.samples == 16
+    # Of the held-out images, which are fewer than the usual 16.
+    assert golden.samples == 11
     assert replay(golden, model.run, card.tolerance("CPUExecutionProvider")) <= 1e-5
     assert card.tolerance("CUDAExecutionProvider") == pytest.approx(1e-4)
     assert (card.parameters, card.recipe, card.seed) == (93_322, "mnist-cnn", 0)

@@ -76,7 +76,7 @@ def test_an_interrupted_run_is_kept_and_resumed(train: Command, at_epoch: At, tm
     assert stopped.exit_code == 130
     assert "the run was stopped; epoch 2 of 4 is saved, and the best one: accuracy" in stopped.err
     assert f"{partial}/best-epoch-2.keras" in stopped.err
-    assert f"pixelserve train small --data-dir {data_dir} --run-dir {tmp_path}/run --resume" in stopped.err
+    assert f"pixelserve train mnist-cnn --data-dir {data_dir} --run-dir {tmp_path}/run --resume" in stopped.err
     assert names(tmp_path) == ["run.partial"]
     assert names(partial) == ["best-epoch-2.keras", "epoch-2.weights.h5", "state.json"]
     assert frameworks.load().keras.saving.load_model(partial / "best-epoch-2.keras").count_params() == 6_370
