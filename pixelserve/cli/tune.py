@@ -18,7 +18,7 @@ _EPILOG = """Examples:
 A range is PATH=LOW..HIGH, with :log at its end to draw by the logarithm, or PATH=VALUE,VALUE; paths are those of
 `pixelserve train --set`. Without --space, the learning rate, the batch size, the weight decay and dropout are tried.
 All trials are measured on the same held-out samples, never on the test split. The same --study continues a search.
-Needs Optuna: pip install 'pixelserve[tune]'.
+Needs Optuna: pip install -e '.[tune]'.
 """
 _SHOWN = 10
 

@@ -39,8 +39,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def page_of(source: Path) -> Path:
+    """Returns the page that MkDocs writes for a file: a folder's README is its index."""
+    return source.with_name("index.html") if source.name == "README.md" else source.with_suffix(".html")
+
+
 def test_every_page_of_the_documentation_is_on_the_site(site: Path) -> None:
-    pages = {path.relative_to(ROOT).with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
+    pages = {page_of(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
     assert {Path("index.html"), Path("deploy/index.html"), *pages} <= {
         path.relative_to(site) for path in site.rglob("*.html")
     }

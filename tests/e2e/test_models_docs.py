@@ -109,7 +109,7 @@ def test_the_options_are_those_of_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pixelserve", "export", "--help"], capture_output=True, text=True, timeout=60
     )
-    assert len(options) == 8
+    assert len(options) == 11
     assert options <= set(re.findall(r"--[a-z0-9-]+", done.stdout))
 
 
@@ -125,7 +125,7 @@ def test_every_section_of_a_model_is_tested() -> None:
             "scikit-learn",
             "Triton repository",
         ),
-        *("Text", "Serve", "Options of export"),
+        *("Text", "Serve", "Options of export", "Other runtimes"),
     ]
 
 

@@ -102,7 +102,8 @@ def test_the_train_command_says_which_member_it_trains_and_keeps_each_ones_histo
         "member 3 of 3",
     ]
     learner = json.loads((run / "settings.json").read_text())["learner"]
-    assert (learner["ensemble"]["kind"], learner["ensemble"]["members"], learner["dropout"]) == ("bagging", 3, 0.5)
+    values = ("ensemble.kind", "ensemble.members", "regularization.dropout")
+    assert [learner[name] for name in values] == ["bagging", 3, 0.5]
     history = json.loads((run / "history.json").read_text())
     assert {name for name in history if name.endswith("_loss")} == {"member_1_loss", "member_2_loss", "member_3_loss"}
 

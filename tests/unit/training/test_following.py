@@ -120,7 +120,7 @@ def test_a_run_can_be_watched_and_logged(
     logged = client.get_metric_history(finished.info.run_id, "loss")
     assert [(each.step, each.value) for each in logged] == [(1, history["loss"][0]), (2, history["loss"][1])]
     metrics = json.loads(Path("run/metrics.json").read_text())
-    assert finished.data.metrics["test/accuracy"] == metrics["test"]["metrics"]["accuracy"]
+    assert finished.data.metrics["training/accuracy"] == metrics["training"]["metrics"]["accuracy"]
     assert finished.data.params["learner.epochs"] == "2"
     assert [each.path for each in client.list_artifacts(finished.info.run_id)] == ["report.html"]
 

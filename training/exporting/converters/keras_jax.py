@@ -72,7 +72,7 @@ def _python(chosen: Path | None) -> Path:
     if not python.is_file():
         raise MissingLibraryError(
             f"--converter {NAME} needs an environment with JAX, and {python} does not exist; in PixelServe's clone run "
-            f"make .venv/stamps/jax, elsewhere python -m venv jax && jax/bin/pip install 'pixelserve[{NAME}]' and give "
+            f"make .venv/stamps/jax, elsewhere python -m venv jax && jax/bin/pip install -e '.[{NAME}]' and give "
             f"--jax-python jax/bin/python"
         )
     return python
