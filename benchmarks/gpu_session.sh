@@ -78,7 +78,7 @@ cd -- "$root" || exit 1
 
 step card 20 bash -c 'nvidia-smi && nvidia-smi -q && lscpu && nproc' || exit 3
 step venv 40 "$python" -m venv "$venv" || exit 1
-# Hashes only fit what the index has; a folder of wheels was filled by whoever trusts it.
+# Hashes only fit what an index serves; check a folder of wheels before you use it.
 if [[ -n $wheels ]]; then
     step server 150 "${pip[@]}" -r requirements/build.txt -r requirements/image-cuda.txt || exit 1
 else

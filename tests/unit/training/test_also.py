@@ -191,7 +191,7 @@ print("events", events, "threads", left)
 """
 
 
-def test_openvino_reports_to_nobody_and_leaves_no_id(own: Any, tmp_path: Path) -> None:
+def test_openvino_reports_nothing_and_leaves_no_id(own: Any, tmp_path: Path) -> None:
     options = ["--name", "own", "--labels", own.labels, "--samples", own.samples, "--to", tmp_path / "models"]
     home = tmp_path / "home"
     home.mkdir()
