@@ -93,6 +93,7 @@ def test_a_file_may_import_what_lies_beside_it(write: Callable[[str], Path], tmp
         (network(input="(28, 28, 1)"), "takes float32 [None, 28, 28, 1], but MNIST has uint8"),
         (network(width="7"), "gives [None, 7], but sparse_categorical_crossentropy on MNIST needs [None, 10]"),
         (network(activation="None"), "outputs are not probabilities"),
+        (network(activation='"sigmoid"'), 'end with the activation "softmax"'),
         (network(width="classes, widht=3"), "my_recipe.py, line 8: "),
         (network().replace("return keras.Sequential", "return tuple"), "build returns a tuple; expected a Keras model"),
         (network().replace('"mnist"', '"minst"'), 'there is no data set "minst"; there are: and, blood-fat'),
