@@ -151,7 +151,7 @@ def test_a_saved_model_stays_with_tf2onnx(saved: Path) -> None:
 
 def test_without_the_environment_the_error_says_how_to_make_it(saved: Path, tmp_path: Path) -> None:
     conversion = replace(JAX, jax_python=tmp_path / "python")
-    with pytest.raises(MissingLibraryError, match=r"python does not exist; .*pixelserve\[keras-jax\]"):
+    with pytest.raises(MissingLibraryError, match=r"python does not exist; .*\[keras-jax\]"):
         sources.read(saved / "own.keras", conversion=conversion)
 
 
