@@ -81,7 +81,7 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
     own = kept.are_in(run)
     recipe = settings.own_recipe or _of_zoo(settings.recipe, own=own)
     name = settings.dataset if own and recipe.data is not None else settings.recipe
-    slot = choose_slot(target.repository, target.name or name, target.version)
+    slot = _slot(target, target.name or name)
     if own:
         dataset = kept.read(run, name=settings.dataset, sha256=settings.dataset_sha256)
     else:
@@ -119,6 +119,12 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         parity_samples=_RUN_PARITY_SAMPLES,
         unseen=unseen,
     )
+
+
+def _slot(target: Target, name: str) -> Slot:
+    slot = choose_slot(target.repository, name, target.version)
+    also.check(target.also, target.also_to, slot, if_better=target.if_better)
+    return slot
 
 
 def _of_zoo(name: str, *, own: bool) -> runs.OwnRecipe:
@@ -170,7 +176,7 @@ def export_file(
     """
     if target.name is None:
         raise UsageError(f"{path}: name the model with --name")
-    slot = choose_slot(target.repository, target.name, target.version)
+    slot = _slot(target, target.name)
     names = read_labels(labels) if labels is not None else ()
     is_onnx = sources.is_onnx(path)
     if is_onnx and size is not None:
@@ -226,7 +232,7 @@ def _export(
         compared = labelled if target.precision != FLOAT16 else None
         comparison = _compare(source, model, samples.first(parity_samples), compared, target.tolerance)
     golden = comparison.golden if comparison else None
-    also.check(target.also, target.also_to, golden, if_better=target.if_better)
+    also.check_samples(target.also, golden)
     found = _output_kind(source, labelled, origin, golden, target)
     kind = found.kind if found else None
     config.check_output_kind(slot.model_folder / config.CONFIG_FILE, kind)

@@ -18,6 +18,7 @@ from pixelserve_training.errors import MissingLibraryError, ParityError, SourceE
 from pixelserve_training.exporting import also
 from pixelserve_training.exporting.also import openvino as openvino_format
 from pixelserve_training.exporting.export import Exported, Target, export_file
+from pixelserve_training.exporting.publish import Slot
 
 Command = Callable[..., Any]
 BOTH = ("tflite", "openvino")
@@ -143,18 +144,27 @@ def test_a_folder_and_a_format_belong_together(
         export(own, tmp_path, *formats, path=own.onnx, **changes)
 
 
+@pytest.mark.parametrize(("inside", "name"), [("models", "own"), ("models/other", "own"), (".", "models")])
+def test_files_that_servers_would_find_are_refused_before_anything_is_written(
+    inside: str, name: str, own: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"servers would find the files .* in the repository .*/models; give a folder"):
+        export(own, tmp_path, "openvino", path=own.onnx, also_to=tmp_path / inside, name=name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_command_offers_each_format() -> None:
     assert [choice.value for choice in Format] == list(also.FORMATS)
 
 
 def test_without_samples_nothing_can_be_compared() -> None:
     with pytest.raises(UsageError, match=r"--also openvino is compared on real inputs: give x with --samples"):
-        also.check(("openvino",), Path("other"), None, if_better=False)
+        also.check_samples(("openvino",), None)
 
 
 def test_a_version_that_may_not_be_written_gets_no_other_formats() -> None:
     with pytest.raises(UsageError, match="--also and --if-better exclude each other"):
-        also.check(("openvino",), Path("other"), None, if_better=True)
+        also.check(("openvino",), Path("other"), Slot(Path("models"), "own", 1), if_better=True)
 
 
 @pytest.mark.parametrize(("name", "module"), [("tflite", "ai_edge_litert"), ("openvino", "openvino")])

@@ -27,11 +27,11 @@ FORMATS: Mapping[str, Format] = {tflite.NAME: tflite.make, openvino.NAME: openvi
 """The formats by name."""
 
 
-def check(names: Sequence[str], folder: Path | None, golden: Golden | None, *, if_better: bool) -> None:
-    """Checks that other formats can be written and compared.
+def check(names: Sequence[str], folder: Path | None, slot: Slot, *, if_better: bool) -> None:
+    """Checks that other formats can be written, before anything is converted.
 
     Raises:
-        UsageError: there is no folder, there are no samples, or the version may not be written.
+        UsageError: there is no folder, it is in the repository, or the version may not be written.
     """
     if names and if_better:
         raise UsageError(
@@ -41,8 +41,26 @@ def check(names: Sequence[str], folder: Path | None, golden: Golden | None, *, i
         raise UsageError(f"--also {names[0]} needs a folder for its files, outside the repository: --also-to DIR")
     if folder is not None and not names:
         raise UsageError("--also-to is the folder of --also: give a format, such as --also tflite")
+    if folder is not None and _of(folder, slot).resolve().is_relative_to(slot.repository.resolve()):
+        raise UsageError(
+            f"--also-to {folder}: servers would find the files {_of(folder, slot)} in the repository "
+            f"{slot.repository}; give a folder outside of it"
+        )
+
+
+def check_samples(names: Sequence[str], golden: Golden | None) -> None:
+    """Checks that other formats can be compared.
+
+    Raises:
+        UsageError: there are no samples.
+    """
     if names and golden is None:
         raise UsageError(f"--also {names[0]} is compared on real inputs: give x with --samples FILE.npz")
+
+
+def _of(folder: Path, slot: Slot) -> Path:
+    """Returns the folder of a version's files."""
+    return folder / slot.model / str(slot.version)
 
 
 def make_all(
@@ -108,7 +126,7 @@ def written(folder: Path | None, slot: Slot, files: Mapping[str, bytes]) -> Iter
     if folder is None or not files:
         yield
         return
-    with staged(folder / slot.model / str(slot.version)) as staging:
+    with staged(_of(folder, slot)) as staging:
         for name, content in files.items():
             (staging / name).write_bytes(content)
         yield
