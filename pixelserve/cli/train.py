@@ -253,11 +253,11 @@ def train(
         weights=weights,
         tuning_epochs=tuning_epochs,
     )
+    asked |= {"data_dir": data_dir, "run_dir": run_dir, "final": final}
     if dry_run:
-        _print_dry_run(fit.describe(recipe, data_dir=data_dir, run_dir=run_dir, **asked), as_json=as_json)
+        _print_dry_run(fit.describe(recipe, **asked), as_json=as_json)
         return
-    asked |= {"final": final, "watch": watch, "mlflow": mlflow}
-    asked |= {"data_dir": data_dir, "run_dir": run_dir, "resumed": resume}
+    asked |= {"watch": watch, "mlflow": mlflow, "resumed": resume}
     if seeds is not None:
         _train_seeds(recipe, seeds, asked, as_json=as_json)
         return

@@ -167,6 +167,7 @@ def describe(
     images: Path | None = None,
     skip_broken: bool = False,
     pictures: PictureOptions = DEFAULTS,
+    final: Path | None = None,
 ) -> DryRun:
     """Returns what `train` would train with the same arguments.
 
@@ -174,7 +175,7 @@ def describe(
         UsageError: as `train`.
         DataError: the data set is not available.
     """
-    request = Request(dict(overrides), tensorboard, images, skip_broken, pictures=pictures)
+    request = Request(dict(overrides), tensorboard, images, skip_broken, final=final, pictures=pictures)
     return dry_run.describe(prepare(recipe, data_dir, run_dir, request, resumed=False))
 
 

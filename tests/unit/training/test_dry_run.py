@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ROOT / "tests" / "data" / "tiny"
 Command = Callable[..., Any]
+# Keras saves weights in a way that NumPy will not take much longer.
+_KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 
 
 @pytest.mark.slow
@@ -27,6 +29,20 @@ def test_layers_samples_and_steps_are_those_of_the_run(pixelserve: Command, tmp_
     assert found["steps_per_epoch"] == 4
     assert found["settings"]["batch_size"] == 40
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(_KERAS_WARNING)
+def test_a_final_run_is_shown_with_the_settings_of_its_choice_and_all_samples(
+    pixelserve: Command, tmp_path: Path
+) -> None:
+    data = ("--data-dir", TINY)
+    assert pixelserve("train", "mnist-mlp", *data, "--run-dir", tmp_path / "choice", "--epochs", 2).exit_code == 0
+    found = json.loads(
+        pixelserve("train", "mnist-mlp", *data, "--final", tmp_path / "choice", "--dry-run", "--json").out
+    )
+    assert {name: split["samples"] for name, split in found["splits"].items()} == {"training": 200, "test": 100}
+    assert found["settings"]["epochs"] == 2
 
 
 def test_a_network_without_keras_is_shown_as_well(pixelserve: Command) -> None:
