@@ -53,6 +53,7 @@ def _cells(run: Any) -> list[str]:
     if run.figure is not None:
         form = ".2%" if run.figure.metric == "accuracy" else ".4g"
         figure, split = f"{run.figure.value:{form}}", run.figure.split
+        split += "" if run.chosen_by is None else f" of {run.chosen_by}"
         interval = " to ".join(f"{bound:.2%}" for bound in run.figure.interval or ())
     time = "" if run.training_s is None else f"{run.training_s:,.0f} s"
     differs = " ".join(f"{path}={_text(value)}" for path, value in run.differs.items())

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,8 @@ class ListedRun:
     """Epochs by its settings; of an unfinished run, the completed ones."""
     figure: Figure | None = None
     """The figure, or None."""
+    chosen_by: str | None = None
+    """For a final run, the folder of the run whose figure it is."""
     training_s: float | None = None
     """Duration of training, in seconds."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -74,28 +76,35 @@ def listed(folder: Path) -> list[ListedRun]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the one that holds the runs' folders")
-    found = [run for path in sorted(folder.iterdir()) if (run := _read(path)) is not None]
+    found = [run for path in _folders(folder) if (run := _read(path, path.relative_to(folder))) is not None]
     return sorted(_with_differences(found), key=_rank)
 
 
-def _read(path: Path) -> ListedRun | None:
-    """Returns a run, or None of a folder that is none."""
+def _folders(folder: Path) -> Iterator[Path]:
+    """Yields the folders in a folder; of one that holds runs of several seeds, those in it."""
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        inside = sorted(path.glob("seed-*")) if not runs.is_run(path) else []
+        yield from inside or [path]
+
+
+def _read(path: Path, name: Path) -> ListedRun | None:
+    """Returns a run, or None if the folder is not one."""
     unfinished, finished = path / checkpoint.STATE, path / runs.SETTINGS
     file = unfinished if unfinished.is_file() else finished
     if not file.is_file():
         return None
     date = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
     try:
-        return _unfinished(path, date) if file is unfinished else _finished(path, date)
+        return _unfinished(path, str(name), date) if file is unfinished else _finished(path, str(name), date)
     except (TrainingError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return ListedRun(path.name, "damaged", date, problem=str(error).partition("\n")[0])
+        return ListedRun(str(name), "damaged", date, problem=str(error).partition("\n")[0])
 
 
-def _finished(path: Path, date: str) -> ListedRun:
+def _finished(path: Path, name: str, date: str) -> ListedRun:
     settings = runs.read_settings(path)
     metrics = json.loads((path / runs.METRICS).read_text(encoding="utf-8"))
     return ListedRun(
-        folder=path.name,
+        folder=name,
         state="finished",
         date=date,
         recipe=settings.recipe,
@@ -103,16 +112,17 @@ def _finished(path: Path, date: str) -> ListedRun:
         seed=settings.seed,
         epochs=settings.learner.get("epochs"),
         figure=_figure(metrics),
+        chosen_by=settings.chosen_by.run if settings.chosen_by else None,
         training_s=float(metrics["training_s"]),
         settings=settings.learner,
     )
 
 
-def _unfinished(path: Path, date: str) -> ListedRun:
+def _unfinished(path: Path, name: str, date: str) -> ListedRun:
     state = checkpoint.State.model_validate_json((path / checkpoint.STATE).read_bytes())
     settings = state.settings
     return ListedRun(
-        folder=path.name,
+        folder=name,
         state="unfinished",
         date=date,
         recipe=settings.recipe,

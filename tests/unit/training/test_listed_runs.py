@@ -61,6 +61,20 @@ def test_held_out_figures_come_before_those_of_the_test_split(folder: Path) -> N
     assert (middle.figure.split, middle.seed) == ("test", 3)
 
 
+def test_runs_of_several_seeds_are_listed_one_by_one_and_a_final_one_names_whose_figure_it_has(
+    pixelserve: Command, tmp_path: Path
+) -> None:
+    for seed in (2, 0):
+        chosen = {"seed": seed, "chosen_by": {"run": "choice", "seed": 0, "held_out": 0.1}}
+        write_run(tmp_path / "final" / f"seed-{seed}", metrics=accuracy(0.9), settings=chosen)
+    found = listed_runs.listed(tmp_path)
+    assert [(run.folder, run.seed, run.chosen_by) for run in found] == [
+        ("final/seed-0", 0, "choice"),
+        ("final/seed-2", 2, "choice"),
+    ]
+    assert pixelserve("runs", tmp_path).out.count("validation of choice") == 2
+
+
 def test_only_settings_that_most_runs_do_not_have_are_shown(folder: Path) -> None:
     assert {run.folder: run.differs for run in listed_runs.listed(folder) if run.differs} == {
         "best": {"batch_size": 64}
