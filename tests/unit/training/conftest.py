@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from pixelserve import cli
 from pixelserve_training import frameworks, zoo
 from pixelserve_training.datasets import idx
+from pixelserve_training.measuring import timing
 from pixelserve_training.recipe import Goal, KerasRecipe
 from pixelserve_training.running import fit
 
@@ -245,3 +246,12 @@ def small_in_zoo(small_recipe: KerasRecipe, monkeypatch: pytest.MonkeyPatch) -> 
     """The same, found in the zoo whatever name is asked for."""
     monkeypatch.setattr(zoo, "find", lambda _: small_recipe)
     return small_recipe
+
+
+@pytest.fixture(scope="module")
+def short_timing() -> Iterator[None]:
+    """Exports of this module measure times for as short as possible."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "_BUDGET_S", 0.0)
+        patch.setattr(timing, "_LEAST_ROUNDS", 2)
+        yield

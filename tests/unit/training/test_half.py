@@ -1,7 +1,7 @@
 """`pixelserve export --precision float16`: a float16 version, compared with the original and with float32."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from pixelserve_training.datasets import idx
 from pixelserve_training.errors import ParityError, UsageError
 from pixelserve_training.exporting import half, precision
 from pixelserve_training.exporting.export import Exported, Target, export_file, export_run
-from pixelserve_training.measuring import timing
 from pixelserve_training.running import fit
 from pixelserve_training.runtime import OnnxModel
 
@@ -26,15 +25,11 @@ MNIST = ROOT / "tests" / "data" / "mnist"
 # Keras saves weights in a way that NumPy will not take much longer.
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 # Loading ONNX Runtime's tools takes a second.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_timing() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "_BUDGET_S", 0.0)
-        patch.setattr(timing, "_LEAST_ROUNDS", 2)
-        yield
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(_KERAS_WARNING),
+    pytest.mark.usefixtures("short_timing"),
+]
 
 
 def to_float16(path: Path, repository: Path, **options: Any) -> Exported:

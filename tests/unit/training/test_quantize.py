@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from pixelserve_training.errors import ParityError, SamplesError, SourceError, U
 from pixelserve_training.exporting import precision, quantize
 from pixelserve_training.exporting.export import Exported, Target, export_file, export_run
 from pixelserve_training.exporting.quantize import CALIBRATION_SAMPLES, Calibration
-from pixelserve_training.measuring import timing
 from pixelserve_training.measuring.remeasure import remeasure
 from pixelserve_training.runtime import OnnxModel
 
@@ -28,15 +27,11 @@ MNIST = ROOT / "tests" / "data" / "mnist"
 # Keras saves weights in a way that NumPy will not take much longer.
 _KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 # Loading ONNX Runtime's quantiser takes a second.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(_KERAS_WARNING)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_timing() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "_BUDGET_S", 0.0)
-        patch.setattr(timing, "_LEAST_ROUNDS", 2)
-        yield
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(_KERAS_WARNING),
+    pytest.mark.usefixtures("short_timing"),
+]
 
 
 @pytest.fixture(scope="module")
