@@ -177,7 +177,7 @@ class Loader:
             StartupError: the settings select or require a GPU, and the model would run on the CPU.
         """
         start_s = time.monotonic()
-        with Progress(partial(self.on_progress, folder.name, version)) as progress:
+        with Progress(partial(self.on_progress, folder.name, version), "reading the configuration") as progress:
             loaded = (self._load_tuned if self.uses_tuning else self._load)(folder, version, progress)
         return replace(loaded, load_s=time.monotonic() - start_s)
 

@@ -16,17 +16,18 @@ class Progress:
 
     Args:
         report: called with the step and the seconds so far, on a thread of its own.
+        step: what the block starts with, such as `reading the configuration`.
         first_s: seconds until the first report.
         again_s: seconds between reports.
     """
 
     def __init__(
-        self, report: Callable[[str, float], object], *, first_s: float = _FIRST_S, again_s: float = _AGAIN_S
+        self, report: Callable[[str, float], object], step: str, *, first_s: float = _FIRST_S, again_s: float = _AGAIN_S
     ) -> None:
         self._callback = report
         self._first_s = first_s
         self._again_s = again_s
-        self._step = ""
+        self._step = step
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._report, name="load progress", daemon=True)
 

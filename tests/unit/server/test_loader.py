@@ -278,23 +278,24 @@ def test_sessions_of_a_version_are_measured_once(folder: ModelFolder, load: Call
 def test_a_load_that_takes_long_says_what_it_is_doing(
     folder: ModelFolder, load: Callable[..., LoadedVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reported = threading.Event()
+    opening_reported = threading.Event()
     reports: list[Any] = []
 
     def open_slowly(model: Path, options: SessionOptions, reshapes: Any) -> Session:
-        assert reported.wait(60)
+        assert opening_reported.wait(60)
         return Session(model, options, reshapes)
 
     def on_progress(*report: Any) -> None:
         reports.append(report)
-        reported.set()
+        if report[2] == "opening the model":
+            opening_reported.set()
 
-    monkeypatch.setattr(loader_module, "Progress", partial(Progress, first_s=0.001, again_s=3600))
+    monkeypatch.setattr(loader_module, "Progress", partial(Progress, first_s=0.001, again_s=0.001))
     monkeypatch.setattr(opening, "Session", open_slowly)
     load(folder, on_progress=on_progress)
-    ((model, version, step, elapsed_s),) = reports
-    assert (model, version, step) == ("doubler", 1, "opening the model")
-    assert elapsed_s > 0
+    assert {report[:2] for report in reports} == {("doubler", 1)}
+    # The first report may come before the model is opened; none comes without its step.
+    assert all(step and elapsed_s > 0 for _, _, step, elapsed_s in reports)
 
 
 def test_a_model_without_a_batch_dimension_is_measured_as_it_is(
