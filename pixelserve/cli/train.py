@@ -254,12 +254,16 @@ def train(
         tuning_epochs=tuning_epochs,
     )
     asked |= {"data_dir": data_dir, "run_dir": run_dir, "final": final}
+    several = extras.load("pixelserve_training.running.seeds", extra="training") if seeds is not None else None
     if dry_run:
-        _print_dry_run(fit.describe(recipe, **asked), as_json=as_json)
+        found = several.describe(several.parse(seeds), recipe, **asked) if several else fit.describe(recipe, **asked)
+        _print_dry_run(found, as_json=as_json)
         return
     asked |= {"watch": watch, "mlflow": mlflow, "resumed": resume}
-    if seeds is not None:
-        _train_seeds(recipe, seeds, asked, as_json=as_json)
+    if several:
+        found = several.train(several.parse(seeds), recipe, **asked)
+        for line in [json.dumps(found.as_json(), indent=2)] if as_json else training_text.seed_lines(found):
+            typer.echo(line)
         return
     run = fit.train(recipe, **asked)
     if as_json:
@@ -268,13 +272,6 @@ def train(
     if run.cross_validation is not None:
         _print_folds(run.cross_validation)
     for line in training_text.lines(run):
-        typer.echo(line)
-
-
-def _train_seeds(recipe: str, seeds: str, asked: dict[str, Any], *, as_json: bool) -> None:
-    several = extras.load("pixelserve_training.running.seeds", extra="training")
-    found = several.train(several.parse(seeds), recipe, **asked)
-    for line in [json.dumps(found.as_json(), indent=2)] if as_json else training_text.seed_lines(found):
         typer.echo(line)
 
 
@@ -296,7 +293,8 @@ def _print_dry_run(found: Any, *, as_json: bool) -> None:
     terminal.print_table(splits)
     epochs = getattr(found.recipe, "epochs", None)
     steps = "" if found.steps is None else f" of {found.steps:,} steps"
-    typer.echo(f"{found.recipe.name} on {found.dataset.name}: {epochs} epochs{steps}; nothing was trained")
+    seeds = f", once for each seed of {', '.join(map(str, found.seeds))}" if found.seeds else ""
+    typer.echo(f"{found.recipe.name} on {found.dataset.name}: {epochs} epochs{steps}{seeds}; nothing was trained")
 
 
 def _print_folds(validation: Any) -> None:

@@ -36,6 +36,24 @@ def recipe_names() -> list[str]:
     return [recipe.name for recipe in _recipes()]
 
 
+def check(backbone: str, weights: str | None) -> None:
+    """Checks a backbone's name and that its weights are there, before any pictures are read.
+
+    Args:
+        backbone: see `network`.
+        weights: see `network`.
+
+    Raises:
+        UsageError: an unknown name, or missing weights.
+    """
+    if backbone not in names():
+        raise UsageError(f'--backbone "{backbone}": expected one of {", ".join(names())}')
+    if weights is None and backbone not in pretrained.NAMES:
+        raise UsageError(f"--backbone {backbone} needs --weights: {FORMS}; or {RANDOM}, to compare with")
+    if weights not in (None, RANDOM) and not Path(str(weights)).exists():
+        raise UsageError(f"--weights {weights}: no such file or folder; give {FORMS}, or {RANDOM}")
+
+
 def network(backbone: str, weights: str | None, shape: Shape) -> Callable[[int, bool], Any]:
     """Returns a builder of networks: a backbone behind its preprocessing, dropout and a last layer.
 
@@ -51,17 +69,12 @@ def network(backbone: str, weights: str | None, shape: Shape) -> Callable[[int, 
     Raises:
         UsageError: an unknown name, missing weights, or a colour that does not fit.
     """
-    if backbone not in names():
-        raise UsageError(f'--backbone "{backbone}": expected one of {", ".join(names())}')
-    if weights not in (None, RANDOM) and not Path(weights).exists():
-        raise UsageError(f"--weights {weights}: no such file or folder; give {FORMS}, or {RANDOM}")
+    check(backbone, weights)
     if backbone in pretrained.NAMES:
         features = partial(pretrained.features, backbone, weights, shape)
     else:
-        if weights is None:
-            raise UsageError(f"--backbone {backbone} needs --weights: {FORMS}; or {RANDOM}, to compare with")
         recipe = next(each for each in _recipes() if each.name == backbone)
-        features = partial(_of_recipe, recipe, weights, _check_colour(recipe, shape))
+        features = partial(_of_recipe, recipe, str(weights), _check_colour(recipe, shape))
     return partial(_network, features, shape, weights == RANDOM)
 
 

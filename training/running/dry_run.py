@@ -28,6 +28,8 @@ class DryRun:
     """The samples by split: training, without those held out; held-out; and test, if there is a separate one."""
     steps: int | None
     """Steps per epoch; None if the learner has no batches."""
+    seeds: tuple[int, ...] = ()
+    """The seeds of several such runs, of which the first is described; empty: it is a single run."""
 
     @property
     def parameters(self) -> int:
@@ -45,6 +47,7 @@ class DryRun:
         return {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
+            "seeds": list(self.seeds or (self.recipe.seed,)),
             "dataset": self.dataset.name,
             "input": {
                 "dtype": str(self.dataset.train.inputs.dtype),

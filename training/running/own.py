@@ -66,6 +66,8 @@ class PictureOptions:
                 f"{TRANSFER} needs your own pictures and a trained network: give --images and --backbone "
                 f"({', '.join(backbones.names())})"
             )
+        if is_transfer:
+            backbones.check(str(self.backbone), self.weights)
         for name in ("backbone", "weights", "tuning_epochs"):
             if name in given and not is_transfer:
                 raise UsageError(f"{_option(name)} is for the recipe {TRANSFER}; give that instead of {recipe.name}")

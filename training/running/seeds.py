@@ -9,7 +9,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..progress import say
 from ..report import PAGE, PICTURES, ReportContent
 from ..staging import check_free
 from . import fit, runs
+from .dry_run import DryRun
 from .fit import TrainingRun
 
 
@@ -126,12 +127,8 @@ def train(
         UsageError: a seed is given as well, the folder exists, or `final` lacks the run of a seed; and as `fit.train`.
         WriteError: the summary cannot be written.
     """
-    if "seed" in overrides:
-        raise UsageError(f"--seed {overrides['seed']} and --seeds: give one of them")
     folder = run_dir or runs.default_folder(recipe_name)
-    if not resumed:
-        check_free(folder)
-    choices = {seed: _choice(final, seed) for seed in seeds}
+    choices = _checked(seeds, folder, overrides, final, resumed=resumed)
     done = []
     for number, seed in enumerate(seeds, start=1):
         say(f"seed {seed}, {number} of {len(seeds)}")
@@ -140,6 +137,38 @@ def train(
     found = SeedRuns(folder, tuple(done))
     _write(found)
     return found
+
+
+def describe(
+    seeds: Sequence[int],
+    recipe_name: str,
+    *,
+    run_dir: Path | None,
+    overrides: Mapping[str, Any],
+    final: Path | None = None,
+    **options: Any,
+) -> DryRun:
+    """Returns what `train` would train first with the same arguments; see `fit.describe` for the others.
+
+    Raises:
+        UsageError: as `train`.
+    """
+    folder = run_dir or runs.default_folder(recipe_name)
+    first, choices = seeds[0], _checked(seeds, folder, overrides, final, resumed=False)
+    own = {"overrides": {**overrides, "seed": first}, "final": choices[first], **options}
+    found = fit.describe(recipe_name, run_dir=folder / runs.folder_of_seed(first), **own)
+    return replace(found, seeds=tuple(seeds))
+
+
+def _checked(
+    seeds: Sequence[int], folder: Path, overrides: Mapping[str, Any], final: Path | None, *, resumed: bool
+) -> dict[int, Path | None]:
+    """Returns the choosing run of each seed."""
+    if "seed" in overrides:
+        raise UsageError(f"--seed {overrides['seed']} and --seeds: give one of them")
+    if not resumed:
+        check_free(folder)
+    return {seed: _choice(final, seed) for seed in seeds}
 
 
 def _choice(final: Path | None, seed: int) -> Path | None:

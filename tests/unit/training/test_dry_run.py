@@ -59,3 +59,26 @@ def test_what_train_refuses_a_dry_run_refuses(pixelserve: Command) -> None:
     ran = pixelserve("train", "numpy-xor", "--dry-run", "--epochs", 0)
     assert ran.exit_code == 2
     assert "--epochs 0: it should be greater than or equal to 1" in ran.err
+
+
+def test_several_seeds_are_described_by_the_first(pixelserve: Command, tmp_path: Path) -> None:
+    arguments = ("train", "numpy-xor", "--seeds", "3,1", "--run-dir", tmp_path / "three", "--dry-run")
+    assert "once for each seed of 3, 1; nothing was trained" in pixelserve(*arguments).out
+    found = json.loads(pixelserve(*arguments, "--json").out)
+    assert (found["seed"], found["seeds"]) == (3, [3, 1])
+    assert not (tmp_path / "three").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--seeds", "1,x"), '--seeds "1,x": expected different whole numbers'),
+        (("--seeds", "1,2", "--seed", "3"), "--seed 3 and --seeds: give one of them"),
+        (("--seeds", "1,2", "--final", "nowhere"), "nowhere"),
+        (("--seeds", "1,2", "--run-dir", "."), "exists"),
+    ],
+)
+def test_seeds_that_train_refuses_a_dry_run_refuses(pixelserve: Command, options: tuple[str, ...], said: str) -> None:
+    ran = pixelserve("train", "numpy-xor", *options, "--dry-run")
+    assert ran.exit_code != 0
+    assert said in ran.err

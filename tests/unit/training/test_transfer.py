@@ -149,6 +149,13 @@ def test_damaged_weights_are_explained(tmp_path: Path) -> None:
         (("mnist-cnn", "--images", ".", "--backbone", "small"), "--backbone is for the recipe transfer"),
         (("mnist-cnn", "--images", ".", "--size", "9x"), "--size 9x: expected pixels a side, such as 96"),
         (("mnist-cnn", "--images", ".", "--size", "4"), "--size 4: expected pixels a side"),
+        # Although there are no pictures either.
+        (("transfer", "--images", "nowhere", "--backbone", "cifar11"), '--backbone "cifar11": expected one of '),
+        (("transfer", "--images", "nowhere", "--backbone", "small"), "--backbone small needs --weights: a run's"),
+        (
+            ("transfer", "--images", "nowhere", "--backbone", "small", "--weights", "gone"),
+            "--weights gone: no such file or folder",
+        ),
         (("mnist-cnn", "--images", ".", "--augment", "lots"), '--augment "lots": expected one of none, light, photo'),
         (("mnist-cnn", "--balance", "fair"), "--balance fair: it should be 'weights' or 'sampling'"),
         (("mnist-cnn", "--images", ".", "--picture", "fit=tight"), '--picture "fit=tight": fit=tight: expected one of'),
