@@ -101,6 +101,10 @@ def main(
     else:
         Console(width=None if sys.stdout.isatty() else 160).print(report.as_table(outcome))
     errors.print(f"saved in {folder}", soft_wrap=True)
+    for group, reason in outcome.failed.items():
+        errors.print(f"error: {group}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if outcome.failed:
+        raise typer.Exit(EXIT_ERROR)
     if outcome.missed:
         errors.print(f"below the floor: {'; '.join(outcome.missed)}", style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_MISSED)
@@ -160,18 +164,34 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
                 brief = replace(setup, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
                 curve = Measurer(brief, running).curve(steps.next)
             steps.next("done")
-        for figure in chosen:
-            # Some figures share their rounds.
-            if figure.is_apart and not any(map(figure.is_in, measured)):
-                measured += _apart(setup, figure, extent.rounds, steps.same)
-    rows = figures.rows(chosen, measured)
+        apart, failed = _measure_apart(setup, chosen, extent.rounds, steps.same)
+    rows = figures.rows(chosen, [*measured, *apart])
     facts = machine.facts(triton, f"{used} (--transport {transport})")
-    return report.Report(facts, extent.rounds, extent.seconds, rows, curve)
+    return report.Report(facts, extent.rounds, extent.seconds, rows, curve, failed)
 
 
 def _install() -> peer.Installation:
     errors.print("finding Triton, or installing it (about 440 MB the first time)")
     return peer.install()
+
+
+def _measure_apart(
+    setup: Setup, chosen: Sequence[Figure], rounds: int, say: Callable[[str], None]
+) -> tuple[list[Round], dict[str, str]]:
+    """Measures the figures that need servers of their own; returns the rounds, and why a group was not measured.
+
+    A group that fails costs its own figures only: the others may have taken half an hour.
+    """
+    measured: list[Round] = []
+    failed: dict[str, str] = {}
+    for figure in chosen:
+        # Some figures share their rounds.
+        if figure.is_apart and figure.group not in failed and not any(map(figure.is_in, measured)):
+            try:
+                measured += _apart(setup, figure, rounds, say)
+            except CompareError as error:
+                failed[figure.group] = str(error)
+    return measured, failed
 
 
 def _apart(setup: Setup, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:

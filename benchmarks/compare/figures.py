@@ -252,7 +252,7 @@ def order(figures: Iterable[Figure], number: int) -> list[Measurement]:
 
 
 def rows(figures: Iterable[Figure], rounds: Sequence[Round]) -> list[Row]:
-    """Returns the figures with the rounds' results."""
+    """Returns the measured figures with the rounds' results."""
     return [
         Row(
             figure,
@@ -264,4 +264,5 @@ def rows(figures: Iterable[Figure], rounds: Sequence[Round]) -> list[Row]:
             ],
         )
         for figure in figures
+        if any(map(figure.is_in, rounds))
     ]

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.table import Table
 
@@ -41,6 +41,8 @@ class Report:
     """The figures."""
     curve: Mapping[str, Sequence[Values]]
     """Values by server at several numbers of requests in flight; empty if not requested."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why groups of figures could not be measured."""
 
     @property
     def missed(self) -> list[str]:
@@ -104,7 +106,8 @@ def as_markdown(report: Report) -> str:
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in report.rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
-    return f"# {_title(report)}\n\n{table}\n\n{caption(report)}.\n\n{facts}\n"
+    failed = "".join(f"- not measured: {group}: {reason}\n" for group, reason in report.failed.items())
+    return f"# {_title(report)}\n\n{table}\n\n{caption(report)}.\n\n{facts}\n{failed}"
 
 
 def as_json(report: Report) -> str:
@@ -130,4 +133,4 @@ def as_json(report: Report) -> str:
         for row in report.rows
     ]
     whole = {"facts": report.facts, "rounds": report.rounds, "seconds": report.seconds}
-    return json.dumps({**whole, "figures": figures, "curve": report.curve}, indent=2) + "\n"
+    return json.dumps({**whole, "figures": figures, "curve": report.curve, "failed": report.failed}, indent=2) + "\n"

@@ -1,0 +1,54 @@
+"""`make bench` keeps what it has measured if something else cannot be."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare import report, table
+from benchmarks.compare.errors import LoadError
+from benchmarks.compare.figures import Figure, Round, rows
+
+APART = ("tuned", "loading", "overload")
+
+
+def figures_of(*groups: str) -> list[Figure]:
+    return [each for each in table.all_figures(1, 1, 2, 1) if each.group in groups and each.is_apart]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The groups whose figures were measured, each figure by itself; tuned cannot be."""
+    groups: list[str] = []
+
+    def apart(setup: object, figure: Figure, rounds: int, say: Callable[[str], None]) -> list[Round]:
+        groups.append(figure.group)
+        if figure.group == "tuned":
+            raise LoadError("the machine is busy")
+        values: Any = defaultdict(lambda: 1.0)
+        return [{figure.ours: values, figure.against: values}]
+
+    monkeypatch.setattr(compare, "_apart", apart)
+    return groups
+
+
+def test_a_group_that_fails_costs_its_own_figures_only(measured: list[str]) -> None:
+    chosen = figures_of(*APART)
+    found, failed = compare._measure_apart(SimpleNamespace(), chosen, 1, lambda _: None)  # type: ignore[arg-type]
+    assert failed == {"tuned": "the machine is busy"}
+    # Once, although it has a figure for each model.
+    assert measured.count("tuned") == 1
+    shown = {row.figure.group for row in rows(chosen, found)}
+    assert shown == {"loading", "overload"}
+
+
+def test_the_report_says_what_was_not_measured(measured: list[str]) -> None:
+    chosen = figures_of(*APART)
+    found, failed = compare._measure_apart(SimpleNamespace(), chosen, 1, lambda _: None)  # type: ignore[arg-type]
+    facts = {"transport": "h2corn", "date": "today"}
+    whole = report.Report(facts, 1, 1.0, rows(chosen, found), {}, failed)
+    assert "- not measured: tuned: the machine is busy\n" in report.as_markdown(whole)
+    assert '"failed": {\n    "tuned": "the machine is busy"\n  }' in report.as_json(whole)
