@@ -12,7 +12,7 @@ from ..errors import InvalidRequest, NotFound
 from ..imaging.pool import DecodePool
 from ..repository.aliases import ALIASES
 from ..repository.catalogue import Catalogue
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from . import occlusion
 from .call import Call, Handler, Subject
 from .classify_job import INVERSIONS, ClassifyJob, Guarded, PictureLimits, raw_pixels

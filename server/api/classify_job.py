@@ -22,7 +22,7 @@ from ..engine.tensors import Array, TensorSpec
 from ..errors import Cancelled, InvalidRequest, RequestError, Unloading
 from ..imaging.fair import Step
 from ..imaging.pool import DecodePool
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from . import occlusion
 from .call import Call, Subject
 from .status import status_of

@@ -9,7 +9,7 @@ from ..errors import NotFound
 from ..observe.histogram import Histogram
 from ..observe.statistics import VersionStats
 from ..repository.catalogue import Catalogue
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from .call import Call
 from .codec import parse_message
 from .statistics import Statistics

@@ -10,7 +10,7 @@ from ..engine.request import ComputedBatch, Layout, Request
 from ..engine.tensors import Array
 from ..errors import InternalError, RequestError
 from ..failures import FailureLog
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from .call import Call, Subject
 from .plan import Plan
 from .status import status_of

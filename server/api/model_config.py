@@ -9,7 +9,7 @@ from ..engine.tensors import TensorSpec
 from ..repository.aliases import set_aliases
 from ..repository.config import BACKEND, PLATFORM, ModelConfig
 from ..repository.layout import DEFAULT_MODEL_FILE
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 
 UNMERGED = "pixelserve_unmerged"
 """A parameter of the answer: why requests are not merged, if the model's rows do not allow it."""

@@ -11,7 +11,7 @@ from ..engine.regions import Regions
 from ..engine.tensors import FREE, TensorSpec
 from ..repository.catalogue import Catalogue
 from ..repository.config import PLATFORM
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from .call import Call, Handler
 from .codec import parse_message
 from .infer import ModelInfer

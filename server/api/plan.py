@@ -16,7 +16,7 @@ from ..engine.request import ComputedBatch, Layout
 from ..engine.tensors import Array, TensorSpec
 from ..errors import InvalidRequest
 from ..repository.catalogue import Catalogue
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from .codec import InferRequest, decode_inputs, describe_output, encode_bytes, encode_output
 from .shared_memory import Place, place_of
 from .wire import encode_varint

@@ -8,7 +8,7 @@ from pixelserve.oip import inference_pb2 as pb
 from ..engine.curve import LatencyCurve
 from ..observe.statistics import SizeStats, VersionStats
 from ..repository.catalogue import Catalogue
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from .call import Call
 
 Statistics = Callable[[str, int], VersionStats]

@@ -7,7 +7,7 @@ from ..engine.providers import openvino_version, runtime_version
 from ..errors import RepositoryError
 from ..repository.compatibility import ignored_fields, warning
 from ..repository.layout import CONFIG_FILE, PassedOver
-from ..repository.loader import LoadedVersion
+from ..repository.loaded import LoadedVersion
 from .logs import Log
 from .metrics import Metrics
 from .predictions import Predictions, is_tracked

@@ -9,7 +9,7 @@ from ..deadline import Deadline
 from ..errors import InvalidRequest, NotFound, Unavailable
 from .aliases import STABLE
 from .layout import VERSION
-from .loader import LoadedVersion
+from .loaded import LoadedVersion
 
 WHOLE_MODEL = 0
 """Stands for the model as a whole, when no version could be chosen."""

@@ -8,16 +8,14 @@ from pathlib import Path
 
 from pixelserve.card import Tensors
 from pixelserve.external_data import find_model_file
-from pixelserve.rows import ROWS, RowProof, repeat_rows
+from pixelserve.rows import ROWS, repeat_rows
 
 from ..engine.batcher import Batcher
-from ..engine.curve import LatencyCurve
 from ..engine.instance import Instance
 from ..engine.measuring import WarmupBudget
 from ..engine.policy import BatchingPolicy
-from ..engine.providers import InUse, SessionOptions, choose, provider_at
+from ..engine.providers import SessionOptions, choose, provider_at
 from ..engine.run import Observer
-from ..engine.scores import ScoreReader
 from ..engine.session import Session, check_model_file
 from ..engine.timer import Timer
 from ..errors import RepositoryError, StartupError
@@ -34,8 +32,9 @@ from .config import (
     read_reshapes,
     resolve,
 )
-from .evidence import Evidence, VersionFiles, print_of, read_files
+from .evidence import VersionFiles, print_of, read_files
 from .layout import ModelFolder
+from .loaded import LoadedVersion, why_unmerged
 from .opening import Opener
 from .output_kind import read_scores
 from .picture_proof import prove_pictures
@@ -47,71 +46,6 @@ from .warming import Warming, choose_buckets
 from .warmup import read_warmups
 
 _ANYWHERE = Placement("auto")
-_REMEDIES = {
-    "dependent": "export the model in inference mode, with the batch as the first axis of every input and output",
-    "unproven": "export the model with --samples, or give it model_warmup in config.pbtxt",
-}
-
-
-@dataclass(frozen=True)
-class LoadedVersion:
-    """A ready version."""
-
-    config: ModelConfig
-    """The model's effective configuration."""
-    folder: ModelFolder
-    """Its folder, from which a replacement session is loaded too."""
-    version: int
-    """The version's number."""
-    in_use: InUse
-    """Where and how it computes."""
-    evidence: Evidence
-    """Its evidence."""
-    rows: RowProof
-    """Whether requests of different callers may share a run, as proven at load."""
-    batcher: Batcher
-    """Takes its requests."""
-    load_s: float
-    """Duration of loading, replaying and warming, in seconds."""
-    scores: ScoreReader | None = None
-    """Reads its output as scores; None if it is not a classifier."""
-
-    @property
-    def provider(self) -> str:
-        """Name of its execution provider."""
-        return self.in_use.provider
-
-    @property
-    def precision(self) -> str:
-        """What it computes in: its file's precision if that is quantized, else what its engines make of float32."""
-        card = self.evidence.card
-        quantized = card.quantization.precision if card is not None and card.quantization is not None else ""
-        return quantized or self.in_use.precision
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.config.name
-
-    @property
-    def curve(self) -> LatencyCurve:
-        """Run time by batch size."""
-        return self.batcher.curve
-
-    @property
-    def batch_limit(self) -> int:
-        """Maximum rows merged into a run; 0: requests are not merged."""
-        return self.batcher.limit if self.batcher.merges else 0
-
-    @property
-    def row_state(self) -> str:
-        """The state of its `RowProof`, or dependent if serving has shown it."""
-        return "dependent" if self.batcher.row_fault else self.rows.state
-
-    @property
-    def unmerged(self) -> str:
-        """Why requests must not share a run, and the remedy; empty if they may."""
-        return _unmerged(self.row_state, self.batcher.row_fault or self.rows.reason)
 
 
 @dataclass(frozen=True)
@@ -271,7 +205,7 @@ class Loader:
             timer=self.timer,
             supervisor=self.supervisor,
             on_broken=partial(self.on_broken, folder.name),
-            on_unmerged=lambda reason: self.on_unmerged(folder.name, version, _unmerged("dependent", reason)),
+            on_unmerged=lambda reason: self.on_unmerged(folder.name, version, why_unmerged("dependent", reason)),
         )
 
     def _tune(self, policy: BatchingPolicy, provider: str) -> BatchingPolicy:
@@ -343,11 +277,6 @@ def _reopen(opener: Callable[[], Session], prover: Prover, proof: Proof) -> Sess
         problem = f"after it was reloaded, its rows may not share a run any more: {rows.reason}"
         raise RepositoryError(problem, path=prover.files.model)
     return session
-
-
-def _unmerged(row_state: str, reason: str) -> str:
-    remedy = _REMEDIES.get(row_state)
-    return f"{reason}; requests are not merged; {remedy}" if remedy else ""
 
 
 def _batch(proof: Proof, rows: int) -> Tensors | None:

@@ -23,7 +23,8 @@ from ..repository.config import (
     written_outputs,
 )
 from ..repository.layout import ModelFolder, Survey, survey
-from ..repository.loader import LoadedVersion, Loader
+from ..repository.loaded import LoadedVersion
+from ..repository.loader import Loader
 from ..repository.output_kind import is_uncertain
 from ..repository.pbtxt import as_line, line_of
 from ..repository.selection import choose_versions

@@ -25,7 +25,8 @@ from pixelserve_server.errors import RepositoryError, RequestError
 from pixelserve_server.repository.catalogue import Catalogue
 from pixelserve_server.repository.config import Defaults, ModelConfig
 from pixelserve_server.repository.layout import ModelFolder, PassedOver
-from pixelserve_server.repository.loader import LoadedVersion, Loader, Tuning
+from pixelserve_server.repository.loaded import LoadedVersion
+from pixelserve_server.repository.loader import Loader, Tuning
 from pixelserve_server.repository.manager import RepositoryManager
 
 # Longer than anything here takes; a test that runs into it has failed.

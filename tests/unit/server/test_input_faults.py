@@ -12,7 +12,8 @@ from pixelserve_server.engine.input_faults import explain
 from pixelserve_server.engine.request import Answer, Request
 from pixelserve_server.errors import InvalidRequest
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.loaded import LoadedVersion
+from pixelserve_server.repository.loader import Loader
 
 RUNNING = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running"
 RESHAPE = (

@@ -20,7 +20,7 @@ from pixelserve_server.errors import RepositoryError, StartupError
 from pixelserve_server.repository import loader as loader_module
 from pixelserve_server.repository import opening
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion
+from pixelserve_server.repository.loaded import LoadedVersion
 from pixelserve_server.repository.opening import Opener
 from pixelserve_server.repository.progress import Progress
 from pixelserve_server.repository.scheduling import Placement

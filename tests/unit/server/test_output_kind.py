@@ -14,7 +14,8 @@ from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.config import examine_config
 from pixelserve_server.repository.evidence import VersionFiles
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.loaded import LoadedVersion
+from pixelserve_server.repository.loader import Loader
 from pixelserve_server.repository.output_kind import read_scores
 from pixelserve_server.tools.doctor import examine
 

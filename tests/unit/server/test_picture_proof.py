@@ -15,7 +15,7 @@ from pixelserve.imaging.declaration import Input, parse
 from pixelserve.imaging.golden import make
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion
+from pixelserve_server.repository.loaded import LoadedVersion
 from pixelserve_server.tools.strays import beside_model
 
 Load = Callable[..., LoadedVersion]

@@ -18,7 +18,8 @@ from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository import evidence, opening, proof
 from pixelserve_server.repository import warmup as warmup_module
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Tuning
+from pixelserve_server.repository.loaded import LoadedVersion
+from pixelserve_server.repository.loader import Tuning
 
 WIDTH = 4
 WEIGHTS = np.random.default_rng(0).normal(size=(WIDTH, 3)).astype(np.float32)

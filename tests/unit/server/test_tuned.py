@@ -16,7 +16,8 @@ from pixelserve_server.engine.providers.cuda import Cuda
 from pixelserve_server.engine.providers.openvino import OpenVino
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.loaded import LoadedVersion
+from pixelserve_server.repository.loader import Loader
 from pixelserve_server.repository.tuned import (
     Engine,
     Machine,
