@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pixelserve
 
-from . import factories, life
+from . import factories, life, port_factories
 from .access.exposure import check_exposure
 from .api import classifier, open_inference
 from .api.admission import Admission, FailureCounts
@@ -62,7 +62,7 @@ class Application:
         Raises:
             StartupError: the configured transport is not installed, or the certificates are unusable.
         """
-        settings = factories.with_connections_that_fit(settings, log)
+        settings = port_factories.with_connections_that_fit(settings, log)
         self._settings = settings
         self._log = log
         self._log_failure = FailureLog(log)
@@ -78,14 +78,14 @@ class Application:
         self._tokens = factories.tokens_file(settings, log, self._log_failure, self._threads)
         self._authorizer = self._tokens.authorizer if self._tokens else None
         self._failure_counts = FailureCounts()
-        certificates = factories.certificates(settings)
+        certificates = port_factories.certificates(settings)
         self._metrics_server = MetricsServer(
             self._metrics,
             lambda: self.is_ready,
             self._log_failure,
             self._threads,
             authorize=factories.metrics_authorizer(self._authorizer, self._failure_counts),
-            tls=factories.metrics_tls(settings, certificates),
+            tls=port_factories.metrics_tls(settings, certificates),
         )
         self._health = Health()
         self._timer = Timer(self._log_failure, self._threads)
@@ -102,6 +102,7 @@ class Application:
             max_load_files_bytes=settings.max_load_files_mib * MIB,
         )
         self._watcher = factories.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
+        self._core_watcher = factories.core_watcher(settings, self._manager, log, self._log_failure, self._threads)
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
         self._pool = factories.decode_pool(settings, self._log_failure, self._timer, self._threads)
         self._admission = Admission(settings.max_inflight_mib * MIB)
@@ -129,8 +130,8 @@ class Application:
             max_streams=settings.max_infer_streams,
             window=settings.stream_window,
         )
-        self._transport = factories.transport(settings, certificates, self._log_failure, self._threads)
-        self._http = factories.http_port(settings, certificates, self._log_failure, self._threads)
+        self._transport = port_factories.transport(settings, certificates, self._log_failure, self._threads)
+        self._http = port_factories.http_port(settings, certificates, self._log_failure, self._threads)
         self._network = Network(
             self._transport,
             self._http,
@@ -141,8 +142,8 @@ class Application:
             self._log_failure,
             hold=settings.max_queue_size // 2,
         )
-        self._age = factories.connection_age(settings, self._network, self._log_failure, self._threads)
-        self._renewal = factories.renewal(
+        self._age = port_factories.connection_age(settings, self._network, self._log_failure, self._threads)
+        self._renewal = port_factories.renewal(
             settings,
             certificates,
             self._transport,
@@ -199,7 +200,7 @@ class Application:
     def _wire(self) -> None:
         """Lists the components in start order; they stop in reverse order."""
         tokens, tracing, watcher, renewal = self._tokens, self._tracing, self._watcher, self._renewal
-        age = self._age
+        age, core_watcher = self._age, self._core_watcher
         self._loading = [
             # Token revocations apply as long as calls are answered.
             *([Component("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
@@ -219,6 +220,7 @@ class Application:
             Component("calls", self._stop_calls, self._start_calls),
             # No loads and no certificate renewals while ports close.
             *([Component("repository watcher", watcher.stop, watcher.start)] if watcher else []),
+            *([Component("cores", lambda _: core_watcher.close(), core_watcher.start)] if core_watcher else []),
             *([Component("connection age", lambda _: age.close(), age.start)] if age else []),
             *([Component("certificates", lambda _: renewal.close(), renewal.start)] if renewal else []),
             # First, or load balancers would keep sending to a server that refuses.
@@ -250,7 +252,7 @@ class Application:
     def _start_calls(self) -> None:
         self._network.start(
             self._services(),
-            lambda: factories.rest(
+            lambda: port_factories.rest(
                 self._settings, self._dispatcher, self._log_failure, self._failure_counts, self._authorizer
             ),
         )

@@ -124,7 +124,10 @@ class Settings(BaseSettings):
     )
     require_gpu: bool = Field(False, description="Refuse to start if any model would run on the CPU.")
     intra_op_threads: int = Field(
-        0, ge=0, description="Threads that compute one batch; 0: the usable cores, divided among a model's sessions."
+        0,
+        ge=0,
+        description="Threads that compute one batch; 0: the usable cores, divided among a model's sessions. If their "
+        "number changes while the server runs, models are loaded again.",
     )
     session_option: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

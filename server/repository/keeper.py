@@ -16,7 +16,8 @@ from .catalogue import WHOLE_MODEL, Catalogue, State, StateReason
 from .config import read_config
 from .fingerprints import Fingerprint, folder_fingerprint, version_fingerprint
 from .layout import ModelFolder, PassedOver
-from .loader import LoadedVersion, Loader
+from .loaded import LoadedVersion
+from .loader import Loader
 from .selection import ChosenVersions, choose_versions
 
 UNLOADED = StateReason(State.UNAVAILABLE, "unloaded")
@@ -178,10 +179,30 @@ class ModelKeeper:
             self._catalogue.forget(name, version)
             raise
         seen.surprises.pop(version, None)
+        self._publish(loaded)
+        return []
+
+    def _publish(self, loaded: LoadedVersion) -> None:
+        """Makes a version ready; drains the one that it replaces, if any."""
         replaced = self._catalogue.publish(loaded)
         self.tell(partial(self._listener.on_loaded, loaded))
         if replaced is not None:
             self._finish(replaced, replaced_by=True)
+
+    def reload(self, name: str) -> list[RepositoryError]:
+        """Loads a model's ready versions again, from the same files; returns what failed, which serves as before.
+
+        A version whose files have changed is left to the next `update`.
+        """
+        return [
+            error
+            for loaded in self._catalogue.ready_versions(name)
+            for error in self.contained(name, loaded.version, partial(self._reload, loaded))
+        ]
+
+    def _reload(self, loaded: LoadedVersion) -> list[RepositoryError]:
+        if not self.has_changed(loaded):
+            self._publish(self._loader.load(loaded.folder, loaded.version))
         return []
 
     def refuse(self, name: str, version: int, error: RepositoryError) -> RepositoryError:

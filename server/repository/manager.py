@@ -1,7 +1,7 @@
 """Keeps the loaded models in step with the repository: finds models' folders and orders their changes."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -15,6 +15,7 @@ from .config import label_problems, read_config
 from .fingerprints import folder_fingerprint
 from .keeper import Listener, ModelKeeper
 from .layout import ModelFolder, PassedOver, Survey, find_model, survey
+from .loaded import LoadedVersion
 from .loader import Loader
 from .overlay import Overlays, Override
 from .selection import choose_versions
@@ -195,7 +196,10 @@ class RepositoryManager:
             RepositoryError: the repository is unreadable or empty.
         """
         found = self._survey()
-        changes = {folder.name: partial(self._refresh_one, folder) for folder in found.models}
+        changes = {
+            folder.name: partial(self._contained, folder.name, partial(self._keeper.update, folder))
+            for folder in found.models
+        }
         there = changes.keys() | {folder.path.name for folder in found.passed_over}
         for name in self._catalogue.names():
             if name not in there:
@@ -208,11 +212,24 @@ class RepositoryManager:
                     submitted[name] = self._changes.submit(name, change)
         self._changes.wait(submitted)
 
-    def _refresh_one(self, folder: ModelFolder) -> list[RepositoryError]:
+    def _contained(self, name: str, change: Callable[[], list[RepositoryError]]) -> list[RepositoryError]:
+        """Applies a change whose caller is not there to be told that the settings do not fit this machine."""
         try:
-            return self._keeper.update(folder)
+            return change()
         except StartupError as error:
-            return self._keeper.surprised(folder.name, WHOLE_MODEL, error)
+            return self._keeper.surprised(name, WHOLE_MODEL, error)
+
+    def reload(self, is_concerned: Callable[[LoadedVersion], bool]) -> None:
+        """Loads models again from the same files, one after another, on the threads of changes.
+
+        Args:
+            is_concerned: which ready versions; all versions of their models are loaded again.
+
+        Raises:
+            QueueFull: too many slow loads are running.
+        """
+        for name in {loaded.name: None for loaded in self._catalogue.all_ready() if is_concerned(loaded)}:
+            self._changes.submit(name, partial(self._contained, name, partial(self._keeper.reload, name)))
 
     def changed(self) -> set[tuple[str, int]]:
         """Returns the ready versions, by model and number, whose files changed since they were loaded.

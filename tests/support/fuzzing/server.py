@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto, helper, save_model
 
 from pixelserve.oip import inference_pb2 as pb
-from pixelserve_server import app, factories
+from pixelserve_server import app, port_factories
 from pixelserve_server.api.call import Call
 from pixelserve_server.api.status import CallStatus
 from pixelserve_server.life import StartGate
@@ -111,8 +111,8 @@ class InProcessServer:
         write_repository(folder)
         self.log = RecordedLog()
         grpc_port, http_port = _Port(), _Port()
-        factories.transport = lambda *_: grpc_port  # type: ignore[assignment]
-        factories.http_port = lambda *_: http_port  # type: ignore[assignment]
+        port_factories.transport = lambda *_: grpc_port  # type: ignore[assignment]
+        port_factories.http_port = lambda *_: http_port  # type: ignore[assignment]
         settings = Settings(
             model_repository=folder,
             metrics_port=0,

@@ -19,6 +19,7 @@ from pixelserve_server.errors import StartupError
 from pixelserve_server.observe.logs import LogLevel
 from pixelserve_server.observe.metrics import Metrics
 from pixelserve_server.observe.port import MetricsServer
+from pixelserve_server.repository.core_watcher import CoreWatcher
 from pixelserve_server.repository.watcher import RepositoryWatcher
 from pixelserve_server.settings import Settings
 from pixelserve_server.supervised import Supervisor
@@ -102,6 +103,23 @@ def test_the_repository_is_followed(watched: Watched, tmp_path: Path, monkeypatc
     watched.expect_restart("repository watcher")
     assert again.wait(PATIENCE_S)
     watcher.stop(Deadline.after(20))
+
+
+def test_the_usable_cores_are_followed(watched: Watched) -> None:
+    again = threading.Event()
+    looked: Any = failing_once(lambda: again.set() or 2)
+    cores = iter([lambda: 2])
+    watcher = CoreWatcher(
+        lambda *_: None,
+        watched.log_failure,
+        watched.supervisor,
+        cores=lambda: next(cores, looked)(),
+        interval_s=0.001,
+    )
+    watcher.start()
+    watched.expect_restart("cores")
+    assert again.wait(PATIENCE_S)
+    watcher.close()
 
 
 @pytest.fixture

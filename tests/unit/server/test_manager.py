@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from pixelserve_server.deadline import Deadline
-from pixelserve_server.errors import NotFound, RepositoryError, Unavailable, Unloading
+from pixelserve_server.errors import NotFound, RepositoryError, StartupError, Unavailable, Unloading
 from pixelserve_server.repository.catalogue import Catalogue, State
 from pixelserve_server.repository.changes import ChangeQueue
 from pixelserve_server.repository.layout import ModelFolder
-from pixelserve_server.repository.loader import LoadedVersion, Loader
+from pixelserve_server.repository.loaded import LoadedVersion
+from pixelserve_server.repository.loader import Loader
 from pixelserve_server.repository.manager import RepositoryManager
 
 Open = Callable[[Path], SimpleNamespace]
@@ -42,6 +43,69 @@ def test_nothing_is_loaded_again_where_nothing_has_changed(repository: Path, ope
     it.manager.load("a").result()
     assert it.told.loaded == ["a/1", "b/1"]
     assert it.told.unloaded == it.told.replaced == []
+
+
+def reload(it: SimpleNamespace, name: str = "") -> None:
+    """Loads one model again, or all, and waits for it."""
+    it.manager.reload(lambda loaded: name in ("", loaded.name))
+    for each in it.catalogue.names():
+        # Behind the reload, since a model's changes are made in order.
+        it.manager.load(each).result(PATIENCE_S)
+
+
+def test_models_are_loaded_again_from_the_same_files(repository: Path, open_catalogue: Open) -> None:
+    it = open_catalogue(repository)
+    before = it.catalogue.get("a")
+    reload(it)
+    assert it.told.loaded == ["a/1", "b/1", "a/1", "b/1"]
+    assert it.told.replaced == ["a/1", "b/1"]
+    assert it.told.unloaded == it.told.failed == []
+    assert it.catalogue.get("a") is not before
+    it.manager.refresh()
+    assert it.told.loaded == ["a/1", "b/1", "a/1", "b/1"]
+
+
+def test_only_the_models_concerned_are_loaded_again(repository: Path, open_catalogue: Open) -> None:
+    it = open_catalogue(repository)
+    reload(it, "b")
+    assert it.told.loaded == ["a/1", "b/1", "b/1"]
+
+
+def test_a_version_whose_files_changed_is_not_loaded_again_before_it_is_asked_for(
+    repository: Path, open_catalogue: Open, model_writer: Write
+) -> None:
+    it = open_catalogue(repository)
+    before = it.catalogue.get("a")
+    model_writer(repository / "a" / "1" / "model.onnx", output="twice")
+    it.manager.reload(lambda loaded: True)
+    it.manager.load("b").result(PATIENCE_S)
+    assert it.catalogue.get("a") is before
+    assert it.told.loaded == ["a/1", "b/1", "b/1"]
+
+
+@pytest.mark.parametrize("error", [RepositoryError("broken"), StartupError("no GPU"), RuntimeError("a surprise")])
+def test_a_model_that_cannot_be_loaded_again_serves_as_before(
+    repository: Path, open_catalogue: Open, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    it = open_catalogue(repository)
+    before, load = it.catalogue.get("a"), Loader.load
+    logged: list[BaseException] = []
+
+    def fail(loader: Loader, folder: ModelFolder, version: int) -> LoadedVersion:
+        if folder.name == "a":
+            raise error
+        return load(loader, folder, version)
+
+    monkeypatch.setattr(Loader, "load", fail)
+    keeper = it.manager._keeper
+    monkeypatch.setattr(keeper, "_loader", replace(keeper._loader, log_failure=lambda failure: logged.append(failure)))
+    it.manager.reload(lambda loaded: True)
+    it.manager.load("b").result(PATIENCE_S)
+    assert it.catalogue.get("a") is before
+    assert it.catalogue.is_ready("a")
+    assert [model for model, _ in it.told.failed] == ["a"]
+    assert it.told.loaded == ["a/1", "b/1", "b/1"]
+    assert logged == ([error] if isinstance(error, RuntimeError) else [])
 
 
 def test_a_newer_version_takes_the_place_of_the_old_one(
