@@ -74,7 +74,7 @@ def autotune(
         float,
         typer.Option(
             min=0.1,
-            help="Percent by which the middle half of repeated rounds may differ before nothing is written.",
+            help="Percent by which a speed-up may be uncertain (95 % interval) if it is too close to 1.05 to tell.",
             metavar="PERCENT",
         ),
     ] = 10.0,
@@ -156,7 +156,7 @@ def _print(title: str, outcome: Any, missing: list[str]) -> None:
             shown,
             *(candidate.engine, candidate.precision, f"{candidate.sessions} × {candidate.threads}", *measured),
             *(
-                "" if speedup is None else f"{speedup:.2f}",
+                "" if speedup is None else f"{speedup.times:.2f}",
                 accuracy,
                 f"out: {entry.out}" if entry.out else entry.evidence,
             ),
@@ -180,11 +180,15 @@ def _workload(outcome: Any) -> str:
 
 def _about_int8(outcome: Any) -> list[str]:
     """Says how to serve int8 if it is the fastest: its file has other weights, so it is a version of its own."""
-    fastest = max(outcome.speedups, key=outcome.speedups.__getitem__, default="")
+    fastest = max(outcome.speedups, key=lambda title: outcome.speedups[title].times, default="")
     entries = [each for each in outcome.entries if each.candidate.title == fastest]
     if not entries or entries[0].candidate.can_be_served:
         return []
     return ["int8 is the fastest; to serve it, publish it as a version: `pixelserve export … --precision int8`"]
+
+
+def _speedup(found: Any) -> dict[str, Any] | None:
+    return found and {"times": round(found.times, 4), "interval": [round(found.low, 4), round(found.high, 4)]}
 
 
 def _as_json(outcome: Any, missing: list[str]) -> dict[str, Any]:
@@ -197,7 +201,7 @@ def _as_json(outcome: Any, missing: list[str]) -> dict[str, Any]:
                 "threads": entry.candidate.threads,
                 "run_us": {str(size): round(entry.time_us(size), 1) for size in entry.times_us},
                 "rows_per_s": {str(size): round(entry.rate(size), 1) for size in entry.rates},
-                "speedup": outcome.speedups.get(entry.candidate.title),
+                "speedup": _speedup(outcome.speedups.get(entry.candidate.title)),
                 "accuracy": entry.accuracy,
                 "changed_labels": entry.changed_labels,
                 "evidence": entry.evidence,
@@ -206,7 +210,6 @@ def _as_json(outcome: Any, missing: list[str]) -> dict[str, Any]:
             for entry in outcome.entries
         ],
         "workload": {str(rows): share for rows, share in outcome.weights.items()},
-        "spread": round(outcome.spread, 4),
         "missing": missing,
         "why": outcome.why,
         "tuned": outcome.tuned.model_dump(mode="json") if outcome.tuned is not None else None,

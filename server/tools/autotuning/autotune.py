@@ -16,7 +16,7 @@ from ...repository.config import model_file_name, read_config
 from ...repository.layout import ModelFolder
 from ...repository.tuned import Engine, Machine, TunedVersion, tuning_path, write_tuning
 from .candidates import Candidate, candidates, default_candidate
-from .measurements import Entry, speedup
+from .measurements import Entry, Speedup, lone_share, speedup
 from .process import TrialProcess
 from .queueing import best_delay_us
 from .race import Effort, Labelled, Race
@@ -24,7 +24,7 @@ from .trace import Trace
 from .trial import Job
 
 MAX_SPREAD = 0.10
-"""How far the middle half of repeated rounds may differ, as a fraction of their median, before nothing is written."""
+"""How far a speed-up may be uncertain, as a fraction of it, before nothing is written; see `Speedup.spread`."""
 # A winner must beat the default by more than measurements of the same thing differ.
 _LEAST_SPEEDUP = 1.05
 # How often rounds are repeated before a machine counts as busy.
@@ -73,9 +73,7 @@ class Outcome:
     """What decided, in one sentence."""
     written: Path | None
     """The written file, or None."""
-    spread: float
-    """How far rounds of the default differed, as a fraction."""
-    speedups: dict[str, float] = field(default_factory=dict)
+    speedups: dict[str, Speedup] = field(default_factory=dict)
     """By candidate's title, its speed-up for the workload; those that are in the race."""
 
 
@@ -97,7 +95,7 @@ def autotune(
 
     Raises:
         RepositoryError: the default engine cannot serve the version, or the file cannot be written.
-        BusyMachineError: repeated rounds differ too much.
+        BusyMachineError: repeated rounds differ so much that the winner is uncertain.
     """
     cores = usable_cores()
     model = find_model_file(folder.version_path(version), model_file_name(read_config(folder)))
@@ -112,22 +110,22 @@ def autotune(
             race.check_accuracy(wishes.samples, wishes.most_loss)
         sizes = _sizes(race.max_batch_size, wishes.trace)
         effort = Effort(sizes, wishes.rounds, wishes.seconds)
-        _measure(race, default, None, effort, wishes)
         weights = _weights(sizes, race.max_batch_size, wishes.trace)
-        winner = _winner(race.entries, default, weights, sizes)
+        decision = _Decision(race, default, effort, weights, wishes.most_spread)
+        winner = decision.winner(None)
+        speedups = decision.speedups(race.entries)
         if winner is not None and _is_slower_alone(winner, default):
-            winner = _beside_default(race, winner, default, effort, wishes)
-    speedups = {
-        each.candidate.title: speedup(each, default, weights) for each in race.entries if not each.out and each.rates
-    }
+            first = len(race.entries)
+            winner = _beside_default(decision, winner)
+            speedups |= decision.speedups(race.entries[first:])
     if winner is None:
         why = f"nothing beat {default.candidate.title} by more than {_LEAST_SPEEDUP - 1:.0%}"
-        return Outcome(race.entries, sizes, weights, None, None, why, None, default.spread, speedups)
+        return Outcome(race.entries, sizes, weights, None, None, why, None, speedups)
     tuned = _record(winner, default, weights, sha256_of(model), wishes.trace)
     path = wishes.output or tuning_path(folder)
     write_tuning(path, version, tuned)
     why = _why(winner, default, tuned)
-    return Outcome(race.entries, sizes, weights, tuned, winner, why, path, default.spread, speedups)
+    return Outcome(race.entries, sizes, weights, tuned, winner, why, path, speedups)
 
 
 def _sizes(max_batch_size: int, trace: Trace | None) -> tuple[int, ...]:
@@ -146,43 +144,71 @@ def _weights(sizes: tuple[int, ...], max_batch_size: int, trace: Trace | None) -
     return dict.fromkeys(chosen, 1 / len(set(chosen)))
 
 
-def _measure(race: Race, default: Entry, entries: list[Entry] | None, effort: Effort, wishes: Wishes) -> None:
-    """Measures candidates (None: all) until the default's rounds agree, for up to three times the asked rounds.
+@dataclass(frozen=True)
+class _Decision:
+    """Measures until it is certain whether a candidate beats the default."""
 
-    A few busy moments do not matter then: the spread is that of the middle half of all rounds.
+    race: Race
+    default: Entry
+    effort: Effort
+    weights: dict[int, float]
+    most_spread: float
 
-    Raises:
-        BusyMachineError: they do not agree.
-    """
-    for _ in range(_MOST_TRIES):
-        race.measure(effort, entries)
-        if default.spread <= wishes.most_spread:
-            return
-    raise BusyMachineError(
-        f"repeated rounds of the same differ by {default.spread:.0%}, more than {wishes.most_spread:.0%}, also when "
-        f"repeated {_MOST_TRIES * effort.rounds} times: something else uses this machine; nothing was written. Stop it "
-        f"and try again"
-    )
+    def winner(self, entries: list[Entry] | None, admits: Callable[[Entry], bool] = lambda _: True) -> Entry | None:
+        """Returns the fastest candidate that can be served, if it clearly beats the default.
 
+        Rounds are repeated up to three times as often as asked, until the interval of its speed-up does not include
+        the least one that counts, or is narrow.
 
-def _winner(entries: list[Entry], default: Entry, weights: dict[int, float], sizes: tuple[int, ...]) -> Entry | None:
-    """Returns the fastest candidate that can be served, if it clearly beats the default."""
-    racing = [each for each in entries if not each.out and each.candidate.can_be_served and each is not default]
-    measured = [each for each in racing if set(each.rates) == set(sizes)]
-    best = max(measured, key=lambda each: speedup(each, default, weights), default=None)
-    return best if best is not None and speedup(best, default, weights) >= _LEAST_SPEEDUP else None
+        Args:
+            entries: those to measure, with the default; None: all.
+            admits: which of them may win.
+
+        Raises:
+            BusyMachineError: it is not certain.
+            RepositoryError: the default engine failed.
+        """
+        uncertain = ""
+        for _ in range(_MOST_TRIES):
+            self.race.measure(self.effort, entries)
+            if self.default.out:
+                raise RepositoryError(f"the default engine failed while it was measured: {self.default.out}")
+            best = self._best([each for each in entries or self.race.entries if admits(each)])
+            if best is None:
+                return None
+            found = speedup(best, self.default, self.weights)
+            if not found.low < _LEAST_SPEEDUP <= found.high or found.spread <= self.most_spread:
+                return best if found.times >= _LEAST_SPEEDUP else None
+            uncertain = f"{best.candidate.title} is {found.low:.2f} to {found.high:.2f} times as fast as"
+        raise BusyMachineError(
+            f"{uncertain} {self.default.candidate.title}, so whether it wins is uncertain, also after "
+            f"{_MOST_TRIES * self.effort.rounds} rounds: something else uses this machine; nothing was written. Stop "
+            f"it and try again"
+        )
+
+    def speedups(self, entries: list[Entry]) -> dict[str, Speedup]:
+        """Returns the speed-ups by title of candidates that are in the race, measured in the default's last rounds."""
+        measured = [each for each in entries if not each.out and each.rates]
+        return {each.candidate.title: speedup(each, self.default, self.weights) for each in measured}
+
+    def _best(self, entries: list[Entry]) -> Entry | None:
+        racing = [each for each in entries if each is not self.default and each.candidate.can_be_served]
+        measured = [each for each in racing if not each.out and each.rates]
+        return max(measured, key=lambda each: speedup(each, self.default, self.weights).times, default=None)
 
 
 def _is_slower_alone(entry: Entry, default: Entry) -> bool:
-    return entry.time_us(1) > _LONE * default.time_us(1)
+    return lone_share(entry, default) > _LONE
 
 
-def _beside_default(race: Race, winner: Entry, default: Entry, effort: Effort, wishes: Wishes) -> Entry | None:
+def _beside_default(decision: _Decision, winner: Entry) -> Entry | None:
     """Returns a winner that leaves small batches to the default engine, measured; None if that does not help.
 
     It has the winner's threads per run, or the default's if fewer would make a lone request slower.
     """
-    threshold = next((rows for rows in effort.sizes if rows > 1 and winner.time_us(rows) < default.time_us(rows)), None)
+    race, default = decision.race, decision.default
+    sizes = decision.effort.sizes
+    threshold = next((rows for rows in sizes if rows > 1 and winner.time_us(rows) < default.time_us(rows)), None)
     if threshold is None:
         return None
     large = replace(winner.candidate.engines[-1], from_rows=threshold)
@@ -198,10 +224,7 @@ def _beside_default(race: Race, winner: Entry, default: Entry, effort: Effort, w
     # The default again, so both were measured in the same rounds.
     default.rates.clear()
     default.times_us.clear()
-    _measure(race, default, [default, *tried], effort, wishes)
-    weights = _weights(effort.sizes, race.max_batch_size, wishes.trace)
-    good = [each for each in tried if not each.out and not _is_slower_alone(each, default)]
-    return _winner([default, *good], default, weights, effort.sizes)
+    return decision.winner([default, *tried], lambda each: not each.out and not _is_slower_alone(each, default))
 
 
 def _record(
@@ -223,7 +246,7 @@ def _record(
         buckets=_buckets(sizes[-1], limit) if pads else (),
         batch_limit=limit,
         queue_delay_us=delay_us,
-        speedup=round(speedup(winner, default, weights), 3),
+        speedup=round(speedup(winner, default, weights).times, 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     ).sealed()
 
@@ -239,7 +262,7 @@ def _buckets(largest: int, limit: int) -> tuple[int, ...]:
 
 
 def _why(winner: Entry, default: Entry, tuned: TunedVersion) -> str:
-    lone = winner.time_us(1) / default.time_us(1)
+    lone = lone_share(winner, default)
     return (
         f"{winner.candidate.title} computes the workload {tuned.speedup:.2f} times as fast as "
         f"{default.candidate.title}, a lone request in {math.ceil(lone * 100) / 100:.2f} of its time"

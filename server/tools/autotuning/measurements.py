@@ -39,24 +39,45 @@ class Entry:
         """Microseconds of a run at a batch size: the median over rounds."""
         return float(np.median(self.times_us[rows]))
 
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times as fast as the default a candidate computes a workload.
+
+    Both are compared within each round, where they were measured right after each other: what slows the machine for
+    longer slows both.
+    """
+
+    times: float
+    """The median over rounds."""
+    low: float
+    """The lower end of its 95 % interval."""
+    high: float
+    """The upper end."""
+
     @property
     def spread(self) -> float:
-        """How far rounds of the same differ: the largest, over sizes, of the middle half's width, as a fraction of the
-        median."""
-        found = 0.0
-        for rates in self.rates.values():
-            low, middle, high = np.percentile(rates, [25, 50, 75])
-            found = max(found, float((high - low) / middle))
-        return found
+        """The interval's width as a fraction of the median."""
+        return (self.high - self.low) / self.times
 
 
-def speedup(entry: Entry, default: Entry, weights: dict[int, float]) -> float:
-    """Returns how many times as fast as the default a candidate computes a workload.
+def speedup(entry: Entry, default: Entry, weights: dict[int, float]) -> Speedup:
+    """Returns the speed-up of a candidate.
+
+    The interval is that of a median by ranks, whatever the distribution; with five rounds or fewer, all of them.
 
     Args:
         entry: the candidate.
         default: the default.
         weights: by batch size, the share of all rows that are computed in batches of it.
     """
-    times = [sum(share / each.rate(rows) for rows, share in weights.items()) for each in (default, entry)]
-    return times[0] / times[1]
+    times = [sum(share / np.asarray(each.rates[rows]) for rows, share in weights.items()) for each in (default, entry)]
+    rounds = np.sort(times[0] / times[1])
+    # The number of rounds below the median is binomial, nearly normal: n/2 ± 1.96 · √n/2.
+    first = max(int((len(rounds) - 1.96 * len(rounds) ** 0.5) / 2), 0)
+    return Speedup(float(np.median(rounds)), float(rounds[first]), float(rounds[-1 - first]))
+
+
+def lone_share(entry: Entry, default: Entry) -> float:
+    """Returns the time of a candidate's run of one row, as a share of the default's in the same round; the median."""
+    return float(np.median(np.asarray(entry.times_us[1]) / np.asarray(default.times_us[1])))
