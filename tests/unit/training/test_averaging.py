@@ -74,7 +74,9 @@ def test_batch_statistics_are_the_means_over_batches(averaged: KerasRecipe, prec
     (layer,) = averaging._normalizations(learner.model)
     pooled = (images // 2 / 255).reshape(3, 8, 4, 7, 4, 7).mean(axis=(3, 5)).reshape(3, -1)
     assert float(layer.moving_mean[0]) == pytest.approx(pooled.mean(), rel=0.01)
-    assert float(layer.moving_variance[0]) == pytest.approx(pooled.var(axis=1).mean(), rel=0.05)
+    # bfloat16 has eight bits, and processors without it round at other places.
+    rounding = 0.05 if precision == "float32" else 0.1
+    assert float(layer.moving_variance[0]) == pytest.approx(pooled.var(axis=1).mean(), rel=rounding)
     assert layer.momentum == 0.9
 
 

@@ -59,9 +59,14 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def export(tmp_path: Path, models: Path, labels: Path, samples: Path) -> Callable[..., Exported]:
     """Exports a classifier of so much noise as `pets`, if it is better."""
+    writing = threading.Lock()
 
     def run(noise: float, **given: Any) -> Exported:
-        source = write_classifier(tmp_path / f"{noise}.onnx", noise=noise)
+        source = tmp_path / f"{noise}.onnx"
+        with writing:
+            if not source.exists():
+                # Another thread may be reading it from then on.
+                write_classifier(source, noise=noise)
         target = replace(Target(models, "pets", if_better=True), **given)
         return export_file(source, target, labels=labels, samples=samples, pixel_scale=None)
 

@@ -110,7 +110,8 @@ def test_whitening_gives_components_of_patches_that_do_not_go_together(keras: An
     blocks.whiten(model, images)
     layer = model.get_layer("whitening")
     components = np.asarray(keras.Model(model.input, layer.output).predict(images, verbose=0)).reshape(-1, 24)
-    np.testing.assert_array_equal(components[:, :12], -components[:, 12:])
+    # Some processors' kernels add the products of the two halves in different orders.
+    np.testing.assert_allclose(components[:, :12], -components[:, 12:], rtol=0, atol=1e-5)
     covariance = components[:, :12].T @ components[:, :12] / len(components)
     np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-2)
     # The least of them differ so little from pixel to pixel that they are not raised to 1.
