@@ -102,7 +102,7 @@ class Application:
             max_load_files_bytes=settings.max_load_files_mib * MIB,
         )
         self._watcher = factories.repository_watcher(settings, self._manager, log, self._log_failure, self._threads)
-        self._core_watcher = factories.core_watcher(settings, self._manager, log, self._log_failure, self._threads)
+        self._core_watcher = factories.core_watcher(settings, self._manager, log, self._threads)
         self._control = RepositoryControl(self._manager, settings.model_control_mode, self._log_failure)
         self._pool = factories.decode_pool(settings, self._log_failure, self._timer, self._threads)
         self._admission = Admission(settings.max_inflight_mib * MIB)

@@ -96,7 +96,7 @@ def repository_watcher(
 
 
 def core_watcher(
-    settings: Settings, manager: RepositoryManager, log: Log, log_failure: FailureLog, supervisor: Supervisor
+    settings: Settings, manager: RepositoryManager, log: Log, supervisor: Supervisor
 ) -> CoreWatcher | None:
     """Returns the watcher that loads models again if they may use more or fewer cores; None if threads are fixed."""
     if settings.intra_op_threads:
@@ -108,7 +108,7 @@ def core_watcher(
         )
         manager.reload(lambda loaded: not provider_at(loaded.provider).on_gpu)
 
-    return CoreWatcher(apply, log_failure, supervisor)
+    return CoreWatcher(apply, supervisor)
 
 
 def tokens_file(settings: Settings, log: Log, log_failure: FailureLog, supervisor: Supervisor) -> TokensFile | None:

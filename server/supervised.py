@@ -115,3 +115,42 @@ class SupervisedThread:
             self._supervisor.log_failure(error)
             return False
         return True
+
+
+class PeriodicThread:
+    """Calls a function again and again on a supervised thread, whatever it raises, until it is closed."""
+
+    def __init__(self, supervisor: Supervisor, name: str, look: Callable[[], object], interval_s: float) -> None:
+        """Creates a thread that is not started yet.
+
+        Args:
+            supervisor: supervises the thread, and logs what `look` raises.
+            name: the thread's.
+            look: called once per interval.
+            interval_s: seconds before each call.
+        """
+        self._look = look
+        self._interval_s = interval_s
+        self._log_failure = supervisor.log_failure
+        self._stop = threading.Event()
+        self._thread = supervisor.thread(name, self._work)
+
+    def start(self) -> None:
+        """Starts it.
+
+        Raises:
+            RuntimeError: the system cannot start more threads.
+        """
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends it, and waits for a running call."""
+        self._stop.set()
+        self._thread.close()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001  the next look must still happen
+                self._log_failure(error)

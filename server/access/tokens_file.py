@@ -1,7 +1,6 @@
 """The file of accepted tokens, followed while the server runs."""
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from pixelserve.tokens import Token, TokensError, parse_tokens
 
 from ..errors import ConfigurationError
 from ..failures import FailureLog
-from ..supervised import Supervisor
+from ..supervised import PeriodicThread, Supervisor
 from .authorizer import Authorizer
 
 # How often the file is checked. A change is read once two checks agree, so never while the file is
@@ -49,12 +48,10 @@ class TokensFile:
         self.authorizer = authorizer
         """Accepts its tokens."""
         self._log = log
-        self._log_failure = log_failure
-        self._look_s = look_s
-        self._stop = threading.Event()
-        self._thread = (supervisor or Supervisor(log_failure)).thread("tokens", self._follow)
-        # The state of the file when it was last read, valid or not.
+        self._thread = PeriodicThread(supervisor or Supervisor(log_failure), "tokens", self._look, look_s)
+        # The state of the file when it was last read, valid or not, and at the last look.
         self._read_state: _State = ""
+        self._seen: _State = ""
         self.failures = 0
         """Number of refused changes."""
         self.is_stale = False
@@ -66,7 +63,7 @@ class TokensFile:
         Raises:
             ConfigurationError: it cannot be read or is invalid.
         """
-        self._read_state = self._state()
+        self._read_state = self._seen = self._state()
         try:
             self.authorizer.replace(_read(self._path))
         except _Refused as problem:
@@ -78,19 +75,14 @@ class TokensFile:
 
     def close(self) -> None:
         """Stops following the file."""
-        self._stop.set()
         self._thread.close()
 
-    def _follow(self) -> None:
-        seen = self._read_state
-        while not self._stop.wait(self._look_s):
-            try:
-                state = self._state()
-                is_unchanged, seen = state == seen, state
-                if is_unchanged and state != self._read_state:
-                    self._reload(state)
-            except Exception as error:  # noqa: BLE001  revoking tokens must keep working after any error
-                self._log_failure(error)
+    def _look(self) -> None:
+        state = self._state()
+        is_unchanged, self._seen = state == self._seen, state
+        # A file that is being written is read once it rests.
+        if is_unchanged and state != self._read_state:
+            self._reload(state)
 
     def _reload(self, state: _State) -> None:
         self._read_state = state

@@ -4,12 +4,10 @@ A container's limit can change while it runs: Kubernetes resizes pods in place, 
 cores. Two model threads on one core wait for each other; on more cores, a single one leaves the others idle.
 """
 
-import threading
 from collections.abc import Callable
 
 from ..engine.cores import usable_cores
-from ..failures import FailureLog
-from ..supervised import Supervisor
+from ..supervised import PeriodicThread, Supervisor
 
 # A change must be stable for one interval. A look reads a few small files, which takes less than 0.1 ms.
 _INTERVAL_S = 1.0
@@ -19,8 +17,7 @@ class CoreWatcher:
     """Calls a function when the number of usable cores has changed, on its own thread.
 
     Args:
-        apply: called with the earlier number and the new one.
-        log_failure: logs what it raises; it is called again at the next look.
+        apply: called with the earlier number and the new one; if it raises, again at the next look.
         supervisor: supervises the thread.
         cores: returns the number.
         interval_s: seconds between looks.
@@ -29,20 +26,16 @@ class CoreWatcher:
     def __init__(
         self,
         apply: Callable[[int, int], object],
-        log_failure: FailureLog,
         supervisor: Supervisor,
         *,
         cores: Callable[[], int] = usable_cores,
         interval_s: float = _INTERVAL_S,
     ) -> None:
         self._apply = apply
-        self._log_failure = log_failure
         self._cores = cores
-        self._interval_s = interval_s
         # What the models that are loaded next will use.
         self._applied = self._seen = cores()
-        self._stop = threading.Event()
-        self._thread = supervisor.thread("cores", self._follow)
+        self._thread = PeriodicThread(supervisor, "cores", self.look, interval_s)
 
     def start(self) -> None:
         """Starts looking."""
@@ -50,15 +43,7 @@ class CoreWatcher:
 
     def close(self) -> None:
         """Stops looking."""
-        self._stop.set()
         self._thread.close()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            try:
-                self.look()
-            except Exception as error:  # noqa: BLE001  the next change must still be noticed
-                self._log_failure(error)
 
     def look(self) -> None:
         """Looks once; applies a change that is stable since the last look."""

@@ -1,13 +1,12 @@
 """Follows the files of TLS while the server runs: new connections get changed certificates."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
 from ..errors import CertificateError
 from ..failures import FailureLog
-from ..supervised import Supervisor
+from ..supervised import PeriodicThread, Supervisor
 from .certificates import CertificateFiles, Certificates, read_certificates
 
 # A change must be stable for one interval, so it applies within half a second. A check costs three system calls and,
@@ -62,14 +61,11 @@ class CertificateRenewal:
         # The set of each port: if one port refuses a set, others need not take it again.
         self._in_use = dict.fromkeys(ports, certificates)
         self._events = events
-        self._log_failure = log_failure
-        self._interval_s = interval_s
         # None, so changes between the reading and the first check are noticed too.
         self._signature: tuple[object, ...] = ()
         self._looks_until_tried = 0
         self._refused_because: str | None = None
-        self._stop = threading.Event()
-        self._thread = (supervisor or Supervisor(log_failure)).thread("certificates", self._follow)
+        self._thread = PeriodicThread(supervisor or Supervisor(log_failure), "certificates", self.look, interval_s)
 
     def start(self) -> None:
         """Reports the set in use, and starts checking."""
@@ -79,15 +75,7 @@ class CertificateRenewal:
 
     def close(self) -> None:
         """Stops checking, and waits for a running change."""
-        self._stop.set()
         self._thread.close()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            try:
-                self.look()
-            except Exception as error:  # noqa: BLE001  the next change must still be noticed
-                self._log_failure(error)
 
     def look(self) -> None:
         """Checks the files once; applies a change that is stable since the last check."""

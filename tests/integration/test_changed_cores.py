@@ -58,7 +58,7 @@ def test_a_model_is_loaded_again_with_as_many_threads_as_there_are_cores(
     finally:
         over.set()
         caller.join()
-    # Nobody noticed.
+    # The caller got the same answer every time.
     assert set(answers) == {(2 * np.arange(4, dtype=np.float32)).tobytes()}
     changes = [event for event in server.events() if event["event"] == "usable cores changed"]
     assert [(event["before"], event["now"]) for event in changes][-2:] == [(2, 1), (1, 2)]

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from benchmarks.compare import report, table
 from benchmarks.compare.errors import LoadError
 from benchmarks.compare.figures import Figure, Round, rows
 
+SETUP: Any = None
 APART = ("tuned", "loading", "overload")
 
 
@@ -37,7 +37,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_group_that_fails_costs_its_own_figures_only(measured: list[str]) -> None:
     chosen = figures_of(*APART)
-    found, failed = compare._measure_apart(SimpleNamespace(), chosen, 1, lambda _: None)  # type: ignore[arg-type]
+    found, failed = compare._measure_apart(SETUP, chosen, 1, lambda _: None)
     assert failed == {"tuned": "the machine is busy"}
     # Once, although it has a figure for each model.
     assert measured.count("tuned") == 1
@@ -47,7 +47,7 @@ def test_a_group_that_fails_costs_its_own_figures_only(measured: list[str]) -> N
 
 def test_the_report_says_what_was_not_measured(measured: list[str]) -> None:
     chosen = figures_of(*APART)
-    found, failed = compare._measure_apart(SimpleNamespace(), chosen, 1, lambda _: None)  # type: ignore[arg-type]
+    found, failed = compare._measure_apart(SETUP, chosen, 1, lambda _: None)
     facts = {"transport": "h2corn", "date": "today"}
     whole = report.Report(facts, 1, 1.0, rows(chosen, found), {}, failed)
     assert "- not measured: tuned: the machine is busy\n" in report.as_markdown(whole)

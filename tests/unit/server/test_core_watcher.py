@@ -16,9 +16,7 @@ class Machine:
         self.applied: list[tuple[int, int]] = []
         self.failures: list[BaseException] = []
         self.error: Exception | None = None
-        self.watcher = CoreWatcher(
-            self.apply, self.log_failure, Supervisor(self.log_failure), cores=lambda: self.cores, interval_s=0.001
-        )
+        self.watcher = CoreWatcher(self.apply, Supervisor(self.log_failure), cores=lambda: self.cores, interval_s=0.001)
 
     def log_failure(self, error: BaseException) -> str:
         self.failures.append(error)

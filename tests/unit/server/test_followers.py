@@ -79,8 +79,8 @@ def test_certificates_are_followed(watched: Watched, monkeypatch: pytest.MonkeyP
     again, told = threading.Event(), SimpleNamespace(on_taken=lambda *_, **__: None)
     found: Any = SimpleNamespace(subject="", expires={}, warnings=())
     files: Any = SimpleNamespace()
+    monkeypatch.setattr(CertificateRenewal, "look", failing_once(again.set))
     renewal = CertificateRenewal(files, found, (), told, watched.log_failure, watched.supervisor, interval_s=0)
-    monkeypatch.setattr(renewal, "look", failing_once(again.set))
     renewal.start()
     watched.expect_restart("certificates")
     assert again.wait(PATIENCE_S)
@@ -111,7 +111,6 @@ def test_the_usable_cores_are_followed(watched: Watched) -> None:
     cores = iter([lambda: 2])
     watcher = CoreWatcher(
         lambda *_: None,
-        watched.log_failure,
         watched.supervisor,
         cores=lambda: next(cores, looked)(),
         interval_s=0.001,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pixelserve_server.supervised import Supervisor
+from pixelserve_server.supervised import PeriodicThread, Supervisor
 
 PATIENCE_S = 20
 
@@ -99,3 +99,27 @@ def test_one_that_could_not_be_started_is_closed_at_once(monkeypatch: pytest.Mon
         thread.start()
     thread.close()
     assert not thread.is_alive
+
+
+def test_a_periodic_thread_looks_again_after_any_failure_and_ends_when_it_is_closed() -> None:
+    failures: list[BaseException] = []
+    looks: list[int] = []
+    thrice = threading.Event()
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 3:
+            thrice.set()
+        raise ValueError("a look failed")
+
+    def log_failure(error: BaseException) -> str:
+        failures.append(error)
+        return "id"
+
+    periodic = PeriodicThread(Supervisor(log_failure), "periodic", look, 0.001)
+    periodic.start()
+    assert thrice.wait(60)
+    periodic.close()
+    count = len(looks)
+    assert [str(error) for error in failures] == ["a look failed"] * count
+    assert all(thread.name != "periodic" for thread in threading.enumerate())

@@ -243,14 +243,14 @@ def test_a_file_is_read_only_once_it_rests(tmp_path: Path, monkeypatch: pytest.M
         looks.append(watched.authorizer.count)
         found = next(states, None)
         if found is None:
-            watched.file._stop.set()
+            watched.file._thread._stop.set()
             return (3,)
         return found
 
     monkeypatch.setattr(watched.file, "_state", state)
-    watched.file._read_state = (0,)
+    watched.file._read_state = watched.file._seen = (0,)
     watched.file.start()
-    watched.file._thread.close(PATIENCE_S)
+    watched.file._thread._thread.close(PATIENCE_S)
     assert looks == [0, 0, 0, 0, 0, 1]
 
 
