@@ -114,12 +114,13 @@ def autotune(
         decision = _Decision(race, default, effort, weights, wishes.most_spread)
         winner = decision.winner(None)
         speedups = decision.speedups(race.entries)
+        why = f"nothing beat {default.candidate.title} by more than {_LEAST_SPEEDUP - 1:.0%}"
         if winner is not None and _is_slower_alone(winner, default):
             first = len(race.entries)
+            why = f"{winner.candidate.title} is faster, but slower for a lone request, also if it computes batches only"
             winner = _beside_default(decision, winner)
             speedups |= decision.speedups(race.entries[first:])
     if winner is None:
-        why = f"nothing beat {default.candidate.title} by more than {_LEAST_SPEEDUP - 1:.0%}"
         return Outcome(race.entries, sizes, weights, None, None, why, None, speedups)
     tuned = _record(winner, default, weights, sha256_of(model), wishes.trace)
     path = wishes.output or tuning_path(folder)

@@ -184,6 +184,7 @@ def test_what_is_slower_alone_whatever_the_sizes_does_not_win(race: Callable[...
 
     outcome = race(slow_alone)
     assert outcome.winner is None
+    assert "is faster, but slower for a lone request" in outcome.why
 
 
 @pytest.mark.parametrize(

@@ -116,10 +116,13 @@ def test_a_periodic_thread_looks_again_after_any_failure_and_ends_when_it_is_clo
         failures.append(error)
         return "id"
 
-    periodic = PeriodicThread(Supervisor(log_failure), "periodic", look, 0.001)
+    restarts: list[str] = []
+    periodic = PeriodicThread(Supervisor(log_failure, lambda: restarts.append("down")), "periodic", look, 0.001)
     periodic.start()
     assert thrice.wait(60)
     periodic.close()
     count = len(looks)
     assert [str(error) for error in failures] == ["a look failed"] * count
+    # The server stays ready: a failed look is not a failed thread.
+    assert restarts == []
     assert all(thread.name != "periodic" for thread in threading.enumerate())
