@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pixelserve.oip import model_config_pb2 as pb
 from pixelserve_server.deadline import Deadline
 from pixelserve_server.errors import NotFound, RepositoryError, StartupError, Unavailable, Unloading
 from pixelserve_server.repository.catalogue import Catalogue, State
@@ -19,6 +20,7 @@ from pixelserve_server.repository.layout import ModelFolder
 from pixelserve_server.repository.loaded import LoadedVersion
 from pixelserve_server.repository.loader import Loader
 from pixelserve_server.repository.manager import RepositoryManager
+from pixelserve_server.repository.overlay import Override
 
 Open = Callable[[Path], SimpleNamespace]
 Write = Callable[..., Path]
@@ -63,6 +65,36 @@ def test_models_are_loaded_again_from_the_same_files(repository: Path, open_cata
     assert it.catalogue.get("a") is not before
     it.manager.refresh()
     assert it.told.loaded == ["a/1", "b/1", "a/1", "b/1"]
+
+
+def test_every_version_that_is_served_is_loaded_again(
+    tmp_path: Path, open_catalogue: Open, model_writer: Write
+) -> None:
+    for version in ("1", "2"):
+        model_writer(tmp_path / "a" / version / "model.onnx")
+    (tmp_path / "a" / "config.pbtxt").write_text("version_policy { all { } }")
+    it = open_catalogue(tmp_path)
+    reload(it)
+    assert it.told.loaded == ["a/1", "a/2", "a/1", "a/2"]
+    assert served(it) == ["a/1", "a/2"]
+
+
+def test_files_that_came_with_a_load_are_loaded_again(repository: Path, open_catalogue: Open) -> None:
+    it = open_catalogue(repository)
+    it.manager.load("a", Override(pb.ModelConfig(max_batch_size=3))).result(PATIENCE_S)
+    it.manager.reload(lambda loaded: loaded.name == "a")
+    it.manager.load("b").result(PATIENCE_S)
+    assert it.told.loaded == ["a/1", "b/1", "a/1", "a/1"]
+    assert it.catalogue.get("a").config.batching.max_batch_size == 3
+
+
+def test_an_unloaded_model_stays_unloaded(repository: Path, open_catalogue: Open) -> None:
+    it = open_catalogue(repository)
+    unloading = it.manager.unload("a")
+    it.manager.reload(lambda loaded: True)
+    unloading.result(PATIENCE_S)
+    it.manager.load("b").result(PATIENCE_S)
+    assert served(it) == ["b/1"]
 
 
 def test_only_the_models_concerned_are_loaded_again(repository: Path, open_catalogue: Open) -> None:
