@@ -131,6 +131,10 @@ class _File(Picture):
         super().__init__(*self._image.size)
         _check_size(*self.size, max_pixels)
         shown.check(self._image)
+        # All that Pillow is asked about the file is asked here: its answers to damaged ones are exceptions.
+        self._pixel_bytes = shown.pixel_bytes(self._image.mode)
+        self._shown_bytes = shown.shown_bytes(self._image)
+        self._is_turned_by_pillow = self._image.format == "TIFF" and tiff.is_turned(self._image)
         # Memory besides the picture during decoding: the decoder, some rows, and the file if it is a copy.
         self._decoder_bytes = _decoder_bytes(self._image, data, scans) + _ROW_BYTES * self.size[0]
         self._decoder_bytes += 0 if readable is data else len(readable)
@@ -146,11 +150,9 @@ class _File(Picture):
         return self.pixels * (3 + self._scans) // 4
 
     def bytes_needed(self, spec: PictureSpec, inversion: Inversion | None = None) -> int:
-        image = self._image
-        pixel = shown.pixel_bytes(image.mode)
-        converting, result = shown.shown_bytes(image)
+        pixel, (converting, result) = self._pixel_bytes, self._shown_bytes
         turning = result if self._turned in upright.METHODS else 0
-        decoding = self.pixels * (2 * pixel if image.format == "TIFF" and tiff.is_turned(image) else pixel)
+        decoding = self.pixels * (2 * pixel if self._is_turned_by_pillow else pixel)
         size = self.size[::-1] if self._turned in upright.SIDEWAYS else self.size
         return _FIXED_BYTES + max(
             decoding + self._decoder_bytes,

@@ -14,8 +14,10 @@ def check(image: Any) -> None:
     """Checks an opened file.
 
     Raises:
-        ImageError: its numbers have no agreed range.
+        ImageError: its numbers have no agreed range, or its palette is missing.
     """
+    if image.mode == "P" and image.palette is None:
+        raise ImageError(f"the picture is a {image.format} with a palette, which is missing; send the whole file")
     if image.mode in ("I", "F"):
         raise ImageError(
             f"the picture is a {image.format} of 32-bit or signed numbers, which have no agreed range; "

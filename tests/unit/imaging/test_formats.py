@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pixelserve.imaging.avif import first_picture
-from pixelserve.imaging.decode import decode_file
+from pixelserve.imaging.decode import decode_file, open_file
 from pixelserve.imaging.errors import ImageError
 from pixelserve.imaging.prepare import prepare
 from pixelserve.imaging.spec import PictureSpec
@@ -253,12 +253,21 @@ def test_an_avif_of_every_size_is_read(mode: str) -> None:
 def test_damaged_bytes_anywhere_cost_an_error_and_no_more() -> None:
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    for kind in ("PNG", "AVIF", "TIFF", "GIF", "BMP", "WEBP"):
-        whole = np.frombuffer(encoded(noise, kind), np.uint8)
+    pictures = [encoded(noise, kind) for kind in ("PNG", "AVIF", "TIFF", "GIF", "BMP", "WEBP")]
+    pictures += [encoded(noise.quantize(4), kind) for kind in ("PNG", "TIFF", "GIF", "BMP")]
+    for picture in pictures:
+        whole = np.frombuffer(picture, np.uint8)
         for _ in range(40):
             damaged = whole.copy()
             damaged[random.integers(0, len(whole), 8)] = random.integers(0, 256, 8)
             try:
-                assert decode_file(damaged.tobytes(), MAX_PIXELS).mode in ("L", "LA", "RGB", "RGBA")
+                opened = open_file(damaged.tobytes(), MAX_PIXELS)
+                assert opened.bytes_needed(PictureSpec(4, 4, 3))
+                assert opened.decode().mode in ("L", "LA", "RGB", "RGBA")
             except ImageError:
                 continue
+
+
+def test_a_palette_that_is_missing_is_named() -> None:
+    with pytest.raises(ImageError, match="a PNG with a palette, which is missing"):
+        open_file(png(1, 8, 3, b"\0"), MAX_PIXELS)
