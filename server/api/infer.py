@@ -34,6 +34,7 @@ class ModelInfer:
             RequestError: the request is invalid, or refused now.
         """
         arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
+        _check_deadline(call, arrived_ns)
         request = self._recall(message, call, generation, arrived_ns)
         if request is None:
             request = self._parse(message, call, generation, arrived_ns)
@@ -50,12 +51,9 @@ class ModelInfer:
         """Queues the requests of calls that arrived together, those of one version at once; see `GroupHandler`."""
         arrived_ns, generation = time.monotonic_ns(), self._catalogue.generation
         groups: dict[Batcher, list[InferRequest]] = {}
-        now_s = arrived_ns / 1e9
         for _, message, call in arrivals:
             try:
-                if call.deadline_s is not None and call.deadline_s <= now_s:
-                    # Under overload these are many, and examining them would delay those that are in time.
-                    raise DeadlineExceeded(_EXPIRED)
+                _check_deadline(call, arrived_ns)
                 request = self._recall(message, call, generation, arrived_ns)
                 if request is None:
                     if len(message) > SMALL_BYTES:
@@ -142,3 +140,12 @@ class ModelInfer:
         if key is not None and plan.is_reusable:
             self._plans.put(key, plan, generation)
         return InferRequest.of_arrays(call, plan, id_field, arrived_ns, inputs)
+
+
+def _check_deadline(call: Call, now_ns: int) -> None:
+    """Raises DeadlineExceeded if a call is late before its request is examined.
+
+    Under overload these are many, and examining them would delay those that are in time.
+    """
+    if call.deadline_s is not None and call.deadline_s * 1e9 <= now_ns:
+        raise DeadlineExceeded(_EXPIRED)

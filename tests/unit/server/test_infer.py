@@ -1,6 +1,7 @@
 """ModelInfer: caching heads and sharing batches change no answer, for any sequence of requests."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -20,7 +21,7 @@ from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.engine.request import ComputedBatch, Request
 from pixelserve_server.engine.tensors import BY_NAME, FREE, DataType, TensorSpec
-from pixelserve_server.errors import NotFound, QueueFull, RequestError
+from pixelserve_server.errors import DeadlineExceeded, NotFound, QueueFull, RequestError
 from pixelserve_server.repository.config import ModelConfig
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -308,10 +309,23 @@ def test_a_known_head_of_a_model_that_is_gone_is_refused(server: Server) -> None
 
 
 def test_deadlines_are_the_calls_own(server: Server, recorded_call: Callable[..., Any]) -> None:
-    for deadline_s in (None, 5.0, 6.0):
+    later_s = int(time.monotonic()) + 3600
+    for deadline_s in (None, later_s, later_s + 1):
         server.handler(request(1), recorded_call(deadline_s))
     server.catalogue.run()
-    assert [ran[2] for ran in server.catalogue.get("m").batcher.ran] == [None, 5 * 10**9, 6 * 10**9]
+    assert [ran[2] for ran in server.catalogue.get("m").batcher.ran] == [
+        None,
+        later_s * 10**9,
+        (later_s + 1) * 10**9,
+    ]
+
+
+def test_a_lone_call_whose_deadline_has_passed_is_refused_unread(
+    server: Server, recorded_call: Callable[..., Any]
+) -> None:
+    with pytest.raises(DeadlineExceeded, match="before the server could look at the request"):
+        server.handler(b"not even a request", recorded_call(time.monotonic()))
+    assert not server.catalogue.get("m").batcher.waiting
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["a new head", "a known head"])
