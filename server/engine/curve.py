@@ -62,6 +62,17 @@ class LatencyCurve:
         index = bisect_left(self.sizes, rows)
         return self.times_ns[index] if index < len(self.sizes) else self.times_ns[-1] * rows // self.sizes[-1]
 
+    def bounds_ns(self, rows: int) -> tuple[int, int]:
+        """Returns the least and the most that a run of `rows` rows takes: the times of the next measured sizes.
+
+        Both are the same for a measured size and beyond the largest; 0 if nothing was measured.
+        """
+        most_ns = self.run_ns(rows) or 0
+        index = bisect_left(self.sizes, rows)
+        if 0 < index < len(self.sizes) and self.sizes[index] != rows:
+            return min(self.times_ns[index - 1], most_ns), most_ns
+        return most_ns, most_ns
+
     def backlog_ns(self, rows: int, limit: int) -> int:
         """Returns the time of `rows` rows in runs of at most `limit`; 0 if nothing was measured."""
         full_ns = self.run_ns(limit)

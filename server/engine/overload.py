@@ -20,9 +20,9 @@ from .target import LatencyTarget
 _INTERVAL_NS = 100_000_000
 # Weight of the last run in the moving average of run times.
 _WEIGHT = 0.2
-# Upper bound for the expected slowdown relative to load: after a short stall of the machine, not everything may be
-# refused.
-_SLOWEST = 8.0
+# Bounds of the expected run times relative to those at load. After a short stall of the machine, not everything may be
+# refused; and a machine that was busy at load is soon faster.
+_FASTEST, _SLOWEST = 1 / 8, 8.0
 # Rows that count as a run's own, however large runs become under overload.
 _LARGEST_RUN = 64
 
@@ -99,10 +99,11 @@ class Overload:
     def end(self, ticket: int, rows: int, took_ns: int) -> None:
         """Records the end of a run, when its requests are answered, with its total duration."""
         self._ends_ns.pop(ticket, None)
-        measured_ns = self.curve.run_ns(rows)
-        if measured_ns:
-            found = min(max(took_ns / measured_ns, 1.0), _SLOWEST)
-            self._stretch += (found - self._stretch) * _WEIGHT
+        least_ns, most_ns = self.curve.bounds_ns(rows)
+        if least_ns:
+            # Between two measured sizes, the run shows only a range of ratios.
+            found = min(max(self._stretch, took_ns / most_ns), took_ns / least_ns)
+            self._stretch += (min(max(found, _FASTEST), _SLOWEST) - self._stretch) * _WEIGHT
 
     def delay_ns(self, rows: int, now_ns: int) -> int:
         """Returns nanoseconds until the current runs and `rows` waiting rows are computed."""
@@ -191,7 +192,9 @@ class Overload:
                 # Already expired; the queue answers its caller.
                 return ""
             # With nothing before it, only its own run can make it late; accepting it keeps run times up to date.
-            own_ns = (self.run_ns(rows) if wait_ns else self.curve.run_ns(rows)) or 0
+            own_ns = self.run_ns(rows)
+            if not wait_ns:
+                own_ns = min(own_ns, self.curve.run_ns(rows) or 0)
             if wait_ns + own_ns > left_ns:
                 return "late"
             # Estimates are off by some runs; the other half absorbs that.

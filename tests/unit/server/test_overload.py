@@ -90,6 +90,45 @@ def test_runs_that_take_longer_leave_time_for_fewer_until_they_are_fast_again() 
     assert takes(21)
 
 
+def test_a_model_that_was_measured_while_the_machine_was_busy_is_judged_by_its_runs() -> None:
+    it = overload()
+    it.begin(0, 2, HOUR)
+    assert it.judge(2, 1, HOUR + ms(16), HOUR) == "late"
+    it.end(0, 2, ms(5))
+    for ticket in range(30):
+        it.end(ticket, 2, ms(5))
+    it.begin(1, 2, HOUR)
+    assert it.judge(2, 1, HOUR + ms(16), HOUR) == ""
+    assert it.judge(2, 1, HOUR + ms(14), HOUR) == "late"
+    it.end(1, 2, ms(5))
+    # Also on an empty queue.
+    assert (it.judge(0, 2, HOUR + ms(6), HOUR), it.judge(0, 2, HOUR + ms(4), HOUR)) == ("", "late")
+
+
+def test_runs_that_seem_to_take_no_time_do_not_accept_everything() -> None:
+    it = overload()
+    for ticket in range(100):
+        it.end(ticket, 2, 1)
+    assert ms(1.2) < it.run_ns(2) < ms(1.3)
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "expected_ms"),
+    [
+        pytest.param(10, 40, id="as fast as the smaller size"),
+        pytest.param(25, 40, id="between the two sizes"),
+        pytest.param(40, 40, id="as slow as the larger size"),
+        pytest.param(5, 20, id="faster than the smaller size"),
+        pytest.param(80, 80, id="slower than the larger size"),
+    ],
+)
+def test_a_run_between_two_sizes_shows_only_what_neither_explains(took_ms: float, expected_ms: float) -> None:
+    it = Overload(LatencyCurve((1, 4), (ms(10), ms(40))), 1, SHED)
+    for ticket in range(50):
+        it.end(ticket, 2, ms(took_ms))
+    assert it.run_ns(4) == pytest.approx(ms(expected_ms), rel=0.01)
+
+
 def test_a_single_run_that_took_an_hour_does_not_refuse_everything() -> None:
     it = overload()
     it.end(0, 2, HOUR)
