@@ -12,7 +12,8 @@ from ..repository.catalogue import Catalogue
 from .call import Arrival, Call, Subject
 from .codec import SMALL_BYTES, parse
 from .infer_request import InferRequest
-from .plan import Plan, PlanCache, find_version
+from .plan import Plan, find_version
+from .plan_cache import PlanCache
 from .shared_memory import fetch_inputs
 
 _EXPIRED = "the deadline passed before the server could look at the request; allow more time or send to fewer at once"

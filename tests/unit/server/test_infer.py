@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.infer import ModelInfer
-from pixelserve_server.api.plan import PlanCache
+from pixelserve_server.api.plan_cache import PlanCache
 from pixelserve_server.api.status import status_of
 from pixelserve_server.engine.policy import BatchingPolicy, QueuePolicy
 from pixelserve_server.engine.regions import Regions

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_server.api.codec import InferRequest, encode_bytes, encode_output, parse
-from pixelserve_server.api.plan import Plan, PlanCache
+from pixelserve_server.api.plan import Plan
+from pixelserve_server.api.plan_cache import PlanCache
 from pixelserve_server.engine.postprocess import top_classes
 from pixelserve_server.engine.regions import Regions
 from pixelserve_server.engine.request import ComputedBatch
