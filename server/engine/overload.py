@@ -2,7 +2,8 @@
 
 A queue that never empties makes every answer late, and does not raise throughput. Two rules keep it short, and a third
 (`target`) if the model has a latency target:
-- A request is accepted only if its run will end before its deadline, by the times at load and current run times.
+- A request is accepted only if its run will end before its deadline, by the times at load and the last runs' ratio to
+  them.
 - If the queue has been long for a tenth of a second, a request is refused if it would wait for more than half of its
   time or, without a deadline, longer than `shed_delay_ms`. A burst is shorter, and is computed completely (after CoDel,
   RFC 8289: a standing delay distinguishes overload from a burst).
