@@ -132,7 +132,9 @@ def test_the_methods_that_are_refused_are_those_that_a_server_with_everything_on
         if name == INFER_STREAM:
             continue
         try:
-            handlers[name](b"", SimpleNamespace(deadline_s=None, reply=lambda answer: None, reserve=lambda size_bytes: None))
+            handlers[name](
+                b"", SimpleNamespace(deadline_s=None, reply=lambda answer: None, reserve=lambda size_bytes: None)
+            )
         except (KeyError, Unimplemented):
             refused.append(method.name)
         except RequestError:
