@@ -1,8 +1,8 @@
 """PixelServe: small image classifiers, from a public data set to a production endpoint.
 
 The public package: the client (`pixelserve.Client`, `pixelserve.AsyncClient`), generated stubs (`pixelserve.oip`,
-`pixelserve.v1`), the evidence format shared by training and server (`pixelserve.card`) and the `pixelserve` command.
-Each is loaded on first use.
+`pixelserve.v1`), the evidence formats shared by training and server (`pixelserve.card`, `pixelserve.golden`) and the
+`pixelserve` command. Each is loaded on first use.
 """
 
 from typing import TYPE_CHECKING, Any

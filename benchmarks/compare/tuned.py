@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from pixelserve.card import GOLDEN_FILE, read_golden
+from pixelserve.card import GOLDEN_FILE
+from pixelserve.golden import read_golden
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from pixelserve.precisions import this_processor

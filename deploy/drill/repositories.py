@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from pixelserve.card import GOLDEN_FILE, Golden, read_golden, write_golden
+from pixelserve.card import GOLDEN_FILE
+from pixelserve.golden import Golden, read_golden, write_golden
 
 from .chart import ROOT
 

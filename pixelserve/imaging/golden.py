@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..card import CardError, GoldenMismatchError, largest_difference
+from ..card import CardError
+from ..golden import GoldenMismatchError, largest_difference
 from ..golden_picture import GOLDEN_PICTURE_BYTES, REMEDY, GoldenPicture
 from .decode import decode_file
 from .errors import ImageError

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pixelserve.card import CARD_BYTES, CARD_FILE, GOLDEN_FILE, Card, Golden, read_card, read_golden
+from pixelserve.card import CARD_BYTES, CARD_FILE, GOLDEN_FILE, Card, read_card
+from pixelserve.golden import Golden, read_golden
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.pull.errors import DamagedError, SourceRefused, UsageError
 from pixelserve.pull.listing import WARMUP_FOLDER, Listing, list_model

@@ -12,10 +12,10 @@ from pixelserve.card import (
     MODEL_FILE,
     CardError,
     read_card,
-    read_golden,
     verify_model_file,
 )
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
+from pixelserve.golden import read_golden
 from pixelserve.golden_picture import read_golden_picture
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import CONFIG_BYTES, TextError, read_text

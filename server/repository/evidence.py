@@ -6,17 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pixelserve.card import (
-    CARD_FILE,
-    GOLDEN_FILE,
-    GOLDEN_PICTURE_FILE,
-    Card,
-    CardError,
-    Golden,
-    read_card,
-    read_golden,
-    verify_model_file,
-)
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, Card, CardError, read_card, verify_model_file
+from pixelserve.golden import Golden, read_golden
 from pixelserve.golden_picture import GoldenPicture, read_golden_picture
 
 from ..engine.tensors import Array

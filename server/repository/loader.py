@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pixelserve.card import Tensors
 from pixelserve.external_data import find_model_file
+from pixelserve.golden import Tensors
 from pixelserve.rows import ROWS, repeat_rows
 
 from ..engine.batcher import Batcher

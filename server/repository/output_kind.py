@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from pixelserve.card import Card, Golden, Tensors
+from pixelserve.card import Card
+from pixelserve.golden import Golden, Tensors
 from pixelserve.scores import OutputKind, are_finite, is_single_unit, look_like_probabilities
 
 from ..engine.scores import ScoreReader, scores_output

@@ -5,17 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelserve.card import (
-    CARD_FILE,
-    GOLDEN_FILE,
-    Card,
-    CardError,
-    Golden,
-    GoldenMismatchError,
-    Tensors,
-    replay,
-    replay_by_rule,
-)
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, Card, CardError
+from pixelserve.golden import Golden, GoldenMismatchError, Tensors, replay, replay_by_rule
 from pixelserve.precisions import RULES, lowered_precision
 from pixelserve.rows import ROWS, Input, RowProof, distinct_rows, made_up_rows, prove_rows
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelserve.card import CARD_FILE, GOLDEN_FILE, Card, CardError, Tensors, largest_difference, read_card, read_golden
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, Card, CardError, read_card
 from pixelserve.external_data import ExternalDataError, external_files, find_model_file
+from pixelserve.golden import Tensors, largest_difference, read_golden
 from pixelserve.scores import each_class
 
 from ..engine.providers import SessionOptions

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = {"pixelserve": "pixelserve", "server": "pixelserve_server", "training": "pixelserve_training"}
 # Permitted imports of the server and training from pixelserve; `pixelserve` itself is its version.
 SHARED_WITH_BOTH = (
-    *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden_picture"),
+    *("pixelserve.card", "pixelserve.external_data", "pixelserve.figures", "pixelserve.golden"),
+    "pixelserve.golden_picture",
     *("pixelserve.imaging", "pixelserve.onnx_runtime", "pixelserve.rows", "pixelserve.scores", "pixelserve.text"),
     *("pixelserve.interval", "pixelserve.openvino_runtime", "pixelserve.precisions", "pixelserve.too_new"),
 )

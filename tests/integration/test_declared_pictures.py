@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+from pixelserve.card import Card, Parity, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve.imaging.declaration import Input, parse
 from pixelserve.imaging.prepare import fitted, prepare
 from pixelserve.imaging.spec import PictureSpec

@@ -10,8 +10,9 @@ import grpc
 import numpy as np
 import pytest
 
-from pixelserve.card import read_golden, sha256_of
+from pixelserve.card import sha256_of
 from pixelserve.client import Client
+from pixelserve.golden import read_golden
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.precisions import RULES, lowered_precision
 from pixelserve_server.engine.providers.openvino import OpenVino

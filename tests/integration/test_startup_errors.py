@@ -10,7 +10,8 @@ import grpc
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+from pixelserve.card import Card, Parity, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve.oip import inference_pb2 as pb
 
 # Each starts a process.

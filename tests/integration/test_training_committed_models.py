@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, read_card, read_golden, replay, verify_model_file
+from pixelserve.card import Card, read_card, verify_model_file
+from pixelserve.golden import read_golden, replay
 from pixelserve_training import zoo
 from pixelserve_training.datasets import idx
 from pixelserve_training.exporting.config import check_agrees

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import read_card, read_golden
+from pixelserve.card import read_card
+from pixelserve.golden import read_golden
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve_training import datasets, zoo
 from pixelserve_training.exporting.export import Target, export_run

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, Golden, GoldenMismatchError, Parity, Quantization, Reference, replay_by_rule
+from pixelserve.card import Card, Parity, Quantization, Reference
+from pixelserve.golden import Golden, GoldenMismatchError, replay_by_rule
 
 SCORES = np.linspace(-4.0, 4.0, 40, dtype=np.float32).reshape(10, 4)
 

@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pixelserve.card import DataSet, Golden, sha256_of
+from pixelserve.card import DataSet, sha256_of
+from pixelserve.golden import Golden
 from pixelserve.imaging import golden as golden_pictures
 
 from .. import datasets, zoo

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pixelserve.card import Card, Golden, Parity, Quantization, Reference
+from pixelserve.card import Card, Parity, Quantization, Reference
+from pixelserve.golden import Golden
 from pixelserve.imaging.spec import PictureSpec
 from pixelserve.precisions import RULES
 from pixelserve.scores import OutputKind

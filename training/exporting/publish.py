@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelserve.card import CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, MODEL_FILE, Card, Golden, write_golden
+from pixelserve.card import CARD_FILE, GOLDEN_FILE, GOLDEN_PICTURE_FILE, MODEL_FILE, Card
+from pixelserve.golden import Golden, write_golden
 from pixelserve.golden_picture import GoldenPicture, write_golden_picture
 
 from ..errors import TargetExistsError, UsageError

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pixelserve.card import Golden, Parity
+from pixelserve.card import Parity
+from pixelserve.golden import Golden
 
 from ..errors import ParityError
 from ..runtime import CPU, CUDA, Array, OnnxModel

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from pixelserve.arrays import read_arrays
-from pixelserve.card import GOLDEN_FILE, read_golden, replay_by_rule
+from pixelserve.card import GOLDEN_FILE
 from pixelserve.external_data import find_model_file
+from pixelserve.golden import read_golden, replay_by_rule
 from pixelserve.rows import repeat_rows
 
 from ...engine.providers import EngineChoice, SessionOptions

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pixelserve.card import Card, Golden, sha256_of, write_golden
+from pixelserve.card import Card, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve.oip import inference_pb2 as pb
 from pixelserve.oip import inference_pb2_grpc
 from pixelserve.v1 import classifier_pb2, classifier_pb2_grpc

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from object_store import PULL, ObjectStore
 
-from pixelserve.card import Card, Golden, sha256_of, write_golden
+from pixelserve.card import Card, sha256_of
+from pixelserve.golden import Golden, write_golden
 
 MODEL = "scaler"
 _WEIGHTS_BYTES = 16 << 20

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelserve.card import Card, Golden
+from pixelserve.card import Card
+from pixelserve.golden import Golden
 from pixelserve.oci.writing import write as write_image
 from pixelserve.pull.mirror import Wanted, mirror
 from pixelserve_training.exporting.publish import Content, Version, choose_slot, publish

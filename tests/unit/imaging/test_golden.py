@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve.card import CardError, GoldenMismatchError
+from pixelserve.card import CardError
+from pixelserve.golden import GoldenMismatchError
 from pixelserve.golden_picture import GoldenPicture, read_golden_picture, write_golden_picture
 from pixelserve.imaging import fit
 from pixelserve.imaging.declaration import Input, parse, undeclared

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, DataSet, Golden, sha256_of, write_golden
+from pixelserve.card import Card, DataSet, sha256_of
 from pixelserve.figures import Evaluation
+from pixelserve.golden import Golden, write_golden
 from pixelserve.oci import writing
 
 CONFIG = 'name: "digits" output { name: "probabilities" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt" }'

@@ -11,7 +11,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, Golden, sha256_of, write_golden
+from pixelserve.card import Card, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve.pull.mirror import Mirrored, Wanted, mirror
 
 CONFIG = 'name: "digits" output { name: "probabilities" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt" }'

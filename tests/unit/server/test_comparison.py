@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelserve.card import Golden, write_golden
+from pixelserve.golden import Golden, write_golden
 from pixelserve.scores import parameter
 from pixelserve_server.errors import RepositoryError
 from pixelserve_server.tools.comparison import compare

@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from pixelserve.card import Card, Golden, Parity, read_card, sha256_of, write_golden
+from pixelserve.card import Card, Parity, read_card, sha256_of
 from pixelserve.external_data import external_hashes
+from pixelserve.golden import Golden, write_golden
 from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import StartupError
 from pixelserve_server.repository.loader import Loader

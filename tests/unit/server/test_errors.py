@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelserve import card
+from pixelserve import card, golden
 from pixelserve_server.errors import RepositoryError, unreadable
 from pixelserve_server.repository import evidence
 
@@ -31,6 +31,6 @@ def test_forbidden_golden_samples_need_no_new_export(tmp_path: Path, monkeypatch
     # The administrator, as whom tests may run, may read everything.
     monkeypatch.setattr(evidence, "read_card", lambda _: None)
     monkeypatch.setattr(evidence, "verify_model_file", lambda *_: None)
-    monkeypatch.setattr(card, "read_arrays", forbid)
+    monkeypatch.setattr(golden, "read_arrays", forbid)
     with pytest.raises(RepositoryError, match=r"golden.npz: cannot be read: Permission denied; make it readable"):
         evidence.read_files(tmp_path, tmp_path / "model.onnx", {}, require_card=False)

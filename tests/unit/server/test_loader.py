@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+from pixelserve.card import Card, Parity, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve_server.engine.measuring import WarmupBudget
 from pixelserve_server.engine.providers import SessionOptions
 from pixelserve_server.engine.providers.cpu import Cpu

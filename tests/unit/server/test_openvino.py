@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pixelserve.card import read_golden, replay_by_rule
+from pixelserve.golden import read_golden, replay_by_rule
 from pixelserve.precisions import RULES, this_processor
 from pixelserve_server.engine.providers import EngineChoice, SessionOptions
 from pixelserve_server.engine.providers.openvino import OpenVino

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, Golden, sha256_of, write_golden
+from pixelserve.card import Card, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve.scores import OUTPUT_KINDS, parameter
 from pixelserve_server.engine.scores import ScoreReader
 from pixelserve_server.errors import RepositoryError

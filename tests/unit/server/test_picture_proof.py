@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelserve.card import Card, Golden, sha256_of, write_golden
+from pixelserve.card import Card, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve.golden_picture import GoldenPicture, write_golden_picture
 from pixelserve.imaging import fit
 from pixelserve.imaging.declaration import Input, parse

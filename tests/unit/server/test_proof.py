@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from pixelserve.card import Card, Golden, Parity, sha256_of, write_golden
+from pixelserve.card import Card, Parity, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve_server.api.model_config import describe
 from pixelserve_server.engine.session import Session
 from pixelserve_server.errors import RepositoryError

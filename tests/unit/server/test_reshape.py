@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pixelserve.card import Card, Golden, sha256_of, write_golden
+from pixelserve.card import Card, sha256_of
+from pixelserve.golden import Golden, write_golden
 from pixelserve_server.engine.providers import SessionOptions
 from pixelserve_server.engine.reshape import Reshape
 from pixelserve_server.engine.session import Session

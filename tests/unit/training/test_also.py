@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import read_card, read_golden
+from pixelserve.card import read_card
 from pixelserve.cli.export import Format
+from pixelserve.golden import read_golden
 from pixelserve_training.errors import MissingLibraryError, ParityError, SourceError, TargetExistsError, UsageError
 from pixelserve_training.exporting import also
 from pixelserve_training.exporting.also import openvino as openvino_format

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pixelserve.card import Card, read_card, read_golden, replay
+from pixelserve.card import Card, read_card
+from pixelserve.golden import read_golden, replay
 from pixelserve_training.errors import SamplesError, SourceError, TrainingError, UsageError
 from pixelserve_training.exporting.export import Exported, Target, export_file
 from pixelserve_training.exporting.reasons import reason_of

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import read_golden
+from pixelserve.golden import read_golden
 from pixelserve_training.errors import SamplesError, UsageError
 from pixelserve_training.exporting.export import Exported, Target, export_file
 from pixelserve_training.runtime import OnnxModel

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelserve.card import read_card, read_golden, replay, verify_model_file
+from pixelserve.card import read_card, verify_model_file
+from pixelserve.golden import read_golden, replay
 from pixelserve.golden_picture import read_golden_picture
 from pixelserve.imaging.declaration import Input, parse
 from pixelserve.imaging.golden import replay as replay_picture

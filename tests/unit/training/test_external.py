@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pixelserve.card import MODEL_FILE, read_golden, verify_model_file
+from pixelserve.card import MODEL_FILE, verify_model_file
+from pixelserve.golden import read_golden
 from pixelserve_training.errors import SourceError, UsageError
 from pixelserve_training.exporting import external
 from pixelserve_training.exporting.export import Exported, Target, export_file

@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pixelserve.card import read_card, read_golden, replay, verify_model_file
+from pixelserve.card import read_card, verify_model_file
+from pixelserve.golden import read_golden, replay
 from pixelserve_training.datasets import idx
 from pixelserve_training.errors import ParityError, UsageError
 from pixelserve_training.exporting import half, precision

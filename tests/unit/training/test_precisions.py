@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pixelserve.card import read_golden
+from pixelserve.golden import read_golden
 from pixelserve_training.exporting.export import Exported, Target, export_file
 
 FLOAT, HALF, DOUBLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pixelserve.card import read_golden, replay
+from pixelserve.golden import read_golden, replay
 from pixelserve_training.errors import SamplesError
 from pixelserve_training.exporting.export import Exported, Target, export_file
 from pixelserve_training.runtime import OnnxModel

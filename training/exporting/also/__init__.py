@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelserve.card import Card, Golden, OtherFormat, largest_difference
+from pixelserve.card import Card, OtherFormat
+from pixelserve.golden import Golden, largest_difference
 
 from ...errors import ParityError, UsageError
 from ...progress import say
