@@ -110,7 +110,7 @@ RULES = (
     Rule("ensemble_scheduling", REFUSED, "models are not chained; export them as one graph, or call them in turn"),
     Rule("instance_group.name", SERVED, "returned by ModelConfig"),
     Rule("instance_group.kind", SERVED, "KIND_AUTO, KIND_CPU or KIND_GPU (needs a GPU); KIND_MODEL is refused"),
-    Rule("instance_group.count", SERVED, "number of sessions, on each listed GPU; at most 1,024"),
+    Rule("instance_group.count", SERVED, "number of sessions, on each listed GPU; at most 128"),
     Rule("instance_group.rate_limiter", IGNORED, "a session runs as soon as it is free"),
     Rule("instance_group.gpus", SERVED, "GPU numbers; not with KIND_CPU"),
     Rule("instance_group.secondary_devices", IGNORED, "models run on the execution provider of the server's settings"),
