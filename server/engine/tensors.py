@@ -10,6 +10,8 @@ Array = npt.NDArray[Any]
 
 FREE = -1
 """A dimension chosen by the request."""
+MAX_DIMENSIONS = 32
+"""Maximum number of dimensions of a served tensor, the batch included. NumPy has no more before its release 2."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from .compatibility import TARGET_P99
 from .layout import ModelFolder
 from .pbtxt import error_at, value_name
 
-# More sessions or levels than any machine has use for; a typing error should not eat its memory. A session of a model of
-# 0.4 MB takes about 3 MB.
+# More sessions or levels than any machine has use for; a typing error should not eat its memory. A session of a 0.4 MB
+# model takes about 3 MB.
 _MAX_INSTANCES = 128
 _MAX_LEVELS = 1000
 _KINDS = (pb.ModelInstanceGroup.KIND_CPU, pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_AUTO)

@@ -93,6 +93,16 @@ def test_an_element_type_that_is_not_served_is_refused(model: Path, graph_writer
         open_session(model)
 
 
+def test_a_tensor_of_very_many_dimensions_is_refused(model: Path, graph_writer: Write) -> None:
+    for rank in (2, 32, 33):
+        tensor = ("FLOAT", ["N", *[1] * (rank - 1)])
+        graph_writer(model, {"x": tensor}, {"y": tensor}, ("Identity", "x", "y"))
+        if rank <= 32:
+            assert len(open_session(model).inputs[0].shape) == rank
+    with pytest.raises(RepositoryError, match=r"model\.onnx: x has 33 dimensions; at most 32 are served"):
+        open_session(model)
+
+
 def test_dictionaries_of_probabilities_are_refused_with_the_way_to_a_model_without_them(
     model: Path, graph_writer: Write
 ) -> None:
