@@ -153,7 +153,7 @@ class Batcher:
             Unavailable: its sessions are broken.
         """
         run = self._scheduler.submit(request, may_run=may_run)
-        self._drop_displaced()
+        self._expiry.drop_displaced()
         if run is not None:
             self._workers.execute(run)
         elif request.cancelled:
@@ -163,15 +163,11 @@ class Batcher:
     def submit_all(self, requests: Sequence[R]) -> Sequence[tuple[R, RequestError]]:
         """Queues requests in order, like `submit`; returns the refused ones with the errors `submit` would raise."""
         refused = self._scheduler.submit_all(requests)
-        self._drop_displaced()
+        self._expiry.drop_displaced()
         for request in requests:
             if request.cancelled:
                 self.drop(request)
         return refused
-
-    def _drop_displaced(self) -> None:
-        if self._scheduler.has_displaced:
-            self._expiry.drop_all(self._scheduler.take_displaced())
 
     def drop(self, request: Request) -> None:
         """Removes a cancelled request from the queue, if it is still there, and answers it."""

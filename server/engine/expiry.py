@@ -3,7 +3,7 @@
 Promise: such a request is answered at once, whatever the sessions are doing, and delays no other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from .queue import why_dropped
@@ -64,12 +64,24 @@ class Expiry:
 
     def expire(self) -> None:
         """Drops expired requests; called by the timer."""
-        self.drop_all(self._scheduler.expire())
+        self._drop(self._scheduler.expire())
 
     def leave(self, request: Request) -> None:
         """Drops a request whose caller left, if it is still waiting."""
         if self._scheduler.remove(request):
-            self.drop_all((request,))
+            self._drop((request,))
+
+    def drop_displaced(self) -> None:
+        """Drops the requests that others displaced."""
+        if self._scheduler.has_displaced:
+            self._drop(self._scheduler.take_displaced())
+
+    def _drop(self, requests: Sequence[Request]) -> None:
+        try:
+            self.drop_all(requests)
+        finally:
+            if requests:
+                self._scheduler.dropped(len(requests))
 
     def drop_all(self, requests: Iterable[Request]) -> None:
         """Answers requests that were removed from the queue."""

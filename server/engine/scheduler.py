@@ -67,8 +67,8 @@ class Scheduler:
         self._on_arrival = ArrivalRuns()
         self._free = list(instances)
         self._tickets = 0
-        # Runs not answered yet.
-        self._running = 0
+        # Runs not answered yet, and requests that left without one and are not answered yet.
+        self._running = self._leaving = 0
         self._workers = 0
         self._draining = False
         self._is_over = False
@@ -216,24 +216,34 @@ class Scheduler:
         """Removes and returns the displaced requests, for the caller to drop."""
         with self._lock:
             displaced, self._queue.displaced = self._queue.displaced, []
+            self._leaving += len(displaced)
             return displaced
 
     def remove(self, request: Request) -> bool:
-        """Removes a request from the queue; returns whether it was there."""
+        """Removes a request from the queue, for the caller to drop; returns whether it was there."""
         with self._lock:
             found = self._queue.remove(request)
+            self._leaving += found
             self._let_workers_end()
             return found
 
     def expire(self) -> list[Request]:
-        """Removes and returns expired requests; sets the alarm for the next deadline."""
+        """Removes and returns expired requests, for the caller to drop; sets the alarm for the next deadline."""
         with self._lock:
             self._alarm.due_ns = NEVER_NS
             expired = self._queue.expire(self._clock_ns())
             if (next_ns := self._queue.next_event_ns()) is not None:
                 self._alarm.set(next_ns)
+            self._leaving += len(expired)
             self._let_workers_end()
             return expired
+
+    def dropped(self, count: int) -> None:
+        """Records that requests are answered that these methods removed."""
+        with self._lock:
+            self._leaving -= count
+            if self._draining:
+                self._idle.wake_all()
 
     def join(self) -> None:
         """Counts a worker until it calls `leave`."""
@@ -355,7 +365,7 @@ class Scheduler:
         Call `close` first."""
         with self._lock:
             end_ns = None if timeout_s is None else self._clock_ns() + int(timeout_s * 1e9)
-            while self._workers or self._running:
+            while self._workers or self._running or self._leaving or self._queue.displaced:
                 left_ns = None if end_ns is None else end_ns - self._clock_ns()
                 if left_ns is not None and left_ns <= 0:
                     return False

@@ -262,7 +262,7 @@ class Engine:
     def _send_alone(self, version: Version, request: SimulatedRequest) -> None:
         """Does what `Batcher.submit` does, but that others go on while the arriving thread computes."""
         run = version.scheduler.submit(request, may_run=True)
-        version.batcher._drop_displaced()
+        version.batcher._expiry.drop_displaced()
         if run is None:
             if request.cancelled:
                 version.batcher.drop(request)

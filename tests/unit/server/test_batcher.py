@@ -117,6 +117,58 @@ def test_drain_finishes_what_was_accepted_and_refuses_the_rest(bench: Callable[.
     assert [each.rows() for each in accepted] == [[-10], [10], [20]]
 
 
+Answered = Callable[[object], None]
+
+
+def _whose_caller_leaves(it: Any, on_done: Answered) -> Callable[[], object]:
+    request = it.submit(1, on_done=on_done).request
+
+    def leave() -> None:
+        request.cancelled = True
+        it.batcher.drop(request)
+
+    return leave
+
+
+def _that_expires(it: Any, on_done: Answered) -> Callable[[], object]:
+    request = it.submit(1, on_done=on_done).request
+
+    def expire() -> None:
+        request.deadline_ns = 0
+        it.batcher._expiry.expire()
+
+    return expire
+
+
+def _that_is_displaced(it: Any, on_done: Answered) -> Callable[[], object]:
+    for value in (1, 2):
+        it.submit(value, sender="greedy")
+    it.submit(3, sender="greedy", on_done=on_done)
+    return lambda: it.submit(4, sender="polite")
+
+
+@pytest.mark.parametrize("one", [_whose_caller_leaves, _that_expires, _that_is_displaced])
+def test_drain_waits_for_the_answer_of_a_request_that_leaves_without_a_run(
+    bench: Callable[..., Any], one: Callable[[Any, Answered], Callable[[], object]]
+) -> None:
+    it = bench(max_queue_size=3)
+    it.occupy()
+    is_being_answered, may_end = threading.Event(), threading.Event()
+
+    def answer(_: object) -> None:
+        is_being_answered.set()
+        assert may_end.wait(PATIENCE_S)
+
+    thread = threading.Thread(target=one(it, answer))
+    thread.start()
+    assert is_being_answered.wait(PATIENCE_S)
+    it.session.let_go()
+    assert not it.batcher.drain(0.1)
+    may_end.set()
+    thread.join(PATIENCE_S)
+    assert it.batcher.drain(PATIENCE_S)
+
+
 def test_an_idle_batcher_drains_at_once(bench: Callable[..., Any]) -> None:
     assert bench().batcher.drain(PATIENCE_S)
 
