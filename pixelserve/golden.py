@@ -3,7 +3,7 @@
 Training writes them, and the server replays them before the version serves.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,13 +112,8 @@ def replay(golden: Golden, infer: Callable[[Tensors], Tensors], tolerance: float
     Raises:
         GoldenMismatchError: an output is missing, has another shape, or differs by more than `tolerance`.
     """
-    found = infer(golden.inputs)
-    worst = 0.0
-    for name, expected in golden.outputs.items():
-        if name not in found or found[name].shape != expected.shape:
-            shape = found[name].shape if name in found else "no such output"
-            raise GoldenMismatchError(f"output {name}: the golden shape is {expected.shape}, the model gave {shape}")
-        worst = max(worst, largest_difference(found[name], expected))
+    compared = _replayed(golden, infer)
+    worst = max((largest_difference(found, expected) for _, found, expected in compared), default=0.0)
     if worst > tolerance:
         raise GoldenMismatchError(
             f"golden outputs differ by up to {worst:.3g}, the tolerance is {tolerance:.3g}: "
@@ -142,13 +137,9 @@ def replay_by_rule(golden: Golden, infer: Callable[[Tensors], Tensors], precisio
         GoldenMismatchError: an output is missing, has another shape, or differs by more than the rule allows.
     """
     rule = RULES[precision]
-    found = infer(golden.inputs)
     worst = 0.0
-    for name, expected in golden.outputs.items():
-        if name not in found or found[name].shape != expected.shape:
-            shape = found[name].shape if name in found else "no such output"
-            raise GoldenMismatchError(f"output {name}: the golden shape is {expected.shape}, the model gave {shape}")
-        most, mean = _relative_differences(found[name], expected)
+    for name, found, expected in _replayed(golden, infer):
+        most, mean = _relative_differences(found, expected)
         if not (most <= rule.output and mean <= rule.mean):
             raise GoldenMismatchError(
                 f"output {name} differs from its golden samples by up to {most:.3g} of its largest value, {mean:.3g} "
@@ -156,6 +147,22 @@ def replay_by_rule(golden: Golden, infer: Callable[[Tensors], Tensors], precisio
             )
         worst = max(worst, most)
     return worst
+
+
+def _replayed(
+    golden: Golden, infer: Callable[[Tensors], Tensors]
+) -> Iterator[tuple[str, npt.NDArray[np.generic], npt.NDArray[np.generic]]]:
+    """Yields each golden output's name, what `infer` gives for the golden inputs, and what is expected.
+
+    Raises:
+        GoldenMismatchError: an output is missing or has another shape.
+    """
+    found = infer(golden.inputs)
+    for name, expected in golden.outputs.items():
+        if name not in found or found[name].shape != expected.shape:
+            shape = found[name].shape if name in found else "no such output"
+            raise GoldenMismatchError(f"output {name}: the golden shape is {expected.shape}, the model gave {shape}")
+        yield name, found[name], expected
 
 
 def _relative_differences(found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> tuple[float, float]:
