@@ -19,7 +19,7 @@ from .providers import (
     refuse_or_note,
 )
 from .reshape import Reshape, seen_from_outside
-from .tensors import Array
+from .tensors import MAX_DIMENSIONS, Array
 
 
 class Session:
@@ -62,8 +62,16 @@ class Session:
         self._executor = executor
         self.inputs = tuple(seen_from_outside(spec, self._asked_reshapes) for spec in executor.inputs)
         self.outputs = tuple(seen_from_outside(spec, self._asked_reshapes) for spec in executor.outputs)
+        self._check_dimensions()
         reshaped = [spec.name for spec in (*self.inputs, *self.outputs) if spec.inside is not None]
         self._reshapes = {name: self._asked_reshapes[name] for name in reshaped}
+
+    def _check_dimensions(self) -> None:
+        executor = self._executor
+        for spec in (*executor.inputs, *executor.outputs, *self.inputs, *self.outputs):
+            if len(spec.shape) > MAX_DIMENSIONS:
+                problem = f"{spec.name} has {len(spec.shape)} dimensions; at most {MAX_DIMENSIONS} are served"
+                raise RepositoryError(problem, path=self._model)
 
     @property
     def in_use(self) -> InUse:

@@ -16,7 +16,7 @@ from pixelserve.text import CONFIG_BYTES, TextError, read_text
 
 from ..engine.policy import BatchingPolicy, QueuePolicy
 from ..engine.reshape import Reshape, fits
-from ..engine.tensors import BY_CONFIG_NAME, FREE, MAX_DIMENSIONS, TensorSpec, format_shape
+from ..engine.tensors import BY_CONFIG_NAME, FREE, TensorSpec, format_shape
 from ..errors import RepositoryError, unreadable
 from .compatibility import Verdict, uses
 from .labels import LabelFiles
@@ -120,10 +120,6 @@ def _unserved(folder: ModelFolder, config: pb.ModelConfig) -> Iterator[Repositor
     if config.max_batch_size < 0:
         problem = f"max_batch_size is {config.max_batch_size}; expected 0 or more"
         yield error_at(path, "max_batch_size", problem, "max_batch_size: 0")
-    for place, entry in _entries(config):
-        if (rank := max(len(entry.dims), len(entry.reshape.shape)) + 1) > MAX_DIMENSIONS:
-            problem = f"{entry.name} has {rank} dimensions with its batch; at most {MAX_DIMENSIONS} are served"
-            yield error_at(path, f"{place}.dims", problem)
     if not is_plain(name := model_file_name(config)):
         problem = f'default_model_filename "{name}" is not the name of a file in the version folder'
         yield error_at(path, "default_model_filename", problem, f'default_model_filename: "{DEFAULT_MODEL_FILE}"')
@@ -209,14 +205,6 @@ def label_problems(
                 read.labels(entry.label_filename, by_name.get(entry.name))
             except RepositoryError as error:
                 yield error
-
-
-def _entries(config: pb.ModelConfig) -> Iterator[tuple[str, pb.ModelInput | pb.ModelOutput]]:
-    """Yields the inputs and outputs, with their places."""
-    for number, tensor in enumerate(config.input):
-        yield f"input[{number}]", tensor
-    for number, output in enumerate(config.output):
-        yield f"output[{number}]", output
 
 
 def _output_kind(config: pb.ModelConfig) -> OutputKind | None:

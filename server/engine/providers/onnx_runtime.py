@@ -13,7 +13,7 @@ from pixelserve.too_new import too_new
 from ...errors import RepositoryError, StartupError
 from ..locales import missing_locale
 from ..memory import trim
-from ..tensors import BY_ONNX, FREE, MAX_DIMENSIONS, Array, TensorSpec
+from ..tensors import BY_ONNX, FREE, Array, TensorSpec
 from .base import SessionOptions
 
 CPU = "CPUExecutionProvider"
@@ -166,9 +166,6 @@ def _spec(model: Path, node: Any) -> TensorSpec:
         problem = f"{node.name} is a {node.type}, which is not served; expected a dense tensor"
         zipmap = "; `pixelserve export` removes skl2onnx's ZipMap, which returns probabilities as dictionaries"
         raise RepositoryError(problem + (zipmap if "map(" in node.type else ""), path=model)
-    if len(node.shape) > MAX_DIMENSIONS:
-        problem = f"{node.name} has {len(node.shape)} dimensions; at most {MAX_DIMENSIONS} are served"
-        raise RepositoryError(problem, path=model)
     # Free dimensions are a name or None, fixed ones a number.
     shape = tuple(dimension if isinstance(dimension, int) else FREE for dimension in node.shape)
     return TensorSpec(node.name, datatype, shape)

@@ -14,7 +14,7 @@ from pixelserve.precisions import this_processor
 
 from ...errors import MissingLibraryError, RepositoryError, StartupError
 from ..memory import trim
-from ..tensors import BY_ONNX, FREE, MAX_DIMENSIONS, Array, TensorSpec
+from ..tensors import BY_ONNX, FREE, Array, TensorSpec
 from .base import Executor, Provider, SessionOptions
 from .onnx_runtime import first_line
 from .requests import RequestPool, StaticBatch
@@ -177,9 +177,6 @@ def _spec(model: Path, port: Any, *, is_output: bool = False) -> TensorSpec:
         problem = f"OpenVINO cannot tell how many dimensions {name} has; use --engine onnxruntime"
         raise RepositoryError(problem, path=model)
     shape = tuple(FREE if size.is_dynamic else size.get_length() for size in port.partial_shape)
-    if len(shape) > MAX_DIMENSIONS:
-        problem = f"{name} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are served"
-        raise RepositoryError(problem, path=model)
     return TensorSpec(name, BY_ONNX[f"tensor({_ONNX_TYPES[kind]})"], shape)
 
 

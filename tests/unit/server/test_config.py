@@ -88,12 +88,6 @@ def test_a_config_that_is_a_folder_is_refused(folder: ModelFolder) -> None:
         pytest.param('backend: "python"', '"python" is not served; only backend: "onnxruntime"', id="another backend"),
         pytest.param('platform: "tensorrt_plan"', '"tensorrt_plan" is not served', id="another platform"),
         pytest.param("max_batch_size: -1", "max_batch_size is -1; expected 0 or more", id="a negative batch"),
-        pytest.param(
-            f'input {{ name: "x" dims: {[1] * 32} }}', "x has 33 dimensions with its batch; at most 32", id="many"
-        ),
-        pytest.param(
-            f'output {{ name: "y" dims: 1 reshape {{ shape: {[1] * 40} }} }}', "y has 41 dimensions", id="reshaped"
-        ),
     ],
 )
 def test_what_is_not_served_is_refused(folder: ModelFolder, text: str, said: str) -> None:

@@ -126,13 +126,6 @@ def test_a_free_dimension_beside_the_batch_is_free_in_a_run(tmp_path: Path) -> N
     assert [float(session.run({"x": np.ones(shape, np.float32)})["sum"]) for shape in ((1, 2), (3, 5))] == [2, 15]
 
 
-def test_a_tensor_of_very_many_dimensions_is_refused(tmp_path: Path) -> None:
-    deep = (TensorProto.FLOAT, ["n", *[1] * 32])
-    model = graph([helper.make_node("Identity", ["x"], ["y"])], {"x": deep}, {"y": deep}, tmp_path / "model.onnx")
-    with pytest.raises(RepositoryError, match="x has 33 dimensions; at most 32 are served"):
-        opened(model)
-
-
 @pytest.mark.parametrize("kind", ["STRING", "BFLOAT16"])
 def test_tensors_that_it_cannot_pass_are_refused_with_the_remedy(tmp_path: Path, kind: str) -> None:
     element = getattr(TensorProto, kind)

@@ -14,6 +14,7 @@ from onnx import TensorProto
 from pixelserve_server.engine.providers import InUse, SessionOptions, check_runtime
 from pixelserve_server.engine.providers.cpu import Cpu
 from pixelserve_server.engine.providers.cuda import Cuda
+from pixelserve_server.engine.reshape import Reshape
 from pixelserve_server.engine.session import Session
 from pixelserve_server.engine.tensors import BY_NAME, FREE
 from pixelserve_server.errors import InvalidRequest, RepositoryError, StartupError
@@ -101,6 +102,11 @@ def test_a_tensor_of_very_many_dimensions_is_refused(model: Path, graph_writer: 
             assert len(open_session(model).inputs[0].shape) == rank
     with pytest.raises(RepositoryError, match=r"model\.onnx: x has 33 dimensions; at most 32 are served"):
         open_session(model)
+    # As clients see it.
+    flat = ("FLOAT", ["N", 2])
+    graph_writer(model, {"x": flat}, {"y": flat}, ("Identity", "x", "y"))
+    with pytest.raises(RepositoryError, match="y has 34 dimensions"):
+        Session(model, SessionOptions(device="cpu"), {"y": Reshape((FREE, *[1] * 32, 2), (FREE, 2))})
 
 
 def test_dictionaries_of_probabilities_are_refused_with_the_way_to_a_model_without_them(
