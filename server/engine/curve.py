@@ -68,10 +68,9 @@ class LatencyCurve:
         Both are the same for a measured size and beyond the largest; 0 if nothing was measured.
         """
         most_ns = self.run_ns(rows) or 0
-        index = bisect_left(self.sizes, rows)
-        if 0 < index < len(self.sizes) and self.sizes[index] != rows:
-            return min(self.times_ns[index - 1], most_ns), most_ns
-        return most_ns, most_ns
+        if rows in self.sizes or not self.sizes or not self.sizes[0] < rows < self.sizes[-1]:
+            return most_ns, most_ns
+        return min(self.times_ns[bisect_left(self.sizes, rows) - 1], most_ns), most_ns
 
     def backlog_ns(self, rows: int, limit: int) -> int:
         """Returns the time of `rows` rows in runs of at most `limit`; 0 if nothing was measured."""

@@ -84,7 +84,7 @@ class Expiry:
                 self._scheduler.dropped(len(requests))
 
     def drop_all(self, requests: Iterable[Request]) -> None:
-        """Answers requests that were removed from the queue."""
+        """Answers requests that were removed from the queue by a worker, for which a drain waits anyway."""
         for request in requests:
             waited_ns = self._clock_ns() - request.arrived_ns
             self._answers.drop(request, why_dropped(self._name, request, waited_ns), waited_ns)

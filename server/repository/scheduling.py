@@ -115,7 +115,8 @@ def instance_problems(folder: ModelFolder, groups: Iterable[pb.ModelInstanceGrou
         place, gpus = f"instance_group[{number}]", list(group.gpus)
         if not 0 <= group.count <= _MAX_INSTANCES:
             problem = f"instance_group count is {group.count}; expected 1 or more, and at most {_MAX_INSTANCES}"
-            yield error_at(folder.config_file, f"{place}.count", problem, "count: 1")
+            write = f"count: {_MAX_INSTANCES if group.count > 0 else 1}"
+            yield error_at(folder.config_file, f"{place}.count", problem, write)
             continue
         total += (group.count or 1) * (len(gpus) or 1)
         if total > _MAX_INSTANCES:
