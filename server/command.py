@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ def service_links(environment: Mapping[str, str | None]) -> list[str]:
 
 def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
     parsers: dict[str, Callable[[str], Any]]
-    parsers = {".toml": tomllib.loads, ".yaml": _read_yaml, ".yml": _read_yaml}
+    parsers = {".toml": _read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
     parse = parsers.get(path.suffix)
     if parse is None:
         raise ConfigurationError(f"--config {path}: expected a .toml, .yaml or .yml file")
@@ -89,8 +88,14 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
         raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error
 
 
+# Most servers have no such file, and its parser's memory.
+def _read_toml(text: str) -> Any:
+    import tomllib
+
+    return tomllib.loads(text)
+
+
 def _read_yaml(text: str) -> Any:
-    # Most servers have no such file.
     import yaml
 
     return yaml.safe_load(text)

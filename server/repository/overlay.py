@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from google.protobuf import json_format, text_format
+from google.protobuf import text_format
 
 from pixelserve.oip import model_config_pb2 as pb
 from pixelserve.text import CONFIG_BYTES
@@ -62,6 +62,9 @@ def read_override(config: str | None, files: Mapping[str, bytes]) -> Override | 
         raise InvalidRequest(
             f'load parameter "config" is not a JSON object: expected a ModelConfig, received {config[:40]!r}'
         )
+    # Few clients send one, and the parser takes memory.
+    from google.protobuf import json_format
+
     try:
         parsed = json_format.Parse(config, pb.ModelConfig())
     except json_format.ParseError as error:

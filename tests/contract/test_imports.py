@@ -43,7 +43,7 @@ CONFINED = {
     "structlog": ("server/observe/plain_structlog.py",),
     "grpc": ("server/api/", "server/transport/", "pixelserve/", "examples/"),
     "cryptography": ("server/transport/",),
-    "h2corn": ("server/transport/h2corn/",),
+    "h2corn": ("server/transport/h2corn/library.py",),
     "starlette": ("server/api/rest/",),
     "msgspec": ("server/api/rest/json_body.py",),
     "PIL": ("pixelserve/imaging/", "pixelserve/client/pictures.py", "examples/"),

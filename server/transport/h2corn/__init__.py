@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import h2corn
-
 from ...deadline import Deadline
 from ...failures import FailureLog
 from ...supervised import Supervisor
 from .. import Services
 from .app import GrpcApp
 from .departures import Departures
+from .library import h2corn
 from .listener import Listener
 
 if TYPE_CHECKING:

@@ -14,14 +14,13 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import h2corn
-
 from ...deadline import Deadline
 from ...errors import StartupError
 from ...failures import FailureLog
 from ...supervised import SupervisedThread, Supervisor
 from ..linger import close_when_sent, held_connections, unsent
 from .entrance import Entrance
+from .library import h2corn
 from .lingering import Lingering
 from .loop import PortLoop
 
