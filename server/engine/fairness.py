@@ -38,7 +38,7 @@ class FairQueue:
         is_fair: whether senders take turns; otherwise the order is that of arrival.
     """
 
-    __slots__ = ("_behind", "_is_fair", "_ring", "front", "queues", "sender")
+    __slots__ = ("_behind", "_has_begun", "_is_fair", "_ring", "front", "queues", "sender")
 
     def __init__(self, *, is_fair: bool = True) -> None:
         self._is_fair = is_fair
@@ -47,9 +47,10 @@ class FairQueue:
         """Whose requests `front` has, as long as there is only one sender."""
         self.queues: dict[Hashable, _SenderQueue] = {}
         """What each sender has waiting; empty from when the last request is in `front` until a second sender comes."""
-        # The same in the order of their turns; it is the first one's turn.
+        # The same in the order of their turns; it is the first one's turn, for which it may have got its credit.
         self._ring: deque[_SenderQueue] = deque()
-        # Requests in them.
+        self._has_begun = False
+        # Requests in the queues.
         self._behind = 0
 
     def __len__(self) -> int:
@@ -65,6 +66,7 @@ class FairQueue:
         copy.front = self.front.copy()
         copy._ring = deque(_SenderQueue(queue.sender, queue.requests.copy(), queue.credit) for queue in self._ring)
         copy.queues = {queue.sender: queue for queue in copy._ring}
+        copy._has_begun = self._has_begun
         while copy.front or copy.advance():
             yield copy.front.popleft()
 
@@ -77,8 +79,7 @@ class FairQueue:
             if sender == self.sender or not self._is_fair:
                 self.front.append(request)
                 return
-            self._add_queue(self.sender, self.front)
-            self.front = deque()
+            self._make_ring()
         queue = self.queues.get(sender)
         if queue is None:
             self._add_queue(sender, deque((request,)))
@@ -99,6 +100,20 @@ class FairQueue:
         for request in requests:
             self.append(request)
 
+    def _make_ring(self) -> None:
+        """Makes room for a second sender."""
+        rest = self.front
+        self.front = deque((rest.popleft(),)) if self._is_reserved else deque()
+        if rest:
+            self._add_queue(self.sender, rest)
+            # This sender has just had a turn, or has it now.
+            self._has_begun = True
+
+    @property
+    def _is_reserved(self) -> bool:
+        """Whether the first request in `front` got its turn while other senders waited."""
+        return bool(self.front) and self.front[0].has_turn
+
     def _add_queue(self, sender: Hashable, requests: deque[Request]) -> None:
         queue = self.queues[sender] = _SenderQueue(sender, requests)
         self._ring.append(queue)
@@ -112,9 +127,9 @@ class FairQueue:
         queue = ring[0]
         if len(ring) == 1:
             # No other sender waits for its turn.
-            queue.credit = queue.requests[0].rows
-        elif queue.requests[0].rows > queue.credit:
-            queue = self._next_queue()
+            queue.credit, self._has_begun = queue.requests[0].rows, True
+        else:
+            queue = self._whose_turn()
         request = queue.requests.popleft()
         queue.credit -= request.rows
         queue.rows -= request.rows
@@ -123,31 +138,35 @@ class FairQueue:
             self._forget(queue)
             self.sender = request.sender
         self.front.append(request)
+        request.has_turn = True
         return True
 
     def _forget(self, queue: _SenderQueue) -> None:
         ring = self._ring
         if ring[0] is queue:
+            # The next one's turn has not begun: whoever comes now waits behind it.
             ring.popleft()
-            # The previous sender has had its turn.
-            ring.rotate(1)
+            self._has_begun = False
         else:
             ring.remove(queue)
         del self.queues[queue.sender]
 
-    def _next_queue(self) -> _SenderQueue:
-        """Rotates to the next sender that may run its first request.
+    def _whose_turn(self) -> _SenderQueue:
+        """Rotates to the first sender that may run its first request, and returns it.
 
         One row per turn: more would let a sender of small requests fill whole runs.
         """
         ring = self._ring
         while True:
             for _ in range(len(ring)):
-                ring.rotate(-1)
                 queue = ring[0]
-                queue.credit += 1
+                if not self._has_begun:
+                    queue.credit += 1
+                    self._has_begun = True
                 if queue.requests[0].rows <= queue.credit:
                     return queue
+                ring.rotate(-1)
+                self._has_begun = False
             # Every sender is saving for a large request: skip the rounds in which none can run.
             rounds = min(queue.requests[0].rows - queue.credit for queue in ring) - 1
             for queue in ring:
@@ -164,7 +183,9 @@ class FairQueue:
         """
         sender = request.sender
         if not self.queues:
-            return rows if sender == self.sender or not self._is_fair else min(rows, request.rows)
+            if sender == self.sender or not self._is_fair:
+                return rows
+            return min(rows, request.rows + (self.front[0].rows if self._is_reserved else 0))
         own = self.queues.get(sender)
         own_rows, credit = (own.rows, own.credit) if own else (0, 0)
         # Rounds until it runs; each gives the others another row.

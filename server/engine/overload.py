@@ -4,7 +4,7 @@ A queue that never empties makes every answer late, and does not raise throughpu
 (`target`) if the model has a latency target:
 - A request is accepted only if its run will end before its deadline, by the times at load and the last runs' ratio to
   them.
-- If the queue has been long for a tenth of a second, a request is refused if it would wait for more than half of its
+- If everything waited too long for a request in the last tenth of a second, it is refused: for more than half of its
   time or, without a deadline, longer than `shed_delay_ms`. A burst is shorter, and is computed completely (after CoDel,
   RFC 8289: a standing delay distinguishes overload from a burst).
 """
@@ -19,6 +19,7 @@ from .target import LatencyTarget
 
 # A queue that is long for this time is not a burst (CoDel's interval).
 _INTERVAL_NS = 100_000_000
+_NEVER_NS = 1 << 62
 # Weight of the last run in the moving average of run times.
 _WEIGHT = 0.2
 # Bounds of the expected run times relative to those at load. After a short stall of the machine, not everything may be
@@ -45,6 +46,36 @@ def refused(model: str, refusal: Refusal) -> Overloaded:
     return Overloaded(_WHY[refusal].format(model))
 
 
+class LeastDelay:
+    """The shortest delay of the whole queue that an accepted request found, in this tenth of a second and the last.
+
+    Not when the queue was last short: what is short for a request without a deadline is too long for others.
+    """
+
+    __slots__ = ("_interval", "_least_ns", "_previous_ns")
+
+    def __init__(self) -> None:
+        # The number of an interval, the shortest delay in it, and in the one before.
+        self._interval = 0
+        self._least_ns = self._previous_ns = _NEVER_NS
+
+    def add(self, delay_ns: int, now_ns: int) -> None:
+        """Records a delay."""
+        interval = now_ns // _INTERVAL_NS
+        if interval != self._interval:
+            self._previous_ns = self._least_ns if interval == self._interval + 1 else _NEVER_NS
+            self._interval, self._least_ns = interval, delay_ns
+        elif delay_ns < self._least_ns:
+            self._least_ns = delay_ns
+
+    def at(self, now_ns: int) -> int:
+        """Returns the shortest delay; longer than any if no request was accepted."""
+        ago = now_ns // _INTERVAL_NS - self._interval
+        if ago == 0:
+            return min(self._least_ns, self._previous_ns)
+        return self._least_ns if ago == 1 else _NEVER_NS
+
+
 class Overload:
     """Predicts when a model version's requests will be computed. Not thread-safe: the batcher's lock guards it."""
 
@@ -67,8 +98,7 @@ class Overload:
         self._stretch = 1.0
         # Expected end of running runs, by ticket.
         self._ends_ns: dict[int, int] = {}
-        # When the queue was last short.
-        self._short_ns = 0
+        self._least = LeastDelay()
         # Until when it counts as standing because of shedding.
         self._standing_until_ns = 0
         # Maximum duration of a run meanwhile.
@@ -159,7 +189,7 @@ class Overload:
             most_ns = min(most_ns, left_ns // 2, left_ns - int(self._full_ns * self._stretch))
         if delay_ns > most_ns:
             return False
-        self._short_ns = now_ns
+        self._least.add(delay_ns, now_ns)
         return True
 
     def judge(
@@ -201,15 +231,17 @@ class Overload:
             # Estimates are off by some runs; the other half absorbs that.
             most_ns = max(left_ns // 2, int(self._full_ns * self._stretch))
         # Requests of the next run are not a standing queue: the current run may be long, but cannot be interrupted.
-        if wait_ns <= most_ns or waiting < self.limit(_LARGEST_RUN, now_ns):
-            # One sender's short wait does not mean that the others' queue is short.
-            if queued is None or queued < self._limit or self.delay_ns(queued, now_ns) <= most_ns:
-                self._short_ns = now_ns
-            return ""
-        if now_ns < self._standing_until_ns or now_ns - self._short_ns > _INTERVAL_NS:
+        is_short = wait_ns <= most_ns or waiting < self.limit(_LARGEST_RUN, now_ns)
+        if not is_short and (now_ns < self._standing_until_ns or self._least.at(now_ns) > most_ns):
             self._standing_until_ns = now_ns + _INTERVAL_NS
             self._run_ns = most_ns // 2
             return "shed"
+        if not is_short and deadline_ns is not None and wait_ns + most_ns // 2 > deadline_ns - now_ns:
+            # If this is no burst, runs will grow to this duration.
+            return "late"
+        # One sender's short wait does not mean that the others' queue is short.
+        rows = waiting if queued is None else queued
+        self._least.add(self.delay_ns(rows, now_ns) if rows >= self._limit else 0, now_ns)
         return ""
 
     def _keeps_target(self, target: LatencyTarget, waiting: int, rows: int, now_ns: int, waited_ns: int) -> bool:
@@ -233,6 +265,6 @@ class Overload:
 
     def _short_enough_ns(self) -> int:
         if not self._shed_delay_ns:
-            return 1 << 62
+            return _NEVER_NS
         # A queue shorter than a run would leave the model idle or its runs half empty.
         return max(self._shed_delay_ns, int(self._full_ns * self._stretch))

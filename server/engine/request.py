@@ -170,6 +170,8 @@ class Request:
     """Whether its deadline limits only its wait: the run may end after it."""
     sender: Hashable = None
     """The sender whose turn it takes in the queue; equal for all requests of one sender."""
+    has_turn = False
+    """Whether it is its sender's turn, and this request is the next to run."""
     is_displaced = False
     """Whether it was displaced from a full queue by a sender with less."""
     is_given_up = False

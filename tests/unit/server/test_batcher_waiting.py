@@ -423,7 +423,7 @@ def test_runs_are_larger_while_requests_are_shed_and_as_before_afterwards(bench:
     it.occupy()
     for value in range(1, 11):
         it.submit(value)
-    now[0] = int(0.2e9)
+    now[0] = int(0.25e9)
     with pytest.raises(Overloaded, match="more is asked of it than it can compute"):
         it.submit(11)
     it.session.let_go(1)
@@ -456,7 +456,7 @@ def test_a_polite_sender_does_not_make_a_greedy_ones_queue_short(bench: Callable
     it.occupy()
     for value in range(1, 9):
         it.submit(value, sender="greedy")
-    now[0] = int(0.2e9)
+    now[0] = int(0.25e9)
     it.submit(9, sender="polite")
     with pytest.raises(Overloaded, match="more is asked of it than it can compute"):
         it.submit(10, sender="greedy")

@@ -64,6 +64,21 @@ def test_requests_that_come_together_take_turns_too() -> None:
     assert (queue.size, queue.rows) == (3, 3)
 
 
+@pytest.mark.parametrize("run", [1, 2, 3])
+@pytest.mark.parametrize("senders", ["ab", "abc", "abcdefgh"])
+def test_nobody_is_overtaken_forever_by_senders_that_come_and_go(senders: str, run: int) -> None:
+    """Each has one request at a time, and sends the next as soon as that has run."""
+    queue = make()
+    push(queue, *(f"{sender}0" for sender in senders))
+    waited = Counter(senders)
+    for number in range(1, 100):
+        gone = taken(queue, run)
+        push(queue, *(f"{name[0]}{number}" for name in gone))
+        for sender in senders:
+            waited[sender] = 0 if sender in {name[0] for name in gone} else waited[sender] + 1
+        assert max(waited.values()) <= len(senders)
+
+
 def test_turns_are_of_rows_not_of_requests() -> None:
     queue = make()
     push(queue, "a1", "a2", rows=4)

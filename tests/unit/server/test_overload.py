@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pixelserve_server.engine.curve import UNMEASURED, LatencyCurve
-from pixelserve_server.engine.overload import Overload
+from pixelserve_server.engine.overload import LeastDelay, Overload
 
 
 def ms(value: float) -> int:
@@ -140,15 +140,50 @@ def test_a_single_run_that_took_an_hour_does_not_refuse_everything() -> None:
 def test_a_burst_is_taken_and_a_queue_that_stands_is_shed() -> None:
     it = overload()
     # 60 ms of work: more than may stand, but not for long.
-    assert it.judge(12, 1, None, HOUR + ms(99)) == ""
-    assert it.judge(12, 1, None, HOUR + ms(101)) == "shed"
+    assert it.judge(12, 1, None, HOUR + ms(199)) == ""
+    assert it.judge(12, 1, None, HOUR + ms(201)) == "shed"
     # What would not wait too long is taken meanwhile.
-    assert it.judge(8, 1, None, HOUR + ms(102)) == ""
+    assert it.judge(8, 1, None, HOUR + ms(202)) == ""
     # The queue stood just now, so it is not a burst.
-    assert it.judge(12, 1, None, HOUR + ms(103)) == "shed"
+    assert it.judge(12, 1, None, HOUR + ms(203)) == "shed"
     # For a while nothing had to be shed.
-    assert it.judge(8, 1, None, HOUR + ms(250)) == ""
-    assert it.judge(12, 1, None, HOUR + ms(260)) == ""
+    assert it.judge(8, 1, None, HOUR + ms(350)) == ""
+    assert it.judge(12, 1, None, HOUR + ms(360)) == ""
+
+
+def test_a_burst_leaves_time_for_the_larger_runs_that_follow_if_it_is_none() -> None:
+    it = overload()
+    # 145 and 155 ms of work, of 200; a run may grow to 50.
+    assert it.judge(29, 1, HOUR + ms(200), HOUR) == ""
+    assert it.judge(31, 1, HOUR + ms(200), HOUR) == "late"
+    assert it.judge(31, 1, None, HOUR) == ""
+
+
+def test_what_is_short_for_one_request_is_not_for_another() -> None:
+    """Requests without a deadline may wait for a minute here; those with one, for half of it."""
+    it = overload(shed_ns=60 * 10**9)
+    for tick in range(30):
+        now_ns = HOUR + ms(10 * tick)
+        # 110 ms of work, which is short for whoever may wait for a minute.
+        assert it.judge(22, 1, None, now_ns) == ""
+        assert it.judge(22, 1, now_ns + ms(200), now_ns) == ("" if tick < 20 else "shed")
+
+
+def test_less_than_a_run_is_no_queue_however_long_the_run_in_progress_is() -> None:
+    it = overload()
+    it.begin(0, 120, HOUR)
+    assert it.judge(1, 1, None, HOUR + ms(190), 1) == ""
+    assert it.judge(3, 1, None, HOUR + ms(210), 3) == ""
+    assert it.judge(3, 1, None, HOUR + ms(310), 3) == "shed"
+
+
+@pytest.mark.parametrize(("at_ms", "expected"), [(160, 30), (199, 30), (200, 40), (299, 40), (300, 1 << 62)])
+def test_the_shortest_delay_of_this_tenth_of_a_second_and_the_last_counts(at_ms: int, expected: int) -> None:
+    least = LeastDelay()
+    assert least.at(HOUR) == 1 << 62
+    for delay_ns, added_ms in ((50, 0), (30, 10), (60, 20), (70, 100), (40, 150)):
+        least.add(delay_ns, HOUR + ms(added_ms))
+    assert least.at(HOUR + ms(at_ms)) == expected
 
 
 def test_a_delay_of_0_sheds_nothing() -> None:
@@ -159,12 +194,12 @@ def test_a_delay_of_0_sheds_nothing() -> None:
 def test_a_queue_of_one_run_is_short_however_long_that_takes() -> None:
     it = overload(shed_ns=1)
     assert it.judge(2, 1, None, 2 * HOUR) == ""
-    assert it.judge(3, 1, None, 2 * HOUR + ms(101)) == "shed"
+    assert it.judge(3, 1, None, 2 * HOUR + ms(201)) == "shed"
 
 
 def test_in_a_queue_that_stands_a_request_may_wait_for_half_of_its_time() -> None:
     it = overload()
-    now_ns = HOUR + ms(101)
+    now_ns = HOUR + ms(201)
     # 110 ms of work and 200 left.
     assert it.judge(22, 1, now_ns + ms(200), now_ns) == "shed"
     assert it.judge(22, 1, now_ns + ms(230), now_ns) == ""
@@ -173,11 +208,11 @@ def test_in_a_queue_that_stands_a_request_may_wait_for_half_of_its_time() -> Non
 def test_runs_grow_while_the_queue_stands() -> None:
     it = overload()
     assert it.limit(64, HOUR) == 2
-    assert it.judge(22, 1, HOUR + ms(301), HOUR + ms(101)) == "shed"
+    assert it.judge(22, 1, HOUR + ms(401), HOUR + ms(201)) == "shed"
     # To a quarter of the time that the one that was shed had left: 50 ms.
-    assert it.limit(64, HOUR + ms(102)) == 10
-    assert it.limit(8, HOUR + ms(102)) == 8
-    assert it.limit(64, HOUR + ms(202)) == 2
+    assert it.limit(64, HOUR + ms(202)) == 10
+    assert it.limit(8, HOUR + ms(202)) == 8
+    assert it.limit(64, HOUR + ms(302)) == 2
 
 
 @given(
@@ -214,8 +249,8 @@ def test_what_is_taken_together_would_be_taken_one_by_one(
 
 def test_what_the_next_run_will_take_is_not_shed_however_long_the_run_in_progress_is() -> None:
     it = overload()
-    it.begin(0, 60, HOUR + ms(90))
-    now_ns = HOUR + ms(101)
+    it.begin(0, 60, HOUR + ms(190))
+    now_ns = HOUR + ms(201)
     assert it.judge(1, 1, None, now_ns, 40) == ""
     assert it.judge(2, 1, None, now_ns, 40) == "shed"
     # The others' queue stands all the same, and no run makes up for a deadline.
