@@ -64,8 +64,7 @@ class Preemption:
             if is_batch != self._is_batch:
                 self._set_batch(is_batch)
                 self._is_batch = is_batch
-        except OSError:
-            # A sandbox forbids it: everything remains as it is.
+        except Exception:  # noqa: BLE001  whatever a sandbox forbids must not end a port's loop
             self._next_s = float("inf")
         finally:
             self._lock.release()

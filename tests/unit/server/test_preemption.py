@@ -85,12 +85,13 @@ def test_a_look_is_rare() -> None:
     assert 8 <= looks <= 10
 
 
-def test_a_sandbox_that_forbids_it_is_not_asked_again() -> None:
+@pytest.mark.parametrize("error", [PermissionError, AttributeError])
+def test_a_sandbox_that_forbids_it_is_not_asked_again(error: type[Exception]) -> None:
     machine = Machine()
 
     def refuse(is_batch: bool) -> None:
         machine.set.append(is_batch)
-        raise PermissionError
+        raise error
 
     machine.change = refuse  # type: ignore[method-assign]
     for share in (0.95, 0.1, 0.95):
