@@ -1,19 +1,19 @@
 """fashion-mnist: the flagship for images of clothes, seven convolutions, 334,528 parameters.
 
-accuracy   94.49 % on the 10,000 test images: one run
-runs       seed 0, named before the run, because a run takes over half an hour
-time       34 min per run on one core, beside another training on the second; it was paused for eight of them
-hardware   2 cores of a shared x86-64 server with AVX-512, no GPU
+accuracy   94.50 % on the 10,000 test images: the mean of three runs, 94.32 % to 94.69 %
+runs       seeds 0, 1 and 2, named before the first run; no run was left out
+time       13 min per run on one core, beside another training on the second
+hardware   2 cores of a shared x86-64 server with AVX-512 and bfloat16 (AMD EPYC, Zen 5), no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
-command    pixelserve train fashion-mnist --seed SEED
+command    pixelserve train fashion-mnist --run-dir RUN, then pixelserve train fashion-mnist --final RUN --seeds 0,1,2
 origin     the shape of K. Jordan's networks for CIFAR-10 (2024, arXiv:2404.00498), as narrow as the time allows
 
-On the 2,400 held-out images it reached 94.54 %. The test images were read for two other runs, with labels smoothed by
-0.1 as in cifar10: 94.51 % (94.25 % held out), with a calibration error of 0.0105 after temperature scaling, and before
-it, with the same order of samples in each epoch, 94.45 % (94.75 %) and 0.012. The goal of 0.010 for that error is why
-labels are no longer smoothed. On the held-out images smoothing was overconfident between 0.75 and 0.95. Without it the
-network is nearly calibrated, with an error of 0.004, and of 0.007 with a temperature of 0.93, which maximises the
-likelihood of the held-out images.
+Before the protocol of docs/zoo.md, settings were chosen with the test images in sight: labels are not smoothed because
+a smoothed run missed the goal for the calibration error on them. The best of those runs had 94.51 % there.
+
+Tried since, one run each (seed 0), on the 10,000 held-out images: these settings 94.74 %; averaged with the mirror
+image 94.95 %, at twice the time per image; 80 epochs 94.71 %; twice as wide, 16 epochs, 94.78 %, at three times the
+time; taught by the first of these with its mirror image (weight 9, temperature 4, a tenth of the learning rate) 94.57 %.
 """
 
 from functools import partial
@@ -53,9 +53,9 @@ RECIPE = KerasRecipe(
     precision="mixed_bfloat16",
     calibrated=True,
     picture="inversion=auto",
-    measured={0: 0.9449},
+    measured={0: 0.9448, 1: 0.9432, 2: 0.9469},
     measured_on=10_000,
-    caveat="one seed, tuned on the test split",
+    caveat="the settings are older, and were chosen with the test split in sight",
     slowdown=4.82,
-    training_s=2046,
+    training_s=833,
 )
