@@ -13,7 +13,7 @@ a smoothed run missed the goal for the calibration error on them. The best of th
 
 Tried since, one run each (seed 0), on the 10,000 held-out images: these settings 94.74 %; averaged with the mirror
 image 94.95 %, at twice the time per image; 80 epochs 94.71 %; twice as wide, 16 epochs, 94.78 %, at three times the
-time; taught by the first of these with its mirror image (weight 9, temperature 4, a tenth of the learning rate) 94.57 %.
+time; taught by the first of these with its mirror image (weight 9, temperature 4, a tenth of the step size) 94.57 %.
 """
 
 from functools import partial
