@@ -68,6 +68,11 @@ def test_a_scale_without_a_shift_goes_too() -> None:
     assert_folded(graph(f"{BIASED} y = Mul(scale, p)"), ["Conv", "MaxPool"])
 
 
+def test_a_shift_before_a_silu_stays_because_openvino_computes_a_silu_before_the_pooling() -> None:
+    silu = "m = Mul(p, scale) a = Add(m, shift) s = Sigmoid(a) y = Mul(a, s)"
+    assert_folded(graph(f"{POOLED} {silu}"), ["Conv", "MaxPool", "Add", "Sigmoid", "Mul"])
+
+
 def test_a_rectifier_goes_to_where_it_is_computed_within_the_convolution() -> None:
     assert_folded(graph(f"{POOLED} m = Mul(p, scale) a = Add(m, shift) y = Relu(a)"), ["Conv", "Relu", "MaxPool"])
     assert_folded(graph(f"{POOLED} y = Relu(p)"), ["Conv", "Relu", "MaxPool"])
