@@ -82,6 +82,8 @@ def test_a_photo_that_is_dropped_is_answered_and_shown_as_the_model_saw_it(page:
 def test_the_strip_has_the_golden_samples_as_pictures(page: Browser) -> None:
     # Of 602,112 bytes each, three are kept.
     page.wait("document.querySelectorAll('.strip canvas').length === 3")
+    # They are painted, in one go with their size, after they are there.
+    page.wait("document.querySelector('.strip canvas').width === 224")
     shown = page.run("""
         const canvas = document.querySelector(".strip canvas");
         return [...canvas.getContext("2d").getImageData(0, 0, 224, 224).data];""")

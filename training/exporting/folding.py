@@ -2,8 +2,8 @@
 
 tf2onnx and ONNX Runtime fold only those directly after a convolution. A maximum commutes with a positive factor and
 with a shift, channel by channel, and with a rectifier, so those after a pooling can be folded as well:
-relu(s · max(w ∗ x) + b) = max(relu((s · w) ∗ x + b)). Only rounding differs. A shift before a SiLU stays, for OpenVINO's
-sake.
+relu(s · max(w ∗ x) + b) = max(relu((s · w) ∗ x + b)). Only rounding differs. A shift before a SiLU stays, for
+OpenVINO's sake.
 """
 
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pixelserve.golden import read_golden, replay_by_rule
 from pixelserve.precisions import RULES, this_processor
@@ -137,6 +137,45 @@ def test_tensors_that_it_cannot_pass_are_refused_with_the_remedy(tmp_path: Path,
     )
     with pytest.raises(RepositoryError, match=r"OpenVINO .*use --engine onnxruntime"):
         opened(model)
+
+
+POOLED = [
+    helper.make_node("Conv", ["x", "kernel"], ["c"], kernel_shape=[2, 2]),
+    helper.make_node("MaxPool", ["c"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+]
+ALONE = [helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2], strides=[2, 2])]
+SHIFTED = [*POOLED[:1], helper.make_node("MaxPool", ["c"], ["m"], kernel_shape=[2, 2], strides=[2, 2])]
+SHIFTED += [helper.make_node("Add", ["m", "shift"], ["p"])]
+SILU = [helper.make_node("Sigmoid", ["p"], ["s"]), helper.make_node("Mul", ["p", "s"], ["y"])]
+
+
+def pooled(nodes: list[Any], path: Path) -> Path:
+    constants = [
+        helper.make_node("Constant", [], ["kernel"], value=numpy_helper.from_array(KERNEL)),
+        helper.make_node("Constant", [], ["shift"], value=numpy_helper.from_array(SHIFT)),
+    ]
+    image = (TensorProto.FLOAT, ["n", 1, 9, 9])
+    return graph([*constants, *nodes], {"x": image}, {"y": (TensorProto.FLOAT, ["n", "c", "h", "w"])}, path)
+
+
+KERNEL = np.random.default_rng(0).normal(size=(4, 1, 2, 2)).astype(np.float32)
+SHIFT = np.full((1, 4, 1, 1), 0.25, np.float32)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        pytest.param([*POOLED, helper.make_node("Relu", ["p"], ["y"])], id="monotonic"),
+        pytest.param([*POOLED, helper.make_node("Sigmoid", ["p"], ["y"])], id="a sigmoid alone"),
+        pytest.param([*ALONE, *SILU], id="no convolution"),
+        pytest.param([*SHIFTED, *SILU], id="a shift between them"),
+    ],
+)
+def test_other_activations_after_a_pooling_are_computed_as_by_onnx_runtime(nodes: list[Any], tmp_path: Path) -> None:
+    model = pooled(nodes, tmp_path / "model.onnx")
+    images = {"x": np.random.default_rng(1).normal(size=(3, 1, 9, 9)).astype(np.float32)}
+    expected = Session(model, SessionOptions(intra_op_threads=1)).run(images)["y"]
+    np.testing.assert_allclose(opened(model).run(images)["y"], expected, atol=1e-5)
 
 
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
