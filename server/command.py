@@ -88,7 +88,7 @@ def _file_source(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSe
         raise ConfigurationError(f"--config {path}: it cannot be parsed: {error}") from error
 
 
-# Most servers have no such file, and its parser's memory.
+# Parsers are imported here, because most servers have no such file.
 def _read_toml(text: str) -> Any:
     import tomllib
 

@@ -144,7 +144,7 @@ class FairQueue:
     def _forget(self, queue: _SenderQueue) -> None:
         ring = self._ring
         if ring[0] is queue:
-            # The next one's turn has not begun: whoever comes now waits behind it.
+            # The next one's turn has not begun: a sender that arrives now waits behind it.
             ring.popleft()
             self._has_begun = False
         else:

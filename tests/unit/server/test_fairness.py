@@ -66,7 +66,7 @@ def test_requests_that_come_together_take_turns_too() -> None:
 
 @pytest.mark.parametrize("run", [1, 2, 3])
 @pytest.mark.parametrize("senders", ["ab", "abc", "abcdefgh"])
-def test_nobody_is_overtaken_forever_by_senders_that_come_and_go(senders: str, run: int) -> None:
+def test_no_sender_is_overtaken_endlessly_by_others_that_come_and_go(senders: str, run: int) -> None:
     """Each has one request at a time, and sends the next as soon as that has run."""
     queue = make()
     push(queue, *(f"{sender}0" for sender in senders))

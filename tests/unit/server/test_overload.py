@@ -164,7 +164,7 @@ def test_what_is_short_for_one_request_is_not_for_another() -> None:
     it = overload(shed_ns=60 * 10**9)
     for tick in range(30):
         now_ns = HOUR + ms(10 * tick)
-        # 110 ms of work, which is short for whoever may wait for a minute.
+        # 110 ms of work, which is short for a request that may wait a minute.
         assert it.judge(22, 1, None, now_ns) == ""
         assert it.judge(22, 1, now_ns + ms(200), now_ns) == ("" if tick < 20 else "shed")
 

@@ -22,12 +22,10 @@ class Machine:
         self.now_s = self.cpu_s = 0.0
         self.cores = cores
         self.set: list[bool] = []
+        self.change: Callable[[bool], None] = self.set.append
         self.preemption = Preemption(
             0.0, cpu_s=lambda: self.cpu_s, cores=lambda: self.cores, set_batch=lambda is_batch: self.change(is_batch)
         )
-
-    def change(self, is_batch: bool) -> None:
-        self.set.append(is_batch)
 
     def spend(self, share: float, seconds: float = 0.2, step_s: float = 0.01) -> None:
         """Lets time pass, of which the process gets a share of one core; the loop turns at each step."""
@@ -93,7 +91,7 @@ def test_a_sandbox_that_forbids_it_is_not_asked_again(error: type[Exception]) ->
         machine.set.append(is_batch)
         raise error
 
-    machine.change = refuse  # type: ignore[method-assign]
+    machine.change = refuse
     for share in (0.95, 0.1, 0.95):
         machine.spend(share)
     assert machine.set == [True]
@@ -107,7 +105,7 @@ def test_one_port_looks_at_a_time() -> None:
         inside.set()
         answers.wait(30)
 
-    machine.change = wait  # type: ignore[method-assign]
+    machine.change = wait
     machine.now_s = machine.cpu_s = 1.0
     first = threading.Thread(target=machine.preemption.look, args=(1.0,))
     first.start()
