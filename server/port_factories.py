@@ -127,13 +127,15 @@ def transport(
         from .transport.grpcio import GrpcioTransport
 
         return GrpcioTransport(
-            threads=settings.grpc_threads,
-            max_waiting=settings.max_queue_size,
+            # A full queue, and one connection whose calls lack their messages.
+            max_calls=settings.max_queue_size + settings.max_concurrent_streams,
             max_streamed=settings.max_infer_streams + MAX_WATCHES,
             max_message_bytes=settings.max_message_mib * MIB,
             max_streams=settings.max_concurrent_streams,
+            supervisor=supervisor,
             max_header_bytes=settings.max_header_kib * 1024,
             handshake_s=settings.handshake_timeout_s,
+            unread_s=settings.unread_answer_timeout_s,
             max_age_s=settings.max_connection_age_s,
             certificates=certificates,
         )

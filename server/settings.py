@@ -230,7 +230,6 @@ class Settings(BaseSettings):
         "auto",
         description="Transport of gRPC; auto: h2corn if installed, else grpcio, which is slower. HTTP needs h2corn.",
     )
-    grpc_threads: int = Field(64, ge=1, description="With grpcio: threads; each carries one call at a time.")
     max_connections: int = Field(
         2048, ge=1, description="Connections to the gRPC port, and as many to the HTTP port; more wait."
     )

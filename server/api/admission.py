@@ -135,14 +135,19 @@ class Admission:
         with self._lock:
             self._bytes += size_bytes
 
-    def hold_answer(self, call: Call, size_bytes: int) -> None:
+    def hold_answer(self, call: Call, size_bytes: int) -> CallStatus | None:
         """Counts the bytes of a call's answer, until `release`.
 
-        Raises:
-            QueueFull: too many bytes are unanswered.
+        Returns:
+            None, or the status to send instead, because too many bytes are unanswered; then nothing is counted.
         """
-        with self._lock:
-            self._take(size_bytes, self._bytes - self._open.get(call, 0))
+        try:
+            with self._lock:
+                self._take(size_bytes, self._bytes - self._open.get(call, 0))
+        except QueueFull as error:
+            status = status_of(error)
+            return status if call.listener is None else call.listener.failing(call, status)
+        return None
 
     def hold_more(self, size_bytes: int, own_bytes: int) -> None:
         """Counts more bytes of an incomplete request.

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .certificates import Certificates
 
 
+SLOW_BYTES_PER_S = 128 * 1024
+"""The minimum rate of a reader, where a transport does not report its progress."""
+
+
 @dataclass(frozen=True)
 class Services:
     """The services of a gRPC port."""

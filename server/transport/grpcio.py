@@ -2,15 +2,16 @@
 
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
 
 from ..deadline import Deadline
 from ..errors import StartupError
+from ..supervised import PeriodicThread, Supervisor
 from . import Services
 from .grpcio_calls import Handler, Sending
+from .grpcio_threads import CallThreads
 from .linger import copies, unsent
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _STREAMS_S = 3600.0
 # Time for clients to send the rest of a request when the server stops.
 _REST_S = 1.0
 _LOOK_S = 0.02
+# Looks for unread answers within their time-out.
+_LOOKS = 4
 # Time for normal readers, including delayed acknowledgements.
 _BRISK_S = 0.2
 
@@ -32,13 +35,14 @@ class GrpcioTransport:
     """Owns the gRPC port.
 
     Args:
-        threads: maximum concurrent calls.
-        max_waiting: maximum calls waiting for a thread; more are refused with RESOURCE_EXHAUSTED.
+        max_calls: maximum concurrent calls, each on a thread of its own; more are refused with RESOURCE_EXHAUSTED.
         max_streamed: maximum concurrent streams in addition.
         max_message_bytes: maximum size of a message in either direction.
         max_streams: maximum calls in flight per connection.
+        supervisor: supervises the thread that cancels calls whose answers are not read.
         max_header_bytes: maximum bytes of a call's headers.
         handshake_s: maximum seconds for a connection's handshakes.
+        unread_s: seconds after which an unread answer's call is cancelled, in addition to the time of a slow reader.
         max_age_s: seconds (±10 %) after which a connection gets GOAWAY; 0: never.
         certificates: encrypt its connections; None: no TLS.
     """
@@ -48,25 +52,27 @@ class GrpcioTransport:
     def __init__(
         self,
         *,
-        threads: int,
-        max_waiting: int,
+        max_calls: int,
         max_streamed: int,
         max_message_bytes: int,
         max_streams: int,
+        supervisor: Supervisor,
         max_header_bytes: int = 16 * 1024,
         handshake_s: float = 5.0,
+        unread_s: float = 10.0,
         max_age_s: float = 0.0,
         certificates: "Certificates | None" = None,
     ) -> None:
         self._tls = _tls(certificates) if certificates else None
         self._port = 0
-        self._sending = Sending()
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="grpc")
+        self._sending = Sending(unread_s)
+        self._reaper = PeriodicThread(supervisor, "unread", self._sending.cancel_unread, unread_s / _LOOKS)
+        self._threads = CallThreads(max_calls, "grpcio")
         # One thread more than calls, to refuse further ones.
-        self._stream_pool = ThreadPoolExecutor(max_workers=max_streamed + 1, thread_name_prefix="stream")
+        self._stream_threads = CallThreads(max_streamed + 1, "stream")
         self._server = grpc.server(
-            self._pool,
-            maximum_concurrent_rpcs=threads + max_waiting + max_streamed,
+            self._threads,
+            maximum_concurrent_rpcs=max_calls + max_streamed,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
@@ -112,8 +118,9 @@ class GrpcioTransport:
 
     def start(self, services: Services) -> None:
         """Starts accepting calls."""
-        self._server.add_generic_rpc_handlers((Handler(services, self._stream_pool, self._tls, self._sending),))
+        self._server.add_generic_rpc_handlers((Handler(services, self._stream_threads, self._tls, self._sending),))
         self._server.start()
+        self._reaper.start()
 
     def renew(self, certificates: "Certificates") -> None:
         """Uses these certificates for new connections; open connections keep theirs.
@@ -148,8 +155,9 @@ class GrpcioTransport:
             unsent_answers = self._wait_until_sent(held, deadline)
             # The rest are small answers, and incomplete requests, which were not accepted.
             self._server.stop(deadline.left_s(_REST_S)).wait()
-        self._pool.shutdown(wait=False)
-        self._stream_pool.shutdown(wait=False)
+        self._reaper.close()
+        self._threads.shutdown(wait=False)
+        self._stream_threads.shutdown(wait=False)
         return unsent_answers
 
     def _wait_until_sent(self, held: list[socket.socket], deadline: Deadline) -> int:

@@ -1,6 +1,6 @@
 """grpcio's calls: passes messages to the dispatcher, and answers to the call's context.
 
-A pool thread carries each call: it passes the request on and sleeps until the engine's thread has answered. Answering
+A thread carries each call: it passes the request on and sleeps until the engine's thread has answered. Answering
 from the engine's thread would need no such thread, but uses grpcio's private API and was only 1 to 10 % faster
 (docs/adr/0002-transport-interface.md).
 """
@@ -8,7 +8,6 @@ from the engine's thread would need no such thread, but uses grpcio's private AP
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,27 +18,52 @@ from ..api.dispatch import Dispatcher
 from ..api.status import CallStatus, status_of
 from ..api.streaming import OpenStream, StreamedMethod
 from ..errors import RequestError
-from . import Services
+from . import SLOW_BYTES_PER_S, Services
 
 if TYPE_CHECKING:
+    from .grpcio_threads import CallThreads
     from .grpcio_tls import GrpcioTls
 
 # grpcio sets a deadline centuries away for calls without one.
 _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
 # Smaller answers are bounded by the calls in flight per connection.
 _HELD_BYTES = 16 * 1024
+# grpcio copies an answer, and keeps both until it is sent.
+_COPIES = 2
 
 
 class Sending:
-    """Counts answers being sent. Thread-safe."""
+    """The answers that are being sent. Thread-safe.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count = 0
+    Args:
+        unread_s: seconds after which an unread answer's call is cancelled, in addition to the time of a slow reader,
+            because grpcio does not report progress.
+    """
 
-    def add(self, number: int) -> None:
-        with self._lock:
-            self.count += number
+    def __init__(self, unread_s: float) -> None:
+        self._unread_s = unread_s
+        # The time by which each call's answer must be sent.
+        self._due_s: dict[grpc.ServicerContext, float] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of answers."""
+        return len(self._due_s)
+
+    def begin(self, context: grpc.ServicerContext, size_bytes: int) -> None:
+        """Adds an answer to the only one of its call."""
+        self._due_s[context] = time.monotonic() + self._unread_s + size_bytes / SLOW_BYTES_PER_S
+
+    def end(self, context: grpc.ServicerContext) -> None:
+        """Removes an answer that was sent, or cannot be."""
+        self._due_s.pop(context, None)
+
+    def cancel_unread(self) -> None:
+        """Cancels the calls whose answers should have been read by now."""
+        now_s = time.monotonic()
+        for context, due_s in self._due_s.copy().items():
+            if due_s < now_s:
+                context.cancel()
 
 
 class _GrpcioCall(Call):
@@ -85,21 +109,25 @@ class _GrpcioCall(Call):
 
     def send(self, message: bytes) -> None:
         if len(message) >= _HELD_BYTES:
-            self._hold(len(message))
+            self._status = self._hold(len(message))
         self._message = message
         self._wake()
 
-    def _hold(self, size_bytes: int) -> None:
-        """Counts an answer as in flight until the call ends, when it is sent."""
-        self._transport_admission.hold(size_bytes)
-        self._sending.add(1)
+    def _hold(self, size_bytes: int) -> CallStatus | None:
+        """Counts an answer as in flight until the call ends, when it is sent; returns the status if it is refused."""
+        held_bytes = _COPIES * size_bytes
+        refusal = self._transport_admission.hold_answer(self, held_bytes)
+        if refusal is not None:
+            return refusal
+        self._sending.begin(self._context, size_bytes)
 
         def sent() -> None:
-            self._sending.add(-1)
-            self._transport_admission.release(size_bytes)
+            self._sending.end(self._context)
+            self._transport_admission.release(held_bytes)
 
         if not self._context.add_callback(sent):
             sent()
+        return None
 
     def send_status(self, status: CallStatus) -> None:
         self._status = status
@@ -127,13 +155,13 @@ class Handler(grpc.GenericRpcHandler):
     """Passes serialized requests to the dispatcher, so all transports run the same code."""
 
     def __init__(
-        self, services: Services, stream_pool: ThreadPoolExecutor, tls: "GrpcioTls | None", sending: Sending
+        self, services: Services, stream_threads: "CallThreads", tls: "GrpcioTls | None", sending: Sending
     ) -> None:
         self._services = services
         self._tls = tls
         self._sending = sending
         self._streamed = {
-            name: _stream_handler(method, stream_pool, tls, sending, services.dispatcher)
+            name: _stream_handler(method, stream_threads, tls, sending, services.dispatcher)
             for name, method in services.streamed.items()
         }
 
@@ -188,12 +216,12 @@ class _StreamSync:
 
 def _stream_handler(
     method: StreamedMethod,
-    pool: ThreadPoolExecutor,
+    threads: "CallThreads",
     tls: "GrpcioTls | None",
     sending: Sending,
     dispatcher: Dispatcher,
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """Returns the handler of streams: a thread of the pool writes each one's answers, another reads its messages."""
+    """Returns the handler of streams: a thread writes each one's answers, another reads its messages."""
 
     def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         _check_client(tls, context)
@@ -213,7 +241,7 @@ def _stream_handler(
             stream.close()
         threading.Thread(target=_read, args=(messages, stream, sync), name="stream", daemon=True).start()
         try:
-            yield from _answers(stream, sync, sending)
+            yield from _answers(stream, sync, sending, context)
         finally:
             # Before the client can learn of its end and open the next stream.
             stream.close()
@@ -222,21 +250,21 @@ def _stream_handler(
             context.set_code(_code(stream.status))
             context.set_details(stream.status.message)
 
-    # Streams have no time limit, so they must not occupy threads of other calls.
-    carry.experimental_thread_pool = pool  # type: ignore[attr-defined]  # which grpcio reads
+    # Streams have no time limit, so they must not take threads from other calls.
+    carry.experimental_thread_pool = threads  # type: ignore[attr-defined]  # which grpcio reads
     return grpc.stream_stream_rpc_method_handler(carry)
 
 
-def _answers(stream: OpenStream, sync: _StreamSync, sending: Sending) -> Iterator[bytes]:
+def _answers(stream: OpenStream, sync: _StreamSync, sending: Sending, context: grpc.ServicerContext) -> Iterator[bytes]:
     """Yields a stream's answers until its end."""
     while True:
         while (answer := stream.next_answer()) is not None:
-            sending.add(1)
+            sending.begin(context, len(answer))
             try:
                 # Resumes once it is sent; ends if it cannot be.
                 yield answer
             finally:
-                sending.add(-1)
+                sending.end(context)
             stream.written()
             sync.tell()
         if stream.is_over:

@@ -37,7 +37,7 @@ EVIDENCE = {
     "integration/test_shared_memory.py": ["system_shared_memory"],
     "integration/test_startup_errors.py": ["device", "exit_on_error", "require_card", "require_gpu"],
     "integration/test_status_table.py": ["triton_status_codes"],
-    "integration/test_stream.py": ["grpc_threads", "max_infer_streams", "stream_window"],
+    "integration/test_stream.py": ["max_infer_streams", "stream_window"],
     "integration/test_tls_docs.py": ["tls_cert", "tls_key"],
     "integration/test_tokens.py": ["host", "insecure", "tokens"],
     "integration/test_traces.py": ["instance", "trace_endpoint", "trace_rate"],

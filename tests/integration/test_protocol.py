@@ -20,7 +20,7 @@ SERVICE = "inference.GRPCInferenceService"
 Tensor = pb.ModelInferRequest.InferInputTensor
 Output = pb.ModelInferRequest.InferRequestedOutputTensor
 # Concurrent calls; few, so the server's number of threads becomes constant.
-THREADS = 4
+CALLS = 4
 TIMEOUT_S = 30
 
 
@@ -96,9 +96,9 @@ def repository(
     # A free dimension beside the batch's.
     free = ("FLOAT", ["N", "width"])
     graph_writer(path / "free" / "1" / "model.onnx", {"x": free}, {"y": free}, ("Identity", "x", "y"))
-    # Waits until as many requests are there as the server has threads; until there is one more; refuses the second.
-    write_patient_model(path / "patient", rows=THREADS)
-    write_patient_model(path / "roomy", rows=THREADS)
+    # Two that wait until so many requests are there; one that refuses the second.
+    write_patient_model(path / "patient", rows=CALLS)
+    write_patient_model(path / "roomy", rows=CALLS)
     write_patient_model(path / "narrow", rows=8, max_queue_size=1)
     return path
 
@@ -106,7 +106,7 @@ def repository(
 @pytest.fixture(scope="module")
 def server(start_module_server: Callable[..., Any], repository: Path) -> Any:
     """A server on those models that takes messages of up to 1 MiB."""
-    return start_module_server(repository, "--grpc-threads", str(THREADS), "--max-message-mib", "1")
+    return start_module_server(repository, "--max-message-mib", "1")
 
 
 @pytest.fixture(scope="module")
@@ -509,14 +509,14 @@ def resident_kib(process: int) -> int:
 def test_after_all_wrong_requests_the_server_is_as_before(
     server: Any, channel: grpc.Channel, stub: Any, make_request: Any, eventually: Callable[..., None]
 ) -> None:
-    """Timeline: 1. as many requests as threads wait for each other, so that every thread is started; 2. all that is
-    wrong is sent, twice; 3. again every thread answers."""
+    """Timeline: 1. requests wait for each other, so that every thread is started; 2. all that is wrong is sent, twice;
+    3. again they are answered."""
 
-    def use_every_thread() -> None:
-        waiting = [stub.ModelInfer.future(make_request("patient"), timeout=TIMEOUT_S) for _ in range(THREADS)]
-        assert [len(each.result().outputs) for each in waiting] == [1] * THREADS
+    def call_at_once() -> None:
+        waiting = [stub.ModelInfer.future(make_request("patient"), timeout=TIMEOUT_S) for _ in range(CALLS)]
+        assert [len(each.result().outputs) for each in waiting] == [1] * CALLS
 
-    use_every_thread()
+    call_at_once()
     before, memory_kib = python_threads(server.process.pid), resident_kib(server.process.pid)
     for _ in range(2):
         for changes, code, _ in WRONG.values():
@@ -524,7 +524,7 @@ def test_after_all_wrong_requests_the_server_is_as_before(
         # No message; and raw contents of a gigabyte, declared in a few bytes.
         for body in (b"\xff", b"\x3a\x80\x80\x80\x80\x04abc"):
             assert refusal(lambda body=body: send(channel, "ModelInfer", body))[0] == "INVALID_ARGUMENT"
-    use_every_thread()
+    call_at_once()
     eventually(lambda: python_threads(server.process.pid) <= before)
     assert resident_kib(server.process.pid) < memory_kib + 8 * 1024
     assert [event for event in server.events() if event["level"] == "error"] == []
@@ -546,15 +546,15 @@ def metric(server: Any, name: str, **labels: str) -> float:
 def test_a_caller_who_leaves_is_dropped_and_its_mates_are_answered(
     server: Any, stub: Any, make_request: Any, eventually: Any
 ) -> None:
-    """Timeline: 1. a request waits for company; 2. its caller leaves: it is dropped at once, and its thread is free
-    again; 3. as many others come as there are threads, and fill a batch; 4. they alone are computed."""
+    """Timeline: 1. a request waits for company; 2. its caller leaves: it is dropped at once; 3. others come, and fill a
+    batch; 4. they alone are computed."""
     leaving = stub.ModelInfer.future(make_request("roomy"))
     eventually(lambda: metric(server, "nv_inference_pending_request_count", model="roomy") == 1)
     leaving.cancel()
     eventually(lambda: metric(server, "nv_inference_pending_request_count", model="roomy") == 0)
-    mates = [stub.ModelInfer.future(make_request("roomy"), timeout=TIMEOUT_S) for _ in range(THREADS)]
-    assert [len(each.result().outputs) for each in mates] == [1] * THREADS
-    eventually(lambda: metric(server, "nv_inference_count", model="roomy") == THREADS)
+    mates = [stub.ModelInfer.future(make_request("roomy"), timeout=TIMEOUT_S) for _ in range(CALLS)]
+    assert [len(each.result().outputs) for each in mates] == [1] * CALLS
+    eventually(lambda: metric(server, "nv_inference_count", model="roomy") == CALLS)
     assert metric(server, "nv_inference_request_failure", model="roomy", reason="CANCELED") == 1
 
 

@@ -71,10 +71,9 @@ def repository(
 
 @pytest.fixture(scope="module")
 def server(start_module_server: Callable[..., Any], repository: Path) -> Any:
-    """A server with one thread for unary calls."""
     return start_module_server(
         repository,
-        *("--grpc-threads", "1", "--max-message-mib", "1"),
+        *("--max-message-mib", "1"),
         *("--max-infer-streams", str(MAX_STREAMS), "--stream-window", str(WINDOW)),
     )
 
@@ -218,7 +217,7 @@ def test_no_more_requests_are_read_than_the_window_and_leaving_drops_them(
     eventually(lambda: pending("roomy") == 0)
 
 
-def test_one_stream_too_many_is_refused_and_unary_calls_find_a_thread(
+def test_one_stream_too_many_is_refused_and_unary_calls_are_answered(
     open_stream: Any, channel: grpc.Channel, make_request: Any
 ) -> None:
     """Timeline: 1. as many streams as may are open, and used; 2. more are refused; 3. a unary call is answered; 4. one

@@ -7,10 +7,11 @@ import asyncio
 import math
 from typing import Any
 
+from .. import SLOW_BYTES_PER_S
+
 _LOOKS = 4
-# h2corn's buffer per connection, and the minimum rate of a reader.
+# h2corn's buffer per connection.
 _FRONT_BYTES = 2 << 20
-_BYTES_PER_S = 128 * 1024
 
 
 class Patience:
@@ -41,7 +42,7 @@ class Patience:
         Args:
             size_bytes: the answer's size.
         """
-        return -math.ceil(min(size_bytes, _FRONT_BYTES) / _BYTES_PER_S / self._interval_s)
+        return -math.ceil(min(size_bytes, _FRONT_BYTES) / SLOW_BYTES_PER_S / self._interval_s)
 
     def _look(self) -> None:
         for task, looks in list(self.sending.items()):

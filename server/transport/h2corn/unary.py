@@ -11,7 +11,7 @@ from ...api.admission import Admission
 from ...api.handover import Answers, Arrivals, LoopCall
 from ...api.status import CallStatus, status_of
 from ...api.unpacking import Holding, Left, TooLarge, unpack
-from ...errors import InvalidRequest, QueueFull, RequestError, Unimplemented
+from ...errors import InvalidRequest, RequestError, Unimplemented
 from .. import Services
 from . import framing
 from .patience import Patience
@@ -64,13 +64,11 @@ class UnaryCall(LoopCall):
         answer: bytes | CallStatus = message
         if len(message) >= _HELD_BYTES:
             # The answer counts as in flight until it is sent, as does its request.
-            try:
-                self._in_flight.hold_answer(self, len(message))
+            refusal = self._in_flight.hold_answer(self, len(message))
+            if refusal is None:
                 self.held_bytes = len(message)
-            except QueueFull as error:
-                answer = status_of(error)
-                if self.listener is not None:
-                    answer = self.listener.failing(self, answer)
+            else:
+                answer = refusal
         self._answers.post(self, answer)
 
     def deliver(self, answer: bytes | CallStatus) -> None:

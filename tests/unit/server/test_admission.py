@@ -1,5 +1,6 @@
 """Admission of calls, calls in flight, and their drain."""
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -137,12 +138,14 @@ def test_an_answer_counts_as_much_as_there_is_room_beside_other_calls(
     first, second = make_call(), make_call()
     admission.admit(first, 60)
     # Alone, whatever the size.
-    admission.hold_answer(first, 200)
+    assert admission.hold_answer(first, 200) is None
     admission.release(200)
     admission.admit(second, 10)
-    with pytest.raises(QueueFull, match=r"70 bytes .* this one has 31,"):
-        admission.hold_answer(first, 31)
-    admission.hold_answer(first, 30)
+    refusal = admission.hold_answer(first, 31)
+    assert refusal is not None
+    assert refusal.code is StatusCode.RESOURCE_EXHAUSTED
+    assert re.search(r"70 bytes .* this one has 31,", refusal.message)
+    assert admission.hold_answer(first, 30) is None
 
 
 def test_a_call_that_was_never_taken_changes_no_count(admission: Admission, make_call: Callable[[], Any]) -> None:

@@ -16,6 +16,8 @@ from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
 from pixelserve_server.api.health import HEALTH_SERVICE, WATCH, Health
 from pixelserve_server.deadline import Deadline
+from pixelserve_server.failures import FailureLog
+from pixelserve_server.supervised import Supervisor
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
 
@@ -52,7 +54,11 @@ def bench() -> Iterator[Bench]:
     """Serves health on a free loopback port, with one thread for all other calls."""
     health, admission = Health(MAX_WATCHES), Admission(1 << 20)
     transport = GrpcioTransport(
-        threads=1, max_waiting=10, max_streamed=MAX_WATCHES, max_message_bytes=1 << 20, max_streams=100
+        max_calls=1,
+        max_streamed=MAX_WATCHES,
+        max_message_bytes=1 << 20,
+        max_streams=100,
+        supervisor=Supervisor(FailureLog(None)),
     )
     port = int(transport.bind("127.0.0.1", 0).rpartition(":")[2])
     dispatcher = Dispatcher({}, admission, CallGuard(fail), probes=health.handlers())

@@ -19,6 +19,8 @@ from pixelserve_server.api.infer import ModelInfer
 from pixelserve_server.deadline import Deadline
 from pixelserve_server.engine.providers.onnx_runtime import OnnxRuntime
 from pixelserve_server.engine.regions import Regions
+from pixelserve_server.failures import FailureLog
+from pixelserve_server.supervised import Supervisor
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.grpcio import GrpcioTransport
 from pixelserve_server.transport.h2corn import H2cornTransport
@@ -33,7 +35,9 @@ def fail(error: BaseException) -> str:
 
 
 def grpcio_transport() -> Any:
-    return GrpcioTransport(threads=2, max_waiting=2, max_streamed=0, max_message_bytes=1 << 20, max_streams=10)
+    return GrpcioTransport(
+        max_calls=2, max_streamed=0, max_message_bytes=1 << 20, max_streams=10, supervisor=Supervisor(FailureLog(None))
+    )
 
 
 def h2corn_transport() -> Any:

@@ -117,7 +117,6 @@ VALUES: dict[str, tuple[str, Any]] = {
     "max_message_mib": ("6", 6),
     "max_load_files_mib": ("17", 17),
     "max_json_mib": ("16", 16),
-    "grpc_threads": ("7", 7),
     "max_inflight_mib": ("9", 9),
     "max_concurrent_streams": ("10", 10),
     "max_infer_streams": ("17", 17),
