@@ -142,8 +142,8 @@ def replay_by_rule(golden: Golden, infer: Callable[[Tensors], Tensors], precisio
         most, mean = _relative_differences(found, expected)
         if not (most <= rule.output and mean <= rule.mean):
             raise GoldenMismatchError(
-                f"output {name} differs from its golden samples by up to {most:.3g} of its largest value, {mean:.3g} "
-                f"on average; the rule of {precision} allows {rule.output:g} and {rule.mean:g}"
+                f"output {name} differs from what is expected by up to {most:.3g} of its largest value, {mean:.3g} on "
+                f"average; the rule of {precision} allows {rule.output:g} and {rule.mean:g}"
             )
         worst = max(worst, most)
     return worst

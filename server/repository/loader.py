@@ -157,7 +157,7 @@ class Loader:
         policy = self._tune(config.batching, first.provider)
         progress.step("proving what it computes")
         files = read_files(path, opener.model, opened, require_card=self.require_card)
-        prover = _prover(folder, files, config, policy)
+        prover = _prover(folder, files, config, policy, opener)
         proofs = [prover.prove(session) for session in sessions]
         proof = next((each for each in proofs if not each.rows.allows_merging), proofs[0])
         proof = replace(proof, evidence=prove_pictures(files, config, proof.evidence))
@@ -233,12 +233,12 @@ class Loader:
         """
         path = folder.version_path(version)
         model = find_model_file(path, model_file_name(config))
+        opener = Opener(folder, model, self.session_options, read_reshapes(config), (_ANYWHERE,))
         session: Session | None = None
         problems: list[RepositoryError] = []
         try:
             check_model_file(model)
             if not quick:
-                opener = Opener(folder, model, self.session_options, read_reshapes(config), (_ANYWHERE,))
                 session = opener.open(_ANYWHERE)
         except RepositoryError as error:
             yield error
@@ -253,15 +253,17 @@ class Loader:
             # A model that contradicts its configuration cannot be run by it.
             if session is not None and not problems:
                 resolved = resolve(folder, config, session.inputs, session.outputs, self.defaults)
-                proof = _prover(folder, files, resolved, resolved.batching).prove(session)
+                proof = _prover(folder, files, resolved, resolved.batching, opener).prove(session)
                 prove_pictures(files, resolved, proof.evidence)
         except RepositoryError as error:
             yield error
 
 
-def _prover(folder: ModelFolder, files: VersionFiles, config: ModelConfig, policy: BatchingPolicy) -> Prover:
+def _prover(
+    folder: ModelFolder, files: VersionFiles, config: ModelConfig, policy: BatchingPolicy, opener: Opener
+) -> Prover:
     warmups = read_warmups(folder, config.written, config.inputs, policy.max_batch_size)
-    return Prover(files, config.batching, warmups, policy.bucket(ROWS + 1) if policy.buckets else 0)
+    return Prover(files, config.batching, warmups, policy.bucket(ROWS + 1) if policy.buckets else 0, opener)
 
 
 def _reopen(opener: Callable[[], Session], prover: Prover, proof: Proof) -> Session:

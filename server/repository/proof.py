@@ -16,6 +16,8 @@ from ..engine.session import Session
 from ..engine.tensors import BY_NAME, Array, TensorSpec
 from ..errors import InvalidRequest, RepositoryError
 from .evidence import Evidence, VersionFiles, about, samples_of
+from .opening import Opener
+from .reference import compare_with_reference
 from .warmup import Warmup
 
 _FLOAT = BY_NAME["FP32"].dtype
@@ -44,7 +46,9 @@ class Prover:
     warmups: Sequence[Warmup]
     """The requests of config.pbtxt's model_warmup."""
     padded: int = 0
-    """Returns the rows that a batch is padded to."""
+    """The rows that a batch is padded to; 0: none."""
+    opener: Opener | None = None
+    """Opens the model with ONNX Runtime, for comparison if there are no golden samples; None: nothing is compared."""
 
     def prove(self, session: Session) -> Proof:
         """Verifies a session, with the same checks for the first and for those opened later.
@@ -52,6 +56,12 @@ class Prover:
         Raises:
             RepositoryError: the session does not reproduce what it must.
         """
+        proof = self._prove(session)
+        if self.files.golden is None and self.opener is not None and proof.inputs is not None:
+            compare_with_reference(self.opener, session, proof.inputs, self.policy.max_batch_size)
+        return proof
+
+    def _prove(self, session: Session) -> Proof:
         card, golden = self.files.card, self.files.golden
         if golden is not None:
             golden = _seen_from_outside(golden, session, batches=self.policy.max_batch_size > 0)

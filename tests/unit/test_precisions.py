@@ -26,7 +26,7 @@ def test_a_difference_is_a_fraction_of_the_largest_value() -> None:
     ("change", "reason"),
     [
         # One element by 0.11 of the largest value, 4.
-        (lambda found: found.__setitem__((0, 0), found[0, 0] + 0.44), "differs from its golden samples by up to 0.11"),
+        (lambda found: found.__setitem__((0, 0), found[0, 0] + 0.44), "differs from what is expected by up to 0.11"),
         # All of them by 0.0125, each far below 0.1.
         (lambda found: found.__iadd__(np.float32(0.05)), "0.0125 on average; the rule of bfloat16 allows 0.1 and 0.01"),
         (lambda found: found.__setitem__((5, 2), np.nan), "by up to inf"),

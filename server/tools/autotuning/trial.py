@@ -92,7 +92,8 @@ class Trial:
         files = read_files(path, model, print_of(model), require_card=False)
         if job.int8_model:
             files = replace(files, card=None, golden=None)
-        proofs = [Prover(files, self._config.batching, ()).prove(session) for session in self._sessions]
+        prover = Prover(files, self._config.batching, (), opener=opener)
+        proofs = [prover.prove(session) for session in self._sessions]
         self._inputs = proofs[0].inputs
         self._merges = all(proof.rows.allows_merging for proof in proofs)
         self.evidence = proofs[0].evidence.summary
