@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -71,8 +72,14 @@ def _stop_one(component: Component, deadline: Deadline, log_failure: FailureLog)
 
     # On a separate thread, so a component that hangs costs only the remaining time.
     thread = threading.Thread(target=work, name=f"stop {component.name}", daemon=True)
-    thread.start()
-    thread.join(max(deadline.left_s(), _MOMENT_S))
+    try:
+        thread.start()
+    except RuntimeError:
+        # The system refuses another thread. A component that hangs here costs the others their time; the process still
+        # exits by the deadline.
+        work()
+    else:
+        thread.join(max(deadline.left_s(), _MOMENT_S))
     return ended == [True]
 
 
@@ -163,7 +170,8 @@ class Life:
             # The interpreter would wait for hung threads, or crash under them.
             _leave(code, lambda: server.log_end(stuck))
         server.log_end([])
-        threading.Thread(target=_end_later, args=(code,), daemon=True).start()
+        with suppress(RuntimeError):
+            threading.Thread(target=_end_later, args=(code,), daemon=True).start()
         return code
 
     def _live(self, wake: Callable[[], None]) -> None:
@@ -188,6 +196,7 @@ def _end_later(code: int) -> None:
 def _leave(code: int, say: Callable[[], object]) -> NoReturn:
     """Exits at once, whatever hangs; `say` writes a last log line, which may hang too."""
     last = threading.Thread(target=say, daemon=True)
-    last.start()
-    last.join(_LAST_LINE_S)
+    with suppress(RuntimeError):
+        last.start()
+        last.join(_LAST_LINE_S)
     os._exit(code)

@@ -67,11 +67,8 @@ class GrpcioTransport:
         self._port = 0
         self._sending = Sending(unread_s)
         self._reaper = PeriodicThread(supervisor, "unread", self._sending.cancel_unread, unread_s / _LOOKS)
-        self._threads = CallThreads(max_calls, "grpcio")
-        # One thread more than calls, to refuse further ones.
-        self._stream_threads = CallThreads(max_streamed + 1, "stream")
         self._server = grpc.server(
-            self._threads,
+            CallThreads(),  # type: ignore[arg-type]  # its stubs want the standard library's pool
             maximum_concurrent_rpcs=max_calls + max_streamed,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -118,7 +115,7 @@ class GrpcioTransport:
 
     def start(self, services: Services) -> None:
         """Starts accepting calls."""
-        self._server.add_generic_rpc_handlers((Handler(services, self._stream_threads, self._tls, self._sending),))
+        self._server.add_generic_rpc_handlers((Handler(services, self._tls, self._sending),))
         self._server.start()
         self._reaper.start()
 
@@ -156,8 +153,6 @@ class GrpcioTransport:
             # The rest are small answers, and incomplete requests, which were not accepted.
             self._server.stop(deadline.left_s(_REST_S)).wait()
         self._reaper.close()
-        self._threads.shutdown(wait=False)
-        self._stream_threads.shutdown(wait=False)
         return unsent_answers
 
     def _wait_until_sent(self, held: list[socket.socket], deadline: Deadline) -> int:

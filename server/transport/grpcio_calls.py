@@ -21,7 +21,6 @@ from ..errors import RequestError
 from . import SLOW_BYTES_PER_S, Services
 
 if TYPE_CHECKING:
-    from .grpcio_threads import CallThreads
     from .grpcio_tls import GrpcioTls
 
 # grpcio sets a deadline centuries away for calls without one.
@@ -154,14 +153,12 @@ class _GrpcioCall(Call):
 class Handler(grpc.GenericRpcHandler):
     """Passes serialized requests to the dispatcher, so all transports run the same code."""
 
-    def __init__(
-        self, services: Services, stream_threads: "CallThreads", tls: "GrpcioTls | None", sending: Sending
-    ) -> None:
+    def __init__(self, services: Services, tls: "GrpcioTls | None", sending: Sending) -> None:
         self._services = services
         self._tls = tls
         self._sending = sending
         self._streamed = {
-            name: _stream_handler(method, stream_threads, tls, sending, services.dispatcher)
+            name: _stream_handler(method, tls, sending, services.dispatcher)
             for name, method in services.streamed.items()
         }
 
@@ -216,7 +213,6 @@ class _StreamSync:
 
 def _stream_handler(
     method: StreamedMethod,
-    threads: "CallThreads",
     tls: "GrpcioTls | None",
     sending: Sending,
     dispatcher: Dispatcher,
@@ -250,8 +246,6 @@ def _stream_handler(
             context.set_code(_code(stream.status))
             context.set_details(stream.status.message)
 
-    # Streams have no time limit, so they must not take threads from other calls.
-    carry.experimental_thread_pool = threads  # type: ignore[attr-defined]  # which grpcio reads
     return grpc.stream_stream_rpc_method_handler(carry)
 
 

@@ -123,7 +123,7 @@ def http_bytes(mutator: Mutator) -> list[bytes]:
             head += b"\r\nContent-Length: %d" % len(body)
         request = head + b"\r\n\r\n" + body
         sent += mutator.octets(request, seeds()) if mutator.chance(0.5) else request
-    cuts = sorted(mutator.random.randrange(len(sent)) for _ in range(mutator.random.choice((0, 1, 20))))
+    cuts = sorted(mutator.random.randint(0, len(sent)) for _ in range(mutator.random.choice((0, 1, 20))))
     return [sent[start:end] for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
 
 

@@ -1,6 +1,7 @@
 """grpcio's threads and answers: no call waits for another's thread, and unread answers are given up."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ def call(waiting: Waiting) -> Iterator[Callable[[], Any]]:
     """Calls the method, and returns the pending call."""
     admission = Admission(1 << 20)
     transport = GrpcioTransport(
-        max_calls=CALLS,
+        max_calls=CALLS + 1,
         max_streamed=0,
         max_message_bytes=1 << 20,
         max_streams=2 * CALLS,
@@ -92,19 +93,50 @@ def test_a_refused_thread_delays_one_call_only(
 
 
 def test_work_waits_for_an_idle_thread_where_the_system_refuses_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads, going, done = CallThreads(2), threading.Event(), threading.Event()
+    threads, going, done = CallThreads(), threading.Event(), threading.Event()
     busy = threads.submit(going.wait, TIMEOUT_S)
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert threads.submit(done.set).done()
-    assert not done.is_set()
+    waiting = threads.submit(done.set)
+    assert not waiting.done()
     going.set()
-    assert busy.result(TIMEOUT_S)
-    assert done.wait(TIMEOUT_S)
-    threads.shutdown()
+    assert busy.result(TIMEOUT_S) is waiting.result(TIMEOUT_S) is None
+    assert done.is_set()
+
+
+def carriers() -> int:
+    return sum(thread.name == "grpcio" for thread in threading.enumerate())
+
+
+def test_idle_threads_are_used_again_and_end_after_a_time(eventually: Callable[..., None]) -> None:
+    before, threads, going = carriers(), CallThreads(idle_s=0.5), threading.Event()
+    first = [threads.submit(going.wait, TIMEOUT_S) for _ in range(20)]
+    assert carriers() == before + 20
+    going.set()
+    assert {each.result(TIMEOUT_S) for each in first} == {None}
+    for _ in range(50):
+        threads.submit(lambda: None).result(TIMEOUT_S)
+    assert carriers() <= before + 20
+    eventually(lambda: carriers() == before)
+    assert threads.submit(lambda: None).result(TIMEOUT_S) is None
+
+
+def test_no_work_is_lost_as_threads_end() -> None:
+    """They end all the time while work comes; what no thread took would never be done."""
+    threads = CallThreads(idle_s=0.0001)
+    for _ in range(300):
+        batch = [threads.submit(time.sleep, 0.0001) for _ in range(5)]
+        assert {each.result(TIMEOUT_S) for each in batch} == {None}
+
+
+def test_a_call_that_raises_ends_and_its_thread_goes_on() -> None:
+    threads, before = CallThreads(), carriers()
+    for _ in range(10):
+        assert isinstance(threads.submit(lambda: 1 / 0).exception(TIMEOUT_S), ZeroDivisionError)
+    assert carriers() <= before + 1
 
 
 class Context:

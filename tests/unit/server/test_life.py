@@ -157,3 +157,20 @@ class TestProcess:
         code, said, errors = run(start="raise")
         assert (code, said) == (1, [])
         assert errors.endswith("ValueError: no such port\n")
+
+
+def test_components_stop_where_the_system_refuses_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container limits threads, and something took them all."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stopped: list[str] = []
+    parts = [
+        Component("first", lambda deadline: stopped.append("first")),
+        Component("hung", lambda deadline: False),
+        Component("last", lambda deadline: stopped.append("last")),
+    ]
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert life.stop(parts, Deadline.after(PATIENCE_S), LOG) == ["hung"]
+    assert stopped == ["last", "first"]
