@@ -288,9 +288,10 @@ async def send_body(
 
 
 async def end_with(send: Send, status: CallStatus) -> None:
-    """Answers with a status only."""
-    await send(_start_and_end(status))
-    await send(_EMPTY)
+    """Answers with a status only, unless the caller has left."""
+    with suppress(OSError):
+        await send(_start_and_end(status))
+        await send(_EMPTY)
 
 
 # Under overload the same refusal is sent thousands of times per second.
