@@ -1,12 +1,14 @@
 """The application of the gRPC port: a caller who has left causes no failure, whatever was wrong with the call."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pixelserve_server.api.admission import Admission
 from pixelserve_server.api.dispatch import CallGuard, Dispatcher
+from pixelserve_server.failures import FailureLog
 from pixelserve_server.transport import Services
 from pixelserve_server.transport.h2corn.app import GrpcApp
 
@@ -36,11 +38,8 @@ def scope(path: str, *headers: tuple[bytes, bytes], trailers: bool = True) -> di
     ],
 )
 def test_a_refused_caller_who_has_left_is_no_failure(call: dict[str, Any]) -> None:
-    failures: list[BaseException] = []
-
-    def log(error: BaseException) -> str:
-        failures.append(error)
-        return "id"
+    failures: list[str] = []
+    log = FailureLog(SimpleNamespace(error=lambda event, **fields: failures.append(event)))
 
     async def send(event: dict[str, Any]) -> None:
         raise OSError("the stream is closed")
@@ -50,10 +49,11 @@ def test_a_refused_caller_who_has_left_is_no_failure(call: dict[str, Any]) -> No
 
     async def carry() -> None:
         admission = Admission(1 << 20)
-        guard: Any = CallGuard(log)  # type: ignore[arg-type]  # a function is enough
         streamed: Any = {STREAM: None}
-        services = Services(Dispatcher({UNARY: lambda message, call: None}, admission, guard), admission, streamed)
-        app = GrpcApp(services, max_message_bytes=1 << 20, unread_answer_s=10, log_failure=log)  # type: ignore[arg-type]
+        services = Services(
+            Dispatcher({UNARY: lambda message, call: None}, admission, CallGuard(log)), admission, streamed
+        )
+        app = GrpcApp(services, max_message_bytes=1 << 20, unread_answer_s=10, log_failure=log)
         await app(call, receive, send)
 
     asyncio.run(carry())
