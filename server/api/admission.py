@@ -145,8 +145,7 @@ class Admission:
             with self._lock:
                 self._take(size_bytes, self._bytes - self._open.get(call, 0))
         except QueueFull as error:
-            status = status_of(error)
-            return status if call.listener is None else call.listener.failing(call, status)
+            return status_of(error)
         return None
 
     def hold_more(self, size_bytes: int, own_bytes: int) -> None:

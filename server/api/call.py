@@ -138,31 +138,44 @@ class Call:
 
     def reply(self, message: bytes, trailing: tuple[tuple[str, str], ...] = ()) -> None:
         """Answers OK with a serialized message and trailing metadata. It is not an error if the caller left."""
-        if self.claim():
-            if trailing:
-                self.trailing = trailing
-            try:
-                self.send(message)
-            finally:
-                if self.listener is not None:
-                    self.listener.replied(self)
-                # It refers to the whole run's outputs, and the answer may wait long for its reader.
-                self.record = None
+        if not self.claim():
+            return
+        refusal = self.hold(message)
+        if refusal is not None:
+            self.end(refusal)
+            return
+        if trailing:
+            self.trailing = trailing
+        try:
+            self.send(message)
+        finally:
+            if self.listener is not None:
+                self.listener.replied(self)
+            # It refers to the whole run's outputs, and the answer may wait long for its reader.
+            self.record = None
 
     def fail(self, status: CallStatus) -> None:
         """Answers with a status other than OK. It is not an error if the caller left."""
         if self.claim():
-            listener = self.listener
+            self.end(status)
+
+    def end(self, status: CallStatus) -> None:
+        """Answers with a status other than OK, once it is claimed."""
+        listener = self.listener
+        if listener is not None:
+            status = listener.failing(self, status)
+        try:
+            self.send_status(status)
+        finally:
             if listener is not None:
-                status = listener.failing(self, status)
-            try:
-                self.send_status(status)
-            finally:
-                if listener is not None:
-                    listener.failed(self, status)
-                self.record = None
-                # The function may refer to the call: such a cycle would wait for the garbage collector.
-                self.subject = None
+                listener.failed(self, status)
+            self.record = None
+            # The function may refer to the call: such a cycle would wait for the garbage collector.
+            self.subject = None
+
+    def hold(self, message: bytes) -> CallStatus | None:
+        """Counts an answer as in flight until it is sent; returns the status to send instead if there is no room."""
+        return None
 
     def claim(self) -> bool:
         """Claims the right to answer: True exactly once, on one thread, which must then answer."""

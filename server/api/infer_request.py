@@ -136,8 +136,12 @@ def _reply_all(
             if call.record is not None or request.plan.wants_timings:
                 request.reply(message, batch)
             elif call.claim():
-                replied.append(call)
-                call.post(message)
+                refusal = call.hold(message)
+                if refusal is None:
+                    replied.append(call)
+                    call.post(message)
+                else:
+                    call.end(refusal)
         except Exception as error:  # noqa: BLE001  one failing caller must not strand the others
             log_failure(error)
     # One call per transport: its answers leave together.

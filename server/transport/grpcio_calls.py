@@ -107,13 +107,13 @@ class _GrpcioCall(Call):
             return True
 
     def send(self, message: bytes) -> None:
-        if len(message) >= _HELD_BYTES:
-            self._status = self._hold(len(message))
         self._message = message
         self._wake()
 
-    def _hold(self, size_bytes: int) -> CallStatus | None:
-        """Counts an answer as in flight until the call ends, when it is sent; returns the status if it is refused."""
+    def hold(self, message: bytes) -> CallStatus | None:
+        size_bytes = len(message)
+        if size_bytes < _HELD_BYTES:
+            return None
         held_bytes = _COPIES * size_bytes
         refusal = self._transport_admission.hold_answer(self, held_bytes)
         if refusal is not None:

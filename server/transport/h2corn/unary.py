@@ -60,16 +60,13 @@ class UnaryCall(LoopCall):
     def metadata(self) -> Iterator[tuple[str, str | bytes]]:
         return framing.metadata(self._scope["headers"])
 
-    def post(self, message: bytes) -> None:
-        answer: bytes | CallStatus = message
-        if len(message) >= _HELD_BYTES:
-            # The answer counts as in flight until it is sent, as does its request.
-            refusal = self._in_flight.hold_answer(self, len(message))
-            if refusal is None:
-                self.held_bytes = len(message)
-            else:
-                answer = refusal
-        self._answers.post(self, answer)
+    def hold(self, message: bytes) -> CallStatus | None:
+        if len(message) < _HELD_BYTES:
+            return None
+        refusal = self._in_flight.hold_answer(self, len(message))
+        if refusal is None:
+            self.held_bytes = len(message)
+        return refusal
 
     def deliver(self, answer: bytes | CallStatus) -> None:
         super().deliver(answer)
