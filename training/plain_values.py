@@ -62,7 +62,7 @@ def changed(recipe: Recipe, values: Mapping[str, Any], *, options: Mapping[str, 
     for path, value in values.items():
         if path not in known and path not in arguments:
             raise UsageError(
-                f"{options[path]}: {recipe.name} has no {path} to choose; {_hint(path, [*known, *arguments])}"
+                f"{options[path]}: {recipe.name} has no {path} to choose; {_hint(path, {*known, *arguments})}"
             )
         kind = known[path].kind if path in known else Any
         checked[path] = _checked(value, kind, options[path])
@@ -182,6 +182,6 @@ def _arguments(recipe: Recipe, values: Mapping[str, Any]) -> list[str]:
     return [f"optimizer.{each}" for each in inspect.signature(kind.__init__).parameters if each not in own]
 
 
-def _hint(path: str, known: list[str]) -> str:
+def _hint(path: str, known: set[str]) -> str:
     near = difflib.get_close_matches(path, known, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(sorted(known))}"

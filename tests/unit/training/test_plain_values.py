@@ -68,6 +68,10 @@ def test_the_optimizers_other_arguments_are_keras_own() -> None:
         changed("mnist-cnn", optimizer__beta_3="0.8")
     with pytest.raises(UsageError, match=r"--set optimizer\.name adem: Keras has no such optimizer"):
         changed("mnist-cnn", optimizer__name="adem")
+    # Both the recipe's own and Keras's, and named once.
+    with pytest.raises(UsageError) as raised:
+        changed("cifar10", optimizer__momenta="0.8")
+    assert str(raised.value).count("optimizer.momentum") == 1
 
 
 @pytest.mark.parametrize(
