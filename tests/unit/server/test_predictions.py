@@ -47,10 +47,17 @@ def test_each_row_counts_for_its_class() -> None:
 
 def test_many_rows_are_counted_without_a_scrape() -> None:
     predictions = watched()
-    for _ in range(100):
+    for _ in range(200):
         predictions.add(rows(*typical(100)))
-    assert sum(len(scores) for scores in predictions._pending) < 5000
-    assert predictions.counts() == [5000, 3000, 2000]
+    assert len(predictions._pending) < 20_000 * 3 * 4 * 2 // 3
+    assert predictions.counts() == [10_000, 6000, 4000]
+
+
+def test_rows_are_copied_so_a_runs_outputs_can_be_freed() -> None:
+    predictions, scores = watched(), rows(0, 1)
+    predictions.add(scores[:1])
+    scores[:] = rows(2, 2)
+    assert predictions.counts() == [1, 0, 0]
 
 
 def test_confidence_and_entropy_are_those_of_probabilities() -> None:

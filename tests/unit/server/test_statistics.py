@@ -15,9 +15,13 @@ from pixelserve_server.api.call import Call
 from pixelserve_server.api.statistics import ModelStatistics
 from pixelserve_server.engine.measuring import WarmupBudget, measure
 from pixelserve_server.engine.run import BatchRecord
+from pixelserve_server.engine.scores import ScoreReader
+from pixelserve_server.engine.tensors import BY_NAME, FREE, TensorSpec
 from pixelserve_server.errors import Cancelled, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
-from pixelserve_server.observe.statistics import VersionStats
+from pixelserve_server.observe.predictions import Predictions
+from pixelserve_server.observe.statistics import _MOST_PENDING_RUNS, SizeStats, VersionStats
 
+OUTPUT = TensorSpec("probabilities", BY_NAME["FP32"], (FREE, 2), ("no", "yes"))
 NOW_NS = 1_700_000_000_123_456_789
 
 
@@ -214,9 +218,35 @@ def test_no_run_is_lost_or_counted_twice_while_others_come_and_are_read(service:
     assert pair(found.inference_stats.fail) == (runs * threads, 99 * runs * threads)
 
 
+def test_predictions_are_counted_with_their_runs() -> None:
+    """Apart, each would delay a request of its own."""
+    scores = ScoreReader(OUTPUT, "probabilities", "as a test says", declared=True)
+    stats = VersionStats(predictions=Predictions(scores, None, 1000))
+    for _ in range(_MOST_PENDING_RUNS):
+        record = batch(99, rows=1)
+        record.outputs = {OUTPUT.name: np.array([[0.25, 0.75]], np.float32)}
+        stats.on_batch(record)
+    # Read without a fold.
+    assert stats.success == _MOST_PENDING_RUNS
+    assert stats.predictions is not None
+    assert sum(stats.predictions.histograms[0].counts) == _MOST_PENDING_RUNS
+
+
+def test_runs_of_several_sizes_are_counted_by_size() -> None:
+    stats = VersionStats()
+    for run in (batch(99, rows=1), batch(80, 70, rows=4), batch(60, rows=1), batch(5, rows=9, failed=True)):
+        stats.on_batch(run)
+    stats.fold()
+    assert stats.sizes == {1: SizeStats(2, 20, 40, 60), 4: SizeStats(1, 10, 20, 30)}
+    assert (stats.runs, stats.rows, stats.success, stats.failed_ns) == (3, 6, 4, 5)
+    # Each request is charged the whole run.
+    assert (stats.request_ns, stats.input_ns, stats.infer_ns, stats.output_ns) == (309, 40, 80, 120)
+
+
 def test_what_a_run_gave_is_not_kept_until_it_is_counted() -> None:
     stats, record = VersionStats(), batch(99, rows=1)
     record.outputs = {"scores": np.zeros((1, 10), np.float32)}
     outputs = weakref.ref(record.outputs["scores"])
     stats.on_batch(record)
+    del record
     assert outputs() is None
