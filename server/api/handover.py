@@ -41,15 +41,27 @@ class Arrivals:
         self._loop = loop
         self._dispatcher = dispatcher
         self._calls: list[tuple[str, bytes, Call]] = []
+        self._expected = 0
+
+    def expect(self) -> None:
+        """Announces a call that will probably be added. Announced in time, a lone one need not wait for others."""
+        self._expected += 1
 
     def add(self, method: str, message: bytes, call: Call) -> None:
-        """Adds a call, which is dispatched at the end of this turn."""
+        """Adds a call, which is dispatched at the end of this turn; at once if it is the only one expected."""
         self._calls.append((method, message, call))
-        if len(self._calls) == 1:
+        if self._expected == 1:
+            self._hand_over()
+        elif len(self._calls) == 1:
             self._loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
+        if not self._calls:
+            # They were dispatched with a later call that was the only one expected.
+            return
         calls, self._calls = self._calls, []
+        # Forgets those that never came.
+        self._expected = 0
         behind_s = self._behind_s()
         if behind_s > _NOTICEABLE_S:
             for _, _, call in calls:

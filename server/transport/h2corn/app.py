@@ -31,7 +31,7 @@ class GrpcApp:
         loop = asyncio.get_running_loop()
         answers = Answers(loop)
         behind_s = loop.behind_s if isinstance(loop, PortLoop) else lambda: 0.0
-        arrivals = Arrivals(loop, services.dispatcher, behind_s)
+        self._arrivals = arrivals = Arrivals(loop, services.dispatcher, behind_s)
         # By the undecoded bytes of their paths: another spelling is another path.
         self._unary_methods = {name.encode(): name for name in services.dispatcher.methods}
         self._streamed_methods = {name.encode(): method for name, method in services.streamed.items()}
@@ -66,6 +66,8 @@ class GrpcApp:
             return end_with(send, _NO_TRAILERS)
         name = self._unary_methods.get(path)
         if name is not None:
+            # Called for all requests that came together, before any of them is carried.
+            self._arrivals.expect()
             return self._unary.carry(name, scope, headers, receive, send)
         method = self._streamed_methods.get(path)
         if method is not None:

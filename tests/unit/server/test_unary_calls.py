@@ -33,6 +33,16 @@ IN_PARTS = {
 }
 
 
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "query_string": b"",
+    "raw_path": METHOD.encode(),
+    "headers": [(b"content-type", b"application/grpc")],
+    "extensions": {"http.response.trailers": {}},
+}
+
+
 class Dispatcher:
     """Answers every call with its message; keeps the requests."""
 
@@ -41,11 +51,14 @@ class Dispatcher:
     def __init__(self) -> None:
         self.checked = 0
         self.messages: list[bytes] = []
+        self.groups: list[int] = []
+        """Number of calls dispatched together."""
 
     def check_caller(self, method: str, metadata: Any) -> None:
         self.checked += 1
 
     def handle_all(self, arrivals: Any) -> None:
+        self.groups.append(len(arrivals))
         for _, message, call in arrivals:
             self.messages.append(message)
             call.reply(message)
@@ -54,14 +67,6 @@ class Dispatcher:
 def carried(events: list[dict[str, Any]]) -> tuple[Dispatcher, list[dict[str, Any]]]:
     """Runs one call whose request arrives as `events`; returns its dispatcher and the events sent."""
     dispatcher, sent = Dispatcher(), []
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "query_string": b"",
-        "raw_path": METHOD.encode(),
-        "headers": [(b"content-type", b"application/grpc")],
-        "extensions": {"http.response.trailers": {}},
-    }
 
     async def receive() -> dict[str, Any]:
         return events.pop(0)
@@ -70,12 +75,35 @@ def carried(events: list[dict[str, Any]]) -> tuple[Dispatcher, list[dict[str, An
         sent.append(event)
 
     async def carry() -> None:
-        services: Any = SimpleNamespace(dispatcher=dispatcher, admission=Admission(1000), streamed={})
-        app = GrpcApp(services, max_message_bytes=1000, unread_answer_s=1, log_failure=lambda error: str(error))
-        await app(scope, receive, send)
+        await app_of(dispatcher)(SCOPE, receive, send)
 
     asyncio.run(carry())
     return dispatcher, sent
+
+
+def app_of(dispatcher: Dispatcher) -> GrpcApp:
+    services: Any = SimpleNamespace(dispatcher=dispatcher, admission=Admission(1000), streamed={})
+    return GrpcApp(services, max_message_bytes=1000, unread_answer_s=1, log_failure=lambda error: str(error))
+
+
+def test_a_lone_call_is_dispatched_without_a_turn_of_the_loop_and_others_together() -> None:
+    dispatcher = Dispatcher()
+
+    async def receive() -> dict[str, Any]:
+        return body(BODY)
+
+    async def send(event: dict[str, Any]) -> None:
+        pass
+
+    async def carry() -> None:
+        app = app_of(dispatcher)
+        with pytest.raises(StopIteration):
+            # It never waits: the answer is there when it asks.
+            app(SCOPE, receive, send).send(None)
+        await asyncio.gather(*[app(SCOPE, receive, send) for _ in range(3)])
+
+    asyncio.run(carry())
+    assert dispatcher.groups == [1, 3]
 
 
 @pytest.mark.parametrize("name", WHOLE)
