@@ -74,6 +74,11 @@ class Admission:
         return len(self._open)
 
     @property
+    def excess_bytes(self) -> int:
+        """How far the bytes in flight exceed their maximum; negative: how much room is left."""
+        return self._bytes - self._max_bytes
+
+    @property
     def is_draining(self) -> bool:
         """Whether new calls are refused."""
         return self._is_draining

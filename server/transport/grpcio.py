@@ -11,6 +11,7 @@ from ..errors import StartupError
 from ..supervised import PeriodicThread, Supervisor
 from . import Services
 from .grpcio_calls import Handler, Sending
+from .grpcio_receiving import LOOK_S, Receiving, received_bytes
 from .grpcio_threads import CallThreads
 from .linger import copies, unsent
 
@@ -39,7 +40,7 @@ class GrpcioTransport:
         max_streamed: maximum concurrent streams in addition.
         max_message_bytes: maximum size of a message in either direction.
         max_streams: maximum calls in flight per connection.
-        supervisor: supervises the thread that cancels calls whose answers are not read.
+        supervisor: supervises the threads that look at requests that take long, and at answers that are not read.
         max_header_bytes: maximum bytes of a call's headers.
         handshake_s: maximum seconds for a connection's handshakes.
         unread_s: seconds after which an unread answer's call is cancelled, in addition to the time of a slow reader.
@@ -66,7 +67,9 @@ class GrpcioTransport:
         self._tls = _tls(certificates) if certificates else None
         self._port = 0
         self._sending = Sending(unread_s)
-        self._reaper = PeriodicThread(supervisor, "unread", self._sending.cancel_unread, unread_s / _LOOKS)
+        self._receiving = Receiving(max_message_bytes, lambda: received_bytes(self._port))
+        self._supervisor = supervisor
+        self._looking = [PeriodicThread(supervisor, "unread", self._sending.cancel_unread, unread_s / _LOOKS)]
         self._server = grpc.server(
             CallThreads(),  # type: ignore[arg-type]  # its stubs want the standard library's pool
             maximum_concurrent_rpcs=max_calls + max_streamed,
@@ -115,9 +118,15 @@ class GrpcioTransport:
 
     def start(self, services: Services) -> None:
         """Starts accepting calls."""
-        self._server.add_generic_rpc_handlers((Handler(services, self._tls, self._sending),))
+        self._server.add_generic_rpc_handlers((Handler(services, self._tls, self._receiving, self._sending),))
+
+        def look() -> None:
+            self._receiving.look(services.admission, time.monotonic())
+
+        self._looking.append(PeriodicThread(self._supervisor, "receiving", look, LOOK_S))
         self._server.start()
-        self._reaper.start()
+        for each in self._looking:
+            each.start()
 
     def renew(self, certificates: "Certificates") -> None:
         """Uses these certificates for new connections; open connections keep theirs.
@@ -152,7 +161,8 @@ class GrpcioTransport:
             unsent_answers = self._wait_until_sent(held, deadline)
             # The rest are small answers, and incomplete requests, which were not accepted.
             self._server.stop(deadline.left_s(_REST_S)).wait()
-        self._reaper.close()
+        for each in self._looking:
+            each.close()
         return unsent_answers
 
     def _wait_until_sent(self, held: list[socket.socket], deadline: Deadline) -> int:

@@ -19,6 +19,7 @@ from ..api.status import CallStatus, status_of
 from ..api.streaming import OpenStream, StreamedMethod
 from ..errors import RequestError
 from . import SLOW_BYTES_PER_S, Services
+from .grpcio_receiving import Receiving
 
 if TYPE_CHECKING:
     from .grpcio_tls import GrpcioTls
@@ -29,6 +30,7 @@ _NO_DEADLINE_S = 10 * 365 * 24 * 3600.0
 _HELD_BYTES = 16 * 1024
 # grpcio copies an answer, and keeps both until it is sent.
 _COPIES = 2
+_NO_MESSAGE = "the call has no message; expected one, which this method takes"
 
 
 class Sending:
@@ -153,9 +155,10 @@ class _GrpcioCall(Call):
 class Handler(grpc.GenericRpcHandler):
     """Passes serialized requests to the dispatcher, so all transports run the same code."""
 
-    def __init__(self, services: Services, tls: "GrpcioTls | None", sending: Sending) -> None:
+    def __init__(self, services: Services, tls: "GrpcioTls | None", receiving: Receiving, sending: Sending) -> None:
         self._services = services
         self._tls = tls
+        self._receiving = receiving
         self._sending = sending
         self._streamed = {
             name: _stream_handler(method, tls, sending, services.dispatcher)
@@ -171,13 +174,17 @@ class Handler(grpc.GenericRpcHandler):
         except RequestError as error:
             return self._refusal(method, status_of(error))
 
-        def carry(message: bytes, context: grpc.ServicerContext) -> bytes:
+        def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             _check_client(self._tls, context)
+            message = self._receiving.next(messages, context)
+            if message is None:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, _NO_MESSAGE)
             call = _GrpcioCall(context, self._services.admission, self._sending)
             self._services.dispatcher.handle(method, message, call)
             return call.wait()
 
-        return grpc.unary_unary_rpc_method_handler(carry)
+        # As a stream of messages, because those of a unary handler are received before it is called.
+        return grpc.stream_unary_rpc_method_handler(carry)
 
     def _refusal(self, method: str, status: CallStatus) -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Returns a handler that answers a call with a status, without reading its message."""
