@@ -151,7 +151,6 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
         auto_refresh=False,
     ) as progress:
         steps = _Steps(progress, _count(timed, extent.rounds, "curve" in groups, with_triton))
-        measured: list[Round] = []
         curve = {}
         names = {name for figure in timed for name in figure.servers}
         if "curve" in groups:
@@ -159,20 +158,36 @@ def compare(groups: set[str], with_triton: bool, extent: Extent, transport: Tran
         with servers(names, setup, triton, extent.models) as running:
             measurer = Measurer(setup, running)
             used = ours.transport_name(running[figures.OURS]) if figures.OURS in running else transport
-            measured += [measurer.round(timed, number, steps.next) for number in range(extent.rounds)]
-            if "curve" in groups:
+            together, ended = _measure_together(measurer, timed, extent.rounds, steps.next)
+            if "curve" in groups and not ended:
                 brief = replace(setup, seconds=extent.seconds / figures.SWEEPS, warm_up_s=WARM_UP_S / 2)
                 curve = Measurer(brief, running).curve(steps.next)
             steps.next("done")
         apart, failed = _measure_apart(setup, chosen, extent.rounds, steps.same)
-    rows = figures.rows(chosen, [*measured, *apart])
+    rows = figures.rows(chosen, [*together, *apart])
     facts = machine.facts(triton, f"{used} (--transport {transport})")
-    return report.Report(facts, extent.rounds, extent.seconds, rows, curve, failed)
+    return report.Report(facts, len(together), extent.seconds, rows, curve, {**ended, **failed})
 
 
 def _install() -> peer.Installation:
     errors.print("finding Triton, or installing it (about 440 MB the first time)")
     return peer.install()
+
+
+def _measure_together(
+    measurer: Measurer, timed: Sequence[Figure], rounds: int, say: Callable[[str], None]
+) -> tuple[list[Round], dict[str, str]]:
+    """Measures the figures that share servers; returns the whole rounds, and why there are no more, if one failed.
+
+    The rounds before it are kept: they may have taken many minutes.
+    """
+    measured: list[Round] = []
+    try:
+        while len(measured) < rounds:
+            measured.append(measurer.round(timed, len(measured), say))
+    except CompareError as error:
+        return measured, {f"round {len(measured) + 1} of {rounds}": str(error)}
+    return measured, {}
 
 
 def _measure_apart(

@@ -52,3 +52,20 @@ def test_the_report_says_what_was_not_measured(measured: list[str]) -> None:
     whole = report.Report(facts, 1, 1.0, rows(chosen, found), {}, failed)
     assert "- not measured: tuned: the machine is busy\n" in report.as_markdown(whole)
     assert '"failed": {\n    "tuned": "the machine is busy"\n  }' in report.as_json(whole)
+
+
+@pytest.mark.parametrize(("failing", "kept"), [(0, 0), (2, 2), (9, 5)])
+def test_rounds_before_one_that_fails_are_kept(failing: int, kept: int) -> None:
+    values: Any = defaultdict(lambda: 1.0)
+    shared = [each for each in table.all_figures(1, 1, 2, 1) if not each.is_apart][:2]
+
+    class Measurer:
+        def round(self, figures: list[Figure], number: int, say: Callable[[str], None]) -> Round:
+            if number == failing:
+                raise LoadError("Triton ended")
+            return {each: values for figure in figures for each in (figure.ours, figure.against)}
+
+    measurer: Any = Measurer()
+    found, ended = compare._measure_together(measurer, shared, 5, lambda _: None)
+    assert ended == ({} if kept == 5 else {f"round {failing + 1} of 5": "Triton ended"})
+    assert [len(row.ratios) for row in rows(shared, found)] == [kept] * (2 if kept else 0)
