@@ -154,8 +154,6 @@ class VersionStats:
         """Counts pending runs. The lock is held."""
         if not self._pending:
             return
-        if self.predictions is not None:
-            self.predictions.fold()
         numbers = np.frombuffer(self._pending, np.int64).reshape(-1, _NUMBERS_A_RUN)
         arrived_ns = np.frombuffer(self._arrived_ns, np.int64)
         # An array cannot grow while NumPy reads it.
@@ -166,6 +164,8 @@ class VersionStats:
         self._add_runs(requests, rows, padding, phases_ns)
         self._add_sizes(rows, padding, phases_ns)
         self.queue_length.observe(waiting)
+        if self.predictions is not None:
+            self.predictions.fold()
 
     def _add_requests(self, request_ns: Array, queue_ns: Array) -> None:
         self.success += len(request_ns)

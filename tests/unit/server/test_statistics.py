@@ -232,6 +232,19 @@ def test_predictions_are_counted_with_their_runs() -> None:
     assert sum(stats.predictions.histograms[0].counts) == _MOST_PENDING_RUNS
 
 
+def test_runs_are_counted_once_even_if_their_predictions_cannot_be() -> None:
+    scores = ScoreReader(OUTPUT, "probabilities", "as a test says", declared=True)
+    stats = VersionStats(predictions=Predictions(scores, None, 1000))
+    record = batch(99, rows=1)
+    # Of three columns, where the version declares two.
+    record.outputs = {OUTPUT.name: np.zeros((1, 3), np.float32)}
+    stats.on_batch(record)
+    with pytest.raises(ValueError, match="reshape"):
+        stats.fold()
+    stats.fold()
+    assert stats.success == 1
+
+
 def test_runs_of_several_sizes_are_counted_by_size() -> None:
     stats = VersionStats()
     for run in (batch(99, rows=1), batch(80, 70, rows=4), batch(60, rows=1), batch(5, rows=9, failed=True)):
