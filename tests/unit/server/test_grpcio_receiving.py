@@ -46,8 +46,9 @@ class Port:
     def __init__(self) -> None:
         self.received: dict[str, int] = {}
         self.looks = 0
+        self.resident_bytes = 0
         self.admission = Admission(LIMIT_BYTES)
-        self.receiving = Receiving(MESSAGE_BYTES, self._read)
+        self.receiving = Receiving(MESSAGE_BYTES, self._read, lambda: self.resident_bytes)
         self.senders: list[Sender] = []
         self.threads: list[threading.Thread] = []
 
@@ -64,7 +65,8 @@ class Port:
         self.threads.append(thread)
         return sender
 
-    def look(self, after_s: float = 2 * LOOK_S) -> None:
+    def look(self, after_s: float = 2 * LOOK_S, *, grown_mib: int = 8) -> None:
+        self.resident_bytes += grown_mib * MIB
         self.receiving.look(self.admission, time.monotonic() + after_s)
 
     @property
@@ -168,6 +170,21 @@ def test_quick_requests_cost_no_look(port: Port, begin: Callable[..., list[Sende
     for _ in range(10):
         port.look(0)
     assert port.looks == 1
+
+
+def test_slow_requests_are_looked_at_when_memory_grows_or_after_a_time(
+    port: Port, begin: Callable[..., list[Sender]]
+) -> None:
+    """Under overload many are slow, and hold nothing."""
+    begin("a", 2)
+    port.look()
+    for _ in range(10):
+        port.look(grown_mib=0)
+    assert port.looks == 1
+    port.look(grown_mib=8)
+    assert port.looks == 2
+    port.look(60, grown_mib=0)
+    assert port.looks == 3
 
 
 @pytest.mark.parametrize("listening", ["127.0.0.1", "::1", "::"])
