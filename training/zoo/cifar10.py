@@ -16,6 +16,9 @@ The test images were read for one other network, which reached 90.28 % on them a
 epochs. It reached 98.5 % on its augmented training images, and 89.95 % on the held-out ones by the mean with mirrored
 images; hence the changes. Their effects were not measured separately.
 
+Tried since, one run each (seed 0), on 10,000 held-out images: 50 epochs 89.98 %, and with half the step size and half
+the decay 89.72 %.
+
 A temperature of 0.79 reduced the expected calibration error on the test images from 0.040 to 0.007.
 """
 
