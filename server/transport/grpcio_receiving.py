@@ -23,6 +23,8 @@ LOOK_S = 0.025
 # by this much, or for this time. A longer one makes the bytes of slow requests include more of others.
 _GROWTH_BYTES = 8 << 20
 _REST_S = 0.25
+# The same for many connections, whose looks take long: a fiftieth of a core at most while memory does not grow.
+_RESTS = 50
 # Where Linux's tcp_info has tcpi_bytes_received, an unsigned 64-bit number (since 4.1).
 _BYTES_RECEIVED = 128
 
@@ -66,6 +68,7 @@ class Receiving:
         self._max_message_bytes = max_message_bytes
         self._received = received
         self._resident = resident
+        # What it returned at the last look.
         self._seen_bytes = 0
         self._lock = threading.Lock()
         # When each call began to wait for its message.
@@ -74,6 +77,8 @@ class Receiving:
         # What each connection had received when none of its requests took long.
         self._before: dict[str, int] = {}
         self._counted_bytes = 0
+        # Since the last look.
+        self._has_begun = False
         self._has_cancelled = False
 
     def next(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
@@ -84,6 +89,7 @@ class Receiving:
         """
         with self._lock:
             self._since_s[context] = time.monotonic()
+            self._has_begun = True
         try:
             return next(messages, None)
         finally:
@@ -99,17 +105,27 @@ class Receiving:
         slow = self._slow(now_s)
         if not slow and self._counted_bytes:
             self._count(admission, 0)
-        now_bytes = self._resident() if slow else 0
-        if now_s < self._next_look_s and now_bytes < self._seen_bytes + _GROWTH_BYTES:
+        if not self._is_due(now_s, is_slow=bool(slow)):
             return
-        self._next_look_s, self._seen_bytes = now_s + _REST_S, now_bytes or self._resident()
+        start_s = time.monotonic()
         held = self._held(slow)
+        self._next_look_s = now_s + max(_REST_S, _RESTS * (time.monotonic() - start_s))
         while self._count(admission, sum(held.values())) > 0 and held and sum(map(len, slow.values())) > 1:
             greediest = max(held, key=held.__getitem__)
             for context in slow.pop(greediest):
                 context.cancel()
             self._before[greediest] += held.pop(greediest)
             self._has_cancelled = True
+
+    def _is_due(self, now_s: float, *, is_slow: bool) -> bool:
+        if not is_slow and not self._has_begun:
+            # Nothing was received.
+            return False
+        now_bytes = self._resident()
+        if now_s < self._next_look_s and not (is_slow and now_bytes >= self._seen_bytes + _GROWTH_BYTES):
+            return False
+        self._seen_bytes, self._has_begun = now_bytes, False
+        return True
 
     def _slow(self, now_s: float) -> dict[str, list[grpc.ServicerContext]]:
         """Returns the calls whose messages take long, by peer."""

@@ -1,4 +1,4 @@
-"""grpcio's incomplete requests count as in flight, and whoever sends too many of them loses them."""
+"""grpcio's incomplete requests count as in flight; if there are too many, one connection loses its own."""
 
 import socket
 import threading
@@ -116,8 +116,13 @@ def test_what_a_slow_request_has_sent_counts_until_it_is_whole(
     assert (port.in_flight_bytes, sender.is_cancelled) == (0, False)
 
 
-def test_what_its_connection_received_before_does_not_count(port: Port, begin: Callable[..., list[Sender]]) -> None:
+def test_what_its_connection_received_before_does_not_count(
+    port: Port, begin: Callable[..., list[Sender]], eventually: Callable[..., None]
+) -> None:
     port.received = {"a": 500 * MIB}
+    [before] = begin("a")
+    before.ended.set()
+    eventually(lambda: not port.receiving._since_s)
     port.look()
     begin("a")
     port.received = {"a": 503 * MIB}
@@ -164,8 +169,8 @@ def test_a_single_request_of_any_size_is_received(port: Port, begin: Callable[..
 
 
 def test_quick_requests_cost_no_look(port: Port, begin: Callable[..., list[Sender]]) -> None:
-    port.look(0)
     begin("a", 5)
+    port.look(0)
     port.received = {"a": 1000 * MIB}
     for _ in range(10):
         port.look(0)
@@ -185,6 +190,17 @@ def test_slow_requests_are_looked_at_when_memory_grows_or_after_a_time(
     assert port.looks == 2
     port.look(60, grown_mib=0)
     assert port.looks == 3
+
+
+def test_an_idle_port_costs_no_look(
+    port: Port, begin: Callable[..., list[Sender]], eventually: Callable[..., None]
+) -> None:
+    [sender] = begin("a")
+    sender.ended.set()
+    eventually(lambda: not port.receiving._since_s)
+    for minute in range(1, 10):
+        port.look(60 * minute)
+    assert port.looks == 1
 
 
 @pytest.mark.parametrize("listening", ["127.0.0.1", "::1", "::"])
