@@ -132,6 +132,7 @@ class Application:
         )
         self._transport = port_factories.transport(settings, certificates, self._log_failure, self._threads)
         self._http = port_factories.http_port(settings, certificates, self._log_failure, self._threads)
+        self._preemption = port_factories.preemption(self._transport, self._http, log, self._threads)
         self._network = Network(
             self._transport,
             self._http,
@@ -200,7 +201,7 @@ class Application:
     def _wire(self) -> None:
         """Lists the components in start order; they stop in reverse order."""
         tokens, tracing, watcher, renewal = self._tokens, self._tracing, self._watcher, self._renewal
-        age, core_watcher = self._age, self._core_watcher
+        age, core_watcher, preemption = self._age, self._core_watcher, self._preemption
         self._loading = [
             # Token revocations apply as long as calls are answered.
             *([Component("tokens", lambda _: tokens.close(), self._start_tokens)] if tokens else []),
@@ -217,6 +218,7 @@ class Application:
             Component("pictures", lambda deadline: self._pool.stop(deadline.within(_DECODING_S).at_s)),
         ]
         self._serving = [
+            *([Component("preemption", lambda _: preemption.close(), preemption.start)] if preemption else []),
             Component("calls", self._stop_calls, self._start_calls),
             # No loads and no certificate renewals while ports close.
             *([Component("repository watcher", watcher.stop, watcher.start)] if watcher else []),

@@ -1,6 +1,7 @@
 """Builds the server's ports and what belongs to their connections from the settings; `app` wires them."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from .transport.certificates import CertificateFiles, Certificates
     from .transport.h2corn import Limits
+    from .transport.h2corn.preemption import Preemption
     from .transport.renewal import CertificateRenewal
 
 
@@ -167,6 +169,18 @@ def http_port(
     from .transport.h2corn import H2cornHttpPort
 
     return H2cornHttpPort(_limits(settings), log_failure, certificates, supervisor)
+
+
+def preemption(transport: Transport, http: HttpPort | None, log: Log, supervisor: Supervisor) -> "Preemption | None":
+    """Returns what keeps h2corn's threads from interrupting the model's, or None if h2corn is not used."""
+    if sys.platform != "linux" or (transport.name != "h2corn" and http is None):
+        return None
+    from .transport.h2corn.preemption import Preemption
+
+    def on_refusal(error: OSError) -> None:
+        log.warning("packets interrupt the model", problem=str(error), effect="a lower rate under full load")
+
+    return Preemption(on_refusal, supervisor)
 
 
 def rest(

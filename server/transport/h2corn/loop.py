@@ -4,8 +4,6 @@ import asyncio
 import selectors
 import time
 
-from .preemption import of_this_process
-
 
 class _Selector(selectors.DefaultSelector):
     """Records when the loop was last idle."""
@@ -13,14 +11,11 @@ class _Selector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.busy_since_s = 0.0
-        self._look = of_this_process().look
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(timeout)
-        now_s = time.monotonic()
         if timeout is None or timeout > 0:
-            self.busy_since_s = now_s
-        self._look(now_s)
+            self.busy_since_s = time.monotonic()
         return found
 
 

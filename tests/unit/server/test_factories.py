@@ -4,8 +4,11 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-from pixelserve_server import factories
+import pytest
+
+from pixelserve_server import factories, port_factories
 from pixelserve_server.engine.timer import Timer
 from pixelserve_server.errors import RequestError
 from pixelserve_server.failures import FailureLog
@@ -46,3 +49,29 @@ def test_as_many_pictures_are_decoded_at_once_as_there_are_decode_threads() -> N
     assert all(ended.acquire(timeout=2 * TIMEOUT_S) for _ in pictures)
     assert [picture.errors for picture in pictures] == [[], [], []]
     assert pool.stop(time.monotonic() + TIMEOUT_S)
+
+
+@pytest.mark.parametrize(("threads", "watched"), [(0, True), (2, False)])
+def test_cores_are_watched_unless_the_number_of_threads_is_fixed(threads: int, watched: bool) -> None:
+    settings = Settings(model_repository=Path("models"), intra_op_threads=threads)
+    unused: Any = None
+    watcher = factories.core_watcher(settings, unused, unused, Supervisor(FailureLog(None)))
+    assert (watcher is not None) is watched
+
+
+@pytest.mark.parametrize(
+    ("transport", "http", "expected"),
+    [("h2corn", True, True), ("h2corn", False, True), ("grpcio", True, True), ("grpcio", False, False)],
+)
+def test_packets_are_kept_from_interrupting_the_model_wherever_h2corn_reads_them(
+    transport: str, http: bool, expected: bool
+) -> None:
+    warnings: list[tuple[str, str]] = []
+    log: Any = SimpleNamespace(warning=lambda event, **fields: warnings.append((event, fields["problem"])))
+    grpc_port: Any = SimpleNamespace(name=transport)
+    http_port: Any = object() if http else None
+    preemption = port_factories.preemption(grpc_port, http_port, log, Supervisor(FailureLog(None)))
+    assert (preemption is not None) is expected
+    if preemption is not None:
+        preemption._on_refusal(PermissionError("forbidden"))
+        assert warnings == [("packets interrupt the model", "forbidden")]

@@ -24,6 +24,7 @@ from pixelserve_server.repository.watcher import RepositoryWatcher
 from pixelserve_server.settings import Settings
 from pixelserve_server.supervised import Supervisor
 from pixelserve_server.transport.h2corn import H2cornHttpPort
+from pixelserve_server.transport.h2corn.preemption import Preemption
 from pixelserve_server.transport.renewal import CertificateRenewal
 
 PATIENCE_S = 20
@@ -121,6 +122,17 @@ def test_the_usable_cores_are_followed(watched: Watched) -> None:
     watcher.close()
 
 
+def test_the_share_of_the_cores_is_followed(watched: Watched) -> None:
+    again = threading.Event()
+    looked: Any = failing_once(lambda: again.set() or 0.0)
+    cpu_s = iter([lambda: 0.0])
+    preemption = Preemption(lambda _: None, watched.supervisor, cpu_s=lambda: next(cpu_s, looked)())
+    preemption.start()
+    watched.expect_restart("preemption")
+    assert again.wait(PATIENCE_S)
+    preemption.close()
+
+
 @pytest.fixture
 def metrics_server(watched: Watched) -> Iterator[MetricsServer]:
     server = MetricsServer(Metrics(), lambda: True, watched.log_failure, watched.supervisor)
@@ -172,6 +184,12 @@ def test_the_event_loop_of_a_port_goes_on(watched: Watched) -> None:
     watched.expect_restart("HTTP")
     assert ask(address, "/") == b"hello"
     port.stop(Deadline.after(20))
+
+
+def test_a_server_follows_its_cores_while_it_serves(tmp_path: Path) -> None:
+    log: Any = SimpleNamespace(warning=lambda *_, **__: None)
+    application = Application(Settings(model_repository=tmp_path), log, LogLevel("error"))
+    assert {"preemption", "cores"} <= {component.name for component in application._serving}
 
 
 def test_a_server_is_not_ready_while_a_thread_is_down(tmp_path: Path) -> None:

@@ -1,38 +1,58 @@
 """h2corn's threads let the model's run while the server has its cores to itself."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from limits import LIMITS
 
 from pixelserve_server.deadline import Deadline
+from pixelserve_server.failures import FailureLog
+from pixelserve_server.supervised import Supervisor
 from pixelserve_server.transport.h2corn import H2cornHttpPort, preemption
-from pixelserve_server.transport.h2corn.loop import PortLoop
 from pixelserve_server.transport.h2corn.preemption import Preemption
 
 
 class Machine:
-    """A clock, this process's CPU time, and the policy of h2corn's threads."""
+    """A clock, this process's CPU time, and the policy of h2corn's threads. Waiting lets the time pass."""
 
     def __init__(self, cores: int = 1) -> None:
         self.now_s = self.cpu_s = 0.0
         self.cores = cores
+        self.share = 0.0
         self.set: list[bool] = []
         self.change: Callable[[bool], None] = self.set.append
+        self.refusals: list[OSError] = []
+        self.waits: list[float] = []
+        self.end_s = 0.0
         self.preemption = Preemption(
-            0.0, cpu_s=lambda: self.cpu_s, cores=lambda: self.cores, set_batch=lambda is_batch: self.change(is_batch)
+            self.refusals.append,
+            Supervisor(FailureLog(None)),
+            now_s=lambda: self.now_s,
+            cpu_s=lambda: self.cpu_s,
+            cores=lambda: self.cores,
+            set_batch=lambda is_batch: self.change(is_batch),
         )
 
-    def spend(self, share: float, seconds: float = 0.2, step_s: float = 0.01) -> None:
-        """Lets time pass, of which the process gets a share of one core; the loop turns at each step."""
-        for _ in range(round(seconds / step_s)):
-            self.now_s += step_s
-            self.cpu_s += share * step_s
-            self.preemption.look(self.now_s)
+    def wait(self, timeout_s: float) -> bool:
+        """Stands in for waiting until the thread shall stop."""
+        self.waits.append(timeout_s)
+        self.now_s += timeout_s
+        self.cpu_s += self.share * timeout_s
+        return self.now_s >= self.end_s
+
+    def spend(self, share: float, seconds: float = 0.3) -> None:
+        """Lets the thread work for some time, of which the process gets a share of one core."""
+        self.share, self.end_s = share, self.now_s + seconds
+        self.waits.clear()
+        stop: Any = SimpleNamespace(wait=self.wait)
+        self.preemption._stop = stop
+        self.preemption._work()
 
 
 def test_a_process_that_has_its_core_to_itself_is_not_interrupted_by_packets() -> None:
@@ -63,70 +83,40 @@ def test_all_cores_must_be_busy() -> None:
     assert machine.set == [True, False]
 
 
-def test_a_pause_counts_as_idle() -> None:
+def test_it_wakes_up_often_only_while_it_gives_h2corn_its_turns() -> None:
     machine = Machine()
-    machine.spend(0.95)
-    machine.spend(0.0, seconds=60, step_s=60)
-    assert machine.set == [True, False]
+    machine.spend(0.5, seconds=1)
+    assert set(machine.waits) == {preemption._LOOK_S}
+    machine.spend(0.95, seconds=1)
+    assert machine.waits.count(preemption._LOOK_S) <= 2
+    assert 200 <= machine.waits.count(preemption._WAKE_S) <= 350
+    machine.spend(0.0, seconds=1)
+    assert machine.waits.count(preemption._LOOK_S) > 5
 
 
-def test_a_look_is_rare() -> None:
-    machine, looks = Machine(), 0
-
-    def cpu_s() -> float:
-        nonlocal looks
-        looks += 1
-        return machine.cpu_s
-
-    machine.preemption._cpu_s = cpu_s
-    machine.spend(0.95, seconds=1, step_s=0.001)
-    assert 8 <= looks <= 10
-
-
-@pytest.mark.parametrize("error", [PermissionError, AttributeError])
-def test_a_sandbox_that_forbids_it_is_not_asked_again(error: type[Exception]) -> None:
+@pytest.mark.parametrize("error", [PermissionError(errno.EPERM, "forbidden"), OSError(errno.EMFILE, "no descriptor")])
+def test_a_system_that_refuses_is_asked_once_a_minute_and_named_once(error: OSError) -> None:
     machine = Machine()
+    asked: list[bool] = []
 
     def refuse(is_batch: bool) -> None:
-        machine.set.append(is_batch)
+        asked.append(is_batch)
         raise error
 
     machine.change = refuse
-    for share in (0.95, 0.1, 0.95):
-        machine.spend(share)
+    machine.spend(0.95, seconds=180)
+    assert machine.refusals == [error]
+    assert 2 <= len(asked) <= 3
+    machine.change = machine.set.append
+    machine.spend(0.95)
     assert machine.set == [True]
 
 
-def test_one_port_looks_at_a_time() -> None:
-    machine, inside, answers = Machine(), threading.Event(), threading.Event()
-
-    def wait(is_batch: bool) -> None:
-        machine.set.append(is_batch)
-        inside.set()
-        answers.wait(30)
-
-    machine.change = wait
-    machine.now_s = machine.cpu_s = 1.0
-    first = threading.Thread(target=machine.preemption.look, args=(1.0,))
-    first.start()
-    assert inside.wait(30)
-    # Neither waits for the other.
-    machine.preemption.look(2.0)
-    answers.set()
-    first.join()
-    assert machine.set == [True]
-
-
-def test_every_turn_of_a_ports_loop_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[float] = []
-    shared: Any = type("Recorded", (), {"look": staticmethod(looked.append)})
-    monkeypatch.setattr("pixelserve_server.transport.h2corn.loop.of_this_process", lambda: shared)
-    loop = PortLoop()
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-    loop.close()
-    assert looked
-    assert preemption.of_this_process() is preemption.of_this_process()
+def test_its_thread_ends_at_once() -> None:
+    threads = Preemption(lambda _: None, Supervisor(FailureLog(None)))
+    threads.start()
+    threads.close()
+    assert "preemption" not in [thread.name for thread in threading.enumerate()]
 
 
 @pytest.fixture
