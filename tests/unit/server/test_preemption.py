@@ -30,14 +30,20 @@ class Machine:
         self.refusals: list[OSError] = []
         self.waits: list[float] = []
         self.end_s = 0.0
+        self.looks = 0
         self.preemption = Preemption(
             self.refusals.append,
             Supervisor(FailureLog(None)),
             now_s=lambda: self.now_s,
-            cpu_s=lambda: self.cpu_s,
+            cpu_s=self.look,
             cores=lambda: self.cores,
             set_batch=lambda is_batch: self.change(is_batch),
         )
+
+    def look(self) -> float:
+        """Returns the process's CPU time."""
+        self.looks += 1
+        return self.cpu_s
 
     def wait(self, timeout_s: float) -> bool:
         """Stands in for waiting until the thread shall stop."""
@@ -50,6 +56,7 @@ class Machine:
         """Lets the thread work for some time, of which the process gets a share of one core."""
         self.share, self.end_s = share, self.now_s + seconds
         self.waits.clear()
+        self.looks = 0
         stop: Any = SimpleNamespace(wait=self.wait)
         self.preemption._stop = stop
         self.preemption._work()
@@ -90,6 +97,8 @@ def test_it_wakes_up_often_only_while_it_gives_h2corn_its_turns() -> None:
     machine.spend(0.95, seconds=1)
     assert machine.waits.count(preemption._LOOK_S) <= 2
     assert 200 <= machine.waits.count(preemption._WAKE_S) <= 350
+    # A share of a few milliseconds says little.
+    assert machine.looks <= 11
     machine.spend(0.0, seconds=1)
     assert machine.waits.count(preemption._LOOK_S) > 5
 
