@@ -17,7 +17,7 @@ epochs. It reached 98.5 % on its augmented training images, and 89.95 % on the h
 images; hence the changes. Their effects were not measured separately.
 
 Tried since, one run each (seed 0), on 10,000 held-out images: 50 epochs 89.98 %, and with half the step size and half
-the decay 89.72 %.
+the decay 89.72 %; 80 epochs 90.59 %, and with images mixed less (cut_mix=0.3) 90.41 %.
 
 A temperature of 0.79 reduced the expected calibration error on the test images from 0.040 to 0.007.
 """
