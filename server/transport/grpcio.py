@@ -67,7 +67,7 @@ class GrpcioTransport:
         self._tls = _tls(certificates) if certificates else None
         self._port = 0
         self._sending = Sending(unread_s)
-        self._receiving = Receiving(max_message_bytes, lambda: received_bytes(self._port))
+        self._max_message_bytes = max_message_bytes
         self._supervisor = supervisor
         self._looking = [PeriodicThread(supervisor, "unread", self._sending.cancel_unread, unread_s / _LOOKS)]
         self._server = grpc.server(
@@ -118,10 +118,11 @@ class GrpcioTransport:
 
     def start(self, services: Services) -> None:
         """Starts accepting calls."""
-        self._server.add_generic_rpc_handlers((Handler(services, self._tls, self._receiving, self._sending),))
+        receiving = Receiving(services.admission, self._max_message_bytes, lambda: received_bytes(self._port))
+        self._server.add_generic_rpc_handlers((Handler(services, self._tls, receiving, self._sending),))
 
         def look() -> None:
-            self._receiving.look(services.admission, time.monotonic())
+            receiving.look(time.monotonic())
 
         self._looking.append(PeriodicThread(self._supervisor, "receiving", look, LOOK_S))
         self._server.start()

@@ -70,11 +70,11 @@ class Sending:
 class _GrpcioCall(Call):
     """One call, awaited by the thread that carries it."""
 
-    def __init__(self, context: grpc.ServicerContext, admission: Admission, sending: Sending) -> None:
+    def __init__(self, context: grpc.ServicerContext, sender: str, admission: Admission, sending: Sending) -> None:
         # Its thread sleeps and could compute, but calls arrive one by one: each would find the model idle and prevent
         # batches (measured at 32 in flight: 3,300 requests/s instead of 4,600).
         super().__init__(_deadline_s(context))
-        self.sender = context.peer()
+        self.sender = sender
         self._context = context
         self._transport_admission = admission
         self._sending = sending
@@ -161,7 +161,7 @@ class Handler(grpc.GenericRpcHandler):
         self._receiving = receiving
         self._sending = sending
         self._streamed = {
-            name: _stream_handler(method, tls, sending, services.dispatcher)
+            name: _stream_handler(method, tls, receiving, sending, services.dispatcher)
             for name, method in services.streamed.items()
         }
 
@@ -176,10 +176,11 @@ class Handler(grpc.GenericRpcHandler):
 
         def carry(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             _check_client(self._tls, context)
-            message = self._receiving.next(messages, context)
+            sender = context.peer()
+            message = self._receiving.next(messages, context, sender)
             if message is None:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, _NO_MESSAGE)
-            call = _GrpcioCall(context, self._services.admission, self._sending)
+            call = _GrpcioCall(context, sender, self._services.admission, self._sending)
             self._services.dispatcher.handle(method, message, call)
             return call.wait()
 
@@ -190,7 +191,7 @@ class Handler(grpc.GenericRpcHandler):
         """Returns a handler that answers a call with a status, without reading its message."""
 
         def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-            call = _GrpcioCall(context, self._services.admission, self._sending)
+            call = _GrpcioCall(context, context.peer(), self._services.admission, self._sending)
             self._services.dispatcher.refuse(method, call, status)
             return call.wait()
 
@@ -221,6 +222,7 @@ class _StreamSync:
 def _stream_handler(
     method: StreamedMethod,
     tls: "GrpcioTls | None",
+    receiving: Receiving,
     sending: Sending,
     dispatcher: Dispatcher,
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -242,7 +244,11 @@ def _stream_handler(
         # Detects a leaving client while both threads wait for something else.
         if not context.add_callback(stream.close):
             stream.close()
-        threading.Thread(target=_read, args=(messages, stream, sync), name="stream", daemon=True).start()
+
+        def next_message() -> bytes | None:
+            return receiving.next(messages, context, sender)
+
+        threading.Thread(target=_read, args=(next_message, stream, sync), name="stream", daemon=True).start()
         try:
             yield from _answers(stream, sync, sending, context)
         finally:
@@ -273,12 +279,12 @@ def _answers(stream: OpenStream, sync: _StreamSync, sending: Sending, context: g
         sync.wait_for(lambda: stream.has_answer or stream.is_over)
 
 
-def _read(messages: Iterator[bytes], stream: OpenStream, sync: _StreamSync) -> None:
+def _read(next_message: Callable[[], bytes | None], stream: OpenStream, sync: _StreamSync) -> None:
     """Reads a stream's messages one at a time; HTTP/2's flow control holds the rest back at the client."""
     try:
         while True:
             sync.wait_for(lambda: stream.has_room or stream.is_over)
-            if stream.is_over or (message := next(messages, None)) is None:
+            if stream.is_over or (message := next_message()) is None:
                 break
             stream.take(message)
     except grpc.RpcError:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from neighbours import request
 from raw_http2 import (
+    INFER,
     LIVE,
     PREFACE,
     Answer,
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
 HEALTH = "/grpc.health.v1.Health/Check"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 GOOD = message(request(7).SerializeToString())
 SOON_S = 1
 """The servers' time-outs here, instead of five and ten seconds."""
@@ -153,14 +155,15 @@ def test_empty_frames_are_no_progress(impatient: Any) -> None:
         assert connection.answers[stream].status != 0
 
 
-def test_messages_that_are_not_whole_count_as_in_flight(start_target: Start, repository: Path) -> None:
+@pytest.mark.parametrize("method", [INFER, STREAM], ids=["calls", "streams"])
+def test_messages_that_are_not_whole_count_as_in_flight(start_target: Start, repository: Path, method: str) -> None:
     """Ten messages of 30 MiB that lack ten bytes each, where 64 MiB may be in flight."""
     target = start_target("--max-inflight-mib", "64", "--max-message-mib", "32")
     chunk = bytes(16_384)
     size = 30 * MIB
     with target.holds(growth_mib=64 + 64, loses="RESOURCE_EXHAUSTED"), target.connect() as connection:
         for _ in range(10):
-            stream = connection.call(message(b"", declared=size), ends=False)
+            stream = connection.call(message(b"", declared=size), method, ends=False)
             connection.upload(stream, chunk, size // len(chunk) - 1, stall_s=1)
 
 
