@@ -21,7 +21,7 @@ from .linger import copies
 # A message that takes longer is looked at: until then a sender of 3 GB/s has sent 75 MB.
 LOOK_S = 0.025
 # A look at the connections takes about 1 ms, and under overload many messages take long. So it waits for memory to grow
-# by this much, or for this time: the first while bytes are counted, the second while none are.
+# by this much, or for one of these times, the first while bytes are counted.
 _GROWTH_BYTES = 8 << 20
 _REST_S = 0.25
 _QUIET_REST_S = 2.0
