@@ -41,11 +41,7 @@ def _built(build: Build, shape: Shape, classes: int) -> Any:
             f"{model.input_shape[1]} × {model.input_shape[2]}; choose a larger size, or another recipe"
         ) from error
     if sized.count_params() > _MOST_PARAMETERS:
-        raise UsageError(
-            f"--size {shape[0]}x{shape[1]}: {model.name} would have {sized.count_params():,} parameters, at most "
-            f"{_MOST_PARAMETERS:,} are trained; choose a smaller size, or a recipe that pools its last feature map, "
-            f"such as cifar10"
-        )
+        raise _too_large(shape, model)
     return sized
 
 
@@ -56,4 +52,22 @@ def _with_shape(build: Build, shape: Shape, classes: int, model: Any) -> Any:
     image = keras.Input(shape, dtype=model.inputs[0].dtype, name=model.inputs[0].name)
     # A Sequential cannot be cloned for another input; a functional model of the same layers can.
     graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return keras.models.clone_model(graph, input_tensors=image)
+    weights = 0
+
+    def call(layer: Any, features: Any, *others: Any, **options: Any) -> Any:
+        """Calls a layer, which creates its weights, unless they would be too many: memory is bounded before."""
+        nonlocal weights
+        if isinstance(layer, keras.layers.Dense):
+            weights += features.shape[-1] * layer.units
+            if weights > _MOST_PARAMETERS:
+                raise _too_large(shape, model)
+        return layer(features, *others, **options)
+
+    return keras.models.clone_model(graph, input_tensors=image, call_function=call)
+
+
+def _too_large(shape: Shape, model: Any) -> UsageError:
+    return UsageError(
+        f"--size {shape[0]}x{shape[1]}: {model.name} would have more than {_MOST_PARAMETERS:,} parameters, the most "
+        f"that are trained; choose a smaller size, or a recipe that pools its last feature map, such as cifar10"
+    )
