@@ -23,6 +23,8 @@ _FACTS = {entry.name for entry in fields(Recipe)} - {_SEED, "held_out", "folds"}
 # Other arguments of an optimizer, by Keras's names.
 _OPTIONS = "options"
 _OPTIMIZER = "optimizer.name"
+# A recipe's data, which is checked where it is loaded.
+_DATA = "dataset"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     return {path: plain.value for path, plain in listed(recipe).items() if path != _SEED}
 
 
+def check(recipe: Recipe) -> None:
+    """Checks the fields of a user's own recipe, which Python took as they came.
+
+    Raises:
+        UsageError: the first that has another type, or is out of range.
+    """
+    _check_fields(recipe, f"the recipe {recipe.name}: ")
+
+
 def changed(recipe: Recipe, values: Mapping[str, Any], *, options: Mapping[str, str]) -> Recipe:
     """Returns a recipe with other plain values.
 
@@ -57,14 +68,15 @@ def changed(recipe: Recipe, values: Mapping[str, Any], *, options: Mapping[str, 
         UsageError: a path that the recipe lacks, with similar ones, or a value of another type or out of range.
     """
     known = listed(recipe)
-    arguments = _arguments(recipe, values) if any(path not in known or path == _OPTIMIZER for path in values) else []
+    is_asked = any(path not in known or path == _OPTIMIZER or known[path].kind is Any for path in values)
+    arguments = _arguments(recipe, values) if is_asked else {}
     checked: dict[str, Any] = {}
     for path, value in values.items():
         if path not in known and path not in arguments:
             raise UsageError(
                 f"{options[path]}: {recipe.name} has no {path} to choose; {_hint(path, {*known, *arguments})}"
             )
-        kind = known[path].kind if path in known else Any
+        kind = arguments[path] if path in arguments else known[path].kind
         checked[path] = _checked(value, kind, options[path])
     for path in checked:
         if missing := _missing(recipe, path.partition(".")[0], checked):
@@ -115,15 +127,35 @@ def _is_plain(hint: Any) -> bool:
     return origin is Literal or hint in _PLAIN
 
 
+def _check_fields(owner: Any, prefix: str) -> None:
+    hints = get_type_hints(type(owner), include_extras=True)
+    for entry in fields(owner):
+        value, hint = getattr(owner, entry.name), hints[entry.name]
+        part = _dataclass_of(hint)
+        if part is None:
+            # Texts are not read here: a text of digits is no number to Python.
+            _validated(value, hint, f"{prefix}{entry.name}={value!r}", strict=True)
+        elif entry.name == _DATA:
+            continue
+        elif isinstance(value, part):
+            _check_fields(value, f"{prefix}{entry.name}.")
+        elif value is not None or types.NoneType not in get_args(hint):
+            raise UsageError(f"{prefix}{entry.name}={value!r}: it should be {part.__name__}(…)")
+
+
 def _checked(value: Any, kind: Any, option: str) -> Any:
     if isinstance(value, str):
         value = _read(value, kind)
+    return _validated(value, kind, f"{option} {value}")
+
+
+def _validated(value: Any, kind: Any, named: str, *, strict: bool = False) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return TypeAdapter(kind).validate_python(value, strict=strict)
     except ValidationError as error:
         # Of a union, such as a count or None, the first alternative says what was expected.
-        problem = error.errors()[0]["msg"].replace("Input should", "it should")
-        raise UsageError(f"{option} {value}: {problem}") from error
+        problem = error.errors()[0]["msg"].replace("Input should", "it should").removeprefix("Value error, ")
+        raise UsageError(f"{named}: {problem}") from error
 
 
 def _read(text: str, kind: Any) -> Any:
@@ -168,18 +200,25 @@ def _missing(recipe: Recipe, head: str, values: Mapping[str, Any]) -> str:
     return next((path for name in needed if (path := f"{head}.{name}") not in values), "")
 
 
-def _arguments(recipe: Recipe, values: Mapping[str, Any]) -> list[str]:
-    """Returns the paths of the other arguments that the chosen optimizer of Keras takes."""
+def _arguments(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the types of the other arguments that the chosen optimizer of Keras takes, by path.
+
+    They are those of the default values: Keras refuses the momentum 0, which is no float.
+    """
     optimizer = getattr(recipe, "optimizer", None)
     if not isinstance(optimizer, Optimizer):
-        return []
+        return {}
     name = values.get(_OPTIMIZER, optimizer.name)
     try:
         kind = type(frameworks.load().keras.optimizers.get(name))
     except ValueError as error:
         raise UsageError(f"--set {_OPTIMIZER} {name}: Keras has no such optimizer") from error
     own = {"learning_rate", "use_ema", "ema_momentum", "name", "self", "kwargs"}
-    return [f"optimizer.{each}" for each in inspect.signature(kind.__init__).parameters if each not in own]
+    return {
+        f"optimizer.{name}": type(argument.default) if isinstance(argument.default, bool | float) else Any
+        for name, argument in inspect.signature(kind.__init__).parameters.items()
+        if name not in own
+    }
 
 
 def _hint(path: str, known: set[str]) -> str:

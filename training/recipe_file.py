@@ -7,7 +7,7 @@ import types
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import frameworks, learners, zoo
+from . import frameworks, learners, plain_values, zoo
 from .errors import UsageError
 from .recipe import Recipe
 from .user_errors import described
@@ -43,6 +43,7 @@ def find(named: str | Recipe) -> tuple[Recipe, RecipeFile | None]:
     """
     if isinstance(named, Recipe):
         check_name(named.name, "RECIPE")
+        plain_values.check(named)
         return named, None
     if not named.endswith(".py"):
         return zoo.find(named), None
@@ -70,7 +71,7 @@ def read(path: Path) -> RecipeFile:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         exec(compile(content, str(path), "exec"), vars(module))  # noqa: S102  # the user's own program
-    except Exception as error:  # whatever the user's program raises
+    except (Exception, SystemExit) as error:  # whatever the user's program raises
         raise UsageError(f"{described(error, path)}; correct the recipe") from error
     finally:
         sys.path.pop(0)
@@ -88,6 +89,7 @@ def _recipe_in(module: types.ModuleType, path: Path) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise UsageError(f"{path}: {_ATTRIBUTE} is a {type(recipe).__name__}; expected a {kinds}")
     check_name(recipe.name, path)
+    plain_values.check(recipe)
     return recipe
 
 

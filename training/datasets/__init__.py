@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..collected import collected
 from ..errors import UsageError
+from ..user_errors import calling
 from .arrays import from_arrays
 from .dataset import Array, Dataset, Source, Split, SplitName, Task, hold_out
 from .folds import stratified_folds
@@ -60,10 +61,15 @@ def load(data: Data, data_dir: Path | None) -> Dataset:
             f"or omit it to download them with Keras"
         )
     if not isinstance(data, str):
-        found = data() if callable(data) else data
+        found = data if isinstance(data, Dataset) else _made(data)
         if not isinstance(found, Dataset):
             raise UsageError(f"a recipe's own data is a {type(found).__name__}; expected a Dataset, as by from_arrays")
         return found
     if data not in _SOURCES:
         raise UsageError(f'there is no data set "{data}"; there are: {", ".join(NAMES)}')
     return _SOURCES[data].load(data_dir)
+
+
+def _made(function: Callable[[], Dataset]) -> object:
+    with calling(function, "the recipe's data"):
+        return function()

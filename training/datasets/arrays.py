@@ -35,11 +35,18 @@ def from_arrays(
     Raises:
         DataError: the arrays do not fit together.
     """
+    if len(set(labels)) < len(labels):
+        raise DataError(f"{name}: a label is given twice in {', '.join(labels)}; give each class a name of its own")
     splits = [_split(name, *arrays, classes=len(labels)) for arrays in ((train,) if test is None else (train, test))]
     if splits[0].inputs.shape[1:] != splits[-1].inputs.shape[1:]:
         raise DataError(
             f"{name}: training samples are {list(splits[0].inputs.shape[1:])}, test samples "
             f"{list(splits[-1].inputs.shape[1:])}; give the same shape"
+        )
+    if features and splits[0].inputs.shape[1:] != (len(features),):
+        raise DataError(
+            f"{name}: {len(features)} names of features for samples {list(splits[0].inputs.shape[1:])}; "
+            f"name each column"
         )
     return Dataset(
         name=name,
@@ -67,7 +74,7 @@ def _split(name: str, inputs: Array, targets: Array, *, classes: int) -> Split:
     if len(inputs) != len(targets) or not len(inputs):
         raise DataError(f"{name}: {len(inputs)} samples with {len(targets)} targets; give one target per sample")
     if inputs.ndim == _ROW_AXES:
-        inputs = inputs.astype(np.float32)
+        inputs = _numbers(name, inputs, "samples")
         if not np.isfinite(inputs).all():
             raise DataError(f"{name}: a sample has NaN or infinity; remove it, or give it a number")
     elif inputs.ndim != _IMAGE_AXES or inputs.dtype != np.uint8:
@@ -78,10 +85,21 @@ def _split(name: str, inputs: Array, targets: Array, *, classes: int) -> Split:
     if targets.ndim != 1:
         raise DataError(f"{name}: targets are {list(targets.shape)}; expected one number per sample, [N]")
     if not classes:
-        return Split(inputs, targets.astype(np.float32))
+        targets = _numbers(name, targets, "targets")
+        if not np.isfinite(targets).all():
+            raise DataError(f"{name}: a target is NaN or infinity; remove its sample")
+        return Split(inputs, targets)
     if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= classes:
         raise DataError(
             f"{name}: targets are {targets.dtype} from {targets.min()} to {targets.max()}; expected integers from 0 to "
             f"{classes - 1}, the indices of the {classes} labels"
         )
     return Split(inputs, targets.astype(np.min_scalar_type(classes - 1)))
+
+
+def _numbers(name: str, array: Array, what: str) -> Array:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: {what} are {array.dtype}; expected numbers")
+    # What float32 cannot hold becomes infinite, which is refused.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

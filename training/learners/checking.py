@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from .. import frameworks
-from ..datasets import Dataset
+from ..datasets import Array, Dataset
 from ..errors import UsageError
 from ..recipe import KerasRecipe
-from ..user_errors import described
+from ..user_errors import calling
 from . import regularize
 
 # Of float32 probabilities that a softmax normalised.
@@ -16,25 +16,27 @@ _TOLERANCE = 1e-3
 
 
 def check(recipe: KerasRecipe, dataset: Dataset) -> None:
-    """Builds a recipe's network and computes two samples.
+    """Builds a recipe's network, augments two samples and computes them.
 
     Raises:
-        UsageError: it cannot be built, or its input or output is not what `KerasRecipe.build` describes.
+        UsageError: the user's program fails, or the network's input or output is not what `KerasRecipe.build` says.
     """
-    model = _build(recipe, dataset)
+    samples = dataset.train.inputs[:2]
+    with calling(recipe.build, f"{recipe.name}'s network"):
+        model = regularize.build(recipe, len(dataset.labels))
+    _check_model(recipe, model)
     _check_input(recipe, model, dataset)
-    outputs = np.asarray(model.predict(dataset.train.inputs[:2], verbose=0))
+    if recipe.initialize is not None:
+        with calling(recipe.initialize, f"{recipe.name}'s initialize"):
+            recipe.initialize(model, dataset.train.inputs)
+    if recipe.augmentation is not None:
+        with calling(recipe.augmentation, f"{recipe.name}'s augmentation"):
+            _check_augmented(recipe, recipe.augmentation(), samples)
+    outputs = np.asarray(model.predict(samples, verbose=0))
     _check_output(recipe, outputs, dataset)
 
 
-def _build(recipe: KerasRecipe, dataset: Dataset) -> Any:
-    try:
-        model = regularize.build(recipe, len(dataset.labels))
-    except UsageError:
-        raise
-    except Exception as error:  # whatever the user's program raises
-        file = getattr(getattr(recipe.build, "__code__", None), "co_filename", recipe.name)
-        raise UsageError(f"{described(error, file)}; correct {recipe.name}'s network") from error
+def _check_model(recipe: KerasRecipe, model: Any) -> None:
     keras = frameworks.load().keras
     if not isinstance(model, keras.Model):
         raise UsageError(f"{recipe.name}: build returns a {type(model).__name__}; expected a Keras model")
@@ -44,7 +46,21 @@ def _build(recipe: KerasRecipe, dataset: Dataset) -> Any:
         raise UsageError(
             f"{recipe.name}: its network has {counts[0]} inputs and {counts[1]} outputs; expected one each"
         )
-    return model
+
+
+def _check_augmented(recipe: KerasRecipe, layers: list[Any], samples: Array) -> None:
+    keras = frameworks.load().keras
+    layer = keras.layers.Layer
+    if not isinstance(layers, list) or not all(isinstance(each, layer) for each in layers):
+        raise UsageError(f"{recipe.name}: augmentation returns {layers!r}; expected a list of Keras layers")
+    augmented: Any = samples.astype(np.float32)
+    for each in layers:
+        augmented = each(augmented, training=True)
+    if tuple(augmented.shape) != samples.shape:
+        raise UsageError(
+            f"{recipe.name}: augmentation makes {[None, *augmented.shape[1:]]} of {[None, *samples.shape[1:]]}; "
+            f"the shape must stay"
+        )
 
 
 def _check_input(recipe: KerasRecipe, model: Any, dataset: Dataset) -> None:
@@ -76,7 +92,8 @@ def _check_output(recipe: KerasRecipe, outputs: np.ndarray[Any, Any], dataset: D
     if not classes:
         return
     sums = outputs.sum(axis=1) if not single else np.ones(len(outputs))
-    if outputs.min() < 0 or outputs.max() > 1 or np.abs(sums - 1).max() > _TOLERANCE:
+    # NaN is in no range.
+    if not (outputs.min() >= 0 and outputs.max() <= 1 and np.abs(sums - 1).max() <= _TOLERANCE):
         activation = "sigmoid" if single else "softmax"
         raise UsageError(
             f"{recipe.name}: its network's outputs are not probabilities ({', '.join(f'{x:.3g}' for x in outputs[0])} "

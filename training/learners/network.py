@@ -11,9 +11,10 @@ import numpy as np
 
 from .. import frameworks
 from ..datasets import Array, Dataset, Split, hold_out
+from ..errors import UsageError
 from ..measuring.calibrate import are_enough, divide_logits, find_temperature
 from ..progress import TrainingProgress, say
-from ..recipe import KerasRecipe, Optimizer
+from ..recipe import KerasRecipe
 from ..report import Layer
 from ..running.checkpoint import Checkpoint
 from ..running.runs import MODEL
@@ -93,7 +94,7 @@ def fit(recipe: KerasRecipe, dataset: Dataset, checkpoint: Checkpoint | None = N
         checkpoint: keeps each epoch and is resumed from, or None.
 
     Raises:
-        UsageError: the network cannot be regularised as the recipe says.
+        UsageError: the network cannot be regularised as the recipe says, or Keras does not take its optimizer's values.
         SourceError: the checkpoint is damaged.
         WriteError: the checkpoint cannot be written.
         DivergedError: the loss became NaN or infinite.
@@ -156,7 +157,7 @@ class _Learner:
             metrics.append(keras.metrics.MeanMetricWrapper(keras.losses.get(loss), name=_LABELS_LOSS))
         # Steps on a few rows are faster than a return to Python after each.
         together = _STEPS_TOGETHER if self.recipe.repeats > 1 else 1
-        optimizer = _optimizer(self.recipe.optimizer, steps)
+        optimizer = optimizer_of(self.recipe, steps)
         self.augmented.compile(optimizer=optimizer, loss=loss, metrics=metrics, steps_per_execution=together)
 
     def fit(self, train: Split, held_out: Split, checkpoint: Checkpoint | None = None) -> dict[str, list[float]]:
@@ -287,8 +288,13 @@ def _batches(inputs: Array, targets: Array, size: int, *, shuffled: bool = False
     return batches.with_options(options)
 
 
-def _optimizer(optimizer: Optimizer, steps: int) -> Any:
-    keras = frameworks.load().keras
+def optimizer_of(recipe: KerasRecipe, steps: int) -> Any:
+    """Returns Keras's optimizer for a run of so many steps.
+
+    Raises:
+        UsageError: Keras does not take the recipe's values.
+    """
+    keras, optimizer = frameworks.load().keras, recipe.optimizer
     rate: Any = optimizer.learning_rate
     if optimizer.schedule == "cosine":
         warmup_steps = round(steps * optimizer.warmup)
@@ -300,7 +306,14 @@ def _optimizer(optimizer: Optimizer, steps: int) -> Any:
         )
     averaging = {} if optimizer.averaging is None else {"use_ema": True, "ema_momentum": optimizer.averaging}
     config = {"learning_rate": rate, **averaging, **optimizer.options}
-    return keras.optimizers.get({"class_name": optimizer.name, "config": config})
+    try:
+        return keras.optimizers.get({"class_name": optimizer.name, "config": config})
+    except Exception as error:  # whatever Keras's optimizers raise for values that they do not take
+        values = ", ".join(f"{name}={value}" for name, value in optimizer.options.items())
+        raise UsageError(
+            f"{recipe.name}: Keras does not take the optimizer {optimizer.name}({values}): "
+            f"{str(error).splitlines()[0]}; correct its values"
+        ) from error
 
 
 def _calibrate(model: Any, held_out: Split) -> float:

@@ -82,7 +82,8 @@ class Networks(Learner[KerasRecipe]):
                 )
 
     def check_data(self, recipe: KerasRecipe, dataset: Dataset) -> None:
-        """Checks that early stopping has held-out samples."""
+        """Checks that early stopping has held-out samples, and that Keras takes the optimizer's values."""
+        network.optimizer_of(recipe, steps=1)
         if recipe.regularization.patience is not None and not len(hold_out(dataset.train, recipe.held_out)[1]):
             raise UsageError(
                 f"--early-stopping needs held-out samples, but {recipe.held_out:.0%} of {len(dataset.train)} training "

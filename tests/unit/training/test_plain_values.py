@@ -1,5 +1,7 @@
 """Every plain value of a recipe can be changed by its path, and is checked."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,11 @@ def changed(recipe: str, **values: Any) -> Any:
 def test_a_recipe_with_its_own_values_is_the_same_recipe(recipe: Any) -> None:
     values = {path: plain.value for path, plain in plain_values.listed(recipe).items() if plain.value is not None}
     assert overrides.apply(recipe, values) == recipe
+
+
+@pytest.mark.parametrize("recipe", zoo.recipes(), ids=lambda recipe: recipe.name)
+def test_the_zoos_values_are_of_their_types(recipe: Any) -> None:
+    plain_values.check(recipe)
 
 
 def test_settings_have_what_can_be_chosen_and_no_claims() -> None:
@@ -62,6 +69,10 @@ def test_the_optimizers_other_arguments_are_keras_own() -> None:
     assert changed("mnist-cnn", optimizer__beta_1="0.8").optimizer.options["beta_1"] == 0.8
     recipe = changed("cifar10", optimizer__name="adam")
     assert (recipe.optimizer.name, sorted(recipe.optimizer.options)) == ("adam", ["weight_decay"])
+    # Keras refuses an integer.
+    assert repr(changed("cifar10", optimizer__momentum="0").optimizer.options["momentum"]) == "0.0"
+    with pytest.raises(UsageError, match=r"--set optimizer\.nesterov maybe: it should be a valid boolean"):
+        changed("cifar10", optimizer__nesterov="maybe")
     with pytest.raises(
         UsageError, match=r"mnist-cnn has no optimizer\.beta_3 to choose; did you mean .*optimizer\.bet"
     ):
@@ -72,6 +83,15 @@ def test_the_optimizers_other_arguments_are_keras_own() -> None:
     with pytest.raises(UsageError) as raised:
         changed("cifar10", optimizer__momenta="0.8")
     assert str(raised.value).count("optimizer.momentum") == 1
+
+
+@pytest.mark.slow
+def test_what_keras_refuses_together_is_refused_before_training(pixelserve: Callable[..., Any], tmp_path: Path) -> None:
+    both = ("--set", "optimizer.clipnorm=1", "--set", "optimizer.clipvalue=1")
+    ran = pixelserve("train", "iris", *both, "--run-dir", tmp_path / "run")
+    assert ran.exit_code == 2
+    assert "iris: Keras does not take the optimizer adam(clipnorm=1, clipvalue=1): Only one of" in ran.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,32 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
         ("x = 1\nimport not_there\n", r"my_recipe\.py, line 2: ModuleNotFoundError: No module named 'not_there'"),
         ("x = 1\n\ny = (\n", r"my_recipe\.py, line 3: SyntaxError: '\(' was never closed"),
         ("def f():\n    return 1 / 0\n\nf()\n", r"my_recipe\.py, line 2: ZeroDivisionError"),
+        ("import sys\nsys.exit('bye')\n", r"my_recipe\.py, line 2: SystemExit: bye; correct the recipe"),
         (PROLOGUE + "RECIPE = KerasRecipe(name='mine')\n", r"my_recipe\.py, line 2: TypeError: .*missing"),
         (
             PROLOGUE + "build = print\n" + MADE.replace("mine", "my digits"),
             'the recipe\'s name is "my digits"; expected',
         ),
         (PROLOGUE + "build = print\n" + MADE.replace("mine", "mnist-cnn"), "mnist-cnn is that of a recipe in the zoo"),
+        *(
+            (PROLOGUE + "build = print\n" + MADE.replace("epochs=1", given), f"the recipe mine: {message}")
+            for given, message in (
+                ("epochs=-1", "epochs=-1: it should be greater than or equal to 1"),
+                ("epochs=1.5", r"epochs=1\.5: it should be a valid integer"),
+                ("epochs='3'", "epochs='3': it should be a valid integer"),
+                ("epochs=1, optimizer='adam'", r"optimizer='adam': it should be Optimizer\(…\)"),
+                ("epochs=1, optimizer=None", r"optimizer=None: it should be Optimizer\(…\)"),
+                ("epochs=1, ensemble='bagging'", r"ensemble='bagging': it should be Ensemble\(…\)"),
+                ("epochs=1, loss='mse'", "loss='mse': it should be 'sparse_categorical_crossentropy', "),
+                ("epochs=1, augmentation=[]", r"augmentation=\[\]: it should be callable"),
+                ("epochs=1, held_out=1.5", r"held_out=1\.5: expected a share between 0 and 1, or a whole number"),
+            )
+        ),
+        (
+            "from pixelserve_training import KerasRecipe, Optimizer\nbuild = print\n"
+            + MADE.replace("epochs=1", "optimizer=Optimizer(learning_rate=-1), epochs=1"),
+            r"the recipe mine: optimizer\.learning_rate=-1: it should be greater than 0",
+        ),
     ],
 )
 def test_a_file_that_defines_no_recipe_is_refused(write: Callable[[str], Path], text: str, message: str) -> None:
@@ -99,6 +119,28 @@ def test_a_file_may_import_what_lies_beside_it(write: Callable[[str], Path], tmp
         (network().replace('"mnist"', '"minst"'), 'there is no data set "minst"; there are: and, blood-fat'),
         (network().replace('dataset="mnist"', "dataset=dict"), "own data is a dict; expected a Dataset"),
         (network().replace("epochs=1", 'loss="mean_squared_error", epochs=1'), "mean_squared_error does not fit MNIST"),
+        (network(activation="lambda x: x * float('nan')"), "outputs are not probabilities (nan, "),
+        (
+            network().replace('"mnist"', "lambda: {}['digits']").replace("build=", "\n  build="),
+            "my_recipe.py, line 10: KeyError: 'digits'; correct the recipe's data",
+        ),
+        *(
+            (PROLOGUE.replace("\n", ", Optimizer\n") + network().replace("epochs=1", f"epochs=1, {given}"), message)
+            for given, message in (
+                ('optimizer=Optimizer("sgdd")', "mine: Keras does not take the optimizer sgdd(): "),
+                (
+                    'optimizer=Optimizer("sgd", options={"momentun": 0.9})',
+                    "mine: Keras does not take the optimizer sgd(momentun=0.9): Argument(s) not recognized: ",
+                ),
+                ("initialize=lambda model: None", "TypeError: <lambda>() takes 1 positional argument but 2 were given"),
+                ("augmentation=lambda: 1 / 0", "ZeroDivisionError: division by zero; correct mine's augmentation"),
+                ("augmentation=lambda: [1]", "mine: augmentation returns [1]; expected a list of Keras layers"),
+                (
+                    "augmentation=lambda: [__import__('keras').layers.Resizing(20, 20)]",
+                    "mine: augmentation makes [None, 20, 20, 1] of [None, 28, 28, 1]; the shape must stay",
+                ),
+            )
+        ),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_before_it_is_trained(
@@ -138,11 +180,21 @@ def test_a_run_is_not_resumed_with_another_file(
         ((np.zeros((2, 3)), np.zeros((2, 1), int)), ("a", "b"), r"targets are \[2, 1\]"),
         ((np.zeros((2, 3)), np.array([0, 2])), ("a", "b"), "int64 from 0 to 2; expected integers from 0 to 1"),
         ((np.zeros((2, 3)), np.zeros(2)), ("a", "b"), "targets are float64"),
+        ((np.array([["1", "x"]]), np.zeros(1, int)), ("a", "b"), "samples are <U1; expected numbers"),
+        ((np.full((1, 2), 1e39), np.zeros(1, int)), ("a", "b"), "a sample has NaN or infinity"),
+        ((np.zeros((2, 3)), np.array([1, np.nan])), (), "a target is NaN or infinity"),
+        ((np.zeros((2, 3)), np.array(["1", "2"])), (), "targets are <U1; expected numbers"),
+        ((np.zeros((2, 3)), np.zeros(2, int)), ("a", "a"), "a label is given twice in a, a"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(train: Any, labels: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         datasets.from_arrays("mine", train, labels=labels)
+
+
+def test_as_many_features_are_named_as_there_are_columns() -> None:
+    with pytest.raises(DataError, match=r"2 names of features for samples \[3\]; name each column"):
+        datasets.from_arrays("mine", (np.zeros((2, 3)), np.zeros(2)), features=("x", "y"))
 
 
 def test_splits_of_other_shapes_are_refused() -> None:
