@@ -196,6 +196,10 @@ def test_pixels_of_another_size_and_colour_are_prepared_as_a_servers(tmp_path: P
         ({"x": X[:, 0, 0], "y": Y}, r"the train pictures have the shape \[6, 3\]; expected"),
         ({"x": X[..., :2], "y": Y}, r"the shape \[6, 10, 12, 2\]; expected"),
         ({"x": X, "y": Y[:3]}, r"the train labels are int64 \[3\]; expected a number or a name for each of 6"),
+        (
+            {"x": X * np.nan, "y": Y},
+            r"the train pictures are float64 from nan to nan; expected levels of 0 to 255",
+        ),
         ({"x": X / 255, "y": Y}, r"the train pictures are float64 from 0 to 1; expected levels of 0 to 255"),
         ({"x": X, "y": Y, "classes": np.array(["cat"])}, r"a label is 1; classes has names for 0 to 0"),
         ({"x": X, "y": Y * 0}, r"the only label is 0; expected at least two"),

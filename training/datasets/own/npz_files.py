@@ -90,7 +90,9 @@ def _check(file: Path, split: str, x: Array, y: Array) -> None:
             f"--images {file}: the {split} labels are {y.dtype} {list(y.shape)}; expected a number or a name for each "
             f"of {len(x):,} pictures"
         )
-    if x.dtype.kind not in "uif" or x.min() < 0 or x.max() > _WHITE or (x.dtype.kind == "f" and x.max() <= 1):
+    # NaN is in no range.
+    is_of_levels = x.dtype.kind in "uif" and x.min() >= 0 and x.max() <= _WHITE
+    if not is_of_levels or (x.dtype.kind == "f" and x.max() <= 1):
         raise DataError(
             f"--images {file}: the {split} pictures are {x.dtype} from {x.min():g} to {x.max():g}; expected levels of "
             f"0 to 255: do not scale them"
