@@ -119,6 +119,16 @@ class Checkpoint:
         self._trained_before_s = self.state.training_s
         self._started_s = time.monotonic()
 
+    def check_writable(self) -> None:
+        """Checks that epochs can be kept, before there is anything to lose.
+
+        Raises:
+            WriteError: the folder cannot be made.
+        """
+        with self._writing():
+            pass
+        self.tidy()
+
     def note(self, *, folds: tuple[float, ...]) -> None:
         """Records a cross-validation's result, which is saved with the next epoch."""
         self.state = self.state.model_copy(update={"folds": folds})
@@ -197,9 +207,8 @@ class Checkpoint:
             self.folder.mkdir(parents=True, exist_ok=True)
             yield
         except OSError as error:
-            raise WriteError(
-                f"{self.folder} cannot be written: {reason(error)}; make room, then resume from the last saved state"
-            ) from error
+            remedy = "then resume from the last saved state" if self.state.is_kept else "or give another place"
+            raise WriteError(f"{self.folder} cannot be written: {reason(error)}; make room, {remedy}") from error
 
 
 def folder_of(run: Path) -> Path:

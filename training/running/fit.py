@@ -180,6 +180,7 @@ def describe(
 
 
 def _run(job: Job) -> TrainingRun:
+    job.checkpoint.check_writable()
     validation = _cross_validate(job)
     job.checkpoint.start()
     trained = learners.fit(job.recipe, job.dataset, job.checkpoint)

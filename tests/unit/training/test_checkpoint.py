@@ -33,6 +33,15 @@ def test_nothing_is_there_before_the_first_epoch(checkpoint: Checkpoint) -> None
     assert checkpoint.best_model is None
 
 
+def test_it_can_be_checked_that_epochs_can_be_kept(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.check_writable()
+    assert names(tmp_path) == []
+    # The system makes no folders there, not even for root.
+    other = Checkpoint(Path("/proc/run"), checkpoint.state)
+    with pytest.raises(WriteError, match=r"/proc/run.partial cannot be written: .*; make room, or give another place"):
+        other.check_writable()
+
+
 def test_the_last_epoch_and_the_best_one_are_kept(checkpoint: Checkpoint) -> None:
     for loss in (0.5, 0.1, 0.3):
         keep(checkpoint, loss=loss / 2, val_accuracy=0.5, val_loss=loss)

@@ -73,6 +73,12 @@ def test_a_run_folder_that_exists_is_refused_before_training(
     )
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_training(pixelserve: Command) -> None:
+    ran = pixelserve("train", "iris", "--run-dir", "/proc/run")
+    assert ran.exit_code == 1
+    assert ran.err.startswith("pixelserve: /proc/run.partial cannot be written: ")
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_writes_nothing(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
