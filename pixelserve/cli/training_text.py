@@ -16,9 +16,10 @@ def lines(run: Any) -> Iterator[str]:
     for split, figures in run.figures.items():
         yield f"{split} {_figure(run, split, figures)}"
     if run.chosen_by is not None and run.split != "test":
+        unseen, option = ("the test split", "--split test") if run.has_test else ("new samples", "--samples FILE.npz")
         yield (
-            f"these are figures of {run.chosen_by}: this network learned those samples as well, so only the test split "
-            f"can measure it, once it is exported: pixelserve evaluate {run.recipe.name} --split test"
+            f"these are figures of {run.chosen_by}: this network learned those samples as well, so only {unseen} "
+            f"can measure it, once it is exported: pixelserve evaluate {run.recipe.name} {option}"
         )
     yield f"wrote {run.folder}; next: pixelserve export {run.folder} --to models"
 

@@ -76,16 +76,19 @@ class Dataset:
     target: str = ""
     """The name of the value that a regression predicts, with its unit; empty for classes."""
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split: small tables have too few samples, and a user's own data may have none."""
+        return self.test is not self.train
+
     def quoted(self, held_out: float) -> tuple[SplitName, Split]:
         """Returns the split for the figures of a run, with its name: test unless it is sealed, else the held-out part.
 
         Args:
             held_out: the share of the training split that the run held out, a fraction of 1; with 0, the figures of a
-                data set whose test split is sealed are those of the training samples.
+                data set whose test split is sealed, or that has none, are those of the training samples.
         """
-        if self.test is self.train:
-            return "training", self.train
-        if not self.sealed:
+        if self.has_test and not self.sealed:
             return "test", self.test
         unseen = hold_out(self.train, held_out)[1]
         return ("validation", unseen) if len(unseen) else ("training", self.train)

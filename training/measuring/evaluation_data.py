@@ -131,7 +131,7 @@ def _split_of_card(version: Published, dataset: Dataset) -> str:
 
 def _samples(version: Published, dataset: Dataset, split: str) -> tuple[str, Split]:
     if split == "test":
-        if dataset.test is dataset.train:
+        if not dataset.has_test:
             raise UsageError(f"{dataset.name} has no test split, for it has too few samples; omit --split")
         return split, dataset.test
     if split == "training":

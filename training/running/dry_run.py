@@ -74,7 +74,7 @@ def describe(job: Job) -> DryRun:
     splits = {"training": learned}
     if len(held_out):
         splits["held-out"] = held_out
-    if dataset.test is not dataset.train:
+    if dataset.has_test:
         splits["test"] = dataset.test
     batch, repeats = getattr(recipe, "batch_size", None), getattr(recipe, "repeats", 1)
     steps = math.ceil(len(learned) * repeats / batch) if batch else None

@@ -43,6 +43,8 @@ class TrainingRun:
     """Whether it learned a user's own pictures, to which the recipe's claim does not apply."""
     chosen_by: runs.ChosenBy | None = None
     """For a final run, the run that chose its settings."""
+    has_test: bool = True
+    """Whether its data set has a test split."""
     cross_validation: CrossValidation | None = None
     """The cross-validation, or None."""
 
@@ -190,7 +192,7 @@ def _run(job: Job) -> TrainingRun:
     figures = _figures(job, trained, scores, validation)
     metrics = _metrics(figures) | {"temperature": trained.temperature, "training_s": round(training_s, 1)}
     metrics |= _of_folds(validation)
-    run = TrainingRun(job.recipe, job.folder, figures, training_s, job.own, job.settings.chosen_by, validation)
+    run = _result(job, figures, training_s, validation)
     report = run_report.gather(
         *(job.recipe, job.settings, trained, job.dataset, metrics),
         # Nothing is drawn of a model that learned all samples.
@@ -215,7 +217,18 @@ def _run(job: Job) -> TrainingRun:
 def _finished(job: Job) -> TrainingRun:
     """Returns a run that an earlier command finished, from its folder."""
     figures, training_s = runs.read_figures(job.folder), runs.read_metric(job.folder, "training_s")
-    return TrainingRun(job.recipe, job.folder, figures, float(training_s), job.own, job.settings.chosen_by)
+    return _result(job, figures, float(training_s))
+
+
+def _result(
+    job: Job, figures: dict[str, Figures], training_s: float, validation: CrossValidation | None = None
+) -> TrainingRun:
+    return TrainingRun(
+        *(job.recipe, job.folder, figures, training_s, job.own),
+        chosen_by=job.settings.chosen_by,
+        has_test=job.dataset.has_test,
+        cross_validation=validation,
+    )
 
 
 def _cross_validate(job: Job) -> CrossValidation | None:
@@ -246,7 +259,7 @@ def _predict(job: Job, trained: Trained) -> dict[str, tuple[Split, Array]]:
     """Returns the evaluated splits, each with the model's outputs: the one to quote, and the held-out samples."""
     recipe, dataset = job.recipe, job.dataset
     splits: dict[str, Split] = dict([dataset.quoted(recipe.held_out)])
-    if dataset.sealed and "training" in splits and (job.choice is not None or recipe.folds):
+    if "training" in splits and (job.choice is not None or recipe.folds):
         # The figures are of other networks, which did not learn these samples.
         return {}
     if len(held_out := hold_out(dataset.train, recipe.held_out)[1]):

@@ -101,6 +101,23 @@ def test_a_final_run_says_whose_figures_it_has(train: Command, choice: Path) -> 
     assert "pixelserve evaluate small --split test" in ran.out
 
 
+def test_data_without_a_test_split_is_measured_by_new_samples(pixelserve: Command, tmp_path: Path) -> None:
+    """A network that held half of four samples out is not measured on what it learned, and neither is its final one."""
+    choice, folder = tmp_path / "choice", tmp_path / "run"
+    chose = pixelserve("train", "xor", "--hold-out", 0.5, "--epochs", 1, "--run-dir", choice)
+    assert "which it learned" not in chose.out
+    assert chose.out.startswith("validation accuracy ")
+    ran = pixelserve("train", "xor", "--final", choice, "--run-dir", folder, "--json")
+    assert (json.loads(ran.out)["split"], json.loads(ran.out)["samples"]) == ("validation", 2)
+    again = pixelserve("train", "xor", "--final", choice, "--run-dir", folder, "--resume")
+    assert "so only new samples can measure it, once it is exported: pixelserve evaluate xor --samples FI" in again.out
+    for run in (choice, folder):
+        assert pixelserve("export", run, "--name", run.name, "--to", tmp_path / "models").exit_code == 0
+        evaluation = read_card(tmp_path / "models" / run.name / "1" / "card.json").evaluation
+        assert evaluation is not None
+        assert (evaluation.split, evaluation.samples) == ("validation", 2)
+
+
 def test_the_chosen_temperature_divides_the_final_networks_logits(choice: Path, keras: Any) -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])

@@ -12,7 +12,7 @@ def test_a_gates_four_rows_are_learned_from_and_measured_on(name: str, outputs: 
     assert dataset.train.inputs.dtype == np.float32
     assert dataset.train.inputs.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert dataset.train.targets.tolist() == outputs
-    assert dataset.quoted(held_out=0.25) == ("training", dataset.train)
+    assert dataset.quoted(held_out=0.0) == ("training", dataset.train)
 
 
 def test_gates_with_the_same_rows_have_hashes_of_their_own() -> None:
@@ -44,7 +44,13 @@ def test_figures_are_of_held_out_samples_unless_the_test_split_is_free_to_read()
     name, split = dataset.quoted(held_out=0.25)
     assert (name, len(split)) == ("validation", 30)
     assert dataset.quoted(held_out=0.0) == ("training", dataset.train)
-    assert replace(dataset, sealed=False).quoted(held_out=0.25) == ("test", dataset.test)
+    free = replace(dataset, sealed=False)
+    assert free.quoted(held_out=0.25) == ("test", dataset.test)
+    without = replace(free, test=free.train)
+    assert (without.has_test, free.has_test) == (False, True)
+    name, split = without.quoted(held_out=0.25)
+    assert (name, len(split)) == ("validation", 30)
+    assert without.quoted(held_out=0.0) == ("training", dataset.train)
 
 
 @pytest.mark.slow
