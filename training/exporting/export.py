@@ -12,6 +12,7 @@ from pixelserve.golden import Golden
 from pixelserve.imaging import golden as golden_pictures
 
 from .. import datasets, zoo
+from ..datasets import hold_out
 from ..errors import SourceError, UsageError
 from ..measuring.challenge import Decision, Unseen
 from ..measuring.published import Published
@@ -113,7 +114,8 @@ def export_run(run: Path, target: Target, *, data_dir: Path | None) -> Exported:
         largest = max(1.0, float(np.abs(dataset.train.targets).max()))
         target = replace(target, tolerance=(target.tolerance or default_tolerance(target.precision)) * largest)
     # Like every choice, ranges are chosen on data that no figure is measured on.
-    calibration = Calibration.choose({model.inputs[0].name: dataset.train.inputs}, "train")
+    learned = hold_out(dataset.train, settings.held_out)[0]
+    calibration = Calibration.choose({model.inputs[0].name: learned.inputs}, "train")
     return _export(
         *(slot, source, model, samples, origin, target),
         calibration=calibration,

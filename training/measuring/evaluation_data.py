@@ -10,6 +10,7 @@ from ..datasets import Dataset, Split, hold_out
 from ..errors import SamplesError, UsageError
 from ..exporting.evidence import check_range, labelled_output
 from ..exporting.samples import read_samples, read_targets
+from ..running import kept
 from ..runtime import Array
 from .published import Published
 
@@ -79,6 +80,8 @@ def from_dataset(version: Published, data_dir: Path | None, split: str | None = 
 def from_file(version: Published, path: Path) -> EvaluationData:
     """Returns the samples of an .npz file: inputs x and labels y, or for a regression values y.
 
+    Those that a run kept are of its data set, so a card's figures can be compared with theirs.
+
     Raises:
         SamplesError: the file is unreadable, has no labels, or does not fit the model; or the model has no labels.txt.
     """
@@ -88,15 +91,16 @@ def from_file(version: Published, path: Path) -> EvaluationData:
             f"{version.folder.parent}: no labels.txt beside the version; write one, with one class label per line"
         )
     samples = read_samples(path, version.model, names=version.labels if classifies else ())
-    source = DataSet(name=path.name, sha256=sha256_of(path))
+    sha256, split = kept.origin(path) or (sha256_of(path), "samples")
+    source = DataSet(name=path.name, sha256=sha256)
     if not classifies:
         targets = read_targets(path, samples.count)
-        return EvaluationData(samples.inputs, targets, (), _output(version, ()), source, split="samples")
+        return EvaluationData(samples.inputs, targets, (), _output(version, ()), source, split)
     if samples.labels is None:
         raise SamplesError(f"{path}: no array y with the samples' labels, which are needed to measure; add it")
     check_range(samples.labels, version.labels)
     output = _output(version, version.labels)
-    return EvaluationData(samples.inputs, samples.labels, version.labels, output, source, split="samples")
+    return EvaluationData(samples.inputs, samples.labels, version.labels, output, source, split)
 
 
 def known_dataset(version: Published) -> str:

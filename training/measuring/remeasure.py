@@ -51,6 +51,8 @@ class Remeasured:
         card, source = self.version.card, self.data.dataset
         if card.evaluation is None or card.dataset is None:
             return "its card holds no figures"
+        if card.evaluation.choice_run is not None and self.data.split != "test":
+            return "its card has the figures of another network, of the run that chose its settings"
         if source.sha256 != card.dataset.sha256:
             return f"{source.name} is other data than its card's {card.dataset.name}, by the hash"
         if card.evaluation.split != self.data.split:
