@@ -46,10 +46,11 @@ def is_run(path: Path) -> bool:
     Raises:
         SourceError: the run is unfinished, or the folder holds several.
     """
-    if (path / checkpoint.STATE).is_file():
+    unfinished = path if path.exists() else checkpoint.folder_of(path)
+    if (unfinished / checkpoint.STATE).is_file():
         raise SourceError(
-            f"{path} is an unfinished run: finish it with pixelserve train --resume, or export the .keras file in it "
-            f"with --name and --labels"
+            f"{unfinished} is an unfinished run: finish it with pixelserve train --resume, or export the .keras file "
+            f"in it with --name and --labels"
         )
     if runs.holds_seeds(path):
         raise SourceError(
@@ -178,7 +179,8 @@ def export_file(
         ParityError: the exported model computes something else than the original.
     """
     if target.name is None:
-        raise UsageError(f"{path}: name the model with --name")
+        missing = SourceError(f"{path}: no such file or folder")
+        raise UsageError(f"{path}: name the model with --name") if path.exists() else missing
     slot = _slot(target, target.name)
     names = read_labels(labels) if labels is not None else ()
     is_onnx = sources.is_onnx(path)

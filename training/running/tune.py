@@ -116,6 +116,11 @@ def tune(
     # Out of reach: no choice may depend on it.
     dataset = replace(dataset, test=dataset.train)
     chosen = job.with_share(chosen, dataset)
+    if not len(hold_out(dataset.train, chosen.held_out)[1]):
+        raise UsageError(
+            f"{chosen.name}: values are compared on held-out samples, but {chosen.held_out:.0%} of "
+            f"{len(dataset.train)} training samples is none; hold out more, such as --set held_out=0.5"
+        )
     ranges = search_space.read(space, chosen) if space else search_space.default(chosen, dataset)
     learners.of(chosen).check_data(chosen, dataset)
     if not isinstance(found.dataset, str) or recipe.endswith(".py"):

@@ -563,7 +563,7 @@ def test_a_bad_pixel_scale_is_refused(pixelserve: Command, own: Own, tmp_path: P
 
 
 def test_an_error_is_one_sentence_without_a_traceback(pixelserve: Command, tmp_path: Path) -> None:
-    ran = pixelserve("export", tmp_path / "missing.keras", "--name", "own", "--to", tmp_path / "models")
+    ran = pixelserve("export", tmp_path / "missing.keras", "--to", tmp_path / "models")
     assert ran.exit_code == SourceError.exit_code
     assert ran.err.splitlines()[-1] == f"pixelserve: {tmp_path / 'missing.keras'}: no such file or folder"
     assert issubclass(SourceError, TrainingError)

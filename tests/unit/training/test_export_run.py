@@ -157,10 +157,11 @@ def test_other_data_than_the_run_was_trained_on_is_refused(
         export_run(run_folder, Target(tmp_path / "models"), data_dir=other)
 
 
-def test_an_unfinished_run_is_not_exported(pixelserve: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["run.partial", "run"])
+def test_an_unfinished_run_is_not_exported(named: str, pixelserve: Command, tmp_path: Path) -> None:
     (tmp_path / "run.partial").mkdir()
     (tmp_path / "run.partial" / "state.json").write_text("{}")
-    ran = pixelserve("export", tmp_path / "run.partial", "--to", tmp_path / "models")
+    ran = pixelserve("export", tmp_path / named, "--to", tmp_path / "models")
     assert ran.exit_code == 2
     assert "run.partial is an unfinished run: finish it with pixelserve train --resume" in ran.err
 

@@ -104,6 +104,12 @@ def test_the_command_prints_the_line_that_trains_with_the_best_values(pixelserve
     assert "trial" in pixelserve("tune", "mnist-mlp", *options, *space).out
 
 
+def test_a_table_too_small_to_hold_samples_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"xor: values are compared on held-out samples, but 10% of 4 .* is none"):
+        tune.tune("xor", trials=1, data_dir=None, fixed={}, study=tmp_path / "study")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ranges_are_read_with_the_types_of_the_recipe() -> None:
     recipe = zoo.find("mnist-mlp")
     texts = ["optimizer.learning_rate=1e-4..1e-1:log", "epochs=1..9", "optimizer.name=adam,rmsprop"]
