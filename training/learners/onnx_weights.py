@@ -1,9 +1,11 @@
 """Reads the weights of an exported network back into its recipe's network, and proves that they compute the same.
 
-An export folds batch normalisation into convolutions. The kernels are taken as they are, and the normalisation after
-each passes its input on, plus the bias.
+An export folds batch normalisation into convolutions, but for a shift between a pooling and a SiLU
+(`exporting.folding`), and not into dense layers. So the kernels are taken with all factors and shifts that follow, and
+the normalisation after each passes its input on, plus the bias.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +61,11 @@ def _find(path: Path) -> Path:
     return file
 
 
-def _kernels(graph: Any) -> list[tuple[Array, Array | None]]:
+def _kernels(graph: Any) -> list[tuple[Array, Array]]:
     """Returns the kernels in Keras's order of axes, each with its bias, in the order of the graph, each once."""
     stored = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    # A MatMul's bias is added by the next node.
-    added = {node.input[0]: node.input[1] for node in graph.node if node.op_type == "Add"}
-    found: dict[str, tuple[Array, Array | None]] = {}
+    users = {node.input[0]: node for node in graph.node if node.op_type in ("MaxPool", "Mul", "Add")}
+    found: dict[str, tuple[Array, Array]] = {}
     for node in graph.node:
         if node.op_type not in ("Conv", "MatMul", "Gemm") or len(node.input) < 2 or node.input[1] not in stored:
             continue
@@ -73,12 +74,31 @@ def _kernels(graph: Any) -> list[tuple[Array, Array | None]]:
             kernel = kernel.transpose(2, 3, 1, 0)
         elif any(each.name == "transB" and each.i for each in node.attribute):
             kernel = kernel.T
-        bias = node.input[2] if len(node.input) > 2 else added.get(node.output[0], "")
-        found.setdefault(node.input[1], (kernel, stored.get(bias)))
+        scale, shift = _normalization(node, users, stored, kernel.shape[-1])
+        found.setdefault(node.input[1], (kernel * scale, shift))
     return list(found.values())
 
 
-def _assigned(model: Any, kernels: list[tuple[Array, Array | None]]) -> bool:
+def _normalization(node: Any, users: Mapping[str, Any], stored: Mapping[str, Array], channels: int) -> tuple[Any, Any]:
+    """Returns the factor and the shift of each channel, float32 [channels], in a layer and the nodes after it."""
+    scale, shift = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    if len(node.input) > 2 and node.input[2] in stored:
+        shift = stored[node.input[2]]
+    after = users.get(node.output[0])
+    while after is not None:
+        if after.op_type != "MaxPool":
+            constant = stored.get(after.input[1])
+            if constant is None or constant.size not in (1, channels):
+                break
+            if after.op_type == "Mul":
+                scale, shift = scale * constant.reshape(-1), shift * constant.reshape(-1)
+            else:
+                shift = shift + constant.reshape(-1)
+        after = users.get(after.output[0])
+    return scale, shift
+
+
+def _assigned(model: Any, kernels: list[tuple[Array, Array]]) -> bool:
     """Sets a network's weights; returns False if they do not fit."""
     layers = frameworks.load().keras.layers
     with_kernels = [layer for layer in model.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
@@ -88,7 +108,6 @@ def _assigned(model: Any, kernels: list[tuple[Array, Array | None]]) -> bool:
     biases = {}
     for layer, (kernel, bias) in zip(with_kernels, kernels, strict=True):
         layer.kernel.assign(kernel)
-        bias = np.zeros(kernel.shape[-1], np.float32) if bias is None else bias
         if layer.use_bias:
             layer.bias.assign(bias)
         else:

@@ -21,6 +21,7 @@ from pixelserve_training.exporting.converters.base import Conversion, Converted,
 from pixelserve_training.exporting.converters.pooling import pool_images
 from pixelserve_training.exporting.signature import Signature, keras_signature
 from pixelserve_training.exporting.verify import compare
+from pixelserve_training.learners import backbones, onnx_weights
 from pixelserve_training.learners.mirroring import mirrored
 from pixelserve_training.recipe import KerasRecipe
 from pixelserve_training.runtime import OnnxModel
@@ -35,12 +36,16 @@ JAX = Conversion("keras-jax")
 
 
 def network(name: str) -> Any:
-    """Returns a recipe's network with random weights, as it is exported."""
+    """Returns a recipe's network with random weights and statistics, as it is exported."""
     recipe = zoo.find(name)
     assert isinstance(recipe, KerasRecipe)
     classes = {"regression": 0, "iris": 3, "and": 2, "xor": 2}
     kind = "regression" if recipe.goal.metric != "accuracy" else recipe.dataset
     model = recipe.build(classes.get(kind, 10))
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.set_weights([random.uniform(0.5, 1.5, each.shape) for each in layer.get_weights()])
     return mirrored(model) if recipe.mirrored else model
 
 
@@ -77,11 +82,18 @@ def check(signature: Signature, converted: Converted) -> OnnxModel:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_tf2onnx_keeps_what_each_recipe_computes(name: str, signatures: Mapping[str, Signature]) -> None:
+def test_tf2onnx_keeps_what_each_recipe_computes(
+    name: str, signatures: Mapping[str, Signature], tmp_path: Path
+) -> None:
     converter = converters.find("tf2onnx")
     converted = converter.convert(signatures[name], Conversion(), opset=converter.default_opset, source=name)
     check(signatures[name], converted)
     assert {"keras", "tensorflow", "tf2onnx"} <= converted.made_with.keys()
+    recipe = zoo.find(name)
+    if isinstance(recipe, KerasRecipe) and name in backbones.recipe_names():
+        # Its weights can be read back, for `train transfer --weights VERSION`; that proves it.
+        (tmp_path / "model.onnx").write_bytes(content_of(converted.model))
+        onnx_weights.read(recipe, tmp_path)
 
 
 # All networks are converted in the first test's time.

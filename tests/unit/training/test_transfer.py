@@ -192,7 +192,7 @@ def test_an_application_starts_from_a_file_of_its_weights(keras: Any, tmp_path: 
         backbones.network("mobilenet_v2", str(tmp_path / "own.weights.h5"), shape)(2, False)
 
 
-@pytest.mark.parametrize("name", ["mnist-cnn", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist-cnn", "mnist", "fashion-mnist", "cifar10"])
 def test_an_exported_versions_weights_compute_what_it_does(
     name: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
