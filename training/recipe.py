@@ -32,6 +32,8 @@ Loss = Literal[
     "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mean_squared_error"
 ]
 
+Metric = Literal["accuracy", "mean_squared_error"]
+
 CLASSIFIES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
 """The losses of networks that give a probability for each class."""
 
@@ -42,7 +44,7 @@ class Goal:
 
     bound: float
     """The minimum accuracy, a fraction of 1, or the maximum mean squared error."""
-    metric: Literal["accuracy", "mean_squared_error"] = "accuracy"
+    metric: Metric = "accuracy"
     """What is measured."""
     split: Literal["test", "validation", "cross-validation", "training"] = "test"
     """The samples it is measured on."""
@@ -70,7 +72,7 @@ class Recipe:
     parameters: int | None = None
     """Weights in the model; None: not stated."""
     goal: Goal = Goal(0.0)
-    """Its goal."""
+    """Its goal; by default there is none."""
     picture: str = ""
     """The served model's `picture` declaration (docs/pictures.md)."""
     seed: Seed = 0
@@ -232,8 +234,8 @@ class KerasRecipe(Recipe):
     repeated; None: they do not."""
     calibrated: bool = False
     """Whether probabilities are calibrated with a temperature found on held-out samples (Guo et al. 2017)."""
-    also_saved_as: tuple[str, ...] = ()
-    """Suffixes of additional model files, such as .h5."""
+    also_saved_as: tuple[Literal[".h5"], ...] = ()
+    """Suffixes of additional model files."""
     regularization: Regularization = Regularization()
     """The regularisation."""
     ensemble: Ensemble | None = None

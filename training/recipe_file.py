@@ -42,9 +42,7 @@ def find(named: str | Recipe) -> tuple[Recipe, RecipeFile | None]:
         UsageError: there is no such recipe or file, or the file does not define a recipe.
     """
     if isinstance(named, Recipe):
-        check_name(named.name, "RECIPE")
-        plain_values.check(named)
-        return named, None
+        return _checked(named, "RECIPE"), None
     if not named.endswith(".py"):
         return zoo.find(named), None
     file = read(Path(named))
@@ -88,8 +86,13 @@ def _recipe_in(module: types.ModuleType, path: Path) -> Recipe:
     kinds = " or ".join(kind.__name__ for kind in learners.kinds())
     if not isinstance(recipe, Recipe):
         raise UsageError(f"{path}: {_ATTRIBUTE} is a {type(recipe).__name__}; expected a {kinds}")
-    check_name(recipe.name, path)
+    return _checked(recipe, path)
+
+
+def _checked(recipe: Recipe, source: str | Path) -> Recipe:
+    check_name(recipe.name, source)
     plain_values.check(recipe)
+    learners.of(recipe).check(recipe)
     return recipe
 
 

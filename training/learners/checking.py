@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from pixelserve.imaging.declaration import Input, parse
+from pixelserve.imaging.words import DeclarationError
+
 from .. import frameworks
 from ..datasets import Array, Dataset
 from ..errors import UsageError
@@ -22,6 +25,7 @@ def check(recipe: KerasRecipe, dataset: Dataset) -> None:
         UsageError: the user's program fails, or the network's input or output is not what `KerasRecipe.build` says.
     """
     samples = dataset.train.inputs[:2]
+    _check_picture(recipe, samples)
     with calling(recipe.build, f"{recipe.name}'s network"):
         model = regularize.build(recipe, len(dataset.labels))
     _check_model(recipe, model)
@@ -34,6 +38,14 @@ def check(recipe: KerasRecipe, dataset: Dataset) -> None:
             _check_augmented(recipe, recipe.augmentation(), samples)
     outputs = np.asarray(model.predict(samples, verbose=0))
     _check_output(recipe, outputs, dataset)
+
+
+def _check_picture(recipe: KerasRecipe, samples: Array) -> None:
+    try:
+        if recipe.picture:
+            parse(recipe.picture, Input(samples.shape[1:], str(samples.dtype)))
+    except DeclarationError as error:
+        raise UsageError(f"{recipe.name}: its picture is {recipe.picture}: {error}") from error
 
 
 def _check_model(recipe: KerasRecipe, model: Any) -> None:
@@ -79,7 +91,8 @@ def _check_input(recipe: KerasRecipe, model: Any, dataset: Dataset) -> None:
 def _check_output(recipe: KerasRecipe, outputs: np.ndarray[Any, Any], dataset: Dataset) -> None:
     classes = len(dataset.labels)
     single = recipe.loss in ("binary_crossentropy", "mean_squared_error")
-    if single != (not classes) and not (single and classes == 2):
+    fits = {"binary_crossentropy": classes == 2, "mean_squared_error": classes in (0, 2)}.get(recipe.loss, classes > 0)
+    if not fits:
         raise UsageError(
             f"{recipe.name}: the loss {recipe.loss} does not fit {dataset.name}, which has {classes or 'no'} classes"
         )

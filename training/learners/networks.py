@@ -17,6 +17,7 @@ from .network import Network
 _LEAST_STEPS = 500
 # After this many times its memory, a moving average holds about a fiftieth of the initial weights.
 _MEMORIES = 4
+_ONE_HOT = "categorical_crossentropy"
 
 
 class Networks(Learner[KerasRecipe]):
@@ -72,18 +73,34 @@ class Networks(Learner[KerasRecipe]):
         return replace(recipe, calibrated=False)
 
     def check(self, recipe: KerasRecipe) -> None:
-        """Checks that a recipe with folds, an ensemble or balanced classes has a probability for each class."""
-        options = (("--folds", recipe.folds), ("--ensemble", recipe.ensemble), ("--balance", recipe.balance))
-        for option, value in options:
-            if value is not None and recipe.loss not in CLASSIFIES:
+        """Checks that the recipe's loss is one that its other values can be used with."""
+        of_classes = {
+            "--folds": recipe.folds,
+            "--ensemble": recipe.ensemble,
+            "--balance": recipe.balance,
+            "a teacher": recipe.teacher,
+            "calibrated": recipe.calibrated,
+            "mirrored": recipe.mirrored,
+        }
+        for name, value in of_classes.items():
+            if value and recipe.loss not in CLASSIFIES:
                 raise UsageError(
-                    f"{option} needs a recipe with a probability for each class, but {recipe.name} minimises "
-                    f"{recipe.loss}; omit the option"
+                    f"{name} needs a recipe with a probability for each class, but {recipe.name} minimises "
+                    f"{recipe.loss}; omit it"
+                )
+        for name, share in (("label_smoothing", recipe.label_smoothing), ("cut_mix", recipe.cut_mix)):
+            if share and recipe.loss != _ONE_HOT:
+                raise UsageError(
+                    f"{name} needs one-hot labels, but {recipe.name} minimises {recipe.loss}; choose the loss "
+                    f"{_ONE_HOT}, or omit it"
                 )
 
     def check_data(self, recipe: KerasRecipe, dataset: Dataset) -> None:
-        """Checks that early stopping has held-out samples, and that Keras takes the optimizer's values."""
+        """Checks that Keras takes the optimizer's values, images are given, and early stopping has held-out samples."""
         network.optimizer_of(recipe, steps=1)
+        for name, value in (("mirrored", recipe.mirrored), ("cut_mix", recipe.cut_mix)):
+            if value and dataset.task != "image":
+                raise UsageError(f"{name} is for images, but {dataset.name} has rows; omit it")
         if recipe.regularization.patience is not None and not len(hold_out(dataset.train, recipe.held_out)[1]):
             raise UsageError(
                 f"--early-stopping needs held-out samples, but {recipe.held_out:.0%} of {len(dataset.train)} training "

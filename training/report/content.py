@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import SamplesError
+from ..recipe import Metric
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer[Any]]
@@ -44,7 +45,7 @@ class Headline:
         SamplesError: an accuracy is not between 0 and 1, or there are no samples.
     """
 
-    metric: Literal["accuracy", "mean_squared_error"]
+    metric: Metric
     """What was measured."""
     figure: float
     """The figure: an accuracy, a fraction of 1, or an error."""

@@ -10,7 +10,7 @@ from ..datasets import Dataset
 from ..datasets import own as own_pictures
 from ..errors import UsageError
 from ..progress import say
-from ..recipe import KerasRecipe, Recipe
+from ..recipe import Goal, KerasRecipe, Metric, Recipe
 from ..recipe_file import RecipeFile
 from ..staging import check_free
 from . import final, overrides, own, resume, runs
@@ -90,11 +90,12 @@ def prepare(
         dataset, added = _load(recipe, request, data_dir), dict[str, Any]()
     else:
         recipe, dataset, added = _own_pictures(recipe, request, request.images)
-    recipe = with_share(recipe, dataset)
+    recipe = with_metric(with_share(recipe, dataset), dataset)
     learner.check_data(recipe, dataset)
     settings = _settings(recipe, dataset, added)
-    if not is_of_zoo:
+    if not is_of_zoo or "loss" in request.overrides:
         learner.check_model(recipe, dataset)
+    if not is_of_zoo:
         settings = settings.model_copy(update={"own_recipe": _own_recipe(recipe, own_file)})
     if choice is not None:
         final.check_same(choice, settings)
@@ -163,6 +164,22 @@ def with_share(recipe: Recipe, dataset: Dataset) -> Recipe:
             f"learned; hold out fewer"
         )
     return replace(recipe, held_out=recipe.held_out / samples)
+
+
+def with_metric(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Returns the recipe with what its figures are, accuracies or errors, if it states no goal.
+
+    Raises:
+        UsageError: its goal is another figure than its data gives.
+    """
+    metric: Metric = "mean_squared_error" if dataset.task == "regression" else "accuracy"
+    if recipe.goal == Goal(0.0):
+        return replace(recipe, goal=Goal(0.0, metric=metric))
+    if recipe.goal.metric != metric:
+        raise UsageError(
+            f"{recipe.name}: its goal is a bound of {recipe.goal.metric}, but {dataset.name} gives {metric}; correct it"
+        )
+    return recipe
 
 
 def _settings(recipe: Recipe, dataset: Dataset, added: dict[str, Any]) -> runs.Settings:

@@ -3,7 +3,7 @@
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from pixelserve.figures import Evaluation
 
 from .. import learners
 from ..datasets import Array, Dataset, Split
-from ..recipe import Recipe
+from ..recipe import Metric, Recipe
 from ..report import Headline, Predictions, Regression, ReportContent, Samples
 from ..trained import Trained
 from . import runs
@@ -75,7 +75,7 @@ def gather(
 
 
 def headline(
-    metric: Literal["accuracy", "mean_squared_error"],
+    metric: Metric,
     evaluation: Evaluation,
     *,
     claimed: float | None,

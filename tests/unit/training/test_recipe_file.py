@@ -73,8 +73,13 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
                 ("epochs=1, ensemble='bagging'", r"ensemble='bagging': it should be Ensemble\(…\)"),
                 ("epochs=1, loss='mse'", "loss='mse': it should be 'sparse_categorical_crossentropy', "),
                 ("epochs=1, augmentation=[]", r"augmentation=\[\]: it should be callable"),
+                ("epochs=1, also_saved_as=('.exe',)", r"also_saved_as=\('\.exe',\): it should be '\.h5'"),
                 ("epochs=1, held_out=1.5", r"held_out=1\.5: expected a share between 0 and 1, or a whole number"),
             )
+        ),
+        (
+            PROLOGUE + "build = print\n" + MADE.replace("epochs=1", "epochs=1, cut_mix=1.0"),
+            "cut_mix needs one-hot labels, but mine minimises sparse_categorical_crossentropy",
         ),
         (
             "from pixelserve_training import KerasRecipe, Optimizer\nbuild = print\n"
@@ -119,6 +124,7 @@ def test_a_file_may_import_what_lies_beside_it(write: Callable[[str], Path], tmp
         (network().replace('"mnist"', '"minst"'), 'there is no data set "minst"; there are: and, blood-fat'),
         (network().replace('dataset="mnist"', "dataset=dict"), "own data is a dict; expected a Dataset"),
         (network().replace("epochs=1", 'loss="mean_squared_error", epochs=1'), "mean_squared_error does not fit MNIST"),
+        (network().replace("epochs=1", 'picture="fit=odd", epochs=1'), "mine: its picture is fit=odd: fit=odd"),
         (network(activation="lambda x: x * float('nan')"), "outputs are not probabilities (nan, "),
         (
             network().replace('"mnist"', "lambda: {}['digits']").replace("build=", "\n  build="),
@@ -213,3 +219,57 @@ def test_the_kind_of_a_data_set_follows_from_its_arrays() -> None:
     assert [dataset.train.inputs.dtype.name for dataset in made] == ["float32", "uint8", "float32"]
     assert len({dataset.sha256 for dataset in made}) == 3
     assert made[0].test is made[0].train
+
+
+REGRESSION = """
+import keras
+import numpy as np
+from pixelserve_training import Goal, KerasRecipe, from_arrays
+
+def sums():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    return from_arrays("Sums", (rows, rows.sum(axis=1)), target="sum")
+
+def build(classes):
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+
+RECIPE = KerasRecipe(
+    name="sums", dataset=sums, build=build, loss="mean_squared_error", epochs=1, batch_size=10, held_out=0.2{more}
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_regression_is_measured_by_its_error_with_and_without_a_goal(
+    pixelserve: Command, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for number, more in enumerate(("", ', goal=Goal(1.0, metric="mean_squared_error")')):
+        ran = pixelserve("train", write(REGRESSION.replace("{more}", more)), "--run-dir", tmp_path / str(number))
+        assert ran.exit_code == 0, ran.err
+        assert ran.out.startswith("validation mean squared error ")
+    ran = pixelserve("train", write(REGRESSION.replace("{more}", ", goal=Goal(0.9)")), "--run-dir", tmp_path / "other")
+    assert ran.exit_code == 2
+    assert "sums: its goal is a bound of accuracy, but Sums gives mean_squared_error; correct it" in ran.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "values", "message"),
+    [
+        ("iris", ("mirrored=true",), "mirrored is for images, but Iris has rows; omit it"),
+        ("iris", ("cut_mix=1", "loss=categorical_crossentropy"), "cut_mix is for images, but Iris has rows; omit it"),
+        (
+            "xor",
+            ("loss=sparse_categorical_crossentropy",),
+            "xor: its network gives [None, 1], but sparse_categorical_crossentropy on XOR needs [None, 2]",
+        ),
+        ("blood-fat", ("loss=binary_crossentropy",), "the loss binary_crossentropy does not fit"),
+    ],
+)
+def test_values_of_the_zoos_recipes_that_do_not_fit_their_data_are_refused_before_training(
+    pixelserve: Command, tmp_path: Path, recipe: str, values: tuple[str, ...], message: str
+) -> None:
+    given = [text for value in values for text in ("--set", value)]
+    ran = pixelserve("train", recipe, *given, "--run-dir", tmp_path / "run")
+    assert ran.exit_code == 2
+    assert message in ran.err

@@ -52,10 +52,21 @@ def test_an_ensemble_has_five_members_unless_told_otherwise_and_is_not_calibrate
     assert overrides.apply(made(calibrated=True), {"l1": 0.1}).calibrated
 
 
-@pytest.mark.parametrize("remedies", [{"folds": 2}, {"ensemble": "bagging"}])
-def test_a_recipe_that_does_not_classify_has_neither_folds_nor_ensembles(remedies: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [{"folds": 2}, {"ensemble": "bagging"}, {"balance": "weights"}, {"calibrated": "true"}, {"mirrored": "true"}],
+)
+def test_what_is_for_classes_is_refused_without_a_probability_for_each(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="needs a recipe with a probability for each class, but plain minimises mean"):
-        overrides.apply(made(loss="mean_squared_error"), remedies)
+        overrides.apply(made(loss="mean_squared_error"), values)
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "cut_mix"])
+def test_what_mixes_labels_needs_the_loss_of_one_hot_labels(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} needs one-hot labels, but plain minimises sparse_categorical_crosse"):
+        overrides.apply(made(), {name: "0.5"})
+    changed = overrides.apply(made(), {name: "0.5", "loss": "categorical_crossentropy"})
+    assert getattr(changed, name) == 0.5
 
 
 @pytest.mark.parametrize(
