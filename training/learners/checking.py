@@ -36,7 +36,8 @@ def check(recipe: KerasRecipe, dataset: Dataset) -> None:
     if recipe.augmentation is not None:
         with calling(recipe.augmentation, f"{recipe.name}'s augmentation"):
             _check_augmented(recipe, recipe.augmentation(), samples)
-    outputs = np.asarray(model.predict(samples, verbose=0))
+    with calling(recipe.build, f"{recipe.name}'s network"):
+        outputs = np.asarray(model.predict(samples, verbose=0))
     _check_output(recipe, outputs, dataset)
 
 

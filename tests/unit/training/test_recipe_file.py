@@ -125,6 +125,10 @@ def test_a_file_may_import_what_lies_beside_it(write: Callable[[str], Path], tmp
         (network().replace('dataset="mnist"', "dataset=dict"), "own data is a dict; expected a Dataset"),
         (network().replace("epochs=1", 'loss="mean_squared_error", epochs=1'), "mean_squared_error does not fit MNIST"),
         (network().replace("epochs=1", 'picture="fit=odd", epochs=1'), "mine: its picture is fit=odd: fit=odd"),
+        (
+            network(activation="lambda x: __import__('tensorflow').py_function(lambda: 1 / 0, [], 'float32') + x"),
+            "UnknownError: Graph execution error:; correct mine's network",
+        ),
         (network(activation="lambda x: x * float('nan')"), "outputs are not probabilities (nan, "),
         (
             network().replace('"mnist"', "lambda: {}['digits']").replace("build=", "\n  build="),
