@@ -97,7 +97,7 @@ def test_a_run_is_compared_with_keras_and_checked_on_training_images(
 ) -> None:
     card = export_run(run_folder, Target(tmp_path, precision="float16"), data_dir=data_dir).card
     assert card.quantization is not None
-    assert (card.quantization.calibration_split, card.quantization.calibration_samples) == ("train", 64)
+    assert (card.quantization.calibration_split, card.quantization.calibration_samples) == ("train", 53)
     assert card.reference is not None
     assert card.reference.framework == "keras"
     assert card.parity[0].max_abs_error is not None
