@@ -1,6 +1,7 @@
 """What follows a run: the page of --watch and the log of --mlflow."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def test_a_run_can_be_watched_and_logged(
 
 
 def test_nothing_leaves_the_machine_for_a_local_store(tmp_path: Path) -> None:
-    """MLflow reports its use to its makers unless it is told not to."""
+    """MLflow reports its use to its makers unless it is told not to, or finds itself in a test or in CI."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.json").write_text('{"test": {"metrics": {"accuracy": 0.5}}}')
@@ -152,7 +153,10 @@ for each in others:
     each.join(5)
 sys.exit(repr(reached) if reached else 0)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    environment = {name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "PYTHONPATH")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mlflow.db").exists()
 
