@@ -1,25 +1,25 @@
 """cifar10: the flagship for small colour photographs, seven convolutions, 948,416 parameters, each image also mirrored.
 
-accuracy   91.57 % on the 10,000 test images of a lossy copy: one run
-runs       seed 0, named before the run, because a run takes 88 minutes
-time       88 min per run on one core, beside other trainings and tests on the second
-hardware   2 cores of a shared x86-64 server with AMX, no GPU
+accuracy   91.28 % on the 10,000 test images of a lossy copy: the mean of three runs, 91.19 % to 91.37 %
+runs       seeds 0, 1 and 2, named before the first run; no run was left out
+time       73 min per run on one core, 55 s an epoch, beside another training on the second
+hardware   2 cores of a shared x86-64 server with AVX-512 and bfloat16 (AMD EPYC, Zen 5), no GPU
 versions   Python 3.11.7, TensorFlow 2.21.0, Keras 3.15.1
-command    pixelserve train cifar10 --seed SEED
+command    pixelserve train cifar10 --run-dir RUN, then pixelserve train cifar10 --final RUN --seeds 0,1,2
 origin     the shape of K. Jordan's networks for CIFAR-10 (2024, arXiv:2404.00498), as wide as the time allows
 
 This copy of CIFAR-10 went through JPEG compression of quality 75, so the figure is not comparable with the published
-benchmark. On the 2,000 held-out images it reached 90.75 %, and 89.70 % without the mirrored images.
+benchmark.
 
-The test images were read for one other network, which reached 90.28 % on them and 88.90 % on the held-out ones: wider
-(1,531,168 parameters), without mirrored images, with erased squares and smoothed labels instead of mixed images, for 46
-epochs. It reached 98.5 % on its augmented training images, and 89.95 % on the held-out ones by the mean with mirrored
-images; hence the changes. Their effects were not measured separately.
+Chosen on 10,000 held-out images, one run each (seed 0): 50 epochs 89.98 %, and with half the step size and half the
+decay 89.72 %; 80 epochs, these settings, 90.59 %, and with images mixed less (cut_mix=0.3) 90.41 %.
 
-Tried since, one run each (seed 0), on 10,000 held-out images: 50 epochs 89.98 %, and with half the step size and half
-the decay 89.72 %; 80 epochs 90.59 %, and with images mixed less (cut_mix=0.3) 90.41 %.
+Before the protocol of docs/zoo.md, the settings were chosen with the test images in sight, on which one run of this
+network, for 130 epochs on 48,000 images, had 91.57 %. Of its 2,000 held-out images it classified 90.75 % right, and
+89.70 % without the mirrored images. A wider network (1,531,168 parameters), without mirrored images, with erased
+squares and smoothed labels instead of mixed images, for 46 epochs, had 90.28 % there and 88.90 % held out.
 
-A temperature of 0.79 reduced the expected calibration error on the test images from 0.040 to 0.007.
+A temperature of 0.76 reduced the expected calibration error on the test images from 0.048 to 0.010.
 """
 
 from functools import partial
@@ -51,7 +51,7 @@ RECIPE = KerasRecipe(
         "sgd", 0.3, "cosine", warmup=0.1, options={"momentum": 0.85, "nesterov": True, "weight_decay": 4e-3}
     ),
     loss="categorical_crossentropy",
-    epochs=130,
+    epochs=80,
     batch_size=256,
     held_out=1 / 5,
     augmentation=augmentation,
@@ -59,9 +59,9 @@ RECIPE = KerasRecipe(
     mirrored=True,
     precision="mixed_bfloat16",
     calibrated=True,
-    measured={0: 0.9157},
+    measured={0: 0.9129, 1: 0.9137, 2: 0.9119},
     measured_on=10_000,
-    caveat="one seed, tuned on the test split",
+    caveat="the settings are older, and were chosen with the test split in sight",
     slowdown=24.13,
-    training_s=5265,
+    training_s=4380,
 )
