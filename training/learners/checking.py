@@ -62,8 +62,7 @@ def _check_model(recipe: KerasRecipe, model: Any) -> None:
 
 
 def _check_augmented(recipe: KerasRecipe, layers: list[Any], samples: Array) -> None:
-    keras = frameworks.load().keras
-    layer = keras.layers.Layer
+    layer = frameworks.load().keras.layers.Layer
     if not isinstance(layers, list) or not all(isinstance(each, layer) for each in layers):
         raise UsageError(f"{recipe.name}: augmentation returns {layers!r}; expected a list of Keras layers")
     augmented: Any = samples.astype(np.float32)

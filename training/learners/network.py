@@ -310,9 +310,9 @@ def optimizer_of(recipe: KerasRecipe, steps: int) -> Any:
         return keras.optimizers.get({"class_name": optimizer.name, "config": config})
     except Exception as error:  # whatever Keras's optimizers raise for values that they do not take
         values = ", ".join(f"{name}={value}" for name, value in optimizer.options.items())
+        why = str(error).partition("\n")[0]
         raise UsageError(
-            f"{recipe.name}: Keras does not take the optimizer {optimizer.name}({values}): "
-            f"{str(error).splitlines()[0]}; correct its values"
+            f"{recipe.name}: Keras does not take the optimizer {optimizer.name}({values}): {why}; correct its values"
         ) from error
 
 
