@@ -44,8 +44,8 @@ def read(recipe: KerasRecipe, path: Path) -> Any:
     model = recipe.build(kernels[-1][0].shape[-1] if kernels else 2)
     if not _assigned(model, kernels) or not _computes(model, recipe, served):
         raise UsageError(
-            f"--weights {file}: its weights are not those of the network of {recipe.name}, or were exported as int8; "
-            f"give the folder of a run of that recipe"
+            f"--weights {file}: its weights are not those of the network of {recipe.name}, or were "
+            f"exported as int8 or by another converter than tf2onnx; give the folder of a run of that recipe"
         )
     return model
 
